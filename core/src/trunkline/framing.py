@@ -1,0 +1,160 @@
+"""Framers: they cut a stream of bytes into frames, at any split, without I/O.
+
+`feed` takes bytes and gives the frames that they complete; `finish`, at the end of the file, gives the frames that
+were whole but for their last line ending, or raises `ProtocolViolation`. Fault classes 13, 14 and 16 live here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from trunkline.errors import ProtocolViolation
+
+DEFAULT_FRAME_LIMIT = 64 * 1024 * 1024
+"""The largest frame that is taken, in bytes. Images in an answer come as one frame."""
+
+
+class SSEFrame(NamedTuple):
+    """A server-sent event: its `data`, undecoded, and its type (`message` where the stream names none)."""
+
+    data: bytes
+    event: str = "message"
+
+
+class SSEFramer:
+    """Server-sent events, as in the WHATWG HTML standard, section 9.2.6.
+
+    Lines end with LF, CR or CRLF; a byte order mark at the start is passed over; comments and the fields `id` and
+    `retry` have no use here. Strategy: bytes are cut into lines as they come. An unfinished line is kept as a list of
+    pieces and joined once, so that a long event in small reads costs linear time. A CR at the end of a read ends its
+    line at once; an LF that opens the next read then belongs to it.
+
+    Departing from the standard, the last event counts at the end of the file without its blank line, since servers
+    are seen that close right after `data: [DONE]`; an event cut in the middle shows as broken JSON or as a missing
+    terminator.
+    """
+
+    def __init__(self, limit: int = DEFAULT_FRAME_LIMIT) -> None:
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._data: list[bytes] = []
+        self._event = ""
+        self._skip_lf = False
+        self._at_start = True
+        self._start = b""
+
+    def feed(self, data: bytes) -> list[SSEFrame]:
+        """The events that `data` completes. Raises `ProtocolViolation` when one grows over the limit."""
+        if self._at_start:
+            data = self._start + data
+            if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
+                self._start = data
+                return []
+            self._at_start = False
+            self._start = b""
+            if data.startswith(b"\xef\xbb\xbf"):
+                data = data[3:]
+        if self._skip_lf and data:
+            self._skip_lf = False
+            if data.startswith(b"\n"):
+                data = data[1:]
+        if b"\r" in data:
+            self._skip_lf = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = data.split(b"\n")
+        frames: list[SSEFrame] = []
+        if len(lines) > 1 and self._pieces:
+            self._pieces.append(lines[0])
+            lines[0] = b"".join(self._pieces)
+            self._pieces.clear()
+            self._size = sum(map(len, self._data))
+        tail = lines.pop()
+        for line in lines:
+            if line.startswith(b"data:"):
+                value = line[6:] if line[5:6] == b" " else line[5:]
+                self._data.append(value)
+                self._size += len(value)
+                if self._size > self._limit:
+                    self._too_large()
+            elif not line:
+                if self._data:
+                    frames.append(self._frame())
+                self._event = ""
+            elif line.startswith(b"event:"):
+                self._event = line[6:].decode("utf-8", "replace").removeprefix(" ")
+            elif line == b"data":
+                self._data.append(b"")
+        if tail:
+            self._pieces.append(tail)
+            self._size += len(tail)
+            if self._size > self._limit:
+                self._too_large()
+        return frames
+
+    def finish(self) -> list[SSEFrame]:
+        """The last event, where only its blank line is missing."""
+        frames = self.feed(b"\n\n") if not self._at_start else []
+        self._pieces.clear()
+        return frames
+
+    def _frame(self) -> SSEFrame:
+        data = self._data
+        value = data[0] if len(data) == 1 else b"\n".join(data)
+        self._data = []
+        self._size = 0
+        return SSEFrame(value, self._event or "message")
+
+    def _too_large(self) -> None:
+        raise ProtocolViolation(f"an event of the stream is larger than {self._limit} bytes")
+
+
+class JSONLinesFramer:
+    """JSON lines (NDJSON): one JSON text a line; blank lines are passed over."""
+
+    def __init__(self, limit: int = DEFAULT_FRAME_LIMIT) -> None:
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes. Raises `ProtocolViolation` when one grows over the limit."""
+        lines = data.split(b"\n")
+        if len(lines) > 1 and self._pieces:
+            self._pieces.append(lines[0])
+            lines[0] = b"".join(self._pieces)
+            self._pieces.clear()
+            self._size = 0
+        tail = lines.pop()
+        if tail:
+            self._pieces.append(tail)
+            self._size += len(tail)
+        if self._size > self._limit or any(len(line) > self._limit for line in lines):
+            raise ProtocolViolation(f"a line of the stream is larger than {self._limit} bytes")
+        return [stripped for line in lines if (stripped := line.strip())]
+
+    def finish(self) -> list[bytes]:
+        """The last line, where only its line ending is missing."""
+        return self.feed(b"\n")
+
+
+class BodyFramer:
+    """No framing: the whole body is one frame, at the end of the file."""
+
+    def __init__(self, limit: int = DEFAULT_FRAME_LIMIT) -> None:
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Nothing yet. Raises `ProtocolViolation` when the body grows over the limit."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            raise ProtocolViolation(f"the body is larger than {self._limit} bytes")
+        return []
+
+    def finish(self) -> list[bytes]:
+        """The body, unless it is empty."""
+        body = b"".join(self._pieces)
+        return [body] if body else []

@@ -1,0 +1,33 @@
+"""JSON as Python values: the types, and the one place that encodes and decodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, Union
+
+JSONValue: TypeAlias = Union[str, int, float, bool, "Sequence[JSONValue]", "Mapping[str, JSONValue]", None]
+"""Anything that JSON can hold."""
+
+JSONObject: TypeAlias = Mapping[str, JSONValue]
+"""A JSON object."""
+
+ProviderOptions: TypeAlias = Mapping[str, JSONObject]
+"""What is passed on as it is (or comes back), by provider name."""
+
+loads = json.loads
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def dumps(value: object) -> bytes:
+    """Encode compactly, as UTF-8.
+
+    Raises `ValueError` for what JSON has no word for (NaN, infinities) and `TypeError` for other objects. A lone
+    surrogate, which UTF-8 cannot hold, is sent as its escape.
+    """
+    text = _encode(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,101 @@
+"""The token limits of a service, applied to a request before it is translated."""
+
+from __future__ import annotations
+
+import attrs
+
+from trunkline.messages import (
+    Audio,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from trunkline.request import ChatRequest
+from trunkline.response import CallWarning
+from trunkline.settings import Settings
+
+# Measured on English and code, the tokenizers of the large providers give 3.5 to 4.5 characters a token; scripts with
+# more bytes a character give fewer characters, so bytes are counted.
+BYTES_A_TOKEN = 4
+# The documented sizes of a picture lie between 85 (OpenAI, low detail) and some 1,600 tokens (Anthropic, the largest).
+TOKENS_AN_IMAGE = 1000
+TOKENS_A_MESSAGE = 4
+
+
+def estimate_tokens(message: Message) -> int:
+    """How many tokens a message may come to: an estimate from its bytes, without a tokenizer."""
+    return TOKENS_A_MESSAGE + sum(_part_tokens(part) for part in message.parts)
+
+
+def _part_tokens(part: Part) -> int:
+    if isinstance(part, Text):
+        return _text_tokens(part.text)
+    if isinstance(part, Reasoning):
+        return _text_tokens(part.text) + len(part.encrypted or "") // BYTES_A_TOKEN
+    if isinstance(part, ToolCall):
+        return _text_tokens(part.name) + _text_tokens(part.arguments_json) + TOKENS_A_MESSAGE
+    if isinstance(part, ToolResult):
+        return TOKENS_A_MESSAGE + sum(_part_tokens(item) for item in part.parts)
+    if isinstance(part, Image):
+        return TOKENS_AN_IMAGE
+    if isinstance(part, (Document, Audio)):
+        return TOKENS_AN_IMAGE if part.data is None else max(TOKENS_AN_IMAGE, len(part.data) // (8 * BYTES_A_TOKEN))
+    assert isinstance(part, (Citation, Opaque))
+    return 0
+
+
+def _text_tokens(text: str) -> int:
+    return -(-len(text.encode("utf-8", "replace")) // BYTES_A_TOKEN)
+
+
+def apply_limits(request: ChatRequest, settings: Settings) -> tuple[ChatRequest, tuple[CallWarning, ...]]:
+    """The request within the service's limits, and a warning that says how many turns went, if any did.
+
+    The output limit is set where the request has none. For the input limit the oldest turns go first. A turn is a
+    user's message with all that answers it, so that a tool call never loses its result; system messages and the newest
+    turn stay, even where they alone are over the limit.
+    """
+    if request.max_output_tokens is None and settings.output_token_limit is not None:
+        request = attrs.evolve(request, max_output_tokens=settings.output_token_limit)
+    limit = settings.input_token_limit
+    if limit is None:
+        return request, ()
+    turns = _turns(request.messages)
+    size = sum(estimate_tokens(message) for message in request.messages)
+    gone = 0
+    kept = list(request.messages)
+    for turn in turns[:-1]:
+        if size <= limit:
+            break
+        size -= sum(estimate_tokens(message) for message in turn)
+        dropped = {id(message) for message in turn}
+        kept = [message for message in kept if id(message) not in dropped]
+        gone += 1
+    if not gone:
+        return request, ()
+    warning = CallWarning(
+        kind="truncated",
+        subject="input_token_limit",
+        message=f"the {gone} oldest of {len(turns)} turns were left out to stay within {limit} tokens (our estimate)",
+    )
+    return attrs.evolve(request, messages=tuple(kept)), (warning,)
+
+
+def _turns(messages: tuple[Message, ...]) -> list[list[Message]]:
+    turns: list[list[Message]] = []
+    before: str | None = None
+    for message in messages:
+        if message.role == "system":
+            continue
+        if not turns or (message.role == "user" and before != "user"):
+            turns.append([])
+        turns[-1].append(message)
+        before = message.role
+    return turns

@@ -1,0 +1,147 @@
+"""`open_service` and `open_services`: from settings to usable services."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import anyio
+
+from trunkline.config import make_settings, read_configuration
+from trunkline.errors import ConfigurationError
+from trunkline.plugins import EXTENSIONS, find, load_provider
+from trunkline.service import Service
+from trunkline.settings import Settings, raise_together
+from trunkline.transport import HTTPTransports
+
+if TYPE_CHECKING:
+    from trunkline.transport import HTTPClient
+
+
+def _check_client(client: HTTPClient | None, settings: Settings, service: str) -> None:
+    for name in ("proxy", "ca_bundle"):
+        if client is not None and getattr(settings, name) is not None:
+            raise ConfigurationError(
+                f"service {service!r}: setting {name!r} has no effect on an http_client of your own; "
+                f"configure the client, or leave one of the two out",
+                service=service,
+                setting=name,
+            )
+
+
+def open_service(
+    provider: str | Settings,
+    /,
+    *,
+    name: str | None = None,
+    http_client: HTTPClient | None = None,
+    **settings: object,
+) -> Service:
+    """One service: `async with open_service("openai", api_key=…, default_model=…) as service: …`.
+
+    `provider` is a provider's name, with its settings by keyword, or a settings object. What is not given comes from
+    the environment (`TRUNKLINE_<NAME>_<SETTING>`, then the provider's customary variables). `name` is the service's
+    own, by default the provider's. `http_client` is an application's own httpx2 (or httpx) client, used as it is and
+    not closed. Nothing is sent until the first call.
+
+    Raises `ProviderNotFound`, `PluginError` or `ConfigurationError`.
+    """
+    if isinstance(provider, Settings):
+        if settings:
+            raise ConfigurationError("open_service takes a settings object or settings by keyword, not both")
+        plugin, made = load_provider(provider.provider), provider
+        if not isinstance(made, plugin.settings):
+            raise ConfigurationError(
+                f"the provider {plugin.name!r} takes {plugin.settings.__name__}, not {type(made).__name__}"
+            )
+    else:
+        plugin = load_provider(provider)
+        made = make_settings(name or provider, plugin, arguments=settings)
+    service_name = name or plugin.name
+    _check_client(http_client, made, service_name)
+    return Service(service_name, plugin, made, transports=HTTPTransports(http_client), owns_transports=True)
+
+
+class Services(Mapping[str, Service]):
+    """The services of a configuration, by name. An async context manager; each service opens on its first use."""
+
+    def __init__(self, services: Mapping[str, Service], transports: HTTPTransports) -> None:
+        self._services = dict(services)
+        self._transports = transports
+
+    def __getitem__(self, name: str) -> Service:
+        try:
+            return self._services[name]
+        except KeyError:
+            raise KeyError(f"no service {name!r}; configured: {', '.join(self._services)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._services)
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+    async def __aenter__(self) -> Services:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all services, and end what still runs."""
+        with anyio.CancelScope(shield=True):
+            for service in self._services.values():
+                await service.aclose()
+            await self._transports.aclose()
+
+
+def open_services(
+    source: str | os.PathLike[str] | Mapping[str, object] = "trunkline.toml",
+    *,
+    http_client: HTTPClient | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Services:
+    """All services of a configuration file, or of a mapping of the same form, over one transport.
+
+    Every mistake in the settings of any service is reported together, in one `ConfigurationError`. `environ` takes the
+    place of the process's environment.
+    """
+    configuration = read_configuration(source)
+    transports = HTTPTransports(http_client)
+    services: dict[str, Service] = {}
+    errors: list[ConfigurationError] = []
+    for name, table in configuration.services.items():
+        try:
+            services[name] = _configured(name, table, configuration.folder, environ, http_client, transports)
+        except ConfigurationError as error:
+            errors.append(error)
+    raise_together(errors)
+    return Services(services, transports)
+
+
+def _configured(
+    name: str,
+    table: Mapping[str, object],
+    folder: os.PathLike[str],
+    environ: Mapping[str, str] | None,
+    client: HTTPClient | None,
+    transports: HTTPTransports,
+) -> Service:
+    from pathlib import Path
+
+    settings = dict(table)
+    provider = settings.pop("provider", None)
+    if not isinstance(provider, str):
+        raise ConfigurationError(
+            f"service {name!r}: setting 'provider' is required: the name of an installed provider",
+            service=name,
+            setting="provider",
+        )
+    plugin = load_provider(provider)
+    made = make_settings(name, plugin, arguments={}, table=settings, environ=environ, folder=Path(folder))
+    for extension in made.extensions:
+        if isinstance(extension, str):
+            find(EXTENSIONS, extension, kind="extension")
+    _check_client(client, made, name)
+    return Service(name, plugin, made, transports=transports)

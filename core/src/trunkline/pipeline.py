@@ -1,0 +1,343 @@
+"""The whole flow of one call: prepare, translate, sign, send, frame, parse, and when to try again.
+
+No cancel scope is open while the application's code runs: each is entered and left within one await. A scope held
+across a yield would corrupt the scope stack on both backends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, Protocol, TypeVar
+
+import anyio
+import attrs
+
+from trunkline.decoding import StreamDecoder
+from trunkline.errors import (
+    AuthenticationError,
+    ChunkTimeout,
+    ConfigurationError,
+    FirstChunkTimeout,
+    ProtocolViolation,
+    RemoteError,
+    RequestTimeout,
+    StreamInterrupted,
+    TotalTimeout,
+    TrunklineError,
+    UnexpectedRedirect,
+    UnsupportedRequest,
+)
+from trunkline.events import Event, ResponseStarted, UsageReported, invalid_arguments_warnings, unfold
+from trunkline.limits import apply_limits
+from trunkline.plugins import Steps
+from trunkline.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
+from trunkline.request import ChatRequest
+from trunkline.response import CallWarning, ChatResponse
+from trunkline.retry import RetryPolicy
+from trunkline.secrets import scrub
+from trunkline.settings import Settings, setting_error
+from trunkline.wire import WireRequest, WireResponse, redact_url
+
+T = TypeVar("T")
+
+BODY_LIMIT = 256 * 1024 * 1024
+"""The largest body that is read whole, in bytes."""
+
+EXCERPT = 200
+"""How much of an answer that cannot be understood an error quotes, in characters."""
+
+
+class Budget:
+    """The time that a call may take in all. The time that the application takes to read a stream is left out."""
+
+    def __init__(self, total: float | None) -> None:
+        self._left = float("inf") if total is None else total
+        self.total = total
+
+    @contextmanager
+    def spend(self) -> Iterator[None]:
+        """Count the time of the block, and end it with `TotalTimeout` when the budget is used up."""
+        started = time.monotonic()
+        try:
+            with anyio.move_on_after(None if self.total is None else max(self._left, 0)) as scope:
+                yield
+        finally:
+            self._left -= time.monotonic() - started
+        if scope.cancelled_caught:
+            raise TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")
+
+    def allows(self, delay: float) -> bool:
+        """Whether there is time left for a wait of `delay` seconds and something after it."""
+        return delay < self._left
+
+
+@contextmanager
+def limit(seconds: float | None, error: Callable[[], RequestTimeout]) -> Iterator[None]:
+    """End the block with `error` when it takes longer than `seconds`."""
+    with anyio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise error()
+
+
+class Tell(Protocol):
+    """Tells of a retry."""
+
+    def __call__(self, error: TrunklineError, delay: float) -> None: ...
+
+
+@attrs.frozen(kw_only=True)
+class Pipeline:
+    """The steps of one service, ready to run calls."""
+
+    context: ServiceContext[Any]
+    steps: Steps
+    transport: Transport
+    policy: RetryPolicy
+    secrets: tuple[str, ...] = attrs.field(repr=False)
+
+    @property
+    def settings(self) -> Settings:
+        settings: Settings = self.context.settings
+        return settings
+
+    # The two kinds of call
+
+    async def call(self, translation: Translation, read: Callable[[WireResponse], T], budget: Budget, tell: Tell) -> T:
+        """Send a request and read the whole answer to it."""
+
+        async def attempt(wire_request: WireRequest) -> T:
+            async with self.transport.send(wire_request, self._timeouts()) as answer:
+                response = await self._body(answer)
+            return read(self._checked(response))
+
+        self._refuse_if_strict(translation)
+        return await self._attempts(translation.wire_request, attempt, budget, tell)
+
+    async def stream(self, translation: Translation, budget: Budget, tell: Tell) -> EventStream:
+        """Send a request and read the answer up to its first event."""
+
+        async def attempt(wire_request: WireRequest) -> EventStream:
+            exchange = self.transport.send(wire_request, self._timeouts())
+            stream = EventStream(self, exchange, budget, translation.warnings)
+            try:
+                await stream.open()
+            except BaseException:
+                await stream.aclose()
+                raise
+            return stream
+
+        self._refuse_if_strict(translation)
+        return await self._attempts(translation.wire_request, attempt, budget, tell)
+
+    # Before the request
+
+    def model(self, requested: str | None) -> str:
+        """The model of a request. Raises `ConfigurationError` where none is named anywhere."""
+        model = requested or self.settings.default_model
+        if not model:
+            problem = "is not set, and the request names no model; set either"
+            raise setting_error("default_model", problem, service=self.context.name)
+        return model
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        """The wire request, with the warnings of the limits and of the translation."""
+        request, warnings = apply_limits(attrs.evolve(request, model=self.model(request.model)), self.settings)
+        translation = self.steps.translator.translate(request, stream=stream)
+        return attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
+
+    def finish_body(self, response: ChatResponse, warnings: tuple[CallWarning, ...]) -> ChatResponse:
+        """A whole answer with what the core knows of it."""
+        told = (*warnings, *response.warnings, *invalid_arguments_warnings(response.parts))
+        return attrs.evolve(response, provider=self.context.provider, warnings=told)
+
+    def _refuse_if_strict(self, translation: Translation) -> None:
+        if self.settings.strict and translation.warnings:
+            told = "; ".join(str(warning) for warning in translation.warnings)
+            raise UnsupportedRequest(
+                f"service {self.context.name!r} is strict, and the request cannot be sent whole: {told}"
+            )
+
+    # The attempts
+
+    async def _attempts(
+        self, wire_request: WireRequest, attempt: Callable[[WireRequest], Awaitable[T]], budget: Budget, tell: Tell
+    ) -> T:
+        wire_request = wire_request.with_headers(self.settings.headers)
+        auth, failures, refreshed = self.steps.auth, 0, False
+        with budget.spend():
+            credentials = await auth.acquire()
+            while True:
+                try:
+                    return await attempt(auth.sign(wire_request, credentials))
+                except TrunklineError as error:
+                    failed = self.dress(error)
+                if isinstance(failed, AuthenticationError) and not refreshed:
+                    # A credential that has expired is replaced once; the same one again would only fail again.
+                    refreshed, stale = True, credentials
+                    credentials = await auth.acquire(refresh=True)
+                    if credentials != stale:
+                        continue
+                failures += 1
+                delay = self.policy.delay(failures, failed)
+                if delay is None or not budget.allows(delay):
+                    raise failed
+                tell(failed, delay)
+                await anyio.sleep(delay)
+
+    def _timeouts(self) -> Timeouts:
+        return Timeouts(connect=self.settings.connect_timeout, headers=self.settings.first_chunk_timeout)
+
+    # The answer
+
+    async def _body(self, answer: ByteStream) -> WireResponse:
+        chunks, size = [], 0
+        iterator = answer.__aiter__()
+        while True:
+            with limit(self.settings.chunk_timeout, self.chunk_timeout):
+                try:
+                    chunk = await iterator.__anext__()
+                except StopAsyncIteration:
+                    break
+            size += len(chunk)
+            if size > BODY_LIMIT:
+                raise ProtocolViolation(f"the answer is larger than {BODY_LIMIT} bytes")
+            chunks.append(chunk)
+        return WireResponse(status=answer.status, headers=answer.headers, body=b"".join(chunks))
+
+    def _checked(self, response: WireResponse) -> WireResponse:
+        if 200 <= response.status < 300:
+            return response
+        if 300 <= response.status < 400:
+            target = redact_url(response.headers.get("location", "")) or "nowhere"
+            raise UnexpectedRedirect(
+                f"the provider redirects to {target}, which is not followed, since credentials would go along; "
+                f"if that is the right place, set it as api_url",
+                status=response.status,
+            )
+        raise self.steps.parser.error(response)
+
+    def chunk_timeout(self) -> ChunkTimeout:
+        """The error for a stream that stands still."""
+        return ChunkTimeout(f"nothing came for longer than chunk_timeout ({self.settings.chunk_timeout:g} s)")
+
+    def dress(self, error: TrunklineError) -> TrunklineError:
+        """Complete an error with the provider's name, and take the service's secrets out of it."""
+        if isinstance(error, RemoteError):
+            error.provider = error.provider or self.context.provider
+            error.message = scrub(error.message, self.secrets) or type(error).__name__
+            error.code = scrub(error.code, self.secrets) if error.code else error.code
+            error.body = _scrubbed(error.body, self.secrets)
+            error.args = (error.message,)
+        elif isinstance(error, ConfigurationError):
+            error.service = error.service or self.context.name
+        return error
+
+
+def _scrubbed(value: Any, secrets: tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        return scrub(value, secrets)
+    if isinstance(value, dict):
+        return {name: _scrubbed(item, secrets) for name, item in value.items()}
+    return [_scrubbed(item, secrets) for item in value] if isinstance(value, list) else value
+
+
+class EventStream:
+    """The events of one answer, in batches as they arrive. It retries nothing and keeps nothing."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        exchange: AbstractAsyncContextManager[ByteStream],
+        budget: Budget,
+        warnings: tuple[CallWarning, ...],
+    ) -> None:
+        self._pipeline = pipeline
+        self._exchange: AbstractAsyncContextManager[ByteStream] | None = exchange
+        self._entered = False
+        self._budget = budget
+        self._warnings = warnings
+        self._decoder: StreamDecoder[Any] = StreamDecoder(*pipeline.steps.parser.stream())
+        self._first: list[Event] = []
+
+    async def open(self) -> None:
+        """Send, and read up to the first event that has content, so that an error before it can be retried."""
+        pipeline, seconds = self._pipeline, self._pipeline.settings.first_chunk_timeout
+        assert self._exchange is not None
+        # Connecting has a limit of its own, which comes on top.
+        connect = pipeline.settings.connect_timeout
+        allowed = None if seconds is None or connect is None else seconds + connect
+        head = bytearray()
+        with limit(allowed, self._first_timeout):
+            self._answer = await self._exchange.__aenter__()
+            self._entered = True
+            with limit(seconds, self._first_timeout):
+                if not 200 <= self._answer.status < 300:
+                    pipeline._checked(await pipeline._body(self._answer))
+                self._chunks = self._answer.__aiter__()
+                while not self._first_event():
+                    try:
+                        chunk = await self._chunks.__anext__()
+                    except StopAsyncIteration:
+                        self._first += self._at_end(bytes(head))
+                        break
+                    head += chunk[: BODY_LIMIT - len(head)]
+                    self._first += self._decoder.feed(chunk)
+
+    def _first_event(self) -> bool:
+        return any(type(event) not in (ResponseStarted, UsageReported) for event in self._first)
+
+    def _first_timeout(self) -> FirstChunkTimeout:
+        seconds = self._pipeline.settings.first_chunk_timeout
+        return FirstChunkTimeout(f"no answer within first_chunk_timeout ({seconds:g} s)")
+
+    async def next(self) -> list[Event]:
+        """The next events, at least one, or none at the end. Raises what cuts the stream short."""
+        if self._first:
+            events, self._first = self._first, []
+            return self._with_warnings(events)
+        pipeline, decoder = self._pipeline, self._decoder
+        if decoder.finished:
+            return []
+        with self._budget.spend():
+            while True:
+                with limit(pipeline.settings.chunk_timeout, pipeline.chunk_timeout):
+                    try:
+                        chunk = await self._chunks.__anext__()
+                    except StopAsyncIteration:
+                        return decoder.finish()
+                events = decoder.feed(chunk)
+                if events:
+                    return events
+
+    def _with_warnings(self, events: list[Event]) -> list[Event]:
+        started = events[0] if type(events[0]) is ResponseStarted else None
+        rest = events if started is None else events[1:]
+        told = started or ResponseStarted()
+        return [attrs.evolve(told, warnings=(*self._warnings, *told.warnings)), *rest]
+
+    def _at_end(self, head: bytes) -> list[Event]:
+        # Some servers answer a streaming request with a whole answer or a bare error, and a proxy with a page.
+        answer = self._answer
+        lines = "ndjson" in answer.headers.get("content-type", "")
+        if head.lstrip()[:1] in (b"{", b"[", b"<") and not lines:
+            whole = WireResponse(status=answer.status, headers=answer.headers, body=head)
+            try:
+                events = unfold(self._pipeline.steps.parser.body(whole))
+            except ProtocolViolation as error:
+                excerpt = head[: EXCERPT * 4].decode("utf-8", "replace")[:EXCERPT]
+                raise ProtocolViolation(f"a stream was due, but the answer begins: {excerpt}") from error
+            self._decoder.finished = True
+            return events
+        if not head:
+            raise StreamInterrupted("the answer is empty")
+        return self._decoder.finish()
+
+    async def aclose(self) -> None:
+        """Close the connection; what follows the end of a finished answer is read first, for a moment."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and self._entered:
+            unfinished = None if self._decoder.finished else GeneratorExit()
+            await exchange.__aexit__(type(unfinished) if unfinished else None, unfinished, None)

@@ -1,0 +1,284 @@
+"""The Protocols that a provider's steps follow, and `Provider`, the value that bundles them.
+
+Everything here but `Auth.acquire`, the context managers and `Transport.send` is pure: no I/O, no clock, no waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import attrs
+import pluggy
+
+from trunkline.errors import TrunklineError
+from trunkline.events import Event
+from trunkline.request import ChatRequest, EmbedRequest
+from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
+from trunkline.settings import Settings
+from trunkline.wire import WireRequest, WireResponse
+
+hookimpl = pluggy.HookimplMarker("trunkline")
+"""Marks a function as the implementation of one of the hooks in `trunkline.hookspecs`."""
+
+Frame = TypeVar("Frame")
+S_co = TypeVar("S_co", bound=Settings, covariant=True)
+T = TypeVar("T")
+A_contra = TypeVar("A_contra", contravariant=True)
+F_co = TypeVar("F_co", covariant=True)
+F_contra = TypeVar("F_contra", contravariant=True)
+
+
+@attrs.frozen(kw_only=True)
+class ServiceContext(Generic[S_co]):
+    """What a hook may know: the service's name, the provider's name, and the settings."""
+
+    name: str
+    provider: str
+    settings: S_co
+
+
+@attrs.frozen(kw_only=True)
+class Translation:
+    """A request in the provider's wire format, and what could not be said in it."""
+
+    wire_request: WireRequest
+    warnings: tuple[CallWarning, ...] = ()
+
+
+@runtime_checkable
+class Auth(Protocol):
+    """How requests are authenticated. An async context manager that lives as long as its service.
+
+    `acquire` gives the credentials for the next request; it may wait and do I/O, caches what it found, and lets any
+    number of waiting calls share one refresh. `refresh` is true for the one attempt after a 401: cached credentials
+    are then not good enough. `sign` is pure. The context must hold no task group and no cancel scope open, since it is
+    entered by the first call and left by whoever closes the service.
+    """
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(self, *exc_info: object) -> bool | None: ...
+
+    async def acquire(self, *, refresh: bool = False) -> object:
+        """The credentials, opaque to the core."""
+        ...
+
+    def sign(self, wire_request: WireRequest, credentials: Any) -> WireRequest:
+        """The request with its credentials on it."""
+        ...
+
+
+@runtime_checkable
+class Translator(Protocol):
+    """Turns a request into the provider's wire format."""
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        """Translate. `request.model` is set; limits are applied. Raises `UsageError` for what can never be sent."""
+        ...
+
+
+class Framer(Protocol[F_co]):
+    """Cuts bytes into frames. `finish` is called at the end of the file."""
+
+    def feed(self, data: bytes, /) -> Iterable[F_co]: ...
+
+    def finish(self) -> Iterable[F_co]: ...
+
+
+class Parser(Protocol[F_contra]):
+    """Turns the frames of one stream into events.
+
+    `feed` raises a `RemoteError` for an error that the stream carries, and `ProtocolViolation` for what is not in the
+    wire format. `finish`, called at the end of the file before `Finished`, gives the events that complete the stream
+    where its format allows that, or raises `StreamInterrupted`.
+    """
+
+    def feed(self, frame: F_contra, /) -> list[Event]: ...
+
+    def finish(self) -> list[Event]: ...
+
+
+@runtime_checkable
+class ResponseParser(Protocol):
+    """Reads the provider's answers."""
+
+    def stream(self) -> tuple[Framer[Any], Parser[Any]]:
+        """A fresh framer and parser, for one stream."""
+        ...
+
+    def body(self, wire_response: WireResponse) -> ChatResponse:
+        """The response of a call that was not streamed. Raises as `Parser.feed` does."""
+        ...
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:
+        """The error that a response with an error status tells of. It never raises."""
+        ...
+
+
+class ByteStream(Protocol):
+    """An answer whose body is still to come: chunks of bytes, decompressed."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """The limits, in seconds, that a transport keeps while it sends: for the connection, and for the headers."""
+
+    connect: float | None = None
+    headers: float | None = None
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Carries wire requests. An async context manager that lives as long as its service.
+
+    `send` gives a context manager; leaving it closes the answer and its connection, however it is left. Failures are
+    raised as `ConnectionFailed`, `ConnectTimeout`, `FirstChunkTimeout`, and `StreamInterrupted` while the body comes.
+    """
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(self, *exc_info: object) -> bool | None: ...
+
+    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]: ...
+
+
+class Observer:
+    """Watches calls: telemetry, cost, audit. Override what is needed; nothing here may wait.
+
+    `call` is the same number in each method of one call. An exception that an observer raises is logged, and stops
+    neither the call nor the other observers.
+    """
+
+    def started(self, call: int, context: ServiceContext[Settings], operation: str, request: object) -> None:
+        """A call begins: `chat`, `stream`, `embed`, `list_models` or `count_tokens`."""
+
+    def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+        """An attempt failed and another follows in `delay` seconds."""
+
+    def first_event(self, call: int) -> None:
+        """The first piece of the answer is here."""
+
+    def finished(self, call: int, response: object) -> None:
+        """The call succeeded."""
+
+    def failed(self, call: int, error: BaseException) -> None:
+        """The call failed, or was cancelled."""
+
+
+@attrs.frozen(kw_only=True)
+class ListModels:
+    """How models are listed: `build(context, cursor)` asks for a page, `parse` reads it and gives the next cursor."""
+
+    build: Callable[[ServiceContext[Any], str | None], WireRequest]
+    parse: Callable[[ServiceContext[Any], WireResponse], tuple[tuple[ModelInfo, ...], str | None]]
+
+
+@attrs.frozen(kw_only=True)
+class Embed:
+    """How texts are embedded: a pure pair."""
+
+    build: Callable[[ServiceContext[Any], EmbedRequest], Translation]
+    parse: Callable[[ServiceContext[Any], WireResponse], EmbedResponse]
+
+
+@attrs.frozen(kw_only=True)
+class CountTokens:
+    """How the provider counts the tokens of a request: a pure pair."""
+
+    build: Callable[[ServiceContext[Any], ChatRequest], Translation]
+    parse: Callable[[ServiceContext[Any], WireResponse], int]
+
+
+@attrs.frozen(kw_only=True)
+class Operations:
+    """What a provider offers besides chat. One that is `None` raises `UnsupportedOperation`."""
+
+    list_models: ListModels | None = None
+    embed: Embed | None = None
+    count_tokens: CountTokens | None = None
+
+
+def _no_transport(context: ServiceContext[Any]) -> Transport | None:
+    return None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Provider:
+    """A provider as a plain value. Registered with pluggy it implements the hooks from its fields.
+
+    Each field but `name`, `settings` and `operations` is a function of the `ServiceContext`, called once when a service
+    opens; importing the modules behind them can wait until then. `operations` may be a function as well.
+    """
+
+    name: str
+    settings: type[Settings]
+    auth: Callable[[ServiceContext[Any]], Auth]
+    translator: Callable[[ServiceContext[Any]], Translator]
+    stream_parser: Callable[[ServiceContext[Any]], ResponseParser]
+    transport: Callable[[ServiceContext[Any]], Transport | None] = _no_transport
+    operations: Operations | Callable[[ServiceContext[Any]], Operations] = Operations()
+
+    @hookimpl
+    def trunkline_auth(self, context: ServiceContext[Any]) -> Auth:
+        """Implements the hook."""
+        return self.auth(context)
+
+    @hookimpl
+    def trunkline_translator(self, context: ServiceContext[Any]) -> Translator:
+        """Implements the hook."""
+        return self.translator(context)
+
+    @hookimpl
+    def trunkline_stream_parser(self, context: ServiceContext[Any]) -> ResponseParser:
+        """Implements the hook."""
+        return self.stream_parser(context)
+
+    @hookimpl
+    def trunkline_transport(self, context: ServiceContext[Any]) -> Transport | None:
+        """Implements the hook."""
+        return self.transport(context)
+
+    def operations_for(self, context: ServiceContext[Any]) -> Operations:
+        """The operations, as they are for these settings."""
+        return self.operations if isinstance(self.operations, Operations) else self.operations(context)
+
+
+class NoAuth:
+    """An `Auth` for providers that ask for nothing."""
+
+    async def __aenter__(self) -> NoAuth:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    async def acquire(self, *, refresh: bool = False) -> None:
+        """Nothing."""
+
+    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
+        """The request as it is."""
+        return wire_request
+
+
+class HeaderAuth(NoAuth):
+    """An `Auth` that puts a key into a header, after `prefix` (`Bearer `, say)."""
+
+    def __init__(self, header: str, value: str, *, prefix: str = "") -> None:
+        self._headers = {header: prefix + value}
+
+    def __repr__(self) -> str:
+        return f"HeaderAuth({next(iter(self._headers))!r})"
+
+    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
+        """The request with the header."""
+        return wire_request.with_headers(self._headers)

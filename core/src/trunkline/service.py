@@ -1,0 +1,381 @@
+"""The public async objects: `Service`, one configured instance of a provider, and `Stream`, one answer as it comes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from trunkline.errors import RemoteError, ServiceClosed, TrunklineError, UnsupportedOperation, UsageError
+from trunkline.events import Event, Finished, Fold
+from trunkline.messages import Message
+from trunkline.pipeline import Budget, EventStream, Pipeline
+from trunkline.plugins import open_steps
+from trunkline.provider import Observer, Provider, ServiceContext, Translation
+from trunkline.request import ChatRequest, EmbedRequest
+from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
+from trunkline.retry import RetryPolicy
+from trunkline.settings import Settings
+from trunkline.transport import HTTPTransports
+
+T = TypeVar("T")
+
+_log = logging.getLogger("trunkline")
+_numbers = itertools.count(1)
+
+
+def _request(request: ChatRequest | str | Message | Iterable[Message]) -> ChatRequest:
+    return request if isinstance(request, ChatRequest) else ChatRequest(messages=request)
+
+
+class Service:
+    """One configured, usable instance of a provider. Made by `open_service` and `open_services`.
+
+    It opens on its first use and may be used by any number of tasks at once. Closing it ends the calls that are still
+    running, with `ServiceClosed`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        provider: Provider,
+        settings: Settings,
+        *,
+        transports: HTTPTransports,
+        owns_transports: bool = False,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._provider = provider
+        self._transports = transports
+        self._owns_transports = owns_transports
+        self._resources = AsyncExitStack()
+        self._pipeline: Pipeline | None = None
+        self._opening = anyio.Lock()
+        self._closed = False
+        self._running: set[anyio.CancelScope] = set()
+        self._streams: set[Stream] = set()
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self._provider.name
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name!r} of {self.provider}>"
+
+    async def __aenter__(self) -> Service:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    # Calls
+
+    async def chat(self, request: ChatRequest | str | Message | Iterable[Message]) -> ChatResponse:
+        """Answer a request, whole. A string is one user message.
+
+        Raises a `RemoteError` where the provider or the way to it fails, a `UsageError` where the request cannot be
+        made, a `ConfigurationError` where a setting is wrong.
+        """
+        request = _request(request)
+
+        async def run(pipeline: Pipeline, call: _Call) -> ChatResponse:
+            translation = pipeline.translate(request, stream=False)
+            response = await pipeline.call(translation, pipeline.steps.parser.body, call.budget, call.retried)
+            return pipeline.finish_body(response, translation.warnings)
+
+        return await self._run("chat", request, run)
+
+    def stream(self, request: ChatRequest | str | Message | Iterable[Message]) -> Stream:
+        """Answer a request as it comes: `async with service.stream(…) as stream: async for event in stream: …`.
+
+        Leaving the block closes the connection, however it is left.
+        """
+        return Stream(self, _request(request))
+
+    async def list_models(self) -> tuple[ModelInfo, ...]:
+        """The models that the service offers. Raises `UnsupportedOperation` where the provider cannot tell."""
+
+        async def run(pipeline: Pipeline, call: _Call) -> tuple[ModelInfo, ...]:
+            operation = self._operation(pipeline.steps.operations.list_models, "list_models")
+            models: list[ModelInfo] = []
+            cursor: str | None = None
+            while True:
+                translation = Translation(wire_request=operation.build(pipeline.context, cursor))
+                page, cursor = await pipeline.call(
+                    translation, lambda answer: operation.parse(pipeline.context, answer), call.budget, call.retried
+                )
+                models.extend(page)
+                if cursor is None:
+                    return tuple(models)
+
+        return await self._run("list_models", None, run)
+
+    async def embed(self, texts: str | Sequence[str] | EmbedRequest) -> EmbedResponse:
+        """One vector for each text. Raises `UnsupportedOperation` where the provider has no embeddings."""
+        request = texts if isinstance(texts, EmbedRequest) else EmbedRequest(texts=texts)
+
+        async def run(pipeline: Pipeline, call: _Call) -> EmbedResponse:
+            operation = self._operation(pipeline.steps.operations.embed, "embed")
+            settled = attrs.evolve(request, model=pipeline.model(request.model))
+            translation = operation.build(pipeline.context, settled)
+            response = await pipeline.call(
+                translation, lambda answer: operation.parse(pipeline.context, answer), call.budget, call.retried
+            )
+            return attrs.evolve(response, warnings=(*translation.warnings, *response.warnings))
+
+        return await self._run("embed", request, run)
+
+    async def count_tokens(self, request: ChatRequest | str | Message | Iterable[Message]) -> int:
+        """The provider's own count of a request's tokens. Raises `UnsupportedOperation` where it has none."""
+        request = _request(request)
+
+        async def run(pipeline: Pipeline, call: _Call) -> int:
+            operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
+            settled = attrs.evolve(request, model=pipeline.model(request.model))
+            translation = operation.build(pipeline.context, settled)
+            return await pipeline.call(
+                translation, lambda answer: operation.parse(pipeline.context, answer), call.budget, call.retried
+            )
+
+        return await self._run("count_tokens", request, run)
+
+    async def aclose(self) -> None:
+        """Close the service and end what still runs. Closing it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for scope in tuple(self._running):
+            scope.cancel()
+        with anyio.CancelScope(shield=True):
+            for stream in tuple(self._streams):
+                await stream.aclose()
+            async with self._opening:
+                await self._resources.aclose()
+            if self._owns_transports:
+                await self._transports.aclose()
+
+    # The inside
+
+    def _operation(self, operation: T | None, name: str) -> T:
+        if operation is None:
+            raise UnsupportedOperation(f"service {self.name!r}: the provider {self.provider!r} has no {name}")
+        return operation
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ServiceClosed(f"service {self.name!r} is closed")
+
+    async def _open(self) -> Pipeline:
+        self._check_open()
+        if self._pipeline is not None:
+            return self._pipeline
+        async with self._opening:
+            if self._pipeline is None:
+                context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings)
+                steps = open_steps(self._provider, context, self.settings.extensions)
+                async with AsyncExitStack() as resources:
+                    if steps.transport is not None:
+                        await resources.enter_async_context(steps.transport)
+                    transport = steps.transport or await self._transports.get(self.settings)
+                    await resources.enter_async_context(steps.auth)
+                    self._resources = resources.pop_all()
+                self._pipeline = Pipeline(
+                    context=context,
+                    steps=steps,
+                    transport=transport,
+                    policy=RetryPolicy(max_retries=self.settings.max_retries),
+                    secrets=self.settings.secrets(),
+                )
+        self._check_open()
+        return self._pipeline
+
+    async def _run(self, operation: str, request: object, run: Callable[[Pipeline, _Call], Awaitable[T]]) -> T:
+        pipeline = await self._open()
+        call = _Call(pipeline, operation, request)
+        scope = anyio.CancelScope()
+        self._running.add(scope)
+        try:
+            with scope:
+                result = await run(pipeline, call)
+                call.finished(result)
+                return result
+        except BaseException as error:
+            call.failed(error)
+            raise
+        finally:
+            self._running.discard(scope)
+        closed = ServiceClosed(f"service {self.name!r} was closed during the call")
+        call.failed(closed)
+        raise closed
+
+
+class _Call:
+    """One call as its observers see it."""
+
+    __slots__ = ("_context", "_observers", "_pipeline", "budget", "number")
+
+    def __init__(self, pipeline: Pipeline, operation: str, request: object) -> None:
+        self._pipeline = pipeline
+        self._observers = pipeline.steps.observers
+        self.number = next(_numbers)
+        self.budget = Budget(pipeline.settings.total_timeout)
+        context = pipeline.context
+        self._tell(lambda observer: observer.started(self.number, context, operation, request))
+
+    def _tell(self, tell: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            try:
+                tell(observer)
+            except Exception:  # an observer only watches: its mistakes must not reach the call
+                _log.exception("an observer failed: %s", type(observer).__name__)
+
+    def retried(self, error: TrunklineError, delay: float) -> None:
+        self._tell(lambda observer: observer.retried(self.number, error, delay))
+
+    def first_event(self) -> None:
+        self._tell(lambda observer: observer.first_event(self.number))
+
+    def finished(self, response: object) -> None:
+        self._tell(lambda observer: observer.finished(self.number, response))
+
+    def failed(self, error: BaseException) -> None:
+        if isinstance(error, TrunklineError):
+            self._pipeline.dress(error)
+        self._tell(lambda observer: observer.failed(self.number, error))
+
+
+class Stream:
+    """One answer as it comes. An async context manager and an async iterator of events.
+
+    The events end with `Finished`; a stream that is cut off raises instead, and the error carries what had arrived in
+    `partial`. Leaving the block, or `aclose`, closes the connection. One task at a time may read it.
+    """
+
+    def __init__(self, service: Service, request: ChatRequest) -> None:
+        self._service = service
+        self._request = request
+        self._events: EventStream | None = None
+        self._batch: list[Event] = []
+        self._position = 0
+        self._fold = Fold(service.provider)
+        self._call: _Call | None = None
+        self._reading: anyio.CancelScope | None = None
+        self._read = anyio.Event()
+        self._closed = False
+        self._failed = False
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self._service!r}>"
+
+    @property
+    def response(self) -> ChatResponse:
+        """The whole response, once `Finished` has come. Raises `UsageError` before that."""
+        if not self._fold.finished:
+            raise UsageError("the stream has not finished; read it to its end, or take what there is from 'partial'")
+        return self._fold.response()
+
+    @property
+    def partial(self) -> ChatResponse:
+        """What has arrived so far; before `Finished` its finish reason is `error`."""
+        return self._fold.response()
+
+    async def __aenter__(self) -> Stream:
+        if self._call is not None:
+            raise UsageError("a stream can be entered only once; ask the service for another")
+        pipeline = await self._service._open()
+        call = self._call = _Call(pipeline, "stream", self._request)
+
+        async def start() -> None:
+            translation = pipeline.translate(self._request, stream=True)
+            self._events = await pipeline.stream(translation, call.budget, call.retried)
+
+        self._service._streams.add(self)
+        try:
+            await self._guarded(start)
+        except BaseException:
+            await self.aclose()
+            raise
+        call.first_event()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._position == len(self._batch):
+            await self._next_batch()
+        event = self._batch[self._position]
+        self._position += 1
+        self._fold.add(event)
+        if type(event) is Finished and self._call is not None:
+            self._call.finished(self._fold.response())
+        return event
+
+    async def _next_batch(self) -> None:
+        if self._fold.finished or self._failed:
+            raise StopAsyncIteration
+        if self._closed:
+            self._service._check_open()
+            raise UsageError("the stream is closed")
+        events = self._events
+        if events is None:
+            raise UsageError("enter the stream before reading it: async with service.stream(…) as stream")
+        if self._reading is not None:
+            raise UsageError("another task is reading this stream; one at a time may")
+        self._batch = await self._guarded(events.next)
+        self._position = 0
+
+    async def _guarded(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Run one await of the stream, so that closing the service ends it and an error carries the partial."""
+        self._reading = scope = anyio.CancelScope()
+        try:
+            with scope:
+                return await step()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self._reading = None
+            if self._closed:
+                self._read.set()
+        closed = ServiceClosed(
+            f"service {self._service.name!r} was closed while it streamed", partial=self._fold.response()
+        )
+        self._fail(closed)
+        raise closed
+
+    def _fail(self, error: BaseException) -> None:
+        self._failed = True
+        if isinstance(error, RemoteError) and error.partial is None:
+            error.partial = self._fold.response()
+        if self._call is not None:
+            self._call.failed(error)
+
+    async def aclose(self) -> None:
+        """Close the connection, wherever the stream stands. Closing it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._service._streams.discard(self)
+        with anyio.CancelScope(shield=True):
+            if self._reading is not None:
+                # Another task is in the middle of a read, which must end before the connection can be closed.
+                self._reading.cancel()
+                await self._read.wait()
+            if self._events is not None:
+                await self._events.aclose()
+        if not self._fold.finished and not self._failed and self._call is not None:
+            self._call.failed(UsageError("the stream was closed before its end"))

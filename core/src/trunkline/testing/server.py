@@ -1,0 +1,187 @@
+"""A loopback HTTP/1.1 server, scripted byte by byte: real sockets, no mock transport.
+
+A handler is called for each request and says what the server does, faults included. The server runs in the event loop
+of the test, on asyncio and trio, counts its sockets, and tells when a client has hung up, so that tests wait for events
+and never for a duration.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import anyio
+import anyio.abc
+import attrs
+import h11
+
+SSE: Mapping[str, str] = {"content-type": "text/event-stream"}
+JSON: Mapping[str, str] = {"content-type": "application/json"}
+
+
+@attrs.frozen(kw_only=True)
+class ReceivedRequest:
+    """A request as the server got it; header names are in lower case."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Exchange:
+    """One request and what the server makes of it."""
+
+    def __init__(self, server: LoopbackServer, stream: anyio.abc.SocketStream, request: ReceivedRequest) -> None:
+        self.request = request
+        self.keep_alive = True
+        self._server = server
+        self._stream = stream
+
+    async def raw(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        await self._stream.send(data)
+
+    async def respond(self, body: bytes = b"", *, status: int = 200, headers: Mapping[str, str] = JSON) -> None:
+        """Send a whole response."""
+        head = self._head(status, {**headers, "content-length": str(len(body))})
+        await self.raw(head + body)
+
+    async def start(self, *, status: int = 200, headers: Mapping[str, str] = SSE) -> None:
+        """Send the head of a chunked response."""
+        await self.raw(self._head(status, {**headers, "transfer-encoding": "chunked"}))
+
+    async def chunk(self, data: bytes) -> None:
+        """Send one chunk."""
+        await self.raw(b"%x\r\n%s\r\n" % (len(data), data))
+
+    async def end(self) -> None:
+        """Send the end of a chunked response."""
+        await self.raw(b"0\r\n\r\n")
+
+    async def hang_up(self) -> None:
+        """Close the connection in good order (FIN)."""
+        self.keep_alive = False
+        await self._stream.send_eof()
+
+    async def reset(self) -> None:
+        """Break the connection (RST)."""
+        self.keep_alive = False
+        raw: socket.socket = self._stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await anyio.aclose_forcefully(self._stream)
+
+    async def hung_up(self) -> None:
+        """Wait until the client has closed its side."""
+        self.keep_alive = False
+        try:
+            while True:
+                await self._stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return
+
+    @staticmethod
+    def _head(status: int, headers: Mapping[str, str]) -> bytes:
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in headers.items())]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
+
+
+class LoopbackServer:
+    """A running server: its `url`, the `requests` it got and how many `connections` it has open."""
+
+    def __init__(self, handler: Handler, port: int) -> None:
+        self._handler = handler
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.requests: list[ReceivedRequest] = []
+        self.connections = 0
+        self.accepted = 0
+        self._changed = anyio.Event()
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is open."""
+        while self.connections:
+            await self._changed.wait()
+
+    def _count(self, difference: int) -> None:
+        self.connections += difference
+        self.accepted += difference > 0
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def _serve(self, stream: anyio.abc.SocketStream) -> None:
+        self._count(1)
+        try:
+            async with _Connection(stream) as connection:
+                while (request := await connection.next_request()) is not None:
+                    self.requests.append(request)
+                    exchange = Exchange(self, stream, request)
+                    await self._handler(exchange)
+                    if not exchange.keep_alive:
+                        return
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+            return  # the client has hung up, which is its right
+        finally:
+            self._count(-1)
+
+
+class _Connection:
+    def __init__(self, stream: anyio.abc.SocketStream) -> None:
+        self._stream = stream
+        self._left = b""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.aclose_forcefully(self._stream)
+
+    async def next_request(self) -> ReceivedRequest | None:
+        reader = h11.Connection(h11.SERVER)
+        if self._left:
+            reader.receive_data(self._left)
+        head: h11.Request | None = None
+        body = b""
+        while True:
+            event = reader.next_event()
+            if event is h11.NEED_DATA:
+                try:
+                    reader.receive_data(await self._stream.receive())
+                except anyio.EndOfStream:
+                    return None
+            elif isinstance(event, h11.Request):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage) and head is not None:
+                self._left = reader.trailing_data[0]
+                return ReceivedRequest(
+                    method=head.method.decode(),
+                    target=head.target.decode(),
+                    headers={name.decode(): value.decode("latin-1") for name, value in head.headers},
+                    body=body,
+                )
+            else:
+                return None
+
+
+@asynccontextmanager
+async def serve(handler: Handler) -> AsyncIterator[LoopbackServer]:
+    """Run a server on a free port of 127.0.0.1 for as long as the block runs."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
+    server = LoopbackServer(handler, port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, server._serve)
+        yield server
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,259 @@
+"""HTTP. The only module that imports the HTTP client.
+
+`httpx2` is imported when the first transport opens, so that `import trunkline` stays light. An application's own client
+is used as it is and never closed; a plain `httpx` client works as well, since the two share their API: the exceptions
+are looked up in the module that the client comes from.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+
+from trunkline.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    ConnectTimeout,
+    FirstChunkTimeout,
+    ProtocolViolation,
+    RemoteError,
+    StreamInterrupted,
+)
+from trunkline.provider import ByteStream, Timeouts
+from trunkline.settings import Settings
+from trunkline.wire import WireRequest, redact_url
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    HTTPClient: TypeAlias = httpx2.AsyncClient | httpx.AsyncClient
+
+CLOSE_LIMIT = 0.05
+"""Seconds that closing may take, for what is left of a finished answer to arrive or a connection to shut down."""
+
+DRAIN_LIMIT = 64 * 1024
+"""Bytes that are read after the end of an answer in the hope of keeping its connection."""
+
+
+class HTTPTransport:
+    """A `Transport` over HTTP/1.1, on asyncio and trio, with one pool of connections.
+
+    `proxy` and `ca_bundle` are the settings of that name. `client` is an application's own client.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        ca_bundle: str | None = None,
+        client: HTTPClient | None = None,
+    ) -> None:
+        self._proxy = proxy
+        self._ca_bundle = ca_bundle
+        self._own = client is None
+        self._client: Any = client
+        self._library: Any = _library(client) if client is not None else None
+
+    async def __aenter__(self) -> HTTPTransport:
+        if self._client is None:
+            import httpx2
+
+            self._library = httpx2
+            verify = _context(self._ca_bundle) if self._ca_bundle is not None else True
+            try:
+                self._client = httpx2.AsyncClient(
+                    proxy=self._proxy,
+                    verify=verify,
+                    # Connections are for the application to count: each stream holds one for as long as it is read.
+                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
+                    follow_redirects=False,
+                )
+            except (ValueError, ImportError, httpx2.InvalidURL) as error:
+                proxy = f" {redact_url(self._proxy)}" if self._proxy else " of the environment"
+                raise ConfigurationError(f"the proxy{proxy} cannot be used: {error}", setting="proxy") from None
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._own and self._client is not None:
+            client, self._client = self._client, None
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+
+    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+        """Send; leaving the context manager closes the answer, and its connection unless all of it was read."""
+        return _Exchange(self._client, self._library, wire_request, timeouts)
+
+
+class HTTPTransports:
+    """One HTTP transport for all services that reach the network in the same way; `client` is an application's own."""
+
+    def __init__(self, client: HTTPClient | None = None) -> None:
+        self._client = client
+        self._transports: dict[tuple[str | None, str | None], HTTPTransport] = {}
+        self._resources = AsyncExitStack()
+        self._opening = anyio.Lock()
+
+    async def get(self, settings: Settings) -> HTTPTransport:
+        """The transport for a service with these settings, open."""
+        key = (None, None) if self._client is not None else (settings.proxy, settings.ca_bundle)
+        async with self._opening:
+            if key not in self._transports:
+                transport = HTTPTransport(proxy=key[0], ca_bundle=key[1], client=self._client)
+                self._transports[key] = await self._resources.enter_async_context(transport)
+        return self._transports[key]
+
+    async def aclose(self) -> None:
+        """Close them all, but not an application's own client."""
+        await self._resources.aclose()
+
+
+def _library(client: object) -> Any:
+    for base in type(client).__mro__:
+        name = base.__module__.partition(".")[0]
+        if name in ("httpx2", "httpx") and base.__name__ == "AsyncClient":
+            return sys.modules[name]
+    raise ConfigurationError(
+        f"http_client takes an httpx2.AsyncClient (or an httpx.AsyncClient), not {type(client).__name__}",
+        setting="http_client",
+    )
+
+
+def _context(ca_bundle: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_bundle)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"setting 'ca_bundle': {ca_bundle!r} is no readable file of PEM certificates: {error}", setting="ca_bundle"
+        ) from None
+
+
+class _Exchange:
+    """One request and the answer to it."""
+
+    __slots__ = ("_chunks", "_client", "_ended", "_library", "_request", "_response", "_timeouts")
+
+    def __init__(self, client: Any, library: Any, request: WireRequest, timeouts: Timeouts) -> None:
+        self._client = client
+        self._library = library
+        self._request = request
+        self._timeouts = timeouts
+        self._response: Any = None
+        self._chunks: Any = None
+        self._ended = False
+
+    @property
+    def status(self) -> int:
+        status: int = self._response.status_code
+        return status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        headers: Mapping[str, str] = self._response.headers
+        return headers
+
+    async def __aenter__(self) -> ByteStream:
+        request, timeouts = self._request, self._timeouts
+        try:
+            built = self._client.build_request(
+                request.method,
+                request.url,
+                headers=dict(request.headers),
+                content=request.body,
+                timeout=self._library.Timeout(
+                    connect=timeouts.connect, read=timeouts.headers, write=timeouts.headers, pool=None
+                ),
+            )
+            # A header that httpx would choose for itself must not change what a signature covers.
+            self._response = await self._client.send(built, stream=True, auth=None, follow_redirects=False)
+        except Exception as error:
+            raise self._error(error) from None
+        self._chunks = self._response.aiter_bytes().__aiter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+            if kind is None and not self._ended:
+                await self._drain()
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+            await self._response.aclose()
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+            if not self._ended:
+                # httpx nests generators and closes the outer ones only; reading on from the closed connection ends
+                # them all, here and not in the garbage collector.
+                await self._drain()
+
+    async def _drain(self) -> None:
+        # A connection can be used again once its answer was read to the end. After the terminator that is a few bytes,
+        # which have mostly arrived; a server that parks its socket loses it.
+        size = 0
+        try:
+            async for chunk in self._chunks:
+                size += len(chunk)
+                if size > DRAIN_LIMIT:
+                    return
+        except (self._library.HTTPError, self._library.StreamError, OSError):
+            self._ended = True
+        else:
+            self._ended = True
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk: bytes = await self._chunks.__anext__()
+        except StopAsyncIteration:
+            self._ended = True
+            raise
+        except Exception as error:
+            self._ended = True
+            raise self._error(error) from None
+        return chunk
+
+    def _error(self, error: Exception) -> Exception:
+        """Our error for the HTTP library's. Its own text is kept, since it never holds headers or bodies."""
+        library = self._library
+        where = redact_url(self._request.url)
+        reason = _reason(error)
+        if isinstance(error, library.ConnectTimeout):
+            return ConnectTimeout(f"no connection to {where} within {self._timeouts.connect:g} s")
+        if self._response is None and isinstance(error, (library.ReadTimeout, library.WriteTimeout)):
+            return FirstChunkTimeout(f"no answer from {where} within {self._timeouts.headers:g} s")
+        if isinstance(error, library.DecodingError):
+            return ProtocolViolation(f"the answer of {where} has a broken content encoding: {reason}")
+        if isinstance(error, library.ProxyError):
+            return ConnectionFailed(f"the proxy refuses to connect to {where}: {reason}")
+        if isinstance(error, (library.InvalidURL, library.UnsupportedProtocol, library.LocalProtocolError)):
+            return ConfigurationError(f"a request to {where} cannot be sent: {reason}")
+        if isinstance(error, library.TransportError):
+            if self._response is None:
+                return ConnectionFailed(f"cannot reach {where}: {reason}")
+            return StreamInterrupted(f"the connection to {where} was lost: {reason}")
+        if isinstance(error, ssl.SSLError):
+            return ConnectionFailed(f"no secure connection to {where}: {reason}", retryable=False)
+        return error if not isinstance(error, OSError) else _os_error(where, reason, self._response is None)
+
+
+def _os_error(where: str, reason: str, before: bool) -> RemoteError:
+    return ConnectionFailed(f"cannot reach {where}: {reason}") if before else StreamInterrupted(f"{where}: {reason}")
+
+
+def _reason(error: BaseException) -> str:
+    # "All connection attempts failed" hides what the operating system said, one or two causes down.
+    causes = [str(error).strip()]
+    cause = error.__cause__ or error.__context__
+    while cause is not None and len(causes) < 4:
+        text = str(cause).strip()
+        if text and text not in causes[-1]:
+            causes.append(text)
+        cause = cause.__cause__ or cause.__context__
+    return ": ".join(cause for cause in causes if cause) or type(error).__name__

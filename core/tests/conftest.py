@@ -1,0 +1,174 @@
+"""A toy provider, so that the core is tested without a plugin, and both backends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trunkline.errors import (
+    AuthenticationError,
+    ProtocolViolation,
+    RateLimited,
+    RemoteError,
+    ServerError,
+    StreamInterrupted,
+    TrunklineError,
+)
+from trunkline.events import Event, Finished, ResponseStarted, TextDelta, TextEnd, TextStart, UsageReported
+from trunkline.framing import JSONLinesFramer
+from trunkline.jsonvalue import dumps, loads
+from trunkline.messages import Text
+from trunkline.provider import (
+    Embed,
+    HeaderAuth,
+    ListModels,
+    Operations,
+    Provider,
+    ServiceContext,
+    Translation,
+)
+from trunkline.request import ChatRequest, EmbedRequest
+from trunkline.response import CallWarning, ChatResponse, EmbedResponse, FinishReason, ModelInfo, Usage
+from trunkline.retry import retry_after
+from trunkline.secrets import Secret
+from trunkline.service import Service
+from trunkline.settings import Settings, setting, settings
+from trunkline.transport import HTTPTransports
+from trunkline.wire import WireRequest, WireResponse
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
+
+
+@settings
+class ToySettings(Settings):
+    """Settings of a provider that exists in these tests alone."""
+
+    provider = "toy"
+
+    url: str = setting("URL", "Where it is.")
+    api_key: Secret = setting("API key", "Its key.", default=Secret("toy-secret-key"), environment=("TOY_KEY",))
+
+
+def toy_error(status: int, body: bytes, headers: Any) -> RemoteError:
+    message = body.decode("utf-8", "replace")
+    options: dict[str, Any] = {"status": status, "retry_after": retry_after(headers)}
+    if status == 401:
+        return AuthenticationError(message, **options)
+    if status == 429:
+        return RateLimited(message, **options)
+    return ServerError(message, **options)
+
+
+class ToyTranslator:
+    def __init__(self, context: ServiceContext[ToySettings]) -> None:
+        self._settings = context.settings
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        warnings = ()
+        if request.seed is not None:
+            warnings = (CallWarning(kind="unsupported", subject="seed", message="toys have no seed"),)
+        body = {
+            "model": request.model,
+            "text": [message.text for message in request.messages],
+            "stream": stream,
+            "max": request.max_output_tokens,
+        }
+        return Translation(
+            wire_request=WireRequest(url=self._settings.url + "/chat", body=dumps(body)), warnings=warnings
+        )
+
+
+class ToyParser:
+    def stream(self) -> tuple[JSONLinesFramer, ToyStream]:
+        return JSONLinesFramer(), ToyStream()
+
+    def body(self, wire_response: WireResponse) -> ChatResponse:
+        try:
+            body = loads(wire_response.body)
+            text = body["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProtocolViolation("no toy answer") from error
+        return ChatResponse(parts=(Text(text=text),), finish_reason=FinishReason.STOP, usage=Usage(output_tokens=1))
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:
+        return toy_error(wire_response.status, wire_response.body, wire_response.headers)
+
+
+class ToyStream:
+    def __init__(self) -> None:
+        self._started = False
+
+    def feed(self, frame: bytes) -> list[Event]:
+        try:
+            line = loads(frame)
+        except ValueError as error:
+            raise ProtocolViolation("no JSON") from error
+        events: list[Event] = []
+        if not self._started:
+            self._started = True
+            events += [ResponseStarted(id="1", model="toy-1")]
+        if "error" in line:
+            raise toy_error(line["error"], b"in the stream", {})
+        if "open" in line:
+            events.append(TextStart(index=0))
+        if "text" in line:
+            events.append(TextDelta(index=0, text=line["text"]))
+        if line.get("done"):
+            usage = Usage(output_tokens=1)
+            events += [TextEnd(index=0), UsageReported(usage=usage), Finished(reason=FinishReason.STOP, usage=usage)]
+        return events
+
+    def finish(self) -> list[Event]:
+        raise StreamInterrupted("no done")
+
+
+def _list(context: ServiceContext[ToySettings], cursor: str | None) -> WireRequest:
+    return WireRequest(method="GET", url=f"{context.settings.url}/models?page={cursor or 1}")
+
+
+def _listed(context: ServiceContext[ToySettings], answer: WireResponse) -> tuple[tuple[ModelInfo, ...], str | None]:
+    page = loads(answer.body)
+    return tuple(ModelInfo(id=name) for name in page["models"]), page["next"]
+
+
+def _embed(context: ServiceContext[ToySettings], request: EmbedRequest) -> Translation:
+    return Translation(wire_request=WireRequest(url=f"{context.settings.url}/embed", body=dumps(list(request.texts))))
+
+
+def _embedded(context: ServiceContext[ToySettings], answer: WireResponse) -> EmbedResponse:
+    return EmbedResponse(embeddings=tuple(map(tuple, loads(answer.body))))
+
+
+def make_toy(**changes: Any) -> Provider:
+    fields: dict[str, Any] = {
+        "name": "toy",
+        "settings": ToySettings,
+        "auth": lambda context: HeaderAuth("authorization", context.settings.api_key.reveal(), prefix="Bearer "),
+        "translator": ToyTranslator,
+        "stream_parser": lambda context: ToyParser(),
+        "operations": Operations(
+            list_models=ListModels(build=_list, parse=_listed), embed=Embed(build=_embed, parse=_embedded)
+        ),
+    }
+    return Provider(**{**fields, **changes})
+
+
+@pytest.fixture
+def toy() -> Any:
+    """Make a service of the toy provider: `toy(url, **settings)`; `provider=` takes changes of the provider."""
+
+    def make(url: str, provider: dict[str, Any] | None = None, client: Any = None, **values: Any) -> Service:
+        values.setdefault("default_model", "toy-1")
+        return Service(
+            "toy",
+            make_toy(**(provider or {})),
+            ToySettings(url=url, **values),
+            transports=HTTPTransports(client),
+            owns_transports=True,
+        )
+
+    return make
