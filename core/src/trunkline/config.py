@@ -97,16 +97,13 @@ def make_settings(
     errors = [_unknown(service, name, infos) for source in sources[:2] for name in sorted(set(source) - set(own))]
     values: dict[str, object] = {}
     for info in infos:
-        members = [item.name for item in infos if item.group == info.group] if info.group else [info.name]
-        chosen = next((source for source in sources if any(source.get(name) is not None for name in members)), {})
-        if info.group is None and info.name in chosen:
-            value = chosen[info.name]
-        else:
-            value = chosen.get(info.name)
-            if value is None:
-                if info.required:
-                    errors.append(_missing(service, info))
-                continue
+        group = [item for item in infos if item.group == info.group] if info.group else [info]
+        source = next((source for source in sources if any(_gives(source, item) for item in group)), {})
+        if not _gives(source, info):
+            if info.required:
+                errors.append(_missing(service, info))
+            continue
+        value = source[info.name]
         try:
             values[info.name] = convert(info, _dereferenced(value, info, environ, folder or Path.cwd()))
         except ValueError as error:
@@ -121,6 +118,11 @@ def make_settings(
         found = error.errors or (error,)
         raise_together([_renamed(single, service, provider.name) for single in found])
         raise
+
+
+def _gives(source: Mapping[str, object], info: SettingInfo) -> bool:
+    # `None` is a value where it switches a default off; elsewhere it is how code says "not given".
+    return info.name in source and (source[info.name] is not None or info.default is not None)
 
 
 def _present(values: Mapping[str, str | None]) -> dict[str, object]:

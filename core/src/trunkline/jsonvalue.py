@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-JSONValue: TypeAlias = Union[str, int, float, bool, "Sequence[JSONValue]", "Mapping[str, JSONValue]", None]
-"""Anything that JSON can hold."""
+if TYPE_CHECKING:
+    JSONValue: TypeAlias = Union[str, int, float, bool, "Sequence[JSONValue]", "Mapping[str, JSONValue]", None]
+    """Anything that JSON can hold."""
+else:
+    # A recursive alias cannot be resolved outside this module, as cattrs does for the classes that use it.
+    JSONValue = Any
 
 JSONObject: TypeAlias = Mapping[str, JSONValue]
 """A JSON object."""

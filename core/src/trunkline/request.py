@@ -94,6 +94,10 @@ def _stop(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def _tools(value: Iterable[Tool]) -> tuple[Tool, ...]:
+    return tuple(value)
+
+
 def _tool_choice(value: ToolChoice | str | None) -> ToolChoice | None:
     if value is None or isinstance(value, ToolChoice):
         return value
@@ -115,7 +119,7 @@ class ChatRequest:
 
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
     model: str | None = None
-    tools: tuple[Tool, ...] = attrs.field(converter=tuple, default=())
+    tools: tuple[Tool, ...] = attrs.field(converter=_tools, default=())
     tool_choice: ToolChoice | None = attrs.field(converter=_tool_choice, default=None)
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None

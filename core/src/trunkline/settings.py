@@ -257,13 +257,14 @@ def _read_infos(cls: type[Settings]) -> list[SettingInfo]:
 def convert(info: SettingInfo, value: object) -> object:
     """The value in the setting's own type. Raises `ValueError` with what is accepted.
 
-    Text is taken for numbers and truth values, since environment variables have nothing else.
+    Text is taken for numbers and truth values, since environment variables have nothing else; `none` switches a limit
+    off, since TOML has no word for it either.
     """
-    if value is None and type(None) in get_args(info.type):
+    kind, optional = _plain(info.type), type(None) in get_args(info.type)
+    if optional and (value is None or (kind in (int, float) and value == "none")):
         return None
     if info.convert is not None:
         return info.convert(value)
-    kind = _plain(info.type)
     result = _convert(kind, value)
     if info.minimum is not None and isinstance(result, (int, float)) and result < info.minimum:
         raise ValueError(f"a number of at least {info.minimum:g}, not {value!r}")

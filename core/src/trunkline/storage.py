@@ -1,0 +1,89 @@
+"""Stored conversations: messages, requests and responses to JSON and back, with nothing lost but `raw`.
+
+Parts are told apart by `type` (`text`, `tool_call` …), bytes are base64, and what has its default is left out, so that
+a conversation that was stored by one version is read by the next.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from functools import cache
+from typing import TypeVar, cast
+
+from cattrs import Converter, transform_error
+from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
+from cattrs.gen import make_dict_unstructure_fn, override
+from cattrs.strategies import configure_tagged_union
+
+from trunkline.errors import InvalidChatRequest
+from trunkline.jsonvalue import JSONValue
+from trunkline.messages import Message, Part, ToolResultPart
+from trunkline.response import ChatResponse, FinishReason
+
+T = TypeVar("T")
+
+
+def to_json(value: object) -> JSONValue:
+    """A message, a request, a response, or a sequence of them, as JSON."""
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return cast("JSONValue", _converter().unstructure(value))
+
+
+def from_json(kind: type[T], data: JSONValue) -> T:
+    """The value of the class `kind` (`Message`, `ChatRequest`, `ChatResponse` …) that `to_json` made `data` of.
+
+    Raises `InvalidChatRequest`, which says where, for data of another form.
+    """
+    try:
+        return _converter().structure(data, kind)
+    except (BaseValidationError, StructureHandlerNotFoundError, KeyError, TypeError, ValueError) as error:
+        told = "; ".join(transform_error(error)) if isinstance(error, BaseValidationError) else str(error)
+        raise InvalidChatRequest(f"this is no stored {kind.__name__}: {told}") from error
+
+
+def messages_from_json(data: JSONValue) -> tuple[Message, ...]:
+    """A stored conversation. Raises `InvalidChatRequest` for data of another form."""
+    if not isinstance(data, list):
+        raise InvalidChatRequest("a stored conversation is a list of messages")
+    return tuple(from_json(Message, item) for item in data)
+
+
+def _tag(cls: type) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+@cache
+def _converter() -> Converter:
+    converter = Converter(omit_if_default=True, forbid_extra_keys=False)
+    converter.register_unstructure_hook(bytes, lambda data: base64.b64encode(data).decode())
+    converter.register_structure_hook(bytes, lambda data, _: _bytes(data))
+    # A number or a text is taken for what it is: cattrs would make 'yes' of True.
+    for plain in (str, int, float, bool):
+        converter.register_structure_hook(plain, _plain)
+    converter.register_structure_hook(FinishReason, lambda reason, _: FinishReason(reason))
+    for union in (ToolResultPart, Part):
+        configure_tagged_union(union, converter, tag_name="type", tag_generator=_tag)
+    converter.register_unstructure_hook_factory(
+        lambda kind: kind is ChatResponse,
+        lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True, raw=override(omit=True)),
+    )
+    return converter
+
+
+def _bytes(data: object) -> bytes:
+    if not isinstance(data, str):
+        raise TypeError("bytes are stored as base64 text")
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"broken base64: {error}") from None
+
+
+def _plain(data: object, kind: type) -> object:
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(data, accepted) or (isinstance(data, bool) and kind is not bool):
+        raise TypeError(f"expected {kind.__name__}, not {type(data).__name__}")
+    return data

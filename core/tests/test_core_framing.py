@@ -1,0 +1,111 @@
+"""Framers: the same frames at every split, and nothing but our errors."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trunkline import ProtocolViolation
+from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFrame, SSEFramer
+
+
+def frames(data: bytes, *cuts: int) -> list[SSEFrame]:
+    framer, found, start = SSEFramer(), [], 0
+    for cut in (*sorted(cuts), len(data)):
+        found += framer.feed(data[start:cut])
+        start = cut
+    return found + framer.finish()
+
+
+CASES = [
+    ("one event", b"data: a\n\n", [("a", "message")]),
+    ("no space after the colon", b"data:a\n\n", [("a", "message")]),
+    ("only one space is taken off", b"data:  a\n\n", [(" a", "message")]),
+    ("CR line ends", b"data: a\r\rdata: b\r\r", [("a", "message"), ("b", "message")]),
+    ("CRLF line ends", b"data: a\r\n\r\ndata: b\r\n\r\n", [("a", "message"), ("b", "message")]),
+    ("mixed line ends", b"data: a\n\r\ndata: b\r\n\n", [("a", "message"), ("b", "message")]),
+    ("several data lines", b"data: a\ndata\ndata: b\n\n", [("a\n\nb", "message")]),
+    ("an event type", b"event: x\ndata: a\n\ndata: b\n\n", [("a", "x"), ("b", "message")]),
+    ("a type without data is no event", b"event: x\n\ndata: b\n\n", [("b", "message")]),
+    ("comments", b": ping\n\n:\ndata: a\n: more\n\n", [("a", "message")]),
+    ("id and retry", b"id: 1\nretry: 3\ndata: a\n\n", [("a", "message")]),
+    ("an unknown field", b"dat: x\ndatax: y\ndata: a\n\n", [("a", "message")]),
+    ("a byte order mark", b"\xef\xbb\xbfdata: a\n\n", [("a", "message")]),
+    ("an empty event", b"data:\n\n", [("", "message")]),
+    ("UTF-8", "data: ø€😀\n\n".encode(), [("ø€😀", "message")]),
+    ("the last event without its blank line", b"data: a\n\ndata: [DONE]", [("a", "message"), ("[DONE]", "message")]),
+    ("nothing", b"", []),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_the_same_events_come_at_every_split(data: bytes, expected: list[tuple[str, str]]) -> None:
+    wanted = [SSEFrame(text.encode(), event) for text, event in expected]
+    assert frames(data) == wanted
+    for first in range(len(data) + 1):
+        for second in range(first, len(data) + 1):
+            assert frames(data, first, second) == wanted
+    assert frames(data, *range(len(data))) == wanted
+
+
+@given(st.binary(), st.lists(st.integers(0, 200)))
+def test_any_bytes_give_the_same_events_at_any_split(data: bytes, cuts: list[int]) -> None:
+    assert frames(data, *(min(cut, len(data)) for cut in cuts)) == frames(data)
+
+
+@given(
+    st.lists(st.sampled_from([b"data: x", b"\n", b"\r", b"\r\n", b": c", b"event: e", b"\xef\xbb\xbf", b"data"])),
+    st.data(),
+)
+def test_any_lines_give_the_same_events_at_any_split(pieces: list[bytes], data: st.DataObject) -> None:
+    whole = b"".join(pieces)
+    cuts = data.draw(st.lists(st.integers(0, len(whole))))
+    assert frames(whole, *cuts) == frames(whole)
+
+
+def test_an_event_over_the_limit_is_refused_before_it_is_whole() -> None:
+    framer = SSEFramer(limit=100)
+    with pytest.raises(ProtocolViolation, match="100 bytes"):
+        for _ in range(20):
+            framer.feed(b"data: 123456789")
+    framer = SSEFramer(limit=100)
+    with pytest.raises(ProtocolViolation, match="100 bytes"):
+        for _ in range(20):
+            framer.feed(b"data: 123456789\n")
+
+
+def test_small_events_never_add_up_to_the_limit() -> None:
+    framer = SSEFramer(limit=100)
+    assert sum(len(framer.feed(b": hello\ndata: 123456789\n\n")) for _ in range(100)) == 100
+    assert sum(len(framer.feed(piece)) for _ in range(100) for piece in (b": hello\nda", b"ta: 123456789\n\n")) == 100
+
+
+def lines(data: bytes, *cuts: int) -> list[bytes]:
+    framer, found, start = JSONLinesFramer(), [], 0
+    for cut in (*sorted(cuts), len(data)):
+        found += framer.feed(data[start:cut])
+        start = cut
+    return found + framer.finish()
+
+
+def test_json_lines_come_at_every_split() -> None:
+    data = '{"a":"ø"}\r\n\n {"b":1} \n{"c":2}'.encode()
+    wanted = ['{"a":"ø"}'.encode(), b'{"b":1}', b'{"c":2}']
+    for first in range(len(data) + 1):
+        for second in range(first, len(data) + 1):
+            assert lines(data, first, second) == wanted
+
+
+def test_a_line_over_the_limit_is_refused_before_it_is_whole() -> None:
+    framer = JSONLinesFramer(limit=100)
+    with pytest.raises(ProtocolViolation, match="100 bytes"):
+        for _ in range(20):
+            framer.feed(b"1234567890")
+
+
+def test_a_body_is_one_frame_at_the_end() -> None:
+    framer = BodyFramer(limit=10)
+    assert framer.feed(b"ab") + framer.feed(b"cd") + framer.finish() == [b"abcd"]
+    assert BodyFramer().finish() == []
+    with pytest.raises(ProtocolViolation, match="10 bytes"):
+        framer.feed(b"1234567890")

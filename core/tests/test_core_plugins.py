@@ -1,0 +1,303 @@
+"""Discovery: what is asked for is imported and nothing else; a broken plugin is named and stops no other."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trunkline import (
+    ConfigurationError,
+    PluginError,
+    Provider,
+    ProviderNotFound,
+    hookimpl,
+    open_service,
+    open_services,
+)
+from trunkline.plugins import EXTENSIONS, PROVIDERS, installed, load_provider
+from trunkline.testing import Exchange, serve
+
+GOOD = """
+    from trunkline import Provider, Settings, Text, ChatResponse, FinishReason, Translation, WireRequest
+    from trunkline.framing import JSONLinesFramer
+    from trunkline.provider import NoAuth
+    from trunkline.settings import setting, settings
+
+    @settings
+    class {cls}Settings(Settings):
+        provider = "{name}"
+        url: str = setting("URL", "Where it is.")
+
+    class Translator:
+        def __init__(self, context):
+            self.url = context.settings.url
+        def translate(self, request, *, stream):
+            return Translation(wire_request=WireRequest(url=self.url, body=b"{{}}"))
+
+    class Parser:
+        def stream(self):
+            return JSONLinesFramer(), self
+        def body(self, wire_response):
+            return ChatResponse(parts=(Text(text=wire_response.body.decode()),), finish_reason=FinishReason.STOP)
+        def error(self, wire_response):
+            raise AssertionError
+
+    provider = Provider(
+        name="{name}", settings={cls}Settings, auth=lambda context: NoAuth(),
+        translator=Translator, stream_parser=lambda context: Parser(),
+    )
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install a distribution: `install("dist", group, {"name": "module:value"}, module=source)`."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(distribution: str, group: str, names: dict[str, str], **modules: str) -> None:
+        folder = tmp_path / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = "".join(f"{name} = {value}\n" for name, value in names.items())
+        (folder / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+        for module, source in modules.items():
+            (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
+            monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return make
+
+
+def good(name: str) -> str:
+    return GOOD.format(name=name, cls=name.title().replace("-", ""))
+
+
+@pytest.fixture
+def crowd(install: Callable[..., None]) -> None:
+    """One good provider among broken ones."""
+    install("dist-good", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    install("dist-raises", PROVIDERS, {"raises": "plugin_raises:provider"}, plugin_raises="raise OSError('no disk')")
+    install("dist-missing", PROVIDERS, {"missing": "plugin_missing:provider"}, plugin_missing="")
+    install("dist-other", PROVIDERS, {"other": "plugin_other:provider"}, plugin_other="provider = 1")
+    install("dist-named", PROVIDERS, {"named": "plugin_named:provider"}, plugin_named=good("something"))
+    install("dist-twice-a", PROVIDERS, {"twice": "plugin_twice:provider"}, plugin_twice=good("twice"))
+    install("dist-twice-b", PROVIDERS, {"twice": "plugin_twice:provider"})
+    misspelt = good("misspelt") + (
+        "\n    from trunkline import hookimpl"
+        "\n    class Wrong(Provider):"
+        "\n        @hookimpl"
+        "\n        def trunkline_authh(self, context):"
+        "\n            return None"
+        "\n    provider = Wrong("
+        "\n        name='misspelt', settings=MisspeltSettings, auth=None, translator=None, stream_parser=None)"
+    )
+    install("dist-misspelt", PROVIDERS, {"misspelt": "plugin_misspelt:provider"}, plugin_misspelt=misspelt)
+    unmarked = misspelt.replace("@hookimpl", "").replace("authh", "observer").replace("misspelt", "unmarked")
+    unmarked = unmarked.replace("Misspelt", "Unmarked")
+    install("dist-unmarked", PROVIDERS, {"unmarked": "plugin_unmarked:provider"}, plugin_unmarked=unmarked)
+
+
+BROKEN = [
+    ("raises", "dist-raises", "OSError: no disk"),
+    ("missing", "dist-missing", "provider"),
+    ("other", "dist-other", "is a int"),
+    ("named", "dist-named", "'something'"),
+    ("twice", "dist-twice-a, dist-twice-b", "uninstall all but one"),
+    ("misspelt", "dist-misspelt", "trunkline_authh, which is no hook"),
+    ("unmarked", "dist-unmarked", "without the mark"),
+]
+
+
+@pytest.mark.usefixtures("crowd")
+@pytest.mark.parametrize(("name", "distribution", "told"), BROKEN)
+def test_a_broken_provider_is_an_error_that_names_the_distribution(name: str, distribution: str, told: str) -> None:
+    with pytest.raises(PluginError, match=told) as caught:
+        load_provider(name)
+    assert caught.value.distribution == distribution
+    assert distribution.split(", ")[0] in str(caught.value)
+
+
+@pytest.mark.usefixtures("crowd")
+@pytest.mark.anyio
+async def test_a_broken_provider_stops_no_other() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"well")
+
+    async with serve(handler) as server, open_service("fine", url=server.url, default_model="m") as service:
+        assert (await service.chat("hi")).text == "well"
+
+
+@pytest.mark.usefixtures("crowd")
+def test_listing_imports_nothing() -> None:
+    names = {item.name for item in installed(PROVIDERS)}
+    assert {"fine", "raises", "twice"} <= names
+    assert not {module for module in sys.modules if module.startswith("plugin_")}
+
+
+@pytest.mark.usefixtures("crowd")
+def test_opening_one_provider_imports_no_other() -> None:
+    load_provider("fine")
+    assert {module for module in sys.modules if module.startswith("plugin_")} == {"plugin_fine"}
+
+
+@pytest.mark.usefixtures("crowd")
+def test_a_provider_that_is_not_installed_is_named_with_what_is() -> None:
+    with pytest.raises(ProviderNotFound, match=r"'fin' is installed; installed: .*fine.*pip install trunkline-fin"):
+        load_provider("fin")
+
+
+# Extensions
+
+
+class Wrapped:
+    """Adds a header to what the provider's own auth does."""
+
+    @hookimpl(wrapper=True)
+    def trunkline_auth(self, context: Any) -> Any:
+        auth = yield
+        sign = auth.sign
+        auth.sign = lambda wire_request, credentials: sign(wire_request.with_headers({"X-Wrapped": "1"}), credentials)
+        return auth
+
+
+@pytest.mark.anyio
+async def test_an_extension_can_wrap_a_step_of_a_provider_that_it_did_not_write(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text":"well"}')
+
+    async with serve(handler) as server:
+        async with toy(server.url, extensions=[Wrapped()]) as service, toy(server.url) as plain:
+            await service.chat("hi")
+            await plain.chat("hi")
+    assert ["x-wrapped" in request.headers for request in server.requests] == [True, False]
+
+
+class Misspelt:
+    @hookimpl
+    def trunkline_oberver(self, context: Any) -> None: ...
+
+
+class Unmarked:
+    def trunkline_observer(self, context: Any) -> None: ...
+
+
+class WrongArguments:
+    @hookimpl
+    def trunkline_observer(self, context: Any, call: Any) -> None: ...
+
+
+class WrongType:
+    @hookimpl(tryfirst=True)
+    def trunkline_auth(self, context: Any) -> object:
+        return "a token"
+
+
+class WrongObserver:
+    @hookimpl
+    def trunkline_observer(self, context: Any) -> object:
+        return print
+
+
+class Raises:
+    @hookimpl
+    def trunkline_observer(self, context: Any) -> object:
+        raise ZeroDivisionError
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("extension", [Misspelt, Unmarked, WrongArguments, WrongType, WrongObserver, Raises])
+async def test_a_broken_extension_fails_the_services_that_name_it_and_no_other(toy: Any, extension: type) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text":"well"}')
+
+    async with serve(handler) as server:
+        async with toy(server.url, extensions=[extension()]) as service, toy(server.url) as plain:
+            with pytest.raises(PluginError, match=extension.__name__):
+                await service.chat("hi")
+            assert (await plain.chat("hi")).text == "well"
+        assert len(server.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_an_extension_is_loaded_by_name_and_a_broken_one_is_named(install: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"well")
+
+    install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    source = (
+        "from trunkline import hookimpl, Observer\n@hookimpl\ndef trunkline_observer(context):\n    return Observer()"
+    )
+    install("dist-watch", EXTENSIONS, {"watch": "extension_watch"}, extension_watch=source)
+    install("dist-bad", EXTENSIONS, {"bad": "extension_bad"}, extension_bad="import nothing_of_the_kind")
+    async with serve(handler) as server:
+        common = {"provider": "fine", "url": server.url, "default_model": "m"}
+        services = {"good": {**common, "extensions": ["watch"]}, "bad": {**common, "extensions": ["bad"]}}
+        async with open_services({"services": services}) as opened:
+            assert (await opened["good"].chat("hi")).text == "well"
+            with pytest.raises(PluginError, match="dist-bad"):
+                await opened["bad"].chat("hi")
+
+
+# open_services
+
+
+def test_every_mistake_of_every_service_is_reported_together(install: Any) -> None:
+    install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    services = {
+        "a": {"provider": "fine"},
+        "b": {"provider": "fine", "url": "http://x.example", "max_retries": -1},
+        "c": {"provider": "nowhere"},
+        "d": {"url": "http://x.example"},
+        "e": {"provider": "fine", "url": "http://x.example", "extensions": ["ghost"]},
+        "f": {"provider": "fine", "url": "http://x.example"},
+    }
+    with pytest.raises(ConfigurationError, match="5 settings are wrong") as caught:
+        open_services({"services": services}, environ={})
+    told = str(caught.value)
+    for word in ("'a'", "'url'", "'max_retries'", "'nowhere'", "'provider'", "'ghost'"):
+        assert word in told
+
+
+@pytest.mark.anyio
+async def test_services_share_one_transport_and_close_together(install: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"well")
+
+    install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    async with serve(handler) as server:
+        common = {"provider": "fine", "url": server.url, "default_model": "m"}
+        async with open_services({"services": {"a": common, "b": common}}) as services:
+            assert sorted(services) == ["a", "b"]
+            await services["a"].chat("hi")
+            await services["b"].chat("hi")
+            assert server.accepted == 1
+            with pytest.raises(KeyError, match="configured: a, b"):
+                _ = services["c"]
+        await server.wait_idle()
+
+
+def test_a_settings_object_opens_its_own_provider(install: Any) -> None:
+    install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    cls = load_provider("fine").settings
+    service = open_service(cls(url="http://x.example"), name="mine")  # type: ignore[call-arg]
+    assert (service.name, service.provider) == ("mine", "fine")
+    with pytest.raises(ConfigurationError, match="not both"):
+        open_service(cls(url="http://x.example"), url="http://y.example")  # type: ignore[call-arg]
+
+
+def test_a_proxy_beside_a_client_of_one_s_own_is_refused(install: Any) -> None:
+    class AsyncClient: ...
+
+    install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    client: Any = AsyncClient()
+    with pytest.raises(ConfigurationError, match="'proxy' has no effect"):
+        open_service("fine", url="http://x.example", proxy="http://p.example", http_client=client)
+
+
+def test_provider_values_implement_the_hooks() -> None:
+    assert all(
+        hasattr(getattr(Provider, name), "trunkline_impl") for name in dir(Provider) if name.startswith("trunkline_")
+    )

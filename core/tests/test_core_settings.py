@@ -1,0 +1,260 @@
+"""Settings, and where they come from."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonschema
+import pytest
+from trunkline import ConfigurationError, Provider, Secret, Settings
+from trunkline.config import make_settings, read_configuration
+from trunkline.settings import json_schema, setting, setting_infos, settings
+
+
+def _even(value: object) -> int:
+    if not isinstance(value, int) or value % 2:
+        raise ValueError("an even number")
+    return value
+
+
+@settings
+class DemoSettings(Settings):
+    """Every kind of setting."""
+
+    provider = "demo"
+
+    api_key: Secret = setting("API key", "The key.", environment=("DEMO_KEY", "DEMO_TOKEN"))
+    region: str | None = setting("Region", "The region.", default=None, environment=("DEMO_REGION",))
+    mode: Literal["fast", "slow"] = setting("Mode", "The mode.", default="fast")
+    tags: tuple[str, ...] = setting("Tags", "The tags.", default=())
+    even: int = setting("Even", "An even number.", default=2, convert=_even, schema={"type": "integer"})
+    first: Secret | None = setting("First", "One half.", default=None, group="pair", environment=("DEMO_FIRST",))
+    second: Secret | None = setting("Second", "The other.", default=None, group="pair", environment=("DEMO_SECOND",))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """One half needs the other."""
+        if (self.first is None) != (self.second is None):
+            yield "second", "goes with 'first'; give both or neither"
+
+
+def provider(cls: type[Settings] = DemoSettings) -> Provider:
+    nothing: Any = None
+    return Provider(name="demo", settings=cls, auth=nothing, translator=nothing, stream_parser=nothing)
+
+
+def make(environ: dict[str, str] | None = None, table: dict[str, Any] | None = None, **arguments: Any) -> DemoSettings:
+    made = make_settings("my-demo", provider(), arguments=arguments, table=table, environ=environ or {})
+    assert isinstance(made, DemoSettings)
+    return made
+
+
+# Precedence
+
+
+def test_the_sources_come_in_the_order_of_the_design() -> None:
+    own, customary = {"TRUNKLINE_MY_DEMO_API_KEY": "own"}, {"DEMO_KEY": "customary", "DEMO_TOKEN": "second"}
+    table = {"api_key": "file"}
+    assert make({**own, **customary}, table, api_key="argument").api_key == Secret("argument")
+    assert make({**own, **customary}, table).api_key == Secret("file")
+    assert make({**own, **customary}).api_key == Secret("own")
+    assert make(customary).api_key == Secret("customary")
+    assert make({"DEMO_KEY": "", "DEMO_TOKEN": "second"}).api_key == Secret("second")
+    assert make({"DEMO_KEY": "x"}).mode == "fast"
+
+
+def test_a_group_is_taken_from_one_source() -> None:
+    environ = {"DEMO_KEY": "x", "DEMO_FIRST": "e1", "DEMO_SECOND": "e2"}
+    made = make(environ, {"first": "f1", "second": "f2"})
+    assert (made.first, made.second) == (Secret("f1"), Secret("f2"))
+    with pytest.raises(ConfigurationError, match="'second' goes with 'first'"):
+        make(environ, {"first": "f1"})
+
+
+def test_none_switches_a_limit_off_and_is_otherwise_not_given() -> None:
+    assert make({"DEMO_KEY": "x"}, connect_timeout=None).connect_timeout is None
+    assert make({"DEMO_KEY": "x"}, {"connect_timeout": "none"}).connect_timeout is None
+    assert make({"DEMO_KEY": "x", "TRUNKLINE_MY_DEMO_REGION": "eu"}, region=None).region == "eu"
+    with pytest.raises(ConfigurationError, match="'api_key'"):
+        make(api_key=None)
+
+
+# Conversion and mistakes
+
+
+def test_environment_variables_become_the_setting_s_type() -> None:
+    made = make(
+        {
+            "DEMO_KEY": " key\n",
+            "TRUNKLINE_MY_DEMO_STRICT": "yes",
+            "TRUNKLINE_MY_DEMO_CHUNK_TIMEOUT": "1.5",
+            "TRUNKLINE_MY_DEMO_MAX_RETRIES": "4",
+            "TRUNKLINE_MY_DEMO_TAGS": "a, b",
+            "TRUNKLINE_MY_DEMO_HEADERS": '{"X-A": "b"}',
+            "TRUNKLINE_EXTENSIONS": "one, two",
+        }
+    )
+    assert (made.api_key, made.strict, made.chunk_timeout, made.max_retries) == (Secret("key"), True, 1.5, 4)
+    assert (made.tags, made.headers, made.extensions) == (("a", "b"), {"X-A": "b"}, ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("mode", "quick", "'fast' or 'slow', not 'quick'"),
+        ("strict", "perhaps", "true or false, not 'perhaps'"),
+        ("chunk_timeout", "soon", "a number of seconds, not 'soon'"),
+        ("chunk_timeout", -1, "a number of at least 0, not -1"),
+        ("chunk_timeout", float("nan"), "a number of seconds"),
+        ("max_retries", 1.5, "a whole number, not 1.5"),
+        ("max_retries", True, "a whole number, not True"),
+        ("input_token_limit", 0, "a number of at least 1"),
+        ("api_key", "", "a string that is not empty"),
+        ("api_key", "a\nb", "line breaks"),
+        ("api_key", 5, "a string, not int"),
+        ("region", " ", "a string that is not empty"),
+        ("headers", {"a": 1}, "a table of strings"),
+        ("headers", "canary", "a table of strings"),
+        ("tags", [1], "a list of strings"),
+        ("even", 3, "an even number"),
+        ("extensions", 3, "a list of extension names"),
+        ("regoin", "x", "did you mean 'region'"),
+        ("nonsense_entirely", "x", "it takes api_key, region"),
+    ],
+)
+def test_a_bad_setting_names_the_service_the_setting_and_what_is_accepted(name: str, value: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        make(table={"api_key": "k", **{name: value}})
+    error = caught.value
+    assert "'my-demo'" in str(error)
+    assert (error.service, error.setting) == ("my-demo", name)
+    assert "canary" not in str(error)
+
+
+def test_a_missing_setting_says_all_the_ways_to_give_it() -> None:
+    with pytest.raises(ConfigurationError, match="TRUNKLINE_MY_DEMO_API_KEY or DEMO_KEY or DEMO_TOKEN"):
+        make()
+
+
+def test_all_mistakes_are_told_together() -> None:
+    with pytest.raises(ConfigurationError, match="3 settings are wrong") as caught:
+        make(table={"mode": "x", "wrong": 1})
+    assert {error.setting for error in caught.value.errors} == {"mode", "wrong", "api_key"}
+
+
+def test_settings_made_by_hand_are_checked_as_well() -> None:
+    with pytest.raises(ConfigurationError, match="provider 'demo': setting 'mode'"):
+        DemoSettings(api_key=Secret("k"), mode="x")  # type: ignore[arg-type]
+
+
+def test_no_secret_is_in_the_repr() -> None:
+    made = make(api_key="canary", headers={"X-Key": "canary"}, proxy="http://u:canary@p.example")
+    assert "canary" not in repr(made)
+    assert "X-Key" in repr(made)
+    assert set(made.secrets()) == {"canary"}
+
+
+# References
+
+
+def test_a_secret_may_be_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key.txt").write_text("from-file\n")
+    file = tmp_path / "trunkline.toml"
+    file.write_text(
+        '[services.a]\nprovider="demo"\napi_key={file="key.txt"}\nheaders={X-Key={env="MY_HEADER"}}\nregion={env="R"}\n'
+    )
+    configuration = read_configuration(file)
+    table = {**configuration.services["a"]}
+    table.pop("provider")
+    environ = {"MY_HEADER": "from-env", "R": "eu"}
+    made = make_settings("a", provider(), arguments={}, table=table, environ=environ, folder=configuration.folder)
+    assert isinstance(made, DemoSettings)
+    assert (made.api_key, made.headers, made.region) == (Secret("from-file"), {"X-Key": "from-env"}, "eu")
+
+
+def test_the_keyring_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class KeyringError(Exception):
+        pass
+
+    errors = types.ModuleType("keyring.errors")
+    errors.KeyringError = KeyringError  # type: ignore[attr-defined]
+    keyring = types.ModuleType("keyring")
+    keyring.get_password = lambda service, user: {("team/llm", "me"): "kept"}.get((service, user))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    monkeypatch.setitem(sys.modules, "keyring.errors", errors)
+    assert make(table={"api_key": {"keyring": "team/llm/me"}}).api_key == Secret("kept")
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        make(table={"api_key": {"keyring": "team/llm/you"}})
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ({"env": "NOT_SET"}, "NOT_SET, which is not set"),
+        ({"file": "/nowhere/at/all"}, "cannot be read"),
+        ({"vault": "x"}, "reference"),
+        ({"env": "A", "file": "b"}, "reference"),
+        ({"env": 1}, "takes a name"),
+        ({"keyring": "no-user"}, "service/user"),
+    ],
+)
+def test_a_reference_to_nothing_is_a_clear_error(reference: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        make(table={"api_key": reference})
+    assert caught.value.setting == "api_key"
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[services", "is not TOML"),
+        ("", r"no services; it takes a table \[services.NAME\]"),
+        ("[service.a]\nprovider='x'", "'service' at its top"),
+        ("[services]\na = 1", "must be tables"),
+        ("[defaults]\napi_key = 'x'\n[services.a]\nprovider='x'", r"\[defaults\] has 'api_key'"),
+    ],
+)
+def test_a_file_of_another_form_is_a_clear_error(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "trunkline.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=told):
+        read_configuration(file)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nothing.toml.*No such file"):
+        read_configuration(tmp_path / "nothing.toml")
+
+
+def test_defaults_hold_for_all_services() -> None:
+    read = read_configuration(
+        {"defaults": {"max_retries": 7}, "services": {"a": {"provider": "x"}, "b": {"provider": "x", "max_retries": 1}}}
+    )
+    assert [read.services[name]["max_retries"] for name in ("a", "b")] == [7, 1]
+
+
+# What settings tell of themselves
+
+
+def test_every_setting_has_a_label_and_a_description() -> None:
+    for info in setting_infos(DemoSettings):
+        assert info.label
+        assert info.description.endswith(".")
+    assert [info.name for info in setting_infos(DemoSettings)][:2] == ["api_key", "region"]
+    assert [info.name for info in setting_infos(DemoSettings) if info.secret] == ["api_key", "first", "second"]
+    assert [info.name for info in setting_infos(DemoSettings) if info.required] == ["api_key"]
+
+
+def test_the_json_schema_is_one_and_takes_what_the_file_takes() -> None:
+    schema: Any = json_schema(DemoSettings)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate({"api_key": {"env": "X"}, "mode": "slow", "headers": {"a": {"file": "b"}}}, schema)
+    for bad in ({}, {"api_key": 1}, {"api_key": "x", "mode": "x"}, {"api_key": "x", "other": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)

@@ -1,0 +1,103 @@
+"""Stored conversations."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from trunkline import (
+    Audio,
+    ChatRequest,
+    ChatResponse,
+    Citation,
+    Document,
+    FinishReason,
+    Image,
+    InvalidChatRequest,
+    Message,
+    Opaque,
+    Reasoning,
+    ResponseFormat,
+    Text,
+    TokenLogprob,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    Usage,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+from trunkline.storage import from_json, messages_from_json, to_json
+
+CALL = ToolCall(id="c1", name="weather", arguments={"city": "Oslo", "days": [1, 2.5, None, True]})
+CONVERSATION = (
+    system("Be brief."),
+    user("Look:", Image(data=b"\x89PNG\r\n\x1a\n"), Document(url="https://x.example/a.pdf"), Audio(file_id="f1")),
+    assistant(
+        Reasoning(
+            text="hm", provider="toy", signature="s", encrypted="e", redacted=True, provider_metadata={"toy": {"id": 1}}
+        ),
+        Text(text="no", refusal=True),
+        CALL,
+        ToolCall(id="c2", name="weather", invalid_arguments='{"city":'),
+        Citation(url="https://x.example", start=0, end=2),
+        Opaque(provider="toy", kind="search", data={"a": {"b": [1]}}),
+    ),
+    tool_result(CALL, [Text(text="rain"), Image(url="https://x.example/a.png")], is_error=True),
+)
+
+
+def test_a_conversation_comes_back_as_it_was() -> None:
+    stored = json.loads(json.dumps(to_json(CONVERSATION)))
+    assert messages_from_json(stored) == CONVERSATION
+    assert messages_from_json(stored)[2].parts[0].provider_metadata == {"toy": {"id": 1}}  # type: ignore[union-attr]
+
+
+def test_a_request_comes_back_as_it_was() -> None:
+    request = ChatRequest(
+        messages=CONVERSATION,
+        model="m",
+        tools=[Tool(name="weather", parameters={"type": "object"}, strict=True)],
+        tool_choice=ToolChoice.tool("weather"),
+        response_format=ResponseFormat(schema={"type": "object"}),
+        stop="END",
+        temperature=0,
+        provider_options={"toy": {"x": [1, {"y": None}]}},
+    )
+    assert from_json(ChatRequest, json.loads(json.dumps(to_json(request)))) == request
+
+
+def test_a_response_comes_back_as_it_was_but_for_raw() -> None:
+    response = ChatResponse(
+        parts=CONVERSATION[2].parts,
+        finish_reason=FinishReason.TOOL_CALLS,
+        usage=Usage(input_tokens=0, raw={"prompt_tokens": 0}),
+        logprobs=(TokenLogprob(token="a", logprob=-0.5, top=(TokenLogprob(token="b", logprob=-1),)),),
+        raw={"secret": "large"},
+    )
+    stored = to_json(response)
+    assert "secret" not in json.dumps(stored)
+    assert from_json(ChatResponse, json.loads(json.dumps(stored))) == response
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        "hi",
+        {},
+        {"role": "user"},
+        {"role": "king", "parts": []},
+        {"role": "user", "parts": [{"type": "dance"}]},
+        {"role": "user", "parts": [{"type": "text", "text": 1}]},
+        {"role": "user", "parts": [{"type": "image", "data": "*"}]},
+        {"role": "user", "parts": [{"type": "image"}]},
+    ],
+)
+def test_data_of_another_form_is_a_clear_error(data: object) -> None:
+    with pytest.raises(InvalidChatRequest):
+        from_json(Message, data)  # type: ignore[arg-type]
+    with pytest.raises(InvalidChatRequest):
+        messages_from_json([data])  # type: ignore[list-item]

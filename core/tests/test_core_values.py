@@ -1,0 +1,421 @@
+"""Messages, requests, events, limits, retries and errors: the values of the core."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+import trunkline
+from hypothesis import given
+from hypothesis import strategies as st
+from trunkline import (
+    Audio,
+    ChatRequest,
+    ChatResponse,
+    Citation,
+    Document,
+    Event,
+    Finished,
+    FinishReason,
+    Image,
+    InvalidChatRequest,
+    Message,
+    Opaque,
+    PartAdded,
+    ProtocolViolation,
+    RateLimited,
+    Reasoning,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    RemoteError,
+    ResponseFormat,
+    ResponseStarted,
+    Secret,
+    ServerError,
+    Settings,
+    StreamInterrupted,
+    Text,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    ToolChoice,
+    Usage,
+    UsageReported,
+    assistant,
+    fold,
+    system,
+    tool_result,
+    user,
+)
+from trunkline.events import unfold
+from trunkline.limits import apply_limits, estimate_tokens
+from trunkline.retry import RetryPolicy, retry_after
+from trunkline.secrets import scrub
+from trunkline.wire import WireRequest, redact_url
+
+PNG = b"\x89PNG\r\n\x1a\n0000"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in trunkline.__all__:
+        assert getattr(trunkline, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = trunkline.nothing  # type: ignore[attr-defined]
+
+
+# Messages
+
+
+def test_a_message_takes_strings_and_parts() -> None:
+    assert user("Look:", Image(data=PNG)).parts == (Text(text="Look:"), Image(data=PNG, media_type="image/png"))
+    assert Message(role="user", parts="hi") == user("hi")
+    assert Message(role="user", parts=Text(text="hi")) == user("hi")  # type: ignore[arg-type]
+
+
+def test_a_media_type_is_found_out_and_a_data_url_taken_apart() -> None:
+    assert Image(url="data:image/gif;base64,R0lGODlh") == Image(data=b"GIF89a", media_type="image/gif")
+    assert Document(url="data:,a%20b").data == b"a b"
+    assert Document(data=b"%PDF-1.7").media_type == "application/pdf"
+    assert Audio(data=b"RIFF0000WAVEfmt ").media_type == "audio/wav"
+    assert Image(data=b"?").media_type is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"data": PNG, "url": "https://x.example/a.png"}, {"url": "data:image/png;base64,*"}, {"url": "data:nothing"}],
+)
+def test_a_picture_has_exactly_one_source(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidChatRequest):
+        Image(**fields)
+
+
+def test_bytes_and_opaque_state_stay_out_of_reprs() -> None:
+    shown = repr((Image(data=b"SECRET"), Reasoning(signature="SECRET", encrypted="SECRET"), Image(url="SECRET")))
+    assert "SECRET" not in shown
+
+
+CALL = ToolCall(id="c1", name="weather", arguments={"city": "Oslo"})
+
+
+@pytest.mark.parametrize(
+    ("result", "parts"),
+    [
+        ("rain", (Text(text="rain"),)),
+        ({"rain": 1}, (Text(text='{"rain":1}'),)),
+        ([1, 2], (Text(text="[1,2]"),)),
+        (None, (Text(text="null"),)),
+        (Text(text="a"), (Text(text="a"),)),
+        ([Text(text="a"), Image(data=PNG)], (Text(text="a"), Image(data=PNG))),
+        ([], (Text(text="[]"),)),
+    ],
+)
+def test_a_tool_result_takes_text_parts_or_json(result: Any, parts: tuple[Any, ...]) -> None:
+    [answer] = tool_result(CALL, result, is_error=True).parts
+    assert answer == trunkline.ToolResult(tool_call_id="c1", name="weather", parts=parts, is_error=True)
+
+
+def test_a_tool_result_of_another_kind_is_refused() -> None:
+    with pytest.raises(InvalidChatRequest, match="object"):
+        tool_result("c1", object())  # type: ignore[arg-type]
+
+
+# Requests
+
+
+def test_a_string_is_one_user_message() -> None:
+    assert ChatRequest(messages="hi").messages == (user("hi"),)
+    assert ChatRequest(messages="hi").with_messages(assistant("yes")).messages == (user("hi"), assistant("yes"))
+
+
+def test_a_tool_choice_is_a_word_or_a_tool_s_name() -> None:
+    tools = [Tool(name="weather")]
+    assert ChatRequest(messages="hi", tools=tools, tool_choice="required").tool_choice == ToolChoice(mode="required")
+    assert ChatRequest(messages="hi", tools=tools, tool_choice="weather").tool_choice == ToolChoice.tool("weather")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"messages": []}, "at least one message"),
+        ({"tool_choice": "wether", "tools": [Tool(name="weather")]}, "'wether'.*weather"),
+        ({"tool_choice": "required"}, "no tools"),
+        ({"tools": [Tool(name="a"), Tool(name="a")]}, "same name"),
+    ],
+)
+def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidChatRequest, match=told):
+        ChatRequest(**{"messages": "hi", **fields})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ToolChoice(mode="tool"),
+        lambda: ToolChoice(mode="sometimes"),  # type: ignore[arg-type]
+        lambda: ResponseFormat(),
+        lambda: ResponseFormat(type="json", schema={}),
+        lambda: ResponseFormat(type="xml"),  # type: ignore[arg-type]
+        lambda: Message(role="king", parts="hi"),  # type: ignore[arg-type]
+        lambda: trunkline.EmbedRequest(texts=[]),
+    ],
+)
+def test_a_value_that_contradicts_itself_is_refused(make: Any) -> None:
+    with pytest.raises(InvalidChatRequest):
+        make()
+
+
+# Events
+
+
+EVENTS: list[Event] = [
+    ResponseStarted(id="r1", model="m"),
+    ReasoningStart(index=0),
+    ReasoningDelta(index=0, text="hm"),
+    TextStart(index=1),
+    ToolCallStart(index=2, id="c1", name="weather"),
+    ToolCallDelta(index=2, arguments='{"city":'),
+    TextDelta(index=1, text="He"),
+    ReasoningEnd(index=0, provider="toy", signature="s"),
+    ToolCallDelta(index=2, arguments='"Oslo"}'),
+    TextDelta(index=1, text="llo"),
+    TextEnd(index=1),
+    Citation(url="https://x.example"),
+    ToolCallEnd(index=2),
+    PartAdded(part=Opaque(provider="toy", kind="search", data={})),
+    UsageReported(usage=Usage(output_tokens=1)),
+    Finished(reason=FinishReason.TOOL_CALLS, raw_reason="calls", usage=Usage(output_tokens=2)),
+]
+
+
+def test_fold_keeps_the_order_of_the_starts_and_tells_interleaved_parts_apart() -> None:
+    response = fold(EVENTS, "toy")
+    assert response.parts == (
+        Reasoning(text="hm", provider="toy", signature="s"),
+        Text(text="Hello"),
+        CALL,
+        Citation(url="https://x.example"),
+        Opaque(provider="toy", kind="search", data={}),
+    )
+    assert (response.text, response.reasoning, response.tool_calls) == ("Hello", "hm", (CALL,))
+    assert (response.id, response.model, response.provider) == ("r1", "m", "toy")
+    assert response.usage == Usage(output_tokens=2)
+    assert response.message.role == "assistant"
+
+
+def test_unfold_and_fold_are_inverse() -> None:
+    response = fold(EVENTS, "toy")
+    assert fold(unfold(response), "toy") == response
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "invalid"),
+    [
+        ("", {}, None),
+        (" ", {}, None),
+        ("{}", {}, None),
+        ("[1]", {}, "[1]"),
+        ('{"a"', {}, '{"a"'),
+        ("[" * 100_000, {}, "[" * 100_000),
+    ],
+)
+def test_arguments_that_are_no_object_are_kept_and_warned_about(text: str, arguments: Any, invalid: str | None) -> None:
+    response = fold(
+        [
+            ToolCallStart(index=0, id="c", name="t"),
+            ToolCallDelta(index=0, arguments=text),
+            ToolCallEnd(index=0),
+            Finished(reason=FinishReason.TOOL_CALLS),
+        ]
+    )
+    [call] = response.tool_calls
+    assert (call.arguments, call.invalid_arguments) == (arguments, invalid)
+    assert [warning.kind for warning in response.warnings] == (["invalid_arguments"] if invalid else [])
+    assert call.arguments_json == (invalid or "{}")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [TextStart(index=0)],
+        [TextDelta(index=0, text="a")],
+        [TextStart(index=0), TextStart(index=0)],
+        [Finished(reason=FinishReason.STOP), Finished(reason=FinishReason.STOP)],
+    ],
+)
+def test_events_out_of_order_are_a_protocol_violation(events: list[Event]) -> None:
+    with pytest.raises(ProtocolViolation):
+        fold(events)
+
+
+def test_a_finish_reason_equals_its_word() -> None:
+    assert ChatResponse(parts=(), finish_reason=FinishReason.STOP).finish_reason == "stop"
+
+
+# Limits
+
+
+def limited(limit: int | None, *messages: Message, output: int | None = None) -> tuple[ChatRequest, Any]:
+    return apply_limits(ChatRequest(messages=messages), Settings(input_token_limit=limit, output_token_limit=output))
+
+
+LONG = "word " * 200
+
+
+def test_the_oldest_turns_go_first_and_a_warning_counts_them() -> None:
+    request, [warning] = limited(
+        300, system("s"), user(LONG), assistant(LONG), user("b"), assistant("c"), user("newest")
+    )
+    assert [message.text for message in request.messages] == ["s", "b", "c", "newest"]
+    assert "1 oldest of 3 turns" in warning.message
+
+
+def test_a_tool_call_never_loses_its_result() -> None:
+    history = [user(LONG), assistant(CALL), tool_result(CALL, LONG), assistant("so"), user("newest")]
+    request, [_] = limited(50, *history)
+    assert request.messages == (user("newest"),)
+
+
+def test_the_newest_turn_stays_whatever_its_size() -> None:
+    request, warnings = limited(10, system(LONG), user("a"), assistant(CALL), tool_result(CALL, LONG))
+    assert len(request.messages) == 4
+    assert warnings == ()
+
+
+def test_what_fits_is_left_alone() -> None:
+    request, warnings = limited(10_000, user("a"), assistant("b"), user("c"))
+    assert (len(request.messages), warnings) == (3, ())
+
+
+def test_the_output_limit_is_set_where_the_request_has_none() -> None:
+    assert limited(None, user("a"), output=50)[0].max_output_tokens == 50
+    request = ChatRequest(messages="a", max_output_tokens=5)
+    assert apply_limits(request, Settings(output_token_limit=50))[0].max_output_tokens == 5
+
+
+def test_every_kind_of_part_has_an_estimate() -> None:
+    parts = [Text(text="ø" * 8), Image(data=PNG), Document(data=PNG), Audio(url="https://x.example"), CALL]
+    parts += [Reasoning(text="abc"), Citation(), Opaque(provider="a", kind="b", data={})]  # type: ignore[list-item]
+    sizes = [estimate_tokens(user(part)) for part in parts]
+    assert sizes[0] == 8
+    assert min(sizes) > 0
+
+
+@given(st.integers(1, 400), st.lists(st.sampled_from(["user", "assistant", "call"]), min_size=1, max_size=12))
+def test_truncation_keeps_system_newest_turn_and_pairs(limit: int, kinds: list[str]) -> None:
+    history = [system("s")]
+    for number, kind in enumerate(kinds):
+        call = ToolCall(id=f"c{number}", name="t")
+        history += {
+            "user": [user(LONG[:50])],
+            "assistant": [assistant(LONG[:50])],
+            "call": [assistant(call), tool_result(call, "r")],
+        }[kind]
+    history.append(user("newest"))
+    request, _ = limited(limit, *history)
+    assert request.messages[0].role == "system"
+    assert request.messages[-1].text == "newest"
+    calls = {call.id for message in request.messages for call in message.tool_calls}
+    results = {
+        part.tool_call_id for message in request.messages for part in message.parts if hasattr(part, "tool_call_id")
+    }
+    assert calls == results
+
+
+# Retries
+
+NOW = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "1m2.5s"}, 62.5),
+        ({"retry-after": "250ms"}, 0.25),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:00 GMT"}, None),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:30"}, 10),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "tomorrow"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Tue, 99 Nov 2023 22:13:30 GMT"}, None),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, now=lambda: NOW) == (seconds if seconds is None else pytest.approx(seconds))
+
+
+@given(st.text())
+def test_no_retry_after_header_raises(text: str) -> None:
+    wait = retry_after({"retry-after": text, "retry-after-ms": text})
+    assert wait is None or wait >= 0
+
+
+def test_the_wait_is_what_is_asked_for_or_grows_with_jitter() -> None:
+    policy = RetryPolicy(max_retries=9)
+    longest, shortest = (lambda low, high: high), (lambda low, high: low)
+    assert [policy.delay(n, ServerError("x"), uniform=longest) for n in (1, 2, 3, 6)] == [0.5, 1.0, 2.0, 8.0]
+    assert policy.delay(1, ServerError("x"), uniform=shortest) == pytest.approx(0.05)
+    assert policy.delay(1, RateLimited("x", retry_after=5), uniform=shortest) == 5
+    assert policy.delay(1, RateLimited("x", retry_after=5), uniform=longest) == pytest.approx(5.6)
+
+
+def test_what_is_not_retryable_is_not_retried() -> None:
+    policy = RetryPolicy(max_retries=2)
+    assert policy.delay(3, ServerError("x")) is None
+    assert policy.delay(1, RemoteError("x")) is None
+    assert policy.delay(1, ServerError("x", retryable=False)) is None
+    assert policy.delay(1, RateLimited("x", retry_after=3600)) is None
+    assert policy.delay(1, ValueError("x")) is None
+
+
+# Errors and secrets
+
+
+def test_an_error_says_what_happened_where() -> None:
+    error = RateLimited("slow down", provider="toy", status=429, code="rpm", request_id="req-1", retry_after=2)
+    assert str(error) == "toy: slow down (status 429, code rpm, request id req-1)"
+    assert error.retryable
+
+
+def test_errors_survive_pickling_and_keep_what_they_know() -> None:
+    error = StreamInterrupted("cut", provider="toy", request_id="r", partial=fold(EVENTS))
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.partial, again.request_id) == (str(error), error.partial, "r")
+
+
+def test_a_secret_never_shows_itself() -> None:
+    secret = Secret("canary")
+    assert secret.reveal() == "canary"
+    assert "canary" not in f"{secret} {secret!r} {[secret]}"
+    assert secret == Secret("canary")
+    assert hash(secret) == hash(Secret("canary"))
+    with pytest.raises(TypeError, match="pickled"):
+        pickle.dumps(secret)
+
+
+def test_wire_requests_show_no_headers_no_body_and_no_query() -> None:
+    request = WireRequest(
+        url="https://u:canary@x.example/v1?key=canary#canary", headers={"A": "canary"}, body=b"canary"
+    )
+    assert "canary" not in repr(request)
+    assert redact_url("https://u:canary@x.example/v1?key=canary") == "https://x.example/v1"
+    assert redact_url("x.example") == "x.example"
+
+
+def test_scrubbing_leaves_short_secrets_alone() -> None:
+    assert scrub("key canary-1 and ab", ("canary-1", "ab")) == "key *** and ab"
