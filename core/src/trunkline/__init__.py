@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         ContextTooLong as ContextTooLong,
     )
     from trunkline.errors import (
+        FetchFailed as FetchFailed,
+    )
+    from trunkline.errors import (
         FirstChunkTimeout as FirstChunkTimeout,
     )
     from trunkline.errors import (
@@ -296,6 +299,7 @@ _HOME = {
     "ConnectionFailed": "errors",
     "ContentFiltered": "errors",
     "ContextTooLong": "errors",
+    "FetchFailed": "errors",
     "FirstChunkTimeout": "errors",
     "InvalidChatRequest": "errors",
     "InvalidRequest": "errors",
@@ -401,6 +405,7 @@ __all__ = [
     "EmbedRequest",
     "EmbedResponse",
     "Event",
+    "FetchFailed",
     "FinishReason",
     "Finished",
     "FirstChunkTimeout",

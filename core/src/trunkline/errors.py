@@ -6,6 +6,7 @@ TrunklineError
 │   └── PluginError                 an installed plugin or extension is broken; names its distribution
 ├── UsageError                      the call cannot be made as it was written
 │   ├── InvalidChatRequest          the conversation or an option contradicts itself
+│   ├── FetchFailed                 a picture or document by URL could not, or may not, be fetched
 │   ├── UnsupportedOperation        the provider has no such operation
 │   ├── UnsupportedRequest          a `strict` service refuses what it would otherwise warn about
 │   └── ServiceClosed               the service was closed, before or during the call
@@ -93,6 +94,10 @@ class UsageError(TrunklineError):
 
 class InvalidChatRequest(UsageError):
     """The conversation, a tool or an option contradicts itself."""
+
+
+class FetchFailed(UsageError):
+    """A picture, document or sound by URL could not be fetched, or is not allowed to be."""
 
 
 class UnsupportedOperation(UsageError):

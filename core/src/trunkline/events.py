@@ -7,7 +7,7 @@ whole (`Citation`, `PartAdded`) has no start and no end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias, Union, assert_never
 
 import attrs
@@ -163,9 +163,12 @@ def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
     return (arguments, None) if isinstance(arguments, dict) else ({}, text)
 
 
-def invalid_arguments_warnings(parts: Iterable[Part]) -> tuple[CallWarning, ...]:
-    """A warning for each tool call whose arguments are not a JSON object."""
-    return tuple(
+def answer_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[CallWarning, ...]:
+    """What an application should know of any provider's answer.
+
+    Tool calls whose arguments are not a JSON object, and an output limit that left no room for an answer.
+    """
+    warnings = [
         CallWarning(
             kind="invalid_arguments",
             subject=f"tool call {part.name}",
@@ -173,7 +176,13 @@ def invalid_arguments_warnings(parts: Iterable[Part]) -> tuple[CallWarning, ...]
         )
         for part in parts
         if isinstance(part, ToolCall) and part.invalid_arguments is not None
-    )
+    ]
+    if reason is FinishReason.LENGTH and not any(isinstance(part, (Text, ToolCall, Audio)) for part in parts):
+        spent = "reasoning used up" if any(isinstance(part, Reasoning) for part in parts) else "nothing came within"
+        warnings.append(
+            CallWarning(kind="other", subject="max_output_tokens", message=f"{spent} the output limit; raise it")
+        )
+    return tuple(warnings)
 
 
 class Fold:
@@ -237,13 +246,13 @@ class Fold:
         """What has arrived so far; before `Finished` its finish reason is `error`."""
         parts = tuple(part.part() if isinstance(part, _OpenPart) else part for part in self._parts)
         finished = self._finished or Finished(reason=FinishReason.ERROR)
-        invalid = invalid_arguments_warnings(parts) if self._finished is not None else ()
+        told = answer_warnings(parts, finished.reason) if self._finished is not None else ()
         return ChatResponse(
             parts=parts,
             finish_reason=finished.reason,
             raw_finish_reason=finished.raw_reason,
             usage=self._usage,
-            warnings=(*self._started.warnings, *finished.warnings, *invalid),
+            warnings=(*self._started.warnings, *finished.warnings, *told),
             logprobs=tuple(self._logprobs),
             id=self._started.id,
             model=self._started.model,

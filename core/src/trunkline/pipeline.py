@@ -29,7 +29,7 @@ from trunkline.errors import (
     UnexpectedRedirect,
     UnsupportedRequest,
 )
-from trunkline.events import Event, ResponseStarted, UsageReported, invalid_arguments_warnings, unfold
+from trunkline.events import Event, ResponseStarted, UsageReported, answer_warnings, unfold
 from trunkline.limits import apply_limits
 from trunkline.plugins import Steps
 from trunkline.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
@@ -142,16 +142,22 @@ class Pipeline:
             raise setting_error("default_model", problem, service=self.context.name)
         return model
 
-    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+    async def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """The wire request, with the warnings of the limits and of the translation."""
         request, warnings = apply_limits(attrs.evolve(request, model=self.model(request.model)), self.settings)
+        if self.steps.needs_bytes and self.settings.fetch_urls:
+            from trunkline.fetch import fetch_parts
+
+            request = await fetch_parts(request, self.steps.needs_bytes)
         translation = self.steps.translator.translate(request, stream=stream)
         return attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
 
     def finish_body(self, response: ChatResponse, warnings: tuple[CallWarning, ...]) -> ChatResponse:
         """A whole answer with what the core knows of it."""
-        told = (*warnings, *response.warnings, *invalid_arguments_warnings(response.parts))
-        return attrs.evolve(response, provider=self.context.provider, warnings=told)
+        answer = answer_warnings(response.parts, response.finish_reason)
+        # A parser that folds a body has told of the answer already.
+        new = (warning for warning in answer if warning not in response.warnings)
+        return attrs.evolve(response, provider=self.context.provider, warnings=(*warnings, *response.warnings, *new))
 
     def _refuse_if_strict(self, translation: Translation) -> None:
         if self.settings.strict and translation.warnings:

@@ -16,6 +16,7 @@ import pluggy
 
 from trunkline import hookspecs
 from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound
+from trunkline.messages import Audio, Document, Image
 from trunkline.provider import (
     Auth,
     Observer,
@@ -147,6 +148,7 @@ class Steps:
     transport: Transport | None
     observers: tuple[Observer, ...]
     operations: Operations
+    needs_bytes: tuple[type[Image] | type[Document] | type[Audio], ...]
 
 
 def open_steps(provider: Provider, context: ServiceContext[Any], extensions: Sequence[object] = ()) -> Steps:
@@ -175,6 +177,7 @@ def open_steps(provider: Provider, context: ServiceContext[Any], extensions: Seq
         transport=_optional(hook.trunkline_transport, context, Transport),
         observers=_observers(hook.trunkline_observer, context),
         operations=provider.operations_for(context),
+        needs_bytes=provider.needs_bytes,
     )
 
 

@@ -14,6 +14,7 @@ import pluggy
 
 from trunkline.errors import TrunklineError
 from trunkline.events import Event
+from trunkline.messages import Audio, Document, Image
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
 from trunkline.settings import Settings
@@ -217,7 +218,8 @@ class Provider:
     """A provider as a plain value. Registered with pluggy it implements the hooks from its fields.
 
     Each field but `name`, `settings` and `operations` is a function of the `ServiceContext`, called once when a service
-    opens; importing the modules behind them can wait until then. `operations` may be a function as well.
+    opens; importing the modules behind them can wait until then. `operations` may be a function as well. `needs_bytes`
+    names the media that the wire cannot take by URL: the core fetches them where the setting `fetch_urls` allows it.
     """
 
     name: str
@@ -227,6 +229,7 @@ class Provider:
     stream_parser: Callable[[ServiceContext[Any]], ResponseParser]
     transport: Callable[[ServiceContext[Any]], Transport | None] = _no_transport
     operations: Operations | Callable[[ServiceContext[Any]], Operations] = Operations()
+    needs_bytes: tuple[type[Image] | type[Document] | type[Audio], ...] = ()
 
     @hookimpl
     def trunkline_auth(self, context: ServiceContext[Any]) -> Auth:

@@ -87,7 +87,7 @@ class Service:
         request = _request(request)
 
         async def run(pipeline: Pipeline, call: _Call) -> ChatResponse:
-            translation = pipeline.translate(request, stream=False)
+            translation = await pipeline.translate(request, stream=False)
             response = await pipeline.call(translation, pipeline.steps.parser.body, call.budget, call.retried)
             return pipeline.finish_body(response, translation.warnings)
 
@@ -294,7 +294,7 @@ class Stream:
         call = self._call = _Call(pipeline, "stream", self._request)
 
         async def start() -> None:
-            translation = pipeline.translate(self._request, stream=True)
+            translation = await pipeline.translate(self._request, stream=True)
             self._events = await pipeline.stream(translation, call.budget, call.retried)
 
         self._service._streams.add(self)

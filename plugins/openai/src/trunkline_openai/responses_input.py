@@ -1,0 +1,349 @@
+"""A conversation as the `input` items of the Responses API.
+
+Turns that came from this provider are replayed as the items that they were: in their order, with their ids, `phase` and
+encrypted reasoning. The API refuses a reasoning item that nothing follows, and an item that has its id but not the
+reasoning it came from; so where reasoning must stay behind, the ids of what follows it in that turn stay behind too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from typing import Any, TypeAlias
+
+from trunkline.errors import InvalidChatRequest
+from trunkline.jsonvalue import JSONObject, ProviderOptions
+from trunkline.messages import (
+    Audio,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolResultPart,
+)
+
+from trunkline_openai.history import Warnings
+
+Data: TypeAlias = dict[str, Any]
+
+CALL_ID_LIMIT = 64
+"""The longest `call_id` that the API takes. Ids of other providers may be longer; they are sent as a hash."""
+
+ERROR_PREFIX = "Error: "
+"""Goes before the result of a tool that failed, since the wire has no mark for it."""
+
+_SUFFIXES = {"application/pdf": "pdf", "text/plain": "txt", "text/markdown": "md"}
+
+
+class InputItems:
+    """Collects the items of a conversation, and the warnings for what has no place in them.
+
+    `stored` says that the provider keeps what it answers (`store`), so that reasoning can be named by its id alone;
+    `continued` that the conversation began in a stored response, where calls may be that have their results here;
+    `takes_reasoning` that the model may be given reasoning; `custom_tools` are the names of the tools that take free
+    text.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        warnings: Warnings,
+        *,
+        stored: bool = False,
+        continued: bool = False,
+        takes_reasoning: bool = True,
+        custom_tools: Collection[str] = (),
+    ) -> None:
+        self.items: list[Data] = []
+        self._warnings = warnings
+        self._provider = provider
+        self._stored = stored
+        self._continued = continued
+        self._takes_reasoning = takes_reasoning
+        self._custom_tools = custom_tools
+        # The ids of the calls so far, and whether each was of a custom tool.
+        self._calls: dict[str, bool] = {}
+        self._keep_ids = True
+        # The message item that a following text belongs to.
+        self._open: Data | None = None
+
+    def add(self, message: Message) -> None:
+        """One more turn. Raises `InvalidChatRequest` for a part that its role cannot have."""
+        if message.role != "assistant":
+            self._end_turn()
+        if message.name is not None:
+            self._warnings.add("left_out", "message name", "the Responses API takes no names of participants")
+        options = self._options(message.provider_options)
+        first = len(self.items)
+        if message.role == "assistant":
+            self._add_assistant(message)
+            self._apply(options, first, lambda item: item.get("role") == "assistant")
+        else:
+            self._add_input(message)
+            self._apply(options, first, lambda item: True)
+
+    def finish(self) -> list[Data]:
+        """The items, once the last turn is in."""
+        self._end_turn()
+        return self.items
+
+    def _apply(self, options: JSONObject, first: int, fits: Callable[[Data], bool]) -> None:
+        if not options:
+            return
+        fitting = [item for item in self.items[first:] if fits(item)]
+        for item in fitting:
+            item.update(options)
+        if not fitting:
+            self._warnings.add("left_out", "provider_options", "the turn has no item that its options could go to")
+
+    def _options(self, options: ProviderOptions) -> JSONObject:
+        return options.get(self._provider) or {}
+
+    # System, user and tool turns
+
+    def _add_input(self, message: Message) -> None:
+        role = "developer" if message.role == "system" else "user"
+        content: list[Data] = []
+        for part in message.parts:
+            if isinstance(part, (ToolResult, Opaque)):
+                self._add_content(role, content)
+                content = []
+                if isinstance(part, ToolResult):
+                    self._add_tool_result(part)
+                else:
+                    self._add_opaque(part)
+            elif message.role == "tool":
+                raise InvalidChatRequest("a tool message holds ToolResult parts and nothing else")
+            elif isinstance(part, (Text, Image, Document, Audio)):
+                content.extend(self._content(part))
+            elif isinstance(part, ToolCall):
+                raise InvalidChatRequest(
+                    f"a {message.role} message cannot call a tool; tool calls stand in assistant messages"
+                )
+            elif isinstance(part, Reasoning):
+                self._warnings.add("left_out", "reasoning", f"a {message.role} message cannot hold reasoning")
+        self._add_content(role, content)
+
+    def _add_content(self, role: str, content: list[Data]) -> None:
+        if not content:
+            return
+        plain = len(content) == 1 and content[0].keys() == {"type", "text"} and content[0]["type"] == "input_text"
+        self.items.append({"role": role, "content": content[0]["text"] if plain else content})
+
+    def _content(self, part: Text | Image | Document | Audio) -> list[Data]:
+        data: Data
+        if isinstance(part, Text):
+            data = {"type": "input_text", "text": part.text}
+        elif isinstance(part, Image):
+            data = {"type": "input_image", "detail": part.detail or "auto", **self._image_source(part)}
+        elif isinstance(part, Document):
+            data = {"type": "input_file", **self._file_source(part)}
+        else:
+            return self._audio(part)
+        return [{**data, **self._options(part.provider_options)}]
+
+    def _audio(self, part: Audio) -> list[Data]:
+        if part.transcript is None:
+            why = "the Responses API takes no sound; send a transcript, or use Chat Completions"
+            self._warnings.add("left_out", "audio", why)
+            return []
+        self._warnings.add(
+            "emulated", "audio", "the Responses API takes no sound; its transcript was sent in its place"
+        )
+        return [{"type": "input_text", "text": part.transcript}]
+
+    def _image_source(self, part: Image) -> Data:
+        if part.file_id is not None:
+            return {"file_id": part.file_id}
+        return {"image_url": part.url if part.url is not None else self._data_url(part, "image/png")}
+
+    def _file_source(self, part: Document) -> Data:
+        if part.file_id is not None:
+            return {"file_id": part.file_id}
+        if part.url is not None:
+            if part.name is not None:
+                self._warnings.add("left_out", "document name", "the Responses API takes no name beside a URL")
+            return {"file_url": part.url}
+        name = part.name or f"document.{_SUFFIXES.get(part.media_type or 'application/pdf', 'bin')}"
+        return {"filename": name, "file_data": self._data_url(part, "application/pdf")}
+
+    def _data_url(self, part: Image | Document, fallback: str) -> str:
+        if part.media_type is None:
+            kind = type(part).__name__.lower()
+            self._warnings.add("changed", kind, f"its media type is unknown and was sent as {fallback}; set media_type")
+        return f"data:{part.media_type or fallback};base64,{part.base64}"
+
+    def _add_tool_result(self, result: ToolResult) -> None:
+        options = self._options(result.provider_options)
+        if result.tool_call_id not in self._calls and not self._continued:
+            self._warnings.add(
+                "left_out",
+                "tool result",
+                f"the conversation has no tool call {result.tool_call_id!r} before its result; keep the two together",
+            )
+            return
+        content = [data for part in result.parts for data in self._result_content(part)]
+        if result.is_error:
+            self._warnings.add(
+                "changed", "tool result", "the wire has no mark for a failed tool: its text begins with 'Error: '"
+            )
+        output: str | list[Data]
+        if all(data.keys() == {"type", "text"} for data in content):
+            output = (ERROR_PREFIX if result.is_error else "") + "".join(data["text"] for data in content)
+        else:
+            output = [{"type": "input_text", "text": ERROR_PREFIX.strip()}, *content] if result.is_error else content
+        kind = "custom_tool_call_output" if self._calls.get(result.tool_call_id) else "function_call_output"
+        self.items.append({"type": kind, "call_id": _call_id(result.tool_call_id), "output": output, **options})
+
+    def _result_content(self, part: ToolResultPart) -> list[Data]:
+        if not isinstance(part, Opaque):
+            return self._content(part)
+        if part.provider == self._provider:
+            return [dict(part.data)]
+        self._warn_foreign(part)
+        return []
+
+    # The model's turns
+
+    def _add_assistant(self, message: Message) -> None:
+        for part in message.parts:
+            if isinstance(part, Citation):
+                continue
+            if not isinstance(part, (Text, Audio)):
+                self._open = None
+            self._add_assistant_part(part)
+
+    def _add_assistant_part(self, part: Part) -> None:
+        if isinstance(part, Text):
+            self._add_text(part)
+        elif isinstance(part, ToolCall):
+            self._add_call(part)
+        elif isinstance(part, Reasoning):
+            self._add_reasoning(part)
+        elif isinstance(part, Opaque):
+            self._add_opaque(part)
+        elif isinstance(part, ToolResult):
+            self._add_tool_result(part)
+        elif isinstance(part, Audio):
+            for data in self._audio(part):
+                self._add_text(Text(text=data["text"]))
+        else:
+            kind = type(part).__name__.lower()
+            self._warnings.add("left_out", kind, "an assistant message takes no media here")
+
+    def _add_text(self, part: Text) -> None:
+        told = self._options(part.provider_metadata)
+        options = self._options(part.provider_options)
+        item_id, phase = told.get("id"), told.get("phase")
+        item: Data
+        if not isinstance(item_id, str) or not self._keep_ids:
+            self._add_plain_text(part, phase, options)
+            return
+        if self._open is None or self._open.get("id") != item_id:
+            status = told.get("status")
+            item = {
+                "type": "message",
+                "id": item_id,
+                "role": "assistant",
+                "status": status if status in ("completed", "incomplete") else "completed",
+                "content": [],
+            }
+            if phase is not None:
+                item["phase"] = phase
+            self.items.append(item)
+            self._open = item
+        item = self._open
+        if part.refusal:
+            item["content"].append({"type": "refusal", "refusal": part.text})
+        else:
+            item["content"].append({"type": "output_text", "text": part.text, "annotations": []})
+        item.update(options)
+
+    def _add_plain_text(self, part: Text, phase: object, options: JSONObject) -> None:
+        """Text that has no id of this provider. Without an id, only a string is taken for the model's own words."""
+        if part.refusal:
+            why = "only this provider's own refusals can be sent back as such; one was sent as plain text"
+            self._warnings.add("changed", "refusal", why)
+        if not part.text and not options:
+            return
+        if self._open is None or "id" in self._open or self._open.get("phase") != phase or options:
+            self._open = {"role": "assistant", "content": ""}
+            if phase is not None:
+                self._open["phase"] = phase
+            self.items.append(self._open)
+        self._open["content"] += part.text
+        self._open.update(options)
+
+    def _add_call(self, call: ToolCall) -> None:
+        told = self._options(call.provider_metadata)
+        custom = told.get("type") == "custom" or call.name in self._custom_tools
+        kind = "custom_tool_call" if custom else "function_call"
+        item: Data = {"type": kind, "call_id": _call_id(call.id), "name": call.name}
+        self._calls[call.id] = custom
+        if custom:
+            text = call.arguments.get("input")
+            item["input"] = text if isinstance(text, str) else call.arguments_json
+        else:
+            item["arguments"] = call.arguments_json
+        names = ("id", "namespace", "caller") if custom else ("id", "status", "namespace", "caller")
+        item.update({name: told[name] for name in names if name in told and (name != "id" or self._keep_ids)})
+        self.items.append({**item, **self._options(call.provider_options)})
+
+    def _add_reasoning(self, part: Reasoning) -> None:
+        told = self._options(part.provider_metadata)
+        content = told.get("content")
+        if part.provider != self._provider:
+            self._leave_out_reasoning("it came from another provider")
+            return
+        if not self._takes_reasoning:
+            self._leave_out_reasoning("this model does not reason, and refuses it")
+            return
+        if part.encrypted is None and not content and not (self._stored and told.get("id")):
+            self._leave_out_reasoning("it has no encrypted content, and without `store` the provider does not keep it")
+            return
+        item: Data = {"type": "reasoning"}
+        if told.get("id") is not None:
+            item["id"] = told["id"]
+        summary = told.get("summary")
+        if summary is None:
+            summary = [{"type": "summary_text", "text": part.text}] if part.text and not content else []
+        item["summary"] = summary
+        if content:
+            item["content"] = content
+        if part.encrypted is not None:
+            item["encrypted_content"] = part.encrypted
+        self.items.append({**item, **self._options(part.provider_options)})
+
+    def _leave_out_reasoning(self, why: str) -> None:
+        self._keep_ids = False
+        self._warnings.add("left_out", "reasoning", f"reasoning of the history was not sent: {why}")
+
+    def _add_opaque(self, part: Opaque) -> None:
+        if part.provider == self._provider:
+            self.items.append(dict(part.data))
+        else:
+            self._warn_foreign(part)
+
+    def _warn_foreign(self, part: Opaque) -> None:
+        why = f"a part of the history that only {part.provider} understands was not sent"
+        self._warnings.add("left_out", "opaque part", why)
+
+    def _end_turn(self) -> None:
+        self._open = None
+        self._keep_ids = True
+        while self.items and self.items[-1].get("type") == "reasoning":
+            self.items.pop()
+            self._leave_out_reasoning("nothing follows it in its turn, and the API refuses such reasoning")
+            self._keep_ids = True
+
+
+def _call_id(call_id: str) -> str:
+    if len(call_id) <= CALL_ID_LIMIT:
+        return call_id
+    return f"call_{hashlib.sha256(call_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"

@@ -1,0 +1,414 @@
+"""Answers of the Responses API: whole bodies, and streams of typed server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+import attrs
+from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
+from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
+from trunkline.framing import SSEFrame
+from trunkline.jsonvalue import loads
+from trunkline.provider import ServiceContext
+from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.settings import Settings
+from trunkline.wire import WireResponse
+
+from trunkline_openai.errors import error_from_body, error_from_response
+from trunkline_openai.fields import excerpt
+from trunkline_openai.framing import ChatFramer
+from trunkline_openai.responses_output import (
+    Answer,
+    CallItem,
+    Data,
+    Item,
+    MessageItem,
+    ReasoningItem,
+    new_item,
+    objects_of,
+    text_of,
+)
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+_INCOMPLETE = {
+    "max_output_tokens": FinishReason.LENGTH,
+    "max_messages": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+_TERMINALS = {
+    "response.completed": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+}
+
+
+class ResponsesParser:
+    """Reads the answers of the Responses API."""
+
+    def __init__(self, context: ServiceContext[Settings]) -> None:
+        self._provider = context.provider
+
+    def stream(self) -> tuple[ChatFramer, ResponsesStreamParser]:
+        """A fresh framer and parser, for one stream."""
+        return ChatFramer(), ResponsesStreamParser(self._provider)
+
+    def body(self, wire_response: WireResponse) -> ChatResponse:
+        """The response of a call that was not streamed.
+
+        Raises the error that a body with the status `failed` tells of, whatever the HTTP status, and
+        `ProtocolViolation` for what is no response object.
+        """
+        data = _decode(wire_response.body, "the body", self._provider)
+        if "output" not in data and "status" not in data and not data.get("error"):
+            raise ProtocolViolation("the body is not a response object: it has no output", provider=self._provider)
+        # A body is a stream of which only the terminal event came.
+        folded = Fold(self._provider)
+        for event in ResponsesStreamParser(self._provider).whole(data, wire_response):
+            folded.add(event)
+        # The core warns of broken arguments itself.
+        return attrs.evolve(folded.response(), warnings=())
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:
+        """The error that a response with an error status tells of."""
+        return error_from_response(wire_response, provider=self._provider)
+
+
+def _decode(text: bytes, what: str, provider: str) -> Data:
+    try:
+        data = loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolViolation(f"{what} is not JSON: {excerpt(text)}", provider=provider) from None
+    if not isinstance(data, dict):
+        raise ProtocolViolation(f"{what} is a JSON {type(data).__name__}, not an object", provider=provider)
+    return data
+
+
+Handler: TypeAlias = Callable[["ResponsesStreamParser", Data, "list[Event]"], None]
+
+
+class ResponsesStreamParser:
+    """Turns the events of one stream into ours.
+
+    Items are found by their id, else by their `output_index`, within their type: there are servers that send another
+    id with each event, and such that give every item the index 0.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+        self._answer = Answer(provider)
+        self._started = False
+        self._items: list[Item] = []
+        self._by_id: dict[tuple[str, str], Item] = {}
+        self._by_index: dict[tuple[str, int], Item] = {}
+
+    def feed(self, frame: SSEFrame) -> list[Event]:
+        """The events of one frame. Raises the error that an `error` or `response.failed` event tells of."""
+        if not frame.data or frame.data == b"[DONE]" or frame.data.isspace():
+            return []
+        data = _decode(frame.data, "an event of the stream", self._provider)
+        kind = data.get("type")
+        if not isinstance(kind, str):
+            kind = "error" if data.get("error") else frame.event
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            return []
+        events: list[Event] = []
+        handler(self, data, events)
+        if events and not self._started:
+            self._start(data, events)
+        return events
+
+    def finish(self) -> list[Event]:
+        """The end of the file came before a terminal event: raises `StreamInterrupted`."""
+        raise StreamInterrupted(
+            "the stream ended before response.completed, response.incomplete or response.failed",
+            provider=self._provider,
+        )
+
+    def whole(self, response: Data, wire_response: WireResponse) -> list[Event]:
+        """The events of a response object that was not streamed."""
+        status = response.get("status")
+        if status == "failed" or (response.get("error") and status not in ("completed", "incomplete", "cancelled")):
+            raise error_from_body(
+                _error_body(response.get("error")),
+                provider=self._provider,
+                headers=wire_response.headers,
+            )
+        events: list[Event] = [_response_started(response)]
+        self._finish_response(response, text_of(status), events)
+        return events
+
+    def _start(self, data: Data, events: list[Event]) -> None:
+        self._started = True
+        if type(events[0]) is not ResponseStarted:
+            response = data.get("response")
+            events.insert(0, _response_started(response if isinstance(response, dict) else {}))
+
+    # Items
+
+    def _find(self, kind: str, index: object, item_id: object) -> Item | None:
+        item = self._by_id.get((kind, item_id)) if isinstance(item_id, str) else None
+        if item is None and type(index) is int:
+            item = self._by_index.get((kind, index))
+        return item
+
+    def _add(self, kind: str, index: object, data: Data) -> Item:
+        item = new_item(self._answer, kind, data)
+        self._items.append(item)
+        item_id = data.get("id")
+        if isinstance(item_id, str):
+            self._by_id[kind, item_id] = item
+        if type(index) is int:
+            self._by_index[kind, index] = item
+        return item
+
+    def _item(self, data: Data, kind: str, cls: type[ItemT]) -> ItemT:
+        """The item that a delta belongs to, made here where the server did not announce it."""
+        index, item_id = data.get("output_index"), data.get("item_id")
+        item = self._find(kind, index, item_id)
+        if item is None:
+            if type(index) is not int and not isinstance(item_id, str):
+                raise ProtocolViolation(
+                    f"{data.get('type')} has neither an output_index nor an item_id", provider=self._provider
+                )
+            item = self._add(kind, index, {"id": item_id} if isinstance(item_id, str) else {})
+        assert isinstance(item, cls)
+        return item
+
+    def _item_data(self, data: Data) -> tuple[str, Data]:
+        item = data.get("item")
+        if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+            raise ProtocolViolation(f"{data.get('type')} has no item with a type", provider=self._provider)
+        return item["type"], item
+
+    def _item_added(self, data: Data, events: list[Event]) -> None:
+        kind, item_data = self._item_data(data)
+        index = data.get("output_index")
+        item = self._find(kind, index, item_data.get("id"))
+        if item is None or _another(item, item_data):
+            item = self._add(kind, index, item_data)
+        item.start(events)
+
+    def _item_done(self, data: Data, events: list[Event]) -> None:
+        kind, item_data = self._item_data(data)
+        index = data.get("output_index")
+        item = self._find(kind, index, item_data.get("id"))
+        if item is None or _another(item, item_data):
+            item = self._add(kind, index, item_data)
+        item.finish(item_data, events)
+
+    # Texts, calls, reasoning
+
+    def _part(self, data: Data, events: list[Event]) -> None:
+        part = data.get("part")
+        if not isinstance(part, dict) or part.get("type") not in ("output_text", "text", "refusal"):
+            return
+        self._item(data, "message", MessageItem).part(data.get("content_index"), part, events)
+
+    def _text_delta(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "message", MessageItem)
+        piece = item.piece(data.get("content_index"), events)
+        item.delta(piece, self._text(data, "delta"), data.get("logprobs"), events)
+
+    def _text_done(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "message", MessageItem)
+        item.complete(
+            item.piece(data.get("content_index"), events), text_of(data.get("text")), data.get("logprobs"), events
+        )
+
+    def _refusal_delta(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "message", MessageItem)
+        item.delta(item.piece(data.get("content_index"), events, refusal=True), self._text(data, "delta"), None, events)
+
+    def _refusal_done(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "message", MessageItem)
+        piece = item.piece(data.get("content_index"), events, refusal=True)
+        item.complete(piece, text_of(data.get("refusal")), None, events)
+
+    def _annotation(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "message", MessageItem)
+        item.annotate(item.piece(data.get("content_index"), events), data.get("annotation"), events)
+
+    def _arguments_delta(self, data: Data, events: list[Event]) -> None:
+        self._item(data, "function_call", CallItem).delta(self._text(data, "delta"), events)
+
+    def _arguments_done(self, data: Data, events: list[Event]) -> None:
+        self._item(data, "function_call", CallItem).complete(text_of(data.get("arguments")), events)
+
+    def _input_delta(self, data: Data, events: list[Event]) -> None:
+        self._item(data, "custom_tool_call", CallItem).delta(self._text(data, "delta"), events)
+
+    def _input_done(self, data: Data, events: list[Event]) -> None:
+        self._item(data, "custom_tool_call", CallItem).complete(text_of(data.get("input")), events)
+
+    def _summary_delta(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "reasoning", ReasoningItem)
+        item.delta("summary", data.get("summary_index"), self._text(data, "delta"), events)
+
+    def _summary_done(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "reasoning", ReasoningItem)
+        item.complete("summary", data.get("summary_index"), text_of(data.get("text")), events)
+
+    def _reasoning_delta(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "reasoning", ReasoningItem)
+        item.delta("content", data.get("content_index"), self._text(data, "delta"), events)
+
+    def _reasoning_done(self, data: Data, events: list[Event]) -> None:
+        item = self._item(data, "reasoning", ReasoningItem)
+        item.complete("content", data.get("content_index"), text_of(data.get("text")), events)
+
+    def _text(self, data: Data, name: str) -> str:
+        value = data.get(name)
+        if not isinstance(value, str):
+            raise ProtocolViolation(f"{data.get('type')} has a {name} that is not text", provider=self._provider)
+        return value
+
+    # The response
+
+    def _created(self, data: Data, events: list[Event]) -> None:
+        response = data.get("response")
+        if not self._started:
+            events.append(_response_started(response if isinstance(response, dict) else {}))
+
+    def _terminal(self, data: Data, events: list[Event]) -> None:
+        response = data.get("response")
+        if not isinstance(response, dict):
+            raise ProtocolViolation(f"{data.get('type')} has no response object", provider=self._provider)
+        status = _TERMINALS.get(text_of(data.get("type")), "")
+        if status == "failed" or response.get("status") == "failed":
+            raise error_from_body(_error_body(response.get("error")), provider=self._provider)
+        told = response.get("status")
+        self._finish_response(response, told if told in ("completed", "incomplete", "cancelled") else status, events)
+
+    def _error(self, data: Data, events: list[Event]) -> None:
+        error = data.get("error")
+        if not error:
+            error = {name: data[name] for name in ("code", "message", "param") if name in data}
+        raise error_from_body(_error_body(error), provider=self._provider)
+
+    def _finish_response(self, response: Data, status: str, events: list[Event]) -> None:
+        self._finish_items(objects_of(response.get("output")), events)
+        usage = read_usage(response.get("usage"))
+        if usage is not None:
+            events.append(UsageReported(usage=usage))
+        reason, raw_reason = _finish_reason(response, status, has_calls=self._answer.has_calls)
+        tier = response.get("service_tier")
+        events.append(
+            Finished(
+                reason=reason,
+                raw_reason=raw_reason,
+                usage=usage,
+                provider_metadata={self._provider: {"service_tier": tier}} if isinstance(tier, str) else {},
+                raw=response,
+            )
+        )
+
+    def _finish_items(self, output: list[Data], events: list[Event]) -> None:
+        """Bring what the terminal event holds together with what was streamed, so that nothing is told twice."""
+        open_items = {id(item): item for item in self._items}
+        for index, data in enumerate(output):
+            kind = data.get("type")
+            if not isinstance(kind, str):
+                raise ProtocolViolation("an output item has no type", provider=self._provider)
+            item = self._find(kind, index, data.get("id"))
+            if item is None or id(item) not in open_items or _other_call(item, data):
+                candidates = (item for item in open_items.values() if item.kind == kind)
+                item = next((item for item in candidates if not _other_call(item, data)), None)
+            if item is None:
+                item = self._add(kind, index, data)
+            else:
+                del open_items[id(item)]
+            item.finish(data, events)
+        for item in open_items.values():
+            item.finish({}, events)
+
+
+def _another(item: Item, data: Data) -> bool:
+    """Whether `data` is of another item than `item`, although their numbers agree."""
+    if isinstance(item, CallItem) and text_of(data.get("call_id")) and text_of(item.data.get("call_id")):
+        return _other_call(item, data)
+    known = item.data.get("id")
+    return item.finished and (known is None or known != data.get("id"))
+
+
+def _other_call(item: Item, data: Data) -> bool:
+    known, told = text_of(item.data.get("call_id")), text_of(data.get("call_id"))
+    return isinstance(item, CallItem) and bool(known and told) and known != told
+
+
+def _response_started(response: Data) -> ResponseStarted:
+    return ResponseStarted(id=text_of(response.get("id")) or None, model=text_of(response.get("model")) or None)
+
+
+def _error_body(error: object) -> Data:
+    """The error in the envelope that error bodies have."""
+    if isinstance(error, dict):
+        return {"error": error}
+    return {"error": {"message": text_of(error) or "the provider reported a failure without saying which"}}
+
+
+def _finish_reason(response: Data, status: str, *, has_calls: bool) -> tuple[FinishReason, str | None]:
+    if status == "incomplete":
+        details = response.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        if not isinstance(reason, str):
+            return FinishReason.OTHER, status
+        # A call cut off by the limit is not one to run, so calls do not turn this into `tool_calls`.
+        return _INCOMPLETE.get(reason, FinishReason.OTHER), f"incomplete:{reason}"
+    if status == "cancelled":
+        return FinishReason.OTHER, status
+    if has_calls:
+        return FinishReason.TOOL_CALLS, status or None
+    return (FinishReason.STOP if status == "completed" else FinishReason.OTHER), status or None
+
+
+def read_usage(data: object) -> Usage | None:
+    """The usage, where there is any. What the provider counts as input and output holds cached and reasoning tokens."""
+    if not isinstance(data, dict):
+        return None
+
+    def count(name: str, detail: str | None = None) -> int | None:
+        value = data.get(name)
+        if detail is not None:
+            value = value.get(detail) if isinstance(value, dict) else None
+        return value if type(value) is int else None
+
+    return Usage(
+        input_tokens=count("input_tokens"),
+        output_tokens=count("output_tokens"),
+        total_tokens=count("total_tokens"),
+        cache_read_tokens=count("input_tokens_details", "cached_tokens"),
+        cache_write_tokens=count("input_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=count("output_tokens_details", "reasoning_tokens"),
+        raw=data,
+    )
+
+
+_HANDLERS: dict[str, Handler] = {
+    "response.created": ResponsesStreamParser._created,
+    "response.queued": ResponsesStreamParser._created,
+    "response.in_progress": ResponsesStreamParser._created,
+    "response.output_item.added": ResponsesStreamParser._item_added,
+    "response.output_item.done": ResponsesStreamParser._item_done,
+    "response.content_part.added": ResponsesStreamParser._part,
+    "response.content_part.done": ResponsesStreamParser._part,
+    "response.output_text.delta": ResponsesStreamParser._text_delta,
+    "response.output_text.done": ResponsesStreamParser._text_done,
+    "response.output_text.annotation.added": ResponsesStreamParser._annotation,
+    "response.refusal.delta": ResponsesStreamParser._refusal_delta,
+    "response.refusal.done": ResponsesStreamParser._refusal_done,
+    "response.function_call_arguments.delta": ResponsesStreamParser._arguments_delta,
+    "response.function_call_arguments.done": ResponsesStreamParser._arguments_done,
+    "response.custom_tool_call_input.delta": ResponsesStreamParser._input_delta,
+    "response.custom_tool_call_input.done": ResponsesStreamParser._input_done,
+    "response.reasoning_summary_text.delta": ResponsesStreamParser._summary_delta,
+    "response.reasoning_summary_text.done": ResponsesStreamParser._summary_done,
+    "response.reasoning_text.delta": ResponsesStreamParser._reasoning_delta,
+    "response.reasoning_text.done": ResponsesStreamParser._reasoning_done,
+    "response.completed": ResponsesStreamParser._terminal,
+    "response.incomplete": ResponsesStreamParser._terminal,
+    "response.failed": ResponsesStreamParser._terminal,
+    "error": ResponsesStreamParser._error,
+}

@@ -1,0 +1,227 @@
+"""ChatRequest -> POST {base}/responses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trunkline.jsonvalue import JSONObject
+from trunkline.messages import Message, Text
+from trunkline.provider import ServiceContext, Translation
+from trunkline.request import ChatRequest, Tool
+from trunkline.wire import WireRequest
+
+from trunkline_openai.history import Warnings
+from trunkline_openai.profile import PROFILES
+from trunkline_openai.responses_input import Data, InputItems
+from trunkline_openai.settings import OpenAISettings
+from trunkline_openai.translate import encode, request_headers, sent_user_id
+from trunkline_openai.urls import base_url, endpoint_url
+
+ENCRYPTED_REASONING = "reasoning.encrypted_content"
+LOGPROBS = "message.output_text.logprobs"
+
+# These never reason, and refuse both reasoning in the input and to be asked for encrypted reasoning.
+_WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o", "gpt-5-chat")
+
+_NO_WORD = "the Responses API has no word for it; it was not sent"
+
+
+class ResponsesTranslator:
+    """Translates requests for one service.
+
+    The service keeps nothing (`store` is false) and asks for encrypted reasoning instead, so that the history in the
+    request is all there is; `provider_options` change that, and may continue a stored response.
+    """
+
+    def __init__(self, context: ServiceContext[OpenAISettings]) -> None:
+        self._context = context
+        self._url = endpoint_url(base_url(context.settings.api_url)[0], "/responses")
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        warnings = Warnings()
+        body = responses_body(request, self._context, warnings)
+        if stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_obfuscation": False}
+        merge_options(body, request.provider_options.get(self._context.provider, {}))
+        return Translation(
+            wire_request=WireRequest(
+                url=self._url,
+                headers=request_headers(
+                    self._context.settings, accept="text/event-stream" if stream else "application/json"
+                ),
+                body=encode(body),
+            ),
+            warnings=warnings.all(),
+        )
+
+
+def responses_body(request: ChatRequest, context: ServiceContext[OpenAISettings], warnings: Warnings) -> Data:
+    """The JSON body, but for streaming and the request's `provider_options`."""
+    provider = context.provider
+    options = request.provider_options.get(provider, {})
+    body: Data = {"model": request.model}
+    _conversation(request, body, warnings, provider, options)
+    body["store"] = False
+    body["include"] = [] if _never_reasons(request.model or "") else [ENCRYPTED_REASONING]
+    _tools(request, body, provider)
+    _format(request, body)
+    _reasoning(request, body, warnings)
+    _sampling(request, body, warnings)
+    if not body["include"]:
+        del body["include"]
+    if request.metadata:
+        body["metadata"] = dict(request.metadata)
+    user_id = sent_user_id(request.user_id, context.settings)
+    if user_id is not None:
+        body["safety_identifier"] = user_id
+    return body
+
+
+def merge_options(body: Data, options: JSONObject) -> None:
+    """Bring a request's `provider_options` into the body.
+
+    Objects (`text`, `reasoning`) are merged and lists that add to what is asked for (`include`, `tools`) joined, so
+    that an option does not silently take something else away; anything else replaces what was there.
+    """
+    for name, value in options.items():
+        there = body.get(name)
+        if isinstance(value, Mapping) and isinstance(there, dict):
+            body[name] = {**there, **value}
+        elif name in ("include", "tools") and isinstance(value, (list, tuple)) and isinstance(there, list):
+            body[name] = there + [item for item in value if item not in there]
+        else:
+            body[name] = value
+
+
+def _never_reasons(model: str) -> bool:
+    return model.rpartition("/")[2].removeprefix("ft:").lower().startswith(_WITHOUT_REASONING)
+
+
+def _conversation(request: ChatRequest, body: Data, warnings: Warnings, provider: str, options: JSONObject) -> None:
+    messages = request.messages
+    items = InputItems(
+        provider,
+        warnings,
+        stored=bool(options.get("store")),
+        continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
+        takes_reasoning=not _never_reasons(request.model or ""),
+        custom_tools={tool.name for tool in request.tools if _kind(tool, provider) == "custom"},
+    )
+    if _is_instructions(messages[0], request, provider):
+        body["instructions"] = messages[0].text
+        messages = messages[1:]
+    for message in messages:
+        items.add(message)
+    body["input"] = items.finish()
+
+
+def _is_instructions(message: Message, request: ChatRequest, provider: str) -> bool:
+    """Whether a message can be the `instructions`, which are a plain string."""
+    if message.role != "system" or message.name is not None or message.provider_options.get(provider):
+        return False
+    if not all(
+        isinstance(part, Text) and not part.refusal and not part.provider_options.get(provider)
+        for part in message.parts
+    ):
+        return False
+    # JSON mode wants the word JSON among the input items, and does not look for it in the instructions.
+    form = request.response_format
+    return not (form is not None and form.type == "json" and "json" in message.text.lower())
+
+
+def _kind(tool: Tool, provider: str) -> str:
+    kind = tool.provider_options.get(provider, {}).get("type", "function")
+    return kind if isinstance(kind, str) else "function"
+
+
+def _tools(request: ChatRequest, body: Data, provider: str) -> None:
+    if not request.tools:
+        return
+    body["tools"] = [_tool(tool, provider) for tool in request.tools]
+    if request.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+    choice = request.tool_choice
+    if choice is None:
+        return
+    body["tool_choice"] = choice.mode
+    if choice.mode == "tool":
+        kind = next(_kind(tool, provider) for tool in request.tools if tool.name == choice.name)
+        named = kind in ("function", "custom")
+        body["tool_choice"] = {"type": kind, "name": choice.name} if named else {"type": kind}
+
+
+def _tool(tool: Tool, provider: str) -> Data:
+    options = tool.provider_options.get(provider, {})
+    kind = _kind(tool, provider)
+    if kind not in ("function", "custom"):
+        return dict(options)
+    data: Data = {"type": kind, "name": tool.name}
+    if tool.description is not None:
+        data["description"] = tool.description
+    if kind == "function":
+        # The server takes a missing `strict` for true, and then refuses most schemas.
+        data |= {"parameters": tool.parameters, "strict": bool(tool.strict)}
+    return {**data, **options}
+
+
+def _format(request: ChatRequest, body: Data) -> None:
+    form = request.response_format
+    if form is None or form.type == "text":
+        return
+    if form.type == "json":
+        body["text"] = {"format": {"type": "json_object"}}
+        return
+    data: Data = {"type": "json_schema", "name": form.name, "schema": form.schema}
+    if form.description is not None:
+        data["description"] = form.description
+    if form.strict is not None:
+        data["strict"] = form.strict
+    body["text"] = {"format": data}
+
+
+def _reasoning(request: ChatRequest, body: Data, warnings: Warnings) -> None:
+    options = request.reasoning
+    if options is None:
+        return
+    wanted = {"effort": options.effort, "summary": options.summary}
+    if told := {name: value for name, value in wanted.items() if value is not None}:
+        body["reasoning"] = told
+    if options.max_tokens is not None:
+        warnings.add("unsupported", "reasoning.max_tokens", "the Responses API has no word for it; use effort")
+
+
+def _sampling(request: ChatRequest, body: Data, warnings: Warnings) -> None:
+    if request.max_output_tokens is not None:
+        body["max_output_tokens"] = request.max_output_tokens
+    wanted: list[tuple[str, Any]] = [
+        ("temperature", request.temperature),
+        ("top_p", request.top_p),
+        ("logprobs", request.logprobs or None if request.top_logprobs is None else True),
+        ("top_logprobs", request.top_logprobs),
+    ]
+    reasoning = _is_reasoning(request)
+    for name, value in wanted:
+        if value is None:
+            continue
+        if reasoning:
+            warnings.add("unsupported", name, f"{request.model} refuses it while it reasons; it was not sent")
+        elif name == "logprobs":
+            body["include"].append(LOGPROBS)
+        else:
+            body[name] = value
+    for name in ("frequency_penalty", "presence_penalty", "seed", "top_k"):
+        if getattr(request, name) is not None:
+            warnings.add("unsupported", name, _NO_WORD)
+    if request.stop:
+        warnings.add("unsupported", "stop", _NO_WORD)
+
+
+def _is_reasoning(request: ChatRequest) -> bool:
+    effort = request.reasoning.effort if request.reasoning is not None else None
+    when = PROFILES["openai"].reasons(request.model or "")
+    if when == "default":
+        return effort != "none"
+    return when == "always" or (when == "opt_in" and effort not in (None, "none"))

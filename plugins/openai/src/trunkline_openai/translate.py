@@ -1,0 +1,220 @@
+"""ChatRequest -> POST {base}/chat/completions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from trunkline.errors import InvalidChatRequest
+from trunkline.jsonvalue import dumps
+from trunkline.provider import ServiceContext, Translation
+from trunkline.request import ChatRequest, Tool
+from trunkline.secrets import Secret
+from trunkline.settings import Settings
+from trunkline.wire import WireRequest
+
+from trunkline_openai.history import JSON, History, Warnings
+from trunkline_openai.profile import Profile
+from trunkline_openai.settings import user_identifier
+
+UrlFor: TypeAlias = Callable[[Settings, str, str | None], str]
+"""Gives the URL of an endpoint: of the settings, the endpoint's path, and the model that is asked for."""
+
+
+def request_headers(settings: Settings, *, accept: str = "application/json") -> Mapping[str, str]:
+    """The headers of a request but for its credentials. Those of the settings win."""
+    headers = {"content-type": "application/json", "accept": accept}
+    for setting, header in (("organization_id", "openai-organization"), ("project_id", "openai-project")):
+        value = getattr(settings, setting, None)
+        if isinstance(value, str):
+            headers[header] = value
+    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
+    try:
+        return dumps(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+
+
+class ChatTranslator:
+    """Translates requests for one service. A variant of the dialect overrides `body`."""
+
+    def __init__(self, context: ServiceContext[Any], *, profile: Profile, url: UrlFor) -> None:
+        self.context = context
+        self.profile = profile
+        self._url = url
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        warnings = Warnings()
+        body = self.body(request, warnings, stream=stream)
+        body.update(request.provider_options.get(self.context.provider, {}))
+        settings = self.context.settings
+        wire_request = WireRequest(
+            method="POST",
+            url=self._url(settings, "/chat/completions", request.model),
+            headers=request_headers(settings, accept="text/event-stream" if stream else "application/json"),
+            body=encode(body),
+        )
+        return Translation(wire_request=wire_request, warnings=warnings.all())
+
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
+        """The JSON body, but for the request's `provider_options`."""
+        reasons = self.profile.reasons(request.model or "")
+        developer = self.profile.developer_role and reasons != "never"
+        history = History(
+            provider=self.context.provider,
+            profile=self.profile,
+            system_role="developer" if developer else self.profile.system_role,
+            warnings=warnings,
+        )
+        body: JSON = {"model": request.model, "messages": history.translate(request.messages)}
+        if stream:
+            body["stream"] = True
+            options = {"include_usage": True} if self.profile.stream_options else {}
+            if self.profile.obfuscation:
+                options["include_obfuscation"] = False
+            if options:
+                body["stream_options"] = options
+        self._tools(request, body, warnings)
+        self._format(request, body, warnings)
+        self._reasoning(request, body, warnings)
+        self._sampling(request, body, warnings, reasoning=self._is_reasoning(request, reasons))
+        self._identity(request, body, warnings)
+        return body
+
+    def takes(self, feature: str, subject: str, warnings: Warnings) -> bool:
+        """Whether the server takes a feature; where not, a warning says that `subject` was left out."""
+        if feature in self.profile.takes:
+            return True
+        warnings.add(
+            "unsupported", subject, f"a server of the profile {self.profile.name!r} does not take it; it was not sent"
+        )
+        return False
+
+    def _is_reasoning(self, request: ChatRequest, reasons: str) -> bool:
+        effort = request.reasoning.effort if request.reasoning is not None else None
+        if reasons == "default":
+            return effort != "none"
+        return reasons == "always" or (reasons == "opt_in" and effort not in (None, "none"))
+
+    def _tools(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+        choice = request.tool_choice
+        if not request.tools or not self.takes("tools", "tools", warnings):
+            return
+        if choice is not None and choice.mode == "none" and "tool_choice_none" not in self.profile.takes:
+            warnings.add("emulated", "tool_choice", "this server cannot forbid tools, so the tools were not sent")
+            return
+        body["tools"] = [self._tool(tool, warnings) for tool in request.tools]
+        if request.parallel_tool_calls is not None and self.takes(
+            "parallel_tool_calls", "parallel_tool_calls", warnings
+        ):
+            body["parallel_tool_calls"] = request.parallel_tool_calls
+        if choice is None:
+            return
+        if choice.mode == "tool":
+            if self.takes("tool_choice_named", "tool_choice", warnings):
+                body["tool_choice"] = self._named(request.tools, choice.name)
+        elif choice.mode != "required" or self.takes("tool_choice_required", "tool_choice", warnings):
+            body["tool_choice"] = choice.mode
+
+    def _named(self, tools: tuple[Tool, ...], name: str | None) -> JSON:
+        tool = next(tool for tool in tools if tool.name == name)
+        kind = tool.provider_options.get(self.context.provider, {}).get("type", "function")
+        if kind == "custom":
+            return {"type": "custom", "custom": {"name": name}}
+        return {"type": "function", "function": {"name": name}} if kind == "function" else {"type": kind}
+
+    def _tool(self, tool: Tool, warnings: Warnings) -> JSON:
+        options = tool.provider_options.get(self.context.provider, {})
+        if options.get("type", "function") != "function":
+            return dict(options)
+        function: JSON = {"name": tool.name}
+        if tool.description is not None:
+            function["description"] = tool.description
+        function["parameters"] = tool.parameters
+        if tool.strict is not None:
+            if "strict_tools" in self.profile.takes:
+                function["strict"] = tool.strict
+            elif tool.strict:
+                self.takes("strict_tools", "strict tools", warnings)
+        return {"type": "function", "function": function, **options}
+
+    def _format(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+        form = request.response_format
+        if form is None or form.type == "text":
+            return
+        takes = self.profile.takes
+        if form.type == "json_schema" and "json_schema" in takes:
+            schema: JSON = {"name": form.name, "schema": form.schema}
+            if form.description is not None:
+                schema["description"] = form.description
+            if form.strict is not None:
+                schema["strict"] = form.strict
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif self.takes("json_object", "response_format", warnings):
+            if form.type == "json_schema":
+                warnings.add(
+                    "changed",
+                    "response_format",
+                    "this server takes no schema: JSON of any form was asked for; describe the form in the prompt",
+                )
+            body["response_format"] = {"type": "json_object"}
+
+    def _reasoning(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+        options = request.reasoning
+        if options is None:
+            return
+        if options.effort is not None and self.takes("reasoning_effort", "reasoning.effort", warnings):
+            body["reasoning_effort"] = options.effort
+        for name in ("max_tokens", "summary"):
+            if getattr(options, name) is not None:
+                warnings.add(
+                    "unsupported", f"reasoning.{name}", "the Chat Completions dialect has no word for it; use effort"
+                )
+
+    def _sampling(self, request: ChatRequest, body: JSON, warnings: Warnings, *, reasoning: bool) -> None:
+        if request.max_output_tokens is not None:
+            body[self.profile.max_tokens_field] = request.max_output_tokens
+        wanted: list[tuple[str, str | None, Any]] = [
+            ("temperature", None, request.temperature),
+            ("top_p", "top_p", request.top_p),
+            ("frequency_penalty", "penalties", request.frequency_penalty),
+            ("presence_penalty", "penalties", request.presence_penalty),
+            ("logprobs", "logprobs", True if request.top_logprobs is not None else request.logprobs),
+            ("top_logprobs", "logprobs", request.top_logprobs),
+            ("stop", "stop", list(request.stop) or None),
+        ]
+        for name, feature, value in wanted:
+            if value is None:
+                continue
+            if reasoning:
+                warnings.add("unsupported", name, f"{request.model} refuses it while it reasons; it was not sent")
+            elif feature is None or self.takes(feature, name, warnings):
+                body[name] = value
+        for name, value in (("seed", request.seed), ("top_k", request.top_k)):
+            if value is not None and self.takes(name, name, warnings):
+                body[name] = value
+        limit = self.profile.stop_limit
+        if limit is not None and len(body.get("stop", ())) > limit:
+            body["stop"] = body["stop"][:limit]
+            warnings.add("unsupported", "stop", f"only {limit} stop sequences are taken; the first {limit} were sent")
+
+    def _identity(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+        if request.metadata and self.takes("metadata", "metadata", warnings):
+            body["metadata"] = dict(request.metadata)
+        field, user_id = self.profile.user_id_field, sent_user_id(request.user_id, self.context.settings)
+        if user_id is not None and field is not None:
+            body[field] = user_id
+        elif user_id is not None:
+            warnings.add("unsupported", "user_id", "this server has no field for a user's id; it was not sent")
+
+
+def sent_user_id(user_id: str | None, settings: Settings) -> str | None:
+    """What is sent for a user's id under these settings; `None` for nothing."""
+    api_key = getattr(settings, "api_key", None)
+    send = getattr(settings, "send_user_id", False)
+    return user_identifier(user_id, send, api_key if isinstance(api_key, Secret) else None)

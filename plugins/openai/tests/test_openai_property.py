@@ -1,0 +1,230 @@
+"""An answer is the same however it came: whole, or as a stream cut anywhere."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trunkline.decoding import StreamDecoder
+from trunkline.errors import RemoteError
+from trunkline.events import Event, Finished, fold
+from trunkline.provider import ServiceContext
+from trunkline.settings import Settings
+from trunkline.wire import WireResponse
+from trunkline_openai.parse import ChatResponseParser
+from trunkline_openai.profile import PROFILES, Profile
+
+TEXT = st.text(max_size=20)
+NAMES = st.text("abcdefgh_", min_size=1, max_size=8)
+ARGUMENTS = st.dictionaries(TEXT, st.integers() | TEXT | st.none(), max_size=3)
+USAGE = st.none() | st.fixed_dictionaries(
+    {"prompt_tokens": st.integers(0, 99), "completion_tokens": st.integers(0, 99)},
+    optional={
+        "total_tokens": st.integers(0, 300),
+        "prompt_tokens_details": st.none() | st.fixed_dictionaries({"cached_tokens": st.integers(0, 9)}),
+        "completion_tokens_details": st.none() | st.fixed_dictionaries({"reasoning_tokens": st.integers(0, 9)}),
+    },
+)
+ANNOTATION = st.builds(
+    lambda url: {"type": "url_citation", "url_citation": {"url": url, "title": "t", "start_index": 0}}, TEXT
+)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": draw(st.none() | TEXT | st.just("<think>a</think>b"))}
+    if draw(st.booleans()):
+        message[draw(st.sampled_from(["reasoning", "reasoning_content"]))] = draw(TEXT)
+    if draw(st.booleans()):
+        message["refusal"] = draw(TEXT)
+    if draw(st.booleans()):
+        message["annotations"] = draw(st.lists(ANNOTATION, max_size=2))
+    count = draw(st.integers(0, 3))
+    if count:
+        message["tool_calls"] = [
+            {
+                "id": f"call_{position}",
+                "type": "function",
+                "function": {
+                    "name": draw(NAMES),
+                    "arguments": json.dumps(draw(ARGUMENTS)) if draw(st.booleans()) else "",
+                },
+            }
+            for position in range(count)
+        ]
+    return message
+
+
+def cut(draw: st.DrawFn, text: str) -> list[str]:
+    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
+    edges = [0, *places, len(text)]
+    return [text[start:end] for start, end in pairwise(edges)]
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[bytes, bytes, list[int], Profile]:
+    """A body, the same as a stream, where the stream's bytes are cut, and a profile."""
+    message, usage = draw(messages()), draw(USAGE)
+    finish = draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter", "odd", None]))
+    whole: dict[str, Any] = {
+        "id": "c",
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+    }
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    for field in ("reasoning", "reasoning_content", "content", "refusal"):
+        if message.get(field):
+            deltas += [{field: piece} for piece in cut(draw, message[field])]
+    if message.get("annotations"):
+        deltas.append({"annotations": message["annotations"]})
+    for position, item in enumerate(message.get("tool_calls", ())):
+        first, *rest = cut(draw, item["function"]["arguments"])
+        function = {**item["function"], "arguments": first}
+        deltas.append({"tool_calls": [{**item, "index": position, "function": function}]})
+        deltas += [{"tool_calls": [{"index": position, "function": {"arguments": piece}}]} for piece in rest]
+    chunks: list[dict[str, Any]] = [
+        {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
+    ]
+    chunks.append({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    if usage is not None:
+        whole["usage"] = usage
+        chunks.append({"id": "c", "model": "m", "choices": [], "usage": usage})
+    escape = draw(st.booleans())
+    stream = b"".join(b"data: %s\n\n" % json.dumps(chunk, ensure_ascii=escape).encode() for chunk in chunks)
+    stream += b"data: [DONE]\n\n"
+    places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    profile = draw(st.sampled_from([PROFILES["generic"], PROFILES["openai"], Profile(name="p", think_tags=True)]))
+    return json.dumps(whole).encode(), stream, places, profile
+
+
+def reader(profile: Profile) -> ChatResponseParser:
+    return ChatResponseParser(ServiceContext(name="s", provider="p", settings=Settings()), profile=profile)
+
+
+def decode(parser: ChatResponseParser, data: bytes, places: list[int]) -> list[Event]:
+    decoder = StreamDecoder(*parser.stream())
+    edges = [0, *places, len(data)]
+    events = [event for at, end in pairwise(edges) for event in decoder.feed(data[at:end])]
+    return [*events, *decoder.finish()]
+
+
+@settings(deadline=None, max_examples=150)
+@given(answers())
+def test_a_folded_stream_equals_the_whole_answer(answer: tuple[bytes, bytes, list[int], Profile]) -> None:
+    whole, stream, places, profile = answer
+    parser = reader(profile)
+    events = decode(parser, stream, places)
+    assert [type(event) for event in events].count(Finished) == 1
+    assert isinstance(events[-1], Finished)
+    folded = fold(events, "p")
+    response = parser.body(WireResponse(status=200, body=whole))
+    assert folded.parts == response.parts
+    assert folded.tool_calls == response.tool_calls
+    assert (folded.finish_reason, folded.usage) == (response.finish_reason, response.usage)
+    assert folded == response
+    assert decode(parser, stream, []) == events
+
+
+@settings(deadline=None, max_examples=60)
+@given(answers(), st.data())
+def test_a_stream_cut_off_is_never_a_success(
+    answer: tuple[bytes, bytes, list[int], Profile], data: st.DataObject
+) -> None:
+    _, stream, _, profile = answer
+    # Nothing after the D of [DONE] is missed.
+    end = data.draw(st.integers(0, len(stream) - len(b"[DONE]\n\n")))
+    try:
+        events = decode(reader(profile), stream[:end], [])
+    except RemoteError:
+        return
+    raise AssertionError(f"a success: {events[-1]}")
+
+
+FIELDS = [
+    "choices",
+    "index",
+    "delta",
+    "message",
+    "content",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "id",
+    "audio",
+    "data",
+    "annotations",
+    "type",
+    "url_citation",
+    "logprobs",
+    "top_logprobs",
+    "token",
+    "logprob",
+    "usage",
+    "prompt_tokens",
+    "prompt_tokens_details",
+    "x_groq",
+    "error",
+    "finish_reason",
+    "finish_details",
+    "reasoning",
+    "reasoning_details",
+    "signature",
+    "images",
+    "image_url",
+    "url",
+    "text",
+    "thinking",
+    "function_call",
+    "custom",
+    "input",
+    "citations",
+    "search_results",
+]
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 3) | st.floats() | st.sampled_from(["", "x", "stop", "AAEC", "text"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(FIELDS),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(delta=JSON, top=JSON, whole=st.booleans())
+def test_no_json_makes_the_parser_raise_anything_but_our_errors(delta: Any, top: Any, whole: bool) -> None:
+    parser = reader(Profile(name="p", think_tags=True))
+    fields = top if isinstance(top, dict) else {}
+    for choice in ({"delta": delta}, {"message": delta}, delta):
+        value = {**fields, "choices": [choice, choice]}
+        try:
+            if whole:
+                parser.body(WireResponse(status=200, body=json.dumps(value).encode()))
+            else:
+                stream = b"data: %s\n\ndata: [DONE]\n\n" % json.dumps(value).encode()
+                fold(decode(parser, stream, []), "p")
+        except RemoteError:
+            continue
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.binary(max_size=20) | st.sampled_from([b"data: ", b"\n\n", b"\n{", b"}", b"event: error\n", b"[DONE]"]))
+)
+def test_no_bytes_make_the_parser_raise_anything_but_our_errors(pieces: list[bytes]) -> None:
+    parser = reader(PROFILES["generic"])
+    for attempt in (
+        lambda: decode(parser, b"".join(pieces), []),
+        lambda: parser.body(WireResponse(status=200, body=b"".join(pieces))),
+    ):
+        try:
+            attempt()
+        except RemoteError:
+            continue

@@ -1,0 +1,658 @@
+"""Answers of the Responses API: bodies, streams, and what servers get wrong in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from trunkline.decoding import StreamDecoder
+from trunkline.errors import (
+    AuthenticationError,
+    ProtocolViolation,
+    QuotaExhausted,
+    RateLimited,
+    RemoteError,
+    ServerError,
+    StreamInterrupted,
+)
+from trunkline.events import Event, Finished, ReasoningEnd, ResponseStarted, TextDelta, fold
+from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
+from trunkline.provider import ServiceContext
+from trunkline.response import ChatResponse, FinishReason, TokenLogprob
+from trunkline.settings import Settings
+from trunkline.wire import WireResponse
+from trunkline_openai.responses_operations import count_tokens
+from trunkline_openai.responses_parse import ResponsesParser
+
+CONTEXT: ServiceContext[Any] = ServiceContext(name="test", provider="openai", settings=Settings())
+USAGE: dict[str, Any] = {
+    "input_tokens": 10,
+    "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 1},
+    "output_tokens": 20,
+    "output_tokens_details": {"reasoning_tokens": 5},
+    "total_tokens": 30,
+}
+MESSAGE: dict[str, Any] = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
+}
+CALL: dict[str, Any] = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "weather",
+    "arguments": '{"city":"Oslo"}',
+    "status": "completed",
+}
+CUSTOM: dict[str, Any] = {
+    "type": "custom_tool_call",
+    "id": "ctc_1",
+    "call_id": "call_2",
+    "name": "run",
+    "input": 'say "ø"\n',
+}
+REASONING: dict[str, Any] = {
+    "type": "reasoning",
+    "id": "rs_1",
+    "summary": [{"type": "summary_text", "text": "One."}, {"type": "summary_text", "text": "Two."}],
+    "encrypted_content": "OPAQUE",
+}
+SEARCH: dict[str, Any] = {
+    "type": "web_search_call",
+    "id": "ws_1",
+    "status": "completed",
+    "action": {"type": "search", "query": "q"},
+}
+REFUSAL: dict[str, Any] = {
+    "type": "message",
+    "id": "msg_2",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "refusal", "refusal": "No."}],
+}
+
+
+def answer(*output: Any, **fields: Any) -> dict[str, Any]:
+    return {"id": "resp_1", "status": "completed", "model": "m", "output": list(output), "usage": USAGE, **fields}
+
+
+def body(data: object) -> ChatResponse:
+    text = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return ResponsesParser(CONTEXT).body(WireResponse(status=200, body=text))
+
+
+def sse(events: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(
+        b"event: %s\ndata: %s\n\n" % (str(event.get("type")).encode(), json.dumps(event).encode()) for event in events
+    )
+
+
+def events_of(stream: bytes) -> list[Event]:
+    decoder = StreamDecoder(*ResponsesParser(CONTEXT).stream())
+    return [*decoder.feed(stream), *decoder.finish()]
+
+
+def streamed(*events: dict[str, Any]) -> ChatResponse:
+    return fold(events_of(sse(events)), "openai")
+
+
+CREATED: dict[str, Any] = {
+    "type": "response.created",
+    "response": {"id": "resp_1", "model": "m", "status": "in_progress"},
+}
+
+
+def added(index: int, item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "response.output_item.added", "output_index": index, "item": item}
+
+
+def done(index: int, item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "response.output_item.done", "output_index": index, "item": item}
+
+
+def step(kind: str, index: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", "output_index": index, **fields}
+
+
+def completed(*output: Any, **fields: Any) -> dict[str, Any]:
+    return {"type": "response.completed", "response": answer(*output, **fields)}
+
+
+# Bodies
+
+
+def test_a_body_holds_its_items_in_order() -> None:
+    response = body(answer(REASONING, SEARCH, MESSAGE, CALL, CUSTOM))
+    assert response.parts == (
+        Reasoning(text="One.\n\nTwo.", provider="openai", encrypted="OPAQUE"),
+        Opaque(provider="openai", kind="web_search_call", data=SEARCH),
+        Text(text="Hello"),
+        ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"}),
+        ToolCall(id="call_2", name="run", arguments={"input": 'say "ø"\n'}),
+    )
+    assert (response.id, response.model, response.provider) == ("resp_1", "m", "openai")
+    assert response.raw == answer(REASONING, SEARCH, MESSAGE, CALL, CUSTOM)
+
+
+def test_what_a_replay_needs_is_in_the_metadata() -> None:
+    parts = body(answer(REASONING, {**MESSAGE, "phase": "final_answer"}, {**CALL, "namespace": "n"}, CUSTOM)).parts
+    kept = [part.provider_metadata["openai"] for part in parts if isinstance(part, (Reasoning, Text, ToolCall))]
+    assert kept == [
+        {"id": "rs_1", "summary": REASONING["summary"]},
+        {"id": "msg_1", "status": "completed", "phase": "final_answer"},
+        {"id": "fc_1", "status": "completed", "namespace": "n"},
+        {"type": "custom", "id": "ctc_1"},
+    ]
+
+
+def test_usage_counts_cached_and_reasoning_tokens_in() -> None:
+    usage = body(answer(MESSAGE)).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (10, 20, 30)
+    assert (usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens) == (4, 1, 5)
+    assert usage.raw == USAGE
+
+
+def test_usage_that_was_not_told_is_not_zero() -> None:
+    assert body(answer(MESSAGE, usage=None)).usage is None
+    usage = body(answer(MESSAGE, usage={"input_tokens": 3, "input_tokens_details": None})).usage
+    assert usage is not None
+    assert (usage.output_tokens, usage.cache_read_tokens) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("output", "fields", "reason", "raw"),
+    [
+        ([MESSAGE], {}, FinishReason.STOP, "completed"),
+        ([REFUSAL], {}, FinishReason.STOP, "completed"),
+        ([MESSAGE, CALL], {}, FinishReason.TOOL_CALLS, "completed"),
+        ([CUSTOM], {}, FinishReason.TOOL_CALLS, "completed"),
+        ([SEARCH], {}, FinishReason.STOP, "completed"),
+        (
+            [MESSAGE],
+            {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+            FinishReason.LENGTH,
+            "incomplete:max_output_tokens",
+        ),
+        (
+            [CALL],
+            {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+            FinishReason.LENGTH,
+            "incomplete:max_output_tokens",
+        ),
+        (
+            [MESSAGE],
+            {"status": "incomplete", "incomplete_details": {"reason": "max_messages"}},
+            FinishReason.LENGTH,
+            "incomplete:max_messages",
+        ),
+        (
+            [MESSAGE],
+            {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
+            FinishReason.CONTENT_FILTER,
+            "incomplete:content_filter",
+        ),
+        (
+            [MESSAGE],
+            {"status": "incomplete", "incomplete_details": {"reason": "steered"}},
+            FinishReason.OTHER,
+            "incomplete:steered",
+        ),
+        ([MESSAGE], {"status": "incomplete", "incomplete_details": None}, FinishReason.OTHER, "incomplete"),
+        ([MESSAGE, CALL], {"status": "cancelled"}, FinishReason.OTHER, "cancelled"),
+        ([], {"status": "queued"}, FinishReason.OTHER, "queued"),
+    ],
+)
+def test_a_status_becomes_a_finish_reason(
+    output: list[Any], fields: dict[str, Any], reason: FinishReason, raw: str
+) -> None:
+    response = body(answer(*output, **fields))
+    assert (response.finish_reason, response.raw_finish_reason) == (reason, raw)
+
+
+def test_a_refusal_is_text_that_declines() -> None:
+    response = body(answer(REFUSAL))
+    assert response.parts == (Text(text="No.", refusal=True),)
+    assert (response.text, response.refusal) == ("", "No.")
+
+
+def test_citations_follow_their_text_and_count_from_the_start_of_the_answer() -> None:
+    url = {"type": "url_citation", "url": "https://host", "title": "T", "start_index": 1, "end_index": 4}
+    file = {"type": "file_citation", "file_id": "file_1", "filename": "a.pdf", "index": 3}
+    content = [
+        {"type": "output_text", "text": "Hello", "annotations": [file]},
+        {"type": "output_text", "text": "world", "annotations": [url]},
+    ]
+    response = body(answer({**MESSAGE, "content": content}))
+    assert response.parts == (
+        Text(text="Hello"),
+        Citation(title="a.pdf"),
+        Text(text="world"),
+        Citation(url="https://host", title="T", start=6, end=9),
+    )
+    assert [citation.provider_metadata["openai"] for citation in response.citations] == [file, url]
+
+
+def test_log_probabilities_are_read() -> None:
+    logprobs = [{"token": "Hello", "logprob": -0.5, "top_logprobs": [{"token": "Hi", "logprob": -1}]}]
+    content = [{"type": "output_text", "text": "Hello", "annotations": [], "logprobs": logprobs}]
+    response = body(answer({**MESSAGE, "content": content}))
+    assert response.logprobs == (
+        TokenLogprob(token="Hello", logprob=-0.5, top=(TokenLogprob(token="Hi", logprob=-1.0),)),
+    )
+
+
+def test_raw_reasoning_is_text_as_a_summary_is() -> None:
+    content = [{"type": "reasoning_text", "text": "hm"}]
+    (part,) = body(answer({"type": "reasoning", "id": "rs_1", "summary": [], "content": content})).parts
+    assert part == Reasoning(text="hm", provider="openai")
+    assert isinstance(part, Reasoning)
+    assert part.provider_metadata["openai"]["content"] == content
+
+
+def test_a_content_part_of_an_unknown_type_is_kept_as_an_item_that_can_be_replayed() -> None:
+    part: dict[str, Any] = {"type": "output_hologram", "data": "x"}
+    response = body(answer({**MESSAGE, "content": [part]}))
+    assert response.parts == (
+        Opaque(
+            provider="openai",
+            kind="output_hologram",
+            data={"type": "message", "role": "assistant", "content": [part]},
+        ),
+    )
+
+
+def test_arguments_that_are_not_json_are_kept_as_they_came() -> None:
+    (call,) = body(answer({**CALL, "arguments": '{"city":'})).tool_calls
+    assert (call.arguments, call.invalid_arguments) == ({}, '{"city":')
+
+
+def test_empty_arguments_are_an_empty_object() -> None:
+    (call,) = body(answer({**CALL, "arguments": ""})).tool_calls
+    assert (call.arguments, call.invalid_arguments) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (answer(status="failed", error={"code": "rate_limit_exceeded", "message": "Slow down."}), RateLimited),
+        (answer(status="failed", error={"code": "server_error", "message": "Oops."}), ServerError),
+        (answer(status="failed", error=None), ServerError),
+        ({"error": {"code": "insufficient_quota", "message": "Empty."}}, QuotaExhausted),
+        (b"<html>", ProtocolViolation),
+        (b"[]", ProtocolViolation),
+        (b"[" * 100_000, ProtocolViolation),
+        (b"\xff", ProtocolViolation),
+        ({"object": "list", "data": []}, ProtocolViolation),
+        (answer({"id": "no type"}), ProtocolViolation),
+        (answer({"type": "function_call", "name": "f"}), ProtocolViolation),
+    ],
+)
+def test_a_body_that_is_no_answer_raises_a_typed_error(data: object, error: type[RemoteError]) -> None:
+    with pytest.raises(error) as raised:
+        body(data)
+    assert raised.value.provider == "openai"
+
+
+def test_an_error_status_gives_the_error_it_tells_of() -> None:
+    text = b'{"error":{"message":"Bad key.","type":"invalid_request_error","code":"invalid_api_key"}}'
+    wire = WireResponse(status=401, headers={"x-request-id": "req_1"}, body=text)
+    error = ResponsesParser(CONTEXT).error(wire)
+    assert isinstance(error, AuthenticationError)
+    assert (error.status, error.code, error.request_id) == (401, "invalid_api_key", "req_1")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (b"{}", ProtocolViolation),
+        (b"?", ProtocolViolation),
+        (b'{"error":{"code":"server_error","message":"x"}}', ServerError),
+    ],
+)
+def test_a_count_that_is_none_raises(text: bytes, error: type[RemoteError]) -> None:
+    with pytest.raises(error):
+        count_tokens.parse(CONTEXT, WireResponse(status=200, body=text))
+
+
+# Streams
+
+
+def test_a_stream_begins_with_the_id_and_ends_with_the_whole_response() -> None:
+    events = events_of(sse([CREATED, {**CREATED, "type": "response.in_progress"}, completed(MESSAGE)]))
+    assert events[0] == ResponseStarted(id="resp_1", model="m")
+    assert [type(event) for event in events].count(ResponseStarted) == 1
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert last.raw == answer(MESSAGE)
+    assert last.raw_reason == "completed"
+
+
+def test_interleaved_calls_come_out_apart() -> None:
+    second = {**CALL, "id": "fc_2", "call_id": "call_2", "name": "time", "arguments": '{"zone":"UTC"}'}
+    response = streamed(
+        CREATED,
+        added(0, {**CALL, "arguments": ""}),
+        added(1, {**second, "arguments": ""}),
+        step("function_call_arguments.delta", 0, item_id="fc_1", delta='{"city":'),
+        step("function_call_arguments.delta", 1, item_id="fc_2", delta='{"zone":'),
+        step("function_call_arguments.delta", 0, item_id="fc_1", delta='"Oslo"}'),
+        step("function_call_arguments.delta", 1, item_id="fc_2", delta='"UTC"}'),
+        done(1, second),
+        done(0, CALL),
+        completed(CALL, second),
+    )
+    assert response.parts == (
+        ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"}),
+        ToolCall(id="call_2", name="time", arguments={"zone": "UTC"}),
+    )
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_calls_under_one_index_are_not_fused(index: int | None) -> None:
+    second = {**CALL, "id": "fc_2", "call_id": "call_2", "arguments": '{"city":"Rome"}'}
+    events = [CREATED]
+    for call in (CALL, second):
+        events += [
+            added(0, {**call, "arguments": ""}),
+            step("function_call_arguments.delta", 0, item_id=call["id"], delta=call["arguments"]),
+            done(0, call),
+        ]
+    for event in events[1:]:
+        event["output_index"] = index
+    assert streamed(*events, completed(CALL, second)).parts == body(answer(CALL, second)).parts
+
+
+def test_calls_under_one_index_without_ids_are_not_fused() -> None:
+    first = {name: value for name, value in CALL.items() if name != "id"}
+    second = {**first, "call_id": "call_2", "arguments": '{"city":"Rome"}'}
+    events = [CREATED]
+    for call in (first, second):
+        events += [
+            added(0, {**call, "arguments": ""}),
+            step("function_call_arguments.delta", 0, delta=call["arguments"]),
+            done(0, call),
+        ]
+    assert streamed(*events, completed(first, second)).parts == body(answer(first, second)).parts
+
+
+def test_a_server_that_gives_each_event_another_id_is_understood_by_the_index() -> None:
+    response = streamed(
+        CREATED,
+        added(0, {**MESSAGE, "id": "a", "content": []}),
+        step("output_text.delta", item_id="b", content_index=0, delta="Hel"),
+        step("output_text.delta", item_id="c", content_index=0, delta="lo"),
+        done(0, {**MESSAGE, "id": "d"}),
+        completed({**MESSAGE, "id": "e"}),
+    )
+    assert response.parts == (Text(text="Hello"),)
+
+
+STREAMED = {
+    "whole": [
+        added(0, {**MESSAGE, "content": []}),
+        step("content_part.added", content_index=0, item_id="msg_1", part={"type": "output_text", "text": ""}),
+        step("output_text.delta", content_index=0, item_id="msg_1", delta="Hel"),
+        step("output_text.delta", content_index=0, item_id="msg_1", delta="lo"),
+        step("output_text.done", content_index=0, item_id="msg_1", text="Hello"),
+        step("content_part.done", content_index=0, item_id="msg_1", part=MESSAGE["content"][0]),
+        done(0, MESSAGE),
+    ],
+}
+_WHOLE = STREAMED["whole"]
+STREAMED |= {
+    "no announcements": [_WHOLE[2], _WHOLE[3]],
+    "done events only": [_WHOLE[0], _WHOLE[4], _WHOLE[6]],
+    "the part's end only": [_WHOLE[5]],
+    "the item's end only": [_WHOLE[6]],
+    "a delta missing": [_WHOLE[0], _WHOLE[2], _WHOLE[6]],
+    "no end": [_WHOLE[0], _WHOLE[2], _WHOLE[3]],
+    "the terminal event only": [],
+    "another content index": [{**_WHOLE[2], "content_index": 1}, {**_WHOLE[3], "content_index": 1}],
+    "everything twice": [*_WHOLE[:6], _WHOLE[5], _WHOLE[6], _WHOLE[6], _WHOLE[0], _WHOLE[6]],
+}
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_text_is_told_once_whatever_the_server_leaves_out(name: str) -> None:
+    response = streamed(*STREAMED[name], completed(MESSAGE))
+    (part,) = response.parts
+    assert part == Text(text="Hello")
+    assert isinstance(part, Text)
+    assert part.provider_metadata["openai"]["id"] == "msg_1"
+
+
+def test_what_was_streamed_stands_where_the_terminal_event_repeats_nothing() -> None:
+    response = streamed(CREATED, *STREAMED["no end"], added(1, CALL), completed())
+    assert response.parts == (Text(text="Hello"), ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"}))
+    assert response.finish_reason == FinishReason.TOOL_CALLS
+
+
+@pytest.mark.parametrize("call", [CALL, CUSTOM])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        ("added", "start", "rest", "done", "end"),
+        ("added", "start", "rest"),
+        ("added", "start", "end"),
+        ("added", "done"),
+        ("added", "end"),
+        ("nameless", "start", "rest", "done", "end"),
+        ("nameless", "start", "end"),
+        ("start", "rest", "end"),
+        ("start",),
+        ("end",),
+        (),
+    ],
+)
+def test_a_call_is_told_once_whatever_the_server_leaves_out(call: dict[str, Any], kept: tuple[str, ...]) -> None:
+    field, kind = ("arguments", "function_call_arguments") if call is CALL else ("input", "custom_tool_call_input")
+    text = call[field]
+    events = {
+        "added": added(0, {**call, field: ""}),
+        "nameless": added(0, {"type": call["type"], "id": call["id"]}),
+        "start": step(f"{kind}.delta", item_id=call["id"], delta=text[:5]),
+        "rest": step(f"{kind}.delta", item_id=call["id"], delta=text[5:]),
+        "done": step(f"{kind}.done", item_id=call["id"], **{field: text}),
+        "end": done(0, call),
+    }
+    assert streamed(*(events[name] for name in kept), completed(call)).parts == body(answer(call)).parts
+
+
+def test_the_parts_of_a_summary_are_one_reasoning_whose_state_comes_with_the_items_end() -> None:
+    events = events_of(
+        sse(
+            [
+                CREATED,
+                added(0, {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "CUT"}),
+                step("reasoning_summary_part.added", summary_index=0, part={"type": "summary_text", "text": ""}),
+                step("reasoning_summary_text.delta", summary_index=0, delta="On"),
+                step("reasoning_summary_text.delta", summary_index=0, delta="e."),
+                step("reasoning_summary_text.done", summary_index=0, text="One."),
+                step("reasoning_summary_text.delta", summary_index=1, delta="Two."),
+                done(0, REASONING),
+                completed(REASONING),
+            ]
+        )
+    )
+    assert fold(events).parts == (Reasoning(text="One.\n\nTwo.", provider="openai", encrypted="OPAQUE"),)
+    (end,) = [event for event in events if isinstance(event, ReasoningEnd)]
+    assert end.provider_metadata["openai"]["summary"] == REASONING["summary"]
+
+
+def test_summary_parts_that_all_have_one_number_are_not_told_again() -> None:
+    response = streamed(
+        step("reasoning_summary_text.delta", summary_index=0, delta="One."),
+        step("reasoning_summary_text.delta", summary_index=0, delta="Two."),
+        done(0, REASONING),
+        completed(REASONING),
+    )
+    assert response.reasoning == "One.Two."
+
+
+def test_raw_reasoning_is_streamed() -> None:
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+    response = streamed(
+        step("reasoning_text.delta", content_index=0, item_id="rs_1", delta="h"),
+        step("reasoning_text.delta", content_index=0, item_id="rs_1", delta="m"),
+        done(0, item),
+        completed(item),
+    )
+    assert response.parts == (Reasoning(text="hm", provider="openai"),)
+
+
+def test_a_refusal_is_streamed() -> None:
+    response = streamed(
+        added(0, {**REFUSAL, "content": []}),
+        step("content_part.added", content_index=0, part={"type": "refusal", "refusal": ""}),
+        step("refusal.delta", content_index=0, delta="N"),
+        step("refusal.delta", content_index=0, delta="o."),
+        step("refusal.done", content_index=0, refusal="No."),
+        done(0, REFUSAL),
+        completed(REFUSAL),
+    )
+    assert response.parts == (Text(text="No.", refusal=True),)
+    assert response.finish_reason == FinishReason.STOP
+
+
+def test_citations_are_told_once_after_their_text() -> None:
+    notes = [
+        {"type": "url_citation", "url": f"https://host/{n}", "title": "T", "start_index": n, "end_index": n + 1}
+        for n in range(3)
+    ]
+    message = {**MESSAGE, "content": [{"type": "output_text", "text": "Hello", "annotations": notes}]}
+    response = streamed(
+        step("output_text.delta", content_index=0, delta="Hello"),
+        step("output_text.annotation.added", content_index=0, annotation_index=0, annotation=notes[0]),
+        step("output_text.annotation.added", content_index=0, annotation_index=0, annotation=notes[1]),
+        done(0, message),
+        completed(message),
+    )
+    assert response.parts == body(answer(message)).parts
+
+
+def test_log_probabilities_are_streamed_and_told_once() -> None:
+    logprobs: list[dict[str, Any]] = [{"token": token, "logprob": -1.0, "top_logprobs": []} for token in ("Hel", "lo")]
+    message = {**MESSAGE, "content": [{"type": "output_text", "text": "Hello", "logprobs": logprobs}]}
+    events = events_of(
+        sse(
+            [
+                step("output_text.delta", content_index=0, delta="Hel", logprobs=logprobs[:1]),
+                step("output_text.delta", content_index=0, delta="lo", logprobs=[]),
+                done(0, message),
+                completed(message),
+            ]
+        )
+    )
+    assert fold(events).logprobs == body(answer(message)).logprobs
+    assert events[2] == TextDelta(index=0, text="Hel", logprobs=(TokenLogprob(token="Hel", logprob=-1.0),))
+
+
+def test_a_hosted_tools_item_comes_whole_at_its_end() -> None:
+    response = streamed(
+        added(0, {**SEARCH, "status": "in_progress"}),
+        step("web_search_call.searching", item_id="ws_1"),
+        done(0, SEARCH),
+        completed(SEARCH),
+    )
+    assert response.parts == (Opaque(provider="openai", kind="web_search_call", data=SEARCH),)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.rate_limits.updated", "rate_limits": []},
+        {"type": "keepalive", "sequence_number": 3},
+        {"type": "response.output_hologram.delta", "delta": "x"},
+        {"note": "no type"},
+    ],
+)
+def test_an_unknown_event_is_passed_over(event: dict[str, Any]) -> None:
+    assert streamed(event, CREATED, event, done(0, MESSAGE), event, completed(MESSAGE)).text == "Hello"
+
+
+def test_the_events_name_is_its_type_where_the_data_has_none() -> None:
+    stream = b'event: response.output_text.delta\ndata: {"output_index":0,"delta":"Hi"}\n\n' + sse([completed()])
+    assert fold(events_of(stream)).text == "Hi"
+
+
+def test_an_end_mark_of_the_other_dialect_is_tolerated() -> None:
+    stream = sse([CREATED, completed(MESSAGE)])
+    assert fold(events_of(b"data: [DONE]\n\n" + stream + b"data: [DONE]\n\n")).text == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "retryable"),
+    [
+        ({"type": "error", "code": "server_error", "message": "Oops.", "param": None}, ServerError, True),
+        ({"type": "error", "error": {"code": "rate_limit_exceeded", "message": "Slow."}}, RateLimited, True),
+        ({"type": "error", "error": {"type": "insufficient_quota", "message": "Empty."}}, QuotaExhausted, False),
+        ({"error": {"code": "server_error", "message": "Oops."}}, ServerError, True),
+        (
+            {"type": "response.failed", "response": {"error": {"code": "rate_limit_exceeded", "message": "Slow."}}},
+            RateLimited,
+            True,
+        ),
+        ({"type": "response.failed", "response": {"status": "failed", "error": None}}, ServerError, True),
+        (completed(status="failed", error={"code": "server_error", "message": "Oops."}), ServerError, True),
+    ],
+)
+def test_an_error_in_the_stream_is_raised_as_its_type(
+    event: dict[str, Any], error: type[RemoteError], retryable: bool
+) -> None:
+    with pytest.raises(error) as raised:
+        events_of(sse([CREATED, step("output_text.delta", content_index=0, delta="Hel"), event]))
+    assert raised.value.retryable is retryable
+    assert raised.value.message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"[]",
+        b'"text"',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"type":"response.completed"}',
+        b'{"type":"response.output_item.added","output_index":0}',
+        b'{"type":"response.output_item.done","item":{"id":"x"}}',
+        b'{"type":"response.output_text.delta","output_index":0,"delta":7}',
+        b'{"type":"response.output_text.delta","delta":"no place"}',
+    ],
+)
+def test_what_is_not_in_the_wire_format_is_a_protocol_violation(data: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        events_of(b"data: " + data + b"\n\n" + sse([completed(MESSAGE)]))
+
+
+def test_a_bare_error_after_the_events_is_raised_as_its_type() -> None:
+    bare = b'{"error":{"code":"rate_limit_exceeded","message":"Slow."}}'
+    with pytest.raises(RateLimited):
+        events_of(sse([CREATED, STREAMED["whole"][2]]) + bare)
+
+
+@pytest.mark.parametrize("tail", [b"", b"data: [DONE]\n\n", b'data: {"type":"response.compl'])
+def test_a_stream_without_a_terminal_event_is_interrupted(tail: bytes) -> None:
+    with pytest.raises(StreamInterrupted):
+        events_of(sse([CREATED, *STREAMED["whole"]]) + tail)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "reason"),
+    [
+        ("completed", {"status": "in_progress"}, FinishReason.STOP),
+        ("completed", {"status": None}, FinishReason.STOP),
+        ("incomplete", {"incomplete_details": {"reason": "max_output_tokens"}}, FinishReason.LENGTH),
+    ],
+)
+def test_the_terminal_event_counts_where_the_response_does_not_tell_its_status(
+    kind: str, fields: dict[str, Any], reason: FinishReason
+) -> None:
+    response = {name: value for name, value in answer(MESSAGE).items() if name != "status"} | fields
+    assert streamed({"type": f"response.{kind}", "response": response}).finish_reason == reason

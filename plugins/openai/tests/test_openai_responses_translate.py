@@ -1,0 +1,658 @@
+"""Requests of the Responses API: what is sent, what is left out, and that OpenAI's own types take it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trunkline.errors import InvalidChatRequest
+from trunkline.messages import (
+    Audio,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+from trunkline.provider import ServiceContext, Translation
+from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
+from trunkline.secrets import Secret
+from trunkline.wire import WireResponse
+from trunkline_openai.responses_operations import count_tokens
+from trunkline_openai.responses_parse import ResponsesParser
+from trunkline_openai.responses_translate import ResponsesTranslator
+from trunkline_openai.settings import OpenAISettings
+
+ROOT = Path(__file__).resolve().parents[3]
+ORACLES = Path(os.environ.get("TRUNKLINE_ORACLES") or ROOT.parent / "shared" / "oracles")
+MODEL = "gpt-5.4"
+PNG = b"\x89PNG\r\n\x1a\n"
+WEATHER = Tool(
+    name="weather",
+    description="The weather in a city.",
+    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+SEARCH = Tool(name="search", provider_options={"openai": {"type": "web_search", "search_context_size": "low"}})
+SHELL = Tool(name="run", description="Runs a script.", provider_options={"openai": {"type": "custom"}})
+
+
+def context(**settings: Any) -> ServiceContext[OpenAISettings]:
+    return ServiceContext(
+        name="test", provider="openai", settings=OpenAISettings(api_key=Secret("REDACTED-KEY"), **settings)
+    )
+
+
+def missing(what: str) -> None:
+    if os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def strict_adapter(params: str) -> Any:
+    path = ORACLES / "strict_td.py"
+    if not path.is_file():
+        missing(f"no strict_td.py in {ORACLES}; set TRUNKLINE_ORACLES")
+    if importlib.util.find_spec("openai") is None or importlib.util.find_spec("pydantic") is None:
+        missing("the openai SDK is not installed")
+    module = sys.modules.get("trunkline_strict_td")
+    if module is None:
+        spec = importlib.util.spec_from_file_location("trunkline_strict_td", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["trunkline_strict_td"] = module
+        spec.loader.exec_module(module)
+    responses = importlib.import_module("openai.types.responses.response_create_params")
+    counting = importlib.import_module("openai.types.responses.input_token_count_params")
+    return module.strict_adapter(getattr(responses, params, None) or getattr(counting, params))
+
+
+@pytest.fixture(scope="module")
+def accepted() -> Callable[[bytes], dict[str, Any]]:
+    """Decodes a request's body, once OpenAI's own types, made strict, have taken it."""
+    plain = strict_adapter("ResponseCreateParamsNonStreaming")
+    streaming = strict_adapter("ResponseCreateParamsStreaming")
+
+    def check(body: bytes) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads(body)
+        (streaming if data.get("stream") else plain).validate_python(data)
+        return data
+
+    return check
+
+
+Translate = Callable[..., tuple[dict[str, Any], Translation]]
+
+
+@pytest.fixture
+def translate(accepted: Callable[[bytes], dict[str, Any]]) -> Translate:
+    def run(
+        *messages: Message, stream: bool = False, settings: dict[str, Any] | None = None, **request: Any
+    ) -> tuple[dict[str, Any], Translation]:
+        chat = ChatRequest(messages=messages or (user("Hi"),), **{"model": MODEL, **request})
+        translation = ResponsesTranslator(context(**(settings or {}))).translate(chat, stream=stream)
+        return accepted(translation.wire_request.body), translation
+
+    return run
+
+
+def told(translation: Translation) -> list[tuple[str, str]]:
+    return [(warning.kind, warning.subject) for warning in translation.warnings]
+
+
+def own(**fields: Any) -> dict[str, dict[str, Any]]:
+    return {"openai": fields}
+
+
+def test_a_plain_request_stores_nothing_and_asks_for_encrypted_reasoning(translate: Translate) -> None:
+    body, translation = translate(user("Hi"))
+    assert body == {
+        "model": MODEL,
+        "input": [{"role": "user", "content": "Hi"}],
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+    }
+    assert told(translation) == []
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4.1-mini", "ft:gpt-4o:acme", "gpt-5-chat-latest"])
+def test_a_model_that_never_reasons_is_neither_asked_for_nor_given_reasoning(translate: Translate, model: str) -> None:
+    history = assistant(Reasoning(provider="openai", encrypted="E", provider_metadata=own(id="rs_1")), Text(text="A"))
+    body, translation = translate(user("Q"), history, user("Q"), model=model)
+    assert "include" not in body
+    assert [item.get("type") for item in body["input"]] == [None, None, None]
+    assert told(translation) == [("left_out", "reasoning")]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://host/v1", "https://host/v1/", "https://host", "https://host/v1/responses", "host/v1/chat/completions"],
+)
+def test_the_request_goes_to_the_responses_endpoint(translate: Translate, url: str) -> None:
+    _, translation = translate(settings={"api_url": url, "organization_id": "org", "project_id": "proj"}, stream=True)
+    wire = translation.wire_request
+    assert (wire.method, wire.url) == ("POST", "https://host/v1/responses")
+    assert wire.headers["openai-organization"] == "org"
+    assert wire.headers["openai-project"] == "proj"
+    assert wire.headers["accept"] == "text/event-stream"
+
+
+def test_a_stream_is_asked_for_without_padding(translate: Translate) -> None:
+    body, _ = translate(stream=True)
+    assert body["stream"] is True
+    assert body["stream_options"] == {"include_obfuscation": False}
+
+
+# Messages
+
+
+def test_a_leading_system_message_is_the_instructions_and_later_ones_are_developer_items(translate: Translate) -> None:
+    body, _ = translate(system("Be ", "brief."), user("Hi"), system("Now in French."))
+    assert body["instructions"] == "Be brief."
+    assert body["input"] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "developer", "content": "Now in French."},
+    ]
+
+
+def test_in_json_mode_instructions_that_ask_for_json_go_where_the_server_looks_for_the_word(
+    translate: Translate,
+) -> None:
+    body, _ = translate(system("Answer in JSON."), user("Hi"), response_format=ResponseFormat(type="json"))
+    assert "instructions" not in body
+    assert body["input"][0] == {"role": "developer", "content": "Answer in JSON."}
+    assert body["text"] == {"format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        (Text(text="Hi"), "Hi"),
+        (
+            Image(data=PNG),
+            [{"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iVBORw0KGgo="}],
+        ),
+        (
+            Image(url="https://host/a.png", detail="high"),
+            [{"type": "input_image", "detail": "high", "image_url": "https://host/a.png"}],
+        ),
+        (Image(file_id="file_1"), [{"type": "input_image", "detail": "auto", "file_id": "file_1"}]),
+        (Document(file_id="file_1"), [{"type": "input_file", "file_id": "file_1"}]),
+        (Document(url="https://host/a.pdf"), [{"type": "input_file", "file_url": "https://host/a.pdf"}]),
+        (
+            Document(data=b"%PDF-", name="a.pdf"),
+            [{"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}],
+        ),
+        (
+            Document(data=b"a", media_type="text/plain"),
+            [{"type": "input_file", "filename": "document.txt", "file_data": "data:text/plain;base64,YQ=="}],
+        ),
+        (
+            Text(text="Hi", provider_options=own(prompt_cache_breakpoint={"mode": "explicit"})),
+            [{"type": "input_text", "text": "Hi", "prompt_cache_breakpoint": {"mode": "explicit"}}],
+        ),
+    ],
+)
+def test_a_users_part_in_the_wires_words(translate: Translate, part: Part, content: object) -> None:
+    body, translation = translate(user(part))
+    assert body["input"] == [{"role": "user", "content": content}]
+    assert told(translation) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "warning"),
+    [
+        (Audio(data=b"ID3"), None, ("left_out", "audio")),
+        (Audio(data=b"ID3", transcript="Hello"), "Hello", ("emulated", "audio")),
+        (Citation(url="https://host"), None, None),
+        (Reasoning(text="hm", provider="openai"), None, ("left_out", "reasoning")),
+        (Opaque(provider="other", kind="block", data={"type": "block"}), None, ("left_out", "opaque part")),
+        (
+            Image(data=b"?"),
+            [{"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,Pw=="}],
+            ("changed", "image"),
+        ),
+        (
+            Document(url="https://host/a", name="a"),
+            [{"type": "input_file", "file_url": "https://host/a"}],
+            ("left_out", "document name"),
+        ),
+    ],
+)
+def test_what_the_wire_cannot_say_of_a_users_part_is_told(
+    translate: Translate, part: Part, content: object, warning: tuple[str, str] | None
+) -> None:
+    body, translation = translate(user(part), user("Hi"))
+    expected = [{"role": "user", "content": content}] if content is not None else []
+    assert body["input"] == [*expected, {"role": "user", "content": "Hi"}]
+    assert told(translation) == ([warning] if warning else [])
+
+
+def test_a_participants_name_is_left_out_with_a_warning(translate: Translate) -> None:
+    _, translation = translate(Message(role="user", parts="Hi", name="Ada"))
+    assert told(translation) == [("left_out", "message name")]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(role="user", parts=ToolCall(id="1", name="f")),
+        Message(role="tool", parts="text"),
+    ],
+)
+def test_a_part_that_its_role_cannot_have_is_refused(message: Message) -> None:
+    with pytest.raises(InvalidChatRequest):
+        ResponsesTranslator(context()).translate(ChatRequest(messages=message, model=MODEL), stream=False)
+
+
+def test_options_that_json_cannot_say_are_refused() -> None:
+    request = ChatRequest(messages="Hi", model=MODEL, temperature=float("nan"))
+    with pytest.raises(InvalidChatRequest):
+        ResponsesTranslator(context()).translate(request, stream=False)
+
+
+# History
+
+
+def test_a_turn_of_this_provider_is_replayed_item_by_item_as_it_came(translate: Translate) -> None:
+    output: list[dict[str, Any]] = [
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [{"type": "summary_text", "text": "One."}, {"type": "summary_text", "text": "Two."}],
+            "encrypted_content": "OPAQUE",
+        },
+        {
+            "type": "web_search_call",
+            "id": "ws_1",
+            "status": "completed",
+            "action": {"type": "search", "query": "weather"},
+        },
+        {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "status": "completed",
+            "phase": "commentary",
+            "content": [
+                {"type": "output_text", "text": "Let me", "annotations": []},
+                {"type": "output_text", "text": " look.", "annotations": []},
+            ],
+        },
+        {
+            "type": "function_call",
+            "id": "fc_1",
+            "call_id": "call_1",
+            "name": "weather",
+            "arguments": '{"city":"Tromsø"}',
+            "status": "completed",
+        },
+        {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_2", "name": "run", "input": 'echo "ø"\n'},
+    ]
+    answer = {"id": "resp_1", "status": "completed", "model": MODEL, "output": output}
+    response = ResponsesParser(context()).body(WireResponse(status=200, body=json.dumps(answer).encode()))
+    results = [tool_result(call, "ok") for call in response.tool_calls]
+    body, translation = translate(user("Q"), response.message, *results, tools=[WEATHER, SHELL])
+    assert body["input"][1:6] == output
+    assert body["input"][6:] == [
+        {"type": "function_call_output", "call_id": "call_1", "output": "ok"},
+        {"type": "custom_tool_call_output", "call_id": "call_2", "output": "ok"},
+    ]
+    assert told(translation) == []
+
+
+def test_a_refusal_of_this_provider_is_replayed_as_one(translate: Translate) -> None:
+    refusal = Text(text="No.", refusal=True, provider_metadata=own(id="msg_1", status="completed"))
+    body, translation = translate(user("Q"), assistant(refusal), user("Why?"))
+    assert body["input"][1]["content"] == [{"type": "refusal", "refusal": "No."}]
+    assert told(translation) == []
+
+
+def test_a_foreign_turn_is_sent_in_words_and_what_only_its_provider_understands_is_left_out(
+    translate: Translate,
+) -> None:
+    turn = assistant(
+        Reasoning(text="hm", provider="anthropic", signature="S"),
+        Text(text="Let me", provider_metadata={"anthropic": {"id": "x"}}),
+        Citation(url="https://host"),
+        Text(text=" look."),
+        Opaque(provider="anthropic", kind="server_tool_use", data={"type": "server_tool_use"}),
+        ToolCall(id="toolu_1", name="weather", arguments={"city": "Oslo"}),
+    )
+    body, translation = translate(user("Q"), turn, tool_result("toolu_1", "rain"))
+    assert body["input"][1:] == [
+        {"role": "assistant", "content": "Let me look."},
+        {"type": "function_call", "call_id": "toolu_1", "name": "weather", "arguments": '{"city":"Oslo"}'},
+        {"type": "function_call_output", "call_id": "toolu_1", "output": "rain"},
+    ]
+    assert told(translation) == [("left_out", "reasoning"), ("left_out", "opaque part")]
+
+
+@pytest.mark.parametrize(
+    ("part", "warning"),
+    [
+        (Text(text="No.", refusal=True), ("changed", "refusal")),
+        (Audio(data=b"ID3", transcript="No."), ("emulated", "audio")),
+    ],
+)
+def test_foreign_words_that_are_not_plain_text_are_sent_as_text(
+    translate: Translate, part: Part, warning: tuple[str, str]
+) -> None:
+    body, translation = translate(user("Q"), assistant(part), user("Q"))
+    assert body["input"][1] == {"role": "assistant", "content": "No."}
+    assert told(translation) == [warning]
+
+
+def test_media_in_an_assistant_turn_is_left_out_with_a_warning(translate: Translate) -> None:
+    body, translation = translate(user("Q"), assistant("A", Image(data=PNG)), user("Q"))
+    assert body["input"][1] == {"role": "assistant", "content": "A"}
+    assert told(translation) == [("left_out", "image")]
+
+
+def reasoned(**reasoning: Any) -> Message:
+    return assistant(
+        Reasoning(provider="openai", **reasoning),
+        Text(text="A", provider_metadata=own(id="msg_1", status="completed", phase="final_answer")),
+        ToolCall(id="call_1", name="weather", provider_metadata=own(id="fc_1", status="completed")),
+    )
+
+
+def test_reasoning_without_its_state_is_left_out_and_so_are_the_ids_that_point_to_it(translate: Translate) -> None:
+    turn = reasoned(provider_metadata=own(id="rs_1", summary=[]))
+    body, translation = translate(user("Q"), turn, tool_result("call_1", "ok"))
+    assert body["input"][1:3] == [
+        {"role": "assistant", "content": "A", "phase": "final_answer"},
+        {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}", "status": "completed"},
+    ]
+    assert told(translation) == [("left_out", "reasoning")]
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "options", "item"),
+    [
+        (
+            {"provider_metadata": own(id="rs_1", summary=[])},
+            {"store": True},
+            {"type": "reasoning", "id": "rs_1", "summary": []},
+        ),
+        (
+            {
+                "text": "hm",
+                "provider_metadata": own(id="rs_1", summary=[], content=[{"type": "reasoning_text", "text": "hm"}]),
+            },
+            {},
+            {
+                "type": "reasoning",
+                "id": "rs_1",
+                "summary": [],
+                "content": [{"type": "reasoning_text", "text": "hm"}],
+            },
+        ),
+        (
+            {"encrypted": "E", "provider_metadata": own(id="rs_1", summary=[])},
+            {},
+            {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "E"},
+        ),
+    ],
+)
+def test_reasoning_that_carries_its_state_or_is_stored_is_replayed(
+    translate: Translate, reasoning: dict[str, Any], options: dict[str, Any], item: dict[str, Any]
+) -> None:
+    body, translation = translate(
+        user("Q"), reasoned(**reasoning), tool_result("call_1", "ok"), provider_options={"openai": options}
+    )
+    assert body["input"][1] == item
+    assert body["input"][2]["id"] == "msg_1"
+    assert body["input"][3]["id"] == "fc_1"
+    assert told(translation) == []
+
+
+def test_reasoning_that_nothing_follows_is_left_out(translate: Translate) -> None:
+    cut = assistant(Reasoning(provider="openai", encrypted="E", provider_metadata=own(id="rs_1", summary=[])))
+    body, translation = translate(user("Q"), cut, user("Go on."))
+    assert [item["role"] for item in body["input"]] == ["user", "user"]
+    assert told(translation) == [("left_out", "reasoning")]
+
+
+def test_a_call_id_longer_than_the_wire_takes_is_the_same_in_the_call_and_its_result(translate: Translate) -> None:
+    call = ToolCall(id="x" * 100, name="weather")
+    body, _ = translate(user("Q"), assistant(call), tool_result(call, "ok"))
+    assert body["input"][1]["call_id"] == body["input"][2]["call_id"]
+    assert len(body["input"][1]["call_id"]) <= 64
+
+
+@pytest.mark.parametrize(
+    ("result", "output", "warnings"),
+    [
+        (ToolResult(tool_call_id="1", parts="rain"), "rain", []),
+        (ToolResult(tool_call_id="1", parts=[Text(text="a"), Text(text="b")]), "ab", []),
+        (ToolResult(tool_call_id="1"), "", []),
+        (ToolResult(tool_call_id="1", parts="no", is_error=True), "Error: no", [("changed", "tool result")]),
+        (
+            ToolResult(tool_call_id="1", parts=[Text(text="see"), Image(data=PNG), Document(file_id="f")]),
+            [
+                {"type": "input_text", "text": "see"},
+                {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iVBORw0KGgo="},
+                {"type": "input_file", "file_id": "f"},
+            ],
+            [],
+        ),
+        (
+            ToolResult(tool_call_id="1", parts=[Image(file_id="f")], is_error=True),
+            [
+                {"type": "input_text", "text": "Error:"},
+                {"type": "input_image", "detail": "auto", "file_id": "f"},
+            ],
+            [("changed", "tool result")],
+        ),
+        (
+            ToolResult(tool_call_id="1", parts=[Text(text="a"), Opaque(provider="x", kind="k", data={})]),
+            "a",
+            [("left_out", "opaque part")],
+        ),
+    ],
+)
+def test_a_tool_result_in_the_wires_words(
+    translate: Translate, result: ToolResult, output: object, warnings: list[tuple[str, str]]
+) -> None:
+    call = ToolCall(id="1", name="weather")
+    body, translation = translate(user("Q"), assistant(call), Message(role="tool", parts=result))
+    assert body["input"][2] == {"type": "function_call_output", "call_id": "1", "output": output}
+    assert told(translation) == warnings
+
+
+def test_a_result_without_its_call_is_left_out_unless_a_stored_response_holds_the_call(translate: Translate) -> None:
+    body, translation = translate(user("Q"), tool_result("call_1", "ok"))
+    assert len(body["input"]) == 1
+    assert told(translation) == [("left_out", "tool result")]
+    body, translation = translate(
+        tool_result("call_1", "ok"), provider_options={"openai": {"previous_response_id": "resp_1"}}
+    )
+    assert body["input"] == [{"type": "function_call_output", "call_id": "call_1", "output": "ok"}]
+    assert told(translation) == []
+
+
+# Tools and everything else
+
+
+def test_tools_are_flat_and_say_whether_they_are_strict(translate: Translate) -> None:
+    strict = Tool(name="strict", strict=True)
+    body, _ = translate(tools=[WEATHER, strict, SEARCH, SHELL])
+    assert body["tools"] == [
+        {
+            "type": "function",
+            "name": "weather",
+            "description": "The weather in a city.",
+            "parameters": WEATHER.parameters,
+            "strict": False,
+        },
+        {"type": "function", "name": "strict", "parameters": {"type": "object", "properties": {}}, "strict": True},
+        {"type": "web_search", "search_context_size": "low"},
+        {"type": "custom", "name": "run", "description": "Runs a script."},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("auto", "auto"),
+        ("none", "none"),
+        ("required", "required"),
+        (ToolChoice.tool("weather"), {"type": "function", "name": "weather"}),
+        (ToolChoice.tool("run"), {"type": "custom", "name": "run"}),
+        (ToolChoice.tool("search"), {"type": "web_search"}),
+    ],
+)
+def test_a_tool_choice_in_the_wires_words(translate: Translate, choice: object, sent: object) -> None:
+    if sent == {"type": "web_search"}:
+        # Newer than the names that the SDK's type of this choice lists.
+        request = ChatRequest(messages="Hi", model=MODEL, tools=(SEARCH,), tool_choice=ToolChoice.tool("search"))
+        body = json.loads(ResponsesTranslator(context()).translate(request, stream=False).wire_request.body)
+    else:
+        body, _ = translate(tools=[WEATHER, SEARCH, SHELL], tool_choice=choice, parallel_tool_calls=False)
+        assert body["parallel_tool_calls"] is False
+    assert body["tool_choice"] == sent
+
+
+def test_a_schema_is_sent_flat(translate: Translate) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+    form = ResponseFormat(schema=schema, name="out", description="d")
+    body, _ = translate(response_format=form, provider_options={"openai": {"text": {"verbosity": "low"}}})
+    assert body["text"] == {
+        "format": {"type": "json_schema", "name": "out", "schema": schema, "description": "d", "strict": True},
+        "verbosity": "low",
+    }
+
+
+def test_reasoning_options_are_sent_and_a_budget_in_tokens_is_told(translate: Translate) -> None:
+    body, translation = translate(reasoning=ReasoningOptions(effort="low", summary="auto", max_tokens=100))
+    assert body["reasoning"] == {"effort": "low", "summary": "auto"}
+    assert told(translation) == [("unsupported", "reasoning.max_tokens")]
+
+
+def test_sampling_goes_to_a_model_that_does_not_reason_now(translate: Translate) -> None:
+    body, translation = translate(
+        max_output_tokens=100, temperature=0.5, top_p=0.9, top_logprobs=3, metadata={"run": "7"}
+    )
+    assert {name: body[name] for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs", "metadata")} == {
+        "max_output_tokens": 100,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_logprobs": 3,
+        "metadata": {"run": "7"},
+    }
+    assert body["include"] == ["reasoning.encrypted_content", "message.output_text.logprobs"]
+    assert told(translation) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "effort"), [("o3", None), ("gpt-5-mini", None), ("gpt-5.4", "low"), ("gpt-5.6-sol", None)]
+)
+def test_sampling_is_left_out_with_a_warning_while_a_model_reasons(
+    translate: Translate, model: str, effort: Any
+) -> None:
+    body, translation = translate(
+        model=model, temperature=0.5, top_p=0.9, logprobs=True, reasoning=ReasoningOptions(effort=effort)
+    )
+    assert not {"temperature", "top_p", "top_logprobs"} & body.keys()
+    assert body["include"] == ["reasoning.encrypted_content"]
+    assert told(translation) == [("unsupported", name) for name in ("temperature", "top_p", "logprobs")]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"stop": "x"}, {"seed": 1}, {"frequency_penalty": 0.0}, {"presence_penalty": 1.0}, {"top_k": 5}],
+)
+def test_what_the_api_has_no_word_for_is_told(translate: Translate, setting: dict[str, Any]) -> None:
+    body, translation = translate(**setting)
+    assert not setting.keys() & body.keys()
+    assert told(translation) == [("unsupported", next(iter(setting)))]
+
+
+def test_the_users_id_goes_only_where_the_setting_says_so(translate: Translate) -> None:
+    sent = {
+        send: translate(user_id="ada", settings={"send_user_id": send})[0].get("safety_identifier")
+        for send in (False, True, "hashed")
+    }
+    assert sent[False] is None
+    assert sent[True] == "ada"
+    assert sent["hashed"] not in (None, "ada")
+
+
+def test_request_options_are_passed_on_and_add_to_lists(translate: Translate) -> None:
+    options = {
+        "store": True,
+        "include": ["web_search_call.action.sources"],
+        "tools": [{"type": "web_search"}],
+        "reasoning": {"summary": "concise"},
+        "service_tier": "flex",
+    }
+    body, _ = translate(
+        tools=[WEATHER],
+        reasoning=ReasoningOptions(effort="low"),
+        provider_options={"openai": options, "other": {"x": 1}},
+    )
+    assert body["store"] is True
+    assert body["include"] == ["reasoning.encrypted_content", "web_search_call.action.sources"]
+    assert [tool["type"] for tool in body["tools"]] == ["function", "web_search"]
+    assert body["reasoning"] == {"effort": "low", "summary": "concise"}
+    assert body["service_tier"] == "flex"
+    assert "x" not in body
+
+
+def test_message_and_part_options_reach_their_items(translate: Translate) -> None:
+    turn = Message(role="assistant", parts="A", provider_options=own(phase="commentary"))
+    call = ToolCall(id="1", name="f", provider_options=own(namespace="n"))
+    result = ToolResult(tool_call_id="1", parts="ok", provider_options=own(status="completed"))
+    body, translation = translate(user("Q"), turn, assistant(call), Message(role="tool", parts=result))
+    assert body["input"][1]["phase"] == "commentary"
+    assert body["input"][2]["namespace"] == "n"
+    assert body["input"][3]["status"] == "completed"
+    assert told(translation) == []
+
+
+def test_message_options_without_an_item_to_go_to_are_told(translate: Translate) -> None:
+    turn = Message(role="assistant", parts=ToolCall(id="1", name="f"), provider_options=own(phase="commentary"))
+    _, translation = translate(user("Q"), turn, tool_result("1", "ok"))
+    assert told(translation) == [("left_out", "provider_options")]
+
+
+# Counting
+
+
+def test_counting_sends_the_conversation_and_nothing_that_only_shapes_the_answer() -> None:
+    request = ChatRequest(
+        messages=[system("Be brief."), user("Hi")],
+        model=MODEL,
+        tools=(WEATHER,),
+        temperature=0.5,
+        max_output_tokens=5,
+        stop="x",
+        metadata={"a": "b"},
+    )
+    translation = count_tokens.build(context(), request)
+    body = json.loads(translation.wire_request.body)
+    strict_adapter("InputTokenCountParams").validate_python(body)
+    assert translation.wire_request.url == "https://api.openai.com/v1/responses/input_tokens"
+    assert body.keys() == {"model", "instructions", "input", "tools"}
+    assert translation.warnings == ()
+
+
+def test_the_count_is_read() -> None:
+    answer = WireResponse(status=200, body=b'{"object":"response.input_tokens","input_tokens":51}')
+    assert count_tokens.parse(context(), answer) == 51

@@ -1,0 +1,538 @@
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trunkline import messages as m
+from trunkline.errors import InvalidChatRequest
+from trunkline.messages import (
+    Audio,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+from trunkline.provider import ServiceContext, Translation
+from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
+from trunkline.secrets import Secret
+from trunkline.settings import Settings
+from trunkline_openai.dialect import default_url
+from trunkline_openai.profile import PROFILES, Profile
+from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
+from trunkline_openai.translate import ChatTranslator
+
+ROOT = Path(__file__).resolve().parents[3]
+ORACLES = (ROOT / os.environ.get("TRUNKLINE_ORACLES", "../shared/oracles")).resolve()
+
+PNG = b"\x89PNG\r\n\x1a\n"
+WAV = b"RIFF\x00\x00\x00\x00WAVE"
+WEATHER = Tool(name="weather", description="d", parameters={"type": "object", "properties": {}}, strict=True)
+CALL = ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"})
+
+
+def translate(
+    request: ChatRequest | str,
+    *,
+    profile: Profile | str = "openai",
+    provider: str = "openai",
+    settings: Settings | None = None,
+    stream: bool = False,
+    **fields: Any,
+) -> Translation:
+    if isinstance(request, str):
+        request = ChatRequest(**{"messages": request, "model": "gpt-4.1", **fields})
+    chosen = PROFILES[profile] if isinstance(profile, str) else profile
+    context = ServiceContext(
+        name="s", provider=provider, settings=settings or OpenAISettings(api_key=Secret("sk-secret"))
+    )
+    return ChatTranslator(context, profile=chosen, url=default_url).translate(request, stream=stream)
+
+
+def body_of(translation: Translation) -> dict[str, Any]:
+    found = json.loads(translation.wire_request.body)
+    assert isinstance(found, dict)
+    return found
+
+
+def kinds(translation: Translation) -> list[tuple[str, str]]:
+    return [(warning.kind, warning.subject) for warning in translation.warnings]
+
+
+def conversation(*turns: Message, **options: Any) -> tuple[list[Any], Translation]:
+    model = options.pop("model", "gpt-4.1")
+    translation = translate(ChatRequest(messages=turns, model=model), **options)
+    return body_of(translation)["messages"], translation
+
+
+FULL = {
+    "bare": ChatRequest(messages="hi", model="gpt-4.1"),
+    "everything": ChatRequest(
+        model="gpt-4.1",
+        messages=[
+            system("Be brief."),
+            Message(role="user", parts=["Look", Image(data=PNG, detail="low"), Image(url="https://x/y.png")], name="ann"),  # noqa: E501
+            Message(role="user", parts=[Audio(data=WAV), Document(data=b"%PDF-1", name="a.pdf"), Document(file_id="f")]),  # noqa: E501
+            assistant("Well", Text(text="no", refusal=True)),
+            assistant(CALL, Citation(url="u")),
+            tool_result(CALL, [Text(text="sun"), Image(data=PNG)], is_error=True),
+            Message(role="assistant", parts=Audio(data=b"", transcript="t", provider_metadata={"openai": {"id": "a"}})),
+            user("And?"),
+        ],
+        tools=[WEATHER, Tool(name="sql", provider_options={"openai": {"type": "custom", "custom": {"name": "sql"}}})],
+        tool_choice="weather",
+        parallel_tool_calls=False,
+        response_format=ResponseFormat(schema={"type": "object"}, name="out", description="d"),
+        max_output_tokens=9,
+        temperature=0.5,
+        top_p=0.9,
+        stop=["a", "b"],
+        seed=1,
+        frequency_penalty=0.1,
+        presence_penalty=0.2,
+        top_logprobs=3,
+        metadata={"k": "v"},
+        user_id="u",
+        provider_options={"openai": {"service_tier": "flex", "prompt_cache_key": "k"}, "anthropic": {"x": 1}},
+    ),
+    "reasoning": ChatRequest(
+        messages=[system("s"), user("u")],
+        model="gpt-5",
+        reasoning=ReasoningOptions(effort="low"),
+        response_format=ResponseFormat(type="json"),
+        tools=[WEATHER],
+        tool_choice="required",
+    ),
+    "custom call": ChatRequest(
+        model="gpt-4.1",
+        messages=[
+            user("q"),
+            assistant(ToolCall(id="c", name="sql", arguments={"input": "S"}, provider_metadata={"openai": {"type": "custom"}})),  # noqa: E501
+            tool_result("c", "r"),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FULL)
+@pytest.mark.parametrize("stream", [False, True])
+def test_bodies_are_what_the_official_client_types_accept(case: str, stream: bool) -> None:
+    path = ORACLES / "strict_td.py"
+    if not path.exists():
+        if os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS") == "1":
+            pytest.fail(f"the oracle is required and is not at {path}")
+        pytest.skip(f"no oracle at {path}")
+    pytest.importorskip("pydantic")
+    params = pytest.importorskip("openai.types.chat.completion_create_params")
+    spec = importlib.util.spec_from_file_location("strict_td", path)
+    assert spec is not None
+    assert spec.loader is not None
+    oracle = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules["strict_td"] = oracle
+    spec.loader.exec_module(oracle)
+    kind = params.CompletionCreateParamsStreaming if stream else params.CompletionCreateParamsNonStreaming
+    settings = OpenAISettings(api_key=Secret("sk-secret"), send_user_id=True)
+    body = body_of(translate(FULL[case], settings=settings, stream=stream))
+    oracle.strict_adapter(kind).validate_python(body)
+
+
+def test_the_whole_request_is_on_the_wire() -> None:
+    translation = translate(FULL["everything"], settings=OpenAISettings(api_key=Secret("sk-secret"), send_user_id=True))
+    body = body_of(translation)
+    del body["messages"], body["tools"]
+    assert body == {
+        "model": "gpt-4.1",
+        "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        "parallel_tool_calls": False,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "out", "schema": {"type": "object"}, "description": "d", "strict": True},
+        },
+        "max_completion_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["a", "b"],
+        "seed": 1,
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.2,
+        "logprobs": True,
+        "top_logprobs": 3,
+        "metadata": {"k": "v"},
+        "safety_identifier": "u",
+        "service_tier": "flex",
+        "prompt_cache_key": "k",
+    }
+    assert kinds(translation) == [("changed", "tool result"), ("changed", "tool result")]
+
+
+def test_a_bare_request_sends_no_extras() -> None:
+    for profile in ("openai", "generic"):
+        assert body_of(translate("hi", profile=profile)) == {
+            "model": "gpt-4.1",
+            "messages": [{"role": "user", "content": "hi"}],
+        }
+
+
+def test_a_stream_asks_for_usage_where_it_may() -> None:
+    assert body_of(translate("hi", stream=True))["stream_options"] == {
+        "include_usage": True,
+        "include_obfuscation": False,
+    }
+    assert body_of(translate("hi", profile="vllm", stream=True))["stream_options"] == {"include_usage": True}
+    generic = body_of(translate("hi", profile="generic", stream=True))
+    assert generic["stream"] is True
+    assert "stream_options" not in generic
+
+
+def test_headers_and_url() -> None:
+    settings = OpenAISettings(
+        api_key=Secret("sk-secret"),
+        organization_id="org",
+        project_id="proj",
+        api_url="https://gate.example/v1?tenant=a",
+        headers={"X-Team": "t", "OpenAI-Project": "mine"},
+    )
+    request = translate("hi", settings=settings, stream=True).wire_request
+    assert request.method == "POST"
+    assert request.url == "https://gate.example/v1/chat/completions?tenant=a"
+    assert request.headers == {
+        "content-type": "application/json",
+        "accept": "text/event-stream",
+        "openai-organization": "org",
+        "openai-project": "mine",
+        "x-team": "t",
+    }
+    assert translate("hi").wire_request.headers["accept"] == "application/json"
+
+
+def test_each_part_of_a_users_message_has_its_form() -> None:
+    wire, translation = conversation(
+        user(
+            "a",
+            Image(data=PNG, detail="low"),
+            Image(url="https://x/y.png"),
+            Audio(data=WAV),
+            Document(data=b"%PDF-1"),
+            Document(file_id="f"),
+        )
+    )
+    assert wire[0]["content"] == [
+        {"type": "text", "text": "a"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+        {"type": "input_audio", "input_audio": {"data": "UklGRgAAAABXQVZF", "format": "wav"}},
+        {
+            "type": "file",
+            "file": {"filename": "document.pdf", "file_data": "data:application/pdf;base64,JVBERi0x"},
+        },
+        {"type": "file", "file": {"file_id": "f"}},
+    ]
+    assert translation.warnings == ()
+
+
+NOT_SENT = [
+    (Image(file_id="f"), "openai", ("left_out", "image")),
+    (Image(url="https://x/y"), "ollama", ("left_out", "image")),
+    (Image(data=PNG), "deepseek", ("left_out", "image")),
+    (Image(data=b"??"), "openai", ("changed", "image")),
+    (Audio(data=WAV), "generic", ("left_out", "audio")),
+    (Audio(url="https://x/y"), "openai", ("left_out", "audio")),
+    (Audio(data=b"OggS"), "openai", ("left_out", "audio")),
+    (Document(url="https://x/y"), "openai", ("left_out", "document")),
+    (Document(data=b"%PDF-1"), "generic", ("left_out", "document")),
+    (Document(data=b"words", media_type="text/plain", name="n"), "generic", ("emulated", "document")),
+    (Reasoning(text="r", provider="openai"), "openai", ("left_out", "reasoning")),
+    (Opaque(provider="other", kind="k", data={}), "openai", ("left_out", "opaque part")),
+]
+
+
+@pytest.mark.parametrize(("part", "profile", "expected"), NOT_SENT)
+def test_what_is_not_sent_as_it_is_warns(part: m.Part, profile: str, expected: tuple[str, str]) -> None:
+    _, translation = conversation(user("a", part), profile=profile)
+    assert kinds(translation) == [expected]
+
+
+def test_an_assistants_turn_is_replayed() -> None:
+    wire, _ = conversation(
+        user("q"),
+        assistant("Let me see", CALL),
+        tool_result(CALL, {"sun": True}),
+        assistant("Sunny", Citation(url="u")),
+    )
+    assert wire[1:] == [
+        {
+            "role": "assistant",
+            "content": "Let me see",
+            "tool_calls": [
+                {
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "weather", "arguments": '{"city":"Oslo"}'},
+                }
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": '{"sun":true}'},
+        {"role": "assistant", "content": "Sunny"},
+    ]
+
+
+def test_a_turn_of_calls_alone_has_null_content() -> None:
+    wire, _ = conversation(user("q"), assistant(CALL), tool_result(CALL, "r"))
+    assert wire[1]["content"] is None
+
+
+def test_results_stand_beside_their_calls_and_media_follow() -> None:
+    first, second = ToolCall(id="a", name="weather"), ToolCall(id="b", name="weather")
+    wire, translation = conversation(
+        user("q"),
+        assistant(first, second),
+        tool_result(second, Image(data=PNG)),
+        user("meanwhile"),
+        tool_result(first, "one", is_error=True),
+    )
+    assert [item["role"] for item in wire] == ["user", "assistant", "tool", "tool", "user", "user"]
+    assert wire[2] == {"role": "tool", "tool_call_id": "a", "content": "Error: one"}
+    assert wire[3]["tool_call_id"] == "b"
+    assert wire[4]["content"][0]["type"] == "image_url"
+    assert wire[5]["content"] == "meanwhile"
+    assert kinds(translation) == [("changed", "tool result"), ("changed", "tool result")]
+
+
+def test_repeated_ids_belong_to_the_nearest_call() -> None:
+    one = ToolCall(id="call_0", name="weather", arguments={"n": 1})
+    two = ToolCall(id="call_0", name="weather", arguments={"n": 2})
+    wire, _ = conversation(user("q"), assistant(one), tool_result(one, "1"), assistant(two), tool_result(two, "2"))
+    assert [item.get("content") for item in wire] == ["q", None, "1", None, "2"]
+
+
+def test_a_result_without_a_call_is_left_out() -> None:
+    wire, translation = conversation(user("q"), tool_result("lost", "r"))
+    assert len(wire) == 1
+    assert kinds(translation) == [("left_out", "tool result")]
+
+
+@pytest.mark.parametrize("call_id", ["x" * 41, "", "with space", "é"])
+def test_ids_that_the_wire_refuses_are_replaced_on_both_sides(call_id: str) -> None:
+    call = ToolCall(id=call_id, name="weather")
+    wire, _ = conversation(user("q"), assistant(call), tool_result(call, "r"))
+    sent = wire[1]["tool_calls"][0]["id"]
+    assert 1 <= len(sent) <= 40
+    assert sent.isalnum()
+    assert wire[2]["tool_call_id"] == sent
+
+
+def test_a_profile_may_ask_for_short_ids() -> None:
+    profile = Profile(name="p", call_id_pattern="[A-Za-z0-9]{9}", call_id_length=9)
+    wire, _ = conversation(user("q"), assistant(CALL), tool_result(CALL, "r"), profile=profile)
+    assert len(wire[1]["tool_calls"][0]["id"]) == 9
+    assert wire[2]["tool_call_id"] == wire[1]["tool_calls"][0]["id"]
+
+
+def test_reasoning_goes_back_to_its_maker_in_the_profiles_field() -> None:
+    mine, other = Reasoning(text="hm", provider="acme"), Reasoning(text="x", provider="other")
+    wire, translation = conversation(
+        user("q"), assistant(mine, "a", other), user("q"), profile="deepseek", provider="acme"
+    )
+    assert wire[1] == {"role": "assistant", "content": "a", "reasoning_content": "hm"}
+    assert kinds(translation) == [("left_out", "reasoning")]
+    assert translation.warnings[0].message.startswith("1 ")
+
+
+def test_reasoning_details_go_back_unchanged() -> None:
+    details: Any = [{"type": "reasoning.encrypted", "data": "e", "index": 0}]
+    part = Reasoning(provider="acme", encrypted="e", provider_metadata={"acme": {"reasoning_details": details}})
+    wire, translation = conversation(user("q"), assistant(part, "a"), profile="openrouter", provider="acme")
+    assert wire[1]["reasoning_details"] == details
+    assert translation.warnings == ()
+
+
+def test_opaque_annotations_go_back_with_their_message() -> None:
+    data: Any = {"type": "file", "file": {"hash": "h"}}
+    wire, _ = conversation(user("q"), assistant("a", Opaque(provider="openai", kind="annotation.file", data=data)))
+    assert wire[1] == {"role": "assistant", "content": "a", "annotations": [data]}
+
+
+@pytest.mark.parametrize(
+    ("model", "role"),
+    [
+        ("gpt-4.1", "system"),
+        ("o3-mini", "developer"),
+        ("gpt-5", "developer"),
+        ("gpt-5-chat-latest", "system"),
+        ("openai/gpt-5.4", "developer"),
+        ("gpt-6-sol", "developer"),
+    ],
+)
+def test_openais_reasoning_models_get_a_developer_message(model: str, role: str) -> None:
+    wire, _ = conversation(system("s"), user("u"), model=model)
+    assert wire[0] == {"role": role, "content": "s"}
+    generic, _ = conversation(system("s"), user("u"), model=model, profile="generic")
+    assert generic[0]["role"] == "system"
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "sent"),
+    [
+        ("gpt-4.1", None, True),
+        ("gpt-5", None, False),
+        ("gpt-5-mini", "low", False),
+        ("o4-mini", None, False),
+        ("gpt-5.4", None, True),
+        ("gpt-5.4", "none", True),
+        ("gpt-5.4", "low", False),
+        ("gpt-5.6-sol", None, False),
+        ("gpt-5.6-sol", "none", True),
+        ("gpt-5.5-pro", "none", False),
+    ],
+)
+def test_sampling_options_are_left_out_while_a_model_reasons(model: str, effort: Any, sent: bool) -> None:
+    reasoning = ReasoningOptions(effort=effort) if effort else None
+    translation = translate("hi", model=model, temperature=0.1, stop="x", reasoning=reasoning)
+    body = body_of(translation)
+    assert ("temperature" in body) == ("stop" in body) == sent
+    assert kinds(translation) == ([] if sent else [("unsupported", "temperature"), ("unsupported", "stop")])
+
+
+def test_a_generic_server_gets_what_almost_every_server_takes() -> None:
+    translation = translate(
+        "hi",
+        profile="generic",
+        tools=[WEATHER],
+        parallel_tool_calls=True,
+        reasoning=ReasoningOptions(effort="low", max_tokens=5, summary="auto"),
+        max_output_tokens=5,
+        top_k=4,
+        top_logprobs=1,
+        metadata={"a": "b"},
+    )
+    body = body_of(translation)
+    assert set(body) == {"model", "messages", "tools", "max_tokens"}
+    assert "strict" not in body["tools"][0]["function"]
+    assert kinds(translation) == [
+        ("unsupported", "strict tools"),
+        ("unsupported", "parallel_tool_calls"),
+        ("unsupported", "reasoning.effort"),
+        ("unsupported", "reasoning.max_tokens"),
+        ("unsupported", "reasoning.summary"),
+        ("unsupported", "logprobs"),
+        ("unsupported", "top_logprobs"),
+        ("unsupported", "top_k"),
+        ("unsupported", "metadata"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "profile", "sent", "tools", "warned"),
+    [
+        ("auto", "openai", "auto", True, None),
+        ("none", "openai", "none", True, None),
+        ("required", "openai", "required", True, None),
+        ("weather", "openai", {"type": "function", "function": {"name": "weather"}}, True, None),
+        ("none", "ollama", None, False, ("emulated", "tool_choice")),
+        ("required", "ollama", None, True, ("unsupported", "tool_choice")),
+        ("weather", "lm-studio", None, True, ("unsupported", "tool_choice")),
+        ("weather", "perplexity", None, False, ("unsupported", "tools")),
+    ],
+)
+def test_tool_choices(choice: str, profile: str, sent: Any, tools: bool, warned: tuple[str, str] | None) -> None:
+    translation = translate("hi", profile=profile, tools=[Tool(name="weather")], tool_choice=choice)
+    body = body_of(translation)
+    assert body.get("tool_choice") == sent
+    assert ("tools" in body) == tools
+    assert kinds(translation) == ([warned] if warned else [])
+
+
+def test_without_tools_there_is_no_tool_choice() -> None:
+    assert "tool_choice" not in body_of(translate("hi", tool_choice=ToolChoice(mode="none"), parallel_tool_calls=False))
+
+
+def test_a_schema_that_a_server_does_not_take_becomes_any_json() -> None:
+    form = ResponseFormat(schema={"type": "object"})
+    translation = translate("hi", profile="deepseek", response_format=form)
+    assert body_of(translation)["response_format"] == {"type": "json_object"}
+    assert kinds(translation) == [("changed", "response_format")]
+    assert "response_format" not in body_of(translate("hi", response_format=ResponseFormat(type="text")))
+
+
+def test_only_four_stop_sequences_are_taken() -> None:
+    translation = translate("hi", stop=list("abcde"))
+    assert body_of(translation)["stop"] == list("abcd")
+    assert kinds(translation) == [("unsupported", "stop")]
+    assert body_of(translate("hi", profile="vllm", stop=list("abcde")))["stop"] == list("abcde")
+
+
+def test_the_user_id_is_sent_as_the_setting_says() -> None:
+    def sent(profile: str, **fields: Any) -> dict[str, Any]:
+        settings = OpenAICompatibleSettings(api_url="https://x/v1", **fields)
+        body = body_of(translate("hi", profile=profile, settings=settings, user_id="ann"))
+        return {key: value for key, value in body.items() if key not in ("model", "messages")}
+
+    assert sent("openai") == {}
+    assert sent("openai", send_user_id=True) == {"safety_identifier": "ann"}
+    assert sent("generic", send_user_id="true") == {"user": "ann"}
+    hashed = sent("generic", send_user_id="hashed", api_key="sk-1")["user"]
+    assert len(hashed) == 64
+    assert hashed == sent("generic", send_user_id="hashed", api_key="sk-1")["user"]
+    assert hashed != sent("generic", send_user_id="hashed", api_key="sk-2")["user"]
+    assert hashed != sent("generic", send_user_id="hashed")["user"]
+    settings = OpenAICompatibleSettings(api_url="https://x/v1", send_user_id=True)
+    assert kinds(translate("hi", profile="llama.cpp", settings=settings, user_id="ann")) == [("unsupported", "user_id")]
+
+
+def test_provider_options_are_passed_on_where_they_stand() -> None:
+    mark = {"openai": {"cache": 1}, "other": {"never": 1}}
+    request = ChatRequest(
+        model="m",
+        messages=[Message(role="user", parts=[Text(text="a", provider_options=mark)], provider_options=mark)],
+        tools=[
+            Tool(name="f", provider_options=mark),
+            Tool(name="search", provider_options={"openai": {"type": "web_search", "depth": 2}}),
+        ],
+        provider_options={"openai": {"n": 2, "model": "override"}},
+    )
+    body = body_of(translate(request))
+    assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "a", "cache": 1}], "cache": 1}]
+    assert body["tools"][0]["cache"] == 1
+    assert body["tools"][1] == {"type": "web_search", "depth": 2}
+    assert (body["n"], body["model"]) == (2, "override")
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [user(CALL)],
+        [system(CALL)],
+        [Message(role="tool", parts=["text"])],
+        [Message(role="tool", parts=[ToolResult(tool_call_id="x"), "text"])],
+    ],
+)
+def test_a_conversation_that_no_wire_could_carry_is_refused(turns: list[Message]) -> None:
+    with pytest.raises(InvalidChatRequest):
+        conversation(*turns)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"x"])
+def test_a_value_that_json_cannot_say_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidChatRequest, match="JSON"):
+        translate("hi", provider_options={"openai": {"x": value}})
+
+
+def test_names_of_participants_are_sent_where_they_are_taken() -> None:
+    named = Message(role="user", parts="hi", name="ann")
+    wire, _ = conversation(named)
+    assert wire[0]["name"] == "ann"
+    wire, translation = conversation(named, profile=Profile(name="p", takes=()))
+    assert "name" not in wire[0]
+    assert kinds(translation) == [("left_out", "message name")]
