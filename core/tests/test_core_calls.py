@@ -149,6 +149,19 @@ async def test_a_stream_without_its_terminator_is_interrupted_and_tells_the_part
         _ = stream.response
 
 
+async def test_the_partial_holds_an_event_whose_line_was_cut_at_its_end(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start(headers=LINES)
+        await exchange.chunk(b'{"open":1}\n{"text":"he"}\n{"text":"llo"}')
+        await exchange.end()
+
+    async with serve(handler) as server, toy(server.url, max_retries=0) as service:
+        with pytest.raises(StreamInterrupted) as caught:
+            await read(service)
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "hello"
+
+
 async def test_after_finished_a_parked_socket_does_not_matter(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
@@ -164,7 +177,7 @@ async def test_after_finished_a_parked_socket_does_not_matter(toy: Any) -> None:
 
 async def test_an_error_inside_a_stream_carries_the_partial(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
-        await exchange.start(headers=LINES)
+        await exchange.start(headers={**LINES, "x-toy-request-id": "req-1"})
         await exchange.chunk(b'{"open":1}\n{"text":"he"}\n{"error":500}\n')
         await exchange.end()
 
@@ -172,7 +185,9 @@ async def test_an_error_inside_a_stream_carries_the_partial(toy: Any) -> None:
         with pytest.raises(ServerError) as caught:
             await read(service)
     assert caught.value.provider == "toy"
+    assert caught.value.request_id == "req-1"
     assert caught.value.partial is not None
+    assert caught.value.partial.text == "he"
 
 
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b'{"unknown": 1}'])

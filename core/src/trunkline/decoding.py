@@ -13,12 +13,16 @@ Frame = TypeVar("Frame")
 
 
 class StreamDecoder(Generic[Frame]):
-    """Decodes one stream. After `Finished` what follows is passed over, whatever it is."""
+    """Decodes one stream. After `Finished` what follows is passed over, whatever it is.
+
+    When `feed` or `finish` raises, `late` holds the events that the same bytes gave before the error.
+    """
 
     def __init__(self, framer: Framer[Frame], parser: Parser[Frame]) -> None:
         self._framer = framer
         self._parser = parser
         self.finished = False
+        self.late: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes."""
@@ -33,11 +37,11 @@ class StreamDecoder(Generic[Frame]):
         except ProtocolViolation as error:
             # A frame cut in the middle is a truncated stream, not a provider that cannot write its own format.
             raise StreamInterrupted("the stream ended in the middle of an event", provider=error.provider) from error
-        return events if self._complete(events) else self._completed(events + self._parser.finish())
-
-    def _completed(self, events: list[Event]) -> list[Event]:
+        self.late = events
         if not self._complete(events):
-            raise StreamInterrupted("the stream ended before it was complete")
+            events += self._parser.finish()
+            if not self._complete(events):
+                raise StreamInterrupted("the stream ended before it was complete")
         return events
 
     def _complete(self, events: list[Event]) -> bool:
@@ -45,7 +49,7 @@ class StreamDecoder(Generic[Frame]):
         return self.finished
 
     def _parse(self, frames: Iterable[Frame]) -> list[Event]:
-        events: list[Event] = []
+        events = self.late = []
         for frame in frames:
             events += self._parser.feed(frame)
             if events and type(events[-1]) is Finished:

@@ -7,7 +7,7 @@ across a yield would corrupt the scope stack on both backends.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -250,6 +250,11 @@ def _scrubbed(value: Any, secrets: tuple[str, ...]) -> Any:
     return [_scrubbed(item, secrets) for item in value] if isinstance(value, list) else value
 
 
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    # Every provider has its own name for it, and all names end alike.
+    return next((value for name, value in headers.items() if name.replace("-", "").endswith("requestid")), None)
+
+
 class EventStream:
     """The events of one answer, in batches as they arrive. It retries nothing and keeps nothing."""
 
@@ -267,6 +272,7 @@ class EventStream:
         self._warnings = warnings
         self._decoder: StreamDecoder[Any] = StreamDecoder(*pipeline.steps.parser.stream())
         self._first: list[Event] = []
+        self._error: TrunklineError | None = None
 
     async def open(self) -> None:
         """Send, and read up to the first event that has content, so that an error before it can be retried."""
@@ -284,13 +290,15 @@ class EventStream:
                     pipeline._checked(await pipeline._body(self._answer))
                 self._chunks = self._answer.__aiter__()
                 while not self._first_event():
+                    if self._error is not None:
+                        raise self._error
                     try:
                         chunk = await self._chunks.__anext__()
                     except StopAsyncIteration:
-                        self._first += self._at_end(bytes(head))
+                        self._first += self._decoded(self._at_end, bytes(head))
                         break
                     head += chunk[: BODY_LIMIT - len(head)]
-                    self._first += self._decoder.feed(chunk)
+                    self._first += self._decoded(self._decoder.feed, chunk)
 
     def _first_event(self) -> bool:
         return any(type(event) not in (ResponseStarted, UsageReported) for event in self._first)
@@ -305,6 +313,8 @@ class EventStream:
             events, self._first = self._first, []
             return self._with_warnings(events)
         pipeline, decoder = self._pipeline, self._decoder
+        if self._error is not None:
+            raise self._error
         if decoder.finished:
             return []
         with self._budget.spend():
@@ -313,10 +323,23 @@ class EventStream:
                     try:
                         chunk = await self._chunks.__anext__()
                     except StopAsyncIteration:
-                        return decoder.finish()
-                events = decoder.feed(chunk)
+                        return self._decoded(lambda _: decoder.finish(), b"")
+                events = self._decoded(decoder.feed, chunk)
                 if events:
                     return events
+
+    def _decoded(self, decode: Callable[[bytes], list[Event]], data: bytes) -> list[Event]:
+        """The events that `decode` gives; an error that comes after some of them waits until they are told."""
+        self._decoder.late = []
+        try:
+            return decode(data)
+        except TrunklineError as error:
+            if isinstance(error, RemoteError):
+                error.request_id = error.request_id or _request_id(self._answer.headers)
+            if not self._decoder.late:
+                raise
+            self._error = error
+            return self._decoder.late
 
     def _with_warnings(self, events: list[Event]) -> list[Event]:
         started = events[0] if type(events[0]) is ResponseStarted else None

@@ -87,7 +87,7 @@ def load(item: Installed, *, kind: str) -> object:
     """Import what the entry point names. Raises `PluginError`, naming the distribution, whatever goes wrong."""
     try:
         return item.entry_point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin must not end the program that it is installed in
         raise PluginError(
             f"the {kind} {item.name!r} of the distribution {item.distribution!r} cannot be imported "
             f"({item.value}): {type(error).__name__}: {error}",

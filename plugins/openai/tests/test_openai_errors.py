@@ -149,6 +149,10 @@ IN_STREAM = [
     ({"error": {"message": "m", "type": "invalid_request_error", "code": "tool_use_failed"}}, InvalidRequest, False, None),  # noqa: E501
     ({"error": {"message": "m", "code": "rate_limit_exceeded"}}, RateLimited, True, None),
     ({"error": {"message": "m", "code": "insufficient_quota"}}, QuotaExhausted, False, None),
+    ({"error": {"message": "m", "code": "bio_policy"}}, ContentFiltered, False, None),
+    ({"error": {"message": "m", "code": "invalid_image_format"}}, InvalidRequest, False, None),
+    ({"error": {"message": "m", "code": "image_too_large"}}, InvalidRequest, False, None),
+    ({"error": {"message": "m", "code": "data_residency_mismatch"}}, InvalidRequest, False, None),
     ({"error": {"message": "m"}}, ServerError, True, None),
     ({"error": {}}, ServerError, True, None),
     (None, ServerError, True, None),
@@ -197,3 +201,10 @@ def test_no_body_makes_it_raise(body: object, status: int | None) -> None:
 def test_no_bytes_make_it_raise(body: bytes, status: int) -> None:
     error = error_from_response(WireResponse(status=status, body=body), provider="acme")
     assert error.message
+
+
+def test_a_message_nested_without_end_is_given_up() -> None:
+    body: dict[str, object] = {"msg": "never found"}
+    for _ in range(100_000):
+        body = {"message": {"detail": body}}
+    assert error_from_body(body, provider="acme", status=500).message

@@ -110,7 +110,7 @@ def test_a_wrong_profile_is_refused_with_what_is_accepted(value: Any, told: str)
 
 def test_built_in_profiles_take_only_known_features_and_the_generic_one_the_least_extras() -> None:
     generic = PROFILES["generic"]
-    extras = [generic.stream_options, generic.obfuscation, generic.think_tags, generic.reasoning_replay]
+    extras = [generic.obfuscation, generic.think_tags, generic.reasoning_replay]
     assert not any(extras)
     assert generic.max_tokens_field == "max_tokens"
     assert {"openai", "ollama", "vllm", "llama.cpp", "lm-studio", "openrouter", "deepseek", "groq"} <= PROFILES.keys()

@@ -28,7 +28,7 @@ from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Too
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 from trunkline_openai.dialect import default_url
-from trunkline_openai.profile import PROFILES, Profile
+from trunkline_openai.profile import PROFILES, Profile, profile_from
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
 from trunkline_openai.translate import ChatTranslator
 
@@ -191,9 +191,9 @@ def test_a_stream_asks_for_usage_where_it_may() -> None:
         "include_obfuscation": False,
     }
     assert body_of(translate("hi", profile="vllm", stream=True))["stream_options"] == {"include_usage": True}
-    generic = body_of(translate("hi", profile="generic", stream=True))
-    assert generic["stream"] is True
-    assert "stream_options" not in generic
+    assert body_of(translate("hi", profile="generic", stream=True))["stream_options"] == {"include_usage": True}
+    refusing = profile_from({"base": "generic", "stream_options": False})
+    assert "stream_options" not in body_of(translate("hi", profile=refusing, stream=True))
 
 
 def test_headers_and_url() -> None:

@@ -54,6 +54,10 @@ _DECISIVE: dict[str, type[RemoteError]] = {
     "responsibleaipolicyviolation": ContentFiltered,
     "moderation_blocked": ContentFiltered,
     "invalid_prompt": ContentFiltered,
+    "bio_policy": ContentFiltered,
+    "misalignment_policy_violation": ContentFiltered,
+    "data_residency_mismatch": InvalidRequest,
+    "failed_to_download_image": InvalidRequest,
     "insufficient_quota": QuotaExhausted,
     "billing_hard_limit_reached": QuotaExhausted,
     "billing_not_active": QuotaExhausted,
@@ -126,6 +130,8 @@ _NO_QUOTA = re.compile(
 )
 _BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
 _NO_MODEL = re.compile(r"^(model not found|invalid model)\b", re.IGNORECASE)
+_DEPTH = 4
+"""How far a message is looked for within messages."""
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,300})</title", re.IGNORECASE)
 
 
@@ -182,6 +188,8 @@ def _kind(facts: _Facts, status: int | None) -> type[RemoteError]:
     for code in codes:
         if code in _DECISIVE:
             return _DECISIVE[code]
+        if code.startswith(("image_", "invalid_image")):  # the Responses API has a dozen of these
+            return InvalidRequest
     client_error = status in (None, 400, 403, 413, 422)
     if (client_error or status == 500) and _TOO_LONG.search(facts.message):
         return ContextTooLong
@@ -259,15 +267,13 @@ def _levels(body: object) -> Iterator[Any]:
     yield from reversed(described)
 
 
-def _message(level: Mapping[str, Any]) -> str:
+def _message(level: Mapping[str, Any], depth: int = 0) -> str:
     for key in ("message", "detail", "details", "msg", "error_description"):
         value = level.get(key)
         if isinstance(value, str) and value.strip():
             return value
-        if isinstance(value, dict):
-            inner = _message(value) if key not in value or not isinstance(value[key], dict) else ""
-            if inner:
-                return inner
+        if isinstance(value, dict) and depth < _DEPTH and (inner := _message(value, depth + 1)):
+            return inner
         if isinstance(value, list):
             told = [_validation(item) for item in value[:5]]
             if any(told):

@@ -63,4 +63,7 @@ def _token(entry: Any, *, alternative: bool = False) -> TokenLogprob | None:
     if not alternative:
         others = items(entry.get("top_logprobs"))
         top = tuple(found for other in others if (found := _token(other, alternative=True)) is not None)
-    return TokenLogprob(token=token, logprob=float(logprob), top=top)
+    try:
+        return TokenLogprob(token=token, logprob=float(logprob), top=top)
+    except OverflowError:  # a whole number beyond any float
+        return None

@@ -1,7 +1,7 @@
 """A server's quirks, as data: what it takes, what it calls things, and where its answers keep them.
 
 The built-in profiles say what the servers' documentation and recorded traffic show. `generic` takes what almost every
-server accepts and sends no extras; a table in the configuration starts from one of them:
+server accepts and sends no extras but the wish for usage in a stream; a table in the configuration starts from one:
 `profile = {base = "generic", max_tokens_field = "max_completion_tokens", takes = ["tools", "seed"]}`.
 """
 
@@ -148,7 +148,8 @@ _ALL = (
         stream_options=True,
         obfuscation=True,
     ),
-    Profile(name="generic"),
+    # Usage is worth asking every server for; the few that refuse the field get a profile with `stream_options = false`.
+    Profile(name="generic", stream_options=True),
     Profile(
         name="ollama",
         takes=(

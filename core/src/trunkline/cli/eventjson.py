@@ -1,0 +1,51 @@
+"""Stream events as JSON lines: one object each, told apart by `type`, the event's name in snake case."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from trunkline.errors import RemoteError, TrunklineError
+from trunkline.events import Event
+from trunkline.messages import Audio, Citation, Document, Image, Opaque
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _plain(value: object) -> object:
+    kind_of = type(value)
+    if attrs.has(kind_of):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(kind_of)}
+        kind = isinstance(value, (Audio, Citation, Document, Image, Opaque))
+        return {"type": _snake(type(value).__name__), **fields} if kind else fields
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (str, int, float)) or value is None:
+        return value
+    return str(value)
+
+
+def event_line(event: Event) -> str:
+    """The event as one line of ASCII JSON; every field is there, and bytes are in base64."""
+    fields = _plain(event)
+    assert isinstance(fields, dict)
+    return json.dumps({**fields, "type": _snake(type(event).__name__)})
+
+
+def error_line(error: TrunklineError) -> str:
+    """The error that ended the stream, in the same form, with the type `error`."""
+    told: dict[str, object] = {"type": "error", "error": type(error).__name__, "message": str(error)}
+    if isinstance(error, RemoteError):
+        for name in ("provider", "status", "code", "request_id", "retry_after", "retryable"):
+            told[name] = getattr(error, name)
+    return json.dumps(told)

@@ -1,0 +1,34 @@
+"""Writes the little TOML that a configuration file needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+BARE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+
+
+def toml_key(name: str) -> str:
+    """The name as a key: bare where TOML allows it, else quoted."""
+    return name if name and all(letter in BARE for letter in name) else _quoted(name)
+
+
+def toml_value(value: object) -> str:
+    """The value in TOML. Tables are written inline. Raises `TypeError` for what TOML cannot say, such as null."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, Mapping):
+        pairs = (f"{toml_key(str(name))} = {toml_value(item)}" for name, item in value.items())
+        return "{ " + ", ".join(pairs) + " }" if value else "{}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    raise TypeError(f"TOML has no {type(value).__name__}")
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped (TOML 1.0, "String").
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,218 @@
+"""A provider in memory, for the tests of the command: what it answers depends on the model's name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from trunkline import events
+from trunkline.errors import AuthenticationError, ConnectionFailed, StreamInterrupted, TrunklineError
+from trunkline.events import Event, Finished, fold
+from trunkline.framing import JSONLinesFramer
+from trunkline.jsonvalue import dumps, loads
+from trunkline.messages import Citation, Image
+from trunkline.provider import HeaderAuth, ListModels, Operations, Provider, ServiceContext, Timeouts, Translation
+from trunkline.request import ChatRequest
+from trunkline.response import CallWarning, ChatResponse, FinishReason, ModelInfo, Usage
+from trunkline.secrets import Secret
+from trunkline.settings import Settings, setting, settings
+from trunkline.wire import WireRequest, WireResponse
+
+
+@settings
+class FakeSettings(Settings):
+    """Settings of the fake."""
+
+    provider = "fake"
+
+    api_key: Secret = setting("API key", "Its key.", environment=("FAKE_API_KEY",))
+    token: Secret | None = setting("Token", "A second secret, seldom needed.", default=None)
+    region: str = setting("Region", "Where it runs.", default="here")
+    level: int = setting("Level", "How high.", default=3, minimum=1)
+
+
+@settings
+class SpareSettings(FakeSettings):
+    """The same, with something more to ask for."""
+
+    provider = "spare"
+
+    place: str = setting("Place", "Where it is.", environment=("SPARE_PLACE",))
+
+
+class Translator:
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        told = {
+            "model": request.model,
+            "turns": [[message.role, message.text] for message in request.messages],
+            "images": sum(isinstance(part, Image) for message in request.messages for part in message.parts),
+            "max": request.max_output_tokens,
+            "temperature": request.temperature,
+        }
+        warned = (CallWarning(kind="unsupported", subject="temperature", message="fakes are always cold"),)
+        return Translation(
+            wire_request=WireRequest(url="fake:/chat", body=dumps(told)),
+            warnings=warned if request.temperature is not None else (),
+        )
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    return dumps({"kind": kind, **fields}) + b"\n"
+
+
+def text(*pieces: str) -> list[bytes]:
+    return [
+        event("TextStart", index=0),
+        *(event("TextDelta", index=0, text=piece) for piece in pieces),
+        event("TextEnd", index=0),
+    ]
+
+
+DONE = event("Finished", reason="stop")
+STARTED = event("ResponseStarted", id="r1", model="fake-1")
+
+
+def answer(asked: Any) -> list[bytes | None]:
+    """The lines of an answer; `None` stands for a silence without end."""
+    model, turns = asked["model"], asked["turns"]
+    if model == "turns":
+        return [STARTED, *text(f"{turns} images={asked['images']} max={asked['max']}"), DONE]
+    if model == "think":
+        return [
+            STARTED,
+            event("ReasoningStart", index=9),
+            event("ReasoningDelta", index=9, text="Hmm, "),
+            event("ReasoningDelta", index=9, text="so."),
+            event("ReasoningEnd", index=9),
+            *text("Yes.\nIndeed"),
+            event("Citation", url="https://example.org/a", title="A"),
+            DONE,
+        ]
+    if model == "tools":
+        call = [event("ToolCallStart", index=0, id="c1", name="weather")]
+        call.append(event("ToolCallDelta", index=0, arguments='{"city":"Oslo"}'))
+        return [STARTED, *call, event("ToolCallEnd", index=0), event("Finished", reason="tool_calls")]
+    if model == "escape":
+        return [STARTED, *text("a\x1b]0;owned\x07b\x9b31m\tc\nd\r"), DONE]
+    if model == "stall" or (model == "stall-once" and len(turns) == 1):
+        return [STARTED, event("TextStart", index=0), event("TextDelta", index=0, text="one two"), None]
+    if model == "silent":
+        return [None]
+    if model == "cut":
+        return [STARTED, *text("half an ans")]
+    if model == "budget":
+        return [STARTED, event("Finished", reason="length")]
+    return [STARTED, *text("You said: ", turns[-1][1]), DONE]
+
+
+class ByteStream:
+    headers: dict[str, str] = {"content-type": "application/x-ndjson"}  # noqa: RUF012
+
+    def __init__(self, status: int, lines: list[bytes | None]) -> None:
+        self.status = status
+        self._lines = iter(lines)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for line in self._lines:
+            if line is None:
+                await anyio.sleep_forever()
+            else:
+                return line
+        raise StopAsyncIteration
+
+
+def log(line: str) -> None:
+    if name := os.environ.get("FAKE_LOG"):
+        with Path(name).open("a") as file:
+            file.write(line + "\n")
+
+
+class Transport:
+    async def __aenter__(self) -> Transport:
+        log("opened")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        log("closed")
+
+    @asynccontextmanager
+    async def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
+        key = wire_request.headers["authorization"]
+        if "unreachable" in key:
+            raise ConnectionFailed("cannot reach fake: with " + key)
+        if "wrong" in key:
+            yield ByteStream(401, [b"the key " + key.encode() + b" is wrong"])
+        elif wire_request.url == "fake:/models":
+            yield ByteStream(200, [dumps(["echo", "stall"])])
+        else:
+            try:
+                yield ByteStream(200, answer(loads(wire_request.body)))
+            finally:
+                log("stream closed")
+
+
+def build(line: bytes) -> Event:
+    fields = loads(line)
+    kind = fields.pop("kind")
+    if kind == "Finished":
+        return Finished(reason=FinishReason(fields["reason"]), usage=Usage(input_tokens=5, output_tokens=7))
+    if kind == "Citation":
+        return Citation(**fields)
+    made: Event = getattr(events, kind)(**fields)
+    return made
+
+
+class StreamParser:
+    def feed(self, frame: bytes) -> list[Event]:
+        return [build(frame)]
+
+    def finish(self) -> list[Event]:
+        raise StreamInterrupted("the stream ended without its last line")
+
+
+class Parser:
+    def stream(self) -> tuple[JSONLinesFramer, StreamParser]:
+        return JSONLinesFramer(), StreamParser()
+
+    def body(self, wire_response: WireResponse) -> ChatResponse:
+        return fold(map(build, wire_response.body.splitlines()))
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:
+        return AuthenticationError(wire_response.body.decode(), status=wire_response.status)
+
+
+def _models(context: ServiceContext[Any], wire_response: WireResponse) -> tuple[tuple[ModelInfo, ...], str | None]:
+    return tuple(ModelInfo(id=name, created=86400) for name in loads(wire_response.body)), None
+
+
+def _provider(kind: type[FakeSettings]) -> Provider:
+    return Provider(
+        name=kind.provider,
+        settings=kind,
+        auth=lambda context: HeaderAuth("authorization", context.settings.api_key.reveal()),
+        translator=lambda context: Translator(),
+        stream_parser=lambda context: Parser(),
+        transport=lambda context: Transport(),
+        operations=Operations(
+            list_models=ListModels(
+                build=lambda context, cursor: WireRequest(method="GET", url="fake:/models"), parse=_models
+            )
+        ),
+    )
+
+
+provider = _provider(FakeSettings)
+spare = _provider(SpareSettings)
+
+
+def greet(name: str, *, loud: bool = False) -> int:
+    """Greet somebody."""
+    print(f"Hello, {name}{'!' if loud else '.'}")
+    return 3

@@ -1,0 +1,102 @@
+"""The command as a whole: its start, its errors, and the small subcommands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path: Any) -> None:
+    code = (
+        "import sys; from importlib.abc import MetaPathFinder\n"
+        "import trunkline.cli\n"
+        "real = trunkline.cli.find_spec\n"
+        "trunkline.cli.find_spec = lambda name: None if name == 'cyclopts' else real(name)\n"
+        "sys.exit(trunkline.cli.main(['--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert "pip install 'trunkline[cli]'" in done.stderr
+
+
+def test_importing_the_package_needs_nothing_of_the_extra() -> None:
+    code = "import sys, trunkline.cli; print([m for m in ('cyclopts', 'rich', 'anyio', 'attrs') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=20) == "[]\n"
+
+
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_version_and_help_import_no_provider_no_http_client_and_no_event_loop(site: Any, argument: str) -> None:
+    code = (
+        "import sys; from trunkline.cli import main; main([sys.argv[1]]);"
+        "print([m for m in ('anyio', 'httpx2', 'asyncio', 'fake_plugin', 'trunkline.service') if m in sys.modules])"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code, argument], text=True, timeout=20)
+    assert out.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["cat"], ["chat", "--colour", "red", "Hi"], ["chat", "--temperature", "hot", "Hi"], ["settings"]]
+)
+def test_a_mistake_on_the_command_line_has_status_2(call: Any, arguments: list[str]) -> None:
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("trunkline: ")
+    assert "--help" in err
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_the_traceback_is_shown_on_request(call: Any, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    if how == "variable":
+        monkeypatch.setenv("TRUNKLINE_DEBUG", "1")
+    arguments = ["settings", "nothing", *(["--debug"] if how == "option" else [])]
+    status, _, err = call(*arguments)
+    assert status == 1
+    assert "Traceback" in err
+    assert err.rstrip().splitlines()[-1].startswith("trunkline: no provider 'nothing' is installed")
+
+
+def test_a_bug_is_one_line_too(call: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    def fail(*arguments: object) -> None:
+        raise LookupError("where is it")
+
+    monkeypatch.setattr("trunkline.cli.settings.setting_infos", fail)
+    status, _, err = call("settings", "fake")
+    assert status == 1
+    assert "unexpected LookupError: where is it" in err
+    assert "Traceback" not in err
+
+
+def test_settings_are_a_table_from_the_settings_class(call: Any) -> None:
+    status, out, _ = call("settings", "fake")
+    rows = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert status == 0
+    assert "required" in rows["API key"]
+    assert "secret" in rows["API key"]
+    assert "TRUNKLINE_FAKE_API_KEY FAKE_API_KEY" in rows["API key"]
+    assert "required" not in rows["Token"]
+    assert " 3 " in rows["Level"]
+    assert "TRUNKLINE_FAKE_STRICT" in rows["Strict"]
+
+
+def test_settings_are_a_drawn_table_on_a_terminal(terminal: Any) -> None:
+    status, shown = terminal("settings", "fake").end()
+    assert status == 0
+    assert "API key" in shown
+    assert "─" in shown
+
+
+def test_settings_as_json_schema(call: Any) -> None:
+    schema = json.loads(call("settings", "fake", "--schema")[1])
+    assert schema["required"] == ["api_key"]
+    assert schema["properties"]["level"]["minimum"] == 1
+
+
+def test_models_are_listed(call: Any, key: str) -> None:
+    status, out, _ = call("models", "-p", "fake")
+    assert status == 0
+    assert [line.split() for line in out.splitlines()[1:]] == [["echo", "1970-01-02"], ["stall", "1970-01-02"]]
+    assert [model["id"] for model in json.loads(call("models", "-p", "fake", "--json")[1])] == ["echo", "stall"]

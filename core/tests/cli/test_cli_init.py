@@ -1,0 +1,141 @@
+"""`trunkline init`: the file that it writes, and what it will not write."""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trunkline import open_services
+from trunkline.cli.tomltext import toml_key, toml_value
+
+FILE = Path("trunkline.toml")
+
+
+def test_options_alone_write_a_file_that_loads(call: Any, key: str) -> None:
+    arguments = ["--set", "default_model=echo", "--set", "level=7", "--set", "strict=yes"]
+    status, out, _ = call(
+        "init", "--provider", "fake", "--service", "mine", "--secret", "api_key=env:FAKE_API_KEY", *arguments
+    )
+    assert (status, out) == (0, "")
+    assert tomllib.loads(FILE.read_text())["services"]["mine"] == {
+        "provider": "fake",
+        "default_model": "echo",
+        "level": 7,
+        "strict": True,
+        "api_key": {"env": "FAKE_API_KEY"},
+    }
+    assert stat.S_IMODE(FILE.stat().st_mode) == 0o600
+    assert list(open_services(FILE)) == ["mine"]
+    assert call("chat", "Hi")[1] == "You said: Hi\n"
+
+
+def test_a_variable_that_is_not_set_yet_is_mentioned(call: Any) -> None:
+    status, _, err = call("init", "--provider", "fake", "--secret", "api_key=env:FAKE_API_KEY")
+    assert status == 0
+    assert "Set the environment variable FAKE_API_KEY" in err
+
+
+def test_a_file_that_is_there_is_replaced_by_force_alone(call: Any) -> None:
+    FILE.write_text("old")
+    FILE.chmod(0o644)
+    arguments = ["init", "--provider", "fake", "--secret", "api_key=file:key.txt"]
+    status, _, err = call(*arguments)
+    assert status == 2
+    assert "--force" in err
+    assert FILE.read_text() == "old"
+    assert call(*arguments, "--force")[0] == 0
+    assert stat.S_IMODE(FILE.stat().st_mode) == 0o600
+    assert 'api_key = { file = "key.txt" }' in FILE.read_text()
+    assert [path.name for path in Path().iterdir()] == ["trunkline.toml"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--set", "api_key=canary-secret-1234"],
+        ["--secret", "api_key=canary-secret-1234"],
+        ["--secret", "api_key=env:canary-secret-1234"],
+        ["--secret", "canary-secret-1234"],
+    ],
+)
+def test_a_secret_is_neither_written_nor_repeated(call: Any, arguments: list[str]) -> None:
+    status, out, err = call("init", "--provider", "fake", *arguments)
+    assert status == 2
+    assert "canary" not in out + err
+    assert not FILE.exists()
+
+
+def test_every_mistake_is_told_and_nothing_is_written(call: Any) -> None:
+    status, _, err = call("init", "--provider", "fake", "--set", "level=0", "--set", "colour=red")
+    assert status == 1
+    for name in ("api_key", "level", "colour"):
+        assert f"setting '{name}'" in err
+    assert not FILE.exists()
+
+
+def test_the_customary_variable_does_not_stand_in_for_a_missing_secret(call: Any, key: str) -> None:
+    # The file must say where the secret is: it may be read by a process with another environment.
+    assert call("init", "--provider", "fake")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--provider is needed"),
+        (["--provider", "fake", "--service", "a b"], "a service's name"),
+        (["--provider", "fake", "--secret", "level=env:LEVEL"], "level is no secret"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_told(call: Any, arguments: list[str], said: str) -> None:
+    status, _, err = call("init", *arguments)
+    assert status == 2
+    assert said in err
+
+
+def test_on_a_terminal_it_asks_until_the_answers_will_do(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal("init")
+    screen.wait_for(r"Installed providers: .*fake.*spare")
+    for question, answer in (
+        (r"Provider: ", "nothing"),
+        (r"It takes one of .*Provider: ", "spare"),
+        (r"Name of the service \[spare\]: ", "mine"),
+        (r"It is a secret .*\s+.*Where is it \(env, file, keyring\) \[env\]: ", ""),
+        (r"environment variable \(not its value\) \[FAKE_API_KEY\]: ", "sk-canary"),
+        (r"not the secret itself.*\s+.*\[FAKE_API_KEY\]: ", ""),
+        (r"Where is it \(env, file, keyring, none\) \[none\]: ", ""),
+        (r"Place: ", ""),
+        (r"It takes an answer\.\s+Place: ", 'a "place"'),
+        (r"Default model \(empty: none\): ", "echo"),
+    ):
+        screen.wait_for("(?s)" + question)
+        screen.enter(answer + "\n")
+    status, shown = screen.end()
+    assert status == 0, shown
+    assert "Set the environment variable FAKE_API_KEY" in shown
+    assert tomllib.loads(FILE.read_text())["services"] == {
+        "mine": {"provider": "spare", "place": 'a "place"', "default_model": "echo", "api_key": {"env": "FAKE_API_KEY"}}
+    }
+    assert "canary" not in FILE.read_text()
+    monkeypatch.setenv("FAKE_API_KEY", "later")
+    assert list(open_services(FILE)) == ["mine"]
+
+
+@pytest.mark.parametrize("typed", ["\x04", "\x03"])
+def test_leaving_in_the_middle_writes_nothing(terminal: Any, typed: str) -> None:
+    screen = terminal("init", "--provider", "fake")
+    screen.wait_for("Name of the service")
+    screen.enter(typed)
+    status, shown = screen.end()
+    assert status == (130 if typed == "\x03" else 2)
+    assert "Traceback" not in shown
+    assert not FILE.exists()
+
+
+@pytest.mark.parametrize(
+    "value", ["", 'a"b\\c\n\té\x7f\x00', True, 3, 2.5, [1, "a"], {"a b": {"c": ["d"]}, "e": False}, {}]
+)
+def test_toml_is_read_back_as_it_was_written(value: object) -> None:
+    assert tomllib.loads(f"{toml_key('a key')} = {toml_value(value)}") == {"a key": value}

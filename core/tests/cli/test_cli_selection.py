@@ -1,0 +1,137 @@
+"""Which service a command means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trunkline.cli.selection import assignments
+
+ONE = '[services.one]\nprovider = "fake"\ndefault_model = "echo"\napi_key = "k-123456"\n'
+
+
+def test_the_only_service_of_the_file_in_the_current_folder_is_the_default(call: Any) -> None:
+    Path("trunkline.toml").write_text(ONE)
+    status, out, err = call("chat", "Hi")
+    assert (status, out) == (0, "You said: Hi\n")
+    assert "[service one of trunkline.toml]" in err
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_a_file_may_be_named(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text(ONE)
+    if how == "variable":
+        monkeypatch.setenv("TRUNKLINE_CONFIG", str(path))
+    assert call("chat", *(("--config", str(path)) if how == "option" else ()), "Hi")[1] == "You said: Hi\n"
+
+
+def test_one_of_several_services_is_named(call: Any, configured: Path) -> None:
+    assert call("chat", "--service", "two", "Hi")[1] == "[['user', 'Hi']] images=0 max=None\n"
+
+
+def test_of_several_services_none_is_guessed(call: Any, configured: Path) -> None:
+    status, _, err = call("chat", "Hi")
+    assert status == 2
+    assert "choose one with --service: one, two" in err
+
+
+def test_a_service_that_is_not_there_is_told_with_those_that_are(call: Any, configured: Path) -> None:
+    status, _, err = call("chat", "--service", "three", "Hi")
+    assert status == 2
+    assert "no service 'three'; it has: one, two" in err
+
+
+def test_another_service_may_be_broken(call: Any, configured: Path) -> None:
+    configured.write_text(configured.read_text() + '[services.bad]\nprovider = "missing"\n[services.worse]\n')
+    assert call("chat", "--service", "one", "Hi")[0] == 0
+    status, _, err = call("chat", "--service", "bad", "Hi")
+    assert status == 1
+    assert "no provider 'missing' is installed" in err
+
+
+def test_a_secret_file_is_found_beside_the_configuration(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-a-file-1234\n")
+    path = tmp_path / "c.toml"
+    path.write_text('[services.a]\nprovider = "fake"\ndefault_model = "echo"\napi_key = { file = "key" }\n')
+    assert call("chat", "--config", str(path), "Hi")[0] == 0
+
+
+def test_settings_of_the_command_line_come_first(call: Any, configured: Path) -> None:
+    assert call("chat", "-s", "one", "--set", "default_model=turns", "Hi")[1].startswith("[['user', 'Hi']]")
+
+
+def test_all_wrong_settings_are_told_together(call: Any, key: str) -> None:
+    status, _, err = call("chat", "-p", "fake", "--set", "level=0", "--set", "colour=red", "--set", "strict=what", "Hi")
+    assert status == 1
+    assert "3 settings are wrong" in err
+    for name in ("level", "colour", "strict"):
+        assert f"setting '{name}'" in err
+
+
+def test_provider_and_service_exclude_each_other(call: Any, configured: Path) -> None:
+    status, _, err = call("chat", "-p", "fake", "-s", "one", "Hi")
+    assert status == 2
+    assert "--provider stands alone" in err
+
+
+def test_without_a_file_the_only_provider_that_is_ready_is_taken(call: Any, alone: None, key: str) -> None:
+    status, out, err = call("chat", "-m", "echo", "Hi")
+    assert (status, out) == (0, "You said: Hi\n")
+    assert "[provider fake]" in err
+
+
+def test_without_a_file_and_a_choice_it_is_told_what_to_do(
+    call: Any, alone: None, key: str, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install("dist-snap", {"trunkline.providers": {"snap": "snap:provider"}}, {"snap": "1 / 0"})
+    monkeypatch.delenv("FAKE_API_KEY")
+    status, _, err = call("chat", "Hi")
+    assert status == 2
+    assert "trunkline init" in err
+    assert "fake: needs api_key" in err
+    assert "spare: needs place, api_key" in err or "spare: needs api_key, place" in err
+    assert "snap: broken:" in err
+    assert "ZeroDivisionError" in err
+
+
+def test_two_providers_that_are_ready_are_no_choice(
+    call: Any, alone: None, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARE_PLACE", "there")
+    status, _, err = call("chat", "-m", "echo", "Hi")
+    assert status == 2
+    assert "several providers are ready" in err
+
+
+def test_no_model_anywhere_is_told_before_any_request(call: Any, key: str) -> None:
+    status, _, err = call("chat", "-p", "fake", "Hi")
+    assert status == 2
+    assert "--model" in err
+
+
+def test_a_service_without_a_file_is_told_how_to_make_one(call: Any, key: str) -> None:
+    status, _, err = call("models", "-s", "one")
+    assert status == 2
+    assert "trunkline init" in err
+
+
+@pytest.mark.parametrize(
+    ("pairs", "values"),
+    [
+        (["a=b"], {"a": "b"}),
+        (["api-url=http://x?a=b"], {"api_url": "http://x?a=b"}),
+        (['headers={"x": "y"}'], {"headers": {"x": "y"}}),
+        (["a="], {"a": ""}),
+    ],
+)
+def test_assignments(pairs: list[str], values: dict[str, object]) -> None:
+    assert assignments(pairs) == values
+
+
+@pytest.mark.parametrize("pair", ["canary-secret", "=canary-secret", "a={canary"])
+def test_a_bad_assignment_is_not_repeated(call: Any, key: str, pair: str) -> None:
+    status, _, err = call("chat", "-p", "fake", "--set", pair, "Hi")
+    assert status == 2
+    assert "canary" not in err
