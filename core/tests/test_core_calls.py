@@ -522,6 +522,21 @@ async def test_an_expired_credential_is_acquired_once_more(toy: Any) -> None:
         assert len(server.requests) == 2
 
 
+async def test_credentials_are_acquired_without_a_request(toy: Any) -> None:
+    class Never(Tokens):
+        async def acquire(self, *, refresh: bool = False) -> int:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async with serve(answer) as server:
+        async with toy(server.url, {"auth": lambda context: Tokens()}) as service:
+            await service.authenticate()
+        async with toy(server.url, {"auth": lambda context: Never()}, total_timeout=QUICK) as service:
+            with pytest.raises(TotalTimeout):
+                await service.authenticate()
+        assert not server.requests
+
+
 async def test_a_wrong_key_is_not_sent_twice(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(b"wrong", status=401)

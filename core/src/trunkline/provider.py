@@ -161,7 +161,7 @@ class Observer:
     """
 
     def started(self, call: int, context: ServiceContext[Settings], operation: str, request: object) -> None:
-        """A call begins: `chat`, `stream`, `embed`, `list_models` or `count_tokens`."""
+        """A call begins: `chat`, `stream`, `embed`, `list_models`, `count_tokens` or `authenticate`."""
 
     def retried(self, call: int, error: TrunklineError, delay: float) -> None:
         """An attempt failed and another follows in `delay` seconds."""

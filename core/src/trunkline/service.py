@@ -147,6 +147,15 @@ class Service:
 
         return await self._run("count_tokens", request, run)
 
+    async def authenticate(self) -> None:
+        """Open the service and acquire its credentials, without a request. Raises what a call would."""
+
+        async def run(pipeline: Pipeline, call: _Call) -> None:
+            with call.budget.spend():
+                await pipeline.steps.auth.acquire()
+
+        await self._run("authenticate", None, run)
+
     async def aclose(self) -> None:
         """Close the service and end what still runs. Closing it again does nothing."""
         if self._closed:

@@ -15,7 +15,6 @@ from trunkline.errors import (
     ConfigurationError,
     ProtocolViolation,
     RemoteError,
-    TotalTimeout,
     TrunklineError,
     UnsupportedOperation,
 )
@@ -98,12 +97,8 @@ async def _check_one(
 
 
 async def _credentials(service: Service) -> str:
-    # A service opens on its first call; here it opens without one.
-    pipeline = await service._open()
-    with anyio.move_on_after(service.settings.total_timeout):
-        await pipeline.steps.auth.acquire()
-        return "credentials"
-    raise TotalTimeout(f"none within {service.settings.total_timeout:g} s", provider=service.provider)
+    await service.authenticate()
+    return "credentials"
 
 
 async def _reachability(service: Service) -> str:
