@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Address: TypeAlias = IPv4Address | IPv6Address
 
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
+_STORAGE = ("s3://", "gs://")
 _TYPES: dict[type, tuple[str, ...]] = {
     Image: ("image/",),
     Audio: ("audio/",),
@@ -170,7 +171,10 @@ async def fetch_parts(
     limits: FetchLimits = FetchLimits(),
     allowed: Callable[[Address], bool] = is_public,
 ) -> ChatRequest:
-    """The request with the media of these kinds that have a URL fetched, one after the other; the rest as it is."""
+    """The request with the media of these kinds that have a URL fetched, one after the other; the rest as it is.
+
+    A URL of a provider's own storage (`s3:`, `gs:`) is left for the translator, which may pass it on.
+    """
     fetched: dict[str, tuple[bytes, str]] = {}
 
     async def part(value: Part) -> Part:
@@ -178,6 +182,8 @@ async def fetch_parts(
             parts = [await part(item) for item in value.parts]
             return attrs.evolve(value, parts=tuple(item for item in parts if isinstance(item, _ANY_RESULT)))
         if not isinstance(value, (Image, Document, Audio)) or not isinstance(value, kinds) or value.url is None:
+            return value
+        if value.url.lower().startswith(_STORAGE):
             return value
         if value.url not in fetched:
             fetched[value.url] = await fetch(value.url, _TYPES[type(value)], limits=limits, allowed=allowed)

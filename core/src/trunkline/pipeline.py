@@ -183,7 +183,9 @@ class Pipeline:
                 if isinstance(failed, AuthenticationError) and not refreshed:
                     # A credential that has expired is replaced once; the same one again would only fail again.
                     refreshed, stale = True, credentials
-                    credentials = await auth.acquire(refresh=True)
+                    credentials = await auth.acquire()
+                    if credentials == stale:  # else another call has replaced it since
+                        credentials = await auth.acquire(refresh=True)
                     if credentials != stale:
                         continue
                 failures += 1

@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+# A shell without job control starts its background commands with Ctrl-C switched off, and Python inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 FAKES = Path(__file__).parent / "fakes"
 RUN = [sys.executable, "-c", "import sys; from trunkline.cli import main; sys.exit(main())"]
 PATIENCE = 20
@@ -167,9 +170,20 @@ class Screen:
     def enter(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def end(self) -> tuple[int, str]:
-        """Read until the process has ended; its exit status, and what was left on the screen."""
+    def end(self, press: str = "") -> tuple[int, str]:
+        """Type `press`, and read until the process has ended; its exit status, and what was left on the screen.
+
+        Python loses a Ctrl-C that comes between showing a prompt and waiting for its answer. A person types it again.
+        """
+        deadline = time.monotonic() + PATIENCE
         while True:
+            if press:
+                self.enter(press)
+            ready, _, _ = select.select([self._master], [], [], 2 if press else max(deadline - time.monotonic(), 0))
+            if not ready:
+                assert press and time.monotonic() < deadline, f"it has not ended: {self.shown!r}"
+                continue
+            press = ""
             try:
                 data = os.read(self._master, 4096)
             except OSError:

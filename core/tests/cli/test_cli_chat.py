@@ -198,8 +198,7 @@ def test_ctrl_c_stops_an_answer_whose_beginning_stays_in_the_history(terminal: A
     screen.enter("more\n")
     screen.wait_for("You said: more")
     screen.wait_for("\n> ")
-    screen.enter("\x03")
-    status, shown = screen.end()
+    status, shown = screen.end("\x03")
     assert status == 130
     assert "Traceback" not in shown
     assert log(tmp_path)[-1] == "closed"

@@ -32,7 +32,7 @@ class Interview:
         """Which of the installed providers."""
         names = sorted({item.name for item in installed(PROVIDERS)})
         if not names:
-            raise CommandError("no provider is installed; install one: pip install trunkline-openai")
+            raise CommandError("no provider is installed; install one: pip install trunkline-PROVIDER")
         tell(f"Installed providers: {', '.join(names)}")
         return _ask(
             "Provider",

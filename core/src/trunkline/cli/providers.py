@@ -51,7 +51,7 @@ def providers(
         print(jsonlib.dumps([_plain(row) for row in rows], indent=2))
         return 0
     if not rows:
-        print("no plugin is installed; install one: pip install trunkline-openai")
+        print("no plugin is installed; install one: pip install trunkline-PROVIDER")
         return 0
     print_table(
         ("kind", "name", "distribution", "version", "status"),

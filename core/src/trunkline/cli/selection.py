@@ -180,7 +180,7 @@ def _needs(error: ConfigurationError) -> str:
 
 def _what_to_do(reasons: Mapping[str, str], *, several: bool) -> str:
     if not reasons:
-        return "no provider is installed; install one: pip install trunkline-openai"
+        return "no provider is installed; install one: pip install trunkline-PROVIDER"
     lines = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
     first = "several providers are ready" if several else "no provider has what it needs in the environment"
     return f"which service? {first}: name one with --provider, or make a configuration file: trunkline init{lines}"
