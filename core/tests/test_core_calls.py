@@ -522,6 +522,30 @@ async def test_an_expired_credential_is_acquired_once_more(toy: Any) -> None:
         assert len(server.requests) == 2
 
 
+async def test_a_credential_that_another_call_has_replaced_is_not_acquired_again(toy: Any) -> None:
+    calls = 20
+    refused = anyio.Event()
+    old: list[Exchange] = []
+
+    async def handler(exchange: Exchange) -> None:
+        if exchange.request.headers["authorization"] == "token 1":
+            return await answer(exchange)
+        old.append(exchange)
+        if len(old) == calls:
+            refused.set()
+        # All have been sent with the old token before one is refused.
+        await refused.wait()
+        return await exchange.respond(b"expired", status=401)
+
+    tokens = Tokens()
+    async with serve(handler) as server, toy(server.url, {"auth": lambda context: tokens}) as service:
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(calls):
+                    tasks.start_soon(service.chat, "hi")
+    assert (tokens.token, len(old)) == (1, calls)
+
+
 async def test_credentials_are_acquired_without_a_request(toy: Any) -> None:
     class Never(Tokens):
         async def acquire(self, *, refresh: bool = False) -> int:

@@ -282,7 +282,8 @@ def _plain(hint: object) -> object:
     return hint
 
 
-_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+"""The words for truth values, in lower case."""
 
 
 def _convert(kind: object, value: object) -> object:
@@ -306,7 +307,7 @@ def _convert(kind: object, value: object) -> object:
             raise ValueError("a string that is not empty")
         return value.strip()
     if kind is bool:
-        truth = _TRUTH.get(value.strip().lower()) if isinstance(value, str) else value
+        truth = TRUTH.get(value.strip().lower()) if isinstance(value, str) else value
         if not isinstance(truth, bool):
             raise ValueError(f"true or false, not {value!r}")
         return truth

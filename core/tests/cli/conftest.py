@@ -181,7 +181,7 @@ class Screen:
                 self.enter(press)
             ready, _, _ = select.select([self._master], [], [], 2 if press else max(deadline - time.monotonic(), 0))
             if not ready:
-                assert press and time.monotonic() < deadline, f"it has not ended: {self.shown!r}"
+                assert time.monotonic() < deadline, f"it has not ended: {self.shown!r}"
                 continue
             press = ""
             try:

@@ -131,6 +131,7 @@ def test_the_headers_give_request_id_and_wait() -> None:
     assert (error.request_id, error.retry_after) == ("r1", 7.0)
     assert answer(500, b"", cf_ray="c").request_id == "c"
     assert answer(500, b"", apim_request_id="a", cf_ray="c").request_id == "a"
+    assert answer(429, b"", x_github_request_id="g").request_id == "g"
 
 
 @pytest.mark.parametrize(

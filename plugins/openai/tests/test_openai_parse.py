@@ -536,6 +536,21 @@ def test_unknown_fields_and_events_are_kept_or_passed_over() -> None:
     }
 
 
+@pytest.mark.parametrize("read", [body, lambda value: fold(events(json.dumps(value).encode()))])
+def test_the_message_of_a_whole_answer_counts_and_not_an_empty_delta_beside_it(read: Any) -> None:
+    # As Perplexity answers. Its streams have both as well, with all the text so far in the message.
+    value = answer({"role": "assistant", "content": "Four"})
+    value["choices"][0]["delta"] = {"role": "assistant", "content": ""}  # type: ignore[index]
+    assert read(value).text == "Four"
+
+
+def test_the_delta_of_a_chunk_counts_and_not_the_message_beside_it() -> None:
+    first, second = chunk({"content": "Fo"}), chunk({"content": "ur"}, "stop")
+    first["choices"][0]["message"] = {"content": "Fo"}  # type: ignore[index]
+    second["choices"][0]["message"] = {"content": "Four"}  # type: ignore[index]
+    assert streamed(first, second).text == "Four"
+
+
 def test_a_bodys_raw_is_what_came() -> None:
     value = answer({"content": "x"})
     assert body(value).raw == value

@@ -135,7 +135,7 @@ def test_a_model_that_never_reasons_is_neither_asked_for_nor_given_reasoning(tra
     history = assistant(Reasoning(provider="openai", encrypted="E", provider_metadata=own(id="rs_1")), Text(text="A"))
     body, translation = translate(user("Q"), history, user("Q"), model=model)
     assert "include" not in body
-    assert [item.get("type") for item in body["input"]] == [None, None, None]
+    assert [item["role"] for item in body["input"]] == ["user", "assistant", "user"]
     assert told(translation) == [("left_out", "reasoning")]
 
 
@@ -336,7 +336,7 @@ def test_a_foreign_turn_is_sent_in_words_and_what_only_its_provider_understands_
     )
     body, translation = translate(user("Q"), turn, tool_result("toolu_1", "rain"))
     assert body["input"][1:] == [
-        {"role": "assistant", "content": "Let me look."},
+        {"type": "message", "role": "assistant", "content": "Let me look."},
         {"type": "function_call", "call_id": "toolu_1", "name": "weather", "arguments": '{"city":"Oslo"}'},
         {"type": "function_call_output", "call_id": "toolu_1", "output": "rain"},
     ]
@@ -354,13 +354,13 @@ def test_foreign_words_that_are_not_plain_text_are_sent_as_text(
     translate: Translate, part: Part, warning: tuple[str, str]
 ) -> None:
     body, translation = translate(user("Q"), assistant(part), user("Q"))
-    assert body["input"][1] == {"role": "assistant", "content": "No."}
+    assert body["input"][1] == {"type": "message", "role": "assistant", "content": "No."}
     assert told(translation) == [warning]
 
 
 def test_media_in_an_assistant_turn_is_left_out_with_a_warning(translate: Translate) -> None:
     body, translation = translate(user("Q"), assistant("A", Image(data=PNG)), user("Q"))
-    assert body["input"][1] == {"role": "assistant", "content": "A"}
+    assert body["input"][1] == {"type": "message", "role": "assistant", "content": "A"}
     assert told(translation) == [("left_out", "image")]
 
 
@@ -376,7 +376,7 @@ def test_reasoning_without_its_state_is_left_out_and_so_are_the_ids_that_point_t
     turn = reasoned(provider_metadata=own(id="rs_1", summary=[]))
     body, translation = translate(user("Q"), turn, tool_result("call_1", "ok"))
     assert body["input"][1:3] == [
-        {"role": "assistant", "content": "A", "phase": "final_answer"},
+        {"type": "message", "role": "assistant", "content": "A", "phase": "final_answer"},
         {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}", "status": "completed"},
     ]
     assert told(translation) == [("left_out", "reasoning")]

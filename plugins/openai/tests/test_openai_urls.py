@@ -1,5 +1,6 @@
 import pytest
-from trunkline_openai.urls import base_url, endpoint_url, plain_http_note
+from trunkline.urls import endpoint_url, plain_http_note
+from trunkline_openai.urls import base_url
 
 CASES = [
     # pasted, base, whether there is a note

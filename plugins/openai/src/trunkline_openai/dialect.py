@@ -30,9 +30,10 @@ from trunkline.provider import (
 )
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
+from trunkline.urls import endpoint_url, plain_http_note
 
 from trunkline_openai.profile import Profile
-from trunkline_openai.urls import base_url, endpoint_url, plain_http_note
+from trunkline_openai.urls import base_url
 
 if TYPE_CHECKING:
     from trunkline_openai.parse import ChatParser
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 ProfileFor: TypeAlias = Profile | Callable[[Any], Profile]
 """A profile, or a function that gives it for a service's settings."""
+
+NotesFor: TypeAlias = Callable[[Any], tuple[str, ...]]
+"""Gives what a user should know of a service's URL, from its settings."""
 
 
 def bearer_auth(context: ServiceContext[Any]) -> Auth:
@@ -63,18 +67,23 @@ def profile_for(settings: Settings) -> Profile:
     return found
 
 
-def log_notes(context: ServiceContext[Any]) -> None:
-    """Log, at WARNING, what should be known of the service's URL. Called when the service opens."""
-    settings = context.settings
+def url_notes(settings: Any) -> tuple[str, ...]:
+    """What a user should know of the setting `api_url`."""
     if getattr(settings, "api_url", None) is None:
-        return  # a provider that is not reached over HTTP
+        return ()  # a provider that is not reached over HTTP
     base, notes = base_url(settings.api_url)
     plain = plain_http_note(base) if getattr(settings, "api_key", None) else None
-    if notes or plain:
+    return (*notes, plain) if plain else notes
+
+
+def log_notes(context: ServiceContext[Any], notes: NotesFor = url_notes) -> None:
+    """Log, at WARNING, what should be known of the service's URL. Called when the service opens."""
+    told = notes(context.settings)
+    if told:
         import logging
 
         logger = logging.getLogger("trunkline.openai")
-        for note in (*notes, *([plain] if plain else [])):
+        for note in told:
             logger.warning("service %r: setting 'api_url': %s", context.name, note)
 
 
@@ -85,15 +94,17 @@ def chat_completions(
     profile: ProfileFor,
     auth: Callable[[ServiceContext[Any]], Auth] = bearer_auth,
     url: UrlFor = default_url,
+    notes: NotesFor = url_notes,
     translator: Callable[[], type[ChatTranslator]] | None = None,
     parser: Callable[[], type[ChatParser]] | None = None,
     operations: Operations | Callable[[ServiceContext[Any]], Operations] | None = None,
 ) -> Provider:
     """A provider that speaks the dialect.
 
-    `url` gives the URL of an endpoint from the settings, the endpoint's path and the request's model. `translator` and
-    `parser` give subclasses of `ChatTranslator` and `ChatParser`; they are functions, so that importing those classes
-    can wait. `operations` replaces listing models and embedding.
+    `url` gives the URL of an endpoint from the settings, the endpoint's path and the request's model, and `notes` what
+    is logged of the URL when a service opens. `translator` and `parser` give subclasses of `ChatTranslator` and
+    `ChatParser`; they are functions, so that importing those classes can wait. `operations` replaces listing models and
+    embedding.
     """
 
     def quirks(context: ServiceContext[Any]) -> Profile:
@@ -102,7 +113,7 @@ def chat_completions(
     def make_translator(context: ServiceContext[Any]) -> Translator:
         from trunkline_openai.translate import ChatTranslator
 
-        log_notes(context)
+        log_notes(context, notes)
         kind = translator() if translator is not None else ChatTranslator
         return kind(context, profile=quirks(context), url=url)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from trunkline.errors import (
@@ -40,6 +40,7 @@ _REQUEST_ID_HEADERS = (
     "x-ms-request-id",
     "mistral-correlation-id",
     "x-kong-request-id",
+    "x-github-request-id",
     "cf-ray",
 )
 
@@ -142,15 +143,24 @@ class _Facts:
     number: int | None
 
 
-def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
-    """The error that a response tells of, whatever its body is. It never raises."""
+class ErrorReader(Protocol):
+    """Reads an error from a decoded body, as `error_from_body` does."""
+
+    def __call__(
+        self, body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    ) -> RemoteError: ...
+
+
+def error_from_response(wire_response: WireResponse, *, provider: str, read: ErrorReader | None = None) -> RemoteError:
+    """The error that a response tells of, whatever its body is. It never raises. `read` is a variant's own reader."""
     text = wire_response.body.decode("utf-8", "replace").strip()
     body: object
     try:
         body = loads(text)
     except (ValueError, RecursionError):
         body = _plain_text(text)
-    return error_from_body(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
+    reader = read or error_from_body
+    return reader(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
 
 
 def error_from_body(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
+from trunkline.callwarnings import Warnings
 from trunkline.errors import InvalidChatRequest
 from trunkline.jsonvalue import JSONValue, ProviderOptions
 from trunkline.messages import (
     Audio,
-    Citation,
     Document,
     Image,
     Message,
@@ -22,7 +22,7 @@ from trunkline.messages import (
     ToolCall,
     ToolResult,
 )
-from trunkline.response import CallWarning, WarningKind
+from trunkline.turns import Turn, pair_turns
 
 from trunkline_openai.profile import Profile
 
@@ -44,42 +44,28 @@ ANNOTATION = "annotation."
 _MEDIA_FOLLOWS = "The result follows in the next message."
 
 
-class Warnings:
-    """Collects the warnings of one translation, each once."""
+class AnsweredCall(NamedTuple):
+    """A tool call of the history, the id that it has on the wire, and its results: one, unless something is amiss."""
 
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str], CallWarning] = {}
-
-    def add(self, kind: WarningKind, subject: str, message: str) -> None:
-        """Note a warning."""
-        self._found.setdefault((kind, subject, message), CallWarning(kind=kind, subject=subject, message=message))
-
-    def all(self) -> tuple[CallWarning, ...]:
-        """The warnings, in order."""
-        return tuple(self._found.values())
+    call: ToolCall
+    call_id: str
+    results: tuple[ToolResult, ...]
 
 
-class _Turn:
-    """A message, and the results of the tool calls in it, wherever they stood."""
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self.results: dict[int, list[ToolResult]] = {}
-
-
-def _with_options(value: JSON, options: ProviderOptions, provider: str) -> JSON:
+def with_options(value: JSON, options: ProviderOptions, provider: str) -> JSON:
+    """The value with what `options` hold for the provider."""
     extra = options.get(provider)
     return {**value, **extra} if extra else value
 
 
 class History:
-    """Translates the messages of one request."""
+    """Translates the messages of one request. A variant of the dialect overrides the methods with public names."""
 
     def __init__(self, *, provider: str, profile: Profile, system_role: str, warnings: Warnings) -> None:
-        self._provider = provider
-        self._profile = profile
+        self.provider = provider
+        self.profile = profile
         self._system_role = system_role
-        self._warnings = warnings
+        self.warnings = warnings
         self._ids: dict[str, str] = {}
         self._id_pattern = re.compile(profile.call_id_pattern)
         self._lost_reasoning = 0
@@ -89,7 +75,7 @@ class History:
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
         """The wire's messages. Raises `InvalidChatRequest` for a conversation that no wire could carry."""
         wire: list[JSON] = []
-        for turn in self._turns(messages):
+        for turn in pair_turns(messages, self.warnings):
             message = turn.message
             if message.role == "assistant":
                 self._assistant(turn, wire)
@@ -100,43 +86,16 @@ class History:
         self._report_losses()
         return wire
 
-    def _turns(self, messages: Iterable[Message]) -> list[_Turn]:
-        # Some servers give the same ids in each turn, so a result belongs to the nearest call before it.
-        turns: list[_Turn] = []
-        owners: dict[str, tuple[_Turn, int]] = {}
-        for message in messages:
-            results = [part for part in message.parts if isinstance(part, ToolResult)]
-            for result in results:
-                owner = owners.get(result.tool_call_id)
-                if owner is None:
-                    self._warnings.add(
-                        "left_out",
-                        "tool result",
-                        f"no tool call {result.tool_call_id!r} stands before this result; keep the two together",
-                    )
-                else:
-                    owner[0].results.setdefault(owner[1], []).append(result)
-            if message.role == "tool":
-                if len(results) != len(message.parts):
-                    raise InvalidChatRequest("a tool message holds ToolResult parts and nothing else")
-                continue
-            turn = _Turn(message)
-            turns.append(turn)
-            for position, part in enumerate(message.parts):
-                if isinstance(part, ToolCall):
-                    owners[part.id] = (turn, position)
-        return turns
-
     def _report_losses(self) -> None:
         if self._lost_reasoning:
-            self._warnings.add(
+            self.warnings.add(
                 "left_out",
                 "reasoning",
                 f"{self._lost_reasoning} reasoning part(s) of the history were not sent: another provider made them, "
                 "or this one does not take them back",
             )
         if self._lost_opaque:
-            self._warnings.add(
+            self.warnings.add(
                 "left_out",
                 "opaque part",
                 f"{self._lost_opaque} part(s) of the history that only another provider understands were not sent",
@@ -145,10 +104,10 @@ class History:
     def _message(self, role: str, message: Message) -> JSON:
         wire: JSON = {"role": role}
         if message.name is not None:
-            if "names" in self._profile.takes:
+            if "names" in self.profile.takes:
                 wire["name"] = message.name
             else:
-                self._warnings.add("left_out", "message name", "this server takes no names of participants")
+                self.warnings.add("left_out", "message name", "this server takes no names of participants")
         return wire
 
     def _simple(self, message: Message, role: str, wire: list[JSON]) -> None:
@@ -156,23 +115,24 @@ class History:
         content = [
             item
             for part in message.parts
-            if not isinstance(part, ToolResult) and (item := self._part(part, message.role, only_text)) is not None
+            if not isinstance(part, ToolResult) and (item := self.part(part, message.role, only_text)) is not None
         ]
         if not content and any(isinstance(part, ToolResult) for part in message.parts):
             return
-        value = {**self._message(role, message), "content": _content(content)}
-        wire.append(_with_options(value, message.provider_options, self._provider))
+        value = {**self._message(role, message), "content": content_of(content)}
+        wire.append(with_options(value, message.provider_options, self.provider))
 
-    def _part(self, part: Part, role: str, only_text: bool) -> JSON | None:
+    def part(self, part: Part, role: str, only_text: bool) -> JSON | None:
+        """A part of a message as an item of its content, or `None`; what is lost is told by a warning."""
         if isinstance(part, Text):
-            return _with_options({"type": "text", "text": part.text}, part.provider_options, self._provider)
+            return with_options({"type": "text", "text": part.text}, part.provider_options, self.provider)
         if isinstance(part, (Image, Document, Audio)):
             item = None if only_text else self.media(part)
             if only_text:
-                self._left_out(part, f"a {role} message holds only text here")
-            return _with_options(item, part.provider_options, self._provider) if item is not None else None
+                self.left_out(part, f"a {role} message holds only text here")
+            return with_options(item, part.provider_options, self.provider) if item is not None else None
         if isinstance(part, Opaque):
-            if part.provider == self._provider and not part.kind.startswith(ANNOTATION):
+            if part.provider == self.provider and not part.kind.startswith(ANNOTATION):
                 return dict(part.data)
             self._lost_opaque += 1
         elif isinstance(part, Reasoning):
@@ -181,112 +141,119 @@ class History:
             raise InvalidChatRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
         return None
 
-    def _left_out(self, part: Part, why: str) -> None:
-        self._warnings.add("left_out", type(part).__name__.lower(), why)
+    def left_out(self, part: Part, why: str) -> None:
+        """Warn that a part was not sent."""
+        self.warnings.add("left_out", type(part).__name__.lower(), why)
 
     def media(self, part: Image | Document | Audio) -> JSON | None:
         """A picture, document or sound as a content part, or `None`, with a warning."""
         if isinstance(part, Image):
-            return self._image(part)
-        return self._audio(part) if isinstance(part, Audio) else self._document(part)
+            return self.image(part)
+        return self.audio(part) if isinstance(part, Audio) else self.document(part)
 
-    def _image(self, part: Image) -> JSON | None:
-        takes = self._profile.takes
+    def image(self, part: Image) -> JSON | None:
+        """A picture, or `None`, with a warning."""
+        takes = self.profile.takes
         if part.file_id is not None:
-            self._left_out(part, "the Chat Completions dialect takes no file ids for images; pass bytes or a URL")
+            self.left_out(part, "the Chat Completions dialect takes no file ids for images; pass bytes or a URL")
             return None
         if part.url is not None:
             if "image_url" not in takes:
-                self._left_out(part, "this server takes no URLs of images; pass the bytes")
+                self.left_out(part, "this server takes no URLs of images; pass the bytes")
                 return None
             url = part.url
         elif "image_data" not in takes:
-            self._left_out(part, "this server takes no images")
+            self.left_out(part, "this server takes no images")
             return None
         else:
-            url = f"data:{self._media_type(part, 'image/png')};base64,{part.base64}"
+            url = f"data:{self.media_type(part, 'image/png')};base64,{part.base64}"
         image = {"url": url} if part.detail is None else {"url": url, "detail": part.detail}
         return {"type": "image_url", "image_url": image}
 
-    def _media_type(self, part: Image | Document, fallback: str) -> str:
+    def media_type(self, part: Image | Document, fallback: str) -> str:
+        """The media type; `fallback`, with a warning, where it is unknown."""
         if part.media_type is None:
             kind = type(part).__name__.lower()
-            self._warnings.add("changed", kind, f"its media type is unknown and was sent as {fallback}; set media_type")
+            self.warnings.add("changed", kind, f"its media type is unknown and was sent as {fallback}; set media_type")
         return part.media_type or fallback
 
-    def _audio(self, part: Audio) -> JSON | None:
+    def audio(self, part: Audio) -> JSON | None:
+        """A sound, or `None`, with a warning."""
         form = AUDIO_FORMATS.get((part.media_type or "").lower())
-        if part.data is None or "audio_data" not in self._profile.takes:
-            self._left_out(part, "this server takes no audio" if part.data else "audio is taken as bytes only")
+        if part.data is None or "audio_data" not in self.profile.takes:
+            self.left_out(part, "this server takes no audio" if part.data else "audio is taken as bytes only")
             return None
         if form is None:
-            self._left_out(part, f"audio is taken as audio/wav or audio/mpeg, not {part.media_type}")
+            self.left_out(part, f"audio is taken as audio/wav or audio/mpeg, not {part.media_type}")
             return None
         return {"type": "input_audio", "input_audio": {"data": part.base64, "format": form}}
 
-    def _document(self, part: Document) -> JSON | None:
-        takes = self._profile.takes
+    def document(self, part: Document) -> JSON | None:
+        """A document, or `None`, with a warning."""
+        takes = self.profile.takes
         if part.file_id is not None and "document_file_id" in takes:
             return {"type": "file", "file": {"file_id": part.file_id}}
         if part.data is not None and (part.media_type or "").startswith("text/"):
-            self._warnings.add("emulated", "document", "a text document was sent as a text part, after its name")
+            self.warnings.add("emulated", "document", "a text document was sent as a text part, after its name")
             text = part.data.decode("utf-8", "replace")
             return {"type": "text", "text": f"{part.name}\n\n{text}" if part.name else text}
         if part.data is not None and "document_data" in takes:
-            media_type = self._media_type(part, "application/pdf")
+            media_type = self.media_type(part, "application/pdf")
             data = f"data:{media_type};base64,{part.base64}"
             return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data}}
-        self._left_out(part, "this server takes no documents of this kind (bytes, URL or file id); send its text")
+        self.left_out(part, "this server takes no documents of this kind (bytes, URL or file id); send its text")
         return None
 
-    def _assistant(self, turn: _Turn, wire: list[JSON]) -> None:
+    def _assistant(self, turn: Turn, wire: list[JSON]) -> None:
         message = turn.message
         value = self._message("assistant", message)
         content: list[JSON] = []
         calls: list[JSON] = []
-        answers: list[tuple[str, ToolResult]] = []
+        answered: list[AnsweredCall] = []
         reasoning: list[Reasoning] = []
         for position, part in enumerate(message.parts):
             if isinstance(part, ToolCall):
                 call_id = self._call_id(part.id)
-                calls.append(_with_options(self._call(part, call_id), part.provider_options, self._provider))
-                answers += [(call_id, result) for result in turn.results.get(position, ())]
+                calls.append(with_options(self._call(part, call_id), part.provider_options, self.provider))
+                answered.append(AnsweredCall(part, call_id, tuple(turn.results.get(position, ()))))
             elif isinstance(part, Reasoning):
-                if self._replays(part):
-                    reasoning.append(part)
-                else:
+                if not self.replays(part):
                     self._lost_reasoning += 1
+                elif self.profile.reasoning_replay == "thinking":
+                    content.append(self.thinking(part))
+                else:
+                    reasoning.append(part)
             elif isinstance(part, Text) and part.refusal:
                 content.append(self._refusal(part))
             elif isinstance(part, (Image, Document)):
-                self._left_out(part, "an assistant message takes no media here")
+                self.left_out(part, "an assistant message takes no media here")
             elif isinstance(part, Audio):
                 self._spoken(part, value, content)
-            elif isinstance(part, Opaque) and part.provider == self._provider and part.kind.startswith(ANNOTATION):
+            elif isinstance(part, Opaque) and part.provider == self.provider and part.kind.startswith(ANNOTATION):
                 value.setdefault("annotations", []).append(dict(part.data))
-            elif not isinstance(part, (Citation, ToolResult)) and (item := self._part(part, "assistant", True)):
+            elif not isinstance(part, ToolResult) and (item := self.part(part, "assistant", True)):
                 content.append(item)
-        self._replay(reasoning, value, content)
-        value["content"] = _content(content) if content or not (calls or "audio" in value) else None
+        self._replay(reasoning, value)
+        value["content"] = content_of(content) if content or not (calls or "audio" in value) else None
         if calls:
             value["tool_calls"] = calls
-        wire.append(_with_options(value, message.provider_options, self._provider))
-        self._answers(answers, wire)
+        wire.append(with_options(value, message.provider_options, self.provider))
+        self.answers(answered, wire)
 
     def _call_id(self, call_id: str) -> str:
         if not call_id:
             self._unnamed += 1
-            return f"call{self._unnamed}".ljust(self._profile.call_id_length, "0")[: self._profile.call_id_length]
+            return f"call{self._unnamed:0{max(self.profile.call_id_length - 4, 1)}}"
         if self._id_pattern.fullmatch(call_id):
             return call_id
         if call_id not in self._ids:
             self._ids[call_id] = sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[
-                : self._profile.call_id_length
+                : self.profile.call_id_length
             ]
         return self._ids[call_id]
 
     def _call(self, part: ToolCall, call_id: str) -> JSON:
-        metadata = part.provider_metadata.get(self._provider, {})
+        metadata = part.provider_metadata.get(self.provider, {})
         if metadata.get("type") == "custom":
             text = part.arguments.get("input", part.arguments_json)
             return {"id": call_id, "type": "custom", "custom": {"name": part.name, "input": text}}
@@ -294,53 +261,58 @@ class History:
         return {"id": call_id, "type": "function", "function": function}
 
     def _refusal(self, part: Text) -> JSON:
-        if "refusals" in self._profile.takes:
+        if "refusals" in self.profile.takes:
             return {"type": "refusal", "refusal": part.text}
-        self._warnings.add("changed", "refusal", "this server has no word for refusals; one was sent as plain text")
+        self.warnings.add("changed", "refusal", "this server has no word for refusals; one was sent as plain text")
         return {"type": "text", "text": part.text}
 
     def _spoken(self, part: Audio, value: JSON, content: list[JSON]) -> None:
-        audio_id = part.provider_metadata.get(self._provider, {}).get("id")
+        audio_id = part.provider_metadata.get(self.provider, {}).get("id")
         if isinstance(audio_id, str):
             value["audio"] = {"id": audio_id}
         elif part.transcript:
-            self._warnings.add("emulated", "audio", "a spoken answer of another provider was sent as its transcript")
+            self.warnings.add("emulated", "audio", "a spoken answer of another provider was sent as its transcript")
             content.append({"type": "text", "text": part.transcript})
         else:
-            self._left_out(part, "a spoken answer can be sent back only by its id or its transcript")
+            self.left_out(part, "a spoken answer can be sent back only by its id or its transcript")
 
-    def _replays(self, part: Reasoning) -> bool:
-        field = self._profile.reasoning_replay
-        if field is None or part.provider != self._provider:
+    def replays(self, part: Reasoning) -> bool:
+        """Whether reasoning is sent back: only to the provider that made it, where that takes it."""
+        field = self.profile.reasoning_replay
+        if field is None or part.provider != self.provider:
             return False
-        return bool(part.text or (field == "reasoning_details" and part.provider_metadata.get(self._provider)))
+        return bool(part.text or (field == "reasoning_details" and part.provider_metadata.get(self.provider)))
 
-    def _replay(self, parts: list[Reasoning], value: JSON, content: list[JSON]) -> None:
-        field = self._profile.reasoning_replay
+    def thinking(self, part: Reasoning) -> JSON:
+        """Reasoning as an item of the content, where the server wants it there."""
+        item: JSON = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
+        return {**item, "signature": part.signature} if part.signature else item
+
+    def _replay(self, parts: list[Reasoning], value: JSON) -> None:
+        field = self.profile.reasoning_replay
         if not parts or field is None:
             return
         if field == "reasoning_details":
-            value[field] = [detail for part in parts for detail in _details(part, self._provider)]
-        elif field == "thinking":
-            content[:0] = [_thinking(part) for part in parts]
+            value[field] = [detail for part in parts for detail in _details(part, self.provider)]
         else:
             value[field] = "".join(part.text for part in parts)
 
-    def _answers(self, answers: list[tuple[str, ToolResult]], wire: list[JSON]) -> None:
+    def answers(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
+        """Append the results of the tool calls of one message."""
         media: list[JSON] = []
-        for call_id, result in answers:
+        for call_id, result in [(call.call_id, result) for call in answered for result in call.results]:
             found: list[JSON] = []
             texts: list[JSON] = []
             for part in result.parts:
                 if isinstance(part, Text):
                     options = part.provider_options
-                    texts.append(_with_options({"type": "text", "text": part.text}, options, self._provider))
+                    texts.append(with_options({"type": "text", "text": part.text}, options, self.provider))
                 elif isinstance(part, Opaque):
                     self._lost_opaque += 1
                 elif item := self.media(part):
                     found.append(item)
             if found:
-                self._warnings.add(
+                self.warnings.add(
                     "changed",
                     "tool result",
                     "its media was sent in a user message after it, since a result holds only text",
@@ -349,19 +321,19 @@ class History:
             if not texts:
                 texts.append({"type": "text", "text": _MEDIA_FOLLOWS if found else ""})
             if result.is_error:
-                self._warnings.add(
+                self.warnings.add(
                     "changed",
                     "tool result",
                     "the dialect has no mark for a failed tool: its text begins with 'Error: '",
                 )
                 texts[0] = {**texts[0], "text": f"Error: {texts[0].get('text', '')}"}
-            value = {"role": "tool", "tool_call_id": call_id, "content": _content(texts)}
-            wire.append(_with_options(value, result.provider_options, self._provider))
+            value = {"role": "tool", "tool_call_id": call_id, "content": content_of(texts)}
+            wire.append(with_options(value, result.provider_options, self.provider))
         if media:
             wire.append({"role": "user", "content": media})
 
 
-def _content(items: list[JSON]) -> str | list[JSON]:
+def content_of(items: list[JSON]) -> str | list[JSON]:
     """A plain string where that says it all, since every server takes one."""
     if not items:
         return ""
@@ -375,8 +347,3 @@ def _details(part: Reasoning, provider: str) -> list[JSONValue]:
     if isinstance(kept, (list, tuple)) and kept:
         return list(kept)
     return [{"type": "reasoning.text", "text": part.text}] if part.text else []
-
-
-def _thinking(part: Reasoning) -> JSON:
-    item: JSON = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
-    return {**item, "signature": part.signature} if part.signature else item

@@ -67,7 +67,12 @@ def parse_models(context: ServiceContext[Any], wire_response: WireResponse) -> t
     if not isinstance(data, list):
         raise _violation(context, wire_response, "the list of models has no 'data'")
     models = tuple(
-        ModelInfo(id=model["id"], name=_name(model), created=_created(model.get("created")), raw=model)
+        ModelInfo(
+            id=model["id"],
+            name=_name(model),
+            created=_created(model.get("created", model.get("created_at"))),
+            raw=model,
+        )
         for model in data
         if isinstance(model, dict) and isinstance(model.get("id"), str)
     )

@@ -7,6 +7,7 @@ The dialect has one text and one reasoning for an answer, so what comes later of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from trunkline.events import (
     Finished,
     PartAdded,
     ReasoningDelta,
+    ReasoningEnd,
     ReasoningStart,
     ResponseStarted,
     TextDelta,
@@ -27,7 +29,7 @@ from trunkline.events import (
 )
 from trunkline.framing import SSEFrame
 from trunkline.jsonvalue import dumps, loads
-from trunkline.messages import Opaque
+from trunkline.messages import Citation, Opaque
 from trunkline.provider import ServiceContext
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob, Usage
 from trunkline.wire import WireResponse
@@ -61,7 +63,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
 """What servers say, in lower case, as the core's finish reasons; anything else is `other`."""
 
 # What is read elsewhere, or means nothing; every other field is kept in the provider's metadata.
-_CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error", "p", "b64"})
+_CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error", "p"})
 _CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "text", "usage"})
 _DELTA_FIELDS = frozenset(
     {
@@ -85,7 +87,10 @@ def _tells(value: object) -> bool:
 
 
 class ChatParser:
-    """Reads one answer: `feed` takes its frames, `whole` a body that came at once. A variant may override `content`."""
+    """Reads one answer: `feed` takes its frames, `whole` a body that came at once.
+
+    A variant overrides `content_part`, `text`, `reasoning`, `reasoning_end`, `keep`, `sources` or `error`.
+    """
 
     def __init__(self, *, provider: str, profile: Profile) -> None:
         self.provider = provider
@@ -106,9 +111,10 @@ class ChatParser:
         self._calls = ToolCalls(self._take_index, provider=provider)
         self._sound = Sound(provider)
         self._reason: str | None = None
+        self._whole = False
         self._complete = False
         self._usage: Usage | None = None
-        self._metadata: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self._reasoning_fields = profile.reasoning_fields
         self._delta_fields = _DELTA_FIELDS.union(profile.reasoning_fields)
 
@@ -125,11 +131,11 @@ class ChatParser:
                 return []
             raise self._odd(chunk, "an event of the stream is not a JSON object")
         if chunk.get("error") or frame.event == "error" or chunk.get("object") == "error":
-            raise error_from_body(chunk, provider=self.provider)
+            raise self.error(chunk, provider=self.provider)
         if frame.event == BARE and "choices" not in chunk:
-            raise error_from_body(chunk, provider=self.provider)
+            raise self.error(chunk, provider=self.provider)
         if frame.event == BARE:
-            self._complete = True
+            self._complete = self._whole = True
         self._chunk(chunk)
         return self._flush()
 
@@ -142,6 +148,7 @@ class ChatParser:
 
     def whole(self, body: dict[str, Any]) -> list[Event]:
         """The events of an answer that was not streamed."""
+        self._whole = True
         self._chunk(body)
         return self._close()
 
@@ -151,7 +158,7 @@ class ChatParser:
             self.text(content, logprobs)
         elif isinstance(content, list):
             for item in content:
-                self._content_part(item)
+                self.content_part(item)
         else:
             self.text(self._json_text(content), logprobs)
 
@@ -175,6 +182,42 @@ class ChatParser:
         if text:
             self._events.append(ReasoningDelta(index=self._reasoning, text=text))
 
+    def add(self, event: Citation | PartAdded) -> None:
+        """A part that comes whole."""
+        self._events.append(event)
+
+    def keep(self, key: str, value: Any) -> None:
+        """A field that nothing else reads, for the response's metadata; of several, the last counts."""
+        self.metadata[key] = value
+
+    def sources(self) -> list[Citation]:
+        """The citations that came beside the answer, once it is complete."""
+        return sources(self.metadata)
+
+    def end_text(self) -> None:
+        """Complete the text that is open, if one is; what comes later of it is then a part of its own."""
+        if self._text is not None:
+            self._events.append(TextEnd(index=self._text))
+            self._text = None
+
+    def end_reasoning(self) -> None:
+        """Complete the reasoning that is open, if one is; what comes later of it is then a part of its own."""
+        if self._reasoning is not None:
+            self._events.append(self.reasoning_end(self._reasoning))
+            self._reasoning = None
+
+    def reasoning_end(self, index: int) -> ReasoningEnd:
+        """The event that completes the reasoning."""
+        blocks, self._blocks = self._blocks, ReasoningBlocks(self.provider)
+        return blocks.end(index)
+
+    @staticmethod
+    def error(
+        body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    ) -> RemoteError:
+        """The error that a decoded body tells of, as `error_from_body` reads it."""
+        return error_from_body(body, provider=provider, status=status, headers=headers)
+
     def _decode(self, frame: SSEFrame) -> Any:
         try:
             return loads(frame.data)
@@ -188,7 +231,7 @@ class ChatParser:
 
     def _odd(self, value: Any, message: str) -> RemoteError:
         if isinstance(value, list) and value and isinstance(value[0], dict) and value[0].get("error"):
-            return error_from_body(value, provider=self.provider)
+            return self.error(value, provider=self.provider)
         return ProtocolViolation(message, provider=self.provider)
 
     def _take_index(self) -> int:
@@ -222,7 +265,7 @@ class ChatParser:
             if key not in _CHUNK_FIELDS and (value or _tells(value)):
                 if key == "x_groq":
                     self._groq(value)
-                self._metadata[key] = value
+                self.keep(key, value)
         choices = chunk.get("choices")
         if choices:
             if not isinstance(choices, list):
@@ -236,7 +279,7 @@ class ChatParser:
     def _groq(self, value: Any) -> None:
         if isinstance(value, dict):
             if value.get("error"):
-                raise error_from_body(value, provider=self.provider)
+                raise self.error(value, provider=self.provider)
             if value.get("usage"):
                 self._report(value["usage"])
 
@@ -260,10 +303,11 @@ class ChatParser:
             self._others.add(index)
             return
         if isinstance(choice.get("error"), dict):
-            raise error_from_body(choice, provider=self.provider)
+            raise self.error(choice, provider=self.provider)
         delta = choice.get("delta")
         message = choice.get("message")
-        whole = delta is None and message is not None
+        # Perplexity sends both: an empty delta in a whole answer, all the text so far in the message of a chunk.
+        whole = message is not None and (self._whole or delta is None)
         logprobs = choice.get("logprobs")
         self._delta(message if whole else delta, logprobs if isinstance(logprobs, dict) else None, whole=whole)
         reason = choice.get("finish_reason")
@@ -273,7 +317,7 @@ class ChatParser:
             self._reason = reason if isinstance(reason, str) else self._json_text(reason)
         for key, value in choice.items():
             if key not in _CHOICE_FIELDS and (value or _tells(value)):
-                self._metadata[key] = value
+                self.keep(key, value)
         if isinstance(choice.get("usage"), dict):
             self._report(choice["usage"])
 
@@ -309,7 +353,7 @@ class ChatParser:
             self._sound.add(delta["audio"])
         for key, value in delta.items():
             if key not in self._delta_fields and (value or _tells(value)):
-                self._metadata[key] = value
+                self.keep(key, value)
 
     def _delta_reasoning(self, delta: dict[str, Any]) -> None:
         text = ""
@@ -348,10 +392,12 @@ class ChatParser:
             self._events.append(TextStart(index=self._text))
             if self._pending_logprobs:
                 logprobs = self._pending_logprobs + logprobs
+                self._pending_logprobs = ()
         if text or logprobs:
             self._events.append(TextDelta(index=self._text, text=text, logprobs=logprobs))
 
-    def _content_part(self, item: Any) -> None:
+    def content_part(self, item: Any) -> None:
+        """One item of a `content` that is a list. Raises `ProtocolViolation` for what is none."""
         if isinstance(item, str):
             self.text(item)
             return
@@ -377,12 +423,11 @@ class ChatParser:
                     self.reasoning(piece)
                 else:
                     self._add_text(piece, ())
-        self._events += sources(self._metadata)
+        self._events += self.sources()
         sound = self._sound.end()
         if sound is not None:
             self._events.append(sound)
-        if self._reasoning is not None:
-            self._events.append(self._blocks.end(self._reasoning))
+        self.end_reasoning()
         for index in sorted(index for index in (self._text, self._refusal) if index is not None):
             self._events.append(TextEnd(index=index))
         self._calls.end(self._events)
@@ -392,7 +437,7 @@ class ChatParser:
                 raw_reason=self._reason,
                 usage=self._usage,
                 warnings=self._warnings(),
-                provider_metadata={self.provider: self._metadata} if self._metadata else {},
+                provider_metadata={self.provider: self.metadata} if self.metadata else {},
             )
         )
         return self._flush()
@@ -456,7 +501,7 @@ class ChatResponseParser:
             )
         if body.get("error") or body.get("object") == "error" or "choices" not in body:
             if body.get("error") or {"message", "detail", "code", "errors"} & body.keys():
-                raise error_from_body(body, provider=provider, headers=wire_response.headers)
+                raise self._parser.error(body, provider=provider, headers=wire_response.headers)
             raise ProtocolViolation(
                 f"the answer has no choices: {excerpt(wire_response.body)}",
                 provider=provider,
@@ -468,7 +513,7 @@ class ChatResponseParser:
 
     def error(self, wire_response: WireResponse) -> RemoteError:
         """The error that a response with an error status tells of. It never raises."""
-        return error_from_response(wire_response, provider=self.context.provider)
+        return error_from_response(wire_response, provider=self.context.provider, read=self._parser.error)
 
     def _streamed(self, body: bytes) -> ChatResponse:
         decoder = StreamDecoder(*self.stream())

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
+from trunkline.callwarnings import Warnings
 from trunkline.errors import InvalidChatRequest
 from trunkline.jsonvalue import JSONObject, ProviderOptions
 from trunkline.messages import (
@@ -27,8 +28,6 @@ from trunkline.messages import (
     ToolResult,
     ToolResultPart,
 )
-
-from trunkline_openai.history import Warnings
 
 Data: TypeAlias = dict[str, Any]
 
@@ -273,7 +272,8 @@ class InputItems:
         if not part.text and not options:
             return
         if self._open is None or "id" in self._open or self._open.get("phase") != phase or options:
-            self._open = {"role": "assistant", "content": ""}
+            # OpenAI does without the type; llama.cpp takes an assistant's turn only with it.
+            self._open = {"type": "message", "role": "assistant", "content": ""}
             if phase is not None:
                 self._open["phase"] = phase
             self.items.append(self._open)

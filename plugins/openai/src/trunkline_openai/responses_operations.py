@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from trunkline.callwarnings import Warnings
 from trunkline.errors import ProtocolViolation
 from trunkline.jsonvalue import loads
 from trunkline.provider import CountTokens, ServiceContext, Translation
 from trunkline.request import ChatRequest
+from trunkline.urls import endpoint_url
 from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_openai.errors import error_from_body
-from trunkline_openai.history import Warnings
 from trunkline_openai.responses_translate import merge_options, responses_body
 from trunkline_openai.settings import OpenAISettings
 from trunkline_openai.translate import encode, request_headers
-from trunkline_openai.urls import base_url, endpoint_url
+from trunkline_openai.urls import base_url
 
 # What the endpoint takes, as in the typed schema of the openai SDK 3.54. What only shapes the answer does not count.
 _COUNTED = frozenset(

@@ -294,13 +294,14 @@ class ResponsesStreamParser:
         if usage is not None:
             events.append(UsageReported(usage=usage))
         reason, raw_reason = _finish_reason(response, status, has_calls=self._answer.has_calls)
-        tier = response.get("service_tier")
+        # `content_filters` is Azure's.
+        kept = {name: value for name in ("service_tier", "content_filters") if (value := response.get(name))}
         events.append(
             Finished(
                 reason=reason,
                 raw_reason=raw_reason,
                 usage=usage,
-                provider_metadata={self._provider: {"service_tier": tier}} if isinstance(tier, str) else {},
+                provider_metadata={self._provider: kept} if kept else {},
                 raw=response,
             )
         )

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.callwarnings import Warnings
 from trunkline.jsonvalue import JSONObject
 from trunkline.messages import Message, Text
 from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, Tool
 from trunkline.wire import WireRequest
 
-from trunkline_openai.history import Warnings
+from trunkline_openai.dialect import default_url
 from trunkline_openai.profile import PROFILES
 from trunkline_openai.responses_input import Data, InputItems
-from trunkline_openai.settings import OpenAISettings
-from trunkline_openai.translate import encode, request_headers, sent_user_id
-from trunkline_openai.urls import base_url, endpoint_url
+from trunkline_openai.translate import UrlFor, encode, request_headers, sent_user_id
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
@@ -28,37 +27,41 @@ _NO_WORD = "the Responses API has no word for it; it was not sent"
 
 
 class ResponsesTranslator:
-    """Translates requests for one service.
+    """Translates requests for one service. A variant overrides `body`.
 
     The service keeps nothing (`store` is false) and asks for encrypted reasoning instead, so that the history in the
     request is all there is; `provider_options` change that, and may continue a stored response.
     """
 
-    def __init__(self, context: ServiceContext[OpenAISettings]) -> None:
-        self._context = context
-        self._url = endpoint_url(base_url(context.settings.api_url)[0], "/responses")
+    def __init__(self, context: ServiceContext[Any], *, url: UrlFor = default_url) -> None:
+        self.context = context
+        self._url = url
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
         warnings = Warnings()
-        body = responses_body(request, self._context, warnings)
-        if stream:
-            body["stream"] = True
-            body["stream_options"] = {"include_obfuscation": False}
-        merge_options(body, request.provider_options.get(self._context.provider, {}))
+        body = self.body(request, warnings, stream=stream)
+        settings = self.context.settings
+        merge_options(body, request.provider_options.get(self.context.provider, {}))
         return Translation(
             wire_request=WireRequest(
-                url=self._url,
-                headers=request_headers(
-                    self._context.settings, accept="text/event-stream" if stream else "application/json"
-                ),
+                url=self._url(settings, "/responses", request.model),
+                headers=request_headers(settings, accept="text/event-stream" if stream else "application/json"),
                 body=encode(body),
             ),
             warnings=warnings.all(),
         )
 
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> Data:
+        """The JSON body, but for the request's `provider_options`."""
+        body = responses_body(request, self.context, warnings)
+        if stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_obfuscation": False}
+        return body
 
-def responses_body(request: ChatRequest, context: ServiceContext[OpenAISettings], warnings: Warnings) -> Data:
+
+def responses_body(request: ChatRequest, context: ServiceContext[Any], warnings: Warnings) -> Data:
     """The JSON body, but for streaming and the request's `provider_options`."""
     provider = context.provider
     options = request.provider_options.get(provider, {})

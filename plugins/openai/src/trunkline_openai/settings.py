@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterator
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal
 
 from trunkline.secrets import Secret
 from trunkline.settings import Settings, setting, settings
+from trunkline.userid import SendUserId, send_user_id_setting
 from trunkline.wire import redact_url
 
 from trunkline_openai.profile import Profile, profile_from
 from trunkline_openai.urls import base_url
-
-SendUserId: TypeAlias = Literal[False, True, "hashed"]
-"""Whether a request's user id is sent: not at all, as it is, or as a keyed hash."""
-
-HASH_CONTEXT = "trunkline.user_id"
-"""The key of the hash where a service has no API key."""
-
-_SWITCH: dict[str, SendUserId] = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-    "hashed": "hashed",
-}
-
-
-def convert_send_user_id(value: object) -> SendUserId:
-    """`false`, `true` or `hashed`, from a truth value or text. Raises `ValueError`."""
-    found = _SWITCH.get(value.strip().lower()) if isinstance(value, str) else value
-    if isinstance(found, bool):
-        return found
-    if found == "hashed":
-        return "hashed"
-    raise ValueError(f"false, true or 'hashed', not {value!r}")
 
 
 def convert_url(value: object) -> str:
@@ -54,33 +25,6 @@ def convert_url(value: object) -> str:
 def show_url(value: object) -> str:
     """The `repr` of a URL setting: without user information and query, which may hold a secret."""
     return repr(redact_url(value) if isinstance(value, str) else value)
-
-
-def send_user_id_setting(field: str) -> SendUserId:
-    """The setting `send_user_id`; `field` names where the id goes."""
-    chosen: SendUserId = setting(
-        "Send user id",
-        f"Send a request's user id to the provider, in the field `{field}`: `false`, `true`, or `hashed` for a keyed "
-        "hash (HMAC-SHA256 with the API key, in hexadecimal) in its place.",
-        default=False,
-        convert=convert_send_user_id,
-        schema={"enum": [False, True, "hashed"]},
-    )
-    return chosen
-
-
-def user_identifier(user_id: str | None, send: SendUserId, api_key: Secret | None) -> str | None:
-    """What is sent for a request's user id, under the setting `send_user_id`; `None` for nothing.
-
-    The hash of one id is the same for as long as the key is. Without a key it is made with `HASH_CONTEXT`, which
-    everyone knows: who guesses an id can then confirm it.
-    """
-    if user_id is None or send is False:
-        return None
-    if send is True:
-        return user_id
-    key = api_key.reveal() if api_key is not None else HASH_CONTEXT
-    return hmac.new(key.encode(), user_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def _show_profile(value: object) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
+from trunkline.callwarnings import Warnings
 from trunkline.errors import InvalidChatRequest
 from trunkline.jsonvalue import dumps
 from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
+from trunkline.userid import user_identifier
 from trunkline.wire import WireRequest
 
-from trunkline_openai.history import JSON, History, Warnings
+from trunkline_openai.history import JSON, History
 from trunkline_openai.profile import Profile
-from trunkline_openai.settings import user_identifier
 
 UrlFor: TypeAlias = Callable[[Settings, str, str | None], str]
 """Gives the URL of an endpoint: of the settings, the endpoint's path, and the model that is asked for."""
@@ -40,7 +41,9 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 
 class ChatTranslator:
-    """Translates requests for one service. A variant of the dialect overrides `body`."""
+    """Translates requests for one service. A variant of the dialect overrides `body`, or names its own `history`."""
+
+    history: ClassVar[type[History]] = History
 
     def __init__(self, context: ServiceContext[Any], *, profile: Profile, url: UrlFor) -> None:
         self.context = context
@@ -65,7 +68,7 @@ class ChatTranslator:
         """The JSON body, but for the request's `provider_options`."""
         reasons = self.profile.reasons(request.model or "")
         developer = self.profile.developer_role and reasons != "never"
-        history = History(
+        history = self.history(
             provider=self.context.provider,
             profile=self.profile,
             system_role="developer" if developer else self.profile.system_role,

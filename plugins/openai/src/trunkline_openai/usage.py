@@ -11,7 +11,8 @@ def usage_from(raw: Any) -> Usage | None:
     """The usage, or `None` where there is none. What is not told, or no count, stays `None`."""
     if not isinstance(raw, dict) or not raw:
         return None
-    prompt = _object(raw.get("prompt_tokens_details"))
+    # Mistral has had it without the s.
+    prompt = _object(raw.get("prompt_tokens_details") or raw.get("prompt_token_details"))
     completion = _object(raw.get("completion_tokens_details"))
     input_tokens = _first(raw, "prompt_tokens", "input_tokens")
     output_tokens = _first(raw, "completion_tokens", "output_tokens")

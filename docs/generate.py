@@ -1,0 +1,99 @@
+"""Writes the generated parts of the documentation: `python docs/generate.py`; with `--check` it only tells.
+
+A page holds a generated part between `<!-- settings: PROVIDER -->` and `<!-- end settings -->`. A test keeps the pages
+true: it fails when this script would change one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from trunkline.config import variable_name
+from trunkline.plugins import load_provider
+from trunkline.settings import SettingInfo, Settings, setting_infos
+
+DOCS = Path(__file__).parent
+BLOCK = re.compile(
+    r"(<!-- (?P<kind>settings|common|portability): (?P<name>[\w.-]+) -->\n).*?(<!-- end (?P=kind) -->)", re.DOTALL
+)
+
+
+def cell(text: str) -> str:
+    """The text as a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def default(info: SettingInfo) -> str:
+    """What holds where the setting is not given."""
+    if info.required:
+        return "required"
+    if info.default is None or info.default in ((), {}, ""):
+        return ""
+    shown = str(info.default).lower() if isinstance(info.default, bool) else getattr(info.default, "name", info.default)
+    return f"`{shown}`"
+
+
+def table(infos: list[SettingInfo], provider: str) -> str:
+    """The settings as a Markdown table."""
+    rows = ["| Setting | Label | Default | Environment | What it is |", "|---|---|---|---|---|"]
+    for info in infos:
+        variables = " ".join(f"`{name}`" for name in (variable_name(provider, info.name), *info.environment))
+        secret = " Secret." if info.secret else ""
+        cells = (f"`{info.name}`", info.label, default(info), variables, info.description + secret)
+        rows.append("| " + " | ".join(map(cell, cells)) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def settings(name: str) -> str:
+    """The settings of a provider that are its own."""
+    common = {info.name: info.default for info in setting_infos(Settings)}
+    infos = setting_infos(load_provider(name).settings)
+    own = [info for info in infos if info.name not in common or info.default != common[info.name]]
+    return table(own, name) + "\nThe settings that all providers share are in [Settings](../settings.md).\n"
+
+
+def common(name: str) -> str:
+    """The settings that all providers share."""
+    return table(list(setting_infos(Settings)), name)
+
+
+def portability(name: str) -> str:
+    """What each provider warns about."""
+    spec = importlib.util.spec_from_file_location("portability", DOCS / "portability.py")
+    if spec is None or spec.loader is None:
+        raise ImportError("docs/portability.py cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    table: str = module.table()
+    return table
+
+
+MAKERS: dict[str, Callable[[str], str]] = {"settings": settings, "common": common, "portability": portability}
+
+
+def generated(text: str) -> str:
+    """The page with its generated parts made anew."""
+    return BLOCK.sub(lambda found: found[1] + MAKERS[found["kind"]](found["name"]) + found[4], text)
+
+
+def main(check: bool) -> int:
+    """Write the pages, or tell which would change."""
+    stale = []
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        made = generated(text)
+        if made != text:
+            stale.append(page.relative_to(DOCS))
+            if not check:
+                page.write_text(made, encoding="utf-8")
+    for path in stale:
+        print(f"{'stale' if check else 'written'}: {path}")  # noqa: T201
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv))

@@ -1,0 +1,150 @@
+"""The same conversations through every provider's translation: what each renames, emulates or leaves out.
+
+The table in `portability.md` is made from this and from nothing else.
+"""
+
+from __future__ import annotations
+
+import attrs
+from trunkline import (
+    ChatRequest,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Reasoning,
+    ReasoningOptions,
+    ResponseFormat,
+    Text,
+    Tool,
+    ToolCall,
+    Translation,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+from trunkline.config import make_settings
+from trunkline.plugins import load_provider, open_steps
+from trunkline.provider import ServiceContext
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 16
+PDF = b"%PDF-1.7\n%%EOF\n"
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = Tool(name="weather", description="The weather in a city.", parameters=SCHEMA)
+OSLO = ToolCall(id="call_oslo_1", name="weather", arguments={"city": "Oslo"})
+ROME = ToolCall(id="call_rome_2", name="weather", arguments={"city": "Rome"})
+ANSWER = ResponseFormat(schema=SCHEMA, name="place")
+
+ELSEWHERE = assistant(
+    Reasoning(text="The user wants the weather.", provider="elsewhere", signature="c2lnbmVk"),
+    Opaque(provider="elsewhere", kind="web_search", data={"query": "weather"}),
+    OSLO,
+    attrs.evolve(
+        ROME, id="an id that / is not (everywhere) valid, and far too long for most of the providers there are"
+    ),
+)
+
+
+def _results(turn: Message) -> tuple[Message, ...]:
+    oslo, rome = turn.tool_calls
+    return tool_result(oslo, "Rain."), tool_result(rome, "timeout", is_error=True)
+
+
+CONVERSATIONS: dict[str, ChatRequest] = {
+    "text": ChatRequest(messages=[system("Be brief."), user("Hello"), assistant("Hello!"), user("Who are you?")]),
+    "sampling": ChatRequest(
+        messages="Hello",
+        max_output_tokens=100,
+        temperature=0.5,
+        top_p=0.9,
+        top_k=40,
+        seed=7,
+        stop=["END"],
+        frequency_penalty=0.1,
+        presence_penalty=0.1,
+        top_logprobs=2,
+    ),
+    "image (bytes)": ChatRequest(messages=user("What is this?", Image(data=PNG))),
+    "image (URL)": ChatRequest(messages=user("What is this?", Image(url="https://example.com/a.png"))),
+    "document (PDF)": ChatRequest(messages=user("Sum it up.", Document(data=PDF, name="report.pdf"))),
+    "tools, one forced": ChatRequest(
+        messages="Weather in Oslo?", tools=[WEATHER], tool_choice="weather", parallel_tool_calls=False
+    ),
+    "parallel tools, one failing": ChatRequest(
+        messages=[
+            user("Weather in Oslo and Rome?"),
+            assistant("Let me look.", OSLO, ROME),
+            *_results(assistant(OSLO, ROME)),
+        ],
+        tools=[WEATHER],
+    ),
+    "tool result with an image": ChatRequest(
+        messages=[user("Show Oslo"), assistant(OSLO), tool_result(OSLO, [Text(text="Here:"), Image(data=PNG)])],
+        tools=[WEATHER],
+    ),
+    "structured output": ChatRequest(messages="Where is the Colosseum?", response_format=ANSWER),
+    "reasoning": ChatRequest(messages="Think hard.", reasoning=ReasoningOptions(effort="high")),
+    "a history from elsewhere": ChatRequest(
+        messages=[user("Weather in Oslo and Rome?"), ELSEWHERE, *_results(ELSEWHERE), assistant(""), user("Thanks")],
+        tools=[WEATHER],
+    ),
+    "user id and metadata": ChatRequest(messages="Hello", user_id="u-1", metadata={"team": "blue"}),
+}
+
+SERVICES: dict[str, tuple[str, dict[str, object]]] = {
+    "openai (chat)": ("openai", {"api_key": "k", "default_model": "gpt-4.1", "send_user_id": True}),
+    "openai (responses)": (
+        "openai",
+        {"api_key": "k", "api": "responses", "default_model": "gpt-5.4", "send_user_id": True},
+    ),
+    "openai-compatible": ("openai-compatible", {"api_url": "http://127.0.0.1:8080", "default_model": "m"}),
+    "anthropic": ("anthropic", {"api_key": "k", "default_model": "claude-opus-5", "send_user_id": True}),
+    "bedrock": (
+        "bedrock",
+        {"aws_region": "us-east-1", "api_key": "k", "default_model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0"},
+    ),
+    "cohere": ("cohere", {"api_key": "k", "default_model": "command-a-03-2025"}),
+    "mistral": ("mistral", {"api_key": "k", "default_model": "mistral-medium-3-5"}),
+    "azure-openai": (
+        "azure-openai",
+        {"api_url": "https://example.openai.azure.com", "api_key": "k", "default_model": "gpt-4.1"},
+    ),
+    "llamacpp": ("llamacpp", {}),
+}
+"""The services of the table: a provider and its settings."""
+
+
+def translate(service: str, request: ChatRequest) -> Translation:
+    """What a service would send, and its warnings. No I/O."""
+    name, arguments = SERVICES[service]
+    provider = load_provider(name)
+    settings = make_settings(name, provider, arguments=arguments, environ={})
+    context = ServiceContext(name=name, provider=name, settings=settings)
+    # What is shown is the translation, so the steps that reach for files or credentials are not opened.
+    pure = attrs.evolve(provider, transport=lambda context: None)
+    translator = open_steps(pure, context).translator
+    return translator.translate(attrs.evolve(request, model=settings.default_model), stream=True)
+
+
+def table() -> str:
+    """What each service warns about, conversation by conversation, as a Markdown table."""
+    services = list(SERVICES)
+    rows = ["| | " + " | ".join(services) + " |", "|---" * (len(services) + 1) + "|"]
+    for title, request in CONVERSATIONS.items():
+        cells = []
+        for service in services:
+            told: dict[str, list[str]] = {}
+            for warning in translate(service, request).warnings:
+                subjects = told.setdefault(warning.kind.replace("_", " "), [])
+                if warning.subject not in subjects:
+                    subjects.append(warning.subject)
+            cells.append("; ".join(f"{kind}: {', '.join(subjects)}" for kind, subjects in told.items()) or "whole")
+        rows.append(f"| **{title}** | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"

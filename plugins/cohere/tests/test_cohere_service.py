@@ -1,0 +1,209 @@
+"""A service against a real loopback server, on both backends."""
+
+import json
+from typing import Any
+
+import pytest
+import trunkline
+from trunkline import (
+    AuthenticationError,
+    ChatRequest,
+    Document,
+    FinishReason,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+    TextDelta,
+    Tool,
+    UnsupportedOperation,
+    UnsupportedRequest,
+    tool_result,
+    user,
+)
+from trunkline.testing import Exchange, serve
+
+pytestmark = pytest.mark.anyio
+
+KEY = "cohere-canary-key"
+USAGE = {"tokens": {"input_tokens": 10, "output_tokens": 2}}
+ANSWER = {
+    "id": "m1",
+    "finish_reason": "COMPLETE",
+    "message": {"role": "assistant", "content": [{"type": "text", "text": "hello"}]},
+    "usage": USAGE,
+}
+END = {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": USAGE}}
+
+
+def frame(event: dict[str, Any]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode())
+
+
+def delta(text: str) -> bytes:
+    return frame({"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": text}}}})
+
+
+HEAD = frame({"type": "message-start", "id": "m1", "delta": {"message": {"role": "assistant"}}}) + frame(
+    {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}}
+)
+
+
+async def answer(exchange: Exchange) -> None:
+    """A whole answer, or a stream in two pieces that are cut within an event."""
+    if not json.loads(exchange.request.body).get("stream"):
+        return await exchange.respond(json.dumps(ANSWER).encode())
+    data = HEAD + delta("hel") + delta("lo") + frame(END) + b"data: [DONE]\n\n"
+    await exchange.start()
+    await exchange.chunk(data[:-200])
+    await exchange.chunk(data[-200:])
+    return await exchange.end()
+
+
+def service(url: str, **settings: Any) -> trunkline.Service:
+    settings = {"default_model": "command-a-03-2025", "api_key": KEY, **settings}
+    return trunkline.open_service("cohere", api_url=url, **settings)
+
+
+async def test_chat_and_stream_give_the_same() -> None:
+    async with serve(answer) as server, service(server.url) as opened:
+        whole = await opened.chat("hi")
+        async with opened.stream("hi") as stream:
+            events = [event async for event in stream]
+    assert (whole.text, whole.finish_reason, whole.provider) == ("hello", "stop", "cohere")
+    assert [event.text for event in events if isinstance(event, TextDelta)] == ["hel", "lo"]
+    assert (stream.response.parts, stream.response.usage) == (whole.parts, whole.usage)
+    first = server.requests[0]
+    assert (first.target, first.headers["authorization"]) == ("/v2/chat", f"Bearer {KEY}")
+
+
+async def test_the_answer_goes_back_with_the_tool_s_result() -> None:
+    bodies: list[Any] = []
+
+    async def handler(exchange: Exchange) -> None:
+        bodies.append(json.loads(exchange.request.body))
+        call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+        message = {"role": "assistant", "tool_plan": "I will look.", "tool_calls": [call]}
+        reply = {**ANSWER, "finish_reason": "TOOL_CALL", "message": message} if len(bodies) == 1 else ANSWER
+        await exchange.respond(json.dumps(reply).encode())
+
+    request = ChatRequest(messages=[user("Oslo?")], tools=[Tool(name="weather")])
+    async with serve(handler) as server, service(server.url, strict=True) as opened:
+        response = await opened.chat(request)
+        result = tool_result(response.tool_calls[0], Document(data=b"sun", media_type="text/plain"))
+        again = await opened.chat(request.with_messages(response.message, result))
+    assert (response.reasoning, response.finish_reason) == ("I will look.", FinishReason.TOOL_CALLS)
+    assert again.text == "hello"
+    turn, told = bodies[1]["messages"][1:]
+    assert (turn["tool_plan"], turn["tool_calls"][0]["id"]) == ("I will look.", "c")
+    assert told["content"] == [{"type": "document", "document": {"data": {"text": "sun"}}}]
+
+
+async def test_a_wrong_key_is_an_error_that_does_not_show_it() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(json.dumps({"id": "e1", "message": f"invalid api token {KEY}"}).encode(), status=401)
+
+    async with serve(handler) as server, service(server.url) as opened:
+        with pytest.raises(AuthenticationError) as caught:
+            await opened.chat("hi")
+    assert caught.value.request_id == "e1"
+    assert KEY not in str(caught.value) + repr(caught.value.body) + repr(opened)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_limited_call_is_tried_again(stream: bool) -> None:
+    failures = [429, 503]
+
+    async def handler(exchange: Exchange) -> None:
+        if failures:
+            headers = {"content-type": "application/json", "retry-after": "0"}
+            return await exchange.respond(b'{"message":"slow down"}', status=failures.pop(), headers=headers)
+        return await answer(exchange)
+
+    async with serve(handler) as server, service(server.url, max_retries=2) as opened:
+        if stream:
+            async with opened.stream("hi") as stream_:
+                [event async for event in stream_]
+            assert stream_.response.text == "hello"
+        else:
+            assert (await opened.chat("hi")).text == "hello"
+    assert len(server.requests) == 3
+
+
+async def test_without_retries_the_limit_is_an_error() -> None:
+    async def handler(exchange: Exchange) -> None:
+        headers = {"content-type": "application/json", "retry-after": "7"}
+        await exchange.respond(b'{"message":"slow down"}', status=429, headers=headers)
+
+    async with serve(handler) as server, service(server.url, max_retries=0) as opened:
+        with pytest.raises(RateLimited) as caught:
+            await opened.chat("hi")
+    assert caught.value.retry_after == 7
+
+
+async def test_an_answer_that_fails_before_it_began_is_tried_again() -> None:
+    failed = {"type": "message-end", "delta": {"finish_reason": "ERROR", "error": "sorry"}}
+    seen: list[int] = []
+
+    async def handler(exchange: Exchange) -> None:
+        seen.append(1)
+        if len(seen) > 1:
+            return await answer(exchange)
+        await exchange.start()
+        await exchange.chunk(HEAD[: HEAD.index(b"\n\n") + 2] + frame(failed))
+        return await exchange.end()
+
+    async with serve(handler) as server, service(server.url, max_retries=1) as opened:
+        async with opened.stream("hi") as stream:
+            [event async for event in stream]
+    assert stream.response.text == "hello"
+    assert len(server.requests) == 2
+
+
+async def test_a_stream_that_is_cut_off_is_an_error_with_what_came() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start()
+        await exchange.chunk(HEAD + delta("hel"))
+        await exchange.end()
+
+    async with serve(handler) as server, service(server.url) as opened:
+        with pytest.raises(StreamInterrupted) as caught:
+            async with opened.stream("hi") as stream:
+                [event async for event in stream]
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "hel"
+
+
+async def test_an_error_in_place_of_a_stream_is_raised() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"message":"sorry","id":"e"}')
+
+    async with serve(handler) as server, service(server.url, max_retries=0) as opened:
+        with pytest.raises(ServerError, match="sorry"):
+            async with opened.stream("hi"):
+                pass
+
+
+async def test_a_strict_service_refuses_what_cannot_be_said() -> None:
+    async with serve(answer) as server, service(server.url, strict=True) as opened:
+        with pytest.raises(UnsupportedRequest, match="user_id"):
+            await opened.chat(ChatRequest(messages="hi", user_id="u"))
+    assert server.requests == []
+
+
+async def test_models_and_embeddings() -> None:
+    async def handler(exchange: Exchange) -> None:
+        target = exchange.request.target
+        if target.startswith("/v1/models"):
+            second = "page_token=2" in target
+            page = {"models": [{"name": "b" if second else "a"}], "next_page_token": "" if second else "2"}
+            return await exchange.respond(json.dumps(page).encode())
+        texts = json.loads(exchange.request.body)["texts"]
+        vectors = {"float": [[float(len(text))] for text in texts]}
+        return await exchange.respond(json.dumps({"embeddings": vectors}).encode())
+
+    async with serve(handler) as server, service(server.url) as opened:
+        assert [model.id for model in await opened.list_models()] == ["a", "b"]
+        assert (await opened.embed(["a", "bcd"])).embeddings == ((1.0,), (3.0,))
+        with pytest.raises(UnsupportedOperation):
+            await opened.count_tokens("hi")

@@ -1,0 +1,164 @@
+"""The conversation as Mistral takes it: its content chunks, and its rules of order.
+
+Its tool messages hold any content and the tool's name. Each tool call has exactly one result; a user's turn does not
+follow a result, nor a system message an answer; an answer is not empty; and one that ends the conversation is marked as
+the beginning of the next (`prefix`). What breaks a rule is mended, with a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trunkline.errors import InvalidChatRequest
+from trunkline.messages import (
+    Audio,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Text,
+    ToolResult,
+)
+from trunkline_openai.history import JSON, AnsweredCall, History, content_of, with_options
+
+CONTINUED = "OK."
+"""What stands for an answer where one is due between a tool's result and a user's turn."""
+
+NO_RESULT = "The tool gave no result."
+"""What is sent for a tool call that nothing in the conversation answers."""
+
+_DETAILS = ("low", "auto", "high")
+
+
+class MistralHistory(History):
+    """Translates the messages of one request."""
+
+    def translate(self, messages: Iterable[Message]) -> list[JSON]:
+        """The wire's messages. Raises `InvalidChatRequest` for a conversation that cannot be sent."""
+        wire: list[JSON] = []
+        for message in super().translate(messages):
+            self._append(message, wire)
+        if not wire:
+            raise InvalidChatRequest("nothing is left of the conversation: empty answers cannot be sent")
+        last = wire[-1]
+        if last["role"] == "assistant":
+            last.setdefault("prefix", True)
+        return wire
+
+    def _append(self, message: JSON, wire: list[JSON]) -> None:
+        role = message["role"]
+        before = wire[-1]["role"] if wire else None
+        if role == "assistant" and not message.get("tool_calls") and not _is_filled(message.get("content")):
+            self.warnings.add("left_out", "assistant message", "an empty answer cannot be sent; it was left out")
+            return
+        if role == "assistant" and message.get("content") is None:
+            message = {**message, "content": ""}
+        if role == "system" and before in ("assistant", "tool"):
+            self.warnings.add(
+                "changed",
+                "system message",
+                "none may follow an answer or a tool's result: it was sent as a user message",
+            )
+            role, message = "user", {**message, "role": "user"}
+        if role == "user" and before == "tool":
+            self.warnings.add(
+                "changed",
+                "message order",
+                f"a user message may not follow a tool's result: {CONTINUED!r} was sent between them as the answer",
+            )
+            wire.append({"role": "assistant", "content": CONTINUED})
+        wire.append(message)
+
+    def part(self, part: Part, role: str, only_text: bool) -> JSON | None:
+        """A part of a message as a content chunk, or `None`; what is lost is told by a warning."""
+        if isinstance(part, Citation):
+            ids = part.provider_metadata.get(self.provider, {}).get("reference_ids")
+            return {"type": "reference", "reference_ids": ids} if role == "assistant" and ids else None
+        return super().part(part, role, only_text)
+
+    def image(self, part: Image) -> JSON | None:
+        """A picture, by its bytes, a URL, or the id of an uploaded file."""
+        if part.file_id is not None:
+            return {"type": "file", "file_id": part.file_id}
+        item = super().image(part)
+        if item is not None and part.detail is not None and part.detail not in _DETAILS:
+            del item["image_url"]["detail"]
+            self.warnings.add("unsupported", "image detail", f"it is low, auto or high, not {part.detail}")
+        return item
+
+    def document(self, part: Document) -> JSON | None:
+        """A document, by its bytes, a URL, or the id of an uploaded file; plain text as a text chunk."""
+        if part.file_id is not None:
+            return {"type": "file", "file_id": part.file_id}
+        url = part.url
+        if url is None:
+            if (part.media_type or "").startswith("text/"):
+                return super().document(part)
+            url = f"data:{self.media_type(part, 'application/pdf')};base64,{part.base64}"
+        item: JSON = {"type": "document_url", "document_url": url}
+        return item if part.name is None else {**item, "document_name": part.name}
+
+    def audio(self, part: Audio) -> JSON | None:
+        """A sound: base64 or a URL, as a plain string, or the id of an uploaded file."""
+        if part.file_id is not None:
+            return {"type": "file", "file_id": part.file_id}
+        return {"type": "input_audio", "input_audio": part.url if part.url is not None else part.base64}
+
+    def replays(self, part: Reasoning) -> bool:
+        """Whether reasoning is sent back: what Mistral made, unless there is nothing in it."""
+        kept = part.provider_metadata.get(self.provider, {}).get("thinking")
+        return part.provider == self.provider and bool(part.text or part.signature or kept)
+
+    def thinking(self, part: Reasoning) -> JSON:
+        """Reasoning as it came."""
+        metadata = part.provider_metadata.get(self.provider, {})
+        item: JSON = {"type": "thinking"}
+        item["thinking"] = metadata.get("thinking") or ([{"type": "text", "text": part.text}] if part.text else [])
+        if part.signature:
+            item["signature"] = part.signature
+        if metadata.get("closed") is False:
+            item["closed"] = False
+        return with_options(item, part.provider_options, self.provider)
+
+    def answers(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
+        """Append exactly one result to each tool call of a message."""
+        for call, call_id, results in answered:
+            value: JSON = {"role": "tool", "tool_call_id": call_id, "name": call.name, "content": NO_RESULT}
+            if not results:
+                self.warnings.add(
+                    "changed", "tool call", f"no result answers the call of {call.name!r}: one that says so was sent"
+                )
+            elif len(results) > 1:
+                self.warnings.add(
+                    "changed", "tool result", f"a call has one result: {len(results)} of {call.name!r} were sent as one"
+                )
+            if results:
+                value["content"] = content_of([item for result in results for item in self._result(result)])
+            for result in results:
+                value = with_options(value, result.provider_options, self.provider)
+            wire.append(value)
+
+    def _result(self, result: ToolResult) -> list[JSON]:
+        items = [item for part in result.parts if (item := self._result_part(part)) is not None]
+        if result.is_error:
+            self.warnings.add(
+                "changed", "tool result", "Mistral has no mark for a failed tool: its text begins with 'Error: '"
+            )
+            if items and items[0].get("type") == "text":
+                items[0] = {**items[0], "text": f"Error: {items[0].get('text', '')}"}
+            else:
+                items.insert(0, {"type": "text", "text": "Error: "})
+        return items
+
+    def _result_part(self, part: Text | Image | Document | Audio | Opaque) -> JSON | None:
+        return self.part(part, "tool", False)
+
+
+def _is_filled(content: object) -> bool:
+    """Whether an answer's content says anything: a text that is not empty, or a chunk that is no text."""
+    if isinstance(content, list):
+        return any(item.get("type") != "text" or item.get("text") for item in content)
+    return bool(content)

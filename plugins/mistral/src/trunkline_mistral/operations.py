@@ -1,0 +1,37 @@
+"""Listing models and embedding texts: pure build-and-parse pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from trunkline.callwarnings import Warnings
+from trunkline.provider import Embed, ServiceContext, Translation
+from trunkline.request import EmbedRequest
+from trunkline.wire import WireRequest
+from trunkline_openai.dialect import default_url
+from trunkline_openai.operations import chat_operations, parse_embeddings
+from trunkline_openai.translate import encode, request_headers
+
+from trunkline_mistral.settings import PROFILE
+
+
+def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translation:
+    """The request for the vectors of some texts."""
+    warnings = Warnings()
+    body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "encoding_format": "float"}
+    if request.dimensions is not None:
+        body["output_dimension"] = request.dimensions
+    if request.user_id is not None:
+        warnings.add("unsupported", "user_id", "Mistral has no field for a user's id; it was not sent")
+    body.update(request.provider_options.get(context.provider, {}))
+    wire_request = WireRequest(
+        url=default_url(context.settings, "/embeddings", request.model),
+        headers=request_headers(context.settings),
+        body=encode(body),
+    )
+    return Translation(wire_request=wire_request, warnings=warnings.all())
+
+
+OPERATIONS = attrs.evolve(chat_operations(PROFILE, default_url), embed=Embed(build=build_embed, parse=parse_embeddings))
+"""`GET /v1/models`, which has one page, and `POST /v1/embeddings`."""

@@ -1,0 +1,119 @@
+"""Chunks -> events; a whole body -> ChatResponse. Pure.
+
+The answer's `content` is text, or a list of chunks whose order counts: text, thinking, references, and whatever comes
+to it. A stream cuts thinking into chunks as it cuts text, so what follows on is one part, up to one with a signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trunkline.errors import RemoteError
+from trunkline.events import PartAdded, ReasoningEnd
+from trunkline.messages import Citation, Opaque
+from trunkline.response import TokenLogprob
+from trunkline_openai.fields import items, string, thinking_text
+from trunkline_openai.parse import ChatParser
+from trunkline_openai.profile import Profile
+
+from trunkline_mistral.errors import error_from_body
+
+
+class Thinking:
+    """What the chunks of one reasoning hold besides their text."""
+
+    def __init__(self) -> None:
+        self.signature: str | None = None
+        self._closed: object = None
+        # The pieces in order; a text is a list of its own pieces.
+        self._pieces: list[list[str] | dict[str, Any]] = []
+        self._only_text = True
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        """Take a chunk, or a piece of one."""
+        for piece in items(chunk.get("thinking")):
+            if isinstance(piece, dict) and piece.get("type", "text") != "text":
+                self._only_text = False
+                self._pieces.append(piece)
+                continue
+            text = piece if isinstance(piece, str) else string(piece.get("text")) if isinstance(piece, dict) else None
+            if text and self._pieces and isinstance(self._pieces[-1], list):
+                self._pieces[-1].append(text)
+            elif text:
+                self._pieces.append([text])
+        self.signature = string(chunk.get("signature")) or self.signature
+        if "closed" in chunk:
+            self._closed = chunk["closed"]
+
+    def metadata(self) -> dict[str, Any]:
+        """What is needed besides text and signature to send the reasoning back as it came."""
+        found: dict[str, Any] = {}
+        if not self._only_text:
+            found["thinking"] = [
+                {"type": "text", "text": "".join(piece)} if isinstance(piece, list) else piece for piece in self._pieces
+            ]
+        return found if self._closed is not False else {**found, "closed": False}
+
+
+class MistralParser(ChatParser):
+    """Reads one answer."""
+
+    def __init__(self, *, provider: str, profile: Profile) -> None:
+        super().__init__(provider=provider, profile=profile)
+        self._thinking = Thinking()
+
+    def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+        """More of the answer's text."""
+        if text:
+            self.end_reasoning()
+        super().text(text, logprobs)
+
+    def reasoning(self, text: str) -> None:
+        """More of the reasoning's text."""
+        self.end_text()
+        super().reasoning(text)
+
+    def reasoning_end(self, index: int) -> ReasoningEnd:
+        """The event that completes the reasoning."""
+        thinking, self._thinking = self._thinking, Thinking()
+        metadata = thinking.metadata()
+        return ReasoningEnd(
+            index=index,
+            provider=self.provider,
+            signature=thinking.signature,
+            provider_metadata={self.provider: metadata} if metadata else {},
+        )
+
+    def content_part(self, item: Any) -> None:
+        """One chunk of a `content` that is a list. Raises `ProtocolViolation` for what is none."""
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind == "thinking":
+            if self._thinking.signature is not None:
+                self.end_reasoning()
+            self.reasoning(thinking_text(item))
+            self._thinking.add(item)
+        elif kind == "reference":
+            self._apart()
+            self.add(Citation(provider_metadata={self.provider: {"reference_ids": items(item.get("reference_ids"))}}))
+        elif kind in (None, "text"):
+            super().content_part(item)
+        else:
+            self._apart()
+            if kind == "image_url":
+                super().content_part(item)
+            else:
+                name = kind if isinstance(kind, str) else "unknown"
+                self.add(PartAdded(part=Opaque(provider=self.provider, kind=name, data=item)))
+
+    def _apart(self) -> None:
+        # What follows stands behind this part, and is sent back there.
+        self.end_text()
+        self.end_reasoning()
+
+    @staticmethod
+    def error(
+        body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    ) -> RemoteError:
+        """The error that a decoded body tells of. It never raises."""
+        return error_from_body(body, provider=provider, status=status, headers=headers)

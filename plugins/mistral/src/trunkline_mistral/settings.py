@@ -1,0 +1,60 @@
+"""The settings of `mistral`, and what its API takes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from trunkline.secrets import Secret
+from trunkline.settings import Settings, setting, settings
+from trunkline_openai.profile import Profile
+from trunkline_openai.settings import convert_url, show_url
+
+PROFILE = Profile(
+    name="mistral",
+    user_id_field=None,
+    # No `tool_choice_none`: models answer with garbled calls when the tools are there but forbidden.
+    takes={
+        "tools",
+        "tool_choice_required",
+        "tool_choice_named",
+        "parallel_tool_calls",
+        "strict_tools",
+        "json_object",
+        "json_schema",
+        "reasoning_effort",
+        "top_p",
+        "stop",
+        "seed",
+        "penalties",
+        "metadata",
+        "image_url",
+        "image_data",
+        "audio_data",
+        "document_data",
+        "document_file_id",
+    },
+    stop_limit=None,
+    # Models with a tokenizer before version 13 take no other ids; the later ones take any.
+    call_id_pattern=r"[A-Za-z0-9]{9}",
+    call_id_length=9,
+    reasoning_fields=(),
+    reasoning_replay="thinking",
+)
+"""What Mistral takes, by its published specification (21 August 2026), which refuses every other field."""
+
+
+@settings
+class MistralSettings(Settings):
+    """How Mistral's API is reached."""
+
+    provider: ClassVar[str] = "mistral"
+
+    api_key: Secret = setting("API key", "The key of the workspace.", environment=("MISTRAL_API_KEY",))
+    api_url: str = setting(
+        "API URL",
+        "The root of the API, with or without `/v1`.",
+        default="https://api.mistral.ai",
+        convert=convert_url,
+        show=show_url,
+        schema={"type": "string", "format": "uri"},
+    )

@@ -1,0 +1,131 @@
+"""What a variant of the dialect may replace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from trunkline.decoding import StreamDecoder
+from trunkline.errors import Overloaded, RemoteError
+from trunkline.events import ReasoningEnd, fold
+from trunkline.messages import Citation, Part, Reasoning, Text, ToolCall, assistant, tool_result, user
+from trunkline.plugins import Steps, open_steps
+from trunkline.provider import ServiceContext
+from trunkline.request import ChatRequest
+from trunkline.response import TokenLogprob
+from trunkline.wire import WireResponse
+from trunkline_openai import OpenAICompatibleSettings, Profile, chat_completions
+from trunkline_openai.history import JSON, AnsweredCall, History
+from trunkline_openai.parse import ChatParser
+from trunkline_openai.translate import ChatTranslator
+
+
+class AcmeHistory(History):
+    def part(self, part: Part, role: str, only_text: bool) -> JSON | None:
+        if isinstance(part, Citation):
+            return {"type": "source", "url": part.url}
+        return super().part(part, role, only_text)
+
+    def answers(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
+        wire += [{"role": "tool", "name": call.call.name, "count": len(call.results)} for call in answered]
+
+
+class AcmeTranslator(ChatTranslator):
+    history: ClassVar[type[History]] = AcmeHistory
+
+
+class AcmeParser(ChatParser):
+    """Text and reasoning in the order in which they came."""
+
+    def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+        if text:
+            self.end_reasoning()
+        super().text(text, logprobs)
+
+    def reasoning(self, text: str) -> None:
+        self.end_text()
+        super().reasoning(text)
+
+    def reasoning_end(self, index: int) -> ReasoningEnd:
+        return ReasoningEnd(index=index, provider=self.provider, signature="sealed")
+
+    def content_part(self, item: Any) -> None:
+        if isinstance(item, dict) and item.get("type") == "source":
+            self.add(Citation(url=item["url"]))
+        else:
+            super().content_part(item)
+
+    @staticmethod
+    def error(
+        body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    ) -> RemoteError:
+        return Overloaded("acme is full", provider=provider, status=status)
+
+
+def steps() -> Steps:
+    acme = chat_completions(
+        name="acme",
+        settings=OpenAICompatibleSettings,
+        profile=Profile(name="acme", reasoning_replay="thinking", reasoning_fields=("reasoning",)),
+        translator=lambda: AcmeTranslator,
+        parser=lambda: AcmeParser,
+    )
+    settings = OpenAICompatibleSettings(api_url="https://x/v1")
+    return open_steps(acme, ServiceContext(name="s", provider="acme", settings=settings))
+
+
+def test_a_history_of_its_own() -> None:
+    thought = Reasoning(text="hm", provider="acme", signature="s")
+    call = ToolCall(id="call_1", name="f")
+    request = ChatRequest(
+        messages=[user("q"), assistant("a", thought, Citation(url="u"), call), tool_result(call, "r")], model="m"
+    )
+    messages = json.loads(steps().translator.translate(request, stream=False).wire_request.body)["messages"]
+    assert messages[1]["content"] == [
+        {"type": "text", "text": "a"},
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "signature": "s"},
+        {"type": "source", "url": "u"},
+    ]
+    assert messages[2] == {"role": "tool", "name": "f", "count": 1}
+
+
+def test_a_parser_of_its_own_keeps_the_order() -> None:
+    def delta(logprob: float | None = None, **fields: Any) -> bytes:
+        told = {"content": [{"token": "t", "logprob": logprob}]} if logprob is not None else None
+        choice = {"index": 0, "delta": fields, "logprobs": told, "finish_reason": None}
+        return b"data: %s\n\n" % json.dumps({"choices": [choice]}).encode()
+
+    stream = [
+        delta(-3.0, content=""),
+        delta(reasoning="x"),
+        delta(-2.0, content="a"),
+        delta(reasoning="y"),
+        delta(-1.0, content="b"),
+        delta(content=[{"type": "source", "url": "u"}, {"type": "text", "text": "c"}]),
+        b"data: [DONE]\n\n",
+    ]
+    decoder = StreamDecoder(*steps().parser.stream())
+    response = fold([event for data in stream for event in decoder.feed(data)], "acme")
+    assert response.parts == (
+        Reasoning(text="x", provider="acme", signature="sealed"),
+        Text(text="a"),
+        Reasoning(text="y", provider="acme", signature="sealed"),
+        Text(text="bc"),
+        Citation(url="u"),
+    )
+    assert [token.logprob for token in response.logprobs] == [-3.0, -2.0, -1.0]
+
+
+def test_errors_of_its_own() -> None:
+    answer = WireResponse(status=400, body=b"{}")
+    assert isinstance(steps().parser.error(answer), Overloaded)
+
+
+def test_calls_without_ids_get_ids_that_differ() -> None:
+    calls = [ToolCall(id="", name="f") for _ in range(12)]
+    request = ChatRequest(messages=[user("q"), assistant(*calls)], model="m")
+    messages = json.loads(steps().translator.translate(request, stream=False).wire_request.body)["messages"]
+    ids = [call["id"] for call in messages[1]["tool_calls"]]
+    assert len(set(ids)) == 12
+    assert {len(found) for found in ids} == {32}

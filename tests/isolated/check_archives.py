@@ -1,0 +1,114 @@
+"""Check the wheels and source archives in a folder: `check_archives.py FOLDER`. Exits with 1 where one is wrong."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {
+    "trunkline": ROOT / "core",
+    **{f"trunkline-{path.parent.name}": path.parent for path in ROOT.glob("plugins/*/pyproject.toml")},
+}
+CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpx2", "pluggy"}
+
+
+def base_requirements(metadata: Message) -> set[str]:
+    """The names that are required without any extra."""
+    lines = metadata.get_all("Requires-Dist") or []
+    return {re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line}
+
+
+def extras(metadata: Message) -> dict[str, set[str]]:
+    """The names that each extra requires."""
+    found: dict[str, set[str]] = {name: set() for name in metadata.get_all("Provides-Extra") or []}
+    for line in metadata.get_all("Requires-Dist") or []:
+        marker = re.search(r"extra == ['\"]([\w.-]+)['\"]", line)
+        if marker:
+            found[marker[1]].add(re.split(r"[^\w.-]", line, maxsplit=1)[0])
+    return found
+
+
+def check_metadata(name: str, metadata: Message, entry_points: str) -> Iterator[str]:
+    """What is wrong with a wheel's metadata."""
+    readme = (FOLDERS[name] / "README.md").read_text(encoding="utf-8")
+    if str(metadata.get_payload()).strip() != readme.strip():
+        yield "its description is not its README.md"
+    for field, value in {"Requires-Python": ">=3.11", "License-Expression": "MIT"}.items():
+        if metadata[field] != value:
+            yield f"{field} is {metadata[field]!r}, not {value!r}"
+    if not metadata["Summary"]:
+        yield "it has no summary"
+    if name == "trunkline":
+        if base_requirements(metadata) != CORE_DEPENDENCIES:
+            yield f"it requires {sorted(base_requirements(metadata))}, not {sorted(CORE_DEPENDENCIES)}"
+        for plugin in sorted(set(FOLDERS) - {"trunkline"}):
+            if extras(metadata).get(plugin.removeprefix("trunkline-")) != {plugin}:
+                yield f"its extra {plugin.removeprefix('trunkline-')!r} does not name {plugin} alone"
+    else:
+        if "trunkline" not in base_requirements(metadata):
+            yield "it does not require trunkline"
+        if not re.search(r"^\[trunkline\.(providers|extensions|commands)\]$", entry_points, re.MULTILINE):
+            yield "it has no entry point in a group of trunkline"
+
+
+def check_wheel(name: str, wheel: Path) -> Iterator[str]:
+    """What is wrong with a wheel."""
+    package = name.replace("-", "_")
+    with zipfile.ZipFile(wheel) as archive:
+        files = archive.namelist()
+        info = next(file.split("/")[0] for file in files if ".dist-info/" in file)
+        metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
+        points = f"{info}/entry_points.txt"
+        entry_points = archive.read(points).decode() if points in files else ""
+        init = archive.read(f"{package}/__init__.py").decode()
+    for wanted in (f"{package}/py.typed", f"{info}/licenses/LICENSE"):
+        if wanted not in files:
+            yield f"it lacks {wanted}"
+    outside = [file for file in files if file.split("/")[0] not in (package, info)]
+    if outside:
+        yield f"it would install {outside} beside its package"
+    if any(file.endswith(".pth") for file in files):
+        yield "it has a .pth file"
+    if f'__version__ = "{metadata["Version"]}"' not in init:
+        yield f"its version {metadata['Version']} is not its package's"
+    yield from check_metadata(name, metadata, entry_points)
+
+
+def check_source_archive(name: str, archive_path: Path) -> Iterator[str]:
+    """What is wrong with a source archive."""
+    with tarfile.open(archive_path) as archive:
+        top = archive_path.name.removesuffix(".tar.gz")
+        for wanted in ("README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"):
+            if f"{top}/{wanted}" not in archive.getnames():
+                yield f"it lacks {wanted}"
+                continue
+            member = archive.extractfile(f"{top}/{wanted}")
+            version = top.rpartition("-")[2]
+            if wanted == "CHANGELOG.md" and member and f"## {version}" not in member.read().decode():
+                yield f"its changelog has no section for {version}"
+
+
+def main(folder: Path) -> int:
+    """Check everything, print what is wrong, and give the exit status."""
+    problems = []
+    for name in FOLDERS:
+        stem = name.replace("-", "_")
+        wheels, sources = sorted(folder.glob(f"{stem}-*.whl")), sorted(folder.glob(f"{stem}-*.tar.gz"))
+        if (len(wheels), len(sources)) != (1, 1):
+            problems.append(f"{name}: {len(wheels)} wheels and {len(sources)} source archives, not one of each")
+            continue
+        problems += [f"{wheels[0].name}: {problem}" for problem in check_wheel(name, wheels[0])]
+        problems += [f"{sources[0].name}: {problem}" for problem in check_source_archive(name, sources[0])]
+    print("\n".join(problems) or f"{len(FOLDERS)} distributions, each with a wheel and a source archive: all right")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,161 @@
+"""Check one distribution in an environment that holds nothing else: `check_installed.py NAME`.
+
+Every module must import with what the metadata declares, and the plugin must do its work without the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import pkgutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import distributions, requires
+
+EXTRAS = ("trunkline.cli", "trunkline.testing")
+"""The packages that need an extra of the core, which is not installed here."""
+
+
+def ours() -> set[str]:
+    """The distributions of this project that are installed."""
+    return {name for distribution in distributions() if (name := distribution.name).startswith("trunkline")}
+
+
+def expected(name: str) -> set[str]:
+    """The distributions of this project that `name` needs, itself included."""
+    found = {name}
+    for line in requires(name) or []:
+        required = line.split(";")[0].split(">")[0].split("=")[0].strip()
+        if required.startswith("trunkline") and "extra ==" not in line and required not in found:
+            found |= expected(required)
+    return found
+
+
+def import_all(distribution: str) -> int:
+    """Import every module of a distribution but those that need an extra; tells how many there are."""
+    package = importlib.import_module(distribution.replace("-", "_"))
+    # A package that cannot be imported is passed over here; its import below then tells why.
+    found = pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda _: None)
+    names = [module.name for module in found if not module.name.startswith(EXTRAS)]
+    for name in names:
+        importlib.import_module(name)
+    return 1 + len(names)
+
+
+class _Server(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        head = {"id": "chatcmpl-1", "created": 1, "model": asked["model"]}
+        usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+        if asked.get("stream"):
+            chunks: list[dict[str, object]] = [
+                {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hel"}, "finish_reason": None}]},
+                {"choices": [{"index": 0, "delta": {"content": "lo"}, "finish_reason": None}]},
+                {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+                {"choices": [], "usage": usage},
+            ]
+            lines = [json.dumps({**head, "object": "chat.completion.chunk", **chunk}) for chunk in chunks]
+            body = "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
+            self._answer(body, "text/event-stream")
+        else:
+            message = {"role": "assistant", "content": "Hello"}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            answer = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
+            self._answer(json.dumps(answer), "application/json")
+
+    def _answer(self, body: str, media_type: str) -> None:
+        self.send_response(200)
+        self.send_header("content-type", media_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Be silent."""
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """A server of the Chat Completions dialect on a loopback port; gives its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def check_core() -> None:
+    """Without a plugin the core says which one to install."""
+    import trunkline
+
+    try:
+        trunkline.open_service("openai")
+    except trunkline.ProviderNotFound as error:
+        assert "pip install trunkline-openai" in str(error), error
+    else:
+        raise AssertionError("a provider was found though none is installed")
+
+
+def check_openai() -> None:
+    """A call and a stream over loopback give the same answer."""
+    import trunkline
+
+    async def run(url: str) -> None:
+        async with trunkline.open_service("openai-compatible", api_url=url, default_model="m") as service:
+            response = await service.chat("Hello?")
+            async with service.stream("Hello?") as stream:
+                async for _ in stream:
+                    pass
+        for answer in (response, stream.response):
+            assert (answer.text, answer.finish_reason) == ("Hello", "stop"), answer
+            assert answer.usage is not None and answer.usage.total_tokens == 4, answer
+
+    with served() as url:
+        asyncio.run(run(url))
+
+
+def check_llamacpp() -> None:
+    """Without a model file and without the model's package, the error names the setting."""
+    import trunkline
+
+    async def run() -> None:
+        async with trunkline.open_service("llamacpp") as service:
+            await service.chat("Hello?")
+
+    try:
+        asyncio.run(run())
+    except trunkline.ConfigurationError as error:
+        assert "model_path" in str(error), error
+    else:
+        raise AssertionError("a model answered though none is installed")
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    "trunkline": check_core,
+    "trunkline-openai": check_openai,
+    "trunkline-llamacpp": check_llamacpp,
+}
+
+
+def main(name: str) -> None:
+    """Check the distribution called `name`."""
+    assert ours() == expected(name), f"installed: {sorted(ours())}; expected: {sorted(expected(name))}"
+    modules = sum(import_all(distribution) for distribution in ours())
+    if name in CHECKS:
+        CHECKS[name]()
+    installed = sorted(distribution.name for distribution in distributions())
+    print(f"{name}: {modules} modules imported; {len(installed)} distributions installed: {', '.join(installed)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,56 @@
+"""A real llama.cpp server on a free port of 127.0.0.1: llama.cpp's own HTTP server, as the package xllamacpp brings it.
+
+    python llama_server.py MODEL.gguf --key KEY --alias NAME [--context 2048] [--embeddings]
+
+It prints `ready URL` when it listens. It ends on SIGTERM, and when its standard input does, so that it never outlives
+the tests. Calls at the same time wait for one another: there is one slot.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+
+import xllamacpp
+
+
+def parameters(arguments: argparse.Namespace) -> xllamacpp.CommonParams:
+    """llama.cpp's parameters."""
+    params = xllamacpp.CommonParams()
+    params.model.path = arguments.model
+    params.model_alias = {arguments.alias}
+    params.hostnames, params.port = ["127.0.0.1"], 0
+    params.api_keys = [arguments.key]
+    params.n_ctx, params.n_parallel = arguments.context, 1
+    # Threads spin while they wait for one another, and collapse where cores are shared.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.use_jinja = True
+    # A prompt that is found in the cache is told in the usage: without one, equal calls have equal usage.
+    params.cache_prompt = False
+    params.endpoint_slots = params.endpoint_metrics = True
+    if arguments.embeddings:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    return params
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--key", required=True)
+    parser.add_argument("--alias", required=True)
+    parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--embeddings", action="store_true")
+    arguments = parser.parse_args()
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    server = xllamacpp.Server(parameters(arguments))
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    print("ready", server.listening_address, flush=True)
+    stop.wait()
+
+
+if __name__ == "__main__":
+    main()

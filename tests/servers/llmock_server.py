@@ -1,0 +1,26 @@
+"""The mock server of the package llmock on a free port of 127.0.0.1.
+
+Where nothing is scripted it answers with the texts that it was sent. It prints `ready URL` when it listens. It ends on
+SIGTERM, and when its standard input does.
+"""
+
+import signal
+import sys
+import threading
+
+from llmock.simulation import MockResponseSettings
+from llmock.testing import LLMockServer
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    with LLMockServer(responses=MockResponseSettings(response_style="echo")) as server:
+        print("ready", server.url, flush=True)
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

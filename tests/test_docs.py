@@ -1,0 +1,58 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from trunkline.plugins import PROVIDERS, installed
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("core/*.md"), *ROOT.glob("plugins/*/*.md")])
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (f"{page.relative_to(ROOT)}:{page.read_text(encoding='utf-8')[: found.start()].count(chr(10)) + 1}", found[2])
+        for page in PAGES
+        for found in FENCE.finditer(page.read_text(encoding="utf-8"))
+        if found[1] == language
+    ]
+
+
+def test_the_generated_parts_are_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert generate.main(check=True) == 0, "run: python docs/generate.py"
+
+
+def test_every_installed_provider_of_the_workspace_has_its_settings_in_the_docs() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for item in installed(PROVIDERS):
+        assert f"<!-- settings: {item.name} -->" in pages
+
+
+@pytest.mark.parametrize(("where", "code"), blocks("python"), ids=[where for where, _ in blocks("python")])
+def test_python_in_the_docs_is_python(where: str, code: str) -> None:
+    assert ast.parse(code, where).body
+
+
+@pytest.mark.parametrize(("where", "text"), blocks("toml"), ids=[where for where, _ in blocks("toml")])
+def test_toml_in_the_docs_is_toml(where: str, text: str) -> None:
+    assert tomllib.loads(text), where
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    targets = [found[1] for found in LINK.finditer(page.read_text(encoding="utf-8")) if "://" not in found[1]]
+    missing = [target for target in targets if not (page.parent / target).exists() and not target.startswith("mailto:")]
+    assert not missing

@@ -1,0 +1,91 @@
+"""The same conversations through every provider's translation; the table in the docs is made of the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trunkline.messages import Text
+
+_spec = importlib.util.spec_from_file_location("portability", Path(__file__).parents[1] / "docs" / "portability.py")
+assert _spec is not None
+assert _spec.loader is not None
+portability = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(portability)
+
+PAIRS = [(service, title) for service in portability.SERVICES for title in portability.CONVERSATIONS]
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def sent(service: str, title: str) -> tuple[Any, str]:
+    translation = portability.translate(service, portability.CONVERSATIONS[title])
+    body = json.loads(translation.wire_request.body)
+    return translation, "\n".join(strings(body))
+
+
+@pytest.mark.parametrize(("service", "title"), PAIRS)
+def test_every_text_of_the_conversation_is_sent(service: str, title: str) -> None:
+    request = portability.CONVERSATIONS[title]
+    _, body = sent(service, title)
+    for message in request.messages:
+        for part in message.parts:
+            for text in (part, *getattr(part, "parts", ())):
+                assert not isinstance(text, Text) or text.text in body
+
+
+@pytest.mark.parametrize("service", portability.SERVICES)
+def test_what_another_provider_signed_is_left_out_with_a_warning(service: str) -> None:
+    translation, body = sent(service, "a history from elsewhere")
+    assert "c2lnbmVk" not in body
+    assert "web_search" not in body
+    assert {"left_out"} <= {warning.kind for warning in translation.warnings}
+
+
+@pytest.mark.parametrize("service", portability.SERVICES)
+def test_ids_that_a_provider_refuses_are_replaced_in_call_and_result(service: str) -> None:
+    ids: dict[str, list[str]] = {"call": [], "result": []}
+
+    def collect(value: Any) -> None:
+        if isinstance(value, list):
+            for item in value:
+                collect(item)
+        elif isinstance(value, dict):
+            kind = value.get("type")
+            if value.get("tool_call_id") or value.get("tool_use_id") or kind == "function_call_output":
+                ids["result"].append(value.get("tool_call_id") or value.get("tool_use_id") or value["call_id"])
+            elif kind == "function_call":
+                ids["call"].append(value["call_id"])
+            elif (kind in ("function", "tool_use") or "function" in value) and "id" in value:
+                ids["call"].append(value["id"])
+            elif "toolUseId" in value:
+                ids["result" if "content" in value else "call"].append(value["toolUseId"])
+            for item in value.values():
+                collect(item)
+
+    translation = portability.translate(service, portability.CONVERSATIONS["a history from elsewhere"])
+    collect(json.loads(translation.wire_request.body))
+    assert ids["call"] == ids["result"]
+    assert len(set(ids["call"])) == 2
+    if service != "cohere":  # its specification has no rule for ids
+        assert all(len(value) <= 64 and " " not in value for value in ids["call"])
+
+
+@pytest.mark.parametrize("service", portability.SERVICES)
+def test_what_the_wire_has_no_word_for_is_warned_about_and_not_sent(service: str) -> None:
+    translation, _ = sent(service, "sampling")
+    body = json.loads(translation.wire_request.body)
+    keys = set(body) | set(body.get("inferenceConfig", {})) | set(body.get("additionalModelRequestFields", {}))
+    for warning in translation.warnings:
+        if warning.kind == "unsupported":
+            assert warning.subject not in keys
+            assert warning.message

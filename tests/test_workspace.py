@@ -1,0 +1,276 @@
+"""The rules of the workspace that a program can check: layout, imports, where `await` stands, what the pages say."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "core" / "src" / "trunkline"
+PLUGINS = {path.parent.name: path.parent for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))}
+DISTRIBUTIONS = {"trunkline": ROOT / "core", **{f"trunkline-{name}": path for name, path in PLUGINS.items()}}
+
+ASYNC_IN_CORE = ("transport.py", "pipeline.py", "service.py", "retry.py", "fetch.py", "opening.py", "cli/", "testing/")
+ASYNC_IN_PLUGINS = ("auth.py", "transport.py")
+PROVIDER_NAMES = re.compile(r"openai|anthropic|bedrock|cohere|mistral|azure|llama_?cpp|ollama|gemini", re.IGNORECASE)
+
+
+def package(name: str) -> Path:
+    return DISTRIBUTIONS[name] / "src" / name.replace("-", "_")
+
+
+def metadata(name: str) -> dict[str, object]:
+    table: dict[str, object] = tomllib.loads((DISTRIBUTIONS[name] / "pyproject.toml").read_text())["project"]
+    return table
+
+
+def version(name: str) -> str:
+    source = (package(name) / "__init__.py").read_text(encoding="utf-8")
+    [found] = re.findall(r'^__version__ = "(\d+\.\d+\.\d+[\w.]*)"$', source, re.MULTILINE)
+    return str(found)
+
+
+def sources(folder: Path) -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(folder.rglob("*.py")):
+        yield path.relative_to(folder).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+# Distributions
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_distribution_has_its_own_pages_licence_and_type_marker(name: str) -> None:
+    folder = DISTRIBUTIONS[name]
+    assert (folder / "README.md").read_text().startswith(f"# {name if name != 'trunkline' else 'Trunkline'}\n")
+    assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    assert (package(name) / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_changelog_begins_with_the_version_of_its_distribution(name: str) -> None:
+    changelog = (DISTRIBUTIONS[name] / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[0] == version(name)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_distribution_names_itself_and_the_pythons_alike(name: str) -> None:
+    project, core = metadata(name), metadata("trunkline")
+    assert project["name"] == name
+    for field in ("license", "requires-python"):
+        assert project[field] == core[field]
+    pythons = [line for line in core["classifiers"] if "Python ::" in line]  # type: ignore[attr-defined]
+    assert [line for line in project["classifiers"] if "Python ::" in line] == pythons  # type: ignore[attr-defined]
+
+
+def test_the_core_has_five_dependencies_and_an_extra_for_each_plugin() -> None:
+    project = metadata("trunkline")
+    names = {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in project["dependencies"]}  # type: ignore[attr-defined]
+    assert names == {"anyio", "attrs", "cattrs", "httpx2", "pluggy"}
+    extras: dict[str, list[str]] = project["optional-dependencies"]  # type: ignore[assignment]
+    for plugin in PLUGINS:
+        assert [re.split(r"[^\w-]", line, maxsplit=1)[0] for line in extras[plugin]] == [f"trunkline-{plugin}"]
+
+
+@pytest.mark.parametrize("name", [name for name in DISTRIBUTIONS if name != "trunkline"])
+def test_a_plugin_has_entry_points_that_load_and_carry_their_own_name(name: str) -> None:
+    from trunkline.plugins import load_provider
+
+    entries: dict[str, dict[str, str]] = metadata(name)["entry-points"]  # type: ignore[assignment]
+    for provider in entries.get("trunkline.providers", {}):
+        assert load_provider(provider).name == provider
+    assert entries
+
+
+def test_the_workspace_names_every_distribution() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert tools["uv"]["sources"] == {name: {"workspace": True} for name in DISTRIBUTIONS}
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [name for name in DISTRIBUTIONS if f"[`{name}`]" not in changelog] == []
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    names = [path.name for folder in ("core", "plugins", "tests") for path in (ROOT / folder).rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
+# What the sources may hold
+
+
+def outside(places: tuple[str, ...], name: str) -> bool:
+    return not any(name.startswith(place) if place.endswith("/") else name == place for place in places)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_await_stands_only_where_io_is(name: str) -> None:
+    places = ASYNC_IN_CORE if name == "trunkline" else ASYNC_IN_PLUGINS
+    awaits = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+    found = {
+        f"{module}:{node.lineno}"
+        for module, tree in sources(package(name))
+        if outside(places, module)
+        for node in ast.walk(tree)
+        if isinstance(node, awaits)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_http_client_is_imported_in_the_transport_alone(name: str) -> None:
+    allowed = {"transport.py"} if name == "trunkline" else set()
+    found = {module for module, tree in sources(package(name)) if imported(tree) & {"httpx2", "httpx"}}
+    assert found == allowed
+
+
+def docstrings(tree: ast.Module) -> set[int]:
+    return {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+
+
+def words(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Identifiers and strings, docstrings left out."""
+    prose = docstrings(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.lineno, node.value
+        elif isinstance(node, ast.Name):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.alias):
+            yield node.lineno, node.name
+
+
+def test_the_core_knows_no_provider_by_name() -> None:
+    found = {
+        f"{module}:{line}: {word}"
+        for module, tree in sources(CORE)
+        for line, word in words(tree)
+        if PROVIDER_NAMES.search(word)
+    }
+    assert found == set()
+
+
+def test_the_public_names_are_the_same_to_editors_and_at_run_time() -> None:
+    import trunkline
+
+    _, tree = next(source for source in sources(CORE) if source[0] == "__init__.py")
+    seen = {alias.asname for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen - {None} == set(trunkline.__all__) - {"__version__"}
+    assert all(hasattr(trunkline, name) for name in trunkline.__all__)
+
+
+# What an import costs
+
+
+def modules_after(code: str) -> set[str]:
+    program = f"import sys, json\n{code}\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(ran.stdout))
+
+
+HEAVY = {"httpx", "httpx2", "httpcore2", "anyio", "cattrs", "openai", "xllamacpp", "rich", "cyclopts"}
+
+
+def plugin_packages() -> set[str]:
+    return {name.replace("-", "_") for name in DISTRIBUTIONS if name != "trunkline"}
+
+
+def test_importing_trunkline_imports_no_http_client_and_no_plugin() -> None:
+    loaded = modules_after("import trunkline")
+    assert loaded & (HEAVY | plugin_packages()) == set()
+
+
+def test_listing_what_is_installed_imports_no_plugin() -> None:
+    loaded = modules_after("from trunkline.plugins import PROVIDERS, installed\nassert len(installed(PROVIDERS)) > 1")
+    assert loaded & (plugin_packages() | {"httpx", "httpx2", "openai", "xllamacpp"}) == set()
+
+
+def test_loading_one_provider_imports_its_plugin_and_no_other() -> None:
+    loaded = modules_after("from trunkline.plugins import load_provider\nload_provider('openai')")
+    assert loaded & (plugin_packages() | {"httpx", "httpx2", "openai", "xllamacpp"}) == {"trunkline_openai"}
+
+
+# Pages
+
+
+def commands(page: str) -> list[str]:
+    return [line for block in blocks(page, "sh") for line in block.splitlines()]
+
+
+def test_ci_runs_the_test_command_of_the_readme_and_requires_the_recordings() -> None:
+    lines = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
+    [command] = [line for line in commands("README.md") if line.endswith("nox")]
+    assert lines == [
+        "set -euo pipefail",
+        'cd "$(dirname "${BASH_SOURCE[0]}")/.."',
+        "export TRUNKLINE_REQUIRE_RECORDINGS=1",
+        command,
+    ]
+
+
+def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests() -> None:
+    demo, tests = commands("README.md")
+    assert demo == f"{tests} -s demo"
+
+
+@pytest.mark.parametrize(("page", "example"), [("README.md", "embedding.py"), ("CONTRIBUTING.md", "third_party.py")])
+def test_the_python_on_a_page_is_what_the_type_checkers_check(page: str, example: str) -> None:
+    assert blocks(page, "python") == [(ROOT / "tests" / "typing" / example).read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_python_in_the_readme_of_a_distribution_compiles(name: str) -> None:
+    page = (DISTRIBUTIONS[name] / "README.md").relative_to(ROOT).as_posix()
+    for block in blocks(page, "python"):
+        compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/index.md"])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+
+
+def test_the_readme_lists_every_provider_that_is_here() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in PLUGINS:
+        entries: dict[str, dict[str, str]] = metadata(f"trunkline-{name}")["entry-points"]  # type: ignore[assignment]
+        for provider in entries.get("trunkline.providers", {}):
+            assert f"| `{provider}` | `trunkline-{name}` |" in text
+
+
+def test_the_architecture_names_every_module_of_the_core() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in CORE.iterdir():
+        if path.suffix == ".py":
+            assert f"`{path.name}`" in page

@@ -1,0 +1,199 @@
+"""What a user's editor sees of the public names. Never run: mypy and pyright check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never, assert_type
+
+import httpx
+import httpx2
+import trunkline
+from trunkline import (
+    CallWarning,
+    ChatRequest,
+    ChatResponse,
+    Citation,
+    Event,
+    Finished,
+    FinishReason,
+    Message,
+    ModelInfo,
+    PartAdded,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    ResponseStarted,
+    Service,
+    Services,
+    Stream,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Usage,
+    UsageReported,
+    WireRequest,
+    assistant,
+    hookimpl,
+    system,
+    tool_result,
+    user,
+)
+from trunkline.provider import HeaderAuth
+from trunkline_llamacpp.settings import LlamaCppSettings
+from trunkline_openai import OpenAICompatibleSettings, OpenAISettings
+
+weather = Tool(
+    name="weather",
+    description="The weather of a city, now.",
+    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    strict=True,
+)
+
+
+def opening() -> None:
+    """By name, by settings object, with a client of the application's own; many from a file or a mapping."""
+    assert_type(trunkline.open_service("openai", api_key="k", default_model="m"), Service)
+    assert_type(trunkline.open_service(OpenAISettings(api_key=trunkline.Secret("k"), api="responses")), Service)
+    assert_type(trunkline.open_service(OpenAICompatibleSettings(api_url="http://127.0.0.1:8080")), Service)
+    assert_type(trunkline.open_service(LlamaCppSettings(model_path="model.gguf"), name="local"), Service)
+    trunkline.open_service("openai", http_client=httpx2.AsyncClient())
+    trunkline.open_service("openai", http_client=httpx.AsyncClient())
+    assert_type(trunkline.open_services("trunkline.toml"), Services)
+    assert_type(trunkline.open_services({"services": {"local": {"provider": "llamacpp"}}}), Services)
+
+
+async def calling(service: Service, services: Services) -> None:
+    """Each call takes a string, messages or a whole request."""
+    response = await service.chat("Why is the sky blue?")
+    assert_type(response, ChatResponse)
+    assert_type(response.text, str)
+    assert_type(response.finish_reason, FinishReason)
+    assert_type(response.warnings, tuple[CallWarning, ...])
+    assert_type(response.usage, Usage | None)
+    if response.usage is not None:
+        assert_type(response.usage.input_tokens, int | None)
+    assert_type(services["claude"], Service)
+    await services["claude"].chat([system("Be short."), user("Hello")])
+    assert_type(await service.list_models(), tuple[ModelInfo, ...])
+    assert_type((await service.embed(["a", "b"])).embeddings, tuple[tuple[float, ...], ...])
+    assert_type(await service.count_tokens("How long is this?"), int)
+
+
+async def tools(service: Service) -> ChatResponse:
+    """A round of tools."""
+    request = ChatRequest(
+        messages=[system("Use the tools."), user("Weather in Oslo?", trunkline.Image(url="https://example.org/a.png"))],
+        tools=[weather],
+        tool_choice="weather",
+        max_output_tokens=500,
+        stop="END",
+    )
+    response = await service.chat(request)
+    assert_type(response.message, Message)
+    assert_type(response.tool_calls, tuple[ToolCall, ...])
+    results = [tool_result(call, {"celsius": 7}) for call in response.tool_calls]
+    assert_type(results, list[Message])
+    return await service.chat(request.with_messages(response.message, *results, assistant("7 °C"), user("And Bergen?")))
+
+
+async def streaming(service: Service) -> str:
+    """A stream is an async context manager and an async iterator of events."""
+    shown = ""
+    async with service.stream("Why is the sky blue?") as stream:
+        assert_type(stream, Stream)
+        async for event in stream:
+            shown += show(event)
+    assert_type(stream.response, ChatResponse)
+    return shown
+
+
+def show(event: Event) -> str:
+    """The union of events is closed: a type checker tells which one a `match` forgot."""
+    match event:
+        case ResponseStarted(model=model, warnings=warnings):
+            assert_type(model, str | None)
+            return "".join(str(warning) for warning in warnings)
+        case TextDelta(text=text) | ReasoningDelta(text=text):
+            assert_type(text, str)
+            return text
+        case ToolCallStart(index=index, name=name):
+            assert_type(index, int)
+            return name
+        case ToolCallDelta(arguments=arguments):
+            return arguments
+        case TextStart() | TextEnd() | ReasoningStart() | ReasoningEnd() | ToolCallEnd():
+            return ""
+        case Citation(url=url):
+            return url or ""
+        case PartAdded(part=part):
+            return type(part).__name__
+        case UsageReported(usage=usage):
+            assert_type(usage, Usage)
+            return ""
+        case Finished(reason=reason):
+            assert_type(reason, FinishReason)
+            return reason.value
+        case _:
+            assert_never(event)
+
+
+async def failing(service: Service) -> float | None:
+    """Errors tell what they know."""
+    try:
+        await service.chat("Hello")
+    except trunkline.StreamInterrupted as error:
+        assert_type(error.partial, ChatResponse | None)
+    except trunkline.RemoteError as error:
+        assert_type(error.status, int | None)
+        assert_type(error.retryable, bool)
+        return error.retry_after
+    except trunkline.ConfigurationError as error:
+        assert_type(error.setting, str | None)
+    return None
+
+
+class Cost(trunkline.Observer):
+    """An observer overrides what it needs."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def finished(self, call: int, response: object) -> None:
+        """Count."""
+        if isinstance(response, ChatResponse) and response.usage is not None:
+            self.tokens += response.usage.total_tokens or 0
+
+
+class CompanyAuth(HeaderAuth):
+    """An extension may replace a provider's authentication."""
+
+    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
+        """One more header."""
+        return super().sign(wire_request, credentials).with_headers({"x-team": "search"})
+
+
+class Company:
+    """An extension: hook implementations, in a class or a module."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+
+    @hookimpl(tryfirst=True)
+    def trunkline_auth(self, context: trunkline.ServiceContext[trunkline.Settings]) -> trunkline.Auth:
+        """The token of the company's gateway."""
+        return CompanyAuth("authorization", self.environment["GATEWAY_TOKEN"], prefix="Bearer ")
+
+    @hookimpl
+    def trunkline_observer(self, context: trunkline.ServiceContext[trunkline.Settings]) -> trunkline.Observer:
+        """What it costs."""
+        return Cost()
+
+
+def extended() -> Service:
+    """An extension is given as an object, or by its name."""
+    return trunkline.open_service("openai", extensions=[Company({"GATEWAY_TOKEN": "t"}), "audit"])
