@@ -67,7 +67,7 @@ def _split(text: str) -> SplitResult:
     if url.scheme.lower() not in ("http", "https"):
         raise ValueError(f"a URL that begins with http:// or https://, not {url.scheme}://")
     bare = f"[{host}]" if host and ":" in host else host
-    if not bare or not _HOST.match(_ascii(bare)):
+    if not bare or ".." in bare or not _HOST.match(_ascii(bare)):
         raise ValueError("a URL with a host, such as https://host")
     return url
 

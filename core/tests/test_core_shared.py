@@ -1,0 +1,124 @@
+"""What translators and settings of several providers share: URLs, turns, the user's id, warnings."""
+
+from __future__ import annotations
+
+from urllib.parse import urlunsplit
+
+import pytest
+from trunkline import InvalidChatRequest, Message, Secret, Text, ToolCall, assistant, tool_result, user
+from trunkline.callwarnings import Warnings
+from trunkline.turns import pair_turns
+from trunkline.urls import endpoint_url, is_loopback, plain_http_note, split_url
+from trunkline.userid import convert_send_user_id, user_identifier
+
+
+@pytest.mark.parametrize(
+    ("pasted", "url"),
+    [
+        ("https://api.example.com/v1/", "https://api.example.com/v1"),
+        ("  'https://api.example.com//v1//x/' ", "https://api.example.com/v1/x"),
+        ("api.example.com", "https://api.example.com"),
+        ("//api.example.com/v1", "https://api.example.com/v1"),
+        ("localhost:8080", "http://localhost:8080"),
+        ("127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1"),
+        ("[::1]:8080", "http://[::1]:8080"),
+        ("box:11434", "http://box:11434"),
+        ("box.local:11434", "http://box.local:11434"),
+        ("192.168.1.5:8000", "http://192.168.1.5:8000"),
+        ("192.168.1.5", "https://192.168.1.5"),
+        ("api.example.com:8443", "https://api.example.com:8443"),
+        ("HTTPS://api.example.com/?api-version=1", "https://api.example.com?api-version=1"),
+        ("https://api.example.com/v1#here", "https://api.example.com/v1"),
+        ("https://bücher.example", "https://bücher.example"),
+    ],
+)
+def test_a_url_is_taken_as_people_paste_it(pasted: str, url: str) -> None:
+    split, notes = split_url(pasted)
+    assert urlunsplit(split) == url
+    assert bool(notes) == ("#" in pasted)
+    assert urlunsplit(split_url(url)[0]) == url
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    ["", " ", "https://", "ftp://x.example", "https://a b.example", "https://x.example:p", "https://a..b", "\x00"],
+)
+def test_what_is_no_url_is_refused_with_what_is_accepted(pasted: str) -> None:
+    with pytest.raises(ValueError, match="a URL"):
+        split_url(pasted)
+
+
+def test_an_endpoint_is_joined_before_the_query() -> None:
+    assert endpoint_url("https://x.example/v1", "/chat") == "https://x.example/v1/chat"
+    assert endpoint_url("https://x.example/v1/?a=1", "/models", "page=2") == "https://x.example/v1/models?a=1&page=2"
+
+
+def test_plain_http_to_another_machine_is_worth_a_note() -> None:
+    assert plain_http_note("http://api.example.com") is not None
+    assert plain_http_note("https://api.example.com") is None
+    assert plain_http_note("http://127.0.0.1:1") is None
+    assert is_loopback("a.localhost")
+    assert not is_loopback("localhost.example")
+
+
+ONE, TWO = ToolCall(id="a", name="t"), ToolCall(id="b", name="t")
+
+
+def test_results_stand_beside_their_calls_wherever_they_stood() -> None:
+    warnings = Warnings()
+    messages = [assistant("see", ONE, TWO), tool_result(TWO, "2"), user("and?"), tool_result(ONE, "1")]
+    first, second = pair_turns(messages, warnings)
+    assert {position: [result.text for result in found] for position, found in first.results.items()} == {
+        1: ["1"],
+        2: ["2"],
+    }
+    assert second.message == user("and?")
+    assert warnings.all() == ()
+
+
+def test_a_result_belongs_to_the_nearest_call_before_it() -> None:
+    messages = [assistant(ONE), tool_result(ONE, "1"), assistant(ONE), tool_result(ONE, "2")]
+    first, second = pair_turns(messages, Warnings())
+    assert [turn.results[0][0].text for turn in (first, second)] == ["1", "2"]
+
+
+def test_a_result_without_a_call_is_left_out_with_a_warning() -> None:
+    warnings = Warnings()
+    assert len(pair_turns([tool_result(ONE, "1"), user("hi")], warnings)) == 1
+    assert [(warning.kind, warning.subject) for warning in warnings.all()] == [("left_out", "tool result")]
+
+
+def test_a_tool_message_holds_results_alone() -> None:
+    with pytest.raises(InvalidChatRequest, match="nothing else"):
+        pair_turns([Message(role="tool", parts=Text(text="hm"))], Warnings())
+
+
+def test_a_warning_is_told_once() -> None:
+    warnings = Warnings()
+    for _ in range(2):
+        warnings.add("unsupported", "seed", "no seed")
+    assert len(warnings.all()) == 1
+
+
+def test_a_user_s_id_is_sent_as_the_setting_says() -> None:
+    key = Secret("k")
+    assert user_identifier("u", False, key) is None
+    assert user_identifier("u", True, key) == "u"
+    hashed = user_identifier("u", "hashed", key)
+    assert hashed is not None
+    assert len(hashed) == 64
+    assert hashed == user_identifier("u", "hashed", key)
+    assert hashed != user_identifier("u", "hashed", Secret("other"))
+    assert hashed != user_identifier("u", "hashed", None)
+    assert user_identifier(None, True, key) is None
+
+
+@pytest.mark.parametrize(("value", "setting"), [("yes", True), ("0", False), (True, True), (" Hashed ", "hashed")])
+def test_send_user_id_takes_truth_values_and_hashed(value: object, setting: object) -> None:
+    assert convert_send_user_id(value) == setting
+
+
+@pytest.mark.parametrize("value", ["perhaps", 1.5, None])
+def test_send_user_id_takes_nothing_else(value: object) -> None:
+    with pytest.raises(ValueError, match="hashed"):
+        convert_send_user_id(value)
