@@ -581,6 +581,18 @@ async def test_a_key_that_the_provider_echoes_is_scrubbed(toy: Any) -> None:
     assert "toy-secret-key" not in repr(caught.value)
 
 
+async def test_an_acquired_secret_that_the_provider_echoes_is_scrubbed(toy: Any) -> None:
+    class Holder(Tokens):
+        secrets = ("token-secret",)
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"no such token: token-secret", status=401)
+
+    async with serve(handler) as server, toy(server.url, {"auth": lambda context: Holder()}) as service:
+        with pytest.raises(AuthenticationError, match=r"no such token: \*\*\*"):
+            await service.chat("hi")
+
+
 async def test_a_redirect_is_not_followed_and_the_error_says_where_it_pointed(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(status=307, headers={"location": "https://elsewhere.example/v1?token=secret"})

@@ -234,10 +234,11 @@ class Pipeline:
     def dress(self, error: TrunklineError) -> TrunklineError:
         """Complete an error with the provider's name, and take the service's secrets out of it."""
         if isinstance(error, RemoteError):
+            secrets = (*self.secrets, *getattr(self.steps.auth, "secrets", ()))
             error.provider = error.provider or self.context.provider
-            error.message = scrub(error.message, self.secrets) or type(error).__name__
-            error.code = scrub(error.code, self.secrets) if error.code else error.code
-            error.body = _scrubbed(error.body, self.secrets)
+            error.message = scrub(error.message, secrets) or type(error).__name__
+            error.code = scrub(error.code, secrets) if error.code else error.code
+            error.body = _scrubbed(error.body, secrets)
             error.args = (error.message,)
         elif isinstance(error, ConfigurationError):
             error.service = error.service or self.context.name

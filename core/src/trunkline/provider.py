@@ -56,6 +56,9 @@ class Auth(Protocol):
     number of waiting calls share one refresh. `refresh` is true for the one attempt after a 401: cached credentials
     are then not good enough. `sign` is pure. The context must hold no task group and no cancel scope open, since it is
     entered by the first call and left by whoever closes the service.
+
+    An `Auth` that acquires secrets which the settings do not hold may have them, as strings, in a property `secrets`;
+    the core takes them out of errors.
     """
 
     async def __aenter__(self) -> object: ...

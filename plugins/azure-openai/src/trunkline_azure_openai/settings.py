@@ -1,0 +1,169 @@
+"""The settings of `azure-openai`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+
+from trunkline.secrets import Secret
+from trunkline.settings import Settings, setting, settings
+from trunkline.urls import plain_http_note
+from trunkline.userid import SendUserId, send_user_id_setting
+from trunkline_openai.settings import show_url
+
+from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of
+
+AZURE_IDENTITY: Literal["azure-identity"] = "azure-identity"
+"""The setting `token_provider` for the default credential of the package azure-identity."""
+
+SCOPE = "https://cognitiveservices.azure.com/.default"
+"""The scope of tokens for Azure OpenAI; the newer Foundry documentation also has https://ai.azure.com/.default."""
+
+
+@runtime_checkable
+class TokenCredential(Protocol):
+    """A credential of azure-identity, sync or async."""
+
+    def get_token(self, *scopes: str) -> Any:
+        """A token for the scopes: an object with `token` and `expires_on`, or an awaitable of one."""
+        ...
+
+
+TokenProvider: TypeAlias = Callable[[], object] | TokenCredential | Literal["azure-identity"]
+"""Where tokens come from.
+
+A function, sync or async, that gives a token: a string, or an object with `token` and `expires_on` (seconds since the
+epoch); a credential of azure-identity; or `"azure-identity"`, for its default credential.
+"""
+
+
+def _convert_url(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a URL, not {type(value).__name__}")
+    surface_of(value)
+    return value.strip()
+
+
+def _convert_token_provider(value: object) -> TokenProvider:
+    if isinstance(value, str):
+        if value.strip().lower() == AZURE_IDENTITY:
+            return AZURE_IDENTITY
+        # The text may be a token that was pasted here: the error does not show it.
+        raise ValueError(f"{AZURE_IDENTITY!r}, a function that gives a token, or a credential; no other text")
+    if isinstance(value, type) or not (isinstance(value, TokenCredential) or callable(value)):
+        raise ValueError(f"{AZURE_IDENTITY!r}, a function that gives a token, or a credential, not {value!r}")
+    return value
+
+
+def _show_token_provider(value: object) -> str:
+    return repr(value) if value is None or isinstance(value, str) else f"<{type(value).__qualname__}>"
+
+
+@settings
+class AzureOpenAISettings(Settings):
+    """How a resource of Azure OpenAI or Azure AI Foundry is reached."""
+
+    provider: ClassVar[str] = "azure-openai"
+
+    api_url: str = setting(
+        "API URL",
+        "The endpoint of the resource, or a deployment's whole target URI, as the portal shows it.",
+        environment=("AZURE_OPENAI_ENDPOINT",),
+        convert=_convert_url,
+        show=show_url,
+        schema={"type": "string", "format": "uri"},
+    )
+    api_key: Secret | None = setting(
+        "API key",
+        "One of the resource's two keys. Either this or `token_provider` is required.",
+        default=None,
+        environment=("AZURE_OPENAI_API_KEY",),
+        group="credential",
+    )
+    token_provider: TokenProvider | None = setting(
+        "Token provider",
+        "Entra ID in place of a key: `azure-identity` for its default credential (with the extra `azure-identity`); in "
+        "code also a sync or async function that gives a token, or a credential of azure-identity.",
+        default=None,
+        group="credential",
+        convert=_convert_token_provider,
+        show=_show_token_provider,
+        schema={"enum": [AZURE_IDENTITY]},
+    )
+    scope: str = setting("Scope", "The scope that credentials of azure-identity are asked for.", default=SCOPE)
+    api_version: str | None = setting(
+        "API version",
+        f"The `api-version` to send. The classic surface requires one ({CLASSIC_VERSION} where neither this nor the "
+        "URL has it); with a dated one here, a resource's root means the classic surface.",
+        default=None,
+        convert=convert_version,
+        schema={"type": "string"},
+    )
+    api: Literal["chat", "responses"] = setting(
+        "API", "The API to speak: `chat` (Chat Completions) or `responses` (Responses).", default="chat"
+    )
+    send_user_id: SendUserId = send_user_id_setting("user")
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        deployment = self.surface.deployment
+        if self.default_model is None and deployment:
+            object.__setattr__(self, "default_model", deployment)
+
+    @property
+    def surface(self) -> Surface:
+        """The surface that these settings reach."""
+        return surface_of(self.api_url, self.api_version)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What is missing, contradicts itself, or cannot be reached."""
+        if self.api_key is None and self.token_provider is None:
+            yield "api_key", "is required, or 'token_provider' in its place for Entra ID; as AZURE_OPENAI_API_KEY, say"
+        if self.api_key is not None and self.token_provider is not None:
+            yield "token_provider", "and 'api_key' are both given; give one, since only one of the two is ever sent"
+        for name in self.headers:
+            if name.lower() in ("api-key", "authorization"):
+                yield "headers", f"has {name!r}; give the key as 'api_key' or the token by 'token_provider'"
+        if self.token_provider == AZURE_IDENTITY and not _has_azure_identity():
+            yield "token_provider", "needs azure-identity: pip install 'trunkline-azure-openai[azure-identity]'"
+        yield from self._url_problems()
+
+    def _url_problems(self) -> Iterator[tuple[str, str]]:
+        surface = self.surface
+        if surface.kind == "v1" and surface.version is not None and is_dated(surface.version):
+            yield (
+                "api_version",
+                f"is {surface.version!r}, but the URL is of the v1 surface, which has no dated versions; leave the "
+                "version out, or give the resource's root as 'api_url' for the classic surface",
+            )
+        if surface.kind != "v1" and surface.version is not None and not is_dated(surface.version):
+            yield "api_version", f"is {surface.version!r}, but the URL wants a date, such as {CLASSIC_VERSION}"
+        if surface.kind == "inference" and self.api == "responses":
+            yield "api", "is 'responses', which /models does not have; give the resource's root as 'api_url'"
+
+
+def _has_azure_identity() -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec("azure.identity") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def endpoint_url(settings: Settings, path: str, model: str | None) -> str:
+    """The URL of an endpoint of the service."""
+    assert isinstance(settings, AzureOpenAISettings)
+    return settings.surface.url(path, model)
+
+
+def url_notes(settings: AzureOpenAISettings) -> tuple[str, ...]:
+    """What a user should know of the setting `api_url`."""
+    surface = settings.surface
+    notes = list(surface.notes)
+    if surface.endpoint == "/responses" and settings.api == "chat":
+        notes.append("it is of the Responses API, but Chat Completions is spoken; set api = 'responses'")
+    if surface.deployment and settings.default_model != surface.deployment:
+        notes.append(f"its deployment {surface.deployment!r} is not used: default_model is {settings.default_model!r}")
+    plain = plain_http_note(surface.root)
+    return (*notes, plain) if plain else tuple(notes)

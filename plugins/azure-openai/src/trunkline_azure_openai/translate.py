@@ -1,0 +1,45 @@
+"""ChatRequest -> the endpoint of a deployment. Pure. Only where Azure differs from the dialect."""
+
+from __future__ import annotations
+
+from trunkline.callwarnings import Warnings
+from trunkline.request import ChatRequest
+from trunkline_openai.history import JSON
+from trunkline_openai.responses_translate import ENCRYPTED_REASONING, ResponsesTranslator
+from trunkline_openai.translate import ChatTranslator
+
+from trunkline_azure_openai.profiles import V1, limit_field
+
+
+class AzureTranslator(ChatTranslator):
+    """Chat Completions: the output limit has the name that the deployment's model takes."""
+
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
+        """The JSON body, but for the request's `provider_options`."""
+        body = super().body(request, warnings, stream=stream)
+        field, wanted = self.profile.max_tokens_field, limit_field(self.profile, request.model or "")
+        if field != wanted and field in body:
+            body[wanted] = body.pop(field)
+        return body
+
+
+class AzureResponsesTranslator(ResponsesTranslator):
+    """Responses: `user` carries the user's id, and encrypted reasoning is asked for where the model is to reason."""
+
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
+        """The JSON body, but for the request's `provider_options`."""
+        body = super().body(request, warnings, stream=stream)
+        # Older versions refuse what they do not know.
+        body.pop("stream_options", None)
+        if "safety_identifier" in body:
+            body["user"] = body.pop("safety_identifier")
+        # A model that never reasons refuses the wish, and a deployment's name need not tell which it is.
+        if "include" in body and not _reasons(request):
+            body["include"] = [item for item in body["include"] if item != ENCRYPTED_REASONING]
+            if not body["include"]:
+                del body["include"]
+        return body
+
+
+def _reasons(request: ChatRequest) -> bool:
+    return request.reasoning is not None or V1.reasons(request.model or "") != "never"

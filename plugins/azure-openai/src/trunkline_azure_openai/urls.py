@@ -1,0 +1,159 @@
+"""Which surface of Azure a pasted URL is of, and the URLs of its endpoints. Pure.
+
+A resource has three: the `/openai/v1` surface, where the body names the deployment; the classic one, where the path
+does and `api-version` is required; and Azure AI inference, `/models`. What the portal shows, what the SDKs want and
+what people copy from a browser differ, so all of it is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Literal, TypeAlias
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlunsplit
+
+import attrs
+from trunkline.urls import endpoint_note, split_url
+from trunkline_openai.urls import ENDPOINTS
+
+Kind: TypeAlias = Literal["classic", "v1", "inference"]
+
+CLASSIC_VERSION = "2024-10-21"
+"""The `api-version` of the classic surface where none is given: its last generally available one."""
+
+INFERENCE_VERSION = "2024-05-01-preview"
+"""The `api-version` of the `/models` surface where none is given."""
+
+_PORTALS = ("portal.azure.com", "ai.azure.com", "oai.azure.com", "ml.azure.com")
+_DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-[A-Za-z0-9.]+)?")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@attrs.frozen(kw_only=True)
+class Surface:
+    """A surface of a resource.
+
+    `root` is the URL that endpoints are under: it ends with `/openai`, `/openai/v1` or `/models`. `version` is the
+    `api-version` to send, if any. `deployment` and `endpoint` are those of the pasted URL, where it had them. `query`
+    is what its query string held besides the version. `notes` say what a user should know.
+    """
+
+    kind: Kind
+    root: str
+    version: str | None = None
+    deployment: str | None = None
+    endpoint: str | None = None
+    query: str = attrs.field(default="", repr=False)
+    notes: tuple[str, ...] = ()
+
+    def url(self, path: str, model: str | None) -> str:
+        """The URL of an endpoint (`/chat/completions`, say). On the classic surface `model` is the deployment."""
+        if self.kind == "classic" and path not in ("/models", "/responses"):
+            path = f"/deployments/{quote(model or '', safe='')}{path}"
+        version = urlencode({"api-version": self.version}) if self.version else ""
+        query = "&".join(part for part in (version, self.query) if part)
+        return f"{self.root}{path}" + (f"?{query}" if query else "")
+
+
+def is_dated(version: str) -> bool:
+    """Whether an `api-version` is a date, as the classic surface has them."""
+    return _DATED.fullmatch(version) is not None
+
+
+def convert_version(value: object) -> str:
+    """An `api-version`: a date with or without `-preview`, or a word of the v1 surface. Raises `ValueError`."""
+    if not isinstance(value, str) or not _VERSION.fullmatch(value.strip()):
+        raise ValueError(f"a version such as {CLASSIC_VERSION}, 2025-04-01-preview or preview, not {value!r}")
+    return value.strip()
+
+
+@lru_cache(maxsize=256)
+def surface_of(pasted: str, version: str | None = None) -> Surface:
+    """The surface of a pasted URL; `version` is the setting `api_version`, which goes before the URL's own.
+
+    A resource's root, or a path that is none of Azure's, is of the v1 surface; with a dated version, of the classic
+    one. Raises `ValueError` for what is no URL, or is a portal's.
+    """
+    url, notes = split_url(pasted)
+    if (url.hostname or "").lower().rstrip(".") in _PORTALS:
+        raise ValueError(
+            "the endpoint of the resource, such as https://RESOURCE.openai.azure.com (in the portal under Keys and "
+            "Endpoint), not the address of the portal"
+        )
+    told, query = _query(url)
+    if version is not None and told is not None and told != version:
+        notes.append(f"its api-version={told} is not used: the setting api_version is {version!r}")
+    found = _parts(url.path, version or told)
+    if found.endpoint:
+        notes.append(endpoint_note(found.endpoint))
+    defaults = {"classic": CLASSIC_VERSION, "inference": INFERENCE_VERSION, "v1": None}
+    return attrs.evolve(
+        found,
+        root=urlunsplit(url._replace(path=found.root, query="")),
+        version=version or told or defaults[found.kind],
+        query=query,
+        notes=tuple(notes),
+    )
+
+
+def _query(url: SplitResult) -> tuple[str | None, str]:
+    """The version in the query string, and the rest of it."""
+    pairs = parse_qsl(url.query, keep_blank_values=True)
+    versions = [value.strip() for name, value in pairs if name.lower() == "api-version" and value.strip()]
+    rest = [(name, value) for name, value in pairs if name.lower() != "api-version"]
+    if versions:
+        convert_version(versions[0])
+    return (versions[0] if versions else None), urlencode(rest)
+
+
+def _parts(path: str, version: str | None) -> Surface:
+    """What a path tells; `root` is then a path as well."""
+    steps = [step for step in path.split("/") if step]
+    lower = [step.lower() for step in steps]
+    newer: Kind = "classic" if version is not None and is_dated(version) else "v1"
+    for at, step in enumerate(lower):
+        rest = lower[at + 1 :]
+        if step == "openai" and (not rest or rest[0] in ("v1", "deployments") or _endpoint(rest)):
+            return _under_openai(steps[: at + 1], steps[at + 1 :], newer)
+        if step == "v1" and (not rest or _endpoint(rest)):
+            # A gateway with a path of its own.
+            return Surface(kind="v1", root=_join(steps[: at + 1]), endpoint=_endpoint(rest))
+        if step == "models" and (not rest or _endpoint(rest) or rest == ["info"]):
+            return Surface(kind="inference", root=_join(steps[: at + 1]), endpoint=_endpoint(rest))
+    return _resource(steps, newer)
+
+
+def _under_openai(prefix: list[str], rest: list[str], newer: Kind) -> Surface:
+    root = _join(prefix)
+    if rest and rest[0].lower() == "deployments":
+        deployment = unquote(rest[1]) if len(rest) > 1 else None
+        return Surface(kind="classic", root=root, deployment=deployment, endpoint=_taken(rest[2:]))
+    if rest and rest[0].lower() == "v1":
+        return Surface(kind="v1", root=f"{root}/v1", endpoint=_taken(rest[1:]))
+    return Surface(kind=newer, root=root if newer == "classic" else f"{root}/v1", endpoint=_taken(rest))
+
+
+def _resource(steps: list[str], newer: Kind) -> Surface:
+    """A resource's root, with or without a gateway's path before it and an endpoint's path after it."""
+    endpoint = None
+    for length in range(len(steps), 0, -1):
+        endpoint = _endpoint([step.lower() for step in steps[-length:]])
+        if endpoint is not None:
+            steps = steps[:-length]
+            break
+    root = f"{_join(steps)}/openai"
+    return Surface(kind=newer, root=root if newer == "classic" else f"{root}/v1", endpoint=endpoint)
+
+
+def _endpoint(steps: list[str]) -> str | None:
+    path = _join(steps)
+    return path if path in ENDPOINTS else None
+
+
+def _taken(steps: list[str]) -> str | None:
+    # Anything may stand here: it belongs to another API of the resource.
+    return _join(steps) or None
+
+
+def _join(steps: list[str]) -> str:
+    return "".join(f"/{step}" for step in steps)
