@@ -63,6 +63,7 @@ AGREED = {"anthropic": 598, "other": 24}
 EMPTY = 8
 """Answers that hold nothing: the model ended its turn, or met a stop sequence, at once."""
 
+SHORT_STREAMS = {"anthropic": 172, "other": 6}
 STREAMS = {"anthropic": 277, "other": 19}
 
 OUT_OF_SCOPE = {
@@ -95,8 +96,12 @@ ERROR_COUNTS = {AuthenticationError: 13, ContextTooLong: 1, InvalidRequest: 13, 
 
 SPLITS = 6
 CUTS = 6
-SHORT = 3000
-"""The longest stream, in bytes, that is fed byte by byte."""
+SHORT = 2400
+"""The longest stream, in bytes, that is cut at every place and fed byte by byte."""
+
+WHOLE_PATH = 4
+"""How many short streams go through framer and parser at every place; the others' frames are looked at, which are all
+that the parser sees of a stream."""
 
 
 def scope(exchange: Exchange) -> str | None:
@@ -314,6 +319,28 @@ def sampled_pieces(exchange: Exchange) -> Iterator[list[bytes]]:
     yield list(cut(body, [random.randint(1, 60) for _ in range(len(body) // 30)]))
     if len(body) <= SHORT:
         yield [body[at : at + 1] for at in range(len(body))]
+
+
+def frames_of(pieces: Sequence[bytes]) -> list[object]:
+    framer, _ = PARSER.stream()
+    return [*(frame for piece in pieces for frame in framer.feed(piece)), *framer.finish()]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_short_stream_gives_the_same_events_at_every_split(name: str) -> None:
+    short = [exchange for exchange in streams(name) if len(exchange.body) <= SHORT]
+    problems = []
+    for number, exchange in enumerate(short):
+        body = exchange.body
+        whole = frames_of([body])
+        halves = [(body[:at], body[at:]) for at in range(1, len(body))]
+        wrong = [len(first) for first, second in halves if frames_of((first, second)) != whole]
+        if number < WHOLE_PATH:
+            expected = events_of(exchange, [body])
+            wrong += [len(first) for first, second in halves if events_of(exchange, (first, second)) != expected]
+        problems += [f"{exchange.id}: split at {wrong[:5]}"] if wrong else []
+    assert not problems, report(problems)
+    assert len(short) == SHORT_STREAMS[name]
 
 
 @pytest.mark.parametrize("name", FILES)

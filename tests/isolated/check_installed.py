@@ -46,11 +46,41 @@ def import_all(distribution: str) -> int:
     return 1 + len(names)
 
 
+TEXT = [{"type": "text", "text": "Hello"}]
+WHOLE: dict[str, dict[str, object]] = {
+    "/v1/messages": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": TEXT,
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 3, "output_tokens": 1},
+    },
+    "/v2/chat": {
+        "id": "1",
+        "finish_reason": "COMPLETE",
+        "message": {"role": "assistant", "content": TEXT},
+        "usage": {"tokens": {"input_tokens": 3, "output_tokens": 1}},
+    },
+    "/converse": {
+        "output": {"message": {"role": "assistant", "content": [{"text": "Hello"}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 3, "outputTokens": 1, "totalTokens": 4},
+        "metrics": {"latencyMs": 1},
+    },
+}
+"""Answers in the wire formats that are no Chat Completions, by the end of the endpoint's path."""
+
+
 class _Server(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        whole = next((answer for ending, answer in WHOLE.items() if self.path.endswith(ending)), None)
+        if whole is not None:
+            return self._answer(json.dumps(whole), "application/json")
         head = {"id": "chatcmpl-1", "created": 1, "model": asked["model"]}
         usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
         if asked.get("stream"):
@@ -62,12 +92,11 @@ class _Server(BaseHTTPRequestHandler):
             ]
             lines = [json.dumps({**head, "object": "chat.completion.chunk", **chunk}) for chunk in chunks]
             body = "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
-            self._answer(body, "text/event-stream")
-        else:
-            message = {"role": "assistant", "content": "Hello"}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            answer = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
-            self._answer(json.dumps(answer), "application/json")
+            return self._answer(body, "text/event-stream")
+        message = {"role": "assistant", "content": "Hello"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        answer = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
+        return self._answer(json.dumps(answer), "application/json")
 
     def _answer(self, body: str, media_type: str) -> None:
         self.send_response(200)
@@ -82,12 +111,12 @@ class _Server(BaseHTTPRequestHandler):
 
 @contextmanager
 def served() -> Iterator[str]:
-    """A server of the Chat Completions dialect on a loopback port; gives its URL."""
+    """A server of every provider's wire format on a loopback port; gives its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
@@ -106,22 +135,28 @@ def check_core() -> None:
         raise AssertionError("a provider was found though none is installed")
 
 
-def check_openai() -> None:
-    """A call and a stream over loopback give the same answer."""
-    import trunkline
+def call(provider: str, streams: bool = False, **settings: object) -> Callable[[], None]:
+    """A check that a call over loopback is answered; with `streams`, a stream too."""
 
     async def run(url: str) -> None:
-        async with trunkline.open_service("openai-compatible", api_url=url, default_model="m") as service:
-            response = await service.chat("Hello?")
-            async with service.stream("Hello?") as stream:
-                async for _ in stream:
-                    pass
-        for answer in (response, stream.response):
+        import trunkline
+
+        async with trunkline.open_service(provider, api_url=url, default_model="m", **settings) as service:
+            answers = [await service.chat("Hello?")]
+            if streams:
+                async with service.stream("Hello?") as stream:
+                    async for _ in stream:
+                        pass
+                answers.append(stream.response)
+        for answer in answers:
             assert (answer.text, answer.finish_reason) == ("Hello", "stop"), answer
             assert answer.usage is not None and answer.usage.total_tokens == 4, answer
 
-    with served() as url:
-        asyncio.run(run(url))
+    def check() -> None:
+        with served() as url:
+            asyncio.run(run(url))
+
+    return check
 
 
 def check_llamacpp() -> None:
@@ -142,7 +177,12 @@ def check_llamacpp() -> None:
 
 CHECKS: dict[str, Callable[[], None]] = {
     "trunkline": check_core,
-    "trunkline-openai": check_openai,
+    "trunkline-openai": call("openai-compatible", streams=True),
+    "trunkline-anthropic": call("anthropic", api_key="k"),
+    "trunkline-azure-openai": call("azure-openai", streams=True, api_key="k"),
+    "trunkline-bedrock": call("bedrock", aws_region="us-east-1", api_key="k"),
+    "trunkline-cohere": call("cohere", api_key="k"),
+    "trunkline-mistral": call("mistral", streams=True, api_key="k"),
     "trunkline-llamacpp": check_llamacpp,
 }
 

@@ -1,0 +1,156 @@
+"""Parts -> content blocks. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from trunkline.callwarnings import Warnings
+from trunkline.jsonvalue import JSONObject, ProviderOptions
+from trunkline.messages import Audio, Document, Image, Opaque, Part, Text, ToolResult
+
+Block: TypeAlias = dict[str, Any]
+"""A content block, or any other JSON object of the wire."""
+
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+"""The media types of images that the API takes."""
+
+_TEXT_TYPES = (
+    "application/json",
+    "application/xml",
+    "application/yaml",
+    "application/x-yaml",
+    "application/javascript",
+)
+
+
+class Content:
+    """Makes the blocks of texts, media and tool results. `lost_opaque` counts what only other providers understand."""
+
+    def __init__(self, provider: str, warnings: Warnings) -> None:
+        self.provider = provider
+        self.lost_opaque = 0
+        self._warnings = warnings
+
+    def options(self, options: ProviderOptions) -> JSONObject:
+        """The options of a message or part that are for this provider."""
+        return options.get(self.provider) or {}
+
+    def with_options(self, block: Block, options: ProviderOptions) -> Block:
+        """The block with a part's options merged in; options that have a `type` are a block of their own."""
+        own = self.options(options)
+        return dict(own) if "type" in own else {**block, **own}
+
+    def blocks(self, part: Part) -> list[Block]:
+        """The block of a text, a medium or an opaque part; none, mostly with a warning, where there is none for it."""
+        if isinstance(part, Text):
+            return self._text(part)
+        if isinstance(part, Opaque):
+            return self.opaque(part)
+        if isinstance(part, Audio):
+            return self._audio(part)
+        if isinstance(part, (Image, Document)):
+            source = self._image_source(part) if isinstance(part, Image) else self._document_source(part)
+            if source is None and "type" not in self.options(part.provider_options):
+                return []
+            block: Block = {"type": "image" if isinstance(part, Image) else "document", "source": source}
+            if isinstance(part, Document) and part.name is not None:
+                block["title"] = part.name
+            if isinstance(part, Image) and part.detail not in (None, "auto"):
+                self._warnings.add("unsupported", "image detail", "the API has no word for how closely to look")
+            return [self.with_options(block, part.provider_options)]
+        return []
+
+    def opaque(self, part: Opaque) -> list[Block]:
+        """The block as it came, where this provider made it."""
+        if part.provider == self.provider:
+            return [dict(part.data)]
+        self.lost_opaque += 1
+        return []
+
+    def left_out(self, part: Part, why: str) -> None:
+        """Warn that a part was not sent."""
+        self._warnings.add("left_out", type(part).__name__.lower(), why)
+
+    def _text(self, part: Text) -> list[Block]:
+        block = self.with_options({"type": "text", "text": part.text}, part.provider_options)
+        text = block.get("text")
+        if block["type"] != "text" or not isinstance(text, str) or text.strip():
+            return [block]
+        # The API refuses a text of white space. It says nothing, but its options do.
+        if self.options(part.provider_options):
+            self._warnings.add("left_out", "provider_options", "those of an empty text, which the API refuses")
+        return []
+
+    def _audio(self, part: Audio) -> list[Block]:
+        if part.transcript:
+            self._warnings.add("emulated", "audio", "the API takes no sound; its transcript was sent in its place")
+            return [{"type": "text", "text": part.transcript}]
+        self.left_out(part, "the API takes no sound; send a transcript")
+        return []
+
+    def _image_source(self, part: Image) -> Block | None:
+        if part.file_id is not None:
+            return {"type": "file", "file_id": part.file_id}
+        if part.url is not None:
+            return {"type": "url", "url": part.url}
+        media_type = "image/jpeg" if part.media_type == "image/jpg" else part.media_type
+        if media_type is not None and media_type not in IMAGE_TYPES:
+            self.left_out(part, f"images are taken as {', '.join(IMAGE_TYPES)}, not {media_type}")
+            return None
+        if media_type is None:
+            self._warnings.add(
+                "changed", "image", "its media type is unknown and was sent as image/png; set media_type"
+            )
+        return {"type": "base64", "media_type": media_type or "image/png", "data": part.base64}
+
+    def _document_source(self, part: Document) -> Block | None:
+        if part.file_id is not None:
+            return {"type": "file", "file_id": part.file_id}
+        media_type = (part.media_type or "").partition(";")[0].strip().lower()
+        is_text = media_type.startswith("text/") or media_type in _TEXT_TYPES
+        if part.url is not None:
+            if media_type not in ("", "application/pdf"):
+                self.left_out(part, f"only a PDF is taken by URL, not {media_type}; send its bytes")
+                return None
+            return {"type": "url", "url": part.url}
+        if is_text:
+            assert part.data is not None
+            return {"type": "text", "media_type": "text/plain", "data": self._decoded(part.data)}
+        if media_type not in ("", "application/pdf"):
+            self.left_out(part, f"documents are taken as application/pdf or text, not {media_type}")
+            return None
+        if not media_type:
+            message = "its media type is unknown and was sent as application/pdf; set media_type"
+            self._warnings.add("changed", "document", message)
+        return {"type": "base64", "media_type": "application/pdf", "data": part.base64}
+
+    def _decoded(self, data: bytes) -> str:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            self._warnings.add("changed", "document", "it is no UTF-8; what could not be read was replaced")
+            return data.decode("utf-8", "replace")
+
+    def tool_result(self, call_id: str, results: list[ToolResult]) -> Block:
+        """The block that answers a call; several results of one call are one."""
+        if len(results) > 1:
+            self._warnings.add("changed", "tool result", "a call has one result: several were sent as one")
+        content = [block for result in results for part in result.parts for block in self.blocks(part)]
+        block: Block = {"type": "tool_result", "tool_use_id": call_id}
+        is_error = any(result.is_error for result in results)
+        if is_error:
+            block["is_error"] = True
+            # The API refuses a failure that says nothing.
+            content = content or [{"type": "text", "text": "Error"}]
+        if content:
+            block["content"] = plain(content)
+        for result in results:
+            block = self.with_options(block, result.provider_options)
+        return block
+
+
+def plain(blocks: list[Block]) -> str | list[Block]:
+    """A plain string where that says it all, which every server of this API takes."""
+    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"} and blocks[0]["type"] == "text":
+        return str(blocks[0]["text"])
+    return blocks

@@ -1,0 +1,287 @@
+"""The conversation: turns that alternate, tool results next to their calls, reasoning where it may go. Pure.
+
+The API takes the system prompt apart from the messages. The first message is the user's; turns of the same role are
+one message; all calls of a turn are answered at the start of the next; the ids of calls are made of letters, digits,
+`_` and `-`, and are unique.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+
+import attrs
+from trunkline.callwarnings import Warnings
+from trunkline.errors import InvalidChatRequest
+from trunkline.messages import (
+    Audio,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+
+from trunkline_anthropic.content import Block, Content, plain
+
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+_THINKING = ("thinking", "redacted_thinking")
+_NO_RESULT = "No result of this call is known."
+_OPENING = "(The conversation goes on.)"
+
+
+@attrs.define
+class _Call:
+    """A call's id on the wire, its results, and options of the messages that they came in."""
+
+    id: str
+    results: list[ToolResult] = attrs.field(factory=list)
+
+
+class History:
+    """Translates the messages of one request. `system` and `messages` are what it made of them."""
+
+    def __init__(self, provider: str, warnings: Warnings, *, takes_documents: bool = False) -> None:
+        self.system: list[Block] = []
+        self.messages: list[Block] = []
+        self._content = Content(provider, warnings)
+        self._provider = provider
+        self._warnings = warnings
+        self._takes_documents = takes_documents
+        self._calls: dict[tuple[int, int], _Call] = {}
+        self._lost_reasoning = 0
+
+    def translate(self, messages: tuple[Message, ...]) -> None:
+        """Translate. Raises `InvalidChatRequest` for a conversation that can never be sent."""
+        self._pair(messages)
+        for position, message in enumerate(messages):
+            if message.name is not None:
+                self._warnings.add("left_out", "message name", "the API takes no names of participants")
+            if message.role == "system":
+                self._system(message)
+            elif message.role == "user":
+                self._append("user", self._message_options(message, self._user(message)))
+            elif message.role == "assistant":
+                self._assistant(position, message)
+        self._report_losses()
+        self._complete()
+
+    # Calls and their results
+
+    def _pair(self, messages: tuple[Message, ...]) -> None:
+        """Give every call an id of its own, and each result to the nearest call before it that has none."""
+        open_calls: dict[str, list[_Call]] = {}
+        used: set[str] = set()
+        for position, message in enumerate(messages):
+            results = [part for part in message.parts if isinstance(part, ToolResult)]
+            if message.role == "tool" and len(results) != len(message.parts):
+                raise InvalidChatRequest("a tool message holds ToolResult parts and nothing else")
+            for number, result in enumerate(results):
+                is_last = message.role == "tool" and number == len(results) - 1
+                self._give(result, message if is_last else None, open_calls)
+            fresh: dict[str, list[_Call]] = {}
+            for place, part in enumerate(message.parts):
+                if isinstance(part, ToolCall):
+                    call = self._calls[position, place] = _Call(_wire_id(part.id, used))
+                    fresh.setdefault(part.id, []).append(call)
+            open_calls.update(fresh)
+
+    def _give(self, result: ToolResult, message: Message | None, open_calls: dict[str, list[_Call]]) -> None:
+        calls = open_calls.get(result.tool_call_id)
+        if calls is None:
+            why = f"no tool call {result.tool_call_id!r} stands before this result; keep the two together"
+            self._warnings.add("left_out", "tool result", why)
+            return
+        if message is not None and message.provider_options:
+            options = {
+                **self._content.options(message.provider_options),
+                **self._content.options(result.provider_options),
+            }
+            result = attrs.evolve(result, provider_options={self._provider: options})
+        call = next((call for call in calls if not call.results), calls[-1])
+        call.results.append(result)
+
+    # The system prompt
+
+    def _system(self, message: Message) -> None:
+        options = dict(self._content.options(message.provider_options))
+        in_place = options.pop("role", None) == "system"
+        blocks: list[Block] = []
+        for part in message.parts:
+            if isinstance(part, (Text, Opaque)):
+                blocks += self._content.blocks(part)
+            elif isinstance(part, Reasoning):
+                self._lost_reasoning += 1
+            elif isinstance(part, (Image, Document, Audio)):
+                self._content.left_out(part, "a system message holds only text here")
+            elif isinstance(part, ToolCall):
+                raise InvalidChatRequest("a system message cannot call a tool; tool calls stand in assistant messages")
+        if blocks and options:
+            blocks[-1] = {**blocks[-1], **options}
+        if in_place and self.messages:
+            self._append("system", blocks)
+            return
+        if self.messages and blocks:
+            self._warnings.add(
+                "changed",
+                "system message",
+                "one in the middle of the conversation was moved to the system prompt; for a model that takes it "
+                f"there, set the message's provider_options[{self._provider!r}] to {{'role': 'system'}}",
+            )
+        self.system += blocks
+
+    # The user's turns
+
+    def _user(self, message: Message) -> list[Block]:
+        blocks: list[Block] = []
+        for part in message.parts:
+            if isinstance(part, ToolCall):
+                raise InvalidChatRequest("a user message cannot call a tool; tool calls stand in assistant messages")
+            if isinstance(part, Reasoning):
+                self._lost_reasoning += 1
+            blocks += self._content.blocks(part)
+        return blocks
+
+    def _message_options(self, message: Message, blocks: list[Block]) -> list[Block]:
+        """The blocks, with the options of their message on the last that can have any."""
+        options = self._content.options(message.provider_options)
+        if options:
+            fitting = [at for at, block in enumerate(blocks) if block.get("type") not in _THINKING]
+            if fitting:
+                blocks[fitting[-1]] = {**blocks[fitting[-1]], **options}
+            else:
+                why = "the turn has no block that its options could go to"
+                self._warnings.add("left_out", "provider_options", why)
+        return blocks
+
+    # The model's turns
+
+    def _assistant(self, position: int, message: Message) -> None:
+        blocks: list[Block] = []
+        calls: list[_Call] = []
+        for place, part in enumerate(message.parts):
+            if isinstance(part, ToolCall):
+                call = self._calls[position, place]
+                calls.append(call)
+                blocks.append(self._call(part, call.id))
+            else:
+                blocks += self._assistant_part(part)
+        self._append("assistant", self._message_options(message, blocks))
+        self._append("user", [self._answer(call) for call in calls])
+
+    def _assistant_part(self, part: Part) -> list[Block]:
+        if isinstance(part, Text):
+            return self._own_text(part)
+        if isinstance(part, Reasoning):
+            return self._reasoning(part)
+        if isinstance(part, Image) or (isinstance(part, Document) and not self._takes_documents):
+            self._content.left_out(part, "an assistant message takes no media here")
+            return []
+        return [] if isinstance(part, Citation) else self._content.blocks(part)
+
+    def _own_text(self, part: Text) -> list[Block]:
+        if part.refusal:
+            why = "the API has no word for refusals; one was sent as plain text"
+            self._warnings.add("changed", "refusal", why)
+        blocks = self._content.blocks(part)
+        citations = self._content.options(part.provider_metadata).get("citations")
+        if blocks and blocks[0].get("type") == "text" and isinstance(citations, (list, tuple)) and citations:
+            # `file_id` stands in answers alone.
+            kept = [
+                {name: value for name, value in citation.items() if name != "file_id"}
+                for citation in citations
+                if isinstance(citation, dict)
+            ]
+            blocks[0].setdefault("citations", kept)
+        return blocks
+
+    def _reasoning(self, part: Reasoning) -> list[Block]:
+        if part.provider_options.get(self._provider):
+            self._warnings.add("left_out", "provider_options", "reasoning is sent back as it was, without options")
+        if part.provider == self._provider and part.encrypted is not None:
+            return [{"type": "redacted_thinking", "data": part.encrypted}]
+        if part.provider == self._provider and part.signature:
+            return [{"type": "thinking", "thinking": part.text, "signature": part.signature}]
+        self._lost_reasoning += 1
+        return []
+
+    def _call(self, part: ToolCall, call_id: str) -> Block:
+        arguments = dict(part.arguments)
+        if part.invalid_arguments is not None:
+            why = "arguments that are no JSON object were sent inside one, as invalid_arguments"
+            self._warnings.add("changed", f"tool call {part.name}", why)
+            arguments = {"invalid_arguments": part.invalid_arguments}
+        kept = self._content.options(part.provider_metadata)
+        block = {**kept, "type": "tool_use", "id": call_id, "name": part.name, "input": arguments}
+        return self._content.with_options(block, part.provider_options)
+
+    def _answer(self, call: _Call) -> Block:
+        if call.results:
+            return self._content.tool_result(call.id, call.results)
+        why = (
+            "a call of the history without a result was answered with an error, since the API wants every call answered"
+        )
+        self._warnings.add("emulated", "tool result", why)
+        return {"type": "tool_result", "tool_use_id": call.id, "is_error": True, "content": _NO_RESULT}
+
+    # The whole
+
+    def _append(self, role: str, blocks: Iterable[Block]) -> None:
+        blocks = list(blocks)
+        if not blocks:
+            return
+        if self.messages and self.messages[-1]["role"] == role:
+            self.messages[-1]["content"] += blocks
+        else:
+            self.messages.append({"role": role, "content": blocks})
+
+    def _report_losses(self) -> None:
+        if self._lost_reasoning:
+            why = (
+                f"{self._lost_reasoning} reasoning part(s) of the history were not sent: "
+                "another provider made them, or they have no signature"
+            )
+            self._warnings.add("left_out", "reasoning", why)
+        if self._content.lost_opaque:
+            count = self._content.lost_opaque
+            why = f"{count} part(s) of the history that only another provider understands were not sent"
+            self._warnings.add("left_out", "opaque part", why)
+
+    def _complete(self) -> None:
+        self._strip_end()
+        if not self.messages:
+            raise InvalidChatRequest("the conversation has no user message with content, and the API wants one")
+        if self.messages[0]["role"] == "assistant":
+            self.messages.insert(0, {"role": "user", "content": [{"type": "text", "text": _OPENING}]})
+            why = f"the API wants the user to begin: {_OPENING!r} was put before the assistant's first turn"
+            self._warnings.add("emulated", "messages", why)
+        for message in self.messages:
+            message["content"] = plain(message["content"])
+
+    def _strip_end(self) -> None:
+        """Take white space off the end of an assistant's turn that the model is to continue: the API refuses it."""
+        last = self.messages[-1] if self.messages else None
+        if last is None or last["role"] != "assistant" or last["content"][-1].get("type") != "text":
+            return
+        text = last["content"][-1]["text"]
+        if isinstance(text, str) and text != text.rstrip():
+            last["content"][-1]["text"] = text.rstrip()
+            self._warnings.add(
+                "changed", "messages", "white space at the end of the last, assistant's turn was taken off"
+            )
+
+
+def _wire_id(call_id: str, used: set[str]) -> str:
+    """An id that the API takes and that is not used yet; as it is where it can be."""
+    found, number = call_id, 0
+    while not _ID.fullmatch(found) or found in used:
+        number += 1
+        found = "call_" + sha256(f"{number}:{call_id}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    used.add(found)
+    return found

@@ -1,0 +1,238 @@
+"""Answers of the Messages API: whole bodies, and streams of typed server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
+from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
+from trunkline.framing import SSEFrame
+from trunkline.jsonvalue import loads
+from trunkline.provider import ServiceContext
+from trunkline.response import ChatResponse, FinishReason
+from trunkline.settings import Settings
+from trunkline.wire import WireResponse
+
+from trunkline_anthropic.blocks import Answer, Block, Data, new_block
+from trunkline_anthropic.errors import error_from_body, error_from_response
+from trunkline_anthropic.framing import MessagesFramer
+from trunkline_anthropic.usage import usage_from
+
+_REASONS = {
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "max_tokens": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "refusal": FinishReason.CONTENT_FILTER,
+    # A server tool ran long: the conversation with this answer at its end goes on where it was left.
+    "pause_turn": FinishReason.OTHER,
+}
+
+# What an answer tells besides, as it is; the rest has places of its own.
+_METADATA = ("stop_sequence", "stop_details", "container", "context_management", "diagnostics")
+
+
+class MessagesParser:
+    """Reads the answers of the Messages API."""
+
+    def __init__(self, context: ServiceContext[Settings]) -> None:
+        self._provider = context.provider
+
+    def stream(self) -> tuple[MessagesFramer, MessagesStreamParser]:
+        """A fresh framer and parser, for one stream."""
+        return MessagesFramer(), MessagesStreamParser(self._provider)
+
+    def body(self, wire_response: WireResponse) -> ChatResponse:
+        """The response of a call that was not streamed.
+
+        Raises the error that a body tells of, whatever the HTTP status, and `ProtocolViolation` for what is no message.
+        """
+        data = _decode(wire_response.body, "the body", self._provider)
+        if data.get("error") or data.get("type") == "error":
+            raise error_from_body(data, provider=self._provider, headers=wire_response.headers)
+        folded = Fold(self._provider)
+        for event in MessagesStreamParser(self._provider).whole(data):
+            folded.add(event)
+        # The core warns of broken arguments itself.
+        return attrs.evolve(folded.response(), warnings=(), raw=data)
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:
+        """The error that a response with an error status tells of."""
+        return error_from_response(wire_response, provider=self._provider)
+
+
+def _decode(text: bytes, what: str, provider: str) -> Data:
+    try:
+        data = loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolViolation(f"{what} is not JSON", provider=provider) from None
+    if not isinstance(data, dict):
+        raise ProtocolViolation(f"{what} is a JSON {type(data).__name__}, not an object", provider=provider)
+    return data
+
+
+Handler: TypeAlias = Callable[["MessagesStreamParser", Data, "list[Event]"], None]
+
+
+class MessagesStreamParser:
+    """Turns the events of one stream into ours. It is complete with `message_stop`."""
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+        self._answer = Answer(provider)
+        self._started = False
+        self._blocks: dict[int, Block] = {}
+        self._last: int = -1
+        self._usage: Data = {}
+        self._told: Data = {}
+
+    def feed(self, frame: SSEFrame) -> list[Event]:
+        """The events of one frame. Raises the error that an `error` event tells of."""
+        text = frame.data
+        if not text or text == b"[DONE]" or text.isspace():
+            return []
+        data = _decode(text, "an event of the stream", self._provider)
+        kind = data.get("type")
+        if type(kind) is not str:
+            kind = "error" if data.get("error") else frame.event
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            return []
+        events: list[Event] = []
+        handler(self, data, events)
+        if not self._started and events:
+            self._started = True
+            if type(events[0]) is not ResponseStarted:
+                events.insert(0, ResponseStarted())
+        return events
+
+    def finish(self) -> list[Event]:
+        """The end of the file came before the terminator: raises `StreamInterrupted`."""
+        raise StreamInterrupted("the stream ended before message_stop", provider=self._provider)
+
+    def whole(self, message: Data) -> list[Event]:
+        """The events of a message that came in one piece."""
+        events: list[Event] = []
+        self._whole(message, events)
+        return events
+
+    # Blocks
+
+    def _delta(self, data: Data, events: list[Event]) -> None:
+        index = data.get("index")
+        block = self._blocks.get(index if type(index) is int else self._last)
+        delta = data.get("delta")
+        if type(delta) is not dict:
+            raise ProtocolViolation("a content_block_delta has no delta", provider=self._provider)
+        kind = delta.get("type")
+        if block is None:
+            block = self._unannounced(index, kind, events)
+        block.delta(kind, delta, events)
+
+    def _unannounced(self, index: object, kind: object, events: list[Event]) -> Block:
+        """The block of a delta whose start did not come, where the delta tells all that a start would."""
+        begun = {"text_delta": "text", "thinking_delta": "thinking"}.get(kind if isinstance(kind, str) else "")
+        if begun is None:
+            raise ProtocolViolation("a content_block_delta of a block that never began", provider=self._provider)
+        return self._begin(index, {"type": begun}, events)
+
+    def _begin(self, index: object, data: object, events: list[Event]) -> Block:
+        key = index if type(index) is int else self._last + 1
+        self._end(key, events)
+        block = self._blocks[key] = new_block(self._answer, data)
+        self._last = key
+        block.start(events)
+        return block
+
+    def _end(self, key: int, events: list[Event]) -> None:
+        block = self._blocks.pop(key, None)
+        if block is not None:
+            block.stop(events)
+
+    def _block_start(self, data: Data, events: list[Event]) -> None:
+        self._begin(data.get("index"), data.get("content_block"), events)
+
+    def _block_stop(self, data: Data, events: list[Event]) -> None:
+        index = data.get("index")
+        self._end(index if type(index) is int else self._last, events)
+
+    # The message
+
+    def _message_start(self, data: Data, events: list[Event]) -> None:
+        message = data.get("message")
+        if self._started or not isinstance(message, dict):
+            return
+        self._start(message, events)
+        # The output that is told here is what the answer begins with, and no count of it.
+        if (usage := usage_from(self._usage)) is not None and usage.input_tokens:
+            events.append(UsageReported(usage=attrs.evolve(usage, output_tokens=None, total_tokens=None)))
+
+    def _start(self, message: Data, events: list[Event]) -> None:
+        told_id, model = message.get("id"), message.get("model")
+        if not self._started:
+            events.append(
+                ResponseStarted(
+                    id=told_id if isinstance(told_id, str) else None, model=model if isinstance(model, str) else None
+                )
+            )
+        self._take(message, message.get("usage"))
+        content = message.get("content")
+        for index, block in enumerate(content if isinstance(content, list) else ()):
+            self._end(index - 1, events)
+            self._begin(index, block, events)
+
+    def _message_delta(self, data: Data, events: list[Event]) -> None:
+        delta = data.get("delta")
+        self._take({**data, **(delta if isinstance(delta, dict) else {})}, data.get("usage"))
+        if (usage := usage_from(self._usage)) is not None:
+            events.append(UsageReported(usage=usage))
+
+    def _take(self, told: Data, usage: object) -> None:
+        """Remember how the answer ends. Counts are totals: a later one takes the place of an earlier."""
+        self._told.update({name: told[name] for name in ("stop_reason", *_METADATA) if told.get(name) is not None})
+        if isinstance(usage, dict):
+            self._usage = {**self._usage, **{name: value for name, value in usage.items() if value is not None}}
+
+    def _whole(self, data: Data, events: list[Event]) -> None:
+        content = data.get("content")
+        if not isinstance(content, list) and (content is not None or "stop_reason" not in data):
+            raise ProtocolViolation("the answer is no message: it has no content", provider=self._provider)
+        self._start(data, events)
+        if (usage := usage_from(self._usage)) is not None:
+            events.append(UsageReported(usage=usage))
+        self._message_stop(data, events)
+
+    def _message_stop(self, data: Data, events: list[Event]) -> None:
+        for key in list(self._blocks):
+            self._end(key, events)
+        raw = self._told.pop("stop_reason", None)
+        raw = raw if isinstance(raw, str) else None
+        reason = _REASONS.get(raw or "")
+        if self._answer.has_calls and (reason is None or raw == "end_turn"):
+            reason = FinishReason.TOOL_CALLS
+        events.append(
+            Finished(
+                reason=reason or FinishReason.OTHER,
+                raw_reason=raw,
+                usage=usage_from(self._usage),
+                provider_metadata={self._provider: self._told} if self._told else {},
+            )
+        )
+
+    def _error(self, data: Data, events: list[Event]) -> None:
+        raise error_from_body(data, provider=self._provider)
+
+
+_HANDLERS: dict[str, Handler] = {
+    "content_block_delta": MessagesStreamParser._delta,
+    "content_block_start": MessagesStreamParser._block_start,
+    "content_block_stop": MessagesStreamParser._block_stop,
+    "message_start": MessagesStreamParser._message_start,
+    "message_delta": MessagesStreamParser._message_delta,
+    "message_stop": MessagesStreamParser._message_stop,
+    "message": MessagesStreamParser._whole,
+    "error": MessagesStreamParser._error,
+}

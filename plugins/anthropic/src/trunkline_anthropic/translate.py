@@ -1,0 +1,220 @@
+"""ChatRequest -> POST {root}/v1/messages. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from trunkline.callwarnings import Warnings
+from trunkline.errors import InvalidChatRequest
+from trunkline.jsonvalue import JSONObject, dumps
+from trunkline.provider import ServiceContext, Translation
+from trunkline.request import ChatRequest, Tool
+from trunkline.urls import endpoint_url
+from trunkline.userid import user_identifier
+from trunkline.wire import WireRequest
+
+from trunkline_anthropic.content import Block, plain
+from trunkline_anthropic.history import History
+from trunkline_anthropic.models import Model, model_named
+from trunkline_anthropic.schema import closed_schema
+from trunkline_anthropic.settings import AnthropicSettings
+from trunkline_anthropic.thinking import set_thinking
+from trunkline_anthropic.urls import base_url
+
+OLDER = "2023-06-01"
+"""The version of the API that takes sampling parameters."""
+
+_JSON_WANTED = "Answer with one JSON value and nothing else: no words before or after it, no code fence."
+
+
+class MessagesTranslator:
+    """Translates requests for one service."""
+
+    def __init__(self, context: ServiceContext[AnthropicSettings]) -> None:
+        self._context = context
+        self._url = endpoint_url(base_url(context.settings.api_url)[0], "/v1/messages")
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        warnings = Warnings()
+        body, betas = messages_body(request, self._context, warnings)
+        if stream:
+            body["stream"] = True
+        accept = "text/event-stream" if stream else "application/json"
+        return Translation(
+            wire_request=WireRequest(
+                url=self._url,
+                headers=request_headers(self._context.settings, accept=accept, betas=betas),
+                body=encode(body),
+            ),
+            warnings=warnings.all(),
+        )
+
+
+def request_headers(
+    settings: AnthropicSettings, *, accept: str = "application/json", betas: Iterable[str] = ()
+) -> Mapping[str, str]:
+    """The headers of a request but for its credentials and those of the settings, which the core adds."""
+    headers = {"content-type": "application/json", "accept": accept, "anthropic-version": settings.api_version}
+    if features := dict.fromkeys([*settings.betas, *betas]):
+        headers["anthropic-beta"] = ",".join(features)
+    return headers
+
+
+def encode(body: Block) -> bytes:
+    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
+    try:
+        return dumps(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+
+
+def messages_body(
+    request: ChatRequest, context: ServiceContext[AnthropicSettings], warnings: Warnings
+) -> tuple[Block, tuple[str, ...]]:
+    """The JSON body, but for `stream`, and the beta features that the request's `provider_options` name."""
+    settings, provider = context.settings, context.provider
+    options = dict(request.provider_options.get(provider) or {})
+    betas = _betas(options.pop("betas", ()))
+    model = model_named(request.model or "")
+    older = settings.api_version == OLDER
+    history = History(provider, warnings, takes_documents=older)
+    history.translate(request.messages)
+    body: Block = {"model": request.model, "messages": history.messages}
+    _tools(request, provider, model, body, warnings)
+    interleaved = any(beta.startswith("interleaved-thinking") for beta in (*settings.betas, *betas))
+    set_thinking(request, model, body, warnings, interleaved=interleaved)
+    _format(request, model, body, history.system, warnings)
+    if history.system:
+        body["system"] = plain(history.system)
+    _sampling(request, model, body, warnings, older=older)
+    _unsupported(request, warnings)
+    user_id = user_identifier(request.user_id, settings.send_user_id, settings.api_key)
+    if user_id is not None:
+        body["metadata"] = {"user_id": user_id}
+    _merge(body, options)
+    return body, betas
+
+
+def _betas(value: object) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.isascii() for name in names):
+        raise InvalidChatRequest("provider_options 'betas' is a list of the names of beta features")
+    return tuple(names)
+
+
+def _merge(body: Block, options: JSONObject) -> None:
+    """Bring a request's `provider_options` into the body.
+
+    `output_config` and `metadata` are merged and `tools` joined, so that an option does not silently take something
+    else away; anything else replaces what was there.
+    """
+    for name, value in options.items():
+        there = body.get(name)
+        if name in ("output_config", "metadata") and isinstance(value, Mapping) and isinstance(there, dict):
+            body[name] = {**there, **value}
+        elif name == "tools" and isinstance(value, (list, tuple)) and isinstance(there, list):
+            body[name] = [*there, *value]
+        else:
+            body[name] = value
+
+
+def _tools(request: ChatRequest, provider: str, model: Model, body: Block, warnings: Warnings) -> None:
+    if not request.tools:
+        return
+    body["tools"] = [_tool(tool, provider, warnings) for tool in request.tools]
+    choice = request.tool_choice
+    wanted: Block | None = None
+    if choice is not None:
+        kind = {"required": "any"}.get(choice.mode, choice.mode)
+        wanted = {"type": kind}
+        if choice.mode == "tool":
+            tool = next(tool for tool in request.tools if tool.name == choice.name)
+            wanted["name"] = tool.provider_options.get(provider, {}).get("name", tool.name)
+        if kind in ("any", "tool") and not model.forced_tools:
+            warnings.add("changed", "tool_choice", "this model can be forced to no tool; the choice is left to it")
+            wanted = {"type": "auto"}
+    if request.parallel_tool_calls is False and (wanted is None or wanted["type"] != "none"):
+        wanted = {**(wanted or {"type": "auto"}), "disable_parallel_tool_use": True}
+    if wanted is not None:
+        body["tool_choice"] = wanted
+
+
+def _tool(tool: Tool, provider: str, warnings: Warnings) -> Block:
+    options = tool.provider_options.get(provider) or {}
+    if options.get("type", "custom") not in ("custom", None):
+        return dict(options)
+    data: Block = {"name": tool.name}
+    if tool.description is not None:
+        data["description"] = tool.description
+    schema = dict(tool.parameters)
+    schema.setdefault("type", "object")
+    if tool.strict:
+        schema = _closed(schema, f"tool {tool.name}", warnings)
+        data["strict"] = True
+    return {**data, "input_schema": schema, **options}
+
+
+def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> Block:
+    try:
+        closed, moved = closed_schema(schema)
+    except RecursionError:
+        raise InvalidChatRequest(f"{subject}: the schema is nested too deeply") from None
+    if moved:
+        names = ", ".join(moved)
+        warnings.add("changed", subject, f"strict schemas take no {names}: the model is told in descriptions, at most")
+    return closed
+
+
+def _format(request: ChatRequest, model: Model, body: Block, system: list[Block], warnings: Warnings) -> None:
+    form = request.response_format
+    if form is None or form.type == "text":
+        return
+    if form.schema is not None and model.schemas:
+        schema = _closed(form.schema, "response_format", warnings)
+        if form.description is not None:
+            schema.setdefault("description", form.description)
+        body["output_config"] = {**body.get("output_config", {}), "format": {"type": "json_schema", "schema": schema}}
+        return
+    text = _JSON_WANTED
+    if form.schema is not None:
+        text = f"{text} It follows this JSON Schema: {encode(dict(form.schema)).decode()}"
+    system.append({"type": "text", "text": text})
+    what = "this model has no structured output" if form.schema is not None else "the API has no JSON without a schema"
+    warnings.add("emulated", "response_format", f"{what}: the model was asked for it in the system prompt")
+
+
+def _sampling(request: ChatRequest, model: Model, body: Block, warnings: Warnings, *, older: bool) -> None:
+    stop = [text for text in request.stop if text.strip()]
+    if len(stop) < len(request.stop):
+        warnings.add("unsupported", "stop", "the API refuses stop sequences of white space; they were not sent")
+    if stop:
+        body["stop_sequences"] = stop
+    wanted = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
+    thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
+    for name, value in wanted.items():
+        if value is None:
+            continue
+        if not older:
+            why = f"version {OLDER} of the API alone takes it (setting api_version); it was not sent"
+        elif not model.samples:
+            why = f"{request.model} takes no other than its default; it was not sent"
+        elif thinks and not (name == "top_p" and value >= 0.95):
+            why = "the API refuses it while the model thinks; it was not sent"
+        elif name == "top_p" and "temperature" in body and not model.samples_both:
+            why = f"{request.model} takes either temperature or top_p; temperature was sent"
+        else:
+            if name == "temperature" and value > 1:
+                warnings.add("changed", name, "it is at most 1 here")
+                value = 1
+            body[name] = value
+            continue
+        warnings.add("unsupported", name, why)
+
+
+def _unsupported(request: ChatRequest, warnings: Warnings) -> None:
+    for name in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs"):
+        if getattr(request, name) not in (None, False):
+            warnings.add("unsupported", name, "the Messages API has no word for it; it was not sent")
+    if request.metadata:
+        warnings.add("unsupported", "metadata", "the Messages API keeps none but a user's id; it was not sent")

@@ -1,0 +1,589 @@
+"""Answers of the Messages API: bodies, streams, and what servers get wrong in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from trunkline.decoding import StreamDecoder
+from trunkline.errors import (
+    AuthenticationError,
+    InvalidRequest,
+    Overloaded,
+    ProtocolViolation,
+    RateLimited,
+    RemoteError,
+    ServerError,
+    StreamInterrupted,
+)
+from trunkline.events import Event, Finished, ResponseStarted, TextDelta, ToolCallStart, UsageReported, fold
+from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
+from trunkline.provider import ServiceContext
+from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.settings import Settings
+from trunkline.wire import WireResponse
+from trunkline_anthropic.operations import OPERATIONS
+from trunkline_anthropic.parse import MessagesParser
+
+CONTEXT: ServiceContext[Any] = ServiceContext(name="test", provider="anthropic", settings=Settings())
+USAGE: dict[str, Any] = {
+    "input_tokens": 6,
+    "cache_read_input_tokens": 4,
+    "cache_creation_input_tokens": 2,
+    "output_tokens": 20,
+    "output_tokens_details": {"thinking_tokens": 5},
+}
+THINKING: dict[str, Any] = {"type": "thinking", "thinking": "think", "signature": "OPAQUE"}
+REDACTED: dict[str, Any] = {"type": "redacted_thinking", "data": "HIDDEN"}
+TEXT: dict[str, Any] = {"type": "text", "text": "Hi"}
+CALL: dict[str, Any] = {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Oslo"}}
+SEARCH: dict[str, Any] = {"type": "server_tool_use", "id": "s_1", "name": "web_search", "input": {"query": "q"}}
+FOUND: dict[str, Any] = {"type": "web_search_tool_result", "tool_use_id": "s_1", "content": []}
+SPAN: dict[str, Any] = {"type": "char_location", "cited_text": "c", "document_index": 0, "document_title": "D"}
+PAGE: dict[str, Any] = {"type": "web_search_result_location", "url": "https://h", "title": "T", "cited_text": "c"}
+
+
+def message(*content: Any, **fields: Any) -> dict[str, Any]:
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": list(content),
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": USAGE,
+        **fields,
+    }
+
+
+def body(data: object) -> ChatResponse:
+    text = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return MessagesParser(CONTEXT).body(WireResponse(status=200, headers={"request-id": "req_1"}, body=text))
+
+
+def sse(events: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(
+        b"event: %s\ndata: %s\n\n" % (str(event.get("type")).encode(), json.dumps(event).encode()) for event in events
+    )
+
+
+def events_of(stream: bytes) -> list[Event]:
+    decoder = StreamDecoder(*MessagesParser(CONTEXT).stream())
+    return [*decoder.feed(stream), *decoder.finish()]
+
+
+def streamed(*events: dict[str, Any]) -> ChatResponse:
+    return fold(events_of(sse(events)), "anthropic")
+
+
+START: dict[str, Any] = {
+    "type": "message_start",
+    "message": message(stop_reason=None, usage={**USAGE, "output_tokens": 1, "output_tokens_details": None}),
+}
+STOP: dict[str, Any] = {"type": "message_stop"}
+PING: dict[str, Any] = {"type": "ping"}
+
+
+def began(index: int, block: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def delta(index: int, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
+
+
+def ended(index: int) -> dict[str, Any]:
+    return {"type": "content_block_stop", "index": index}
+
+
+def last(reason: str | None = "end_turn", usage: Any = None, **fields: Any) -> dict[str, Any]:
+    event = {"type": "message_delta", "delta": {"stop_reason": reason, **fields}}
+    return event if usage is None else {**event, "usage": usage}
+
+
+TURN = [
+    START,
+    began(0, {"type": "thinking", "thinking": "", "signature": ""}),
+    PING,
+    delta(0, "thinking_delta", thinking="think"),
+    delta(0, "signature_delta", signature="OPAQUE"),
+    ended(0),
+    began(1, {"type": "text", "text": ""}),
+    delta(1, "text_delta", text="Hi"),
+    ended(1),
+    began(2, {"type": "tool_use", "id": "call_1", "name": "weather", "input": {}}),
+    delta(2, "input_json_delta", partial_json=""),
+    delta(2, "input_json_delta", partial_json='{"city":'),
+    delta(2, "input_json_delta", partial_json='"Oslo"}'),
+    ended(2),
+    last("tool_use", {"output_tokens": 20, "output_tokens_details": {"thinking_tokens": 5}}, stop_sequence=None),
+    STOP,
+]
+"""The turn of the wire notes: reasoning, text, a call, in a stream."""
+
+
+# Bodies
+
+
+def test_a_body_holds_its_blocks_in_order() -> None:
+    data = message(THINKING, REDACTED, SEARCH, FOUND, TEXT, CALL)
+    response = body(data)
+    assert response.parts == (
+        Reasoning(text="think", provider="anthropic", signature="OPAQUE"),
+        Reasoning(provider="anthropic", encrypted="HIDDEN", redacted=True),
+        Opaque(provider="anthropic", kind="server_tool_use", data=SEARCH),
+        Opaque(provider="anthropic", kind="web_search_tool_result", data=FOUND),
+        Text(text="Hi"),
+        ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"}),
+    )
+    assert (response.id, response.model, response.provider) == ("msg_1", "m", "anthropic")
+    assert response.raw == data
+
+
+def test_usage_counts_cached_tokens_in() -> None:
+    usage = body(message(TEXT)).usage
+    assert usage == Usage(
+        input_tokens=12,
+        output_tokens=20,
+        total_tokens=32,
+        cache_read_tokens=4,
+        cache_write_tokens=2,
+        reasoning_tokens=5,
+    )
+    assert usage is not None
+    assert usage.raw == USAGE
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        ({"input_tokens": 3}, Usage(input_tokens=3)),
+        ({"output_tokens": 0}, Usage(output_tokens=0)),
+        ({"input_tokens": 0, "output_tokens": 0}, Usage(input_tokens=0, output_tokens=0, total_tokens=0)),
+        ({"input_tokens": "7", "output_tokens": True, "output_tokens_details": 4}, Usage()),
+    ],
+)
+def test_usage_that_was_not_told_is_not_zero(raw: Any, expected: Usage | None) -> None:
+    assert body(message(TEXT, usage=raw)).usage == expected
+
+
+REASONS = [
+    ("end_turn", [TEXT], FinishReason.STOP),
+    ("stop_sequence", [TEXT], FinishReason.STOP),
+    ("max_tokens", [TEXT], FinishReason.LENGTH),
+    ("max_tokens", [CALL], FinishReason.LENGTH),
+    ("model_context_window_exceeded", [TEXT], FinishReason.LENGTH),
+    ("tool_use", [CALL], FinishReason.TOOL_CALLS),
+    ("end_turn", [CALL], FinishReason.TOOL_CALLS),
+    ("something_new", [CALL], FinishReason.TOOL_CALLS),
+    (None, [CALL], FinishReason.TOOL_CALLS),
+    ("refusal", [], FinishReason.CONTENT_FILTER),
+    ("pause_turn", [SEARCH], FinishReason.OTHER),
+    ("pause_turn", [SEARCH, CALL], FinishReason.OTHER),
+    ("something_new", [TEXT], FinishReason.OTHER),
+    (None, [TEXT], FinishReason.OTHER),
+]
+
+
+@pytest.mark.parametrize(("raw", "content", "reason"), REASONS)
+def test_a_stop_reason_becomes_a_finish_reason(raw: str | None, content: list[Any], reason: FinishReason) -> None:
+    response = body(message(*content, stop_reason=raw))
+    assert (response.finish_reason, response.raw_finish_reason) == (reason, raw)
+
+
+def test_what_an_answer_tells_besides_is_in_the_metadata() -> None:
+    details = {"type": "refusal", "category": "cyber", "explanation": None}
+    response = body(message(stop_reason="refusal", stop_details=details, stop_sequence="END", container={"id": "c"}))
+    assert response.provider_metadata == {
+        "anthropic": {"stop_sequence": "END", "stop_details": details, "container": {"id": "c"}}
+    }
+
+
+def test_citations_follow_their_text_and_span_it() -> None:
+    response = body(message(TEXT, {"type": "text", "text": "there", "citations": [SPAN, PAGE]}, TEXT))
+    assert response.parts == (
+        Text(text="Hi"),
+        Text(text="there"),
+        Citation(title="D", cited_text="c", start=2, end=7),
+        Citation(url="https://h", title="T", cited_text="c", start=2, end=7),
+        Text(text="Hi"),
+    )
+    assert [citation.provider_metadata["anthropic"] for citation in response.citations] == [SPAN, PAGE]
+    assert response.text[2:7] == "there"
+
+
+def test_what_a_call_has_besides_is_kept_for_its_replay() -> None:
+    (call,) = body(message({**CALL, "caller": {"type": "direct"}, "toolset_name": None})).tool_calls
+    assert call.provider_metadata == {"anthropic": {"caller": {"type": "direct"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "invalid"),
+    [({}, {}, None), (None, {}, None), ('{"a":1}', {"a": 1}, None), ([1], {}, "[1]"), ("?", {}, "?")],
+)
+def test_input_of_other_forms(given: Any, arguments: dict[str, Any], invalid: str | None) -> None:
+    (call,) = body(message({**CALL, "input": given})).tool_calls
+    assert (call.arguments, call.invalid_arguments) == (arguments, invalid)
+
+
+def test_a_message_of_an_imitator_may_have_no_content() -> None:
+    assert body({"content": None, "stop_reason": "end_turn"}).parts == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, Overloaded),
+        ({"error": {"type": "authentication_error", "message": "invalid x-api-key"}}, AuthenticationError),
+        ({"type": "error"}, ServerError),
+        (b"<html>", ProtocolViolation),
+        (b"[]", ProtocolViolation),
+        (b"[" * 100_000, ProtocolViolation),
+        (b"\xff", ProtocolViolation),
+        (
+            {"completion": "Hi", "stop_reason": "stop_sequence", "type": "completion", "content": "Hi"},
+            ProtocolViolation,
+        ),
+        ({"id": "chatcmpl-1", "choices": []}, ProtocolViolation),
+        (message("Hi"), ProtocolViolation),
+        (message({"text": "Hi"}), ProtocolViolation),
+        (message({"type": "text", "text": 7}), ProtocolViolation),
+        (message({"type": "tool_use", "name": "f", "input": {}}), ProtocolViolation),
+        (message({"type": "tool_use", "id": "a", "input": {}}), ProtocolViolation),
+        (message({"type": "redacted_thinking"}), ProtocolViolation),
+        (json.dumps(message({**CALL, "input": {"x": float("nan")}})).encode(), ProtocolViolation),
+    ],
+)
+def test_a_body_that_is_no_answer_raises_a_typed_error(data: object, error: type[RemoteError]) -> None:
+    with pytest.raises(error) as raised:
+        body(data)
+    assert raised.value.provider == "anthropic"
+
+
+@pytest.mark.parametrize("operation", ["count_tokens", "list_models"])
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (b"{}", ProtocolViolation),
+        (b"?", ProtocolViolation),
+        (b"[]", ProtocolViolation),
+        (b'{"data":{},"input_tokens":"7"}', ProtocolViolation),
+        (b'{"type":"error","error":{"type":"api_error","message":"x"}}', ServerError),
+    ],
+)
+def test_a_count_or_a_list_that_is_none_raises(operation: str, text: bytes, error: type[RemoteError]) -> None:
+    with pytest.raises(error):
+        getattr(OPERATIONS, operation).parse(CONTEXT, WireResponse(status=200, body=text))
+
+
+# Streams
+
+
+def test_a_stream_folds_to_the_answer_of_the_same_call() -> None:
+    response = streamed(*TURN)
+    whole = body(message(THINKING, TEXT, CALL, stop_reason="tool_use"))
+    assert response.parts == whole.parts
+    assert (response.finish_reason, response.usage) == (whole.finish_reason, whole.usage)
+    assert (response.id, response.model, response.warnings) == ("msg_1", "m", ())
+
+
+def test_a_stream_begins_with_the_id_and_ends_with_finished() -> None:
+    events = events_of(sse(TURN))
+    assert events[0] == ResponseStarted(id="msg_1", model="m")
+    assert [type(event) for event in events].count(ResponseStarted) == 1
+    assert type(events[-1]) is Finished
+    assert events[-1].raw_reason == "tool_use"
+
+
+def test_usage_at_the_beginning_tells_of_no_output() -> None:
+    first, second = (event.usage for event in events_of(sse(TURN)) if isinstance(event, UsageReported))
+    assert (first.input_tokens, first.output_tokens, first.total_tokens) == (12, None, None)
+    assert (second.input_tokens, second.output_tokens, second.total_tokens) == (12, 20, 32)
+
+
+def test_later_counts_take_the_place_of_earlier_ones() -> None:
+    usage = streamed(
+        START,
+        last(None, {"input_tokens": None, "output_tokens": 7}),
+        last("end_turn", {"input_tokens": 9, "output_tokens": 8, "cache_read_input_tokens": 0}),
+        STOP,
+    ).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens) == (11, 8, 0)
+
+
+@pytest.mark.parametrize("cut", range(1, len(TURN)))
+def test_a_stream_that_ends_before_its_terminator_is_interrupted(cut: int) -> None:
+    with pytest.raises(StreamInterrupted):
+        events_of(sse(TURN[:cut]))
+
+
+def test_a_stream_that_is_cut_anywhere_is_interrupted() -> None:
+    stream = sse(TURN)
+    for at in range(1, stream.rindex(b'"message_stop"')):
+        decoder = StreamDecoder(*MessagesParser(CONTEXT).stream())
+        decoder.feed(stream[:at])
+        with pytest.raises(StreamInterrupted):
+            decoder.finish()
+
+
+def test_a_terminator_without_its_blank_line_counts() -> None:
+    assert type(events_of(sse(TURN).rstrip(b"\n"))[-1]) is Finished
+
+
+@pytest.mark.parametrize("kind", ["overloaded_error", "rate_limit_error", "invalid_request_error", "api_error"])
+def test_an_error_in_the_middle_is_told_by_its_type(kind: str) -> None:
+    expected = {
+        "overloaded_error": Overloaded,
+        "rate_limit_error": RateLimited,
+        "invalid_request_error": InvalidRequest,
+        "api_error": ServerError,
+    }[kind]
+    error = {"type": "error", "error": {"type": kind, "message": "Oops"}, "request_id": "req_7"}
+    with pytest.raises(expected) as raised:
+        events_of(sse([*TURN[:8], error]))
+    assert (raised.value.code, raised.value.message, raised.value.request_id) == (kind, "Oops", "req_7")
+    assert raised.value.status is None
+
+
+@pytest.mark.parametrize("before", [0, 8])
+def test_a_bare_error_outside_any_event_is_told(before: int) -> None:
+    bare = b'{"type": "error", "error": {"type": "overloaded_error", "message": "Oops"}}\n'
+    with pytest.raises(Overloaded):
+        events_of(sse(TURN[:before]) + bare)
+
+
+def test_a_whole_message_where_a_stream_was_due_is_the_answer() -> None:
+    whole = message(THINKING, SEARCH, TEXT, CALL, stop_reason="tool_use")
+    response = streamed(whole)
+    assert response.parts == body(whole).parts
+    assert (response.finish_reason, response.usage) == (FinishReason.TOOL_CALLS, body(whole).usage)
+
+
+def test_a_whole_message_after_the_beginning_of_a_stream_is_its_rest() -> None:
+    events = events_of(sse([START, message(TEXT)]))
+    assert [type(event) for event in events].count(ResponseStarted) == 1
+    assert fold(events).text == "Hi"
+
+
+def test_what_is_unknown_is_passed_over_or_kept() -> None:
+    response = streamed(
+        START,
+        {"type": "message_weather", "cloud": 1},
+        began(0, {"type": "hologram", "glow": "a", "size": None}),
+        delta(0, "hologram_delta", glow="b", size=3, more="c"),
+        ended(0),
+        began(1, {"type": "text", "text": ""}),
+        delta(1, "sparkle_delta", sparkle="*"),
+        delta(1, "text_delta", text="Hi"),
+        ended(1),
+        last("transcended"),
+        STOP,
+    )
+    assert response.parts == (
+        Opaque(provider="anthropic", kind="hologram", data={"type": "hologram", "glow": "ab", "size": 3, "more": "c"}),
+        Text(text="Hi"),
+    )
+    assert (response.finish_reason, response.raw_finish_reason) == (FinishReason.OTHER, "transcended")
+
+
+def test_a_server_tools_call_is_kept_whole_with_its_streamed_input() -> None:
+    response = streamed(
+        START,
+        began(0, {**SEARCH, "input": {}}),
+        delta(0, "input_json_delta", partial_json='{"query"'),
+        delta(0, "input_json_delta", partial_json=': "q"}'),
+        ended(0),
+        began(1, FOUND),
+        ended(1),
+        last("pause_turn"),
+        STOP,
+    )
+    assert response.parts == body(message(SEARCH, FOUND)).parts
+    assert response.finish_reason == FinishReason.OTHER
+
+
+def test_a_server_tools_call_that_was_cut_off_keeps_what_came() -> None:
+    response = streamed(
+        START, began(0, SEARCH), delta(0, "input_json_delta", partial_json='{"que'), last("max_tokens"), STOP
+    )
+    (part,) = response.parts
+    assert isinstance(part, Opaque)
+    assert part.data["input"] == {"partial_json": '{"que'}
+
+
+def test_citations_come_in_the_middle_and_are_told_at_the_end_of_their_text() -> None:
+    response = streamed(
+        START,
+        began(0, {"type": "text", "text": "", "citations": []}),
+        delta(0, "citations_delta", citation=SPAN),
+        delta(0, "text_delta", text="Hi "),
+        delta(0, "text_delta", text="there"),
+        delta(0, "citations_delta", citation=PAGE),
+        delta(0, "citations_delta", citation="?"),
+        ended(0),
+        last(),
+        STOP,
+    )
+    assert response.parts == body(message({"type": "text", "text": "Hi there", "citations": [SPAN, PAGE]})).parts
+    (part,) = (part for part in response.parts if isinstance(part, Text))
+    assert part.provider_metadata == {"anthropic": {"citations": [SPAN, PAGE]}}
+
+
+def test_thinking_that_is_not_shown_keeps_its_signature() -> None:
+    response = streamed(
+        START,
+        began(0, {"type": "thinking", "thinking": "", "signature": ""}),
+        delta(0, "signature_delta", signature="OPAQUE"),
+        ended(0),
+        began(1, REDACTED),
+        ended(1),
+        last(),
+        STOP,
+    )
+    assert response.parts == (
+        Reasoning(provider="anthropic", signature="OPAQUE"),
+        Reasoning(provider="anthropic", encrypted="HIDDEN", redacted=True),
+    )
+
+
+NAMED = {"type": "tool_use", "name": "f", "input": {}}
+CALLS: list[tuple[list[dict[str, Any]], list[tuple[str, Any]]]] = [
+    # no argument at all
+    ([began(0, {**NAMED, "id": "a"}), ended(0)], [("a", {})]),
+    # all of the input at the start
+    ([began(0, {**NAMED, "id": "a", "input": {"x": 1}}), ended(0)], [("a", {"x": 1})]),
+    # the input at the start is but a placeholder
+    (
+        [
+            began(0, {**NAMED, "id": "a", "input": {"x": 1}}),
+            delta(0, "input_json_delta", partial_json='{"y":2}'),
+            ended(0),
+        ],
+        [("a", {"y": 2})],
+    ),
+    # interleaved
+    (
+        [
+            began(0, {**NAMED, "id": "a"}),
+            began(1, {**NAMED, "id": "b"}),
+            delta(1, "input_json_delta", partial_json='{"x":'),
+            delta(0, "input_json_delta", partial_json='{"y":'),
+            delta(1, "input_json_delta", partial_json="1}"),
+            delta(0, "input_json_delta", partial_json="2}"),
+            ended(1),
+            ended(0),
+        ],
+        [("a", {"y": 2}), ("b", {"x": 1})],
+    ),
+    # every index 0, and no stop
+    (
+        [
+            began(0, {**NAMED, "id": "a"}),
+            delta(0, "input_json_delta", partial_json='{"x":1}'),
+            began(0, {**NAMED, "id": "b"}),
+            delta(0, "input_json_delta", partial_json='{"x":2}'),
+        ],
+        [("a", {"x": 1}), ("b", {"x": 2})],
+    ),
+    # no index
+    (
+        [
+            {**began(0, {**NAMED, "id": "a"}), "index": None},
+            {**delta(0, "input_json_delta", partial_json='{"x":1}'), "index": None},
+            {**ended(0), "index": None},
+            {**began(0, {**NAMED, "id": "b"}), "index": None},
+            {**delta(0, "input_json_delta", partial_json='{"x":2}'), "index": None},
+        ],
+        [("a", {"x": 1}), ("b", {"x": 2})],
+    ),
+]
+
+
+@pytest.mark.parametrize(("events", "calls"), CALLS)
+def test_calls_come_out_right_whatever_the_servers_do(
+    events: list[dict[str, Any]], calls: list[tuple[str, Any]]
+) -> None:
+    response = streamed(START, *events, last("tool_use"), STOP)
+    assert [(call.id, call.arguments) for call in response.tool_calls] == calls
+
+
+def test_a_text_that_was_not_announced_is_a_text() -> None:
+    response = streamed(delta(0, "text_delta", text="H"), delta(0, "text_delta", text="i"), STOP)
+    assert response.parts == (Text(text="Hi"),)
+    assert events_of(sse([delta(0, "text_delta", text="H"), STOP]))[0] == ResponseStarted()
+
+
+def test_content_in_the_first_event_is_not_lost() -> None:
+    start = {"type": "message_start", "message": message(SEARCH, TEXT)}
+    assert streamed(start, last(), STOP).parts == body(message(SEARCH, TEXT)).parts
+
+
+def test_events_are_known_by_their_name_where_they_have_no_type() -> None:
+    nameless = b'event: content_block_delta\ndata: {"index":0,"delta":{"type":"text_delta","text":"Hi"}}\n\n'
+    assert fold(events_of(sse([START]) + nameless + b"event: message_stop\ndata: {}\n\n")).text == "Hi"
+
+
+def test_a_done_of_another_dialect_is_passed_over() -> None:
+    events = events_of(sse([START]) + b"data: [DONE]\n\n: comment\n\n" + sse([STOP]))
+    assert type(events[-1]) is Finished
+
+
+BROKEN: list[bytes] = [
+    b'data: {"type":"content_block_delta"\n\n',
+    b"data: []\n\n",
+    b"data: 7\n\n",
+    b"data: \xff\n\n",
+    sse([{"type": "content_block_delta", "index": 0}]),
+    sse([delta(0, "text_delta")]),
+    sse([delta(0, "text_delta", text=None)]),
+    sse([delta(3, "input_json_delta", partial_json="{}")]),
+    sse([delta(3, "signature_delta", signature="x")]),
+    sse([began(0, TEXT), delta(0, "input_json_delta", partial_json="{}")]),
+    sse([began(0, THINKING), delta(0, "text_delta", text="x")]),
+    sse([began(0, CALL), delta(0, "text_delta", text="x")]),
+    sse([began(0, CALL), delta(0, "input_json_delta", partial_json={})]),
+    sse([{"type": "content_block_start", "index": 0}]),
+    sse([began(0, {"type": 3})]),
+    sse([began(0, {"type": "tool_use", "name": "f"})]),
+    sse([{"type": "message"}]),
+]
+
+
+@pytest.mark.parametrize("stream", BROKEN)
+def test_what_is_not_in_the_wire_format_is_a_protocol_violation(stream: bytes) -> None:
+    decoder = StreamDecoder(*MessagesParser(CONTEXT).stream())
+    with pytest.raises(ProtocolViolation):
+        decoder.feed(sse([START]) + stream)
+
+
+def test_a_long_answer_takes_linear_time_and_loses_nothing() -> None:
+    pieces = [delta(0, "input_json_delta", partial_json="1," * 50) for _ in range(4000)]
+    events = events_of(
+        sse(
+            [
+                START,
+                began(0, {**NAMED, "id": "a"}),
+                delta(0, "input_json_delta", partial_json='{"x":['),
+                *pieces,
+                delta(0, "input_json_delta", partial_json="1]}"),
+                last("tool_use"),
+                STOP,
+            ]
+        )
+    )
+    assert sum(type(event) is ToolCallStart for event in events) == 1
+    (call,) = fold(events).tool_calls
+    values = call.arguments["x"]
+    assert isinstance(values, list)
+    assert len(values) == 200_001
+
+
+def test_an_empty_delta_is_no_event() -> None:
+    events = events_of(sse([START, began(0, TEXT), delta(0, "text_delta", text=""), STOP]))
+    assert [event for event in events if isinstance(event, TextDelta)] == [TextDelta(index=0, text="Hi")]

@@ -1,0 +1,179 @@
+"""Which model is asked to think in which way."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from trunkline.messages import Message, Reasoning, ToolCall, assistant, tool_result, user
+from trunkline.provider import ServiceContext
+from trunkline.request import ChatRequest, ReasoningOptions, Tool
+from trunkline_anthropic import AnthropicSettings
+from trunkline_anthropic.models import EFFORTS, MODELS, UNKNOWN, model_named
+from trunkline_anthropic.translate import MessagesTranslator
+
+Options = ReasoningOptions
+BUDGET = {"type": "enabled", "budget_tokens": 2000}
+ADAPTIVE = {"type": "adaptive"}
+DISABLED = {"type": "disabled"}
+
+
+def translated(
+    model: str, options: ReasoningOptions | None, *messages: Message, betas: tuple[str, ...] = (), **request: Any
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    settings = AnthropicSettings(api_key="REDACTED-KEY", betas=betas)  # type: ignore[arg-type]  # converted
+    context = ServiceContext(name="test", provider="anthropic", settings=settings)
+    chat = ChatRequest(messages=messages or (user("Hi"),), model=model, reasoning=options, **request)
+    translation = MessagesTranslator(context).translate(chat, stream=False)
+    body: dict[str, Any] = json.loads(translation.wire_request.body)
+    return body, [(warning.kind, warning.subject) for warning in translation.warnings]
+
+
+CASES: list[tuple[str, ReasoningOptions | None, Any, Any, list[tuple[str, str]]]] = [
+    # model, options, thinking, effort, warnings
+    ("claude-haiku-4-5", None, None, None, []),
+    ("claude-haiku-4-5", Options(), None, None, []),
+    ("claude-haiku-4-5", Options(max_tokens=2000), BUDGET, None, []),
+    ("claude-haiku-4-5", Options(max_tokens=2000, summary="auto"), {**BUDGET, "display": "summarized"}, None, []),
+    (
+        "claude-haiku-4-5",
+        Options(max_tokens=5),
+        {**BUDGET, "budget_tokens": 1024},
+        None,
+        [("changed", "reasoning.max_tokens")],
+    ),
+    (
+        "claude-haiku-4-5",
+        Options(effort="low"),
+        {**BUDGET, "budget_tokens": 2048},
+        None,
+        [("emulated", "reasoning.effort")],
+    ),
+    (
+        "claude-haiku-4-5",
+        Options(effort="low", max_tokens=2000),
+        BUDGET,
+        None,
+        [("changed", "reasoning.effort")],
+    ),
+    ("claude-haiku-4-5", Options(effort="none"), DISABLED, None, []),
+    ("claude-haiku-4-5", Options(summary="auto"), None, None, [("unsupported", "reasoning.summary")]),
+    (
+        "claude-opus-4-5",
+        Options(effort="max"),
+        {**BUDGET, "budget_tokens": 12_288},
+        "high",
+        [("emulated", "reasoning.effort"), ("changed", "reasoning.effort")],
+    ),
+    ("claude-opus-4-5", Options(effort="medium", max_tokens=2000), BUDGET, "medium", []),
+    ("claude-sonnet-4-6", Options(effort="medium"), ADAPTIVE, "medium", []),
+    ("claude-sonnet-4-6", Options(effort="max"), ADAPTIVE, "max", []),
+    ("claude-sonnet-4-6", Options(effort="xhigh"), ADAPTIVE, "high", [("changed", "reasoning.effort")]),
+    ("claude-sonnet-4-6", Options(max_tokens=2000), BUDGET, None, []),
+    ("claude-opus-4-7", Options(effort="xhigh"), ADAPTIVE, "xhigh", []),
+    ("claude-opus-4-7", Options(effort="minimal"), ADAPTIVE, "low", [("changed", "reasoning.effort")]),
+    ("claude-opus-4-7", Options(max_tokens=2000), ADAPTIVE, None, [("changed", "reasoning.max_tokens")]),
+    ("claude-opus-4-7", Options(summary="auto"), {**ADAPTIVE, "display": "summarized"}, None, []),
+    (
+        "claude-opus-4-7",
+        Options(summary="detailed"),
+        {**ADAPTIVE, "display": "summarized"},
+        None,
+        [("changed", "reasoning.summary")],
+    ),
+    ("claude-sonnet-5", None, None, None, []),
+    ("claude-sonnet-5", Options(effort="none"), DISABLED, None, []),
+    ("claude-fable-5", Options(effort="high"), ADAPTIVE, "high", []),
+    ("claude-fable-5", Options(effort="none"), ADAPTIVE, "low", [("changed", "reasoning.effort")]),
+    ("claude-mythos-preview", Options(max_tokens=2000), BUDGET, None, []),
+    ("claude-3-5-sonnet-latest", Options(effort="low"), None, None, [("unsupported", "reasoning")]),
+    ("claude-3-5-sonnet-latest", Options(effort="none"), DISABLED, None, []),
+    ("some-local-model", Options(effort="xhigh"), ADAPTIVE, "xhigh", []),
+    ("some-local-model", Options(max_tokens=2000), BUDGET, None, []),
+]
+
+
+@pytest.mark.parametrize(("model", "options", "thinking", "effort", "warnings"), CASES)
+def test_a_model_is_asked_to_think_in_a_way_that_it_takes(
+    model: str, options: ReasoningOptions | None, thinking: Any, effort: Any, warnings: list[tuple[str, str]]
+) -> None:
+    body, told = translated(model, options)
+    assert body.get("thinking") == thinking
+    assert body.get("output_config", {}).get("effort") == effort
+    assert told == warnings
+
+
+@pytest.mark.parametrize(
+    ("limit", "budget", "warnings"),
+    [
+        (4000, 2000, []),
+        (3000, 1500, [("changed", "reasoning.max_tokens")]),
+        (1500, 1024, [("changed", "reasoning.max_tokens")]),
+        (1024, None, [("changed", "reasoning")]),
+    ],
+)
+def test_a_budget_stays_below_the_output_limit(limit: int, budget: int | None, warnings: list[tuple[str, str]]) -> None:
+    wanted = 2000 if limit == 4000 else 3000
+    body, told = translated("claude-haiku-4-5", Options(max_tokens=wanted), max_output_tokens=limit)
+    assert body.get("thinking", {}).get("budget_tokens") == budget
+    assert body["max_tokens"] == limit
+    assert told == warnings
+
+
+def test_interleaved_thinking_may_have_a_budget_above_the_output_limit() -> None:
+    options, betas = Options(max_tokens=3000), ("interleaved-thinking-2025-05-14",)
+    tools = [Tool(name="clock")]
+    body, told = translated("claude-sonnet-4-5", options, betas=betas, tools=tools, max_output_tokens=2000)
+    assert (body["thinking"]["budget_tokens"], told) == (3000, [])
+    body, told = translated("claude-sonnet-4-5", options, betas=betas, max_output_tokens=2000)
+    assert (body["thinking"]["budget_tokens"], told) == (1024, [("changed", "reasoning.max_tokens")])
+
+
+@pytest.mark.parametrize("choice", ["required", "clock"])
+def test_a_forced_tool_is_not_thought_about_with_a_budget(choice: str) -> None:
+    tools = [Tool(name="clock")]
+    body, told = translated("claude-haiku-4-5", Options(max_tokens=2000), tools=tools, tool_choice=choice)
+    assert body["thinking"] == DISABLED
+    assert body["tool_choice"]["type"] in ("any", "tool")
+    assert told == [("changed", "reasoning")]
+    body, told = translated("claude-sonnet-4-6", Options(effort="low"), tools=tools, tool_choice=choice)
+    assert (body["thinking"], told) == (ADAPTIVE, [])
+
+
+def test_a_turn_that_began_without_thinking_goes_on_without() -> None:
+    call = ToolCall(id="call_1", name="clock")
+    thought = Reasoning(text="hm", provider="anthropic", signature="SIGNED")
+    turns = (user("Hi"), assistant(call), tool_result(call, "noon"))
+    body, told = translated("claude-haiku-4-5", Options(max_tokens=2000), *turns)
+    assert (body["thinking"], told) == (DISABLED, [("changed", "reasoning")])
+    turns = (user("Hi"), assistant(thought, call), tool_result(call, "noon"))
+    body, told = translated("claude-haiku-4-5", Options(max_tokens=2000), *turns)
+    assert (body["thinking"], told) == (BUDGET, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
+        ("claude-sonnet-4-20250514", "claude-sonnet-4-2"),
+        ("us.anthropic.claude-opus-4-1-20250805-v1:0", "claude-opus-4-1"),
+        ("anthropic/claude-haiku-4.5", "claude-haiku-4-5"),
+        ("claude-opus-5-5", "claude-opus-5"),
+        ("claude-3-5-haiku-latest", "claude-3-5"),
+        ("CLAUDE-3-OPUS-20240229", "claude-3-opus"),
+    ],
+)
+def test_a_name_is_found_by_its_beginning(name: str, row: str) -> None:
+    assert model_named(name) is MODELS[row]
+
+
+@pytest.mark.parametrize("name", ["", "smollm2", "claude", "claude-next-9"])
+def test_a_name_that_is_not_in_the_table_may_be_asked_for_anything(name: str) -> None:
+    assert model_named(name) is UNKNOWN
+
+
+def test_the_levels_of_effort_in_the_table_are_in_order() -> None:
+    for model in MODELS.values():
+        assert list(model.efforts) == [level for level in EFFORTS if level in model.efforts]
+        assert not model.efforts or model.efforts[0] == "low"
