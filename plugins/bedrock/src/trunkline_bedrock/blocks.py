@@ -1,0 +1,375 @@
+"""The content blocks of an answer, put together from whole ones or from the deltas of a stream.
+
+A block is found by its `contentBlockIndex`. Text and reasoning begin with their first delta, since no event announces
+them; some models use an index again, or go on under it with a block of another kind, which ends the one before.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import Any
+
+from trunkline.errors import ProtocolViolation
+from trunkline.events import (
+    Event,
+    PartAdded,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    decode_arguments,
+)
+from trunkline.messages import Audio, Citation, Image, Opaque
+
+Data = dict[str, Any]
+
+SERVER_TOOL = "server_tool_use"
+UNKNOWN = "unknown."
+"""What the `kind` of an `Opaque` begins with that came in pieces nobody knows, and cannot be sent back."""
+
+
+class _Block:
+    """A block that is open: its kind, the index of its part once that has begun, and what has come of it."""
+
+    __slots__ = ("bytes", "citations", "data", "index", "kind", "pieces", "redacted", "signature")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.index: int | None = None
+        self.data: Data = {}
+        self.pieces: list[str] = []
+        self.signature: list[str] = []
+        self.redacted: list[str] = []
+        self.citations: list[Data] = []
+        self.bytes: list[str] = []
+
+
+class Blocks:
+    """The blocks of one answer, as events."""
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+        self._open: dict[int, _Block] = {}
+        self._next = 0
+        self.has_calls = False
+
+    def whole(self, block: Any, events: list[Event]) -> None:
+        """A block that came whole."""
+        if not isinstance(block, dict) or not block:
+            raise self._violation("a content block is no object")
+        kind = next((key for key in _WHOLE if key in block), None)
+        if kind is not None:
+            _WHOLE[kind](self, block[kind], events)
+            self.stop(_WHOLE_INDEX, events)
+            return
+        name = next((key for key in block if key != "type"), "type")
+        inner = block[name]
+        media = self._media(name, inner) if isinstance(inner, dict) else None
+        events.append(PartAdded(part=media or Opaque(provider=self._provider, kind=name, data=block)))
+
+    def start(self, index: int, start: Data, events: list[Event]) -> None:
+        """A block that is announced."""
+        self.stop(index, events)
+        for kind, inner in start.items():
+            if not isinstance(inner, dict):
+                raise self._violation(f"the start of a {kind} is no object")
+            if kind == "toolUse":
+                self._call(index, inner, events)
+            else:
+                block = self._open[index] = _Block(kind if kind in ("toolResult", "image") else UNKNOWN + kind)
+                block.data = dict(inner)
+            return
+
+    def delta(self, index: int, delta: Data, events: list[Event]) -> None:
+        """More of a block."""
+        text = delta.get("text")
+        if type(text) is str:  # nearly all there is
+            self._text(index, text, events)
+            return
+        for kind, value in delta.items():
+            handler = _DELTAS.get(kind)
+            if handler is not None:
+                handler(self, index, value, events)
+            elif kind == "text":
+                raise self._violation("a text is no string")
+            else:
+                block = self._block(index, UNKNOWN + kind, events)
+                block.data.setdefault("deltas", []).append({kind: value})
+
+    def stop(self, index: int, events: list[Event]) -> None:
+        """A block is complete. One that is not open is passed over: an empty text never was."""
+        block = self._open.pop(index, None)
+        if block is None:
+            return
+        if block.kind == "text":
+            self._end_text(block, events)
+        elif block.kind == "reasoning":
+            self._end_reasoning(block, events)
+        elif block.kind == "toolUse":
+            assert block.index is not None
+            events.append(ToolCallEnd(index=block.index))
+        else:
+            self._end_opaque(block, events)
+
+    def stop_all(self, events: list[Event]) -> None:
+        """The message is complete."""
+        for index in list(self._open):
+            self.stop(index, events)
+
+    def _violation(self, message: str) -> ProtocolViolation:
+        return ProtocolViolation(message, provider=self._provider)
+
+    def _string(self, value: Any, what: str) -> str:
+        if not isinstance(value, str):
+            raise self._violation(f"{what} is no string")
+        return value
+
+    def _block(self, index: int, kind: str, events: list[Event]) -> _Block:
+        block = self._open.get(index)
+        if block is None or block.kind != kind:
+            self.stop(index, events)
+            block = self._open[index] = _Block(kind)
+        return block
+
+    def _new_index(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    # Texts
+
+    def _text(self, index: int, text: str, events: list[Event]) -> None:
+        block = self._open.get(index)
+        if block is None or block.kind != "text":
+            block = self._block(index, "text", events)
+        if not text:
+            return
+        if block.index is None:
+            block.index = self._new_index()
+            events.append(TextStart(index=block.index))
+        events.append(TextDelta(index=block.index, text=text))
+
+    def _citation(self, index: int, value: Any, events: list[Event]) -> None:
+        if not isinstance(value, dict):
+            raise self._violation("a citation is no object")
+        self._block(index, "text", events).citations.append(value)
+
+    def _end_text(self, block: _Block, events: list[Event]) -> None:
+        if block.index is not None:
+            metadata = {self._provider: {"citations": block.citations}} if block.citations else {}
+            events.append(TextEnd(index=block.index, provider_metadata=metadata))
+        events += [citation_from(value, self._provider) for value in block.citations]
+
+    def _whole_text(self, value: Any, events: list[Event]) -> None:
+        self._text(_WHOLE_INDEX, self._string(value, "a text"), events)
+
+    def _whole_citations(self, value: Any, events: list[Event]) -> None:
+        if not isinstance(value, dict):
+            raise self._violation("citationsContent is no object")
+        content, citations = value.get("content") or [], value.get("citations") or []
+        if not isinstance(content, list) or not isinstance(citations, list):
+            raise self._violation("citationsContent holds no lists")
+        for item in content:
+            text = item.get("text") if isinstance(item, dict) else None
+            if isinstance(text, str):
+                self._text(_WHOLE_INDEX, text, events)
+        for citation in citations:
+            self._citation(_WHOLE_INDEX, citation, events)
+
+    # Reasoning
+
+    def _reasoning(self, index: int, value: Any, events: list[Event]) -> None:
+        if not isinstance(value, dict):
+            raise self._violation("reasoningContent is no object")
+        block = self._block(index, "reasoning", events)
+        text = self._string(value.get("text") or "", "reasoning")
+        signature = self._string(value.get("signature") or "", "a signature")
+        redacted = self._string(value.get("redactedContent") or "", "redacted reasoning")
+        if block.index is None and (text or signature or redacted):
+            block.index = self._new_index()
+            events.append(ReasoningStart(index=block.index))
+        if text and block.index is not None:
+            events.append(ReasoningDelta(index=block.index, text=text))
+        if signature:
+            block.signature.append(signature)
+        if redacted:
+            block.redacted.append(redacted)
+
+    def _end_reasoning(self, block: _Block, events: list[Event]) -> None:
+        if block.index is None:
+            return
+        events.append(
+            ReasoningEnd(
+                index=block.index,
+                provider=self._provider,
+                signature="".join(block.signature) or None,
+                encrypted=self._joined(block.redacted) or None,
+                redacted=bool(block.redacted),
+            )
+        )
+
+    def _whole_reasoning(self, value: Any, events: list[Event]) -> None:
+        inner = value.get("reasoningText") if isinstance(value, dict) else None
+        if inner is not None and not isinstance(inner, dict):
+            raise self._violation("reasoningText is no object")
+        self._reasoning(_WHOLE_INDEX, {**value, **inner} if inner else value, events)
+
+    def _joined(self, pieces: list[str]) -> str:
+        """Pieces of base64, each padded for itself, as one; a single one stays as it came."""
+        if len(pieces) < 2:
+            return "".join(pieces)
+        return b64encode(b"".join(self._bytes(piece) for piece in pieces)).decode()
+
+    def _bytes(self, text: str) -> bytes:
+        try:
+            return b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            raise self._violation("bytes of the answer are not base64") from None
+
+    # Tool calls
+
+    def _call(self, index: int, value: Any, events: list[Event]) -> None:
+        if not isinstance(value, dict):
+            raise self._violation("toolUse is no object")
+        call_id = self._string(value.get("toolUseId"), "the id of a tool call")
+        name = self._string(value.get("name"), "the name of a tool")
+        if value.get("type") == SERVER_TOOL:
+            block = self._open[index] = _Block(SERVER_TOOL)
+            block.data = dict(value)
+            return
+        block = self._open[index] = _Block("toolUse")
+        block.index = self._new_index()
+        self.has_calls = True
+        events.append(ToolCallStart(index=block.index, id=call_id, name=name))
+
+    def _arguments(self, index: int, value: Any, events: list[Event]) -> None:
+        text = self._string(value.get("input", "") if isinstance(value, dict) else value, "the input of a tool")
+        block = self._open.get(index)
+        if block is None or block.kind not in ("toolUse", SERVER_TOOL):
+            raise self._violation("the input of a tool call came before its start")
+        if block.kind == SERVER_TOOL:
+            block.pieces.append(text)
+        elif text and block.index is not None:
+            events.append(ToolCallDelta(index=block.index, arguments=text))
+
+    def _whole_call(self, value: Any, events: list[Event]) -> None:
+        self._call(_WHOLE_INDEX, value, events)
+        block, given = self._open[_WHOLE_INDEX], value.get("input")
+        if block.kind == SERVER_TOOL or given is None:
+            return
+        try:
+            text = json.dumps(given, ensure_ascii=False)
+        except (ValueError, RecursionError):
+            raise self._violation("the input of a tool call is nested too deeply") from None
+        self._arguments(_WHOLE_INDEX, {"input": text}, events)
+
+    # What comes whole at the end
+
+    def _result(self, index: int, value: Any, events: list[Event]) -> None:
+        if not isinstance(value, list):
+            raise self._violation("a delta of a tool result is no list")
+        content = self._block(index, "toolResult", events).data.setdefault("content", [])
+        content += value
+
+    def _image(self, index: int, value: Any, events: list[Event]) -> None:
+        if not isinstance(value, dict):
+            raise self._violation("a delta of an image is no object")
+        block = self._block(index, "image", events)
+        source = value.get("source")
+        piece = source.get("bytes") if isinstance(source, dict) else None
+        if isinstance(piece, str):
+            block.bytes.append(piece)
+        else:
+            block.data.update(value)
+
+    def _end_opaque(self, block: _Block, events: list[Event]) -> None:
+        kind, data = block.kind, block.data
+        if kind == SERVER_TOOL:
+            if block.pieces:
+                arguments, invalid = decode_arguments("".join(block.pieces))
+                data["input"] = arguments if invalid is None else invalid
+            kind = "toolUse"
+            data.setdefault("input", {})
+        elif kind == "toolResult":
+            content = data.get("content")
+            data["content"] = _merged_texts(content) if isinstance(content, list) else []
+        elif kind == "image" and block.bytes:
+            data["source"] = {"bytes": self._joined(block.bytes)}
+        media = self._media(kind, data)
+        events.append(PartAdded(part=media or Opaque(provider=self._provider, kind=kind, data={kind: data})))
+
+    def _media(self, kind: str, data: Data) -> Image | Audio | None:
+        """A picture or a sound as the core has it; `None` for what cannot be read as one."""
+        source = data.get("source")
+        if kind not in ("image", "audio") or not isinstance(source, dict):
+            return None
+        form = data.get("format")
+        media_type = f"{kind}/{form}" if isinstance(form, str) else None
+        made = Image if kind == "image" else Audio
+        if isinstance(source.get("bytes"), str):
+            return made(data=self._bytes(source["bytes"]), media_type=media_type)
+        place = source.get("s3Location")
+        url = place.get("uri") if isinstance(place, dict) else None
+        if not isinstance(url, str) or not url.startswith("s3://"):
+            return None
+        return made(url=url, media_type=media_type)
+
+
+def _merged_texts(content: list[Any]) -> list[Any]:
+    """Texts that follow each other as one: a stream cuts them anywhere."""
+    result: list[Any] = []
+    pieces: list[str] = []
+    for item in [*content, None]:
+        if isinstance(item, dict) and item.keys() == {"text"} and isinstance(item["text"], str):
+            pieces.append(item["text"])
+            continue
+        if pieces:
+            result.append({"text": "".join(pieces)})
+            pieces = []
+        if item is not None:
+            result.append(item)
+    return result
+
+
+def citation_from(value: Data, provider: str) -> Citation:
+    """A citation. Its place in the source stays in `provider_metadata`."""
+    location = value.get("location")
+    web = location.get("web") if isinstance(location, dict) else None
+    url = web.get("url") if isinstance(web, dict) else None
+    source = value.get("source")
+    if url is None and isinstance(source, str) and source.startswith(("http://", "https://")):
+        url = source
+    passages = value.get("sourceContent")
+    texts = [item.get("text") for item in passages if isinstance(item, dict)] if isinstance(passages, list) else []
+    title = value.get("title")
+    return Citation(
+        url=url if isinstance(url, str) else None,
+        title=title if isinstance(title, str) else None,
+        cited_text="".join(text for text in texts if isinstance(text, str)) or None,
+        provider_metadata={provider: value},
+    )
+
+
+_WHOLE_INDEX = -1
+"""The index of a block that came whole: one is open at a time."""
+
+_WHOLE: dict[str, Callable[[Blocks, Any, list[Event]], None]] = {
+    "text": Blocks._whole_text,
+    "toolUse": Blocks._whole_call,
+    "reasoningContent": Blocks._whole_reasoning,
+    "citationsContent": Blocks._whole_citations,
+}
+_DELTAS: dict[str, Callable[[Blocks, int, Any, list[Event]], None]] = {
+    "toolUse": Blocks._arguments,
+    "reasoningContent": Blocks._reasoning,
+    "citation": Blocks._citation,
+    "toolResult": Blocks._result,
+    "image": Blocks._image,
+}

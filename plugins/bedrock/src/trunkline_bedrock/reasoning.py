@@ -1,0 +1,127 @@
+"""How much a model should think, in the words of its family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline.callwarnings import Warnings
+from trunkline.request import ChatRequest, ReasoningOptions
+
+from trunkline_bedrock.families import Family
+
+Fields = dict[str, Any]
+
+BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32000}
+"""Tokens of thinking for an effort, for the models of Claude that count. 1,024 is the least that they take."""
+
+_LEAST_BUDGET = 1024
+_ADAPTIVE = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+_THREE = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+
+
+def reasoning_fields(request: ChatRequest, family: Family, warnings: Warnings) -> tuple[Fields, Fields]:
+    """What goes into `additionalModelRequestFields`, and into the body itself."""
+    options = request.reasoning
+    if options is None or (options.effort is None and options.max_tokens is None and options.summary is None):
+        return {}, {}
+    if options.summary is not None and family.reasoning != "adaptive":
+        warnings.add("unsupported", "reasoning.summary", "this model cannot be asked for a summary of its reasoning")
+    if family.reasoning is None:
+        if options.effort not in (None, "none") or options.max_tokens is not None:
+            why = (
+                f"how a model of the family {family.name!r} is told to reason is not known; "
+                "set additionalModelRequestFields in provider_options"
+            )
+            warnings.add("unsupported", "reasoning", why)
+        return {}, {}
+    if family.reasoning in ("budget", "adaptive") and _forces_tool(request) and options.effort != "none":
+        warnings.add(
+            "unsupported", "reasoning", "this model does not reason while a tool is forced; it was not asked to"
+        )
+        return {}, {}
+    if family.reasoning == "budget":
+        return _budget(request, options, warnings), {}
+    if options.max_tokens is not None:
+        warnings.add("unsupported", "reasoning.max_tokens", "this model takes no number of tokens; use effort")
+    if family.reasoning == "adaptive":
+        return _adaptive(options, warnings)
+    return (_by_effort(options, family, warnings), {}) if options.effort is not None else ({}, {})
+
+
+def thinks(fields: Fields) -> bool:
+    """Whether these fields switch Claude's thinking on."""
+    thinking = fields.get("thinking")
+    return isinstance(thinking, dict) and thinking.get("type") != "disabled"
+
+
+def _forces_tool(request: ChatRequest) -> bool:
+    return request.tool_choice is not None and request.tool_choice.mode in ("required", "tool")
+
+
+def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings) -> Fields:
+    if options.effort == "none":
+        return {"thinking": {"type": "disabled"}}
+    budget = options.max_tokens
+    if budget is None:
+        if options.effort is None:
+            return {}
+        budget = BUDGETS[options.effort]
+        why = f"this model counts its reasoning in tokens: {options.effort!r} was sent as {budget}"
+        warnings.add("emulated", "reasoning.effort", why)
+    elif options.effort is not None:
+        warnings.add(
+            "unsupported", "reasoning.effort", "this model takes a number of tokens alone, which was given too"
+        )
+    if budget < _LEAST_BUDGET:
+        warnings.add("changed", "reasoning.max_tokens", f"this model reasons with {_LEAST_BUDGET} tokens at the least")
+        budget = _LEAST_BUDGET
+    limit = request.max_output_tokens
+    if limit is not None and budget >= limit:
+        if limit <= _LEAST_BUDGET:
+            why = f"this model reasons with {_LEAST_BUDGET} tokens at the least, and max_output_tokens is {limit}"
+            warnings.add("unsupported", "reasoning", f"{why}; it was not asked to")
+            return {}
+        warnings.add(
+            "changed", "reasoning", f"the tokens of reasoning were cut to {limit - 1}, below max_output_tokens"
+        )
+        budget = limit - 1
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def _adaptive(options: ReasoningOptions, warnings: Warnings) -> tuple[Fields, Fields]:
+    if options.effort == "none":
+        return {"thinking": {"type": "disabled"}}, {}
+    thinking: Fields = {"type": "adaptive"}
+    if options.summary is not None:
+        thinking["display"] = "summarized"
+        if options.summary != "auto":
+            warnings.add("changed", "reasoning.summary", "this model knows one kind of summary alone")
+    if options.effort is None:
+        return {"thinking": thinking}, {}
+    effort = _ADAPTIVE[options.effort]
+    _told_changed(options.effort, effort, warnings)
+    return {"thinking": thinking}, {"outputConfig": {"effort": effort}}
+
+
+def _by_effort(options: ReasoningOptions, family: Family, warnings: Warnings) -> Fields:
+    assert options.effort is not None
+    if options.effort == "none":
+        if family.reasoning == "nova":
+            return {"reasoningConfig": {"type": "disabled"}}
+        warnings.add("unsupported", "reasoning.effort", "this model's reasoning cannot be switched off here")
+        return {}
+    effort = _THREE[options.effort]
+    if family.reasoning == "nova":
+        _told_changed(options.effort, effort, warnings)
+        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
+    if family.reasoning == "switch":
+        effort = "low" if effort == "low" else "high"
+        _told_changed(options.effort, effort, warnings)
+        return {"reasoning_config": effort}
+    _told_changed(options.effort, effort, warnings)
+    return {"reasoning_effort": effort}
+
+
+def _told_changed(wanted: str, sent: str, warnings: Warnings) -> None:
+    if wanted != sent:
+        warnings.add("changed", "reasoning.effort", f"this model has no {wanted!r}; {sent!r} was sent")

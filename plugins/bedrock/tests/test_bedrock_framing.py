@@ -1,0 +1,176 @@
+"""The AWS event stream: any split, and every way to break it."""
+
+import random
+import struct
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trunkline.errors import ProtocolViolation
+from trunkline_bedrock.framing import EventStreamFrame, EventStreamFramer
+
+Encode = Callable[..., bytes]
+
+
+def frames_of(data: bytes, *places: int) -> list[EventStreamFrame]:
+    framer = EventStreamFramer()
+    edges = [0, *sorted(places), len(data)]
+    found = [frame for at, end in pairwise(edges) for frame in framer.feed(data[at:end])]
+    return [*found, *framer.finish()]
+
+
+@pytest.fixture
+def stream(event: Encode) -> bytes:
+    return (
+        event("messageStart", {"role": "assistant"})
+        + event("contentBlockDelta", {"delta": {"text": "é{"}})
+        + event("throttlingException", {"message": "slow"}, "exception")
+        + event("InternalError", "broken", "error")
+        + event("empty", b"")
+    )
+
+
+EXPECTED = [
+    ("event", "messageStart", b'{"role": "assistant"}', ""),
+    ("event", "contentBlockDelta", b'{"delta": {"text": "\\u00e9{"}}', ""),
+    ("exception", "throttlingException", b'{"message": "slow"}', ""),
+    ("error", "InternalError", b"", "broken"),
+    ("event", "empty", b"", ""),
+]
+
+
+def test_every_split_gives_the_same_messages(stream: bytes) -> None:
+    for place in range(len(stream) + 1):
+        assert frames_of(stream, place) == EXPECTED
+    assert frames_of(stream, *range(len(stream))) == EXPECTED
+
+
+def test_a_stream_cut_anywhere_but_between_messages_is_a_violation(stream: bytes) -> None:
+    ends = {0}
+    at = 0
+    while at < len(stream):
+        at += struct.unpack("!I", stream[at : at + 4])[0]
+        ends.add(at)
+    for place in range(len(stream)):
+        if place in ends:
+            frames_of(stream[:place])
+        else:
+            with pytest.raises(ProtocolViolation):
+                frames_of(stream[:place])
+
+
+def test_a_flipped_bit_is_a_violation(stream: bytes, event: Encode) -> None:
+    first = event("messageStart", {"role": "assistant"})
+    for position in range(len(first)):
+        for bit in (1, 128):
+            broken = bytearray(first)
+            broken[position] ^= bit
+            with pytest.raises(ProtocolViolation):
+                frames_of(bytes(broken))
+
+
+def prelude(total: int, headers: int) -> bytes:
+    head = struct.pack("!II", total, headers)
+    return head + struct.pack("!I", crc32(head))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        prelude(0, 0) + b"0000",
+        prelude(12, 0) + b"0000",
+        prelude(4, 0) + b"0000",
+        prelude(16, 100) + b"\0" * 4,
+        prelude(2**32 - 1, 0),
+        prelude(200, 2**31) + b"x" * 200,
+        b"\0" * 64,
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+)
+def test_lengths_that_cannot_be_are_refused_at_once(data: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        EventStreamFramer().feed(data)
+
+
+@pytest.mark.parametrize("packed", [b"\x05abcd", b"\x01a\x63", b"\x01\xff\x07\0\0", b"\x01a\0\x01a\0", b"\0"])
+def test_broken_headers_are_a_violation(packed: bytes) -> None:
+    head = prelude(len(packed) + 16, len(packed)) + packed
+    with pytest.raises(ProtocolViolation):
+        EventStreamFramer().feed(head + struct.pack("!I", crc32(head)))
+
+
+def test_headers_of_other_types_are_read() -> None:
+    values = {
+        "true": b"\x00",
+        "false": b"\x01",
+        "byte": b"\x02\x07",
+        "short": b"\x03\0\x07",
+        "integer": b"\x04\0\0\0\x07",
+        "long": b"\x05" + bytes(8),
+        "bytes": b"\x06\0\x01x",
+        "time": b"\x08" + bytes(8),
+        "uuid": b"\x09" + bytes(16),
+        ":event-type": b"\x07\0\x01a",
+    }
+    packed = b"".join(bytes([len(name)]) + name.encode() + value for name, value in values.items())
+    head = prelude(len(packed) + 16, len(packed)) + packed
+    assert frames_of(head + struct.pack("!I", crc32(head))) == [("event", "a", b"", "")]
+
+
+@pytest.mark.parametrize("data", [b'{"message": "no"}', b"  [1]", b"<html>"])
+def test_text_in_place_of_a_stream_waits_for_the_end_of_the_file(data: bytes) -> None:
+    framer = EventStreamFramer()
+    for byte in data:
+        assert framer.feed(bytes([byte])) == []
+    with pytest.raises(ProtocolViolation):
+        framer.finish()
+
+
+def test_text_in_place_of_a_stream_is_bounded() -> None:
+    framer = EventStreamFramer(limit=10)
+    framer.feed(b"{" + b"x" * 5)
+    with pytest.raises(ProtocolViolation, match="larger"):
+        framer.feed(b"x" * 5)
+
+
+def test_a_long_message_in_small_reads_costs_linear_time(event: Encode) -> None:
+    def cost(size: int) -> float:
+        data = event("x", b"a" * size)
+        framer = EventStreamFramer()
+        began = time.process_time()
+        for at in range(0, len(data), 64):
+            framer.feed(data[at : at + 64])
+        return time.process_time() - began
+
+    cost(1000)
+    small, large = min(cost(200_000) for _ in range(3)), min(cost(1_600_000) for _ in range(3))
+    assert large < 8 * small * 4
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.binary(max_size=60), max_size=6))
+def test_no_bytes_raise_anything_else(chunks: list[bytes]) -> None:
+    framer = EventStreamFramer()
+    try:
+        for chunk in chunks:
+            framer.feed(chunk)
+        framer.finish()
+    except ProtocolViolation:
+        pass
+
+
+def test_no_mutation_of_a_stream_raises_anything_else(stream: bytes) -> None:
+    dice = random.Random(1)
+    for _ in range(500):
+        broken: Any = bytearray(stream)
+        for _ in range(dice.randint(1, 4)):
+            broken[dice.randrange(len(broken))] = dice.randrange(256)
+        try:
+            frames_of(bytes(broken), dice.randrange(len(broken)))
+        except ProtocolViolation:
+            continue

@@ -1,0 +1,736 @@
+"""Requests as Converse's bodies: each is checked by botocore's validator, its serializer and a walk of its model."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trunkline
+from trunkline import (
+    ChatRequest,
+    ReasoningOptions,
+    ResponseFormat,
+    Tool,
+    ToolChoice,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+from trunkline.errors import InvalidChatRequest
+from trunkline.messages import Audio, Citation, Document, Image, Message, Opaque, Reasoning, Text, ToolCall
+from trunkline.provider import ServiceContext, Translation
+from trunkline_bedrock import BedrockSettings
+from trunkline_bedrock.families import family_of
+from trunkline_bedrock.translate import ConverseTranslator
+
+CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+CLAUDE_5 = "us.anthropic.claude-sonnet-5"
+NOVA = "amazon.nova-lite-v1:0"
+NOVA_2 = "us.amazon.nova-2-lite-v1:0"
+LLAMA = "us.meta.llama3-3-70b-instruct-v1:0"
+MISTRAL = "mistral.mistral-large-3-675b-instruct"
+WRITER = "us.writer.palmyra-x4-v1:0"
+PROFILE = "arn:aws:bedrock:us-east-1:000000000000:application-inference-profile/mi1dadi0g15f"
+PNG = b"\x89PNG\r\n\x1a\n0"
+PDF = b"%PDF-1.7"
+WEATHER = Tool(
+    name="weather",
+    description="Tells the weather.",
+    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+CALL = ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"})
+Check = Callable[..., tuple[dict[str, Any], Translation]]
+
+
+def translator(**settings: Any) -> ConverseTranslator:
+    made = BedrockSettings(aws_region="us-east-1", **settings)
+    return ConverseTranslator(ServiceContext(name="s", provider="bedrock", settings=made))
+
+
+@pytest.fixture
+def body(oracle: Any) -> Check:
+    def check(*messages: Any, stream: bool = False, **options: Any) -> tuple[dict[str, Any], Translation]:
+        given = messages[0] if len(messages) == 1 and isinstance(messages[0], str) else messages
+        request = ChatRequest(messages=given, **{"model": CLAUDE, **options})
+        translation = translator().translate(request, stream=stream)
+        wire = translation.wire_request
+        operation = "ConverseStream" if stream else "Converse"
+        return oracle.check(operation, wire.url, wire.body), translation
+
+    return check
+
+
+def told(translation: Translation) -> list[tuple[str, str]]:
+    return [(warning.kind, warning.subject) for warning in translation.warnings]
+
+
+def user_text(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": [{"text": text}]}
+
+
+# The request
+
+
+def test_a_text_is_a_user_message(body: Check) -> None:
+    sent, translation = body("Hello")
+    assert sent == {"messages": [user_text("Hello")]}
+    assert translation.warnings == ()
+    assert translation.wire_request.headers == {"accept": "application/json", "content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        (CLAUDE, "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse-stream"),
+        (
+            PROFILE,
+            "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A000000000000%3A"
+            "application-inference-profile%2Fmi1dadi0g15f/converse-stream",
+        ),
+    ],
+)
+def test_model_ids_and_arns_are_percent_encoded_in_the_path(body: Check, model: str, path: str) -> None:
+    _, translation = body("Hello", model=model, stream=True)
+    assert translation.wire_request.url == f"https://bedrock-runtime.us-east-1.amazonaws.com{path}"
+    assert translation.wire_request.headers["accept"] == "application/vnd.amazon.eventstream"
+
+
+def test_sampling_and_limits_go_to_the_inference_config(body: Check) -> None:
+    sent, translation = body(
+        "x", model=NOVA, max_output_tokens=5, temperature=0.5, top_p=0.25, stop=["END", ""], top_k=7
+    )
+    assert sent["inferenceConfig"] == {"maxTokens": 5, "temperature": 0.5, "topP": 0.25, "stopSequences": ["END"]}
+    assert sent["additionalModelRequestFields"] == {"inferenceConfig": {"topK": 7}}
+    assert told(translation) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "expected"),
+    [
+        (CLAUDE, {"top_k": 3}, []),
+        (LLAMA, {"top_k": 3}, [("unsupported", "top_k")]),
+        (PROFILE, {"top_k": 3}, [("unsupported", "top_k")]),
+        (CLAUDE_5, {"temperature": 0.1, "top_p": 0.1}, [("unsupported", "temperature"), ("unsupported", "top_p")]),
+        (CLAUDE_5, {"top_k": 1}, [("unsupported", "top_k")]),
+        (CLAUDE, {"temperature": 0.1, "top_p": 0.1}, [("unsupported", "top_p")]),
+        (NOVA, {"temperature": 1.5}, [("changed", "temperature")]),
+        (NOVA, {"seed": 1}, [("unsupported", "seed")]),
+        (NOVA, {"frequency_penalty": 0.1}, [("unsupported", "frequency_penalty")]),
+        (NOVA, {"presence_penalty": 0.1}, [("unsupported", "presence_penalty")]),
+        (NOVA, {"logprobs": True, "top_logprobs": 2}, [("unsupported", "logprobs"), ("unsupported", "top_logprobs")]),
+        (NOVA, {"user_id": "u"}, [("unsupported", "user_id")]),
+        (NOVA, {"response_format": ResponseFormat(type="json")}, [("unsupported", "response_format")]),
+        (NOVA, {"parallel_tool_calls": False, "tools": [WEATHER]}, [("unsupported", "parallel_tool_calls")]),
+        (LLAMA, {"tools": [WEATHER], "tool_choice": "required"}, [("unsupported", "tool_choice")]),
+        (LLAMA, {"reasoning": ReasoningOptions(effort="low")}, [("unsupported", "reasoning")]),
+        (PROFILE, {"reasoning": ReasoningOptions(effort="low")}, [("unsupported", "reasoning")]),
+    ],
+)
+def test_what_the_wire_cannot_express_is_told(
+    body: Check, model: str, options: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    _, translation = body("x", model=model, **options)
+    assert told(translation) == expected
+
+
+def test_metadata_that_bedrock_takes_is_sent_and_the_rest_told(body: Check) -> None:
+    sent, translation = body("x", metadata={"team": "a b", "bad": "é", "": "x"})
+    assert sent["requestMetadata"] == {"team": "a b"}
+    assert told(translation) == [("left_out", "metadata")]
+
+
+def test_a_schema_goes_as_a_string(body: Check) -> None:
+    schema = {"type": "object", "properties": {"ä": {"type": "string"}}}
+    sent, _ = body("x", response_format=ResponseFormat(schema=schema, name="out", description="d"))
+    told_format = sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
+    assert json.loads(told_format.pop("schema")) == schema
+    assert told_format == {"name": "out", "description": "d"}
+
+
+def test_provider_options_are_merged_into_the_body_last(body: Check) -> None:
+    options = {
+        "guardrailConfig": {"guardrailIdentifier": "abc", "guardrailVersion": "DRAFT", "trace": "enabled"},
+        "performanceConfig": {"latency": "optimized"},
+        "serviceTier": {"type": "flex"},
+        "requestMetadata": {"a": "b"},
+        "additionalModelRequestFields": {"anthropic_beta": ["x"]},
+        "additionalModelResponseFieldPaths": ["/stop_sequence"],
+    }
+    sent, _ = body("x", reasoning=ReasoningOptions(max_tokens=2000), provider_options={"bedrock": options})
+    assert sent["additionalModelRequestFields"] == {
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "anthropic_beta": ["x"],
+    }
+    for name in ("guardrailConfig", "performanceConfig", "serviceTier", "requestMetadata"):
+        assert sent[name] == options[name]
+
+
+# Reasoning
+
+
+@pytest.mark.parametrize(
+    ("model", "reasoning", "fields", "config", "warned"),
+    [
+        (CLAUDE, ReasoningOptions(max_tokens=4000), {"thinking": {"type": "enabled", "budget_tokens": 4000}}, None, []),
+        (
+            CLAUDE,
+            ReasoningOptions(effort="high"),
+            {"thinking": {"type": "enabled", "budget_tokens": 16384}},
+            None,
+            [("emulated", "reasoning.effort")],
+        ),
+        (
+            CLAUDE,
+            ReasoningOptions(max_tokens=10),
+            {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+            None,
+            [("changed", "reasoning.max_tokens")],
+        ),
+        (CLAUDE, ReasoningOptions(effort="none"), {"thinking": {"type": "disabled"}}, None, []),
+        (CLAUDE_5, ReasoningOptions(effort="max"), {"thinking": {"type": "adaptive"}}, {"effort": "max"}, []),
+        (
+            CLAUDE_5,
+            ReasoningOptions(summary="auto"),
+            {"thinking": {"type": "adaptive", "display": "summarized"}},
+            None,
+            [],
+        ),
+        (
+            CLAUDE_5,
+            ReasoningOptions(effort="minimal", max_tokens=4),
+            {"thinking": {"type": "adaptive"}},
+            {"effort": "low"},
+            [("unsupported", "reasoning.max_tokens"), ("changed", "reasoning.effort")],
+        ),
+        (
+            NOVA_2,
+            ReasoningOptions(effort="low"),
+            {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}},
+            None,
+            [],
+        ),
+        (NOVA_2, ReasoningOptions(effort="none"), {"reasoningConfig": {"type": "disabled"}}, None, []),
+        ("openai.gpt-oss-120b-1:0", ReasoningOptions(effort="medium"), {"reasoning_effort": "medium"}, None, []),
+        (
+            "qwen.qwen3-32b-v1:0",
+            ReasoningOptions(effort="medium"),
+            {"reasoning_config": "high"},
+            None,
+            [("changed", "reasoning.effort")],
+        ),
+    ],
+)
+def test_reasoning_is_asked_for_in_the_familys_words(
+    body: Check,
+    model: str,
+    reasoning: ReasoningOptions,
+    fields: dict[str, Any],
+    config: dict[str, Any] | None,
+    warned: list[tuple[str, str]],
+) -> None:
+    sent, translation = body("x", model=model, reasoning=reasoning)
+    assert sent["additionalModelRequestFields"] == fields
+    assert sent.get("outputConfig") == config
+    assert told(translation) == warned
+
+
+def test_thinking_stays_below_the_output_limit(body: Check) -> None:
+    sent, translation = body("x", reasoning=ReasoningOptions(max_tokens=9000), max_output_tokens=5000)
+    assert sent["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 4999
+    assert told(translation) == [("changed", "reasoning")]
+    sent, translation = body("x", reasoning=ReasoningOptions(max_tokens=9000), max_output_tokens=500)
+    assert "additionalModelRequestFields" not in sent
+    assert told(translation) == [("unsupported", "reasoning")]
+
+
+def test_a_model_that_thinks_gets_no_temperature(body: Check) -> None:
+    sent, translation = body("x", reasoning=ReasoningOptions(max_tokens=2000), temperature=0.3, top_k=4)
+    assert "inferenceConfig" not in sent
+    assert told(translation) == [("unsupported", "temperature"), ("unsupported", "top_k")]
+
+
+def test_effort_and_a_schema_share_the_output_config(body: Check) -> None:
+    sent, _ = body(
+        "x", model=CLAUDE_5, reasoning=ReasoningOptions(effort="low"), response_format=ResponseFormat(schema={})
+    )
+    assert sent["outputConfig"].keys() == {"effort", "textFormat"}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "reasoning"),
+    [
+        ("anthropic.claude-v2", "anthropic", None),
+        ("anthropic.claude-instant-v1", "anthropic", None),
+        ("anthropic.claude-3-5-sonnet-20240620-v1:0", "anthropic", None),
+        ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", "anthropic", "budget"),
+        ("eu.anthropic.claude-sonnet-4-20250514-v1:0", "anthropic", "budget"),
+        ("global.anthropic.claude-haiku-4-5-20251001-v1:0", "anthropic", "budget"),
+        ("us.anthropic.claude-sonnet-4-6", "anthropic", "adaptive"),
+        ("global.anthropic.claude-opus-4-8", "anthropic", "adaptive"),
+        ("us.anthropic.claude-sonnet-5", "anthropic", "adaptive"),
+        ("arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-pro-v1:0", "amazon-nova", None),
+        (
+            "arn:aws:bedrock:us-east-1:000000000000:inference-profile/us.amazon.nova-2-lite-v1:0",
+            "amazon-nova-2",
+            "nova",
+        ),
+        ("us-gov.meta.llama3-3-70b-instruct-v1:0", "meta", None),
+        ("amazon.titan-text-lite-v1", "amazon-titan", None),
+        (PROFILE, "unknown", None),
+    ],
+)
+def test_families_of_models(model: str, name: str, reasoning: str | None) -> None:
+    family = family_of(model)
+    assert (family.name, family.reasoning) == (name, reasoning)
+
+
+# Tools
+
+
+def test_tools_and_choices(body: Check) -> None:
+    sent, _ = body("x", tools=[WEATHER], tool_choice="weather")
+    spec = {
+        "name": "weather",
+        "description": "Tells the weather.",
+        "inputSchema": {"json": WEATHER.parameters},
+    }
+    assert sent["toolConfig"] == {"tools": [{"toolSpec": spec}], "toolChoice": {"tool": {"name": "weather"}}}
+    for mode, wire in (("auto", {"auto": {}}), ("required", {"any": {}})):
+        sent, _ = body("x", tools=[WEATHER], tool_choice=mode)
+        assert sent["toolConfig"]["toolChoice"] == wire
+
+
+def test_an_empty_description_is_not_sent_and_strict_is(body: Check) -> None:
+    sent, _ = body("x", tools=[Tool(name="t", description="", strict=True)])
+    assert sent["toolConfig"]["tools"][0]["toolSpec"].keys() == {"name", "inputSchema", "strict"}
+
+
+def test_one_call_at_a_time_is_asked_of_claude(body: Check) -> None:
+    sent, translation = body("x", tools=[WEATHER], parallel_tool_calls=False, tool_choice="required")
+    assert sent["additionalModelRequestFields"] == {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
+    assert told(translation) == []
+
+
+def test_a_system_tool_and_cache_points_are_passed_whole(body: Check) -> None:
+    sent, _ = body(
+        "x",
+        model=NOVA_2,
+        tools=[
+            Tool(name="g", provider_options={"bedrock": {"systemTool": {"name": "nova_grounding"}}}),
+            Tool(name="t", provider_options={"bedrock": {"cachePoint": {"type": "default"}}}),
+        ],
+    )
+    tools = sent["toolConfig"]["tools"]
+    assert tools[0] == {"systemTool": {"name": "nova_grounding"}}
+    assert tools[1]["toolSpec"]["name"] == "t"
+    assert tools[2] == {"cachePoint": {"type": "default"}}
+
+
+def test_forbidden_tools_are_not_sent(body: Check) -> None:
+    sent, translation = body("x", tools=[WEATHER], tool_choice="none")
+    assert "toolConfig" not in sent
+    assert told(translation) == [("emulated", "tool_choice")]
+
+
+@pytest.mark.parametrize(
+    ("options", "subject"), [({"tools": [WEATHER], "tool_choice": "none"}, "tool_choice"), ({}, "tools")]
+)
+def test_a_history_with_calls_keeps_its_tools(body: Check, options: dict[str, Any], subject: str) -> None:
+    sent, translation = body(user("x"), assistant(CALL), tool_result(CALL, "rain"), **options)
+    assert sent["toolConfig"]["tools"][0]["toolSpec"]["name"] == "weather"
+    assert sent["system"] == [{"text": "Answer without calling any tool."}]
+    assert told(translation) == [("emulated", subject)]
+
+
+# The conversation
+
+
+def test_system_messages_go_to_the_top_and_a_late_one_is_told(body: Check) -> None:
+    sent, translation = body(system("Be brief.", ""), user("x"), system("And kind."))
+    assert sent["system"] == [{"text": "Be brief."}, {"text": "And kind."}]
+    assert told(translation) == [("changed", "system message")]
+
+
+def test_a_cache_point_follows_what_it_is_on(body: Check) -> None:
+    point = {"bedrock": {"cachePoint": {"type": "default", "ttl": "1h"}}}
+    sent, _ = body(
+        Message(role="system", parts="s", provider_options=point),
+        user(Text(text="a", provider_options=point), Image(data=PNG, provider_options=point)),
+        Message(role="assistant", parts="b", provider_options=point),
+        user("c"),
+    )
+    block = {"cachePoint": {"type": "default", "ttl": "1h"}}
+    assert sent["system"] == [{"text": "s"}, block]
+    first = sent["messages"][0]["content"]
+    assert first[0::2][0] == {"text": "a"}
+    assert [item for item in first if item == block] == [block, block]
+    assert sent["messages"][1]["content"] == [{"text": "b"}, block]
+
+
+def test_guarded_text(body: Check) -> None:
+    sent, _ = body(
+        user(Text(text="a", provider_options={"bedrock": {"guardContent": {"qualifiers": ["query"]}}}), "b"),
+    )
+    assert sent["messages"][0]["content"] == [
+        {"guardContent": {"text": {"text": "a", "qualifiers": ["query"]}}},
+        {"text": "b"},
+    ]
+
+
+def test_turns_of_one_role_become_one(body: Check) -> None:
+    sent, _ = body(user("a"), user("b"), assistant("c"), assistant("d"), user("e"))
+    assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
+    assert sent["messages"][0]["content"] == [{"text": "a"}, {"text": "b"}]
+
+
+def test_empty_texts_and_messages_are_left_out(body: Check) -> None:
+    sent, translation = body(user("a", ""), assistant(""), user("b", "  "))
+    assert sent["messages"] == [{"role": "user", "content": [{"text": "a"}, {"text": "b"}]}]
+    assert told(translation) == [("left_out", "message"), ("left_out", "text")]
+
+
+def test_a_conversation_with_nothing_in_it_is_refused() -> None:
+    with pytest.raises(InvalidChatRequest, match="nothing that can be sent"):
+        translator().translate(ChatRequest(messages="", model=CLAUDE), stream=False)
+
+
+def test_a_conversation_that_the_model_begins(body: Check) -> None:
+    sent, translation = body(assistant("hi"), user("x"), model=NOVA)
+    assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
+    assert told(translation) == [("emulated", "messages")]
+    sent, translation = body(assistant("hi"), user("x"))
+    assert sent["messages"][0]["role"] == "assistant"
+    assert told(translation) == []
+
+
+def test_results_stand_in_the_turn_after_their_calls(body: Check) -> None:
+    other = ToolCall(id="call_2", name="weather", arguments={"city": "Rome"})
+    sent, translation = body(
+        user("x"),
+        assistant("I look.", CALL, other),
+        tool_result(other, "sun"),
+        user("well?"),
+        tool_result(CALL, "storm", is_error=True),
+        tools=[WEATHER],
+    )
+    assert sent["messages"][1]["content"] == [
+        {"text": "I look."},
+        {"toolUse": {"toolUseId": "call_1", "name": "weather", "input": {"city": "Oslo"}}},
+        {"toolUse": {"toolUseId": "call_2", "name": "weather", "input": {"city": "Rome"}}},
+    ]
+    assert sent["messages"][2]["content"] == [
+        {"toolResult": {"toolUseId": "call_1", "content": [{"text": "storm"}], "status": "error"}},
+        {"toolResult": {"toolUseId": "call_2", "content": [{"text": "sun"}]}},
+        {"text": "well?"},
+    ]
+    assert told(translation) == []
+
+
+def test_every_call_is_answered_and_a_result_without_a_call_is_left_out(body: Check) -> None:
+    sent, translation = body(user("x"), assistant(CALL), user("go on"), tool_result("other", "y"), tools=[WEATHER])
+    result = sent["messages"][2]["content"][0]["toolResult"]
+    assert (result["toolUseId"], result["status"]) == ("call_1", "error")
+    assert told(translation) == [("left_out", "tool result"), ("emulated", "tool result")]
+
+
+def test_two_results_of_one_call_become_one(body: Check) -> None:
+    sent, translation = body(
+        user("x"), assistant(CALL), tool_result(CALL, "a"), tool_result(CALL, "b", is_error=True), tools=[WEATHER]
+    )
+    assert sent["messages"][2]["content"] == [
+        {"toolResult": {"toolUseId": "call_1", "content": [{"text": "a"}, {"text": "b"}], "status": "error"}}
+    ]
+    assert told(translation) == [("changed", "tool result")]
+
+
+def test_results_hold_pictures_documents_and_nothing_empty(body: Check) -> None:
+    parts = (
+        Text(text="see"),
+        Image(data=PNG),
+        Document(data=PDF, name="a.pdf"),
+        Audio(data=b"ID3", media_type="audio/mpeg"),
+    )
+    sent, translation = body(user("x"), assistant(CALL), tool_result(CALL, parts), tools=[WEATHER])
+    content = sent["messages"][2]["content"][0]["toolResult"]["content"]
+    assert [next(iter(block)) for block in content] == ["text", "image", "document"]
+    assert told(translation) == [("left_out", "audio")]
+    sent, _ = body(user("x"), assistant(CALL), tool_result(CALL, ""), tools=[WEATHER])
+    assert sent["messages"][2]["content"][0]["toolResult"]["content"] == [{"text": "(no output)"}]
+
+
+@pytest.mark.parametrize(
+    ("result", "json_value"),
+    [('{"a": 1}', {"a": 1}), ("rain", {"result": "rain"}), ("[1]", {"result": [1]}), ("", {})],
+)
+def test_mistral_gets_results_as_json(body: Check, result: str, json_value: dict[str, Any]) -> None:
+    sent, _ = body(user("x"), assistant(CALL), tool_result(CALL, result), tools=[WEATHER], model=MISTRAL)
+    assert sent["messages"][2]["content"][0]["toolResult"]["content"] == [{"json": json_value}]
+
+
+def test_a_model_without_the_mark_for_failed_tools_is_told_in_words(body: Check) -> None:
+    sent, translation = body(
+        user("x"), assistant(CALL), tool_result(CALL, "no", is_error=True), tools=[WEATHER], model=WRITER
+    )
+    assert sent["messages"][2]["content"][0]["toolResult"] == {
+        "toolUseId": "call_1",
+        "content": [{"text": "Error:"}, {"text": "no"}],
+    }
+    assert told(translation) == [("changed", "tool result")]
+
+
+@pytest.mark.parametrize(
+    ("call_id", "model", "kept"),
+    [
+        ("toolu_bdrk_01", CLAUDE, True),
+        ("functions.weather:0", MISTRAL, True),
+        ("functions.weather:0", CLAUDE, False),
+        ("a b", MISTRAL, False),
+        ("x" * 65, CLAUDE, False),
+    ],
+)
+def test_ids_of_other_providers_are_made_valid_for_call_and_result(
+    body: Check, call_id: str, model: str, kept: bool
+) -> None:
+    call = ToolCall(id=call_id, name="weather", arguments={})
+    sent, _ = body(user("x"), assistant(call), tool_result(call, "y"), tools=[WEATHER], model=model)
+    sent_id = sent["messages"][1]["content"][0]["toolUse"]["toolUseId"]
+    assert sent["messages"][2]["content"][0]["toolResult"]["toolUseId"] == sent_id
+    assert (sent_id == call_id) is kept
+
+
+def test_names_and_arguments_that_the_wire_does_not_take(body: Check) -> None:
+    call = ToolCall(id="", name="a.b", invalid_arguments="{oops")
+    sent, translation = body(user("x"), assistant(call), tool_result(call, "y"))
+    assert sent["messages"][1]["content"][0]["toolUse"] == {
+        "toolUseId": "call_1",
+        "name": "a_b",
+        "input": {"invalid_arguments": "{oops"},
+    }
+    assert told(translation) == [("changed", "tool call"), ("changed", "tool call"), ("emulated", "tools")]
+
+
+def test_own_reasoning_is_replayed_unmodified(body: Check) -> None:
+    sent, translation = body(
+        user("x"),
+        assistant(
+            Reasoning(text="hm", provider="bedrock", signature="sig"),
+            Reasoning(provider="bedrock", encrypted="cmVk", redacted=True),
+            Reasoning(provider="bedrock", signature="alone"),
+            "y",
+        ),
+        user("z"),
+    )
+    assert sent["messages"][1]["content"][:3] == [
+        {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "sig"}}},
+        {"reasoningContent": {"redactedContent": "cmVk"}},
+        {"reasoningContent": {"reasoningText": {"text": "", "signature": "alone"}}},
+    ]
+    assert told(translation) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        (CLAUDE, Reasoning(text="a", provider="anthropic", signature="s")),
+        (CLAUDE, Reasoning(text="a")),
+        (CLAUDE, Reasoning(text="a", provider="bedrock")),
+        (LLAMA, Reasoning(text="a", provider="bedrock", signature="s")),
+    ],
+)
+def test_reasoning_that_the_model_does_not_take_is_left_out_with_one_warning(
+    body: Check, model: str, part: Reasoning
+) -> None:
+    sent, translation = body(user("x"), assistant(part, "y"), user("x"), assistant(part, "y"), user("z"), model=model)
+    assert all("reasoningContent" not in block for message in sent["messages"] for block in message["content"])
+    assert told(translation) == [("left_out", "reasoning")]
+
+
+def test_unsigned_reasoning_goes_back_to_the_models_that_sign_none(body: Check) -> None:
+    part = Reasoning(text="a", provider="bedrock")
+    sent, _ = body(user("x"), assistant(part, "y"), user("z"), model="us.deepseek.r1-v1:0")
+    assert sent["messages"][1]["content"][0] == {"reasoningContent": {"reasoningText": {"text": "a"}}}
+
+
+def test_cited_text_is_replayed_with_its_citations(body: Check) -> None:
+    citations = [{"title": "t", "location": {"documentChar": {"documentIndex": 0, "start": 1, "end": 2}}}]
+    text = Text(text="so", provider_metadata={"bedrock": {"citations": citations}})
+    sent, _ = body(user("x"), assistant(text, Citation(title="t")), user("z"))
+    assert sent["messages"][1]["content"] == [
+        {"citationsContent": {"content": [{"text": "so"}], "citations": citations}}
+    ]
+
+
+def test_opaque_blocks_go_back_to_bedrock_alone(body: Check) -> None:
+    own = Opaque(
+        provider="bedrock",
+        kind="toolUse",
+        data={"toolUse": {"toolUseId": "a", "name": "nova_grounding", "input": {}, "type": "server_tool_use"}},
+    )
+    sent, translation = body(
+        user("x"), assistant(own, Opaque(provider="openai", kind="k", data={}), "y"), user("z"), model=NOVA_2
+    )
+    assert sent["messages"][1]["content"] == [dict(own.data), {"text": "y"}]
+    assert told(translation) == [("left_out", "opaque part")]
+
+
+def test_a_film_goes_as_an_opaque_block_or_as_a_document_of_that_type(body: Check) -> None:
+    block = {"video": {"format": "mp4", "source": {"s3Location": {"uri": "s3://bucket/a.mp4"}}}}
+    sent, _ = body(
+        user(
+            Opaque(provider="bedrock", kind="video", data=block), Document(data=b"x", media_type="video/mp4"), "what?"
+        ),
+        model=NOVA,
+    )
+    assert sent["messages"][0]["content"][0] == block
+    assert sent["messages"][0]["content"][1]["video"]["format"] == "mp4"
+
+
+# Media
+
+
+@pytest.mark.parametrize(
+    ("part", "block"),
+    [
+        (Image(data=PNG), {"image": {"format": "png", "source": {"bytes": "iVBORw0KGgow"}}}),
+        (Image(data=b"\xff\xd8\xff"), {"image": {"format": "jpeg", "source": {"bytes": "/9j/"}}}),
+        (
+            Image(url="s3://bucket/a.webp"),
+            {"image": {"format": "webp", "source": {"s3Location": {"uri": "s3://bucket/a.webp"}}}},
+        ),
+        (
+            Audio(data=b"RIFF0000WAVE"),
+            {"audio": {"format": "wav", "source": {"bytes": "UklGRjAwMDBXQVZF"}}},
+        ),
+    ],
+)
+def test_media(body: Check, part: Any, block: dict[str, Any]) -> None:
+    sent, translation = body(user("see", part))
+    assert sent["messages"][0]["content"] == [{"text": "see"}, block]
+    assert told(translation) == []
+
+
+def test_options_of_a_part_are_merged_into_its_block(body: Check) -> None:
+    owner = {"bedrock": {"source": {"s3Location": {"bucketOwner": "000000000000"}}}}
+    cited = {"bedrock": {"citations": {"enabled": True}, "context": "c"}}
+    sent, _ = body(
+        user("x", Image(url="s3://bucket/a.png", provider_options=owner), Document(data=PDF, provider_options=cited))
+    )
+    _, image, document = sent["messages"][0]["content"]
+    assert image["image"]["source"]["s3Location"] == {"uri": "s3://bucket/a.png", "bucketOwner": "000000000000"}
+    assert document["document"]["citations"] == {"enabled": True}
+    assert document["document"]["context"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent_name", "changed"),
+    [
+        ("report", "report", False),
+        ("report.pdf", "report", False),
+        ("My report (1) [a]", "My report (1) [a]", False),
+        ("a_b.c", "a-b-c", True),
+        ("a  b", "a b", True),
+        ("報告", "document", True),
+        ("x" * 300, "x" * 200, True),
+        (None, "document", False),
+    ],
+)
+def test_names_of_documents_are_made_valid(body: Check, given: str | None, sent_name: str, changed: bool) -> None:
+    sent, translation = body(user("x", Document(data=PDF, name=given)))
+    assert sent["messages"][0]["content"][1]["document"]["name"] == sent_name
+    assert told(translation) == ([("changed", "document name")] if changed else [])
+
+
+def test_documents_of_one_name_are_told_apart_and_get_a_text_beside_them(body: Check) -> None:
+    sent, translation = body(user(Document(data=PDF), Document(data=b"a,b", media_type="text/csv")))
+    first, second, text = sent["messages"][0]["content"]
+    assert (first["document"]["name"], second["document"]["name"]) == ("document", "document (2)")
+    assert (first["document"]["format"], second["document"]["format"]) == ("pdf", "csv")
+    assert text == {"text": "See the document document."}
+    assert told(translation) == [("emulated", "document")]
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        (Image(url="https://example.com/a.png"), "unsupported"),
+        (Document(url="https://example.com/a.pdf"), "unsupported"),
+        (Image(file_id="f"), "left_out"),
+        (Image(data=b"x", media_type="image/tiff"), "left_out"),
+        (Image(data=b"", media_type="image/png"), "left_out"),
+        (Image(data=b"x"), "changed"),
+        (Image(data=PNG, detail="low"), "unsupported"),
+    ],
+)
+def test_media_that_bedrock_does_not_take_is_told(body: Check, part: Any, kind: str) -> None:
+    _, translation = body(user("x", part))
+    assert [warning.kind for warning in translation.warnings] == [kind]
+    if getattr(part, "url", None):
+        assert "fetch_urls = true" in translation.warnings[0].message
+
+
+def test_a_history_of_another_provider_is_sent_whole_but_for_what_only_it_understands(body: Check) -> None:
+    call = ToolCall(id="call_" + "9" * 70, name="weather", arguments={"city": "Oslo"})
+    sent, translation = body(
+        Message(role="user", parts="x", name="ada"),
+        assistant(
+            Reasoning(text="h", provider="openai", encrypted="e"),
+            Text(text="no", refusal=True),
+            Audio(data=b"x", transcript="spoken", media_type="audio/wav"),
+            Opaque(provider="openai", kind="web_search_call", data={}),
+            call,
+        ),
+        tool_result(call, "rain"),
+        tools=[WEATHER],
+    )
+    assert [next(iter(block)) for block in sent["messages"][1]["content"]] == ["text", "text", "toolUse"]
+    assert sorted(told(translation)) == [
+        ("changed", "refusal"),
+        ("emulated", "audio"),
+        ("left_out", "message name"),
+        ("left_out", "opaque part"),
+        ("left_out", "reasoning"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (Message(role="tool", parts="x"),),
+        (user("x", CALL),),
+    ],
+)
+def test_a_conversation_that_no_wire_could_carry_is_refused(messages: tuple[Message, ...]) -> None:
+    with pytest.raises(InvalidChatRequest):
+        translator().translate(ChatRequest(messages=messages, model=CLAUDE), stream=False)
+
+
+def test_a_value_that_json_cannot_say_is_refused() -> None:
+    request = ChatRequest(messages="x", model=CLAUDE, provider_options={"bedrock": {"a": {1, 2}}})  # type: ignore[dict-item]
+    with pytest.raises(InvalidChatRequest, match="JSON cannot say"):
+        translator().translate(request, stream=False)
+
+
+def test_tokens_are_counted_of_the_same_body(oracle: Any) -> None:
+    from trunkline_bedrock.operations import OPERATIONS
+
+    assert OPERATIONS.count_tokens is not None
+    settings = BedrockSettings(aws_region="us-east-1")
+    request = ChatRequest(
+        messages=[system("s"), user("x")],
+        model="anthropic.claude-3-haiku-20240307-v1:0",
+        tools=[WEATHER],
+        temperature=0.5,
+        tool_choice=ToolChoice.tool("weather"),
+    )
+    context = ServiceContext(name="s", provider="bedrock", settings=settings)
+    wire = OPERATIONS.count_tokens.build(context, request).wire_request
+    sent = oracle.check("CountTokens", wire.url, wire.body)
+    assert sent["input"]["converse"].keys() == {"messages", "system", "toolConfig"}
+
+
+def test_the_headers_of_the_settings_win() -> None:
+    translation = translator(headers={"Accept": "x", "x-own": "1"}).translate(
+        trunkline.ChatRequest(messages="x", model=CLAUDE), stream=False
+    )
+    assert translation.wire_request.headers == {"accept": "x", "content-type": "application/json", "x-own": "1"}
