@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline import ProtocolViolation
-from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFrame, SSEFramer
+from trunkline.framing import BARE, BodyFramer, JSONLinesFramer, SSEFrame, SSEFramer, SSEOrJSONFramer
 
 
 def frames(data: bytes, *cuts: int) -> list[SSEFrame]:
@@ -78,6 +78,29 @@ def test_small_events_never_add_up_to_the_limit() -> None:
     framer = SSEFramer(limit=100)
     assert sum(len(framer.feed(b": hello\ndata: 123456789\n\n")) for _ in range(100)) == 100
     assert sum(len(framer.feed(piece)) for _ in range(100) for piece in (b": hello\nda", b"ta: 123456789\n\n")) == 100
+
+
+BARE_ERROR = b'{"error": {\n"message": "busy"}}'
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (BARE_ERROR, [(BARE_ERROR, BARE)]),
+        (b"data: a\n\n" + BARE_ERROR + b"\n", [(b"a", "message"), (BARE_ERROR + b"\n", BARE)]),
+        (b'data: {"a":\ndata: 1}\n\n', [(b'{"a":\n1}', "message")]),
+        (b"data: a\n\n{cut", [(b"a", "message"), (b"{cut", BARE)]),
+    ],
+)
+def test_a_json_object_where_an_event_was_due_is_a_frame_of_its_own(
+    data: bytes, expected: list[tuple[bytes, str]]
+) -> None:
+    for cut in range(len(data) + 1):
+        framer = SSEOrJSONFramer()
+        found = framer.feed(data[:cut]) + framer.feed(data[cut:]) + framer.finish()
+        assert [(frame.data.strip(), frame.event) for frame in found] == [
+            (text.strip(), event) for text, event in expected
+        ]
 
 
 def lines(data: bytes, *cuts: int) -> list[bytes]:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import attrs
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
-from trunkline.framing import SSEFrame
+from trunkline.framing import SSEFrame, SSEOrJSONFramer
 from trunkline.jsonvalue import loads
 from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason
@@ -17,7 +17,6 @@ from trunkline.wire import WireResponse
 
 from trunkline_anthropic.blocks import Answer, Block, Data, new_block
 from trunkline_anthropic.errors import error_from_body, error_from_response
-from trunkline_anthropic.framing import MessagesFramer
 from trunkline_anthropic.usage import usage_from
 
 _REASONS = {
@@ -41,9 +40,9 @@ class MessagesParser:
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
-    def stream(self) -> tuple[MessagesFramer, MessagesStreamParser]:
+    def stream(self) -> tuple[SSEOrJSONFramer, MessagesStreamParser]:
         """A fresh framer and parser, for one stream."""
-        return MessagesFramer(), MessagesStreamParser(self._provider)
+        return SSEOrJSONFramer(), MessagesStreamParser(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """The response of a call that was not streamed.

@@ -27,7 +27,7 @@ from trunkline.events import (
     UsageReported,
     fold,
 )
-from trunkline.framing import SSEFrame
+from trunkline.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.jsonvalue import dumps, loads
 from trunkline.messages import Citation, Opaque
 from trunkline.provider import ServiceContext
@@ -46,7 +46,6 @@ from trunkline_openai.fields import (
 from trunkline_openai.fields import (
     logprobs as token_logprobs,
 )
-from trunkline_openai.framing import BARE, ChatFramer
 from trunkline_openai.profile import Profile
 from trunkline_openai.thinking import ThinkTags
 from trunkline_openai.usage import usage_from
@@ -474,9 +473,9 @@ class ChatResponseParser:
         self.profile = profile
         self._parser = parser
 
-    def stream(self) -> tuple[ChatFramer, ChatParser]:
+    def stream(self) -> tuple[SSEOrJSONFramer, ChatParser]:
         """A fresh framer and parser."""
-        return ChatFramer(), self._parser(provider=self.context.provider, profile=self.profile)
+        return SSEOrJSONFramer(), self._parser(provider=self.context.provider, profile=self.profile)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """The response of a call that was not streamed, or an answer that came as a stream all the same.

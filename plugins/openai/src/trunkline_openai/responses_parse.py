@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 import attrs
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
-from trunkline.framing import SSEFrame
+from trunkline.framing import SSEFrame, SSEOrJSONFramer
 from trunkline.jsonvalue import loads
 from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason, Usage
@@ -17,7 +17,6 @@ from trunkline.wire import WireResponse
 
 from trunkline_openai.errors import error_from_body, error_from_response
 from trunkline_openai.fields import excerpt
-from trunkline_openai.framing import ChatFramer
 from trunkline_openai.responses_output import (
     Answer,
     CallItem,
@@ -50,9 +49,9 @@ class ResponsesParser:
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
-    def stream(self) -> tuple[ChatFramer, ResponsesStreamParser]:
+    def stream(self) -> tuple[SSEOrJSONFramer, ResponsesStreamParser]:
         """A fresh framer and parser, for one stream."""
-        return ChatFramer(), ResponsesStreamParser(self._provider)
+        return SSEOrJSONFramer(), ResponsesStreamParser(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """The response of a call that was not streamed.
