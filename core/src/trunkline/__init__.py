@@ -291,101 +291,37 @@ if TYPE_CHECKING:
         WireResponse as WireResponse,
     )
 
-_HOME = {
-    "AuthenticationError": "errors",
-    "ChunkTimeout": "errors",
-    "ConfigurationError": "errors",
-    "ConnectTimeout": "errors",
-    "ConnectionFailed": "errors",
-    "ContentFiltered": "errors",
-    "ContextTooLong": "errors",
-    "FetchFailed": "errors",
-    "FirstChunkTimeout": "errors",
-    "InvalidChatRequest": "errors",
-    "InvalidRequest": "errors",
-    "NotFound": "errors",
-    "Overloaded": "errors",
-    "PermissionDenied": "errors",
-    "PluginError": "errors",
-    "ProtocolViolation": "errors",
-    "ProviderNotFound": "errors",
-    "QuotaExhausted": "errors",
-    "RateLimited": "errors",
-    "RemoteError": "errors",
-    "RequestTimeout": "errors",
-    "ServerError": "errors",
-    "ServiceClosed": "errors",
-    "StreamInterrupted": "errors",
-    "TotalTimeout": "errors",
-    "TrunklineError": "errors",
-    "UnexpectedRedirect": "errors",
-    "UnsupportedOperation": "errors",
-    "UnsupportedRequest": "errors",
-    "UsageError": "errors",
-    "Event": "events",
-    "Finished": "events",
-    "PartAdded": "events",
-    "ReasoningDelta": "events",
-    "ReasoningEnd": "events",
-    "ReasoningStart": "events",
-    "ResponseStarted": "events",
-    "TextDelta": "events",
-    "TextEnd": "events",
-    "TextStart": "events",
-    "ToolCallDelta": "events",
-    "ToolCallEnd": "events",
-    "ToolCallStart": "events",
-    "UsageReported": "events",
-    "fold": "events",
-    "Audio": "messages",
-    "Citation": "messages",
-    "Document": "messages",
-    "Image": "messages",
-    "Message": "messages",
-    "Opaque": "messages",
-    "Part": "messages",
-    "Reasoning": "messages",
-    "Text": "messages",
-    "ToolCall": "messages",
-    "ToolResult": "messages",
-    "assistant": "messages",
-    "system": "messages",
-    "tool_result": "messages",
-    "user": "messages",
-    "Services": "opening",
-    "open_service": "opening",
-    "open_services": "opening",
-    "Auth": "provider",
-    "Observer": "provider",
-    "Operations": "provider",
-    "Parser": "provider",
-    "Provider": "provider",
-    "ResponseParser": "provider",
-    "ServiceContext": "provider",
-    "Translation": "provider",
-    "Translator": "provider",
-    "Transport": "provider",
-    "hookimpl": "provider",
-    "ChatRequest": "request",
-    "EmbedRequest": "request",
-    "ReasoningOptions": "request",
-    "ResponseFormat": "request",
-    "Tool": "request",
-    "ToolChoice": "request",
-    "CallWarning": "response",
-    "ChatResponse": "response",
-    "EmbedResponse": "response",
-    "FinishReason": "response",
-    "ModelInfo": "response",
-    "TokenLogprob": "response",
-    "Usage": "response",
-    "Secret": "secrets",
-    "Service": "service",
-    "Stream": "service",
-    "Settings": "settings",
-    "WireRequest": "wire",
-    "WireResponse": "wire",
+_MODULES = {
+    "errors": (
+        "AuthenticationError ChunkTimeout ConfigurationError ConnectTimeout ConnectionFailed ContentFiltered "
+        "ContextTooLong FetchFailed FirstChunkTimeout InvalidChatRequest InvalidRequest NotFound Overloaded "
+        "PermissionDenied PluginError ProtocolViolation ProviderNotFound QuotaExhausted RateLimited "
+        "RemoteError RequestTimeout ServerError ServiceClosed StreamInterrupted TotalTimeout TrunklineError "
+        "UnexpectedRedirect UnsupportedOperation UnsupportedRequest UsageError"
+    ),
+    "events": (
+        "Event Finished PartAdded ReasoningDelta ReasoningEnd ReasoningStart ResponseStarted TextDelta "
+        "TextEnd TextStart ToolCallDelta ToolCallEnd ToolCallStart UsageReported fold"
+    ),
+    "messages": (
+        "Audio Citation Document Image Message Opaque Part Reasoning Text ToolCall ToolResult assistant "
+        "system tool_result user"
+    ),
+    "opening": "Services open_service open_services",
+    "provider": (
+        "Auth Observer Operations Parser Provider ResponseParser ServiceContext Translation Translator "
+        "Transport hookimpl"
+    ),
+    "request": "ChatRequest EmbedRequest ReasoningOptions ResponseFormat Tool ToolChoice",
+    "response": "CallWarning ChatResponse EmbedResponse FinishReason ModelInfo TokenLogprob Usage",
+    "secrets": "Secret",
+    "service": "Service Stream",
+    "settings": "Settings",
+    "wire": "WireRequest WireResponse",
 }
+"""The public names, by the module that they live in."""
+
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "Audio",
