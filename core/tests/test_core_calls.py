@@ -324,6 +324,18 @@ async def test_a_stream_that_stands_still_is_a_chunk_timeout_with_the_partial(to
     assert caught.value.partial.text == "he"
 
 
+async def test_the_first_chunk_timeout_is_for_the_first_chunk_alone(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start(headers=LINES)
+        await exchange.chunk(b'{"open":1}\n{"text":"he"}\n')
+        await anyio.sleep(2 * QUICK)
+        await exchange.chunk(b'{"done":true}\n')
+        await exchange.end()
+
+    async with serve(handler) as server, toy(server.url, first_chunk_timeout=QUICK) as service:
+        assert isinstance((await read(service))[-1], Finished)
+
+
 async def test_the_total_timeout_spans_retries(toy: Any) -> None:
     async with serve(silent) as server:
         async with toy(server.url, first_chunk_timeout=QUICK, total_timeout=2 * QUICK, max_retries=50) as service:

@@ -66,7 +66,20 @@ class Budget:
         finally:
             self._left -= time.monotonic() - started
         if scope.cancelled_caught:
-            raise TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")
+            raise self.passed()
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left."""
+        return self._left
+
+    def took(self, seconds: float) -> None:
+        """Count time that was spent outside `spend`."""
+        self._left -= seconds
+
+    def passed(self) -> TotalTimeout:
+        """The error for a budget that is used up."""
+        return TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")
 
     def allows(self, delay: float) -> bool:
         """Whether there is time left for a wait of `delay` seconds and something after it."""
@@ -310,26 +323,42 @@ class EventStream:
         seconds = self._pipeline.settings.first_chunk_timeout
         return FirstChunkTimeout(f"no answer within first_chunk_timeout ({seconds:g} s)")
 
-    async def next(self) -> list[Event]:
-        """The next events, at least one, or none at the end. Raises what cuts the stream short."""
+    def deadline(self, now: float) -> float:
+        """When a read that begins now has to end, on the event loop's clock."""
+        longest = self._pipeline.settings.chunk_timeout
+        return now + max(self._budget.left if longest is None else min(longest, self._budget.left), 0)
+
+    def passed(self) -> RequestTimeout:
+        """The error for a read whose deadline has passed."""
+        return self._budget.passed() if self._budget.left <= 0 else self._pipeline.chunk_timeout()
+
+    async def next(self, scope: anyio.CancelScope) -> list[Event]:
+        """The next events, at least one, or none at the end. Raises what cuts the stream short.
+
+        `scope` is the one scope of the read, which its caller has entered with the `deadline`.
+        """
         if self._first:
             events, self._first = self._first, []
             return self._with_warnings(events)
-        pipeline, decoder = self._pipeline, self._decoder
+        decoder = self._decoder
         if self._error is not None:
             raise self._error
         if decoder.finished:
             return []
-        with self._budget.spend():
-            while True:
-                with limit(pipeline.settings.chunk_timeout, pipeline.chunk_timeout):
-                    try:
-                        chunk = await self._chunks.__anext__()
-                    except StopAsyncIteration:
-                        return self._decoded(lambda _: decoder.finish(), b"")
-                events = self._decoded(decoder.feed, chunk)
-                if events:
-                    return events
+        started = anyio.current_time()
+        while True:
+            try:
+                chunk = await self._chunks.__anext__()
+            except StopAsyncIteration:
+                return self._decoded(lambda _: decoder.finish(), b"")
+            finally:
+                now = anyio.current_time()
+                self._budget.took(now - started)
+                started = now
+            events = self._decoded(decoder.feed, chunk)
+            if events:
+                return events
+            scope.deadline = self.deadline(now)
 
     def _decoded(self, decode: Callable[[bytes], list[Event]], data: bytes) -> list[Event]:
         """The events that `decode` gives; an error that comes after some of them waits until they are told."""

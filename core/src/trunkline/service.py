@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -302,13 +303,13 @@ class Stream:
         pipeline = await self._service._open()
         call = self._call = _Call(pipeline, "stream", self._request)
 
-        async def start() -> None:
+        async def start(scope: anyio.CancelScope) -> None:
             translation = await pipeline.translate(self._request, stream=True)
             self._events = await pipeline.stream(translation, call.budget, call.retried)
 
         self._service._streams.add(self)
         try:
-            await self._guarded(start)
+            await self._guarded(start, None)
         except BaseException:
             await self.aclose()
             raise
@@ -344,15 +345,19 @@ class Stream:
             raise UsageError("enter the stream before reading it: async with service.stream(…) as stream")
         if self._reading is not None:
             raise UsageError("another task is reading this stream; one at a time may")
-        self._batch = await self._guarded(events.next)
+        self._batch = await self._guarded(events.next, events)
         self._position = 0
 
-    async def _guarded(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Run one await of the stream, so that closing the service ends it and an error carries the partial."""
-        self._reading = scope = anyio.CancelScope()
+    async def _guarded(self, step: Callable[[anyio.CancelScope], Awaitable[T]], events: EventStream | None) -> T:
+        """Run one await of the stream in one scope, which a limit of `events` or the closing of the service ends.
+
+        An error carries the partial.
+        """
+        deadline = math.inf if events is None else events.deadline(anyio.current_time())
+        self._reading = scope = anyio.CancelScope(deadline=deadline)
         try:
             with scope:
-                return await step()
+                return await step(scope)
         except BaseException as error:
             self._fail(error)
             raise
@@ -360,11 +365,14 @@ class Stream:
             self._reading = None
             if self._closed:
                 self._read.set()
-        closed = ServiceClosed(
-            f"service {self._service.name!r} was closed while it streamed", partial=self._fold.response()
-        )
-        self._fail(closed)
-        raise closed
+        ended: TrunklineError
+        if self._closed or events is None:
+            told = f"service {self._service.name!r} was closed while it streamed"
+            ended = ServiceClosed(told, partial=self._fold.response())
+        else:
+            ended = events.passed()
+        self._fail(ended)
+        raise ended
 
     def _fail(self, error: BaseException) -> None:
         self._failed = True

@@ -174,6 +174,8 @@ class _Exchange:
             self._response = await self._client.send(built, stream=True, auth=None, follow_redirects=False)
         except Exception as error:
             raise self._error(error) from None
+        # The headers are here: how long the body may take is for the pipeline to say.
+        built.extensions["timeout"]["read"] = None
         self._chunks = self._response.aiter_bytes().__aiter__()
         return self
 
