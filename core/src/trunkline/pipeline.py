@@ -345,20 +345,18 @@ class EventStream:
             raise self._error
         if decoder.finished:
             return []
-        started = anyio.current_time()
         while True:
+            started = time.monotonic()
             try:
                 chunk = await self._chunks.__anext__()
             except StopAsyncIteration:
                 return self._decoded(lambda _: decoder.finish(), b"")
             finally:
-                now = anyio.current_time()
-                self._budget.took(now - started)
-                started = now
+                self._budget.took(time.monotonic() - started)
             events = self._decoded(decoder.feed, chunk)
             if events:
                 return events
-            scope.deadline = self.deadline(now)
+            scope.deadline = self.deadline(anyio.current_time())
 
     def _decoded(self, decode: Callable[[bytes], list[Event]], data: bytes) -> list[Event]:
         """The events that `decode` gives; an error that comes after some of them waits until they are told."""
