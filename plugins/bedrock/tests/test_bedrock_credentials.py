@@ -309,6 +309,8 @@ async def many(service: trunkline.Service, count: int) -> None:
 def container(environment: pytest.MonkeyPatch) -> Any:
     # It waits a second before it asks again.
     environment.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
+    # Nor does it ask again of itself because hundreds of calls keep the loop busy for two seconds.
+    environment.setattr(ContainerMetadataFetcher, "TIMEOUT_SECONDS", 60)
 
     def use(aws: AWS) -> None:
         environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{aws.server.url}/creds")
