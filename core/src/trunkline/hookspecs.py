@@ -37,7 +37,10 @@ def trunkline_stream_parser(context: ServiceContext[Any]) -> ResponseParser | No
 
 @hookspec(firstresult=True)
 def trunkline_transport(context: ServiceContext[Any]) -> Transport | None:
-    """Give a `Transport` for a provider that is not reached over HTTP; `None` means the core's own."""
+    """Give a `Transport` for a provider that is not reached over HTTP; `None` means the core's own.
+
+    The core's own comes last, so that a wrapper sees the transport that is used, whichever it is.
+    """
 
 
 @hookspec

@@ -6,7 +6,8 @@ extensions, so that a hook implementation never has to ask whose call it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -26,6 +27,7 @@ from trunkline.provider import (
     ServiceContext,
     Translator,
     Transport,
+    hookimpl,
 )
 
 PROVIDERS = "trunkline.providers"
@@ -33,6 +35,18 @@ EXTENSIONS = "trunkline.extensions"
 COMMANDS = "trunkline.commands"
 
 _PREFIX = "trunkline_"
+
+_everywhere: list[object] = []
+
+
+@contextmanager
+def everywhere(extension: object) -> Iterator[None]:
+    """Have an extension work in every service of this process that opens while the block runs: for tests and tools."""
+    _everywhere.append(extension)
+    try:
+        yield
+    finally:
+        _everywhere.remove(extension)
 
 
 @attrs.frozen(kw_only=True)
@@ -151,16 +165,34 @@ class Steps:
     needs_bytes: tuple[type[Image] | type[Document] | type[Audio], ...]
 
 
-def open_steps(provider: Provider, context: ServiceContext[Any], extensions: Sequence[object] = ()) -> Steps:
-    """Call the hooks of one service.
+class _Core:
+    """What the core itself gives where neither the provider nor an extension does."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @hookimpl(trylast=True)
+    def trunkline_transport(self, context: ServiceContext[Any]) -> Transport:
+        return self._transport
+
+
+def open_steps(
+    provider: Provider,
+    context: ServiceContext[Any],
+    extensions: Sequence[object] = (),
+    transport: Transport | None = None,
+) -> Steps:
+    """Call the hooks of one service. `transport` is the core's own, for a provider that is reached over HTTP.
 
     `extensions` are names or objects. Raises `PluginError` for one that is broken: an override of authentication, say,
     must never be skipped.
     """
     manager = pluggy.PluginManager("trunkline")
     manager.add_hookspecs(hookspecs)
+    if transport is not None:
+        manager.register(_Core(transport), name="trunkline")
     manager.register(provider, name=provider.name)
-    for extension in extensions:
+    for extension in (*extensions, *_everywhere):
         value, label = _extension(extension)
         try:
             check_hooks(value, label)

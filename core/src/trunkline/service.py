@@ -190,11 +190,11 @@ class Service:
         async with self._opening:
             if self._pipeline is None:
                 context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings)
-                steps = open_steps(self._provider, context, self.settings.extensions)
+                own = self._transports.shared(self.settings)
+                steps = open_steps(self._provider, context, self.settings.extensions, own)
+                transport = steps.transport or own
                 async with AsyncExitStack() as resources:
-                    if steps.transport is not None:
-                        await resources.enter_async_context(steps.transport)
-                    transport = steps.transport or await self._transports.get(self.settings)
+                    await resources.enter_async_context(transport)
                     await resources.enter_async_context(steps.auth)
                     self._resources = resources.pop_all()
                 self._pipeline = Pipeline(

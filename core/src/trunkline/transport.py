@@ -25,7 +25,7 @@ from trunkline.errors import (
     RemoteError,
     StreamInterrupted,
 )
-from trunkline.provider import ByteStream, Timeouts
+from trunkline.provider import ByteStream, Timeouts, Transport
 from trunkline.settings import Settings
 from trunkline.wire import WireRequest, redact_url
 
@@ -109,9 +109,30 @@ class HTTPTransports:
                 self._transports[key] = await self._resources.enter_async_context(transport)
         return self._transports[key]
 
+    def shared(self, settings: Settings) -> Transport:
+        """The same as a `Transport` of a service, which opens it with the service and leaves it open at its end."""
+        return _Shared(self, settings)
+
     async def aclose(self) -> None:
         """Close them all, but not an application's own client."""
         await self._resources.aclose()
+
+
+class _Shared:
+    def __init__(self, transports: HTTPTransports, settings: Settings) -> None:
+        self._transports = transports
+        self._settings = settings
+        self._transport: HTTPTransport
+
+    async def __aenter__(self) -> _Shared:
+        self._transport = await self._transports.get(self._settings)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+        return self._transport.send(wire_request, timeouts)
 
 
 def _library(client: object) -> Any:

@@ -1,0 +1,279 @@
+"""Recording and replay of what an application exchanges with its providers, at the wire, for any provider.
+
+    with trunkline.testing.record("weather.json"):      # once, against the real provider
+        await ask_about_the_weather()
+
+    with trunkline.testing.replay("weather.json"):      # from then on: no network, no credentials
+        await ask_about_the_weather()
+
+Inside the block every service that opens is recorded, or answered from the recording. To do it to one service alone,
+name the tape among its extensions: `open_service(…, extensions=[replay("weather.json")])`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from trunkline import errors
+from trunkline.errors import RemoteError, TrunklineError
+from trunkline.plugins import everywhere
+from trunkline.provider import Auth, ByteStream, NoAuth, ServiceContext, Timeouts, Transport, hookimpl
+from trunkline.testing.recordings import (
+    COMPLETE,
+    RecordedExchange,
+    RecordingMismatch,
+    describe,
+    describe_response,
+    match,
+    read,
+    write,
+)
+from trunkline.wire import WireRequest
+
+
+def record(path: str | os.PathLike[str]) -> Recorder:
+    """Record into the file `path`, which is replaced.
+
+    Credentials stay out of it: the service's secrets wherever they stand, and every header and query parameter whose
+    name tells of one. What was said stays in it, so look before you commit.
+    """
+    return Recorder(Path(path))
+
+
+def replay(path: str | os.PathLike[str]) -> Player:
+    """Answer from the file `path`. Nothing is sent, and credentials are not asked for.
+
+    A request is answered by the first exchange, not used yet, of the same method, URL and body. Any other raises
+    `RecordingMismatch` with the difference; so does leaving the block while exchanges are left. Settings that are
+    required must be set, to anything: they are not in the recording.
+    """
+    return Player(Path(path))
+
+
+class _Tape:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.exchanges: list[RecordedExchange] = []
+        self._stack = ExitStack()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path.name}: {len(self.exchanges)} exchanges>"
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(everywhere(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+class Recorder(_Tape):
+    """What `record` gives: a context manager, and an extension."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._auths: dict[str, Auth] = {}
+        self._secrets: dict[str, None] = {}
+
+    @hookimpl(wrapper=True)
+    def trunkline_auth(self, context: ServiceContext[Any]) -> Generator[None, Auth, Auth]:
+        """Keeps an eye on the service's credentials, to leave them out of the file."""
+        auth = yield
+        self._auths[context.name] = auth
+        return auth
+
+    @hookimpl(wrapper=True)
+    def trunkline_transport(self, context: ServiceContext[Any]) -> Generator[None, Transport | None, Transport | None]:
+        """Records what the service's transport carries."""
+        transport = yield
+        return None if transport is None else _RecordingTransport(self, context, transport)
+
+    def secrets(self, context: ServiceContext[Any]) -> tuple[str, ...]:
+        """All secrets that were met so far, those of this service among them."""
+        known = (*context.settings.secrets(), *getattr(self._auths.get(context.name), "secrets", ()))
+        self._secrets.update(dict.fromkeys(known))
+        return tuple(self._secrets)
+
+    def save(self) -> None:
+        """Write the file."""
+        write(self.path, self.exchanges, tuple(self._secrets))
+
+
+class Player(_Tape):
+    """What `replay` gives: a context manager, and an extension."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.exchanges = read(path)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        if error is None:
+            self.check()
+
+    @hookimpl(tryfirst=True)
+    def trunkline_auth(self, context: ServiceContext[Any]) -> Auth:
+        """No credentials are needed."""
+        return NoAuth()
+
+    @hookimpl(tryfirst=True)
+    def trunkline_transport(self, context: ServiceContext[Any]) -> Transport:
+        """Answers from the recording."""
+        return _ReplayingTransport(self, context)
+
+    def check(self) -> None:
+        """Raise `RecordingMismatch` where an exchange of the recording was not used."""
+        unused = [exchange for exchange in self.exchanges if not exchange.used]
+        if unused:
+            told = ", ".join(f"{exchange.request['method']} {exchange.request['url']}" for exchange in unused)
+            raise RecordingMismatch(
+                f"{len(unused)} of the {len(self.exchanges)} exchanges of {self.path.name} were not used: {told}"
+            )
+
+
+class _RecordingTransport:
+    def __init__(self, tape: Recorder, context: ServiceContext[Any], transport: Transport) -> None:
+        self._tape = tape
+        self._context = context
+        self._transport = transport
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> bool | None:
+        return await self._transport.__aexit__(*exc_info)
+
+    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+        exchange = RecordedExchange(
+            service=self._context.name, request=describe(wire_request, self._tape.secrets(self._context))
+        )
+        self._tape.exchanges.append(exchange)
+        return _Recording(self._tape, exchange, self._transport.send(wire_request, timeouts))
+
+
+class _Recording:
+    """An answer that is recorded as it is read."""
+
+    def __init__(
+        self, tape: Recorder, exchange: RecordedExchange, inner: AbstractAsyncContextManager[ByteStream]
+    ) -> None:
+        self._tape = tape
+        self._exchange = exchange
+        self._inner = inner
+        self._answer: ByteStream
+        self._chunks: AsyncIterator[bytes]
+
+    @property
+    def status(self) -> int:
+        return self._answer.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._answer.headers
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._answer = await self._inner.__aenter__()
+        except BaseException as error:
+            self._end(error)
+            self._tape.save()
+            raise
+        self._chunks = self._answer.__aiter__()
+        self._exchange.response = describe_response(self._answer.status, self._answer.headers)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await self._inner.__aexit__(kind, error, traceback)
+        finally:
+            self._tape.save()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._chunks.__anext__()
+        except StopAsyncIteration:
+            self._exchange.ended = COMPLETE
+            raise
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._exchange.chunks.append(chunk)
+        return chunk
+
+    def _end(self, error: BaseException) -> None:
+        # Whatever is not ours is the reader's leaving: a cancellation, a timeout of the pipeline.
+        if isinstance(error, TrunklineError):
+            self._exchange.ended = {"error": type(error).__name__, "message": str(error)}
+
+
+class _ReplayingTransport:
+    def __init__(self, tape: Player, context: ServiceContext[Any]) -> None:
+        self._tape = tape
+        self._context = context
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+        request = describe(wire_request, self._context.settings.secrets())
+        return _Replay(match(request, self._tape.exchanges, self._tape.path), self._tape.path)
+
+
+class _Replay:
+    """An answer from the recording."""
+
+    def __init__(self, exchange: RecordedExchange, path: Path) -> None:
+        self._exchange = exchange
+        self._chunks = iter(exchange.chunks)
+        self._path = path
+        response = exchange.response or {}
+        self.status: int = response.get("status", 0)
+        self.headers: Mapping[str, str] = response.get("headers", {})
+
+    async def __aenter__(self) -> Self:
+        if self._exchange.response is None:
+            raise self._error()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for chunk in self._chunks:
+            return chunk
+        if self._exchange.ended == COMPLETE:
+            raise StopAsyncIteration
+        raise self._error()
+
+    def _error(self) -> TrunklineError:
+        ended = self._exchange.ended
+        if isinstance(ended, str):
+            return RecordingMismatch(
+                f"{self._path.name}: this answer was left at this point when it was recorded; record anew"
+            )
+        kind = getattr(errors, str(ended.get("error")), None)
+        message = str(ended.get("message"))
+        if isinstance(kind, type) and issubclass(kind, RemoteError):
+            return kind(message)
+        return RecordingMismatch(f"{self._path.name}: this answer ended with {ended.get('error')}: {message}")
