@@ -35,3 +35,20 @@ def dumps(value: object) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, Any]:
+    """Decode a JSON object that an answer has to be. `what` names it in the error.
+
+    Raises `ProtocolViolation`, with the beginning of the text, for anything else.
+    """
+    from trunkline.errors import ProtocolViolation
+
+    try:
+        value = loads(text)
+    except (ValueError, RecursionError):
+        shown = text[:80] if isinstance(text, str) else text[:80].decode("utf-8", "replace")
+        raise ProtocolViolation(f"{what} is not JSON: {' '.join(shown.split())!r}", provider=provider) from None
+    if not isinstance(value, dict):
+        raise ProtocolViolation(f"{what} is a JSON {type(value).__name__}, not an object", provider=provider)
+    return value

@@ -89,7 +89,7 @@ def test_version_help_and_the_good_provider_work_beside_broken_ones(call: Any, b
     assert call("--version")[:2] == (0, "trunkline 0.1.0\n")
     status, out, _ = call("--help")
     assert status == 0
-    for command in ("chat", "check", "init", "models", "providers", "settings", "greet"):
+    for command in ("chat", "check", "init", "models", "new-plugin", "providers", "settings", "greet"):
         assert f" {command} " in out
     assert "From dist-greet 1.2." in out
     assert call("chat", "-p", "fake", "-m", "echo", "Hi")[1] == "You said: Hi\n"

@@ -20,6 +20,7 @@ BUILT_IN = {
     "check": "Try each service of a configuration: settings, credentials, reachability, one tiny request.",
     "init": "Ask for a service's settings and write a configuration file.",
     "models": "List the models that a service offers.",
+    "new-plugin": "Make a package for a provider of your own.",
     "providers": "List what is installed, with versions, and what is broken and why.",
     "settings": "Show the settings that a provider takes.",
 }
@@ -77,6 +78,7 @@ def _assemble(asked: str | None) -> App:
         suppress_keyboard_interrupt=False,
     )
     for name, text in BUILT_IN.items():
-        app.command(f"trunkline.cli.{name}:{name}", name=name, help=text)
+        module = name.replace("-", "_")
+        app.command(f"trunkline.cli.{module}:{module}", name=name, help=text)
     add_external_commands(app, asked, built_in=BUILT_IN)
     return app

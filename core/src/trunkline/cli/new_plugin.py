@@ -1,0 +1,99 @@
+"""`trunkline new-plugin`: a package for a provider of one's own, which builds and passes the conformance kit."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from trunkline.cli.failures import CommandError
+from trunkline.cli.terminal import tell
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+_COMMON = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+    "gitignore": ".gitignore",
+    "ci.yml": ".github/workflows/ci.yml",
+    "py.typed": "src/{package}/py.typed",
+}
+_CODE = {
+    "chat": {"init.py": "src/{package}/__init__.py", "test.py": "tests/test_{module}.py"},
+    "wire": {
+        "init.py": "src/{package}/__init__.py",
+        "settings.py": "src/{package}/settings.py",
+        "translate.py": "src/{package}/translate.py",
+        "parse.py": "src/{package}/parse.py",
+        "errors.py": "src/{package}/errors.py",
+        "test.py": "tests/test_{module}.py",
+    },
+}
+
+
+def new_plugin(
+    name: str,
+    *,
+    flavour: Annotated[Literal["chat", "wire"], Parameter(alias="-f")] = "wire",
+    folder: Annotated[Path | None, Parameter(alias="-o")] = None,
+) -> int:
+    """Make a package for a provider of your own: it builds, is typed, and passes the conformance kit as it is.
+
+    Parameters
+    ----------
+    name
+        The provider's name, as in open_service("NAME"): small letters, digits and hyphens.
+    flavour
+        `chat` for a server that speaks the Chat Completions dialect, `wire` for a wire format of its own.
+    folder
+        Where to make it. Default: the folder trunkline-NAME here.
+    """
+    if not _NAME.fullmatch(name):
+        raise CommandError(
+            f"{name!r} is no name for a provider: small letters, digits and single hyphens, such as acme"
+        )
+    folder = folder or Path(f"trunkline-{name}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CommandError(f"{folder} is there already; name another folder with --folder, or move that one away")
+    made = plugin_files(name, flavour)
+    for path, text in made.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    tell(f"{folder}: {len(made)} files. It works as it is:")
+    tell(f"    cd {folder} && python -m venv .venv && . .venv/bin/activate")
+    tell("    python -m pip install --upgrade pip && pip install -e . --group dev && pytest")
+    return 0
+
+
+def plugin_files(name: str, flavour: Literal["chat", "wire"]) -> dict[str, str]:
+    """The package's files: text by path below its folder."""
+    module = name.replace("-", "_")
+    words = name.split("-")
+    templates = files("trunkline.cli") / "templates"
+
+    def template(kind: str, source: str) -> str:
+        return (templates / kind / f"{source}.tmpl").read_text(encoding="utf-8")
+
+    values = {
+        "name": name,
+        "distribution": f"trunkline-{name}",
+        "package": f"trunkline_{module}",
+        "module": module,
+        "variable": module + "_" * keyword.iskeyword(module),
+        "title": " ".join(word.capitalize() for word in words),
+        "class_name": "".join(word.capitalize() for word in words),
+        "environment": f"{module.upper()}_API_KEY",
+        "dependencies": template(flavour, "dependencies"),
+    }
+    made = {}
+    for kind, targets in (("common", _COMMON), (flavour, _CODE[flavour])):
+        for source, target in targets.items():
+            made[target.format_map(values)] = Template(template(kind, source)).substitute(values)
+    return made

@@ -1,0 +1,175 @@
+"""What parsers build answers and errors with."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trunkline import (
+    ChatRequest,
+    Citation,
+    Finished,
+    FinishReason,
+    InvalidRequest,
+    Opaque,
+    Overloaded,
+    ProtocolViolation,
+    QuotaExhausted,
+    RateLimited,
+    Reasoning,
+    RemoteError,
+    ResponseFormat,
+    ResponseStarted,
+    ServerError,
+    Text,
+    ToolCall,
+    Usage,
+    WireResponse,
+    fold,
+)
+from trunkline.answer import Answer
+from trunkline.callwarnings import Warnings
+from trunkline.jsonvalue import decode_object
+from trunkline.statuses import error_body, status_error
+
+
+def test_an_answer_keeps_the_order_and_ends_each_part() -> None:
+    answer = Answer("acme")
+    answer.start("r1", "m")
+    answer.start("r1", "m")
+    answer.reasoning("hm")
+    answer.reasoning("", signature="sealed")
+    answer.text("a")
+    answer.text("")
+    answer.text("b")
+    answer.add(Citation(url="https://acme.example"))
+    answer.tool_call(0, call_id="c0", name="f", arguments='{"x":')
+    answer.tool_call(0, arguments="1}")
+    answer.text("c")
+    answer.add(Opaque(provider="acme", kind="k", data={}))
+    answer.usage(Usage(input_tokens=1))
+    answer.usage(Usage(input_tokens=1))
+    answer.usage(None)
+    answer.finish(FinishReason.STOP, raw_reason="end")
+    events = answer.take()
+    assert [type(event) for event in events].count(ResponseStarted) == 1
+    response = fold(events, "acme")
+    assert response.parts == (
+        Reasoning(text="hm", provider="acme", signature="sealed"),
+        Text(text="ab"),
+        Citation(url="https://acme.example"),
+        ToolCall(id="c0", name="f", arguments={"x": 1}),
+        Text(text="c"),
+        Opaque(provider="acme", kind="k", data={}),
+    )
+    assert (response.finish_reason, response.raw_finish_reason) == ("tool_calls", "end")
+    assert response.usage == Usage(input_tokens=1)
+    assert answer.take() == []
+
+
+def calls(*pieces: tuple[object, dict[str, str]]) -> list[tuple[str, str, object]]:
+    answer = Answer("acme")
+    answer.start("r1")
+    for key, piece in pieces:
+        answer.tool_call(key, **piece)  # type: ignore[arg-type]
+    answer.finish(FinishReason.STOP)
+    return [(call.id, call.name, call.arguments) for call in fold(answer.take(), "acme").tool_calls]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [(0, {"call_id": "a", "name": "f", "arguments": "{}"}), (0, {"call_id": "b", "name": "g", "arguments": "{}"})],
+        [(0, {"call_id": "a", "name": "f"}), (1, {"call_id": "b", "name": "g"}), (0, {"arguments": "{}"})],
+        [(0, {"call_id": "a"}), (1, {"call_id": "b", "name": "g"}), (0, {"name": "f"}), (1, {"arguments": "{}"})],
+        [(0, {"call_id": "a", "name": "f"}), (0, {"call_id": "a", "name": "f"}), (1, {"call_id": "b", "name": "g"})],
+    ],
+    ids=["one key", "interleaved", "name late", "name repeated"],
+)
+def test_two_calls_are_never_fused(pieces: list[tuple[object, dict[str, str]]]) -> None:
+    assert calls(*pieces) == [("a", "f", {}), ("b", "g", {})]
+
+
+def test_a_name_may_come_in_pieces_and_a_call_without_an_id_gets_one_that_does_not_change() -> None:
+    pieces: list[tuple[object, dict[str, str]]] = [(0, {"name": "wea"}), (0, {"name": "ther", "arguments": "{}"})]
+    [(made, name, _)] = calls(*pieces)
+    assert name == "weather"
+    assert made.startswith("call_")
+    assert calls(*pieces) == calls(*pieces)
+
+
+def test_a_call_without_a_name_is_a_violation() -> None:
+    with pytest.raises(ProtocolViolation, match="without a name"):
+        calls((0, {"call_id": "a", "arguments": "{}"}))
+
+
+PIECE = st.one_of(
+    st.tuples(st.just("text"), st.text(max_size=3)),
+    st.tuples(st.just("reasoning"), st.text(max_size=3)),
+    st.tuples(st.just("tool_call"), st.integers(0, 3)),
+)
+
+
+@given(st.lists(PIECE, max_size=20))
+def test_whatever_comes_the_events_fold_and_end_with_one_finished(pieces: list[tuple[str, object]]) -> None:
+    answer = Answer("acme")
+    for kind, value in pieces:
+        if kind == "tool_call":
+            answer.tool_call(value, name="f", arguments="{}")  # type: ignore[arg-type]
+        else:
+            getattr(answer, kind)(value)
+    answer.finish(FinishReason.STOP)
+    events = answer.take()
+    response = fold(events, "acme")
+    assert [event for event in events if isinstance(event, Finished)] == events[-1:]
+    assert response.text == "".join(str(value) for kind, value in pieces if kind == "text")
+    assert len(response.tool_calls) == len({value for kind, value in pieces if kind == "tool_call"})
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (400, InvalidRequest, False),
+        (402, QuotaExhausted, False),
+        (408, RemoteError, True),
+        (429, RateLimited, True),
+        (500, ServerError, True),
+        (529, Overloaded, True),
+        (None, ServerError, True),
+    ],
+)
+def test_a_status_tells_the_class(status: int | None, kind: type[RemoteError], retryable: bool) -> None:
+    error = status_error("no", provider="acme", status=status)
+    assert (type(error), error.retryable) == (kind, retryable)
+
+
+def test_a_header_says_how_long_to_wait_before_the_body_does_and_no_message_is_empty() -> None:
+    told = status_error(" ", provider="acme", status=429, headers={"retry-after": "3"}, wait=9.0)
+    assert (told.retry_after, told.message) == (3.0, "status 429 without a description (Too Many Requests)")
+    assert status_error("", provider="acme", status=429, wait=9.0).retry_after == 9.0
+    assert "999" in status_error("", provider="acme", status=999).message
+
+
+def test_the_body_of_an_error_may_be_anything() -> None:
+    assert error_body(WireResponse(status=500, body=b'{"a": 1}')) == {"a": 1}
+    assert error_body(WireResponse(status=500, body=b"<p>\xff</p>")) == "<p>�</p>"
+
+
+@pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff", b"[" * 100_000, b"1" * 10_000])
+def test_what_has_to_be_an_object_is_one_or_a_violation(text: bytes) -> None:
+    with pytest.raises(ProtocolViolation, match="acme: the body is"):
+        decode_object(text, "the body", provider="acme")
+
+
+def test_every_field_that_cannot_be_sent_is_told_of() -> None:
+    warnings = Warnings()
+    request = ChatRequest(
+        messages="hi",
+        model="m",
+        temperature=0.0,
+        seed=0,
+        metadata={"a": "b"},
+        response_format=ResponseFormat(type="json"),
+    )
+    warnings.unsupported(request, supported={"temperature"})
+    assert [warning.subject for warning in warnings.all()] == ["response_format", "seed", "metadata"]
