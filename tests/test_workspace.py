@@ -18,7 +18,16 @@ CORE = ROOT / "core" / "src" / "trunkline"
 PLUGINS = {path.parent.name: path.parent for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))}
 DISTRIBUTIONS = {"trunkline": ROOT / "core", **{f"trunkline-{name}": path for name, path in PLUGINS.items()}}
 
-ASYNC_IN_CORE = ("transport.py", "pipeline.py", "service.py", "retry.py", "fetch.py", "opening.py", "cli/", "testing/")
+ASYNC_IN_CORE = (
+    "transport.py",
+    "pipeline.py",
+    "service.py",
+    "retryqueue.py",
+    "fetch.py",
+    "opening.py",
+    "cli/",
+    "testing/",
+)
 ASYNC_IN_PLUGINS = ("auth.py", "transport.py")
 PROVIDER_NAMES = re.compile(r"openai|anthropic|bedrock|cohere|mistral|azure|llama_?cpp|ollama|gemini", re.IGNORECASE)
 

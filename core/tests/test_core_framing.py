@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline import ProtocolViolation
 from trunkline.framing import BARE, BodyFramer, JSONLinesFramer, SSEFrame, SSEFramer, SSEOrJSONFramer
 
 
@@ -63,23 +62,6 @@ def test_any_lines_give_the_same_events_at_any_split(pieces: list[bytes], data: 
     assert frames(whole, *cuts) == frames(whole)
 
 
-def test_an_event_over_the_limit_is_refused_before_it_is_whole() -> None:
-    framer = SSEFramer(limit=100)
-    with pytest.raises(ProtocolViolation, match="100 bytes"):
-        for _ in range(20):
-            framer.feed(b"data: 123456789")
-    framer = SSEFramer(limit=100)
-    with pytest.raises(ProtocolViolation, match="100 bytes"):
-        for _ in range(20):
-            framer.feed(b"data: 123456789\n")
-
-
-def test_small_events_never_add_up_to_the_limit() -> None:
-    framer = SSEFramer(limit=100)
-    assert sum(len(framer.feed(b": hello\ndata: 123456789\n\n")) for _ in range(100)) == 100
-    assert sum(len(framer.feed(piece)) for _ in range(100) for piece in (b": hello\nda", b"ta: 123456789\n\n")) == 100
-
-
 BARE_ERROR = b'{"error": {\n"message": "busy"}}'
 
 
@@ -119,16 +101,7 @@ def test_json_lines_come_at_every_split() -> None:
             assert lines(data, first, second) == wanted
 
 
-def test_a_line_over_the_limit_is_refused_before_it_is_whole() -> None:
-    framer = JSONLinesFramer(limit=100)
-    with pytest.raises(ProtocolViolation, match="100 bytes"):
-        for _ in range(20):
-            framer.feed(b"1234567890")
-
-
 def test_a_body_is_one_frame_at_the_end() -> None:
-    framer = BodyFramer(limit=10)
+    framer = BodyFramer()
     assert framer.feed(b"ab") + framer.feed(b"cd") + framer.finish() == [b"abcd"]
     assert BodyFramer().finish() == []
-    with pytest.raises(ProtocolViolation, match="10 bytes"):
-        framer.feed(b"1234567890")

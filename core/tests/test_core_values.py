@@ -379,7 +379,9 @@ def test_what_is_not_retryable_is_not_retried() -> None:
     assert policy.delay(3, ServerError("x")) is None
     assert policy.delay(1, RemoteError("x")) is None
     assert policy.delay(1, ServerError("x", retryable=False)) is None
-    assert policy.delay(1, RateLimited("x", retry_after=3600)) is None
+    assert policy.delay(1, RateLimited("x", retry_after=61)) is None
+    assert RetryPolicy(retry_after_limit=120).delay(1, RateLimited("x", retry_after=61)) is not None
+    assert RetryPolicy(retry_after_limit=None).delay(1, RateLimited("x", retry_after=1e9)) is not None
     assert policy.delay(1, ValueError("x")) is None
 
 

@@ -1,42 +1,98 @@
-"""Bytes to events: a framer and a parser as one, without I/O. The pipeline and the tests share it."""
+"""Bytes to events: a framer and a parser as one, within limits, without I/O. The pipeline and the tests share it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from trunkline.errors import ProtocolViolation, StreamInterrupted
 from trunkline.events import Event, Finished
-from trunkline.provider import Framer, Parser
+from trunkline.provider import Framer, HasData, Parser
 
-Frame = TypeVar("Frame")
+Frame = TypeVar("Frame", bound="bytes | HasData")
+
+FRAME_LIMIT = 64 * 1024 * 1024
+NESTING_LIMIT = 128
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_BRACKETS = b"[{]}"
+_STEPS = bytes.maketrans(_BRACKETS, b"\2\2\0\0")
+_OTHERS = bytes(set(range(256)) - set(_BRACKETS))
+
+
+def check_nesting(data: bytes | bytearray, longest: int | None, *, status: int | None = None) -> None:
+    """Raise `ProtocolViolation` where the JSON in `data` is nested deeper than `longest`. Takes linear time."""
+    # JSON cannot be deeper than it has brackets, which is seen at once.
+    if longest is None or data.count(b"{") + data.count(b"[") <= longest:
+        return
+    steps = _STRING.sub(b"", data).translate(_STEPS, _OTHERS)
+    if max(accumulate(map((-1).__add__, steps)), default=0) > longest:
+        told = f"the JSON of the answer is nested deeper than nesting_limit ({longest})"
+        raise ProtocolViolation(told, status=status)
 
 
 class StreamDecoder(Generic[Frame]):
     """Decodes one stream. After `Finished` what follows is passed over, whatever it is.
 
-    When `feed` or `finish` raises, `late` holds the events that the same bytes gave before the error.
+    `frame_limit` is the largest frame in bytes, and `nesting_limit` the deepest JSON in one; `None` is no limit. A
+    frame that goes on past the limit is not waited for. When `feed` or `finish` raises, `late` holds the events that
+    the same bytes gave before the error.
     """
 
-    def __init__(self, framer: Framer[Frame], parser: Parser[Frame]) -> None:
+    def __init__(
+        self,
+        framer: Framer[Frame],
+        parser: Parser[Frame],
+        *,
+        frame_limit: int | None = FRAME_LIMIT,
+        nesting_limit: int | None = NESTING_LIMIT,
+    ) -> None:
         self._framer = framer
         self._parser = parser
+        self._frame_limit: float = math.inf if frame_limit is None else frame_limit
+        self._nesting_limit = nesting_limit
+        self._most_brackets: float = math.inf if nesting_limit is None else nesting_limit
+        # What the next frame may hold at most: the bytes and brackets since the read before the one of the last frame.
+        self._size = 0
+        self._brackets = 0
+        self._before = 0  # the bytes of the read that gave the last frame
         self.finished = False
         self.late: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that `data` completes."""
-        return self._parse(self._framer.feed(data)) if not self.finished else []
+        """The events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
+        if self.finished:
+            return []
+        frames = self._framer.feed(data)
+        brackets = data.count(b"{") + data.count(b"[")
+        self._size += len(data)
+        self._brackets += brackets
+        suspect = self._size > self._frame_limit or self._brackets > self._most_brackets
+        if frames:
+            self._size = self._before = len(data)
+            self._brackets = brackets
+        elif suspect and self._size - self._before > self._frame_limit:
+            self.late = []
+            self._too_large()
+        return self._parse(self._within_limits(frames) if suspect else frames)
 
     def finish(self) -> list[Event]:
         """The last events, at the end of the file. Raises `StreamInterrupted` where `Finished` is not among them."""
         if self.finished:
             return []
         try:
-            events = self._parse(self._framer.finish())
+            frames = self._framer.finish()
         except ProtocolViolation as error:
-            # A frame cut in the middle is a truncated stream, not a provider that cannot write its own format.
-            raise StreamInterrupted("the stream ended in the middle of an event", provider=error.provider) from error
+            raise self._cut() from error
+        for _ in self._within_limits(frames):
+            pass
+        try:
+            events = self._parse(frames)
+        except ProtocolViolation as error:
+            raise self._cut(error.provider) from error
         self.late = events
         if not self._complete(events):
             events += self._parser.finish()
@@ -44,11 +100,26 @@ class StreamDecoder(Generic[Frame]):
                 raise StreamInterrupted("the stream ended before it was complete")
         return events
 
+    def _cut(self, provider: str | None = None) -> StreamInterrupted:
+        # A frame cut in the middle is a truncated stream, not a provider that cannot write its own format.
+        return StreamInterrupted("the stream ended in the middle of an event", provider=provider)
+
+    def _within_limits(self, frames: Sequence[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            data = frame if isinstance(frame, bytes) else frame.data
+            if len(data) > self._frame_limit:
+                self._too_large()
+            check_nesting(data, self._nesting_limit)
+            yield frame
+
+    def _too_large(self) -> None:
+        raise ProtocolViolation(f"an event of the stream is larger than frame_limit ({self._frame_limit} bytes)")
+
     def _complete(self, events: list[Event]) -> bool:
         self.finished = bool(events) and type(events[-1]) is Finished
         return self.finished
 
-    def _parse(self, frames: Iterable[Frame]) -> list[Event]:
+    def _parse(self, frames: Sequence[Frame] | Iterator[Frame]) -> list[Event]:
         events = self.late = []
         for frame in frames:
             events += self._parser.feed(frame)

@@ -1,18 +1,15 @@
 """Framers: they cut a stream of bytes into frames, at any split, without I/O.
 
 `feed` takes bytes and gives the frames that they complete; `finish`, at the end of the file, gives the frames that
-were whole but for their last line ending, or raises `ProtocolViolation`. Fault classes 13, 14 and 16 live here.
+were whole but for their last line ending. Fault classes 13 and 14 live here; how large a frame may be is for
+`trunkline.decoding` to say.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from trunkline.errors import ProtocolViolation
 from trunkline.jsonvalue import loads
-
-DEFAULT_FRAME_LIMIT = 64 * 1024 * 1024
-"""The largest frame that is taken, in bytes. Images in an answer come as one frame."""
 
 BARE = "bare"
 """The event type of a JSON object that stood outside any event."""
@@ -41,10 +38,8 @@ class SSEFramer:
     terminator.
     """
 
-    def __init__(self, limit: int = DEFAULT_FRAME_LIMIT) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._pieces: list[bytes] = []
-        self._size = 0
         self._data: list[bytes] = []
         self._event = ""
         self._skip_lf = False
@@ -52,7 +47,7 @@ class SSEFramer:
         self._start = b""
 
     def feed(self, data: bytes) -> list[SSEFrame]:
-        """The events that `data` completes. Raises `ProtocolViolation` when one grows over the limit."""
+        """The events that `data` completes."""
         if self._at_start:
             data = self._start + data
             if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
@@ -75,15 +70,11 @@ class SSEFramer:
             self._pieces.append(lines[0])
             lines[0] = b"".join(self._pieces)
             self._pieces.clear()
-            self._size = sum(map(len, self._data))
         tail = lines.pop()
         for line in lines:
             if line.startswith(b"data:"):
                 value = line[6:] if line[5:6] == b" " else line[5:]
                 self._data.append(value)
-                self._size += len(value)
-                if self._size > self._limit:
-                    self._too_large()
             elif not line:
                 if self._data:
                     frames.append(self._frame())
@@ -94,9 +85,6 @@ class SSEFramer:
                 self._data.append(b"")
         if tail:
             self._pieces.append(tail)
-            self._size += len(tail)
-            if self._size > self._limit:
-                self._too_large()
         return frames
 
     def finish(self) -> list[SSEFrame]:
@@ -109,11 +97,7 @@ class SSEFramer:
         data = self._data
         value = data[0] if len(data) == 1 else b"\n".join(data)
         self._data = []
-        self._size = 0
         return SSEFrame(value, self._event or "message")
-
-    def _too_large(self) -> None:
-        raise ProtocolViolation(f"an event of the stream is larger than {self._limit} bytes")
 
 
 class SSEOrJSONFramer:
@@ -124,14 +108,14 @@ class SSEOrJSONFramer:
     one frame of the type `bare` as soon as they are a whole JSON object, or at the end.
     """
 
-    def __init__(self, limit: int = DEFAULT_FRAME_LIMIT) -> None:
-        self._framer = SSEFramer(limit)
+    def __init__(self) -> None:
+        self._framer = SSEFramer()
         self._bare: bytearray | None = None
         self._at_line_start = True
         self._tries = 0
 
     def feed(self, data: bytes) -> list[SSEFrame]:
-        """The events that `data` completes. Raises `ProtocolViolation` when one grows over the limit."""
+        """The events that `data` completes."""
         frames = self._framer.feed(data)
         if self._bare is None:
             start = self._brace(data)
@@ -175,25 +159,19 @@ def _is_object(data: bytes) -> bool:
 class JSONLinesFramer:
     """JSON lines (NDJSON): one JSON text a line; blank lines are passed over."""
 
-    def __init__(self, limit: int = DEFAULT_FRAME_LIMIT) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._pieces: list[bytes] = []
-        self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that `data` completes. Raises `ProtocolViolation` when one grows over the limit."""
+        """The lines that `data` completes."""
         lines = data.split(b"\n")
         if len(lines) > 1 and self._pieces:
             self._pieces.append(lines[0])
             lines[0] = b"".join(self._pieces)
             self._pieces.clear()
-            self._size = 0
         tail = lines.pop()
         if tail:
             self._pieces.append(tail)
-            self._size += len(tail)
-        if self._size > self._limit or any(len(line) > self._limit for line in lines):
-            raise ProtocolViolation(f"a line of the stream is larger than {self._limit} bytes")
         return [stripped for line in lines if (stripped := line.strip())]
 
     def finish(self) -> list[bytes]:
@@ -204,17 +182,12 @@ class JSONLinesFramer:
 class BodyFramer:
     """No framing: the whole body is one frame, at the end of the file."""
 
-    def __init__(self, limit: int = DEFAULT_FRAME_LIMIT) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._pieces: list[bytes] = []
-        self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Nothing yet. Raises `ProtocolViolation` when the body grows over the limit."""
+        """Nothing yet."""
         self._pieces.append(data)
-        self._size += len(data)
-        if self._size > self._limit:
-            raise ProtocolViolation(f"the body is larger than {self._limit} bytes")
         return []
 
     def finish(self) -> list[bytes]:

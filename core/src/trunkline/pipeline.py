@@ -6,6 +6,7 @@ across a yield would corrupt the scope stack on both backends.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -14,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import attrs
 
-from trunkline.decoding import StreamDecoder
+from trunkline.decoding import StreamDecoder, check_nesting
 from trunkline.errors import (
     AuthenticationError,
     ChunkTimeout,
@@ -36,14 +37,15 @@ from trunkline.provider import ByteStream, ServiceContext, Timeouts, Translation
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
 from trunkline.retry import RetryPolicy
+from trunkline.retryqueue import RetryQueue
 from trunkline.secrets import scrub
 from trunkline.settings import Settings, setting_error
 from trunkline.wire import WireRequest, WireResponse, redact_url
 
 T = TypeVar("T")
 
-BODY_LIMIT = 256 * 1024 * 1024
-"""The largest body that is read whole, in bytes."""
+LONGEST_WAIT = 600.0
+"""Seconds that a call may wait for one retry where `total_timeout` is off."""
 
 EXCERPT = 200
 """How much of an answer that cannot be understood an error quotes, in characters."""
@@ -57,12 +59,12 @@ class Budget:
         self.total = total
 
     @contextmanager
-    def spend(self) -> Iterator[None]:
+    def spend(self) -> Iterator[anyio.CancelScope]:
         """Count the time of the block, and end it with `TotalTimeout` when the budget is used up."""
         started = time.monotonic()
         try:
             with anyio.move_on_after(None if self.total is None else max(self._left, 0)) as scope:
-                yield
+                yield scope
         finally:
             self._left -= time.monotonic() - started
         if scope.cancelled_caught:
@@ -81,10 +83,6 @@ class Budget:
         """The error for a budget that is used up."""
         return TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")
 
-    def allows(self, delay: float) -> bool:
-        """Whether there is time left for a wait of `delay` seconds and something after it."""
-        return delay < self._left
-
 
 @contextmanager
 def limit(seconds: float | None, error: Callable[[], RequestTimeout]) -> Iterator[None]:
@@ -93,6 +91,10 @@ def limit(seconds: float | None, error: Callable[[], RequestTimeout]) -> Iterato
         yield
     if scope.cancelled_caught:
         raise error()
+
+
+_UNKNOWN = object()
+"""In place of credentials that are still to be acquired."""
 
 
 class Tell(Protocol):
@@ -109,6 +111,7 @@ class Pipeline:
     steps: Steps
     transport: Transport
     policy: RetryPolicy
+    retries: RetryQueue = attrs.field(factory=RetryQueue)
     secrets: tuple[str, ...] = attrs.field(repr=False)
 
     @property
@@ -123,6 +126,7 @@ class Pipeline:
 
         async def attempt(wire_request: WireRequest) -> T:
             async with self.transport.send(wire_request, self._timeouts()) as answer:
+                self._check_headers(answer)
                 response = await self._body(answer)
             return read(self._checked(response))
 
@@ -185,28 +189,57 @@ class Pipeline:
         self, wire_request: WireRequest, attempt: Callable[[WireRequest], Awaitable[T]], budget: Budget, tell: Tell
     ) -> T:
         wire_request = wire_request.with_headers(self.settings.headers)
-        auth, failures, refreshed = self.steps.auth, 0, False
-        with budget.spend():
-            credentials = await auth.acquire()
+        auth, failures = self.steps.auth, 0
+        credentials: Any = _UNKNOWN
+        stale: Any = _UNKNOWN
+        refused: TrunklineError | None = None
+        with budget.spend() as scope:
             while True:
                 try:
-                    return await attempt(auth.sign(wire_request, credentials))
+                    if credentials is _UNKNOWN:
+                        credentials = await self._credentials(stale)
+                        if refused is not None and credentials == stale:
+                            raise refused  # the same credential again would only fail again
+                    result = await attempt(auth.sign(wire_request, credentials))
                 except TrunklineError as error:
                     failed = self.dress(error)
-                if isinstance(failed, AuthenticationError) and not refreshed:
-                    # A credential that has expired is replaced once; the same one again would only fail again.
-                    refreshed, stale = True, credentials
-                    credentials = await auth.acquire()
-                    if credentials == stale:  # else another call has replaced it since
-                        credentials = await auth.acquire(refresh=True)
-                    if credentials != stale:
-                        continue
+                else:
+                    self.retries.succeeded()
+                    return result
+                if isinstance(failed, AuthenticationError) and credentials is not _UNKNOWN and refused is None:
+                    # A credential that has expired is replaced, once.
+                    refused, stale, credentials = failed, credentials, _UNKNOWN
+                    continue
                 failures += 1
                 delay = self.policy.delay(failures, failed)
-                if delay is None or not budget.allows(delay):
+                if delay is None or anyio.current_time() + delay >= scope.deadline:
                     raise failed
                 tell(failed, delay)
-                await anyio.sleep(delay)
+                await self._wait(failed, delay, scope, budget)
+
+    async def _credentials(self, stale: object) -> object:
+        """The credentials for the next request: others than the `stale` ones, where that is possible."""
+        credentials = await self.steps.auth.acquire()
+        if stale is not _UNKNOWN and credentials == stale:  # else another call has replaced it since
+            credentials = await self.steps.auth.acquire(refresh=True)
+        return credentials
+
+    async def _wait(self, failed: TrunklineError, delay: float, scope: anyio.CancelScope, budget: Budget) -> None:
+        """Wait `delay` seconds, and then for the retry budget. Raises `failed` when the time of the call is over."""
+        started, deadline = anyio.current_time(), scope.deadline
+        scope.deadline = math.inf  # the error of this wait tells more than `TotalTimeout`
+        longest = LONGEST_WAIT + delay if budget.total is None else deadline - started
+        with anyio.move_on_after(longest) as waiting:
+            await anyio.sleep(delay)
+            await self.retries.turn()
+        scope.deadline = deadline
+        if waiting.cancelled_caught:
+            bound = "" if budget.total is None else f", the end of total_timeout ({budget.total:g} s)"
+            told = f"waited {longest:.3g} s for the service's retry budget{bound}"
+            if isinstance(failed, RemoteError):
+                failed.message = f"{failed.message}; {told}"
+                failed.args = (failed.message,)
+            raise failed
 
     def _timeouts(self) -> Timeouts:
         return Timeouts(connect=self.settings.connect_timeout, headers=self.settings.first_chunk_timeout)
@@ -214,7 +247,7 @@ class Pipeline:
     # The answer
 
     async def _body(self, answer: ByteStream) -> WireResponse:
-        chunks, size = [], 0
+        chunks, size, longest = [], 0, self.settings.body_limit
         iterator = answer.__aiter__()
         while True:
             with limit(self.settings.chunk_timeout, self.chunk_timeout):
@@ -223,10 +256,18 @@ class Pipeline:
                 except StopAsyncIteration:
                     break
             size += len(chunk)
-            if size > BODY_LIMIT:
-                raise ProtocolViolation(f"the answer is larger than {BODY_LIMIT} bytes")
+            if longest is not None and size > longest:
+                raise ProtocolViolation(f"the answer is larger than body_limit ({longest} bytes)", status=answer.status)
             chunks.append(chunk)
-        return WireResponse(status=answer.status, headers=answer.headers, body=b"".join(chunks))
+        body = b"".join(chunks)
+        check_nesting(body, self.settings.nesting_limit, status=answer.status)
+        return WireResponse(status=answer.status, headers=answer.headers, body=body)
+
+    def _check_headers(self, answer: ByteStream) -> None:
+        longest = self.settings.header_limit
+        if longest is not None and sum(len(name) + len(value) for name, value in answer.headers.items()) > longest:
+            told = f"the headers of the answer are larger than header_limit ({longest} bytes)"
+            raise ProtocolViolation(told, status=answer.status)
 
     def _checked(self, response: WireResponse) -> WireResponse:
         if 200 <= response.status < 300:
@@ -286,7 +327,11 @@ class EventStream:
         self._entered = False
         self._budget = budget
         self._warnings = warnings
-        self._decoder: StreamDecoder[Any] = StreamDecoder(*pipeline.steps.parser.stream())
+        self._decoder: StreamDecoder[Any] = StreamDecoder(
+            *pipeline.steps.parser.stream(),
+            frame_limit=pipeline.settings.frame_limit,
+            nesting_limit=pipeline.settings.nesting_limit,
+        )
         self._first: list[Event] = []
         self._error: TrunklineError | None = None
 
@@ -297,10 +342,11 @@ class EventStream:
         # Connecting has a limit of its own, which comes on top.
         connect = pipeline.settings.connect_timeout
         allowed = None if seconds is None or connect is None else seconds + connect
-        head = bytearray()
+        head, ended, longest = bytearray(), False, pipeline.settings.body_limit
         with limit(allowed, self._first_timeout):
             self._answer = await self._exchange.__aenter__()
             self._entered = True
+            pipeline._check_headers(self._answer)
             with limit(seconds, self._first_timeout):
                 if not 200 <= self._answer.status < 300:
                     pipeline._checked(await pipeline._body(self._answer))
@@ -308,12 +354,15 @@ class EventStream:
                 while not self._first_event():
                     if self._error is not None:
                         raise self._error
+                    if ended:
+                        break
                     try:
                         chunk = await self._chunks.__anext__()
                     except StopAsyncIteration:
                         self._first += self._decoded(self._at_end, bytes(head))
-                        break
-                    head += chunk[: BODY_LIMIT - len(head)]
+                        ended = True
+                        continue
+                    head += chunk if longest is None else chunk[: longest - len(head)]
                     self._first += self._decoded(self._decoder.feed, chunk)
 
     def _first_event(self) -> bool:
@@ -382,6 +431,7 @@ class EventStream:
         answer = self._answer
         lines = "ndjson" in answer.headers.get("content-type", "")
         if head.lstrip()[:1] in (b"{", b"[", b"<") and not lines:
+            check_nesting(head, self._pipeline.settings.nesting_limit, status=answer.status)
             whole = WireResponse(status=answer.status, headers=answer.headers, body=head)
             try:
                 events = unfold(self._pipeline.steps.parser.body(whole))

@@ -5,7 +5,7 @@ Everything here but `Auth.acquire`, the context managers and `Transport.send` is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -27,7 +27,7 @@ Frame = TypeVar("Frame")
 S_co = TypeVar("S_co", bound=Settings, covariant=True)
 T = TypeVar("T")
 A_contra = TypeVar("A_contra", contravariant=True)
-F_co = TypeVar("F_co", covariant=True)
+F_co = TypeVar("F_co", bound="bytes | HasData", covariant=True)
 F_contra = TypeVar("F_contra", contravariant=True)
 
 
@@ -83,12 +83,22 @@ class Translator(Protocol):
         ...
 
 
+class HasData(Protocol):
+    """A frame that is more than its bytes."""
+
+    @property
+    def data(self) -> bytes: ...
+
+
 class Framer(Protocol[F_co]):
-    """Cuts bytes into frames. `finish` is called at the end of the file."""
+    """Cuts bytes into frames. `finish` is called at the end of the file.
 
-    def feed(self, data: bytes, /) -> Iterable[F_co]: ...
+    A frame is `bytes`, or has what it carries as `data`. The limits of size and nesting are the core's to keep.
+    """
 
-    def finish(self) -> Iterable[F_co]: ...
+    def feed(self, data: bytes, /) -> Sequence[F_co]: ...
+
+    def finish(self) -> Sequence[F_co]: ...
 
 
 class Parser(Protocol[F_contra]):

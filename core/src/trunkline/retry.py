@@ -2,11 +2,13 @@
 
 A call is retried only before its first event, only for errors that say they are `retryable`, and at most `max_retries`
 times. The wait is what the provider asks for (`Retry-After` in its forms, up to a cap), else it grows exponentially
-with full jitter, so that many callers who failed together do not return together.
+with full jitter, so that many callers who failed together do not return together. After its wait a retry needs the
+leave of the `RetryBudget`, which all calls of a service share.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -72,14 +74,14 @@ def _until(value: str, now: Callable[[], float]) -> float | None:
 class RetryPolicy:
     """How a service retries. Times are in seconds.
 
-    A provider that asks for more than `longest_retry_after` is not waited for: the error reaches the caller, with
-    `retry_after` on it, since a wait of that length is the application's to decide.
+    A provider that asks for more than `retry_after_limit` is not waited for: the error reaches the caller, with
+    `retry_after` on it, since a wait of that length is the application's to decide. `None` waits for any time.
     """
 
     max_retries: int = 2
     first_delay: float = 0.5
     longest_delay: float = 8.0
-    longest_retry_after: float = 60.0
+    retry_after_limit: float | None = 60.0
 
     def delay(
         self, failures: int, error: Exception, *, uniform: Callable[[float, float], float] = random.uniform
@@ -88,9 +90,80 @@ class RetryPolicy:
         if failures > self.max_retries or not isinstance(error, RemoteError) or not error.retryable:
             return None
         if error.retry_after is not None:
-            if error.retry_after > self.longest_retry_after:
+            if self.retry_after_limit is not None and error.retry_after > self.retry_after_limit:
                 return None
             # Never before the time that was asked for; a little after it, spread.
             return error.retry_after + uniform(0, min(1.0, 0.1 + 0.1 * error.retry_after))
         longest: float = min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
         return uniform(0.1, 1) * longest
+
+
+class RetryBudget:
+    """How many retries the calls of one service may send, all together. Pure: the time is passed in, in seconds.
+
+    A token bucket, as in the AWS SDKs' standard mode and in gRPC's retry throttling. It begins full. A retry takes one
+    token, a success of any call brings two back, and a bucket is never fuller than at the start. A few failures beside
+    many successes are therefore retried at once; where nothing succeeds the tokens are soon gone, and what is left is
+    one probe after a pause that doubles from `first_pause` to `longest_pause`. Once a probe succeeds, its two tokens
+    let two calls go, and theirs four: the callers of a storm come back as fast as the provider answers, not at once.
+
+    Only retries are asked about: the first attempt of a call is always free.
+    """
+
+    __slots__ = ("_longest_pause", "_next_probe", "_pause", "_shortest_pause", "_tokens", "_uniform", "capacity")
+
+    def __init__(
+        self,
+        *,
+        capacity: int = 5,
+        first_pause: float = 0.5,
+        longest_pause: float = 8.0,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.capacity = capacity
+        self._tokens = capacity
+        self._shortest_pause = self._pause = first_pause
+        self._longest_pause = longest_pause
+        self._next_probe = math.inf
+        self._uniform = uniform
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing has been taken that successes have not brought back."""
+        return self._tokens == self.capacity
+
+    @property
+    def next_probe(self) -> float:
+        """When `take` allows a retry without a success before it; infinite while there are tokens."""
+        return self._next_probe
+
+    def take(self, now: float) -> bool:
+        """Whether a retry may be sent now; it is then paid for."""
+        if self._tokens:
+            self._tokens -= 1
+            if not self._tokens:
+                self._set_pause(now)
+            return True
+        if now < self._next_probe:
+            return False
+        self._pause = min(2 * self._pause, self._longest_pause)
+        self._set_pause(now)
+        return True
+
+    def give(self, tokens: int) -> None:
+        """Bring tokens back: what a success earns (`REWARD`), or one that was taken for a retry that was not sent."""
+        self._tokens = min(self.capacity, self._tokens + tokens)
+        self._next_probe = math.inf
+
+    def succeeded(self) -> None:
+        """An attempt of any call succeeded."""
+        self.give(REWARD)
+        self._pause = self._shortest_pause
+
+    def _set_pause(self, now: float) -> None:
+        # The processes of one application would otherwise probe in step.
+        self._next_probe = now + self._uniform(0.75, 1.25) * self._pause
+
+
+REWARD = 2
+"""The tokens that a success brings: the number of retries out doubles with each round of answers."""

@@ -201,7 +201,9 @@ class Service:
                     context=context,
                     steps=steps,
                     transport=transport,
-                    policy=RetryPolicy(max_retries=self.settings.max_retries),
+                    policy=RetryPolicy(
+                        max_retries=self.settings.max_retries, retry_after_limit=self.settings.retry_after_limit
+                    ),
                     secrets=self.settings.secrets(),
                 )
         self._check_open()

@@ -138,6 +138,30 @@ class Settings:
     max_retries: int = setting(
         "Retries", "How often a failed call is tried again; never once an answer has begun.", default=2, minimum=0
     )
+    retry_after_limit: float | None = setting(
+        "Longest Retry-After",
+        "Seconds to wait at most where a provider says when to try again; where it asks for more, the call fails.",
+        default=60.0,
+        minimum=0,
+    )
+    frame_limit: int | None = setting(
+        "Frame limit",
+        "The largest event of a stream to take, in bytes. A picture in an answer comes as one event.",
+        default=64 * 1024 * 1024,
+        minimum=1,
+    )
+    body_limit: int | None = setting(
+        "Body limit", "The largest answer to read whole, in bytes.", default=256 * 1024 * 1024, minimum=1
+    )
+    header_limit: int | None = setting(
+        "Header limit",
+        "The most that the headers of an answer may come to, in bytes. The HTTP client itself stops near 100 KiB.",
+        default=64 * 1024,
+        minimum=1,
+    )
+    nesting_limit: int | None = setting(
+        "Nesting limit", "How deep the JSON of an answer may be nested.", default=128, minimum=1
+    )
     strict: bool = setting(
         "Strict", "Refuse a request that the provider cannot express in full, in place of a warning.", default=False
     )

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from botocore.eventstream import EventStreamBuffer, ParserError  # type: ignore[import-untyped]
 from trunkline.errors import ProtocolViolation
-from trunkline.framing import DEFAULT_FRAME_LIMIT
 
 _PRELUDE = 12
 _SHORTEST = 16
@@ -24,7 +23,7 @@ class EventStreamFrame(NamedTuple):
 
     kind: str
     name: str
-    payload: bytes
+    data: bytes
     message: str = ""
 
 
@@ -38,21 +37,18 @@ class EventStreamFramer:
     Text in place of a stream (a JSON answer, a page of a proxy) is passed over: it is read at the end of the file.
     """
 
-    def __init__(self, limit: int = DEFAULT_FRAME_LIMIT) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._left = b""
         self._pieces: list[bytes] = []
         self._missing = 0
         self._at_start = True
-        self._text = 0
+        self._text = False
         self._buffer: Any = EventStreamBuffer()
 
     def feed(self, data: bytes) -> list[EventStreamFrame]:
         """The messages that `data` completes. Raises `ProtocolViolation` for a broken one."""
         if self._text or (self._at_start and _is_text(self._left + data)):
-            self._text += len(data)
-            if self._text > self._limit:
-                raise ProtocolViolation(f"the body is larger than {self._limit} bytes, and no event stream")
+            self._text = True
             return []
         frames: list[EventStreamFrame] = []
         at, size = 0, len(data)

@@ -134,7 +134,7 @@ class ConverseStreamParser:
         handler = _HANDLERS.get(frame.name)
         if handler is None:
             return []
-        data = decode(frame.payload, f"the event {frame.name}", self._provider)
+        data = decode(frame.data, f"the event {frame.name}", self._provider)
         events: list[Event] = []
         if not self._started:
             self._started = True
@@ -149,9 +149,9 @@ class ConverseStreamParser:
 
     def _error(self, frame: EventStreamFrame) -> TrunklineError:
         try:
-            body = loads(frame.payload) if frame.payload else None
+            body = loads(frame.data) if frame.data else None
         except (ValueError, RecursionError):
-            body = frame.payload[:200].decode("utf-8", "replace")
+            body = frame.data[:200].decode("utf-8", "replace")
         status = body.get("originalStatusCode") if isinstance(body, dict) else None
         error = error_from_facts(
             name=frame.name or None,

@@ -1,0 +1,70 @@
+"""The calls of a service that wait for its retry budget: first come, first served."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import anyio
+
+from trunkline.retry import RetryBudget
+
+
+class _Place:
+    """A place in the queue. `changed` is set when its call may go, and when it has become the first."""
+
+    __slots__ = ("changed", "may_go")
+
+    def __init__(self) -> None:
+        self.changed = anyio.Event()
+        self.may_go = False
+
+
+class RetryQueue:
+    """Where retries wait for the budget. Each waits for one event; the first also for the time of the next probe.
+
+    There is no task and no lock behind it: successes and the first in the queue let the others go.
+    """
+
+    def __init__(self, budget: RetryBudget | None = None) -> None:
+        self.budget = budget or RetryBudget()
+        self._places: OrderedDict[_Place, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def succeeded(self) -> None:
+        """An attempt of any call succeeded. Costs next to nothing while nothing fails."""
+        if not self.budget.full:
+            self.budget.succeeded()
+            if self._places:
+                self._let_go()
+
+    async def turn(self) -> None:
+        """Wait until the budget allows this call a retry, which is then paid for."""
+        if not self._places and self.budget.take(anyio.current_time()):
+            return
+        place = _Place()
+        self._places[place] = None
+        try:
+            while not place.may_go:
+                place.changed = anyio.Event()
+                first = next(iter(self._places)) is place
+                with anyio.CancelScope(deadline=self.budget.next_probe if first else float("inf")):
+                    await place.changed.wait()
+                if first and not place.may_go:
+                    self._let_go()
+        except BaseException:
+            if place.may_go:
+                self.budget.give(1)  # it was let go and is cancelled before it could: the next may, in its place
+            self._places.pop(place, None)
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        now = anyio.current_time()
+        while self._places and self.budget.take(now):
+            place, _ = self._places.popitem(last=False)
+            place.may_go = True
+            place.changed.set()
+        if self._places:
+            next(iter(self._places)).changed.set()  # it is the first now, and has a time to wait for

@@ -1,0 +1,170 @@
+"""The limits of what an answer may be, in size and depth, at the decoder and through a service."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trunkline.decoding import StreamDecoder, check_nesting
+from trunkline.errors import ProtocolViolation, StreamInterrupted
+from trunkline.events import Event
+from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFramer
+from trunkline.testing import Exchange, serve
+
+pytestmark = pytest.mark.anyio
+
+LINES = {"content-type": "application/x-ndjson"}
+
+
+class Keeping:
+    """A parser that keeps its frames."""
+
+    def __init__(self) -> None:
+        self.frames: list[Any] = []
+
+    def feed(self, frame: Any) -> list[Event]:
+        self.frames.append(frame)
+        return []
+
+    def finish(self) -> list[Event]:
+        raise StreamInterrupted("no end")
+
+
+def deep(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+@pytest.mark.parametrize(
+    ("framer", "piece"),
+    [(SSEFramer, b"data: 123456789"), (SSEFramer, b"data:1\n"), (JSONLinesFramer, b"123"), (BodyFramer, b"123")],
+)
+def test_a_frame_over_the_limit_is_refused_before_it_is_whole(framer: Any, piece: bytes) -> None:
+    decoder = StreamDecoder(framer(), Keeping(), frame_limit=100)
+    with pytest.raises(ProtocolViolation, match=r"frame_limit \(100 bytes\)"):
+        for _ in range(40):
+            decoder.feed(piece)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 1000])
+def test_a_frame_over_the_limit_is_refused_however_it_comes(cut: int) -> None:
+    data = b"1\n" * 30 + b"2" * 101 + b"\n"
+    parser = Keeping()
+    decoder = StreamDecoder(JSONLinesFramer(), parser, frame_limit=100)
+    with pytest.raises(ProtocolViolation, match="frame_limit"):
+        for at in range(0, len(data), cut):
+            decoder.feed(data[at : at + cut])
+    assert parser.frames == [b"1"] * 30
+
+
+def test_a_last_frame_over_the_limit_is_not_an_interruption() -> None:
+    decoder = StreamDecoder(JSONLinesFramer(), Keeping(), nesting_limit=3)
+    decoder.feed(deep(4))
+    with pytest.raises(ProtocolViolation, match=r"nesting_limit \(3\)"):
+        decoder.finish()
+
+
+@given(st.lists(st.integers(1, 100), max_size=30), st.integers(1, 200))
+def test_frames_within_the_limit_never_add_up_to_it(sizes: list[int], cut: int) -> None:
+    data = b"".join(b"x" * (size - 1) + b"{\n" for size in sizes)
+    parser = Keeping()
+    decoder = StreamDecoder(JSONLinesFramer(), parser, frame_limit=101, nesting_limit=1)
+    for at in range(0, len(data), cut):
+        decoder.feed(data[at : at + cut])
+    assert [len(frame) for frame in parser.frames] == sizes
+
+
+def test_no_limit_is_no_limit() -> None:
+    parser = Keeping()
+    decoder = StreamDecoder(JSONLinesFramer(), parser, frame_limit=None, nesting_limit=None)
+    decoder.feed(deep(500) + b"\n")
+    assert parser.frames == [deep(500)]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(alphabet=st.sampled_from('[]{}"\\aø')),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='[]{}"\\a', max_size=4), inner),
+    max_leaves=20,
+)
+
+
+def depth_of(value: object) -> int:
+    items = value if isinstance(value, list) else value.values() if isinstance(value, dict) else None
+    return 0 if items is None else 1 + max(map(depth_of, items), default=0)
+
+
+@given(JSON_VALUES, st.sampled_from([None, 1]))
+def test_the_depth_of_any_json_is_told_rightly(value: object, indent: int | None) -> None:
+    data = json.dumps(value, indent=indent, ensure_ascii=False).encode()
+    depth = depth_of(value)
+    check_nesting(data, depth)
+    if depth:
+        with pytest.raises(ProtocolViolation, match="nesting_limit"):
+            check_nesting(data, depth - 1)
+
+
+@settings(max_examples=200)
+@given(st.binary() | st.lists(st.sampled_from([b'"', b"\\", b"{", b"]", b"a"])).map(b"".join))
+def test_any_bytes_have_a_depth_or_are_refused(data: bytes) -> None:
+    try:
+        check_nesting(data, 2)
+    except ProtocolViolation:
+        assert data.count(b"{") + data.count(b"[") > 2
+
+
+# Through a service
+
+
+def answering(body: bytes, **headers: str) -> Any:
+    async def handler(exchange: Exchange) -> None:
+        streams = json.loads(exchange.request.body)["stream"]
+        await exchange.respond(body, headers={**(LINES if streams else {}), **headers})
+
+    return handler
+
+
+async def call(service: Any, operation: str) -> None:
+    if operation == "chat":
+        await service.chat("hi")
+    else:
+        async with service.stream("hi") as stream:
+            async for _ in stream:
+                pass
+
+
+@pytest.mark.parametrize("operation", ["chat", "stream"])
+@pytest.mark.parametrize(
+    ("setting", "body", "headers"),
+    [
+        ({"nesting_limit": 20}, b'{"text":' + deep(20) + b"}\n", {}),
+        ({"header_limit": 1000}, b'{"text":"a","done":1}\n', {"x-long": "x" * 1000}),
+    ],
+)
+async def test_an_answer_over_a_limit_names_the_setting(
+    toy: Any, operation: str, setting: dict[str, int], body: bytes, headers: dict[str, str]
+) -> None:
+    async with serve(answering(body, **headers)) as server, toy(server.url, **setting) as service:
+        with pytest.raises(ProtocolViolation, match=next(iter(setting))):
+            await call(service, operation)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("operation", "setting"), [("chat", "body_limit"), ("stream", "frame_limit")])
+async def test_an_answer_over_a_size_limit_names_the_setting(toy: Any, operation: str, setting: str) -> None:
+    body = b'{"text":"' + b"a" * 2000 + b'"}\n'
+    async with serve(answering(body)) as server, toy(server.url, **{setting: 1000}) as service:
+        with pytest.raises(ProtocolViolation, match=rf"{setting} \(1000 bytes\)"):
+            await call(service, operation)
+
+
+@pytest.mark.parametrize("operation", ["chat", "stream"])
+async def test_an_error_nested_without_end_is_our_error(toy: Any, operation: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(deep(100_000), status=500)
+
+    async with serve(handler) as server, toy(server.url, max_retries=0) as service:
+        with pytest.raises(ProtocolViolation, match="nesting_limit") as caught:
+            await call(service, operation)
+    assert caught.value.status == 500
