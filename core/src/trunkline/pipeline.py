@@ -292,7 +292,10 @@ class Pipeline:
             error.provider = error.provider or self.context.provider
             error.message = scrub(error.message, secrets) or type(error).__name__
             error.code = scrub(error.code, secrets) if error.code else error.code
-            error.body = _scrubbed(error.body, secrets)
+            try:
+                error.body = _scrubbed(error.body, secrets)
+            except RecursionError:  # where `nesting_limit` is off
+                error.body = None
             error.args = (error.message,)
         elif isinstance(error, ConfigurationError):
             error.service = error.service or self.context.name

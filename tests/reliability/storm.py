@@ -1,0 +1,132 @@
+"""Measures a storm: many callers of one service against a provider that answers 429 for a while.
+
+`python tests/reliability/storm.py` runs 500 callers through 30 seconds, on asyncio and trio, with a `Retry-After` that
+tells the end of the storm (`honest`), with one that is far too short (`short`), and with none (`none`). For each it
+prints a line of text, and at the end all figures as JSON. It fails where a promise is broken: requests while the
+provider answers 429 stay within 1.2 × the calls; at least 99 % of the calls succeed, and with an honest `Retry-After`
+all do, with two requests at most.
+
+`--callers 60 --storm 1` takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import anyio
+from trunkline import TrunklineError, open_service
+from trunkline.testing import Exchange, serve
+
+Figures: TypeAlias = dict[str, str | int | float | None]
+
+VARIANTS = ("honest", "short", "none")
+BACKENDS = ("asyncio", "trio")
+ANSWER = json.dumps(
+    {"id": "1", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+).encode()
+
+
+class Storm:
+    """The provider: it answers 429 until `ends`, on the event loop's clock, and counts."""
+
+    def __init__(self, variant: str, seconds: float) -> None:
+        self.ends = anyio.current_time() + seconds
+        self.during = 0
+        self.by_caller: Counter[str] = Counter()
+        self.returned: list[float] = []
+        self._variant = variant
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        self.by_caller[json.loads(exchange.request.body)["messages"][0]["content"]] += 1
+        left = self.ends - anyio.current_time()
+        if left <= 0:
+            self.returned.append(-left)
+            return await exchange.respond(ANSWER)
+        self.during += 1
+        asked = {"honest": {"retry-after-ms": f"{left * 1000 + 1:.0f}"}, "short": {"retry-after": "1"}, "none": {}}
+        headers = {"content-type": "application/json", **asked[self._variant]}
+        return await exchange.respond(b'{"error":{"message":"slow down"}}', status=429, headers=headers)
+
+
+async def run(variant: str, callers: int, seconds: float, total_timeout: float) -> Figures:
+    """The figures of one storm."""
+    storm = Storm(variant, seconds)
+    succeeded, errors = 0, Counter[str]()
+    async with (
+        serve(storm.handle) as server,
+        open_service(
+            "openai-compatible", api_url=server.url, default_model="m", total_timeout=total_timeout
+        ) as service,
+    ):
+
+        async def call(number: int) -> None:
+            nonlocal succeeded
+            try:
+                await service.chat(str(number))
+                succeeded += 1
+            except TrunklineError as error:
+                errors[str(error)] += 1
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(callers):
+                tasks.start_soon(call, number)
+    returned = sorted(storm.returned)
+    busiest = max(Counter(int(at * 10) for at in returned).values(), default=0)
+    for error, times in errors.most_common(3):
+        print(f"  {times} × {error}", file=sys.stderr)
+    return {
+        "calls": callers,
+        "storm_seconds": seconds,
+        "requests_during": storm.during,
+        "requests_during_per_call": round(storm.during / callers, 3),
+        "succeeded": succeeded,
+        "most_requests_of_a_call": max(storm.by_caller.values(), default=0),
+        "first_return_seconds": round(returned[0], 3) if returned else None,
+        "median_return_seconds": round(returned[len(returned) // 2], 3) if returned else None,
+        "last_return_seconds": round(returned[-1], 3) if returned else None,
+        "most_returns_in_100_ms": busiest,
+    }
+
+
+def kept(variant: str, figures: Figures) -> bool:
+    """Whether the promises hold."""
+    calls, during, succeeded = (int(figures[name] or 0) for name in ("calls", "requests_during", "succeeded"))
+    if variant == "honest" and (succeeded < calls or int(figures["most_requests_of_a_call"] or 0) > 2):
+        return False
+    return during <= 1.2 * calls and succeeded >= 0.99 * calls
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--callers", type=int, default=500)
+    parser.add_argument("--storm", type=float, default=30.0, help="seconds for which the provider answers 429")
+    parser.add_argument("--total-timeout", type=float, default=90.0, help="the service's setting, in seconds")
+    parser.add_argument("--variant", choices=VARIANTS, action="append", help="what Retry-After says; all by default")
+    parser.add_argument("--backend", choices=BACKENDS, action="append", help="both by default")
+    options = parser.parse_args(arguments)
+    results: list[Figures] = []
+    for backend in options.backend or BACKENDS:
+        for variant in options.variant or VARIANTS:
+            figures = anyio.run(run, variant, options.callers, options.storm, options.total_timeout, backend=backend)
+            kept_all = kept(variant, figures)
+            results.append({"backend": backend, "retry_after": variant, **figures, "kept": kept_all})
+            print(
+                f"{backend}, Retry-After {variant}: {figures['requests_during']} requests during the storm for "
+                f"{figures['calls']} calls ({figures['requests_during_per_call']} a call), {figures['succeeded']} "
+                f"succeeded, at most {figures['most_requests_of_a_call']} requests a call, back within "
+                f"{figures['first_return_seconds']} to {figures['last_return_seconds']} s: "
+                f"{'kept' if kept_all else 'BROKEN'}"
+            )
+    print(json.dumps(results, indent=1))
+    return 0 if all(result["kept"] for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
