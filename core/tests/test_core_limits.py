@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trunkline.decoding import StreamDecoder, check_nesting
-from trunkline.errors import ProtocolViolation, StreamInterrupted
+from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted
 from trunkline.events import Event
 from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFramer
 from trunkline.testing import Exchange, serve
@@ -168,3 +168,24 @@ async def test_an_error_nested_without_end_is_our_error(toy: Any, operation: str
         with pytest.raises(ProtocolViolation, match="nesting_limit") as caught:
             await call(service, operation)
     assert caught.value.status == 500
+
+
+async def test_without_a_nesting_limit_a_deep_error_body_is_still_our_error(toy: Any) -> None:
+    nested: Any = "deep"
+    for _ in range(5_000):
+        nested = [nested]
+    parser = toy("http://127.0.0.1")._provider.stream_parser(None)
+
+    class Parser:
+        stream, body = parser.stream, parser.body
+
+        def error(self, wire_response: Any) -> ServerError:
+            return ServerError("down", body=nested)
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"down", status=500)
+
+    steps = {"stream_parser": lambda context: Parser()}
+    async with serve(handler) as server, toy(server.url, steps, nesting_limit=None, max_retries=0) as service:
+        with pytest.raises(ServerError, match="down"):
+            await service.chat("hi")

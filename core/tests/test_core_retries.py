@@ -56,6 +56,13 @@ def test_a_success_lets_two_go_and_makes_the_pause_short_again() -> None:
     assert budget.next_probe == 21.5
 
 
+def test_a_budget_that_nobody_asks_for_a_while_is_full_again() -> None:
+    budget = RetryBudget(capacity=2, longest_pause=8.0, uniform=middle)
+    assert [budget.take(now) for now in (0.0, 0.0, 0.5, 1.5, 3.5)] == [True] * 5
+    assert not budget.take(budget.next_probe - 0.01)
+    assert [budget.take(budget.next_probe + 8.01), budget.take(100.0), budget.take(100.0)] == [True, True, False]
+
+
 @given(
     st.integers(1, 8),
     st.lists(st.tuples(st.sampled_from(["take", "take", "give up", "succeed"]), st.floats(0, 5)), max_size=300),

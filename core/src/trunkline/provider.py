@@ -177,7 +177,7 @@ class Observer:
         """A call begins: `chat`, `stream`, `embed`, `list_models`, `count_tokens` or `authenticate`."""
 
     def retried(self, call: int, error: TrunklineError, delay: float) -> None:
-        """An attempt failed and another follows in `delay` seconds."""
+        """An attempt failed and another follows in `delay` seconds, or later where the retry budget is spent."""
 
     def first_event(self, call: int) -> None:
         """The first piece of the answer is here."""

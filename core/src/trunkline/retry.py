@@ -106,6 +106,7 @@ class RetryBudget:
     many successes are therefore retried at once; where nothing succeeds the tokens are soon gone, and what is left is
     one probe after a pause that doubles from `first_pause` to `longest_pause`. Once a probe succeeds, its two tokens
     let two calls go, and theirs four: the callers of a storm come back as fast as the provider answers, not at once.
+    A probe that nobody asks for, for as long as `longest_pause`, fills the bucket: there is no storm any more.
 
     Only retries are asked about: the first attempt of a call is always free.
     """
@@ -139,6 +140,9 @@ class RetryBudget:
 
     def take(self, now: float) -> bool:
         """Whether a retry may be sent now; it is then paid for."""
+        if now - self._next_probe > self._longest_pause:
+            self._tokens = self.capacity
+            self._next_probe, self._pause = math.inf, self._shortest_pause
         if self._tokens:
             self._tokens -= 1
             if not self._tokens:
