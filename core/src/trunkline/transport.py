@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -155,10 +155,26 @@ def _context(ca_bundle: str) -> ssl.SSLContext:
         ) from None
 
 
+class _Held:
+    """The undecoded bytes of an answer. Where decoding them fails, they stay open for `_Exchange` to read on and end."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+    def __anext__(self) -> Awaitable[bytes]:
+        return self._chunks.__anext__()
+
+    async def aclose(self) -> None:
+        """Nothing."""
+
+
 class _Exchange:
     """One request and the answer to it."""
 
-    __slots__ = ("_chunks", "_client", "_ended", "_library", "_request", "_response", "_timeouts")
+    __slots__ = ("_chunks", "_client", "_ended", "_library", "_raw", "_request", "_response", "_timeouts")
 
     def __init__(self, client: Any, library: Any, request: WireRequest, timeouts: Timeouts) -> None:
         self._client = client
@@ -167,6 +183,7 @@ class _Exchange:
         self._timeouts = timeouts
         self._response: Any = None
         self._chunks: Any = None
+        self._raw: Any = None
         self._ended = False
 
     @property
@@ -197,7 +214,9 @@ class _Exchange:
             raise self._error(error) from None
         # The headers are here: how long the body may take is for the pipeline to say.
         built.extensions["timeout"]["read"] = None
-        self._chunks = self._response.aiter_bytes().__aiter__()
+        self._raw = held = _Held(self._response.aiter_raw())
+        self._response.aiter_raw = lambda chunk_size=None: held
+        self._chunks = self._response.aiter_bytes()
         return self
 
     async def __aexit__(
@@ -205,21 +224,22 @@ class _Exchange:
     ) -> None:
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
             if kind is None and not self._ended:
-                await self._drain()
+                await self._drain(self._chunks)
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
             await self._response.aclose()
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
             if not self._ended:
                 # httpx nests generators and closes the outer ones only; reading on from the closed connection ends
                 # them all, here and not in the garbage collector.
-                await self._drain()
+                await self._drain(self._chunks)
+                await self._drain(self._raw)
 
-    async def _drain(self) -> None:
+    async def _drain(self, chunks: AsyncIterable[bytes]) -> None:
         # A connection can be used again once its answer was read to the end. After the terminator that is a few bytes,
         # which have mostly arrived; a server that parks its socket loses it.
         size = 0
         try:
-            async for chunk in self._chunks:
+            async for chunk in chunks:
                 size += len(chunk)
                 if size > DRAIN_LIMIT:
                     return
@@ -238,7 +258,7 @@ class _Exchange:
             self._ended = True
             raise
         except Exception as error:
-            self._ended = True
+            self._ended = not isinstance(error, self._library.DecodingError)
             raise self._error(error) from None
         return chunk
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -34,11 +34,13 @@ class ReceivedRequest:
 
 
 class Exchange:
-    """One request and what the server makes of it."""
+    """One request and what the server makes of it. Without `keep_alive` its connection is closed after the handler."""
 
     def __init__(self, server: LoopbackServer, stream: anyio.abc.SocketStream, request: ReceivedRequest) -> None:
         self.request = request
         self.keep_alive = True
+        self.number = len(server.requests)
+        """Which request of the server's this is, from 1."""
         self._server = server
         self._stream = stream
 
@@ -173,6 +175,37 @@ class _Connection:
                 )
             else:
                 return None
+
+
+def closed_port() -> int:
+    """A port of 127.0.0.1 where nothing listens: connections are refused."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """The URL of a listener that never accepts and whose backlog is full: attempts to connect are not answered.
+
+    Where a system answers them all the same (not Linux), the connections are accepted by the kernel and stay silent.
+    """
+    waiting: list[socket.socket] = []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        try:
+            for _ in range(4):
+                one = socket.socket()
+                one.setblocking(False)
+                waiting.append(one)
+                one.connect_ex(address)
+            yield f"http://127.0.0.1:{address[1]}"
+        finally:
+            for one in waiting:
+                one.close()
 
 
 @asynccontextmanager

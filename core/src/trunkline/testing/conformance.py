@@ -1,0 +1,34 @@
+"""`ProviderTests`: the class that a plugin's tests subclass. Everything runs offline, on asyncio and on trio.
+
+    from trunkline.testing import ProviderTests, canary
+
+    class TestAcme(ProviderTests):
+        provider = "acme"
+        settings = {"api_url": "{url}", "api_key": canary("api_key")}
+        wire = CHAT_COMPLETIONS
+"""
+
+from __future__ import annotations
+
+from trunkline.testing.faults.connection import ConnectionFaults
+
+
+class ProviderTests(ConnectionFaults):
+    """Conformance and the fault catalogue, for one provider.
+
+    `provider` is the name of an installed provider, or a `Provider`. In `settings` the text `{url}` stands for the
+    address of the kit's server, and `canary(…)` for each secret. `wire` is what the kit has to know of the wire;
+    `samples` are further exchanges. `skips` maps the name of a test that is left out to the reason, which the report
+    shows.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        standard = {name for name in dir(ProviderTests) if name.startswith("test_")}
+        for name in standard & vars(cls).keys():
+            raise TypeError(f"{cls.__name__}.{name} replaces a standard test; give the reason in 'skips' to leave it out")
+        for name, reason in cls.skips.items():
+            if name not in standard:
+                raise TypeError(f"{cls.__name__}.skips names {name!r}, which is no standard test")
+            if not reason.strip():
+                raise TypeError(f"{cls.__name__}.skips leaves out {name} without a reason")

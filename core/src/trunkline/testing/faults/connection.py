@@ -1,0 +1,340 @@
+"""Fault classes 1 to 12: the transport."""
+
+from __future__ import annotations
+
+import socket
+import zlib
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+
+from trunkline.errors import (
+    ChunkTimeout,
+    ConnectionFailed,
+    ConnectTimeout,
+    FirstChunkTimeout,
+    ProtocolViolation,
+    RemoteError,
+    StreamInterrupted,
+    TotalTimeout,
+)
+from trunkline.events import Finished, TextDelta
+from trunkline.response import FinishReason
+from trunkline.testing.case import NOWHERE, QUICK, ProviderCase, Watcher, in_turn, until_hung_up
+from trunkline.testing.http2 import HTTP2Exchange, serve_http2
+from trunkline.testing.server import Exchange, black_hole, closed_port, serve
+
+WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
+
+
+class ConnectionFaults(ProviderCase):
+    """Classes 1 to 12."""
+
+    def check_partial(self, error: RemoteError) -> None:
+        """Assert that an error tells what had arrived when the opening of the first sample had."""
+        assert error.partial is not None, "an error in a stream tells what had arrived"
+        assert error.partial.text == self.opening().text
+        assert error.partial.finish_reason is FinishReason.ERROR
+
+    async def _retried_and_raised(self, url: str, way: str, place: str) -> None:
+        watcher = Watcher()
+        async with self.service(url) as service:
+            with pytest.raises(ConnectionFailed) as caught:
+                await self.ask(service, way)
+        assert place in str(caught.value)
+        assert not any(secret in str(caught.value) for secret in self.canaries())
+        async with self.service(url, watcher=watcher, max_retries=1) as service, anyio.create_task_group() as tasks:
+            tasks.start_soon(self.ask, service, way)
+            await watcher.retrying.wait()
+            tasks.cancel_scope.cancel()
+
+    @WAYS
+    async def test_fault_01_refused_connection(self, way: str) -> None:
+        """A refused connection is a `ConnectionFailed` that names host and port, and is retried."""
+        port = closed_port()
+        await self._retried_and_raised(f"http://127.0.0.1:{port}", way, f"127.0.0.1:{port}")
+
+    @WAYS
+    async def test_fault_01_name_not_found(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So is a host that has no address."""
+        known = socket.getaddrinfo
+
+        def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+            if host in ("trunkline.invalid", b"trunkline.invalid"):
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            return known(host, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        await self._retried_and_raised("http://trunkline.invalid:8080", way, "trunkline.invalid:8080")
+
+    @WAYS
+    async def test_fault_02_connect_black_hole(self, way: str) -> None:
+        """A connection that no one answers is a `ConnectTimeout`."""
+        with black_hole() as url:
+            async with self.service(url, connect_timeout=QUICK) as service:
+                with pytest.raises(ConnectTimeout):
+                    await self.ask(service, way)
+
+    @WAYS
+    async def test_fault_03_no_headers(self, way: str) -> None:
+        """A server that accepts and says nothing is a `FirstChunkTimeout`, and its connection is closed."""
+        async with serve(until_hung_up) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
+            with pytest.raises(FirstChunkTimeout):
+                await self.ask(service, way)
+            await server.wait_idle()
+
+    async def test_fault_04_no_first_chunk(self) -> None:
+        """Headers alone are no first chunk of a stream."""
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.start(headers=self.head())
+            await exchange.hung_up()
+
+        async with serve(script) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
+            with pytest.raises(FirstChunkTimeout):
+                await self.read(service)
+            await server.wait_idle()
+
+    async def test_fault_05_stall(self) -> None:
+        """A stream that stands still is a `ChunkTimeout` with the partial."""
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.start(headers=self.head())
+            await exchange.chunk(self.opening().stream)
+            await exchange.hung_up()
+
+        async with serve(script) as server, self.service(server.url, chunk_timeout=QUICK) as service:
+            with pytest.raises(ChunkTimeout) as caught:
+                await self.read(service)
+            await server.wait_idle()
+        self.check_partial(caught.value)
+
+    async def test_fault_05_stall_of_a_body(self) -> None:
+        """So is a whole answer that stops in its middle."""
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.start(headers={"content-type": "application/json"})
+            assert self.sample_text.body is not None
+            await exchange.chunk(self.sample_text.body[:20])
+            await exchange.hung_up()
+
+        async with serve(script) as server, self.service(server.url, chunk_timeout=QUICK) as service:
+            with pytest.raises(ChunkTimeout):
+                await self.chat(service)
+            await server.wait_idle()
+
+    @pytest.mark.parametrize("begun", [False, True], ids=["before", "after"])
+    async def test_fault_06_heartbeats(self, begun: bool) -> None:
+        """Heartbeats are no first chunk; after it they keep the idle timer quiet, but not the total one."""
+        error = TotalTimeout if begun else FirstChunkTimeout
+        limits = {"total_timeout": 2 * QUICK} if begun else {"first_chunk_timeout": QUICK}
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.start(headers=self.head())
+            if begun:
+                await exchange.chunk(self.opening().stream)
+            while True:  # until the client hangs up
+                await exchange.chunk(self.wire.framing.heartbeat())
+                await anyio.sleep(QUICK / 10)
+
+        async with serve(script) as server, self.service(server.url, chunk_timeout=10 * QUICK, **limits) as service:
+            with pytest.raises(error) as caught:
+                await self.read(service)
+            await server.wait_idle()
+        if begun:
+            self.check_partial(caught.value)
+
+    async def test_fault_07_reset(self) -> None:
+        """A connection that breaks mid-stream is a `StreamInterrupted` with the partial; nothing is sent again."""
+        seen = anyio.Event()
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.start(headers=self.head())
+            await exchange.chunk(self.opening().stream)
+            await seen.wait()
+            await exchange.reset()
+
+        async with serve(script) as server, self.service(server.url, max_retries=2) as service:
+            async with service.stream(self.sample_text.request) as stream:
+                with pytest.raises(StreamInterrupted) as caught:
+                    async for event in stream:
+                        if isinstance(event, TextDelta):
+                            seen.set()
+            assert len(server.requests) == 1
+        self.check_partial(caught.value)
+
+    @pytest.mark.parametrize("end", [True, False], ids=["end", "hang-up"])
+    async def test_fault_08_truncated(self, end: bool) -> None:
+        """A stream that ends in good order, but without its terminator, is never a success."""
+        sample = self.sample_text
+        complete = len(sample.frames) - self.wire.optional_end
+        async with serve(lambda exchange: scripts[exchange.number - 1](exchange)) as server:
+            async with self.service(server.url) as service:
+                cuts = [sample.frames[:count] for count in range(complete)]
+                cuts += [(*sample.frames[:at], frame[: len(frame) // 2]) for at, frame in enumerate(sample.frames)]
+                cuts = cuts[: len(cuts) - self.wire.optional_end]
+                scripts = [self.streams(frames, end=end) for frames in cuts]
+                for frames in cuts:
+                    arrived = "".join(
+                        event.text for event in self.decode(frames, finish=False) if isinstance(event, TextDelta)
+                    )
+                    with pytest.raises(StreamInterrupted) as caught:
+                        await self.read(service)
+                    assert caught.value.partial is not None
+                    assert caught.value.partial.text.startswith(arrived)
+                    assert sample.text.startswith(caught.value.partial.text)
+                    assert caught.value.partial.finish_reason is FinishReason.ERROR
+
+    def test_fault_08_truncated_at_every_byte(self) -> None:
+        """The same at every byte before the terminator, for every sample, without sockets."""
+        for sample in self.all_samples():
+            last = b"".join(sample.frames[: len(sample.frames) - self.wire.optional_end])
+            for cut in range(len(last.rstrip(b"\r\n"))):
+                with pytest.raises(StreamInterrupted):
+                    self.decode([last[:cut]])
+                    pytest.fail(f"{sample.name!r} cut at byte {cut} is taken for a success")
+
+    @pytest.mark.parametrize("after", ["parked", "reset"])
+    async def test_fault_09_parked_socket(self, after: str) -> None:
+        """Once the terminator has come, nothing that the socket does matters; a parked one is given up."""
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.start(headers=self.head())
+            await exchange.chunk(self.sample_text.stream)
+            if after == "reset":
+                await finished.wait()
+                await exchange.reset()
+            else:
+                await exchange.hung_up()
+
+        finished = anyio.Event()
+        async with serve(script) as server, self.service(server.url) as service:
+            async with service.stream(self.sample_text.request) as stream:
+                async for event in stream:
+                    if isinstance(event, Finished):
+                        finished.set()
+                self.check(self.sample_text, stream.response, streamed=True)
+            await server.wait_idle()
+
+    @WAYS
+    async def test_fault_10_stale_connection(self, way: str) -> None:
+        """A kept connection that the server has closed is replaced, and the caller does not notice."""
+
+        async def script(exchange: Exchange) -> None:
+            if exchange.number == 2:
+                exchange.keep_alive = False  # closed as the second request comes, without a byte of an answer
+            else:
+                await self.answers(way)(exchange)
+
+        async with serve(script) as server, self.service(server.url, max_retries=1) as service:
+            await self.ask(service, way)
+            await self.ask(service, way)
+            assert server.accepted == 2
+
+    @WAYS
+    async def test_fault_10_connection_closed_while_idle(self, way: str) -> None:
+        """One that was closed between two calls costs no attempt."""
+
+        async def script(exchange: Exchange) -> None:
+            await self.answers(way)(exchange)
+            exchange.keep_alive = False
+
+        async with serve(script) as server, self.service(server.url, max_retries=0) as service:
+            await self.ask(service, way)
+            await server.wait_idle()
+            await self.ask(service, way)
+
+    @pytest.mark.parametrize("fault", ["goaway", "reset"])
+    async def test_fault_11_http2(self, fault: str) -> None:
+        """GOAWAY or RST_STREAM in the middle of a stream is a `StreamInterrupted` with the partial."""
+        seen = anyio.Event()
+
+        async def script(exchange: HTTP2Exchange) -> None:
+            await exchange.start(headers=self.head())
+            await exchange.chunk(self.opening().stream)
+            await seen.wait()
+            await (exchange.go_away(processed=True) if fault == "goaway" else exchange.reset_stream())
+
+        async with serve_http2(script) as server, httpx2.AsyncClient(http1=False, http2=True) as client:
+            async with self.service(server.url, client=client) as service:
+                async with service.stream(self.sample_text.request) as stream:
+                    with pytest.raises(StreamInterrupted) as caught:
+                        async for event in stream:
+                            if isinstance(event, TextDelta):
+                                seen.set()
+        self.check_partial(caught.value)
+
+    @pytest.mark.parametrize("fault", ["goaway", "reset"])
+    async def test_fault_11_http2_before_the_answer(self, fault: str) -> None:
+        """Before any byte of the answer the request is sent again."""
+
+        async def script(exchange: HTTP2Exchange) -> None:
+            if exchange.number == 1:
+                await (exchange.go_away(processed=False) if fault == "goaway" else exchange.reset_stream())
+                return
+            await exchange.start(headers=self.head())
+            await exchange.chunk(self.sample_text.stream)
+            await exchange.end()
+
+        async with serve_http2(script) as server, httpx2.AsyncClient(http1=False, http2=True) as client:
+            async with self.service(server.url, client=client, max_retries=1) as service:
+                self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
+        assert server.requests == 2
+
+    async def test_fault_12_content_encoding(self) -> None:
+        """A compressed stream is decoded as it comes."""
+        seen = anyio.Event()
+        opening = self.opening()
+
+        async def script(exchange: Exchange) -> None:
+            packer = zlib.compressobj(wbits=31)
+            await exchange.start(headers={**self.head(), "content-encoding": "gzip"})
+            await exchange.chunk(packer.compress(opening.stream) + packer.flush(zlib.Z_SYNC_FLUSH))
+            await seen.wait()
+            rest = self.sample_text.stream[len(opening.stream) :]
+            await exchange.chunk(packer.compress(rest) + packer.flush())
+            await exchange.end()
+
+        async with serve(script) as server, self.service(server.url) as service:
+            async with service.stream(self.sample_text.request) as stream:
+                async for event in stream:
+                    if isinstance(event, TextDelta):
+                        seen.set()
+                self.check(self.sample_text, stream.response, streamed=True)
+
+    @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+    async def test_fault_12_wrong_encoding(self, encoding: str) -> None:
+        """An encoding that the answer does not have is a `ProtocolViolation`."""
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.start(headers={**self.head(), "content-encoding": encoding})
+            await exchange.chunk(self.sample_text.stream)
+            await exchange.end()
+
+        async with serve(script) as server, self.service(server.url) as service:
+            with pytest.raises(ProtocolViolation):
+                await self.read(service)
+
+    async def test_fault_12_broken_encoding(self) -> None:
+        """One that breaks in the middle is that too, with the partial."""
+        seen = anyio.Event()
+
+        async def script(exchange: Exchange) -> None:
+            packer = zlib.compressobj(wbits=31)
+            await exchange.start(headers={**self.head(), "content-encoding": "gzip"})
+            await exchange.chunk(packer.compress(self.opening().stream) + packer.flush(zlib.Z_SYNC_FLUSH))
+            await seen.wait()
+            await exchange.chunk(b"\xff" * 64)
+            await exchange.end()
+
+        async with serve(script) as server, self.service(server.url) as service:
+            async with service.stream(self.sample_text.request) as stream:
+                with pytest.raises(ProtocolViolation) as caught:
+                    async for event in stream:
+                        if isinstance(event, TextDelta):
+                            seen.set()
+        self.check_partial(caught.value)
+
+

@@ -1,0 +1,120 @@
+"""A loopback HTTP/2 server in clear text (prior knowledge), scripted as the HTTP/1.1 one is. Needs `h2`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import anyio
+import anyio.abc
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+
+from trunkline.testing.server import SSE
+
+
+class HTTP2Exchange:
+    """One request and what the server makes of it. `number` says which request of the server's it is, from 1."""
+
+    def __init__(self, connection: h2.connection.H2Connection, stream: anyio.abc.SocketStream, id: int, number: int):
+        self.number = number
+        self.body = b""
+        self._connection = connection
+        self._stream = stream
+        self._id = id
+
+    async def start(self, *, status: int = 200, headers: Mapping[str, str] = SSE) -> None:
+        """Send the head of a response."""
+        self._connection.send_headers(self._id, [(":status", str(status)), *headers.items()])
+        await self._flush()
+
+    async def chunk(self, data: bytes) -> None:
+        """Send some of the body."""
+        self._connection.send_data(self._id, data)
+        await self._flush()
+
+    async def end(self) -> None:
+        """Send the end of the body."""
+        self._connection.end_stream(self._id)
+        await self._flush()
+
+    async def reset_stream(self) -> None:
+        """Send RST_STREAM: this answer is over, the connection is not."""
+        self._connection.reset_stream(self._id, h2.errors.ErrorCodes.INTERNAL_ERROR)
+        await self._flush()
+
+    async def go_away(self, *, processed: bool) -> None:
+        """Send GOAWAY and close. `processed` says whether this request counts among those that were looked at."""
+        self._connection.close_connection(last_stream_id=self._id if processed else 0)
+        await self._flush()
+        await self._stream.aclose()
+
+    async def _flush(self) -> None:
+        await self._stream.send(self._connection.data_to_send())
+
+
+Handler: TypeAlias = Callable[[HTTP2Exchange], Awaitable[None]]
+
+
+class HTTP2Server:
+    """A running server: its `url`, how many `requests` it got and how many connections it `accepted`."""
+
+    def __init__(self, handler: Handler, port: int) -> None:
+        self._handler = handler
+        self.url = f"http://127.0.0.1:{port}"
+        self.requests = 0
+        self.accepted = 0
+
+    async def _serve(self, stream: anyio.abc.SocketStream) -> None:
+        self.accepted += 1
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        try:
+            async with stream, anyio.create_task_group() as tasks:
+                connection.initiate_connection()
+                await stream.send(connection.data_to_send())
+                open_exchanges: dict[int, HTTP2Exchange] = {}
+                while True:
+                    for event in connection.receive_data(await stream.receive()):
+                        self._take(event, connection, stream, open_exchanges, tasks)
+                    if data := connection.data_to_send():
+                        await stream.send(data)
+        except* (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+            pass  # the client has hung up, or the script has
+
+    def _take(
+        self,
+        event: h2.events.Event,
+        connection: h2.connection.H2Connection,
+        stream: anyio.abc.SocketStream,
+        exchanges: dict[int, HTTP2Exchange],
+        tasks: anyio.abc.TaskGroup,
+    ) -> None:
+        if isinstance(event, h2.events.RequestReceived):
+            assert event.stream_id is not None
+            self.requests += 1
+            exchanges[event.stream_id] = HTTP2Exchange(connection, stream, event.stream_id, self.requests)
+        elif isinstance(event, h2.events.DataReceived):
+            assert event.stream_id is not None
+            exchanges[event.stream_id].body += event.data or b""
+            connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
+        elif isinstance(event, h2.events.StreamEnded):
+            assert event.stream_id is not None
+            tasks.start_soon(self._handler, exchanges[event.stream_id])
+
+
+@asynccontextmanager
+async def serve_http2(handler: Handler) -> AsyncIterator[HTTP2Server]:
+    """Run a server on a free port of 127.0.0.1 for as long as the block runs.
+
+    A client has to know beforehand that it speaks HTTP/2: `httpx2.AsyncClient(http1=False, http2=True)`.
+    """
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
+    server = HTTP2Server(handler, port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, server._serve)
+        yield server
+        tasks.cancel_scope.cancel()
