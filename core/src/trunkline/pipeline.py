@@ -297,6 +297,9 @@ class Pipeline:
             except RecursionError:  # where `nesting_limit` is off
                 error.body = None
             error.args = (error.message,)
+            # A traceback shows the cause as well.
+            if isinstance(error.__cause__, RemoteError):
+                self.dress(error.__cause__)
         elif isinstance(error, ConfigurationError):
             error.service = error.service or self.context.name
         return error

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, ClassVar
 
 import anyio
 import attrs
+import httpcore2
 import pytest
 
 from trunkline.config import make_settings
@@ -99,6 +101,8 @@ class ProviderCase:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.lower(), raising=False)
+        # Each service opens a client of its own, and reading the certificate authorities takes most of a short test.
+        monkeypatch.setattr(httpcore2, "default_ssl_context", _tls_context)
         name = request.node.originalname
         reason = self.not_applicable(name)
         if reason is not None:
@@ -297,6 +301,11 @@ class ProviderCase:
     def open_steps(self) -> Any:
         """The provider's steps, as a service has them."""
         return open_steps(self.plugin(), self.context())
+
+
+@cache
+def _tls_context(**options: Any) -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def in_turn(*scripts: Script) -> Script:

@@ -1,19 +1,23 @@
 """`ProviderTests`: the class that a plugin's tests subclass. Everything runs offline, on asyncio and on trio.
 
-    from trunkline.testing import ProviderTests, canary
+from trunkline.testing import ProviderTests, canary
 
-    class TestAcme(ProviderTests):
-        provider = "acme"
-        settings = {"api_url": "{url}", "api_key": canary("api_key")}
-        wire = CHAT_COMPLETIONS
+class TestAcme(ProviderTests):
+    provider = "acme"
+    settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    wire = CHAT_COMPLETIONS
 """
 
 from __future__ import annotations
 
+from trunkline.testing.basics import BasicTests
+from trunkline.testing.faults.calls import CallFaults
 from trunkline.testing.faults.connection import ConnectionFaults
+from trunkline.testing.faults.lifecycle import LifecycleFaults
+from trunkline.testing.faults.wire import WireFaults
 
 
-class ProviderTests(ConnectionFaults):
+class ProviderTests(BasicTests, ConnectionFaults, WireFaults, CallFaults, LifecycleFaults):
     """Conformance and the fault catalogue, for one provider.
 
     `provider` is the name of an installed provider, or a `Provider`. In `settings` the text `{url}` stands for the
@@ -26,7 +30,7 @@ class ProviderTests(ConnectionFaults):
         super().__init_subclass__()
         standard = {name for name in dir(ProviderTests) if name.startswith("test_")}
         for name in standard & vars(cls).keys():
-            raise TypeError(f"{cls.__name__}.{name} replaces a standard test; give the reason in 'skips' to leave it out")
+            raise TypeError(f"{cls.__name__}.{name} replaces a standard test; to leave it out, give 'skips' the reason")
         for name, reason in cls.skips.items():
             if name not in standard:
                 raise TypeError(f"{cls.__name__}.skips names {name!r}, which is no standard test")

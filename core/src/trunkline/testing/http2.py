@@ -19,12 +19,14 @@ from trunkline.testing.server import SSE
 class HTTP2Exchange:
     """One request and what the server makes of it. `number` says which request of the server's it is, from 1."""
 
-    def __init__(self, connection: h2.connection.H2Connection, stream: anyio.abc.SocketStream, id: int, number: int):
+    def __init__(
+        self, connection: h2.connection.H2Connection, stream: anyio.abc.SocketStream, stream_id: int, number: int
+    ) -> None:
         self.number = number
         self.body = b""
         self._connection = connection
         self._stream = stream
-        self._id = id
+        self._id = stream_id
 
     async def start(self, *, status: int = 200, headers: Mapping[str, str] = SSE) -> None:
         """Send the head of a response."""
@@ -114,7 +116,13 @@ async def serve_http2(handler: Handler) -> AsyncIterator[HTTP2Server]:
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
     server = HTTP2Server(handler, port)
+    failure: Exception | None = None
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, server._serve)
-        yield server
+        try:
+            yield server
+        except Exception as error:
+            failure = error
         tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure  # as it is, and not in a group

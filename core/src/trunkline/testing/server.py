@@ -214,7 +214,13 @@ async def serve(handler: Handler) -> AsyncIterator[LoopbackServer]:
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
     server = LoopbackServer(handler, port)
+    failure: Exception | None = None
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, server._serve)
-        yield server
+        try:
+            yield server
+        except Exception as error:
+            failure = error
         tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure  # as it is, and not in a group

@@ -63,6 +63,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
 
 # What is read elsewhere, or means nothing; every other field is kept in the provider's metadata.
 _CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error", "p"})
+_ERROR_FIELDS = frozenset({"message", "detail", "code", "errors"})
 _CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "text", "usage"})
 _DELTA_FIELDS = frozenset(
     {
@@ -132,7 +133,11 @@ class ChatParser:
         if chunk.get("error") or frame.event == "error" or chunk.get("object") == "error":
             raise self.error(chunk, provider=self.provider)
         if frame.event == BARE and "choices" not in chunk:
-            raise self.error(chunk, provider=self.provider)
+            if _ERROR_FIELDS & chunk.keys():
+                raise self.error(chunk, provider=self.provider)
+            raise ProtocolViolation(
+                f"the stream holds JSON that is no event: {excerpt(frame.data)}", provider=self.provider
+            )
         if frame.event == BARE:
             self._complete = self._whole = True
         self._chunk(chunk)
@@ -499,7 +504,7 @@ class ChatResponseParser:
                 request_id=request_id(wire_response.headers),
             )
         if body.get("error") or body.get("object") == "error" or "choices" not in body:
-            if body.get("error") or {"message", "detail", "code", "errors"} & body.keys():
+            if body.get("error") or _ERROR_FIELDS & body.keys():
                 raise self._parser.error(body, provider=provider, headers=wire_response.headers)
             raise ProtocolViolation(
                 f"the answer has no choices: {excerpt(wire_response.body)}",

@@ -38,13 +38,13 @@ def _body(message: dict[str, Any], finish: str) -> bytes:
     return dumps({"id": "c1", "object": "chat.completion", "model": "m", "choices": choices, "usage": _USAGE})
 
 
-def _call(index: int | None, id: str | None = None, name: str | None = None, arguments: str | None = None) -> Any:
+def _call(index: int | None, call_id: str | None = None, name: str | None = None, arguments: str | None = None) -> Any:
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     call: dict[str, Any] = {"function": function}
     if index is not None:
         call["index"] = index
-    if id is not None:
-        call |= {"id": id, "type": "function"}
+    if call_id is not None:
+        call |= {"id": call_id, "type": "function"}
     return call
 
 
@@ -80,7 +80,7 @@ def _calls(name: str, *deltas: list[Any], calls: Any = (_OSLO, _ROME)) -> Sample
 
 
 def _error(message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "server_error", "code": None, "param": None}}
+    return {"error": {"message": message, "type": None, "code": None, "param": None}}
 
 
 CHAT_COMPLETIONS = WireFormat(

@@ -22,7 +22,7 @@ from trunkline.errors import (
 )
 from trunkline.events import Finished, TextDelta
 from trunkline.response import FinishReason
-from trunkline.testing.case import NOWHERE, QUICK, ProviderCase, Watcher, in_turn, until_hung_up
+from trunkline.testing.case import QUICK, ProviderCase, Watcher, until_hung_up
 from trunkline.testing.http2 import HTTP2Exchange, serve_http2
 from trunkline.testing.server import Exchange, black_hole, closed_port, serve
 
@@ -336,5 +336,3 @@ class ConnectionFaults(ProviderCase):
                         if isinstance(event, TextDelta):
                             seen.set()
         self.check_partial(caught.value)
-
-

@@ -1,0 +1,326 @@
+"""Fault classes 31 to 39: cancelling, closing, slow readers, many at once, and fuzzed bytes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trunkline.decoding import StreamDecoder
+from trunkline.errors import ServiceClosed, StreamInterrupted, TrunklineError
+from trunkline.events import Finished, TextDelta
+from trunkline.service import Service
+from trunkline.testing.case import QUICK, ProviderCase, Watcher
+from trunkline.testing.server import Exchange, serve
+from trunkline.testing.wireformat import Sample
+from trunkline.wire import WireResponse
+
+WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
+
+FUZZ = settings(
+    max_examples=60,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
+)
+
+
+class _Stalling:
+    """A script that opens an answer and stalls; it tells when it got a request and when its client has gone."""
+
+    def __init__(self, case: ProviderCase, *, headers: bool = True) -> None:
+        self.asked = anyio.Event()
+        self.gone = anyio.Event()
+        self._case = case
+        self._headers = headers
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.asked.set()
+        if self._headers:
+            await exchange.start(headers=self._case.head())
+            await exchange.chunk(self._case.opening().stream)
+        await exchange.hung_up()
+        self.gone.set()
+
+
+class LifecycleFaults(ProviderCase):
+    """Classes 31 to 39."""
+
+    @WAYS
+    async def test_fault_31_cancelled_before_headers(self, way: str) -> None:
+        """Cancelling a call that waits for its answer closes the connection, and the service goes on."""
+        script = _Stalling(self, headers=False)
+        async with serve(script) as server, self.service(server.url) as service:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.ask, service, way)
+                await script.asked.wait()
+                tasks.cancel_scope.cancel()
+            await script.gone.wait()
+            await server.wait_idle()
+
+    async def test_fault_32_cancelled_mid_stream(self) -> None:
+        """Cancelling a reader closes the connection."""
+        script = _Stalling(self)
+        async with serve(script) as server, self.service(server.url) as service:
+            with anyio.CancelScope() as scope:
+                async with service.stream(self.sample_text.request) as stream:
+                    async for event in stream:
+                        if isinstance(event, TextDelta):
+                            scope.cancel()
+            assert scope.cancelled_caught
+            await script.gone.wait()
+            await server.wait_idle()
+
+    async def test_fault_32_exception_mid_stream(self) -> None:
+        """So does an exception of the reader's own, which comes out as it is."""
+        script = _Stalling(self)
+        async with serve(script) as server, self.service(server.url) as service:
+            with pytest.raises(LookupError):
+                await self._break(service)
+            await script.gone.wait()
+            await server.wait_idle()
+
+    async def _break(self, service: Service) -> None:
+        async with service.stream(self.sample_text.request) as stream:
+            async for event in stream:
+                if isinstance(event, TextDelta):
+                    raise LookupError("the application's own")
+
+    async def test_fault_33_early_break(self) -> None:
+        """Leaving the loop and the block closes the connection."""
+        script = _Stalling(self)
+        async with serve(script) as server, self.service(server.url) as service:
+            async with service.stream(self.sample_text.request) as stream:
+                async for event in stream:
+                    if isinstance(event, TextDelta):
+                        break
+            await script.gone.wait()
+            await server.wait_idle()
+
+    @WAYS
+    async def test_fault_34_cancelled_in_backoff(self, way: str) -> None:
+        """A call that waits to try again ends when it is cancelled, and sends nothing more."""
+        watcher = Watcher()
+
+        async def failing(exchange: Exchange) -> None:
+            await exchange.start(headers=self.head())
+            await exchange.reset()
+
+        script = failing if self.in_process() else self.fails(429, **{"retry-after": "20"})
+        async with serve(script) as server:
+            async with self.service(server.url, watcher=watcher, max_retries=3) as service:
+                with anyio.fail_after(10):
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self.ask, service, way)
+                        await watcher.retrying.wait()
+                        tasks.cancel_scope.cancel()
+            assert len(server.requests) == len(watcher.delays)
+
+    async def test_fault_35_slow_consumer(self) -> None:
+        """A reader that does not read holds the provider back; what it has not read waits outside the process."""
+        opening = self.opening()
+        repeated = opening.frames[-1] * max(1, 65536 // len(opening.frames[-1]))
+        held_back, sent = anyio.Event(), 0
+
+        async def script(exchange: Exchange) -> None:
+            nonlocal sent
+            await exchange.start(headers=self.head())
+            await exchange.chunk(opening.stream)
+            while sent < 256 * 1024 * 1024:
+                with anyio.move_on_after(QUICK) as scope:
+                    await exchange.chunk(repeated)
+                if scope.cancelled_caught:
+                    break
+                sent += len(repeated)
+            held_back.set()
+            await exchange.hung_up()
+
+        async with serve(script) as server, self.service(server.url) as service:
+            async with service.stream(self.sample_text.request) as stream:
+                await anext(stream)
+                await held_back.wait()
+                assert sent < 64 * 1024 * 1024, "the whole stream was taken in, though nobody read it"
+            await server.wait_idle()
+
+    async def test_fault_36_neighbours(self) -> None:
+        """Streams that are cancelled disturb no other, and leave no connection behind."""
+        sample, cancelled, whole = self.sample_text, 40, 8
+        answers: list[Any] = []
+        stalled = anyio.Event()
+        stalling = 0
+
+        async def script(exchange: Exchange) -> None:
+            nonlocal stalling
+            await exchange.start(headers=self.head())
+            if b"stalls" in exchange.request.body:
+                await exchange.chunk(self.opening().stream)
+                stalling += 1
+                if stalling == cancelled:
+                    stalled.set()
+                await exchange.hung_up()
+                return
+            for at, frame in enumerate(sample.frames):
+                if at == len(sample.frames) // 2:
+                    await stalled.wait()
+                await exchange.chunk(frame)
+            await exchange.end()
+
+        async def leave(service: Any) -> None:
+            async with service.stream("stalls") as stream:
+                async for _ in stream:
+                    await stalled.wait()
+                    scope.cancel()
+
+        async def stay(service: Any) -> None:
+            answers.append(self.folded(await self.read(service)))
+
+        async with serve(script) as server, self.service(server.url) as service:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(whole):
+                    tasks.start_soon(stay, service)
+                with anyio.CancelScope() as scope:
+                    async with anyio.create_task_group() as leaving:
+                        for _ in range(cancelled):
+                            leaving.start_soon(leave, service)
+            assert len(answers) == whole
+            for answer in answers:
+                self.check(sample, answer, streamed=True)
+            await service.aclose()
+            await server.wait_idle()
+
+    async def test_fault_37_usage_on_abort(self) -> None:
+        """The usage of a stream that was cut off is unknown, and not 0."""
+        async with serve(self.streams(self.opening().frames)) as server, self.service(server.url) as service:
+            with pytest.raises(StreamInterrupted) as caught:
+                await self.read(service)
+        assert caught.value.partial is not None
+        usage = caught.value.partial.usage
+        assert usage is None or (usage.output_tokens is None and usage.total_tokens is None)
+
+    async def test_fault_38_service_closed(self) -> None:
+        """Closing a service ends its streams and calls with `ServiceClosed`, and leaves no connection."""
+        script = _Stalling(self)
+        ended: list[BaseException] = []
+
+        async def use(service: Any, way: str) -> None:
+            try:
+                if way == "chat":
+                    await service.chat(self.sample_text.request)
+                else:
+                    async with service.stream(self.sample_text.request) as stream:
+                        async for event in stream:
+                            if isinstance(event, TextDelta):
+                                streaming.set()
+            except TrunklineError as error:
+                ended.append(error)
+
+        streaming = anyio.Event()
+        async with serve(script) as server, self.service(server.url) as service:
+            async with anyio.create_task_group() as tasks:
+                for way in ("stream", "chat", "stream"):
+                    tasks.start_soon(use, service, way)
+                await streaming.wait()
+                await script.asked.wait()
+                await service.aclose()
+            assert [type(error) for error in ended] == [ServiceClosed] * 3
+            await server.wait_idle()
+            with pytest.raises(ServiceClosed):
+                await self.chat(service)
+
+    def _survives(self, pieces: list[bytes]) -> None:
+        decoder = StreamDecoder(*self.parser().stream())
+        try:
+            events = [event for piece in pieces for event in decoder.feed(piece)]
+            events += decoder.finish()
+        except TrunklineError:
+            return
+        assert isinstance(events[-1], Finished)
+        self.folded(events)
+
+    @pytest.mark.parametrize("read", ["stream", "body", "error"])
+    def test_fault_39_fuzzed_bytes(self, read: str) -> None:
+        """Whatever the bytes, what comes is an answer or one of our errors."""
+        parser = self.parser()
+
+        @FUZZ
+        @given(_bytes(self.all_samples(), read), st.integers(0, 4096), st.sampled_from([200, 400, 401, 429, 500]))
+        def run(data: bytes, cut: int, status: int) -> None:
+            if read == "stream":
+                self._survives([data[:cut], data[cut:]])
+            elif read == "body":
+                with contextlib.suppress(TrunklineError):
+                    parser.body(WireResponse(status=200, body=data))
+            else:
+                error = parser.error(WireResponse(status=status, body=data))
+                assert isinstance(error, TrunklineError)
+                assert str(error)
+
+        run()
+
+    def test_fault_39_fuzzed_json(self) -> None:
+        """The same where the frames hold JSON of the right outline with values that are not."""
+        odd = st.sampled_from([None, True, -1, 1e308, "", "x", [], [None], [[]], {}, {"a": None}, {"type": []}])
+        paths = [
+            (sample, at, path)
+            for sample in self.all_samples()
+            for at, value in enumerate(_values(self.wire, sample))
+            for path in _paths(value)
+        ]
+
+        @FUZZ
+        @given(st.sampled_from(paths), odd)
+        def run(place: Any, value: Any) -> None:
+            sample, at, path = place
+            position = iter(range(len(sample.frames)))
+            frames = self.wire.edited(
+                sample, lambda found: _replaced(found, path, value) if next(position) == at else found
+            )
+            self._survives(list(frames))
+
+        run()
+
+
+def _values(wire: Any, sample: Sample) -> list[Any]:
+    found: list[Any] = []
+
+    def keep(value: Any) -> Any:
+        found.append(value)
+        return value
+
+    wire.edited(sample, keep)
+    return found
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner: list[tuple[Any, ...]] = [path]
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        inner += _paths(item, (*path, name))
+    return inner
+
+
+def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = _replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+def _bytes(samples: tuple[Sample, ...], read: str) -> st.SearchStrategy[bytes]:
+    known = [sample.stream for sample in samples] if read == "stream" else [sample.body or b"" for sample in samples]
+
+    @st.composite
+    def mutated(draw: st.DrawFn) -> bytes:
+        data = bytearray(draw(st.sampled_from(known)))
+        for _ in range(draw(st.integers(1, 4))):
+            start = draw(st.integers(0, len(data)))
+            end = min(len(data), start + draw(st.integers(0, 12)))
+            data[start:end] = draw(st.binary(max_size=6))
+        return bytes(data)
+
+    return st.one_of(mutated(), st.binary(max_size=200), st.text(max_size=80).map(str.encode))
