@@ -1,32 +1,70 @@
-"""What authors of plugins and applications test with. Needs the extra: `pip install 'trunkline[testing]'`."""
+"""What authors of plugins and applications test with. Needs the extra: `pip install 'trunkline[testing]'`.
+
+`ProviderTests` is the conformance and fault kit, which a plugin's tests subclass; `serve` is the server that it stands
+on. `record` and `replay` keep an application's exchanges.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trunkline.testing.conformance import ProviderTests
+    from trunkline.testing.http2 import HTTP2Exchange, HTTP2Server, serve_http2
     from trunkline.testing.recordings import RecordingMismatch
-    from trunkline.testing.server import Exchange, LoopbackServer, serve
+    from trunkline.testing.server import Exchange, LoopbackServer, black_hole, closed_port, serve
     from trunkline.testing.tapes import Player, Recorder, record, replay
+    from trunkline.testing.wireformat import (
+        JSON_LINES,
+        NAMED_SSE,
+        SSE,
+        WEATHER,
+        Framing,
+        Sample,
+        WireFormat,
+        canary,
+    )
 
-__all__ = ["Exchange", "LoopbackServer", "Player", "Recorder", "RecordingMismatch", "record", "replay", "serve"]
+__all__ = [
+    "JSON_LINES",
+    "NAMED_SSE",
+    "SSE",
+    "WEATHER",
+    "Exchange",
+    "Framing",
+    "HTTP2Exchange",
+    "HTTP2Server",
+    "LoopbackServer",
+    "Player",
+    "ProviderTests",
+    "Recorder",
+    "RecordingMismatch",
+    "Sample",
+    "WireFormat",
+    "black_hole",
+    "canary",
+    "closed_port",
+    "record",
+    "replay",
+    "serve",
+    "serve_http2",
+]
 
 _HOMES = {
-    "RecordingMismatch": "recordings",
-    "Exchange": "server",
-    "LoopbackServer": "server",
-    "serve": "server",
-    "Player": "tapes",
-    "Recorder": "tapes",
-    "record": "tapes",
-    "replay": "tapes",
+    "conformance": ("ProviderTests",),
+    "http2": ("HTTP2Exchange", "HTTP2Server", "serve_http2"),
+    "recordings": ("RecordingMismatch",),
+    "server": ("Exchange", "LoopbackServer", "black_hole", "closed_port", "serve"),
+    "tapes": ("Player", "Recorder", "record", "replay"),
+    "wireformat": ("JSON_LINES", "NAMED_SSE", "SSE", "WEATHER", "Framing", "Sample", "WireFormat", "canary"),
 }
 
 
 def __getattr__(name: str) -> object:
     # pytest imports the plugin in this package at each start, where nothing else of it is needed.
-    if name in _HOMES:
-        from importlib import import_module
+    for module, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
 
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,7 +25,7 @@ from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 from trunkline.service import Service
 from trunkline.settings import Settings
-from trunkline.testing.catalogue import FAULTS, Facts
+from trunkline.testing.catalogue import Facts, not_applicable
 from trunkline.testing.detour import Detour
 from trunkline.testing.server import JSON, Exchange
 from trunkline.testing.wireformat import CANARY, Sample, ServerSentEvents, WireFormat, canary
@@ -82,6 +82,7 @@ class ProviderCase:
     """A provider under test. The attributes are those of `ProviderTests`."""
 
     provider: ClassVar[str | Provider]
+    variant: ClassVar[str | None] = None
     settings: ClassVar[Mapping[str, object]] = {}
     wire: ClassVar[WireFormat]
     samples: ClassVar[Sequence[Sample]] = ()
@@ -104,7 +105,7 @@ class ProviderCase:
         # Each service opens a client of its own, and reading the certificate authorities takes most of a short test.
         monkeypatch.setattr(httpcore2, "default_ssl_context", _tls_context)
         name = request.node.originalname
-        reason = self.not_applicable(name)
+        reason = not_applicable(name, self.facts())
         if reason is not None:
             pytest.skip(f"n/a: {reason}")
         if name in self.skips:
@@ -121,12 +122,6 @@ class ProviderCase:
             metafunc.parametrize("spelling", names, ids=[name.replace(" ", "-") for name in names])
 
     # Facts
-
-    @classmethod
-    def not_applicable(cls, test: str) -> str | None:
-        """Why a test does not apply to this provider, or `None`."""
-        found = re.match(r"test_fault_(\d\d)_", test)
-        return FAULTS[int(found[1]) - 1].not_applicable(cls.facts()) if found else None
 
     @classmethod
     @cache

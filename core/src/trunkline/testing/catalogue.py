@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -101,3 +102,29 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(39, "fuzzed_bytes", "fuzzed bytes into framers and parsers"),
 )
 """The catalogue, in its order."""
+
+
+def _no_bare_json(facts: Facts) -> str | None:
+    return "bytes between frames with a checksum break the framing, which is class 20" if facts.checked_frames else None
+
+
+TESTS: Mapping[str, Callable[[Facts], str | None]] = {
+    "test_fault_14_heartbeats": lambda facts: None,
+    "test_fault_19_bare_error_mid_stream": _no_bare_json,
+    "test_fault_27_early_error": _error_events,
+}
+"""Single tests that do not apply where their class does, or the other way round."""
+
+
+def not_applicable(test: str, facts: Facts) -> str | None:
+    """Why a test of the kit does not apply to a provider, or `None`."""
+    if test in TESTS:
+        return TESTS[test](facts)
+    fault = fault_of(test)
+    return fault.not_applicable(facts) if fault is not None else None
+
+
+def fault_of(test: str) -> FaultClass | None:
+    """The fault class that a test is of, or `None`."""
+    found = re.match(r"test_fault_(\d\d)_", test)
+    return FAULTS[int(found[1]) - 1] if found else None

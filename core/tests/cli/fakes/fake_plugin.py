@@ -110,7 +110,7 @@ def answer(asked: Any) -> list[bytes | None]:
 
 
 class ByteStream:
-    headers: dict[str, str] = {"content-type": "application/x-ndjson"}  # noqa: RUF012
+    headers: dict[str, str] = {"content-type": "application/x-ndjson"}
 
     def __init__(self, status: int, lines: list[bytes | None]) -> None:
         self.status = status

@@ -15,7 +15,7 @@ from typing import Any
 from trunkline.jsonvalue import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing.wireformat import SSE, WEATHER, Sample, WireFormat
+from trunkline.testing.wireformat import NAMED_SSE, SSE, WEATHER, Sample, WireFormat
 
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 _COUNTED = Usage(input_tokens=9, output_tokens=5, total_tokens=14)
@@ -125,3 +125,99 @@ CHAT_COMPLETIONS = WireFormat(
     ),
 )
 """The Chat Completions dialect."""
+
+# Responses
+
+_RESPONSES_USAGE = {"input_tokens": 9, "output_tokens": 5, "total_tokens": 14}
+
+
+def _event(kind: str, **fields: Any) -> bytes:
+    return NAMED_SSE.frame(dumps({"type": kind, **fields}), kind)
+
+
+def _response(*output: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "status": "completed",
+        "model": "m",
+        "output": list(output),
+        "usage": _RESPONSES_USAGE,
+    }
+
+
+def _responses(name: str, *frames: bytes, output: list[dict[str, Any]], **meaning: Any) -> Sample:
+    begun = {"id": "resp_1", "object": "response", "status": "in_progress", "model": "m", "output": []}
+    whole = _response(*output)
+    return Sample(
+        name=name,
+        frames=(_event("response.created", response=begun), *frames, _event("response.completed", response=whole)),
+        body=dumps(whole),
+        usage=_COUNTED,
+        **meaning,
+    )
+
+
+def _message(text: str) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}] if text else []
+    status = "completed" if text else "in_progress"
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": content}
+
+
+def _function(at: int, arguments: str, status: str) -> dict[str, Any]:
+    found = {"type": "function_call", "id": f"fc_{at}", "call_id": f"call_{at}", "name": "weather"}
+    return {**found, "arguments": arguments, "status": status}
+
+
+def _piece(at: int, text: str) -> bytes:
+    return _event("response.function_call_arguments.delta", output_index=at, item_id=f"fc_{at}", delta=text)
+
+
+def _text_delta(text: str) -> bytes:
+    where = {"output_index": 0, "item_id": "msg_1", "content_index": 0}
+    return _event("response.output_text.delta", **where, delta=text)
+
+
+_FUNCTIONS = [_function(at, dumps(given).decode(), "completed") for at, (_, given) in enumerate((_OSLO, _ROME))]
+
+RESPONSES = WireFormat(
+    framing=NAMED_SSE,
+    finish="completed",
+    error_body=lambda message: dumps(_error(message)),
+    error_event=lambda message: _event("error", code="server_error", message=message, param=None),
+    samples=(
+        _responses(
+            "text",
+            _event("response.output_item.added", output_index=0, item=_message("")),
+            _text_delta("Grüß "),
+            _text_delta("Gott 🌍"),
+            _event("response.output_item.done", output_index=0, item=_message("Grüß Gott 🌍")),
+            output=[_message("Grüß Gott 🌍")],
+            text="Grüß Gott 🌍",
+        ),
+        _responses(
+            "two tool calls, interleaved",
+            *(
+                _event("response.output_item.added", output_index=at, item=_function(at, "", "in_progress"))
+                for at in (0, 1)
+            ),
+            _piece(0, '{"city"'),
+            _piece(1, '{"city":"Rome'),
+            _piece(0, ':"Oslo"}'),
+            _piece(1, '"}'),
+            *(_event("response.output_item.done", output_index=at, item=item) for at, item in enumerate(_FUNCTIONS)),
+            output=_FUNCTIONS,
+            request=_TOOLS,
+            tool_calls=(_OSLO, _ROME),
+            finish_reason=FinishReason.TOOL_CALLS,
+        ),
+        _responses(
+            "tool calls that only the last event tells",
+            output=_FUNCTIONS,
+            request=_TOOLS,
+            tool_calls=(_OSLO, _ROME),
+            finish_reason=FinishReason.TOOL_CALLS,
+        ),
+    ),
+)
+"""The Responses API."""

@@ -1,0 +1,134 @@
+"""The conformance kit, over the Messages API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline.jsonvalue import dumps
+from trunkline.request import ChatRequest
+from trunkline.response import FinishReason, Usage
+from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
+
+OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    return NAMED_SSE.frame(dumps({"type": kind, **fields}), kind)
+
+
+def sample(name: str, *frames: bytes, content: list[dict[str, Any]], stop: str, **meaning: Any) -> Sample:
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m"}
+    begun = {**head, "content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
+    usage = {"input_tokens": 9, "output_tokens": 5}
+    return Sample(
+        name=name,
+        frames=(
+            event("message_start", message=begun),
+            *frames,
+            event("message_delta", delta={"stop_reason": stop, "stop_sequence": None}, usage={"output_tokens": 5}),
+            event("message_stop"),
+        ),
+        body=dumps({**head, "content": content, "stop_reason": stop, "stop_sequence": None, "usage": usage}),
+        usage=Usage(input_tokens=9, output_tokens=5, total_tokens=14),
+        **meaning,
+    )
+
+
+def start(index: int, **block: Any) -> bytes:
+    return event("content_block_start", index=index, content_block=block)
+
+
+def delta(index: int, **inner: Any) -> bytes:
+    return event("content_block_delta", index=index, delta=inner)
+
+
+def stop(index: int) -> bytes:
+    return event("content_block_stop", index=index)
+
+
+def call(index: int, **fields: Any) -> bytes:
+    return start(index, type="tool_use", id=f"call_{index}", name="weather", input={}, **fields)
+
+
+def arguments(index: int, text: str) -> bytes:
+    return delta(index, type="input_json_delta", partial_json=text)
+
+
+CALLS = [
+    {"type": "tool_use", "id": f"call_{at}", "name": "weather", "input": c[1]} for at, c in enumerate((OSLO, ROME))
+]
+TOLD_AS_CALLS: dict[str, Any] = {
+    "content": CALLS,
+    "stop": "tool_use",
+    "request": ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
+    "tool_calls": (OSLO, ROME),
+    "finish_reason": FinishReason.TOOL_CALLS,
+}
+
+MESSAGES = WireFormat(
+    framing=NAMED_SSE,
+    finish="end_turn",
+    error_body=lambda message: dumps({"type": "error", "error": {"message": message}}),
+    error_event=lambda message: event("error", error={"type": "api_error", "message": message}),
+    samples=(
+        sample(
+            "text",
+            start(0, type="text", text=""),
+            event("ping"),
+            delta(0, type="text_delta", text="Grüß "),
+            delta(0, type="text_delta", text="Gott 🌍"),
+            stop(0),
+            content=[{"type": "text", "text": "Grüß Gott 🌍"}],
+            stop="end_turn",
+            text="Grüß Gott 🌍",
+        ),
+        sample(
+            "thinking",
+            start(0, type="thinking", thinking="", signature=""),
+            delta(0, type="thinking_delta", thinking="Let me "),
+            delta(0, type="thinking_delta", thinking="see."),
+            delta(0, type="signature_delta", signature="OPAQUE"),
+            stop(0),
+            start(1, type="text", text=""),
+            delta(1, type="text_delta", text="Yes."),
+            stop(1),
+            content=[
+                {"type": "thinking", "thinking": "Let me see.", "signature": "OPAQUE"},
+                {"type": "text", "text": "Yes."},
+            ],
+            stop="end_turn",
+            reasoning="Let me see.",
+            text="Yes.",
+        ),
+        sample(
+            "two tool calls",
+            call(0),
+            arguments(0, ""),
+            arguments(0, '{"city":'),
+            arguments(0, '"Oslo"}'),
+            stop(0),
+            call(1),
+            arguments(1, '{"city":"Rome"}'),
+            stop(1),
+            **TOLD_AS_CALLS,
+        ),
+        sample(
+            "two tool calls, interleaved",
+            call(0),
+            call(1),
+            arguments(0, '{"city"'),
+            arguments(1, '{"city":"Ro'),
+            arguments(0, ':"Oslo"}'),
+            arguments(1, 'me"}'),
+            stop(1),
+            stop(0),
+            **TOLD_AS_CALLS,
+        ),
+    ),
+)
+
+
+class TestAnthropic(ProviderTests):
+    provider = "anthropic"
+    settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    wire = MESSAGES

@@ -1,0 +1,168 @@
+"""The conformance kit, over Converse and the AWS event stream."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+from trunkline.jsonvalue import dumps
+from trunkline.request import ChatRequest
+from trunkline.response import FinishReason, Usage
+from trunkline.testing import WEATHER, ProviderTests, Sample, WireFormat, canary
+
+OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
+USAGE = {"inputTokens": 9, "outputTokens": 5, "totalTokens": 14}
+
+
+def message(headers: bytes, payload: bytes) -> bytes:
+    prelude = struct.pack("!II", len(headers) + len(payload) + 16, len(headers))
+    checked = prelude + struct.pack("!I", crc32(prelude)) + headers + payload
+    return checked + struct.pack("!I", crc32(checked))
+
+
+def packed(**headers: str) -> bytes:
+    return b"".join(
+        bytes([len(name) + 1]) + b":" + name.encode() + b"\x07" + struct.pack("!H", len(value)) + value.encode()
+        for name, value in ((name.replace("_", "-"), value) for name, value in headers.items())
+    )
+
+
+class EventStream:
+    """The AWS event stream."""
+
+    name = "AWS event stream"
+    content_type = "application/vnd.amazon.eventstream"
+    checked = True
+
+    def frame(self, payload: bytes, name: str) -> bytes:
+        headers = {"event_type": name, "content_type": "application/json", "message_type": "event"}
+        return message(packed(**headers), payload)
+
+    def payload(self, frame: bytes) -> bytes:
+        return frame[12 + self._headers(frame) : -4]
+
+    def replaced(self, frame: bytes, payload: bytes) -> bytes:
+        return message(frame[12 : 12 + self._headers(frame)], payload)
+
+    def heartbeat(self) -> bytes:
+        return self.frame(b"{}", "keepAlive")
+
+    def spellings(self, frames: tuple[bytes, ...]) -> Mapping[str, bytes]:
+        return {}
+
+    @staticmethod
+    def _headers(frame: bytes) -> int:
+        return int.from_bytes(frame[4:8], "big")
+
+
+FRAMING = EventStream()
+
+
+def event(name: str, **payload: Any) -> bytes:
+    return FRAMING.frame(dumps(payload), name)
+
+
+def failure(text: str) -> bytes:
+    headers = packed(
+        exception_type="internalServerException", content_type="application/json", message_type="exception"
+    )
+    return message(headers, dumps({"message": text}))
+
+
+def start(index: int, **inner: Any) -> bytes:
+    return event("contentBlockStart", contentBlockIndex=index, start=inner)
+
+
+def delta(index: int, **inner: Any) -> bytes:
+    return event("contentBlockDelta", contentBlockIndex=index, delta=inner)
+
+
+def stop(index: int) -> bytes:
+    return event("contentBlockStop", contentBlockIndex=index)
+
+
+def call(index: int) -> bytes:
+    return start(index, toolUse={"toolUseId": f"call_{index}", "name": "weather"})
+
+
+def arguments(index: int, text: str) -> bytes:
+    return delta(index, toolUse={"input": text})
+
+
+def sample(
+    name: str, *frames: bytes, content: list[dict[str, Any]], reason: str = "end_turn", late: bool = False, **told: Any
+) -> Sample:
+    end = [event("messageStop", stopReason=reason), event("metadata", usage=USAGE, metrics={"latencyMs": 5})]
+    body = {"output": {"message": {"role": "assistant", "content": content}}, "stopReason": reason, "usage": USAGE}
+    return Sample(
+        name=name,
+        frames=(event("messageStart", role="assistant"), *frames, *(reversed(end) if late else end)),
+        body=dumps({**body, "metrics": {"latencyMs": 5}}),
+        usage=Usage(input_tokens=9, output_tokens=5, total_tokens=14),
+        **told,
+    )
+
+
+TEXT: dict[str, Any] = {"content": [{"text": "Grüß Gott 🌍"}], "text": "Grüß Gott 🌍"}
+CALLS: dict[str, Any] = {
+    "content": [
+        {"toolUse": {"toolUseId": f"call_{at}", "name": name, "input": given}}
+        for at, (name, given) in enumerate((OSLO, ROME))
+    ],
+    "reason": "tool_use",
+    "request": ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
+    "tool_calls": (OSLO, ROME),
+    "finish_reason": FinishReason.TOOL_CALLS,
+}
+
+CONVERSE = WireFormat(
+    framing=FRAMING,
+    finish="end_turn",
+    error_body=lambda text: dumps({"message": text}),
+    error_event=failure,
+    samples=(
+        sample("text", delta(0, text="Grüß "), delta(0, text="Gott 🌍"), stop(0), **TEXT),
+        sample("usage before the stop", delta(0, text="Grüß "), delta(0, text="Gott 🌍"), stop(0), late=True, **TEXT),
+        sample(
+            "reasoning",
+            delta(0, reasoningContent={"text": "Let me "}),
+            delta(0, reasoningContent={"text": "see."}),
+            delta(0, reasoningContent={"signature": "OPAQUE"}),
+            stop(0),
+            delta(1, text="Yes."),
+            stop(1),
+            content=[
+                {"reasoningContent": {"reasoningText": {"text": "Let me see.", "signature": "OPAQUE"}}},
+                {"text": "Yes."},
+            ],
+            reasoning="Let me see.",
+            text="Yes.",
+        ),
+        sample(
+            "two tool calls, interleaved",
+            call(0),
+            call(1),
+            arguments(0, '{"city"'),
+            arguments(1, '{"city":"Ro'),
+            arguments(0, ':"Oslo"}'),
+            arguments(1, 'me"}'),
+            stop(1),
+            stop(0),
+            **CALLS,
+        ),
+    ),
+)
+
+
+class TestBedrock(ProviderTests):
+    provider = "bedrock"
+    settings = {
+        "api_url": "{url}",
+        "aws_region": "us-east-1",
+        "aws_access_key_id": "AKIDEXAMPLE",
+        "aws_secret_access_key": canary("aws_secret_access_key"),
+        "aws_session_token": canary("aws_session_token"),
+    }
+    wire = CONVERSE

@@ -1,0 +1,126 @@
+"""The conformance kit, over the v2 chat API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline.jsonvalue import dumps
+from trunkline.request import ChatRequest
+from trunkline.response import FinishReason, Usage
+from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
+
+OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
+USAGE = {"billed_units": {"input_tokens": 3, "output_tokens": 5}, "tokens": {"input_tokens": 9, "output_tokens": 5}}
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    return NAMED_SSE.frame(dumps({"type": kind, **fields}), kind)
+
+
+def message(kind: str, index: int | None = None, **inner: Any) -> bytes:
+    where = {} if index is None else {"index": index}
+    return event(kind, **where, delta={"message": inner})
+
+
+def content(kind: str, index: int, **block: Any) -> bytes:
+    return message(f"content-{kind}", index, content=block)
+
+
+def call(kind: str, index: int, **fields: Any) -> bytes:
+    return message(f"tool-call-{kind}", index, tool_calls=fields)
+
+
+def arguments(index: int, text: str) -> bytes:
+    return call("delta", index, function={"arguments": text})
+
+
+def begin(index: int) -> bytes:
+    return call("start", index, id=f"call_{index}", type="function", function={"name": "weather", "arguments": ""})
+
+
+def sample(name: str, *frames: bytes, whole: dict[str, Any], finish: str = "COMPLETE", **meaning: Any) -> Sample:
+    return Sample(
+        name=name,
+        frames=(
+            event("message-start", id="m1", delta={"message": {"role": "assistant", "content": []}}),
+            *frames,
+            event("message-end", delta={"finish_reason": finish, "usage": USAGE}),
+        ),
+        body=dumps({"id": "m1", "message": {"role": "assistant", **whole}, "finish_reason": finish, "usage": USAGE}),
+        usage=Usage(input_tokens=9, output_tokens=5, total_tokens=14),
+        **meaning,
+    )
+
+
+CALLS: dict[str, Any] = {
+    "whole": {
+        "tool_calls": [
+            {"id": f"call_{at}", "type": "function", "function": {"name": name, "arguments": dumps(given).decode()}}
+            for at, (name, given) in enumerate((OSLO, ROME))
+        ]
+    },
+    "finish": "TOOL_CALL",
+    "request": ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
+    "tool_calls": (OSLO, ROME),
+    "finish_reason": FinishReason.TOOL_CALLS,
+}
+
+CHAT = WireFormat(
+    framing=NAMED_SSE,
+    finish="COMPLETE",
+    error_body=lambda text: dumps({"message": text}),
+    error_event=lambda text: event("error", message=text),
+    samples=(
+        sample(
+            "text",
+            content("start", 0, type="text", text=""),
+            content("delta", 0, text="Grüß "),
+            content("delta", 0, text="Gott 🌍"),
+            message("content-end", 0),
+            whole={"content": [{"type": "text", "text": "Grüß Gott 🌍"}]},
+            text="Grüß Gott 🌍",
+        ),
+        sample(
+            "thinking",
+            content("start", 0, type="thinking", thinking=""),
+            content("delta", 0, thinking="Let me "),
+            content("delta", 0, thinking="see."),
+            message("content-end", 0),
+            content("start", 1, type="text", text=""),
+            content("delta", 1, text="Yes."),
+            message("content-end", 1),
+            whole={"content": [{"type": "thinking", "thinking": "Let me see."}, {"type": "text", "text": "Yes."}]},
+            reasoning="Let me see.",
+            text="Yes.",
+        ),
+        sample(
+            "two tool calls",
+            begin(0),
+            arguments(0, '{"city":'),
+            arguments(0, '"Oslo"}'),
+            event("tool-call-end", index=0),
+            begin(1),
+            arguments(1, '{"city":"Rome"}'),
+            event("tool-call-end", index=1),
+            **CALLS,
+        ),
+        sample(
+            "two tool calls, interleaved",
+            begin(0),
+            begin(1),
+            arguments(0, '{"city"'),
+            arguments(1, '{"city":"Ro'),
+            arguments(0, ':"Oslo"}'),
+            arguments(1, 'me"}'),
+            event("tool-call-end", index=1),
+            event("tool-call-end", index=0),
+            **CALLS,
+        ),
+    ),
+)
+
+
+class TestCohere(ProviderTests):
+    provider = "cohere"
+    settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    wire = CHAT

@@ -1,0 +1,11 @@
+"""The conformance kit, over the wire of a model in the process; its transport has tests of its own."""
+
+from __future__ import annotations
+
+from trunkline.testing import ProviderTests
+from trunkline_openai.testing import CHAT_COMPLETIONS
+
+
+class TestLlamaCpp(ProviderTests):
+    provider = "llamacpp"
+    wire = CHAT_COMPLETIONS
