@@ -118,6 +118,18 @@ def tests(session: nox.Session) -> None:
     session.run(*PYTEST, *session.posargs)
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Run the fault catalogue over every provider, write docs/faults.md from the results, and print it."""
+    install(session, *group("tests"), extras="testing")
+    report = Path(session.create_tmp()) / "faults.json"
+    tests = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("plugins/*/tests/test_*_conformance.py"))]
+    kit = ("-p", "trunkline.testing.report", f"--fault-report={report}")
+    session.run(*PYTEST, "-q", *kit, *tests, *session.posargs, success_codes=[0, 1])
+    session.run("python", "docs/faults.py", str(report))
+    session.run("python", "docs/faults.py", str(report), "--check")
+
+
 @nox.session(python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """Run all tests on every Python that is installed: `nox -s tests_all-3.13` for one."""

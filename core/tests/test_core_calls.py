@@ -248,7 +248,7 @@ async def test_retries_have_an_end(toy: Any) -> None:
 async def test_nothing_is_tried_again_once_an_answer_has_begun(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
-        await exchange.chunk(b'{"open":1}\n')
+        await exchange.chunk(b'{"open":1}\n{"text":"he"}\n')
         await begun.wait()
         await exchange.reset()
 
@@ -358,7 +358,7 @@ async def test_the_total_timeout_leaves_out_the_time_that_the_application_takes(
 async def test_a_trickle_ends_with_the_total_timeout(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
-        await exchange.chunk(b'{"open":1}\n')
+        await exchange.chunk(b'{"open":1}\n{"text":"he"}\n')
         with contextlib.suppress(anyio.BrokenResourceError):
             while True:
                 await exchange.chunk(b"\n")

@@ -30,7 +30,15 @@ from trunkline.errors import (
     UnexpectedRedirect,
     UnsupportedRequest,
 )
-from trunkline.events import Event, ResponseStarted, UsageReported, answer_warnings, unfold
+from trunkline.events import (
+    Event,
+    ReasoningStart,
+    ResponseStarted,
+    TextStart,
+    UsageReported,
+    answer_warnings,
+    unfold,
+)
 from trunkline.limits import apply_limits
 from trunkline.plugins import Steps
 from trunkline.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
@@ -46,6 +54,9 @@ T = TypeVar("T")
 
 LONGEST_WAIT = 600.0
 """Seconds that a call may wait for one retry where `total_timeout` is off."""
+
+_NO_CONTENT = (ResponseStarted, UsageReported, TextStart, ReasoningStart)
+"""Events that are held back until one comes that tells something of the answer."""
 
 EXCERPT = 200
 """How much of an answer that cannot be understood an error quotes, in characters."""
@@ -372,7 +383,7 @@ class EventStream:
                     self._first += self._decoded(self._decoder.feed, chunk)
 
     def _first_event(self) -> bool:
-        return any(type(event) not in (ResponseStarted, UsageReported) for event in self._first)
+        return any(type(event) not in _NO_CONTENT for event in self._first)
 
     def _first_timeout(self) -> FirstChunkTimeout:
         seconds = self._pipeline.settings.first_chunk_timeout

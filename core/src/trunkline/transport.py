@@ -156,7 +156,7 @@ def _context(ca_bundle: str) -> ssl.SSLContext:
 
 
 class _Held:
-    """The undecoded bytes of an answer. Where decoding them fails, they stay open for `_Exchange` to read on and end."""
+    """The undecoded bytes of an answer, which stay open for `_Exchange` to read on and end where decoding fails."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks

@@ -118,7 +118,7 @@ class ProviderCase:
             samples = cls.all_samples()
             metafunc.parametrize("sample", samples, ids=[sample.name.replace(" ", "-") for sample in samples])
         if "spelling" in metafunc.fixturenames:
-            names = list(cls.wire.framing.spellings(cls.wire.samples[0].frames))
+            names = list(cls.wire.framing.spellings(cls.wire.samples[0].frames)) or ["none"]
             metafunc.parametrize("spelling", names, ids=[name.replace(" ", "-") for name in names])
 
     # Facts
@@ -141,6 +141,12 @@ class ProviderCase:
     def plugin(cls) -> Provider:
         """The provider."""
         return load_provider(cls.provider) if isinstance(cls.provider, str) else cls.provider
+
+    @classmethod
+    def label(cls) -> str:
+        """What a report calls the provider."""
+        name = cls.provider if isinstance(cls.provider, str) else cls.provider.name
+        return f"{name} ({cls.variant})" if cls.variant else name
 
     @classmethod
     @cache

@@ -109,11 +109,10 @@ def _no_bare_json(facts: Facts) -> str | None:
 
 
 TESTS: Mapping[str, Callable[[Facts], str | None]] = {
-    "test_fault_14_heartbeats": lambda facts: None,
     "test_fault_19_bare_error_mid_stream": _no_bare_json,
     "test_fault_27_early_error": _error_events,
 }
-"""Single tests that do not apply where their class does, or the other way round."""
+"""Single tests that do not apply where their class does."""
 
 
 def not_applicable(test: str, facts: Facts) -> str | None:

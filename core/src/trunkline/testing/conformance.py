@@ -20,10 +20,10 @@ from trunkline.testing.faults.wire import WireFaults
 class ProviderTests(BasicTests, ConnectionFaults, WireFaults, CallFaults, LifecycleFaults):
     """Conformance and the fault catalogue, for one provider.
 
-    `provider` is the name of an installed provider, or a `Provider`; `variant` tells apart several classes of one. In `settings` the text `{url}` stands for the
-    address of the kit's server, and `canary(…)` for each secret. `wire` is what the kit has to know of the wire;
-    `samples` are further exchanges. `skips` maps the name of a test that is left out to the reason, which the report
-    shows.
+    `provider` is the name of an installed provider, or a `Provider`; `variant` tells apart several classes of one.
+    In `settings` the text `{url}` stands for the address of the kit's server, and `canary(…)` for each secret. `wire`
+    is what the kit has to know of the wire; `samples` are further exchanges. `skips` maps the name of a test that is
+    left out to the reason, which the report shows.
     """
 
     def __init_subclass__(cls) -> None:

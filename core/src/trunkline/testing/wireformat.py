@@ -191,7 +191,7 @@ class WireFormat:
 
     `samples` begin with a plain text of two deltas or more; one has two tool calls. `error_body` writes the body of an
     HTTP error with a given message, and `error_event` a frame that tells of a failure of the provider's own, which is
-    an `error_type`. `finish` is the finish reason of the first sample in the wire's own word. `optional_end` is the
+    an `error_type`. `finish` is the finish reason of one of the samples in the wire's own word. `optional_end` is the
     number of frames at a stream's end without which it is complete all the same.
     """
 

@@ -94,15 +94,15 @@ class Blocks:
         if type(text) is str:  # nearly all there is
             self._text(index, text, events)
             return
-        for kind, value in delta.items():
-            handler = _DELTAS.get(kind)
-            if handler is not None:
-                handler(self, index, value, events)
-            elif kind == "text":
+        known = [kind for kind in delta if kind in _DELTAS]
+        for kind in known:
+            _DELTAS[kind](self, index, delta[kind], events)
+        # A new field beside a known one is no block of its own.
+        for kind, value in delta.items() if not known else ():
+            if kind == "text":
                 raise self._violation("a text is no string")
-            else:
-                block = self._block(index, UNKNOWN + kind, events)
-                block.data.setdefault("deltas", []).append({kind: value})
+            block = self._block(index, UNKNOWN + kind, events)
+            block.data.setdefault("deltas", []).append({kind: value})
 
     def stop(self, index: int, events: list[Event]) -> None:
         """A block is complete. One that is not open is passed over: an empty text never was."""

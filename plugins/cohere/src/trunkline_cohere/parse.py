@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 import attrs
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
-from trunkline.framing import SSEFrame, SSEFramer
+from trunkline.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.jsonvalue import loads
 from trunkline.provider import ServiceContext
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob
@@ -38,9 +38,9 @@ class CohereParser:
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
-    def stream(self) -> tuple[SSEFramer, CohereStreamParser]:
+    def stream(self) -> tuple[SSEOrJSONFramer, CohereStreamParser]:
         """A fresh framer and parser, for one stream."""
-        return SSEFramer(), CohereStreamParser(self._provider)
+        return SSEOrJSONFramer(), CohereStreamParser(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """The response of a call that was not streamed.
@@ -69,12 +69,15 @@ class CohereParser:
         return error_from_response(wire_response, provider=self._provider)
 
 
+def _excerpt(text: bytes) -> str:
+    return " ".join(text[:80].decode("utf-8", "replace").split())
+
+
 def _decode(text: bytes, what: str, provider: str) -> Data:
     try:
         data = loads(text)
     except (ValueError, RecursionError):
-        excerpt = " ".join(text[:80].decode("utf-8", "replace").split())
-        raise ProtocolViolation(f"{what} is not JSON: {excerpt!r}", provider=provider) from None
+        raise ProtocolViolation(f"{what} is not JSON: {_excerpt(text)!r}", provider=provider) from None
     if not isinstance(data, dict):
         raise ProtocolViolation(f"{what} is a JSON {type(data).__name__}, not an object", provider=provider)
     return data
@@ -100,6 +103,8 @@ class CohereStreamParser:
             kind = frame.event
         handler = _HANDLERS.get(kind)
         events: list[Event] = []
+        if frame.event == BARE and handler is None:
+            return self._bare(data, text)
         if handler is not None:
             handler(self, data, events)
         elif kind == "error" or ("delta" not in data and isinstance(data.get("message"), str)):
@@ -112,6 +117,15 @@ class CohereStreamParser:
     def finish(self) -> list[Event]:
         """The end of the file came before `message-end`: raises `StreamInterrupted`."""
         raise StreamInterrupted("the stream ended before message-end", provider=self._provider, request_id=self._id)
+
+    def _bare(self, data: Data, text: bytes) -> list[Event]:
+        """An object in the place of an event: an error, or the whole answer."""
+        message = data.get("message")
+        if isinstance(message, str) or data.get("error"):
+            raise error_from_body(data, provider=self._provider, request_id=self._id)
+        if not isinstance(message, dict) or self._started:
+            self._wrong(f"the stream holds JSON that is no event: {_excerpt(text)!r}")
+        return self.whole(data, message)
 
     def whole(self, data: Data, message: Data) -> list[Event]:
         """The events of an answer that was not streamed: thinking and text, the tool plan, the calls.

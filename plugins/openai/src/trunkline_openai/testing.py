@@ -135,23 +135,21 @@ def _event(kind: str, **fields: Any) -> bytes:
     return NAMED_SSE.frame(dumps({"type": kind, **fields}), kind)
 
 
-def _response(*output: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "status": "completed",
-        "model": "m",
-        "output": list(output),
-        "usage": _RESPONSES_USAGE,
-    }
-
-
-def _responses(name: str, *frames: bytes, output: list[dict[str, Any]], **meaning: Any) -> Sample:
-    begun = {"id": "resp_1", "object": "response", "status": "in_progress", "model": "m", "output": []}
-    whole = _response(*output)
+def _responses(
+    name: str, *frames: bytes, output: list[dict[str, Any]], incomplete: str | None = None, **meaning: Any
+) -> Sample:
+    head = {"id": "resp_1", "object": "response", "model": "m"}
+    status = "incomplete" if incomplete else "completed"
+    whole = {**head, "status": status, "output": output, "usage": _RESPONSES_USAGE}
+    if incomplete:
+        whole["incomplete_details"] = {"reason": incomplete}
     return Sample(
         name=name,
-        frames=(_event("response.created", response=begun), *frames, _event("response.completed", response=whole)),
+        frames=(
+            _event("response.created", response={**head, "status": "in_progress", "output": []}),
+            *frames,
+            _event(f"response.{status}", response=whole),
+        ),
         body=dumps(whole),
         usage=_COUNTED,
         **meaning,
@@ -182,7 +180,7 @@ _FUNCTIONS = [_function(at, dumps(given).decode(), "completed") for at, (_, give
 
 RESPONSES = WireFormat(
     framing=NAMED_SSE,
-    finish="completed",
+    finish="max_output_tokens",
     error_body=lambda message: dumps(_error(message)),
     error_event=lambda message: _event("error", code="server_error", message=message, param=None),
     samples=(
@@ -194,6 +192,15 @@ RESPONSES = WireFormat(
             _event("response.output_item.done", output_index=0, item=_message("Grüß Gott 🌍")),
             output=[_message("Grüß Gott 🌍")],
             text="Grüß Gott 🌍",
+        ),
+        _responses(
+            "cut off by the limit",
+            _event("response.output_item.added", output_index=0, item=_message("")),
+            _text_delta("Grüß "),
+            output=[_message("Grüß ")],
+            incomplete="max_output_tokens",
+            text="Grüß ",
+            finish_reason=FinishReason.LENGTH,
         ),
         _responses(
             "two tool calls, interleaved",
