@@ -24,6 +24,9 @@ What a client of LLM providers meets in the field, in 39 classes, and what becam
 is made from a run of the tests by `nox -s faults` (`docs/faults.py`), and from nothing else. The tests are those of the
 kit that a plugin's author installs (`trunkline[testing]`, `trunkline.testing.ProviderTests`).
 
+A provider whose transport is inside the process has its wire led to the kit's server for these tests; what its own
+transport does is for the tests of its plugin.
+
 ✓ passed on asyncio and trio · **✗** failed · – does not apply, for the reason below. A cell that differs between the
 backends shows both, asyncio first.
 """

@@ -75,6 +75,15 @@ class CallFaults(ProviderCase):
         assert caught.value.retry_after is not None
         assert caught.value.retry_after >= 86400
 
+    async def test_fault_24_limit(self) -> None:
+        """The cap is a setting."""
+        async with serve(self.fails(429, **{"retry-after": "7"})) as server:
+            async with self.service(server.url, max_retries=2, retry_after_limit=6) as service:
+                with pytest.raises(RemoteError) as caught:
+                    await self.chat(service)
+            assert len(server.requests) == 1
+        assert caught.value.retry_after == 7
+
     @pytest.mark.parametrize("status", RETRYABLE)
     async def test_fault_25_retryable_status(self, status: int) -> None:
         """These are tried again before the first event, after a wait with jitter, and are typed when it is over."""

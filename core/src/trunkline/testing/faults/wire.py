@@ -14,7 +14,7 @@ from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, 
 from trunkline.events import Finished, TextDelta, UsageReported
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.testing.case import ProviderCase
-from trunkline.testing.server import Exchange, serve
+from trunkline.testing.server import JSON, Exchange, serve
 from trunkline.testing.wireformat import Sample
 from trunkline.wire import WireResponse
 
@@ -88,6 +88,26 @@ class WireFaults(ProviderCase):
         with pytest.raises(ProtocolViolation):
             for _ in range(80):
                 decoder.feed(MEBIBYTE)
+
+    @pytest.mark.parametrize("way", ["chat", "stream"])
+    async def test_fault_16_limit(self, way: str) -> None:
+        """How large an event and a body may be are settings."""
+
+        async def script(exchange: Exchange) -> None:
+            if way == "stream":
+                await exchange.start(headers=self.head())
+                await exchange.chunk(self.opening().stream)
+                await exchange.chunk(self.wire.framing.frame(b'"' + MEBIBYTE + b'"', TOMORROW))
+            else:
+                await exchange.start(headers=JSON)
+                await exchange.chunk(MEBIBYTE)
+            await exchange.hung_up()
+
+        limits = {"frame_limit": 65536} if way == "stream" else {"body_limit": 65536}
+        async with serve(script) as server, self.service(server.url, **limits) as service:
+            with pytest.raises(ProtocolViolation, match="65536"):
+                await self.ask(service, way)
+            await server.wait_idle()
 
     def test_fault_16_nested(self) -> None:
         """Deep nesting is one of our errors, or means nothing."""
