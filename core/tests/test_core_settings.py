@@ -154,7 +154,7 @@ def test_no_secret_is_in_the_repr() -> None:
     made = make(api_key="canary", headers={"X-Key": "canary"}, proxy="http://u:canary@p.example")
     assert "canary" not in repr(made)
     assert "X-Key" in repr(made)
-    assert set(made.secrets()) == {"canary"}
+    assert set(made.secrets()) == {"canary", "u", "u:canary"}
 
 
 # References

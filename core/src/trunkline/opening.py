@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import anyio
 
 from trunkline.config import make_settings, read_configuration
-from trunkline.errors import ConfigurationError
+from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.plugins import EXTENSIONS, find, load_provider
+from trunkline.secrets import forget_locals
 from trunkline.service import Service
 from trunkline.settings import Settings, raise_together
 from trunkline.transport import HTTPTransports
@@ -47,6 +49,19 @@ def open_service(
 
     Raises `ProviderNotFound`, `PluginError` or `ConfigurationError`.
     """
+    outer = sys.exception()
+    try:
+        return _opened(provider, name, http_client, settings)
+    except TrunklineError as error:
+        # The settings may be secret, and error reports show the variables of each frame.
+        settings.clear()
+        forget_locals(error, outer)
+        raise
+
+
+def _opened(
+    provider: str | Settings, name: str | None, client: HTTPClient | None, settings: Mapping[str, object]
+) -> Service:
     if isinstance(provider, Settings):
         if settings:
             raise ConfigurationError("open_service takes a settings object or settings by keyword, not both")
@@ -59,8 +74,8 @@ def open_service(
         plugin = load_provider(provider)
         made = make_settings(name or provider, plugin, arguments=settings)
     service_name = name or plugin.name
-    _check_client(http_client, made, service_name)
-    return Service(service_name, plugin, made, transports=HTTPTransports(http_client), owns_transports=True)
+    _check_client(client, made, service_name)
+    return Service(service_name, plugin, made, transports=HTTPTransports(client), owns_transports=True)
 
 
 class Services(Mapping[str, Service]):
@@ -107,6 +122,20 @@ def open_services(
     Every mistake in the settings of any service is reported together, in one `ConfigurationError`. `environ` takes the
     place of the process's environment.
     """
+    outer = sys.exception()
+    try:
+        return _all_opened(source, http_client, environ)
+    except TrunklineError as error:
+        source, environ = "", None  # as in `open_service`
+        forget_locals(error, outer)
+        raise
+
+
+def _all_opened(
+    source: str | os.PathLike[str] | Mapping[str, object],
+    http_client: HTTPClient | None,
+    environ: Mapping[str, str] | None,
+) -> Services:
     configuration = read_configuration(source)
     transports = HTTPTransports(http_client)
     services: dict[str, Service] = {}

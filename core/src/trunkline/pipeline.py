@@ -7,6 +7,7 @@ across a yield would corrupt the scope stack on both backends.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -46,7 +47,7 @@ from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
 from trunkline.retry import RetryPolicy
 from trunkline.retryqueue import RetryQueue
-from trunkline.secrets import scrub
+from trunkline.secrets import drop_causes_with, forget_locals, scrub, scrub_value
 from trunkline.settings import Settings, setting_error
 from trunkline.wire import WireRequest, WireResponse, redact_url
 
@@ -200,7 +201,7 @@ class Pipeline:
         self, wire_request: WireRequest, attempt: Callable[[WireRequest], Awaitable[T]], budget: Budget, tell: Tell
     ) -> T:
         wire_request = wire_request.with_headers(self.settings.headers)
-        auth, failures = self.steps.auth, 0
+        auth, failures, outer = self.steps.auth, 0, sys.exception()
         credentials: Any = _UNKNOWN
         stale: Any = _UNKNOWN
         refused: TrunklineError | None = None
@@ -217,6 +218,7 @@ class Pipeline:
                 else:
                     self.retries.succeeded()
                     return result
+                forget_locals(failed, outer)
                 if isinstance(failed, AuthenticationError) and credentials is not _UNKNOWN and refused is None:
                     # A credential that has expired is replaced, once.
                     refused, stale, credentials = failed, credentials, _UNKNOWN
@@ -298,16 +300,9 @@ class Pipeline:
 
     def dress(self, error: TrunklineError) -> TrunklineError:
         """Complete an error with the provider's name, and take the service's secrets out of it."""
+        clean(error, (*self.secrets, *getattr(self.steps.auth, "secrets", ())))
         if isinstance(error, RemoteError):
-            secrets = (*self.secrets, *getattr(self.steps.auth, "secrets", ()))
             error.provider = error.provider or self.context.provider
-            error.message = scrub(error.message, secrets) or type(error).__name__
-            error.code = scrub(error.code, secrets) if error.code else error.code
-            try:
-                error.body = _scrubbed(error.body, secrets)
-            except RecursionError:  # where `nesting_limit` is off
-                error.body = None
-            error.args = (error.message,)
             # A traceback shows the cause as well.
             if isinstance(error.__cause__, RemoteError):
                 self.dress(error.__cause__)
@@ -316,12 +311,22 @@ class Pipeline:
         return error
 
 
-def _scrubbed(value: Any, secrets: tuple[str, ...]) -> Any:
-    if isinstance(value, str):
-        return scrub(value, secrets)
-    if isinstance(value, dict):
-        return {name: _scrubbed(item, secrets) for name, item in value.items()}
-    return [_scrubbed(item, secrets) for item in value] if isinstance(value, list) else value
+def clean(error: TrunklineError, secrets: tuple[str, ...]) -> None:
+    """Take secrets out of an error: out of what it says and holds, and the causes that show one."""
+    error.args = tuple(scrub_value(arg, secrets) for arg in error.args)
+    if isinstance(error, RemoteError):
+        error.message = scrub(error.message, secrets) or type(error).__name__
+        error.code = scrub(error.code, secrets) if error.code else error.code
+        error.request_id = scrub(error.request_id, secrets) if error.request_id else error.request_id
+        try:
+            error.body = scrub_value(error.body, secrets)
+        except RecursionError:  # where `nesting_limit` is off
+            error.body = None
+        error.args = (error.message,)
+    elif isinstance(error, ConfigurationError):
+        for single in error.errors:
+            clean(single, secrets)
+    drop_causes_with(error, secrets)
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -16,14 +17,15 @@ import attrs
 from trunkline.errors import RemoteError, ServiceClosed, TrunklineError, UnsupportedOperation, UsageError
 from trunkline.events import Event, Finished, Fold
 from trunkline.messages import Message
-from trunkline.pipeline import Budget, EventStream, Pipeline
+from trunkline.pipeline import Budget, EventStream, Pipeline, clean
 from trunkline.plugins import open_steps
 from trunkline.provider import Observer, Provider, ServiceContext, Translation
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 from trunkline.retry import RetryPolicy
+from trunkline.secrets import forget_locals
 from trunkline.settings import Settings
-from trunkline.transport import HTTPTransports
+from trunkline.transport import HTTPTransports, environment_secrets
 
 T = TypeVar("T")
 
@@ -189,27 +191,41 @@ class Service:
             return self._pipeline
         async with self._opening:
             if self._pipeline is None:
-                context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings)
-                own = self._transports.shared(self.settings)
-                steps = open_steps(self._provider, context, self.settings.extensions, own)
-                transport = steps.transport or own
-                async with AsyncExitStack() as resources:
-                    await resources.enter_async_context(transport)
-                    await resources.enter_async_context(steps.auth)
-                    self._resources = resources.pop_all()
-                self._pipeline = Pipeline(
-                    context=context,
-                    steps=steps,
-                    transport=transport,
-                    policy=RetryPolicy(
-                        max_retries=self.settings.max_retries, retry_after_limit=self.settings.retry_after_limit
-                    ),
-                    secrets=self.settings.secrets(),
-                )
+                self._pipeline = await self._make_pipeline()
         self._check_open()
         return self._pipeline
 
+    def _secrets(self) -> tuple[str, ...]:
+        return (*self.settings.secrets(), *environment_secrets())
+
+    async def _make_pipeline(self) -> Pipeline:
+        outer = sys.exception()
+        try:
+            context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings)
+            own = self._transports.shared(self.settings)
+            steps = open_steps(self._provider, context, self.settings.extensions, own)
+            transport = steps.transport or own
+            async with AsyncExitStack() as resources:
+                await resources.enter_async_context(transport)
+                await resources.enter_async_context(steps.auth)
+                self._resources = resources.pop_all()
+        except BaseException as error:
+            if isinstance(error, TrunklineError):
+                clean(error, self._secrets())
+            forget_locals(error, outer)
+            raise
+        return Pipeline(
+            context=context,
+            steps=steps,
+            transport=transport,
+            policy=RetryPolicy(
+                max_retries=self.settings.max_retries, retry_after_limit=self.settings.retry_after_limit
+            ),
+            secrets=self._secrets(),
+        )
+
     async def _run(self, operation: str, request: object, run: Callable[[Pipeline, _Call], Awaitable[T]]) -> T:
+        outer = sys.exception()
         pipeline = await self._open()
         call = _Call(pipeline, operation, request)
         scope = anyio.CancelScope()
@@ -220,7 +236,7 @@ class Service:
                 call.finished(result)
                 return result
         except BaseException as error:
-            call.failed(error)
+            call.failed(error, outer)
             raise
         finally:
             self._running.discard(scope)
@@ -258,9 +274,11 @@ class _Call:
     def finished(self, response: object) -> None:
         self._tell(lambda observer: observer.finished(self.number, response))
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException, outer: BaseException | None = None) -> None:
+        """Tell of the end. `outer` is the exception that the application was handling when it made the call."""
         if isinstance(error, TrunklineError):
             self._pipeline.dress(error)
+        forget_locals(error, outer)
         self._tell(lambda observer: observer.failed(self.number, error))
 
 
@@ -355,13 +373,14 @@ class Stream:
 
         An error carries the partial.
         """
+        outer = sys.exception()
         deadline = math.inf if events is None else events.deadline(anyio.current_time())
         self._reading = scope = anyio.CancelScope(deadline=deadline)
         try:
             with scope:
                 return await step(scope)
         except BaseException as error:
-            self._fail(error)
+            self._fail(error, outer)
             raise
         finally:
             self._reading = None
@@ -376,12 +395,12 @@ class Stream:
         self._fail(ended)
         raise ended
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, outer: BaseException | None = None) -> None:
         self._failed = True
         if isinstance(error, RemoteError) and error.partial is None:
             error.partial = self._fold.response()
         if self._call is not None:
-            self._call.failed(error)
+            self._call.failed(error, outer)
 
     async def aclose(self) -> None:
         """Close the connection, wherever the stream stands. Closing it again does nothing."""

@@ -7,16 +7,30 @@ nothing else. Values are checked when the settings are made: a bad one raises `C
 
 from __future__ import annotations
 
+import functools
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import attrs
 
 from trunkline.errors import ConfigurationError
-from trunkline.secrets import Secret
-from trunkline.wire import redact_url
+from trunkline.secrets import Headers, Secret, forget_locals
+from trunkline.wire import redact_url, url_secrets
 
 if TYPE_CHECKING:
     from trunkline.jsonvalue import JSONObject
@@ -76,11 +90,23 @@ def setting(
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting,))
 def settings(cls: S) -> S:
     """Make a subclass of `Settings`: frozen, keyword-only, its values checked."""
-    return attrs.define(cls, frozen=True, kw_only=True, slots=True)
+    made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
+    make = made.__init__  # type: ignore[misc]  # a class of its own, whatever its base's is
 
+    @functools.wraps(make)
+    def init(self: Any, **values: Any) -> None:
+        outer = sys.exception()
+        try:
+            make(self, **values)
+        except ConfigurationError as error:
+            # The values may be secret, and error reports show the variables of each frame.
+            values.clear()
+            self = None
+            forget_locals(error, outer)
+            raise
 
-def _show_names(headers: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{name}: ***" for name in headers) + "}"
+    made.__init__ = init  # type: ignore[misc]
+    return made
 
 
 def _show_url(url: str | None) -> str:
@@ -114,9 +140,7 @@ class Settings:
         default=None,
         minimum=1,
     )
-    headers: Mapping[str, str] = setting(
-        "Headers", "HTTP headers to add to each request.", factory=dict, show=_show_names
-    )
+    headers: Mapping[str, str] = setting("Headers", "HTTP headers to add to each request.", factory=Headers)
     connect_timeout: float | None = setting(
         "Connect timeout", "Seconds to wait for a connection.", default=10.0, minimum=0
     )
@@ -208,15 +232,27 @@ class Settings:
 
     def secrets(self) -> tuple[str, ...]:
         """The secret values in these settings, to be scrubbed from errors."""
-        found = [
-            value.reveal()
-            for info in setting_infos(type(self))
-            if isinstance(value := getattr(self, info.name), Secret)
-        ]
+        found: list[str] = []
+        for info in setting_infos(type(self)):
+            value = getattr(self, info.name)
+            if isinstance(value, Secret):
+                found.append(value.reveal())
+            elif isinstance(value, str) and ("//" in value or "@" in value):
+                found.extend(url_secrets(value))
         for name, value in self.headers.items():
             if name.lower() not in ("user-agent", "accept", "content-type"):
-                found.append(value)
-        return tuple(secret for secret in found if secret)
+                # A key that is echoed without its scheme (`Bearer`) is one too.
+                found += [value, value.rpartition(" ")[2]]
+        return tuple(dict.fromkeys(secret for secret in found if secret))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("settings cannot be pickled, since they may hold secrets; make them where they are used")
 
 
 def setting_error(setting: str, problem: str, *, provider: str = "", service: str | None = None) -> ConfigurationError:
@@ -347,7 +383,7 @@ def _convert(kind: object, value: object) -> object:
             isinstance(name, str) and isinstance(text, str) for name, text in value.items()
         ):
             raise ValueError("a table of strings")
-        return dict(value)
+        return Headers(value)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):

@@ -7,10 +7,13 @@ are looked up in the module that the client comes from.
 
 from __future__ import annotations
 
+import logging
+import re
 import ssl
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,7 +30,7 @@ from trunkline.errors import (
 )
 from trunkline.provider import ByteStream, Timeouts, Transport
 from trunkline.settings import Settings
-from trunkline.wire import WireRequest, redact_url
+from trunkline.wire import WireRequest, redact_url, url_secrets
 
 if TYPE_CHECKING:
     import httpx
@@ -135,6 +138,36 @@ class _Shared:
         return self._transport.send(wire_request, timeouts)
 
 
+_sending: ContextVar[bool] = ContextVar("trunkline_sending", default=False)
+
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
+_DETAIL = re.compile(r" (?:return_value|exception)=.*", re.DOTALL)
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    # The HTTP library logs URLs with their queries and, at DEBUG, the answer's headers: a redirect's target, say.
+    if _sending.get():
+        text = _URL.sub(lambda found: redact_url(found[0]), record.getMessage())
+        record.msg, record.args = _DETAIL.sub("", text), ()
+    return True
+
+
+def guard_logs(library: str) -> None:
+    """Keep secrets out of what an HTTP library logs of our own requests; the application's are left as they are."""
+    core = library.replace("httpx", "httpcore")
+    for name in (library, *(f"{core}.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
+        logger = logging.getLogger(name)
+        if _without_secrets not in logger.filters:
+            logger.addFilter(_without_secrets)
+
+
+def environment_secrets() -> tuple[str, ...]:
+    """What is secret in the URLs of the environment's proxies."""
+    from urllib.request import getproxies
+
+    return tuple(secret for url in getproxies().values() for secret in url_secrets(url))
+
+
 def _library(client: object) -> Any:
     for base in type(client).__mro__:
         name = base.__module__.partition(".")[0]
@@ -198,6 +231,9 @@ class _Exchange:
 
     async def __aenter__(self) -> ByteStream:
         request, timeouts = self._request, self._timeouts
+        failed: Exception | None = None
+        guard_logs(self._library.__name__)
+        _sending.set(True)
         try:
             built = self._client.build_request(
                 request.method,
@@ -211,7 +247,12 @@ class _Exchange:
             # A header that httpx would choose for itself must not change what a signature covers.
             self._response = await self._client.send(built, stream=True, auth=None, follow_redirects=False)
         except Exception as error:
-            raise self._error(error) from None
+            failed = self._error(error)
+        finally:
+            _sending.set(False)
+        if failed is not None:
+            # Raised here, it has no context: reports of errors would show the HTTP client's frames, headers included.
+            raise failed
         # The headers are here: how long the body may take is for the pipeline to say.
         built.extensions["timeout"]["read"] = None
         self._raw = held = _Held(self._response.aiter_raw())
@@ -222,6 +263,7 @@ class _Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        _sending.set(True)
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
             if kind is None and not self._ended:
                 await self._drain(self._chunks)
@@ -233,6 +275,7 @@ class _Exchange:
                 # them all, here and not in the garbage collector.
                 await self._drain(self._chunks)
                 await self._drain(self._raw)
+        _sending.set(False)
 
     async def _drain(self, chunks: AsyncIterable[bytes]) -> None:
         # A connection can be used again once its answer was read to the end. After the terminator that is a few bytes,
@@ -252,15 +295,17 @@ class _Exchange:
         return self
 
     async def __anext__(self) -> bytes:
+        # What the library logs here holds no headers and no URL.
         try:
             chunk: bytes = await self._chunks.__anext__()
+            return chunk
         except StopAsyncIteration:
             self._ended = True
             raise
         except Exception as error:
             self._ended = not isinstance(error, self._library.DecodingError)
-            raise self._error(error) from None
-        return chunk
+            failed = self._error(error)
+        raise failed
 
     def _error(self, error: Exception) -> Exception:
         """Our error for the HTTP library's. Its own text is kept, since it never holds headers or bodies."""
@@ -281,6 +326,8 @@ class _Exchange:
             if self._response is None:
                 return ConnectionFailed(f"cannot reach {where}: {reason}")
             return StreamInterrupted(f"the connection to {where} was lost: {reason}")
+        if isinstance(error, UnicodeError):
+            return ConfigurationError(f"a request to {where} cannot be sent: a header or the URL is not ASCII")
         if isinstance(error, ssl.SSLError):
             return ConnectionFailed(f"no secure connection to {where}: {reason}", retryable=False)
         return error if not isinstance(error, OSError) else _os_error(where, reason, self._response is None)

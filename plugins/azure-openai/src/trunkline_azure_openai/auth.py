@@ -121,7 +121,8 @@ class TokenAuth:
     def _error(self, cause: Exception) -> TrunklineError:
         # Each of those who waited gets an error of its own: one shared by many would grow its traceback.
         error = AuthenticationError(f"the token provider gave no token: {_say(cause)}", provider=self._provider)
-        error.__cause__ = cause
+        if not _JWT.search(str(cause)):
+            error.__cause__ = cause
         return error
 
 

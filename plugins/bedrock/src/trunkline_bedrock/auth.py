@@ -7,7 +7,6 @@ runs in a worker thread.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -23,7 +22,16 @@ from trunkline.provider import Auth, NoAuth, ServiceContext
 from trunkline.secrets import Secret
 from trunkline.wire import WireRequest
 
-from trunkline_bedrock.chain import asking, check_environment, failure, keys_from, make_session, none_found, relax
+from trunkline_bedrock.chain import (
+    asking,
+    check_environment,
+    failure,
+    keys_from,
+    make_session,
+    none_found,
+    relax,
+    tokens_of,
+)
 from trunkline_bedrock.credentials import BearerToken, Chain, Credentials, Keys, chosen, secrets_of
 
 if TYPE_CHECKING:
@@ -144,11 +152,13 @@ class ChainAuth(StaticAuth):
         self._resolving = anyio.Lock()
         self._lease: _Lease | None = None
         self._refreshed = self._failed = -float("inf")
+        self._shown: tuple[str, ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secret values of the credentials that the chain gave, for the core to take out of errors."""
-        return secrets_of(self._lease.credentials) if self._lease is not None else ()
+        """The secret values that the chain gave, and those that it was asked with, for the core to take out of errors."""
+        acquired = secrets_of(self._lease.credentials) if self._lease is not None else ()
+        return (*acquired, *self._shown)
 
     async def acquire(self, *, refresh: bool = False) -> Credentials:  # type: ignore[override]
         """The credentials for the next request, replaced before they expire.
@@ -194,9 +204,7 @@ class ChainAuth(StaticAuth):
                 return BearerToken(token=token), None
         try:
             with asking():
-                session = await anyio.to_thread.run_sync(
-                    partial(make_session, self._settings, self._profile, on_asyncio=_on_asyncio())
-                )
+                session = await anyio.to_thread.run_sync(partial(make_session, self._settings, self._profile))
                 source = await session.get_credentials()
                 if source is None:
                     raise none_found(self._service)
@@ -205,6 +213,7 @@ class ChainAuth(StaticAuth):
         except TrunklineError:
             raise
         except Exception as error:
+            self._shown = await anyio.to_thread.run_sync(tokens_of, dict(os.environ))
             raise failure(error, provider=self._provider, service=self._service) from None
         await _warm(found[0])
         return found
@@ -220,11 +229,3 @@ class ChainAuth(StaticAuth):
                 service=self._service,
             )
         return Secret(token)
-
-
-def _on_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

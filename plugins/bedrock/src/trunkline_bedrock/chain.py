@@ -7,14 +7,16 @@ Nothing here waits: `auth.py` does. Importing aiobotocore and reading AWS's file
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trunkline.errors import AuthenticationError, ConfigurationError, ConnectionFailed, RemoteError, TrunklineError
-from trunkline.secrets import Secret
+from trunkline.secrets import Secret, scrub
 
 from trunkline_bedrock.credentials import Keys
 from trunkline_bedrock.errors import error_from_facts
@@ -43,7 +45,13 @@ _asking: ContextVar[bool] = ContextVar("trunkline_bedrock_asking", default=False
 
 
 def _is_safe(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.DEBUG or not _asking.get()
+    if not _asking.get():
+        return True
+    if record.levelno >= logging.WARNING:
+        # A container's endpoint or the token service may say again what it was asked with.
+        record.msg, record.args = scrub(record.getMessage(), tokens_of(os.environ)), ()
+        record.exc_info = record.exc_text = None
+    return record.levelno > logging.DEBUG
 
 
 @contextmanager
@@ -67,8 +75,11 @@ async def _origin_form(request: Any) -> None:
         request.extensions.pop("aiobotocore_raw_proxy_target", None)
 
 
-def make_session(settings: BedrockSettings, profile: str | None, *, on_asyncio: bool) -> Any:
-    """A session of aiobotocore with its credential chain ready, for the backend that runs. Blocks."""
+def make_session(settings: BedrockSettings, profile: str | None) -> Any:
+    """A session of aiobotocore with its credential chain ready. Blocks.
+
+    It uses the HTTP session that runs on both backends; the other follows redirects, and its headers go along.
+    """
     from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
     from aiobotocore.httpxsession import HttpxSession  # type: ignore[import-untyped]
     from aiobotocore.session import AioSession  # type: ignore[import-untyped]
@@ -81,9 +92,7 @@ def make_session(settings: BedrockSettings, profile: str | None, *, on_asyncio: 
     class Session(HttpxSession):  # type: ignore[misc]  # aiobotocore has no types
         _make_async_client = in_origin_form
 
-    options: dict[str, Any] = {"warm_up_loader_caches": True}
-    if not on_asyncio:
-        options["http_session_cls"] = Session
+    options: dict[str, Any] = {"warm_up_loader_caches": True, "http_session_cls": Session}
     if settings.proxy is not None and settings.proxy.startswith("http"):
         options["proxies"] = {"http": settings.proxy, "https": settings.proxy}
     session = AioSession(profile=profile)
@@ -129,6 +138,15 @@ def check_environment(environ: Mapping[str, str], service: str) -> None:
             f"service {service!r}: the variable {missing[0]} is missing: {there} is set, and the two belong together",
             service=service,
         )
+
+
+def tokens_of(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The tokens that the chain shows to a container's endpoint and to the token service. Reads files: blocks."""
+    found = [environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")]
+    for name in ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        with suppress(OSError, UnicodeError):
+            found.append(Path(environ[name]).read_text(encoding="utf-8").strip() if name in environ else "")
+    return tuple(token for token in found if token)
 
 
 def none_found(service: str) -> ConfigurationError:

@@ -97,8 +97,9 @@ def problems(settings: BedrockSettings) -> Iterator[tuple[str, str]]:
 
 
 def secrets_of(credentials: Keys | BearerToken | Chain) -> tuple[str, ...]:
-    """The secret values in credentials, to be scrubbed from errors."""
+    """The secret values in credentials, and the id of an access key, to be scrubbed from errors."""
     if isinstance(credentials, Keys):
         token = credentials.session_token
-        return (credentials.secret_access_key.reveal(), *([token.reveal()] if token is not None else []))
+        pair = (credentials.access_key_id, credentials.secret_access_key.reveal())
+        return (*pair, *([token.reveal()] if token is not None else []))
     return (credentials.token.reveal(),) if isinstance(credentials, BearerToken) else ()

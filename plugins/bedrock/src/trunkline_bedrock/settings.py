@@ -33,6 +33,11 @@ def _convert_url(value: object) -> str:
     return value.strip()
 
 
+def _show_id(value: object) -> str:
+    # No secret by itself, but half of one, and it names the account.
+    return "None" if value is None else "'***'"
+
+
 def _show_url(value: object) -> str:
     return repr(redact_url(value) if isinstance(value, str) else value)
 
@@ -66,7 +71,7 @@ class BedrockSettings(Settings):
         schema={"type": "string", "format": "uri"},
     )
     aws_access_key_id: str | None = setting(
-        "AWS Access Key ID", "The id of an IAM access key.", default=None, group=CREDENTIALS
+        "AWS Access Key ID", "The id of an IAM access key.", default=None, group=CREDENTIALS, show=_show_id
     )
     aws_secret_access_key: Secret | None = setting(
         "AWS Secret Access Key", "The secret of that access key.", default=None, group=CREDENTIALS
