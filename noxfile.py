@@ -74,6 +74,25 @@ def typing(session: nox.Session) -> None:
     session.run("pyright")
 
 
+REQUIREMENTS = ROOT / "requirements"
+"""The development requirements, pinned and hashed, for every Python and platform; `pin` writes them."""
+
+
+@nox.session
+def pin(session: nox.Session) -> None:
+    """Write requirements/dev.txt anew: every dependency group and what the distributions need, pinned and hashed."""
+    groups = [f"--group={name}" for name in GROUPS["dependency-groups"]]
+    projects = ["core/pyproject.toml", *(f"plugins/{plugin}/pyproject.toml" for plugin in PLUGINS)]
+    session.install("uv")
+    session.run(
+        *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--upgrade", "--no-header"),
+        *("--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--no-sources", "--python-version=3.11"),
+        *("--no-emit-package=trunkline", *(f"--no-emit-package=trunkline-{plugin}" for plugin in PLUGINS)),
+        *("--extra=cli", "--extra=keyring", "--extra=testing", "--overrides=requirements/local.txt"),
+        *("--output-file", str(REQUIREMENTS / "dev.txt"), *groups, *projects),
+    )
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build every distribution into dist/, and check what is in it."""

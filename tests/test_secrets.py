@@ -16,6 +16,7 @@ import struct
 import traceback
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,8 @@ def streaming(*pieces: Callable[[str], bytes], media_type: str = "text/event-str
         await exchange.start(headers={"content-type": media_type})
         for piece in pieces:
             await exchange.chunk(piece(echo))
-        await exchange.hang_up()
+        with suppress(OSError):  # the client has hung up first
+            await exchange.hang_up()
 
     return answer
 
@@ -237,7 +239,8 @@ async def lost(exchange: Exchange, echo: str) -> None:
 
 async def malformed(exchange: Exchange, echo: str) -> None:
     await exchange.raw(f"HTTP/1.1 {echo}\r\nx\r\n\r\n".encode())
-    await exchange.hang_up()
+    with suppress(OSError):
+        await exchange.hang_up()
 
 
 def sse(value: Any, event: str = "message") -> bytes:
@@ -261,7 +264,6 @@ ANSWERS: dict[str, Answer] = {
     "wrong JSON": answering(200, lambda echo: {"echo": echo, "choices": echo, "content": echo, "message": echo}),
     "no JSON": answering(200, lambda echo: f"{echo}"),
     "cut JSON": answering(200, lambda echo: '{"error": "' + echo),
-    "compressed": answering(200, lambda echo: echo, **{"content-encoding": "gzip"}),
     "garbled stream": streaming(lambda echo: f"data: {echo}\n\n".encode()),
     "cut stream": streaming(lambda echo: sse(TEXT), lambda echo: f"data: {echo}".encode()),
     "error in the stream": streaming(lambda echo: sse({"error": said(echo)}), lambda echo: b""),

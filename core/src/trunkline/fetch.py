@@ -3,7 +3,10 @@
 Off unless the setting `fetch_urls` allows it, since a URL in a conversation may come from anyone. Strategy: the address
 is checked when it is dialled, and the very address that was checked is dialled, so that a name that resolves to
 something else a moment later (DNS rebinding) gains nothing. Only public addresses are reached; each redirect is checked
-anew; no credentials, cookies or proxies are used; scheme, type, size and time are limited.
+anew; no credentials or cookies are sent; scheme, type, size and time are limited.
+
+No proxy is used, that of the settings and of the environment included: it would resolve the name itself, and what is
+promised here could not be kept. Where a proxy is the only way out, a fetch fails, and the application does it.
 """
 
 from __future__ import annotations
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
+# What `is_global` of some Python versions takes for public. RFC 6890 and the registries of IANA that it set up.
+_SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")))
+_UNICAST = ip_network("2000::/3")  # the global unicast addresses
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
+_ISATAP = 0x5EFE  # RFC 5214: in front of an IPv4 address in the last 32 bits
 _STORAGE = ("s3://", "gs://")
 _TYPES: dict[type, tuple[str, ...]] = {
     Image: ("image/",),
@@ -47,13 +54,20 @@ class FetchLimits:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet: not private, loopback, link-local, multicast or reserved."""
+    """Whether an address is on the public internet: not private, shared, loopback, link-local, multicast or reserved.
+
+    An IPv6 address that holds an IPv4 address counts as that one (mapped, NAT64); tunnels (6to4, Teredo, ISATAP) are
+    refused, since nobody publishes a picture behind one.
+    """
     if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _NAT64:
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address in _NAT64:
+            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+        if address not in _UNICAST or (int(address) >> 32) & 0xFDFFFFFF == _ISATAP:
+            return False
+    if any(address in network for network in _SPECIAL):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
@@ -91,6 +105,10 @@ async def _get(
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise _failed(url, "it takes an http or https URL with a host and without user information")
+    if not url.isascii():
+        raise _failed(
+            url, "it is no URL that can be fetched: what is not ASCII must be percent-encoded, or in Punycode"
+        )
     headers = [("Host", parts.netloc), ("Accept-Encoding", "identity"), ("User-Agent", "trunkline")]
     try:
         async with (

@@ -156,7 +156,7 @@ class ChainAuth(StaticAuth):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secret values that the chain gave, and those that it was asked with, for the core to take out of errors."""
+        """The secret values that the chain gave, and those it was asked with, for the core to take out of errors."""
         acquired = secrets_of(self._lease.credentials) if self._lease is not None else ()
         return (*acquired, *self._shown)
 

@@ -29,15 +29,22 @@ _MESSAGE_LIMIT = 500
 # At DEBUG these write answers of the token service and signed requests, secrets included, into the log.
 _TALKATIVE = (
     "botocore.auth",
+    "botocore.credentials",
     "botocore.endpoint",
     "botocore.hooks",
     "botocore.httpsession",
     "botocore.parsers",
     "botocore.regions",
+    "botocore.retries.standard",
     "botocore.retryhandler",
+    "botocore.tokens",
     "botocore.utils",
+    "aiobotocore.credentials",
     "aiobotocore.endpoint",
-    "aiobotocore.httpsession",
+    "aiobotocore.httpxsession",
+    "aiobotocore.retries.standard",
+    "aiobotocore.retryhandler",
+    "aiobotocore.tokens",
     "aiobotocore.utils",
 )
 
