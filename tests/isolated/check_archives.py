@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.message import Message
@@ -16,6 +18,7 @@ FOLDERS = {
     "trunkline": ROOT / "core",
     **{f"trunkline-{path.parent.name}": path.parent for path in ROOT.glob("plugins/*/pyproject.toml")},
 }
+ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md")
 CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpx2", "pluggy"}
 
 
@@ -62,6 +65,7 @@ def check_wheel(name: str, wheel: Path) -> Iterator[str]:
     """What is wrong with a wheel."""
     package = name.replace("-", "_")
     with zipfile.ZipFile(wheel) as archive:
+        entries = archive.infolist()
         files = archive.namelist()
         info = next(file.split("/")[0] for file in files if ".dist-info/" in file)
         metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
@@ -74,8 +78,12 @@ def check_wheel(name: str, wheel: Path) -> Iterator[str]:
     outside = [file for file in files if file.split("/")[0] not in (package, info)]
     if outside:
         yield f"it would install {outside} beside its package"
-    if any(file.endswith(".pth") for file in files):
-        yield "it has a .pth file"
+    # Whatever runs by itself: a .pth file runs when Python starts, a script or a binary when its name is typed.
+    for entry in entries:
+        if not entry.filename.endswith(ALLOWED) and entry.filename.split("/")[0] != info:
+            yield f"it has {entry.filename}, which is neither Python nor a type marker"
+        if entry.external_attr >> 16 & 0o111:
+            yield f"{entry.filename} is executable"
     if f'__version__ = "{metadata["Version"]}"' not in init:
         yield f"its version {metadata['Version']} is not its package's"
     yield from check_metadata(name, metadata, entry_points)
@@ -95,6 +103,24 @@ def check_source_archive(name: str, archive_path: Path) -> Iterator[str]:
                 yield f"its changelog has no section for {version}"
 
 
+def check_materials(name: str, path: Path) -> Iterator[str]:
+    """What is wrong with a distribution's bill of materials."""
+    if not path.is_file():
+        yield "there is none"
+        return
+    bill = json.loads(path.read_text(encoding="utf-8"))
+    if bill["bomFormat"] != "CycloneDX" or bill["metadata"]["component"]["name"] != name:
+        yield f"it is no CycloneDX bill of {name}"
+    listed = {component["name"].replace("_", "-").lower() for component in bill["components"]}
+    project = tomllib.loads((FOLDERS[name] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in project["dependencies"]:
+        required = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        if not required.startswith("trunkline") and required not in listed:
+            yield f"it lacks {required}"
+    if not all(component.get("version") for component in bill["components"]):
+        yield "it has a component without a version"
+
+
 def main(folder: Path) -> int:
     """Check everything, print what is wrong, and give the exit status."""
     problems = []
@@ -104,9 +130,14 @@ def main(folder: Path) -> int:
         if (len(wheels), len(sources)) != (1, 1):
             problems.append(f"{name}: {len(wheels)} wheels and {len(sources)} source archives, not one of each")
             continue
+        bill = folder / f"{name}.cdx.json"
+        problems += [f"{bill.name}: {problem}" for problem in check_materials(name, bill)]
         problems += [f"{wheels[0].name}: {problem}" for problem in check_wheel(name, wheels[0])]
         problems += [f"{sources[0].name}: {problem}" for problem in check_source_archive(name, sources[0])]
-    print("\n".join(problems) or f"{len(FOLDERS)} distributions, each with a wheel and a source archive: all right")
+    print(
+        "\n".join(problems)
+        or f"{len(FOLDERS)} distributions, each with a wheel, a source archive and a bill of materials: all right"
+    )
     return 1 if problems else 0
 
 
