@@ -246,6 +246,8 @@ class _Exchange:
             )
             # A header that httpx would choose for itself must not change what a signature covers.
             self._response = await self._client.send(built, stream=True, auth=None, follow_redirects=False)
+            # The headers are here: how long the body may take is for the pipeline to say.
+            built.extensions["timeout"]["read"] = None
         except Exception as error:
             failed = self._error(error)
         finally:
@@ -253,8 +255,6 @@ class _Exchange:
         if failed is not None:
             # Raised here, it has no context: reports of errors would show the HTTP client's frames, headers included.
             raise failed
-        # The headers are here: how long the body may take is for the pipeline to say.
-        built.extensions["timeout"]["read"] = None
         self._raw = held = _Held(self._response.aiter_raw())
         self._response.aiter_raw = lambda chunk_size=None: held
         self._chunks = self._response.aiter_bytes()

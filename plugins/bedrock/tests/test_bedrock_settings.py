@@ -178,9 +178,9 @@ def test_a_region_in_one_place_leaves_the_credentials_of_another() -> None:
 
 def test_secrets_are_known_part_by_part_and_never_shown() -> None:
     found = made(api_key="canary-id:canary-secret:canary-token")
-    assert found.secrets() == ("canary-id:canary-secret:canary-token", "canary-secret", "canary-token")
+    assert found.secrets() == ("canary-id:canary-secret:canary-token", "canary-id", "canary-secret", "canary-token")
     pair = made(aws_access_key_id="id", aws_secret_access_key="canary-a", aws_session_token="canary-b")
-    assert set(pair.secrets()) == {"canary-a", "canary-b"}
+    assert set(pair.secrets()) == {"id", "canary-a", "canary-b"}
     for settings in (found, pair):
         assert "canary" not in f"{settings!r} {chosen(settings)!r}"
 
