@@ -205,6 +205,11 @@ class Settings:
         "A file of certificate authorities (PEM) to trust, in place of the system's.",
         default=None,
     )
+    http_library: Literal["auto", "aiohttp", "httpx2"] = setting(
+        "HTTP library",
+        "What HTTP is spoken with. `auto` is aiohttp where it is installed and can be used, which is faster, else httpx2.",
+        default="auto",
+    )
     extensions: tuple[object, ...] = setting(
         "Extensions",
         "Extensions to load, by name, or as objects.",

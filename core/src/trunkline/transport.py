@@ -1,8 +1,8 @@
-"""HTTP. The only module that imports the HTTP client.
+"""HTTP by httpx2, and the choice between it and aiohttp. The only module that imports httpx2.
 
-`httpx2` is imported when the first transport opens, so that `import trunkline` stays light. An application's own client
-is used as it is and never closed; a plain `httpx` client works as well, since the two share their API: the exceptions
-are looked up in the module that the client comes from.
+Either library is imported when the first transport opens, so that `import trunkline` stays light. An application's own
+client is used as it is and never closed; a plain `httpx` client works as well, since the two share their API: the
+exceptions are looked up in the module that the client comes from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trunkline.errors import (
     StreamInterrupted,
 )
 from trunkline.provider import ByteStream, Timeouts, Transport
-from trunkline.settings import Settings
+from trunkline.settings import Settings, setting_error
 from trunkline.wire import WireRequest, redact_url, url_secrets
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 
 CLOSE_LIMIT = 0.05
 """Seconds that closing may take, for what is left of a finished answer to arrive or a connection to shut down."""
+
+KEEP_ALIVE = 5.0
+"""Seconds for which a connection that is not used is kept."""
+
+AIOHTTP = (3, 14)
+"""The oldest aiohttp that is used."""
 
 DRAIN_LIMIT = 64 * 1024
 """Bytes that are read after the end of an answer in the hope of keeping its connection."""
@@ -69,13 +75,15 @@ class HTTPTransport:
             import httpx2
 
             self._library = httpx2
-            verify = _context(self._ca_bundle) if self._ca_bundle is not None else True
+            verify = tls_context(self._ca_bundle) if self._ca_bundle is not None else True
             try:
                 self._client = httpx2.AsyncClient(
                     proxy=self._proxy,
                     verify=verify,
                     # Connections are for the application to count: each stream holds one for as long as it is read.
-                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
+                    limits=httpx2.Limits(
+                        max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE
+                    ),
                     follow_redirects=False,
                 )
             except (ValueError, ImportError, httpx2.InvalidURL) as error:
@@ -99,18 +107,29 @@ class HTTPTransports:
 
     def __init__(self, client: HTTPClient | None = None) -> None:
         self._client = client
-        self._transports: dict[tuple[str | None, str | None], HTTPTransport] = {}
+        self._transports: dict[tuple[str | None, str | None, str], Transport] = {}
         self._resources = AsyncExitStack()
         self._opening = anyio.Lock()
 
-    async def get(self, settings: Settings) -> HTTPTransport:
+    async def get(self, settings: Settings) -> Transport:
         """The transport for a service with these settings, open."""
-        key = (None, None) if self._client is not None else (settings.proxy, settings.ca_bundle)
+        if self._client is not None:
+            key = (None, None, "")
+        else:
+            key = (settings.proxy, settings.ca_bundle, http_library(settings))
         async with self._opening:
             if key not in self._transports:
-                transport = HTTPTransport(proxy=key[0], ca_bundle=key[1], client=self._client)
-                self._transports[key] = await self._resources.enter_async_context(transport)
+                transport = self._make(*key)
+                await self._resources.enter_async_context(transport)
+                self._transports[key] = transport
         return self._transports[key]
+
+    def _make(self, proxy: str | None, ca_bundle: str | None, library: str) -> Transport:
+        if library == "aiohttp":
+            from trunkline.aiohttptransport import AiohttpTransport
+
+            return AiohttpTransport(ca_bundle=ca_bundle)
+        return HTTPTransport(proxy=proxy, ca_bundle=ca_bundle, client=self._client)
 
     def shared(self, settings: Settings) -> Transport:
         """The same as a `Transport` of a service, which opens it with the service and leaves it open at its end."""
@@ -125,7 +144,7 @@ class _Shared:
     def __init__(self, transports: HTTPTransports, settings: Settings) -> None:
         self._transports = transports
         self._settings = settings
-        self._transport: HTTPTransport
+        self._transport: Transport
 
     async def __aenter__(self) -> _Shared:
         self._transport = await self._transports.get(self._settings)
@@ -168,6 +187,44 @@ def environment_secrets() -> tuple[str, ...]:
     return tuple(secret for url in getproxies().values() for secret in url_secrets(url))
 
 
+def http_library(settings: Settings) -> str:
+    """The library for a service with these settings, called where it runs: `aiohttp` where it can be, else `httpx2`.
+
+    Raises `ConfigurationError` where the setting asks for aiohttp and something stands in the way.
+    """
+    if settings.http_library == "httpx2":
+        return "httpx2"
+    obstacle = _aiohttp_obstacle(settings)
+    if obstacle is None:
+        return "aiohttp"
+    if settings.http_library == "aiohttp":
+        raise setting_error("http_library", f"is 'aiohttp', which {obstacle}", provider=settings.provider)
+    return "httpx2"
+
+
+def _aiohttp_obstacle(settings: Settings) -> str | None:
+    import asyncio
+    from urllib.request import getproxies
+
+    try:
+        on_asyncio = asyncio.current_task() is not None
+    except RuntimeError:
+        on_asyncio = False
+    if not on_asyncio:
+        return "runs on asyncio alone"
+    proxies = getproxies()
+    if settings.proxy is not None or any(proxies.get(scheme) for scheme in ("http", "https", "all")):
+        # What httpx2 makes of proxies, NO_PROXY and SOCKS is the promise, and aiohttp makes something else of them.
+        return "is not used with a proxy, of the settings or of the environment"
+    try:
+        from trunkline.aiohttptransport import VERSION
+    except ImportError:
+        VERSION = (0,)
+    if VERSION < AIOHTTP:
+        return f"is not installed in version {AIOHTTP[0]}.{AIOHTTP[1]} or later: pip install 'trunkline[fast]'"
+    return None
+
+
 def _library(client: object) -> Any:
     for base in type(client).__mro__:
         name = base.__module__.partition(".")[0]
@@ -179,7 +236,12 @@ def _library(client: object) -> Any:
     )
 
 
-def _context(ca_bundle: str) -> ssl.SSLContext:
+def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """What to trust: the file of the setting `ca_bundle`, or what httpx2 trusts by default."""
+    if ca_bundle is None:
+        import httpx2
+
+        return httpx2.create_ssl_context()
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
@@ -311,7 +373,7 @@ class _Exchange:
         """Our error for the HTTP library's. Its own text is kept, since it never holds headers or bodies."""
         library = self._library
         where = redact_url(self._request.url)
-        reason = _reason(error)
+        reason = reason_of(error)
         if isinstance(error, library.ConnectTimeout):
             return ConnectTimeout(f"no connection to {where} within {self._timeouts.connect:g} s")
         if self._response is None and isinstance(error, (library.ReadTimeout, library.WriteTimeout)):
@@ -337,7 +399,8 @@ def _os_error(where: str, reason: str, before: bool) -> RemoteError:
     return ConnectionFailed(f"cannot reach {where}: {reason}") if before else StreamInterrupted(f"{where}: {reason}")
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """What an error says, with its causes."""
     # "All connection attempts failed" hides what the operating system said, one or two causes down.
     causes = [str(error).strip()]
     cause = error.__cause__ or error.__context__
