@@ -43,6 +43,19 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return backend
 
 
+@pytest.fixture(params=["asyncio-aiohttp", "asyncio-httpx2", "trio-httpx2"])
+def stack(request: pytest.FixtureRequest) -> str:
+    """A backend and the HTTP library on it; a module takes `anyio_backend` and `http_library` from it."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def http_library() -> str:
+    """The setting of the toy's services."""
+    return "auto"
+
+
 @settings
 class ToySettings(Settings):
     """Settings of a provider that exists in these tests alone."""
@@ -158,11 +171,12 @@ def make_toy(**changes: Any) -> Provider:
 
 
 @pytest.fixture
-def toy() -> Any:
+def toy(http_library: str) -> Any:
     """Make a service of the toy provider: `toy(url, **settings)`; `provider=` takes changes of the provider."""
 
     def make(url: str, provider: dict[str, Any] | None = None, client: Any = None, **values: Any) -> Service:
         values.setdefault("default_model", "toy-1")
+        values.setdefault("http_library", http_library)
         return Service(
             "toy",
             make_toy(**(provider or {})),

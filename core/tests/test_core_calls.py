@@ -1,4 +1,4 @@
-"""Calls of a toy provider against a real loopback server, on both backends."""
+"""Calls of a toy provider against a real loopback server, on both backends and with both HTTP libraries."""
 
 from __future__ import annotations
 
@@ -45,6 +45,16 @@ QUICK = 0.1
 """A timeout under test, in seconds."""
 LONG = 30.0
 """A limit that ends a test which hangs, in seconds."""
+
+
+@pytest.fixture
+def anyio_backend(stack: str) -> str:
+    return stack.partition("-")[0]
+
+
+@pytest.fixture
+def http_library(stack: str) -> str:
+    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 async def answer(exchange: Exchange) -> None:

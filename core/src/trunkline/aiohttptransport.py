@@ -1,7 +1,7 @@
 """HTTP by aiohttp: the faster transport, for asyncio alone. The only module that imports aiohttp.
 
-It is imported when `HTTPTransports` chooses it, and does what `HTTPTransport` does, with the same errors. It takes care of
-what aiohttp does otherwise: URLs are sent as they are, since signatures cover them; there are no cookies, and no
+It is imported when `HTTPTransports` chooses it, and does what `HTTPTransport` does, with the same errors. It takes care
+of what aiohttp does otherwise: URLs are sent as they are, since signatures cover them; there are no cookies, and no
 credentials from files; what had arrived before a connection broke is told before the error; a connection that is given
 up is cut, whatever is still to be written to it.
 """
@@ -9,6 +9,7 @@ up is cut, whatever is still to be written to it.
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 import re
 import ssl
@@ -45,12 +46,18 @@ VERSION = tuple(int(number) for number in re.findall(r"\d+", aiohttp.__version__
 READ_BUFFER = 64 * 1024
 """Bytes of an answer that wait to be read before its connection stands still; aiohttp holds up to twice as many."""
 
+LARGE = 2**20
+"""Bytes of a request that are written at once; aiohttp warns of more, which would hold the event loop up."""
+
 HEADER_LIMIT = 64 * 1024
 """The longest status line and the longest header that are read, in bytes."""
 
 
 class AiohttpTransport:
-    """A `Transport` over HTTP/1.1, on asyncio, with one pool of connections. `ca_bundle` is the setting of that name."""
+    """A `Transport` over HTTP/1.1, on asyncio, with one pool of connections.
+
+    `ca_bundle` is the setting of that name.
+    """
 
     def __init__(self, *, ca_bundle: str | None = None) -> None:
         self._ca_bundle = ca_bundle
@@ -144,7 +151,7 @@ class _Exchange:
                 request.method,
                 _url(request.url),
                 headers=dict(request.headers),
-                data=request.body or None,
+                data=(io.BytesIO(request.body) if len(request.body) > LARGE else request.body) or None,
                 allow_redirects=False,
                 ssl=self._tls or True,
                 timeout=aiohttp.ClientTimeout(

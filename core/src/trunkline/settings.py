@@ -207,7 +207,7 @@ class Settings:
     )
     http_library: Literal["auto", "aiohttp", "httpx2"] = setting(
         "HTTP library",
-        "What HTTP is spoken with. `auto` is aiohttp where it is installed and can be used, which is faster, else httpx2.",
+        "`auto` is aiohttp, which is faster, where it is installed and can be used, else httpx2.",
         default="auto",
     )
     extensions: tuple[object, ...] = setting(

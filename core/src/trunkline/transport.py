@@ -72,6 +72,8 @@ class HTTPTransport:
 
     async def __aenter__(self) -> HTTPTransport:
         if self._client is None:
+            from http.cookiejar import CookieJar, DefaultCookiePolicy
+
             import httpx2
 
             self._library = httpx2
@@ -85,6 +87,7 @@ class HTTPTransport:
                         max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE
                     ),
                     follow_redirects=False,
+                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # takes none
                 )
             except (ValueError, ImportError, httpx2.InvalidURL) as error:
                 proxy = f" {redact_url(self._proxy)}" if self._proxy else " of the environment"
@@ -370,7 +373,7 @@ class _Exchange:
         raise failed
 
     def _error(self, error: Exception) -> Exception:
-        """Our error for the HTTP library's. Its own text is kept, since it never holds headers or bodies."""
+        """Our error for the HTTP library's, whose own text is kept where it holds no headers and no bodies."""
         library = self._library
         where = redact_url(self._request.url)
         reason = reason_of(error)
@@ -382,7 +385,10 @@ class _Exchange:
             return ProtocolViolation(f"the answer of {where} has a broken content encoding: {reason}")
         if isinstance(error, library.ProxyError):
             return ConnectionFailed(f"the proxy refuses to connect to {where}: {reason}")
-        if isinstance(error, (library.InvalidURL, library.UnsupportedProtocol, library.LocalProtocolError)):
+        if isinstance(error, library.LocalProtocolError):
+            # The library's text shows the header.
+            return ConfigurationError(f"a request to {where} cannot be sent: a header holds what HTTP does not allow")
+        if isinstance(error, (library.InvalidURL, library.UnsupportedProtocol)):
             return ConfigurationError(f"a request to {where} cannot be sent: {reason}")
         if isinstance(error, library.TransportError):
             if self._response is None:

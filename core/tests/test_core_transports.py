@@ -1,0 +1,544 @@
+"""The two HTTP transports do the same: what is sent, what is told of an answer, what is closed and when."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import socket
+import sys
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+from trunkline import (
+    ConfigurationError,
+    ConnectionFailed,
+    ConnectTimeout,
+    FirstChunkTimeout,
+    ProtocolViolation,
+    StreamInterrupted,
+    TrunklineError,
+)
+from trunkline.provider import Timeouts, Transport
+from trunkline.settings import Settings
+from trunkline.testing import Exchange, serve
+from trunkline.transport import HTTPTransport, HTTPTransports
+from trunkline.transport import http_library as chosen_library
+from trunkline.wire import WireRequest
+
+pytestmark = pytest.mark.anyio
+
+QUICK = 0.1
+"""A timeout under test, in seconds."""
+LONG = 30.0
+"""A limit that ends a test which hangs, in seconds."""
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture
+def anyio_backend(stack: str) -> str:
+    return stack.partition("-")[0]
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+async def transport(stack: str, anyio_backend: str) -> AsyncIterator[Transport]:
+    transports = HTTPTransports()
+    yield await transports.get(Settings(http_library=stack.partition("-")[2]))  # type: ignore[arg-type]
+    await transports.aclose()
+
+
+async def whole(transport: Transport, url: str, **request: Any) -> tuple[int, dict[str, str], bytes]:
+    async with transport.send(WireRequest(url=url, **request), Timeouts(connect=LONG, headers=LONG)) as answer:
+        body = b"".join([chunk async for chunk in answer])
+        return answer.status, dict(answer.headers), body
+
+
+async def failure(transport: Transport, url: str, **timeouts: float) -> TrunklineError:
+    with pytest.raises(TrunklineError) as caught, anyio.fail_after(LONG):
+        async with transport.send(WireRequest(url=url), Timeouts(**timeouts)) as answer:
+            async for _ in answer:
+                pass
+    return caught.value
+
+
+async def ok(exchange: Exchange) -> None:
+    await exchange.respond(b"{}")
+
+
+@asynccontextmanager
+async def listen(handle: Callable[[anyio.abc.SocketStream], Awaitable[None]]) -> AsyncIterator[str]:
+    """A server that is given each connection as it is, before it has read anything."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        yield f"http://127.0.0.1:{port}"
+        tasks.cancel_scope.cancel()
+
+
+# The choice
+
+
+async def test_aiohttp_is_chosen_on_asyncio_and_httpx2_on_trio(anyio_backend: str) -> None:
+    transports = HTTPTransports()
+    transport = await transports.get(Settings())
+    assert isinstance(transport, HTTPTransport) is (anyio_backend == "trio")
+    assert await transports.get(Settings()) is transport
+    assert isinstance(await transports.get(Settings(http_library="httpx2")), HTTPTransport)
+    await transports.aclose()
+
+
+async def test_httpx2_is_chosen_where_there_is_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_library(Settings(proxy="http://127.0.0.1:9")) == "httpx2"
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    assert chosen_library(Settings()) == "httpx2"
+    with pytest.raises(ConfigurationError, match="'http_library'"):
+        chosen_library(Settings(http_library="aiohttp"))
+
+
+@pytest.mark.parametrize("version", [None, (3, 13)])
+async def test_httpx2_is_chosen_where_aiohttp_is_missing_or_old(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int] | None
+) -> None:
+    if version is None:
+        monkeypatch.setitem(sys.modules, "trunkline.aiohttptransport", None)
+    else:
+        monkeypatch.setattr(importlib.import_module("trunkline.aiohttptransport"), "VERSION", version)
+    assert chosen_library(Settings()) == "httpx2"
+    with pytest.raises(ConfigurationError, match=r"trunkline\[fast\]|asyncio alone"):
+        chosen_library(Settings(http_library="aiohttp"))
+
+
+# What is sent
+
+
+async def test_a_request_is_sent_as_it_is(transport: Transport) -> None:
+    path = "/model/a.b%3A0/arn%3Aaws%2Fx/~'()*+,;=@/%C3%A4?q=a%20b&c=%2F+d&key="
+    async with serve(ok) as server:
+        await whole(transport, server.url + path, headers={"X-A": "1", "authorization": "k"}, body=b"\x00{}")
+        await whole(transport, server.url + "/", method="GET")
+    first, second = server.requests
+    assert (first.method, first.target, first.body) == ("POST", path, b"\x00{}")
+    names = {"host", "accept", "accept-encoding", "user-agent"}
+    assert set(first.headers) - {"connection"} == {*names, "x-a", "authorization", "content-length"}
+    assert first.headers["accept"] == "*/*"
+    assert first.headers["accept-encoding"].startswith("gzip, deflate")
+    assert (second.method, set(second.headers) - {"connection"}) == ("GET", names)
+
+
+async def test_the_request_s_own_headers_come_before_those_of_the_library(transport: Transport) -> None:
+    headers = {"user-agent": "mine", "accept": "text/plain", "accept-encoding": "identity", "content-type": "x/y"}
+    async with serve(ok) as server:
+        await whole(transport, server.url, headers=headers, body=b"1")
+    assert server.requests[0].headers.items() >= headers.items()
+
+
+async def test_cookies_are_not_kept(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"{}", headers={"set-cookie": "a=b"})
+
+    async with serve(handler) as server:
+        await whole(transport, server.url)
+        await whole(transport, server.url)
+    assert "cookie" not in server.requests[1].headers
+
+
+async def test_a_header_that_cannot_be_sent_is_an_error_that_does_not_show_it(transport: Transport) -> None:
+    async with serve(ok) as server:
+        with pytest.raises(ConfigurationError) as caught:
+            await whole(transport, server.url, headers={"x-key": "secret\r\nx-other: 1"})
+    assert "secret" not in str(caught.value)
+
+
+# What is told of an answer
+
+
+async def test_the_headers_of_an_answer_are_in_lower_case(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.raw(
+            b"HTTP/1.1 429 X\r\nX-One: 1\r\nX-Two: a\r\nx-two: b\r\nX-Odd: \xff\r\nContent-Length: 2\r\n\r\nno"
+        )
+
+    async with serve(handler) as server:
+        status, headers, body = await whole(transport, server.url)
+    assert (status, body, headers["x-one"], headers["x-two"]) == (429, b"no", "1", "a, b")
+    assert headers["x-odd"].encode("utf-8")
+
+
+async def test_redirects_are_not_followed(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(status=307, headers={"location": "/elsewhere"})
+
+    async with serve(handler) as server:
+        status, headers, _ = await whole(transport, server.url)
+    assert (status, headers["location"], len(server.requests)) == (307, "/elsewhere", 1)
+
+
+@contextmanager
+def encoder(name: str) -> Iterator[Any]:
+    yield zlib.compressobj(wbits=31 if name == "gzip" else 15)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_an_encoded_answer_is_decoded_as_it_comes(transport: Transport, encoding: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start(headers={"content-encoding": encoding})
+        with encoder(encoding) as packer:
+            await exchange.chunk(packer.compress(b"one") + packer.flush(zlib.Z_SYNC_FLUSH))
+            with anyio.fail_after(LONG):
+                await read_one.wait()
+            await exchange.chunk(packer.compress(b"two") + packer.flush())
+        await exchange.end()
+
+    read_one = anyio.Event()
+    async with serve(handler) as server:
+        async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+            iterator = answer.__aiter__()
+            assert await iterator.__anext__() == b"one"
+            read_one.set()
+            assert [chunk async for chunk in iterator] == [b"two"]
+
+
+async def test_a_small_body_that_unpacks_to_much_is_given_in_pieces(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(gzip.compress(bytes(50_000_000)), headers={"content-encoding": "gzip"})
+
+    async with serve(handler) as server, transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+        sizes = [len(chunk) async for chunk in answer]
+    assert sum(sizes) == 50_000_000
+    assert max(sizes) <= 2**21
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+async def test_a_broken_encoding_is_a_protocol_violation(transport: Transport, when: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        if when == "at once":
+            return await exchange.respond(b"this is no gzip", headers={"content-encoding": "gzip"})
+        await exchange.start(headers={"content-encoding": "gzip"})
+        with encoder("gzip") as packer:
+            await exchange.chunk(packer.compress(b"one") + packer.flush(zlib.Z_SYNC_FLUSH))
+        await exchange.chunk(b"\x07\xff\xff")  # a block of a type that there is not
+        return await exchange.hung_up()
+
+    async with serve(handler) as server:
+        error = await failure(transport, server.url)
+    assert isinstance(error, ProtocolViolation)
+    assert "content encoding" in error.message
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n"
+SIZED = HEAD + b"Content-Length: 9\r\n\r\none"
+OPEN = HEAD + b"\r\none"
+
+
+@pytest.mark.parametrize("sent", [CHUNKED, CHUNKED + b"5\r\ntw", SIZED, OPEN], ids=["chunked", "cut", "sized", "open"])
+@pytest.mark.parametrize("cut", ["hang_up", "reset"])
+@pytest.mark.parametrize("reads", ["before", "after"])
+async def test_what_came_is_given_before_the_connection_is_told_to_be_lost(
+    transport: Transport, sent: bytes, cut: str, reads: str
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.raw(sent)
+        with anyio.fail_after(LONG):
+            await go_on.wait()
+        await getattr(exchange, cut)()
+
+    go_on = anyio.Event()
+    got = b""
+    error: TrunklineError | None = None
+    async with serve(handler) as server, transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+        iterator = answer.__aiter__()
+        if reads == "before":
+            got += await iterator.__anext__()
+        go_on.set()
+        if reads == "after":
+            with anyio.fail_after(LONG):
+                await anyio.wait_all_tasks_blocked()
+                await server.wait_idle()
+                await anyio.wait_all_tasks_blocked()
+        try:
+            async for chunk in iterator:
+                got += chunk
+        except TrunklineError as caught:
+            error = caught
+    assert got.startswith(b"one")
+    if sent == OPEN and cut == "hang_up":
+        assert error is None
+    else:
+        assert isinstance(error, StreamInterrupted)
+
+
+@pytest.mark.parametrize("surplus", [b"x\r\n", b"3\r\nonesurplus"], ids=["size", "end"])
+async def test_a_chunk_that_is_none_is_an_interruption(transport: Transport, surplus: bytes) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.raw(CHUNKED)
+        with anyio.fail_after(LONG):
+            await read_one.wait()
+        await exchange.raw(surplus)
+        await exchange.hung_up()
+
+    read_one = anyio.Event()
+    async with serve(handler) as server:
+        with pytest.raises(StreamInterrupted):
+            async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+                async for _ in answer:
+                    read_one.set()
+
+
+async def test_a_complete_answer_is_complete_whatever_comes_of_its_connection(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.raw(CHUNKED + b"0\r\n\r\n")
+        await exchange.reset()
+
+    async with serve(handler) as server, transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+        with anyio.fail_after(LONG):
+            await server.wait_idle()
+            await anyio.wait_all_tasks_blocked()
+        assert [chunk async for chunk in answer] == [b"one"]
+
+
+# What fails before an answer
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nX"],
+    ids=["nothing", "garbage", "huge", "cut"],
+)
+async def test_no_sound_answer_is_a_failed_connection_that_shows_no_query(transport: Transport, sent: bytes) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.raw(sent)
+        await exchange.hang_up()
+
+    async with serve(handler) as server:
+        error = await failure(transport, server.url + "/there?key=secret")
+    assert isinstance(error, ConnectionFailed)
+    assert error.retryable
+    assert f"{server.url}/there" in error.message
+    assert "secret" not in repr(error)
+
+
+async def test_a_refused_connection_and_an_unknown_host_are_failed_connections(transport: Transport) -> None:
+    async with serve(ok) as server:
+        refused = server.url
+    for url in (refused, "http://nowhere.invalid"):
+        error = await failure(transport, url + "/x?key=secret", connect=LONG)
+        assert isinstance(error, ConnectionFailed)
+        assert f"cannot reach {url}/x: " in error.message
+        assert "secret" not in repr(error)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/?key=secret", "http:///?key=secret", "http://host:x/?key=secret"])
+async def test_an_unfit_url_is_a_configuration_error(transport: Transport, url: str) -> None:
+    error = await failure(transport, url)
+    assert isinstance(error, ConfigurationError)
+    assert "secret" not in repr(error)
+
+
+async def test_a_black_hole_is_a_connect_timeout(transport: Transport) -> None:
+    # The queue of a listener that accepts nothing is full after two connections; the next one is not answered.
+    with socket.socket() as listener, socket.socket() as one, socket.socket() as two:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for queued in (one, two):
+            queued.setblocking(False)
+            queued.connect_ex(listener.getsockname())
+        port = listener.getsockname()[1]
+        error = await failure(transport, f"http://127.0.0.1:{port}", connect=QUICK, headers=LONG)
+    assert isinstance(error, ConnectTimeout)
+    assert f"within {QUICK:g} s" in error.message
+
+
+async def test_headers_that_do_not_come_are_a_first_chunk_timeout(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.hung_up()
+        gone.set()
+
+    gone = anyio.Event()
+    async with serve(handler) as server:
+        error = await failure(transport, server.url, connect=LONG, headers=QUICK)
+        with anyio.fail_after(LONG):
+            await gone.wait()
+    assert isinstance(error, FirstChunkTimeout)
+
+
+async def test_the_limit_for_the_headers_is_not_one_for_the_body(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start()
+        await exchange.chunk(b"one")
+        await anyio.sleep(2 * QUICK)  # what is shown not to matter is a duration
+        await exchange.chunk(b"two")
+        await exchange.end()
+
+    async with serve(handler) as server:
+        async with transport.send(WireRequest(url=server.url), Timeouts(connect=LONG, headers=QUICK)) as answer:
+            assert b"".join([chunk async for chunk in answer]) == b"onetwo"
+
+
+# What is closed, and when
+
+
+async def test_an_answer_that_was_read_leaves_its_connection(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start()
+        await exchange.chunk(b"one")
+        await exchange.end()
+
+    async with serve(handler) as server:
+        await whole(transport, server.url)
+        for _ in range(3):
+            async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+                assert await answer.__aiter__().__anext__() == b"one"
+        await whole(transport, server.url)
+        assert server.accepted == 1
+
+
+async def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"{}")
+        await exchange.hang_up()
+
+    async with serve(handler) as server:
+        for _ in range(3):
+            await whole(transport, server.url)
+            with anyio.fail_after(LONG):
+                await server.wait_idle()
+                await anyio.wait_all_tasks_blocked()
+        assert server.accepted == 3
+
+
+async def test_too_much_after_the_end_costs_the_connection(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start()
+        await exchange.chunk(b"one")
+        await read_one.wait()
+        while True:
+            await exchange.chunk(bytes(100_000))
+
+    read_one = anyio.Event()
+    async with serve(handler) as server:
+        async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+            await answer.__aiter__().__anext__()
+            read_one.set()
+        with anyio.fail_after(LONG):
+            await server.wait_idle()
+
+
+@pytest.mark.parametrize("state", ["headers", "stream", "read", "exception", "break"])
+async def test_leaving_closes_the_connection(transport: Transport, state: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        if state != "headers":
+            await exchange.start()
+            await exchange.chunk(b"one")
+        arrived.set()
+        await exchange.hung_up()
+
+    async def call() -> None:
+        async with transport.send(WireRequest(url=server.url), Timeouts(connect=LONG, headers=LONG)) as answer:
+            async for _ in answer:
+                if state == "exception":
+                    raise ZeroDivisionError
+                if state == "break":
+                    break
+                if state == "stream":
+                    await anyio.sleep_forever()
+
+    arrived = anyio.Event()
+    async with serve(handler) as server:
+        with anyio.fail_after(LONG):
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(call)
+                    await arrived.wait()
+                    await anyio.wait_all_tasks_blocked()
+                    if state in ("headers", "stream", "read"):
+                        tasks.cancel_scope.cancel()
+            except* ZeroDivisionError:
+                assert state == "exception"
+            await server.wait_idle()
+
+
+async def test_a_request_that_is_half_written_is_cut(transport: Transport) -> None:
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        nonlocal taken
+        async with stream:
+            await stream.receive(1000)
+            arrived.set()
+            await cancelled.wait()
+            try:
+                while True:
+                    taken += len(await stream.receive())
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                gone.set()
+
+    async def call() -> None:
+        request = WireRequest(url=url, body=bytes(size))
+        async with transport.send(request, Timeouts(connect=LONG, headers=LONG)):
+            pytest.fail("there was no answer")
+
+    taken, size = 0, 64_000_000
+    arrived, cancelled, gone = anyio.Event(), anyio.Event(), anyio.Event()
+    async with listen(handle) as url:
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call)
+                await arrived.wait()
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+            cancelled.set()
+            await gone.wait()
+    assert taken < size / 2
+
+
+async def test_a_slow_reader_holds_the_server_back(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        nonlocal sent
+        await exchange.start()
+        while sent < 200_000_000:
+            await exchange.chunk(bytes(1_000_000))
+            sent += 1_000_000
+
+    sent = 0
+    async with serve(handler) as server:
+        async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+            await answer.__aiter__().__anext__()
+            with anyio.fail_after(LONG):
+                await anyio.wait_all_tasks_blocked()
+            assert sent < 50_000_000
+
+
+async def test_any_number_of_streams_may_be_open(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start()
+        await exchange.chunk(b"one")
+        await all_open.wait()
+        await exchange.end()
+
+    async def call() -> None:
+        nonlocal count
+        async with transport.send(WireRequest(url=server.url), Timeouts(connect=LONG, headers=LONG)) as answer:
+            async for _ in answer:
+                count += 1
+                if count == 150:
+                    all_open.set()
+
+    count = 0
+    all_open = anyio.Event()
+    async with serve(handler) as server:
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(150):
+                    tasks.start_soon(call)
+    assert (count, server.accepted) == (150, 150)
