@@ -88,7 +88,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the types of the core, the plugins and the typed-usage file, with mypy and pyright."""
-    install(session, *group("typing"), extras="cli,keyring,testing")
+    install(session, *group("typing"), extras="cli,fast,keyring,testing")
     sources = ["core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "tests/typing"]
     session.run("mypy", *sources)
     session.run("pyright")
@@ -147,7 +147,7 @@ def isolated(session: nox.Session, distribution: str) -> None:
 @nox.session(python=[python for python in PYTHONS if python != ".".join(platform.python_version_tuple()[:2])])
 def smoke(session: nox.Session) -> None:
     """Run the core's tests on the other Pythons that are installed; `tests_all` runs everything on them."""
-    install(session, *group("tests"), extras="cli,testing")
+    install(session, *group("tests"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, "-q", "-x", "core/tests", *session.posargs)
 
@@ -155,7 +155,7 @@ def smoke(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run all tests on the Python that runs nox. Words after `--` go to pytest."""
-    install(session, *group("tests"), extras="cli,testing")
+    install(session, *group("tests"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *session.posargs)
 
@@ -175,6 +175,6 @@ def faults(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """Run all tests on every Python that is installed: `nox -s tests_all-3.13` for one."""
-    install(session, *group("tests"), extras="cli,testing")
+    install(session, *group("tests"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *session.posargs)

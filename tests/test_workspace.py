@@ -20,6 +20,7 @@ DISTRIBUTIONS = {"trunkline": ROOT / "core", **{f"trunkline-{name}": path for na
 
 ASYNC_IN_CORE = (
     "transport.py",
+    "aiohttptransport.py",
     "pipeline.py",
     "service.py",
     "retryqueue.py",
@@ -147,11 +148,13 @@ def test_await_stands_only_where_io_is(name: str) -> None:
     assert found == set()
 
 
+@pytest.mark.parametrize(
+    ("libraries", "module"), [({"httpx2", "httpx"}, "transport.py"), ({"aiohttp", "yarl"}, "aiohttptransport.py")]
+)
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_the_http_client_is_imported_in_the_transport_alone(name: str) -> None:
-    allowed = {"transport.py"} if name == "trunkline" else set()
-    found = {module for module, tree in sources(package(name)) if imported(tree) & {"httpx2", "httpx"}}
-    assert found == allowed
+def test_an_http_library_is_imported_in_its_transport_alone(name: str, libraries: set[str], module: str) -> None:
+    allowed = {module} if name == "trunkline" else set()
+    assert {module for module, tree in sources(package(name)) if imported(tree) & libraries} == allowed
 
 
 def docstrings(tree: ast.Module) -> set[int]:
@@ -206,7 +209,7 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(ran.stdout))
 
 
-HEAVY = {"httpx", "httpx2", "httpcore2", "anyio", "cattrs", "openai", "xllamacpp", "rich", "cyclopts"}
+HEAVY = {"httpx", "httpx2", "aiohttp", "httpcore2", "anyio", "cattrs", "openai", "xllamacpp", "rich", "cyclopts"}
 
 
 def plugin_packages() -> set[str]:
@@ -220,12 +223,12 @@ def test_importing_trunkline_imports_no_http_client_and_no_plugin() -> None:
 
 def test_listing_what_is_installed_imports_no_plugin() -> None:
     loaded = modules_after("from trunkline.plugins import PROVIDERS, installed\nassert len(installed(PROVIDERS)) > 1")
-    assert loaded & (plugin_packages() | {"httpx", "httpx2", "openai", "xllamacpp"}) == set()
+    assert loaded & (plugin_packages() | {"httpx", "httpx2", "aiohttp", "openai", "xllamacpp"}) == set()
 
 
 def test_loading_one_provider_imports_its_plugin_and_no_other() -> None:
     loaded = modules_after("from trunkline.plugins import load_provider\nload_provider('openai')")
-    assert loaded & (plugin_packages() | {"httpx", "httpx2", "openai", "xllamacpp"}) == {"trunkline_openai"}
+    assert loaded & (plugin_packages() | {"httpx", "httpx2", "aiohttp", "openai", "xllamacpp"}) == {"trunkline_openai"}
 
 
 # Pages

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import distributions, requires
 
-EXTRAS = ("trunkline.cli", "trunkline.testing")
-"""The packages that need an extra of the core, which is not installed here."""
+EXTRAS = ("trunkline.aiohttptransport", "trunkline.cli", "trunkline.testing")
+"""The modules and packages that need an extra of the core, which is not installed here."""
 
 
 def ours() -> set[str]:

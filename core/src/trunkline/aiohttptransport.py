@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
 
 import aiohttp
 import anyio
 import yarl
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from trunkline.errors import (
     ConfigurationError,
@@ -106,14 +107,46 @@ class _Response(aiohttp.ClientResponse):
         self.protocol = protocol
         seconds, protocol.read_timeout = protocol.read_timeout, None
         try:
-            with anyio.move_on_after(seconds):
-                return await super().start(connection)
-            raise aiohttp.SocketTimeoutError
+            with anyio.move_on_after(seconds) as scope:
+                await super().start(connection)
+            if scope.cancelled_caught:
+                raise aiohttp.SocketTimeoutError
         except BaseException:
             # Closing alone would wait until a request that is half written was taken.
             if transport is not None:
                 transport.abort()
             raise
+        _watch(protocol, self)
+        return self
+
+    def lost(self) -> None:
+        """The connection is closed: whoever reads hears of it."""
+        if not self.content.is_eof() and self.content.exception() is None:
+            error = self.protocol.exception() or aiohttp.ClientConnectionError("the connection was closed")
+            self.content.set_exception(error)
+
+
+_reading: WeakKeyDictionary[ResponseHandler, _Response] = WeakKeyDictionary()
+
+
+def _watch(protocol: ResponseHandler, response: _Response) -> None:
+    # aiohttp closes a connection whose answer breaks the rules of HTTP half way, and leaves the reader waiting.
+    known = protocol in _reading
+    _reading[protocol] = response
+    closed = protocol.closed
+    if closed is None:
+        response.lost()
+    elif not known:
+        reference = ref(protocol)
+
+        def lost(future: asyncio.Future[None]) -> None:
+            if not future.cancelled():
+                future.exception()  # known now, so that the event loop does not log it
+            protocol = reference()
+            if protocol is not None and (reading := _reading.pop(protocol, None)) is not None:
+                reading.lost()
+
+        closed.add_done_callback(lost)
 
 
 class _Exchange:
@@ -240,7 +273,7 @@ class _Exchange:
             return ConfigurationError(f"a request to {where} cannot be sent: {reason}")
         if before and isinstance(error, (aiohttp.ClientError, OSError)):
             return ConnectionFailed(f"cannot reach {where}: {reason}")
-        if not before and isinstance(error, (aiohttp.ClientError, OSError, RuntimeError)):
+        if not before and isinstance(error, (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)):
             return StreamInterrupted(f"the connection to {where} was lost: {reason}")
         return error
 
@@ -248,8 +281,8 @@ class _Exchange:
         # What aiohttp says holds the whole URL in places, with what may be secret in it.
         if isinstance(error, aiohttp.ClientConnectorError):
             return reason_of(error.os_error)
-        if isinstance(error, aiohttp.ClientResponseError):
-            return error.message
+        if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+            return error.message.partition("\n")[0].rstrip(":")  # the other lines show bytes of the answer
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
             return "no valid HTTP URL"
         return reason_of(error).replace(self._request.url, redact_url(self._request.url))

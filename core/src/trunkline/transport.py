@@ -106,7 +106,10 @@ class HTTPTransport:
 
 
 class HTTPTransports:
-    """One HTTP transport for all services that reach the network in the same way; `client` is an application's own."""
+    """One HTTP transport for all services that reach the network in the same way.
+
+    `client` is an application's own, and is then used for all of them.
+    """
 
     def __init__(self, client: HTTPClient | None = None) -> None:
         self._client = client
@@ -116,9 +119,8 @@ class HTTPTransports:
 
     async def get(self, settings: Settings) -> Transport:
         """The transport for a service with these settings, open."""
-        if self._client is not None:
-            key = (None, None, "")
-        else:
+        key: tuple[str | None, str | None, str] = (None, None, "httpx2")
+        if self._client is None:
             key = (settings.proxy, settings.ca_bundle, http_library(settings))
         async with self._opening:
             if key not in self._transports:
