@@ -346,7 +346,7 @@ def certificate(folder: Path) -> Path:
 async def test_tls_is_checked_and_a_bundle_is_trusted(stack: str, transport: Transport, tmp_path: Path) -> None:
     async def handle(raw: anyio.abc.SocketStream) -> None:
         try:
-            async with await TLSStream.wrap(raw, server_side=True, ssl_context=context) as stream:
+            async with raw, await TLSStream.wrap(raw, server_side=True, ssl_context=context) as stream:
                 await stream.receive()
                 await stream.send(CHUNKED)
                 with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):

@@ -269,10 +269,12 @@ class _Exchange:
             return FirstChunkTimeout(f"no answer from {where} within {self._timeouts.headers:g} s")
         if isinstance(error, ContentEncodingError) or isinstance(error.__cause__, ContentEncodingError):
             return ProtocolViolation(f"the answer of {where} has a broken content encoding: {reason}")
-        if before and isinstance(error, (ValueError, aiohttp.NonHttpUrlClientError)):
+        if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
             return ConfigurationError(f"a request to {where} cannot be sent: {reason}")
-        if before and isinstance(error, (aiohttp.ClientError, OSError)):
+        if before and isinstance(error, (aiohttp.ClientError, OSError)):  # a wrong certificate, too: a ValueError
             return ConnectionFailed(f"cannot reach {where}: {reason}")
+        if before and isinstance(error, ValueError):
+            return ConfigurationError(f"a request to {where} cannot be sent: {reason}")
         if not before and isinstance(error, (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)):
             return StreamInterrupted(f"the connection to {where} was lost: {reason}")
         return error
