@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import aiohttp
 import anyio
@@ -93,6 +93,10 @@ class AiohttpTransport:
         return _Exchange(self._session, self._tls, wire_request, timeouts)
 
 
+class _StaleConnection(aiohttp.ClientConnectionError):
+    """A connection that was kept from an earlier request turned out to be closed, before any byte of an answer."""
+
+
 class _Response(aiohttp.ClientResponse):
     """A response whose headers have a time limit, and whose connection is cut where they do not come.
 
@@ -106,16 +110,20 @@ class _Response(aiohttp.ClientResponse):
         assert protocol is not None
         self.protocol = protocol
         seconds, protocol.read_timeout = protocol.read_timeout, None
+        kept = protocol in _used
         try:
             with anyio.move_on_after(seconds) as scope:
                 await super().start(connection)
             if scope.cancelled_caught:
                 raise aiohttp.SocketTimeoutError
-        except BaseException:
+        except BaseException as error:
             # Closing alone would wait until a request that is half written was taken.
             if transport is not None:
                 transport.abort()
+            if kept and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+                raise _StaleConnection(str(error)) from error
             raise
+        _used.add(protocol)
         _watch(protocol, self)
         return self
 
@@ -127,6 +135,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 _reading: WeakKeyDictionary[ResponseHandler, _Response] = WeakKeyDictionary()
+_used: WeakSet[ResponseHandler] = WeakSet()
 
 
 def _watch(protocol: ResponseHandler, response: _Response) -> None:
@@ -178,23 +187,30 @@ class _Exchange:
         return self._headers
 
     async def __aenter__(self) -> ByteStream:
-        request, timeouts = self._request, self._timeouts
         try:
-            self._response = await self._session.request(
-                request.method,
-                _url(request.url),
-                headers=dict(request.headers),
-                data=(io.BytesIO(request.body) if len(request.body) > LARGE else request.body) or None,
-                allow_redirects=False,
-                ssl=self._tls or True,
-                timeout=aiohttp.ClientTimeout(
-                    connect=timeouts.connect, sock_read=timeouts.headers, ceil_threshold=math.inf
-                ),
-            )
+            try:
+                self._response = await self._send()
+            except (_StaleConnection, aiohttp.ClientConnectionResetError):
+                # That the server closes a connection at leisure says nothing of the request: one more, on another.
+                self._response = await self._send()
         except Exception as error:
             raise self._error(error) from None
         self._content = self._response.content
         return self
+
+    async def _send(self) -> aiohttp.ClientResponse:
+        request, timeouts = self._request, self._timeouts
+        return await self._session.request(
+            request.method,
+            _url(request.url),
+            headers=dict(request.headers),
+            data=(io.BytesIO(request.body) if len(request.body) > LARGE else request.body) or None,
+            allow_redirects=False,
+            ssl=self._tls or True,
+            timeout=aiohttp.ClientTimeout(
+                connect=timeouts.connect, sock_read=timeouts.headers, ceil_threshold=math.inf
+            ),
+        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
