@@ -54,6 +54,8 @@ def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
             raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{where} is not TOML: {error}") from None
+        except RecursionError:
+            raise ConfigurationError(f"{where} is nested too deeply") from None
     unknown = sorted(set(data) - set(_TOP_LEVEL))
     if unknown:
         raise ConfigurationError(
@@ -147,7 +149,7 @@ def _parsed(info: SettingInfo, text: str | None) -> Any:
     ):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text
 
@@ -199,7 +201,10 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
             raise ConfigurationError(f"refers to the environment variable {name}, which is not set")
         return Secret(environ[name])
     if kind == "file":
-        path = folder / Path(name).expanduser()
+        try:
+            path = folder / Path(name).expanduser()
+        except RuntimeError as error:  # no such user
+            raise ConfigurationError(f"refers to the file {name!r}: {error}") from None
         try:
             return Secret(path.read_text(encoding="utf-8").strip())
         except OSError as error:

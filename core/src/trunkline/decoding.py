@@ -64,6 +64,7 @@ class StreamDecoder(Generic[Frame]):
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
+        self.late = []
         if self.finished:
             return []
         frames = self._framer.feed(data)
@@ -75,12 +76,12 @@ class StreamDecoder(Generic[Frame]):
             self._size = self._before = len(data)
             self._brackets = brackets
         elif suspect and self._size - self._before > self._frame_limit:
-            self.late = []
             self._too_large()
         return self._parse(self._within_limits(frames) if suspect else frames)
 
     def finish(self) -> list[Event]:
         """The last events, at the end of the file. Raises `StreamInterrupted` where `Finished` is not among them."""
+        self.late = []
         if self.finished:
             return []
         try:

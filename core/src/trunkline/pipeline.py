@@ -355,6 +355,7 @@ class EventStream:
             nesting_limit=pipeline.settings.nesting_limit,
         )
         self._first: list[Event] = []
+        self._has_content = False
         self._error: TrunklineError | None = None
 
     async def open(self) -> None:
@@ -373,7 +374,7 @@ class EventStream:
                 if not 200 <= self._answer.status < 300:
                     pipeline._checked(await pipeline._body(self._answer))
                 self._chunks = self._answer.__aiter__()
-                while not self._first_event():
+                while not self._has_content:
                     if self._error is not None:
                         raise self._error
                     if ended:
@@ -381,14 +382,20 @@ class EventStream:
                     try:
                         chunk = await self._chunks.__anext__()
                     except StopAsyncIteration:
-                        self._first += self._decoded(self._at_end, bytes(head))
+                        self._hold(self._decoded(self._at_end, bytes(head)))
                         ended = True
                         continue
                     head += chunk if longest is None else chunk[: longest - len(head)]
-                    self._first += self._decoded(self._decoder.feed, chunk)
+                    self._hold(self._decoded(self._decoder.feed, chunk))
 
-    def _first_event(self) -> bool:
-        return any(type(event) not in _NO_CONTENT for event in self._first)
+    def _hold(self, events: list[Event]) -> None:
+        """Keep events until one has content. Of reports of usage that follow each other the last is the true one."""
+        for event in events:
+            if type(event) is UsageReported and self._first and type(self._first[-1]) is UsageReported:
+                self._first[-1] = event
+            else:
+                self._first.append(event)
+            self._has_content = self._has_content or type(event) not in _NO_CONTENT
 
     def _first_timeout(self) -> FirstChunkTimeout:
         seconds = self._pipeline.settings.first_chunk_timeout

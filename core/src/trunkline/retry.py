@@ -20,6 +20,8 @@ import attrs
 
 from trunkline.errors import RemoteError
 
+_LONGEST = 64
+"""The characters of a value that can be read; all forms are shorter."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -34,7 +36,7 @@ def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.t
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    if value is None:
+    if value is None or len(value) > _LONGEST:
         return None
     seconds = _number(value)
     if seconds is None:

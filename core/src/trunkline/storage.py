@@ -26,10 +26,16 @@ T = TypeVar("T")
 
 
 def to_json(value: object) -> JSONValue:
-    """A message, a request, a response, or a sequence of them, as JSON."""
+    """A message, a request, a response, or a sequence of them, as JSON.
+
+    Raises `InvalidChatRequest` for a value that is nested too deeply, as a tool's arguments may be.
+    """
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
-    return cast("JSONValue", _converter().unstructure(value))
+    try:
+        return cast("JSONValue", _converter().unstructure(value))
+    except RecursionError:
+        raise InvalidChatRequest(f"this {type(value).__name__} is nested too deeply to be stored") from None
 
 
 def from_json(kind: type[T], data: JSONValue) -> T:
@@ -42,6 +48,8 @@ def from_json(kind: type[T], data: JSONValue) -> T:
     except (BaseValidationError, StructureHandlerNotFoundError, KeyError, TypeError, ValueError) as error:
         told = "; ".join(transform_error(error)) if isinstance(error, BaseValidationError) else str(error)
         raise InvalidChatRequest(f"this is no stored {kind.__name__}: {told}") from error
+    except RecursionError:
+        raise InvalidChatRequest(f"this is no stored {kind.__name__}: it is nested too deeply") from None
 
 
 def messages_from_json(data: JSONValue) -> tuple[Message, ...]:

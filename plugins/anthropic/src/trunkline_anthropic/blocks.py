@@ -217,7 +217,7 @@ class OpaqueBlock(Block):
     """What a server tool did, a compaction, anything unknown: kept whole."""
 
     def __init__(self, answer: Answer, data: Data) -> None:
-        super().__init__(answer, data)
+        super().__init__(answer, dict(data))
         self._pieces: dict[str, list[str]] = {}
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
@@ -229,7 +229,7 @@ class OpaqueBlock(Block):
                 self._pieces.setdefault(name, []).append(value)
             elif value is not None:
                 self._pieces.pop(name, None)
-                self.data = {**self.data, name: value}
+                self.data[name] = value
 
     def stop(self, events: list[Event]) -> None:
         """The block is complete."""

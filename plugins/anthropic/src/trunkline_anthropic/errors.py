@@ -81,7 +81,7 @@ _TOO_LONG = re.compile(
 )
 _FILTERED = re.compile(r"content filtering policy|blocked by .{0,40}(safety|content) (filter|polic)", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"credit balance is too low|reached your specified .{0,20}usage limits", re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>([^<]{1,300})</title", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
 
 
 def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:

@@ -43,7 +43,7 @@ def _url(context: ServiceContext[AnthropicSettings], path: str, query: str = "")
 
 def build_models(context: ServiceContext[AnthropicSettings], cursor: str | None) -> WireRequest:
     """The request for a page of models; `cursor` is the id of the last model of the page before."""
-    query = f"limit={PAGE}" + (f"&after_id={quote(cursor, safe='')}" if cursor is not None else "")
+    query = f"limit={PAGE}" + (f"&after_id={quote(cursor, safe='', errors='replace')}" if cursor is not None else "")
     return WireRequest(method="GET", url=_url(context, "/v1/models", query), headers=request_headers(context.settings))
 
 

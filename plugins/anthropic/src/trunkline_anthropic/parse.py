@@ -34,6 +34,10 @@ _REASONS = {
 _METADATA = ("stop_sequence", "stop_details", "container", "context_management", "diagnostics")
 
 
+_MOST_COUNTS = 200
+"""The fields of a usage. The API has some ten; each report holds them all."""
+
+
 class MessagesParser:
     """Reads the answers of the Messages API."""
 
@@ -194,6 +198,8 @@ class MessagesStreamParser:
         self._told.update({name: told[name] for name in ("stop_reason", *_METADATA) if told.get(name) is not None})
         if isinstance(usage, dict):
             self._usage = {**self._usage, **{name: value for name, value in usage.items() if value is not None}}
+            if len(self._usage) > _MOST_COUNTS:
+                raise ProtocolViolation("the usage of the answer has no end of fields", provider=self._provider)
 
     def _whole(self, data: Data, events: list[Event]) -> None:
         content = data.get("content")

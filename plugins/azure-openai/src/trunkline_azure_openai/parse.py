@@ -28,7 +28,7 @@ class AzureParser(ChatParser):
             known = self.metadata.get(key)
             if known == value:
                 return
-            value = gravest(known, value) if isinstance(known, dict) else value
+            value = gravest(known, value) if isinstance(known, dict) else dict(value)
         super().keep(key, value)
 
     def sources(self) -> list[Citation]:
@@ -66,12 +66,11 @@ class AzureResponsesParser(ResponsesParser):
 
 
 def gravest(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Of two sets of findings the graver for each category."""
-    merged = dict(first)
+    """Of two sets of findings the graver for each category: the first, with what is graver in the second."""
     for category, found in second.items():
-        if category not in merged or _gravity(found) > _gravity(merged[category]):
-            merged[category] = found
-    return merged
+        if category not in first or _gravity(found) > _gravity(first[category]):
+            first[category] = found
+    return first
 
 
 def _gravity(found: Any) -> tuple[bool, bool, int]:

@@ -102,7 +102,10 @@ class Blocks:
             if kind == "text":
                 raise self._violation("a text is no string")
             block = self._block(index, UNKNOWN + kind, events)
-            block.data.setdefault("deltas", []).append({kind: value})
+            deltas = block.data.setdefault("deltas", [])
+            if not isinstance(deltas, list):
+                raise self._violation("the deltas of a content block are no list")
+            deltas.append({kind: value})
 
     def stop(self, index: int, events: list[Event]) -> None:
         """A block is complete. One that is not open is passed over: an empty text never was."""
@@ -276,6 +279,8 @@ class Blocks:
         if not isinstance(value, list):
             raise self._violation("a delta of a tool result is no list")
         content = self._block(index, "toolResult", events).data.setdefault("content", [])
+        if not isinstance(content, list):
+            raise self._violation("the content of a tool result is no list")
         content += value
 
     def _image(self, index: int, value: Any, events: list[Event]) -> None:

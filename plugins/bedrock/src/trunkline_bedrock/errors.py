@@ -91,7 +91,7 @@ _BAD_API_KEY = re.compile(r"api key|bearer token", re.IGNORECASE)
 _DAILY = re.compile(r"tokens per day|requests per day|daily", re.IGNORECASE)
 _FILTERED = re.compile(r"blocked by (our |the )?content filter", re.IGNORECASE)
 # What follows repeats the request that was signed, session token included.
-_CANONICAL = re.compile(r"\s*(The Canonical String|The String-to-Sign).*", re.DOTALL)
+_CANONICAL = re.compile(r"The Canonical String|The String-to-Sign")
 
 
 def error_name(told: object) -> str | None:
@@ -153,7 +153,7 @@ def error_from_facts(
     body: Any = None,
 ) -> RemoteError:
     """The error for a name, a message and a status, any of which may be missing. It never raises."""
-    message = " ".join(_CANONICAL.sub("", message).split())[:_MESSAGE_LIMIT]
+    message = " ".join(_without_request(message).split())[:_MESSAGE_LIMIT]
     short = (error_name(name) or "").removesuffix("Exception")
     kind, modelled = _BY_NAME.get(short, (None, None))
     told = status if status is not None and status >= 400 else modelled
@@ -213,9 +213,14 @@ def _described(name: str, message: str, status: int | None) -> str:
     return message
 
 
+def _without_request(text: str) -> str:
+    found = _CANONICAL.search(text)
+    return text[: found.start()].rstrip() if found is not None else text
+
+
 def _safe_body(body: Any) -> JSONValue:
     if isinstance(body, dict):
-        return {key: _CANONICAL.sub("", value) if isinstance(value, str) else value for key, value in body.items()}
+        return {key: _without_request(value) if isinstance(value, str) else value for key, value in body.items()}
     if isinstance(body, str):
-        return _CANONICAL.sub("", body)
+        return _without_request(body)
     return body if isinstance(body, (list, int, float, bool)) else None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from botocore.eventstream import EventStreamBuffer, ParserError  # type: ignore[import-untyped]
 from trunkline.errors import ProtocolViolation
+from trunkline.framing import frames_before
 
 _PRELUDE = 12
 _SHORTEST = 16
@@ -23,7 +24,7 @@ class EventStreamFrame(NamedTuple):
 
     kind: str
     name: str
-    data: bytes
+    payload: bytes
     message: str = ""
 
 
@@ -51,12 +52,19 @@ class EventStreamFramer:
             self._text = True
             return []
         frames: list[EventStreamFrame] = []
+        try:
+            self._cut(data, frames)
+        except ProtocolViolation as error:
+            return frames_before(frames, error)
+        return frames
+
+    def _cut(self, data: bytes, frames: list[EventStreamFrame]) -> None:
         at, size = 0, len(data)
         if self._missing:
             if size < self._missing:
                 self._pieces.append(data)
                 self._missing -= size
-                return frames
+                return
             at = self._missing
             self._pieces.append(data[:at])
             frames.append(self._frame(b"".join(self._pieces)))
@@ -71,11 +79,10 @@ class EventStreamFramer:
                 raise ProtocolViolation(f"a message of the event stream says that it is {length} bytes long")
             if size - at < length:
                 self._begin(data[at:], length)
-                return frames
+                return
             frames.append(self._frame(data[at : at + length]))
             at += length
         self._left = data[at:]
-        return frames
 
     def finish(self) -> list[EventStreamFrame]:
         """Nothing. Raises `ProtocolViolation` in the middle of a message."""

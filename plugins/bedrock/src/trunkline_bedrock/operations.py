@@ -36,7 +36,7 @@ def build_models(context: ServiceContext[BedrockSettings], cursor: str | None) -
         query = {"maxResults": "1000"}
         if cursor.partition(":")[2]:
             query["nextToken"] = cursor.partition(":")[2]
-        path = f"/inference-profiles?{urlencode(query, quote_via=quote)}"
+        path = f"/inference-profiles?{urlencode(query, errors='replace', quote_via=quote)}"
     return WireRequest(method="GET", url=base + path, headers=request_headers(settings, body=False))
 
 

@@ -26,6 +26,8 @@ from trunkline.response import TokenLogprob
 from trunkline_cohere.history import TOOL_PLAN
 
 _TEXT, _THINKING = "text", "thinking"
+_LONGEST_NAME = 10_000
+"""The characters of a tool's name. No provider takes names of more than some hundred."""
 
 
 class _Block:
@@ -235,8 +237,13 @@ class Answer:
             call.id = told
         if isinstance(name, str) and name and not call.started:
             call.name += name
+            if len(call.name) > _LONGEST_NAME:
+                raise ProtocolViolation("the name of a tool in the answer has no end", provider=self._provider)
         if arguments is not None and not isinstance(arguments, str):
-            arguments = dumps(arguments).decode()
+            try:
+                arguments = dumps(arguments).decode()
+            except (ValueError, RecursionError):
+                raise ProtocolViolation("a tool call's arguments are not JSON", provider=self._provider) from None
         if arguments:
             call.arguments.append(arguments)
         # The id and the name may follow; once there are arguments both are known, or will never be.

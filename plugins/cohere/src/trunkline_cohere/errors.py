@@ -51,7 +51,7 @@ _TOO_LONG = re.compile(
 )
 # A trial key's limit for the month; the one for the minute is worth waiting for.
 _NO_QUOTA = re.compile(r"/ ?month|per month|monthly|billing limit|spend(ing)? limit", re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>([^<]{1,300})</title", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
 
 
 def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:

@@ -32,7 +32,7 @@ _ENCODINGS = ("float", "base64", "int8", "uint8", "binary", "ubinary")
 def build_models(context: ServiceContext[CohereSettings], cursor: str | None) -> WireRequest:
     """The request for a page of models."""
     query = {"page_size": str(PAGE_SIZE)} | ({"page_token": cursor} if cursor is not None else {})
-    url = endpoint_url(base_url(context.settings.api_url)[0], "/v1/models", urlencode(query))
+    url = endpoint_url(base_url(context.settings.api_url)[0], "/v1/models", urlencode(query, errors="replace"))
     return WireRequest(method="GET", url=url, headers=request_headers(context.settings))
 
 

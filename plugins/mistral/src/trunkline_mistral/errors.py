@@ -49,6 +49,7 @@ def _kind(error: RemoteError, body: Mapping[str, object]) -> type[RemoteError]:
         # An error in a stream, or in a 200 answer, that tells no status.
         if body.get("code") == "1300" or body.get("type") == "rate_limited":
             return RateLimited
-        if str(body.get("type")).startswith("invalid_request"):
+        told = body.get("type")
+        if isinstance(told, str) and told.startswith("invalid_request"):
             return InvalidRequest
     return type(error)

@@ -19,6 +19,9 @@ from trunkline.jsonvalue import dumps
 LEGACY = "function_call"
 """The index of the call in the deprecated field `function_call`."""
 
+_LONGEST_NAME = 10_000
+"""The characters of a tool's name. No server takes names of more than some hundred."""
+
 
 class _Call:
     __slots__ = ("arguments", "chunk", "custom", "id", "index", "name", "position", "tries")
@@ -87,6 +90,8 @@ class ToolCalls:
         call.custom = call.custom or is_custom
         if name and call.index is None and not (name == call.name and call_id is not None):
             call.name += name
+            if len(call.name) > _LONGEST_NAME:
+                raise ProtocolViolation("the name of a tool in the answer has no end", provider=self._provider)
         self._take(call, arguments, events)
 
     def whole(self, entries: list[Any], events: list[Event]) -> None:

@@ -133,7 +133,7 @@ _BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
 _NO_MODEL = re.compile(r"^(model not found|invalid model)\b", re.IGNORECASE)
 _DEPTH = 4
 """How far a message is looked for within messages."""
-_TITLE = re.compile(r"<title[^>]*>([^<]{1,300})</title", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)
@@ -298,7 +298,7 @@ def _validation(item: object) -> str:
     if not isinstance(item, dict) or not isinstance(item.get("msg"), str):
         return ""
     where = item.get("loc")
-    path = ".".join(str(step) for step in where) if isinstance(where, list) else ""
+    path = ".".join(str(step) for step in where if isinstance(step, (str, int))) if isinstance(where, list) else ""
     return f"{path}: {item['msg']}" if path else str(item["msg"])
 
 

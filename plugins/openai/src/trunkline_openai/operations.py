@@ -7,6 +7,7 @@ import struct
 from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from trunkline.errors import ProtocolViolation
 from trunkline.jsonvalue import loads
@@ -30,7 +31,7 @@ def chat_operations(
         settings = context.settings
         address = url(settings, "/models", None)
         if cursor is not None:
-            address = f"{address}{'&' if '?' in address else '?'}after={cursor}"
+            address = f"{address}{'&' if '?' in address else '?'}after={quote(cursor, safe='', errors='replace')}"
         return WireRequest(method="GET", url=address, headers=request_headers(settings))
 
     def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translation:

@@ -106,7 +106,7 @@ class ChatParser:
         self._refusal: int | None = None
         self._reasoning: int | None = None
         self._blocks = ReasoningBlocks(provider)
-        self._pending_logprobs: tuple[TokenLogprob, ...] = ()
+        self._pending_logprobs: list[TokenLogprob] = []
         self._think = ThinkTags() if profile.think_tags else None
         self._calls = ToolCalls(self._take_index, provider=provider)
         self._sound = Sound(provider)
@@ -395,8 +395,8 @@ class ChatParser:
             self._text = self._take_index()
             self._events.append(TextStart(index=self._text))
             if self._pending_logprobs:
-                logprobs = self._pending_logprobs + logprobs
-                self._pending_logprobs = ()
+                logprobs = (*self._pending_logprobs, *logprobs)
+                self._pending_logprobs.clear()
         if text or logprobs:
             self._events.append(TextDelta(index=self._text, text=text, logprobs=logprobs))
 

@@ -28,6 +28,8 @@ from trunkline.jsonvalue import JSONObject, dumps
 from trunkline.messages import Citation, Opaque
 from trunkline.response import TokenLogprob
 
+from trunkline_openai.responses_told import Lengths, Told
+
 Data: TypeAlias = dict[str, Any]
 
 
@@ -50,7 +52,7 @@ class Answer:
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
-        self.texts: list[_TextPiece] = []
+        self.texts = Lengths()
         self.has_calls = False
         self._next_index = 0
 
@@ -59,14 +61,6 @@ class Answer:
         index = self._next_index
         self._next_index += 1
         return index
-
-
-def _rest(sent: list[str], whole: str) -> str:
-    """What of the whole was not sent yet. Where the two disagree, what was sent stands."""
-    if not sent:
-        return whole
-    told = "".join(sent)
-    return whole[len(told) :] if whole.startswith(told) else ""
 
 
 class Item:
@@ -112,13 +106,13 @@ class OpaqueItem(Item):
 class _TextPiece:
     """A content part of a message: a text or a refusal."""
 
-    __slots__ = ("base", "citations", "index", "logprobs", "position", "refusal", "sent")
+    __slots__ = ("base", "citations", "index", "logprobs", "position", "refusal", "told")
 
     def __init__(self, index: int, refusal: bool, position: int) -> None:
         self.index = index
         self.refusal = refusal
         self.position = position
-        self.sent: list[str] = []
+        self.told = Told()
         self.logprobs = 0
         self.citations = 0
         self.base: int | None = None
@@ -136,15 +130,13 @@ class MessageItem(Item):
         key = (content_index if type(content_index) is int else 0, refusal)
         piece = self._pieces.get(key)
         if piece is None:
-            piece = _TextPiece(self.answer.index(), refusal, len(self.answer.texts))
-            self._pieces[key] = piece
-            self.answer.texts.append(piece)
+            piece = self._pieces[key] = _TextPiece(self.answer.index(), refusal, self.answer.texts.append())
             events.append(TextStart(index=piece.index, refusal=refusal))
         return piece
 
     def delta(self, piece: _TextPiece, text: str, logprobs: object, events: list[Event]) -> None:
         """More of a text."""
-        piece.sent.append(text)
+        self._told(piece, text)
         probabilities = _logprobs(logprobs) if logprobs else ()
         piece.logprobs += len(probabilities)
         if text or probabilities:
@@ -152,20 +144,24 @@ class MessageItem(Item):
 
     def complete(self, piece: _TextPiece, text: str, logprobs: object, events: list[Event]) -> None:
         """The whole of a text: what was not told of it follows."""
-        rest = _rest(piece.sent, text)
+        rest = piece.told.rest(text)
         probabilities = _logprobs(logprobs)[piece.logprobs :] if logprobs else ()
         if rest or probabilities:
-            piece.sent.append(rest)
+            self._told(piece, rest)
             piece.logprobs += len(probabilities)
             events.append(TextDelta(index=piece.index, text=rest, logprobs=probabilities))
+
+    def _told(self, piece: _TextPiece, text: str) -> None:
+        piece.told.add(text)
+        if not piece.refusal:
+            self.answer.texts.add(piece.position, len(text))
 
     def annotate(self, piece: _TextPiece, annotation: object, events: list[Event]) -> None:
         """One more citation of a text."""
         if not isinstance(annotation, dict):
             return
         if piece.base is None:
-            earlier = self.answer.texts[: piece.position]
-            piece.base = sum(len(part) for text in earlier if not text.refusal for part in text.sent)
+            piece.base = self.answer.texts.before(piece.position)
         piece.citations += 1
         start, end = _integer(annotation.get("start_index")), _integer(annotation.get("end_index"))
         events.append(
@@ -205,8 +201,10 @@ class MessageItem(Item):
 
     def _key(self, content_index: int, refusal: bool) -> int:
         """The key under which a part was streamed. Some servers number what they stream in another way."""
+        if content_index != 0:
+            return content_index
         streamed = [key for key, was_refusal in self._pieces if was_refusal == refusal]
-        return streamed[0] if content_index == 0 and len(streamed) == 1 else content_index
+        return streamed[0] if len(streamed) == 1 else content_index
 
 
 class CallItem(Item):
@@ -218,7 +216,7 @@ class CallItem(Item):
         self._custom = kind == "custom_tool_call"
         self._index: int | None = None
         self._held: list[str] = []
-        self._sent: list[str] = []
+        self._told = Told()
 
     def start(self, events: list[Event]) -> None:
         """Begin as soon as the tool's name and the call's id are known."""
@@ -234,22 +232,25 @@ class CallItem(Item):
             events.append(ToolCallDelta(index=self._index, arguments='{"input":"'))
         held, self._held = self._held, []
         for text in held:
-            self.delta(text, events)
+            self._send(self._index, text, events)
 
     def delta(self, text: str, events: list[Event]) -> None:
         """More of the arguments, or of a custom tool's input."""
+        self._told.add(text)
         if self._index is None:
             self._held.append(text)
-            return
-        self._sent.append(text)
+        else:
+            self._send(self._index, text, events)
+
+    def _send(self, index: int, text: str, events: list[Event]) -> None:
         # The input is free text. Escaped to ASCII, a surrogate pair that was cut in two is whole again when joined.
         arguments = json.dumps(text)[1:-1] if self._custom else text
         if arguments:
-            events.append(ToolCallDelta(index=self._index, arguments=arguments))
+            events.append(ToolCallDelta(index=index, arguments=arguments))
 
     def complete(self, text: str, events: list[Event]) -> None:
         """The whole of the arguments or the input: what was not told of it follows."""
-        rest = _rest(self._sent or self._held, text)
+        rest = self._told.rest(text)
         if rest:
             self.delta(rest, events)
 
@@ -290,7 +291,7 @@ class ReasoningItem(Item):
     def __init__(self, answer: Answer, kind: str, data: Data) -> None:
         super().__init__(answer, kind, data)
         self._index: int | None = None
-        self._pieces: dict[tuple[str, int], list[str]] = {}
+        self._pieces: dict[tuple[str, int], Told] = {}
 
     def start(self, events: list[Event]) -> None:
         """Begin, where that has not happened."""
@@ -312,20 +313,21 @@ class ReasoningItem(Item):
         if piece is None:
             if self._pieces:
                 events.append(ReasoningDelta(index=index, text="\n\n"))
-            piece = self._pieces[key] = []
-        piece.append(text)
+            piece = self._pieces[key] = Told()
+        piece.add(text)
         events.append(ReasoningDelta(index=index, text=text))
 
     def complete(self, source: str, position: object, text: str, events: list[Event]) -> None:
         """The whole of one part: what was not told of it follows."""
         key = (source, position if type(position) is int else 0)
-        self.delta(source, position, _rest(self._pieces.get(key, []), text), events)
+        told = self._pieces.get(key)
+        self.delta(source, position, text if told is None else told.rest(text), events)
 
     def _finish(self, data: Data, events: list[Event]) -> None:
         index = self._begin(events)
         for source in ("summary", "content"):
             texts = [text_of(part.get("text")) for part in objects_of(data.get(source))]
-            told = "".join(text for (kind, _), piece in self._pieces.items() if kind == source for text in piece)
+            told = "".join(piece.text() for (kind, _), piece in self._pieces.items() if kind == source)
             # A server that gives all parts the same number has told everything all the same.
             if told != "".join(texts):
                 for position, text in enumerate(texts):

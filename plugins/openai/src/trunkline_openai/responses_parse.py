@@ -28,6 +28,7 @@ from trunkline_openai.responses_output import (
     objects_of,
     text_of,
 )
+from trunkline_openai.responses_told import Unclaimed
 
 ItemT = TypeVar("ItemT", bound=Item)
 
@@ -307,21 +308,22 @@ class ResponsesStreamParser:
 
     def _finish_items(self, output: list[Data], events: list[Event]) -> None:
         """Bring what the terminal event holds together with what was streamed, so that nothing is told twice."""
-        open_items = {id(item): item for item in self._items}
+        unclaimed: Unclaimed[Item] = Unclaimed()
+        for item in self._items:
+            unclaimed.add(item, item.kind, text_of(item.data.get("call_id")) if isinstance(item, CallItem) else "")
         for index, data in enumerate(output):
             kind = data.get("type")
             if not isinstance(kind, str):
                 raise ProtocolViolation("an output item has no type", provider=self._provider)
-            item = self._find(kind, index, data.get("id"))
-            if item is None or id(item) not in open_items or _other_call(item, data):
-                candidates = (item for item in open_items.values() if item.kind == kind)
-                item = next((item for item in candidates if not _other_call(item, data)), None)
-            if item is None:
-                item = self._add(kind, index, data)
+            found = self._find(kind, index, data.get("id"))
+            if found is None or found not in unclaimed or _other_call(found, data):
+                found = unclaimed.find(kind, text_of(data.get("call_id")))
+            if found is None:
+                found = self._add(kind, index, data)
             else:
-                del open_items[id(item)]
-            item.finish(data, events)
-        for item in open_items.values():
+                unclaimed.claim(found)
+            found.finish(data, events)
+        for item in unclaimed.rest():
             item.finish({}, events)
 
 

@@ -1,0 +1,165 @@
+"""Coverage-guided fuzzing with atheris: each target of the table in turn, each for a share of the time.
+
+    python tests/fuzz/run.py --seconds 3600            all targets
+    python tests/fuzz/run.py --seconds 60 stream-x     some of them
+    python tests/fuzz/run.py --keep                    take over what is new into the kept corpus, minimised
+
+What is found grows in the folder `--work`; a failing input is kept there as `crash-…`. Recordings in `../shared`
+serve as seeds where they are there, and nothing that came of them is taken over: `--keep` takes inputs of a work folder
+that was made with `--own-seeds`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+RECORDINGS = ROOT / (os.environ.get("TRUNKLINE_RECORDINGS") or "../shared/recordings") / "open"
+LONGEST = 20_000
+"""The longest input that is tried, in bytes. Longer ones are counted in tests/test_fuzz.py."""
+
+
+def recorded(kind: str) -> Iterator[bytes]:
+    """Bodies of recorded answers, of the kind that a target takes."""
+    for path in sorted(RECORDINGS.glob("*.jsonl")) if kind in ("streams", "answers") else ():
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                data = json.loads(line)
+                body = b64decode(data.get("response_body_b64") or "") or (data.get("response_body_text") or "").encode()
+                if body and len(body) < LONGEST and bool(data["streaming"]) == (kind == "streams"):
+                    yield body
+
+
+def seed(folder: Path, kind: str, *, own: bool) -> list[bytes]:
+    """Fill a folder of inputs with the recordings, unless only our own seeds are wanted; gives all seeds."""
+    found = [path.read_bytes() for path in sorted((HERE / "seeds" / kind).iterdir())]
+    if not own:
+        wanted = Random(0).sample(bodies, min(200, len(bodies))) if (bodies := list(recorded(kind))) else []
+        for number, body in enumerate(wanted):
+            (folder / f"recorded-{number}").write_bytes(body)
+        found += wanted
+    return found
+
+
+def fuzz(name: str, folder: Path, arguments: list[str], *, own: bool) -> None:
+    """Fuzz one target in this process, which ends in it."""
+    import atheris
+
+    with atheris.instrument_imports(include=sorted(_packages())):
+        from fuzz_targets import targets
+    from fuzz_mutation import mutate
+
+    target = targets()[name]
+    seeds = seed(folder, target.kind, own=own)
+
+    def mutated(data: bytes, longest: int, number: int) -> bytes:
+        random = Random(number)
+        if random.random() < 0.6:
+            for _ in range(random.choice((1, 1, 2, 4))):
+                data = mutate(data, random, random.choice(seeds)) or data
+            return data[:longest]
+        return bytes(atheris.Mutate(data, longest))
+
+    kept = [path for path in (HERE / "corpus" / name, HERE / "seeds" / target.kind) if path.is_dir()]
+    command = [sys.argv[0], *arguments, f"-max_len={LONGEST}", "-timeout=20", "-rss_limit_mb=2048"]
+    command += [f"-artifact_prefix={folder.parent}/{name}-", str(folder), *map(str, kept)]
+    atheris.Setup(command, target.run, custom_mutator=mutated)
+    atheris.Fuzz()
+
+
+def _packages() -> set[str]:
+    from importlib.metadata import entry_points
+
+    return {"trunkline", *(point.module.partition(".")[0] for point in entry_points(group="trunkline.providers"))}
+
+
+def run(names: list[str], work: Path, seconds: float, *, own: bool) -> int:
+    """Each target in a process of its own. Prints executions and coverage; gives how many failed."""
+    failed, executions, started = 0, 0, time.monotonic()
+    for done, name in enumerate(names):
+        share = (seconds - (time.monotonic() - started)) / (len(names) - done)
+        folder = work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, __file__, "--one", name, "--work", str(work), "--seconds", str(max(int(share), 1))]
+        ended = subprocess.run([*command, *(["--own-seeds"] if own else [])], capture_output=True, check=False)
+        output = ended.stderr.decode("utf-8", "replace") + ended.stdout.decode("utf-8", "replace")
+        (work / f"{name}.log").write_text(output, encoding="utf-8")
+        told = re.findall(r"#(\d+)\s+\S+\s+cov: (\d+) ft: (\d+)", output)
+        count, coverage, features = max((tuple(map(int, line)) for line in told), default=(0, 0, 0))
+        executions += count
+        failed += ended.returncode != 0
+        result = "ok" if ended.returncode == 0 else f"FAILED, see {work / (name + '.log')}"
+        print(f"{name}: {count} executions, coverage {coverage}, features {features}: {result}", flush=True)
+    print(f"{executions} executions of {len(names)} targets in {time.monotonic() - started:.0f} s, {failed} failed")
+    return failed
+
+
+def keep(names: list[str], work: Path, budget: int) -> None:
+    """Merge the inputs of the work folder into the kept corpus: the smallest set with the same coverage."""
+    for name in names:
+        folder, kept = work / name, HERE / "corpus" / name
+        if any(folder.glob("recorded-*")):
+            raise SystemExit(f"{folder} was made with recordings as seeds; make one with --own-seeds")
+        if not folder.is_dir():
+            continue
+        merged = work / "merged" / name
+        merged.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, __file__, "--one", name, "--work", str(work), "--merge", str(merged)]
+        subprocess.run(command, capture_output=True, check=False)
+        kept.mkdir(parents=True, exist_ok=True)
+        for old in kept.iterdir():
+            old.unlink()
+        size = 0
+        for path in sorted(merged.iterdir(), key=lambda path: path.stat().st_size):
+            size += path.stat().st_size
+            if size > budget:
+                break
+            (kept / path.name[:12]).write_bytes(path.read_bytes())
+        print(f"{name}: {len(list(kept.iterdir()))} inputs kept, {min(size, budget)} bytes", flush=True)
+
+
+def main() -> None:
+    """The command line."""
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("targets", nargs="*", help="names of targets; all where none is named")
+    reader.add_argument("--seconds", type=float, default=600, help="for all targets together")
+    reader.add_argument("--work", type=Path, default=ROOT / ".fuzz", help="where inputs and logs go")
+    reader.add_argument("--own-seeds", action="store_true", help="without recordings")
+    reader.add_argument("--keep", action="store_true", help="minimise into tests/fuzz/corpus")
+    reader.add_argument("--budget", type=int, default=30_000, help="bytes kept for each target")
+    reader.add_argument("--one", help=argparse.SUPPRESS)
+    reader.add_argument("--merge", type=Path, help=argparse.SUPPRESS)
+    given = reader.parse_args()
+    work = given.work.resolve()
+    if given.one and given.merge:
+        fuzz(given.one, given.merge, ["-merge=1", str(given.merge), str(work / given.one)], own=True)
+    elif given.one:
+        folder = work / given.one
+        fuzz(given.one, folder, [f"-max_total_time={int(given.seconds)}"], own=given.own_seeds)
+    else:
+        from fuzz_targets import targets
+
+        names = given.targets or list(targets())
+        unknown = set(names) - set(targets())
+        if unknown:
+            raise SystemExit(f"no target {', '.join(sorted(unknown))}; there are {', '.join(targets())}")
+        if given.keep:
+            keep(names, work, given.budget)
+        else:
+            sys.exit(run(names, work, given.seconds, own=given.own_seeds) > 0)
+
+
+if __name__ == "__main__":
+    main()
