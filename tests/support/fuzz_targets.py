@@ -196,7 +196,7 @@ def check_stored(data: bytes) -> None:
     for kind in (Message, ChatRequest, ChatResponse):
         try:
             value = storage.from_json(kind, stored)
-            assert storage.from_json(kind, storage.to_json(value)) == value or "nan" in repr(value)
+            assert storage.from_json(kind, storage.to_json(value)) == value or b"NaN" in data
         except UsageError as error:
             check_error(error)
     try:
@@ -283,7 +283,8 @@ def _variants(provider: Provider) -> Iterator[dict[str, object]]:
             yield {info.name: {"base": "generic", "think_tags": True, "finish_reason_suffices": True}}
 
 
-def _parsers() -> Iterator[tuple[str, Provider, ServiceContext[Any], ResponseParser]]:
+def parsers() -> Iterator[tuple[str, Provider, ServiceContext[Any], ResponseParser]]:
+    """The parsers of the installed providers, each with its name and what it was made from."""
     for provider in _providers():
         seen: set[tuple[type, ...]] = set()
         for given in _variants(provider):
@@ -321,6 +322,6 @@ def targets() -> dict[str, Target]:
         Target(name="retry-after", kind="headers", run=check_retry_after),
         Target(name="url", kind="urls", run=check_url),
     ]
-    for name, provider, context, parser in _parsers():
+    for name, provider, context, parser in parsers():
         found += [_stream_target(name, parser), _answer_target(name, provider, context, parser)]
     return {target.name: target for target in found}
