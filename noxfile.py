@@ -172,6 +172,13 @@ def faults(session: nox.Session) -> None:
     session.run("python", "docs/faults.py", str(report), "--check")
 
 
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz every framer and parser, guided by coverage: an hour, or what `-- --seconds 600` says."""
+    install(session, *group("fuzz"), extras="cli,testing")
+    session.run("python", "tests/fuzz/run.py", *(session.posargs or ["--seconds", "3600"]))
+
+
 @nox.session(python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """Run all tests on every Python that is installed: `nox -s tests_all-3.13` for one."""

@@ -202,6 +202,11 @@ def read_messages(data: bytes) -> list[tuple[list[tuple[bytes, bytes]], Any]] | 
     return found or None
 
 
+def write_messages(messages: list[tuple[list[tuple[bytes, bytes]], Any]]) -> bytes:
+    """The messages as bytes."""
+    return b"".join(message(headers, _data(tree)) for headers, tree in messages)
+
+
 def _mutate_list(events: list[Any], random: Random, others: list[Any]) -> None:
     """Whole events dropped, doubled, moved, or taken from another input."""
     at, action = random.randrange(len(events)), random.random()
@@ -253,4 +258,4 @@ def _mutate_messages(messages: list[Any], random: Random, others: list[Any]) -> 
         headers[place] = (name, odd) if random.random() < 0.7 else (odd[:255], value)
     else:
         messages[at] = headers, mutate_tree(json_copy(tree), random, [tree for _, tree in messages])
-    return b"".join(message(headers, _data(tree)) for headers, tree in messages)
+    return write_messages(messages)

@@ -1,0 +1,283 @@
+"""Time and memory stay in proportion to what comes. Steps and bytes are counted, and nothing is timed.
+
+For each parser of the installed providers, each event of our own streams is repeated, with its numbers, its names or
+its fields different each time; twice as many events may cost twice as many steps, and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from fuzz_mutation import Raw, read_messages, read_sse, write_messages, write_sse
+from fuzz_targets import Target, decoded, parsers, targets
+from trunkline import open_service
+from trunkline.errors import ProtocolViolation, RemoteError
+from trunkline.events import Fold, UsageReported
+from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
+from trunkline.provider import Framer
+from trunkline.retry import retry_after
+from trunkline.testing import Exchange, serve
+from trunkline.wire import WireResponse
+
+SEEDS = Path(__file__).parent / "fuzz" / "seeds"
+PARSERS = {name: parser for name, _, _, parser in parsers()}
+BY_TYPE = {type(parser.stream()[1]): name for name, parser in PARSERS.items()}
+"""One parser of each type, by name: variants share their code."""
+FRAMERS: tuple[Callable[[], Framer[Any]], ...] = (SSEFramer, SSEOrJSONFramer, JSONLinesFramer, BodyFramer)
+MANY = 100
+"""How often an event is repeated, and then twice as often: enough for a square to stand out."""
+
+
+def steps(work: Callable[[], object]) -> int:
+    """The lines of Python that some work runs, in all packages."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+# Variations of an event: what a server could repeat without end
+
+
+def _same(tree: Any, number: int) -> Any:
+    return tree
+
+
+def _numbered(tree: Any, number: int) -> Any:
+    if isinstance(tree, dict):
+        return {key: _numbered(value, number) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_numbered(item, number) for item in tree]
+    return number if type(tree) is int else tree
+
+
+def _named(tree: Any, number: int) -> Any:
+    if isinstance(tree, dict):
+        return {
+            key: f"{value}{number}" if isinstance(value, str) and key.lower().endswith("id") else _named(value, number)
+            for key, value in tree.items()
+        }
+    return [_named(item, number) for item in tree] if isinstance(tree, list) else tree
+
+
+def _widened(tree: Any, number: int) -> Any:
+    if isinstance(tree, dict):
+        return {**{key: _widened(value, number) for key, value in tree.items()}, f"new{number}": number}
+    return [_widened(item, number) for item in tree] if isinstance(tree, list) else tree
+
+
+def _both(tree: Any, number: int) -> Any:
+    return _named(_numbered(tree, number), number)
+
+
+VARIATIONS = (_same, _widened, _both)
+
+
+def grown(data: bytes, times: int) -> Iterator[bytes]:
+    """The stream with each of its events repeated that many times, once for each variation."""
+    messages = read_messages(data)
+    events: list[tuple[Any, Any]] = messages or read_sse(data) or []
+    write: Callable[[list[Any]], bytes] = write_messages if messages else write_sse
+    for at, (name, tree) in enumerate(events):
+        if isinstance(tree, Raw):
+            continue
+        for variation in VARIATIONS:
+            repeated = [(name, variation(tree, number)) for number in range(times)]
+            yield write([*events[: at + 1], *repeated, *events[at + 1 :]])
+
+
+@cache
+def spoken(name: str) -> tuple[bytes, ...]:
+    """The seeds in the wire format of a parser."""
+    streams = [path.read_bytes() for path in sorted((SEEDS / "streams").iterdir())]
+    return tuple(data for data in streams if len(decoded(PARSERS[name], iter([data])).events) > 3)
+
+
+@pytest.mark.parametrize("name", BY_TYPE.values())
+def test_twice_as_many_events_cost_twice_the_steps(name: str) -> None:
+    parser = PARSERS[name]
+
+    def read(data: bytes) -> None:
+        folded = Fold()
+        for event in decoded(parser, iter([data])).events:
+            folded.add(event)
+        folded.response()
+
+    for data in spoken(name):
+        for small, large in zip(grown(data, MANY), grown(data, 2 * MANY), strict=True):
+            fewer = steps(lambda small=small: read(small))  # type: ignore[misc]
+            more = steps(lambda large=large: read(large))  # type: ignore[misc]
+            assert more < 2.3 * fewer, (fewer, more, small[:2000])
+
+
+# Framers
+
+
+def framed(framer: Framer[Any], data: bytes, size: int) -> int:
+    """How many frames come of data in reads of this size."""
+    found = sum(len(list(framer.feed(data[at : at + size]))) for at in range(0, len(data), size))
+    return found + len(list(framer.finish()))
+
+
+@pytest.mark.parametrize("make", FRAMERS)
+@pytest.mark.parametrize("start", [b"data: ", b"{", b"\n{", b": ", b""])
+def test_a_line_in_small_reads_takes_little_memory_beyond_its_size(
+    make: Callable[[], Framer[Any]], start: bytes
+) -> None:
+    data = start + b"ab" * 100_000
+    tracemalloc.start()
+    try:
+        framed(make(), data, 2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(data)
+
+
+@pytest.mark.parametrize("make", FRAMERS)
+@pytest.mark.parametrize(
+    "unit", [b"data:x\n", b"data\n", b"{}\n", b'{"a":"\\""}\r', b"x\n", b"data: x\n\n", b"\r", b"event:x\n"]
+)
+def test_many_lines_in_reads_that_end_within_them_cost_linear_steps(
+    make: Callable[[], Framer[Any]], unit: bytes
+) -> None:
+    fewer = steps(lambda: framed(make(), unit * 1000, 1))
+    more = steps(lambda: framed(make(), unit * 2000, 1))
+    assert more < 2.3 * fewer
+    at_once = steps(lambda: framed(make(), unit * 2000, 1_000_000))
+    assert at_once <= more
+
+
+def test_an_event_of_many_lines_costs_linear_time() -> None:
+    """Some ten minutes where each read looks at all lines so far: the test's own timeout would end it."""
+    framer = SSEFramer()
+    for _ in range(200_000):
+        assert not framer.feed(b"x\ndata:")
+    [frame] = [*framer.feed(b"\n\n"), *framer.finish()]
+    assert len(frame.data) == 199_999 * 2
+
+
+def test_empty_lines_of_data_reach_the_limit_of_an_event() -> None:
+    framer = SSEFramer(limit=10_000)
+    with pytest.raises(ProtocolViolation, match="10000 bytes"):
+        for _ in range(10_000):
+            framer.feed(b"data:\n")
+
+
+def test_a_brace_that_is_never_closed_keeps_no_more_than_four_mebibytes() -> None:
+    framer = SSEOrJSONFramer()
+    for _ in range(100):
+        framer.feed(b"{" + b"a" * 100_000 + b"\n")
+    [frame] = framer.finish()
+    assert (frame.event, len(frame.data)) == ("bare", 4 * 1024 * 1024)
+
+
+# Texts of a size at which a square would end with the test's timeout
+
+
+def test_a_long_retry_after_is_no_time() -> None:
+    for text in ("1" * 200_000, "1m" * 100_000, " " * 200_000, "Wed, " * 50_000):
+        assert retry_after({"retry-after": text}) is None
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.parametrize(
+    "unit", ["<title", "<title ", " ", "\\n", "maximum context ", "1", ".", "The Canonical ", "[", "/"]
+)
+def test_a_long_error_is_told_shortly(name: str, unit: str) -> None:
+    text = unit * (400_000 // len(unit))
+    bodies = (
+        f"<html>{text}",
+        text,
+        json.dumps({"message": text}),
+        json.dumps({"error": {"message": text, "type": text}}),
+    )
+    for body in bodies:
+        error = PARSERS[name].error(WireResponse(status=500, body=body.encode()))
+        assert isinstance(error, RemoteError)
+        assert 0 < len(error.message) < 2_000
+
+
+HUGE = {
+    "digits": b"9" * 300_000,
+    "fraction": b"0." + b"3" * 300_000,
+    "exponent": b"1e999999999",
+    "lists": b"[" * 30_000 + b"]" * 30_000,
+    "objects": b'{"a":' * 30_000 + b"1" + b"}" * 30_000,
+    "deep": b"[" * 900 + b"]" * 900,
+    "surrogate": b'"\\ud800"',
+    "bytes of a surrogate": b'"\xed\xa0\x80"',
+    "null": b'"\\u0000"',
+    "doubled key": b'{"a":1,"a":' + b"9" * 4_000 + b"}",
+    "not a number": b"NaN",
+    "utf-16": '{"a":1}'.encode("utf-16"),
+}
+"""JSON texts that Python reads in its own way, or not at all."""
+READERS = {name: target for name, target in targets().items() if target.kind in ("answers", "streams", "stored")}
+
+
+@pytest.mark.parametrize("value", HUGE.values(), ids=HUGE)
+@pytest.mark.parametrize("target", READERS.values(), ids=READERS)
+def test_json_that_python_cannot_read_raises_our_errors_alone(target: Target, value: bytes) -> None:
+    target.run(value)
+    for name in ("choices", "usage", "error", "message"):
+        body = b'{"%s":%s}' % (name.encode(), value)
+        target.run(body)
+        if len(body) < 10_000:
+            target.run(b"data: " + body + b"\n\n")
+
+
+# Whole calls
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.anyio
+async def test_an_error_that_is_nested_too_deeply_to_be_shown_is_ours() -> None:
+    async def handler(exchange: Exchange) -> None:
+        depth = 900
+        await exchange.respond(b'{"error":{"message":"m","x":' + b"[" * depth + b"]" * depth + b"}}", status=400)
+
+    async with serve(handler) as server:
+        async with open_service("openai-compatible", api_url=server.url, default_model="m") as service:
+            with pytest.raises(RemoteError):
+                await service.chat("hi")
+
+
+@pytest.mark.anyio
+async def test_of_many_reports_of_usage_before_an_answer_the_last_is_told() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start(headers={"content-type": "text/event-stream"})
+        reports = [b'data: {"choices":[],"usage":{"prompt_tokens":%d}}\n\n' % number for number in range(1, 3001)]
+        for at in range(0, len(reports), 100):
+            await exchange.chunk(b"".join(reports[at : at + 100]))
+        await exchange.chunk(b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: [DONE]\n\n')
+        await exchange.end()
+
+    async with serve(handler) as server:
+        async with open_service("openai-compatible", api_url=server.url, default_model="m") as service:
+            async with service.stream("hi") as stream:
+                events = [event async for event in stream]
+    told = [event.usage.input_tokens for event in events if isinstance(event, UsageReported)]
+    assert told == [3000]
