@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline.framing import BARE, BodyFramer, JSONLinesFramer, SSEFrame, SSEFramer, SSEOrJSONFramer
+from trunkline import ProtocolViolation
+from trunkline.framing import BARE, BodyFramer, JSONLinesFramer, SSEFrame, SSEFramer, SSEOrJSONFramer, frames_before
 
 
 def frames(data: bytes, *cuts: int) -> list[SSEFrame]:
@@ -105,3 +106,30 @@ def test_a_body_is_one_frame_at_the_end() -> None:
     framer = BodyFramer()
     assert framer.feed(b"ab") + framer.feed(b"cd") + framer.finish() == [b"abcd"]
     assert BodyFramer().finish() == []
+
+
+BARE_FIRST = b'data: 1\n\n{"error":\n {"message":"}"}}\ndata: 2\n\n{no json}\n{"b":1}{"c":2}\ndata: 3\n\n{"open'
+
+
+def test_bare_objects_stand_in_their_place_at_any_split() -> None:
+    expected = [
+        SSEFrame(b"1"),
+        SSEFrame(b'{"error":\n {"message":"}"}}', BARE),
+        SSEFrame(b"2"),
+        SSEFrame(b'{"b":1}', BARE),
+        SSEFrame(b"3"),
+        SSEFrame(b"{no json}", BARE),
+    ]
+    for size in (1, 2, 3, 7, len(BARE_FIRST)):
+        framer = SSEOrJSONFramer()
+        found = [frame for at in range(0, len(BARE_FIRST), size) for frame in framer.feed(BARE_FIRST[at : at + size])]
+        assert [*found, *framer.finish()] == expected
+
+
+def test_frames_before_what_is_broken_are_taken_and_then_the_error_is_raised() -> None:
+    found: list[int] = []
+    with pytest.raises(ProtocolViolation, match="broken"):
+        found.extend(frames_before([1, 2], ProtocolViolation("broken")))
+    assert found == [1, 2]
+    with pytest.raises(ProtocolViolation, match="broken"):
+        frames_before([], ProtocolViolation("broken"))

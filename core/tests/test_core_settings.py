@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jsonschema
 import pytest
 from trunkline import ConfigurationError, Provider, Secret, Settings
-from trunkline.config import make_settings, read_configuration
+from trunkline.config import make_settings, read_configuration, resolve_reference
 from trunkline.settings import json_schema, setting, setting_infos, settings
 
 
@@ -258,3 +258,15 @@ def test_the_json_schema_is_one_and_takes_what_the_file_takes() -> None:
     for bad in ({}, {"api_key": 1}, {"api_key": "x", "mode": "x"}, {"api_key": "x", "other": 1}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(bad, schema)
+
+
+def test_a_file_that_is_nested_too_deeply_is_a_configuration_error(tmp_path: Path) -> None:
+    path = tmp_path / "trunkline.toml"
+    path.write_text("a = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        read_configuration(path)
+
+
+def test_a_reference_to_the_home_of_nobody_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="refers to the file"):
+        resolve_reference({"file": "~no-such-user-here/key"}, environ={}, folder=tmp_path)

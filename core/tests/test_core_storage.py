@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from trunkline import (
@@ -101,3 +102,11 @@ def test_data_of_another_form_is_a_clear_error(data: object) -> None:
         from_json(Message, data)  # type: ignore[arg-type]
     with pytest.raises(InvalidChatRequest):
         messages_from_json([data])  # type: ignore[list-item]
+
+
+def test_arguments_that_are_nested_too_deeply_cannot_be_stored() -> None:
+    deep: Any = 1
+    for _ in range(3000):
+        deep = [deep]
+    with pytest.raises(InvalidChatRequest, match="nested too deeply"):
+        to_json(ToolCall(id="c", name="n", arguments={"x": deep}))

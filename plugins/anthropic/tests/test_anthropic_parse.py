@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 import pytest
 from trunkline.decoding import StreamDecoder
 from trunkline.errors import (
@@ -22,8 +23,10 @@ from trunkline.events import Event, Finished, ResponseStarted, TextDelta, ToolCa
 from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
 from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.secrets import Secret
 from trunkline.settings import Settings
 from trunkline.wire import WireResponse
+from trunkline_anthropic import AnthropicSettings
 from trunkline_anthropic.operations import OPERATIONS
 from trunkline_anthropic.parse import MessagesParser
 
@@ -587,3 +590,17 @@ def test_a_long_answer_takes_linear_time_and_loses_nothing() -> None:
 def test_an_empty_delta_is_no_event() -> None:
     events = events_of(sse([START, began(0, TEXT), delta(0, "text_delta", text=""), STOP]))
     assert [event for event in events if isinstance(event, TextDelta)] == [TextDelta(index=0, text="Hi")]
+
+
+def test_a_usage_whose_fields_have_no_end_is_a_protocol_violation() -> None:
+    reports = [last(None, {f"new_{number}": 1}) for number in range(300)]
+    with pytest.raises(ProtocolViolation, match="usage"):
+        events_of(sse([START, *reports, STOP]))
+
+
+def test_the_cursor_of_a_page_is_sent_whatever_it_holds() -> None:
+    assert OPERATIONS.list_models is not None
+    page = b'{"data":[{"id":"m"}],"has_more":true,"last_id":"\\ud800 \\u0000&"}'
+    context: ServiceContext[Any] = attrs.evolve(CONTEXT, settings=AnthropicSettings(api_key=Secret("REDACTED")))
+    _, cursor = OPERATIONS.list_models.parse(context, WireResponse(status=200, body=page))
+    assert OPERATIONS.list_models.build(context, cursor).url.endswith("&after_id=%3F%20%00%26")

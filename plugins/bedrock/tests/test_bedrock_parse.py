@@ -16,7 +16,7 @@ from trunkline.errors import (
     ServerError,
     StreamInterrupted,
 )
-from trunkline.events import Event, Finished, ResponseStarted, fold
+from trunkline.events import Event, Finished, ResponseStarted, TextDelta, fold
 from trunkline.messages import Audio, Citation, Image, Opaque, Reasoning, Text, ToolCall
 from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason, Usage
@@ -383,3 +383,26 @@ def test_an_error_inside_a_stream(event: Encode) -> None:
 def test_events_of_another_form_are_violations(event: Encode, name: str, payload: Any) -> None:
     with pytest.raises(ProtocolViolation):
         decode(event("messageStart", {}) + event(name, payload))
+
+
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        ({"toolResult": {"content": "text"}}, {"toolResult": [{"text": "a"}]}),
+        ({"toolResult": {"content": None}}, {"toolResult": [{"text": "a"}]}),
+        ({"new": {"deltas": 5}}, {"new": 1}),
+    ],
+)
+def test_a_block_that_goes_on_in_another_form_is_a_protocol_violation(
+    stream: Callable[..., bytes], first: Any, more: Any
+) -> None:
+    with pytest.raises(ProtocolViolation):
+        decode(stream(start(0, **first), delta(0, **more)))
+
+
+def test_events_before_a_broken_message_are_told(stream: Callable[..., bytes]) -> None:
+    data = stream(delta(0, text="Hi"))
+    decoder = StreamDecoder(*PARSER.stream())
+    with pytest.raises(ProtocolViolation):
+        decoder.feed(data[:-1] + b"x")
+    assert any(event == TextDelta(index=0, text="Hi") for event in decoder.late)

@@ -592,3 +592,14 @@ def test_a_long_answer_costs_a_linear_number_of_calls() -> None:
         return seen
 
     assert calls(2000) < 2.2 * calls(1000)
+
+
+def test_arguments_that_are_no_json_are_a_protocol_violation() -> None:
+    with pytest.raises(ProtocolViolation, match="arguments"):
+        answer(call("start", 0, {"a": float("nan")}, id="c", name="weather"), end("TOOL_CALL"))
+
+
+def test_a_name_of_a_tool_that_has_no_end_is_a_protocol_violation() -> None:
+    pieces = [call("delta", 0, name="x" * 100) for _ in range(200)]
+    with pytest.raises(ProtocolViolation, match="name of a tool"):
+        answer(call("start", 0, name="x"), *pieces, end("TOOL_CALL"))
