@@ -54,7 +54,7 @@ from trunkline import (
     tool_result,
     user,
 )
-from trunkline.events import unfold
+from trunkline.events import decode_arguments, unfold
 from trunkline.limits import apply_limits, estimate_tokens
 from trunkline.retry import RetryPolicy, retry_after
 from trunkline.secrets import scrub
@@ -421,3 +421,9 @@ def test_wire_requests_show_no_headers_no_body_and_no_query() -> None:
 
 def test_scrubbing_leaves_short_secrets_alone() -> None:
     assert scrub("key canary-1 and ab", ("canary-1", "ab")) == "key *** and ab"
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "-1e400"])
+def test_arguments_with_a_number_that_json_cannot_hold_are_kept_as_text(number: str) -> None:
+    text = '{"x":%s}' % number
+    assert decode_arguments(text) == ({}, text)

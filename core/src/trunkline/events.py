@@ -13,7 +13,7 @@ from typing import TypeAlias, Union, assert_never
 import attrs
 
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import JSONObject, JSONValue, ProviderOptions, loads
+from trunkline.jsonvalue import JSONObject, JSONValue, ProviderOptions, loads_finite
 from trunkline.messages import Audio, Citation, Document, Image, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob, Usage
 
@@ -157,7 +157,7 @@ def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
     if not text.strip():
         return {}, None
     try:
-        arguments = loads(text)
+        arguments = loads_finite(text)
     except (ValueError, RecursionError):
         return {}, text
     return (arguments, None) if isinstance(arguments, dict) else ({}, text)

@@ -21,6 +21,17 @@ ProviderOptions: TypeAlias = Mapping[str, JSONObject]
 
 loads = json.loads
 
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(f"{text} is no number of JSON")
+    return number
+
+
+loads_finite = json.JSONDecoder(parse_float=_finite, parse_constant=_finite).decode
+"""Decode what must be sent again: raises `ValueError` for NaN and what is beyond any float, which `dumps` refuses."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
