@@ -425,5 +425,5 @@ def test_scrubbing_leaves_short_secrets_alone() -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "-1e400"])
 def test_arguments_with_a_number_that_json_cannot_hold_are_kept_as_text(number: str) -> None:
-    text = '{"x":%s}' % number
+    text = '{"x":' + number + "}"
     assert decode_arguments(text) == ({}, text)

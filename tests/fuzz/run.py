@@ -20,8 +20,11 @@ import sys
 import time
 from base64 import b64decode
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from random import Random
+from types import FrameType
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -107,27 +110,54 @@ def run(names: list[str], work: Path, seconds: float, *, own: bool) -> int:
 
 
 def keep(names: list[str], work: Path, budget: int) -> None:
-    """Merge the inputs of the work folder into the kept corpus: the smallest set with the same coverage."""
+    """Keep, of what the fuzzer grew, the smallest inputs that between them take every step that any of them takes."""
+    from fuzz_targets import targets
+
     for name in names:
         folder, kept = work / name, HERE / "corpus" / name
         if any(folder.glob("recorded-*")):
             raise SystemExit(f"{folder} was made with recordings as seeds; make one with --own-seeds")
-        if not folder.is_dir():
-            continue
-        merged = work / "merged" / name
-        merged.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, __file__, "--one", name, "--work", str(work), "--merge", str(merged)]
-        subprocess.run(command, capture_output=True, check=False)
+        known = [path.read_bytes() for path in (HERE / "seeds" / targets()[name].kind).iterdir()]
+        taken = set().union(*(_taken(name, data) for data in known))
+        found = {path.read_bytes() for place in (kept, folder) if place.is_dir() for path in place.iterdir()}
+        chosen, size = [], 0
+        for data in sorted(found, key=len):
+            if size + len(data) <= budget and not (fresh := _taken(name, data)) <= taken:
+                taken |= fresh
+                chosen.append(data)
+                size += len(data)
         kept.mkdir(parents=True, exist_ok=True)
-        for old in kept.iterdir():
-            old.unlink()
-        size = 0
-        for path in sorted(merged.iterdir(), key=lambda path: path.stat().st_size):
-            size += path.stat().st_size
-            if size > budget:
-                break
-            (kept / path.name[:12]).write_bytes(path.read_bytes())
-        print(f"{name}: {len(list(kept.iterdir()))} inputs kept, {min(size, budget)} bytes", flush=True)
+        for data in chosen:
+            (kept / sha256(data).hexdigest()[:12]).write_bytes(data)
+        print(f"{name}: {len(chosen)} inputs kept, {size} bytes", flush=True)
+
+
+def _taken(name: str, data: bytes) -> set[tuple[str, int, int]]:
+    """The steps from line to line of our packages that an input takes."""
+    from fuzz_targets import targets
+
+    steps: set[tuple[str, int, int]] = set()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        file = frame.f_code.co_filename
+        if "/trunkline" not in file:
+            return None
+        before = frame.f_lineno
+
+        def local(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal before
+            steps.add((file, before, frame.f_lineno))
+            before = frame.f_lineno
+            return local
+
+        return local
+
+    sys.settrace(trace)
+    try:
+        targets()[name].run(data)
+    finally:
+        sys.settrace(None)
+    return steps
 
 
 def main() -> None:
@@ -138,14 +168,11 @@ def main() -> None:
     reader.add_argument("--work", type=Path, default=ROOT / ".fuzz", help="where inputs and logs go")
     reader.add_argument("--own-seeds", action="store_true", help="without recordings")
     reader.add_argument("--keep", action="store_true", help="minimise into tests/fuzz/corpus")
-    reader.add_argument("--budget", type=int, default=30_000, help="bytes kept for each target")
+    reader.add_argument("--budget", type=int, default=20_000, help="bytes kept for each target")
     reader.add_argument("--one", help=argparse.SUPPRESS)
-    reader.add_argument("--merge", type=Path, help=argparse.SUPPRESS)
     given = reader.parse_args()
     work = given.work.resolve()
-    if given.one and given.merge:
-        fuzz(given.one, given.merge, ["-merge=1", str(given.merge), str(work / given.one)], own=True)
-    elif given.one:
+    if given.one:
         folder = work / given.one
         fuzz(given.one, folder, [f"-max_total_time={int(given.seconds)}"], own=given.own_seeds)
     else:
