@@ -19,6 +19,7 @@ import pytest
 from fuzz_mutation import Raw, read_messages, read_sse, write_messages, write_sse
 from fuzz_targets import Target, decoded, parsers, targets
 from trunkline import open_service
+from trunkline.decoding import StreamDecoder
 from trunkline.errors import ProtocolViolation, RemoteError
 from trunkline.events import Fold, UsageReported
 from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
@@ -176,10 +177,10 @@ def test_an_event_of_many_lines_costs_linear_time() -> None:
 
 
 def test_empty_lines_of_data_reach_the_limit_of_an_event() -> None:
-    framer = SSEFramer(limit=10_000)
+    decoder = StreamDecoder(*PARSERS["openai"].stream(), frame_limit=10_000)
     with pytest.raises(ProtocolViolation, match="10000 bytes"):
         for _ in range(10_000):
-            framer.feed(b"data:\n")
+            decoder.feed(b"data:\n")
 
 
 def test_a_brace_that_is_never_closed_keeps_no_more_than_four_mebibytes() -> None:

@@ -24,7 +24,7 @@ class EventStreamFrame(NamedTuple):
 
     kind: str
     name: str
-    payload: bytes
+    data: bytes
     message: str = ""
 
 
