@@ -6,6 +6,7 @@ true: it fails when this script would change one.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -18,7 +19,7 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|portability): (?P<name>[\w.-]+) -->\n).*?(<!-- end (?P=kind) -->)", re.DOTALL
+    r"(<!-- (?P<kind>settings|common|portability|names|tree|commands): (?P<name>[\w.-]+) -->\n).*?(<!-- end (?P=kind) -->)", re.DOTALL
 )
 
 
@@ -72,7 +73,43 @@ def portability(name: str) -> str:
     return table
 
 
-MAKERS: dict[str, Callable[[str], str]] = {"settings": settings, "common": common, "portability": portability}
+def names(module: str) -> str:
+    """A module's public names, each for the reference to describe."""
+    return "\n" + "".join(f"::: {module}.{name}\n\n" for name in sorted(importlib.import_module(module).__all__))
+
+
+def tree(module: str) -> str:
+    """The tree that a module's docstring draws."""
+    text = importlib.import_module(module).__doc__ or ""
+    lines = [line for line in text.split("\n\n")[1].splitlines() if line]
+    return "\n```text\n" + "\n".join(lines) + "\n```\n\n"
+
+
+def commands(name: str) -> str:
+    """Each command of the command line, with its options."""
+    from trunkline.cli import BUILT_IN, _assemble
+
+    parts = [""]
+    for command, told in BUILT_IN.items():
+        rows = ["| Option | Default | What it is |", "|---|---|---|"]
+        for argument in _assemble(command)[command].assemble_argument_collection(parse_docstring=True):
+            if argument.show:
+                shown = argument.field_info.default
+                preset = "" if shown in (None, False, ()) or not isinstance(shown, (bool, int, float, str)) else f"`{shown}`"
+                options = " ".join(f"`{option}`" for option in argument.names)
+                rows.append("| " + " | ".join(map(cell, (options, preset, argument.parameter.help or ""))) + " |")
+        parts.append(f"## `{name} {command}`\n\n{told}\n\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts) + "\n"
+
+
+MAKERS: dict[str, Callable[[str], str]] = {
+    "settings": settings,
+    "common": common,
+    "portability": portability,
+    "names": names,
+    "tree": tree,
+    "commands": commands,
+}
 
 
 def generated(text: str) -> str:
