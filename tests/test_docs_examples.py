@@ -69,21 +69,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _loopback_only: None
 async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
     """The files of the page, and the server with the settings that lead to it. Gives the server's URL."""
     for name, text in example.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     async with serve(model) as server:
-        keys = {f"{name}_API_KEY": "a-key-for-tests" for name in ("OPENAI", "ANTHROPIC", "COHERE", "MISTRAL")}
-        urls = {
-            f"TRUNKLINE_{name}_API_URL": server.url
-            for name in ("OPENAI", "OPENAI_COMPATIBLE", "ANTHROPIC", "BEDROCK", "COHERE", "MISTRAL", "AZURE_OPENAI")
-        }
-        more = {"TRUNKLINE_BEDROCK_API_KEY": "k", "TRUNKLINE_BEDROCK_AWS_REGION": "us-east-1", "AZURE_OPENAI_API_KEY": "k"}
-        more["TRUNKLINE_LLAMACPP_OUTPUT_TOKEN_LIMIT"] = "24"
-        os.environ.update(keys | urls | more)  # removed by the fixture `folder`, which saw them deleted
+        before = dict(os.environ)
+        names = ("OPENAI", "OPENAI_COMPATIBLE", "ANTHROPIC", "BEDROCK", "COHERE", "MISTRAL", "AZURE_OPENAI")
+        os.environ.update(
+            {f"TRUNKLINE_{name}_API_URL": server.url for name in names}
+            | {f"{name}_API_KEY": "a-key-for-tests" for name in ("OPENAI", "ANTHROPIC", "COHERE", "MISTRAL", "AZURE_OPENAI")}
+            | {
+                "OPENAI_BASE_URL": f"{server.url}/v1",
+                "TRUNKLINE_BEDROCK_API_KEY": "a-key-for-tests",
+                "TRUNKLINE_BEDROCK_AWS_REGION": "us-east-1",
+                "TRUNKLINE_LLAMACPP_OUTPUT_TOKEN_LIMIT": "24",
+            }
+        )
         try:
             yield server.url
         finally:
-            for name in keys | urls | more:
-                os.environ.pop(name, None)
+            for name in set(os.environ) - set(before):
+                del os.environ[name]
 
 
 def placed(code: str, url: str) -> str:
@@ -150,6 +155,7 @@ def test_python_runs(example: Example, backend: str, folder: Path) -> None:
 @pytest.mark.parametrize("example", of("python", tests=True))
 def test_test_modules_pass(example: Example, folder: Path) -> None:
     for name, text in example.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "test_example.py").write_text(example.code, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
