@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import inspect
 import io
 import os
@@ -225,7 +226,17 @@ def test_names_in_the_text_exist(page: Path) -> None:
         for dotted in re.findall(r"(?<![\w.])([A-Z]\w+\.\w+)", code):
             if dotted.split(".")[0] in trunkline.__all__ and not exists(f"trunkline.{dotted}"):
                 wrong.append(dotted)
+    defined = evidence()
+    wrong += [name for code in CODE.findall(text) for name in re.findall(r"^test_\w+$", code) if name not in defined]
     assert not wrong
+
+
+@functools.cache
+def evidence() -> frozenset[str]:
+    """The tests of the repository, which pages name as evidence."""
+    files = [*ROOT.glob("core/tests/**/*.py"), *ROOT.glob("plugins/*/tests/*.py"), *ROOT.glob("tests/*.py")]
+    found = (re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.M) for path in files)
+    return frozenset(name for names in found for name in names)
 
 
 def exists(dotted: str) -> bool:

@@ -1,0 +1,64 @@
+"""Checks the built site: `python docs/check_site.py site`. Every link and anchor within it leads somewhere, and nothing comes from elsewhere.
+
+The builder checks the links in the pages' text; this also sees the navigation, the reference and what the theme adds.
+"""
+
+from __future__ import annotations
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+LOADED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src")}
+
+
+class Page(HTMLParser):
+    """The links of a page, the places in it, and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.anchors: set[str] = {""}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if value is None:
+                continue
+            if name in ("id", "name"):
+                self.anchors.add(value)
+            if tag == "a" and name == "href":
+                self.links.append(value)
+            if (tag, name) in LOADED:
+                self.loaded.append(value)
+
+
+def problems(site: Path) -> list[str]:
+    """What is wrong, a line each."""
+    pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    found = []
+    for path, page in pages.items():
+        where = path.relative_to(site.resolve())
+        if where.name == "404.html":  # its links are from the root, wherever that will be
+            continue
+        found += [f"{where}: loads {url}" for url in page.loaded if urlsplit(url).netloc]
+        for link in (*page.links, *page.loaded):
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target = target / "index.html"
+            if not target.exists():
+                found.append(f"{where}: no such page: {link}")
+            elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                found.append(f"{where}: no such place: {link}")
+    return sorted(set(found))
+
+
+if __name__ == "__main__":
+    wrong = problems(Path(sys.argv[1]))
+    print("\n".join(wrong) or "every link leads somewhere")  # noqa: T201
+    sys.exit(bool(wrong))
