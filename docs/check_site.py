@@ -1,4 +1,6 @@
-"""Checks the built site: `python docs/check_site.py site`. Every link and anchor within it leads somewhere, and nothing comes from elsewhere.
+"""Checks the built site: `python docs/check_site.py site`.
+
+Every link and anchor within it leads somewhere, and nothing comes from elsewhere.
 
 The builder checks the links in the pages' text; this also sees the navigation, the reference and what the theme adds.
 """

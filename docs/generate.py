@@ -19,7 +19,9 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|portability|names|tree|commands): (?P<name>[\w.-]+) -->\n).*?(<!-- end (?P=kind) -->)", re.DOTALL
+    r"(<!-- (?P<kind>settings|common|portability|names|tree|commands): (?P<name>[\w.-]+) -->\n)"
+    r".*?(<!-- end (?P=kind) -->)",
+    re.DOTALL,
 )
 
 
@@ -95,7 +97,9 @@ def commands(name: str) -> str:
         for argument in _assemble(command)[command].assemble_argument_collection(parse_docstring=True):
             if argument.show:
                 shown = argument.field_info.default
-                preset = "" if shown in (None, False, ()) or not isinstance(shown, (bool, int, float, str)) else f"`{shown}`"
+                preset = (
+                    "" if shown in (None, False, ()) or not isinstance(shown, (bool, int, float, str)) else f"`{shown}`"
+                )
                 options = " ".join(f"`{option}`" for option in argument.names)
                 rows.append("| " + " | ".join(map(cell, (options, preset, argument.parameter.help or ""))) + " |")
         parts.append(f"## `{name} {command}`\n\n{told}\n\n" + "\n".join(rows) + "\n")

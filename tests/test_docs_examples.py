@@ -1,15 +1,15 @@
 """Every example in the documentation runs, against real behaviour: a server on loopback, or the embedded model.
 
 What the examples may write around themselves is told in `support/doc_examples.py`; how the server answers, in
-`support/model_server.py`. A block of Python may use `await` at its top, as in `python -m asyncio`; it runs on asyncio and
-on trio, with `trunkline` imported. One that defines `main` and does not call it has it called. No example reaches beyond loopback.
+`support/model_server.py`. A block of Python may use `await` at its top, as in `python -m asyncio`; it runs on asyncio
+and on trio, with `trunkline` imported. One that defines `main` and does not call it has it called. No example reaches
+beyond loopback.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 import inspect
 import io
 import os
@@ -77,7 +77,10 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
         names = ("OPENAI", "OPENAI_COMPATIBLE", "ANTHROPIC", "BEDROCK", "COHERE", "MISTRAL", "AZURE_OPENAI")
         os.environ.update(
             {f"TRUNKLINE_{name}_API_URL": server.url for name in names}
-            | {f"{name}_API_KEY": "a-key-for-tests" for name in ("OPENAI", "ANTHROPIC", "COHERE", "MISTRAL", "AZURE_OPENAI")}
+            | {
+                f"{name}_API_KEY": "a-key-for-tests"
+                for name in ("OPENAI", "ANTHROPIC", "COHERE", "MISTRAL", "AZURE_OPENAI")
+            }
             | {
                 "OPENAI_BASE_URL": f"{server.url}/v1",
                 "TRUNKLINE_BEDROCK_API_KEY": "a-key-for-tests",
@@ -115,7 +118,7 @@ def innermost(error: BaseException) -> BaseException:
 async def run(code: CodeType, namespace: dict[str, Any]) -> None:
     """Run a piece, with `await` at its top or, in a thread of its own, a whole program that starts its own loop."""
     if is_async(code):
-        await eval(code, namespace)  # noqa: S307
+        await eval(code, namespace)
     else:
         await anyio.to_thread.run_sync(exec, code, namespace)
 
@@ -128,7 +131,12 @@ def test_python_runs(example: Example, backend: str, folder: Path) -> None:
     source = "\n" * (example.line - 1) + example.code
     if backend == "trio" and ("asyncio" in example.code + example.before + example.preamble):
         pytest.skip("the example is for asyncio")
-    if backend == "trio" and "llamacpp" in example.code and "await" in example.code and "model_path" not in example.code:
+    if (
+        backend == "trio"
+        and "llamacpp" in example.code
+        and "await" in example.code
+        and "model_path" not in example.code
+    ):
         pytest.skip("one load of the model is enough")
 
     async def main() -> str:
@@ -209,58 +217,3 @@ def test_shell_runs(example: Example, folder: Path, capfd: pytest.CaptureFixture
                     assert wanted in sessions(), f"no such session: {wanted}"
 
     anyio.run(main)
-
-
-CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_names_in_the_text_exist(page: Path) -> None:
-    """`trunkline.x.y` and `Class.attribute` of the public classes, wherever they stand as code."""
-    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
-    wrong = []
-    for code in CODE.findall(text):
-        for dotted in re.findall(r"(?<![\w./\[\"-])trunkline\.[\w.]*\w", code):
-            if not dotted.endswith((".toml", ".providers", ".extensions", ".commands", ".py")) and not exists(dotted):
-                wrong.append(dotted)
-        for dotted in re.findall(r"(?<![\w.])([A-Z]\w+\.\w+)", code):
-            if dotted.split(".")[0] in trunkline.__all__ and not exists(f"trunkline.{dotted}"):
-                wrong.append(dotted)
-    defined = evidence()
-    wrong += [name for code in CODE.findall(text) for name in re.findall(r"^test_\w+$", code) if name not in defined]
-    assert not wrong
-
-
-@functools.cache
-def evidence() -> frozenset[str]:
-    """The tests of the repository, which pages name as evidence."""
-    files = [*ROOT.glob("core/tests/**/*.py"), *ROOT.glob("plugins/*/tests/*.py"), *ROOT.glob("tests/*.py")]
-    found = (re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.M) for path in files)
-    return frozenset(name for names in found for name in names)
-
-
-def exists(dotted: str) -> bool:
-    import importlib
-
-    parts = dotted.split(".")
-    value: Any = importlib.import_module(parts[0])
-    for position, part in enumerate(parts[1:], 2):
-        fields = [*getattr(value, "__annotations__", {}), *getattr(value, "__slots__", ())]
-        if hasattr(value, part):
-            value = getattr(value, part)
-        elif part in fields or any(part in (argument_names(value)) for _ in (0,)):
-            return True
-        else:
-            try:
-                value = importlib.import_module(".".join(parts[:position]))
-            except ImportError:
-                return False
-    return True
-
-
-def argument_names(value: Any) -> tuple[str, ...]:
-    """What a class takes: errors keep their facts under these names."""
-    try:
-        return tuple(inspect.signature(value).parameters)
-    except (TypeError, ValueError):
-        return ()

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import attrs
 
-TOKEN = re.compile(r"<!--(?P<comment>.*?)-->|^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^ *```$", re.S | re.M)
+TOKEN = re.compile(
+    r"<!--(?P<comment>.*?)-->|^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^ *```$", re.DOTALL | re.MULTILINE
+)
 
 
 @attrs.define(kw_only=True)

@@ -2,7 +2,8 @@
 
 It speaks Chat Completions, Anthropic's Messages, Cohere's chat, Converse, embeddings and lists of models. What it
 answers follows from the request: a tool is called with the cities that the question names, the answer after a tool's
-result quotes the result, an answer with a schema fits it. An example that sends less than it says is answered otherwise.
+result quotes the result, an answer with a schema fits it. An example that sends less than it says gets another
+answer.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def chat_asked(body: dict[str, Any]) -> Asked:
     content = last.get("content")
     kinds = [part["type"] for part in content if part["type"] != "text"] if isinstance(content, list) else []
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
-    tools = () if body.get("tool_choice") == "none" else tuple(tool["function"]["name"] for tool in body.get("tools", ()))
+    tools = (
+        () if body.get("tool_choice") == "none" else tuple(tool["function"]["name"] for tool in body.get("tools", ()))
+    )
     return Asked(
         text=_texts(content),
         tools=tools,
