@@ -81,9 +81,9 @@ def names(module: str) -> str:
 
 
 def tree(module: str) -> str:
-    """The tree that a module's docstring draws."""
+    """The names of the tree that a module's docstring draws."""
     text = importlib.import_module(module).__doc__ or ""
-    lines = [line for line in text.split("\n\n")[1].splitlines() if line]
+    lines = [re.split(r"(?<=\w)  ", line)[0] for line in text.split("\n\n")[1].splitlines() if line]
     return "\n```text\n" + "\n".join(lines) + "\n```\n\n"
 
 
