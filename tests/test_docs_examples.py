@@ -198,8 +198,11 @@ def sessions() -> set[str]:
 
 
 @pytest.mark.parametrize("example", of("sh"))
-def test_shell_runs(example: Example, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_shell_runs(
+    example: Example, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`trunkline …` is run; of other commands the names are checked."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
     if example.not_run is not None:
         pytest.skip(example.not_run)
     distributions = {"trunkline", *(f"trunkline-{path.parent.name}" for path in ROOT.glob("plugins/*/pyproject.toml"))}
