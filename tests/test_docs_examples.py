@@ -40,7 +40,7 @@ PLACEHOLDERS = ("https://RESOURCE.openai.azure.com", "http://127.0.0.1:8080", "l
 
 
 def of(language: str, *, tests: bool = False) -> list[Any]:
-    chosen = [item for item in EXAMPLES if item.language == language and item.is_test is tests]
+    chosen = [item for item in EXAMPLES if item.language == language and (item.pytest is not None) is tests]
     return [pytest.param(item, id=item.where) for item in chosen]
 
 
@@ -163,12 +163,23 @@ def test_python_runs(example: Example, backend: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("example", of("python", tests=True))
 def test_test_modules_pass(example: Example, folder: Path) -> None:
-    for name, text in example.files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+    async def prepare() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(surroundings(example, folder))
+            await run(compiled(example.preamble, f"{example.where} (preamble)"), {"stack": stack})
+
+    anyio.run(prepare)
     (folder / "test_example.py").write_text(example.code, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folder.glob("*/src")))}
+    done = subprocess.run(
+        [*command, *shlex.split(example.pytest or "")],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -7,7 +7,7 @@ A fence of Python, TOML or shell is an example. A comment just before it says wh
 - `<!-- continues -->`: the example before it on the page runs first, as a reader would have done;
 - `<!-- file: NAME -->`: the fence is a file, which is there for all examples that follow;
 - `<!-- output -->`: the fence is what the example before it prints;
-- `<!-- pytest -->`: the example is a test module, which has to pass;
+- `<!-- pytest -->`: the example is a test module, which has to pass; `<!-- pytest: -k NAME -->` runs a part of it;
 - `<!-- not run: REASON -->`: for what no machine can run.
 """
 
@@ -37,7 +37,7 @@ class Example:
     before: str = ""
     files: dict[str, str] = attrs.field(factory=dict)
     output: str | None = None
-    is_test: bool = False
+    pytest: str | None = None
     not_run: str | None = None
 
 
@@ -70,7 +70,7 @@ def examples(page: Path, root: Path) -> Iterator[Example]:
             preamble=preamble,
             files=files,
             before=f"{last.before}\n{last.code}" if "continues" in directives and last is not None else "",
-            is_test="pytest" in directives,
+            pytest=directives.get("pytest"),
             not_run=directives.get("not run"),
         )
         found.append(example)
