@@ -171,15 +171,9 @@ def test_test_modules_pass(example: Example, folder: Path) -> None:
     anyio.run(prepare)
     (folder / "test_example.py").write_text(example.code, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
+    command += shlex.split(example.pytest or "")
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folder.glob("*/src")))}
-    done = subprocess.run(
-        [*command, *shlex.split(example.pytest or "")],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
