@@ -57,3 +57,15 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     targets = [found[1] for found in LINK.finditer(prose) if "://" not in found[1]]
     missing = [target for target in targets if not (page.parent / target).exists() and not target.startswith("mailto:")]
     assert not missing
+
+
+def test_the_fault_matrix_has_the_classes_and_providers_of_the_kit() -> None:
+    from trunkline.testing.catalogue import FAULTS
+
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    header, classes = rows[0], [row for row in rows[1:] if row[0].strip("| ").isdigit()]
+    assert [(int(row[0].strip("| ")), row[1]) for row in classes] == [(fault.number, fault.title) for fault in FAULTS]
+    named = [re.sub(r" \(.*\)$", "", name.strip("| ")) for name in header[2:]]
+    assert set(named) == {item.name for item in installed(PROVIDERS)}, "run: nox -s faults"
+    assert not re.search("✗|not run", "".join("".join(row) for row in classes)), "run: nox -s faults"

@@ -1,0 +1,90 @@
+"""The conformance kit can fail: a toy provider passes it, and each bug that is planted in the toy is caught."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trunkline.testing import ProviderTests
+from trunkline.testing.catalogue import FAULTS, fault_of
+
+PROVIDER = Path(__file__).with_name("kit") / "kit_toy.py"
+
+BUGS = {
+    "success_at_end_of_file": "test_fault_08_truncated",
+    "text_decoded_by_read": "test_fault_13_splits",
+    "crlf_unknown": "test_fault_14_spellings",
+    "skips_broken_json": "test_fault_15_malformed_json",
+    "whole_answer_refused": "test_fault_17_no_stream",
+    "error_event_ignored": "test_fault_18_error_event",
+    "bare_error_ignored": "test_fault_19_bare_error_mid_stream",
+    "calls_fused": "test_fault_21_tool_calls",
+    "usage_added_up": "test_fault_22_usage",
+    "unknown_event_fatal": "test_fault_23_unknown_event",
+    "unknown_finish_is_stop": "test_fault_23_unknown_finish",
+    "retry_after_ignored": "test_fault_24_retry_after",
+    "status_not_retryable": "test_fault_25_retryable_status",
+    "error_retried": "test_fault_25_other_status",
+    "early_error_final": "test_fault_27_bare_error",
+    "key_in_error": "test_fault_30_secrets",
+    "usage_zero": "test_fault_37_usage_on_abort",
+    "crash_on_odd_json": "test_fault_39_fuzzed_json",
+    "key_in_repr": "test_reprs_show_no_secret",
+    "body_differs": "test_streamed_equals_whole",
+}
+"""Each bug of the toy, and the test that has to fail."""
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
+    """Bug and test of all that fail: each bug's test, and all of them without a bug. One backend shows it."""
+    folder = tmp_path_factory.mktemp("kit")
+    classes = "".join(f"class Test_{bug}(TestToy):\n    bug = {bug!r}\n" for bug in BUGS)
+    (folder / "test_toy.py").write_text(f"from kit_toy import TestToy\n{classes}", encoding="utf-8")
+    chosen = [f"test_toy.py::Test_{bug}::{test}" for bug, test in BUGS.items()]
+    chosen += [f"test_toy.py::TestToy::{test}" for test in sorted(set(BUGS.values()))]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", "-k", "not trio", *chosen],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROVIDER.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert " passed" in done.stdout, done.stdout + done.stderr
+    lines = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return {
+        (case.removeprefix("Test_"), test.partition("[")[0]) for _, case, test in (line.split("::") for line in lines)
+    }
+
+
+def test_a_provider_without_a_bug_passes(failed: set[tuple[str, str]]) -> None:
+    assert not [test for case, test in failed if case == "TestToy"]
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_caught(bug: str, failed: set[tuple[str, str]]) -> None:
+    assert (bug, BUGS[bug]) in failed, "the kit passes a provider with this bug"
+
+
+def test_every_class_of_the_catalogue_has_its_test() -> None:
+    tests = [name for name in dir(ProviderTests) if name.startswith("test_fault_")]
+    for fault in FAULTS:
+        assert any(name.startswith(f"test_fault_{fault.number:02}_{fault.slug}") for name in tests), fault
+    assert [fault.number for fault in FAULTS] == list(range(1, 40))
+    assert all(fault_of(name) for name in tests)
+
+
+def test_a_standard_test_is_left_out_with_a_reason_and_in_no_other_way() -> None:
+    with pytest.raises(TypeError, match="replaces a standard test"):
+        type("TestAcme", (ProviderTests,), {"test_fault_13_splits": None})
+    with pytest.raises(TypeError, match="no standard test"):
+        type("TestAcme", (ProviderTests,), {"skips": {"test_fault_13": "why"}})
+    with pytest.raises(TypeError, match="without a reason"):
+        type("TestAcme", (ProviderTests,), {"skips": {"test_fault_13_splits": " "}})
+    kept: Any = type("TestAcme", (ProviderTests,), {"skips": {"test_fault_13_splits": "the wire has one byte"}})
+    assert issubclass(kept, ProviderTests)
