@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import attrs
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 
 from trunkline.events import Finished, ResponseStarted, fold, unfold
 from trunkline.request import ChatRequest

@@ -86,6 +86,9 @@ class HTTP2Server:
         except* (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
             pass  # the client has hung up, or the script has
 
+    async def _handle(self, exchange: HTTP2Exchange) -> None:
+        await self._handler(exchange)
+
     def _take(
         self,
         event: h2.events.Event,
@@ -104,7 +107,7 @@ class HTTP2Server:
             connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
         elif isinstance(event, h2.events.StreamEnded):
             assert event.stream_id is not None
-            tasks.start_soon(self._handler, exchanges[event.stream_id])
+            tasks.start_soon(self._handle, exchanges[event.stream_id])
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ kit passed and failed, and each test that an author left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class _Recorder:
         self._left_out: dict[str, dict[str, str]] = {}
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-        report: Any = yield
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
         case = getattr(item, "cls", None)
         if case is not None and hasattr(case, "wire") and (report.when == "call" or not report.passed):
             self._record(item, case, report)
-        return report  # type: ignore[return-value]  # what a wrapper gives back
+        return report
 
     def _record(self, item: Any, case: Any, report: pytest.TestReport) -> None:
         name = item.originalname

@@ -129,7 +129,7 @@ class ConnectionFaults(ProviderCase):
     async def test_fault_06_heartbeats(self, begun: bool) -> None:
         """Heartbeats are no first chunk; after it they keep the idle timer quiet, but not the total one."""
         error = TotalTimeout if begun else FirstChunkTimeout
-        limits = {"total_timeout": 2 * QUICK} if begun else {"first_chunk_timeout": QUICK}
+        limits: dict[str, Any] = {"total_timeout": 2 * QUICK} if begun else {"first_chunk_timeout": QUICK}
 
         async def script(exchange: Exchange) -> None:
             await exchange.start(headers=self.head())

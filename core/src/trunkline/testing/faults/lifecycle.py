@@ -263,7 +263,9 @@ class LifecycleFaults(ProviderCase):
 
     def test_fault_39_fuzzed_json(self) -> None:
         """The same where the frames hold JSON of the right outline with values that are not."""
-        odd = st.sampled_from([None, True, -1, 1e308, "", "x", [], [None], [[]], {}, {"a": None}, {"type": []}])
+        odd: st.SearchStrategy[Any] = st.sampled_from(
+            [None, True, -1, 1e308, "", "x", [], [None], [[]], {}, {"a": None}, {"type": []}]
+        )
         paths = [
             (sample, at, path)
             for sample in self.all_samples()
