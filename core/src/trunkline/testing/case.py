@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, ClassVar
@@ -234,7 +234,9 @@ class ProviderCase:
     # With I/O
 
     @asynccontextmanager
-    async def service(self, url: str, *, client: Any = None, watcher: Watcher | None = None, **changes: object) -> Any:
+    async def service(
+        self, url: str, *, client: Any = None, watcher: Watcher | None = None, **changes: object
+    ) -> AsyncIterator[Service]:
         """A service for a server at `url`; `changes` are settings. A test that hangs in the block fails."""
         extensions: list[object] = [watcher] if watcher is not None else []
         if self.in_process():
