@@ -1,0 +1,12 @@
+"""Trunkline, Converse, with a bearer token."""
+
+from trunkline import Service
+
+from clients import _trunkline
+from clients._trunkline import call, stream
+
+__all__ = ["call", "connect", "stream"]
+
+
+def connect(origin: str) -> Service:
+    return _trunkline.connect("bedrock", api_url=origin, aws_region="us-east-1", api_key="REDACTED")

@@ -1,0 +1,129 @@
+"""What was measured, as a table and as a plot."""
+
+from __future__ import annotations
+
+import statistics
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+LABELS = {
+    "cold": ("cold start with the first request", "cpu", "ms"),
+    "call": ("one call without streaming", "cpu", "µs"),
+    "first": ("time to the first event", "wall", "µs"),
+    "chunk": ("a chunk, one a write", "cpu", "µs"),
+    "chunk_32": ("a chunk, 32 a write", "cpu", "µs"),
+    "chunk_paced": ("a chunk, 1 ms apart", "cpu", "µs"),
+    "idle": ("memory of an idle stream", "kib", "KiB"),
+    "together_1": ("1 stream of 200 chunks, CPU a chunk", "cpu", "µs"),
+    "together_10": ("10 streams at once, CPU a chunk", "cpu", "µs"),
+    "together_50": ("50 streams at once, CPU a chunk", "cpu", "µs"),
+    "together_200": ("200 streams at once, CPU a chunk", "cpu", "µs"),
+    "together_1000": ("1,000 streams at once, wall time", "wall", "s"),
+}
+"""Of each measure: what it is, the sample's value that counts, and its unit."""
+
+# The packets of a paced stream arrive together when the machine stalls, so its cheapest sample misleads.
+_BY_MEDIAN = {"chunk_paced", "idle"}
+_SCALES = {"ms": 1e3, "µs": 1.0, "s": 1e6, "KiB": 1.0}
+
+
+def versions() -> dict[str, str]:
+    """The versions that the result depends on."""
+    found = {}
+    for name in ("trunkline", "httpx2", "httpcore2", "h11", "anyio", "attrs", "msgspec", "uvloop"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "-"
+    return found
+
+
+def row(result: dict[str, Any], measure: str, client: str) -> dict[str, float] | None:
+    """The figures of one client: `median`, `low`, `high`, `ratio`, `paired`, `failed`, `peak`; `None` where it failed."""
+    _, key, unit = LABELS[measure]
+    good = [taken for taken in result["samples"][measure][client] if "error" not in taken]
+    values = [taken[key] / _SCALES[unit] for taken in good]
+    if not values:
+        return None
+    found = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    floor = result["floors"][result["clients"][client]["wire"]]
+    pairs = [
+        (ours[key], theirs[key])
+        for ours, theirs in zip(
+            result["samples"][measure][client], result["samples"][measure].get(floor, ()), strict=False
+        )
+        if "error" not in ours and "error" not in theirs
+    ]
+    if pairs:
+        choose = statistics.median if measure in _BY_MEDIAN else min
+        found["ratio"] = choose([ours for ours, _ in pairs]) / choose([theirs for _, theirs in pairs])
+        found["paired"] = statistics.median(ours / theirs for ours, theirs in pairs)
+    if "failed" in good[0]:
+        found["failed"] = sum(taken["failed"] for taken in good)
+        found["peak"] = statistics.median(taken["peak_kib"] for taken in good) / 1024
+        found["chunk"] = min(taken["cpu"] for taken in good)
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """A Markdown table of all measures."""
+    lines = [
+        "| measure | client | median | lowest to highest | ratio (of lowest) | ratio (median of rounds) | besides |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for measure, samples in result["samples"].items():
+        label, _, unit = LABELS[measure]
+        order = sorted(samples, key=lambda name: list(result["floors"]).index(result["clients"][name]["wire"]))
+        for client in order:
+            figures = row(result, measure, client)
+            if figures is None:
+                told = samples[client][-1]["error"].splitlines()[-1][:80] if samples[client] else "no sample"
+                lines.append(f"| {label} | {client} | failed | | | | {told} |")
+                continue
+            besides = ""
+            if "failed" in figures:
+                failed, peak, chunk = figures["failed"], figures["peak"], figures["chunk"]
+                besides = f"{failed:.0f} failed, peak {peak:.0f} MiB, {chunk:.1f} µs a chunk"
+            ratio = f"{figures['ratio']:.2f} ×" if "ratio" in figures else ""
+            paired = f"{figures['paired']:.2f} ×" if "paired" in figures else ""
+            spread = f"{figures['low']:.1f} to {figures['high']:.1f}"
+            lines.append(
+                f"| {label} | {client} | {figures['median']:.1f} {unit} | {spread} | {ratio} | {paired} | {besides} |"
+            )
+    told = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return "\n".join(lines) + f"\n\nPython {result['python']}; {told}.\n"
+
+
+def plot(result: dict[str, Any]) -> str:
+    """The ratios to the hand-written client as bars on a logarithmic scale, as SVG."""
+    import math
+
+    bars: list[tuple[str, str, float]] = []
+    for measure, samples in result["samples"].items():
+        for client in samples:
+            figures = row(result, measure, client)
+            if figures and "ratio" in figures and client not in result["floors"].values():
+                bars.append((LABELS[measure][0], client, figures["ratio"]))
+    left, width, step = 430, 420, 18
+    top = max([2.0, *(ratio for _, _, ratio in bars)])
+    low = 0.5
+
+    def at(ratio: float) -> float:
+        return left + width * math.log(max(ratio, low) / low) / math.log(top / low)
+
+    height = step * (len(bars) + 2)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {height}" '
+        'font-family="sans-serif" font-size="11">',
+        f'<text x="{at(1):.0f}" y="12" text-anchor="middle">httpx2 by hand = 1</text>',
+    ]
+    for number, (label, client, ratio) in enumerate(bars):
+        y = step * (number + 1)
+        color = "#2a6fbb" if client.startswith("trunkline") else "#9aa5b1"
+        parts += [
+            f'<text x="{left - 6}" y="{y + 11}" text-anchor="end">{label}: {client}</text>',
+            f'<rect x="{left}" y="{y + 2}" width="{max(at(ratio) - left, 1):.0f}" height="12" fill="{color}"/>',
+            f'<text x="{at(ratio) + 4:.0f}" y="{y + 11}">{ratio:.2f}</text>',
+        ]
+    parts.append(f'<line x1="{at(1):.0f}" x2="{at(1):.0f}" y1="16" y2="{height - step}" stroke="#c0392b"/>')
+    return "\n".join([*parts, "</svg>", ""])

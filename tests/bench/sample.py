@@ -1,0 +1,200 @@
+"""One sample: one measure of one client, in this process, which is fresh. Prints a JSON object.
+
+    python sample.py CLIENT MEASURE ORIGIN '{"texts": 5000}'
+
+Time is CPU time of this process, user and system, in microseconds. What is repeated is taken in equal batches, and the
+lower quartile of them counts: whatever else runs on the machine makes a batch dearer and never cheaper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent)]
+
+
+def cpu() -> float:
+    """CPU time so far, in microseconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return (used.ru_utime + used.ru_stime) * 1e6
+
+
+def memory(key: str) -> float:
+    """`VmRSS` or `VmHWM` (its peak), in KiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return float(line.split()[1])
+    return float("nan")
+
+
+def lower_quartile(marks: list[float], per: int) -> float:
+    """The cost of one, from the CPU time at the bounds of batches of `per`."""
+    import statistics  # not on the cold path of any client
+
+    costs = [(after - before) / per for before, after in zip(marks, marks[1:], strict=False)]
+    return statistics.quantiles(costs, n=4)[0] if len(costs) > 1 else costs[0]
+
+
+async def connected(client: ModuleType, origin: str, path: str) -> Any:
+    """The client's state for a provider that answers as `path` says."""
+    state = client.connect(f"{origin}/{path}")
+    return await state if hasattr(state, "__await__") else state
+
+
+async def read(client: ModuleType, state: Any, texts: int, marks: list[float] | None = None, batch: int = 1) -> float:
+    """Read one stream and check it; the wall time of its first text."""
+    import payloads
+
+    first = 0.0
+    size = count = tokens = 0
+    async for piece in client.stream(state):
+        if type(piece) is not str:
+            tokens = piece
+            continue
+        if not size:
+            first = time.perf_counter()
+        size += len(piece)
+        if marks is not None:
+            if count % batch == 0:
+                marks.append(cpu())
+            count += 1
+    if size != texts * payloads.SIZE or tokens != texts:
+        raise ValueError(f"{size} characters and {tokens} tokens, and {texts} texts were sent")
+    return first
+
+
+async def cold(client: ModuleType, origin: str) -> dict[str, float]:
+    """All that a process does up to its first answer."""
+    state = await connected(client, origin, "n1")
+    await client.call(state)
+    return {"cpu": time.process_time() * 1e6, "peak_kib": memory("VmHWM"), "modules": float(len(sys.modules))}
+
+
+async def call(client: ModuleType, origin: str, calls: int = 1500, batch: int = 50) -> dict[str, float]:
+    """One call without streaming, on a warm connection."""
+    import payloads
+
+    state = await connected(client, origin, "n1")
+    for _ in range(batch):
+        if await client.call(state) != (payloads.ANSWER, payloads.ANSWER_TOKENS):
+            raise ValueError("another answer was sent")
+    marks = [cpu()]
+    for number in range(1, calls + 1):
+        await client.call(state)
+        if number % batch == 0:
+            marks.append(cpu())
+    return {"cpu": lower_quartile(marks, batch), "cpu_mean": (marks[-1] - marks[0]) / calls}
+
+
+async def first(client: ModuleType, origin: str, streams: int = 300, batch: int = 15) -> dict[str, float]:
+    """A stream of two texts: the wall time to the first, and the CPU time of all of it."""
+    import statistics
+
+    state = await connected(client, origin, "n2")
+    for _ in range(batch):
+        await read(client, state, 2)
+    marks, walls = [cpu()], []
+    for number in range(1, streams + 1):
+        started = time.perf_counter()
+        walls.append((await read(client, state, 2) - started) * 1e6)
+        if number % batch == 0:
+            marks.append(cpu())
+    quarter = statistics.quantiles(walls, n=4)[0]
+    return {"cpu": lower_quartile(marks, batch), "wall": quarter, "wall_median": statistics.median(walls)}
+
+
+async def chunk(
+    client: ModuleType, origin: str, how: str = "", texts: int = 5000, streams: int = 2, batch: int = 250
+) -> dict[str, float]:
+    """One chunk of a long stream."""
+    warm = await connected(client, origin, "n200")
+    for _ in range(3):
+        await read(client, warm, 200)
+    state = await connected(client, origin, f"n{texts}{how}")
+    costs, before = [], cpu()
+    for _ in range(streams):
+        marks: list[float] = []
+        await read(client, state, texts, marks, batch)
+        costs.append(lower_quartile(marks, batch))
+    return {"cpu": min(costs), "cpu_mean": (cpu() - before) / streams / texts}
+
+
+async def together(client: ModuleType, origin: str, streams: int = 200, texts: int = 200) -> dict[str, Any]:
+    """Many streams at once, on a client that has served one request."""
+    state = await connected(client, origin, f"n{texts}")
+    await read(client, state, texts)
+    gc.collect()
+    failures: Counter[str] = Counter()
+    firsts: list[float] = []
+
+    async def one() -> None:
+        try:
+            firsts.append(await read(client, state, texts) - started)
+        except Exception as error:
+            failures[type(error).__name__] += 1
+
+    before, started = cpu(), time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(streams)))
+    wall, spent = time.perf_counter() - started, cpu() - before
+    return {
+        "cpu": spent / streams / texts,
+        "wall": wall * 1e6,
+        "peak_kib": memory("VmHWM"),
+        "failed": float(sum(failures.values())),
+        "failures": dict(failures),
+        "last_first": max(firsts, default=0.0) * 1e6,
+    }
+
+
+async def idle(client: ModuleType, origin: str, low: int = 50, high: int = 450) -> dict[str, float]:
+    """The memory of an open stream that waits for its next chunk."""
+    state = await connected(client, origin, "n1h1")
+    tasks: list[asyncio.Task[None]] = []
+    arrived = 0
+    came = asyncio.Event()
+
+    async def one() -> None:
+        nonlocal arrived
+        async for _ in client.stream(state):
+            arrived += 1
+            came.set()
+
+    async def hold(count: int) -> float:
+        while len(tasks) < count:
+            tasks.append(asyncio.create_task(one()))
+            while arrived < len(tasks):
+                came.clear()
+                await asyncio.wait_for(came.wait(), 30)
+        gc.collect()
+        return memory("VmRSS")
+
+    below, above = await hold(low), await hold(high)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return {"kib": (above - below) / (high - low)}
+
+
+MEASURES = {measure.__name__: measure for measure in (cold, call, first, chunk, together, idle)}
+
+
+def main(name: str, measure: str, origin: str, arguments: str = "{}") -> None:
+    client = importlib.import_module(f"clients.{name}")
+    run: Any = MEASURES[measure]
+    print(json.dumps(asyncio.run(run(client, origin, **json.loads(arguments)))), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    os._exit(0)  # some clients leave threads that make the exit slow
