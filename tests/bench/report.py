@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def row(result: dict[str, Any], measure: str, client: str) -> dict[str, float] | None:
-    """The figures of one client: `median`, `low`, `high`, `ratio`, `paired`, `failed`, `peak`; `None` where it failed."""
+    """The figures of one client (`median`, `low`, `high`, `ratio`, `paired`, `failed`, `peak`), or `None`."""
     _, key, unit = LABELS[measure]
     good = [taken for taken in result["samples"][measure][client] if "error" not in taken]
     values = [taken[key] / _SCALES[unit] for taken in good]

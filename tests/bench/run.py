@@ -5,8 +5,8 @@
     python tests/bench/run.py -m chunk,first -r 9      two measures, nine rounds
     python tests/bench/run.py --show out/bench.json    print what was measured before
 
-A sample is a fresh process. A round takes one sample of each client, in an order that turns from round to round, so that
-a slow moment of the machine falls on all. Reported are the median of the samples with the lowest and the highest, and
+A sample is a fresh process. A round takes one sample of each client, in an order that turns from round to round, so
+that a slow moment of the machine falls on all. Reported are the median of the samples with the lowest and the highest, and
 the ratio to the hand-written client of the same wire format: of the lowest samples, since whatever else runs on the
 machine makes a sample dearer and never cheaper, and the median of the ratios within a round.
 """
@@ -100,7 +100,8 @@ def main() -> None:
         for measure in options.measures.split(","):
             wires, rounds = MEASURES[measure][2], options.rounds or MEASURES[measure][3]
             names = [name for name, (wire, _) in chosen.items() if wire in wires]
-            samples: dict[str, list[dict[str, Any]]] = result["samples"].setdefault(measure, {name: [] for name in names})
+            samples: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+            result["samples"][measure] = samples
             for turn in range(rounds):
                 shift = turn % max(len(names), 1)
                 for name in names[shift:] + names[:shift]:

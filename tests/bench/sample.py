@@ -17,6 +17,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,7 +43,7 @@ def lower_quartile(marks: list[float], per: int) -> float:
     """The cost of one, from the CPU time at the bounds of batches of `per`."""
     import statistics  # not on the cold path of any client
 
-    costs = [(after - before) / per for before, after in zip(marks, marks[1:], strict=False)]
+    costs = [(after - before) / per for before, after in pairwise(marks)]
     return statistics.quantiles(costs, n=4)[0] if len(costs) > 1 else costs[0]
 
 

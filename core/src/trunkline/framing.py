@@ -21,6 +21,7 @@ BARE = "bare"
 Frame = TypeVar("Frame")
 
 _BARE_LIMIT = 4 * 1024 * 1024
+_NAMES = 64
 _BRACE = re.compile(rb"[\r\n]\{")
 _OUTSIDE = re.compile(rb'["{}]')
 _INSIDE = re.compile(rb'["\\]')
@@ -50,6 +51,9 @@ class SSEFrame(NamedTuple):
     event: str = "message"
 
 
+_frame = tuple.__new__  # a named tuple's own constructor costs as much as all the rest of an event
+
+
 class SSEFramer:
     """Server-sent events, as in the WHATWG HTML standard, section 9.2.6.
 
@@ -70,9 +74,47 @@ class SSEFramer:
         self._skip_lf = False
         self._at_start = True
         self._start = b""
+        self._between = False
+        self._names: dict[bytes, str] = {}
 
     def feed(self, data: bytes) -> list[SSEFrame]:
         """The events that `data` completes."""
+        frames = self.whole_events(data)
+        if frames is None:
+            frames = self._lines(data)
+            self._between = not (self._pieces or self._data or self._event or self._skip_lf or self._at_start)
+        return frames
+
+    def whole_events(self, data: bytes) -> list[SSEFrame] | None:
+        """The events of bytes that are whole events of the usual form, nearly all that a server sends; else `None`."""
+        if not self._between or data[-2:] != b"\n\n" or b"\r" in data:
+            return None
+        frames: list[SSEFrame] = []
+        for block in data[:-2].split(b"\n\n"):
+            at = block.find(b"\n")
+            name = "message"
+            if at > 0:
+                told = self._names.get(block[:at]) or self._name(block[:at])
+                if told is None or block.find(b"\n", at + 1) > 0:
+                    return None
+                name, block = told, block[at + 1 :]
+            if block[:6] == b"data: ":
+                frames.append(_frame(SSEFrame, (block[6:], name)))
+            elif block[:5] == b"data:":
+                frames.append(_frame(SSEFrame, (block[5:], name)))
+            else:
+                return None
+        return frames
+
+    def _name(self, line: bytes) -> str | None:
+        if not line.startswith(b"event:"):
+            return None
+        name = line[6:].decode("utf-8", "replace").removeprefix(" ") or "message"
+        if len(self._names) < _NAMES:
+            self._names[line] = name
+        return name
+
+    def _lines(self, data: bytes) -> list[SSEFrame]:
         if self._at_start:
             data = self._start + data
             if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
@@ -139,6 +181,11 @@ class SSEOrJSONFramer:
 
     def feed(self, data: bytes) -> list[SSEFrame]:
         """The events that `data` completes."""
+        if self._bare is None:
+            whole = self._framer.whole_events(data)
+            if whole is not None:
+                self._at_line_start = True
+                return whole
         if self._bare is not None or self._brace(data, 0) >= 0:
             return self._with_bare(data)
         if data:

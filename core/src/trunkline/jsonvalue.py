@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 if TYPE_CHECKING:
@@ -19,7 +19,29 @@ JSONObject: TypeAlias = Mapping[str, JSONValue]
 ProviderOptions: TypeAlias = Mapping[str, JSONObject]
 """What is passed on as it is (or comes back), by provider name."""
 
-loads = json.loads
+
+def _decoder() -> Callable[[bytes | str], Any]:
+    try:
+        from msgspec.json import decode  # the extra `speed`
+    except ImportError:
+        return json.loads
+    return decode
+
+
+_decode = _decoder()
+
+
+def loads(data: bytes | str) -> Any:
+    """Decode as `json.loads` does, whichever decoder is installed.
+
+    Raises `ValueError` (`UnicodeDecodeError` among them) or `RecursionError`.
+    """
+    try:
+        return _decode(data)
+    except (ValueError, RecursionError):
+        # What one decoder refuses, the standard library may take: NaN, lone surrogates, UTF-16, numbers that overflow.
+        return json.loads(data)
+
 
 
 def _finite(text: str) -> float:

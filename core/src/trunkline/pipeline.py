@@ -43,6 +43,7 @@ from trunkline.events import (
 from trunkline.limits import apply_limits
 from trunkline.plugins import Steps
 from trunkline.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
+from trunkline.reading import Reading
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
 from trunkline.retry import RetryPolicy
@@ -401,19 +402,19 @@ class EventStream:
         seconds = self._pipeline.settings.first_chunk_timeout
         return FirstChunkTimeout(f"no answer within first_chunk_timeout ({seconds:g} s)")
 
-    def deadline(self, now: float) -> float:
-        """When a read that begins now has to end, on the event loop's clock."""
+    def _allowed(self) -> float:
+        """The seconds that a read may take."""
         longest = self._pipeline.settings.chunk_timeout
-        return now + max(self._budget.left if longest is None else min(longest, self._budget.left), 0)
+        return max(self._budget.left if longest is None else min(longest, self._budget.left), 0)
 
     def passed(self) -> RequestTimeout:
-        """The error for a read whose deadline has passed."""
+        """The error for a read that took too long."""
         return self._budget.passed() if self._budget.left <= 0 else self._pipeline.chunk_timeout()
 
-    async def next(self, scope: anyio.CancelScope) -> list[Event]:
+    async def next(self, reading: Reading) -> list[Event]:
         """The next events, at least one, or none at the end. Raises what cuts the stream short.
 
-        `scope` is the one scope of the read, which its caller has entered with the `deadline`.
+        The caller has entered `reading`, which ends the read when it takes too long.
         """
         if self._first:
             events, self._first = self._first, []
@@ -424,6 +425,7 @@ class EventStream:
         if decoder.finished:
             return []
         while True:
+            reading.allow(self._allowed())
             started = time.monotonic()
             try:
                 chunk = await self._chunks.__anext__()
@@ -434,7 +436,6 @@ class EventStream:
             events = self._decoded(decoder.feed, chunk)
             if events:
                 return events
-            scope.deadline = self.deadline(anyio.current_time())
 
     def _decoded(self, decode: Callable[[bytes], list[Event]], data: bytes) -> list[Event]:
         """The events that `decode` gives; an error that comes after some of them waits until they are told."""

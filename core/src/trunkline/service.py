@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -20,6 +19,8 @@ from trunkline.messages import Message
 from trunkline.pipeline import Budget, EventStream, Pipeline, clean
 from trunkline.plugins import open_steps
 from trunkline.provider import Observer, Provider, ServiceContext, Translation
+from trunkline.reading import Reading
+from trunkline.reading import reading as new_reading
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 from trunkline.retry import RetryPolicy
@@ -297,8 +298,9 @@ class Stream:
         self._position = 0
         self._fold = Fold(service.provider)
         self._call: _Call | None = None
-        self._reading: anyio.CancelScope | None = None
-        self._read = anyio.Event()
+        self._opening: anyio.CancelScope | None = None
+        self._reading: Reading | None = None
+        self._awaited: anyio.Event | None = None
         self._closed = False
         self._failed = False
 
@@ -323,13 +325,9 @@ class Stream:
         pipeline = await self._service._open()
         call = self._call = _Call(pipeline, "stream", self._request)
 
-        async def start(scope: anyio.CancelScope) -> None:
-            translation = await pipeline.translate(self._request, stream=True)
-            self._events = await pipeline.stream(translation, call.budget, call.retried)
-
         self._service._streams.add(self)
         try:
-            await self._guarded(start, None)
+            await self._open(call, pipeline)
         except BaseException:
             await self.aclose()
             raise
@@ -360,40 +358,53 @@ class Stream:
         if self._closed:
             self._service._check_open()
             raise UsageError("the stream is closed")
-        events = self._events
-        if events is None:
+        events, reading = self._events, self._reading
+        if events is None or reading is None:
             raise UsageError("enter the stream before reading it: async with service.stream(…) as stream")
-        if self._reading is not None:
+        if reading.active:
             raise UsageError("another task is reading this stream; one at a time may")
-        self._batch = await self._guarded(events.next, events)
-        self._position = 0
-
-    async def _guarded(self, step: Callable[[anyio.CancelScope], Awaitable[T]], events: EventStream | None) -> T:
-        """Run one await of the stream in one scope, which a limit of `events` or the closing of the service ends.
-
-        An error carries the partial.
-        """
         outer = sys.exception()
-        deadline = math.inf if events is None else events.deadline(anyio.current_time())
-        self._reading = scope = anyio.CancelScope(deadline=deadline)
         try:
-            with scope:
-                return await step(scope)
+            with reading:
+                self._batch = await events.next(reading)
         except BaseException as error:
             self._fail(error, outer)
             raise
         finally:
-            self._reading = None
-            if self._closed:
-                self._read.set()
-        ended: TrunklineError
-        if self._closed or events is None:
-            told = f"service {self._service.name!r} was closed while it streamed"
-            ended = ServiceClosed(told, partial=self._fold.response())
-        else:
-            ended = events.passed()
-        self._fail(ended)
-        raise ended
+            self._read_ended()
+        if reading.ended:
+            ended = self._service_closed() if self._closed else events.passed()
+            self._fail(ended)
+            raise ended
+        self._position = 0
+
+    async def _open(self, call: _Call, pipeline: Pipeline) -> None:
+        """Send the request and await the first event, in one scope that the closing of the service ends."""
+        outer = sys.exception()
+        self._opening = scope = anyio.CancelScope()
+        try:
+            with scope:
+                translation = await pipeline.translate(self._request, stream=True)
+                self._events = await pipeline.stream(translation, call.budget, call.retried)
+                self._reading = new_reading()
+        except BaseException as error:
+            self._fail(error, outer)
+            raise
+        finally:
+            self._opening = None
+            self._read_ended()
+        if self._events is None:
+            ended = self._service_closed()
+            self._fail(ended)
+            raise ended
+
+    def _service_closed(self) -> ServiceClosed:
+        told = f"service {self._service.name!r} was closed while it streamed"
+        return ServiceClosed(told, partial=self._fold.response())
+
+    def _read_ended(self) -> None:
+        if self._awaited is not None:
+            self._awaited.set()
 
     def _fail(self, error: BaseException, outer: BaseException | None = None) -> None:
         self._failed = True
@@ -409,10 +420,17 @@ class Stream:
         self._closed = True
         self._service._streams.discard(self)
         with anyio.CancelScope(shield=True):
-            if self._reading is not None:
+            reading = self._reading
+            if self._opening is not None or (reading is not None and reading.active):
                 # Another task is in the middle of a read, which must end before the connection can be closed.
-                self._reading.cancel()
-                await self._read.wait()
+                self._awaited = anyio.Event()
+                if self._opening is not None:
+                    self._opening.cancel()
+                elif reading is not None:
+                    reading.end()
+                await self._awaited.wait()
+            if self._reading is not None:
+                self._reading.close()
             if self._events is not None:
                 await self._events.aclose()
         if not self._fold.finished and not self._failed and self._call is not None:

@@ -322,10 +322,19 @@ class _Exchange:
         if failed is not None:
             # Raised here, it has no context: reports of errors would show the HTTP client's frames, headers included.
             raise failed
-        self._raw = held = _Held(self._response.aiter_raw())
-        self._response.aiter_raw = lambda chunk_size=None: held
-        self._chunks = self._response.aiter_bytes()
+        self._open_body()
         return self
+
+    def _open_body(self) -> None:
+        response = self._response
+        plain = response.headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
+        if plain and not response.is_stream_consumed:
+            # It is read where httpx has it: the two generators above that cost more than all the rest of a chunk.
+            self._raw = self._chunks = response.stream.__aiter__()
+            return
+        self._raw = held = _Held(response.aiter_raw())
+        response.aiter_raw = lambda chunk_size=None: held
+        self._chunks = response.aiter_bytes()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

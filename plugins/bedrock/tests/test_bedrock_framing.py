@@ -8,6 +8,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from botocore.eventstream import EventStreamBuffer, ParserError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trunkline.errors import ProtocolViolation
@@ -135,6 +136,82 @@ def test_a_long_message_in_small_reads_comes_whole(event: Encode) -> None:
     framer = EventStreamFramer()
     [frame] = [found for at in range(0, len(data), 64) for found in framer.feed(data[at : at + 64])]
     assert frame.data == b"a" * 200_000
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied by slicing or joining to others."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        if isinstance(found, bytes):
+            Counted.copied += len(found)
+            return Counted(found)
+        return found
+
+    def __radd__(self, other: bytes) -> bytes:
+        Counted.copied += len(other) + len(self)
+        return Counted(other.__add__(self))
+
+    def __add__(self, other: bytes) -> bytes:
+        Counted.copied += len(other) + len(self)
+        return Counted(super().__add__(other))
+
+
+@pytest.mark.parametrize("read", [1, 7, 64, 4096])
+def test_bytes_are_copied_a_bounded_number_of_times_however_they_come(read: int, event: Encode) -> None:
+    data = b"".join(event("x", b"a" * size) for size in (0, 3, 500, 20_000)) * 4
+    framer, Counted.copied = EventStreamFramer(), 0
+    reads = [Counted(data[at : at + read]) for at in range(0, len(data), read)]
+    assert sum(len(framer.feed(piece)) for piece in reads) == 16
+    assert Counted.copied < 4 * len(data)
+
+
+HEADERS = st.dictionaries(
+    st.sampled_from([":message-type", ":event-type", ":exception-type", ":error-code", ":error-message", "other", "é"]),
+    st.one_of(
+        st.sampled_from([b"\x00", b"\x01", b"\x02\x07", b"\x03\0\x07", b"\x04" + bytes(4), b"\x05" + bytes(8)]),
+        st.sampled_from([b"\x08" + bytes(8), b"\x09" + bytes(16), b"\x0a"]),
+        st.tuples(
+            st.sampled_from([b"\x06", b"\x07"]),
+            st.one_of(st.sampled_from([b"event", b"exception", b"error"]), st.binary()),
+        ).map(lambda told: told[0] + struct.pack("!H", len(told[1])) + told[1]),
+    ),
+)
+
+
+def by_botocore(data: bytes) -> list[EventStreamFrame] | None:
+    buffer, found = EventStreamBuffer(), []
+    buffer.add_data(data)
+    try:
+        for message in buffer:
+            headers = {name: value for name, value in message.headers.items() if isinstance(value, str)}
+            kind = headers.get(":message-type", "event")
+            names = {"error": ":error-code", "exception": ":exception-type"}
+            name = headers.get(names.get(kind, ":event-type"), "")
+            told = headers.get(":error-message", "") if kind == "error" else ""
+            found.append(EventStreamFrame(kind, name, message.payload, told))
+    except (ParserError, ValueError, KeyError, struct.error):
+        return None
+    return found
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(HEADERS, st.binary(max_size=50)), max_size=4), st.data())
+def test_messages_are_those_that_botocore_reads(messages: list[tuple[dict[str, bytes], bytes]], draw: Any) -> None:
+    data = b""
+    for headers, payload in messages:
+        packed = b"".join(bytes([len(name.encode())]) + name.encode() + value for name, value in headers.items())
+        message = prelude(16 + len(packed) + len(payload), len(packed)) + packed + payload
+        data += message + struct.pack("!I", crc32(message))
+    places = draw.draw(st.lists(st.integers(0, len(data)), max_size=5))
+    expected = by_botocore(data)
+    if expected is None:
+        with pytest.raises(ProtocolViolation):
+            frames_of(data, *places)
+    else:
+        assert frames_of(data, *places) == expected
 
 
 @settings(deadline=None, max_examples=200)

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx2
-
 from clients import _raw
 
 Texts = Callable[[AsyncIterator[bytes]], AsyncIterator[str | int]]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from payloads import MODEL, PROMPT
-
 import trunkline
+from payloads import MODEL, PROMPT
 from trunkline import Service
 
 OUTPUT_LIMIT = 4096

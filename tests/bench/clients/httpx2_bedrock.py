@@ -1,8 +1,7 @@
 """httpx2 by hand, Converse, with a bearer token."""
 
-from payloads import MODEL
-
 from clients import _httpx2, _raw
+from payloads import MODEL
 
 _made = _httpx2.client(
     f"/model/{MODEL}/converse",

@@ -1,9 +1,8 @@
 """Trunkline, Converse, with a bearer token."""
 
-from trunkline import Service
-
 from clients import _trunkline
 from clients._trunkline import call, stream
+from trunkline import Service
 
 __all__ = ["call", "connect", "stream"]
 

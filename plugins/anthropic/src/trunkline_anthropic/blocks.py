@@ -11,12 +11,12 @@ from trunkline.events import (
     ReasoningDelta,
     ReasoningEnd,
     ReasoningStart,
-    TextDelta,
     TextEnd,
     TextStart,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
+    text_delta,
 )
 from trunkline.jsonvalue import dumps, loads
 from trunkline.messages import Citation, Opaque
@@ -100,7 +100,7 @@ class TextBlock(Block):
     def _add(self, text: str, events: list[Event]) -> None:
         if text:
             self._length += len(text)
-            events.append(TextDelta(index=self._index, text=text))
+            events.append(text_delta(self._index, text))
 
     def stop(self, events: list[Event]) -> None:
         """The text is complete."""

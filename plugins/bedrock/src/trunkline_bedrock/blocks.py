@@ -19,13 +19,13 @@ from trunkline.events import (
     ReasoningDelta,
     ReasoningEnd,
     ReasoningStart,
-    TextDelta,
     TextEnd,
     TextStart,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
     decode_arguments,
+    text_delta,
 )
 from trunkline.messages import Audio, Citation, Image, Opaque
 
@@ -157,7 +157,7 @@ class Blocks:
         if block.index is None:
             block.index = self._new_index()
             events.append(TextStart(index=block.index))
-        events.append(TextDelta(index=block.index, text=text))
+        events.append(text_delta(block.index, text))
 
     def _citation(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):

@@ -1,19 +1,33 @@
-"""The AWS event stream (`application/vnd.amazon.eventstream`): bytes to messages, checked and decoded by botocore.
+"""The AWS event stream (`application/vnd.amazon.eventstream`): bytes to messages, checked.
 
-A message is 4 bytes of total length, 4 of the headers' length, their CRC-32, the headers, the payload, and a CRC-32.
+A message is 4 bytes of total length, 4 of the headers' length, their CRC-32, the headers, the payload, and the CRC-32
+of all before it. A header is its name after a byte of length, a byte for the type, and the value.
+https://smithy.io/2.0/aws/amazon-eventstream.html
 """
 
 from __future__ import annotations
 
-import struct
-from typing import Any, NamedTuple
+from struct import Struct
+from typing import NamedTuple, TypeAlias
+from zlib import crc32
 
-from botocore.eventstream import EventStreamBuffer, ParserError  # type: ignore[import-untyped]
 from trunkline.errors import ProtocolViolation
 from trunkline.framing import frames_before
 
-_PRELUDE = 12
-_SHORTEST = 16
+_PRELUDE = Struct("!III")
+_CRC = Struct("!I")
+_SHORTEST = _PRELUDE.size + _CRC.size
+_LONGEST = 24 * 1024 * 1024 + 128 * 1024 + _SHORTEST
+"""What AWS allows a message, in bytes. Whoever announces more sends no event stream."""
+
+_KNOWN = 64
+"""How many sets of headers are remembered. A stream has a dozen; whoever sends more gains nothing by it."""
+
+_FIXED = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
+"""The size of the values of each type that has one: true, false, byte, short, integer, long, timestamp, UUID."""
+_BYTES, _STRING = 6, 7
+
+_About: TypeAlias = tuple[str, str, str]
 
 
 class EventStreamFrame(NamedTuple):
@@ -28,12 +42,15 @@ class EventStreamFrame(NamedTuple):
     message: str = ""
 
 
+_new_frame = tuple.__new__  # a named tuple's own constructor costs as much as a checksum
+
+
 class EventStreamFramer:
     """Cuts bytes into messages, at any split.
 
-    Strategy: the bytes of one message are kept as pieces until its announced length is there, and are handed to
-    botocore's buffer whole, so that a long message in small reads costs linear time. Its prelude is checked as soon as
-    it is there, so that garbage is not waited for.
+    Strategy: a message that is not whole is kept as pieces until its announced length is there, and joined once, so
+    that a long message in small reads costs linear time. Its prelude is checked as soon as it is there, so that garbage
+    is not waited for. Headers are decoded once for each different set of them.
 
     Text in place of a stream (a JSON answer, a page of a proxy) is passed over: it is read at the end of the file.
     """
@@ -44,7 +61,7 @@ class EventStreamFramer:
         self._missing = 0
         self._at_start = True
         self._text = False
-        self._buffer: Any = EventStreamBuffer()
+        self._known: dict[bytes, _About] = {}
 
     def feed(self, data: bytes) -> list[EventStreamFrame]:
         """The messages that `data` completes. Raises `ProtocolViolation` for a broken one."""
@@ -59,29 +76,38 @@ class EventStreamFramer:
         return frames
 
     def _cut(self, data: bytes, frames: list[EventStreamFrame]) -> None:
-        at, size = 0, len(data)
         if self._missing:
-            if size < self._missing:
-                self._pieces.append(data)
-                self._missing -= size
+            self._pieces.append(data)
+            if len(data) < self._missing:
+                self._missing -= len(data)
                 return
-            at = self._missing
-            self._pieces.append(data[:at])
-            frames.append(self._frame(b"".join(self._pieces)))
+            data = b"".join(self._pieces)
             self._pieces, self._missing = [], 0
         elif self._left:
             data, self._left = self._left + data, b""
-            size = len(data)
-        while size - at >= _PRELUDE:
+        at, size = 0, len(data)
+        while size - at >= 12:
+            total, headers, checksum = _PRELUDE.unpack_from(data, at)
+            if crc32(data[at : at + 8]) != checksum:
+                raise ProtocolViolation(
+                    "the beginning of a message of the event stream is broken: its checksum differs"
+                )
+            if total < headers + _SHORTEST or total > _LONGEST:
+                raise ProtocolViolation(
+                    f"a message of the event stream says that it is {total} bytes long, with {headers} of headers"
+                )
             self._at_start = False
-            length = int.from_bytes(data[at : at + 4], "big")
-            if length < _SHORTEST:
-                raise ProtocolViolation(f"a message of the event stream says that it is {length} bytes long")
-            if size - at < length:
-                self._begin(data[at:], length)
+            end = at + total
+            if end > size:
+                self._pieces, self._missing = [data[at:]], end - size
                 return
-            frames.append(self._frame(data[at : at + length]))
-            at += length
+            if crc32(data[at : end - 4]) != _CRC.unpack_from(data, end - 4)[0]:
+                raise ProtocolViolation("a message of the event stream is broken: its checksum differs")
+            payload_at = at + 12 + headers
+            packed = data[at + 12 : payload_at]
+            kind, name, message = self._known.get(packed) or self._about(packed)
+            frames.append(_new_frame(EventStreamFrame, (kind, name, data[payload_at : end - 4], message)))
+            at = end
         self._left = data[at:]
 
     def finish(self) -> list[EventStreamFrame]:
@@ -90,33 +116,42 @@ class EventStreamFramer:
             raise ProtocolViolation("the event stream ends in the middle of a message")
         return []
 
-    def _begin(self, data: bytes, length: int) -> None:
-        self._decode(data[:_PRELUDE])
-        self._pieces, self._missing = [data[_PRELUDE:]], length - len(data)
-
-    def _frame(self, data: bytes) -> EventStreamFrame:
-        message = self._decode(data)
-        if message is None:
-            raise ProtocolViolation("a message of the event stream is shorter than it says")
-        headers = message.headers
+    def _about(self, packed: bytes) -> _About:
+        headers = _headers(packed)
         kind = headers.get(":message-type", "event")
         if kind == "error":
-            return EventStreamFrame(
-                "error", str(headers.get(":error-code", "")), message.payload, str(headers.get(":error-message", ""))
-            )
-        name = headers.get(":exception-type" if kind == "exception" else ":event-type", "")
-        return EventStreamFrame(str(kind), str(name), message.payload)
+            return "error", headers.get(":error-code", ""), headers.get(":error-message", "")
+        about = kind, headers.get(":exception-type" if kind == "exception" else ":event-type", ""), ""
+        if len(self._known) < _KNOWN:
+            self._known[packed] = about
+        return about
 
-    def _decode(self, data: bytes) -> Any:
-        try:
-            self._buffer.add_data(data)
-            return next(self._buffer, None)
-        except ParserError as error:
-            raise ProtocolViolation(f"a message of the event stream is broken: {error}") from None
-        except (struct.error, ValueError, KeyError, IndexError) as error:
-            raise ProtocolViolation(
-                f"the headers of a message of the event stream are broken: {type(error).__name__}"
-            ) from None
+
+def _headers(packed: bytes) -> dict[str, str]:
+    """The headers of a message that are strings; those of other types have no use here, but must be whole."""
+    headers: dict[str, str] = {}
+    names: set[bytes] = set()
+    at, size = 0, len(packed)
+    try:
+        while at < size:
+            value_at = at + 2 + packed[at]
+            name, kind = packed[at + 1 : value_at - 1], packed[value_at - 1]
+            if kind in (_BYTES, _STRING):
+                value_at += 2
+                at = value_at + (packed[value_at - 2] << 8 | packed[value_at - 1])
+            else:
+                at = value_at + _FIXED[kind]
+            if at > size or name in names:
+                break
+            names.add(name)
+            told = name.decode()
+            if kind == _STRING:
+                headers[told] = packed[value_at:at].decode()
+        else:
+            return headers
+    except (IndexError, KeyError, UnicodeDecodeError):
+        pass
+    raise ProtocolViolation("the headers of a message of the event stream are broken")
 
 
 def _is_text(data: bytes) -> bool:

@@ -7,7 +7,7 @@ The dialect has one text and one reasoning for an answer, so what comes later of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import attrs
@@ -26,6 +26,7 @@ from trunkline.events import (
     TextStart,
     UsageReported,
     fold,
+    text_delta,
 )
 from trunkline.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.jsonvalue import dumps, loads
@@ -64,6 +65,8 @@ FINISH_REASONS: dict[str, FinishReason] = {
 # What is read elsewhere, or means nothing; every other field is kept in the provider's metadata.
 _CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error", "p"})
 _ERROR_FIELDS = frozenset({"message", "detail", "code", "errors"})
+_READ_FIELDS = frozenset({"id", "created", "model", "choices", "usage", "obfuscation", "p"})
+_PLAIN_CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "text", "usage"})
 _DELTA_FIELDS = frozenset(
     {
@@ -79,6 +82,10 @@ _DELTA_FIELDS = frozenset(
         "padding",
     }
 )
+
+
+_SHORT = 64
+"""Only what is shorter can be the terminator or nothing."""
 
 
 def _tells(value: object) -> bool:
@@ -115,17 +122,30 @@ class ChatParser:
         self._complete = False
         self._usage: Usage | None = None
         self.metadata: dict[str, Any] = {}
+        # Of the last chunk that was read field for field: its fields, and those that the next must repeat to be read
+        # at a glance.
+        self._last_fields: Set[str] = frozenset()
+        self._last: list[tuple[str, Any]] = []
+        self._plain = self._think is None and type(self).text is ChatParser.text
         self._reasoning_fields = profile.reasoning_fields
         self._delta_fields = _DELTA_FIELDS.union(profile.reasoning_fields)
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """The events of one frame. Raises the error that it tells of, or `ProtocolViolation`."""
         data = frame.data
-        if data == b"[DONE]" or data.strip() == b"[DONE]":
-            return self._close()
-        if not data:
-            return []
+        if len(data) < _SHORT:
+            if data.strip() == b"[DONE]":
+                return self._close()
+            if not data:
+                return []
         chunk = self._decode(frame)
+        if type(chunk) is dict and frame.event == "message":
+            text = self._more_text(chunk)
+            if text and self._plain and self._text is not None:
+                return [text_delta(self._text, text)]
+            if text is not None:
+                self.text(text)
+                return self._flush()
         if not isinstance(chunk, dict):
             if chunk is None and frame.event not in ("message", "error", BARE):
                 return []
@@ -142,6 +162,25 @@ class ChatParser:
             self._complete = self._whole = True
         self._chunk(chunk)
         return self._flush()
+
+    def _more_text(self, chunk: dict[str, Any]) -> str | None:
+        """The text of a chunk that has more of what the one before had and nothing else, as nearly all do."""
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or chunk.get("usage"):
+            return None
+        choice = choices[0]
+        if type(choice) is not dict or not choice.keys() <= _PLAIN_CHOICE_FIELDS or choice.get("index") != self._choice:
+            return None
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1 or choice.get("finish_reason") or choice.get("logprobs"):
+            return None
+        text = delta.get("content")
+        if type(text) is not str or not self._started or chunk.keys() != self._last_fields:
+            return None
+        for key, value in self._last:
+            if chunk[key] != value:
+                return None
+        return text
 
     def finish(self) -> list[Event]:
         """The last events, at the end of the file. Raises `StreamInterrupted` where the answer is not complete."""
@@ -265,6 +304,8 @@ class ChatParser:
             self._id = self._calls.seed = chunk["id"]
         if self._model is None and isinstance(chunk.get("model"), str) and chunk["model"]:
             self._model = chunk["model"]
+        self._last_fields = chunk.keys()
+        self._last = [(key, value) for key, value in chunk.items() if key not in _READ_FIELDS]
         for key, value in chunk.items():
             if key not in _CHUNK_FIELDS and (value or _tells(value)):
                 if key == "x_groq":

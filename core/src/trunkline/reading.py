@@ -1,0 +1,176 @@
+"""Ending single reads of a stream, at a deadline or from another task, at next to no cost for a read that goes well.
+
+A cancel scope for every read would cost more than all the rest of it. On asyncio a stream has one timer, which is not
+set anew for each read: when it goes off it looks whether the read that is then going on is too long. Such a read is
+ended as `asyncio.timeout` ends its block. On trio, where scopes are cheap, each read has one. On both, nothing is open
+while the application's code runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+if TYPE_CHECKING:
+    import asyncio
+
+_FOREVER = float("inf")
+
+
+class Reading(Protocol):
+    """The reads of one stream, one at a time: `with reading: await …`, any number of times.
+
+    The block is left quietly when it was ended; `ended` then says so.
+    """
+
+    ended: bool
+
+    @property
+    def active(self) -> bool:
+        """Whether a read is going on."""
+        ...
+
+    def allow(self, seconds: float) -> None:
+        """Let the read that goes on, or the next one, take so many seconds from now."""
+        ...
+
+    def end(self) -> None:
+        """End the read that is going on, from another task."""
+        ...
+
+    def close(self) -> None:
+        """There will be no more reads."""
+        ...
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None: ...
+
+
+def reading() -> Reading:
+    """For a stream that the running task reads."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = asyncio.current_task() if asyncio is not None else None
+    except RuntimeError:
+        task = None
+    return ScopeReading() if task is None else TaskReading()
+
+
+class TaskReading:
+    """On asyncio."""
+
+    __slots__ = ("_cancelling", "_current", "_deadline", "_due", "_task", "_timer", "ended")
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._current = asyncio.current_task
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._deadline = self._due = _FOREVER
+        self._timer: asyncio.TimerHandle | None = None
+        self.ended = False
+
+    @property
+    def active(self) -> bool:
+        return self._task is not None
+
+    def allow(self, seconds: float) -> None:
+        self._deadline = deadline = time.monotonic() + seconds
+        if deadline < self._due:
+            self._set_timer(seconds)
+
+    def end(self) -> None:
+        # Where the task is being cancelled already, that ends the read.
+        task = self._task
+        if task is not None and not self.ended and task.cancelling() == self._cancelling:
+            self.ended = True
+            task.cancel()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def __enter__(self) -> None:
+        self._task = task = self._current()
+        assert task is not None
+        self._cancelling = task.cancelling()
+        self.ended = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        task, self._task = self._task, None
+        if not self.ended or task is None:
+            return False
+        if task.uncancel() > self._cancelling:
+            return False  # somebody else cancels the task as well, and must see it happen
+        from asyncio import CancelledError
+
+        return kind is not None and issubclass(kind, CancelledError)
+
+    def _set_timer(self, seconds: float) -> None:
+        from asyncio import get_running_loop
+
+        self.close()
+        self._due = time.monotonic() + seconds
+        self._timer = get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._due = None, _FOREVER
+        if self._task is None or self._deadline == _FOREVER:
+            return
+        left = self._deadline - time.monotonic()
+        if left > 0:
+            self._set_timer(left)
+        else:
+            self.end()
+
+
+class ScopeReading:
+    """On trio, and wherever else anyio runs."""
+
+    __slots__ = ("_deadline", "_scope", "ended")
+
+    def __init__(self) -> None:
+        self._scope: anyio.CancelScope | None = None
+        self._deadline = _FOREVER
+        self.ended = False
+
+    @property
+    def active(self) -> bool:
+        return self._scope is not None
+
+    def allow(self, seconds: float) -> None:
+        self._deadline = anyio.current_time() + seconds
+        if self._scope is not None:
+            self._scope.deadline = self._deadline
+
+    def end(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+    def __enter__(self) -> None:
+        self.ended = False
+        self._scope = anyio.CancelScope(deadline=self._deadline)
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        scope, self._scope = self._scope, None
+        assert scope is not None
+        quiet = scope.__exit__(kind, error, traceback)
+        self.ended = scope.cancelled_caught
+        return quiet

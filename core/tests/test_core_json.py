@@ -1,0 +1,102 @@
+"""JSON: whichever decoder is installed, the same values and the same refusals."""
+
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trunkline.jsonvalue import loads
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.characters(categories=["Cs"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal, with their types; NaN equals NaN."""
+    return repr(left) == repr(right)
+
+
+@pytest.fixture(params=["msgspec", "json"])
+def decode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    if request.param == "msgspec":
+        pytest.importorskip("msgspec", reason="the extra `speed` is not installed")
+    else:
+        monkeypatch.setattr("trunkline.jsonvalue._decode", json.loads)
+    return loads
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"NaN",
+        b"[-Infinity]",
+        b"1e400",
+        b"-0",
+        b"-0.0",
+        b"123456789012345678901234567890",
+        b"18446744073709551616",
+        b"12345678901234567890.5",
+        b'{"a": 1, "a": 2}',
+        b'"\\ud800"',
+        b'"\xed\xa0\x80"',
+        b'"\\ud83d\\ude00"',
+        b"\xef\xbb\xbf{}",
+        '{"a": 1}'.encode("utf-16"),
+        " [1] ",
+        '"\ud800"',
+    ],
+)
+def test_unusual_json_is_what_the_standard_library_makes_of_it(text: bytes | str, decode: Any) -> None:
+    assert same(decode(text), json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[1,]", b"01", b'"\xff"', b'["\x01"]', b"{} x", b"tru", "\ufeff{}", b"\x0c1"]
+)
+def test_what_is_not_json_is_a_value_error(text: bytes | str, decode: Any) -> None:
+    with pytest.raises(ValueError):
+        decode(text)
+
+
+def test_too_deep_is_a_recursion_error(decode: Any) -> None:
+    with pytest.raises(RecursionError):
+        decode(b"[" * 100_000 + b"]" * 100_000)
+
+
+@settings(deadline=None, max_examples=200)
+@given(VALUES)
+def test_any_value_comes_back(value: Any) -> None:
+    text = json.dumps(value)
+    assert same(loads(text.encode()), json.loads(text))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=40) | st.text(alphabet='[]{},:"\\0123456789eE+-.truefalsn ', max_size=20).map(str.encode))
+def test_any_bytes_are_taken_or_refused_as_the_standard_library_does(data: bytes) -> None:
+    try:
+        expected: Any = json.loads(data)
+    except ValueError:
+        with pytest.raises(ValueError):
+            loads(data)
+    else:
+        assert same(loads(data), expected)
+
+
+def test_a_float_keeps_its_value() -> None:
+    assert loads(b"0.1") == 0.1
+    assert math.copysign(1, loads(b"-0.0")) == -1
+
+
+def test_without_the_extra_the_standard_library_decodes() -> None:
+    program = (
+        "import sys; sys.modules['msgspec'] = None; import json; from trunkline import jsonvalue;"
+        "assert jsonvalue._decode is json.loads; assert jsonvalue.loads(b'[1]') == [1]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
