@@ -6,8 +6,8 @@
     python tests/bench/run.py --show out/bench.json    print what was measured before
 
 A sample is a fresh process. A round takes one sample of each client, in an order that turns from round to round, so
-that a slow moment of the machine falls on all. Reported are the median of the samples with the lowest and the highest, and
-the ratio to the hand-written client of the same wire format: of the lowest samples, since whatever else runs on the
+that a slow moment of the machine falls on all. Reported are the median of the samples, with the lowest and the highest,
+and the ratio to the hand-written client of the same wire format: of the lowest samples, since whatever else runs on the
 machine makes a sample dearer and never cheaper, and the median of the ratios within a round.
 """
 

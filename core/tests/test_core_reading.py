@@ -1,0 +1,201 @@
+"""Ending a single read: at its deadline, or from another task, and nothing else with it."""
+
+import asyncio
+import sys
+
+import anyio
+import pytest
+from trunkline.reading import Reading, ScopeReading, TaskReading, reading
+
+SHORT = 0.05
+LONG = 30.0
+
+
+@pytest.fixture(params=["the backend's", "a scope"])
+def read(request: pytest.FixtureRequest, anyio_backend_name: str) -> Reading:
+    """The way of the backend, and on asyncio the other one too."""
+    if request.param == "a scope":
+        return ScopeReading()
+    return TaskReading() if anyio_backend_name == "asyncio" else ScopeReading()
+
+
+@pytest.mark.anyio
+async def test_the_backend_decides(anyio_backend_name: str) -> None:
+    assert type(reading()) is (TaskReading if anyio_backend_name == "asyncio" else ScopeReading)
+
+
+@pytest.mark.anyio
+async def test_a_read_that_takes_too_long_is_ended(read: Reading) -> None:
+    read.allow(SHORT)
+    with read:
+        assert read.active
+        await anyio.sleep(LONG)
+    assert read.ended
+    assert not read.active
+
+
+@pytest.mark.anyio
+async def test_the_next_read_is_another(read: Reading) -> None:
+    read.allow(SHORT)
+    with read:
+        await anyio.sleep(LONG)
+    read.allow(LONG)
+    with read:
+        await anyio.sleep(0)
+    assert not read.ended
+    read.allow(SHORT)
+    with read:
+        await anyio.sleep(LONG)
+    assert read.ended
+    await anyio.sleep(0)  # nothing of the cancellation is left
+
+
+@pytest.mark.anyio
+async def test_time_between_reads_does_not_count(read: Reading) -> None:
+    read.allow(SHORT)
+    with read:
+        await anyio.sleep(0)
+    with anyio.move_on_after(SHORT * 2):
+        await anyio.sleep_forever()
+    read.allow(LONG)
+    with read:
+        await anyio.sleep(0)
+    assert not read.ended
+
+
+@pytest.mark.anyio
+async def test_a_read_may_be_allowed_more_time_while_it_goes_on(read: Reading) -> None:
+    read.allow(SHORT)
+    with read:
+        read.allow(LONG)
+        with anyio.move_on_after(SHORT * 2):
+            await anyio.sleep_forever()
+        read.allow(SHORT)
+        await anyio.sleep(LONG)
+    assert read.ended
+
+
+@pytest.mark.anyio
+async def test_another_task_can_end_a_read(read: Reading) -> None:
+    begun = anyio.Event()
+
+    async def end() -> None:
+        await begun.wait()
+        read.end()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end)
+        read.allow(LONG)
+        with read:
+            begun.set()
+            await anyio.sleep_forever()
+    assert read.ended
+
+
+@pytest.mark.anyio
+async def test_ending_no_read_does_nothing(read: Reading) -> None:
+    read.end()
+    read.allow(LONG)
+    with read:
+        await anyio.sleep(0)
+    assert not read.ended
+    read.end()
+    await anyio.sleep(0)
+    read.close()
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_read_passes(read: Reading) -> None:
+    read.allow(LONG)
+    with pytest.raises(ZeroDivisionError), read:
+        raise ZeroDivisionError
+    assert not read.ended
+
+
+@pytest.mark.anyio
+async def test_a_scope_around_the_read_ends_it_and_is_not_taken_for_the_limit(read: Reading) -> None:
+    with anyio.move_on_after(SHORT) as scope:
+        read.allow(LONG)
+        with read:
+            await anyio.sleep_forever()
+        raise AssertionError("the read went on")
+    assert scope.cancelled_caught
+    assert not read.ended
+
+
+@pytest.mark.anyio
+async def test_a_read_in_a_cancelled_scope_ends_at_once(read: Reading) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        read.allow(LONG)
+        with read:
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert not read.ended
+
+
+@pytest.mark.anyio
+async def test_a_scope_inside_the_read_does_not_hide_the_end(read: Reading) -> None:
+    read.allow(SHORT)
+    with read:
+        with anyio.fail_after(LONG):
+            await anyio.sleep_forever()
+    assert read.ended
+
+
+async def _read_for_ever(read: Reading) -> None:
+    read.allow(LONG)
+    with read:
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("end_first", [True, False])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_who_cancels_the_task_at_the_same_moment_sees_it_happen(end_first: bool) -> None:
+    read = TaskReading()
+    task = asyncio.create_task(_read_for_ever(read))
+    await anyio.wait_all_tasks_blocked()
+    for step in (read.end, task.cancel) if end_first else (task.cancel, read.end):
+        step()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_a_timeout_of_asyncio_around_the_read_is_that_timeout() -> None:
+    read = TaskReading()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(SHORT):
+            await _read_for_ever(read)
+    assert not read.ended
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_a_timer_is_not_set_anew_for_each_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, timers = asyncio.get_running_loop(), 0
+    call_later = loop.call_later
+
+    def counted(*arguments: object) -> asyncio.TimerHandle:
+        nonlocal timers
+        timers += 1
+        return call_later(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_later", counted)
+    read = TaskReading()
+    for _ in range(100):
+        read.allow(LONG)
+        with read:
+            await asyncio.sleep(0)
+    read.close()
+    assert timers == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.anyio
+async def test_asyncio_that_is_imported_and_does_not_run_is_not_taken_for_the_backend() -> None:
+    assert "asyncio" in sys.modules
+    assert type(reading()) is ScopeReading
