@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 import anyio
+import anyio.lowlevel
 import pytest
 from trunkline.reading import Reading, ScopeReading, TaskReading, reading
 
@@ -41,25 +42,25 @@ async def test_the_next_read_is_another(read: Reading) -> None:
         await anyio.sleep(LONG)
     read.allow(LONG)
     with read:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     assert not read.ended
     read.allow(SHORT)
     with read:
         await anyio.sleep(LONG)
     assert read.ended
-    await anyio.sleep(0)  # nothing of the cancellation is left
+    await anyio.lowlevel.checkpoint()  # nothing of the cancellation is left
 
 
 @pytest.mark.anyio
 async def test_time_between_reads_does_not_count(read: Reading) -> None:
     read.allow(SHORT)
     with read:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     with anyio.move_on_after(SHORT * 2):
         await anyio.sleep_forever()
     read.allow(LONG)
     with read:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     assert not read.ended
 
 
@@ -97,10 +98,10 @@ async def test_ending_no_read_does_nothing(read: Reading) -> None:
     read.end()
     read.allow(LONG)
     with read:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     assert not read.ended
     read.end()
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
     read.close()
 
 
