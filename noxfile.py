@@ -195,3 +195,10 @@ def tests_all(session: nox.Session) -> None:
     install(session, *group("tests"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory beside the HTTP client by hand; `-- --peers` adds other libraries. Takes minutes."""
+    install(session, "uvloop", extras="speed")
+    session.run("python", "tests/bench/run.py", *session.posargs)

@@ -44,6 +44,7 @@ from trunkline.limits import apply_limits
 from trunkline.plugins import Steps
 from trunkline.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
 from trunkline.reading import Reading
+from trunkline.reading import reading as new_reading
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
 from trunkline.retry import RetryPolicy
@@ -174,12 +175,16 @@ class Pipeline:
 
     async def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """The wire request, with the warnings of the limits and of the translation."""
-        request, warnings = apply_limits(attrs.evolve(request, model=self.model(request.model)), self.settings)
+        model = self.model(request.model)
+        settled = request if request.model == model else attrs.evolve(request, model=model)
+        request, warnings = apply_limits(settled, self.settings)
         if self.steps.needs_bytes and self.settings.fetch_urls:
             from trunkline.fetch import fetch_parts
 
             request = await fetch_parts(request, self.steps.needs_bytes)
         translation = self.steps.translator.translate(request, stream=stream)
+        if not warnings:
+            return translation
         return attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
 
     def finish_body(self, response: ChatResponse, warnings: tuple[CallWarning, ...]) -> ChatResponse:
@@ -262,17 +267,24 @@ class Pipeline:
 
     async def _body(self, answer: ByteStream) -> WireResponse:
         chunks, size, longest = [], 0, self.settings.body_limit
-        iterator = answer.__aiter__()
-        while True:
-            with limit(self.settings.chunk_timeout, self.chunk_timeout):
-                try:
-                    chunk = await iterator.__anext__()
-                except StopAsyncIteration:
+        iterator, reading = answer.__aiter__(), new_reading()
+        allowed = self.settings.chunk_timeout
+        try:
+            while True:
+                reading.allow(math.inf if allowed is None else allowed)
+                with reading:
+                    chunk = await anext(iterator, None)
+                if reading.ended:
+                    raise self.chunk_timeout()
+                if chunk is None:
                     break
-            size += len(chunk)
-            if longest is not None and size > longest:
-                raise ProtocolViolation(f"the answer is larger than body_limit ({longest} bytes)", status=answer.status)
-            chunks.append(chunk)
+                size += len(chunk)
+                if longest is not None and size > longest:
+                    told = f"the answer is larger than body_limit ({longest} bytes)"
+                    raise ProtocolViolation(told, status=answer.status)
+                chunks.append(chunk)
+        finally:
+            reading.close()
         body = b"".join(chunks)
         check_nesting(body, self.settings.nesting_limit, status=answer.status)
         return WireResponse(status=answer.status, headers=answer.headers, body=body)

@@ -271,6 +271,10 @@ class _Held:
         """Nothing."""
 
 
+def _closing() -> anyio.CancelScope:
+    return anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT)
+
+
 class _Exchange:
     """One request and the answer to it."""
 
@@ -340,15 +344,15 @@ class _Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _sending.set(True)
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
-            if kind is None and not self._ended:
+        if kind is None and not self._ended:
+            with _closing():
                 await self._drain(self._chunks)
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+        with _closing():
             await self._response.aclose()
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
-            if not self._ended:
-                # httpx nests generators and closes the outer ones only; reading on from the closed connection ends
-                # them all, here and not in the garbage collector.
+        if not self._ended:
+            # httpx nests generators and closes the outer ones only; reading on from the closed connection ends them
+            # all, here and not in the garbage collector.
+            with _closing():
                 await self._drain(self._chunks)
                 await self._drain(self._raw)
         _sending.set(False)

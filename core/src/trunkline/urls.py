@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -27,6 +28,7 @@ def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
     return url._replace(scheme=url.scheme.lower(), path=path, fragment=""), notes
 
 
+@functools.lru_cache(maxsize=64)
 def endpoint_url(base: str, path: str, query: str = "") -> str:
     """The URL of an endpoint (`/chat/completions`, say) under a base; the base's query string stays, before `query`."""
     url = urlsplit(base)

@@ -62,7 +62,10 @@ class WireRequest:
 
     def with_headers(self, headers: Mapping[str, str]) -> WireRequest:
         """The same request with `headers` added; one that is there already is replaced."""
-        return attrs.evolve(self, headers={**self.headers, **_lower(headers)})
+        if not headers:
+            return self
+        told = {**self.headers, **_lower(headers)}
+        return WireRequest(method=self.method, url=self.url, headers=told, body=self.body)
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from urllib.parse import SplitResult, urlunsplit
 
 from trunkline.urls import endpoint_note, split_url
@@ -38,6 +39,7 @@ HOST_PATHS = {
 _AZURE_SUFFIXES = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 
+@functools.lru_cache(maxsize=64)
 def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     """The URL that endpoint paths are joined to, and notes on what was changed that a user should know.
 
