@@ -67,6 +67,7 @@ class StreamDecoder(Generic[Frame]):
         self.late = []
         if self.finished:
             return []
+        self.late = []
         frames = self._framer.feed(data)
         brackets = data.count(b"{") + data.count(b"[")
         self._size += len(data)

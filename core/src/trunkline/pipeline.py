@@ -367,6 +367,8 @@ class EventStream:
             frame_limit=pipeline.settings.frame_limit,
             nesting_limit=pipeline.settings.nesting_limit,
         )
+        longest = pipeline.settings.chunk_timeout
+        self._longest = math.inf if longest is None else longest
         self._first: list[Event] = []
         self._has_content = False
         self._error: TrunklineError | None = None
@@ -414,11 +416,6 @@ class EventStream:
         seconds = self._pipeline.settings.first_chunk_timeout
         return FirstChunkTimeout(f"no answer within first_chunk_timeout ({seconds:g} s)")
 
-    def _allowed(self) -> float:
-        """The seconds that a read may take."""
-        longest = self._pipeline.settings.chunk_timeout
-        return max(self._budget.left if longest is None else min(longest, self._budget.left), 0)
-
     def passed(self) -> RequestTimeout:
         """The error for a read that took too long."""
         return self._budget.passed() if self._budget.left <= 0 else self._pipeline.chunk_timeout()
@@ -436,16 +433,21 @@ class EventStream:
             raise self._error
         if decoder.finished:
             return []
+        longest, budget = self._longest, self._budget
         while True:
-            reading.allow(self._allowed())
+            left = budget.left
+            reading.allow(longest if longest < left else max(left, 0))
             started = time.monotonic()
             try:
                 chunk = await self._chunks.__anext__()
             except StopAsyncIteration:
                 return self._decoded(lambda _: decoder.finish(), b"")
             finally:
-                self._budget.took(time.monotonic() - started)
-            events = self._decoded(decoder.feed, chunk)
+                budget.took(time.monotonic() - started)
+            try:
+                events = decoder.feed(chunk)
+            except TrunklineError as error:
+                events = self._until(error)
             if events:
                 return events
 
@@ -455,12 +457,16 @@ class EventStream:
         try:
             return decode(data)
         except TrunklineError as error:
-            if isinstance(error, RemoteError):
-                error.request_id = error.request_id or _request_id(self._answer.headers)
-            if not self._decoder.late:
-                raise
-            self._error = error
-            return self._decoder.late
+            return self._until(error)
+
+    def _until(self, error: TrunklineError) -> list[Event]:
+        """The events that came before an error in the same bytes; where there are none, it is raised."""
+        if isinstance(error, RemoteError):
+            error.request_id = error.request_id or _request_id(self._answer.headers)
+        if not self._decoder.late:
+            raise error
+        self._error = error
+        return self._decoder.late
 
     def _with_warnings(self, events: list[Event]) -> list[Event]:
         started = events[0] if type(events[0]) is ResponseStarted else None
