@@ -200,5 +200,5 @@ def tests_all(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory beside the HTTP client by hand; `-- --peers` adds other libraries. Takes minutes."""
-    install(session, "uvloop", extras="speed")
+    install(session, "uvloop", extras="speed,fast")
     session.run("python", "tests/bench/run.py", *session.posargs)

@@ -12,7 +12,8 @@ OUTPUT_LIMIT = 4096
 
 
 def connect(provider: str, **settings: object) -> Service:
-    return trunkline.open_service(provider, default_model=MODEL, **settings)
+    # By name, since the faster library would be taken wherever it is installed.
+    return trunkline.open_service(provider, default_model=MODEL, **{"http_library": "httpx2", **settings})
 
 
 async def call(service: Service) -> tuple[str, int | None]:
