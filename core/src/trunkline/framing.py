@@ -82,7 +82,7 @@ class SSEFramer:
         frames = self.whole_events(data)
         if frames is None:
             frames = self._lines(data)
-            self._between = not (self._pieces or self._data or self._event or self._skip_lf or self._at_start)
+            self._between = not (self._tail or self._data or self._event or self._skip_lf or self._at_start)
         return frames
 
     def whole_events(self, data: bytes) -> list[SSEFrame] | None:

@@ -43,7 +43,6 @@ def loads(data: bytes | str) -> Any:
         return json.loads(data)
 
 
-
 def _finite(text: str) -> float:
     number = float(text)
     if number - number != 0:

@@ -297,7 +297,7 @@ async def main():
         try:
             await service.chat("x")
         except ConnectionFailed:
-            print([name for name in ("aiobotocore", "aiohttp", "botocore.auth") if name in sys.modules])
+            print([name for name in ("aiobotocore", "botocore.auth") if name in sys.modules])
 anyio.run(main)
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
