@@ -82,15 +82,18 @@ class Answer:
             self._id = response_id
             self._events.append(ResponseStarted(id=response_id, model=model))
 
-    def text(self, text: str) -> None:
-        """More text. An empty one adds nothing."""
-        if not text:
+    def text(self, text: str, *, metadata: ProviderOptions | None = None) -> None:
+        """More text. An empty one adds nothing, unless it has `metadata`; that is the part's, and ends it."""
+        if not text and not metadata:
             return
         if self._text is None:
             self._end_reasoning()
             self._text = self._next()
             self._events.append(TextStart(index=self._text))
-        self._events.append(TextDelta(index=self._text, text=text))
+        if text:
+            self._events.append(TextDelta(index=self._text, text=text))
+        if metadata:
+            self._end_text(metadata)
 
     def reasoning(self, text: str, *, signature: str | None = None) -> None:
         """More reasoning. A `signature` is what the provider needs to accept it back; it ends the part."""
@@ -186,9 +189,9 @@ class Answer:
         self._parts += 1
         return self._parts - 1
 
-    def _end_text(self) -> None:
+    def _end_text(self, metadata: ProviderOptions | None = None) -> None:
         if self._text is not None:
-            self._events.append(TextEnd(index=self._text))
+            self._events.append(TextEnd(index=self._text, provider_metadata=metadata or {}))
             self._text = None
 
     def _end_reasoning(self) -> None:
