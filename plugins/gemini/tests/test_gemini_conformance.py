@@ -1,0 +1,142 @@
+"""The conformance kit, over generateContent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline.errors import ServerError
+from trunkline.jsonvalue import dumps
+from trunkline.request import ChatRequest
+from trunkline.response import FinishReason, Usage
+from trunkline.testing import SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
+
+OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
+USAGE = {"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": 2, "totalTokenCount": 14}
+COUNTED = Usage(input_tokens=9, output_tokens=5, total_tokens=14, reasoning_tokens=2)
+HEAD = {"responseId": "r1", "modelVersion": "m"}
+
+
+def answer(*parts: dict[str, Any], finish: str | None = None, **fields: Any) -> dict[str, Any]:
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": list(parts)}, "index": 0}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    return {"candidates": [candidate], **HEAD, **fields}
+
+
+def chunk(*parts: dict[str, Any], finish: str | None = None, **fields: Any) -> bytes:
+    return SSE.frame(dumps(answer(*parts, finish=finish, **fields)), "")
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"text": words}
+
+
+def call(index: int, tool: tuple[str, dict[str, str]], **fields: Any) -> dict[str, Any]:
+    return {"functionCall": {"id": f"c{index}", "name": tool[0], "args": tool[1]}, **fields}
+
+
+def error(message: str) -> bytes:
+    return dumps({"error": {"code": 500, "message": message, "status": "INTERNAL"}})
+
+
+GENERATE_CONTENT = WireFormat(
+    framing=SSE,
+    finish="STOP",
+    error_body=error,
+    error_event=lambda message: SSE.frame(error(message), ""),
+    error_type=ServerError,
+    samples=(
+        Sample(
+            name="text",
+            frames=(
+                chunk(text("Grüß "), usageMetadata={"promptTokenCount": 9, "totalTokenCount": 9}),
+                chunk(text("Gott 🌍")),
+                chunk(text(""), finish="STOP", usageMetadata=USAGE),
+            ),
+            body=dumps(answer(text("Grüß Gott 🌍"), finish="STOP", usageMetadata=USAGE)),
+            text="Grüß Gott 🌍",
+            usage=COUNTED,
+        ),
+        Sample(
+            name="thoughts, and a signature on an empty text",
+            frames=(
+                chunk({"text": "Let me ", "thought": True}),
+                chunk({"text": "see.", "thought": True}),
+                chunk(text("Yes.")),
+                chunk({"text": "", "thoughtSignature": "b3BhcXVl"}, finish="STOP", usageMetadata=USAGE),
+            ),
+            body=dumps(
+                answer(
+                    {"text": "Let me see.", "thought": True},
+                    {"text": "Yes.", "thoughtSignature": "b3BhcXVl"},
+                    finish="STOP",
+                    usageMetadata=USAGE,
+                )
+            ),
+            reasoning="Let me see.",
+            text="Yes.",
+            usage=COUNTED,
+        ),
+        Sample(
+            name="two tool calls",
+            request=ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
+            frames=(
+                chunk(call(0, OSLO, thoughtSignature="b3BhcXVl")),
+                chunk(call(1, ROME), finish="STOP", usageMetadata=USAGE),
+            ),
+            body=dumps(
+                answer(call(0, OSLO, thoughtSignature="b3BhcXVl"), call(1, ROME), finish="STOP", usageMetadata=USAGE)
+            ),
+            tool_calls=(OSLO, ROME),
+            finish_reason=FinishReason.TOOL_CALLS,
+            usage=COUNTED,
+        ),
+        Sample(
+            name="tool calls without ids",
+            request=ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
+            frames=(
+                chunk(
+                    {"functionCall": {"name": "weather", "args": OSLO[1]}},
+                    {"functionCall": {"name": "weather", "args": ROME[1]}},
+                ),
+                chunk(finish="STOP", usageMetadata=USAGE),
+            ),
+            body=dumps(
+                answer(
+                    {"functionCall": {"name": "weather", "args": OSLO[1]}},
+                    {"functionCall": {"name": "weather", "args": ROME[1]}},
+                    finish="STOP",
+                    usageMetadata=USAGE,
+                )
+            ),
+            tool_calls=(OSLO, ROME),
+            finish_reason=FinishReason.TOOL_CALLS,
+            usage=COUNTED,
+        ),
+        Sample(
+            name="code that is run: its chunk has a finish reason too",
+            frames=(
+                chunk({"executableCode": {"code": "6*7", "language": "PYTHON"}}, finish="STOP", usageMetadata=USAGE),
+                chunk({"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "42"}}),
+                chunk(text("42."), finish="STOP", usageMetadata=USAGE),
+            ),
+            body=dumps(
+                answer(
+                    {"executableCode": {"code": "6*7", "language": "PYTHON"}},
+                    {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "42"}},
+                    text("42."),
+                    finish="STOP",
+                    usageMetadata=USAGE,
+                )
+            ),
+            text="42.",
+            usage=COUNTED,
+        ),
+    ),
+)
+
+
+class TestGemini(ProviderTests):
+    provider = "gemini"
+    settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    wire = GENERATE_CONTENT
