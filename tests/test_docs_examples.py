@@ -74,12 +74,22 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
         (folder / name).write_text(text, encoding="utf-8")
     async with serve(model) as server:
         before = dict(os.environ)
-        names = ("OPENAI", "OPENAI_COMPATIBLE", "ANTHROPIC", "BEDROCK", "COHERE", "MISTRAL", "AZURE_OPENAI", "FAST")
+        names = (
+            "OPENAI",
+            "OPENAI_COMPATIBLE",
+            "ANTHROPIC",
+            "BEDROCK",
+            "COHERE",
+            "GEMINI",
+            "MISTRAL",
+            "AZURE_OPENAI",
+            "FAST",
+        )
         os.environ.update(
             {f"TRUNKLINE_{name}_API_URL": server.url for name in names}
             | {
                 f"{name}_API_KEY": "a-key-for-tests"
-                for name in ("OPENAI", "ANTHROPIC", "COHERE", "MISTRAL", "AZURE_OPENAI")
+                for name in ("OPENAI", "ANTHROPIC", "COHERE", "GEMINI", "MISTRAL", "AZURE_OPENAI")
             }
             | {
                 "OPENAI_BASE_URL": f"{server.url}/v1",

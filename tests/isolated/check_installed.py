@@ -63,6 +63,11 @@ WHOLE: dict[str, dict[str, object]] = {
         "message": {"role": "assistant", "content": TEXT},
         "usage": {"tokens": {"input_tokens": 3, "output_tokens": 1}},
     },
+    ":generateContent": {
+        "responseId": "1",
+        "candidates": [{"content": {"role": "model", "parts": [{"text": "Hello"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 1, "totalTokenCount": 4},
+    },
     "/converse": {
         "output": {"message": {"role": "assistant", "content": [{"text": "Hello"}]}},
         "stopReason": "end_turn",
@@ -182,6 +187,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "trunkline-azure-openai": call("azure-openai", streams=True, api_key="k"),
     "trunkline-bedrock": call("bedrock", aws_region="us-east-1", api_key="k"),
     "trunkline-cohere": call("cohere", api_key="k"),
+    "trunkline-gemini": call("gemini", api_key="k"),
     "trunkline-mistral": call("mistral", streams=True, api_key="k"),
     "trunkline-llamacpp": check_llamacpp,
 }

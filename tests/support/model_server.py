@@ -243,6 +243,15 @@ def converse_body(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def gemini_body(body: dict[str, Any]) -> dict[str, Any]:
+    text = answer(Asked(text=_texts(body["contents"][-1]["parts"])))[0][1]
+    return {
+        "responseId": "1",
+        "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 9, "totalTokenCount": 21},
+    }
+
+
 def embeddings_body(body: dict[str, Any]) -> dict[str, Any]:
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     data = [{"index": index, "embedding": [float(len(text)), 0.5]} for index, text in enumerate(texts)]
@@ -272,6 +281,7 @@ WHOLE = {
     "/messages/count_tokens": lambda body: {"input_tokens": 12},
     "/v2/chat": cohere_body,
     "/converse": converse_body,
+    ":generateContent": gemini_body,
     "/embeddings": embeddings_body,
     "/v2/embed": cohere_embeddings,
 }

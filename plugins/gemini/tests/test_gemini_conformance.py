@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.errors import ServerError
 from trunkline.jsonvalue import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
@@ -42,9 +41,9 @@ def error(message: str) -> bytes:
 GENERATE_CONTENT = WireFormat(
     framing=SSE,
     finish="STOP",
+    free=frozenset({"args"}),
     error_body=error,
     error_event=lambda message: SSE.frame(error(message), ""),
-    error_type=ServerError,
     samples=(
         Sample(
             name="text",

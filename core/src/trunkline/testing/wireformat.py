@@ -192,7 +192,8 @@ class WireFormat:
     `samples` begin with a plain text of two deltas or more; one has two tool calls. `error_body` writes the body of an
     HTTP error with a given message, and `error_event` a frame that tells of a failure of the provider's own, which is
     an `error_type`. `finish` is the finish reason of one of the samples in the wire's own word. `optional_end` is the
-    number of frames at a stream's end without which it is complete all the same.
+    number of frames at a stream's end without which it is complete all the same. `free` names the fields whose objects
+    are the model's own, a tool call's arguments, where the kit must not put fields of tomorrow.
     """
 
     framing: Framing
@@ -202,6 +203,7 @@ class WireFormat:
     error_type: type[RemoteError] = ServerError
     finish: str
     optional_end: int = 0
+    free: frozenset[str] = frozenset({"arguments", "input"})
 
     def edited(self, sample: Sample, edit: Callable[[Any], Any]) -> tuple[bytes, ...]:
         """The sample's frames with their JSON changed by `edit`; frames that are not JSON stay as they are."""

@@ -106,7 +106,8 @@ class GeminiStream:
         for citation in _citations(candidate, self._provider):
             answer.add(citation)
         # In a stream it is repeated, and grows; only the last counts.
-        answer.usage(_usage(data.get("usageMetadata")))
+        ends = "finishReason" in candidate or not candidate
+        answer.usage(_usage(data.get("usageMetadata"), ends=ends))
         self._end(data, candidate)
         return answer.take()
 
@@ -221,8 +222,8 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _usage(value: object) -> Usage | None:
-    """The usage. `candidatesTokenCount` leaves thoughts out, `promptTokenCount` the prompts of hosted tools."""
+def _usage(value: object, *, ends: bool) -> Usage | None:
+    """The usage, at the end or before it. `candidatesTokenCount` leaves thoughts out, `promptTokenCount` the prompts of hosted tools."""
     if not isinstance(value, dict) or not value:
         return None
 
@@ -234,10 +235,12 @@ def _usage(value: object) -> Usage | None:
         told = [counted for name in names if (counted := count(name)) is not None]
         return sum(told) if told else None
 
+    output = total("candidatesTokenCount", "thoughtsTokenCount")
     return Usage(
         input_tokens=total("promptTokenCount", "toolUsePromptTokenCount"),
-        output_tokens=total("candidatesTokenCount", "thoughtsTokenCount"),
-        total_tokens=count("totalTokenCount"),
+        output_tokens=output,
+        # Before there is output it repeats the prompt's count.
+        total_tokens=count("totalTokenCount") if ends or output is not None else None,
         cache_read_tokens=count("cachedContentTokenCount"),
         reasoning_tokens=count("thoughtsTokenCount"),
         raw=value,

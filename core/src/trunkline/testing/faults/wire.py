@@ -272,7 +272,7 @@ class WireFaults(ProviderCase):
         """Fields that do not exist yet change nothing of what is known."""
         for sample in self.all_samples():
             for new in ({"a": [1]}, "text", 7, None):
-                frames = self.wire.edited(sample, partial(_with_field, new=new))
+                frames = self.wire.edited(sample, partial(_with_field, new=new, free=self.wire.free))
                 self.check(sample, self.folded(self.decode(frames)), streamed=True)
 
     def test_fault_23_unknown_finish(self) -> None:
@@ -288,16 +288,12 @@ class WireFaults(ProviderCase):
         assert TOMORROW in (finished.raw_reason or "")
 
 
-def _with_field(value: Any, new: Any) -> Any:
+def _with_field(value: Any, new: Any, free: frozenset[str]) -> Any:
     """The value with a new field in each object, but for those whose fields are the model's own."""
     if isinstance(value, dict):
-        kept = {name: item if _is_free(name) else _with_field(item, new) for name, item in value.items()}
+        kept = {name: item if name in free else _with_field(item, new, free) for name, item in value.items()}
         return {**kept, "x_" + TOMORROW: new}
-    return [_with_field(item, new) for item in value] if isinstance(value, list) else value
-
-
-def _is_free(name: str) -> bool:
-    return name in ("arguments", "input")
+    return [_with_field(item, new, free) for item in value] if isinstance(value, list) else value
 
 
 def _renamed(value: Any, finish: str) -> Any:
