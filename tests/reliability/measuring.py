@@ -1,0 +1,125 @@
+"""What the measurements share: their sizes and their output, both backends, and counts of what a process holds.
+
+Each command takes `--size` (`smoke`, the smallest, for the normal tests; `ci`; `full`), prints one line that sums it
+up, writes JSON where `--json` says, and ends with status 1 where a promise is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+SIZES = ("smoke", "ci", "full")
+BACKENDS = ("asyncio", "trio")
+MEBIBYTE = 1024 * 1024
+
+Options = TypeVar("Options")
+T = TypeVar("T")
+
+
+class Result(NamedTuple):
+    """What a measurement found: whether the promise is kept, one line, and the figures."""
+
+    kept: bool
+    summary: str
+    figures: dict[str, Any]
+
+
+def command(name: str, sizes: Mapping[str, Options], measure: Callable[[Options], Result]) -> None:
+    """Run a measurement as a command of its own."""
+    parser = argparse.ArgumentParser(prog=f"tests/reliability/{name}.py")
+    parser.add_argument("--size", choices=SIZES, default="ci")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    arguments = parser.parse_args()
+    begun = time.monotonic()
+    result = measure(sizes[arguments.size])
+    facts = {
+        "measurement": name,
+        "size": arguments.size,
+        "kept": result.kept,
+        "summary": result.summary,
+        "seconds": round(time.monotonic() - begun, 1),
+        "python": platform.python_version(),
+        "figures": result.figures,
+    }
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    print(f"{name}: {'kept' if result.kept else 'NOT KEPT'}: {result.summary} ({facts['seconds']} s)")
+    sys.exit(0 if result.kept else 1)
+
+
+def on(backend: str, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """Run an async function on a backend."""
+    return anyio.run(function, *arguments, backend=backend)
+
+
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and worst of some times."""
+    ordered = sorted(seconds)
+    return {
+        "trials": len(ordered),
+        "median_ms": round(statistics.median(ordered) * 1000, 2),
+        "p99_ms": round(ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] * 1000, 2),
+        "worst_ms": round(ordered[-1] * 1000, 2),
+    }
+
+
+# What this process holds. Linux tells of it in /proc.
+
+
+def resident() -> int:
+    """The resident memory, in bytes, after a garbage collection."""
+    gc.collect()
+    with Path("/proc/self/statm").open(encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+
+def sockets() -> int:
+    """The sockets that are open, by their file descriptors."""
+    count = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            count += str(descriptor.readlink()).startswith("socket:")
+        except OSError:  # the descriptor of the listing itself
+            continue
+    return count
+
+
+def tasks() -> int:
+    """The tasks of the running event loop, this one included."""
+    try:
+        import trio
+
+        return trio.lowlevel.current_statistics().tasks_living
+    except RuntimeError:
+        return len(anyio.get_running_tasks())
+
+
+class Holdings(NamedTuple):
+    """Memory in bytes, sockets and tasks at one moment."""
+
+    memory: int
+    sockets: int
+    tasks: int
+
+    @classmethod
+    async def now(cls) -> Holdings:
+        """After the event loop has had some turns to end what was about to end."""
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        return cls(resident(), sockets(), tasks())
+
+
+def mebibytes(size: float) -> float:
+    return round(size / MEBIBYTE, 2)
