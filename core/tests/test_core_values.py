@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ from trunkline import (
     tool_result,
     user,
 )
-from trunkline.events import decode_arguments, unfold
+from trunkline.events import Fold, decode_arguments, unfold
 from trunkline.limits import apply_limits, estimate_tokens
 from trunkline.retry import RetryPolicy, retry_after
 from trunkline.secrets import scrub
@@ -207,6 +208,23 @@ def test_fold_keeps_the_order_of_the_starts_and_tells_interleaved_parts_apart() 
     assert (response.id, response.model, response.provider) == ("r1", "m", "toy")
     assert response.usage == Usage(output_tokens=2)
     assert response.message.role == "assistant"
+
+
+def test_a_long_answer_in_small_pieces_takes_little_more_memory_than_its_text() -> None:
+    pieces = 20_000
+    folded = Fold()
+    folded.add(TextStart(index=0))
+    tracemalloc.start()
+    try:
+        for number in range(pieces):
+            folded.add(TextDelta(index=0, text=f"{number:04}"[:4]))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 5 * 4 * pieces
+    assert folded.response().text == "".join(f"{number:04}"[:4] for number in range(pieces))
+    folded.add(TextDelta(index=0, text="!"))
+    assert folded.response().text.endswith("1999!")
 
 
 def test_unfold_and_fold_are_inverse() -> None:

@@ -79,8 +79,7 @@ def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def resident() -> int:
-    """The resident memory, in bytes, after a garbage collection."""
-    gc.collect()
+    """The resident memory, in bytes."""
     with Path("/proc/self/statm").open(encoding="ascii") as statm:
         return int(statm.read().split()[1]) * 4096
 
@@ -115,9 +114,10 @@ class Holdings(NamedTuple):
 
     @classmethod
     async def now(cls) -> Holdings:
-        """After the event loop has had some turns to end what was about to end."""
+        """After a garbage collection, and some turns of the event loop to end what was about to end."""
         for _ in range(20):
             await anyio.lowlevel.checkpoint()
+        gc.collect()
         return cls(resident(), sockets(), tasks())
 
 

@@ -1,0 +1,126 @@
+"""A long stream that is read slowly: memory stays near idle, and the provider has to wait.
+
+The consumer reads events until it is ahead of its rate, then sleeps. Memory is this process's resident memory against
+that before the stream, after a short one of the same kind; its highest value while the stream runs counts, and that
+holds the text too, which a stream keeps for `partial` and `response`. The server, in another process, tells how many
+bytes it could send and how long it waited to: that it is never far ahead of the reader is the back-pressure.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+import attrs
+from load import facts, load_server, opened
+from loadserver import TOKEN, WRITE, flood_chunk
+from measuring import BACKENDS, MEBIBYTE, Result, command, mebibytes, on, resident
+from trunkline import ChatRequest, TextDelta
+
+BOUND = 20 * MEBIBYTE
+LOOK = 0.25
+"""Seconds between two looks at memory and at the server."""
+
+LEAD = 16 * MEBIBYTE
+"""How far the server may be ahead of the reader: what the kernel's buffers of the two sockets hold."""
+
+
+@attrs.frozen
+class Options:
+    size: int
+    """Bytes of the stream."""
+    rate: int
+    """Bytes a second."""
+    backends: tuple[str, ...] = BACKENDS
+
+
+SIZES = {
+    "smoke": Options(2_000_000, 4_000_000),
+    "ci": Options(50_000_000, 5_000_000, ("asyncio",)),
+    "full": Options(1_000_000_000, 1_000_000),
+}
+
+
+class Reader:
+    """Reads at a rate, and looks at memory and at the server now and then."""
+
+    def __init__(self, options: Options, url: str) -> None:
+        self.options = options
+        self.url = url
+        self.idle = 0
+        self.highest = 0
+        self.lead = 0
+        self.letters = 0
+        self.read = 0
+
+    def look(self) -> None:
+        self.highest = max(self.highest, resident())
+        self.lead = max(self.lead, facts(self.url)["sent"] - self.read)
+
+    async def run(self) -> dict[str, Any]:
+        options = self.options
+        async with opened(self.url, total_timeout=None) as service:
+            async with service.stream(ChatRequest(messages="hi", model=f"flood,{WRITE}")) as warm:
+                async for _ in warm:
+                    self.idle = 0
+            self.idle = self.highest = resident()
+            before = facts(self.url)
+            self.read = before["sent"]
+            begun = looked = time.monotonic()
+            size = len(flood_chunk())
+            start = self.read
+            async with service.stream(ChatRequest(messages="hi", model=f"flood,{options.size}")) as stream:
+                async for event in stream:
+                    if not isinstance(event, TextDelta):
+                        continue
+                    self.letters += len(event.text)
+                    self.read += size
+                    now = time.monotonic()
+                    ahead = (self.read - start) / options.rate - (now - begun)
+                    if ahead > 0.02:
+                        if now - looked > LOOK:
+                            self.look()
+                            looked = now
+                        await anyio.sleep(ahead)
+                self.look()
+                text = stream.response.text
+            right = text == TOKEN * (len(text) // len(TOKEN)) and len(text) == self.letters
+            after = facts(self.url)
+            took = time.monotonic() - begun
+        growth = self.highest - self.idle
+        return {
+            "kept": right and growth <= BOUND and self.lead <= LEAD,
+            "bytes": self.read - start,
+            "seconds": round(took, 1),
+            "memory idle, MiB": mebibytes(self.idle),
+            "growth at its highest, MiB": mebibytes(growth),
+            "of which text, MiB": mebibytes(self.letters),
+            "server ahead by at most, MiB": mebibytes(self.lead),
+            "server waited to send, seconds": round(after["waited"] - before["waited"], 1),
+            "its longest wait, seconds": round(after["longest_wait"], 2),
+            "text is right": right,
+        }
+
+
+async def one(options: Options, url: str) -> dict[str, Any]:
+    return await Reader(options, url).run()
+
+
+def measure(options: Options) -> Result:
+    figures = {}
+    for backend in options.backends:
+        with load_server() as url:
+            figures[backend] = on(backend, one, options, url)
+    told = "; ".join(
+        f"{backend}: memory +{found['growth at its highest, MiB']} MiB ({found['of which text, MiB']} of it text), "
+        f"the server at most {found['server ahead by at most, MiB']} MiB ahead, "
+        f"waiting {found['server waited to send, seconds']} of {found['seconds']} s"
+        for backend, found in figures.items()
+    )
+    summary = f"{options.size / 1e6:g} MB at {options.rate / 1e6:g} MB/s; {told}"
+    return Result(all(found["kept"] for found in figures.values()), summary, figures)
+
+
+if __name__ == "__main__":
+    command("slow_consumer", SIZES, measure)

@@ -1,0 +1,100 @@
+"""Many requests and very many chunks through one service: no growth in memory, sockets or tasks.
+
+Holdings are taken after each tenth of the load, when its calls have ended; the service stays open. The plateau is the
+second of them, and the end may not lie over it by more than a twentieth. A rising line would do so: it is in the
+figures.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import attrs
+import trunkline
+from load import facts, load_server, opened
+from loadserver import texts
+from measuring import BACKENDS, Holdings, Result, command, mebibytes, on
+from trunkline import ChatRequest
+
+GROWTH = 0.05
+TENTHS = 10
+LANES = 16
+
+
+@attrs.frozen
+class Options:
+    requests: int
+    chunks: int
+
+
+SIZES = {"smoke": Options(100, 20), "ci": Options(600, 100), "full": Options(10_000, 100)}
+
+
+async def tenth(service: trunkline.Service, options: Options) -> int:
+    """A tenth of the requests; gives the number of chunks that came."""
+    numbers = iter(range(options.requests // TENTHS))
+    expected = texts(options.chunks, "soak")
+    model = f"whole,{options.chunks},soak,0"
+    came = 0
+
+    async def lane() -> None:
+        nonlocal came
+        for _ in numbers:
+            async with service.stream(ChatRequest(messages="hi", model=model)) as stream:
+                async for _ in stream:
+                    pass
+            if stream.response.text != "".join(expected):
+                raise AssertionError("another text")
+            came += options.chunks
+
+    async with anyio.create_task_group() as group:
+        for _ in range(LANES):
+            group.start_soon(lane)
+    return came
+
+
+async def one(options: Options, url: str) -> dict[str, Any]:
+    idle = await Holdings.now()
+    taken: list[Holdings] = []
+    chunks = 0
+    async with opened(url) as service:
+        for _ in range(TENTHS):
+            chunks += await tenth(service, options)
+            taken.append(await Holdings.now())
+        pooled = facts(url)["connections"]
+    end = await Holdings.now()
+    plateau, last = taken[1], taken[-1]
+    growth = last.memory / plateau.memory - 1
+    level = {(found.sockets, found.tasks) for found in taken[1:]}
+    left = (end.sockets - idle.sockets, end.tasks - idle.tasks)
+    return {
+        "kept": growth <= GROWTH and max(level)[0] <= idle.sockets + LANES and len({t for _, t in level}) == 1
+        # and nothing is left once the service is closed
+        and left == (0, 0),
+        "chunks": chunks,
+        "memory, MiB": [mebibytes(found.memory) for found in taken],
+        "growth over the plateau": round(growth, 4),
+        "sockets": [found.sockets for found in taken],
+        "tasks": [found.tasks for found in taken],
+        "connections in the pool": pooled,
+        "sockets and tasks left": left,
+    }
+
+
+def measure(options: Options) -> Result:
+    figures = {}
+    for backend in BACKENDS:
+        with load_server() as url:
+            figures[backend] = on(backend, one, options, url)
+    told = "; ".join(
+        f"{backend}: memory {found['memory, MiB'][1]} to {found['memory, MiB'][-1]} MiB "
+        f"({found['growth over the plateau']:+.1%}), {found['sockets and tasks left']} sockets and tasks left"
+        for backend, found in figures.items()
+    )
+    summary = f"{options.requests} requests, {options.requests * options.chunks} chunks; {told}"
+    return Result(all(found["kept"] for found in figures.values()), summary, figures)
+
+
+if __name__ == "__main__":
+    command("soak", SIZES, measure)
