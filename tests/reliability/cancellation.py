@@ -11,10 +11,8 @@ The model inside the process has no socket either: its time runs until its threa
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ import anyio.abc
 import anyio.lowlevel
 import attrs
 import trunkline
-from measuring import BACKENDS, Result, command, milliseconds, on
+from measuring import BACKENDS, Result, black_hole, command, milliseconds, on
 from trunkline import Observer, Service, TextDelta, hookimpl
 from trunkline.testing import Exchange, LoopbackServer, serve
 from wires import WIRES, Wire
@@ -191,27 +189,9 @@ def connecting_to(port: int) -> int:
     return sum(remote.endswith(wanted) and state == SYN_SENT for remote, state in fields)
 
 
-@asynccontextmanager
-async def black_hole() -> AsyncIterator[int]:
-    """A port that answers no SYN: the queue of its listener is full."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        port: int = listener.getsockname()[1]
-        fillers = [socket.socket() for _ in range(3)]
-        try:
-            for filler in fillers:
-                filler.setblocking(False)
-                filler.connect_ex(("127.0.0.1", port))
-            yield port
-        finally:
-            for filler in fillers:
-                filler.close()
-
-
 async def while_connecting(wire: Wire, trials: int) -> list[float]:
     seconds = []
-    async with black_hole() as port:
+    with black_hole() as port:
         before = connecting_to(port)
         async with wire.open(f"http://127.0.0.1:{port}") as service:
             for _ in range(trials):

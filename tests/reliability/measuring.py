@@ -10,10 +10,12 @@ import argparse
 import gc
 import json
 import platform
+import socket
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -103,6 +105,24 @@ def tasks() -> int:
         return trio.lowlevel.current_statistics().tasks_living
     except RuntimeError:
         return len(anyio.get_running_tasks())
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that answers no SYN: the queue of its listener is full."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        fillers = [socket.socket() for _ in range(3)]
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", port))
+            yield port
+        finally:
+            for filler in fillers:
+                filler.close()
 
 
 class Holdings(NamedTuple):

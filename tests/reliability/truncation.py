@@ -30,7 +30,7 @@ from measuring import Result, command
 from streams import Recorded, available, messages, streams
 from trunkline.decoding import StreamDecoder
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
-from trunkline.events import Event, Finished, Fold, ReasoningDelta, TextDelta, ToolCallDelta
+from trunkline.events import Event, Finished, Fold, ReasoningDelta, TextDelta, TextStart, ToolCallDelta
 
 
 @attrs.frozen
@@ -72,13 +72,28 @@ class Partial:
 
     def __init__(self) -> None:
         self.contents: dict[tuple[str, int], str] = {}
+        self._refusals: set[int] = set()
 
     def add(self, events: Sequence[Event]) -> None:
         for event in events:
-            if isinstance(event, ToolCallDelta):
+            if isinstance(event, TextStart) and event.refusal:
+                self._refusals.add(event.index)
+            elif isinstance(event, ToolCallDelta):
                 self._more("call", event.index, event.arguments)
-            elif isinstance(event, (TextDelta, ReasoningDelta)):
-                self._more(type(event).__name__, event.index, event.text)
+            elif isinstance(event, ReasoningDelta):
+                self._more("reasoning", event.index, event.text)
+            elif isinstance(event, TextDelta):
+                # `ChatResponse.text` leaves out what declines to answer.
+                self._more("refusal" if event.index in self._refusals else "text", event.index, event.text)
+
+    def copy(self) -> Partial:
+        other = Partial()
+        other.contents, other._refusals = dict(self.contents), set(self._refusals)
+        return other
+
+    @property
+    def text(self) -> str:
+        return "".join(text for (kind, _), text in sorted(self.contents.items()) if kind == "text")
 
     def _more(self, kind: str, index: int, text: str) -> None:
         self.contents[kind, index] = self.contents.get((kind, index), "") + text
@@ -176,8 +191,7 @@ class Cutter:
             if not refused:
                 spare = None
             if events or not self.partials or spare is None:
-                late = Partial()
-                late.contents = dict(partial.contents)
+                late = partial.copy()
                 late.add(events)
                 self._note(at, late, [*seen, *events])
 
@@ -218,8 +232,7 @@ class Cutter:
             return
         if self.partials and not self.partials[-1][1].within(partial):
             self.problems.append(f"the partial shrinks at {at}")
-        text = folded(events).response().text
-        if text != "".join(text for (kind, _), text in sorted(partial.contents.items()) if kind == "TextDelta"):
+        if folded(events).response().text != partial.text:
             self.problems.append(f"the folded text differs from its pieces at {at}")
         self.partials.append((at, partial))
 
@@ -241,9 +254,9 @@ class Cutter:
             return False
         for at, partial in self.partials:
             expected = "".join(text for end, text in pieces if end <= at)
-            found = "".join(text for (kind, _), text in sorted(partial.contents.items()) if kind == "TextDelta")
-            if found != expected:
-                self.problems.append(f"the text of the partial at {at} is {found[-20:]!r}, not {expected[-20:]!r}")
+            if partial.text != expected:
+                told_by = f"{partial.text[-20:]!r}, not {expected[-20:]!r}"
+                self.problems.append(f"the text of the partial at {at} is {told_by}")
         return True
 
     def decode_alone(self, places: Sequence[int]) -> None:
@@ -320,7 +333,8 @@ def measure(options: Options) -> Result:
         "problems": problems[:50],
     }
     summary = (
-        f"{cuts - len(problems)} of {cuts} cuts of {len(taken)} streams raise StreamInterrupted with the right partial; "
+        f"{len(problems)} problems in {cuts} cuts of {len(taken)} streams, each to raise StreamInterrupted with the "
+        f"right partial; "
         f"through sockets {ours['interrupted']} of {ours['cuts']}; successes of the official clients: {successes}"
     )
     return Result(not problems, summary, figures)
