@@ -6,6 +6,9 @@ it. Two states have no connection that a server could see: while it connects (to
 that nothing answers) the time runs until the kernel has no such socket any more, and in backoff until the call has
 ended; no request may follow.
 
+The bound is held against the worst of all trials in the full size, and against the medians in that for a machine that
+does other things besides; the smallest shows only that each trial ends.
+
 The model inside the process has no socket either: its time runs until its thread has stopped computing.
 """
 
@@ -40,11 +43,13 @@ class Options:
     trials: int
     providers: tuple[str, ...] = tuple(WIRES)
     embedded_trials: int = 0
+    held: str = "worst_ms"
+    """What the bound is held against."""
 
 
 SIZES = {
-    "smoke": Options(2, ("openai", "bedrock")),
-    "ci": Options(10, embedded_trials=2),
+    "smoke": Options(2, ("openai", "bedrock"), held="trials"),
+    "ci": Options(10, embedded_trials=2, held="median_ms"),
     "full": Options(1000, embedded_trials=100),
 }
 
@@ -249,20 +254,20 @@ class _Asking:
 
 def measure(options: Options) -> Result:
     figures: dict[str, Any] = {}
-    slowest, where, medians = 0.0, "", []
+    slowest, where, medians, kept = 0.0, "", [], True
     for backend in BACKENDS:
         for name in options.providers:
             for state in STATES:
                 times = milliseconds(on(backend, http, name, state, options.trials))
                 figures.setdefault(name, {}).setdefault(state, {})[backend] = times
                 medians.append(times["median_ms"])
+                kept = kept and times[options.held] <= BOUND * 1000
                 if times["worst_ms"] > slowest:
                     slowest, where = times["worst_ms"], f"{name}, {state}, {backend}"
     summary = (
         f"{options.trials} trials for each of {len(options.providers)} wire formats, {len(STATES)} states and "
         f"{len(BACKENDS)} backends; medians {min(medians)} to {max(medians)} ms; worst {slowest} ms ({where})"
     )
-    kept = slowest <= BOUND * 1000
     if options.embedded_trials:
         model = {
             state: {

@@ -55,6 +55,10 @@ async def streamed(exchange: Exchange, data: bytes, headers: dict[str, str] = SS
     await exchange.end()
 
 
+async def healthy(exchange: Exchange, facts: Facts) -> None:
+    await streamed(exchange, WHOLE)
+
+
 async def no_headers(exchange: Exchange, facts: Facts) -> None:
     await exchange.hung_up()
 
@@ -182,9 +186,7 @@ async def echoed_key(exchange: Exchange, facts: Facts) -> None:
 
 
 async def later(exchange: Exchange, facts: Facts) -> None:
-    await exchange.respond(
-        UNAVAILABLE, status=503, headers={"retry-after": "3", "content-type": "application/json"}
-    )
+    await exchange.respond(UNAVAILABLE, status=503, headers={"retry-after": "3", "content-type": "application/json"})
 
 
 async def flood(exchange: Exchange, facts: Facts) -> None:
@@ -199,6 +201,7 @@ async def flood(exchange: Exchange, facts: Facts) -> None:
 FAULTS: dict[str, Handler] = {
     function.__name__: function
     for function in (
+        healthy,
         no_headers,
         no_first_chunk,
         stall,

@@ -161,6 +161,7 @@ class Case:
         self.action = action
         self.texts: list[str] = []
         self.first = asyncio.Event()
+        self.sent = 0
 
     def facts(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.root}/_facts/{self.fault}", timeout=5) as answer:
@@ -172,6 +173,7 @@ class Case:
         self.first.set()
         if self.action == "read slowly":
             await asyncio.sleep(1)
+            self.sent = self.facts()["sent"]
             return True
         return self.action == "break"
 
@@ -202,7 +204,7 @@ class Case:
         if not done:
             task.cancel()
             return {**found, "ended": "not"}
-        found |= told(task)
+        found |= {**told(task), "sent": self.sent}
         if self.action != "read":
             before = self.facts()["requests"] if self.root else 0
             await asyncio.sleep(GRACE if self.action != "cancel in backoff" else 3.5)
@@ -211,7 +213,7 @@ class Case:
         return found
 
     async def _until_requested(self) -> None:
-        while not self.facts()["requests"]:
+        while not self.facts()["requests"]:  # noqa: ASYNC110  # another process tells
             await asyncio.sleep(0.01)
 
 

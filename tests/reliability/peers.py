@@ -9,8 +9,12 @@ Each client runs in a process and a virtual environment of its own, with the fau
 - hung: nothing after 4 s;
 - silent: a success, though the answer was cut off or is another;
 - lost: an error, where the whole answer had come or was to be had by trying again, as the client was set to;
-- leaked: the connection, or a request, went on after it was left; the key stands in the error; the request went to
-  another host.
+- leaked: the connection, or a request, went on after it was left; the key stands in the error; the prompt went to
+  another host; more than 32 MiB were read ahead of a slow consumer.
+
+A call without a fault comes first in each process and is not counted, so that lazy imports are not taken for slowness.
+Streams are read as the libraries' own pages show it: with `async with` for Trunkline and pydantic-ai, with a bare
+`async for` for the others.
 
 `TRUNKLINE_PEERS` names the folder of the peers' virtual environments (`openai`, `litellm`, `anyllm`, `pydanticai`);
 what is not there is made with uv, from a file of requirements in the folder `TRUNKLINE_PEER_REQUIREMENTS` where that
@@ -29,6 +33,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any, NamedTuple
 
 import attrs
@@ -47,7 +52,8 @@ PACKAGES = {
     "anyllm": "any-llm-sdk[openai]",
     "pydanticai": "pydantic-ai-slim[openai]",
 }
-CASE_LIMIT = 30.0
+CASE_LIMIT, START_LIMIT = 30.0, 300.0
+"""When a process is ended that does not come back from a case, and from its first call, imports included."""
 READ_AHEAD = FLOOD // 2
 
 
@@ -142,9 +148,9 @@ def judged(name: str, case: Case, found: dict[str, Any]) -> str:
 
 
 def _left(case: Case, found: dict[str, Any], after: dict[str, Any]) -> str:
+    if case.action == "read slowly":
+        return "leaked" if found["sent"] > READ_AHEAD else "handled"
     if after.get("open") or found["requests after"] > 0:
-        return "leaked"
-    if after.get("sent", 0) > READ_AHEAD:
         return "leaked"
     if found["seconds"] > 2:
         return "hung"
@@ -164,14 +170,12 @@ class Client:
         self.python = python
         self.process: subprocess.Popen[str] | None = None
 
-    def meet(self, case: Case, url: str) -> dict[str, Any]:
+    def meet(self, case: Case, url: str, limit: float = CASE_LIMIT) -> dict[str, Any]:
         process = self.process or self._begin()
         assert process.stdin is not None
         assert process.stdout is not None
         asked = {"url": url, "fault": case.fault, "action": case.action, "retries": case.retries}
-        from threading import Timer
-
-        watch = Timer(CASE_LIMIT, process.kill)
+        watch = Timer(limit, process.kill)
         watch.start()
         try:
             process.stdin.write(json.dumps(asked) + "\n")
@@ -254,6 +258,12 @@ def run(name: str, python: str, cases: tuple[Case, ...], url: str) -> list[dict[
     rows = []
     try:
         with closed_port() as refused, black_hole() as hole:
+            for left in (2, 1, 0):
+                healthy = client.meet(Case("", "no fault", "healthy"), f"{url}/healthy/v1", START_LIMIT)
+                if healthy.get("text") == ANSWER:
+                    break
+                if not left:
+                    raise RuntimeError(f"{name} cannot read a stream without a fault: {healthy}")
             for case in cases:
                 _facts(url, "_reset", case.fault)
                 port = {"refused": refused, "black_hole": hole}.get(case.fault)

@@ -146,9 +146,7 @@ def _anthropic() -> Iterator[Recorded | str]:
         path = urlsplit(exchange.url).path
         clouds = "/publishers/anthropic/" in path and path.endswith(("rawPredict", "RawPredict"))
         if _whole(exchange) and exchange.method == "POST" and (path.endswith("/messages") or clouds):
-            yield _found(
-                exchange, "anthropic", "messages", parser, lambda found: _event_type(found, ("message_stop",))
-            )
+            yield _found(exchange, "anthropic", "messages", parser, lambda found: _event_type(found, ("message_stop",)))
 
 
 def _bedrock() -> Iterator[Recorded | str]:
