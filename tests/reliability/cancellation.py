@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -24,7 +23,7 @@ import anyio.abc
 import anyio.lowlevel
 import attrs
 import trunkline
-from measuring import BACKENDS, Result, black_hole, command, milliseconds, on
+from measuring import BACKENDS, Result, black_hole, command, milliseconds, on, sockets
 from trunkline import Observer, Service, TextDelta, hookimpl
 from trunkline.testing import Exchange, LoopbackServer, serve
 from wires import WIRES, Wire
@@ -34,8 +33,6 @@ BOUND = 0.1
 
 LONG = 10.0
 """Ends a trial that hangs, in seconds."""
-
-SYN_SENT = "02"
 
 
 @attrs.frozen
@@ -186,24 +183,16 @@ async def idle(server: LoopbackServer, state: str) -> None:
             await server.wait_idle()
 
 
-def connecting_to(port: int) -> int:
-    """How many sockets of this machine have sent a SYN to a port and got no answer."""
-    wanted = f":{port:04X}"
-    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
-    fields = (line.split()[2:4] for line in lines)
-    return sum(remote.endswith(wanted) and state == SYN_SENT for remote, state in fields)
-
-
 async def while_connecting(wire: Wire, trials: int) -> list[float]:
     seconds = []
     with black_hole() as port:
-        before = connecting_to(port)
         async with wire.open(f"http://127.0.0.1:{port}") as service:
+            before = sockets()
             for _ in range(trials):
                 trial = Trial()
 
                 async def watch(trial: Trial = trial) -> None:
-                    while connecting_to(port) == before:
+                    while sockets() == before:
                         await anyio.lowlevel.checkpoint()
                     trial.ready.set()
 
@@ -211,7 +200,7 @@ async def while_connecting(wire: Wire, trials: int) -> list[float]:
                     async with anyio.create_task_group() as group:
                         group.start_soon(watch)
                         await cancelled(service, trial)
-                    while connecting_to(port) != before:
+                    while sockets() > before:
                         await anyio.lowlevel.checkpoint()
                     trial.end()
                 seconds.append(trial.ended - trial.begun)

@@ -114,11 +114,17 @@ def black_hole() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         port: int = listener.getsockname()[1]
-        fillers = [socket.socket() for _ in range(3)]
+        fillers: list[socket.socket] = []
         try:
-            for filler in fillers:
-                filler.setblocking(False)
-                filler.connect_ex(("127.0.0.1", port))
+            while True:
+                filler = socket.socket()
+                filler.settimeout(0.2)
+                try:
+                    filler.connect(("127.0.0.1", port))
+                except TimeoutError:
+                    filler.close()
+                    break
+                fillers.append(filler)
             yield port
         finally:
             for filler in fillers:

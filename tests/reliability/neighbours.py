@@ -5,8 +5,8 @@ mid-stream, by one before the headers, by a timeout of the application's, by a `
 ones are paced by the server so that they last as long as the others, and are compared with what the server wrote.
 
 Memory is the process's resident memory after a garbage collection; the server is another process. The plateau is
-taken when a tenth of the load, of the same mix, has run and ended. (The smallest load is no measure of memory.)
-Sockets are this process's file descriptors.
+taken when a quarter more of the same mix has run and ended before; then memory is looked at after each quarter, and
+the last counts. (The smallest load is no measure of memory.) Sockets are this process's file descriptors.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ SIZES = {
     "ci": Options(cancelled=2000, whole=64, pause=0.04),
     "full": Options(cancelled=20_000, whole=640, pause=0.05),
 }
+
+
+QUARTERS = 4
 
 
 class Leave(Exception):
@@ -104,6 +107,7 @@ class Load:
         self.cancelled = 0
 
     async def run(self, cancelled: int, whole: int, name: str) -> None:
+        before = self.cancelled
         cancelling = iter(range(cancelled))
         reading = iter(range(whole))
 
@@ -117,6 +121,9 @@ class Load:
 
         async def whole_lane() -> None:
             for number in reading:
+                # They are spread over the whole of the load.
+                while self.cancelled - before < (number - self.options.whole_lanes) * cancelled // whole:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
                 await self._read(f"{name}-{number}")
 
         async with anyio.create_task_group() as group:
@@ -145,11 +152,14 @@ async def one(options: Options, url: str) -> dict[str, Any]:
     idle = await Holdings.now()
     async with opened(url) as service:
         warm = Load(options, service)
-        await warm.run(options.cancelled // 10, options.whole // 10, "warm")
+        await warm.run(options.cancelled // QUARTERS, options.whole // QUARTERS, "warm")
         plateau = await Holdings.now()
         load = Load(options, service)
-        await load.run(options.cancelled, options.whole, "whole")
-        after = await Holdings.now()
+        memory = []
+        for quarter in range(1, QUARTERS + 1):
+            await load.run(options.cancelled // QUARTERS, options.whole // QUARTERS, f"quarter-{quarter}")
+            after = await Holdings.now()
+            memory.append(mebibytes(after.memory))
         pooled = facts(url)["connections"]
     end = await Holdings.now()
     # What is closed here is closed there a moment later.
@@ -172,7 +182,7 @@ async def one(options: Options, url: str) -> dict[str, Any]:
         "wrong": load.wrong[:20],
         "memory idle, MiB": mebibytes(idle.memory),
         "memory plateau, MiB": mebibytes(plateau.memory),
-        "memory after, MiB": mebibytes(after.memory),
+        "memory after each quarter, MiB": memory,
         "growth over the plateau": round(growth, 4),
         "connections kept in the pool while open": pooled,
         "sockets left": open_sockets,
