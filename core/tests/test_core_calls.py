@@ -36,6 +36,7 @@ from trunkline import (
     UsageError,
     hookimpl,
 )
+from trunkline.events import Fold
 from trunkline.testing import Exchange, serve
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +89,18 @@ async def test_a_stream_ends_with_finished_and_folds_to_what_chat_gives(toy: Any
     assert isinstance(events[-1], Finished)
     assert stream.response.parts == whole.parts
     assert (stream.response.finish_reason, stream.response.usage) == (whole.finish_reason, whole.usage)
+
+
+async def test_the_whole_response_of_a_stream_is_put_together_only_for_who_asks(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Fold] = []
+    response = Fold.response
+    monkeypatch.setattr(Fold, "response", lambda fold: (made.append(fold), response(fold))[1])
+    async with serve(answer) as server, toy(server.url) as service, service.stream("hi") as stream:
+        assert [event async for event in stream]
+        assert not made
+        assert stream.response.text == "hello"
 
 
 async def test_a_finished_stream_leaves_its_connection_for_the_next_call(toy: Any) -> None:

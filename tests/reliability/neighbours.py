@@ -16,9 +16,9 @@ from typing import Any
 import anyio
 import attrs
 import trunkline
-from load import facts, load_server, opened
+from load import each_backend, facts, opened
 from loadserver import texts
-from measuring import BACKENDS, Holdings, Result, command, mebibytes, on
+from measuring import BACKENDS, Holdings, Result, command, mebibytes
 from trunkline import ChatRequest, TextDelta
 
 
@@ -192,10 +192,7 @@ async def one(options: Options, url: str) -> dict[str, Any]:
 
 
 def measure(options: Options) -> Result:
-    figures = {}
-    for backend in BACKENDS:
-        with load_server() as url:
-            figures[backend] = on(backend, one, options, url)
+    figures = each_backend(one, options, BACKENDS, at_once=1)
     told = "; ".join(
         f"{backend}: {found['whole and right']} of {options.whole} whole ones right, "
         f"{found['sockets left']} sockets and {found['tasks left']} tasks left, "

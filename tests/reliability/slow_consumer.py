@@ -13,9 +13,9 @@ from typing import Any
 
 import anyio
 import attrs
-from load import facts, load_server, opened
+from load import each_backend, facts, opened
 from loadserver import TOKEN, WRITE, flood_chunk
-from measuring import BACKENDS, MEBIBYTE, Result, command, mebibytes, on, resident
+from measuring import BACKENDS, MEBIBYTE, Result, command, mebibytes, resident
 from trunkline import ChatRequest, TextDelta
 
 BOUND = 20 * MEBIBYTE
@@ -108,10 +108,7 @@ async def one(options: Options, url: str) -> dict[str, Any]:
 
 
 def measure(options: Options) -> Result:
-    figures = {}
-    for backend in options.backends:
-        with load_server() as url:
-            figures[backend] = on(backend, one, options, url)
+    figures = each_backend(one, options, options.backends, at_once=2)
     told = "; ".join(
         f"{backend}: memory +{found['growth at its highest, MiB']} MiB ({found['of which text, MiB']} of it text), "
         f"the server at most {found['server ahead by at most, MiB']} MiB ahead, "

@@ -259,6 +259,11 @@ class _Call:
         context = pipeline.context
         self._tell(lambda observer: observer.started(self.number, context, operation, request))
 
+    @property
+    def observed(self) -> bool:
+        """Whether anybody watches; else what they would be told need not be made."""
+        return bool(self._observers)
+
     def _tell(self, tell: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             try:
@@ -348,7 +353,7 @@ class Stream:
         event = self._batch[self._position]
         self._position += 1
         self._fold.add(event)
-        if type(event) is Finished and self._call is not None:
+        if type(event) is Finished and self._call is not None and self._call.observed:
             self._call.finished(self._fold.response())
         return event
 
