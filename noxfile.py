@@ -172,7 +172,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run the fault catalogue over every provider, write docs/faults.md from the results, and print it."""
+    """Run the fault catalogue over every provider, write docs/faults.md from it, and measure the promises in brief."""
     install(session, *group("tests"), extras="testing")
     report = Path(session.create_tmp()) / "faults.json"
     tests = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("plugins/*/tests/test_*_conformance.py"))]
@@ -180,6 +180,7 @@ def faults(session: nox.Session) -> None:
     session.run(*PYTEST, "-q", *kit, *tests, *session.posargs, success_codes=[0, 1])
     session.run("python", "docs/faults.py", str(report))
     session.run("python", "docs/faults.py", str(report), "--check")
+    session.run("python", "tests/reliability/run.py", "--size", "ci")
 
 
 @nox.session

@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+STORM = {"smoke": ("--callers", "30", "--storm", "1"), "ci": ("--callers", "60", "--storm", "2"), "full": ()}
+"""`storm.py` has arguments of its own, and prints its figures."""
+
 MEASUREMENTS = ("truncation", "cancellation", "neighbours", "storm", "slow_consumer", "soak", "peers")
 
 
@@ -22,11 +25,9 @@ def main() -> int:
     arguments = parser.parse_args()
     failed = []
     for name in MEASUREMENTS:
-        script = HERE / f"{name}.py"
-        if not script.is_file():
-            continue
-        command = [sys.executable, str(script), "--size", arguments.size]
-        if arguments.json is not None:
+        command = [sys.executable, str(HERE / f"{name}.py")]
+        command += STORM[arguments.size] if name == "storm" else ("--size", arguments.size)
+        if arguments.json is not None and name != "storm":
             arguments.json.mkdir(parents=True, exist_ok=True)
             command += ["--json", str(arguments.json / f"{name}.json")]
         if subprocess.run(command, check=False).returncode:
