@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trunkline
-from measuring import on
+from measuring import http_library, on
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
@@ -41,7 +41,8 @@ def facts(url: str) -> dict[str, Any]:
 
 def opened(url: str, **settings: object) -> trunkline.Service:
     """A service of the server. Retries would hide what goes wrong."""
-    return trunkline.open_service("openai-compatible", api_url=f"{url}/v1", api_key="k", max_retries=0, **settings)
+    options = {"api_url": f"{url}/v1", "api_key": "k", "max_retries": 0, "http_library": http_library.get(), **settings}
+    return trunkline.open_service("openai-compatible", **options)
 
 
 def each_backend(

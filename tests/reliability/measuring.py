@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,8 +25,13 @@ import anyio
 import anyio.lowlevel
 
 SIZES = ("smoke", "ci", "full")
-BACKENDS = ("asyncio", "trio")
+BACKENDS = ("asyncio", *(("asyncio, aiohttp",) if find_spec("aiohttp") else ()), "trio")
+"""What is measured on: httpx2 on both event loops, and aiohttp where it is installed."""
+
 MEBIBYTE = 1024 * 1024
+
+http_library: ContextVar[str] = ContextVar("http_library", default="httpx2")
+"""The services' setting of that name, for what `on` runs."""
 
 Options = TypeVar("Options")
 T = TypeVar("T")
@@ -62,8 +69,13 @@ def command(name: str, sizes: Mapping[str, Options], measure: Callable[[Options]
 
 
 def on(backend: str, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Run an async function on a backend."""
-    return anyio.run(function, *arguments, backend=backend)
+    """Run an async function on one of the `BACKENDS`."""
+    loop, _, library = backend.partition(", ")
+    token = http_library.set(library or "httpx2")
+    try:
+        return anyio.run(function, *arguments, backend=loop)
+    finally:
+        http_library.reset(token)
 
 
 def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
@@ -75,6 +87,11 @@ def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
         "p99_ms": round(ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] * 1000, 2),
         "worst_ms": round(ordered[-1] * 1000, 2),
     }
+
+
+def waited() -> float:
+    """The seconds for which this thread could have run, and the machine ran something else."""
+    return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
 
 
 # What this process holds. Linux tells of it in /proc.

@@ -34,19 +34,20 @@ def truncation(figures: dict[str, Any]) -> Iterator[str]:
 
 def cancellation(figures: dict[str, Any]) -> Iterator[str]:
     states = list(figures["openai"])
-    for backend in ("asyncio", "trio"):
+
+    def shown(times: dict[str, float]) -> str:
+        return f"{times['median_ms']} / {times['worst_without_wait_ms']} ({times['worst_ms']})"
+
+    for backend in figures["openai"][states[0]]:
         rows = [
-            (name, *(f"{found[state][backend]['median_ms']} / {found[state][backend]['worst_ms']}" for state in states))
+            (name, *(shown(found[state][backend]) for state in states))
             for name, found in figures.items()
             if set(found) == set(states)
         ]
         yield table((backend, *states), rows)
     if "llamacpp" in figures:
         model: dict[str, dict[str, dict[str, float]]] = figures["llamacpp"]
-        rows = [
-            (state, *(f"{times['median_ms']} / {times['worst_ms']}" for times in found.values()))
-            for state, found in model.items()
-        ]
+        rows = [(state, *(shown(times) for times in found.values())) for state, found in model.items()]
         yield table(("llamacpp", "asyncio", "trio"), rows)
 
 

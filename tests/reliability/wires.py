@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 import trunkline
+from measuring import http_library
 from trunkline import Service
 
 SSE = {"content-type": "text/event-stream"}
@@ -37,7 +38,14 @@ class Wire:
     def open(self, url: str, **settings: object) -> Service:
         """A service of the provider at a URL."""
         return trunkline.open_service(
-            self.provider, **{"default_model": "m", **self.settings, "api_url": url, **settings}
+            self.provider,
+            **{
+                "default_model": "m",
+                "http_library": http_library.get(),
+                **self.settings,
+                "api_url": url,
+                **settings,
+            },
         )
 
 
