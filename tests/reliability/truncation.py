@@ -22,11 +22,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
 import attrs
 from measuring import Result, command
+from sdks import compared
 from streams import Recorded, available, messages, streams
 from trunkline.decoding import StreamDecoder
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -167,8 +169,6 @@ class Cutter:
         self.partials: list[tuple[int, Partial]] = []
 
     def run(self) -> None:
-        from copy import deepcopy
-
         stream = self.stream
         framer, parser = stream.parser.stream()
         seen: list[Event] = []
@@ -317,8 +317,6 @@ def measure(options: Options) -> Result:
         row.update(streams=1, cuts=cutter.cuts, decoded_alone=cutter.alone, text_found_besides=int(held))
         endings.update(cutter.endings)
         problems += [f"{stream.id} ({stream.provider}): {problem}" for problem in cutter.problems]
-    from sdks import compared
-
     beside = compared(taken, options.sockets)
     ours = beside.pop("trunkline")
     problems += ours.pop("problems")
