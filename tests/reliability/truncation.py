@@ -117,10 +117,10 @@ def folded(events: Sequence[Event]) -> Fold:
 def _lines(body: bytes) -> Iterator[tuple[str, Any, int]]:
     at = 0
     for line in body.split(b"\n"):
-        at += len(line) + 1
+        begin, at = at, at + len(line) + 1
         if line.startswith(b"data:"):
             try:
-                yield "", json.loads(line[5:]), at - 1
+                yield "", json.loads(line[5:]), begin + len(line.rstrip())
             except ValueError:
                 continue
 
