@@ -19,6 +19,7 @@ At last a sample of cuts goes through a service and real sockets, and beside it 
 
 from __future__ import annotations
 
+import copyreg
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,10 @@ SIZES = {
     "ci": Options(every=10, longest=12_000, alone=1200, samples=4, sockets=6),
     "full": Options(every=1, longest=1 << 30, alone=2400, samples=16, sockets=60),
 }
+
+
+# A parser may keep a view of the keys of its last chunk, which it does not change: copies share it.
+copyreg.pickle(type({}.keys()), lambda keys: "")
 
 
 # Copies of framers: flat objects, some of which hold another
