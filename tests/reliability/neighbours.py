@@ -37,7 +37,7 @@ class Options:
 
 SIZES = {
     "smoke": Options(cancelled=200, whole=32, growth=1, pause=0.002),
-    "ci": Options(cancelled=2000, whole=64, pause=0.04),
+    "ci": Options(cancelled=1000, whole=64, pause=0.02),
     "full": Options(cancelled=20_000, whole=640, pause=0.05),
 }
 
