@@ -27,9 +27,9 @@ from trunkline.events import (
     ToolCallStart,
     UsageReported,
 )
-from trunkline.jsonvalue import JSONValue, ProviderOptions
+from trunkline.jsonvalue import JSONValue, ProviderOptions, json_text
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
-from trunkline.response import CallWarning, FinishReason, Usage
+from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
 
 
 class _Call:
@@ -56,7 +56,7 @@ class Answer:
         self._calls: list[_Call] = []
         self._by_key: dict[Hashable, _Call] = {}
         self._usage: Usage | None = None
-        self._id: str | None = None
+        self._seed: str | None = None
         self.started = False
         self.finished = False
 
@@ -75,23 +75,32 @@ class Answer:
         events, self._events = self._events, []
         return events
 
-    def start(self, response_id: str | None = None, model: str | None = None) -> None:
-        """The answer begins. Told again, as by wires that repeat it in each chunk, it is passed over."""
+    def start(self, response_id: str | None = None, model: str | None = None, *, seed: str | None = None) -> None:
+        """The answer begins. Told again, as by wires that repeat it in each chunk, it is passed over.
+
+        The ids of tool calls that have none are made from the answer's id; where the wire has no such id, `seed` is
+        what tells this answer from others (a time, say).
+        """
         if not self.started:
             self.started = True
-            self._id = response_id
+            self._seed = response_id or seed
             self._events.append(ResponseStarted(id=response_id, model=model))
 
-    def text(self, text: str, *, metadata: ProviderOptions | None = None) -> None:
-        """More text. An empty one adds nothing, unless it has `metadata`; that is the part's, and ends it."""
-        if not text and not metadata:
+    def text(
+        self, text: str, *, logprobs: tuple[TokenLogprob, ...] = (), metadata: ProviderOptions | None = None
+    ) -> None:
+        """More text. An empty one adds nothing, unless it has `metadata`; that is the part's, and ends it.
+
+        `logprobs` may come with an empty text once text has begun.
+        """
+        if not text and not metadata and (not logprobs or self._text is None):
             return
         if self._text is None:
             self._end_reasoning()
             self._text = self._next()
             self._events.append(TextStart(index=self._text))
-        if text:
-            self._events.append(TextDelta(index=self._text, text=text))
+        if text or logprobs:
+            self._events.append(TextDelta(index=self._text, text=text, logprobs=logprobs))
         if metadata:
             self._end_text(metadata)
 
@@ -115,13 +124,14 @@ class Answer:
         *,
         call_id: str | None = None,
         name: str = "",
-        arguments: str = "",
+        arguments: JSONValue = "",
         metadata: ProviderOptions | None = None,
     ) -> None:
         """A tool call, or more of one: `key` tells the calls of an answer apart (their index on the wire, say).
 
-        The name may come in pieces, up to the first arguments; `arguments` are pieces of JSON text. An id other than
-        that of the call under `key` begins another call, so that two are never fused. A call without an id gets one.
+        The name may come in pieces, up to the first arguments. `arguments` are a piece of JSON text, or, as anything
+        but a string, the whole of them, decoded. An id other than that of the call under `key` begins another call, so
+        that two are never fused. A call without an id gets one.
         """
         self._end_text()
         self._end_reasoning()
@@ -134,11 +144,12 @@ class Answer:
             call.metadata = metadata
         if name and call.index is None and name != call.name:
             call.name += name
-        if not arguments:
+        text = self._argument_text(arguments)
+        if not text:
             return
-        call.arguments.append(arguments)
+        call.arguments.append(text)
         if call.index is not None:
-            self._events.append(ToolCallDelta(index=call.index, arguments=arguments))
+            self._events.append(ToolCallDelta(index=call.index, arguments=text))
         elif call.name:
             self._start_calls(call)
 
@@ -215,6 +226,14 @@ class Answer:
             if call is last:
                 return
 
+    def _argument_text(self, arguments: JSONValue) -> str:
+        if arguments is None or isinstance(arguments, str):
+            return arguments or ""
+        try:
+            return json_text(arguments)
+        except RecursionError:
+            raise ProtocolViolation("a tool call's arguments are nested too deep", provider=self._provider) from None
+
     def _make_id(self, position: int) -> str:
         # The same for an answer however it is read, and another for each answer.
-        return "call_" + sha256(f"{self._id}/{position}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        return "call_" + sha256(f"{self._seed}/{position}".encode("utf-8", "surrogatepass")).hexdigest()[:24]

@@ -69,6 +69,14 @@ def dumps(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
+def json_text(value: object) -> str:
+    """The JSON text of a decoded value, to be decoded again: NaN, which `loads` lets pass, comes out as it went in.
+
+    Raises `RecursionError` for what is nested too deep.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, Any]:
     """Decode a JSON object that an answer has to be. `what` names it in the error.
 

@@ -1,0 +1,89 @@
+"""What Ollama offers besides chat: `GET /api/tags` and `POST /api/embed`. It counts no tokens of a conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline.callwarnings import Warnings
+from trunkline.errors import ProtocolViolation
+from trunkline.jsonvalue import decode_object
+from trunkline.provider import Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.request import EmbedRequest
+from trunkline.response import EmbedResponse, ModelInfo, Usage
+from trunkline.urls import endpoint_url
+from trunkline.wire import WireRequest, WireResponse
+
+from trunkline_ollama.errors import error_from
+from trunkline_ollama.settings import OllamaSettings
+from trunkline_ollama.translate import HEADERS, encode, with_options
+from trunkline_ollama.urls import base_url
+
+
+def build_models(context: ServiceContext[OllamaSettings], cursor: str | None) -> WireRequest:
+    """The request for the models that the server has."""
+    return WireRequest(method="GET", url=endpoint_url(base_url(context.settings.api_url)[0], "/api/tags"))
+
+
+def parse_models(
+    context: ServiceContext[OllamaSettings], wire_response: WireResponse
+) -> tuple[tuple[ModelInfo, ...], str | None]:
+    """The models; there is one page. Raises `ProtocolViolation` for what is no list."""
+    models = _body(context, wire_response).get("models")
+    if not isinstance(models, list):
+        raise ProtocolViolation("the list of models has no 'models'", provider=context.provider)
+    found = [(_id(model), model) for model in models if isinstance(model, dict)]
+    return tuple(ModelInfo(id=name, raw=model) for name, model in found if name), None
+
+
+def build_embed(context: ServiceContext[OllamaSettings], request: EmbedRequest) -> Translation:
+    """The request for the vectors of some texts. A text that is too long is an error, unless `truncate` is set."""
+    warnings = Warnings()
+    if request.user_id is not None:
+        warnings.add("unsupported", "user_id", "Ollama has no word for it; it was not sent")
+    settings = context.settings
+    body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "truncate": settings.truncate}
+    if request.dimensions is not None:
+        body["dimensions"] = request.dimensions
+    body = with_options(body, settings, {}, request.provider_options.get(context.provider, {}))
+    url = endpoint_url(base_url(settings.api_url)[0], "/api/embed")
+    return Translation(wire_request=WireRequest(url=url, headers=HEADERS, body=encode(body)), warnings=warnings.all())
+
+
+def parse_embeddings(context: ServiceContext[OllamaSettings], wire_response: WireResponse) -> EmbedResponse:
+    """The vectors, in the order of the texts."""
+    body = _body(context, wire_response)
+    found = body.get("embeddings")
+    if not isinstance(found, list):
+        raise ProtocolViolation("the answer has no list of embeddings", provider=context.provider)
+    try:
+        embeddings = tuple(_vector(value) for value in found)
+    except (ValueError, OverflowError):
+        raise ProtocolViolation("an embedding is not a list of numbers", provider=context.provider) from None
+    tokens, model = body.get("prompt_eval_count"), body.get("model")
+    usage = Usage(input_tokens=tokens, total_tokens=tokens) if type(tokens) is int and tokens > 0 else None
+    return EmbedResponse(embeddings=embeddings, model=model if isinstance(model, str) else None, usage=usage, raw=body)
+
+
+operations = Operations(
+    list_models=ListModels(build=build_models, parse=parse_models),
+    embed=Embed(build=build_embed, parse=parse_embeddings),
+)
+"""Listing models and embedding."""
+
+
+def _id(model: dict[str, Any]) -> str | None:
+    name = model.get("model") or model.get("name")
+    return name if isinstance(name, str) else None
+
+
+def _vector(value: object) -> tuple[float, ...]:
+    if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
+        raise ValueError("no vector")
+    return tuple(float(number) for number in value)
+
+
+def _body(context: ServiceContext[OllamaSettings], wire_response: WireResponse) -> dict[str, Any]:
+    body = decode_object(wire_response.body, "the answer", provider=context.provider)
+    if "error" in body:
+        raise error_from(body, provider=context.provider, headers=wire_response.headers)
+    return body

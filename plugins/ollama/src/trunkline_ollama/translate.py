@@ -1,0 +1,183 @@
+"""ChatRequest -> POST {root}/api/chat. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from trunkline.callwarnings import Warnings
+from trunkline.errors import InvalidChatRequest
+from trunkline.jsonvalue import dumps
+from trunkline.provider import ServiceContext, Translation
+from trunkline.request import ChatRequest, Tool
+from trunkline.urls import endpoint_url
+from trunkline.wire import WireRequest
+
+from trunkline_ollama.history import History
+from trunkline_ollama.settings import OllamaSettings
+from trunkline_ollama.urls import base_url
+
+JSON: TypeAlias = dict[str, Any]
+
+HEADERS: Mapping[str, str] = {"content-type": "application/json"}
+
+OPTIONS: Mapping[str, str] = {
+    "max_output_tokens": "num_predict",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "seed": "seed",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+}
+"""The fields of a request that go into `options`, by what Ollama calls them there."""
+
+SUPPORTED = {
+    *OPTIONS,
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning",
+    "stop",
+    "logprobs",
+    "top_logprobs",
+}
+"""The fields of a request that are sent, or that have warnings of their own."""
+
+LEVELS: Mapping[str, str] = {
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "max",
+}
+"""The level of thinking that an effort stands for."""
+
+ALWAYS_THINKS = "gpt-oss"
+"""The family of models that cannot be told not to think."""
+
+
+class OllamaTranslator:
+    """Translates requests for one service."""
+
+    def __init__(self, context: ServiceContext[OllamaSettings]) -> None:
+        self._provider = context.provider
+        self._settings = context.settings
+        self._url = endpoint_url(base_url(context.settings.api_url)[0], "/api/chat")
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        warnings = Warnings()
+        warnings.unsupported(request, supported=SUPPORTED)
+        settings = self._settings
+        body: JSON = {
+            "model": request.model,
+            "messages": History(self._provider, warnings).translate(request.messages),
+            # Left out, it is true.
+            "stream": stream,
+            # Left out, both are true: the server drops turns, and the beginning as the answer grows, and does not tell.
+            "truncate": settings.truncate,
+            "shift": settings.truncate,
+        }
+        _tools(request, body, self._provider, warnings)
+        _format(request, body)
+        _thinking(request, body, warnings)
+        if request.logprobs or request.top_logprobs is not None:
+            body["logprobs"] = True
+            if request.top_logprobs is not None:
+                body["top_logprobs"] = request.top_logprobs
+        merged = with_options(body, settings, _options(request), request.provider_options.get(self._provider, {}))
+        wire_request = WireRequest(url=self._url, headers=HEADERS, body=encode(merged))
+        return Translation(wire_request=wire_request, warnings=warnings.all())
+
+
+def encode(body: JSON) -> bytes:
+    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
+    try:
+        return dumps(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+
+
+def with_options(body: JSON, settings: OllamaSettings, options: JSON, own: Mapping[str, Any]) -> JSON:
+    """The body with its options, what the settings say of them, and a call's own `provider_options`, merged last."""
+    if settings.context_length is not None:
+        options = {"num_ctx": settings.context_length, **options}
+    if settings.keep_alive is not None:
+        # The server takes a number for seconds, and wants a unit in a text.
+        text = settings.keep_alive
+        body["keep_alive"] = int(text) if text.lstrip("-").isdigit() else text
+    given = own.get("options")
+    if isinstance(given, Mapping):
+        options = {**options, **given}
+        own = {name: value for name, value in own.items() if name != "options"}
+    if options:
+        body["options"] = options
+    return {**body, **own}
+
+
+def _options(request: ChatRequest) -> JSON:
+    options: JSON = {
+        wire_name: value for name, wire_name in OPTIONS.items() if (value := getattr(request, name)) is not None
+    }
+    return {**options, "stop": list(request.stop)} if request.stop else options
+
+
+def _tools(request: ChatRequest, body: JSON, provider: str, warnings: Warnings) -> None:
+    choice, tools = request.tool_choice, request.tools
+    if request.parallel_tool_calls is False:
+        told = "Ollama cannot forbid parallel calls; it was not sent"
+        warnings.add("unsupported", "parallel_tool_calls", told)
+    if choice is not None and choice.mode == "none":
+        return  # without tools there is nothing to call
+    if choice is not None and choice.mode in ("required", "tool"):
+        told = "Ollama cannot force a call; the model may answer without one"
+        if choice.name is not None:
+            tools = tuple(tool for tool in tools if tool.name == choice.name)
+            told = f"Ollama cannot force a call; {choice.name!r} alone was sent, and the model may answer without it"
+        warnings.add("unsupported", "tool_choice", told)
+    if any(tool.strict for tool in tools):
+        warnings.add("unsupported", "strict", "Ollama does not hold a model to a tool's schema; it was not sent")
+    if tools:
+        body["tools"] = [_tool(tool, provider) for tool in tools]
+
+
+def _tool(tool: Tool, provider: str) -> JSON:
+    function: JSON = {"name": tool.name, "parameters": tool.parameters}
+    if tool.description is not None:
+        function["description"] = tool.description
+    return {"type": "function", "function": function, **tool.provider_options.get(provider, {})}
+
+
+def _format(request: ChatRequest, body: JSON) -> None:
+    form = request.response_format
+    if form is not None and form.type != "text":
+        body["format"] = "json" if form.schema is None else form.schema
+
+
+def _thinking(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+    reasoning = request.reasoning
+    if reasoning is None:
+        return
+    if reasoning.max_tokens is not None:
+        told = "Ollama has no budget for thinking, only levels; it was not sent"
+        warnings.add("unsupported", "reasoning.max_tokens", told)
+    if reasoning.summary is not None:
+        told = "Ollama shows the thinking itself and makes no summary; it was not sent"
+        warnings.add("unsupported", "reasoning.summary", told)
+    effort = reasoning.effort
+    if effort is None:
+        body["think"] = True
+    elif effort == "none" and ALWAYS_THINKS in str(request.model):
+        body["think"] = "low"
+        told = f"{ALWAYS_THINKS} cannot be told not to think; the level 'low' was sent"
+        warnings.add("changed", "reasoning.effort", told)
+    elif effort == "none":
+        body["think"] = False
+    else:
+        body["think"] = level = LEVELS[effort]
+        if level != effort:
+            told = f"Ollama knows no {effort!r}; the level {level!r} was sent"
+            warnings.add("changed", "reasoning.effort", told)

@@ -1,0 +1,104 @@
+"""Ollama, held to Trunkline's conformance kit: the samples say what the wire looks like and what it means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline import ChatRequest, FinishReason, Reasoning, Usage, assistant, user
+from trunkline.jsonvalue import dumps
+from trunkline.testing import JSON_LINES, WEATHER, ProviderTests, Sample, WireFormat, canary
+
+
+def line(**message: object) -> bytes:
+    return JSON_LINES.frame(dumps({**HEAD, "message": {"role": "assistant", **message}, "done": False}), "")
+
+
+def last(**fields: object) -> bytes:
+    return JSON_LINES.frame(dumps({**HEAD, "message": {"role": "assistant", "content": ""}, **END, **fields}), "")
+
+
+def body(**message: object) -> bytes:
+    return dumps({**HEAD, "message": {"role": "assistant", **message}, **END})
+
+
+def call(name: str, **arguments: object) -> dict[str, object]:
+    return {"function": {"name": name, "arguments": arguments}}
+
+
+HEAD: dict[str, Any] = {"model": "m", "created_at": "2026-01-01T00:00:00.5Z"}
+END: dict[str, Any] = {
+    "done": True,
+    "done_reason": "stop",
+    "total_duration": 20,
+    "prompt_eval_count": 9,
+    "eval_count": 5,
+    "eval_duration": 7,
+}
+COUNTED = Usage(input_tokens=9, output_tokens=5, total_tokens=14)
+TEXT = "Grüß Gott 🌍"
+OSLO, ROME = call("weather", city="Oslo"), call("weather", city="Rome")
+CALLS = (("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"}))
+
+WIRE = WireFormat(
+    framing=JSON_LINES,
+    finish="stop",
+    error_body=lambda message: dumps({"error": message}),
+    error_event=lambda message: JSON_LINES.frame(dumps({"error": message}), ""),
+    samples=(
+        Sample(
+            name="text",
+            frames=(line(content="Grüß "), line(content="Gott 🌍"), last()),
+            body=body(content=TEXT),
+            text=TEXT,
+            usage=COUNTED,
+        ),
+        Sample(
+            name="two tool calls, a line each",
+            request=ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
+            frames=(line(content="", tool_calls=[OSLO]), line(content="", tool_calls=[ROME]), last()),
+            body=body(content="", tool_calls=[OSLO, ROME]),
+            tool_calls=CALLS,
+            finish_reason=FinishReason.TOOL_CALLS,
+            usage=COUNTED,
+        ),
+        Sample(
+            name="two tool calls in one line, with ids",
+            request=ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
+            frames=(line(content="", tool_calls=[{**OSLO, "id": "a"}, {**ROME, "id": "b"}]), last()),
+            body=body(content="", tool_calls=[{**OSLO, "id": "a"}, {**ROME, "id": "b"}]),
+            tool_calls=CALLS,
+            finish_reason=FinishReason.TOOL_CALLS,
+            usage=COUNTED,
+        ),
+        Sample(
+            name="thinking",
+            request=ChatRequest(
+                messages=[user("q"), assistant(Reasoning(text="hm", provider="ollama"), "a"), user("q")]
+            ),
+            frames=(
+                line(content="", thinking="Let me "),
+                line(content="", thinking="see."),
+                line(content="No."),
+                last(),
+            ),
+            body=body(content="No.", thinking="Let me see."),
+            reasoning="Let me see.",
+            text="No.",
+            usage=COUNTED,
+        ),
+        Sample(
+            name="cut off by the limit, from the cache",
+            frames=(line(content="No"), last(done_reason="length", prompt_eval_count=0)),
+            body=dumps({**HEAD, "message": {"content": "No"}, **END, "done_reason": "length", "prompt_eval_count": 0}),
+            text="No",
+            finish_reason=FinishReason.LENGTH,
+            usage=Usage(output_tokens=5),
+        ),
+    ),
+)
+
+
+class TestOllama(ProviderTests):
+    provider = "ollama"
+    settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    wire = WIRE
