@@ -118,6 +118,7 @@ SERVICES: dict[str, tuple[str, dict[str, object]]] = {
         {"api_url": "https://example.openai.azure.com", "api_key": "k", "default_model": "gpt-4.1"},
     ),
     "llamacpp": ("llamacpp", {}),
+    "ollama": ("ollama", {"default_model": "qwen3"}),
 }
 """The services of the table: a provider and its settings."""
 

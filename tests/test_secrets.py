@@ -138,6 +138,7 @@ CASES: dict[str, Case] = {
     ),
     "anthropic": Case(provider="anthropic", settings={"api_key": KEY}),
     "cohere": Case(provider="cohere", settings={"api_key": KEY}),
+    "ollama": Case(provider="ollama", settings={"api_key": KEY}),
     "mistral": Case(provider="mistral", settings={"api_key": KEY}),
     "azure": Case(provider="azure-openai", settings={"api_key": KEY}),
     "azure-token": Case(provider="azure-openai", settings={"token_provider": token_provider}),

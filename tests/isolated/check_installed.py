@@ -68,6 +68,14 @@ WHOLE: dict[str, dict[str, object]] = {
         "candidates": [{"content": {"role": "model", "parts": [{"text": "Hello"}]}, "finishReason": "STOP"}],
         "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 1, "totalTokenCount": 4},
     },
+    "/api/chat": {
+        "model": "m",
+        "message": {"role": "assistant", "content": "Hello"},
+        "done": True,
+        "done_reason": "stop",
+        "prompt_eval_count": 3,
+        "eval_count": 1,
+    },
     "/converse": {
         "output": {"message": {"role": "assistant", "content": [{"text": "Hello"}]}},
         "stopReason": "end_turn",
@@ -190,6 +198,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "trunkline-gemini": call("gemini", api_key="k"),
     "trunkline-mistral": call("mistral", streams=True, api_key="k"),
     "trunkline-llamacpp": check_llamacpp,
+    "trunkline-ollama": call("ollama", streams=True),
 }
 
 

@@ -1,6 +1,6 @@
 """A provider for the documentation's examples: it reads real requests and answers by a few plain rules.
 
-It speaks Chat Completions, Anthropic's Messages, Cohere's chat, Converse, embeddings and lists of models. What it
+It speaks Chat Completions, Anthropic's Messages, Cohere's and Ollama's chat, Converse, embeddings and lists of models. What it
 answers follows from the request: a tool is called with the cities that the question names, the answer after a tool's
 result quotes the result, an answer with a schema fits it. An example that sends less than it says gets another
 answer.
@@ -233,6 +233,27 @@ def cohere_body(body: dict[str, Any]) -> dict[str, Any]:
     return {"id": "1", "finish_reason": "COMPLETE", "message": message, "usage": usage}
 
 
+def ollama_body(body: dict[str, Any]) -> dict[str, Any]:
+    # It is a stream of one line as well.
+    last = body["messages"][-1]
+    asked = Asked(
+        text=last["content"],
+        tools=tuple(tool["function"]["name"] for tool in body.get("tools", ())),
+        results=(last["content"],) if last["role"] == "tool" else (),
+        media=("image",) * len(last.get("images", ())),
+        schema=body.get("format"),
+        reasoning=bool(body.get("think")),
+    )
+    message: dict[str, Any] = {"role": "assistant", "content": ""}
+    for kind, value in answer(asked):
+        if kind == "tool":
+            message.setdefault("tool_calls", []).append({"function": {"name": value[1], "arguments": value[2]}})
+        else:
+            message["thinking" if kind == "reasoning" else "content"] = value
+    counts = {"prompt_eval_count": 12, "eval_count": 9}
+    return {"model": body["model"], "message": message, "done": True, "done_reason": "stop", **counts}
+
+
 def converse_body(body: dict[str, Any]) -> dict[str, Any]:
     text = answer(Asked(text=_texts(body["messages"][-1]["content"])))[0][1]
     return {
@@ -280,6 +301,7 @@ STREAMED = {"/chat/completions": (chat_stream, chat_body), "/messages": (message
 WHOLE = {
     "/messages/count_tokens": lambda body: {"input_tokens": 12},
     "/v2/chat": cohere_body,
+    "/api/chat": ollama_body,
     "/converse": converse_body,
     ":generateContent": gemini_body,
     "/embeddings": embeddings_body,

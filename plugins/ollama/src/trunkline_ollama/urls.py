@@ -54,14 +54,11 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
 
 def _with_scheme(text: str) -> str:
     authority, slash, rest = text.partition("/")
-    if authority.startswith(":"):
-        authority = f"127.0.0.1{authority}"
     try:
-        address = ip_address(authority)
+        authority = f"[{ip_address(authority)}]" if ":" in authority else authority
     except ValueError:
-        pass
-    else:
-        authority = f"[{address}]" if address.version == 6 else authority
+        if authority.startswith(":"):
+            authority = f"127.0.0.1{authority}"
     scheme = "https" if authority.lower() == CLOUD else "http"
     return f"{scheme}://{authority}{slash}{rest}"
 

@@ -1,0 +1,296 @@
+"""Requests as Ollama has them, each held to the types of Ollama's own client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ollama
+import pytest
+from trunkline import (
+    Audio,
+    ChatRequest,
+    ConfigurationError,
+    Document,
+    EmbedRequest,
+    Image,
+    Opaque,
+    Reasoning,
+    ReasoningOptions,
+    ResponseFormat,
+    Tool,
+    ToolCall,
+    Translation,
+    WireResponse,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+from trunkline.config import make_settings
+from trunkline.jsonvalue import loads
+from trunkline.plugins import Steps, load_provider, open_steps
+from trunkline.provider import NoAuth, ServiceContext
+from trunkline_ollama.operations import build_embed, parse_models
+from trunkline_ollama.urls import base_url
+
+WEATHER = Tool(name="weather", description="d", parameters={"type": "object", "properties": {}})
+NEWS = Tool(name="news")
+OSLO = ToolCall(id="c0", name="weather", arguments={"city": "Oslo"})
+ROME = ToolCall(id="c1", name="weather", arguments={"city": "Rome"})
+PNG = b"\x89PNG\r\n\x1a\n"
+BASE64 = "iVBORw0KGgo="
+
+
+def context(environ: dict[str, str] | None = None, **arguments: object) -> ServiceContext[Any]:
+    settings = make_settings("o", load_provider("ollama"), arguments=arguments, environ=environ or {})
+    return ServiceContext(name="o", provider="ollama", settings=settings)
+
+
+def steps(environ: dict[str, str] | None = None, **arguments: object) -> Steps:
+    return open_steps(load_provider("ollama"), context(environ, **arguments))
+
+
+def translated(settings: dict[str, object] | None = None, *, stream: bool = False, **fields: Any) -> Translation:
+    request = ChatRequest(**{"messages": "hi", "model": "qwen3", **fields})
+    return steps(**(settings or {})).translator.translate(request, stream=stream)
+
+
+def body(settings: dict[str, object] | None = None, **fields: Any) -> dict[str, Any]:
+    made: dict[str, Any] = loads(translated(settings, **fields).wire_request.body)
+    for message in made["messages"]:
+        # The client's type of a message knows no ids, and makes base64 of pictures itself.
+        known = {name: value for name, value in message.items() if name in ollama.Message.model_fields}
+        assert message.keys() - known.keys() <= {"tool_call_id"}
+        pictures = [{"value": base64} for base64 in known.get("images", ())]
+        ollama.Message.model_validate({**known, "images": pictures})
+    ollama.Options(**made.get("options", {}))
+    return made
+
+
+def subjects(**fields: Any) -> list[str]:
+    return [warning.subject for warning in translated(**fields).warnings]
+
+
+@pytest.mark.parametrize(
+    ("set_to", "root"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("0.0.0.0:11434", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("http://0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("[::]:11434", "http://[::1]:11434"),
+        ("::1", "http://[::1]:11434"),
+        (":8080", "http://127.0.0.1:8080"),
+        ("localhost", "http://localhost:11434"),
+        ("gpu.lan", "http://gpu.lan:11434"),
+        ("gpu.example.com", "http://gpu.example.com:11434"),
+        ("192.168.1.5:80/", "http://192.168.1.5:80"),
+        ("http://gpu.example.com", "http://gpu.example.com"),
+        ("https://gpu.example.com/ollama/", "https://gpu.example.com/ollama"),
+        ("http://localhost:11434/api", "http://localhost:11434"),
+        ("http://localhost:11434/api/chat", "http://localhost:11434"),
+        ("localhost:11434/v1", "http://localhost:11434"),
+        ("http://localhost:11434/v1/chat/completions", "http://localhost:11434"),
+        ("ollama.com", "https://ollama.com"),
+        ("https://ollama.com", "https://ollama.com"),
+    ],
+)
+def test_hosts_are_taken_as_people_set_them(set_to: str, root: str) -> None:
+    opened = steps({"OLLAMA_HOST": set_to} if set_to else {})
+    url = opened.translator.translate(ChatRequest(messages="hi", model="m"), stream=True).wire_request.url
+    assert url == f"{root}/api/chat"
+
+
+@pytest.mark.parametrize("pasted", ["http://localhost:11434/api/chat", "localhost:11434/v1"])
+def test_a_path_that_is_taken_off_is_told(pasted: str) -> None:
+    assert base_url(pasted)[1]
+
+
+@pytest.mark.parametrize("pasted", ["localhost:eleven", "ftp://localhost", "a host", "http://"])
+def test_what_is_no_host_names_the_setting(pasted: str) -> None:
+    with pytest.raises(ConfigurationError, match="api_url"):
+        context(api_url=pasted)
+
+
+def test_a_key_is_optional() -> None:
+    assert type(steps().auth) is NoAuth
+    request = translated().wire_request
+    signed = steps({"OLLAMA_API_KEY": "k"}).auth.sign(request, None)
+    assert signed.headers["authorization"] == "Bearer k"
+    assert type(steps(api_key="k", headers={"Authorization": "Basic eA=="}).auth) is NoAuth
+
+
+def test_what_the_server_would_assume_is_always_said() -> None:
+    for stream in (True, False):
+        made = body(stream=stream)
+        assert made == {
+            "model": "qwen3",
+            "messages": [{"role": "user", "content": "hi"}],
+            "stream": stream,
+            "truncate": False,
+            "shift": False,
+        }
+    made = body({"truncate": True})
+    assert (made["truncate"], made["shift"]) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("keep_alive", "sent"), [("5m", "5m"), ("1h30m", "1h30m"), ("0", 0), (-1, -1), ("300", 300), (300, 300)]
+)
+def test_a_model_s_settings(keep_alive: object, sent: object) -> None:
+    made = body({"context_length": 8192, "keep_alive": keep_alive}, temperature=0.5)
+    assert made["options"] == {"num_ctx": 8192, "temperature": 0.5}
+    assert made["keep_alive"] == sent
+
+
+@pytest.mark.parametrize("wrong", ["5 minutes", "", True, 1.5])
+def test_a_wrong_keep_alive_is_refused(wrong: object) -> None:
+    with pytest.raises(ConfigurationError, match="keep_alive"):
+        context(keep_alive=wrong)
+
+
+def test_a_conversation_with_tools_and_pictures() -> None:
+    made = body(
+        messages=[
+            system("Be brief."),
+            user("Weather?", Image(data=PNG)),
+            assistant(Reasoning(text="hm", provider="ollama"), "Let me look.", OSLO, ROME),
+            tool_result(ROME, "timeout", is_error=True),
+            tool_result(OSLO, [Image(data=PNG)]),
+        ],
+        tools=[WEATHER, NEWS],
+    )
+    call = {"function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+    result = {"role": "tool", "tool_name": "weather"}
+    assert made["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Weather?", "images": [BASE64]},
+        {
+            "role": "assistant",
+            "content": "Let me look.",
+            "thinking": "hm",
+            "tool_calls": [
+                {"id": "c0", **call},
+                {"id": "c1", "function": {"name": "weather", "arguments": {"city": "Rome"}}},
+            ],
+        },
+        {**result, "content": "", "tool_call_id": "c0", "images": [BASE64]},
+        {**result, "content": "Error: timeout", "tool_call_id": "c1"},
+    ]
+    assert made["tools"] == [
+        {"type": "function", "function": {"name": "weather", "description": "d", "parameters": WEATHER.parameters}},
+        {"type": "function", "function": {"name": "news", "parameters": NEWS.parameters}},
+    ]
+    for tool in made["tools"]:
+        ollama.Tool.model_validate(tool)
+
+
+def test_what_the_wire_cannot_hold_is_left_out_and_told() -> None:
+    turn = user(
+        "q",
+        Image(url="https://x.example/a.png"),
+        Document(data=b"%PDF-1.7"),
+        Audio(data=b"ID3"),
+        Reasoning(text="foreign", provider="elsewhere", signature="eA=="),
+        Opaque(provider="elsewhere", kind="web_search", data={}),
+    )
+    assert body(messages=turn)["messages"] == [{"role": "user", "content": "q"}]
+    told = translated(messages=turn).warnings
+    assert [warning.subject for warning in told] == ["image", "document", "audio", "reasoning", "web_search"]
+    assert {warning.kind for warning in told} == {"left_out"}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "think", "told"),
+    [
+        ("qwen3", {}, True, []),
+        ("qwen3", {"effort": "none"}, False, []),
+        ("qwen3", {"effort": "high"}, "high", []),
+        ("qwen3", {"effort": "max"}, "max", []),
+        ("qwen3", {"effort": "minimal"}, "low", ["reasoning.effort"]),
+        ("qwen3", {"effort": "xhigh"}, "high", ["reasoning.effort"]),
+        ("gpt-oss:20b", {"effort": "none"}, "low", ["reasoning.effort"]),
+        ("qwen3", {"max_tokens": 9}, True, ["reasoning.max_tokens"]),
+        ("qwen3", {"summary": "auto"}, True, ["reasoning.summary"]),
+    ],
+)
+def test_thinking(model: str, options: dict[str, Any], think: object, told: list[str]) -> None:
+    fields = {"model": model, "reasoning": ReasoningOptions(**options)}
+    assert body(**fields)["think"] == think
+    assert subjects(**fields) == told
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent", "told"),
+    [
+        ("auto", ["weather", "news"], []),
+        ("none", [], []),
+        ("required", ["weather", "news"], ["tool_choice"]),
+        ("news", ["news"], ["tool_choice"]),
+    ],
+)
+def test_tool_choices(choice: str, sent: list[str], told: list[str]) -> None:
+    fields = {"tools": [WEATHER, NEWS], "tool_choice": choice}
+    assert [tool["function"]["name"] for tool in body(**fields).get("tools", ())] == sent
+    assert subjects(**fields) == told
+
+
+def test_every_option_is_sent_or_told_of() -> None:
+    fields: dict[str, Any] = {
+        "max_output_tokens": 5,
+        "temperature": 0.0,
+        "top_p": 0.5,
+        "top_k": 3,
+        "stop": ["a", "b"],
+        "seed": 0,
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.2,
+        "top_logprobs": 2,
+        "response_format": ResponseFormat(schema={"type": "object"}),
+        "user_id": "u",
+        "metadata": {"a": "b"},
+        "parallel_tool_calls": False,
+        "tools": [Tool(name="t", strict=True)],
+    }
+    made = body(**fields)
+    assert made["options"] == {
+        "num_predict": 5,
+        "temperature": 0.0,
+        "top_p": 0.5,
+        "top_k": 3,
+        "seed": 0,
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.2,
+        "stop": ["a", "b"],
+    }
+    assert (made["logprobs"], made["top_logprobs"], made["format"]) == (True, 2, {"type": "object"})
+    assert set(subjects(**fields)) == {"user_id", "metadata", "parallel_tool_calls", "strict"}
+    assert body(response_format=ResponseFormat(type="json"))["format"] == "json"
+
+
+def test_options_of_one_s_own_are_merged_last() -> None:
+    own = {"ollama": {"options": {"num_ctx": 1, "mirostat": 2}, "keep_alive": 0, "x": 1}}
+    made = body({"context_length": 8192, "keep_alive": "5m"}, provider_options=own, seed=7)
+    assert made["options"] == {"num_ctx": 1, "seed": 7, "mirostat": 2}
+    assert (made["keep_alive"], made["x"]) == (0, 1)
+
+
+def test_embedding() -> None:
+    request = EmbedRequest(texts=["a", "b"], model="nomic-embed-text", dimensions=64, user_id="u")
+    translation = build_embed(context(keep_alive="5m"), request)
+    made = loads(translation.wire_request.body)
+    assert made == {
+        "model": "nomic-embed-text",
+        "input": ["a", "b"],
+        "truncate": False,
+        "dimensions": 64,
+        "keep_alive": "5m",
+    }
+    assert translation.wire_request.url.endswith("/api/embed")
+    assert [warning.subject for warning in translation.warnings] == ["user_id"]
+
+
+def test_models() -> None:
+    models = b'{"models":[{"name":"qwen3:4b","model":"qwen3:4b","size":1},{"name":"old"},{},7]}'
+    found, cursor = parse_models(context(), WireResponse(status=200, body=models))
+    assert ([model.id for model in found], cursor) == (["qwen3:4b", "old"], None)
