@@ -59,7 +59,9 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _loopback_only: None) -> Path:
     """A folder of the example's own, and an environment without the services of whoever runs the tests."""
     for name in list(os.environ):
-        if name.startswith(("TRUNKLINE_", "OPENAI_", "ANTHROPIC_", "AWS_", "AZURE_", "COHERE_", "CO_", "MISTRAL_", "OLLAMA_")):
+        if name.startswith(
+            ("TRUNKLINE_", "OPENAI_", "ANTHROPIC_", "AWS_", "AZURE_", "COHERE_", "CO_", "MISTRAL_", "OLLAMA_")
+        ):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -10,6 +10,7 @@ from trunkline import (
     Citation,
     Finished,
     FinishReason,
+    InvalidChatRequest,
     InvalidRequest,
     Opaque,
     Overloaded,
@@ -22,6 +23,7 @@ from trunkline import (
     ResponseStarted,
     ServerError,
     Text,
+    TokenLogprob,
     ToolCall,
     Usage,
     WireResponse,
@@ -29,7 +31,7 @@ from trunkline import (
 )
 from trunkline.answer import Answer
 from trunkline.callwarnings import Warnings
-from trunkline.jsonvalue import decode_object
+from trunkline.jsonvalue import decode_object, encode_request
 from trunkline.statuses import error_body, status_error
 
 
@@ -173,3 +175,58 @@ def test_every_field_that_cannot_be_sent_is_told_of() -> None:
     )
     warnings.unsupported(request, supported={"temperature"})
     assert [warning.subject for warning in warnings.all()] == ["response_format", "seed", "metadata"]
+
+
+def test_arguments_that_come_decoded_are_taken_as_they_are() -> None:
+    def calls(arguments: object) -> ToolCall:
+        answer = Answer("acme")
+        answer.start()
+        answer.tool_call(0, name="f", arguments=arguments)  # type: ignore[arg-type]
+        answer.finish(FinishReason.STOP)
+        [call] = fold(answer.take(), "acme").tool_calls
+        return call
+
+    assert calls({"city": "Grüß"}).arguments == {"city": "Grüß"}
+    assert calls('{"city":"Oslo"}').arguments == {"city": "Oslo"}
+    for nothing in (None, {}):
+        assert (calls(nothing).arguments, calls(nothing).invalid_arguments) == ({}, None)
+    # What JSON has no word for, and what is no object, is told and not raised.
+    assert calls({"a": float("nan")}).invalid_arguments == '{"a":NaN}'
+    assert calls([1]).invalid_arguments == "[1]"
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(ProtocolViolation, match="nested"):
+        calls(deep)
+
+
+def test_ids_that_are_made_differ_between_answers_by_their_seed() -> None:
+    def call_id(response_id: str | None, seed: str | None) -> str:
+        answer = Answer("acme")
+        answer.start(response_id, seed=seed)
+        answer.tool_call(0, name="f")
+        answer.finish(FinishReason.STOP)
+        response = fold(answer.take(), "acme")
+        assert response.id == response_id
+        return response.tool_calls[0].id
+
+    assert call_id(None, "1") == call_id(None, "1") != call_id(None, "2")
+    assert call_id("r1", "1") == call_id("r1", "2")
+
+
+def test_logprobs_go_with_the_text() -> None:
+    one, two = (TokenLogprob(token=token, logprob=-1.0) for token in "ab")
+    answer = Answer("acme")
+    answer.start()
+    answer.text("", logprobs=(one,))
+    answer.text("a", logprobs=(one,))
+    answer.text("", logprobs=(two,))
+    answer.finish(FinishReason.STOP)
+    response = fold(answer.take(), "acme")
+    assert (response.text, response.logprobs) == ("a", (one, two))
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
+def test_a_request_that_json_cannot_say_is_an_error_of_the_request(value: object) -> None:
+    with pytest.raises(InvalidChatRequest, match="JSON cannot say"):
+        encode_request({"options": value})

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from trunkline import ConfigurationError, Provider, Secret, Settings
 from trunkline.config import make_settings, read_configuration, resolve_reference
-from trunkline.settings import json_schema, setting, setting_infos, settings
+from trunkline.settings import json_schema, setting, setting_infos, settings, url_setting
 
 
 def _even(value: object) -> int:
@@ -270,3 +270,27 @@ def test_a_file_that_is_nested_too_deeply_is_a_configuration_error(tmp_path: Pat
 def test_a_reference_to_the_home_of_nobody_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="refers to the file"):
         resolve_reference({"file": "~no-such-user-here/key"}, environ={}, folder=tmp_path)
+
+
+def test_a_url_is_taken_as_it_was_pasted_and_shows_no_secret() -> None:
+    def root(pasted: str) -> str:
+        if "/v1" in pasted:
+            raise ValueError("a URL without a version")
+        return pasted
+
+    @settings
+    class Pasted(Settings):
+        provider = "pasted"
+        plain: str = url_setting("Plain", "Any URL.", default="https://api.example/v1")
+        own: str = url_setting("Own", "One without a version.", default="https://api.example", base_url=root)
+
+    made = Pasted(plain=" localhost:8080/v1/ ", own=" api.example:80/ ")
+    assert (made.plain, made.own) == ("http://localhost:8080/v1", "api.example:80/")
+    assert "sesame" not in repr(Pasted(plain="https://me:sesame@api.example", own="https://me:sesame@api.example"))
+    for values, told in (
+        ({"plain": "ftp://api.example"}, "plain.*http://"),
+        ({"own": "api.example/v1"}, "own.*without a version"),
+        ({"plain": 7}, "plain.*a URL, not int"),
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            Pasted(**values)

@@ -69,6 +69,16 @@ def dumps(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
+def encode_request(body: object) -> bytes:
+    """Encode the body of a request. Raises `InvalidChatRequest` for what JSON cannot say, as options may hold."""
+    from trunkline.errors import InvalidChatRequest
+
+    try:
+        return dumps(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+
+
 def json_text(value: object) -> str:
     """The JSON text of a decoded value, to be decoded again: NaN, which `loads` lets pass, comes out as it went in.
 

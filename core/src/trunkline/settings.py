@@ -87,7 +87,43 @@ def setting(
     return attrs.field(default=default, **options)
 
 
-@typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting,))
+def url_setting(
+    label: str,
+    description: str,
+    *,
+    default: Any = attrs.NOTHING,
+    environment: Sequence[str] = (),
+    base_url: Callable[[str], object] | None = None,
+) -> Any:
+    """Declare a setting that is a URL, taken as people paste it; its `repr` shows no secret in it.
+
+    The value is the URL with a scheme, as `trunkline.urls.split_url` gives it. A provider that takes more off has a
+    `base_url` of its own, which raises `ValueError` for what is no URL: the value then stays as it was pasted, so that
+    what was taken off can be told when a service opens.
+    """
+
+    def convert(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"a URL, not {type(value).__name__}")
+        if base_url is None:
+            from trunkline.urls import split_url
+
+            return split_url(value)[0].geturl()
+        base_url(value)
+        return value.strip()
+
+    return setting(
+        label,
+        description,
+        default=default,
+        environment=environment,
+        convert=convert,
+        show=_show_url,
+        schema={"type": "string"},
+    )
+
+
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting, url_setting))
 def settings(cls: S) -> S:
     """Make a subclass of `Settings`: frozen, keyword-only, its values checked."""
     made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
@@ -109,8 +145,8 @@ def settings(cls: S) -> S:
     return made
 
 
-def _show_url(url: str | None) -> str:
-    return repr(redact_url(url) if url is not None else None)
+def _show_url(url: object) -> str:
+    return repr(redact_url(url) if isinstance(url, str) else url)
 
 
 def _extensions(value: object) -> tuple[object, ...]:

@@ -36,7 +36,7 @@ class EventStream:
     content_type = "application/vnd.amazon.eventstream"
     checked = True
 
-    def frame(self, payload: bytes, name: str) -> bytes:
+    def frame(self, payload: bytes, name: str = "") -> bytes:
         headers = {"event_type": name, "content_type": "application/json", "message_type": "event"}
         return message(packed(**headers), payload)
 

@@ -10,11 +10,11 @@ from trunkline.testing import JSON_LINES, WEATHER, ProviderTests, Sample, WireFo
 
 
 def line(**message: object) -> bytes:
-    return JSON_LINES.frame(dumps({**HEAD, "message": {"role": "assistant", **message}, "done": False}), "")
+    return JSON_LINES.frame(dumps({**HEAD, "message": {"role": "assistant", **message}, "done": False}))
 
 
 def last(**fields: object) -> bytes:
-    return JSON_LINES.frame(dumps({**HEAD, "message": {"role": "assistant", "content": ""}, **END, **fields}), "")
+    return JSON_LINES.frame(dumps({**HEAD, "message": {"role": "assistant", "content": ""}, **END, **fields}))
 
 
 def body(**message: object) -> bytes:
@@ -43,7 +43,7 @@ WIRE = WireFormat(
     framing=JSON_LINES,
     finish="stop",
     error_body=lambda message: dumps({"error": message}),
-    error_event=lambda message: JSON_LINES.frame(dumps({"error": message}), ""),
+    error_event=lambda message: JSON_LINES.frame(dumps({"error": message})),
     samples=(
         Sample(
             name="text",

@@ -37,7 +37,7 @@ class Framing(Protocol):
     @property
     def checked(self) -> bool: ...
 
-    def frame(self, payload: bytes, name: str) -> bytes:
+    def frame(self, payload: bytes, name: str = "") -> bytes:
         """A new frame with this payload; `name` is its type, where frames have one."""
         ...
 
@@ -67,7 +67,7 @@ class ServerSentEvents:
     content_type: str = attrs.field(default="text/event-stream", init=False)
     checked: bool = attrs.field(default=False, init=False)
 
-    def frame(self, payload: bytes, name: str) -> bytes:
+    def frame(self, payload: bytes, name: str = "") -> bytes:
         """An event."""
         head = b"event: " + name.encode() + b"\n" if self.named else b""
         return head + b"data: " + payload + b"\n\n"
@@ -109,7 +109,7 @@ class JSONLines:
     content_type: str = attrs.field(default="application/x-ndjson", init=False)
     checked: bool = attrs.field(default=False, init=False)
 
-    def frame(self, payload: bytes, name: str) -> bytes:
+    def frame(self, payload: bytes, name: str = "") -> bytes:
         """A line."""
         return payload + b"\n"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.callwarnings import Warnings
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import decode_object
+from trunkline.jsonvalue import decode_object, encode_request
 from trunkline.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.request import EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
@@ -15,7 +15,7 @@ from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_ollama.errors import error_from
 from trunkline_ollama.settings import OllamaSettings
-from trunkline_ollama.translate import HEADERS, encode, with_options
+from trunkline_ollama.translate import HEADERS, with_options
 from trunkline_ollama.urls import base_url
 
 
@@ -46,7 +46,9 @@ def build_embed(context: ServiceContext[OllamaSettings], request: EmbedRequest) 
         body["dimensions"] = request.dimensions
     body = with_options(body, settings, {}, request.provider_options.get(context.provider, {}))
     url = endpoint_url(base_url(settings.api_url)[0], "/api/embed")
-    return Translation(wire_request=WireRequest(url=url, headers=HEADERS, body=encode(body)), warnings=warnings.all())
+    return Translation(
+        wire_request=WireRequest(url=url, headers=HEADERS, body=encode_request(body)), warnings=warnings.all()
+    )
 
 
 def parse_embeddings(context: ServiceContext[OllamaSettings], wire_response: WireResponse) -> EmbedResponse:

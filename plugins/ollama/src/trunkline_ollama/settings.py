@@ -6,25 +6,13 @@ import re
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings
-from trunkline.wire import redact_url
+from trunkline.settings import Settings, setting, settings, url_setting
 
 from trunkline_ollama.urls import base_url
 
 DEFAULT_URL = "http://127.0.0.1:11434"
 
 _DURATION = re.compile(r"-?(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)")
-
-
-def _convert_url(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"a URL, not {type(value).__name__}")
-    base_url(value)
-    return value.strip()
-
-
-def _show_url(value: object) -> str:
-    return repr(redact_url(value) if isinstance(value, str) else value)
 
 
 def _convert_keep_alive(value: object) -> str | None:
@@ -40,14 +28,12 @@ class OllamaSettings(Settings):
 
     provider: ClassVar[str] = "ollama"
 
-    api_url: str = setting(
+    api_url: str = url_setting(
         "API URL",
         "The server: a URL, or a host and port as in `OLLAMA_HOST`; `https://ollama.com` for the cloud.",
         default=DEFAULT_URL,
         environment=("OLLAMA_HOST",),
-        convert=_convert_url,
-        show=_show_url,
-        schema={"type": "string"},
+        base_url=base_url,
     )
     api_key: Secret | None = setting(
         "API key",

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import dumps
+from trunkline.jsonvalue import encode_request
 from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, Tool
 from trunkline.urls import endpoint_url
@@ -89,16 +88,8 @@ class OllamaTranslator:
             if request.top_logprobs is not None:
                 body["top_logprobs"] = request.top_logprobs
         merged = with_options(body, settings, _options(request), request.provider_options.get(self._provider, {}))
-        wire_request = WireRequest(url=self._url, headers=HEADERS, body=encode(merged))
+        wire_request = WireRequest(url=self._url, headers=HEADERS, body=encode_request(merged))
         return Translation(wire_request=wire_request, warnings=warnings.all())
-
-
-def encode(body: JSON) -> bytes:
-    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
-    try:
-        return dumps(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
 
 
 def with_options(body: JSON, settings: OllamaSettings, options: JSON, own: Mapping[str, Any]) -> JSON:
