@@ -1,8 +1,8 @@
 """A provider for the documentation's examples: it reads real requests and answers by a few plain rules.
 
 It speaks Chat Completions, Anthropic's Messages, Cohere's and Ollama's chat, Converse, embeddings and lists of models.
-What it answers follows from the request: a tool is called with the cities that the question names, the answer after a tool's
-result quotes the result, an answer with a schema fits it. An example that sends less than it says gets another
+What it answers follows from the request: a tool is called with the cities that the question names, the answer after a
+tool's result quotes the result, an answer with a schema fits it. An example that sends less than it says gets another
 answer.
 """
 

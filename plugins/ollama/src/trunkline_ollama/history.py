@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from trunkline.callwarnings import Warnings
-from trunkline.jsonvalue import ProviderOptions
 from trunkline.messages import (
     Audio,
     Citation,
@@ -57,7 +56,7 @@ class History:
                     thinking.append(part.text)
                 case _:
                     images += self._image(part)
-        if not (texts and "".join(texts)) and not (images or thinking or calls):
+        if not ("".join(texts) or images or thinking or calls):
             return None
         made: JSON = {"role": message.role, "content": "".join(texts)}
         if images:
@@ -66,7 +65,7 @@ class History:
             made["thinking"] = "".join(thinking)
         if calls:
             made["tool_calls"] = calls
-        return made | dict(message.provider_options.get(self._provider, {}))
+        return {**made, **message.provider_options.get(self._provider, {})}
 
     def _call(self, call: ToolCall) -> JSON:
         if call.invalid_arguments is not None:
@@ -84,7 +83,7 @@ class History:
         images = [image for part in result.parts if not isinstance(part, Text) for image in self._image(part)]
         if images:
             made["images"] = images
-        return made | self._options(result)
+        return {**made, **self._options(result)}
 
     def _texts(self, parts: Sequence[Part]) -> Iterator[str]:
         return (part.text for part in parts if isinstance(part, Text))
@@ -113,5 +112,4 @@ class History:
         return []
 
     def _options(self, part: ToolCall | ToolResult) -> Mapping[str, Any]:
-        options: ProviderOptions = part.provider_options
-        return dict(options.get(self._provider, {}))
+        return part.provider_options.get(self._provider, {})
