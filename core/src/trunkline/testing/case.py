@@ -19,7 +19,7 @@ from trunkline.decoding import StreamDecoder
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.events import Event, TextDelta, fold
 from trunkline.messages import Reasoning, Text, ToolCall
-from trunkline.plugins import load_provider, open_steps
+from trunkline.plugins import Steps, load_provider, open_steps
 from trunkline.provider import NoAuth, Observer, Provider, ResponseParser, ServiceContext, hookimpl
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
@@ -86,6 +86,7 @@ class ProviderCase:
     settings: ClassVar[Mapping[str, object]] = {}
     wire: ClassVar[WireFormat]
     samples: ClassVar[Sequence[Sample]] = ()
+    secrets: ClassVar[Sequence[str]] = ()
     skips: ClassVar[Mapping[str, str]] = {}
 
     pytestmark = pytest.mark.anyio
@@ -127,14 +128,13 @@ class ProviderCase:
     @cache
     def facts(cls) -> Facts:
         """What decides which classes apply."""
-        context = cls.context()
         return Facts(
             in_process=cls.in_process(),
             server_sent_events=isinstance(cls.wire.framing, ServerSentEvents),
             checked_frames=cls.wire.framing.checked,
             error_events=cls.wire.error_event is not None,
             fetches=bool(cls.plugin().needs_bytes),
-            credentials=type(cls.plugin().auth(context)) is not NoAuth,
+            credentials=type(cls.open_steps().auth) is not NoAuth,
         )
 
     @classmethod
@@ -179,6 +179,11 @@ class ProviderCase:
         """The samples of the wire, and the class's own."""
         return (*cls.wire.samples, *cls.samples)
 
+    @classmethod
+    def extensions(cls, url: str = NOWHERE) -> list[object]:
+        """The extensions in the settings, and what leads a transport inside the process to a server at `url`."""
+        return [*cls.made_settings().extensions, *([Detour(url)] if cls.in_process() else [])]
+
     @property
     def sample_text(self) -> Sample:
         """The first sample: plain text."""
@@ -187,7 +192,7 @@ class ProviderCase:
     @classmethod
     def canaries(cls) -> tuple[str, ...]:
         """The secrets that must show up nowhere."""
-        found = {canary("headers")}
+        found = {canary("headers"), *cls.secrets}
         for value in cls.settings.values():
             found |= {text for text in re.split(r"[^\w-]", str(value)) if text.startswith(CANARY)}
         return tuple(found)
@@ -195,10 +200,15 @@ class ProviderCase:
     # Without I/O
 
     @classmethod
+    def open_steps(cls) -> Steps:
+        """The provider's steps, as a service with the extensions has them."""
+        return open_steps(cls.plugin(), cls.context(), cls.extensions())
+
+    @classmethod
     @cache
     def parser(cls) -> ResponseParser:
         """The provider's parser."""
-        return cls.plugin().stream_parser(cls.context())
+        return cls.open_steps().parser
 
     def decode(self, pieces: Iterable[bytes], *, finish: bool = True) -> list[Event]:
         """The events of a stream that comes in these pieces."""
@@ -238,9 +248,7 @@ class ProviderCase:
         self, url: str, *, client: Any = None, watcher: Watcher | None = None, **changes: object
     ) -> AsyncIterator[Service]:
         """A service for a server at `url`; `changes` are settings. A test that hangs in the block fails."""
-        extensions: list[object] = [watcher] if watcher is not None else []
-        if self.in_process():
-            extensions.append(Detour(url))
+        extensions = self.extensions(url) + ([watcher] if watcher is not None else [])
         made = self.made_settings(url, extensions=extensions, **changes)
         service = Service("tested", self.plugin(), made, transports=HTTPTransports(client), owns_transports=True)
         with anyio.fail_after(LIMIT):
@@ -300,9 +308,6 @@ class ProviderCase:
 
         return script
 
-    def open_steps(self) -> Any:
-        """The provider's steps, as a service has them."""
-        return open_steps(self.plugin(), self.context())
 
 
 @cache
