@@ -1,0 +1,327 @@
+"""Tokens: when one is fetched, who waits for it, what goes wrong, and what nobody gets to see."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+import trunkline
+from trunkline.testing import Exchange, LoopbackServer, canary, closed_port, serve
+from trunkline_openai import OpenAICompatibleSettings
+
+from trunkline_acme import Acme
+from trunkline_acme.auth import TokenAuth
+from trunkline_acme.tokens import ClientCredentials
+
+SECRET = canary("client_secret")
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def token(value: str, **fields: Any) -> bytes:
+    return json.dumps({"access_token": value, "token_type": "Bearer", "expires_in": 600, **fields}).encode()
+
+
+async def issue(exchange: Exchange) -> None:
+    """A new token for each exchange: token-1, token-2 …"""
+    await exchange.respond(token(f"token-{exchange.number}"))
+
+
+def gateway(*refused: str) -> Callable[[Exchange], Awaitable[None]]:
+    """The gateway: it answers whoever has a token, but for those that are `refused`."""
+
+    async def answer(exchange: Exchange) -> None:
+        given = exchange.request.headers.get("authorization", "")
+        if not given.startswith("Bearer token-") or given.removeprefix("Bearer ") in refused:
+            told = json.dumps({"error": {"message": f"{given} is no good"}}).encode()
+            await exchange.respond(told, status=401)
+            return
+        choice = {"index": 0, "message": {"role": "assistant", "content": given}, "finish_reason": "stop"}
+        await exchange.respond(json.dumps({"choices": [choice]}).encode())
+
+    return answer
+
+
+@asynccontextmanager
+async def acme(
+    endpoint: Callable[[Exchange], Awaitable[None]], *refused: str, **settings: object
+) -> AsyncIterator[tuple[trunkline.Service, LoopbackServer, LoopbackServer]]:
+    """A service behind the gateway, the token endpoint and the gateway."""
+    async with serve(endpoint) as tokens, serve(gateway(*refused)) as server:
+        extension = Acme(token_url=f"{tokens.url}/token", client_id="re:ports", client_secret=SECRET, scope="chat")
+        async with trunkline.open_service(
+            "openai-compatible", api_url=server.url, default_model="m", extensions=[extension], **settings
+        ) as service:
+            yield service, tokens, server
+
+
+def auth(url: str, **options: Any) -> TokenAuth:
+    settings = OpenAICompatibleSettings(api_url="http://127.0.0.1:9")
+    context = trunkline.ServiceContext(name="gateway", provider="openai-compatible", settings=settings)
+    grant = ClientCredentials(token_url=url, client_id="reports", client_secret=trunkline.Secret(SECRET))
+    return TokenAuth(grant, context, **options)
+
+
+async def all_at_once(count: int, call: Callable[[], Awaitable[Any]]) -> list[Any]:
+    found: list[Any] = []
+
+    async def one() -> None:
+        try:
+            found.append(await call())
+        except trunkline.RemoteError as error:
+            found.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(count):
+            tasks.start_soon(one)
+    return found
+
+
+# When a token is fetched
+
+
+async def test_a_token_is_fetched_once_and_goes_with_every_request() -> None:
+    async with acme(issue) as (service, tokens, _server):
+        assert (await service.chat("Hello")).text == "Bearer token-1"
+        assert (await service.chat("Hello")).text == "Bearer token-1"
+        [asked] = tokens.requests
+    assert asked.body == b"grant_type=client_credentials&scope=chat"
+    assert b64decode(asked.headers["authorization"].removeprefix("Basic ")).decode() == f"re%3Aports:{SECRET}"
+
+
+async def test_calls_that_wait_share_one_exchange() -> None:
+    async with acme(issue) as (service, tokens, _server):
+        answers = await all_at_once(20, lambda: service.chat("Hello"))
+        assert {answer.text for answer in answers} == {"Bearer token-1"}
+        assert len(tokens.requests) == 1
+
+
+async def test_after_a_401_a_new_token_is_fetched_once_for_all_calls() -> None:
+    async with acme(issue, "token-1") as (service, tokens, _server):
+        answers = await all_at_once(20, lambda: service.chat("Hello"))
+        assert {answer.text for answer in answers} == {"Bearer token-2"}
+        assert len(tokens.requests) == 2
+
+
+async def test_a_token_that_stays_refused_is_an_error_that_does_not_show_it() -> None:
+    async with acme(issue, "token-1", "token-2") as (service, _tokens, server):
+        with pytest.raises(trunkline.AuthenticationError, match="is no good") as caught:
+            await service.chat("Hello")
+        assert len(server.requests) == 2
+    assert "token-" not in f"{caught.value} {caught.value.body}"
+
+
+async def test_a_token_is_renewed_before_its_end_and_nobody_else_waits() -> None:
+    now, begun, go_on = 0.0, anyio.Event(), anyio.Event()
+
+    async def endpoint(exchange: Exchange) -> None:
+        if exchange.number == 2:
+            begun.set()
+            await go_on.wait()
+        await issue(exchange)
+
+    async with serve(endpoint) as tokens, auth(tokens.url, now=lambda: now) as tested:
+        assert await tested.acquire() == "token-1"
+        now = 539.0
+        assert await tested.acquire() == "token-1"
+        now = 541.0
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tested.acquire)
+            await begun.wait()
+            assert await tested.acquire() == "token-1"
+            go_on.set()
+        assert await tested.acquire() == "token-2"
+        assert "token-1" in tested.secrets, "a call that is under way may still tell of it"
+
+
+async def test_a_cancelled_exchange_is_done_by_the_next_in_the_queue() -> None:
+    begun = anyio.Event()
+
+    async def endpoint(exchange: Exchange) -> None:
+        if exchange.number == 1:
+            begun.set()
+            await exchange.hung_up()
+        else:
+            await issue(exchange)
+
+    async with serve(endpoint) as tokens, auth(tokens.url) as tested, anyio.create_task_group() as tasks:
+        first = anyio.CancelScope()
+
+        async def cancelled() -> None:
+            with first:
+                await tested.acquire()
+
+        tasks.start_soon(cancelled)
+        await begun.wait()
+        tasks.start_soon(tested.acquire)
+        await anyio.wait_all_tasks_blocked()
+        first.cancel()
+        assert await tested.acquire() == "token-2"
+        assert len(tokens.requests) == 2
+
+
+# What goes wrong
+
+
+async def test_a_failure_is_shared_by_those_who_wait_and_each_has_an_error_of_its_own() -> None:
+    async def endpoint(exchange: Exchange) -> None:
+        await exchange.respond(b"", status=500)
+
+    async with serve(endpoint) as tokens, auth(tokens.url) as tested:
+        errors = await all_at_once(10, tested.acquire)
+        assert len(tokens.requests) == 1
+    assert {type(error) for error in errors} == {trunkline.ServerError}
+    assert len({id(error) for error in errors}) == 10
+
+
+async def test_a_renewal_that_fails_does_not_end_a_token_that_lives() -> None:
+    now = 0.0
+
+    async def endpoint(exchange: Exchange) -> None:
+        if exchange.number == 1:
+            await issue(exchange)
+        else:
+            await exchange.respond(b"", status=503)
+
+    async with serve(endpoint) as tokens, auth(tokens.url, now=lambda: now) as tested:
+        await tested.acquire()
+        now = 550.0
+        assert await tested.acquire() == "token-1"
+        now = 600.0
+        with pytest.raises(trunkline.Overloaded):
+            await tested.acquire()
+
+
+async def test_an_endpoint_that_fails_for_now_is_asked_again() -> None:
+    async def endpoint(exchange: Exchange) -> None:
+        if exchange.number == 1:
+            await exchange.respond(b"", status=503, headers={"retry-after-ms": "1"})
+        else:
+            await issue(exchange)
+
+    async with acme(endpoint, max_retries=1) as (service, _tokens, _server):
+        assert (await service.chat("Hello")).text == "Bearer token-2"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_a_client_that_is_refused_is_told_so_and_nothing_is_sent(status: int) -> None:
+    async def endpoint(exchange: Exchange) -> None:
+        given = exchange.request.headers["authorization"]
+        body = {"error": "invalid_client", "error_description": f"no client {SECRET} ({given})"}
+        await exchange.respond(json.dumps(body).encode(), status=status)
+
+    async with acme(endpoint, max_retries=2) as (service, tokens, server):
+        with pytest.raises(trunkline.AuthenticationError, match="the token endpoint gave no token") as caught:
+            await service.chat("Hello")
+        assert caught.value.code == "invalid_client"
+        assert (len(tokens.requests), len(server.requests)) == (1, 0)
+        given = tokens.requests[0].headers["authorization"].removeprefix("Basic ")
+    shown = f"{caught.value!r} {vars(caught.value)}"
+    assert SECRET not in shown
+    assert given not in shown
+
+
+async def test_an_endpoint_that_is_away_or_silent_is_a_failed_connection() -> None:
+    async def endpoint(exchange: Exchange) -> None:
+        await exchange.start()
+        await exchange.hung_up()
+
+    async with auth(f"http://127.0.0.1:{closed_port()}") as tested:
+        with pytest.raises(trunkline.ConnectionFailed):
+            await tested.acquire()
+    async with serve(endpoint) as tokens, auth(tokens.url, longest=0.1) as tested:
+        with pytest.raises(trunkline.ConnectionFailed, match=r"within 0\.1 s"):
+            await tested.acquire()
+        await tokens.wait_idle()
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async def endpoint(exchange: Exchange) -> None:
+        await exchange.respond(b"", status=307, headers={"location": elsewhere.url})
+
+    async with serve(issue) as elsewhere, serve(endpoint) as tokens, auth(tokens.url) as tested:
+        with pytest.raises(trunkline.RemoteError):
+            await tested.acquire()
+        assert not elsewhere.requests
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        token("t", token_type="mac"),
+        token("t", token_type=None),
+        token(""),
+        token("a\nb"),
+        token("t\u00f6"),
+        json.dumps({"access_token": ["t"], "token_type": "Bearer"}).encode(),
+        b" " * 65537,
+    ],
+)
+async def test_what_is_no_token_is_a_protocol_violation(body: bytes) -> None:
+    async def endpoint(exchange: Exchange) -> None:
+        await exchange.respond(body)
+
+    async with serve(endpoint) as tokens, auth(tokens.url) as tested:
+        with pytest.raises(trunkline.ProtocolViolation):
+            await tested.acquire()
+
+
+@pytest.mark.parametrize("told", [None, 0, -5, True, "600", [], 1e308])
+async def test_a_lifetime_that_is_not_told_is_a_short_one(told: object) -> None:
+    async def endpoint(exchange: Exchange) -> None:
+        await exchange.respond(token("token-1", expires_in=told))
+
+    async with serve(endpoint) as tokens, auth(tokens.url) as tested:
+        assert await tested.acquire() == "token-1"
+
+
+# The settings
+
+
+@pytest.fixture
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACME_TOKEN_URL", "ACME_CLIENT_ID", "ACME_CLIENT_SECRET", "ACME_SCOPE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("_no_environment")
+@pytest.mark.parametrize("missing", ["token_url", "client_id", "client_secret"])
+async def test_what_is_missing_is_named_with_its_variable(missing: str) -> None:
+    given = {"token_url": "https://id.acme.example/token", "client_id": "reports", "client_secret": SECRET}
+    extension = Acme(**{name: value for name, value in given.items() if name != missing})  # type: ignore[arg-type]
+    with pytest.raises(trunkline.ConfigurationError, match=f"ACME_{missing.upper()}") as caught:
+        await ask(extension)
+    assert caught.value.setting == missing
+
+
+@pytest.mark.parametrize("url", ["http://id.acme.example/token", "ftp://id.acme.example", "two words"])
+async def test_a_token_url_that_would_tell_the_secret_is_refused(url: str) -> None:
+    with pytest.raises(trunkline.ConfigurationError, match="token_url"):
+        await ask(Acme(token_url=url, client_id="reports", client_secret=SECRET))
+
+
+async def ask(extension: Acme) -> None:
+    async with trunkline.open_service(
+        "openai-compatible", api_url="http://127.0.0.1:9", default_model="m", extensions=[extension]
+    ) as service:
+        await service.chat("Hello")
+
+
+async def test_nothing_shows_the_secret() -> None:
+    extension = Acme(token_url="https://id.acme.example", client_id="reports", client_secret=SECRET)
+    tested = auth("https://id.acme.example")
+    assert SECRET not in f"{extension} {tested} {tested.__dict__['_grant']}"
