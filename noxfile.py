@@ -165,7 +165,7 @@ def smoke(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run all tests on the Python that runs nox. Words after `--` go to pytest."""
-    install(session, *group("tests"), extras="cli,fast,testing")
+    install(session, *group("tests"), *group("packages"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *session.posargs)
 
@@ -193,7 +193,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """Run all tests on every Python that is installed: `nox -s tests_all-3.13` for one."""
-    install(session, *group("tests"), extras="cli,fast,testing")
+    install(session, *group("tests"), *group("packages"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *session.posargs)
 

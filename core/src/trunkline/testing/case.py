@@ -309,7 +309,6 @@ class ProviderCase:
         return script
 
 
-
 @cache
 def _tls_context(**options: Any) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

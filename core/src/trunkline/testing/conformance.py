@@ -21,10 +21,10 @@ class ProviderTests(BasicTests, ConnectionFaults, WireFaults, CallFaults, Lifecy
     """Conformance and the fault catalogue, for one provider.
 
     `provider` is the name of an installed provider, or a `Provider`; `variant` tells apart several classes of one.
-    In `settings` the text `{url}` stands for the address of the kit's server, and `canary(…)` for each secret. Extensions
-    that `settings` names take part in every test; `secrets` are canaries that come by another way than the settings, a
-    token that an extension acquires, say. `wire` is what the kit has to know of the wire; `samples` are further
-    exchanges. `skips` maps the name of a test that is left out to the reason, which the report shows.
+    In `settings` the text `{url}` stands for the address of the kit's server, and `canary(…)` for each secret; the
+    extensions that `settings` names take part in every test. `secrets` are canaries that come by another way than the
+    settings, a token that an extension acquires, say. `wire` is what the kit has to know of the wire; `samples` are
+    further exchanges. `skips` maps the name of a test that is left out to the reason, which the report shows.
     """
 
     def __init_subclass__(cls) -> None:

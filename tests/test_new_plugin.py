@@ -1,0 +1,49 @@
+"""What `trunkline new-plugin` makes works as it is: it builds, passes the kit, and its author's own checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from built_packages import BuiltPackage, build
+from trunkline.cli import main
+
+ROOT = Path(__file__).parents[1]
+FLAVOURS = {"chat": "acme", "wire": "bolt-two"}
+
+KIT = "not trio and not (fault_16 or fault_26 or fault_36 or fault_39)"
+"""The kit on one backend, without its slowest tests: the providers of the workspace pass all of it."""
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BuiltPackage:
+    """A package of each flavour, built."""
+    scratch = tmp_path_factory.mktemp(request.param)
+    folder = scratch / "made"
+    assert main(["new-plugin", FLAVOURS[request.param], "--flavour", request.param, "--folder", str(folder)]) == 0
+    return build(folder, scratch)
+
+
+def test_a_new_package_passes_the_kit(package: BuiltPackage) -> None:
+    told = package.run("pytest", "-q", "-p", "no:cacheprovider", "-k", KIT)
+    assert " passed" in told
+    assert "failed" not in told
+
+
+def test_a_new_package_passes_its_linter_and_type_checker(package: BuiltPackage) -> None:
+    package.check()
+
+
+def test_a_new_package_is_typed_and_has_its_entry_point(package: BuiltPackage) -> None:
+    [info] = package.site.glob("*.dist-info")
+    assert "[trunkline.providers]" in (info / "entry_points.txt").read_text(encoding="utf-8")
+    assert list(package.site.glob("*/py.typed"))
+
+
+def test_the_wheel_of_the_core_has_the_templates(tmp_path: Path) -> None:
+    templates = ROOT / "core" / "src" / "trunkline" / "cli" / "templates"
+    built = build(ROOT / "core", tmp_path)
+    wanted = {path.relative_to(templates) for path in templates.rglob("*.tmpl")}
+    found = built.site / "trunkline" / "cli" / "templates"
+    assert {path.relative_to(found) for path in found.rglob("*.tmpl")} == wanted
+    assert wanted
