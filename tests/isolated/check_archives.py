@@ -18,7 +18,7 @@ FOLDERS = {
     "trunkline": ROOT / "core",
     **{f"trunkline-{path.parent.name}": path.parent for path in ROOT.glob("plugins/*/pyproject.toml")},
 }
-ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md")
+ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md", ".tmpl")
 CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpx2", "pluggy"}
 
 
