@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
-from trunkline.testing import ProviderTests
+from trunkline import Auth, Provider, ServiceContext, Settings, hookimpl
+from trunkline.provider import HeaderAuth, NoAuth
+from trunkline.settings import settings
+from trunkline.testing import SSE, ProviderTests, canary
 from trunkline.testing.catalogue import FAULTS, fault_of
 
 PROVIDER = Path(__file__).with_name("kit") / "kit_toy.py"
@@ -88,3 +92,36 @@ def test_a_standard_test_is_left_out_with_a_reason_and_in_no_other_way() -> None
         type("TestAcme", (ProviderTests,), {"skips": {"test_fault_13_splits": " "}})
     kept: Any = type("TestAcme", (ProviderTests,), {"skips": {"test_fault_13_splits": "the wire has one byte"}})
     assert issubclass(kept, ProviderTests)
+
+
+@settings
+class OpenSettings(Settings):
+    provider: ClassVar[str] = "open"
+
+
+class Override:
+    """An extension that puts another authentication in the place of the provider's."""
+
+    @hookimpl(tryfirst=True)
+    def trunkline_auth(self, context: ServiceContext[Settings]) -> Auth:
+        return HeaderAuth("x-token", canary("token"))
+
+
+def test_extensions_among_the_settings_are_part_of_what_is_tested() -> None:
+    step = SimpleNamespace(translate=None, stream=None, body=None, error=None)
+    without = Provider(
+        name="open",
+        settings=OpenSettings,
+        auth=lambda context: NoAuth(),
+        translator=lambda context: step,
+        stream_parser=lambda context: step,
+    )
+    wire = SimpleNamespace(framing=SSE, error_event=None)
+    plain: Any = type("TestPlain", (ProviderTests,), {"provider": without, "wire": wire})
+    overridden: Any = type(
+        "TestOverridden", (plain,), {"settings": {"extensions": [Override()]}, "secrets": (canary("token"),)}
+    )
+    assert not plain.facts().credentials
+    assert overridden.facts().credentials
+    assert isinstance(overridden.open_steps().auth, HeaderAuth)
+    assert canary("token") in overridden.canaries()

@@ -1,0 +1,39 @@
+"""The smallest provider with a wire format of its own passes the kit, on the wire of `trunkline new-plugin`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from one_file_provider import bolt
+from trunkline.cli.new_plugin import plugin_files
+from trunkline.testing import ProviderTests, canary
+
+ROOT = Path(__file__).parents[1]
+
+_samples: dict[str, Any] = {}
+exec(plugin_files("bolt", "wire")["tests/test_bolt.py"], _samples)
+
+
+class TestOneFileProvider(ProviderTests):
+    provider = bolt
+    settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    wire = _samples["WIRE"]
+
+
+def test_the_comparison_tells_the_lines_of_its_code(tmp_path: Path) -> None:
+    variant = tmp_path / "variant.py"
+    variant.write_text(plugin_files("acme", "chat")["src/trunkline_acme/__init__.py"], encoding="utf-8")
+    one_file = "docs/examples/one_file_provider.py"
+    command = [sys.executable, "docs/count_lines.py", one_file, str(variant)]
+    counted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    for name, (lines, without) in zip(
+        ("a wire format of its own, in one file", "a variant of Chat Completions"),
+        re.findall(r"(\d+) lines, +(\d+) without", counted),
+        strict=True,
+    ):
+        assert f"| {name} | {lines} | {without} |" in page
