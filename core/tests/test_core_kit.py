@@ -108,7 +108,7 @@ class Override:
 
 
 def test_extensions_among_the_settings_are_part_of_what_is_tested() -> None:
-    step = SimpleNamespace(translate=None, stream=None, body=None, error=None)
+    step = SimpleNamespace(translate=print, stream=print, body=print, error=print)
     without = Provider(
         name="open",
         settings=OpenSettings,
