@@ -98,7 +98,7 @@ def typing(session: nox.Session) -> None:
 def pin(session: nox.Session) -> None:
     """Write requirements/dev.txt anew: every dependency group and what the distributions need, pinned and hashed."""
     groups = (f"--group={name}" for name in GROUPS["dependency-groups"])
-    extras = ("--extra=cli", "--extra=keyring", "--extra=testing")
+    extras = ("--extra=cli", "--extra=fast", "--extra=keyring", "--extra=testing")
     session.install("uv")
     compile_requirements(session, PINNED, *groups, *extras, *FOLDERS, upgrade=True)
 
@@ -201,5 +201,5 @@ def tests_all(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory beside the HTTP client by hand; `-- --peers` adds other libraries. Takes minutes."""
-    install(session, "uvloop", extras="speed,fast")
+    install(session, "uvloop", extras="fast")
     session.run("python", "tests/bench/run.py", *session.posargs)

@@ -26,7 +26,7 @@ def same(left: Any, right: Any) -> bool:
 @pytest.fixture(params=["msgspec", "json"])
 def decode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     if request.param == "msgspec":
-        pytest.importorskip("msgspec", reason="the extra `speed` is not installed")
+        pytest.importorskip("msgspec", reason="the extra `fast` is not installed")
     else:
         monkeypatch.setattr("trunkline.jsonvalue._decode", json.loads)
     return loads

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
 
-VERSION = tuple(int(number) for number in re.findall(r"\d+", aiohttp.__version__)[:2])
+VERSION: tuple[int, ...] = tuple(int(number) for number in re.findall(r"\d+", aiohttp.__version__)[:2])
 """The version of aiohttp: major and minor."""
 
 READ_BUFFER = 64 * 1024

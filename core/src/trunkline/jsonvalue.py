@@ -22,7 +22,7 @@ ProviderOptions: TypeAlias = Mapping[str, JSONObject]
 
 def _decoder() -> Callable[[bytes | str], Any]:
     try:
-        from msgspec.json import decode  # the extra `speed`
+        from msgspec.json import decode  # the extra `fast`
     except ImportError:
         return json.loads
     return decode

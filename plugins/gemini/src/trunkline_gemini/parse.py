@@ -223,7 +223,10 @@ def _text(value: object) -> str:
 
 
 def _usage(value: object, *, ends: bool) -> Usage | None:
-    """The usage, at the end or before it. `candidatesTokenCount` leaves thoughts out, `promptTokenCount` the prompts of hosted tools."""
+    """The usage, at the end or before it.
+
+    `candidatesTokenCount` leaves thoughts out, `promptTokenCount` the prompts of hosted tools.
+    """
     if not isinstance(value, dict) or not value:
         return None
 
