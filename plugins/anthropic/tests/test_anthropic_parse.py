@@ -17,7 +17,6 @@ from trunkline.errors import (
     RateLimited,
     RemoteError,
     ServerError,
-    StreamInterrupted,
 )
 from trunkline.events import Event, Finished, ResponseStarted, TextDelta, ToolCallStart, UsageReported, fold
 from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
@@ -244,8 +243,6 @@ def test_a_message_of_an_imitator_may_have_no_content() -> None:
         ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, Overloaded),
         ({"error": {"type": "authentication_error", "message": "invalid x-api-key"}}, AuthenticationError),
         ({"type": "error"}, ServerError),
-        (b"<html>", ProtocolViolation),
-        (b"[]", ProtocolViolation),
         (b"[" * 100_000, ProtocolViolation),
         (b"\xff", ProtocolViolation),
         (
@@ -287,14 +284,6 @@ def test_a_count_or_a_list_that_is_none_raises(operation: str, text: bytes, erro
 # Streams
 
 
-def test_a_stream_folds_to_the_answer_of_the_same_call() -> None:
-    response = streamed(*TURN)
-    whole = body(message(THINKING, TEXT, CALL, stop_reason="tool_use"))
-    assert response.parts == whole.parts
-    assert (response.finish_reason, response.usage) == (whole.finish_reason, whole.usage)
-    assert (response.id, response.model, response.warnings) == ("msg_1", "m", ())
-
-
 def test_a_stream_begins_with_the_id_and_ends_with_finished() -> None:
     events = events_of(sse(TURN))
     assert events[0] == ResponseStarted(id="msg_1", model="m")
@@ -318,25 +307,6 @@ def test_later_counts_take_the_place_of_earlier_ones() -> None:
     ).usage
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens) == (11, 8, 0)
-
-
-@pytest.mark.parametrize("cut", range(1, len(TURN)))
-def test_a_stream_that_ends_before_its_terminator_is_interrupted(cut: int) -> None:
-    with pytest.raises(StreamInterrupted):
-        events_of(sse(TURN[:cut]))
-
-
-def test_a_stream_that_is_cut_anywhere_is_interrupted() -> None:
-    stream = sse(TURN)
-    for at in range(1, stream.rindex(b'"message_stop"')):
-        decoder = StreamDecoder(*MessagesParser(CONTEXT).stream())
-        decoder.feed(stream[:at])
-        with pytest.raises(StreamInterrupted):
-            decoder.finish()
-
-
-def test_a_terminator_without_its_blank_line_counts() -> None:
-    assert type(events_of(sse(TURN).rstrip(b"\n"))[-1]) is Finished
 
 
 @pytest.mark.parametrize("kind", ["overloaded_error", "rate_limit_error", "invalid_request_error", "api_error"])
@@ -538,10 +508,8 @@ def test_a_done_of_another_dialect_is_passed_over() -> None:
 
 
 BROKEN: list[bytes] = [
-    b'data: {"type":"content_block_delta"\n\n',
     b"data: []\n\n",
     b"data: 7\n\n",
-    b"data: \xff\n\n",
     sse([{"type": "content_block_delta", "index": 0}]),
     sse([delta(0, "text_delta")]),
     sse([delta(0, "text_delta", text=None)]),

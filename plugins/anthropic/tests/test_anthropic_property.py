@@ -278,16 +278,6 @@ def test_arbitrary_frames_raise_nothing_but_our_errors_and_give_events_that_fold
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.binary(max_size=30) | wild_events.map(lambda event: b"data: %s\n\n" % json.dumps(event).encode())))
-def test_arbitrary_bytes_raise_nothing_but_our_errors(chunks: list[bytes]) -> None:
-    decoder = StreamDecoder(*MessagesParser(CONTEXT).stream())
-    with contextlib.suppress(TrunklineError):
-        for chunk in chunks:
-            decoder.feed(chunk)
-        decoder.finish()
-
-
-@settings(max_examples=200, deadline=None)
 @given((wild_messages | json_values).map(json.dumps).map(str.encode) | st.binary(max_size=20), st.integers(200, 599))
 def test_arbitrary_bodies_raise_nothing_but_our_errors(text: bytes, status: int) -> None:
     wire = WireResponse(status=200, body=text)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from trunkline import open_service
-from trunkline.errors import ConfigurationError, ContentFiltered, StreamInterrupted
+from trunkline.errors import ConfigurationError, ContentFiltered
 from trunkline.events import Finished
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
@@ -99,19 +99,6 @@ async def test_a_root_without_a_deployment_wants_a_model() -> None:
             await service.chat("hi")
 
 
-async def test_what_azure_throttles_is_tried_again_after_the_time_it_asks_for() -> None:
-    async def handler(exchange: Exchange) -> None:
-        if len(server.requests) == 1:
-            error = b'{"error":{"code":"429","message":"slow down"}}'
-            return await exchange.respond(error, status=429, headers={"retry-after-ms": "1", "apim-request-id": "r"})
-        return await answer(exchange)
-
-    async with serve(handler) as server:
-        async with open_service("azure-openai", api_url=server.url, api_key=KEY, default_model="d") as service:
-            assert (await service.chat("hi")).text == "hello"
-        assert len(server.requests) == 2
-
-
 @pytest.mark.parametrize("spelling", ["innererror", "inner_error"])
 async def test_a_blocked_prompt_is_told_once_though_a_stream_was_asked_for(spelling: str) -> None:
     async def handler(exchange: Exchange) -> None:
@@ -130,20 +117,6 @@ async def test_a_blocked_prompt_is_told_once_though_a_stream_was_asked_for(spell
         assert len(server.requests) == 1
     assert caught.value.request_id == "r"
     assert KEY not in str(caught.value)
-
-
-async def test_a_stream_cut_off_has_its_partial() -> None:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.start()
-        await exchange.chunk(piece(choices=[{"index": 0, "delta": {"content": "he"}}]))
-        await exchange.end()
-
-    async with serve(handler) as server:
-        async with open_service("azure-openai", api_url=server.url, api_key=KEY, default_model="d") as service:
-            with pytest.raises(StreamInterrupted) as caught:
-                await streamed(service)
-    assert caught.value.partial is not None
-    assert caught.value.partial.text == "he"
 
 
 # The other road: `openai-compatible`

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from trunkline.testing import ProviderTests, canary
+from typing import Any
+
+from trunkline.jsonvalue import dumps
+from trunkline.testing import SSE, ProviderTests, Sample, canary
 from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES
+
+SAFE = {"content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}
+PRELUDE = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0, **SAFE}]}
+
+
+def chunk(**choice: Any) -> bytes:
+    return SSE.frame(dumps({"id": "c1", "model": "m", "choices": [{"index": 0, "finish_reason": None, **choice}]}), "")
+
+
+FILTERED = Sample(
+    name="the findings of the content filter",
+    frames=(
+        SSE.frame(dumps(PRELUDE), ""),
+        chunk(delta={"content": "Hi"}, **SAFE),
+        chunk(delta={}, finish_reason="stop"),
+        SSE.frame(b"[DONE]", ""),
+    ),
+    text="Hi",
+)
 
 
 class TestAzureOpenAI(ProviderTests):
     provider = "azure-openai"
     settings = {"api_url": "{url}/openai/v1", "api_key": canary("api_key")}
     wire = CHAT_COMPLETIONS
+    samples = (FILTERED,)
 
 
 class TestAzureOpenAIResponses(ProviderTests):

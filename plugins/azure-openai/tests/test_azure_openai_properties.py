@@ -136,20 +136,3 @@ def test_no_json_makes_the_parser_raise_anything_but_our_errors(first: Any, seco
             except RemoteError:
                 continue
     assert isinstance(error_from_body(top, provider="p", status=401), RemoteError)
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    st.lists(st.binary(max_size=20) | st.sampled_from([b"data: ", b"\n\n", b"\n{", b"}", b"event: error\n", b"[DONE]"]))
-)
-def test_no_bytes_make_the_parser_raise_anything_but_our_errors(pieces: list[bytes]) -> None:
-    data = b"".join(pieces)
-    for attempt in (
-        lambda: decode(data, []),
-        lambda: PARSER.body(WireResponse(status=200, body=data)),
-    ):
-        try:
-            attempt()
-        except RemoteError:
-            continue
-    assert isinstance(PARSER.error(WireResponse(status=400, body=data)), RemoteError)

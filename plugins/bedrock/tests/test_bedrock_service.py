@@ -12,8 +12,6 @@ from trunkline.errors import (
     InvalidChatRequest,
     PermissionDenied,
     ProtocolViolation,
-    RateLimited,
-    StreamInterrupted,
     UnsupportedOperation,
     UnsupportedRequest,
 )
@@ -49,7 +47,7 @@ def parts(event: Encode) -> list[bytes]:
 
 
 @pytest.mark.anyio
-async def test_chat_and_stream_agree(parts: list[bytes]) -> None:
+async def test_a_chat_and_a_stream_ask_with_the_bearer_token(parts: list[bytes]) -> None:
     async def handler(exchange: Exchange) -> None:
         assert exchange.request.headers["authorization"] == "Bearer canary-bearer"
         if exchange.request.target.endswith("converse"):
@@ -61,12 +59,10 @@ async def test_chat_and_stream_agree(parts: list[bytes]) -> None:
         await exchange.end()
 
     async with serve(handler) as server, opened(server.url + "/proxy") as service:
-        whole = await service.chat("x")
+        await service.chat("x")
         async with service.stream("x") as stream:
             async for _ in stream:
                 pass
-        assert (stream.response.parts, stream.response.usage) == (whole.parts, whole.usage)
-        assert whole.text == "Hello"
         assert [request.target for request in server.requests] == [
             "/proxy/model/amazon.nova-lite-v1%3A0/converse",
             "/proxy/model/amazon.nova-lite-v1%3A0/converse-stream",
@@ -74,70 +70,16 @@ async def test_chat_and_stream_agree(parts: list[bytes]) -> None:
 
 
 @pytest.mark.anyio
-async def test_throttling_before_the_answer_is_retried_and_in_its_middle_is_not(
-    event: Encode, parts: list[bytes]
-) -> None:
-    first = True
-
+async def test_an_error_is_typed_by_its_header_and_shows_no_bearer_token() -> None:
     async def handler(exchange: Exchange) -> None:
-        nonlocal first
-        exception = event("throttlingException", {"message": "slow down"}, "exception")
-        await exchange.start(headers=STREAM)
-        await exchange.chunk(parts[0] + (b"" if first else parts[1]))
-        first = False
-        await exchange.chunk(exception)
-        await exchange.end()
-
-    async with serve(handler) as server, opened(server.url) as service:
-        with pytest.raises(RateLimited, match="slow down") as caught:
-            async with service.stream("x") as stream:
-                async for _ in stream:
-                    pass
-        assert len(server.requests) == 2
-        assert caught.value.partial is not None
-        assert caught.value.partial.text == "Hel"
-
-
-@pytest.mark.anyio
-async def test_an_error_is_typed_and_a_cut_stream_is_never_a_success(parts: list[bytes]) -> None:
-    async def handler(exchange: Exchange) -> None:
-        if exchange.request.target.endswith("converse"):
-            headers = {"x-amzn-errortype": "AccessDeniedException:http://x/", "x-amzn-requestid": "r-1"}
-            await exchange.respond(b'{"Message":"no canary-bearer"}', status=403, headers=headers)
-            return
-        await exchange.start(headers=STREAM)
-        await exchange.chunk(b"".join(parts[:-1]))
-        await exchange.end()
+        headers = {"x-amzn-errortype": "AccessDeniedException:http://x/", "x-amzn-requestid": "r-1"}
+        await exchange.respond(b'{"Message":"no canary-bearer"}', status=403, headers=headers)
 
     async with serve(handler) as server, opened(server.url, max_retries=0) as service:
         with pytest.raises(PermissionDenied) as caught:
             await service.chat("x")
         assert caught.value.request_id == "r-1"
         assert "canary" not in f"{caught.value} {caught.value.body}"
-        with pytest.raises(StreamInterrupted, match="metadata") as cut:
-            async with service.stream("x") as stream:
-                async for _ in stream:
-                    pass
-        assert cut.value.partial is not None
-        assert cut.value.partial.text == "Hello"
-
-
-@pytest.mark.parametrize("body", [json.dumps(ANSWER).encode(), b"<html>", b"\0" * 40])
-@pytest.mark.anyio
-async def test_another_body_where_a_stream_was_due(body: bytes) -> None:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.respond(body)
-
-    async with serve(handler) as server, opened(server.url, max_retries=0) as service:
-        if body.startswith(b"{"):
-            async with service.stream("x") as stream:
-                async for _ in stream:
-                    pass
-            assert stream.response.text == "Hello"
-            return
-        with pytest.raises(ProtocolViolation):
-            async with service.stream("x"):
-                pass
 
 
 @pytest.mark.anyio

@@ -94,6 +94,22 @@ CHAT = WireFormat(
             text="Yes.",
         ),
         sample(
+            "a text, and a tool call that comes whole",
+            content("start", 0, type="text", text=""),
+            content("delta", 0, text="héllo"),
+            message("content-end", 0),
+            call("start", 0, id="c", type="function", function={"name": "now", "arguments": "{}"}),
+            event("tool-call-end", index=0),
+            whole={
+                "content": [{"type": "text", "text": "héllo"}],
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}"}}],
+            },
+            finish="TOOL_CALL",
+            text="héllo",
+            tool_calls=(("now", {}),),
+            finish_reason=FinishReason.TOOL_CALLS,
+        ),
+        sample(
             "two tool calls",
             begin(0),
             arguments(0, '{"city":'),

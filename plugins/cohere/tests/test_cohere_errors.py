@@ -122,8 +122,3 @@ JSON = st.recursive(
 @given(body=JSON, status=st.none() | st.integers(100, 999))
 def test_any_body_gives_an_error_with_a_message(body: Any, status: int | None) -> None:
     assert error_from_body(body, provider="cohere", status=status).message
-
-
-@given(body=st.binary())
-def test_any_bytes_give_an_error(body: bytes) -> None:
-    assert error_from_response(response(500, body), provider="cohere").message

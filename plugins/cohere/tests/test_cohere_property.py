@@ -169,12 +169,6 @@ def test_any_json_in_frames_gives_events_or_our_errors(frames: list[Any]) -> Non
     survives(b"".join(b"data: %s\n\n" % json.dumps(frame).encode() for frame in frames))
 
 
-@given(data=st.binary(max_size=200), framed=st.booleans())
-@settings(max_examples=200, deadline=None)
-def test_any_bytes_give_events_or_our_errors(data: bytes, framed: bool) -> None:
-    survives(b"data: " + data + b"\n\n" if framed else data)
-
-
 @given(data=st.builds(lambda message, rest: {**rest, "message": message}, JSON, st.dictionaries(KEYS, JSON)) | JSON)
 @settings(max_examples=300, deadline=None)
 def test_any_json_as_a_body_gives_a_response_or_our_errors(data: Any) -> None:

@@ -6,14 +6,9 @@ from typing import Any
 import pytest
 import trunkline
 from trunkline import (
-    AuthenticationError,
     ChatRequest,
     Document,
     FinishReason,
-    RateLimited,
-    ServerError,
-    StreamInterrupted,
-    TextDelta,
     Tool,
     UnsupportedOperation,
     UnsupportedRequest,
@@ -64,18 +59,6 @@ def service(url: str, **settings: Any) -> trunkline.Service:
     return trunkline.open_service("cohere", api_url=url, **settings)
 
 
-async def test_chat_and_stream_give_the_same() -> None:
-    async with serve(answer) as server, service(server.url) as opened:
-        whole = await opened.chat("hi")
-        async with opened.stream("hi") as stream:
-            events = [event async for event in stream]
-    assert (whole.text, whole.finish_reason, whole.provider) == ("hello", "stop", "cohere")
-    assert [event.text for event in events if isinstance(event, TextDelta)] == ["hel", "lo"]
-    assert (stream.response.parts, stream.response.usage) == (whole.parts, whole.usage)
-    first = server.requests[0]
-    assert (first.target, first.headers["authorization"]) == ("/v2/chat", f"Bearer {KEY}")
-
-
 async def test_the_answer_goes_back_with_the_tool_s_result() -> None:
     bodies: list[Any] = []
 
@@ -98,49 +81,6 @@ async def test_the_answer_goes_back_with_the_tool_s_result() -> None:
     assert told["content"] == [{"type": "document", "document": {"data": {"text": "sun"}}}]
 
 
-async def test_a_wrong_key_is_an_error_that_does_not_show_it() -> None:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.respond(json.dumps({"id": "e1", "message": f"invalid api token {KEY}"}).encode(), status=401)
-
-    async with serve(handler) as server, service(server.url) as opened:
-        with pytest.raises(AuthenticationError) as caught:
-            await opened.chat("hi")
-    assert caught.value.request_id == "e1"
-    assert KEY not in str(caught.value) + repr(caught.value.body) + repr(opened)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_limited_call_is_tried_again(stream: bool) -> None:
-    failures = [429, 503]
-
-    async def handler(exchange: Exchange) -> None:
-        if failures:
-            headers = {"content-type": "application/json", "retry-after": "0"}
-            return await exchange.respond(b'{"message":"slow down"}', status=failures.pop(), headers=headers)
-        return await answer(exchange)
-
-    async with serve(handler) as server, service(server.url, max_retries=2) as opened:
-        if stream:
-            async with opened.stream("hi") as stream_:
-                [event async for event in stream_]
-            assert stream_.response.text == "hello"
-        else:
-            assert (await opened.chat("hi")).text == "hello"
-    assert len(server.requests) == 3
-
-
-async def test_without_retries_the_limit_is_an_error() -> None:
-    async def handler(exchange: Exchange) -> None:
-        headers = {"content-type": "application/json", "retry-after": "7"}
-        await exchange.respond(b'{"message":"slow down"}', status=429, headers=headers)
-
-    async with serve(handler) as server, service(server.url, max_retries=0) as opened:
-        with pytest.raises(RateLimited) as caught:
-            await opened.chat("hi")
-    assert caught.value.retry_after == 7
-
-
 async def test_an_answer_that_fails_before_it_began_is_tried_again() -> None:
     failed = {"type": "message-end", "delta": {"finish_reason": "ERROR", "error": "sorry"}}
     seen: list[int] = []
@@ -158,30 +98,6 @@ async def test_an_answer_that_fails_before_it_began_is_tried_again() -> None:
             [event async for event in stream]
     assert stream.response.text == "hello"
     assert len(server.requests) == 2
-
-
-async def test_a_stream_that_is_cut_off_is_an_error_with_what_came() -> None:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.start()
-        await exchange.chunk(HEAD + delta("hel"))
-        await exchange.end()
-
-    async with serve(handler) as server, service(server.url) as opened:
-        with pytest.raises(StreamInterrupted) as caught:
-            async with opened.stream("hi") as stream:
-                [event async for event in stream]
-    assert caught.value.partial is not None
-    assert caught.value.partial.text == "hel"
-
-
-async def test_an_error_in_place_of_a_stream_is_raised() -> None:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.respond(b'{"message":"sorry","id":"e"}')
-
-    async with serve(handler) as server, service(server.url, max_retries=0) as opened:
-        with pytest.raises(ServerError, match="sorry"):
-            async with opened.stream("hi"):
-                pass
 
 
 async def test_a_strict_service_refuses_what_cannot_be_said() -> None:

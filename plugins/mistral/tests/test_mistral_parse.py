@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from trunkline.decoding import StreamDecoder
-from trunkline.errors import ProtocolViolation, RateLimited, StreamInterrupted
-from trunkline.events import Event, Finished, PartAdded, ResponseStarted, ToolCallStart, UsageReported, fold
+from trunkline.errors import ProtocolViolation, RateLimited
+from trunkline.events import Event, Finished, PartAdded, ResponseStarted, UsageReported, fold
 from trunkline.messages import Citation, Image, Opaque, Part, Reasoning, Text, ToolCall
 from trunkline.plugins import open_steps
 from trunkline.provider import ResponseParser, ServiceContext
@@ -92,13 +92,6 @@ def test_a_stream_with_reasoning_text_and_a_whole_call() -> None:
     assert sum(isinstance(event, UsageReported) for event in events) == 1
     assert response.provider_metadata == {}
     assert response.warnings == ()
-
-
-def test_every_prefix_of_a_stream_is_interrupted() -> None:
-    data = sse(*EXAMPLE)
-    for end in range(data.index(b"[DONE]") + len(b"[DONE]")):
-        with pytest.raises(StreamInterrupted):
-            decode(data[:end])
 
 
 A, B = Text(text="a"), Text(text="b")
@@ -187,15 +180,6 @@ def test_a_call_with_stop_is_a_call() -> None:
         assert response.finish_reason == "tool_calls"
         assert [(call.name, call.arguments) for call in response.tool_calls] == [("f", {"a": 1}), ("g", {})]
         assert len({call.id for call in response.tool_calls} - {"null", ""}) == 2
-
-
-def test_parallel_calls_without_an_index_are_not_fused() -> None:
-    calls = [{"id": f"{name}11111111", "function": {"name": name, "arguments": '{"x":1}'}} for name in "ab"]
-    events = decode(sse(chunk({"tool_calls": calls}, "tool_calls")))
-    assert [(event.id, event.name) for event in events if isinstance(event, ToolCallStart)] == [
-        ("a11111111", "a"),
-        ("b11111111", "b"),
-    ]
 
 
 @pytest.mark.parametrize(

