@@ -12,7 +12,7 @@ import re
 import ssl
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -207,6 +207,14 @@ def http_library(settings: Settings) -> str:
     return "httpx2"
 
 
+def _aiohttp_version() -> tuple[int, ...]:
+    try:
+        from trunkline.aiohttptransport import VERSION
+    except ImportError:
+        return (0,)
+    return VERSION
+
+
 def _aiohttp_obstacle(settings: Settings) -> str | None:
     import asyncio
     from urllib.request import getproxies
@@ -221,12 +229,7 @@ def _aiohttp_obstacle(settings: Settings) -> str | None:
     if settings.proxy is not None or any(proxies.get(scheme) for scheme in ("http", "https", "all")):
         # What httpx2 makes of proxies, NO_PROXY and SOCKS is the promise, and aiohttp makes something else of them.
         return "is not used with a proxy, of the settings or of the environment"
-    version: tuple[int, ...] = (0,)
-    with suppress(ImportError):
-        from trunkline.aiohttptransport import VERSION
-
-        version = VERSION
-    if version < AIOHTTP:
+    if _aiohttp_version() < AIOHTTP:
         return f"is not installed in version {AIOHTTP[0]}.{AIOHTTP[1]} or later: pip install 'trunkline[fast]'"
     return None
 
