@@ -186,6 +186,15 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Run the conformance kit against planted bugs, and write docs/mutants.md. Words after `--` go to the runner."""
+    install(session, *group("tests"), extras="cli,testing")
+    report = Path(session.create_tmp()) / "mutants.json"
+    session.run("python", "tests/mutants/run.py", f"--report={report}", *session.posargs)
+    session.run("python", "docs/mutants.py", str(report))
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz every framer and parser, guided by coverage: an hour, or what `-- --seconds 600` says."""
     install(session, *group("fuzz"), extras="cli,testing")

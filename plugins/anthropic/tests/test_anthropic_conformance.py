@@ -9,6 +9,7 @@ from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
 from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
 
+PROMPT = {"input_tokens": 5, "cache_read_input_tokens": 4}
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 
 
@@ -18,8 +19,8 @@ def event(kind: str, **fields: Any) -> bytes:
 
 def sample(name: str, *frames: bytes, content: list[dict[str, Any]], stop: str, **meaning: Any) -> Sample:
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m"}
-    begun = {**head, "content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
-    usage = {"input_tokens": 9, "output_tokens": 5}
+    begun = {**head, "content": [], "stop_reason": None, "usage": {**PROMPT, "output_tokens": 1}}
+    usage = {**PROMPT, "output_tokens": 5}
     return Sample(
         name=name,
         frames=(
@@ -29,7 +30,7 @@ def sample(name: str, *frames: bytes, content: list[dict[str, Any]], stop: str, 
             event("message_stop"),
         ),
         body=dumps({**head, "content": content, "stop_reason": stop, "stop_sequence": None, "usage": usage}),
-        usage=Usage(input_tokens=9, output_tokens=5, total_tokens=14),
+        usage=Usage(input_tokens=9, output_tokens=5, total_tokens=14, cache_read_tokens=4),
         **meaning,
     )
 
@@ -62,12 +63,19 @@ TOLD_AS_CALLS: dict[str, Any] = {
     "stop": "tool_use",
     "request": ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
     "tool_calls": (OSLO, ROME),
+    "call_ids": ("call_0", "call_1"),
     "finish_reason": FinishReason.TOOL_CALLS,
 }
 
 MESSAGES = WireFormat(
     framing=NAMED_SSE,
     finish="end_turn",
+    finish_reasons={
+        "end_turn": FinishReason.STOP,
+        "max_tokens": FinishReason.LENGTH,
+        "refusal": FinishReason.CONTENT_FILTER,
+    },
+    signed_reasoning=True,
     error_body=lambda message: dumps({"type": "error", "error": {"message": message}}),
     error_event=lambda message: event("error", error={"type": "api_error", "message": message}),
     samples=(
@@ -98,6 +106,30 @@ MESSAGES = WireFormat(
             ],
             stop="end_turn",
             reasoning="Let me see.",
+            text="Yes.",
+            replays=("Let me see.", "OPAQUE"),
+        ),
+        sample(
+            "hidden thinking",
+            start(0, type="redacted_thinking", data="HIDDEN"),
+            stop(0),
+            start(1, type="text", text=""),
+            delta(1, type="text_delta", text="Yes."),
+            stop(1),
+            content=[{"type": "redacted_thinking", "data": "HIDDEN"}, {"type": "text", "text": "Yes."}],
+            stop="end_turn",
+            text="Yes.",
+            replays=("HIDDEN",),
+        ),
+        sample(
+            "a block of tomorrow",
+            start(0, type="block_of_tomorrow", what="ever"),
+            stop(0),
+            start(1, type="text", text=""),
+            delta(1, type="text_delta", text="Yes."),
+            stop(1),
+            content=[{"type": "block_of_tomorrow", "what": "ever"}, {"type": "text", "text": "Yes."}],
+            stop="end_turn",
             text="Yes.",
         ),
         sample(

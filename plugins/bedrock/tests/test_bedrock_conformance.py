@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
+from trunkline.errors import RateLimited, ServerError
 from trunkline.jsonvalue import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
@@ -71,6 +72,15 @@ def failure(text: str) -> bytes:
     return message(headers, dumps({"message": text}))
 
 
+def throttled() -> bytes:
+    headers = packed(exception_type="throttlingException", content_type="application/json", message_type="exception")
+    return message(headers, dumps({"message": "slow down"}))
+
+
+def broken_off() -> bytes:
+    return message(packed(error_code="InternalError", error_message="it broke", message_type="error"), b"")
+
+
 def start(index: int, **inner: Any) -> bytes:
     return event("contentBlockStart", contentBlockIndex=index, start=inner)
 
@@ -114,6 +124,7 @@ CALLS: dict[str, Any] = {
     "reason": "tool_use",
     "request": ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
     "tool_calls": (OSLO, ROME),
+    "call_ids": ("call_0", "call_1"),
     "finish_reason": FinishReason.TOOL_CALLS,
 }
 
@@ -122,6 +133,12 @@ CONVERSE = WireFormat(
     finish="end_turn",
     error_body=lambda text: dumps({"message": text}),
     error_event=failure,
+    errors=((throttled(), RateLimited), (broken_off(), ServerError)),
+    finish_reasons={
+        "end_turn": FinishReason.STOP,
+        "max_tokens": FinishReason.LENGTH,
+        "content_filtered": FinishReason.CONTENT_FILTER,
+    },
     samples=(
         sample("text", delta(0, text="Grüß "), delta(0, text="Gott 🌍"), stop(0), **TEXT),
         sample("usage before the stop", delta(0, text="Grüß "), delta(0, text="Gott 🌍"), stop(0), late=True, **TEXT),
@@ -139,6 +156,7 @@ CONVERSE = WireFormat(
             ],
             reasoning="Let me see.",
             text="Yes.",
+            replays=("Let me see.", "OPAQUE"),
         ),
         sample(
             "two tool calls, interleaved",

@@ -69,3 +69,4 @@ class TestMistral(ProviderTests):
             tool_calls=(("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})),
         ),
     )
+    request_body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}

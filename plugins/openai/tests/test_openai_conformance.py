@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from trunkline.testing import ProviderTests, canary
-from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES
+from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, THOUGHT
+
+HI = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 
 
 class TestOpenAI(ProviderTests):
     provider = "openai"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
     wire = CHAT_COMPLETIONS
+    request_body = {**HI, "stream_options": {"include_usage": True, "include_obfuscation": False}}
 
 
 class TestOpenAIResponses(ProviderTests):
@@ -23,3 +26,5 @@ class TestOpenAICompatible(ProviderTests):
     provider = "openai-compatible"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
     wire = CHAT_COMPLETIONS
+    request_body = {**HI, "stream_options": {"include_usage": True}}
+    samples = (THOUGHT,)

@@ -18,6 +18,7 @@ from trunkline.config import make_settings
 from trunkline.decoding import StreamDecoder
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.events import Event, TextDelta, fold
+from trunkline.jsonvalue import JSONObject
 from trunkline.messages import Reasoning, Text, ToolCall
 from trunkline.plugins import Steps, load_provider, open_steps
 from trunkline.provider import NoAuth, Observer, Provider, ResponseParser, ServiceContext, hookimpl
@@ -87,6 +88,7 @@ class ProviderCase:
     wire: ClassVar[WireFormat]
     samples: ClassVar[Sequence[Sample]] = ()
     secrets: ClassVar[Sequence[str]] = ()
+    request_body: ClassVar[JSONObject | None] = None
     skips: ClassVar[Mapping[str, str]] = {}
 
     pytestmark = pytest.mark.anyio
@@ -151,7 +153,9 @@ class ProviderCase:
     @classmethod
     @cache
     def in_process(cls) -> bool:
-        """Whether the provider has a transport of its own."""
+        """Whether the provider has a transport of its own, and no setting that leads it to a server."""
+        if any("{url}" in str(value) for value in cls.settings.values()):
+            return False
         try:
             return cls.plugin().transport(cls.context()) is not None
         except ConfigurationError:
@@ -237,6 +241,8 @@ class ProviderCase:
         calls = [part for part in parts if isinstance(part, ToolCall)]
         assert [(call.name, call.arguments) for call in calls] == list(sample.tool_calls)
         assert len({call.id for call in calls}) == len(calls), "every call has an id of its own"
+        if sample.call_ids:
+            assert tuple(call.id for call in calls) == sample.call_ids
         assert response.finish_reason is sample.finish_reason
         if streamed or sample.same_usage:
             assert response.usage == sample.usage

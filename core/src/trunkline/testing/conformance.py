@@ -15,16 +15,19 @@ from trunkline.testing.faults.calls import CallFaults
 from trunkline.testing.faults.connection import ConnectionFaults
 from trunkline.testing.faults.lifecycle import LifecycleFaults
 from trunkline.testing.faults.wire import WireFaults
+from trunkline.testing.requests import RequestTests
 
 
-class ProviderTests(BasicTests, ConnectionFaults, WireFaults, CallFaults, LifecycleFaults):
+class ProviderTests(BasicTests, RequestTests, ConnectionFaults, WireFaults, CallFaults, LifecycleFaults):
     """Conformance and the fault catalogue, for one provider.
 
     `provider` is the name of an installed provider, or a `Provider`; `variant` tells apart several classes of one.
     In `settings` the text `{url}` stands for the address of the kit's server, and `canary(…)` for each secret; the
-    extensions that `settings` names take part in every test. `secrets` are canaries that come by another way than the
-    settings, a token that an extension acquires, say. `wire` is what the kit has to know of the wire; `samples` are
-    further exchanges. `skips` maps the name of a test that is left out to the reason, which the report shows.
+    extensions that `settings` names take part in every test. `secrets` are canaries that come by another way than
+    the settings, a token that an extension acquires, say. `wire` is what the kit has to know of the wire; `samples`
+    are further exchanges. `request_body` is the decoded body of the first sample's streamed request, to the model
+    `m`, where the test is to hold the translator to it. `skips` maps the name of a test that is left out to the
+    reason, which the report shows.
     """
 
     def __init_subclass__(cls) -> None:

@@ -165,7 +165,9 @@ class Sample:
 
     `frames` are the frames of the streamed answer as they are on the wire, up to the terminator and with it; `body` is
     the answer to the same request without streaming. The other fields say what both mean, so that the kit does not
-    take a parser's word for it. `same_usage` is false where a wire tells less in one of the two.
+    take a parser's word for it. `call_ids` are the ids of the calls, where the wire has any; `replays` are texts of the
+    answer that the next request has to hold (a signature, say). `same_usage` is false where a wire tells less in one of
+    the two.
     """
 
     name: str
@@ -175,6 +177,8 @@ class Sample:
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[tuple[str, JSONObject], ...] = ()
+    call_ids: tuple[str, ...] = ()
+    replays: tuple[str, ...] = ()
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage | None = None
     same_usage: bool = True
@@ -189,11 +193,14 @@ class Sample:
 class WireFormat:
     """What the kit knows of a dialect, or of one provider's wire.
 
-    `samples` begin with a plain text of two deltas or more; one has two tool calls. `error_body` writes the body of an
-    HTTP error with a given message, and `error_event` a frame that tells of a failure of the provider's own, which is
-    an `error_type`. `finish` is the finish reason of one of the samples in the wire's own word. `optional_end` is the
-    number of frames at a stream's end without which it is complete all the same. `free` names the fields whose objects
-    are the model's own, a tool call's arguments, where the kit must not put fields of tomorrow.
+    `samples` begin with a plain text of two deltas or more; one has two tool calls. `error_body` writes the body of
+    an HTTP error with a given message, and `error_event` a frame that tells of a failure of the provider's own, which
+    is an `error_type`. `finish` is the finish reason of one of the samples in the wire's own word. `optional_end` is
+    the number of frames at a stream's end without which it is complete all the same. `free` names the fields whose
+    objects are the model's own, a tool call's arguments, where the kit must not put fields of tomorrow.
+    `finish_reasons` are the wire's words that may stand in the place of `finish`, and what they mean.
+    `signed_reasoning` says that reasoning is taken back with its signature alone. `errors` are further frames that
+    tell of an error, each with the error that it is.
     """
 
     framing: Framing
@@ -204,6 +211,9 @@ class WireFormat:
     finish: str
     optional_end: int = 0
     free: frozenset[str] = frozenset({"arguments", "input"})
+    finish_reasons: Mapping[str, FinishReason] = attrs.field(factory=dict)
+    signed_reasoning: bool = False
+    errors: tuple[tuple[bytes, type[RemoteError]], ...] = ()
 
     def edited(self, sample: Sample, edit: Callable[[Any], Any]) -> tuple[bytes, ...]:
         """The sample's frames with their JSON changed by `edit`; frames that are not JSON stay as they are."""

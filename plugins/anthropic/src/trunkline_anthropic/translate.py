@@ -214,7 +214,8 @@ def _sampling(request: ChatRequest, model: Model, body: Block, warnings: Warning
 
 def _unsupported(request: ChatRequest, warnings: Warnings) -> None:
     for name in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs"):
-        if getattr(request, name) not in (None, False):
+        value = getattr(request, name)
+        if value is not None and value is not False:
             warnings.add("unsupported", name, "the Messages API has no word for it; it was not sent")
     if request.metadata:
         warnings.add("unsupported", "metadata", "the Messages API keeps none but a user's id; it was not sent")

@@ -199,7 +199,8 @@ def _sampling(request: ChatRequest, body: Body, fields: Body, family: Family, wa
                 at = at.setdefault(step, {})
             at[last] = request.top_k
     for name in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "user_id"):
-        if getattr(request, name) not in (None, False):
+        value = getattr(request, name)
+        if value is not None and value is not False:
             warnings.add("unsupported", name, "Converse has no word for it; it was not sent")
 
 

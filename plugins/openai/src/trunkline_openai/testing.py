@@ -18,6 +18,7 @@ from trunkline.response import FinishReason, Usage
 from trunkline.testing.wireformat import NAMED_SSE, SSE, WEATHER, Sample, WireFormat
 
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+_BEGUN = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
 _COUNTED = Usage(input_tokens=9, output_tokens=5, total_tokens=14)
 _OSLO = ("weather", {"city": "Oslo"})
 _ROME = ("weather", {"city": "Rome"})
@@ -63,17 +64,18 @@ def _text(name: str, *end: bytes) -> Sample:
     )
 
 
-def _calls(name: str, *deltas: list[Any], calls: Any = (_OSLO, _ROME)) -> Sample:
+def _calls(name: str, *deltas: list[Any], calls: Any = (_OSLO, _ROME), finish: str = "tool_calls") -> Sample:
     whole = [
         {"id": f"call_{at}", "type": "function", "function": {"name": tool, "arguments": dumps(given).decode()}}
         for at, (tool, given) in enumerate(calls)
     ]
     return Sample(
         name=name,
-        frames=(_ROLE, *(_chunk({"tool_calls": delta}) for delta in deltas), _chunk({}, "tool_calls"), _USED, _DONE),
-        body=_body({"content": None, "tool_calls": whole}, "tool_calls"),
+        frames=(_ROLE, *(_chunk({"tool_calls": delta}) for delta in deltas), _chunk({}, finish), _USED, _DONE),
+        body=_body({"content": None, "tool_calls": whole}, finish),
         request=_TOOLS,
         tool_calls=calls,
+        call_ids=tuple(call["id"] for call in whole),
         finish_reason=FinishReason.TOOL_CALLS,
         usage=_COUNTED,
     )
@@ -86,6 +88,11 @@ def _error(message: str) -> dict[str, Any]:
 CHAT_COMPLETIONS = WireFormat(
     framing=SSE,
     finish="stop",
+    finish_reasons={
+        "stop": FinishReason.STOP,
+        "length": FinishReason.LENGTH,
+        "content_filter": FinishReason.CONTENT_FILTER,
+    },
     error_body=lambda message: dumps(_error(message)),
     error_event=lambda message: _data(_error(message)),
     samples=(
@@ -93,6 +100,7 @@ CHAT_COMPLETIONS = WireFormat(
         _text("usage in the last chunk", _chunk({}, "stop", usage=_USAGE)),
         _text("usage before the finish reason", _USED, _chunk({}, "stop")),
         _text("usage twice", _chunk({}, "stop", usage=_USAGE), _USED),
+        _text("usage in every chunk", _chunk({}, usage=_BEGUN), _chunk({}, "stop", usage=_USAGE), _USED),
         _calls(
             "two tool calls, interleaved",
             [_call(0, "call_0", "weather", ""), _call(1, "call_1", "weather", "")],
@@ -121,10 +129,34 @@ CHAT_COMPLETIONS = WireFormat(
             [_call(1, name="weather")],
             [_call(1, arguments='{"city":"Rome"}')],
         ),
+        _calls(
+            "tool calls that end with stop",
+            [_call(0, "call_0", "weather", '{"city":"Oslo"}')],
+            [_call(1, "call_1", "weather", '{"city":"Rome"}')],
+            finish="stop",
+        ),
         _calls("no arguments", [_call(0, "call_0", "now")], [_call(1, "call_1", "now", "")], calls=(("now", {}),) * 2),
     ),
 )
 """The Chat Completions dialect."""
+
+THOUGHT = Sample(
+    name="reasoning beside the text",
+    frames=(
+        _ROLE,
+        _chunk({"reasoning_content": "Let me "}),
+        _chunk({"reasoning_content": "see."}),
+        _chunk({"content": "Yes."}),
+        _chunk({}, "stop"),
+        _USED,
+        _DONE,
+    ),
+    body=_body({"reasoning_content": "Let me see.", "content": "Yes."}, "stop"),
+    reasoning="Let me see.",
+    text="Yes.",
+    usage=_COUNTED,
+)
+"""Reasoning in the field `reasoning_content`, for the servers that have it."""
 
 # Responses
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 
 from trunkline.decoding import StreamDecoder
@@ -48,6 +50,8 @@ class WireFaults(ProviderCase):
             stream = self.wire.framing.spellings(sample.frames)[spelling]
             whole = self.decode([sample.stream])
             assert self.decode([stream]) == whole
+            begun = self.decode(sample.frames[:-1], finish=False)
+            assert len(self.decode([stream], finish=False)) >= len(begun), "events wait for the end of the file"
             assert self.decode([stream[at : at + 1] for at in range(len(stream))]) == whole
 
     def test_fault_14_heartbeats(self) -> None:
@@ -78,6 +82,24 @@ class WireFaults(ProviderCase):
         except TrunklineError:
             return
         self.check(self.sample_text, self.folded(events), streamed=True)
+
+    def test_fault_15_missing_fields(self) -> None:
+        """A field that is missing is one of our errors, or changes nothing else; it is never a crash."""
+        for sample in self.all_samples():
+            for name in sorted(_names(sample.frames, self.wire.framing.payload)):
+                frames = self.wire.edited(sample, partial(_without, name=name))
+                try:
+                    self.decode(frames)
+                except TrunklineError:
+                    continue
+
+    def test_fault_16_large(self) -> None:
+        """An event that is large, and within the limit, is taken whole."""
+        text = "x" * 200_000
+        changed = partial(_renamed, finish=self.opening().text, word=text)
+        frames = self.wire.edited(self.sample_text, changed)
+        if frames != self.wire.edited(self.sample_text, lambda value: value):
+            assert self.folded(self.decode(frames)).text.startswith(text)
 
     def test_fault_16_oversized(self) -> None:
         """An event that never ends is a `ProtocolViolation` before it has taken all memory."""
@@ -142,6 +164,13 @@ class WireFaults(ProviderCase):
         assert isinstance(caught.value, ProtocolViolation)
         assert body.decode()[:6] in str(caught.value)
 
+    async def test_fault_17_long_page(self) -> None:
+        """What is quoted of a page, and of JSON that is no answer, is short."""
+        for body in (b"<html>" + 100 * b"Sign in. " + b"</html>", b'{"sign": "' + 100 * b"Sign in. " + b'"}'):
+            with pytest.raises(RemoteError) as caught:
+                await self._streamed(body, "text/html")
+            assert len(str(caught.value)) < 700
+
     async def test_fault_17_page_for_a_body(self) -> None:
         """A page in the place of a whole answer is that too, and what is no answer at all."""
         for body in (b"<html>Sign in</html>", b"[]", b'"text"', b"{}", b"", b"null"):
@@ -172,6 +201,13 @@ class WireFaults(ProviderCase):
             assert len(server.requests) == 1
         assert caught.value.partial is not None
         assert caught.value.partial.text == opening.text
+
+    def test_fault_18_kinds_of_errors(self) -> None:
+        """Each error that a frame can tell of has its type."""
+        for frame, kind in self.wire.errors:
+            with pytest.raises(RemoteError) as caught:
+                self.decode([*self.opening().frames, frame], finish=False)
+            assert type(caught.value) is kind
 
     async def test_fault_18_the_connection_is_given_up(self) -> None:
         """After an error event nothing is waited for."""
@@ -259,6 +295,36 @@ class WireFaults(ProviderCase):
             assert reports, "usage that is told is an event"
             assert reports[-1] == sample.usage
 
+    def test_fault_22_usage_told_twice(self, sample: Sample) -> None:
+        """A report of usage that comes twice counts once."""
+        for at, frame in enumerate(sample.frames):
+            frames = (*sample.frames[: at + 1], frame, *sample.frames[at + 1 :])
+            before = self.decode(sample.frames[:at], finish=False)
+            told = self.decode(sample.frames[: at + 1], finish=False)[len(before) :]
+            if any(isinstance(event, UsageReported) for event in told):
+                try:
+                    finished = self.decode(frames)[-1]
+                except TrunklineError:
+                    continue
+                assert isinstance(finished, Finished)
+                assert finished.usage == sample.usage
+
+    def test_fault_22_usage_not_told(self, sample: Sample) -> None:
+        """A count that is not told is unknown, and not 0: so where any of the fields or frames is missing."""
+        fields = sorted(_names(sample.frames, self.wire.framing.payload))
+        lacking = [self.wire.edited(sample, partial(_without, name=name)) for name in fields]
+        lacking += [(*sample.frames[:at], *sample.frames[at + 1 :]) for at in range(len(sample.frames))]
+        known = attrs.asdict(sample.usage) if sample.usage is not None else {}
+        for frames in lacking:
+            try:
+                finished = self.decode(frames)[-1]
+            except TrunklineError:
+                continue
+            assert isinstance(finished, Finished)
+            if finished.usage is not None:
+                zeros = {name for name, count in attrs.asdict(finished.usage).items() if count == 0 and name != "raw"}
+                assert not {name for name in zeros if known.get(name) != 0}, "what was not told is counted as 0"
+
     @pytest.mark.parametrize("at", ["first", "middle", "last"])
     def test_fault_23_unknown_event(self, at: str) -> None:
         """An event that does not exist yet is passed over, wherever it comes."""
@@ -277,15 +343,31 @@ class WireFaults(ProviderCase):
 
     def test_fault_23_unknown_finish(self) -> None:
         """A finish reason that does not exist yet is `other`, and is kept in the provider's own word."""
-        ended = [
-            self.wire.edited(sample, lambda value: _renamed(value, self.wire.finish)) for sample in self.wire.samples
-        ]
-        frames = next((new for new, old in zip(ended, self.wire.samples, strict=True) if new != old.frames), None)
-        assert frames is not None, f"the finish reason {self.wire.finish!r} is in no sample"
-        finished = self.decode(frames)[-1]
-        assert isinstance(finished, Finished)
+        finished = self._finished(TOMORROW)
         assert finished.reason is FinishReason.OTHER
         assert TOMORROW in (finished.raw_reason or "")
+
+    def test_fault_23_known_finish(self) -> None:
+        """The finish reasons that exist mean what the wire's format says."""
+        for word, reason in self.wire.finish_reasons.items():
+            assert self._finished(word).reason is reason, f"the finish reason {word!r}"
+
+    def _finished(self, word: str) -> Finished:
+        """The end of a sample whose finish reason is another one."""
+        ended = [
+            self.wire.edited(sample, partial(_renamed, finish=self.wire.finish, word=word))
+            for sample in self.wire.samples
+        ]
+        at = next((at for at, sample in enumerate(self.wire.samples) if self._names(sample)), None)
+        assert at is not None, f"the finish reason {self.wire.finish!r} is in no sample"
+        finished = self.decode(ended[at])[-1]
+        assert isinstance(finished, Finished)
+        return finished
+
+    def _names(self, sample: Sample) -> bool:
+        """Whether a sample ends with the wire's word for a finish reason."""
+        changed = self.wire.edited(sample, partial(_renamed, finish=self.wire.finish, word=TOMORROW))
+        return changed != self.wire.edited(sample, lambda value: value)
 
 
 def _with_field(value: Any, new: Any, free: frozenset[str]) -> Any:
@@ -296,9 +378,32 @@ def _with_field(value: Any, new: Any, free: frozenset[str]) -> Any:
     return [_with_field(item, new, free) for item in value] if isinstance(value, list) else value
 
 
-def _renamed(value: Any, finish: str) -> Any:
+def _names(frames: Iterable[bytes], payload: Callable[[bytes], bytes]) -> set[str]:
+    """The names of all fields in these frames."""
+
+    def of(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            return set(value).union(*map(of, value.values()))
+        return set().union(*map(of, value)) if isinstance(value, list) else set()
+
+    found: set[str] = set()
+    for frame in frames:
+        try:
+            found |= of(json.loads(payload(frame)))
+        except ValueError:
+            continue
+    return found
+
+
+def _without(value: Any, name: str) -> Any:
     if isinstance(value, dict):
-        return {name: _renamed(item, finish) for name, item in value.items()}
+        return {key: _without(item, name) for key, item in value.items() if key != name}
+    return [_without(item, name) for item in value] if isinstance(value, list) else value
+
+
+def _renamed(value: Any, finish: str, word: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _renamed(item, finish, word) for name, item in value.items()}
     if isinstance(value, list):
-        return [_renamed(item, finish) for item in value]
-    return TOMORROW if value == finish else value
+        return [_renamed(item, finish, word) for item in value]
+    return word if value == finish else value

@@ -1,0 +1,293 @@
+"""What a request says is sent, or told of; translating and signing change nothing but the request."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import attrs
+import pytest
+
+from trunkline.errors import UsageError
+from trunkline.messages import (
+    Audio,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    assistant,
+    system,
+    user,
+)
+from trunkline.plugins import open_steps
+from trunkline.provider import ServiceContext, Translation, Translator
+from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat
+from trunkline.response import ChatResponse
+from trunkline.testing.case import ProviderCase
+from trunkline.testing.wireformat import WEATHER, Sample
+from trunkline.wire import WireResponse
+
+MARK = "mark-5e7fc0de"
+"""A text that stands in no request by chance."""
+
+ANOTHER = "another-provider"
+
+FIELDS: tuple[dict[str, Any], ...] = (
+    {"max_output_tokens": 4321},
+    {"temperature": 0.25},
+    {"temperature": 0.0},
+    {"top_p": 0.25},
+    {"top_k": 37},
+    {"stop": (MARK,)},
+    {"seed": 4321},
+    {"seed": 0},
+    {"frequency_penalty": 0.25},
+    {"presence_penalty": 0.25},
+    {"logprobs": True},
+    {"top_logprobs": 3},
+    {"metadata": {"kit": MARK}},
+    {"tools": (WEATHER,)},
+    {"tools": (WEATHER,), "tool_choice": "required"},
+    {"tools": (WEATHER,), "parallel_tool_calls": False},
+    {"response_format": ResponseFormat(type="json")},
+    {"reasoning": ReasoningOptions(effort="high")},
+    {"reasoning": ReasoningOptions(max_tokens=2048)},
+)
+"""Fields of a request. The user's id is left out, since a setting says whether it is sent."""
+
+MEDIA: tuple[Part, ...] = (
+    Image(data=b"\x89PNG\r\n\x1a\n", media_type="image/png"),
+    Image(url="https://pictures.example/one.png", media_type="image/png"),
+    Document(data=b"%PDF-1.7", media_type="application/pdf", name="one"),
+    Audio(data=b"RIFF", media_type="audio/wav"),
+)
+
+_PROBE = """
+import json, os, sys
+
+read = set()
+
+class Watched(dict):
+    def note(self, name):
+        frame = sys._getframe(2)
+        while frame is not None and frame.f_globals.get("__name__") in ("os", "collections.abc", "_collections_abc"):
+            frame = frame.f_back
+        read.add((frame.f_globals.get("__name__", "") if frame is not None else "", name))
+
+    def __getitem__(self, name):
+        self.note(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name):
+        self.note(name)
+        return super().__contains__(name)
+
+    def get(self, name, default=None):
+        self.note(name)
+        return super().get(name, default)
+
+import trunkline.plugins
+before = set(sys.modules)
+os.environ = Watched(os.environ)
+plugin = trunkline.plugins.load_provider(sys.argv[1])
+package = plugin.settings.__module__.partition(".")[0]
+print(json.dumps({
+    "modules": sorted(set(sys.modules) - before),
+    "variables": sorted(name for module, name in read if module.partition(".")[0] == package),
+}))
+"""
+
+_LATER = ("trunkline.answer", "trunkline.decoding", "trunkline.framing", "trunkline.transport")
+_HEAVY = ("aiohttp", "anthropic", "boto3", "botocore", "httpx", "httpx2", "openai", "requests", "urllib3")
+
+
+class RequestTests(ProviderCase):
+    """The conformance tests of what is sent."""
+
+    def _translated(self, request: ChatRequest, translator: Translator | None = None) -> Translation:
+        made = translator or self.open_steps().translator
+        translation: Translation = made.translate(attrs.evolve(request, model="m"), stream=True)
+        return translation
+
+    def _is_sent_or_told(self, request: ChatRequest, without: ChatRequest) -> None:
+        try:
+            translation = self._translated(request)
+        except UsageError:
+            return
+        plain = self._translated(without)
+        told = set(translation.warnings) - set(plain.warnings)
+        assert told or translation.wire_request != plain.wire_request, "it is not sent, and no warning tells of that"
+
+    @pytest.mark.parametrize("fields", FIELDS, ids=lambda fields: list(fields)[-1])
+    def test_a_field_is_sent_or_told_of(self, fields: dict[str, Any]) -> None:
+        """A field that is set changes what is sent, or a warning says that it does not."""
+        plain = {"tools": fields["tools"]} if "tools" in fields and len(fields) > 1 else {}
+        self._is_sent_or_told(ChatRequest(messages="Hi", **fields), ChatRequest(messages="Hi", **plain))
+
+    @pytest.mark.parametrize("part", MEDIA, ids=lambda part: type(part).__name__.lower())
+    def test_media_are_sent_or_told_of(self, part: Part) -> None:
+        """So does a picture, a document or a sound."""
+        plain = Message(role="user", parts=[Text(text="Hi")])
+        request = ChatRequest(messages=[attrs.evolve(plain, parts=[*plain.parts, part])])
+        self._is_sent_or_told(request, ChatRequest(messages=[plain]))
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            Reasoning(text=MARK, provider=ANOTHER, signature=MARK),
+            Reasoning(provider=ANOTHER, encrypted=MARK, redacted=True),
+            Opaque(provider=ANOTHER, kind="block", data={"type": "block", "text": MARK}),
+        ],
+        ids=["reasoning", "encrypted-reasoning", "opaque"],
+    )
+    def test_what_another_provider_made_stays_out(self, part: Part) -> None:
+        """Reasoning and opaque parts go to the provider that made them, and a warning tells when they do not."""
+        messages = [user("Hi"), Message(role="assistant", parts=[part, Text(text="Hello")]), user("And?")]
+        translation = self._translated(ChatRequest(messages=messages))
+        assert MARK.encode() not in translation.wire_request.body
+        assert translation.warnings
+
+    def test_unsigned_reasoning_stays_out(self) -> None:
+        """Where the wire takes reasoning back with its signature alone, what has none is not sent, with a warning."""
+        if not self.wire.signed_reasoning:
+            return
+        mine = Reasoning(text=MARK, provider=self.plugin().name)
+        messages = [user("Hi"), Message(role="assistant", parts=[mine, Text(text="Hello")]), user("And?")]
+        translation = self._translated(ChatRequest(messages=messages))
+        assert MARK.encode() not in translation.wire_request.body
+        assert translation.warnings
+
+    def test_an_answer_goes_back_whole(self, sample: Sample) -> None:
+        """What the provider has to get back of its own answer (a signature, say) stands in the next request."""
+        for response in (self.folded(self.decode(sample.frames)), *self._whole(sample)):
+            calls = [part for part in response.parts if isinstance(part, ToolCall)]
+            results = [Message(role="tool", parts=[ToolResult(tool_call_id=call.id, parts="Sun")]) for call in calls]
+            follow_up = sample.request.with_messages(response.message, *results, user("And?"))
+            body = self._translated(follow_up).wire_request.body.decode()
+            for text in sample.replays:
+                assert text in body, f"{text!r} of the answer is not in the next request"
+
+    def _whole(self, sample: Sample) -> list[ChatResponse]:
+        return [] if sample.body is None else [self.parser().body(WireResponse(status=200, body=sample.body))]
+
+    @pytest.mark.parametrize("together", [True, False], ids=["one-message", "a-message-each"])
+    def test_the_history_is_sent(self, together: bool) -> None:
+        """Texts, calls and results of the conversation are all in the request."""
+        calls = [ToolCall(id=f"call_{at}", name="weather", arguments={"city": f"{MARK}-call-{at}"}) for at in (1, 2)]
+        results = [ToolResult(tool_call_id=f"call_{at}", name="weather", parts=f"{MARK}-result-{at}") for at in (1, 2)]
+        told = [Message(role="tool", parts=[result]) for result in results]
+        messages = [
+            system(f"{MARK}-system"),
+            user(f"{MARK}-user"),
+            Message(role="assistant", parts=[Text(text=f"{MARK}-text"), *calls]),
+            *([Message(role="tool", parts=results)] if together else told),
+            assistant(f"{MARK}-answer"),
+            user(f"{MARK}-last"),
+        ]
+        body = self._translated(ChatRequest(messages=messages, tools=[WEATHER])).wire_request.body.decode()
+        kinds = ("system", "user", "text", "call-1", "call-2", "result-1", "result-2", "answer", "last")
+        lost = [kind for kind in kinds if f"{MARK}-{kind}" not in body]
+        assert not lost, f"these of the conversation are not sent: {', '.join(lost)}"
+
+    def test_provider_options_are_passed_on(self) -> None:
+        """The request's `provider_options` are in what is sent."""
+        request = ChatRequest(messages="Hi", provider_options={self.plugin().name: {"x_kit": MARK}})
+        assert MARK.encode() in self._translated(request).wire_request.body
+
+    def test_what_is_not_set_is_not_sent(self) -> None:
+        """No field is sent as null, since servers refuse those. The body is that of `request_body`, if it is given."""
+        body = json.loads(self._translated(self.sample_text.request).wire_request.body)
+        assert None not in body.values()
+        if self.request_body is not None:
+            assert body == self.request_body
+
+    def test_translating_is_pure(self) -> None:
+        """A request is translated alike each time, whatever was translated before."""
+        translator = self.open_steps().translator
+        plain, rich = ChatRequest(messages="Hi"), ChatRequest(messages="Hi", tools=[WEATHER], top_k=37, seed=4321)
+        foreign = Opaque(provider=ANOTHER, kind="block", data={})
+        lossy = ChatRequest(messages=[user("Hi"), Message(role="assistant", parts=[foreign, Text(text="Hello")])])
+        first = [self._translated(request, translator) for request in (plain, rich, lossy)]
+        assert [self._translated(request, translator) for request in (plain, rich, lossy)] == first
+
+    def test_a_slash_at_the_end_of_a_url_changes_nothing(self) -> None:
+        """A URL in the settings may end in a slash, as people paste it."""
+        given = {
+            name: f"{value.replace('{url}', 'http://127.0.0.1:9')}"
+            for name, value in self.settings.items()
+            if isinstance(value, str) and value.startswith("{url}")
+        }
+        request = ChatRequest(messages="Hi", model="m")
+        for name, value in given.items():
+            urls = [
+                self._translator(**{name: text}).translate(request, stream=True).wire_request.url
+                for text in (value, value + "/")
+            ]
+            assert urls[0] == urls[1]
+
+    def _translator(self, **changes: object) -> Translator:
+        plugin = self.plugin()
+        context = ServiceContext(name="tested", provider=plugin.name, settings=self.made_settings(**changes))
+        found: Translator = open_steps(plugin, context).translator
+        return found
+
+    async def test_each_request_is_signed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every request is signed, without a secret in its URL, and nothing that it takes blocks the event loop."""
+        blocking: list[str] = []
+        _watch(monkeypatch, blocking)
+        steps = self.open_steps()
+        plain = self._translated(ChatRequest(messages="Hi"), steps.translator).wire_request
+        async with steps.auth:
+            signed = [steps.auth.sign(plain, await steps.auth.acquire()) for _ in range(2)]
+        assert set(signed[0].headers) == set(signed[1].headers), "the second request is signed as the first"
+        for secret in self.canaries():
+            assert secret not in signed[0].url, "a secret stands in the URL, which servers and proxies log"
+        assert not blocking, f"{blocking[0]} was called in the thread of the event loop"
+
+    def test_loading_the_provider_is_light(self) -> None:
+        """Importing it imports no HTTP library and nothing that a call alone needs, and reads no variable."""
+        if not isinstance(self.provider, str):
+            return
+        done = subprocess.run(  # noqa: S603  # the name of an installed provider
+            [sys.executable, "-c", _PROBE, self.provider],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        early = [name for name in found["modules"] if name in _HEAVY + _LATER]
+        assert not early, f"importing the provider imports {', '.join(early)}: let that wait until a service opens"
+        assert not found["variables"], f"importing the provider reads {', '.join(found['variables'])}"
+
+
+def _watch(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
+    """Note what blocks when this thread calls it."""
+    here = threading.get_ident()
+
+    def watched(owner: Any, name: str) -> None:
+        known = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if threading.get_ident() == here:
+                found.append(name)
+            return known(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    watched(time, "sleep")
+    watched(socket, "getaddrinfo")
+    watched(socket, "create_connection")
+    watched(subprocess, "run")

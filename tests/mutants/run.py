@@ -1,0 +1,182 @@
+"""Runs the conformance kit against the planted bugs of `mutants.toml`, and tells which it catches.
+
+`python tests/mutants/run.py [--report FILE] [--jobs 2] [ID …]`. For each mutant the source of a plugin is copied, the
+bug planted, and the plugin's conformance test run against the copy, which stands before the plugin on the path. The
+test runs on asyncio, or on trio where the mutant says `backend = "trio"`. The unchanged plugins run first: they must
+pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = Path(__file__).with_name("mutants.toml")
+GLOBEX = "globex"
+KEPT = ("id", "package", "class", "complaint", "why")
+"""What of a mutant stands in the report."""
+
+LIMIT = 600.0
+"""Seconds for one run of a conformance test."""
+
+_COMMAND = "import sys; from trunkline.cli import main; sys.exit(main(sys.argv[1:]))"
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (?:\S*::)?([^\s:]\S*)", re.MULTILINE)
+
+
+class MutantError(Exception):
+    """A mutant that cannot be planted, or a run that says nothing of one."""
+
+
+class Result(NamedTuple):
+    """What the kit said: the first test that failed, or none."""
+
+    test: str | None
+    seconds: float
+
+
+def mutants() -> list[dict[str, Any]]:
+    """The planted bugs."""
+    found: list[dict[str, Any]] = tomllib.loads(TABLE.read_text("utf-8"))["mutant"]
+    return found
+
+
+def make_globex(folder: Path) -> None:
+    """Make the package of a new provider, as an author would, with a wire format of its own."""
+    made = subprocess.run(
+        [sys.executable, "-c", _COMMAND, "new-plugin", GLOBEX, "--folder", str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode:
+        raise MutantError(f"`trunkline new-plugin` failed:\n{made.stdout}{made.stderr}")
+
+
+def copy_plugin(package: str, globex: Path, folder: Path, tests: str | None = None) -> tuple[Path, Path]:
+    """Copy a plugin's package into `folder`; gives its copy, and its conformance test or that of the plugin `tests`."""
+    module = f"trunkline_{package.replace('-', '_')}"
+    home = globex if package == GLOBEX else ROOT / "plugins" / package
+    copy = folder / module
+    shutil.copytree(home / "src" / module, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    if package != GLOBEX:
+        tests = tests or package
+        return copy, ROOT / "plugins" / tests / "tests" / f"test_{tests.replace('-', '_')}_conformance.py"
+    # It is not installed: what an installer would write makes it one of the distributions.
+    written = folder / f"{module}-0.1.0.dist-info"
+    written.mkdir()
+    (written / "METADATA").write_text(f"Metadata-Version: 2.1\nName: trunkline-{GLOBEX}\nVersion: 0.1.0\n", "utf-8")
+    (written / "entry_points.txt").write_text(f"[trunkline.providers]\n{GLOBEX} = {module}:{GLOBEX}\n", "utf-8")
+    return copy, home / "tests" / f"test_{GLOBEX}.py"
+
+
+def plant(edits: Iterable[dict[str, str]], package: Path) -> None:
+    """Make the edits. Raises `MutantError` for one whose old text does not stand once in its file."""
+    for edit in edits:
+        path = package / edit["file"]
+        text = path.read_text("utf-8")
+        if (count := text.count(edit["old"])) != 1:
+            raise MutantError(f"{edit['file']} holds the old text {count} times, not once: {edit['old'][:80]!r}")
+        path.write_text(text.replace(edit["old"], edit["new"]), "utf-8")
+
+
+def run_kit(test: Path, folder: Path, keyword: str) -> str | None:
+    """Run a conformance test against the copy in `folder`; gives the first test that failed."""
+    paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    command = [sys.executable, "-m", "pytest", str(test), "-x", "-q", "-k", keyword, "--timeout=60", "--tb=line"]
+    try:
+        done = subprocess.run(
+            [*command, "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": "1"},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the run took more than {LIMIT:g} s"
+    if done.returncode == 0:
+        return None
+    if found := _FAILED.search(done.stdout):
+        return found[1]
+    if "Timeout" in done.stdout + done.stderr:
+        return "a test that took more than 60 s"
+    told = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    raise MutantError(f"the run of {test.name} failed without a test (exit {done.returncode}):\n{told}")
+
+
+def keywords(mutant: dict[str, Any]) -> tuple[str, ...]:
+    """Which tests run, one lot after the other: first those of the mutant's class or complaint, then all."""
+    if mutant.get("backend") == "trio":
+        return ("trio and not fault", "trio")
+    near = f"fault_{mutant['class']:02}_" if "class" in mutant else "not fault"
+    first = (f"({near}) and not trio",) if mutant["edit"] else ()
+    return (*first, "not asyncio and not trio", "asyncio")
+
+
+def try_kit(mutant: dict[str, Any], globex: Path) -> Result:
+    """Plant a bug in a copy of a plugin and run the kit against it."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        copy, test = copy_plugin(mutant["package"], globex, Path(name), mutant.get("tests"))
+        plant(mutant["edit"], copy)
+        failed: str | None = None
+        for keyword in keywords(mutant):
+            failed = failed or run_kit(test, Path(name), keyword)
+    return Result(failed, time.monotonic() - begun)
+
+
+def run(chosen: list[dict[str, Any]], jobs: int, *, unchanged: bool = True) -> Iterator[dict[str, Any]]:
+    """Run the kit against the chosen mutants; tells of each once it is done. Raises `MutantError`."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name, ThreadPoolExecutor(jobs) as pool:
+        globex = Path(name) / "trunkline-globex"
+        make_globex(globex)
+        sound = sorted({mutant.get("tests", mutant["package"]) for mutant in chosen}) if unchanged else []
+        plain = [{"package": package, "edit": []} for package in sound]
+        for package, result in zip(sound, pool.map(lambda mutant: try_kit(mutant, globex), plain), strict=True):
+            print(f"{'unchanged ' + package:44} {result.test or 'passes'}  {result.seconds:.0f} s", flush=True)
+            if result.test is not None:
+                raise MutantError(f"the plugin {package} fails without a planted bug: {result.test}")
+        results = pool.map(lambda mutant: try_kit(mutant, globex), chosen)
+        for mutant, result in zip(chosen, results, strict=True):
+            print(f"{mutant['id']:44} {result.test or 'SURVIVED'}  {result.seconds:.0f} s", flush=True)
+            yield {**{key: value for key, value in mutant.items() if key in KEPT}, "test": result.test}
+
+
+def main() -> None:
+    """Run what the arguments ask for. Ends with an error where a mutant survived."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ids", nargs="*", help="the mutants to run; all without")
+    parser.add_argument("--report", type=Path, help="where the results are written as JSON")
+    parser.add_argument("--mutants-only", action="store_true", help="do not run the unchanged plugins first")
+    parser.add_argument("--jobs", type=int, default=2, help="how many run at a time")
+    options = parser.parse_args()
+    known = {mutant["id"]: mutant for mutant in mutants()}
+    if unknown := set(options.ids) - known.keys():
+        parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
+    chosen = [known[name] for name in options.ids] if options.ids else list(known.values())
+    try:
+        results = list(run(chosen, options.jobs, unchanged=not options.mutants_only))
+    except MutantError as error:
+        sys.exit(str(error))
+    if options.report is not None:
+        options.report.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    survived = [result["id"] for result in results if result["test"] is None]
+    print(f"{len(results) - len(survived)} of {len(results)} caught")
+    if survived:
+        sys.exit(f"survived: {', '.join(survived)}")
+
+
+if __name__ == "__main__":
+    main()
