@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import zlib
 from typing import Any
@@ -24,7 +25,7 @@ from trunkline.events import Finished, TextDelta
 from trunkline.response import FinishReason
 from trunkline.testing.case import QUICK, ProviderCase, Watcher, until_hung_up
 from trunkline.testing.http2 import HTTP2Exchange, serve_http2
-from trunkline.testing.server import Exchange, black_hole, closed_port, serve
+from trunkline.testing.server import JSON, Exchange, black_hole, closed_port, serve
 
 WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
 
@@ -303,6 +304,22 @@ class ConnectionFaults(ProviderCase):
                     if isinstance(event, TextDelta):
                         seen.set()
                 self.check(self.sample_text, stream.response, streamed=True)
+
+    @pytest.mark.parametrize("status", [200, 400])
+    async def test_fault_12_content_encoding_of_a_body(self, status: int) -> None:
+        """A compressed answer, or error, is decoded once."""
+        assert self.sample_text.body is not None
+        body = self.sample_text.body if status == 200 else self.wire.error_body("the model fell over")
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.respond(gzip.compress(body), status=status, headers={**JSON, "content-encoding": "gzip"})
+
+        async with serve(script) as server, self.service(server.url) as service:
+            if status == 200:
+                self.check(self.sample_text, await self.chat(service), streamed=False)
+            else:
+                with pytest.raises(RemoteError, match="the model fell over"):
+                    await self.chat(service)
 
     @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
     async def test_fault_12_wrong_encoding(self, encoding: str) -> None:
