@@ -167,8 +167,10 @@ async def idle(client: ModuleType, origin: str, low: int = 50, high: int = 450) 
 
     async def one() -> None:
         nonlocal arrived
+        waiting = True  # some clients give the tokens as they come, others at the end, which is held back
         async for _ in client.stream(state):
-            arrived += 1
+            arrived += waiting
+            waiting = False
             came.set()
 
     async def hold(count: int) -> float:

@@ -42,6 +42,19 @@ class StreamDecoder(Generic[Frame]):
     the same bytes gave before the error.
     """
 
+    __slots__ = (
+        "_before",
+        "_brackets",
+        "_frame_limit",
+        "_framer",
+        "_most_brackets",
+        "_nesting_limit",
+        "_parser",
+        "_size",
+        "finished",
+        "late",
+    )
+
     def __init__(
         self,
         framer: Framer[Frame],
@@ -67,7 +80,6 @@ class StreamDecoder(Generic[Frame]):
         self.late = []
         if self.finished:
             return []
-        self.late = []
         frames = self._framer.feed(data)
         brackets = data.count(b"{") + data.count(b"[")
         self._size += len(data)

@@ -206,10 +206,13 @@ def answer_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[CallWa
 class Fold:
     """Folds events one by one, so that a stream can tell what it holds at any moment."""
 
+    __slots__ = ("_finished", "_logprobs", "_open", "_parts", "_provider", "_response", "_started", "_usage")
+
     def __init__(self, provider: str | None = None) -> None:
         self._provider = provider
         self._started = ResponseStarted()
         self._finished: Finished | None = None
+        self._response: ChatResponse | None = None
         self._usage: Usage | None = None
         self._logprobs: list[TokenLogprob] = []
         # By arrival. An open part is its start event, its deltas and, at last, its end event.
@@ -276,6 +279,14 @@ class Fold:
 
     def response(self) -> ChatResponse:
         """What has arrived so far; before `Finished` its finish reason is `error`."""
+        if self._response is not None:
+            return self._response
+        response = self._folded()
+        if self._finished is not None:
+            self._response = response
+        return response
+
+    def _folded(self) -> ChatResponse:
         parts = tuple(part.part() if isinstance(part, _OpenPart) else part for part in self._parts)
         finished = self._finished or Finished(reason=FinishReason.ERROR)
         told = answer_warnings(parts, finished.reason) if self._finished is not None else ()

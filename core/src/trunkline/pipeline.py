@@ -66,23 +66,30 @@ EXCERPT = 200
 
 
 class Budget:
-    """The time that a call may take in all. The time that the application takes to read a stream is left out."""
+    """The time that a call may take in all. The time that the application takes to read a stream is left out.
+
+    `scope` is the one scope that the call is sent in. Whoever enters it raises `passed()` where it was cancelled by
+    its deadline.
+    """
+
+    __slots__ = ("_left", "scope", "total")
 
     def __init__(self, total: float | None) -> None:
         self._left = float("inf") if total is None else total
         self.total = total
+        self.scope = anyio.CancelScope()
 
     @contextmanager
     def spend(self) -> Iterator[anyio.CancelScope]:
-        """Count the time of the block, and end it with `TotalTimeout` when the budget is used up."""
-        started = time.monotonic()
+        """Count the time of the block; `scope`, which is entered, ends when the budget is used up."""
+        started, scope = time.monotonic(), self.scope
+        if self.total is not None:
+            scope.deadline = anyio.current_time() + max(self._left, 0)
         try:
-            with anyio.move_on_after(None if self.total is None else max(self._left, 0)) as scope:
-                yield scope
+            yield scope
         finally:
+            scope.deadline = math.inf
             self._left -= time.monotonic() - started
-        if scope.cancelled_caught:
-            raise self.passed()
 
     @property
     def left(self) -> float:
@@ -96,15 +103,6 @@ class Budget:
     def passed(self) -> TotalTimeout:
         """The error for a budget that is used up."""
         return TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")
-
-
-@contextmanager
-def limit(seconds: float | None, error: Callable[[], RequestTimeout]) -> Iterator[None]:
-    """End the block with `error` when it takes longer than `seconds`."""
-    with anyio.move_on_after(seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise error()
 
 
 _UNKNOWN = object()
@@ -127,11 +125,17 @@ class Pipeline:
     policy: RetryPolicy
     retries: RetryQueue = attrs.field(factory=RetryQueue)
     secrets: tuple[str, ...] = attrs.field(repr=False)
+    settings: Settings = attrs.field(init=False, repr=False)
+    timeouts: Timeouts = attrs.field(init=False, repr=False)
 
-    @property
-    def settings(self) -> Settings:
+    @settings.default
+    def _settings(self) -> Settings:
         settings: Settings = self.context.settings
         return settings
+
+    @timeouts.default
+    def _timeouts(self) -> Timeouts:
+        return Timeouts(connect=self.settings.connect_timeout, headers=self.settings.first_chunk_timeout)
 
     # The two kinds of call
 
@@ -139,7 +143,7 @@ class Pipeline:
         """Send a request and read the whole answer to it."""
 
         async def attempt(wire_request: WireRequest) -> T:
-            async with self.transport.send(wire_request, self._timeouts()) as answer:
+            async with self.transport.send(wire_request, self.timeouts) as answer:
                 self._check_headers(answer)
                 response = await self._body(answer)
             return read(self._checked(response))
@@ -151,7 +155,7 @@ class Pipeline:
         """Send a request and read the answer up to its first event."""
 
         async def attempt(wire_request: WireRequest) -> EventStream:
-            exchange = self.transport.send(wire_request, self._timeouts())
+            exchange = self.transport.send(wire_request, self.timeouts)
             stream = EventStream(self, exchange, budget, translation.warnings)
             try:
                 await stream.open()
@@ -191,7 +195,9 @@ class Pipeline:
         """A whole answer with what the core knows of it."""
         answer = answer_warnings(response.parts, response.finish_reason)
         # A parser that folds a body has told of the answer already.
-        new = (warning for warning in answer if warning not in response.warnings)
+        new = tuple(warning for warning in answer if warning not in response.warnings)
+        if not warnings and not new and response.provider == self.context.provider:
+            return response
         return attrs.evolve(response, provider=self.context.provider, warnings=(*warnings, *response.warnings, *new))
 
     def _refuse_if_strict(self, translation: Translation) -> None:
@@ -259,9 +265,6 @@ class Pipeline:
                 failed.message = f"{failed.message}; {told}"
                 failed.args = (failed.message,)
             raise failed
-
-    def _timeouts(self) -> Timeouts:
-        return Timeouts(connect=self.settings.connect_timeout, headers=self.settings.first_chunk_timeout)
 
     # The answer
 
@@ -350,6 +353,21 @@ def _request_id(headers: Mapping[str, str]) -> str | None:
 class EventStream:
     """The events of one answer, in batches as they arrive. It retries nothing and keeps nothing."""
 
+    __slots__ = (
+        "_answer",
+        "_budget",
+        "_chunks",
+        "_decoder",
+        "_entered",
+        "_error",
+        "_exchange",
+        "_first",
+        "_has_content",
+        "_longest",
+        "_pipeline",
+        "_warnings",
+    )
+
     def __init__(
         self,
         pipeline: Pipeline,
@@ -381,27 +399,30 @@ class EventStream:
         connect = pipeline.settings.connect_timeout
         allowed = None if seconds is None or connect is None else seconds + connect
         head, ended, longest = bytearray(), False, pipeline.settings.body_limit
-        with limit(allowed, self._first_timeout):
+        with anyio.move_on_after(allowed) as scope:
             self._answer = await self._exchange.__aenter__()
             self._entered = True
             pipeline._check_headers(self._answer)
-            with limit(seconds, self._first_timeout):
-                if not 200 <= self._answer.status < 300:
-                    pipeline._checked(await pipeline._body(self._answer))
-                self._chunks = self._answer.__aiter__()
-                while not self._has_content:
-                    if self._error is not None:
-                        raise self._error
-                    if ended:
-                        break
-                    try:
-                        chunk = await self._chunks.__anext__()
-                    except StopAsyncIteration:
-                        self._hold(self._decoded(self._at_end, bytes(head)))
-                        ended = True
-                        continue
-                    head += chunk if longest is None else chunk[: longest - len(head)]
-                    self._hold(self._decoded(self._decoder.feed, chunk))
+            if seconds is not None:
+                scope.deadline = min(scope.deadline, anyio.current_time() + seconds)
+            if not 200 <= self._answer.status < 300:
+                pipeline._checked(await pipeline._body(self._answer))
+            self._chunks = self._answer.__aiter__()
+            while not self._has_content:
+                if self._error is not None:
+                    raise self._error
+                if ended:
+                    break
+                try:
+                    chunk = await self._chunks.__anext__()
+                except StopAsyncIteration:
+                    self._hold(self._decoded(self._at_end, bytes(head)))
+                    ended = True
+                    continue
+                head += chunk if longest is None else chunk[: longest - len(head)]
+                self._hold(self._decoded(self._decoder.feed, chunk))
+        if scope.cancelled_caught:
+            raise self._first_timeout()
 
     def _hold(self, events: list[Event]) -> None:
         """Keep events until one has content. Of reports of usage that follow each other the last is the true one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn, Self
 from urllib.parse import quote
@@ -66,6 +66,14 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    # Not those of Mapping, which look each name up again.
+
+    def keys(self) -> KeysView[str]:
+        return self._values.keys()
+
+    def items(self) -> ItemsView[str, str]:
+        return self._values.items()
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{name}: {MASK}" for name in self._values) + "}"

@@ -229,7 +229,7 @@ class Service:
         outer = sys.exception()
         pipeline = await self._open()
         call = _Call(pipeline, operation, request)
-        scope = anyio.CancelScope()
+        scope = call.budget.scope
         self._running.add(scope)
         try:
             with scope:
@@ -241,9 +241,10 @@ class Service:
             raise
         finally:
             self._running.discard(scope)
-        closed = ServiceClosed(f"service {self.name!r} was closed during the call")
-        call.failed(closed)
-        raise closed
+        told = f"service {self.name!r} was closed during the call"
+        ended = ServiceClosed(told) if self._closed else call.budget.passed()
+        call.failed(ended)
+        raise ended
 
 
 class _Call:
@@ -295,9 +296,25 @@ class Stream:
     `partial`. Leaving the block, or `aclose`, closes the connection. One task at a time may read it.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_awaited",
+        "_batch",
+        "_call",
+        "_closed",
+        "_events",
+        "_failed",
+        "_fold",
+        "_opening",
+        "_position",
+        "_reading",
+        "_request",
+        "_service",
+    )
+
     def __init__(self, service: Service, request: ChatRequest) -> None:
         self._service = service
-        self._request = request
+        self._request: ChatRequest | None = request
         self._events: EventStream | None = None
         self._batch: list[Event] = []
         self._position = 0
@@ -325,14 +342,15 @@ class Stream:
         return self._fold.response()
 
     async def __aenter__(self) -> Stream:
-        if self._call is not None:
+        request, self._request = self._request, None
+        if request is None:
             raise UsageError("a stream can be entered only once; ask the service for another")
         pipeline = await self._service._open()
-        call = self._call = _Call(pipeline, "stream", self._request)
+        call = self._call = _Call(pipeline, "stream", request)
 
         self._service._streams.add(self)
         try:
-            await self._open(call, pipeline)
+            await self._open(call, pipeline, request)
         except BaseException:
             await self.aclose()
             raise
@@ -383,13 +401,13 @@ class Stream:
             raise ended
         self._position = 0
 
-    async def _open(self, call: _Call, pipeline: Pipeline) -> None:
+    async def _open(self, call: _Call, pipeline: Pipeline, request: ChatRequest) -> None:
         """Send the request and await the first event, in one scope that the closing of the service ends."""
         outer = sys.exception()
-        self._opening = scope = anyio.CancelScope()
+        self._opening = scope = call.budget.scope
         try:
             with scope:
-                translation = await pipeline.translate(self._request, stream=True)
+                translation = await pipeline.translate(request, stream=True)
                 self._events = await pipeline.stream(translation, call.budget, call.retried)
                 self._reading = new_reading()
         except BaseException as error:
@@ -399,7 +417,7 @@ class Stream:
             self._opening = None
             self._read_ended()
         if self._events is None:
-            ended = self._service_closed()
+            ended = self._service_closed() if self._closed else call.budget.passed()
             self._fail(ended)
             raise ended
 

@@ -47,8 +47,16 @@ def url_secrets(url: str) -> Iterator[str]:
             yield from (value, unquote_plus(value))
 
 
-def _lower(headers: Mapping[str, str]) -> Headers:
-    return Headers({name.lower(): value for name, value in headers.items()})
+class LowerHeaders(Headers):
+    """Headers whose names are in lower case already, by the word of who makes them."""
+
+    __slots__ = ()
+
+
+def _lower(headers: Mapping[str, str]) -> LowerHeaders:
+    if type(headers) is LowerHeaders:
+        return headers
+    return LowerHeaders({name.lower(): value for name, value in headers.items()})
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +72,7 @@ class WireRequest:
         """The same request with `headers` added; one that is there already is replaced."""
         if not headers:
             return self
-        told = {**self.headers, **_lower(headers)}
+        told = LowerHeaders({**self.headers, **_lower(headers)})
         return WireRequest(method=self.method, url=self.url, headers=told, body=self.body)
 
 

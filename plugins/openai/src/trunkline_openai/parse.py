@@ -8,6 +8,7 @@ The dialect has one text and one reasoning for an answer, so what comes later of
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -93,6 +94,11 @@ def _tells(value: object) -> bool:
     return isinstance(value, (bool, int, float))
 
 
+@lru_cache(maxsize=64)
+def _delta_fields(reasoning_fields: tuple[str, ...]) -> frozenset[str]:
+    return _DELTA_FIELDS.union(reasoning_fields)
+
+
 class ChatParser:
     """Reads one answer: `feed` takes its frames, `whole` a body that came at once.
 
@@ -128,7 +134,7 @@ class ChatParser:
         self._last: list[tuple[str, Any]] = []
         self._plain = self._think is None and type(self).text is ChatParser.text
         self._reasoning_fields = profile.reasoning_fields
-        self._delta_fields = _DELTA_FIELDS.union(profile.reasoning_fields)
+        self._delta_fields = _delta_fields(profile.reasoning_fields)
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """The events of one frame. Raises the error that it tells of, or `ProtocolViolation`."""
