@@ -298,7 +298,8 @@ class _Held:
 
 def _headers(headers: Any) -> Mapping[str, str]:
     # Once, and by hand: httpx asks for the encoding with each name and each value.
-    encoding, found = headers.encoding, {}
+    encoding = headers.encoding
+    found: dict[str, str] = {}
     for raw_name, raw_value in headers.raw:
         name, value = raw_name.decode(encoding).lower(), raw_value.decode(encoding)
         found[name] = f"{found[name]}, {value}" if name in found else value
