@@ -138,6 +138,7 @@ CASES: dict[str, Case] = {
     ),
     "anthropic": Case(provider="anthropic", settings={"api_key": KEY}),
     "cohere": Case(provider="cohere", settings={"api_key": KEY}),
+    "gemini": Case(provider="gemini", settings={"api_key": KEY}),
     "ollama": Case(provider="ollama", settings={"api_key": KEY}),
     "mistral": Case(provider="mistral", settings={"api_key": KEY}),
     "azure": Case(provider="azure-openai", settings={"api_key": KEY}),
@@ -366,7 +367,7 @@ def prepared(case: Case, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
     for name, text in case.environ.items():
         monkeypatch.setenv(name, filled(text))
     settings = {name: filled(value) if isinstance(value, str) else value for name, value in case.settings.items()}
-    return {"api_url": url, "default_model": "m", "max_retries": 1, **settings}
+    return {"api_url": url, "default_model": "m", "max_retries": 0, **settings}
 
 
 async def granting(exchange: Exchange) -> bool:
@@ -423,9 +424,12 @@ async def test_no_canary_shows_whatever_fails(
         async with trunkline.open_service(case.provider, extensions=[recorder], **settings) as service:
             for label, current in ANSWERS.items():
                 answer = current
-                before, logged = reached, len(log.lines)
-                shown = [await fail(service, lambda: service.chat(REQUEST)), await fail(service, lambda: read(service))]
-                assert reached >= before + 2, label
+                logged, shown = len(log.lines), []
+                for call in (lambda: service.chat(REQUEST), lambda: read(service)):
+                    before = reached
+                    while reached == before:  # a kept connection may turn out to be closed: then once more
+                        text = await fail(service, call)
+                    shown.append(text)
                 found += leaks(case, label, "\n".join(shown))
                 found += leaks(case, f"{label}, log", "\n".join(log.lines[logged:]))
                 if label == "status 400":
