@@ -115,6 +115,10 @@ class Tell(Protocol):
     def __call__(self, error: TrunklineError, delay: float) -> None: ...
 
 
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(connect=settings.connect_timeout, headers=settings.first_chunk_timeout)
+
+
 @attrs.frozen(kw_only=True)
 class Pipeline:
     """The steps of one service, ready to run calls."""
@@ -125,17 +129,12 @@ class Pipeline:
     policy: RetryPolicy
     retries: RetryQueue = attrs.field(factory=RetryQueue)
     secrets: tuple[str, ...] = attrs.field(repr=False)
-    settings: Settings = attrs.field(init=False, repr=False)
-    timeouts: Timeouts = attrs.field(init=False, repr=False)
-
-    @settings.default
-    def _settings(self) -> Settings:
-        settings: Settings = self.context.settings
-        return settings
-
-    @timeouts.default
-    def _timeouts(self) -> Timeouts:
-        return Timeouts(connect=self.settings.connect_timeout, headers=self.settings.first_chunk_timeout)
+    settings: Settings = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda self: self.context.settings, takes_self=True)
+    )
+    timeouts: Timeouts = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda self: _timeouts(self.settings), takes_self=True)
+    )
 
     # The two kinds of call
 

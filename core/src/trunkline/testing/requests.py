@@ -34,7 +34,7 @@ from trunkline.plugins import open_steps
 from trunkline.provider import ServiceContext, Translation, Translator
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat
 from trunkline.response import ChatResponse
-from trunkline.testing.case import ProviderCase
+from trunkline.testing.case import NOWHERE, ProviderCase
 from trunkline.testing.wireformat import WEATHER, Sample
 from trunkline.wire import WireResponse
 
@@ -238,7 +238,7 @@ class RequestTests(ProviderCase):
 
     def _translator(self, **changes: object) -> Translator:
         plugin = self.plugin()
-        context = ServiceContext(name="tested", provider=plugin.name, settings=self.made_settings(**changes))
+        context = ServiceContext(name="tested", provider=plugin.name, settings=self.made_settings(NOWHERE, **changes))
         found: Translator = open_steps(plugin, context).translator
         return found
 

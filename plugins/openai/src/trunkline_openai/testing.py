@@ -75,7 +75,7 @@ def _calls(name: str, *deltas: list[Any], calls: Any = (_OSLO, _ROME), finish: s
         body=_body({"content": None, "tool_calls": whole}, finish),
         request=_TOOLS,
         tool_calls=calls,
-        call_ids=tuple(call["id"] for call in whole),
+        call_ids=tuple(f"call_{at}" for at in range(len(calls))),
         finish_reason=FinishReason.TOOL_CALLS,
         usage=_COUNTED,
     )
