@@ -10,7 +10,7 @@ from trunkline.answer import Answer
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, fold
 from trunkline.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.jsonvalue import ProviderOptions, decode_object, dumps
+from trunkline.jsonvalue import ProviderOptions, decode_object
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
 from trunkline.provider import ServiceContext
 from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
@@ -146,7 +146,7 @@ class GeminiStream:
             self._calls,
             call_id=_text(call.get("id")) or None,
             name=name,
-            arguments=dumps(arguments).decode() if arguments is not None else "",
+            arguments=arguments if arguments is not None else "",
             metadata=metadata,
         )
         self._calls += 1

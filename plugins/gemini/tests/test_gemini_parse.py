@@ -1,0 +1,40 @@
+"""Answers that the kit has no samples of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trunkline.events import fold
+from trunkline.framing import SSEFrame
+from trunkline.jsonvalue import dumps
+from trunkline.response import FinishReason
+from trunkline_gemini.parse import GeminiStream
+
+
+def parsed(data: bytes) -> Any:
+    return fold(GeminiStream("gemini").feed(SSEFrame(data)), "gemini")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"1e400"])
+def test_arguments_that_json_cannot_say_are_invalid_and_no_error(number: bytes) -> None:
+    answer = (
+        b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"a":%s}}}]},"finishReason":"STOP"}]}'
+    )
+    [call] = parsed(answer % number).tool_calls
+    assert call.invalid_arguments is not None
+
+
+@pytest.mark.parametrize(
+    ("told", "reason", "raw"),
+    [
+        ({"candidates": [{"finishReason": 2}]}, FinishReason.LENGTH, "MAX_TOKENS"),
+        ({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}]}, FinishReason.ERROR, "MALFORMED_FUNCTION_CALL"),
+        ({"promptFeedback": {"blockReason": "SAFETY"}}, FinishReason.CONTENT_FILTER, "SAFETY"),
+    ],
+)
+def test_reasons_by_number_of_failures_and_of_refused_prompts(
+    told: dict[str, Any], reason: FinishReason, raw: str
+) -> None:
+    response = parsed(dumps(told))
+    assert (response.finish_reason, response.raw_finish_reason) == (reason, raw)
