@@ -224,7 +224,7 @@ class RequestTests(ProviderCase):
     def test_a_slash_at_the_end_of_a_url_changes_nothing(self) -> None:
         """A URL in the settings may end in a slash, as people paste it."""
         given = {
-            name: f"{value.replace('{url}', 'http://127.0.0.1:9')}"
+            name: value.replace("{url}", NOWHERE)
             for name, value in self.settings.items()
             if isinstance(value, str) and value.startswith("{url}")
         }
@@ -239,7 +239,7 @@ class RequestTests(ProviderCase):
     def _translator(self, **changes: object) -> Translator:
         plugin = self.plugin()
         context = ServiceContext(name="tested", provider=plugin.name, settings=self.made_settings(NOWHERE, **changes))
-        found: Translator = open_steps(plugin, context).translator
+        found: Translator = open_steps(plugin, context, self.extensions()).translator
         return found
 
     async def test_each_request_is_signed(self, monkeypatch: pytest.MonkeyPatch) -> None:
