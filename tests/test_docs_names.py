@@ -42,7 +42,13 @@ def exists(dotted: str) -> bool:
 @functools.cache
 def evidence() -> frozenset[str]:
     """The tests of the repository, which pages name as evidence."""
-    files = [*ROOT.glob("core/tests/**/*.py"), *ROOT.glob("plugins/*/tests/*.py"), *ROOT.glob("tests/*.py")]
+    kit = ROOT / "core" / "src" / "trunkline" / "testing"
+    files = [
+        *kit.glob("**/*.py"),
+        *ROOT.glob("core/tests/**/*.py"),
+        *ROOT.glob("plugins/*/tests/*.py"),
+        *ROOT.glob("tests/*.py"),
+    ]
     defined = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
     return frozenset(name for path in files for name in defined.findall(path.read_text(encoding="utf-8")))
 
