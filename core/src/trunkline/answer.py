@@ -55,6 +55,7 @@ class Answer:
         self._signature: str | None = None
         self._calls: list[_Call] = []
         self._by_key: dict[Hashable, _Call] = {}
+        self._begun = 0  # how many of the calls have started
         self._usage: Usage | None = None
         self._seed: str | None = None
         self.started = False
@@ -213,16 +214,16 @@ class Answer:
 
     def _start_calls(self, last: _Call) -> None:
         # Parts stand in the order of their starts: calls that came earlier start earlier.
-        for position, call in enumerate(self._calls):
-            if call.index is None:
-                if not call.name:
-                    raise ProtocolViolation("the answer calls a tool without a name", provider=self._provider)
-                call.index = self._next()
-                self._events.append(
-                    ToolCallStart(index=call.index, id=call.id or self._make_id(position), name=call.name)
-                )
-                if text := "".join(call.arguments):
-                    self._events.append(ToolCallDelta(index=call.index, arguments=text))
+        while self._begun < len(self._calls):
+            call = self._calls[self._begun]
+            if not call.name:
+                raise ProtocolViolation("the answer calls a tool without a name", provider=self._provider)
+            call.index = self._next()
+            call_id = call.id or self._make_id(self._begun)
+            self._begun += 1
+            self._events.append(ToolCallStart(index=call.index, id=call_id, name=call.name))
+            if text := "".join(call.arguments):
+                self._events.append(ToolCallDelta(index=call.index, arguments=text))
             if call is last:
                 return
 

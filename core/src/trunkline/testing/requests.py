@@ -109,7 +109,7 @@ print(json.dumps({
 """
 
 _LATER = ("trunkline.answer", "trunkline.decoding", "trunkline.framing", "trunkline.transport")
-_HEAVY = ("aiohttp", "anthropic", "boto3", "botocore", "httpx", "httpx2", "openai", "requests", "urllib3")
+_HEAVY = ("aiohttp", "boto3", "botocore", "httpx", "httpx2", "pydantic", "requests", "urllib3")
 
 
 class RequestTests(ProviderCase):
