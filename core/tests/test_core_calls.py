@@ -38,6 +38,7 @@ from trunkline import (
 )
 from trunkline.events import Fold
 from trunkline.testing import Exchange, serve
+from trunkline.testing.heartbeats import Heartbeats
 
 pytestmark = pytest.mark.anyio
 
@@ -322,14 +323,14 @@ async def test_no_answer_at_all_is_a_first_chunk_timeout(toy: Any) -> None:
 
 
 async def test_headers_and_heartbeats_are_not_a_first_chunk(toy: Any) -> None:
+    heartbeats = Heartbeats(b"\n")
+
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
-        with contextlib.suppress(anyio.BrokenResourceError):
-            while True:
-                await exchange.chunk(b"\n")
-                await anyio.sleep(QUICK / 10)
+        await heartbeats.send(exchange)
 
-    async with serve(handler) as server, toy(server.url, first_chunk_timeout=QUICK, max_retries=0) as service:
+    options = {"first_chunk_timeout": QUICK, "max_retries": 0, "extensions": (heartbeats,)}
+    async with serve(handler) as server, toy(server.url, **options) as service:
         with anyio.fail_after(LONG), pytest.raises(FirstChunkTimeout):
             await read(service)
 
@@ -379,15 +380,14 @@ async def test_the_total_timeout_leaves_out_the_time_that_the_application_takes(
 
 
 async def test_a_trickle_ends_with_the_total_timeout(toy: Any) -> None:
+    heartbeats = Heartbeats(b"\n")
+
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
         await exchange.chunk(b'{"open":1}\n{"text":"he"}\n')
-        with contextlib.suppress(anyio.BrokenResourceError):
-            while True:
-                await exchange.chunk(b"\n")
-                await anyio.sleep(QUICK / 10)
+        await heartbeats.send(exchange)
 
-    async with serve(handler) as server, toy(server.url, total_timeout=QUICK) as service:
+    async with serve(handler) as server, toy(server.url, total_timeout=QUICK, extensions=(heartbeats,)) as service:
         with anyio.fail_after(LONG), pytest.raises(TotalTimeout, match="total_timeout"):
             await read(service)
 

@@ -41,6 +41,7 @@ class Options:
     trials: int
     providers: tuple[str, ...] = tuple(WIRES)
     embedded_trials: int = 0
+    """Trials of the model inside the process, which is measured where all wires are."""
     held: str = "worst_without_wait_ms"
     """What the bound is held against."""
 
@@ -277,7 +278,7 @@ def measure(options: Options) -> Result:
         f"{len(BACKENDS)} backends; medians {min(medians)} to {max(medians)} ms; worst {slowest} ms ({where}), "
         f"{stalled} ms with the wait for other programs"
     )
-    if options.embedded_trials:
+    if options.embedded_trials and options.providers == tuple(WIRES):
         model = {
             state: {
                 backend: told(on(backend, embedded, state, options.embedded_trials)) for backend in ("asyncio", "trio")

@@ -1,4 +1,7 @@
-"""What the measurements of load share: the server's process, services of it, and a process for each backend."""
+"""What the measurements of load share: the server's process, services of it, and a process for each backend.
+
+They are over one wire format, `DEFAULT`, unless `--provider` names others of `wires.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,50 +13,78 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import attrs
 import trunkline
-from measuring import http_library, on
+from measuring import on
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from server_process import server_process
+from wires import WIRES
 
-__all__ = ["each_backend", "facts", "load_server", "opened"]
+__all__ = ["DEFAULT", "Upstream", "asking", "each_backend", "load_server"]
+
+DEFAULT = "openai-compatible"
 
 Options = TypeVar("Options")
 Measured = dict[str, Any]
 
 
+@attrs.frozen
+class Upstream:
+    """The server that runs, and the wire format that it answers in."""
+
+    provider: str
+    url: str
+
+    def facts(self) -> dict[str, Any]:
+        """What the server has counted."""
+        with urllib.request.urlopen(f"{self.url}/facts", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def opened(self, **settings: object) -> trunkline.Service:
+        """A service of the server. Retries would hide what goes wrong."""
+        return WIRES[self.provider].open(self.url, **{"max_retries": 0, **settings})
+
+
+def asking(answer: str) -> str:
+    """A message that asks the server for an answer, as `loadserver.py` says."""
+    return f"answer: {answer}"
+
+
 @contextmanager
-def load_server() -> Iterator[str]:
-    """Run `loadserver.py` for as long as the block runs; gives its URL."""
-    with server_process(sys.executable, str(Path(__file__).with_name("loadserver.py"))) as url:
-        yield url
+def load_server(provider: str) -> Iterator[Upstream]:
+    """Run `loadserver.py` for as long as the block runs."""
+    with server_process(sys.executable, str(Path(__file__).with_name("loadserver.py")), provider) as url:
+        yield Upstream(provider, url)
 
 
-def facts(url: str) -> dict[str, Any]:
-    """What the server has counted."""
-    with urllib.request.urlopen(f"{url}/facts", timeout=10) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found
-
-
-def opened(url: str, **settings: object) -> trunkline.Service:
-    """A service of the server. Retries would hide what goes wrong."""
-    options = {"api_url": f"{url}/v1", "api_key": "k", "max_retries": 0, "http_library": http_library.get(), **settings}
-    return trunkline.open_service("openai-compatible", **options)
+Measure: TypeAlias = Callable[[Options, Upstream], Awaitable[Measured]]
 
 
 def each_backend(
-    measure: Callable[[Options, str], Awaitable[Measured]], options: Options, backends: tuple[str, ...], *, at_once: int
+    measure: Measure[Options],
+    options: Options,
+    backends: tuple[str, ...],
+    *,
+    at_once: int,
+    providers: tuple[str, ...] = (DEFAULT,),
 ) -> dict[str, Measured]:
     """Measure on each backend, in a fresh process with a fresh server: so many of them at once."""
     with ProcessPoolExecutor(at_once, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {backend: pool.submit(_measured, backend, measure, options) for backend in backends}
-        return {backend: future.result() for backend, future in running.items()}
+        running = {
+            backend if provider == DEFAULT else f"{provider}: {backend}": pool.submit(
+                _measured, backend, provider, measure, options
+            )
+            for provider in providers
+            for backend in backends
+        }
+        return {name: future.result() for name, future in running.items()}
 
 
-def _measured(backend: str, measure: Callable[[Options, str], Awaitable[Measured]], options: Options) -> Measured:
-    with load_server() as url:
-        return on(backend, measure, options, url)
+def _measured(backend: str, provider: str, measure: Measure[Options], options: Options) -> Measured:
+    with load_server(provider) as upstream:
+        return on(backend, measure, options, upstream)

@@ -1,8 +1,9 @@
 """A provider for measurements of load, in a process of its own, so that the client's memory is the client's alone.
 
-The request's model says what it answers, in the Chat Completions format: `whole,CHUNKS,SEED,PAUSE` a whole stream,
-`parked` the beginning of one, `silent` nothing, `flood,BYTES` a stream as long as that. `GET /facts` tells how many
-connections are open, how many bytes of floods were sent and for how long it had to wait to send them.
+`loadserver.py PROVIDER` answers in that one's wire format. The request's message says what: `answer: ` and then
+`whole,CHUNKS,SEED,PAUSE` for a whole stream, `parked` for the beginning of one, `silent` for nothing, `flood,BYTES` for
+a stream as long as that, of Chat Completions. `GET /facts` tells how many connections are open, how many bytes of
+floods were sent and for how long it had to wait to send them.
 
 Prints `ready URL`; ends when its standard input does.
 """
@@ -11,13 +12,16 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import time
 from typing import Any
 
 import anyio
 from trunkline.testing import Exchange, LoopbackServer, serve
-from wires import CHAT, SSE
+from wires import WIRES, Wire
+
+_ASKED = re.compile(rb'answer: ([^"]*)')
 
 TOKEN = "word"
 WRITE = 32 * 1024
@@ -52,7 +56,8 @@ class Provider:
 
     server: LoopbackServer
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
         self.sent = 0
         self.waited = 0.0
         self.longest_wait = 0.0
@@ -63,7 +68,9 @@ class Provider:
         if request.target == "/facts":
             exchange.keep_alive = False
             return await exchange.respond(json.dumps(self.facts()).encode(), headers={"connection": "close"})
-        kind, *arguments = str(json.loads(request.body)["model"]).split(",")
+        asked = _ASKED.search(request.body)
+        assert asked is not None
+        kind, *arguments = asked[1].decode().split(",")
         await getattr(self, kind)(exchange, *arguments)
         return None
 
@@ -77,18 +84,18 @@ class Provider:
         }
 
     async def whole(self, exchange: Exchange, chunks: str, seed: str, pause: str) -> None:
-        await exchange.start(headers=SSE)
-        await exchange.chunk(CHAT["begin"]())
+        await exchange.start(headers=self.wire.headers)
+        await exchange.chunk(self.wire.begin())
         for text in texts(int(chunks), seed):
-            await exchange.chunk(CHAT["text"](text))
+            await exchange.chunk(self.wire.text(text))
             if float(pause):
                 await anyio.sleep(float(pause))
-        await exchange.chunk(CHAT["end"]())
+        await exchange.chunk(self.wire.end())
         await exchange.end()
 
     async def parked(self, exchange: Exchange) -> None:
-        await exchange.start(headers=SSE)
-        await exchange.chunk(CHAT["begin"]() + CHAT["text"]("a") * 3)
+        await exchange.start(headers=self.wire.headers)
+        await exchange.chunk(self.wire.begin() + self.wire.text("a") * 3)
         await exchange.hung_up()
 
     async def silent(self, exchange: Exchange) -> None:
@@ -97,8 +104,8 @@ class Provider:
     async def flood(self, exchange: Exchange, size: str) -> None:
         chunk = flood_chunk()
         burst = chunk * (WRITE // len(chunk))
-        await exchange.start(headers=SSE)
-        await exchange.chunk(CHAT["begin"]())
+        await exchange.start(headers=self.wire.headers)
+        await exchange.chunk(self.wire.begin())
         sent = 0
         while sent < int(size):
             begun = time.monotonic()
@@ -108,12 +115,12 @@ class Provider:
             self.sent += len(burst)
             self.waited += waited
             self.longest_wait = max(self.longest_wait, waited)
-        await exchange.chunk(CHAT["end"]())
+        await exchange.chunk(self.wire.end())
         await exchange.end()
 
 
 async def main() -> None:
-    provider = Provider()
+    provider = Provider(WIRES[sys.argv[1]])
     async with serve(provider.handle) as server:
         provider.server = server
         print("ready", server.url, flush=True)

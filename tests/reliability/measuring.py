@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import anyio.lowlevel
+import attrs
 
 SIZES = ("smoke", "ci", "full")
 BACKENDS = ("asyncio", *(("asyncio, aiohttp",) if find_spec("aiohttp") else ()), "trio")
@@ -46,13 +47,18 @@ class Result(NamedTuple):
 
 
 def command(name: str, sizes: Mapping[str, Options], measure: Callable[[Options], Result]) -> None:
-    """Run a measurement as a command of its own."""
+    """Run a measurement as a command of its own. `--provider` is for those that have `providers` in their options."""
     parser = argparse.ArgumentParser(prog=f"tests/reliability/{name}.py")
     parser.add_argument("--size", choices=SIZES, default="ci")
     parser.add_argument("--json", type=Path, help="a file for the figures")
+    if any(hasattr(options, "providers") for options in sizes.values()):
+        parser.add_argument("--provider", action="append", help="one alone; may be repeated")
     arguments = parser.parse_args()
+    options = sizes[arguments.size]
+    if vars(arguments).get("provider"):
+        options = attrs.evolve(options, providers=tuple(arguments.provider))  # type: ignore[type-var]
     begun = time.monotonic()
-    result = measure(sizes[arguments.size])
+    result = measure(options)
     facts = {
         "measurement": name,
         "size": arguments.size,

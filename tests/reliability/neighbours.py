@@ -16,10 +16,10 @@ from typing import Any
 import anyio
 import attrs
 import trunkline
-from load import each_backend, facts, opened
+from load import DEFAULT, Upstream, asking, each_backend
 from loadserver import texts
 from measuring import BACKENDS, Holdings, Result, command, mebibytes
-from trunkline import ChatRequest, TextDelta
+from trunkline import TextDelta
 
 
 @attrs.frozen
@@ -33,6 +33,7 @@ class Options:
     chunks: int = 60
     pause: float = 0.01
     """Seconds between two chunks of a whole stream."""
+    providers: tuple[str, ...] = (DEFAULT,)
 
 
 SIZES = {
@@ -51,7 +52,7 @@ class Leave(Exception):
 
 async def in_mid_stream(service: trunkline.Service) -> None:
     with anyio.CancelScope() as scope:
-        async with service.stream(ChatRequest(messages="hi", model="parked")) as stream:
+        async with service.stream(asking("parked")) as stream:
             async for event in stream:
                 if isinstance(event, TextDelta):
                     scope.cancel()
@@ -65,19 +66,19 @@ async def before_headers(service: trunkline.Service) -> None:
             group.cancel_scope.cancel()
 
         group.start_soon(cancel)
-        async with service.stream(ChatRequest(messages="hi", model="silent")):
+        async with service.stream(asking("silent")):
             raise AssertionError("the server was to say nothing")
 
 
 async def by_timeout(service: trunkline.Service) -> None:
     with anyio.move_on_after(0.01):
-        async with service.stream(ChatRequest(messages="hi", model="parked")) as stream:
+        async with service.stream(asking("parked")) as stream:
             async for _ in stream:
                 pass
 
 
 async def by_break(service: trunkline.Service) -> None:
-    async with service.stream(ChatRequest(messages="hi", model="parked")) as stream:
+    async with service.stream(asking("parked")) as stream:
         async for event in stream:
             if isinstance(event, TextDelta):
                 break
@@ -85,7 +86,7 @@ async def by_break(service: trunkline.Service) -> None:
 
 async def by_exception(service: trunkline.Service) -> None:
     try:
-        async with service.stream(ChatRequest(messages="hi", model="parked")) as stream:
+        async with service.stream(asking("parked")) as stream:
             async for event in stream:
                 if isinstance(event, TextDelta):
                     raise Leave
@@ -134,10 +135,10 @@ class Load:
 
     async def _read(self, seed: str) -> None:
         options = self.options
-        model = f"whole,{options.chunks},{seed},{options.pause}"
+        wanted = asking(f"whole,{options.chunks},{seed},{options.pause}")
         expected = texts(options.chunks, seed)
         try:
-            async with self.service.stream(ChatRequest(messages="hi", model=model)) as stream:
+            async with self.service.stream(wanted) as stream:
                 got = [event.text async for event in stream if isinstance(event, TextDelta) and event.text]
         except trunkline.TrunklineError as error:
             self.wrong.append(f"{seed}: {error}")
@@ -148,9 +149,9 @@ class Load:
             self.right += 1
 
 
-async def one(options: Options, url: str) -> dict[str, Any]:
+async def one(options: Options, upstream: Upstream) -> dict[str, Any]:
     idle = await Holdings.now()
-    async with opened(url) as service:
+    async with upstream.opened() as service:
         warm = Load(options, service)
         await warm.run(options.cancelled // QUARTERS, options.whole // QUARTERS, "warm")
         plateau = await Holdings.now()
@@ -160,19 +161,19 @@ async def one(options: Options, url: str) -> dict[str, Any]:
             await load.run(options.cancelled // QUARTERS, options.whole // QUARTERS, f"quarter-{quarter}")
             after = await Holdings.now()
             memory.append(mebibytes(after.memory))
-        pooled = facts(url)["connections"]
+        pooled = upstream.facts()["connections"]
     end = await Holdings.now()
     # What is closed here is closed there a moment later.
     with anyio.move_on_after(5):
-        while facts(url)["connections"]:  # noqa: ASYNC110  # another process tells
+        while upstream.facts()["connections"]:  # noqa: ASYNC110  # another process tells
             await anyio.sleep(0.01)
     growth = after.memory / plateau.memory - 1
     open_sockets, left_tasks = end.sockets - idle.sockets, end.tasks - idle.tasks
-    upstream = facts(url)["connections"]
+    still_open = upstream.facts()["connections"]
     kept = (
         (load.right, load.cancelled) == (options.whole, options.cancelled)
         and not load.wrong
-        and (open_sockets, left_tasks, upstream) == (0, 0, 0)
+        and (open_sockets, left_tasks, still_open) == (0, 0, 0)
         and growth <= options.growth
     )
     return {
@@ -187,12 +188,12 @@ async def one(options: Options, url: str) -> dict[str, Any]:
         "connections kept in the pool while open": pooled,
         "sockets left": open_sockets,
         "tasks left": left_tasks,
-        "connections left at the server": upstream,
+        "connections left at the server": still_open,
     }
 
 
 def measure(options: Options) -> Result:
-    figures = each_backend(one, options, BACKENDS, at_once=1)
+    figures = each_backend(one, options, BACKENDS, at_once=1, providers=options.providers)
     told = "; ".join(
         f"{backend}: {found['whole and right']} of {options.whole} whole ones right, "
         f"{found['sockets left']} sockets and {found['tasks left']} tasks left, "

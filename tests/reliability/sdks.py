@@ -91,6 +91,21 @@ async def aiobotocore(url: str) -> None:
             pass
 
 
+async def google_genai(url: str) -> None:
+    from google import genai
+
+    async with genai.Client(api_key="k", http_options=genai.types.HttpOptions(base_url=url)).aio as client:
+        async for _ in await client.models.generate_content_stream(model="m", contents="hi"):
+            pass
+
+
+async def ollama(url: str) -> None:
+    from ollama import AsyncClient
+
+    async for _ in await AsyncClient(host=url).chat(model="m", messages=MESSAGES, stream=True):
+        pass
+
+
 CLIENTS: dict[str, tuple[str, Callable[[str], Awaitable[None]]]] = {
     "openai, Chat Completions": ("chat", openai_chat),
     "openai, Responses": ("responses", openai_responses),
@@ -99,6 +114,8 @@ CLIENTS: dict[str, tuple[str, Callable[[str], Awaitable[None]]]] = {
     "cohere": ("cohere", cohere),
     "mistralai": ("mistral", mistral),
     "aiobotocore": ("converse", aiobotocore),
+    "google-genai": ("generateContent", google_genai),
+    "ollama": ("ollama", ollama),
 }
 """By name: the wire format, and a call that returns where the client takes the stream for a whole one."""
 
@@ -127,6 +144,8 @@ def _boundary(stream: Recorded, at: int) -> int:
         from streams import messages
 
         return max((end for _, _, end in messages(stream.body) if end <= at), default=at)
+    if stream.dialect == "ollama":
+        return stream.body.rfind(b"\n", 0, at) + 1 or at
     # The place behind the last blank line.
     ends = [stream.body.rfind(blank, 0, at) + len(blank) for blank in (b"\n\n", b"\r\n\r\n")]
     return max(ends) if max(ends) > 4 else at

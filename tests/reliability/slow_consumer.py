@@ -4,6 +4,9 @@ The consumer reads events until it is ahead of its rate, then sleeps. Memory is 
 that before the stream, after a short one of the same kind; its highest value while the stream runs counts, and that
 holds the text too, which a stream keeps for `partial` and `response`. The server, in another process, tells how many
 bytes it could send and how long it waited to: that it is never far ahead of the reader is the back-pressure.
+
+It is of Chat Completions alone: what is measured lies below the wire format, and where chunks are short the text that
+is kept would be most of the memory.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ from typing import Any
 
 import anyio
 import attrs
-from load import each_backend, facts, opened
+from load import Upstream, asking, each_backend
 from loadserver import TOKEN, WRITE, flood_chunk
 from measuring import BACKENDS, MEBIBYTE, Result, command, mebibytes, resident
-from trunkline import ChatRequest, TextDelta
+from trunkline import TextDelta
 
 BOUND = 20 * MEBIBYTE
 LOOK = 0.25
@@ -45,9 +48,9 @@ SIZES = {
 class Reader:
     """Reads at a rate, and looks at memory and at the server now and then."""
 
-    def __init__(self, options: Options, url: str) -> None:
+    def __init__(self, options: Options, upstream: Upstream) -> None:
         self.options = options
-        self.url = url
+        self.upstream = upstream
         self.idle = 0
         self.highest = 0
         self.lead = 0
@@ -56,21 +59,21 @@ class Reader:
 
     def look(self) -> None:
         self.highest = max(self.highest, resident())
-        self.lead = max(self.lead, facts(self.url)["sent"] - self.read)
+        self.lead = max(self.lead, self.upstream.facts()["sent"] - self.read)
 
     async def run(self) -> dict[str, Any]:
         options = self.options
-        async with opened(self.url, total_timeout=None) as service:
-            async with service.stream(ChatRequest(messages="hi", model=f"flood,{WRITE}")) as warm:
+        async with self.upstream.opened(total_timeout=None) as service:
+            async with service.stream(asking(f"flood,{WRITE}")) as warm:
                 async for _ in warm:
                     self.idle = 0
             self.idle = self.highest = resident()
-            before = facts(self.url)
+            before = self.upstream.facts()
             self.read = before["sent"]
             begun = looked = time.monotonic()
             size = len(flood_chunk())
             start = self.read
-            async with service.stream(ChatRequest(messages="hi", model=f"flood,{options.size}")) as stream:
+            async with service.stream(asking(f"flood,{options.size}")) as stream:
                 async for event in stream:
                     if not isinstance(event, TextDelta):
                         continue
@@ -86,7 +89,7 @@ class Reader:
                 self.look()
                 text = stream.response.text
             right = text == TOKEN * (len(text) // len(TOKEN)) and len(text) == self.letters
-            after = facts(self.url)
+            after = self.upstream.facts()
             took = time.monotonic() - begun
         growth = self.highest - self.idle
         return {
@@ -103,8 +106,8 @@ class Reader:
         }
 
 
-async def one(options: Options, url: str) -> dict[str, Any]:
-    return await Reader(options, url).run()
+async def one(options: Options, upstream: Upstream) -> dict[str, Any]:
+    return await Reader(options, upstream).run()
 
 
 def measure(options: Options) -> Result:

@@ -12,10 +12,9 @@ from typing import Any
 import anyio
 import attrs
 import trunkline
-from load import each_backend, facts, opened
+from load import DEFAULT, Upstream, asking, each_backend
 from loadserver import texts
 from measuring import BACKENDS, Holdings, Result, command, mebibytes
-from trunkline import ChatRequest
 
 TENTHS = 10
 LANES = 16
@@ -27,6 +26,7 @@ class Options:
     chunks: int
     growth: float = 0.05
     """How far memory may end over the plateau, as a part of it."""
+    providers: tuple[str, ...] = (DEFAULT,)
 
 
 SIZES = {"smoke": Options(100, 20, growth=1), "ci": Options(600, 100), "full": Options(10_000, 100)}
@@ -36,13 +36,13 @@ async def tenth(service: trunkline.Service, options: Options) -> int:
     """A tenth of the requests; gives the number of chunks that came."""
     numbers = iter(range(options.requests // TENTHS))
     expected = texts(options.chunks, "soak")
-    model = f"whole,{options.chunks},soak,0"
+    wanted = asking(f"whole,{options.chunks},soak,0")
     came = 0
 
     async def lane() -> None:
         nonlocal came
         for _ in numbers:
-            async with service.stream(ChatRequest(messages="hi", model=model)) as stream:
+            async with service.stream(wanted) as stream:
                 async for _ in stream:
                     pass
             if stream.response.text != "".join(expected):
@@ -55,15 +55,15 @@ async def tenth(service: trunkline.Service, options: Options) -> int:
     return came
 
 
-async def one(options: Options, url: str) -> dict[str, Any]:
+async def one(options: Options, upstream: Upstream) -> dict[str, Any]:
     idle = await Holdings.now()
     taken: list[Holdings] = []
     chunks = 0
-    async with opened(url) as service:
+    async with upstream.opened() as service:
         for _ in range(TENTHS):
             chunks += await tenth(service, options)
             taken.append(await Holdings.now())
-        pooled = facts(url)["connections"]
+        pooled = upstream.facts()["connections"]
     end = await Holdings.now()
     plateau, last = taken[1], taken[-1]
     growth = last.memory / plateau.memory - 1
@@ -86,7 +86,7 @@ async def one(options: Options, url: str) -> dict[str, Any]:
 
 
 def measure(options: Options) -> Result:
-    figures = each_backend(one, options, BACKENDS, at_once=1)
+    figures = each_backend(one, options, BACKENDS, at_once=1, providers=options.providers)
     told = "; ".join(
         f"{backend}: memory {found['memory, MiB'][1]} to {found['memory, MiB'][-1]} MiB "
         f"({found['growth over the plateau']:+.1%}), {found['sockets and tasks left']} sockets and tasks left"

@@ -6,69 +6,71 @@ prints a line of text, and at the end all figures as JSON. It fails where a prom
 provider answers 429 stay within 1.2 × the calls; at least 99 % of the calls succeed, and with an honest `Retry-After`
 all do, with two requests at most.
 
-`--callers 60 --storm 1` takes seconds.
+`--callers 60 --storm 1` takes seconds; `--provider` takes another wire format of `wires.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import anyio
-from trunkline import TrunklineError, open_service
+from trunkline import TrunklineError
 from trunkline.testing import Exchange, serve
+from wires import WIRES, Wire
 
 Figures: TypeAlias = dict[str, str | int | float | None]
 
 VARIANTS = ("honest", "short", "none")
 BACKENDS = ("asyncio", "trio")
-ANSWER = json.dumps(
-    {"id": "1", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
-).encode()
+_CALLER = re.compile(rb"caller \d+")
 
 
 class Storm:
     """The provider: it answers 429 until `ends`, on the event loop's clock, and counts."""
 
-    def __init__(self, variant: str, seconds: float) -> None:
+    def __init__(self, wire: Wire, variant: str, seconds: float) -> None:
         self.ends = anyio.current_time() + seconds
         self.during = 0
-        self.by_caller: Counter[str] = Counter()
+        self.by_caller: Counter[bytes] = Counter()
         self.returned: list[float] = []
         self._variant = variant
+        self._wire = wire
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request."""
-        self.by_caller[json.loads(exchange.request.body)["messages"][0]["content"]] += 1
+        self.by_caller.update(_CALLER.findall(exchange.request.body))
         left = self.ends - anyio.current_time()
         if left <= 0:
             self.returned.append(-left)
-            return await exchange.respond(ANSWER)
+            await exchange.start(headers=self._wire.headers)
+            await exchange.chunk(b"".join(self._wire.stream(["hi"])))
+            return await exchange.end()
         self.during += 1
         asked = {"honest": {"retry-after-ms": f"{left * 1000 + 1:.0f}"}, "short": {"retry-after": "1"}, "none": {}}
         headers = {"content-type": "application/json", **asked[self._variant]}
         return await exchange.respond(b'{"error":{"message":"slow down"}}', status=429, headers=headers)
 
 
-async def run(variant: str, callers: int, seconds: float, total_timeout: float) -> Figures:
+async def run(provider: str, variant: str, callers: int, seconds: float, total_timeout: float) -> Figures:
     """The figures of one storm."""
-    storm = Storm(variant, seconds)
+    wire = WIRES[provider]
+    storm = Storm(wire, variant, seconds)
     succeeded, errors = 0, Counter[str]()
-    async with (
-        serve(storm.handle) as server,
-        open_service(
-            "openai-compatible", api_url=server.url, default_model="m", total_timeout=total_timeout
-        ) as service,
-    ):
+    settings = {"total_timeout": total_timeout, "http_library": "auto"}
+    async with serve(storm.handle) as server, wire.open(server.url, **settings) as service:
 
         async def call(number: int) -> None:
             nonlocal succeeded
             try:
-                await service.chat(str(number))
+                async with service.stream(f"caller {number}") as stream:
+                    async for _ in stream:
+                        pass
                 succeeded += 1
             except TrunklineError as error:
                 errors[str(error)] += 1
@@ -108,13 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--callers", type=int, default=500)
     parser.add_argument("--storm", type=float, default=30.0, help="seconds for which the provider answers 429")
     parser.add_argument("--total-timeout", type=float, default=90.0, help="the service's setting, in seconds")
+    parser.add_argument("--provider", choices=tuple(WIRES), default="openai-compatible")
     parser.add_argument("--variant", choices=VARIANTS, action="append", help="what Retry-After says; all by default")
     parser.add_argument("--backend", choices=BACKENDS, action="append", help="both by default")
     options = parser.parse_args(arguments)
     results: list[Figures] = []
     for backend in options.backend or BACKENDS:
         for variant in options.variant or VARIANTS:
-            figures = anyio.run(run, variant, options.callers, options.storm, options.total_timeout, backend=backend)
+            asked = (options.provider, variant, options.callers, options.storm, options.total_timeout)
+            figures = anyio.run(run, *asked, backend=backend)
             kept_all = kept(variant, figures)
             results.append({"backend": backend, "retry_after": variant, **figures, "kept": kept_all})
             print(

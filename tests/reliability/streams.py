@@ -33,6 +33,8 @@ from trunkline_openai.profile import PROFILES
 _LINE = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
 _REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 
+_KINDS = {"converse": "application/vnd.amazon.eventstream", "ollama": "application/x-ndjson"}
+
 PRELUDE = 8
 """The bytes of an AWS message that tell its length and that of its headers."""
 
@@ -51,7 +53,7 @@ class Recorded:
     @property
     def kind(self) -> str:
         """The content type that it is served with."""
-        return "application/vnd.amazon.eventstream" if self.dialect == "converse" else "text/event-stream"
+        return _KINDS.get(self.dialect, "text/event-stream")
 
 
 def available() -> bool:
@@ -92,6 +94,25 @@ def messages(body: bytes) -> Iterator[tuple[str, bytes, int]]:
 def _converse(exchange: Exchange) -> int | None:
     ends = {kind: end for kind, _, end in messages(exchange.body) if kind in ("messageStop", "metadata")}
     return max(ends.values()) if len(ends) == 2 else None
+
+
+def _gemini(exchange: Exchange) -> int | None:
+    for line in _LINE.finditer(exchange.body):
+        data = json.loads(line[1])
+        # A prompt that was refused has no candidates, and a proxy writes its reasons as numbers.
+        candidate = (data.get("candidates") or [{}])[0]
+        reason = candidate.get("finishReason") or data.get("promptFeedback", {}).get("blockReason")
+        parts = candidate.get("content", {}).get("parts") or [{}]
+        if reason and "executableCode" not in parts[-1]:
+            return line.end(1) - (len(line[1]) - len(line[1].rstrip()))
+    return None
+
+
+def _ollama(exchange: Exchange) -> int | None:
+    for line in re.finditer(rb"\S.*", exchange.body):
+        if json.loads(line[0])["done"]:
+            return line.start() + len(line[0].rstrip())
+    return None
 
 
 # Which exchanges are whose
@@ -169,10 +190,33 @@ def _mistral() -> Iterator[Recorded | str]:
             yield _found(exchange, "mistral", "mistral", parser, lambda found: _chat(found, False))
 
 
+def _generate_content() -> Iterator[Recorded | str]:
+    parser = _steps("gemini", api_key="REDACTED")
+    for exchange in filter(_whole, recorded("gemini")):
+        # Without `alt=sse` a stream is a JSON array, which the provider never asks for.
+        if urlsplit(exchange.url).path.endswith(":streamGenerateContent") and exchange.body.startswith(b"data:"):
+            yield _found(exchange, "gemini", "generateContent", parser, _gemini)
+
+
+def _ollama_chats() -> Iterator[Recorded | str]:
+    parser = _steps("ollama")
+    for exchange in filter(_whole, recorded("ollama")):
+        if urlsplit(exchange.url).path == "/api/chat":
+            yield _found(exchange, "ollama", "ollama", parser, _ollama)
+
+
 @cache
 def streams() -> tuple[tuple[Recorded, ...], tuple[str, ...]]:
     """Every stream that came to its end, and the ids of those that hold no terminator."""
-    found = [*_chat_dialects(), *_anthropic(), *_bedrock(), *_cohere(), *_mistral()]
+    found = [
+        *_chat_dialects(),
+        *_anthropic(),
+        *_bedrock(),
+        *_cohere(),
+        *_mistral(),
+        *_generate_content(),
+        *_ollama_chats(),
+    ]
     return (
         tuple(item for item in found if isinstance(item, Recorded)),
         tuple(item for item in found if isinstance(item, str)),

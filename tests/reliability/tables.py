@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from wires import WIRES
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
@@ -33,17 +35,15 @@ def truncation(figures: dict[str, Any]) -> Iterator[str]:
 
 
 def cancellation(figures: dict[str, Any]) -> Iterator[str]:
-    states = list(figures["openai"])
+    wires = {name: found for name, found in figures.items() if name in WIRES}
+    first = next(iter(wires.values()))
+    states = list(first)
 
     def shown(times: dict[str, float]) -> str:
         return f"{times['median_ms']} / {times['worst_without_wait_ms']} ({times['worst_ms']})"
 
-    for backend in figures["openai"][states[0]]:
-        rows = [
-            (name, *(shown(found[state][backend]) for state in states))
-            for name, found in figures.items()
-            if set(found) == set(states)
-        ]
+    for backend in first[states[0]]:
+        rows = [(name, *(shown(found[state][backend]) for state in states)) for name, found in wires.items()]
         yield table((backend, *states), rows)
     if "llamacpp" in figures:
         model: dict[str, dict[str, dict[str, float]]] = figures["llamacpp"]

@@ -48,6 +48,8 @@ class Options:
     """Places that are decoded so in a longer one."""
     sockets: int
     """Cuts of each wire format that go through a service, and through the official clients."""
+    providers: tuple[str, ...] = ()
+    """Whose streams are taken; everyone's without."""
 
 
 SIZES = {
@@ -119,13 +121,13 @@ def folded(events: Sequence[Event]) -> Fold:
 # The text of a stream, found with the standard library alone
 
 
-def _lines(body: bytes) -> Iterator[tuple[str, Any, int]]:
+def _lines(body: bytes, prefix: bytes = b"data:") -> Iterator[tuple[str, Any, int]]:
     at = 0
     for line in body.split(b"\n"):
         begin, at = at, at + len(line) + 1
-        if line.startswith(b"data:"):
+        if line.startswith(prefix):
             try:
-                yield "", json.loads(line[5:]), begin + len(line.rstrip())
+                yield "", json.loads(line[len(prefix) :]), begin + len(line.rstrip())
             except ValueError:
                 continue
 
@@ -144,6 +146,11 @@ def _text(dialect: str, kind: str, data: Any) -> str:
             return data["delta"]["text"] if data["type"] == "content_block_delta" else ""
         if dialect == "cohere":
             return data["delta"]["message"]["content"]["text"] if data["type"] == "content-delta" else ""
+        if dialect == "generateContent":
+            parts = data["candidates"][0]["content"]["parts"]
+            return "".join(part.get("text", "") for part in parts if not part.get("thought"))
+        if dialect == "ollama":
+            return data["message"]["content"]
         return data["delta"]["text"] if kind == "contentBlockDelta" else ""
     except (KeyError, IndexError, TypeError):
         return ""
@@ -154,7 +161,7 @@ def told(stream: Recorded) -> list[tuple[int, str]]:
     if stream.dialect == "converse":
         found = ((kind, json.loads(payload), end) for kind, payload, end in messages(stream.body))
     else:
-        found = _lines(stream.body)
+        found = _lines(stream.body, b"" if stream.dialect == "ollama" else b"data:")
     pieces = ((end, _text(stream.dialect, kind, data)) for kind, data, end in found)
     return [(end, text) for end, text in pieces if isinstance(text, str) and text]
 
@@ -298,7 +305,7 @@ def chosen(options: Options) -> list[Recorded]:
     found, _ = streams()
     by_kind: dict[str, list[Recorded]] = {}
     for stream in found:
-        if stream.complete_at <= options.longest:
+        if stream.complete_at <= options.longest and stream.provider in (options.providers or [stream.provider]):
             by_kind.setdefault(f"{stream.provider}, {stream.dialect}", []).append(stream)
     return [stream for kind in by_kind.values() for stream in kind[:: options.every]]
 

@@ -18,6 +18,7 @@ from trunkline import Service
 
 SSE = {"content-type": "text/event-stream"}
 EVENT_STREAM = {"content-type": "application/vnd.amazon.eventstream"}
+JSON_LINES = {"content-type": "application/x-ndjson"}
 
 
 @attrs.frozen
@@ -199,6 +200,28 @@ def _cohere_end() -> bytes:
     return _typed({"type": "content-end", "index": 0}) + _typed({"type": "message-end", "id": "1", "delta": delta})
 
 
+# Gemini
+
+
+def _generated(text: str, **more: object) -> bytes:
+    candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0, **more}
+    usage = {"promptTokenCount": 5, "candidatesTokenCount": 7, "totalTokenCount": 12}
+    return _sse({"candidates": [candidate], "usageMetadata": usage, "modelVersion": "m", "responseId": "r1"})
+
+
+# Ollama
+
+
+def _line(text: str, **more: object) -> bytes:
+    message = {"role": "assistant", "content": text}
+    line = {"model": "m", "created_at": "2026-01-01T00:00:00Z", "message": message, "done": False, **more}
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def _ollama_end() -> bytes:
+    return _line("", done=True, done_reason="stop", prompt_eval_count=5, eval_count=7)
+
+
 _KEY: Mapping[str, object] = {"api_key": "a-key-for-measuring"}
 
 WIRES: Mapping[str, Wire] = {
@@ -219,5 +242,9 @@ WIRES: Mapping[str, Wire] = {
     ),
     "cohere": Wire("cohere", _KEY, SSE, _cohere_begin, _cohere_text, _cohere_end),
     "mistral": Wire("mistral", _KEY, **CHAT),
+    "gemini": Wire(
+        "gemini", _KEY, SSE, lambda: _generated(""), _generated, lambda: _generated("", finishReason="STOP")
+    ),
+    "ollama": Wire("ollama", {}, JSON_LINES, lambda: _line(""), _line, _ollama_end),
 }
 """By name. The provider `openai` stands twice, for the two wire formats that it speaks."""

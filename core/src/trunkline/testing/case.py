@@ -251,9 +251,12 @@ class ProviderCase:
 
     @asynccontextmanager
     async def service(
-        self, url: str, *, client: Any = None, watcher: Watcher | None = None, **changes: object
+        self, url: str, *, client: Any = None, watcher: object = None, **changes: object
     ) -> AsyncIterator[Service]:
-        """A service for a server at `url`; `changes` are settings. A test that hangs in the block fails."""
+        """A service for a server at `url`; `changes` are settings, `watcher` is one more extension.
+
+        A test that hangs in the block fails.
+        """
         extensions = self.extensions(url) + ([watcher] if watcher is not None else [])
         made = self.made_settings(url, extensions=extensions, **changes)
         service = Service("tested", self.plugin(), made, transports=HTTPTransports(client), owns_transports=True)
