@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar
 
@@ -44,13 +44,13 @@ class StreamDecoder(Generic[Frame]):
 
     __slots__ = (
         "_before",
-        "_brackets",
         "_frame_limit",
         "_framer",
         "_most_brackets",
         "_nesting_limit",
         "_parser",
         "_size",
+        "_small",
         "finished",
         "late",
     )
@@ -68,29 +68,27 @@ class StreamDecoder(Generic[Frame]):
         self._frame_limit: float = math.inf if frame_limit is None else frame_limit
         self._nesting_limit = nesting_limit
         self._most_brackets: float = math.inf if nesting_limit is None else nesting_limit
-        # What the next frame may hold at most: the bytes and brackets since the read before the one of the last frame.
+        # What is small is within both limits, since each level of JSON takes two bytes.
+        self._small = min(self._frame_limit, 2 * self._most_brackets)
+        # The next frame has at most the bytes since the read before the one of the last frame.
         self._size = 0
-        self._brackets = 0
         self._before = 0  # the bytes of the read that gave the last frame
         self.finished = False
         self.late: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
-        self.late = []
         if self.finished:
             return []
+        self.late = []
         frames = self._framer.feed(data)
-        brackets = data.count(b"{") + data.count(b"[")
-        self._size += len(data)
-        self._brackets += brackets
-        suspect = self._size > self._frame_limit or self._brackets > self._most_brackets
-        if frames:
-            self._size = self._before = len(data)
-            self._brackets = brackets
-        elif suspect and self._size - self._before > self._frame_limit:
-            self._too_large()
-        return self._parse(self._within_limits(frames) if suspect else frames)
+        if not frames:
+            self._size += len(data)
+            if self._size - self._before > self._frame_limit:
+                self._too_large()
+            return []
+        self._size = self._before = len(data)
+        return self._parse(frames)
 
     def finish(self) -> list[Event]:
         """The last events, at the end of the file. Raises `StreamInterrupted` where `Finished` is not among them."""
@@ -101,8 +99,8 @@ class StreamDecoder(Generic[Frame]):
             frames = self._framer.finish()
         except ProtocolViolation as error:
             raise self._cut() from error
-        for _ in self._within_limits(frames):
-            pass
+        for frame in frames:
+            self._check(frame if isinstance(frame, bytes) else frame.data)
         try:
             events = self._parse(frames)
         except ProtocolViolation as error:
@@ -118,13 +116,10 @@ class StreamDecoder(Generic[Frame]):
         # A frame cut in the middle is a truncated stream, not a provider that cannot write its own format.
         return StreamInterrupted("the stream ended in the middle of an event", provider=provider)
 
-    def _within_limits(self, frames: Sequence[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            data = frame if isinstance(frame, bytes) else frame.data
-            if len(data) > self._frame_limit:
-                self._too_large()
-            check_nesting(data, self._nesting_limit)
-            yield frame
+    def _check(self, frame: bytes) -> None:
+        if len(frame) > self._frame_limit:
+            self._too_large()
+        check_nesting(frame, self._nesting_limit)
 
     def _too_large(self) -> None:
         raise ProtocolViolation(f"an event of the stream is larger than frame_limit ({self._frame_limit} bytes)")
@@ -133,11 +128,17 @@ class StreamDecoder(Generic[Frame]):
         self.finished = bool(events) and type(events[-1]) is Finished
         return self.finished
 
-    def _parse(self, frames: Sequence[Frame] | Iterator[Frame]) -> list[Event]:
+    def _parse(self, frames: Sequence[Frame]) -> list[Event]:
         events = self.late = []
+        small, larger, brackets, parse = self._small, self._frame_limit, self._most_brackets, self._parser.feed
         for frame in frames:
-            events += self._parser.feed(frame)
-            if events and type(events[-1]) is Finished:
-                self.finished = True
-                break
+            data = frame if isinstance(frame, bytes) else frame.data
+            if len(data) > small and (len(data) > larger or data.count(b"{") + data.count(b"[") > brackets):
+                self._check(data)
+            new = parse(frame)
+            if new:
+                events += new
+                if type(new[-1]) is Finished:
+                    self.finished = True
+                    break
         return events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from json.decoder import scanstring
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -29,6 +30,26 @@ def _decoder() -> Callable[[bytes | str], Any]:
 
 
 _decode = _decoder()
+
+
+def _string_decoder() -> Callable[[bytes], str]:
+    try:
+        from msgspec.json import Decoder
+    except ImportError:
+        return _scanned
+    return Decoder(str).decode
+
+
+def _scanned(data: bytes) -> str:
+    text = str(data, "utf-8")
+    value, end = scanstring(text, 1)
+    if text[:1] != '"' or end != len(text):
+        raise ValueError("no JSON string")
+    return value
+
+
+decode_string = _string_decoder()
+"""Decode a JSON string. Raises `ValueError` for anything else, and for the rare string that only `loads` takes."""
 
 
 def loads(data: bytes | str) -> Any:

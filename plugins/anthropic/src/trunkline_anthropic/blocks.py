@@ -11,6 +11,7 @@ from trunkline.events import (
     ReasoningDelta,
     ReasoningEnd,
     ReasoningStart,
+    TextDelta,
     TextEnd,
     TextStart,
     ToolCallDelta,
@@ -97,10 +98,14 @@ class TextBlock(Block):
         else:
             super().delta(kind, delta, events)
 
+    def more(self, text: str) -> TextDelta:
+        """The event of a text that is not empty."""
+        self._length += len(text)
+        return text_delta(self._index, text)
+
     def _add(self, text: str, events: list[Event]) -> None:
         if text:
-            self._length += len(text)
-            events.append(text_delta(self._index, text))
+            events.append(self.more(text))
 
     def stop(self, events: list[Event]) -> None:
         """The text is complete."""

@@ -11,11 +11,12 @@ from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReport
 from trunkline.framing import SSEFrame, SSEOrJSONFramer
 from trunkline.jsonvalue import loads
 from trunkline.provider import ServiceContext
+from trunkline.repeats import Repeats
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
 from trunkline.wire import WireResponse
 
-from trunkline_anthropic.blocks import Answer, Block, Data, new_block
+from trunkline_anthropic.blocks import Answer, Block, Data, TextBlock, new_block
 from trunkline_anthropic.errors import error_from_body, error_from_response
 from trunkline_anthropic.usage import usage_from
 
@@ -77,6 +78,10 @@ def _decode(text: bytes, what: str, provider: str) -> Data:
     return data
 
 
+def _delta_text(data: Data) -> object:
+    return data["delta"]["text"]
+
+
 Handler: TypeAlias = Callable[["MessagesStreamParser", Data, "list[Event]"], None]
 
 
@@ -89,12 +94,17 @@ class MessagesStreamParser:
         self._started = False
         self._blocks: dict[int, Block] = {}
         self._last: int = -1
+        self._repeats = Repeats("text", _delta_text)
+        self._text: TextBlock | None = None  # of the last delta, where that was text
         self._usage: Data = {}
         self._told: Data = {}
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """The events of one frame. Raises the error that an `error` event tells of."""
         text = frame.data
+        if (more := self._repeats.text(text)) and self._text is not None:
+            return [self._text.more(more)]
+        self._repeats.forget()
         if not text or text == b"[DONE]" or text.isspace():
             return []
         data = _decode(text, "an event of the stream", self._provider)
@@ -110,6 +120,8 @@ class MessagesStreamParser:
             self._started = True
             if type(events[0]) is not ResponseStarted:
                 events.insert(0, ResponseStarted())
+        if kind == "content_block_delta" and "type" in data and self._text is not None:
+            self._repeats.learn(text, data)
         return events
 
     def finish(self) -> list[Event]:
@@ -134,6 +146,7 @@ class MessagesStreamParser:
         if block is None:
             block = self._unannounced(index, kind, events)
         block.delta(kind, delta, events)
+        self._text = block if kind == "text_delta" and isinstance(block, TextBlock) else None
 
     def _unannounced(self, index: object, kind: object, events: list[Event]) -> Block:
         """The block of a delta whose start did not come, where the delta tells all that a start would."""

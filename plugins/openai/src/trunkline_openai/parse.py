@@ -7,7 +7,7 @@ The dialect has one text and one reasoning for an answer, so what comes later of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +33,7 @@ from trunkline.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.jsonvalue import dumps, loads
 from trunkline.messages import Citation, Opaque
 from trunkline.provider import ServiceContext
+from trunkline.repeats import Repeats
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob, Usage
 from trunkline.wire import WireResponse
 
@@ -66,8 +67,6 @@ FINISH_REASONS: dict[str, FinishReason] = {
 # What is read elsewhere, or means nothing; every other field is kept in the provider's metadata.
 _CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error", "p"})
 _ERROR_FIELDS = frozenset({"message", "detail", "code", "errors"})
-_READ_FIELDS = frozenset({"id", "created", "model", "choices", "usage", "obfuscation", "p"})
-_PLAIN_CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "text", "usage"})
 _DELTA_FIELDS = frozenset(
     {
@@ -87,6 +86,10 @@ _DELTA_FIELDS = frozenset(
 
 _SHORT = 64
 """Only what is shorter can be the terminator or nothing."""
+
+
+def _content(chunk: dict[str, Any]) -> object:
+    return chunk["choices"][0]["delta"]["content"]
 
 
 def _tells(value: object) -> bool:
@@ -128,10 +131,7 @@ class ChatParser:
         self._complete = False
         self._usage: Usage | None = None
         self.metadata: dict[str, Any] = {}
-        # Of the last chunk that was read field for field: its fields, and those that the next must repeat to be read
-        # at a glance.
-        self._last_fields: Set[str] = frozenset()
-        self._last: list[tuple[str, Any]] = []
+        self._repeats = Repeats("content", _content, padding=("obfuscation", "p"))
         self._plain = self._think is None and type(self).text is ChatParser.text
         self._reasoning_fields = profile.reasoning_fields
         self._delta_fields = _delta_fields(profile.reasoning_fields)
@@ -144,14 +144,13 @@ class ChatParser:
                 return self._close()
             if not data:
                 return []
-        chunk = self._decode(frame)
-        if type(chunk) is dict and frame.event == "message":
-            text = self._more_text(chunk)
-            if text and self._plain and self._text is not None:
+        if frame.event == "message" and (text := self._repeats.text(data)):
+            if self._plain and self._text is not None:
                 return [text_delta(self._text, text)]
-            if text is not None:
-                self.text(text)
-                return self._flush()
+            self.text(text)
+            return self._flush()
+        self._repeats.forget()
+        chunk = self._decode(frame)
         if not isinstance(chunk, dict):
             if chunk is None and frame.event not in ("message", "error", BARE):
                 return []
@@ -167,26 +166,22 @@ class ChatParser:
         if frame.event == BARE:
             self._complete = self._whole = True
         self._chunk(chunk)
+        if self._is_text(chunk):
+            self._repeats.learn(data, chunk)
         return self._flush()
 
-    def _more_text(self, chunk: dict[str, Any]) -> str | None:
-        """The text of a chunk that has more of what the one before had and nothing else, as nearly all do."""
+    def _is_text(self, chunk: dict[str, Any]) -> bool:
+        """Whether a chunk has more text, and besides says nothing that must not be taken twice."""
         choices = chunk.get("choices")
-        if type(choices) is not list or len(choices) != 1 or chunk.get("usage"):
-            return None
+        if not isinstance(choices, list) or len(choices) != 1 or chunk.get("usage"):
+            return False
         choice = choices[0]
-        if type(choice) is not dict or not choice.keys() <= _PLAIN_CHOICE_FIELDS or choice.get("index") != self._choice:
-            return None
         delta = choice.get("delta")
-        if type(delta) is not dict or len(delta) != 1 or choice.get("finish_reason") or choice.get("logprobs"):
-            return None
-        text = delta.get("content")
-        if type(text) is not str or not self._started or chunk.keys() != self._last_fields:
-            return None
-        for key, value in self._last:
-            if chunk[key] != value:
-                return None
-        return text
+        told = choice.get("finish_reason") or choice.get("logprobs") or choice.get("message")
+        if told or not isinstance(delta, dict) or (choice.get("index") or 0) != self._choice:
+            return False
+        others = any(value for name, value in delta.items() if name not in ("content", "role"))
+        return not others and type(delta.get("content")) is str
 
     def finish(self) -> list[Event]:
         """The last events, at the end of the file. Raises `StreamInterrupted` where the answer is not complete."""
@@ -310,8 +305,6 @@ class ChatParser:
             self._id = self._calls.seed = chunk["id"]
         if self._model is None and isinstance(chunk.get("model"), str) and chunk["model"]:
             self._model = chunk["model"]
-        self._last_fields = chunk.keys()
-        self._last = [(key, value) for key, value in chunk.items() if key not in _READ_FIELDS]
         for key, value in chunk.items():
             if key not in _CHUNK_FIELDS and (value or _tells(value)):
                 if key == "x_groq":
