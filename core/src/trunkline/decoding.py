@@ -78,23 +78,24 @@ class StreamDecoder(Generic[Frame]):
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
+        events = self.late = []
         if self.finished:
-            return []
-        self.late = []
+            return events
         frames = self._framer.feed(data)
-        if not frames:
+        if frames:
+            self._size = self._before = len(data)
+            self._parse(frames, events)
+        else:
             self._size += len(data)
             if self._size - self._before > self._frame_limit:
                 self._too_large()
-            return []
-        self._size = self._before = len(data)
-        return self._parse(frames)
+        return events
 
     def finish(self) -> list[Event]:
         """The last events, at the end of the file. Raises `StreamInterrupted` where `Finished` is not among them."""
-        self.late = []
+        events = self.late = []
         if self.finished:
-            return []
+            return events
         try:
             frames = self._framer.finish()
         except ProtocolViolation as error:
@@ -102,10 +103,9 @@ class StreamDecoder(Generic[Frame]):
         for frame in frames:
             self._check(frame if isinstance(frame, bytes) else frame.data)
         try:
-            events = self._parse(frames)
+            self._parse(frames, events)
         except ProtocolViolation as error:
             raise self._cut(error.provider) from error
-        self.late = events
         if not self._complete(events):
             events += self._parser.finish()
             if not self._complete(events):
@@ -128,8 +128,7 @@ class StreamDecoder(Generic[Frame]):
         self.finished = bool(events) and type(events[-1]) is Finished
         return self.finished
 
-    def _parse(self, frames: Sequence[Frame]) -> list[Event]:
-        events = self.late = []
+    def _parse(self, frames: Sequence[Frame], events: list[Event]) -> None:
         small, larger, brackets, parse = self._small, self._frame_limit, self._most_brackets, self._parser.feed
         for frame in frames:
             data = frame if isinstance(frame, bytes) else frame.data
@@ -141,4 +140,3 @@ class StreamDecoder(Generic[Frame]):
                 if type(new[-1]) is Finished:
                     self.finished = True
                     break
-        return events

@@ -89,22 +89,37 @@ class SSEFramer:
         """The events of bytes that are whole events of the usual form, nearly all that a server sends; else `None`."""
         if not self._between or data[-2:] != b"\n\n" or b"\r" in data:
             return None
+        end, at = len(data) - 2, data.find(b"\n")
+        if at != end and data.find(b"\n", at + 1) != end:
+            return self._several(data)
+        frame = self._one(data[:end], at)
+        return None if frame is None else [frame]
+
+    def _several(self, data: bytes) -> list[SSEFrame] | None:
         frames: list[SSEFrame] = []
         for block in data[:-2].split(b"\n\n"):
             at = block.find(b"\n")
-            name = "message"
-            if at > 0:
-                told = self._names.get(block[:at]) or self._name(block[:at])
-                if told is None or block.find(b"\n", at + 1) > 0:
-                    return None
-                name, block = told, block[at + 1 :]
-            if block[:6] == b"data: ":
-                frames.append(_frame(SSEFrame, (block[6:], name)))
-            elif block[:5] == b"data:":
-                frames.append(_frame(SSEFrame, (block[5:], name)))
-            else:
+            if block.find(b"\n", at + 1) > at > 0:
                 return None
+            frame = self._one(block, at)
+            if frame is None:
+                return None
+            frames.append(frame)
         return frames
+
+    def _one(self, block: bytes, at: int) -> SSEFrame | None:
+        """The event of one line, or of two with the first line's end at `at`."""
+        name, start = "message", 0
+        if 0 < at < len(block):
+            told = self._names.get(block[:at]) or self._name(block[:at])
+            if told is None:
+                return None
+            name, start = told, at + 1
+        if block.startswith(b"data: ", start):
+            return _frame(SSEFrame, (block[start + 6 :], name))
+        if block.startswith(b"data:", start):
+            return _frame(SSEFrame, (block[start + 5 :], name))
+        return None
 
     def _name(self, line: bytes) -> str | None:
         if not line.startswith(b"event:"):

@@ -68,14 +68,14 @@ EXCERPT = 200
 class Budget:
     """The time that a call may take in all. The time that the application takes to read a stream is left out.
 
-    `scope` is the one scope that the call is sent in. Whoever enters it raises `passed()` where it was cancelled by
-    its deadline.
+    `left` is the seconds that are left. `scope` is the one scope that the call is sent in. Whoever enters it raises
+    `passed()` where it was cancelled by its deadline.
     """
 
-    __slots__ = ("_left", "scope", "total")
+    __slots__ = ("left", "scope", "total")
 
     def __init__(self, total: float | None) -> None:
-        self._left = float("inf") if total is None else total
+        self.left = float("inf") if total is None else total
         self.total = total
         self.scope = anyio.CancelScope()
 
@@ -84,21 +84,12 @@ class Budget:
         """Count the time of the block; `scope`, which is entered, ends when the budget is used up."""
         started, scope = time.monotonic(), self.scope
         if self.total is not None:
-            scope.deadline = anyio.current_time() + max(self._left, 0)
+            scope.deadline = anyio.current_time() + max(self.left, 0)
         try:
             yield scope
         finally:
             scope.deadline = math.inf
-            self._left -= time.monotonic() - started
-
-    @property
-    def left(self) -> float:
-        """The seconds that are left."""
-        return self._left
-
-    def took(self, seconds: float) -> None:
-        """Count time that was spent outside `spend`."""
-        self._left -= seconds
+            self.left -= time.monotonic() - started
 
     def passed(self) -> TotalTimeout:
         """The error for a budget that is used up."""
@@ -440,30 +431,31 @@ class EventStream:
         """The error for a read that took too long."""
         return self._budget.passed() if self._budget.left <= 0 else self._pipeline.chunk_timeout()
 
-    async def next(self, reading: Reading) -> list[Event]:
-        """The next events, at least one, or none at the end. Raises what cuts the stream short.
+    async def next(self, reading: Reading) -> list[Event] | None:
+        """The next events, at least one; none at the end. Raises what cuts the stream short.
 
-        The caller has entered `reading`, which ends the read when it takes too long.
+        Gives `None` where `reading` has ended the read, because it took too long or at the wish of another task.
         """
         if self._first:
             events, self._first = self._first, []
             return self._with_warnings(events)
-        decoder = self._decoder
         if self._error is not None:
             raise self._error
+        decoder, longest, budget = self._decoder, self._longest, self._budget
         if decoder.finished:
             return []
-        longest, budget = self._longest, self._budget
         while True:
             left = budget.left
-            reading.allow(longest if longest < left else max(left, 0))
-            started = time.monotonic()
+            started = reading.allow(longest if longest < left else max(left, 0))
             try:
-                chunk = await self._chunks.__anext__()
+                with reading:
+                    chunk = await self._chunks.__anext__()
             except StopAsyncIteration:
                 return self._decoded(lambda _: decoder.finish(), b"")
             finally:
-                budget.took(time.monotonic() - started)
+                budget.left -= reading.time() - started
+            if reading.ended:
+                return None
             try:
                 events = decoder.feed(chunk)
             except TrunklineError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,15 +28,14 @@ class Reading(Protocol):
     The block is left quietly when it was ended; `ended` then says so.
     """
 
+    active: bool
+    """Whether a read is going on."""
     ended: bool
+    time: Callable[[], float]
+    """The clock, in seconds."""
 
-    @property
-    def active(self) -> bool:
-        """Whether a read is going on."""
-        ...
-
-    def allow(self, seconds: float) -> None:
-        """Let the read that goes on, or the next one, take so many seconds from now."""
+    def allow(self, seconds: float) -> float:
+        """Let the read that goes on, or the next one, take so many seconds from now. Gives the time."""
         ...
 
     def end(self) -> None:
@@ -66,7 +66,8 @@ def reading() -> Reading:
 class TaskReading:
     """On asyncio."""
 
-    __slots__ = ("_cancelling", "_current", "_deadline", "_due", "_task", "_timer", "ended")
+    __slots__ = ("_cancelling", "_current", "_deadline", "_due", "_task", "_timer", "active", "ended")
+    time = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
         import asyncio
@@ -76,16 +77,14 @@ class TaskReading:
         self._cancelling = 0
         self._deadline = self._due = _FOREVER
         self._timer: asyncio.TimerHandle | None = None
-        self.ended = False
+        self.active = self.ended = False
 
-    @property
-    def active(self) -> bool:
-        return self._task is not None
-
-    def allow(self, seconds: float) -> None:
-        self._deadline = deadline = time.monotonic() + seconds
+    def allow(self, seconds: float) -> float:
+        now = self.time()
+        self._deadline = deadline = now + seconds
         if deadline < self._due:
             self._set_timer(seconds)
+        return now
 
     def end(self) -> None:
         # Where the task is being cancelled already, that ends the read.
@@ -103,12 +102,13 @@ class TaskReading:
         self._task = task = self._current()
         assert task is not None
         self._cancelling = task.cancelling()
-        self.ended = False
+        self.active, self.ended = True, False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         task, self._task = self._task, None
+        self.active = False
         if not self.ended or task is None:
             return False
         if task.uncancel() > self._cancelling:
@@ -138,21 +138,20 @@ class TaskReading:
 class ScopeReading:
     """On trio, and wherever else anyio runs."""
 
-    __slots__ = ("_deadline", "_scope", "ended")
+    __slots__ = ("_deadline", "_scope", "active", "ended")
+    time = staticmethod(anyio.current_time)
 
     def __init__(self) -> None:
         self._scope: anyio.CancelScope | None = None
         self._deadline = _FOREVER
-        self.ended = False
+        self.active = self.ended = False
 
-    @property
-    def active(self) -> bool:
-        return self._scope is not None
-
-    def allow(self, seconds: float) -> None:
-        self._deadline = anyio.current_time() + seconds
+    def allow(self, seconds: float) -> float:
+        now = self.time()
+        self._deadline = now + seconds
         if self._scope is not None:
             self._scope.deadline = self._deadline
+        return now
 
     def end(self) -> None:
         if self._scope is not None:
@@ -162,14 +161,14 @@ class ScopeReading:
         """Nothing is left behind."""
 
     def __enter__(self) -> None:
-        self.ended = False
+        self.active, self.ended = True, False
         self._scope = anyio.CancelScope(deadline=self._deadline)
         self._scope.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        scope, self._scope = self._scope, None
+        scope, self._scope, self.active = self._scope, None, False
         assert scope is not None
         quiet = scope.__exit__(kind, error, traceback)
         self.ended = scope.cancelled_caught

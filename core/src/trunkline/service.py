@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import anyio
 import attrs
@@ -307,6 +307,7 @@ class Stream:
         "_fold",
         "_opening",
         "_position",
+        "_readable",
         "_reading",
         "_request",
         "_service",
@@ -316,6 +317,7 @@ class Stream:
         self._service = service
         self._request: ChatRequest | None = request
         self._events: EventStream | None = None
+        self._readable: EventStream | None = None  # the same, while more can come of it
         self._batch: list[Event] = []
         self._position = 0
         self._fold = Fold(service.provider)
@@ -366,40 +368,47 @@ class Stream:
         return self
 
     async def __anext__(self) -> Event:
-        if self._position == len(self._batch):
-            await self._next_batch()
-        event = self._batch[self._position]
-        self._position += 1
+        position = self._position
+        if position == len(self._batch):
+            self._batch = await self._next_batch()
+            position = 0
+        event = self._batch[position]
+        self._position = position + 1
         self._fold.add(event)
-        if type(event) is Finished and self._call is not None and self._call.observed:
-            self._call.finished(self._fold.response())
+        if type(event) is Finished:
+            self._readable = None
+            if self._call is not None and self._call.observed:
+                self._call.finished(self._fold.response())
         return event
 
-    async def _next_batch(self) -> None:
+    async def _next_batch(self) -> list[Event]:
+        events, reading = self._readable, self._reading
+        if events is None or reading is None or reading.active:
+            self._refuse()
+        outer = sys.exception()
+        try:
+            batch = await events.next(reading)
+        except BaseException as error:
+            self._fail(error, outer)
+            raise
+        finally:
+            if self._awaited is not None:
+                self._awaited.set()
+        if batch is None:
+            ended = self._service_closed() if self._closed else events.passed()
+            self._fail(ended)
+            raise ended
+        return batch
+
+    def _refuse(self) -> NoReturn:
         if self._fold.finished or self._failed:
             raise StopAsyncIteration
         if self._closed:
             self._service._check_open()
             raise UsageError("the stream is closed")
-        events, reading = self._events, self._reading
-        if events is None or reading is None:
+        if self._events is None:
             raise UsageError("enter the stream before reading it: async with service.stream(…) as stream")
-        if reading.active:
-            raise UsageError("another task is reading this stream; one at a time may")
-        outer = sys.exception()
-        try:
-            with reading:
-                self._batch = await events.next(reading)
-        except BaseException as error:
-            self._fail(error, outer)
-            raise
-        finally:
-            self._read_ended()
-        if reading.ended:
-            ended = self._service_closed() if self._closed else events.passed()
-            self._fail(ended)
-            raise ended
-        self._position = 0
+        raise UsageError("another task is reading this stream; one at a time may")
 
     async def _open(self, call: _Call, pipeline: Pipeline, request: ChatRequest) -> None:
         """Send the request and await the first event, in one scope that the closing of the service ends."""
@@ -408,7 +417,7 @@ class Stream:
         try:
             with scope:
                 translation = await pipeline.translate(request, stream=True)
-                self._events = await pipeline.stream(translation, call.budget, call.retried)
+                self._events = self._readable = await pipeline.stream(translation, call.budget, call.retried)
                 self._reading = new_reading()
         except BaseException as error:
             self._fail(error, outer)
@@ -430,7 +439,7 @@ class Stream:
             self._awaited.set()
 
     def _fail(self, error: BaseException, outer: BaseException | None = None) -> None:
-        self._failed = True
+        self._failed, self._readable = True, None
         if isinstance(error, RemoteError) and error.partial is None:
             error.partial = self._fold.response()
         if self._call is not None:
@@ -440,7 +449,7 @@ class Stream:
         """Close the connection, wherever the stream stands. Closing it again does nothing."""
         if self._closed:
             return
-        self._closed = True
+        self._closed, self._readable = True, None
         self._service._streams.discard(self)
         with anyio.CancelScope(shield=True):
             reading = self._reading
