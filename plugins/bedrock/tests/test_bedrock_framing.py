@@ -112,13 +112,22 @@ def test_headers_of_other_types_are_read() -> None:
     assert frames_of(head + struct.pack("!I", crc32(head))) == [("event", "a", b"", "")]
 
 
-@pytest.mark.parametrize("data", [b'{"message": "no"}', b"  [1]", b"<html>"])
+@pytest.mark.parametrize("data", [b'{"message": "no"}', b"  [1]", b"<html>", b"\n" * 40 + b"{}"])
 def test_text_in_place_of_a_stream_waits_for_the_end_of_the_file(data: bytes) -> None:
     framer = EventStreamFramer()
     for byte in data:
         assert framer.feed(bytes([byte])) == []
     with pytest.raises(ProtocolViolation):
         framer.finish()
+
+
+@pytest.mark.parametrize("size", [1, 5, 12, 100])
+def test_garbage_before_text_is_a_violation_however_it_is_cut(size: int) -> None:
+    data = b"\f" * 40 + b"{}"
+    framer = EventStreamFramer()
+    with pytest.raises(ProtocolViolation, match="checksum"):
+        for at in range(0, len(data), size):
+            framer.feed(data[at : at + size])
 
 
 def test_a_long_message_in_small_reads_comes_whole(event: Encode) -> None:

@@ -20,6 +20,9 @@ _SHORTEST = _PRELUDE.size + _CRC.size
 _LONGEST = 24 * 1024 * 1024 + 128 * 1024 + _SHORTEST
 """What AWS allows a message, in bytes. Whoever announces more sends no event stream."""
 
+_TEXT = (b"{", b"[", b"<", b" ", b"\t", b"\r", b"\n")
+"""What a JSON answer or a page begins with."""
+
 _KNOWN = 64
 """How many sets of headers are remembered. A stream has a dozen; whoever sends more gains nothing by it."""
 
@@ -155,5 +158,5 @@ def _headers(packed: bytes) -> dict[str, str]:
 
 
 def _is_text(data: bytes) -> bool:
-    # As a length these would announce more than half a gigabyte, which no message may have.
-    return data.lstrip()[:1] in (b"{", b"[", b"<")
+    # As the first byte of a length any of these would announce more than 150 MB, which no message may have.
+    return data[:1] in _TEXT
