@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from trunkline.config import variable_name
 from trunkline.plugins import load_provider
@@ -19,7 +21,7 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|portability|names|tree|commands): (?P<name>[\w.-]+) -->\n)"
+    r"(<!-- (?P<kind>settings|common|portability|names|tree|commands|bench): (?P<name>[\w.-]+) -->\n)"
     r".*?(<!-- end (?P=kind) -->)",
     re.DOTALL,
 )
@@ -64,15 +66,27 @@ def common(name: str) -> str:
     return table(list(setting_infos(Settings)), name)
 
 
-def portability(name: str) -> str:
-    """What each provider warns about."""
-    spec = importlib.util.spec_from_file_location("portability", DOCS / "portability.py")
+def script(path: Path) -> ModuleType:
+    """A module that belongs to no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError("docs/portability.py cannot be imported")
+        raise ImportError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    table: str = module.table()
+    return module
+
+
+def portability(name: str) -> str:
+    """What each provider warns about."""
+    table: str = script(DOCS / "portability.py").table()
     return table
+
+
+def bench(name: str) -> str:
+    """A table of what was measured, from benchmark.json."""
+    report = script(DOCS.parent / "tests" / "bench" / "report.py")
+    part: str = getattr(report, name)(json.loads((DOCS / "benchmark.json").read_text(encoding="utf-8")))
+    return "\n" + part + "\n"
 
 
 def names(module: str) -> str:
@@ -107,6 +121,7 @@ def commands(name: str) -> str:
 
 
 MAKERS: dict[str, Callable[[str], str]] = {
+    "bench": bench,
     "settings": settings,
     "common": common,
     "portability": portability,

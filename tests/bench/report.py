@@ -13,6 +13,7 @@ LABELS = {
     "chunk": ("a chunk, one a write", "cpu", "µs"),
     "chunk_32": ("a chunk, 32 a write", "cpu", "µs"),
     "chunk_paced": ("a chunk, 1 ms apart", "cpu", "µs"),
+    "own": ("a chunk without its transport", "cpu", "µs"),
     "idle": ("memory of an idle stream", "kib", "KiB"),
     "together_1": ("1 stream of 200 chunks, CPU a chunk", "cpu", "µs"),
     "together_10": ("10 streams at once, CPU a chunk", "cpu", "µs"),
@@ -21,6 +22,49 @@ LABELS = {
     "together_1000": ("1,000 streams at once, wall time", "wall", "s"),
 }
 """Of each measure: what it is, the sample's value that counts, and its unit."""
+
+NAMES = {
+    "trunkline_chat": "Trunkline",
+    "trunkline_chat_fast": "Trunkline, aiohttp",
+    "trunkline_anthropic": "Trunkline",
+    "trunkline_bedrock": "Trunkline",
+    "openai_sdk": "openai",
+    "pydantic_ai_sdk": "pydantic-ai",
+    "any_llm_sdk": "any-llm",
+    "litellm_sdk": "litellm",
+    "anthropic_sdk": "anthropic",
+    "boto3_sdk": "boto3",
+    "aiobotocore_sdk": "aiobotocore",
+}
+"""The clients in the order of the columns, by the names that readers know."""
+
+BARS = {
+    ("cold", "trunkline_chat"): 1.25,
+    ("call", "trunkline_chat"): 1.15,
+    ("call", "trunkline_chat_fast"): 0.6,
+    ("first", "trunkline_chat"): 1.15,
+    ("first", "trunkline_chat_fast"): 0.6,
+    ("chunk", "trunkline_chat"): 1.35,
+    ("chunk", "trunkline_chat_fast"): 0.35,
+    ("chunk", "trunkline_anthropic"): 1.35,
+    ("chunk", "trunkline_bedrock"): 1.3,
+    ("chunk_32", "trunkline_chat"): 2.0,
+    ("chunk_32", "trunkline_chat_fast"): 1.8,
+    ("together_200", "trunkline_chat"): 1.2,
+    ("together_200", "trunkline_chat_fast"): 0.35,
+    ("together_1000", "trunkline_chat"): 1.15,
+    ("together_1000", "trunkline_chat_fast"): 0.3,
+    ("chunk_paced", "trunkline_chat"): 1.05,
+    ("chunk_paced", "trunkline_chat_fast"): 0.8,
+    ("idle", "trunkline_chat"): 1.1,
+    ("idle", "trunkline_chat_fast"): 1.0,
+}
+"""What we hold ourselves to: ratios to the hand-written client."""
+
+OWN_SHARE = 6.0
+"""Microseconds of a chunk that are not its transport's."""
+
+WIRES = {"chat": "Chat Completions", "anthropic": "Anthropic's Messages", "bedrock": "Bedrock's ConverseStream"}
 
 # The packets of a paced stream arrive together when the machine stalls, so its cheapest sample misleads.
 _BY_MEDIAN = {"chunk_paced", "idle"}
@@ -92,6 +136,74 @@ def table(result: dict[str, Any]) -> str:
             )
     told = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     return "\n".join(lines) + f"\n\nPython {result['python']}; {told}.\n"
+
+
+def _ratio(result: dict[str, Any], measure: str, client: str) -> str:
+    if client not in result["samples"][measure]:
+        return ""
+    figures = row(result, measure, client)
+    if measure == "own" and figures is not None:
+        return f"{figures['low']:.1f} µs (≤ {OWN_SHARE:g})"
+    if figures is None or "ratio" not in figures:
+        return "failed"
+    bar = BARS.get((measure, client))
+    told = f"{figures['ratio']:.2f} ×"
+    if bar is not None:
+        told = f"**{told}** (≤ {bar:g})" if figures["ratio"] <= bar else f"{told} (**missed**: ≤ {bar:g})"
+    return f"{told}, {figures['failed']:.0f} failed" if figures.get("failed") else told
+
+
+def matrix(result: dict[str, Any]) -> str:
+    """The ratios to the hand-written client: a table for each wire format, a row for each measure."""
+    parts = []
+    for wire, title in WIRES.items():
+        clients = [name for name in NAMES if result["clients"].get(name, {}).get("wire") == wire]
+        rows = [
+            f"| {title} | httpx2 by hand | " + " | ".join(NAMES[name] for name in clients) + " |",
+            "|---|---|" + "---|" * len(clients),
+        ]
+        for measure, samples in result["samples"].items():
+            figures = row(result, measure, result["floors"][wire]) if result["floors"][wire] in samples else None
+            if figures is not None:
+                label, _, unit = LABELS[measure]
+                ratios = " | ".join(_ratio(result, measure, client) for client in clients)
+                rows.append(f"| {label} | {figures['median']:.1f} {unit} | {ratios} |")
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def growth(result: dict[str, Any]) -> str:
+    """CPU time a chunk with one stream and with more, and how often the time of one stream that is."""
+    numbers = [int(measure.rpartition("_")[2]) for measure in result["samples"] if measure.startswith("together_")]
+    lines = ["| streams at once | " + " | ".join(f"{number:,}" for number in numbers) + " |"]
+    lines.append("|---|" + "---|" * len(numbers))
+    for client in (
+        result["floors"]["chat"],
+        *(name for name in NAMES if result["clients"].get(name, {}).get("wire") == "chat"),
+    ):
+        cells, one = [], 0.0
+        for number in numbers:
+            figures = (
+                row(result, f"together_{number}", client) if client in result["samples"][f"together_{number}"] else None
+            )
+            chunk = figures["chunk"] if figures is not None else 0.0
+            one = one or chunk
+            cells.append(f"{chunk:.1f} µs, {chunk / one:.2f} ×" if chunk and one else "failed")
+        lines.append(f"| {NAMES.get(client, 'httpx2 by hand')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def missed(result: dict[str, Any]) -> str:
+    """The bars that are not met."""
+    lines = []
+    for (measure, client), bar in BARS.items():
+        figures = row(result, measure, client) if client in result["samples"].get(measure, {}) else None
+        if figures is not None and figures["ratio"] > bar:
+            wire = WIRES[result["clients"][client]["wire"]]
+            lines.append(f"| {LABELS[measure][0]} | {NAMES[client]}, {wire} | {figures['ratio']:.2f} × | {bar:g} × |")
+    if not lines:
+        return "Nothing is missed.\n"
+    return "\n".join(["| measure | client | measured | bar |", "|---|---|---|---|", *lines]) + "\n"
 
 
 def plot(result: dict[str, Any]) -> str:

@@ -40,7 +40,8 @@ MEASURES: dict[str, tuple[str, dict[str, Any], tuple[str, ...], int]] = {
     "first": ("first", {}, ("chat",), 5),
     "chunk": ("chunk", {}, ("chat", "anthropic", "bedrock"), 5),
     "chunk_32": ("chunk", {"how": "b32"}, ("chat", "anthropic", "bedrock"), 5),
-    "chunk_paced": ("chunk", {"how": "g1", "texts": 1000, "streams": 1, "batch": 50}, ("chat",), 5),
+    "chunk_paced": ("chunk", {"how": "g1", "texts": 400, "streams": 3}, ("chat",), 5),
+    "own": ("own", {}, ("chat", "anthropic", "bedrock"), 5),
     "idle": ("idle", {}, ("chat",), 3),
     **{f"together_{n}": ("together", {"streams": n}, ("chat",), 3) for n in (1, 10, 50, 200)},
     "together_1000": ("together", {"streams": 1000}, ("chat",), 2),
@@ -101,6 +102,8 @@ def main() -> None:
         for measure in options.measures.split(","):
             wires, rounds = MEASURES[measure][2], options.rounds or MEASURES[measure][3]
             names = [name for name, (wire, _) in chosen.items() if wire in wires]
+            if measure == "own":  # without a transport there is nothing of others to measure
+                names = [name for name in names if name in (*FLOORS.values(), *OURS.values())]
             samples: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
             result["samples"][measure] = samples
             for turn in range(rounds):

@@ -53,12 +53,12 @@ async def connected(client: ModuleType, origin: str, path: str) -> Any:
     return await state if hasattr(state, "__await__") else state
 
 
-async def read(client: ModuleType, state: Any, texts: int, marks: list[float] | None = None, batch: int = 1) -> float:
+async def read(client: ModuleType, state: Any, texts: int) -> float:
     """Read one stream and check it; the wall time of its first text."""
     import payloads
 
     first = 0.0
-    size = count = tokens = 0
+    size = tokens = 0
     async for piece in client.stream(state):
         if type(piece) is not str:
             tokens = piece
@@ -66,10 +66,6 @@ async def read(client: ModuleType, state: Any, texts: int, marks: list[float] | 
         if not size:
             first = time.perf_counter()
         size += len(piece)
-        if marks is not None:
-            if count % batch == 0:
-                marks.append(cpu())
-            count += 1
     if size != texts * payloads.SIZE or tokens != texts:
         raise ValueError(f"{size} characters and {tokens} tokens, and {texts} texts were sent")
     return first
@@ -116,19 +112,46 @@ async def first(client: ModuleType, origin: str, streams: int = 300, batch: int 
 
 
 async def chunk(
-    client: ModuleType, origin: str, how: str = "", texts: int = 5000, streams: int = 2, batch: int = 250
+    client: ModuleType, origin: str, how: str = "", texts: int = 3000, streams: int = 7
 ) -> dict[str, float]:
-    """One chunk of a long stream."""
+    """One chunk of a long stream: the stream's time by the number of its chunks."""
+    import statistics
+
     warm = await connected(client, origin, "n200")
     for _ in range(3):
         await read(client, warm, 200)
     state = await connected(client, origin, f"n{texts}{how}")
-    costs, before = [], cpu()
+    costs = []
     for _ in range(streams):
-        marks: list[float] = []
-        await read(client, state, texts, marks, batch)
-        costs.append(lower_quartile(marks, batch))
-    return {"cpu": min(costs), "cpu_mean": (cpu() - before) / streams / texts}
+        before = cpu()
+        await read(client, state, texts)
+        costs.append((cpu() - before) / texts)
+    return {"cpu": statistics.quantiles(costs, n=4)[0], "cpu_median": statistics.median(costs)}
+
+
+async def own(client: ModuleType, origin: str, texts: int = 3000, streams: int = 15) -> dict[str, float]:
+    """What a chunk costs besides its transport: its bytes are there, one chunk a read."""
+    import statistics
+
+    import instructions
+    import payloads
+    from clients import _raw
+
+    name, wire = client.__name__.rpartition(".")[2].split("_")[:2]
+    _, events_of, content_type = payloads.WIRES[wire]
+    events = events_of(texts)
+
+    async def by_hand() -> None:
+        async for _ in getattr(_raw, wire)(instructions.Answer({}, events)):
+            pass
+
+    costs = []
+    async with instructions.service(wire, {"content-type": content_type.decode()}, events) as opened:
+        for _ in range(streams):
+            before = cpu()
+            await (by_hand() if name == "httpx2" else instructions.read_all(opened, texts))
+            costs.append((cpu() - before) / texts)
+    return {"cpu": statistics.quantiles(costs, n=4)[0], "cpu_median": statistics.median(costs)}
 
 
 async def together(client: ModuleType, origin: str, streams: int = 200, texts: int = 200) -> dict[str, Any]:
@@ -189,7 +212,7 @@ async def idle(client: ModuleType, origin: str, low: int = 50, high: int = 450) 
     return {"kib": (above - below) / (high - low)}
 
 
-MEASURES = {measure.__name__: measure for measure in (cold, call, first, chunk, together, idle)}
+MEASURES = {measure.__name__: measure for measure in (cold, call, first, chunk, own, together, idle)}
 
 
 def main(name: str, measure: str, origin: str, arguments: str = "{}") -> None:
