@@ -666,6 +666,62 @@ async def test_an_operation_that_the_provider_has_not_is_named(toy: Any) -> None
             await service.count_tokens("hi")
 
 
+class Held:
+    """A transport of its own: each answer gives one text when `ready` is set, and then waits for ever."""
+
+    status = 200
+    headers: dict[str, str] = {}
+
+    def __init__(self) -> None:
+        self.ready, self.asked, self.closed = anyio.Event(), anyio.Event(), False
+        self._texts = iter([b'{"open":1}\n{"text":"he"}\n'])
+
+    @hookimpl(tryfirst=True)
+    def trunkline_transport(self, context: Any) -> Any:
+        return self
+
+    async def __aenter__(self) -> Held:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    @contextlib.asynccontextmanager
+    async def send(self, wire_request: object, timeouts: object) -> Any:
+        yield self
+        self.closed = True
+
+    def __aiter__(self) -> Held:
+        return self
+
+    async def __anext__(self) -> bytes:
+        assert not self.closed, "a read of a closed connection"
+        self.asked.set()
+        await self.ready.wait()
+        for text in self._texts:
+            return text
+        return await anyio.sleep_forever()
+
+
+async def test_closing_a_service_in_the_moment_in_which_a_stream_opens(toy: Any) -> None:
+    held = Held()
+    service = toy("http://127.0.0.1:9", extensions=[held])
+
+    async def stream() -> None:
+        with pytest.raises(ServiceClosed):
+            await read(service)
+        ended.append(True)
+
+    ended: list[bool] = []
+    with anyio.fail_after(LONG):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream)
+            await held.asked.wait()
+            held.ready.set()  # and no checkpoint before the closing: what opens has its answer when it is cancelled
+            await service.aclose()
+    assert ended == [True]
+
+
 class Diary(Observer):
     """Writes down what it is told."""
 

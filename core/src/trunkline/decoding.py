@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from trunkline.errors import ProtocolViolation, StreamInterrupted
 from trunkline.events import Event, Finished
 from trunkline.provider import Framer, HasData, Parser
+from trunkline.repeats import Repeats
 
 Frame = TypeVar("Frame", bound="bytes | HasData")
 
@@ -40,15 +41,21 @@ class StreamDecoder(Generic[Frame]):
     `frame_limit` is the largest frame in bytes, and `nesting_limit` the deepest JSON in one; `None` is no limit. A
     frame that goes on past the limit is not waited for. When `feed` or `finish` raises, `late` holds the events that
     the same bytes gave before the error.
+
+    Where the parser has `repeats` (see `trunkline.repeats`), and the framer knows whether it is `between` frames, a
+    read that repeats the one before is understood at a glance.
     """
 
     __slots__ = (
         "_before",
+        "_edge",
         "_frame_limit",
         "_framer",
         "_most_brackets",
         "_nesting_limit",
         "_parser",
+        "_repeating",
+        "_repeats",
         "_size",
         "_small",
         "finished",
@@ -65,6 +72,10 @@ class StreamDecoder(Generic[Frame]):
     ) -> None:
         self._framer = framer
         self._parser = parser
+        self._repeating: Any = parser
+        self._edge: Any = framer
+        repeats = getattr(parser, "repeats", None)
+        self._repeats = repeats if isinstance(repeats, Repeats) and hasattr(framer, "between") else None
         self._frame_limit: float = math.inf if frame_limit is None else frame_limit
         self._nesting_limit = nesting_limit
         self._most_brackets: float = math.inf if nesting_limit is None else nesting_limit
@@ -78,13 +89,23 @@ class StreamDecoder(Generic[Frame]):
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
+        repeats = self._repeats
+        if repeats is not None and repeats.whole is not None and len(data) <= self._frame_limit and not self.finished:
+            text = repeats.whole.text(data)
+            if text:
+                self._size = self._before = len(data)
+                again: list[Event] = self._repeating.more(text)
+                return again
         events = self.late = []
         if self.finished:
             return events
+        between = repeats is not None and self._edge.between
         frames = self._framer.feed(data)
         if frames:
             self._size = self._before = len(data)
             self._parse(frames, events)
+            if between and len(frames) == 1 and self._edge.between and repeats is not None:
+                repeats.learn_read(data, frames[0] if isinstance(frames[0], bytes) else frames[0].data)
         else:
             self._size += len(data)
             if self._size - self._before > self._frame_limit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from json.decoder import scanstring
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -40,10 +39,13 @@ def _string_decoder() -> Callable[[bytes], str]:
     return Decoder(str).decode
 
 
+_scan = json.JSONDecoder().raw_decode
+
+
 def _scanned(data: bytes) -> str:
     text = str(data, "utf-8")
-    value, end = scanstring(text, 1)
-    if text[:1] != '"' or end != len(text):
+    value, end = _scan(text)
+    if not isinstance(value, str) or end != len(text):
         raise ValueError("no JSON string")
     return value
 

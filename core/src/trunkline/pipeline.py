@@ -8,43 +8,32 @@ from __future__ import annotations
 
 import math
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import anyio
 import attrs
 
-from trunkline.decoding import StreamDecoder, check_nesting
+from trunkline.budget import Budget
+from trunkline.decoding import check_nesting
 from trunkline.errors import (
     AuthenticationError,
     ChunkTimeout,
     ConfigurationError,
-    FirstChunkTimeout,
     ProtocolViolation,
     RemoteError,
-    RequestTimeout,
-    StreamInterrupted,
-    TotalTimeout,
     TrunklineError,
     UnexpectedRedirect,
     UnsupportedRequest,
 )
 from trunkline.events import (
-    Event,
-    ReasoningStart,
-    ResponseStarted,
-    TextStart,
-    UsageReported,
     answer_warnings,
-    unfold,
 )
+from trunkline.eventstream import EventStream
 from trunkline.limits import apply_limits
 from trunkline.plugins import Steps
 from trunkline.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
-from trunkline.reading import Reading
-from trunkline.reading import reading as new_reading
+from trunkline.reading import Readings
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
 from trunkline.retry import RetryPolicy
@@ -57,44 +46,6 @@ T = TypeVar("T")
 
 LONGEST_WAIT = 600.0
 """Seconds that a call may wait for one retry where `total_timeout` is off."""
-
-_NO_CONTENT = (ResponseStarted, UsageReported, TextStart, ReasoningStart)
-"""Events that are held back until one comes that tells something of the answer."""
-
-EXCERPT = 200
-"""How much of an answer that cannot be understood an error quotes, in characters."""
-
-
-class Budget:
-    """The time that a call may take in all. The time that the application takes to read a stream is left out.
-
-    `left` is the seconds that are left. `scope` is the one scope that the call is sent in. Whoever enters it raises
-    `passed()` where it was cancelled by its deadline.
-    """
-
-    __slots__ = ("left", "scope", "total")
-
-    def __init__(self, total: float | None) -> None:
-        self.left = float("inf") if total is None else total
-        self.total = total
-        self.scope = anyio.CancelScope()
-
-    @contextmanager
-    def spend(self) -> Iterator[anyio.CancelScope]:
-        """Count the time of the block; `scope`, which is entered, ends when the budget is used up."""
-        started, scope = time.monotonic(), self.scope
-        if self.total is not None:
-            scope.deadline = anyio.current_time() + max(self.left, 0)
-        try:
-            yield scope
-        finally:
-            scope.deadline = math.inf
-            self.left -= time.monotonic() - started
-
-    def passed(self) -> TotalTimeout:
-        """The error for a budget that is used up."""
-        return TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")
-
 
 _UNKNOWN = object()
 """In place of credentials that are still to be acquired."""
@@ -119,6 +70,7 @@ class Pipeline:
     transport: Transport
     policy: RetryPolicy
     retries: RetryQueue = attrs.field(factory=RetryQueue)
+    readings: Readings = attrs.field(factory=Readings)
     secrets: tuple[str, ...] = attrs.field(repr=False)
     settings: Settings = attrs.field(
         init=False, repr=False, default=attrs.Factory(lambda self: self.context.settings, takes_self=True)
@@ -134,9 +86,9 @@ class Pipeline:
 
         async def attempt(wire_request: WireRequest) -> T:
             async with self.transport.send(wire_request, self.timeouts) as answer:
-                self._check_headers(answer)
-                response = await self._body(answer)
-            return read(self._checked(response))
+                self.check_headers(answer)
+                response = await self.read_body(answer)
+            return read(self.checked(response))
 
         self._refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, budget, tell)
@@ -207,7 +159,7 @@ class Pipeline:
         credentials: Any = _UNKNOWN
         stale: Any = _UNKNOWN
         refused: TrunklineError | None = None
-        with budget.spend() as scope:
+        with budget as scope:
             while True:
                 try:
                     if credentials is _UNKNOWN:
@@ -258,9 +210,9 @@ class Pipeline:
 
     # The answer
 
-    async def _body(self, answer: ByteStream) -> WireResponse:
+    async def read_body(self, answer: ByteStream) -> WireResponse:
         chunks, size, longest = [], 0, self.settings.body_limit
-        iterator, reading = answer.__aiter__(), new_reading()
+        iterator, reading = answer.__aiter__(), self.readings.take()
         allowed = self.settings.chunk_timeout
         try:
             while True:
@@ -277,18 +229,18 @@ class Pipeline:
                     raise ProtocolViolation(told, status=answer.status)
                 chunks.append(chunk)
         finally:
-            reading.close()
+            self.readings.give(reading)
         body = b"".join(chunks)
         check_nesting(body, self.settings.nesting_limit, status=answer.status)
         return WireResponse(status=answer.status, headers=answer.headers, body=body)
 
-    def _check_headers(self, answer: ByteStream) -> None:
+    def check_headers(self, answer: ByteStream) -> None:
         longest = self.settings.header_limit
         if longest is not None and sum(len(name) + len(value) for name, value in answer.headers.items()) > longest:
             told = f"the headers of the answer are larger than header_limit ({longest} bytes)"
             raise ProtocolViolation(told, status=answer.status)
 
-    def _checked(self, response: WireResponse) -> WireResponse:
+    def checked(self, response: WireResponse) -> WireResponse:
         if 200 <= response.status < 300:
             return response
         if 300 <= response.status < 400:
@@ -333,180 +285,3 @@ def clean(error: TrunklineError, secrets: tuple[str, ...]) -> None:
         for single in error.errors:
             clean(single, secrets)
     drop_causes_with(error, secrets)
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    # Every provider has its own name for it, and all names end alike.
-    return next((value for name, value in headers.items() if name.replace("-", "").endswith("requestid")), None)
-
-
-class EventStream:
-    """The events of one answer, in batches as they arrive. It retries nothing and keeps nothing."""
-
-    __slots__ = (
-        "_answer",
-        "_budget",
-        "_chunks",
-        "_decoder",
-        "_entered",
-        "_error",
-        "_exchange",
-        "_first",
-        "_has_content",
-        "_longest",
-        "_pipeline",
-        "_warnings",
-    )
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        exchange: AbstractAsyncContextManager[ByteStream],
-        budget: Budget,
-        warnings: tuple[CallWarning, ...],
-    ) -> None:
-        self._pipeline = pipeline
-        self._exchange: AbstractAsyncContextManager[ByteStream] | None = exchange
-        self._entered = False
-        self._budget = budget
-        self._warnings = warnings
-        self._decoder: StreamDecoder[Any] = StreamDecoder(
-            *pipeline.steps.parser.stream(),
-            frame_limit=pipeline.settings.frame_limit,
-            nesting_limit=pipeline.settings.nesting_limit,
-        )
-        longest = pipeline.settings.chunk_timeout
-        self._longest = math.inf if longest is None else longest
-        self._first: list[Event] = []
-        self._has_content = False
-        self._error: TrunklineError | None = None
-
-    async def open(self) -> None:
-        """Send, and read up to the first event that has content, so that an error before it can be retried."""
-        pipeline, seconds = self._pipeline, self._pipeline.settings.first_chunk_timeout
-        assert self._exchange is not None
-        # Connecting has a limit of its own, which comes on top.
-        connect = pipeline.settings.connect_timeout
-        allowed = None if seconds is None or connect is None else seconds + connect
-        head, ended, longest = bytearray(), False, pipeline.settings.body_limit
-        with anyio.move_on_after(allowed) as scope:
-            self._answer = await self._exchange.__aenter__()
-            self._entered = True
-            pipeline._check_headers(self._answer)
-            if seconds is not None:
-                scope.deadline = min(scope.deadline, anyio.current_time() + seconds)
-            if not 200 <= self._answer.status < 300:
-                pipeline._checked(await pipeline._body(self._answer))
-            self._chunks = self._answer.__aiter__()
-            while not self._has_content:
-                if self._error is not None:
-                    raise self._error
-                if ended:
-                    break
-                try:
-                    chunk = await self._chunks.__anext__()
-                except StopAsyncIteration:
-                    self._hold(self._decoded(self._at_end, bytes(head)))
-                    ended = True
-                    continue
-                head += chunk if longest is None else chunk[: longest - len(head)]
-                self._hold(self._decoded(self._decoder.feed, chunk))
-        if scope.cancelled_caught:
-            raise self._first_timeout()
-
-    def _hold(self, events: list[Event]) -> None:
-        """Keep events until one has content. Of reports of usage that follow each other the last is the true one."""
-        for event in events:
-            if type(event) is UsageReported and self._first and type(self._first[-1]) is UsageReported:
-                self._first[-1] = event
-            else:
-                self._first.append(event)
-            self._has_content = self._has_content or type(event) not in _NO_CONTENT
-
-    def _first_timeout(self) -> FirstChunkTimeout:
-        seconds = self._pipeline.settings.first_chunk_timeout
-        return FirstChunkTimeout(f"no answer within first_chunk_timeout ({seconds:g} s)")
-
-    def passed(self) -> RequestTimeout:
-        """The error for a read that took too long."""
-        return self._budget.passed() if self._budget.left <= 0 else self._pipeline.chunk_timeout()
-
-    async def next(self, reading: Reading) -> list[Event] | None:
-        """The next events, at least one; none at the end. Raises what cuts the stream short.
-
-        Gives `None` where `reading` has ended the read, because it took too long or at the wish of another task.
-        """
-        if self._first:
-            events, self._first = self._first, []
-            return self._with_warnings(events)
-        if self._error is not None:
-            raise self._error
-        decoder, longest, budget = self._decoder, self._longest, self._budget
-        if decoder.finished:
-            return []
-        while True:
-            left = budget.left
-            started = reading.allow(longest if longest < left else max(left, 0))
-            try:
-                with reading:
-                    chunk = await self._chunks.__anext__()
-            except StopAsyncIteration:
-                return self._decoded(lambda _: decoder.finish(), b"")
-            finally:
-                budget.left -= reading.time() - started
-            if reading.ended:
-                return None
-            try:
-                events = decoder.feed(chunk)
-            except TrunklineError as error:
-                events = self._until(error)
-            if events:
-                return events
-
-    def _decoded(self, decode: Callable[[bytes], list[Event]], data: bytes) -> list[Event]:
-        """The events that `decode` gives; an error that comes after some of them waits until they are told."""
-        self._decoder.late = []
-        try:
-            return decode(data)
-        except TrunklineError as error:
-            return self._until(error)
-
-    def _until(self, error: TrunklineError) -> list[Event]:
-        """The events that came before an error in the same bytes; where there are none, it is raised."""
-        if isinstance(error, RemoteError):
-            error.request_id = error.request_id or _request_id(self._answer.headers)
-        if not self._decoder.late:
-            raise error
-        self._error = error
-        return self._decoder.late
-
-    def _with_warnings(self, events: list[Event]) -> list[Event]:
-        started = events[0] if type(events[0]) is ResponseStarted else None
-        rest = events if started is None else events[1:]
-        told = started or ResponseStarted()
-        return [attrs.evolve(told, warnings=(*self._warnings, *told.warnings)), *rest]
-
-    def _at_end(self, head: bytes) -> list[Event]:
-        # Some servers answer a streaming request with a whole answer or a bare error, and a proxy with a page.
-        answer = self._answer
-        lines = "ndjson" in answer.headers.get("content-type", "")
-        if head.lstrip()[:1] in (b"{", b"[", b"<") and not lines:
-            check_nesting(head, self._pipeline.settings.nesting_limit, status=answer.status)
-            whole = WireResponse(status=answer.status, headers=answer.headers, body=head)
-            try:
-                events = unfold(self._pipeline.steps.parser.body(whole))
-            except ProtocolViolation as error:
-                excerpt = head[: EXCERPT * 4].decode("utf-8", "replace")[:EXCERPT]
-                raise ProtocolViolation(f"a stream was due, but the answer begins: {excerpt}") from error
-            self._decoder.finished = True
-            return events
-        if not head:
-            raise StreamInterrupted("the answer is empty")
-        return self._decoder.finish()
-
-    async def aclose(self) -> None:
-        """Close the connection; what follows the end of a finished answer is read first, for a moment."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None and self._entered:
-            unfinished = None if self._decoder.finished else GeneratorExit()
-            await exchange.__aexit__(type(unfinished) if unfinished else None, unfinished, None)

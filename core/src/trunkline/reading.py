@@ -38,6 +38,11 @@ class Reading(Protocol):
         """Let the read that goes on, or the next one, take so many seconds from now. Gives the time."""
         ...
 
+    @property
+    def usable(self) -> bool:
+        """Whether the running task can use it: it belongs to an event loop."""
+        ...
+
     def end(self) -> None:
         """End the read that is going on, from another task."""
         ...
@@ -63,21 +68,55 @@ def reading() -> Reading:
     return ScopeReading() if task is None else TaskReading()
 
 
+class Readings:
+    """The readings of one service that are not in use, each with its timer, so that a call need not set one anew."""
+
+    def __init__(self) -> None:
+        self._free: list[Reading] = []
+
+    def take(self) -> Reading:
+        """For an answer that the running task reads."""
+        while self._free:
+            known = self._free.pop()
+            if known.usable:
+                return known
+        return reading()
+
+    def give(self, used: Reading) -> None:
+        """No more is read with it."""
+        self._free.append(used)
+
+    def close(self) -> None:
+        """None is needed any more."""
+        while self._free:
+            self._free.pop().close()
+
+
 class TaskReading:
     """On asyncio."""
 
-    __slots__ = ("_cancelling", "_current", "_deadline", "_due", "_task", "_timer", "active", "ended")
+    __slots__ = ("_cancelling", "_current", "_deadline", "_due", "_loop", "_task", "_timer", "active", "ended")
     time = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
         import asyncio
 
+        self._loop: asyncio.AbstractEventLoop | None = None  # whose the timer is
         self._current = asyncio.current_task
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._deadline = self._due = _FOREVER
         self._timer: asyncio.TimerHandle | None = None
         self.active = self.ended = False
+
+    @property
+    def usable(self) -> bool:
+        from asyncio import get_running_loop
+
+        try:
+            return self._loop is None or get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def allow(self, seconds: float) -> float:
         now = self.time()
@@ -121,8 +160,9 @@ class TaskReading:
         from asyncio import get_running_loop
 
         self.close()
-        self._due = time.monotonic() + seconds
-        self._timer = get_running_loop().call_later(seconds, self._look)
+        self._loop = get_running_loop()
+        self._due = self.time() + seconds
+        self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         self._timer, self._due = None, _FOREVER
@@ -140,6 +180,7 @@ class ScopeReading:
 
     __slots__ = ("_deadline", "_scope", "active", "ended")
     time = staticmethod(anyio.current_time)
+    usable = False
 
     def __init__(self) -> None:
         self._scope: anyio.CancelScope | None = None

@@ -1,7 +1,8 @@
 """Frames that repeat the one before but for a text, as nearly all frames of a streamed answer do.
 
 A parser that has decoded one such frame reads the next at a glance: where its bytes before and after the text are the
-same, it says the same, and the text is all that need be decoded. Without I/O.
+same, it says the same, and the text is all that need be decoded. A read that brings one such frame need not be cut into
+frames either. Without I/O.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from trunkline.jsonvalue import decode_string, loads
 _STRING = rb'"(?:[^"\\]|\\.)*+"'
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}trunkline\N{OBJECT REPLACEMENT CHARACTER}"
 _ENCODED_MARK = b'"%s"' % _MARK.encode()
+_WARM = 3
+"""Frames with text that come before one is learned from: learning costs as much as decoding several."""
+
 _TRIES = 8
 """Frames that are learned from without one that repeats them; a stream whose frames never do is then left alone."""
 
@@ -26,59 +30,85 @@ def _members(names: tuple[str, ...]) -> re.Pattern[bytes]:
     return re.compile(rb'"(?:%s)"\s*:\s*(%s)' % (named, _STRING), re.DOTALL)
 
 
-class Repeats:
-    """The frames of one stream.
+class Template:
+    """What the bytes have before and after the text."""
 
-    `field` is the name of the JSON member that holds the text, and `read` gives it from a decoded frame. `padding` names
-    members of letters and digits that say nothing, with which some providers hide how long a text is.
-    """
+    __slots__ = ("_head", "_middle", "_size", "_tail", "_tail_size", "used")
 
-    __slots__ = ("_field", "_head", "_middle", "_padding", "_read", "_size", "_tail", "_tail_size", "_tries")
-
-    def __init__(self, field: str, read: Callable[[Any], object], *, padding: tuple[str, ...] = ()) -> None:
-        self._field = (field,)
-        self._padding = padding
-        self._read = read
-        self._head: bytes | None = None
-        self._middle: bytes | None = None
-        self._tail = b""
-        self._size = self._tail_size = 0
-        self._tries = _TRIES
+    def __init__(self, head: bytes, middle: bytes | None, tail: bytes) -> None:
+        self._head, self._size = head, len(head)
+        self._middle = middle
+        self._tail, self._tail_size = tail, len(tail)
+        self.used = False
 
     def text(self, data: bytes) -> str | None:
-        """The text of a frame that says what the learned one said, with a text of its own; else `None`."""
-        head, size = self._head, self._size
-        if head is None or data[:size] != head or not data.endswith(self._tail):
+        """The text of bytes that differ in nothing else; else `None`."""
+        size = self._size
+        if data[:size] != self._head or not data.endswith(self._tail):
             return None
         middle, end = self._middle, len(data) - self._tail_size
         if middle is not None:
             at = data.find(middle, size)
-            padded = data[at + len(middle) : end]
-            if at < 0 or not (padded.isalnum() or not padded):
+            padding = data[at + len(middle) : end]
+            if at < 0 or not (padding.isalnum() or not padding):
                 return None
             end = at
         try:
             text = decode_string(data[size:end])
         except ValueError:
             return None
-        self._tries = _TRIES
+        self.used = True
         return text
+
+    def within(self, before: bytes, after: bytes) -> Template:
+        """The template of the same with other bytes around it."""
+        return Template(before + self._head, self._middle, self._tail + after)
+
+
+class Repeats:
+    """The frames of one stream.
+
+    `field` is the name of the JSON member that holds the text, and `read` gives it from a decoded frame. `padding`
+    names members of letters and digits that say nothing, with which some providers hide how long a text is.
+
+    `frame` is the template of a frame, and `whole` that of a read which brings such a frame and nothing else.
+    """
+
+    __slots__ = ("_field", "_padding", "_read", "_seen", "_tries", "frame", "whole")
+
+    def __init__(self, field: str, read: Callable[[Any], object], *, padding: tuple[str, ...] = ()) -> None:
+        self._field = (field,)
+        self._padding = padding
+        self._read = read
+        self._seen = 0
+        self._tries = _TRIES
+        self.frame: Template | None = None
+        self.whole: Template | None = None
 
     def learn(self, data: bytes, value: object) -> None:
         """Take a frame, and what its JSON says, as the one that the next are held against."""
-        self._head = None
-        if not self._tries:
+        self._seen += 1
+        if self._seen <= _WARM or not self._tries:
             return
         self._tries -= 1
         for found in _members(self._field).finditer(data):
             head, tail = data[: found.start(1)], data[found.end(1) :]
             if self._holds_the_text(head, tail, value):
-                self._keep(head, tail)
+                self.frame = self._template(head, tail)
                 return
 
     def forget(self) -> None:
         """Another kind of frame came between: the next is to be decoded."""
-        self._head = None
+        if self.frame is not None:
+            if self.frame.used or (self.whole is not None and self.whole.used):
+                self._tries = _TRIES
+            self.frame = self.whole = None
+
+    def learn_read(self, data: bytes, frame: bytes) -> None:
+        """Take a read that brought one frame, between whole frames, as the one that the next are held against."""
+        if self.frame is not None and data.count(frame) == 1:
+            before, _, after = data.partition(frame)
+            self.whole = self.frame.within(before, after)
 
     def _holds_the_text(self, head: bytes, tail: bytes, value: object) -> bool:
         # The name may stand anywhere, in a text of the model's too: what another text in its place says decides.
@@ -88,13 +118,12 @@ class Repeats:
         except (ValueError, RecursionError):
             return False
 
-    def _keep(self, head: bytes, tail: bytes) -> None:
-        self._head, self._size, self._middle = head, len(head), None
+    def _template(self, head: bytes, tail: bytes) -> Template:
         padding = _members(self._padding).search(tail) if self._padding else None
-        if padding is not None:
-            start, end = padding.span(1)
-            self._middle, tail = tail[: start + 1], tail[end - 1 :]
-        self._tail, self._tail_size = tail, len(tail)
+        if padding is None:
+            return Template(head, None, tail)
+        start, end = padding.span(1)
+        return Template(head, tail[: start + 1], tail[end - 1 :])
 
 
 def _replaced(value: object, text: object) -> object:

@@ -13,14 +13,14 @@ from typing import NoReturn, TypeVar
 import anyio
 import attrs
 
+from trunkline.budget import Budget
 from trunkline.errors import RemoteError, ServiceClosed, TrunklineError, UnsupportedOperation, UsageError
 from trunkline.events import Event, Finished, Fold
+from trunkline.eventstream import EventStream
 from trunkline.messages import Message
-from trunkline.pipeline import Budget, EventStream, Pipeline, clean
+from trunkline.pipeline import Pipeline, clean
 from trunkline.plugins import open_steps
 from trunkline.provider import Observer, Provider, ServiceContext, Translation
-from trunkline.reading import Reading
-from trunkline.reading import reading as new_reading
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 from trunkline.retry import RetryPolicy
@@ -34,8 +34,8 @@ _log = logging.getLogger("trunkline")
 _numbers = itertools.count(1)
 
 
-def _request(request: ChatRequest | str | Message | Iterable[Message]) -> ChatRequest:
-    return request if isinstance(request, ChatRequest) else ChatRequest(messages=request)
+def _request(request: ChatRequest | str | Message | Iterable[Message], settings: Settings) -> ChatRequest:
+    return request if isinstance(request, ChatRequest) else ChatRequest(messages=request, model=settings.default_model)
 
 
 class Service:
@@ -88,7 +88,7 @@ class Service:
         Raises a `RemoteError` where the provider or the way to it fails, a `UsageError` where the request cannot be
         made, a `ConfigurationError` where a setting is wrong.
         """
-        request = _request(request)
+        request = _request(request, self.settings)
 
         async def run(pipeline: Pipeline, call: _Call) -> ChatResponse:
             translation = await pipeline.translate(request, stream=False)
@@ -102,7 +102,7 @@ class Service:
 
         Leaving the block closes the connection, however it is left.
         """
-        return Stream(self, _request(request))
+        return Stream(self, _request(request, self.settings))
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """The models that the service offers. Raises `UnsupportedOperation` where the provider cannot tell."""
@@ -139,7 +139,7 @@ class Service:
 
     async def count_tokens(self, request: ChatRequest | str | Message | Iterable[Message]) -> int:
         """The provider's own count of a request's tokens. Raises `UnsupportedOperation` where it has none."""
-        request = _request(request)
+        request = _request(request, self.settings)
 
         async def run(pipeline: Pipeline, call: _Call) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
@@ -155,7 +155,7 @@ class Service:
         """Open the service and acquire its credentials, without a request. Raises what a call would."""
 
         async def run(pipeline: Pipeline, call: _Call) -> None:
-            with call.budget.spend():
+            with call.budget:
                 await pipeline.steps.auth.acquire()
 
         await self._run("authenticate", None, run)
@@ -171,6 +171,8 @@ class Service:
             for stream in tuple(self._streams):
                 await stream.aclose()
             async with self._opening:
+                if self._pipeline is not None:
+                    self._pipeline.readings.close()
                 await self._resources.aclose()
             if self._owns_transports:
                 await self._transports.aclose()
@@ -308,7 +310,6 @@ class Stream:
         "_opening",
         "_position",
         "_readable",
-        "_reading",
         "_request",
         "_service",
     )
@@ -323,7 +324,6 @@ class Stream:
         self._fold = Fold(service.provider)
         self._call: _Call | None = None
         self._opening: anyio.CancelScope | None = None
-        self._reading: Reading | None = None
         self._awaited: anyio.Event | None = None
         self._closed = False
         self._failed = False
@@ -370,8 +370,22 @@ class Stream:
     async def __anext__(self) -> Event:
         position = self._position
         if position == len(self._batch):
-            self._batch = await self._next_batch()
-            position = 0
+            events = self._readable
+            if events is None or events.reading.active:
+                self._refuse()
+            outer = sys.exception()
+            try:
+                batch = await events.next()
+            except BaseException as error:
+                self._fail(error, outer)
+                raise
+            finally:
+                self._read_ended()
+            if batch is None:
+                ended = self._service_closed() if self._closed else events.passed()
+                self._fail(ended)
+                raise ended
+            self._batch, position = batch, 0
         event = self._batch[position]
         self._position = position + 1
         self._fold.add(event)
@@ -380,25 +394,6 @@ class Stream:
             if self._call is not None and self._call.observed:
                 self._call.finished(self._fold.response())
         return event
-
-    async def _next_batch(self) -> list[Event]:
-        events, reading = self._readable, self._reading
-        if events is None or reading is None or reading.active:
-            self._refuse()
-        outer = sys.exception()
-        try:
-            batch = await events.next(reading)
-        except BaseException as error:
-            self._fail(error, outer)
-            raise
-        finally:
-            if self._awaited is not None:
-                self._awaited.set()
-        if batch is None:
-            ended = self._service_closed() if self._closed else events.passed()
-            self._fail(ended)
-            raise ended
-        return batch
 
     def _refuse(self) -> NoReturn:
         if self._fold.finished or self._failed:
@@ -417,14 +412,15 @@ class Stream:
         try:
             with scope:
                 translation = await pipeline.translate(request, stream=True)
-                self._events = self._readable = await pipeline.stream(translation, call.budget, call.retried)
-                self._reading = new_reading()
+                self._events = await pipeline.stream(translation, call.budget, call.retried)
         except BaseException as error:
             self._fail(error, outer)
             raise
         finally:
             self._opening = None
             self._read_ended()
+        if not self._closed:  # else it was closed in the moment in which it opened
+            self._readable = self._events
         if self._events is None:
             ended = self._service_closed() if self._closed else call.budget.passed()
             self._fail(ended)
@@ -452,17 +448,15 @@ class Stream:
         self._closed, self._readable = True, None
         self._service._streams.discard(self)
         with anyio.CancelScope(shield=True):
-            reading = self._reading
-            if self._opening is not None or (reading is not None and reading.active):
+            events = self._events
+            if self._opening is not None or (events is not None and events.reading.active):
                 # Another task is in the middle of a read, which must end before the connection can be closed.
                 self._awaited = anyio.Event()
                 if self._opening is not None:
                     self._opening.cancel()
-                elif reading is not None:
-                    reading.end()
+                elif events is not None:
+                    events.reading.end()
                 await self._awaited.wait()
-            if self._reading is not None:
-                self._reading.close()
             if self._events is not None:
                 await self._events.aclose()
         if not self._fold.finished and not self._failed and self._call is not None:

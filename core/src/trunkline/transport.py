@@ -11,10 +11,10 @@ import logging
 import re
 import ssl
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 CLOSE_LIMIT = 0.05
 """Seconds that closing may take, for what is left of a finished answer to arrive or a connection to shut down."""
+
+KEEP = 100
+"""How many connections that are not used are kept."""
 
 KEEP_ALIVE = 5.0
 """Seconds for which a connection that is not used is kept."""
@@ -71,34 +74,48 @@ class HTTPTransport:
         self._client: Any = client
         self._library: Any = _library(client) if client is not None else None
         self._build: Any = None
+        self._send: Any = None
 
     async def __aenter__(self) -> HTTPTransport:
         if self._client is None:
-            from http.cookiejar import CookieJar, DefaultCookiePolicy
-
-            import httpx2
-
-            self._library = httpx2
-            verify = tls_context(self._ca_bundle) if self._ca_bundle is not None else True
-            try:
-                self._client = httpx2.AsyncClient(
-                    proxy=self._proxy,
-                    verify=verify,
-                    # Connections are for the application to count: each stream holds one for as long as it is read.
-                    limits=httpx2.Limits(
-                        max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE
-                    ),
-                    follow_redirects=False,
-                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # takes none
-                )
-            except (ValueError, ImportError, httpx2.InvalidURL) as error:
-                proxy = f" {redact_url(self._proxy)}" if self._proxy else " of the environment"
-                raise ConfigurationError(f"the proxy{proxy} cannot be used: {error}", setting="proxy") from None
-            self._build = _builder(httpx2, self._client.headers)
+            if self._proxy is None and not environment_proxies():
+                self._open_pool()
+            else:
+                self._open_client()
+            guard_logs("httpx2")
         else:
-            self._build = self._client.build_request
-        guard_logs(self._library.__name__)
+            self._build, self._send = self._client.build_request, _sender(self._client)
+            guard_logs(self._library.__name__)
         return self
+
+    def _open_pool(self) -> None:
+        from trunkline.httppool import ERRORS, Pool
+
+        # A file that cannot be read shows now; what TLS trusts by default takes time to load.
+        trusted = tls_context(self._ca_bundle) if self._ca_bundle is not None else None
+        pool = Pool(keep=KEEP, seconds=KEEP_ALIVE, trust=lambda: trusted or tls_context(None))
+        self._client, self._library, self._build, self._send = pool, ERRORS, pool.build, pool.send
+
+    def _open_client(self) -> None:
+        from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+        import httpx2
+
+        verify = tls_context(self._ca_bundle) if self._ca_bundle is not None else True
+        try:
+            client = httpx2.AsyncClient(
+                proxy=self._proxy,
+                verify=verify,
+                # Connections are for the application to count: each stream holds one for as long as it is read.
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=KEEP, keepalive_expiry=KEEP_ALIVE),
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # takes none
+            )
+        except (ValueError, ImportError, httpx2.InvalidURL) as error:
+            proxy = f" {redact_url(self._proxy)}" if self._proxy else " of the environment"
+            raise ConfigurationError(f"the proxy{proxy} cannot be used: {error}", setting="proxy") from None
+        self._client, self._library = client, httpx2
+        self._build, self._send = _builder(httpx2, client.headers), _sender(client)
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._own and self._client is not None:
@@ -108,7 +125,12 @@ class HTTPTransport:
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
         """Send; leaving the context manager closes the answer, and its connection unless all of it was read."""
-        return _Exchange(self._client, self._library, self._build, wire_request, timeouts)
+        return _Exchange(self._send, self._library, self._build, wire_request, timeouts)
+
+
+def _sender(client: Any) -> Any:
+    # A header that httpx would choose for itself must not change what a signature covers.
+    return partial(client.send, stream=True, auth=None, follow_redirects=False)
 
 
 def _builder(library: Any, defaults: Mapping[str, str]) -> Any:
@@ -228,6 +250,14 @@ def http_library(settings: Settings) -> str:
     return "httpx2"
 
 
+def environment_proxies() -> bool:
+    """Whether the environment has a proxy for some address."""
+    from urllib.request import getproxies
+
+    proxies = getproxies()
+    return any(proxies.get(scheme) for scheme in ("http", "https", "all"))
+
+
 def _aiohttp_version() -> tuple[int, ...]:
     try:
         from trunkline.aiohttptransport import VERSION
@@ -238,7 +268,6 @@ def _aiohttp_version() -> tuple[int, ...]:
 
 def _aiohttp_obstacle(settings: Settings) -> str | None:
     import asyncio
-    from urllib.request import getproxies
 
     try:
         on_asyncio = asyncio.current_task() is not None
@@ -246,8 +275,7 @@ def _aiohttp_obstacle(settings: Settings) -> str | None:
         on_asyncio = False
     if not on_asyncio:
         return "runs on asyncio alone"
-    proxies = getproxies()
-    if settings.proxy is not None or any(proxies.get(scheme) for scheme in ("http", "https", "all")):
+    if settings.proxy is not None or environment_proxies():
         # What httpx2 makes of proxies, NO_PROXY and SOCKS is the promise, and aiohttp makes something else of them.
         return "is not used with a proxy, of the settings or of the environment"
     if _aiohttp_version() < AIOHTTP:
@@ -296,12 +324,14 @@ class _Held:
         """Nothing."""
 
 
-def _headers(headers: Any) -> Mapping[str, str]:
-    # Once, and by hand: httpx asks for the encoding with each name and each value.
-    encoding = headers.encoding
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
     found: dict[str, str] = {}
-    for raw_name, raw_value in headers.raw:
-        name, value = raw_name.decode(encoding).lower(), raw_value.decode(encoding)
+    for raw_name, raw_value in pairs:
+        name = raw_name.decode("latin-1").lower()
+        try:
+            value = raw_value.decode()
+        except UnicodeDecodeError:
+            value = raw_value.decode("latin-1")
         found[name] = f"{found[name]}, {value}" if name in found else value
     return LowerHeaders(found)
 
@@ -316,19 +346,19 @@ class _Exchange:
     __slots__ = (
         "_build",
         "_chunks",
-        "_client",
         "_ended",
         "_library",
         "_raw",
         "_request",
         "_response",
+        "_send",
         "_timeouts",
         "_url",
         "headers",
     )
 
-    def __init__(self, client: Any, library: Any, build: Any, request: WireRequest, timeouts: Timeouts) -> None:
-        self._client = client
+    def __init__(self, send: Any, library: Any, build: Any, request: WireRequest, timeouts: Timeouts) -> None:
+        self._send = send
         self._build = build
         self._library = library
         self._request: WireRequest | None = request
@@ -359,11 +389,10 @@ class _Exchange:
                 content=request.body,
                 extensions={"timeout": limits},
             )
-            # A header that httpx would choose for itself must not change what a signature covers.
-            self._response = await self._client.send(built, stream=True, auth=None, follow_redirects=False)
+            response = self._response = await self._send(built)
             # The headers are here: how long the body may take is for the pipeline to say.
             limits["read"] = None
-            self.headers = _headers(self._response.headers)
+            self.headers = _headers(getattr(response.headers, "raw", response.headers))
         except Exception as error:
             failed = self._error(error)
         finally:
@@ -377,10 +406,12 @@ class _Exchange:
     def _open_body(self) -> None:
         response = self._response
         plain = self.headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
-        if plain and not response.is_stream_consumed:
-            # It is read where httpx has it: the two generators above that cost more than all the rest of a chunk.
+        if plain and not getattr(response, "is_stream_consumed", False):
+            # It is read where the library has it: the generators above that cost more than all the rest of a chunk.
             self._raw = self._chunks = response.stream.__aiter__()
             return
+        if hasattr(response, "decoded"):
+            response = response.decoded()
         self._raw = held = _Held(response.aiter_raw())
         response.aiter_raw = lambda chunk_size=None: held
         self._chunks = response.aiter_bytes()
@@ -389,9 +420,13 @@ class _Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _sending.set(True)
+        if self._ended and self._is_kept():
+            await self._response.aclose()  # which waits for nothing
+            _sending.set(False)
+            return
         with _closing() as scope:
-            if kind is None and not self._ended:
-                await self._drain(self._chunks)
+            unread = kind is None and not self._ended
+            if unread and not (await self._drain(self._chunks) and self._is_kept()):
                 scope.deadline = anyio.current_time() + CLOSE_LIMIT
             await self._response.aclose()
         if scope.cancelled_caught:
@@ -405,7 +440,12 @@ class _Exchange:
                 await self._drain(self._raw)
         _sending.set(False)
 
-    async def _drain(self, chunks: AsyncIterable[bytes]) -> None:
+    def _is_kept(self) -> bool:
+        version = self._response.extensions.get("http_version")
+        return version == b"HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
+
+    async def _drain(self, chunks: AsyncIterable[bytes]) -> bool:
+        """Whether the answer was read to its end."""
         # A connection can be used again once its answer was read to the end. After the terminator that is a few bytes,
         # which have mostly arrived; a server that parks its socket loses it.
         size = 0
@@ -413,11 +453,12 @@ class _Exchange:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > DRAIN_LIMIT:
-                    return
-        except (self._library.HTTPError, self._library.StreamError, OSError):
-            self._ended = True
-        else:
-            self._ended = True
+                    return False
+        except Exception as error:
+            if not isinstance(error, (self._library.HTTPError, self._library.StreamError, OSError)):
+                raise
+        self._ended = True
+        return True
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

@@ -94,7 +94,7 @@ class MessagesStreamParser:
         self._started = False
         self._blocks: dict[int, Block] = {}
         self._last: int = -1
-        self._repeats = Repeats("text", _delta_text)
+        self.repeats = Repeats("text", _delta_text)
         self._text: TextBlock | None = None  # of the last delta, where that was text
         self._usage: Data = {}
         self._told: Data = {}
@@ -102,9 +102,10 @@ class MessagesStreamParser:
     def feed(self, frame: SSEFrame) -> list[Event]:
         """The events of one frame. Raises the error that an `error` event tells of."""
         text = frame.data
-        if (more := self._repeats.text(text)) and self._text is not None:
-            return [self._text.more(more)]
-        self._repeats.forget()
+        known = self.repeats.frame
+        if known is not None and (more := known.text(text)):
+            return self.more(more)
+        self.repeats.forget()
         if not text or text == b"[DONE]" or text.isspace():
             return []
         data = _decode(text, "an event of the stream", self._provider)
@@ -121,8 +122,13 @@ class MessagesStreamParser:
             if type(events[0]) is not ResponseStarted:
                 events.insert(0, ResponseStarted())
         if kind == "content_block_delta" and "type" in data and self._text is not None:
-            self._repeats.learn(text, data)
+            self.repeats.learn(text, data)
         return events
+
+    def more(self, text: str) -> list[Event]:
+        """The events of a delta that repeats the one before but for its text."""
+        assert self._text is not None
+        return [self._text.more(text)]
 
     def finish(self) -> list[Event]:
         """The end of the file came before the terminator: raises `StreamInterrupted`."""

@@ -131,7 +131,7 @@ class ChatParser:
         self._complete = False
         self._usage: Usage | None = None
         self.metadata: dict[str, Any] = {}
-        self._repeats = Repeats("content", _content, padding=("obfuscation", "p"))
+        self.repeats = Repeats("content", _content, padding=("obfuscation", "p"))
         self._plain = self._think is None and type(self).text is ChatParser.text
         self._reasoning_fields = profile.reasoning_fields
         self._delta_fields = _delta_fields(profile.reasoning_fields)
@@ -144,12 +144,10 @@ class ChatParser:
                 return self._close()
             if not data:
                 return []
-        if frame.event == "message" and (text := self._repeats.text(data)):
-            if self._plain and self._text is not None:
-                return [text_delta(self._text, text)]
-            self.text(text)
-            return self._flush()
-        self._repeats.forget()
+        known = self.repeats.frame
+        if known is not None and frame.event == "message" and (text := known.text(data)):
+            return self.more(text)
+        self.repeats.forget()
         chunk = self._decode(frame)
         if not isinstance(chunk, dict):
             if chunk is None and frame.event not in ("message", "error", BARE):
@@ -166,8 +164,15 @@ class ChatParser:
         if frame.event == BARE:
             self._complete = self._whole = True
         self._chunk(chunk)
-        if self._is_text(chunk):
-            self._repeats.learn(data, chunk)
+        if frame.event == "message" and self._is_text(chunk):
+            self.repeats.learn(data, chunk)
+        return self._flush()
+
+    def more(self, text: str) -> list[Event]:
+        """The events of a frame that repeats the one before but for its text."""
+        if self._plain and self._text is not None:
+            return [text_delta(self._text, text)]
+        self.text(text)
         return self._flush()
 
     def _is_text(self, chunk: dict[str, Any]) -> bool:
