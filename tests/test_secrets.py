@@ -1,8 +1,8 @@
 """No secret shows: canaries of every credential kind pushed through every error path, and looked for everywhere.
 
 One table of cases, one of answers. What an error tells, what a report with the variables of each frame shows, what is
-logged at DEBUG by anyone, what an observer sees, and what `repr`, pickle and copies give must hold no canary, in
-none of the forms in which servers echo one.
+logged at DEBUG by anyone, what an observer and its spans of OpenTelemetry see, and what `repr`, pickle and copies give
+must hold no canary, in none of the forms in which servers echo one.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ import httpx
 import httpx2
 import pytest
 import trunkline
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Span, StatusCode
 from trunkline.errors import ConfigurationError, TrunklineError, UnexpectedRedirect
 from trunkline.plugins import load_provider
 from trunkline.provider import Observer
@@ -281,28 +286,46 @@ ANSWERS: dict[str, Answer] = {
 
 
 class Recorder(Observer):
-    """Observes, and keeps what telemetry would: the `repr` of all it is given."""
+    """Observes, and keeps what telemetry would: the `repr` of all it is given, and each call as a span."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.failures: list[BaseException] = []
+        self.spans: dict[int, Span] = {}
+        self._exported = InMemorySpanExporter()
+        provider = TracerProvider(resource=Resource({}), shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self._exported))
+        self._tracer = provider.get_tracer("test")
 
     @trunkline.hookimpl
     def trunkline_observer(self, context: Any) -> Observer:
         return self
 
     def started(self, call: int, context: Any, operation: str, request: object) -> None:
-        self.seen += [repr(context), str(context.settings), repr(request)]
+        shown = [repr(context), str(context.settings), repr(request)]
+        self.seen += shown
+        self.spans[call] = self._tracer.start_span(operation, attributes={"call": shown})
 
     def retried(self, call: int, error: TrunklineError, delay: float) -> None:
         self.seen.append(told(error))
+        self.spans[call].record_exception(error)
 
     def finished(self, call: int, response: object) -> None:
         self.seen.append(repr(response))
+        self.spans[call].set_attribute("response", repr(response))
+        self._end(call)
 
     def failed(self, call: int, error: BaseException) -> None:
         self.seen.append(told(error))
         self.failures.append(error)
+        self.spans[call].record_exception(error)
+        self.spans[call].set_status(StatusCode.ERROR, str(error))
+        self._end(call)
+
+    def _end(self, call: int) -> None:
+        self.spans.pop(call).end()
+        self.seen += [span.to_json() for span in self._exported.get_finished_spans()]
+        self._exported.clear()
 
 
 class Log(logging.Handler):
@@ -455,6 +478,7 @@ async def test_no_canary_shows_whatever_fails(
                 if not isinstance(value, str):  # a token of an application's own
                     found += leaks(case, f"repr of {type(value).__name__}", f"{value!r} {value} {[value]} {value!s}")
     assert recorder.failures
+    assert not recorder.spans
     assert log.lines
     assert not found, "\n".join([f"{len(found)} leaks", *found[:10]])
 
