@@ -6,7 +6,7 @@ import sys
 import anyio
 import anyio.lowlevel
 import pytest
-from trunkline.reading import Reading, ScopeReading, TaskReading, reading
+from trunkline.reading import Reading, Readings, ScopeReading, TaskReading, reading
 
 SHORT = 0.05
 LONG = 30.0
@@ -193,6 +193,61 @@ async def test_a_timer_is_not_set_anew_for_each_read(monkeypatch: pytest.MonkeyP
             await asyncio.sleep(0)
     read.close()
     assert timers == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_a_reading_that_is_used_again_has_its_timer_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, timers = asyncio.get_running_loop(), 0
+    call_later = loop.call_later
+
+    def counted(*arguments: object) -> asyncio.TimerHandle:
+        nonlocal timers
+        timers += 1
+        return call_later(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_later", counted)
+    readings = Readings()
+    for _ in range(100):
+        read = readings.take()
+        read.allow(LONG)
+        with read:
+            await asyncio.sleep(0)
+        readings.give(read)
+    assert timers == 1
+    readings.close()
+
+
+@pytest.mark.anyio
+async def test_a_reading_that_is_used_again_ends_what_takes_too_long() -> None:
+    readings = Readings()
+    first = readings.take()
+    first.allow(LONG)
+    with first:
+        await anyio.lowlevel.checkpoint()
+    readings.give(first)
+    again = readings.take()
+    again.allow(SHORT)
+    with again:
+        await anyio.sleep(LONG)
+    assert again.ended
+    readings.give(again)
+    readings.close()
+
+
+def test_a_reading_stays_in_its_event_loop() -> None:
+    readings = Readings()
+
+    async def use() -> Reading:
+        read = readings.take()
+        read.allow(SHORT)
+        with read:
+            await asyncio.sleep(LONG)
+        assert read.ended
+        readings.give(read)
+        return read
+
+    assert asyncio.run(use()) is not asyncio.run(use())
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
