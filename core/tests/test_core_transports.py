@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import importlib
 import socket
@@ -14,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import anyio.abc
@@ -49,9 +51,25 @@ LONG = 30.0
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
+@pytest.fixture(params=["asyncio-aiohttp", "asyncio-httpx2", "trio-httpx2", "asyncio-client", "trio-client"])
+def stack(request: pytest.FixtureRequest) -> str:
+    """A backend, and what sends: a library of HTTP, or the client of httpx2, which is taken where there is a proxy."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
 def anyio_backend(stack: str) -> str:
     return stack.partition("-")[0]
+
+
+@pytest.fixture
+def library(stack: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    name = stack.partition("-")[2]
+    if name != "client":
+        return name
+    monkeypatch.setattr("trunkline.transport.environment_proxies", lambda: True)
+    return "httpx2"
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +80,9 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def transport(stack: str, anyio_backend: str) -> AsyncIterator[Transport]:
+async def transport(library: Any, anyio_backend: str) -> AsyncIterator[Transport]:
     transports = HTTPTransports()
-    yield await transports.get(Settings(http_library=stack.partition("-")[2]))  # type: ignore[arg-type]
+    yield await transports.get(Settings(http_library=library))
     await transports.aclose()
 
 
@@ -152,6 +170,25 @@ async def test_the_request_s_own_headers_come_before_those_of_the_library(transp
     async with serve(ok) as server:
         await whole(transport, server.url, headers=headers, body=b"1")
     assert server.requests[0].headers.items() >= headers.items()
+
+
+@pytest.mark.parametrize("login", ["user:word", "a%40b:c%3Ad", "user"])
+async def test_a_login_in_the_url_is_sent(transport: Transport, login: str) -> None:
+    async with serve(ok) as server:
+        await whole(transport, server.url.replace("http://", f"http://{login}@"))
+    name, _, word = login.partition(":")
+    name, word = unquote(name), unquote(word)
+    told = base64.b64encode(f"{name}:{word}".encode()).decode()
+    assert server.requests[0].headers["authorization"] == f"Basic {told}"
+    assert server.requests[0].headers["host"] == server.url.removeprefix("http://")
+
+
+async def test_a_body_that_is_empty_has_its_length_told(transport: Transport) -> None:
+    async with serve(ok) as server:
+        await whole(transport, server.url, method="POST")
+        await whole(transport, server.url, method="GET")
+    first, second = server.requests
+    assert (first.headers["content-length"], "content-length" in second.headers) == ("0", False)
 
 
 async def test_cookies_are_not_kept(transport: Transport) -> None:
@@ -343,7 +380,7 @@ def certificate(folder: Path) -> Path:
     return path
 
 
-async def test_tls_is_checked_and_a_bundle_is_trusted(stack: str, transport: Transport, tmp_path: Path) -> None:
+async def test_tls_is_checked_and_a_bundle_is_trusted(library: Any, transport: Transport, tmp_path: Path) -> None:
     async def handle(raw: anyio.abc.SocketStream) -> None:
         try:
             async with raw, await TLSStream.wrap(raw, server_side=True, ssl_context=context) as stream:
@@ -359,7 +396,7 @@ async def test_tls_is_checked_and_a_bundle_is_trusted(stack: str, transport: Tra
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(bundle)
     gone, refused = anyio.Event(), anyio.Event()
-    settings = Settings(http_library=stack.partition("-")[2], ca_bundle=str(bundle))  # type: ignore[arg-type]
+    settings = Settings(http_library=library, ca_bundle=str(bundle))
     transports = HTTPTransports()
     async with listen(handle) as url:
         secure = url.replace("http:", "https:")
