@@ -35,7 +35,8 @@ def learned(data: bytes, **options: Any) -> Repeats:
 
 
 def glance(repeats: Repeats, data: bytes) -> str | None:
-    return repeats.frame.text(data) if repeats.frame is not None else None
+    texts = repeats.frame.texts(data) if repeats.frame is not None else None
+    return texts[0] if texts is not None and len(texts) == 1 else None
 
 
 @pytest.fixture(params=["the fastest decoder", "the standard library's"])
@@ -49,7 +50,7 @@ def string(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
 
 @given(TEXTS, TEXTS)
 def test_a_frame_that_repeats_another_gives_its_own_text(before: str, text: str) -> None:
-    assert glance(learned(frame(before)), frame(text)) == text
+    assert glance(learned(frame(before)), frame(text)) == (text or None)
 
 
 @given(TEXTS, st.binary() | TEXTS.map(str.encode))
@@ -96,7 +97,7 @@ def test_of_a_member_that_is_there_twice_the_last_counts() -> None:
 @given(TEXTS, st.text("abcXYZ019"), st.text("abcXYZ019"))
 def test_padding_says_nothing(text: str, before: str, after: str) -> None:
     repeats = learned(frame("a", p=before), padding=("obfuscation", "p"))
-    assert glance(repeats, frame(text, p=after)) == text
+    assert glance(repeats, frame(text, p=after)) == (text or None)
 
 
 @pytest.mark.parametrize("padding", [b'"', b'a"', b"a\\", b"a b", b"\xc3\xa4", b'","x":"y'])
@@ -135,8 +136,8 @@ class Parser:
     def feed(self, frame: SSEFrame) -> list[Event]:
         self.frames += 1
         known = self.repeats.frame
-        if known is not None and frame.event == "message" and (text := known.text(frame.data)):
-            return self.more(text)
+        if known is not None and frame.event == "message" and (texts := known.texts(frame.data)):
+            return self.more(texts)
         self.repeats.forget()
         value = loads(frame.data)
         if value.get("end"):
@@ -144,10 +145,10 @@ class Parser:
         if frame.event == "message":
             self.repeats.learn(frame.data, value)
         self.index = value["n"]
-        return self.more(value["delta"]["text"])
+        return self.more([value["delta"]["text"]])
 
-    def more(self, text: str) -> list[Event]:
-        return [TextDelta(index=self.index, text=text)]
+    def more(self, texts: list[str]) -> list[Event]:
+        return [TextDelta(index=self.index, text=text) for text in texts]
 
     def finish(self) -> list[Event]:
         return []
@@ -157,11 +158,14 @@ def event(text: str, name: bytes = b"", **others: object) -> bytes:
     return name + b"data: " + frame(text, **others) + b"\n\n"
 
 
-def test_reads_of_one_frame_each_are_not_even_framed() -> None:
+@pytest.mark.parametrize("together", [1, 2, 5])
+def test_reads_of_frames_that_repeat_are_not_even_framed(together: int) -> None:
     decoder: StreamDecoder[SSEFrame] = StreamDecoder(SSEFramer(), parser := Parser())
-    events = [found for number in range(50) for found in decoder.feed(event(f"{number} "))]
-    assert [type(found) is TextDelta and found.text for found in events] == [f"{number} " for number in range(50)]
-    assert parser.frames < 10
+    texts = [f"{number // 3} " for number in range(100)]
+    reads = [b"".join(map(event, texts[at : at + together])) for at in range(0, 100, together)]
+    events = [found for read in reads for found in decoder.feed(read)]
+    assert events == [TextDelta(index=1, text=text) for text in texts]
+    assert parser.frames < 10 + 2 * together
 
 
 PIECES = st.lists(
@@ -176,7 +180,10 @@ PIECES = st.lists(
 def test_the_events_are_the_same_however_the_bytes_come(pieces: list[tuple[str, bytes, Any]], data: Any) -> None:
     stream = b"".join(event(text, name, **others) for text, name, others in pieces) + b'data: {"end": true}\n\n'
     reads = [event(text, name, **others) for text, name, others in pieces] + [b'data: {"end": true}\n\n']
-    if data.draw(st.booleans(), label="cut otherwise"):
+    if data.draw(st.booleans(), label="together"):
+        size = data.draw(st.integers(2, 6))
+        reads = [b"".join(reads[at : at + size]) for at in range(0, len(reads), size)]
+    elif data.draw(st.booleans(), label="cut otherwise"):
         places = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
         reads = [stream[a:b] for a, b in zip([0, *places], [*places, len(stream)], strict=True)]
     decoder: StreamDecoder[SSEFrame] = StreamDecoder(SSEFramer(), Parser())
@@ -194,6 +201,23 @@ def test_a_read_that_repeats_must_be_within_the_limit() -> None:
         decoder.feed(event("a"))
     with pytest.raises(ProtocolViolation, match="frame_limit"):
         decoder.feed(event("a" * 300))
+
+
+@pytest.mark.parametrize("form", [b"data: %b\nid: %b\n\n", b"id: %b\ndata: %b\n\n", b"data: %b\n\n: %b\n"])
+def test_the_frame_s_bytes_elsewhere_in_a_read_are_no_frame(form: bytes) -> None:
+    decoder: StreamDecoder[SSEFrame] = StreamDecoder(SSEFramer(), Parser())
+    place = form.index(b"data: ") > 0
+    for text in "aaaaaaaaaabc":
+        twin, shown = frame("a"), frame(text)
+        events = decoder.feed(form % ((twin, shown) if place else (shown, twin)))
+        assert events == [TextDelta(index=1, text=text)]
+
+
+def test_a_frame_of_several_lines_is_framed() -> None:
+    decoder: StreamDecoder[SSEFrame] = StreamDecoder(SSEFramer(), Parser())
+    for text in "abcdefghijkl":
+        lines = event(text).replace(b', "of"', b',\ndata: "of"')
+        assert decoder.feed(lines) == [TextDelta(index=1, text=text)]
 
 
 def test_the_state_of_the_framer_counts() -> None:

@@ -91,10 +91,10 @@ class StreamDecoder(Generic[Frame]):
         """The events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
         repeats = self._repeats
         if repeats is not None and repeats.whole is not None and len(data) <= self._frame_limit and not self.finished:
-            text = repeats.whole.text(data)
-            if text:
+            texts = repeats.whole.texts(data)
+            if texts is not None:
                 self._size = self._before = len(data)
-                again: list[Event] = self._repeating.more(text)
+                again: list[Event] = self._repeating.more(texts)
                 return again
         events = self.late = []
         if self.finished:
@@ -104,8 +104,8 @@ class StreamDecoder(Generic[Frame]):
         if frames:
             self._size = self._before = len(data)
             self._parse(frames, events)
-            if between and len(frames) == 1 and self._edge.between and repeats is not None:
-                repeats.learn_read(data, frames[0] if isinstance(frames[0], bytes) else frames[0].data)
+            if between and repeats is not None and repeats.frame is not None and self._edge.between:
+                repeats.learn_read(data, [frame if isinstance(frame, bytes) else frame.data for frame in frames])
         else:
             self._size += len(data)
             if self._size - self._before > self._frame_limit:

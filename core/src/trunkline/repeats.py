@@ -1,14 +1,14 @@
 """Frames that repeat the one before but for a text, as nearly all frames of a streamed answer do.
 
 A parser that has decoded one such frame reads the next at a glance: where its bytes before and after the text are the
-same, it says the same, and the text is all that need be decoded. A read that brings one such frame need not be cut into
-frames either. Without I/O.
+same, it says the same, and the text is all that need be decoded. A read that brings nothing but such frames need not be
+cut into frames either. Without I/O.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -33,31 +33,45 @@ def _members(names: tuple[str, ...]) -> re.Pattern[bytes]:
 class Template:
     """What the bytes have before and after the text."""
 
-    __slots__ = ("_head", "_middle", "_size", "_tail", "_tail_size", "used")
+    __slots__ = ("_head", "_middle", "_seam", "_seam_size", "_size", "_tail", "_tail_size", "used")
 
     def __init__(self, head: bytes, middle: bytes | None, tail: bytes) -> None:
         self._head, self._size = head, len(head)
         self._middle = middle
         self._tail, self._tail_size = tail, len(tail)
+        self._seam, self._seam_size = tail + head, len(tail) + len(head)
         self.used = False
 
-    def text(self, data: bytes) -> str | None:
-        """The text of bytes that differ in nothing else; else `None`."""
-        size = self._size
-        if data[:size] != self._head or not data.endswith(self._tail):
+    def count(self, data: bytes) -> int:
+        """How often this may be in the bytes: exactly so often where they are nothing else."""
+        return data.count(self._head)
+
+    def texts(self, data: bytes) -> list[str] | None:
+        """The texts of bytes that are this once or more, differing in nothing else; `None` for any other bytes.
+
+        None of the texts is empty.
+        """
+        if data[: self._size] != self._head or not data.endswith(self._tail):
             return None
-        middle, end = self._middle, len(data) - self._tail_size
-        if middle is not None:
-            at = data.find(middle, size)
-            padding = data[at + len(middle) : end]
-            if at < 0 or not (padding.isalnum() or not padding):
-                return None
-            end = at
+        body = data[self._size : -self._tail_size]
         try:
-            text = decode_string(data[size:end])
+            # A JSON string has no line ending and no quote that is not escaped, so each text ends where its piece does.
+            if len(body) < self._seam_size:
+                texts = [decode_string(self._unpadded(body))]
+            else:
+                texts = [decode_string(self._unpadded(piece)) for piece in body.split(self._seam)]
         except ValueError:
             return None
         self.used = True
+        return texts if all(texts) else None
+
+    def _unpadded(self, piece: bytes) -> bytes:
+        middle = self._middle
+        if middle is None:
+            return piece
+        text, found, padding = piece.partition(middle)
+        if not found or not (padding.isalnum() or not padding):
+            raise ValueError("something else than padding")
         return text
 
     def within(self, before: bytes, after: bytes) -> Template:
@@ -71,7 +85,7 @@ class Repeats:
     `field` is the name of the JSON member that holds the text, and `read` gives it from a decoded frame. `padding`
     names members of letters and digits that say nothing, with which some providers hide how long a text is.
 
-    `frame` is the template of a frame, and `whole` that of a read which brings such a frame and nothing else.
+    `frame` is the template of a frame, and `whole` that of a read which brings such frames and nothing else.
     """
 
     __slots__ = ("_field", "_padding", "_read", "_seen", "_tries", "frame", "whole")
@@ -104,11 +118,22 @@ class Repeats:
                 self._tries = _TRIES
             self.frame = self.whole = None
 
-    def learn_read(self, data: bytes, frame: bytes) -> None:
-        """Take a read that brought one frame, between whole frames, as the one that the next are held against."""
-        if self.frame is not None and data.count(frame) == 1:
-            before, _, after = data.partition(frame)
-            self.whole = self.frame.within(before, after)
+    def learn_read(self, data: bytes, frames: Sequence[bytes]) -> None:
+        """Take a read that brought these frames, whole ones, as the one that the next are held against."""
+        if self.frame is None or self.frame.count(data) != len(frames):
+            return
+        at = data.rfind(frames[-1])
+        if at < 0:  # it came in several lines
+            return
+        before, after = data[:at], data[at + len(frames[-1]) :]
+        if len(frames) > 1:
+            # Between two frames stand what follows the one and what precedes the other.
+            at = before.rfind(frames[-2])
+            seam = before[at + len(frames[-2]) :]
+            if at < 0 or not seam.startswith(after):
+                return
+            before = seam[len(after) :]
+        self.whole = self.frame.within(before, after)
 
     def _holds_the_text(self, head: bytes, tail: bytes, value: object) -> bool:
         # The name may stand anywhere, in a text of the model's too: what another text in its place says decides.

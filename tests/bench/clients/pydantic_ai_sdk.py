@@ -29,4 +29,4 @@ async def stream(model: OpenAIChatModel) -> AsyncIterator[str | int]:
                 yield event.part.content
             elif isinstance(event, PartDeltaEvent) and event.delta.content_delta:
                 yield event.delta.content_delta
-    yield answer.usage().output_tokens
+    yield answer.usage.output_tokens

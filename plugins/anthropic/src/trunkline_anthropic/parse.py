@@ -103,8 +103,8 @@ class MessagesStreamParser:
         """The events of one frame. Raises the error that an `error` event tells of."""
         text = frame.data
         known = self.repeats.frame
-        if known is not None and (more := known.text(text)):
-            return self.more(more)
+        if known is not None and (texts := known.texts(text)) is not None:
+            return self.more(texts)
         self.repeats.forget()
         if not text or text == b"[DONE]" or text.isspace():
             return []
@@ -125,10 +125,10 @@ class MessagesStreamParser:
             self.repeats.learn(text, data)
         return events
 
-    def more(self, text: str) -> list[Event]:
-        """The events of a delta that repeats the one before but for its text."""
+    def more(self, texts: list[str]) -> list[Event]:
+        """The events of deltas that repeat the one before but for their texts."""
         assert self._text is not None
-        return [self._text.more(text)]
+        return [self._text.more(text) for text in texts]
 
     def finish(self) -> list[Event]:
         """The end of the file came before the terminator: raises `StreamInterrupted`."""

@@ -145,8 +145,8 @@ class ChatParser:
             if not data:
                 return []
         known = self.repeats.frame
-        if known is not None and frame.event == "message" and (text := known.text(data)):
-            return self.more(text)
+        if known is not None and frame.event == "message" and (texts := known.texts(data)) is not None:
+            return self.more(texts)
         self.repeats.forget()
         chunk = self._decode(frame)
         if not isinstance(chunk, dict):
@@ -168,11 +168,13 @@ class ChatParser:
             self.repeats.learn(data, chunk)
         return self._flush()
 
-    def more(self, text: str) -> list[Event]:
-        """The events of a frame that repeats the one before but for its text."""
-        if self._plain and self._text is not None:
-            return [text_delta(self._text, text)]
-        self.text(text)
+    def more(self, texts: list[str]) -> list[Event]:
+        """The events of frames that repeat the one before but for their texts."""
+        index = self._text
+        if self._plain and index is not None:
+            return [text_delta(index, text) for text in texts]
+        for text in texts:
+            self.text(text)
         return self._flush()
 
     def _is_text(self, chunk: dict[str, Any]) -> bool:
