@@ -139,7 +139,10 @@ class Parser:
         if known is not None and frame.event == "message" and (texts := known.texts(frame.data)):
             return self.more(texts)
         self.repeats.forget()
-        value = loads(frame.data)
+        try:
+            value = loads(frame.data)
+        except ValueError as error:
+            raise ProtocolViolation("no JSON") from error
         if value.get("end"):
             return [Finished(reason=FinishReason.STOP)]
         if frame.event == "message":
@@ -193,6 +196,19 @@ def test_the_events_are_the_same_however_the_bytes_come(pieces: list[tuple[str, 
         Finished(reason=FinishReason.STOP),
     ]
     assert decoder.feed(event("late")) == []
+
+
+@pytest.mark.parametrize("cut", range(1, 50, 7))
+def test_what_came_before_an_error_in_a_long_read_is_told(cut: int) -> None:
+    decoder: StreamDecoder[SSEFrame] = StreamDecoder(SSEFramer(), Parser())
+    for _ in range(10):
+        decoder.feed(event("a"))
+    texts = [f"{number}" for number in range(20)]
+    stream = b"".join(map(event, texts)) + b"data: {broken\n\n"
+    assert decoder.feed(stream[:cut]) == []
+    with pytest.raises(ProtocolViolation):
+        decoder.feed(stream[cut:])
+    assert decoder.late == [TextDelta(index=1, text=text) for text in texts]
 
 
 def test_a_read_that_repeats_must_be_within_the_limit() -> None:

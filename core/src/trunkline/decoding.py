@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
-from trunkline.errors import ProtocolViolation, StreamInterrupted
+from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished
 from trunkline.provider import Framer, HasData, Parser
 from trunkline.repeats import Repeats
@@ -89,16 +89,46 @@ class StreamDecoder(Generic[Frame]):
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
-        repeats = self._repeats
-        if repeats is not None and repeats.whole is not None and len(data) <= self._frame_limit and not self.finished:
-            texts = repeats.whole.texts(data)
-            if texts is not None:
-                self._size = self._before = len(data)
-                again: list[Event] = self._repeating.more(texts)
-                return again
+        whole = self._repeats.whole if self._repeats is not None else None
+        if whole is None:
+            return self._frame(data)
+        again = self._again(data)
+        if again is not None:
+            return again
+        start, end = whole.span(data)
+        if start >= end:
+            return self._frame(data)
+        # A long read is mostly cut somewhere at both its ends.
+        events: list[Event] = []
+        try:
+            events += self._frame(data[:start])
+            again = self._again(data[start:end]) if self._edge.between else None
+            if again is not None:
+                events += again
+                start = end
+            events += self._frame(data[start:])
+        except TrunklineError:
+            self.late = events + self.late
+            raise
+        return events
+
+    def _again(self, data: bytes) -> list[Event] | None:
+        """The events of bytes that repeat what came before."""
+        whole = self._repeats.whole if self._repeats is not None else None
+        if whole is None or self.finished or len(data) > self._frame_limit:
+            return None
+        texts = whole.texts(data)
+        if texts is None:
+            return None
+        self._size = self._before = len(data)
+        again: list[Event] = self._repeating.more(texts)
+        return again
+
+    def _frame(self, data: bytes) -> list[Event]:
         events = self.late = []
         if self.finished:
             return events
+        repeats = self._repeats
         between = repeats is not None and self._edge.between
         frames = self._framer.feed(data)
         if frames:

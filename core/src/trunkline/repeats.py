@@ -46,6 +46,11 @@ class Template:
         """How often this may be in the bytes: exactly so often where they are nothing else."""
         return data.count(self._head)
 
+    def span(self, data: bytes) -> tuple[int, int]:
+        """Where in the bytes this may begin anew, behind something cut, and where its last end is; 0, 0 for nowhere."""
+        seam = data.find(self._seam)
+        return (seam + self._tail_size, data.rfind(self._tail) + self._tail_size) if seam >= 0 else (0, 0)
+
     def texts(self, data: bytes) -> list[str] | None:
         """The texts of bytes that are this once or more, differing in nothing else; `None` for any other bytes.
 
