@@ -60,7 +60,7 @@ def sample(python: str, client: str, measure: str, origin: str, timeout: float) 
     try:
         found: dict[str, Any] = json.loads(ended.stdout.strip().rpartition("\n")[2])
     except ValueError:
-        return {"error": ended.stderr.strip()[-300:] or "no output"}
+        return {"error": ended.stderr.strip().rpartition("\n")[2][:200] or "no output"}
     return found
 
 
