@@ -31,7 +31,7 @@ import report  # noqa: E402
 
 FLOORS = {"chat": "httpx2_chat", "anthropic": "httpx2_anthropic", "bedrock": "httpx2_bedrock"}
 OURS = {"chat": "trunkline_chat", "anthropic": "trunkline_anthropic", "bedrock": "trunkline_bedrock"}
-FAST = "trunkline_chat_fast"
+FAST = {wire: f"{name}_fast" for wire, name in OURS.items()}
 
 #   name: (the worker's measure, its arguments, the wires, rounds)
 MEASURES: dict[str, tuple[str, dict[str, Any], tuple[str, ...], int]] = {
@@ -66,7 +66,7 @@ def sample(python: str, client: str, measure: str, origin: str, timeout: float) 
 
 def clients(with_peers: list[str]) -> dict[str, tuple[str, str]]:
     """Of each client its wire format and its Python."""
-    found = {name: (wire, sys.executable) for wire, name in (*FLOORS.items(), *OURS.items(), ("chat", FAST))}
+    found = {name: (wire, sys.executable) for wire, name in (*FLOORS.items(), *OURS.items(), *FAST.items())}
     for name in with_peers:
         found[name] = (peers.PEERS[name].wire, str(peers.python(name)))
     return found
