@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -174,39 +175,37 @@ async def test_a_timeout_of_asyncio_around_the_read_is_that_timeout() -> None:
     assert not read.ended
 
 
+def counted_timers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.TimerHandle]:
+    """The timers that the running event loop is asked for from now on."""
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    timers: list[asyncio.TimerHandle] = []
+
+    def counted(*arguments: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*arguments))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", counted)
+    return timers
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.anyio
 async def test_a_timer_is_not_set_anew_for_each_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, timers = asyncio.get_running_loop(), 0
-    call_later = loop.call_later
-
-    def counted(*arguments: object) -> asyncio.TimerHandle:
-        nonlocal timers
-        timers += 1
-        return call_later(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(loop, "call_later", counted)
+    timers = counted_timers(monkeypatch)
     read = TaskReading()
     for _ in range(100):
         read.allow(LONG)
         with read:
             await asyncio.sleep(0)
     read.close()
-    assert timers == 1
+    assert len(timers) == 1
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.anyio
 async def test_a_reading_that_is_used_again_has_its_timer_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, timers = asyncio.get_running_loop(), 0
-    call_later = loop.call_later
-
-    def counted(*arguments: object) -> asyncio.TimerHandle:
-        nonlocal timers
-        timers += 1
-        return call_later(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(loop, "call_later", counted)
+    timers = counted_timers(monkeypatch)
     readings = Readings()
     for _ in range(100):
         read = readings.take()
@@ -214,7 +213,7 @@ async def test_a_reading_that_is_used_again_has_its_timer_still(monkeypatch: pyt
         with read:
             await asyncio.sleep(0)
         readings.give(read)
-    assert timers == 1
+    assert len(timers) == 1
     readings.close()
 
 
