@@ -1,8 +1,7 @@
-"""Writes the page `faults.md` from the report of a run: `python docs/faults.py REPORT`; with `--check`, prints it.
+"""Write the page `faults.md` from the report of a test run: `python docs/faults.py REPORT`.
 
-`--check` ends with an error where a class failed.
-
-The page comes from the report and from nothing else. `nox -s faults` makes both.
+With `--check`, print the page instead, and exit with an error if a test failed. `nox -s faults` makes both the
+report and the page.
 """
 
 from __future__ import annotations
@@ -18,28 +17,29 @@ PAGE = Path(__file__).with_name("faults.md")
 MARKS = {"passed": "✓", "failed": "**✗**", "n/a": "–", "skipped": "skipped", "not run": "not run"}
 
 HEAD = """\
-# The fault catalogue
+# Fault catalogue
 
-What a client of LLM providers meets in the field, in 39 classes, and what became of each with every provider. This page
-is made from a run of the tests by `nox -s faults` (`docs/faults.py`), and from nothing else. The tests are those of the
-kit that a plugin's author installs (`trunkline[testing]`, `trunkline.testing.ProviderTests`).
+The results of testing every provider against 39 classes of faults: network failures, broken streams, errors in odd
+places, cancellation. `nox -s faults` runs the tests of the conformance kit
+([`trunkline.testing.ProviderTests`][trunkline.testing.ProviderTests]) and writes this page. Plugin authors run the
+same tests with `pip install "trunkline[testing]"`.
 
-A provider whose transport is inside the process has its wire led to the kit's server for these tests; what its own
-transport does is for the tests of its plugin.
+✓ passed on asyncio and trio · **✗** failed · – does not apply, for the reason [below](#classes-that-do-not-apply). If
+the backends differ, the cell shows both, asyncio first.
 
-✓ passed on asyncio and trio · **✗** failed · – does not apply, for the reason below. A cell that differs between the
-backends shows both, asyncio first.
+`llamacpp` runs its model inside the process. In these tests its wire format is read from the kit's HTTP server. The
+plugin's own tests cover its real transport.
 """
 
 
 def cell(result: dict[str, dict[str, str]]) -> str:
-    """One provider and class: both backends in one mark where they agree."""
+    """The marks of one provider and class: one mark if both backends agree, else both."""
     marks = [MARKS[result[backend]["outcome"]] for backend in ("asyncio", "trio")]
     return marks[0] if marks[0] == marks[1] else "/".join(marks)
 
 
 def not_applicable(report: dict[str, Any]) -> Iterator[str]:
-    """The reasons for which classes do not apply, each with where it holds."""
+    """A line for each reason why classes do not apply, with the providers and classes."""
     found: dict[str, dict[str, list[str]]] = {}
     for provider, classes in report["results"].items():
         for number, result in classes.items():
@@ -54,14 +54,14 @@ def not_applicable(report: dict[str, Any]) -> Iterator[str]:
 
 
 def page(report: dict[str, Any]) -> str:
-    """The page, whole."""
+    """The complete page."""
     providers = sorted(report["results"])
     lines = [HEAD, f"| # | class | {' | '.join(providers)} |", f"|---|---|{'---|' * len(providers)}"]
     for number, title in sorted(report["classes"].items(), key=lambda item: int(item[0])):
         cells = [cell(report["results"][provider][number]) for provider in providers]
         lines.append(f"| {number} | {title} | {' | '.join(cells)} |")
-    lines += ["", "## What does not apply, and why", "", *not_applicable(report)]
-    lines += ["", "## Conformance besides the faults", "", "| provider | passed | failed |", "|---|---|---|"]
+    lines += ["", "## Classes that do not apply", "", *not_applicable(report)]
+    lines += ["", "## Other conformance tests", "", "| provider | passed | failed |", "|---|---|---|"]
     for provider in providers:
         counts = report["conformance"].get(provider, {"passed": 0, "failed": 0})
         lines.append(f"| {provider} | {counts['passed']} | {counts['failed']} |")
@@ -70,12 +70,12 @@ def page(report: dict[str, Any]) -> str:
         for provider, tests in sorted(report["left_out"].items())
         for test, reason in sorted(tests.items())
     ]
-    lines += ["", "## Tests that an author left out", "", *(left_out or ["None."]), ""]
+    lines += ["", "## Skipped tests", "", *(left_out or ["None."]), ""]
     return "\n".join(lines)
 
 
 def failed(report: dict[str, Any]) -> bool:
-    """Whether a test of the run failed."""
+    """Whether any test failed or did not run."""
     cells = (result for classes in report["results"].values() for cell in classes.values() for result in cell.values())
     others = (counts["failed"] for counts in report["conformance"].values())
     return any(result["outcome"] in ("failed", "not run") for result in cells) or any(others)
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
     if "--check" in arguments:
         sys.stdout.write(page(report))
         if failed(report):
-            sys.exit("some fault classes failed")
+            sys.exit("some tests failed or did not run; the table above shows which")
     else:
         PAGE.write_text(page(report), encoding="utf-8")
 

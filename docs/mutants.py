@@ -1,6 +1,6 @@
-"""Writes the page `mutants.md` from the report of a run: `python docs/mutants.py REPORT`.
+"""Write the page `mutants.md` from the report of a test run: `python docs/mutants.py REPORT`.
 
-The page comes from the report and from nothing else. `nox -s mutants` makes both.
+`nox -s mutants` makes the report and the page.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ PAGE = Path(__file__).with_name("mutants.md")
 HEAD = """\
 # Planted bugs
 
-What the conformance kit ([`trunkline.testing`](reference/testing.md)) says of providers with a bug in them: one in
-each, planted by someone who had not read the kit, for the fault classes that a provider can get wrong and for what
-users complain of in other libraries. Each is what a careless author would do, in a plugin of the workspace or in
-`globex`, the package that `trunkline new-plugin globex` makes. This page is made from a run of the kit against each
-by `nox -s mutants` (`docs/mutants.py`), and from nothing else; the bugs are in `tests/mutants/mutants.toml`.
+Does the conformance kit ([`trunkline.testing`](reference/testing.md)) find real bugs? This page shows the kit's
+result for providers with one planted bug each. The bugs were planted by someone who had not read the kit. They are
+mistakes that a careless plugin author could make, or that users of other libraries complain about.
+
+"Plugin" is a plugin of this project, or `globex`, the package that `trunkline new-plugin globex` makes. "Class" is a
+class of the [fault catalogue](faults.md). "Caught by" is the first test that failed. `nox -s mutants` runs the kit
+and writes this page from `tests/mutants/mutants.toml`.
 """
 
 
 def _subject(mutant: dict[str, Any]) -> str:
-    told = [f"class {mutant['class']}"] if "class" in mutant else []
-    return "; ".join([*told, *([mutant["complaint"]] if "complaint" in mutant else [])])
+    class_ = [f"class {mutant['class']}"] if "class" in mutant else []
+    complaint = [mutant["complaint"]] if "complaint" in mutant else []
+    return "; ".join(class_ + complaint)
 
 
 def page(report: list[dict[str, Any]]) -> str:
-    """The page, whole."""
+    """The complete page."""
     caught = sum(mutant["test"] is not None for mutant in report)
-    lines = [HEAD, f"**{caught} of {len(report)} are caught.**", ""]
-    lines += ["| plugin | bug | of | caught by |", "|---|---|---|---|"]
+    lines = [HEAD, f"**The kit catches {caught} of {len(report)} bugs.**", ""]
+    lines += ["| plugin | bug | class; complaint of users | caught by |", "|---|---|---|---|"]
     for mutant in report:
         test = f"`{mutant['test'].partition('[')[0]}`" if mutant["test"] is not None else "**nothing**"
         lines.append(f"| {mutant['package']} | {mutant['why']} | {_subject(mutant)} | {test} |")

@@ -1,4 +1,4 @@
-"""What was measured, as a table and as a plot."""
+"""Benchmark results as Markdown tables and as an SVG plot."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 LABELS = {
-    "cold": ("cold start with the first request", "cpu", "ms"),
-    "call": ("one call without streaming", "cpu", "µs"),
+    "cold": ("cold start and first call", "cpu", "ms"),
+    "call": ("one call, not streamed", "cpu", "µs"),
     "first": ("time to the first event", "wall", "µs"),
-    "chunk": ("a chunk, one a write", "cpu", "µs"),
-    "chunk_32": ("a chunk, 32 a write", "cpu", "µs"),
-    "chunk_paced": ("a chunk, 1 ms apart", "cpu", "µs"),
-    "own": ("a chunk without its transport", "cpu", "µs"),
-    "idle": ("memory of an idle stream", "kib", "KiB"),
-    "together_1": ("1 stream of 200 chunks, CPU a chunk", "cpu", "µs"),
-    "together_10": ("10 streams at once, CPU a chunk", "cpu", "µs"),
-    "together_50": ("50 streams at once, CPU a chunk", "cpu", "µs"),
-    "together_200": ("200 streams at once, CPU a chunk", "cpu", "µs"),
-    "together_1000": ("1,000 streams at once, wall time", "wall", "s"),
+    "chunk": ("per chunk, 1 chunk per write", "cpu", "µs"),
+    "chunk_32": ("per chunk, 32 chunks per write", "cpu", "µs"),
+    "chunk_paced": ("per chunk, 1 ms apart", "cpu", "µs"),
+    "own": ("per chunk, without the transport", "cpu", "µs"),
+    "idle": ("memory per idle stream", "kib", "KiB"),
+    "together_1": ("per chunk, 1 stream", "cpu", "µs"),
+    "together_10": ("per chunk, 10 concurrent streams", "cpu", "µs"),
+    "together_50": ("per chunk, 50 concurrent streams", "cpu", "µs"),
+    "together_200": ("per chunk, 200 concurrent streams", "cpu", "µs"),
+    "together_1000": ("1,000 concurrent streams, wall time", "wall", "s"),
 }
-"""Of each measure: what it is, the sample's value that counts, and its unit."""
+"""For each measure: its label, the field of a sample to report, and the unit."""
 
 NAMES = {
     "trunkline_chat": "Trunkline",
@@ -38,7 +38,9 @@ NAMES = {
     "boto3_sdk": "boto3",
     "aiobotocore_sdk": "aiobotocore",
 }
-"""The clients in the order of the columns, by the names that readers know."""
+"""The clients' display names, in the order of the columns."""
+
+BY_HAND = "hand-written httpx2"
 
 BARS = {
     ("cold", "trunkline_chat"): 1.25,
@@ -63,20 +65,20 @@ BARS = {
     ("idle", "trunkline_chat"): 1.1,
     ("idle", "trunkline_chat_fast"): 1.0,
 }
-"""What we hold ourselves to: ratios to the hand-written client."""
+"""The targets: highest acceptable ratio to the hand-written client."""
 
 OWN_SHARE = 6.0
-"""Microseconds of a chunk that are not its transport's."""
+"""The target for the time per chunk without the transport, in microseconds."""
 
 WIRES = {"chat": "Chat Completions", "anthropic": "Anthropic's Messages", "bedrock": "Bedrock's ConverseStream"}
 
-# The packets of a paced stream arrive together when the machine stalls, so its cheapest sample misleads.
+# When the machine stalls, the packets of a paced stream arrive together, which makes the lowest sample too low.
 _BY_MEDIAN = {"chunk_paced", "idle"}
 _SCALES = {"ms": 1e3, "µs": 1.0, "s": 1e6, "KiB": 1.0}
 
 
 def versions() -> dict[str, str]:
-    """The versions that the result depends on."""
+    """Versions of the packages that affect the result."""
     found = {}
     for name in ("trunkline", "httpx2", "httpcore2", "h11", "anyio", "attrs", "msgspec", "uvloop"):
         try:
@@ -87,7 +89,7 @@ def versions() -> dict[str, str]:
 
 
 def row(result: dict[str, Any], measure: str, client: str) -> dict[str, float] | None:
-    """The figures of one client (`median`, `low`, `high`, `ratio`, `paired`, `failed`, `peak`), or `None`."""
+    """The figures of one client (`median`, `low`, `high`, `ratio`, `paired`, `failed`, `peak`); `None` if it failed."""
     _, key, unit = LABELS[measure]
     good = [taken for taken in result["samples"][measure][client] if "error" not in taken]
     values = [taken[key] / _SCALES[unit] for taken in good]
@@ -114,9 +116,9 @@ def row(result: dict[str, Any], measure: str, client: str) -> dict[str, float] |
 
 
 def table(result: dict[str, Any]) -> str:
-    """A Markdown table of all measures."""
+    """A Markdown table of every measure and client, with the versions below it."""
     lines = [
-        "| measure | client | median | lowest to highest | ratio (of lowest) | ratio (median of rounds) | besides |",
+        "| measure | client | median | range | ratio of lowest samples | median ratio per round | details |",
         "|---|---|---|---|---|---|---|",
     ]
     for measure, samples in result["samples"].items():
@@ -125,21 +127,26 @@ def table(result: dict[str, Any]) -> str:
         for client in order:
             figures = row(result, measure, client)
             if figures is None:
-                told = samples[client][-1]["error"].splitlines()[-1][:80] if samples[client] else "no sample"
-                lines.append(f"| {label} | {client} | failed | | | | {told} |")
+                reason = samples[client][-1]["error"].splitlines()[-1][:80] if samples[client] else "no sample"
+                lines.append(f"| {label} | {client} | failed | | | | {reason} |")
                 continue
-            besides = ""
+            details = ""
             if "failed" in figures:
                 failed, peak, chunk = figures["failed"], figures["peak"], figures["chunk"]
-                besides = f"{failed:.0f} failed, peak {peak:.0f} MiB, {chunk:.1f} µs a chunk"
+                details = f"{failed:.0f} failed, peak memory {peak:.0f} MiB, {chunk:.1f} µs per chunk"
             ratio = f"{figures['ratio']:.2f} ×" if "ratio" in figures else ""
             paired = f"{figures['paired']:.2f} ×" if "paired" in figures else ""
             spread = f"{figures['low']:.1f} to {figures['high']:.1f}"
             lines.append(
-                f"| {label} | {client} | {figures['median']:.1f} {unit} | {spread} | {ratio} | {paired} | {besides} |"
+                f"| {label} | {client} | {figures['median']:.1f} {unit} | {spread} | {ratio} | {paired} | {details} |"
             )
-    told = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    return "\n".join(lines) + f"\n\nPython {result['python']}; {told}.\n"
+    return "\n".join(lines) + f"\n\n{environment(result)}"
+
+
+def environment(result: dict[str, Any]) -> str:
+    """One sentence with the version of Python and of the packages that affect the result."""
+    packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return f"Versions: Python {result['python']}, {packages}.\n"
 
 
 def _ratio(result: dict[str, Any], measure: str, client: str) -> str:
@@ -151,22 +158,27 @@ def _ratio(result: dict[str, Any], measure: str, client: str) -> str:
     if figures is None or "ratio" not in figures:
         return "failed"
     bar = BARS.get((measure, client))
-    told = f"{figures['ratio']:.2f} ×"
+    ratio = f"{figures['ratio']:.2f} ×"
     if bar is not None:
-        told = f"**{told}** (≤ {bar:g})" if figures["ratio"] <= bar else f"{told} (**missed**: ≤ {bar:g})"
-    return f"{told}, {figures['failed']:.0f} failed" if figures.get("failed") else told
+        ratio = f"**{ratio}** (≤ {bar:g})" if figures["ratio"] <= bar else f"{ratio} (**missed**: ≤ {bar:g})"
+    return f"{ratio}, {figures['failed']:.0f} failed" if figures.get("failed") else ratio
 
 
 def matrix(result: dict[str, Any]) -> str:
-    """The ratios to the hand-written client: a table for each wire format, a row for each measure."""
+    """Ratios to the hand-written client: a table for each wire format, a row for each measure.
+
+    Measures that `growth` reports and that have no target are left out.
+    """
     parts = []
     for wire, title in WIRES.items():
         clients = [name for name in NAMES if result["clients"].get(name, {}).get("wire") == wire]
         rows = [
-            f"| {title} | httpx2 by hand | " + " | ".join(NAMES[name] for name in clients) + " |",
+            f"| {title} | {BY_HAND} | " + " | ".join(NAMES[name] for name in clients) + " |",
             "|---|---|" + "---|" * len(clients),
         ]
         for measure, samples in result["samples"].items():
+            if measure.startswith("together_") and not any(target == measure for target, _ in BARS):
+                continue
             figures = row(result, measure, result["floors"][wire]) if result["floors"][wire] in samples else None
             if figures is not None:
                 label, _, unit = LABELS[measure]
@@ -177,15 +189,15 @@ def matrix(result: dict[str, Any]) -> str:
 
 
 def growth(result: dict[str, Any]) -> str:
-    """CPU time a chunk with one stream and with more, and how often the time of one stream that is."""
+    """CPU time per chunk by number of concurrent streams, its ratio to one stream, and the highest peak memory."""
     numbers = [int(measure.rpartition("_")[2]) for measure in result["samples"] if measure.startswith("together_")]
-    lines = ["| streams at once | " + " | ".join(f"{number:,}" for number in numbers) + " |"]
-    lines.append("|---|" + "---|" * len(numbers))
+    head = ("concurrent streams", *(f"{number:,}" for number in numbers), f"peak memory at {numbers[-1]:,}")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for client in (
         result["floors"]["chat"],
         *(name for name in NAMES if result["clients"].get(name, {}).get("wire") == "chat"),
     ):
-        cells, one = [], 0.0
+        cells, one, peak = [], 0.0, "failed"
         for number in numbers:
             figures = (
                 row(result, f"together_{number}", client) if client in result["samples"][f"together_{number}"] else None
@@ -193,12 +205,13 @@ def growth(result: dict[str, Any]) -> str:
             chunk = figures["chunk"] if figures is not None else 0.0
             one = one or chunk
             cells.append(f"{chunk:.1f} µs, {chunk / one:.2f} ×" if chunk and one else "failed")
-        lines.append(f"| {NAMES.get(client, 'httpx2 by hand')} | " + " | ".join(cells) + " |")
+            peak = f"{figures['peak']:.0f} MiB" if figures is not None else "failed"
+        lines.append("| " + " | ".join((NAMES.get(client, BY_HAND), *cells, peak)) + " |")
     return "\n".join(lines) + "\n"
 
 
 def missed(result: dict[str, Any]) -> str:
-    """The bars that are not met."""
+    """The targets that are not met."""
     lines = []
     for (measure, client), bar in BARS.items():
         figures = row(result, measure, client) if client in result["samples"].get(measure, {}) else None
@@ -206,12 +219,12 @@ def missed(result: dict[str, Any]) -> str:
             wire = WIRES[result["clients"][client]["wire"]]
             lines.append(f"| {LABELS[measure][0]} | {NAMES[client]}, {wire} | {figures['ratio']:.2f} × | {bar:g} × |")
     if not lines:
-        return "Nothing is missed.\n"
-    return "\n".join(["| measure | client | measured | bar |", "|---|---|---|---|", *lines]) + "\n"
+        return "Every target is met.\n"
+    return "\n".join(["| measure | client | measured | target |", "|---|---|---|---|", *lines]) + "\n"
 
 
 def plot(result: dict[str, Any]) -> str:
-    """The ratios to the hand-written client as bars on a logarithmic scale, as SVG."""
+    """An SVG bar chart of the ratios to the hand-written client, on a logarithmic scale."""
     import math
 
     bars: list[tuple[str, str, float]] = []
@@ -231,13 +244,14 @@ def plot(result: dict[str, Any]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {height}" '
         'font-family="sans-serif" font-size="11">',
-        f'<text x="{at(1):.0f}" y="12" text-anchor="middle">httpx2 by hand = 1</text>',
+        f'<text x="{at(1):.0f}" y="12" text-anchor="middle">{BY_HAND} = 1</text>',
     ]
     for number, (label, client, ratio) in enumerate(bars):
         y = step * (number + 1)
         color = "#2a6fbb" if client.startswith("trunkline") else "#9aa5b1"
+        name = f"{NAMES[client]}, {WIRES[result['clients'][client]['wire']]}"
         parts += [
-            f'<text x="{left - 6}" y="{y + 11}" text-anchor="end">{label}: {client}</text>',
+            f'<text x="{left - 6}" y="{y + 11}" text-anchor="end">{label}: {name}</text>',
             f'<rect x="{left}" y="{y + 2}" width="{max(at(ratio) - left, 1):.0f}" height="12" fill="{color}"/>',
             f'<text x="{at(ratio) + 4:.0f}" y="{y + 11}">{ratio:.2f}</text>',
         ]

@@ -1,14 +1,14 @@
-"""Measure Trunkline beside the HTTP client by hand and beside other libraries: `nox -s bench`.
+"""Compare Trunkline with a hand-written HTTP client and with other libraries: `nox -s bench`.
 
     python tests/bench/run.py                          all measures; Trunkline and the hand-written clients
-    python tests/bench/run.py --peers                  other libraries too, each in an environment of its own
+    python tests/bench/run.py --peers                  other libraries too, each in its own environment
     python tests/bench/run.py -m chunk,first -r 9      two measures, nine rounds
-    python tests/bench/run.py --show out/bench.json    print what was measured before
+    python tests/bench/run.py --show out/bench.json    print earlier results
 
-A sample is a fresh process. A round takes one sample of each client, in an order that turns from round to round, so
-that a slow moment of the machine falls on all. Reported are the median of the samples, with the lowest and the highest,
-and the ratio to the hand-written client of the same wire format: of the lowest samples, since whatever else runs on the
-machine makes a sample dearer and never cheaper, and the median of the ratios within a round.
+A sample is a fresh process. A round takes one sample of each client. The order rotates from round to round, so that a
+slow moment of the machine affects all clients. The report has the median and the range of the samples, and two ratios
+to the hand-written client of the same wire format. The first compares the lowest samples, because other programs on the
+machine can only make a sample slower. The second is the median of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLOORS = {"chat": "httpx2_chat", "anthropic": "httpx2_anthropic", "bedrock": "ht
 OURS = {"chat": "trunkline_chat", "anthropic": "trunkline_anthropic", "bedrock": "trunkline_bedrock"}
 FAST = {wire: f"{name}_fast" for wire, name in OURS.items()}
 
-#   name: (the worker's measure, its arguments, the wires, rounds)
+#   name: (measure in sample.py, its arguments, wire formats, rounds)
 MEASURES: dict[str, tuple[str, dict[str, Any], tuple[str, ...], int]] = {
     "cold": ("cold", {}, ("chat", "anthropic", "bedrock"), 7),
     "call": ("call", {}, ("chat", "anthropic", "bedrock"), 5),
@@ -49,7 +49,7 @@ MEASURES: dict[str, tuple[str, dict[str, Any], tuple[str, ...], int]] = {
 
 
 def sample(python: str, client: str, measure: str, origin: str, timeout: float) -> dict[str, Any]:
-    """One sample, or what went wrong."""
+    """One sample, or its error."""
     name, arguments, _, _ = MEASURES[measure]
     command = [python, str(HERE / "sample.py"), client, name, origin, json.dumps(arguments)]
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": ""}
@@ -65,7 +65,7 @@ def sample(python: str, client: str, measure: str, origin: str, timeout: float) 
 
 
 def clients(with_peers: list[str]) -> dict[str, tuple[str, str]]:
-    """Of each client its wire format and its Python."""
+    """The wire format and the Python of each client."""
     found = {name: (wire, sys.executable) for wire, name in (*FLOORS.items(), *OURS.items(), *FAST.items())}
     for name in with_peers:
         found[name] = (peers.PEERS[name].wire, str(peers.python(name)))
@@ -75,12 +75,14 @@ def clients(with_peers: list[str]) -> dict[str, tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-m", "--measures", default=",".join(MEASURES))
-    parser.add_argument("-c", "--clients", default="", help="only these")
-    parser.add_argument("-r", "--rounds", type=int, help="for every measure")
-    parser.add_argument("-t", "--timeout", type=float, default=300, help="seconds that a sample may take")
+    parser.add_argument("-c", "--clients", default="", help="only these clients")
+    parser.add_argument("-r", "--rounds", type=int, help="rounds of every measure")
+    parser.add_argument("-t", "--timeout", type=float, default=300, help="seconds before a sample counts as failed")
     parser.add_argument("-o", "--out", type=Path, default=HERE / "out" / "bench.json")
-    parser.add_argument("--peers", nargs="*", metavar="NAME", help=f"of {', '.join(peers.PEERS)}; none is all")
-    parser.add_argument("--show", type=Path, metavar="JSON")
+    parser.add_argument(
+        "--peers", nargs="*", metavar="NAME", help=f"some of {', '.join(peers.PEERS)}; all without NAME"
+    )
+    parser.add_argument("--show", type=Path, metavar="JSON", help="print the results in this file")
     options = parser.parse_args()
     if options.show:
         print(report.table(json.loads(options.show.read_text())))
@@ -102,7 +104,7 @@ def main() -> None:
         for measure in options.measures.split(","):
             wires, rounds = MEASURES[measure][2], options.rounds or MEASURES[measure][3]
             names = [name for name, (wire, _) in chosen.items() if wire in wires]
-            if measure == "own":  # without a transport there is nothing of others to measure
+            if measure == "own":  # the other libraries cannot run without their transport
                 names = [name for name in names if name in (*FLOORS.values(), *OURS.values())]
             samples: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
             result["samples"][measure] = samples
@@ -111,8 +113,10 @@ def main() -> None:
                 for name in names[shift:] + names[:shift]:
                     taken = sample(chosen[name][1], name, measure, origin, options.timeout)
                     samples[name].append(taken)
-                    told = {key: round(value) for key, value in taken.items() if isinstance(value, float)}
-                    print(f"{time.strftime('%H:%M:%S')} {measure} {name} {taken.get('error') or told}", file=sys.stderr)
+                    shown = {key: round(value) for key, value in taken.items() if isinstance(value, float)}
+                    print(
+                        f"{time.strftime('%H:%M:%S')} {measure} {name} {taken.get('error') or shown}", file=sys.stderr
+                    )
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(result, indent=1))
     finally:

@@ -1,16 +1,16 @@
-"""From a cancel to the closed connection: on both backends, for every provider, in every state of a call.
+"""Measure the time from a cancel to the closed connection: every provider, every state of a call, every backend.
 
-Trials run one after another. Client and server share one event loop and one clock; the time runs from just before the
-cancel (or the `break`, or the `raise`) until the server has seen the end of the connection, so both sides' work is in
-it. Two states have no connection that a server could see: while it connects (to a listener whose queue is full, so
-that nothing answers) the time runs until the kernel has no such socket any more, and in backoff until the call has
-ended; no request may follow.
+Trials run one after another. Client and server share one event loop and one clock. The time runs from just before the
+cancel (or the `break`, or the `raise`) until the server sees the end of the connection, so it includes the work of both
+sides. In two states the server cannot see a connection. While connecting (to a listener with a full queue, which never
+answers), the time runs until the kernel has closed the socket. In backoff it runs until the call has ended, and no
+request may follow.
 
-A machine that runs other programs keeps a trial waiting for its turn. The kernel tells for how long, and each time is
-told with that wait and without it. The bound is held against the worst of all trials in the full size, without the
-wait, and against the medians in the next; the smallest shows only that each trial ends.
+On a busy machine a trial waits for the processor. The kernel reports this wait, and each time is reported with and
+without it. The size `full` compares the worst trial without the wait with the bound, and `ci` compares the medians.
+`smoke` only checks that each trial ends.
 
-The model inside the process has no socket either: its time runs until its thread has stopped computing.
+A model inside the process has no socket. Its time runs until its thread has stopped computing.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Options:
     trials: int
     providers: tuple[str, ...] = tuple(WIRES)
     embedded_trials: int = 0
-    """Trials of the model inside the process, which is measured where all wires are."""
+    """Trials of the model inside the process. It is measured only together with all wire formats."""
     held: str = "worst_without_wait_ms"
-    """What the bound is held against."""
+    """The figure that must stay within the bound."""
 
 
 SIZES = {
@@ -54,11 +54,11 @@ SIZES = {
 
 
 class Leave(Exception):
-    """What a consumer raises."""
+    """Raised by the consumer of a stream."""
 
 
 class Trial:
-    """One trial: when the server was ready to see a cancel, when it came, when the connection was gone."""
+    """One trial: when the server is ready for the cancel, when the cancel comes, when the connection is gone."""
 
     def __init__(self) -> None:
         self.ready = anyio.Event()
@@ -78,21 +78,21 @@ class Trial:
 
     @property
     def times(self) -> tuple[float, float]:
-        """Seconds, and seconds without those in which other programs ran."""
+        """Seconds, with and without the wait for other programs."""
         return self.seconds, max(self.seconds - self.waited, 0)
 
 
 Times = list[tuple[float, float]]
 
 
-def told(times: Times) -> dict[str, float]:
+def figures_of(times: Times) -> dict[str, float]:
     """The figures of some trials."""
     alone = milliseconds([without for _, without in times])
     return {**milliseconds([seconds for seconds, _ in times]), "worst_without_wait_ms": alone["worst_ms"]}
 
 
 class Bench:
-    """A server that does what a state needs, and the trial that runs."""
+    """A server that brings a call into a state, and the current trial."""
 
     def __init__(self, wire: Wire, state: str) -> None:
         self.wire = wire
@@ -124,7 +124,7 @@ class Bench:
 
 
 async def cancelled(service: Service, trial: Trial) -> None:
-    """Cancel the scope of a task that streams, once it stands where the state wants it."""
+    """Cancel the scope of a streaming task as soon as it is in the state."""
     async with anyio.create_task_group() as group:
         scope = anyio.CancelScope()
 
@@ -137,7 +137,7 @@ async def cancelled(service: Service, trial: Trial) -> None:
 
         group.start_soon(read)
         await trial.ready.wait()
-        # The reader goes on to wait for what comes next.
+        # Let the reader reach its wait for the next event.
         for _ in range(3):
             await anyio.lowlevel.checkpoint()
         trial.begin()
@@ -176,7 +176,7 @@ STATES: dict[str, Callable[[Service, Trial], Awaitable[None]]] = {
 
 
 async def with_server(wire: Wire, state: str, trials: int) -> Times:
-    """The states in which there is a server to ask."""
+    """Run the states in which the server takes part."""
     bench = Bench(wire, "backoff" if state == "in backoff" else state)
     seconds = []
     async with serve(bench.handle) as server, wire.open(server.url, extensions=(bench,)) as service:
@@ -235,7 +235,7 @@ async def http(name: str, state: str, trials: int) -> Times:
 
 
 async def embedded(state: str, trials: int) -> Times:
-    """Cancel a model that computes; a call of it ends when its thread has."""
+    """Cancel a model while it computes. Its call ends when its thread has ended."""
     seconds = []
     request = trunkline.ChatRequest(messages="Count from one to a thousand. " * 20, temperature=0)
     async with trunkline.open_service("llamacpp", context_length=1024, output_token_limit=500) as service:
@@ -251,7 +251,7 @@ async def embedded(state: str, trials: int) -> Times:
 
 @attrs.frozen
 class _Asking:
-    """A service whose streams are of one request."""
+    """A service that streams the same request each time."""
 
     service: Service
     request: trunkline.ChatRequest
@@ -266,7 +266,7 @@ def measure(options: Options) -> Result:
     for backend in BACKENDS:
         for name in options.providers:
             for state in STATES:
-                times = told(on(backend, http, name, state, options.trials))
+                times = figures_of(on(backend, http, name, state, options.trials))
                 figures.setdefault(name, {}).setdefault(state, {})[backend] = times
                 medians.append(times["median_ms"])
                 kept = kept and times[options.held] <= BOUND * 1000
@@ -281,7 +281,8 @@ def measure(options: Options) -> Result:
     if options.embedded_trials and options.providers == tuple(WIRES):
         model = {
             state: {
-                backend: told(on(backend, embedded, state, options.embedded_trials)) for backend in ("asyncio", "trio")
+                backend: figures_of(on(backend, embedded, state, options.embedded_trials))
+                for backend in ("asyncio", "trio")
             }
             for state in ("early break", "exception in the consumer")
         }

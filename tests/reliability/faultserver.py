@@ -1,8 +1,8 @@
-"""A provider of Chat Completions that fails in every way, in a process of its own.
+"""A Chat Completions provider that fails in every way, in its own process.
 
-The first segment of the path names the fault (a function below). `GET /_facts/FAULT` tells how many requests it got,
-how many connections are open for it, what it sent, and what came to the place that it redirects to; `/_reset/FAULT`
-forgets all that. Prints `ready URL`; ends when its standard input does.
+The first segment of the path names the fault (a function below). `GET /_facts/FAULT` returns the number of its requests
+and open connections, the bytes sent, and the requests that arrived at the target of the redirect. `/_reset/FAULT`
+clears them. Prints `ready URL`. Ends when its standard input ends.
 """
 
 from __future__ import annotations

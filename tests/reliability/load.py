@@ -1,6 +1,6 @@
-"""What the measurements of load share: the server's process, services of it, and a process for each backend.
+"""Shared by the measurements of load: the server process, services for it, and a process for each backend.
 
-They are over one wire format, `DEFAULT`, unless `--provider` names others of `wires.py`.
+They use one wire format, `DEFAULT`, unless `--provider` names others of `wires.py`.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ Measured = dict[str, Any]
 
 @attrs.frozen
 class Upstream:
-    """The server that runs, and the wire format that it answers in."""
+    """A running server and the wire format of its responses."""
 
     provider: str
     url: str
 
     def facts(self) -> dict[str, Any]:
-        """What the server has counted."""
+        """The counts of the server."""
         with urllib.request.urlopen(f"{self.url}/facts", timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
 
     def opened(self, **settings: object) -> trunkline.Service:
-        """A service of the server. Retries would hide what goes wrong."""
+        """Open a service for the server, without retries, which would hide failures."""
         return WIRES[self.provider].open(self.url, **{"max_retries": 0, **settings})
 
 
 def asking(answer: str) -> str:
-    """A message that asks the server for an answer, as `loadserver.py` says."""
+    """A message that asks the server for a kind of response; `loadserver.py` lists them."""
     return f"answer: {answer}"
 
 
 @contextmanager
 def load_server(provider: str) -> Iterator[Upstream]:
-    """Run `loadserver.py` for as long as the block runs."""
+    """Run `loadserver.py` while the block runs."""
     with server_process(sys.executable, str(Path(__file__).with_name("loadserver.py")), provider) as url:
         yield Upstream(provider, url)
 
@@ -73,7 +73,7 @@ def each_backend(
     at_once: int,
     providers: tuple[str, ...] = (DEFAULT,),
 ) -> dict[str, Measured]:
-    """Measure on each backend, in a fresh process with a fresh server: so many of them at once."""
+    """Measure each backend in a new process with a new server, `at_once` of them at the same time."""
     with ProcessPoolExecutor(at_once, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         running = {
             backend if provider == DEFAULT else f"{provider}: {backend}": pool.submit(

@@ -1,11 +1,11 @@
-"""A provider for measurements of load, in a process of its own, so that the client's memory is the client's alone.
+"""A provider for measurements of load, in its own process, so that only the client's memory is measured.
 
-`loadserver.py PROVIDER` answers in that one's wire format. The request's message says what: `answer: ` and then
-`whole,CHUNKS,SEED,PAUSE` for a whole stream, `parked` for the beginning of one, `silent` for nothing, `flood,BYTES` for
-a stream as long as that, of Chat Completions. `GET /facts` tells how many connections are open, how many bytes of
-floods were sent and for how long it had to wait to send them.
+`loadserver.py PROVIDER` responds in that provider's wire format. The message of the request selects the response:
+`answer: ` followed by `whole,CHUNKS,SEED,PAUSE` for a complete stream, `parked` for a stream that stops after its
+beginning, `silent` for no response, or `flood,BYTES` for a Chat Completions stream of that size. `GET /facts` returns
+the number of open connections, the bytes of floods sent, and the time spent waiting to send them.
 
-Prints `ready URL`; ends when its standard input does.
+Prints `ready URL`. Ends when its standard input ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the measurements share: their sizes and their output, both backends, and counts of what a process holds.
+"""Shared by the measurements: sizes, output, backends, and counts of the resources that a process holds.
 
-Each command takes `--size` (`smoke`, the smallest, for the normal tests; `ci`; `full`), prints one line that sums it
-up, writes JSON where `--json` says, and ends with status 1 where a promise is not kept.
+Each command takes `--size`: `smoke` (the smallest, for the normal tests), `ci` or `full`. It prints one line, writes
+its figures as JSON to the file that `--json` names, and exits with status 1 if a promise is broken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import attrs
 
 SIZES = ("smoke", "ci", "full")
 BACKENDS = ("asyncio", *(("asyncio, aiohttp",) if find_spec("aiohttp") else ()), "trio")
-"""What is measured on: httpx2 on both event loops, and aiohttp where it is installed."""
+"""httpx2 on both event loops, and aiohttp if it is installed."""
 
 MEBIBYTE = 1024 * 1024
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Result(NamedTuple):
-    """What a measurement found: whether the promise is kept, one line, and the figures."""
+    """The result of a measurement: whether the promise is kept, a summary in one line, and the figures."""
 
     kept: bool
     summary: str
@@ -47,12 +47,12 @@ class Result(NamedTuple):
 
 
 def command(name: str, sizes: Mapping[str, Options], measure: Callable[[Options], Result]) -> None:
-    """Run a measurement as a command of its own. `--provider` is for those that have `providers` in their options."""
+    """Run a measurement as a command. It has `--provider` if its options have `providers`."""
     parser = argparse.ArgumentParser(prog=f"tests/reliability/{name}.py")
     parser.add_argument("--size", choices=SIZES, default="ci")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     if any(hasattr(options, "providers") for options in sizes.values()):
-        parser.add_argument("--provider", action="append", help="one alone; may be repeated")
+        parser.add_argument("--provider", action="append", help="measure only this provider; may be repeated")
     arguments = parser.parse_args()
     options = sizes[arguments.size]
     if vars(arguments).get("provider"):
@@ -96,11 +96,11 @@ def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def waited() -> float:
-    """The seconds for which this thread could have run, and the machine ran something else."""
+    """The seconds that this thread was ready to run but had to wait for the processor."""
     return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
 
 
-# What this process holds. Linux tells of it in /proc.
+# Resources of this process, read from /proc (Linux only)
 
 
 def resident() -> int:

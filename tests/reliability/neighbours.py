@@ -1,12 +1,12 @@
-"""Cancelled streams among whole ones: the whole ones are right, and all that was held is let go.
+"""Cancel streams while others run: the others complete correctly, and every resource is released.
 
-Lanes of calls run at once over one service. The calls to be cancelled are ended in turn by a cancel scope in
-mid-stream, by one before the headers, by a timeout of the application's, by a `break`, and by an exception. The whole
-ones are paced by the server so that they last as long as the others, and are compared with what the server wrote.
+Many calls run at once over one service. Streams are cancelled in turn by a cancel scope in mid-stream, by one before
+the headers, by a timeout of the application, by a `break` and by an exception. The server paces the streams that are
+not cancelled so that they last as long as the whole load. Their text is compared with the text that the server wrote.
 
-Memory is the process's resident memory after a garbage collection; the server is another process. The plateau is
-taken when a quarter more of the same mix has run and ended before; then memory is looked at after each quarter, and
-the last counts. (The smallest load is no measure of memory.) Sockets are this process's file descriptors.
+Memory is the resident memory of this process after a garbage collection; the server is another process. The plateau is
+the memory after a quarter of the same load has run as a warm-up. Memory is then measured after each quarter, and the
+last one counts. (The smallest size is too short to measure memory.) Sockets are this process's file descriptors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Options:
     cancelled: int
     whole: int
     growth: float = 0.05
-    """How far memory may end over the plateau, as a part of it."""
+    """How much memory may grow over the plateau, as a fraction of it."""
     lanes: int = 40
     whole_lanes: int = 32
     chunks: int = 60
@@ -67,7 +67,7 @@ async def before_headers(service: trunkline.Service) -> None:
 
         group.start_soon(cancel)
         async with service.stream(asking("silent")):
-            raise AssertionError("the server was to say nothing")
+            raise AssertionError("the server sent headers, but it must not")
 
 
 async def by_timeout(service: trunkline.Service) -> None:
@@ -98,7 +98,7 @@ WAYS = (in_mid_stream, before_headers, by_timeout, by_break, by_exception)
 
 
 class Load:
-    """One load on a service, and what went wrong in it."""
+    """One load on a service, and its failures."""
 
     def __init__(self, options: Options, service: trunkline.Service) -> None:
         self.options = options
@@ -122,7 +122,7 @@ class Load:
 
         async def whole_lane() -> None:
             for number in reading:
-                # They are spread over the whole of the load.
+                # Spread these streams over the whole load.
                 while self.cancelled - before < (number - self.options.whole_lanes) * cancelled // whole:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
                 await self._read(f"{name}-{number}")
@@ -144,7 +144,7 @@ class Load:
             self.wrong.append(f"{seed}: {error}")
             return
         if got != expected or stream.response.text != "".join(expected):
-            self.wrong.append(f"{seed}: another text")
+            self.wrong.append(f"{seed}: the text differs")
         else:
             self.right += 1
 
@@ -163,9 +163,9 @@ async def one(options: Options, upstream: Upstream) -> dict[str, Any]:
             memory.append(mebibytes(after.memory))
         pooled = upstream.facts()["connections"]
     end = await Holdings.now()
-    # What is closed here is closed there a moment later.
+    # The server sees a closed connection a moment later.
     with anyio.move_on_after(5):
-        while upstream.facts()["connections"]:  # noqa: ASYNC110  # another process tells
+        while upstream.facts()["connections"]:  # noqa: ASYNC110  # the state is in another process
             await anyio.sleep(0.01)
     growth = after.memory / plateau.memory - 1
     open_sockets, left_tasks = end.sockets - idle.sockets, end.tasks - idle.tasks
@@ -178,30 +178,30 @@ async def one(options: Options, upstream: Upstream) -> dict[str, Any]:
     )
     return {
         "kept": kept,
-        "whole and right": load.right,
-        "cancelled": load.cancelled,
+        "completed streams with the right text": load.right,
+        "cancelled streams": load.cancelled,
         "wrong": load.wrong[:20],
-        "memory idle, MiB": mebibytes(idle.memory),
-        "memory plateau, MiB": mebibytes(plateau.memory),
+        "idle memory, MiB": mebibytes(idle.memory),
+        "memory at the plateau, MiB": mebibytes(plateau.memory),
         "memory after each quarter, MiB": memory,
-        "growth over the plateau": round(growth, 4),
-        "connections kept in the pool while open": pooled,
-        "sockets left": open_sockets,
-        "tasks left": left_tasks,
-        "connections left at the server": still_open,
+        "growth over the plateau, as a fraction": round(growth, 4),
+        "pooled connections before closing": pooled,
+        "sockets left open": open_sockets,
+        "tasks still running": left_tasks,
+        "connections still open at the server": still_open,
     }
 
 
 def measure(options: Options) -> Result:
     figures = each_backend(one, options, BACKENDS, at_once=1, providers=options.providers)
-    told = "; ".join(
-        f"{backend}: {found['whole and right']} of {options.whole} whole ones right, "
-        f"{found['sockets left']} sockets and {found['tasks left']} tasks left, "
-        f"memory {found['growth over the plateau']:+.1%}"
+    findings = "; ".join(
+        f"{backend}: {found['completed streams with the right text']} of {options.whole} others complete and correct, "
+        f"{found['sockets left open']} sockets and {found['tasks still running']} tasks left, "
+        f"memory {found['growth over the plateau, as a fraction']:+.1%}"
         for backend, found in figures.items()
     )
     kept = all(found["kept"] for found in figures.values())
-    return Result(kept, f"{options.cancelled} cancelled among {options.whole} whole ones; {told}", figures)
+    return Result(kept, f"{options.cancelled} streams cancelled; {findings}", figures)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One client meets every fault: run by `peers.py` with the client's own Python, which may have nothing of ours.
+"""Run one client through the faults. `peers.py` starts this with the client's own Python, which may lack Trunkline.
 
-Each case is read from standard input as a line of JSON, and what came of it is written as one. Every timeout that a
-client has is set to 0.3 s, the time of a whole call, where it can be set, to 1.5 s.
+Each line of standard input is a case as JSON; the result is printed as a line of JSON. Every timeout of the client is
+0.3 s. If the client can limit the whole call, that limit is 1.5 s.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 KEY = "sk-canary-0123456789abcdef"
 TIMEOUT, TOTAL = 0.3, 1.5
 LIMIT = 4.0
-"""When a call that has not ended hangs, in seconds."""
+"""After how many seconds a call counts as hung."""
 
 GRACE = 0.5
-"""How long after it was left a connection may stay open, in seconds."""
+"""How many seconds a connection may stay open after its stream was left."""
 
 PROMPT: Any = [{"role": "user", "content": "hi"}]
 Each = Callable[[str], Awaitable[bool]]

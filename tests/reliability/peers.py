@@ -1,24 +1,24 @@
-"""The same faults against Trunkline and other clients, in one run: handled, raw, hung, silent, lost or leaked.
+"""Compare Trunkline with other clients on the same faults: handled, foreign, hung, silent, lost or leaked.
 
-Each client runs in a process and a virtual environment of its own, with the fault server in another. An outcome is
+Each client runs in its own process and virtual environment, and the fault server in another. The outcomes:
 
-- handled: the right answer, whole, or an exception of the library's own (or of the SDK that it is built on) within
-  4 s, all timeouts that the client has being 0.3 s; for what is cancelled or left, the connection is closed within
-  0.5 s and no request follows;
-- raw: the caller is told, but by an exception of some other library, or of Python itself;
-- hung: nothing after 4 s;
-- silent: a success, though the answer was cut off or is another;
-- lost: an error, where the whole answer had come or was to be had by trying again, as the client was set to;
-- leaked: the connection, or a request, went on after it was left; the key stands in the error; the prompt went to
-  another host; more than 32 MiB were read ahead of a slow consumer.
+- handled: the right and complete response, or an exception of the library itself (or of the SDK it is built on) within
+  4 s. Every timeout of the client is 0.3 s. After cancelling or leaving a stream, the connection is closed within 0.5 s
+  and no request follows.
+- foreign: an exception of some other library or of Python itself.
+- hung: nothing after 4 s.
+- silent: success is reported, but the response is cut off or wrong.
+- lost: an error, although the complete response had arrived or one of the configured retries would have got it.
+- leaked: the connection or a request continued after the stream was left; or the error shows the key; or the prompt
+  went to another host; or the client read more than 32 MiB ahead of a slow consumer.
 
-A call without a fault comes first in each process and is not counted, so that lazy imports are not taken for slowness.
-Streams are read as the libraries' own pages show it: with `async with` for Trunkline and pydantic-ai, with a bare
-`async for` for the others.
+In each process, a call without a fault comes first and does not count, so that lazy imports are not measured. Streams
+are read as in each library's documentation: with `async with` for Trunkline and pydantic-ai, with a bare `async for`
+for the others.
 
-`TRUNKLINE_PEERS` names the folder of the peers' virtual environments (`openai`, `litellm`, `anyllm`, `pydanticai`);
-what is not there is made with uv, from a file of requirements in the folder `TRUNKLINE_PEER_REQUIREMENTS` where that
-has one of the name. Without it Trunkline is measured alone.
+`TRUNKLINE_PEERS` names the folder of the virtual environments (`openai`, `litellm`, `anyllm`, `pydanticai`). Missing
+ones are created with uv. If the folder `TRUNKLINE_PEER_REQUIREMENTS` has a requirements file of that name, it is used.
+Without `TRUNKLINE_PEERS` only Trunkline is measured.
 """
 
 from __future__ import annotations
@@ -53,55 +53,55 @@ PACKAGES = {
     "pydanticai": "pydantic-ai-slim[openai]",
 }
 CASE_LIMIT, START_LIMIT = 30.0, 300.0
-"""When a process is ended that does not come back from a case, and from its first call, imports included."""
+"""After how many seconds a process is killed that does not finish a case, or its first call, imports included."""
 READ_AHEAD = FLOOD // 2
 
 
 class Case(NamedTuple):
-    """A fault: its class in the catalogue, what it is, its name at the server, and what the client does."""
+    """A fault: its class in the catalogue, its title, its name at the server, and what the client does."""
 
     number: str
     title: str
     fault: str
     action: str = "read"
     retries: int = 0
-    wanted: str = "told"
-    """`answer`: nothing but the whole answer will do. `told`: that, or an error. `left`: all is let go."""
+    wanted: str = "error"
+    """`answer`: only the complete response is right. `error`: that, or an error. `left`: everything is released."""
 
 
 CASES = (
     Case("1", "refused connection", "refused"),
-    Case("2", "connect black hole", "black_hole"),
-    Case("3", "accepted, no headers", "no_headers"),
-    Case("4", "headers, no first chunk", "no_first_chunk"),
+    Case("2", "connection attempt never answered", "black_hole"),
+    Case("3", "connection accepted, headers never sent", "no_headers"),
+    Case("4", "headers sent, first chunk never sent", "no_first_chunk"),
     Case("5", "stall between chunks", "stall"),
-    Case("6", "heartbeats and nothing else", "heartbeats"),
-    Case("7", "reset in mid-stream", "reset"),
-    Case("8", "clean end, no terminator", "end_of_file"),
-    Case("8", "clean end within an event", "end_in_an_event"),
-    Case("8", "connection closed, no length told", "closed_without_length"),
-    Case("9", "socket parked after the terminator", "parked_after_the_end", wanted="answer"),
-    Case("10", "stale pooled connection", "stale", "read twice", 2, "answer"),
-    Case("12", "plain bytes said to be gzip", "broken_encoding"),
-    Case("13", "a byte a write", "byte_by_byte", wanted="answer"),
+    Case("6", "endless heartbeats, no events", "heartbeats"),
+    Case("7", "connection reset mid-stream", "reset"),
+    Case("8", "body ends cleanly before the terminator", "end_of_file"),
+    Case("8", "body ends cleanly within an event", "end_in_an_event"),
+    Case("8", "connection closed early, no Content-Length", "closed_without_length"),
+    Case("9", "socket left open after the terminator", "parked_after_the_end", wanted="answer"),
+    Case("10", "stale connection in the pool", "stale", "read twice", 2, "answer"),
+    Case("12", "plain bytes labelled as gzip", "broken_encoding"),
+    Case("13", "one byte per write", "byte_by_byte", wanted="answer"),
     Case("14", "CRLF, comments, byte order mark", "other_line_ends", wanted="answer"),
     Case("15", "broken JSON in an event", "broken_json"),
-    Case("17", "a page of HTML with status 200", "html"),
-    Case("17", "a whole JSON answer for a stream", "whole_body"),
-    Case("18", "error event inside a stream", "error_event"),
+    Case("17", "HTML page with status 200", "html"),
+    Case("17", "plain JSON response instead of a stream", "whole_body"),
+    Case("18", "error event in a stream", "error_event"),
     Case("19", "bare JSON error in a stream", "bare_error"),
-    Case("22", "no choices; usage in every chunk", "odd_usage", wanted="answer"),
+    Case("22", "chunk without choices, usage in every chunk", "odd_usage", wanted="answer"),
     Case("23", "unknown event and fields", "unknown", wanted="answer"),
-    Case("25", "503 twice, then an answer", "unavailable_twice", retries=2, wanted="answer"),
-    Case("27", "200 with an error first, then an answer", "error_first", retries=2),
+    Case("25", "503 twice, then a response", "unavailable_twice", retries=2, wanted="answer"),
+    Case("27", "status 200 with an error, then a response", "error_first", retries=2),
     Case("28", "redirect to another host", "redirect"),
-    Case("30", "the key echoed in an error", "echoed_key"),
-    Case("31", "cancelled before headers", "no_headers", "cancel before headers", wanted="left"),
-    Case("32", "cancelled in mid-stream", "stall", "cancel in mid-stream", wanted="left"),
+    Case("30", "API key echoed in an error", "echoed_key"),
+    Case("31", "cancelled before the headers", "no_headers", "cancel before headers", wanted="left"),
+    Case("32", "cancelled mid-stream", "stall", "cancel in mid-stream", wanted="left"),
     Case("33", "early break", "stall", "break", wanted="left"),
-    Case("34", "cancelled in backoff", "later", "cancel in backoff", 2, "left"),
+    Case("34", "cancelled during backoff", "later", "cancel in backoff", 2, "left"),
     Case("35", "slow consumer", "flood", "read slowly", wanted="left"),
-    Case("38", "client closed in mid-stream", "stall", "close the client", wanted="left"),
+    Case("38", "client closed mid-stream", "stall", "close the client", wanted="left"),
 )
 
 
@@ -127,7 +127,7 @@ OWN = {
 
 
 def judged(name: str, case: Case, found: dict[str, Any]) -> str:
-    """The outcome of a case, from what the client and the server saw."""
+    """The outcome of a case, from the observations of the client and the server."""
     ended, after = found["ended"], found.get("after", {})
     if ended in ("n/a", "broken"):
         return ended
@@ -144,7 +144,7 @@ def judged(name: str, case: Case, found: dict[str, Any]) -> str:
     if case.wanted == "answer":
         return "lost"
     own = any(kind.startswith(OWN[name]) for kind in found.get("kinds", ()))
-    return "handled" if own else "raw"
+    return "handled" if own else "foreign"
 
 
 def _left(case: Case, found: dict[str, Any], after: dict[str, Any]) -> str:
@@ -163,7 +163,7 @@ def _left(case: Case, found: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 class Client:
-    """A client's process, begun anew where it did not come back."""
+    """A client's process. It is started again after a case that it did not finish."""
 
     def __init__(self, name: str, python: str) -> None:
         self.name = name
@@ -185,7 +185,7 @@ class Client:
             watch.cancel()
         if line is None:
             self.close()
-            return {"ended": "not", "message": "the process did not come back"}
+            return {"ended": "not", "message": "the process was killed: it did not finish the case in time"}
         found: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
         return found
 
@@ -209,7 +209,7 @@ class Client:
 
 
 def environments() -> dict[str, str]:
-    """The Python of each peer that is installed, made with uv where `TRUNKLINE_PEERS` says where to."""
+    """The Python of each peer's virtual environment in `TRUNKLINE_PEERS`; missing environments are created."""
     folder = os.environ.get("TRUNKLINE_PEERS")
     if not folder:
         return {}
@@ -291,7 +291,7 @@ def measure(options: Options) -> Result:
         }
         for number, case in enumerate(options.cases)
     ]
-    told = "; ".join(
+    outcomes = "; ".join(
         f"{name} {', '.join(f'{count} {kind}' for kind, count in counted.most_common())}"
         for name, counted in counts.items()
     )
@@ -315,7 +315,7 @@ def measure(options: Options) -> Result:
             for name, rows in table.items()
         },
     }
-    return Result(ours, f"{len(options.cases)} faults: {told}", figures)
+    return Result(ours, f"{len(options.cases)} faults: {outcomes}", figures)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""Runs every measurement of reliability and prints the figures: `python tests/reliability/run.py --size ci`.
+"""Run every measurement of reliability and print the results: `python tests/reliability/run.py --size ci`.
 
-Each runs in a process of its own, one after another. Ends with status 1 where a promise is not kept.
+They run one after another, each in its own process. The exit status is 1 if a promise is broken.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 STORM = {"smoke": ("--callers", "30", "--storm", "1"), "ci": ("--callers", "60", "--storm", "2"), "full": ()}
-"""`storm.py` has arguments of its own, and prints its figures."""
+"""Arguments of `storm.py`, which has no `--size` and prints its figures."""
 
 MEASUREMENTS = ("truncation", "cancellation", "neighbours", "storm", "slow_consumer", "soak", "peers")
 
@@ -21,7 +20,7 @@ MEASUREMENTS = ("truncation", "cancellation", "neighbours", "storm", "slow_consu
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/reliability/run.py")
     parser.add_argument("--size", choices=("smoke", "ci", "full"), default="ci")
-    parser.add_argument("--json", type=Path, help="a folder for the figures, a file a measurement")
+    parser.add_argument("--json", type=Path, help="write the figures to this folder, one file for each measurement")
     arguments = parser.parse_args()
     failed = []
     for name in MEASUREMENTS:
@@ -32,7 +31,7 @@ def main() -> int:
             command += ["--json", str(arguments.json / f"{name}.json")]
         if subprocess.run(command, check=False).returncode:
             failed.append(name)
-    print(json.dumps({"not kept": failed}) if failed else "every promise is kept")
+    print(f"broken promises: {', '.join(failed)}" if failed else "every promise is kept")
     return 1 if failed else 0
 
 

@@ -1,7 +1,7 @@
-"""The official clients and Trunkline, reading streams that a server cuts off in good order.
+"""Official clients and Trunkline read streams that the server cuts off cleanly.
 
-The server ends the chunked body as HTTP wants it, so that nothing but the missing terminator tells of the cut: that is
-what a proxy makes of a provider that dies.
+The server ends the chunked body as HTTP requires, so only the missing terminator shows the cut. This is how a stream
+looks when the provider dies behind a proxy.
 """
 
 from __future__ import annotations
@@ -117,13 +117,13 @@ CLIENTS: dict[str, tuple[str, Callable[[str], Awaitable[None]]]] = {
     "google-genai": ("generateContent", google_genai),
     "ollama": ("ollama", ollama),
 }
-"""By name: the wire format, and a call that returns where the client takes the stream for a whole one."""
+"""By name: the wire format, and a call that returns if the client considers the stream complete."""
 
 _WIRE = {"responses": "openai-responses"}
 
 
 def cuts_of(taken: Sequence[Recorded], count: int) -> dict[str, list[Cut]]:
-    """Cuts of each wire format: half of them at a blank line (or between messages), half anywhere in the answer."""
+    """Cuts of each wire format: half between two events, half anywhere in the response."""
     cuts: dict[str, list[Cut]] = {}
     for dialect in dict.fromkeys(stream.dialect for stream in taken):
         streams = [stream for stream in taken if stream.dialect == dialect]
@@ -152,7 +152,7 @@ def _boundary(stream: Recorded, at: int) -> int:
 
 
 def compared(taken: Sequence[Recorded], count: int) -> dict[str, dict[str, Any]]:
-    """What each client makes of the same cuts; `trunkline` is ours, with the problems found."""
+    """The outcome of the same cuts for each client; `trunkline` is ours and has a list of problems."""
     cuts = cuts_of(taken, count)
     found: dict[str, dict[str, Any]] = {"trunkline": anyio.run(_ours, cuts)}
     warnings.simplefilter("ignore")

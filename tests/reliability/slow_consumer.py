@@ -1,12 +1,12 @@
-"""A long stream that is read slowly: memory stays near idle, and the provider has to wait.
+"""Read a long stream slowly: memory stays near idle, and the server has to wait.
 
-The consumer reads events until it is ahead of its rate, then sleeps. Memory is this process's resident memory against
-that before the stream, after a short one of the same kind; its highest value while the stream runs counts, and that
-holds the text too, which a stream keeps for `partial` and `response`. The server, in another process, tells how many
-bytes it could send and how long it waited to: that it is never far ahead of the reader is the back-pressure.
+The consumer reads events until it is ahead of its rate, then sleeps. Memory is the growth of this process's resident
+memory since just before the stream, after a short warm-up stream of the same kind. The highest value counts. It
+includes the text, which a stream keeps for `partial` and `response`. The server runs in another process and reports how
+many bytes it sent and how long it waited to send them. Back-pressure works if it is never far ahead of the reader.
 
-It is of Chat Completions alone: what is measured lies below the wire format, and where chunks are short the text that
-is kept would be most of the memory.
+Only Chat Completions is measured: back-pressure is below the wire format, and in formats with shorter chunks the text
+would be most of the memory.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from trunkline import TextDelta
 
 BOUND = 20 * MEBIBYTE
 LOOK = 0.25
-"""Seconds between two looks at memory and at the server."""
+"""Seconds between two measurements of memory and of the server."""
 
 LEAD = 16 * MEBIBYTE
-"""How far the server may be ahead of the reader: what the kernel's buffers of the two sockets hold."""
+"""How far the server may be ahead of the reader, in bytes: the capacity of the kernel's buffers of both sockets."""
 
 
 @attrs.frozen
@@ -46,7 +46,7 @@ SIZES = {
 
 
 class Reader:
-    """Reads at a rate, and looks at memory and at the server now and then."""
+    """Reads at a given rate, and measures memory and the server now and then."""
 
     def __init__(self, options: Options, upstream: Upstream) -> None:
         self.options = options
@@ -96,13 +96,13 @@ class Reader:
             "kept": right and growth <= BOUND and self.lead <= LEAD,
             "bytes": self.read - start,
             "seconds": round(took, 1),
-            "memory idle, MiB": mebibytes(self.idle),
-            "growth at its highest, MiB": mebibytes(growth),
-            "of which text, MiB": mebibytes(self.letters),
-            "server ahead by at most, MiB": mebibytes(self.lead),
-            "server waited to send, seconds": round(after["waited"] - before["waited"], 1),
-            "its longest wait, seconds": round(after["longest_wait"], 2),
-            "text is right": right,
+            "idle memory, MiB": mebibytes(self.idle),
+            "highest growth, MiB": mebibytes(growth),
+            "text in that growth, MiB": mebibytes(self.letters),
+            "largest lead of the server, MiB": mebibytes(self.lead),
+            "time the server waited to send, seconds": round(after["waited"] - before["waited"], 1),
+            "longest such wait, seconds": round(after["longest_wait"], 2),
+            "text correct": right,
         }
 
 
@@ -112,13 +112,13 @@ async def one(options: Options, upstream: Upstream) -> dict[str, Any]:
 
 def measure(options: Options) -> Result:
     figures = each_backend(one, options, options.backends, at_once=2)
-    told = "; ".join(
-        f"{backend}: memory +{found['growth at its highest, MiB']} MiB ({found['of which text, MiB']} of it text), "
-        f"the server at most {found['server ahead by at most, MiB']} MiB ahead, "
-        f"waiting {found['server waited to send, seconds']} of {found['seconds']} s"
+    findings = "; ".join(
+        f"{backend}: memory +{found['highest growth, MiB']} MiB ({found['text in that growth, MiB']} MiB is text), "
+        f"the server was at most {found['largest lead of the server, MiB']} MiB ahead "
+        f"and waited {found['time the server waited to send, seconds']} of {found['seconds']} s"
         for backend, found in figures.items()
     )
-    summary = f"{options.size / 1e6:g} MB at {options.rate / 1e6:g} MB/s; {told}"
+    summary = f"{options.size / 1e6:g} MB at {options.rate / 1e6:g} MB/s; {findings}"
     return Result(all(found["kept"] for found in figures.values()), summary, figures)
 
 

@@ -1,8 +1,7 @@
-"""Many requests and very many chunks through one service: no growth in memory, sockets or tasks.
+"""Send many requests and read very many chunks through one service: no growth in memory, sockets or tasks.
 
-Holdings are taken after each tenth of the load, when its calls have ended; the service stays open. The plateau is the
-second of them, and the end may not lie over it by more than a twentieth. A rising line would do so: it is in the
-figures.
+Memory, sockets and tasks are measured after each tenth of the load, when its calls have ended and the service is still
+open. The plateau is the second measurement. Memory may end at most a twentieth above it, so a steady rise fails.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Options:
     requests: int
     chunks: int
     growth: float = 0.05
-    """How far memory may end over the plateau, as a part of it."""
+    """How much memory may grow over the plateau, as a fraction of it."""
     providers: tuple[str, ...] = (DEFAULT,)
 
 
@@ -33,7 +32,7 @@ SIZES = {"smoke": Options(100, 20, growth=1), "ci": Options(600, 100), "full": O
 
 
 async def tenth(service: trunkline.Service, options: Options) -> int:
-    """A tenth of the requests; gives the number of chunks that came."""
+    """Send a tenth of the requests; return the number of chunks received."""
     numbers = iter(range(options.requests // TENTHS))
     expected = texts(options.chunks, "soak")
     wanted = asking(f"whole,{options.chunks},soak,0")
@@ -46,7 +45,7 @@ async def tenth(service: trunkline.Service, options: Options) -> int:
                 async for _ in stream:
                     pass
             if stream.response.text != "".join(expected):
-                raise AssertionError("another text")
+                raise AssertionError("the text differs from what the server sent")
             came += options.chunks
 
     async with anyio.create_task_group() as group:
@@ -73,26 +72,27 @@ async def one(options: Options, upstream: Upstream) -> dict[str, Any]:
         "kept": growth <= options.growth
         and max(level)[0] <= idle.sockets + LANES
         and len({t for _, t in level}) == 1
-        # and nothing is left once the service is closed
+        # Closing the service leaves nothing open.
         and left == (0, 0),
         "chunks": chunks,
-        "memory, MiB": [mebibytes(found.memory) for found in taken],
-        "growth over the plateau": round(growth, 4),
-        "sockets": [found.sockets for found in taken],
-        "tasks": [found.tasks for found in taken],
-        "connections in the pool": pooled,
+        "memory after each tenth, MiB": [mebibytes(found.memory) for found in taken],
+        "growth over the plateau, as a fraction": round(growth, 4),
+        "sockets after each tenth": [found.sockets for found in taken],
+        "tasks after each tenth": [found.tasks for found in taken],
+        "pooled connections": pooled,
         "sockets and tasks left": left,
     }
 
 
 def measure(options: Options) -> Result:
     figures = each_backend(one, options, BACKENDS, at_once=1, providers=options.providers)
-    told = "; ".join(
-        f"{backend}: memory {found['memory, MiB'][1]} to {found['memory, MiB'][-1]} MiB "
-        f"({found['growth over the plateau']:+.1%}), {found['sockets and tasks left']} sockets and tasks left"
+    findings = "; ".join(
+        f"{backend}: memory {found['memory after each tenth, MiB'][1]} MiB at the plateau, then "
+        f"{found['growth over the plateau, as a fraction']:+.1%}, "
+        f"{found['sockets and tasks left']} sockets and tasks left"
         for backend, found in figures.items()
     )
-    summary = f"{options.requests} requests, {options.requests * options.chunks} chunks; {told}"
+    summary = f"{options.requests} requests, {options.requests * options.chunks} chunks; {findings}"
     return Result(all(found["kept"] for found in figures.values()), summary, figures)
 
 

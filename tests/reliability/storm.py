@@ -1,12 +1,12 @@
-"""Measures a storm: many callers of one service against a provider that answers 429 for a while.
+"""Measure a storm of 429: many callers of one service while the provider answers 429 for some time.
 
-`python tests/reliability/storm.py` runs 500 callers through 30 seconds, on asyncio and trio, with a `Retry-After` that
-tells the end of the storm (`honest`), with one that is far too short (`short`), and with none (`none`). For each it
-prints a line of text, and at the end all figures as JSON. It fails where a promise is broken: requests while the
-provider answers 429 stay within 1.2 × the calls; at least 99 % of the calls succeed, and with an honest `Retry-After`
-all do, with two requests at most.
+`python tests/reliability/storm.py` runs 500 callers through 30 seconds, on asyncio and trio, with three variants of
+`Retry-After`: `honest` names the end of the storm, `short` is far too short, `none` is missing. It prints a line for
+each and then all figures as JSON. It fails if a promise is broken: while the provider answers 429, there are at most
+1.2 requests per call; at least 99 % of the calls succeed; with an honest `Retry-After` all calls succeed, with at most
+two requests each.
 
-`--callers 60 --storm 1` takes seconds; `--provider` takes another wire format of `wires.py`.
+`--callers 60 --storm 1` takes seconds. `--provider` selects another wire format of `wires.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CALLER = re.compile(rb"caller \d+")
 
 
 class Storm:
-    """The provider: it answers 429 until `ends`, on the event loop's clock, and counts."""
+    """The provider: it answers 429 until `ends`, by the event loop's clock, and counts the requests."""
 
     def __init__(self, wire: Wire, variant: str, seconds: float) -> None:
         self.ends = anyio.current_time() + seconds
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--storm", type=float, default=30.0, help="seconds for which the provider answers 429")
     parser.add_argument("--total-timeout", type=float, default=90.0, help="the service's setting, in seconds")
     parser.add_argument("--provider", choices=tuple(WIRES), default="openai-compatible")
-    parser.add_argument("--variant", choices=VARIANTS, action="append", help="what Retry-After says; all by default")
+    parser.add_argument("--variant", choices=VARIANTS, action="append", help="the kind of Retry-After; all by default")
     parser.add_argument("--backend", choices=BACKENDS, action="append", help="both by default")
     options = parser.parse_args(arguments)
     results: list[Figures] = []
@@ -123,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.append({"backend": backend, "retry_after": variant, **figures, "kept": kept_all})
             print(
                 f"{backend}, Retry-After {variant}: {figures['requests_during']} requests during the storm for "
-                f"{figures['calls']} calls ({figures['requests_during_per_call']} a call), {figures['succeeded']} "
-                f"succeeded, at most {figures['most_requests_of_a_call']} requests a call, back within "
+                f"{figures['calls']} calls ({figures['requests_during_per_call']} per call), {figures['succeeded']} "
+                f"succeeded, at most {figures['most_requests_of_a_call']} requests per call, back within "
                 f"{figures['first_return_seconds']} to {figures['last_return_seconds']} s: "
                 f"{'kept' if kept_all else 'BROKEN'}"
             )

@@ -1,6 +1,6 @@
-"""The figures of a run as the tables of `docs/reliability.md`: `python tests/reliability/tables.py FOLDER`.
+"""Print the tables of `docs/reliability.md` from a run: `python tests/reliability/tables.py FOLDER`.
 
-FOLDER is what `run.py --json` wrote.
+FOLDER is the folder that `run.py --json FOLDER` wrote.
 """
 
 from __future__ import annotations
@@ -21,34 +21,37 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def truncation(figures: dict[str, Any]) -> Iterator[str]:
     formats: dict[str, dict[str, int]] = figures["by wire format"]
-    head = ("wire format", "streams", "cuts", "decoded alone besides", "text held against the standard library's")
-    facts = ("streams", "cuts", "decoded_alone", "text_found_besides")
+    head = ("wire format", "streams", "cuts", "also decoded from scratch", "streams with the text checked")
+    facts = ("streams", "cuts", "decoded_alone", "text_checked")
     yield table(head, [(name, *(f"{row[fact]:,}" for fact in facts)) for name, row in formats.items()])
-    clients = figures["official clients, cuts that pass for a success"]
+    clients = figures["official clients, cuts reported as success"]
     ours = figures["through sockets"]
     rows = [
         (name, row["cuts"], row["success"], ", ".join(f"{count} {kind}" for kind, count in row["errors"].items()))
         for name, row in clients.items()
     ]
-    rows.append(("Trunkline, all of them", ours["cuts"], 0, f"{ours['interrupted']} StreamInterrupted"))
-    yield table(("client", "cuts", "taken for a success", "errors"), rows)
+    rows.append(("Trunkline, all wire formats", ours["cuts"], 0, f"{ours['interrupted']} StreamInterrupted"))
+    yield table(("client", "cuts", "reported as success", "errors"), rows)
 
 
 def cancellation(figures: dict[str, Any]) -> Iterator[str]:
-    wires = {name: found for name, found in figures.items() if name in WIRES}
-    first = next(iter(wires.values()))
-    states = list(first)
+    """One row for each state, over all wire formats: medians, worst, and worst with the wait for other programs."""
+    wires = [found for name, found in figures.items() if name in WIRES]
+    backends = list(next(iter(wires[0].values())))
 
-    def shown(times: dict[str, float]) -> str:
-        return f"{times['median_ms']} / {times['worst_without_wait_ms']} ({times['worst_ms']})"
+    def shown(times: Sequence[dict[str, float]]) -> str:
+        medians = [found["median_ms"] for found in times]
+        worst = max(found["worst_without_wait_ms"] for found in times)
+        stalled = max(found["worst_ms"] for found in times)
+        return f"{min(medians)} to {max(medians)} / {worst} ({stalled})"
 
-    for backend in first[states[0]]:
-        rows = [(name, *(shown(found[state][backend]) for state in states)) for name, found in wires.items()]
-        yield table((backend, *states), rows)
+    rows = [(state, *(shown([found[state][backend] for found in wires]) for backend in backends)) for state in wires[0]]
     if "llamacpp" in figures:
         model: dict[str, dict[str, dict[str, float]]] = figures["llamacpp"]
-        rows = [(state, *(shown(times) for times in found.values())) for state, found in model.items()]
-        yield table(("llamacpp", "asyncio", "trio"), rows)
+        for state, found in model.items():
+            cells = [shown([found[backend]]).partition(" to ")[2] if backend in found else "" for backend in backends]
+            rows.append((f"{state}, llamacpp", *cells))
+    yield table(("state of the call", *backends), rows)
 
 
 def by_backend(figures: dict[str, Any]) -> Iterator[str]:
@@ -56,18 +59,27 @@ def by_backend(figures: dict[str, Any]) -> Iterator[str]:
     names = [name for name in figures[backends[0]] if name not in ("kept", "wrong")]
 
     def shown(value: object) -> object:
-        return ", ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if not isinstance(value, (list, tuple)):
+            return value
+        if len(value) > 2 and len(set(value)) == 1:
+            return f"{value[0]} each time"
+        return ", ".join(map(str, value))
 
     yield table(("", *backends), [(name, *(shown(figures[backend][name]) for backend in backends)) for name in names])
 
 
 def peers(figures: dict[str, Any]) -> Iterator[str]:
     clients = list(figures["outcomes"])
-    rows = [(row["class"], row["fault"], *(row[client] for client in clients)) for row in figures["cases"]]
-    yield table(("class", "fault", *(figures["versions"][client] for client in clients)), rows)
-    kinds = ("handled", "raw", "hung", "silent", "lost", "leaked", "n/a")
+    kinds = ("handled", "foreign", "hung", "silent", "lost", "leaked", "n/a")
     counts = [(client, *(figures["outcomes"][client].get(kind, 0) for kind in kinds)) for client in clients]
     yield table(("", *kinds), counts)
+    differing = [row for row in figures["cases"] if {row[client] for client in clients} != {"handled"}]
+    rows = [(row["class"], row["fault"], *(row[client] for client in clients)) for row in differing]
+    yield table(("class", "fault", *(figures["versions"][client] for client in clients)), rows)
+    same = [f"{row['fault']} ({row['class']})" for row in figures["cases"] if row not in differing]
+    yield f"Every client handled the other {len(same)} faults: {'; '.join(same)}."
 
 
 TABLES = {

@@ -1,20 +1,22 @@
-"""Every recorded stream, cut at every byte before its terminator: `StreamInterrupted`, with the right partial.
+"""Cut every recorded stream at every byte before its terminator: each cut raises `StreamInterrupted`, partial included.
 
-What is done with a stream of n bytes before its terminator:
+For a stream with n bytes before its terminator:
 
-- The framer gets it byte by byte. At each of the n places a copy of the framer meets the end of the file there.
-- The frames that are whole at that place are behind the parser, and what the copy gives at the end (an event that
-  lacks its blank line, whole or cut in the middle) goes to the parser too. A parser gets a copy of its own for each
-  frame and for each ending that it accepts; an ending that it refuses leaves the copy to the next place.
-- So framer and parser run at every byte of every stream. `whole` streams are, besides, decoded from their first byte
-  for each place, with nothing shared, which must come to the same; those up to a size, and sampled places of the rest.
+- The framer gets the stream byte by byte. At each of the n positions, a copy of the framer meets the end of the file.
+- The parser has already read the frames that are complete at that position. It also gets whatever the copy of the
+  framer returns at the end of the file: an event that lacks its blank line, complete or cut in the middle. The parser
+  is copied for each frame and for each ending that it accepts. If it rejects an ending, its copy is used again at the
+  next position.
+- So framer and parser run at every byte of every stream. To check the copying, some positions are also decoded from
+  the first byte with a new framer and parser, which must give the same result: all positions of streams up to a
+  certain size, and a sample of positions of longer ones.
 
-The partial is held against three things that do not come from it: every content of it (text, reasoning, the arguments
-of each call) is a prefix of the same content of the whole answer; it never shrinks as the cut moves on; and its text is
-the text that the standard library's JSON finds in the lines, or messages, before the cut, in every stream where that
-finds the text of the whole.
+Three checks of the partial do not depend on it: each content (text, reasoning, the arguments of each tool call) is a
+prefix of the same content in the complete answer; no content shrinks as the cut moves on; and the text is the text that
+the standard library's JSON decoder finds before the cut. The last check covers the streams in which that decoder finds
+the text of the complete answer.
 
-At last a sample of cuts goes through a service and real sockets, and beside it through the official clients.
+A sample of the cuts also goes through real sockets, to a service and to the official clients.
 """
 
 from __future__ import annotations
@@ -312,7 +314,7 @@ def chosen(options: Options) -> list[Recorded]:
 
 def measure(options: Options) -> Result:
     if not available():
-        return Result(True, "not measured: there are no recordings", {})
+        return Result(True, "not measured: no recordings found (set TRUNKLINE_RECORDINGS)", {})
     table: dict[str, Counter[str]] = {}
     problems: list[str] = []
     endings: Counter[str] = Counter()
@@ -326,7 +328,7 @@ def measure(options: Options) -> Result:
         alone = range(end) if end <= options.alone else random.sample(range(end), min(end, options.samples))
         cutter.decode_alone(alone)
         row = table.setdefault(f"{stream.provider}, {stream.dialect}", Counter())
-        row.update(streams=1, cuts=cutter.cuts, decoded_alone=cutter.alone, text_found_besides=int(held))
+        row.update(streams=1, cuts=cutter.cuts, decoded_alone=cutter.alone, text_checked=int(held))
         endings.update(cutter.endings)
         problems += [f"{stream.id} ({stream.provider}): {problem}" for problem in cutter.problems]
     beside = compared(taken, options.sockets)
@@ -336,16 +338,15 @@ def measure(options: Options) -> Result:
     successes = {name: f"{row['success']} of {row['cuts']}" for name, row in beside.items()}
     figures = {
         "by wire format": {name: dict(row) for name, row in table.items()},
-        "where the cuts fell": dict(endings),
-        "streams without a terminator, left out": list(streams()[1]),
+        "positions of the cuts": dict(endings),
+        "skipped streams without a terminator": list(streams()[1]),
         "through sockets": ours,
-        "official clients, cuts that pass for a success": beside,
+        "official clients, cuts reported as success": beside,
         "problems": problems[:50],
     }
     summary = (
-        f"{len(problems)} problems in {cuts} cuts of {len(taken)} streams, each to raise StreamInterrupted with the "
-        f"right partial; "
-        f"through sockets {ours['interrupted']} of {ours['cuts']}; successes of the official clients: {successes}"
+        f"{len(problems)} problems in {cuts} cuts of {len(taken)} streams; over sockets {ours['interrupted']} of "
+        f"{ours['cuts']} cuts raised StreamInterrupted; cuts that the official clients reported as success: {successes}"
     )
     return Result(not problems, summary, figures)
 
