@@ -2,16 +2,19 @@
 
 Every link and anchor within it leads somewhere, and nothing comes from elsewhere.
 
-The builder checks the links in the pages' text; this also sees the navigation, the reference and what the theme adds.
+The builder checks the links in the pages' text; this also sees the navigation, the reference, what the theme adds, and
+llms.txt.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+LISTED = re.compile(r"^- \[.+?\]\((.+?)\)", re.MULTILINE)
 LOADED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src")}
 
 
@@ -57,6 +60,9 @@ def problems(site: Path) -> list[str]:
                 found.append(f"{where}: no such page: {link}")
             elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
                 found.append(f"{where}: no such place: {link}")
+    for link in LISTED.findall((site / "llms.txt").read_text(encoding="utf-8")):
+        if not (site / link).is_file():
+            found.append(f"llms.txt: no such page: {link}")
     return sorted(set(found))
 
 
