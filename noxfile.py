@@ -174,6 +174,22 @@ def bill_of_materials(session: nox.Session, folder: str, name: str) -> None:
 
 
 @nox.session
+def changelog(session: nox.Session) -> None:
+    """Move each distribution's changelog fragments into its CHANGELOG.md; `-- --draft` only shows the result.
+
+    The new section is for the version in the package's `__init__.py`, so raise that first.
+    """
+    pinned(session, *group("changelog"))
+    for folder, name in FOLDERS.items():
+        if not list((ROOT / folder / "changelog.d").glob("*.*.md")):
+            continue
+        package = (ROOT / folder / "src" / name.replace("-", "_") / "__init__.py").read_text(encoding="utf-8")
+        [version] = re.findall(r'^__version__ = "(.+)"$', package, re.MULTILINE)
+        options = ("--config=pyproject.toml", f"--dir={folder}", f"--version={version}", "--yes")
+        session.run("towncrier", "build", *options, *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build every distribution into dist/, and check what is in it."""
     pinned(session, *group("build"))
@@ -210,6 +226,7 @@ def docs(session: nox.Session) -> None:
     install(session, *group("docs"), extras="cli,testing")
     session.run("python", "docs/generate.py", "--check")
     session.run("zensical", "build", "--strict", "--clean")
+    session.run("python", "docs/llms.py", "site")
     session.run("python", "docs/check_site.py", "site")
     session.run(*PYTEST, "-q", "tests/test_docs.py", "tests/test_docs_examples.py", *session.posargs)
 

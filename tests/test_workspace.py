@@ -89,6 +89,23 @@ def test_a_changelog_begins_with_the_version_of_its_distribution(name: str) -> N
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_changelog_has_the_place_where_fragments_are_inserted(name: str) -> None:
+    changelog = (DISTRIBUTIONS[name] / "CHANGELOG.md").read_text(encoding="utf-8")
+    before, marker, _ = changelog.partition("\n<!-- towncrier release notes start -->\n")
+    assert marker
+    assert "## " not in before
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_changelog_fragment_is_named_as_towncrier_reads_it(name: str) -> None:
+    types = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]["fragment"]
+    pattern = re.compile(rf"(\d+|\+[\w-]+)\.({'|'.join(types)})\.md|README\.md")
+    for fragment in (DISTRIBUTIONS[name] / "changelog.d").glob("*"):
+        assert pattern.fullmatch(fragment.name), fragment
+        assert fragment.read_text(encoding="utf-8").strip(), fragment
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_a_distribution_names_itself_and_the_pythons_alike(name: str) -> None:
     project, core = metadata(name), metadata("trunkline")
     assert project["name"] == name
