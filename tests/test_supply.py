@@ -1,4 +1,4 @@
-"""What the project is built and released with: pinned requirements, the release workflow."""
+"""What the project is built, checked and released with: pinned requirements, workflows, hooks, issue forms."""
 
 from __future__ import annotations
 
@@ -63,6 +63,58 @@ def test_no_other_job_of_the_release_may_write_or_prove_who_it_is() -> None:
     workflow = yaml.safe_load(WORKFLOW)
     assert workflow["permissions"] == {}
     assert workflow["jobs"]["build"]["permissions"] == {"contents": "read"}
-    for job in workflow["jobs"].values():
+
+
+# Pull requests
+
+WORKFLOWS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_workflow_uses_actions_by_version_or_hash_and_names_no_package_index(name: str) -> None:
+    for job in yaml.safe_load(WORKFLOWS[name])["jobs"].values():
         for step in job["steps"]:
             assert re.fullmatch(r"[\w.-]+/[\w.-]+@(v\d+|release/v\d+|[0-9a-f]{40})", step.get("uses", "a/b@v1"))
+            assert step.get("with", {}).get("persist-credentials", False) is False
+    assert "index-url" not in WORKFLOWS[name]
+
+
+def test_pull_requests_run_without_secrets_and_may_only_read() -> None:
+    workflow = yaml.safe_load(WORKFLOWS["ci.yml"])
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "pull_request" in workflow[True]  # YAML 1.1 reads the key `on` as true
+    assert not re.search(r"pull_request_target|secrets\.|id-token", WORKFLOWS["ci.yml"])
+
+
+def test_pull_requests_are_tested_on_linux_and_macos_with_each_supported_python() -> None:
+    matrix = yaml.safe_load(WORKFLOWS["ci.yml"])["jobs"]["tests"]["strategy"]["matrix"]
+    project = tomllib.loads((ROOT / "core" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert matrix == {"os": ["ubuntu-latest", "macos-latest"], "python": pythons}
+
+
+def test_pull_requests_run_only_sessions_that_exist() -> None:
+    sessions = set(re.findall(r"^def (\w+)\(session: nox\.Session", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
+    named = {
+        name for words in re.findall(r"nox -s ([\w ]+)$", WORKFLOWS["ci.yml"], re.MULTILINE) for name in words.split()
+    }
+    assert named
+    assert named <= sessions
+
+
+def test_pre_commit_runs_the_ruff_that_the_project_pins() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    assert [hook["additional_dependencies"] for hook in hooks if hook["id"].startswith("ruff")] == [GROUPS["lint"]] * 2
+
+
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", [path for path in FORMS if path.name != "config.yml"], ids=lambda path: path.stem)
+def test_issue_form_has_what_github_requires(path: Path) -> None:
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert {"name", "description", "body"} <= set(form)
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert all(field["attributes"]["label"] for field in fields)
+    assert len({field["id"] for field in fields}) == len(fields)
+    assert any(field.get("validations", {}).get("required") for field in fields)
