@@ -13,6 +13,11 @@ from pathlib import Path
 
 import nox
 
+if sys.version_info < (3, 11):  # noqa: UP036  # nox itself runs on older Pythons
+    sys.exit(
+        f"Trunkline needs Python 3.11 or later; {sys.prefix} has {platform.python_version()}. Make it with a newer one."
+    )
+
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"

@@ -309,3 +309,10 @@ def test_the_architecture_names_every_module_of_the_core() -> None:
     for path in CORE.iterdir():
         if path.suffix == ".py":
             assert f"`{path.name}`" in page
+
+
+def test_contributing_lists_every_session_of_the_noxfile() -> None:
+    sessions = re.findall(r"^@nox\.session.*\n(?:@.*\n)*def (\w+)", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    assert sessions
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert [name for name in sessions if f"`{name}`" not in page] == []
