@@ -28,7 +28,7 @@ class TestOneFileProvider(ProviderTests):
     }
 
 
-def test_the_comparison_tells_the_lines_of_its_code(tmp_path: Path) -> None:
+def test_the_comparison_page_has_the_current_line_counts(tmp_path: Path) -> None:
     variant = tmp_path / "variant.py"
     variant.write_text(plugin_files("acme", "chat")["src/trunkline_acme/__init__.py"], encoding="utf-8")
     one_file = "docs/examples/one_file_provider.py"
@@ -36,7 +36,7 @@ def test_the_comparison_tells_the_lines_of_its_code(tmp_path: Path) -> None:
     counted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
     for name, (lines, without) in zip(
-        ("a wire format of its own, in one file", "a variant of Chat Completions"),
+        ("a new wire format, in one file", "a variant of Chat Completions"),
         re.findall(r"(\d+) lines, +(\d+) without", counted),
         strict=True,
     ):

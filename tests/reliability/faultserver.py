@@ -40,7 +40,7 @@ class Facts:
         self.elsewhere: list[dict[str, bool]] = []
         self.connections: set[int] = set()
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         return {"requests": self.requests, "open": self.open, "sent": self.sent, "elsewhere": self.elsewhere}
 
 
@@ -241,7 +241,7 @@ async def handle(exchange: Exchange) -> None:
         exchange.keep_alive = False
         if first == "_reset":
             all_facts[rest] = Facts()
-        body = json.dumps(all_facts.setdefault(rest, Facts()).told()).encode()
+        body = json.dumps(all_facts.setdefault(rest, Facts()).as_json()).encode()
         await exchange.respond(body, headers={"connection": "close"})
         return
     facts = all_facts.setdefault(first, Facts())

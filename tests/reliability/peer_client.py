@@ -204,7 +204,7 @@ class Case:
         if not done:
             task.cancel()
             return {**found, "ended": "not"}
-        found |= {**told(task), "sent": self.sent}
+        found |= {**outcome(task), "sent": self.sent}
         if self.action != "read":
             before = self.facts()["requests"] if self.root else 0
             await asyncio.sleep(GRACE if self.action != "cancel in backoff" else 3.5)
@@ -213,11 +213,11 @@ class Case:
         return found
 
     async def _until_requested(self) -> None:
-        while not self.facts()["requests"]:  # noqa: ASYNC110  # another process tells
+        while not self.facts()["requests"]:  # noqa: ASYNC110  # the state is in another process
             await asyncio.sleep(0.01)
 
 
-def told(task: asyncio.Future[None]) -> dict[str, Any]:
+def outcome(task: asyncio.Future[None]) -> dict[str, Any]:
     if task.cancelled():
         return {"ended": "cancelled"}
     error = task.exception()

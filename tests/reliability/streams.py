@@ -86,9 +86,9 @@ def messages(body: bytes) -> Iterator[tuple[str, bytes, int]]:
         length = int.from_bytes(body[at : at + 4], "big")
         headers = int.from_bytes(body[at + 4 : at + PRELUDE], "big")
         begin = at + PRELUDE + 4
-        told = re.search(rb":event-type\x07..([A-Za-z]+)", body[begin : begin + headers], re.DOTALL)
+        found = re.search(rb":event-type\x07..([A-Za-z]+)", body[begin : begin + headers], re.DOTALL)
         at += length
-        yield told[1].decode() if told else "", body[begin + headers : at - 4], at
+        yield found[1].decode() if found else "", body[begin + headers : at - 4], at
 
 
 def _converse(exchange: Exchange) -> int | None:

@@ -158,7 +158,7 @@ def _text(dialect: str, kind: str, data: Any) -> str:
         return ""
 
 
-def told(stream: Recorded) -> list[tuple[int, str]]:
+def text_pieces(stream: Recorded) -> list[tuple[int, str]]:
     """The pieces of text of a stream, each with the least number of bytes that hold it."""
     if stream.dialect == "converse":
         found = ((kind, json.loads(payload), end) for kind, payload, end in messages(stream.body))
@@ -263,14 +263,14 @@ class Cutter:
         for at, partial in self.partials:
             if not partial.within(everything):
                 self.problems.append(f"the partial at {at} is no prefix of the answer")
-        pieces = told(stream)
+        pieces = text_pieces(stream)
         if "".join(text for _, text in pieces) != folded(events).response().text:
             return False
         for at, partial in self.partials:
             expected = "".join(text for end, text in pieces if end <= at)
             if partial.text != expected:
-                told_by = f"{partial.text[-20:]!r}, not {expected[-20:]!r}"
-                self.problems.append(f"the text of the partial at {at} is {told_by}")
+                difference = f"{partial.text[-20:]!r}, not {expected[-20:]!r}"
+                self.problems.append(f"the text of the partial at {at} is {difference}")
         return True
 
     def decode_alone(self, places: Sequence[int]) -> None:
@@ -331,17 +331,17 @@ def measure(options: Options) -> Result:
         row.update(streams=1, cuts=cutter.cuts, decoded_alone=cutter.alone, text_checked=int(held))
         endings.update(cutter.endings)
         problems += [f"{stream.id} ({stream.provider}): {problem}" for problem in cutter.problems]
-    beside = compared(taken, options.sockets)
-    ours = beside.pop("trunkline")
+    clients = compared(taken, options.sockets)
+    ours = clients.pop("trunkline")
     problems += ours.pop("problems")
     cuts = sum(row["cuts"] for row in table.values())
-    successes = {name: f"{row['success']} of {row['cuts']}" for name, row in beside.items()}
+    successes = {name: f"{row['success']} of {row['cuts']}" for name, row in clients.items()}
     figures = {
         "by wire format": {name: dict(row) for name, row in table.items()},
         "positions of the cuts": dict(endings),
         "skipped streams without a terminator": list(streams()[1]),
         "through sockets": ours,
-        "official clients, cuts reported as success": beside,
+        "official clients, cuts reported as success": clients,
         "problems": problems[:50],
     }
     summary = (

@@ -23,7 +23,7 @@ JSON_LINES = {"content-type": "application/x-ndjson"}
 
 @attrs.frozen
 class Wire:
-    """A provider: its settings besides the URL, the head of its streams, and what makes them."""
+    """A provider: its settings without the URL, the headers of its streams, and functions that build them."""
 
     provider: str
     settings: Mapping[str, object]
@@ -247,4 +247,4 @@ WIRES: Mapping[str, Wire] = {
     ),
     "ollama": Wire("ollama", {}, JSON_LINES, lambda: _line(""), _line, _ollama_end),
 }
-"""By name. The provider `openai` stands twice, for the two wire formats that it speaks."""
+"""By name. The provider `openai` has two entries, one for each of its wire formats."""
