@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from trunkline.config import variable_name
-from trunkline.plugins import load_provider
+from trunkline._config.sources import variable_name
+from trunkline._plugins.registry import load_provider
 from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent

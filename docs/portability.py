@@ -18,15 +18,14 @@ from trunkline import (
     Text,
     Tool,
     ToolCall,
-    Translation,
     assistant,
     system,
     tool_result,
     user,
 )
-from trunkline.config import make_settings
-from trunkline.plugins import load_provider, open_steps
-from trunkline.provider import ServiceContext
+from trunkline._config.sources import make_settings
+from trunkline._plugins.registry import load_provider, open_steps
+from trunkline.authoring.provider import ServiceContext, Translation
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 16
 PDF = b"%PDF-1.7\n%%EOF\n"

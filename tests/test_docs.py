@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from trunkline.plugins import PROVIDERS, installed
+from trunkline._plugins.registry import PROVIDERS, installed
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("core/*.md"), *ROOT.glob("plugins/*/*.md")])

@@ -13,9 +13,8 @@ from random import Random
 import pytest
 from fuzz_mutation import mutate
 from fuzz_targets import Target, check_stream, parsers, targets
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from trunkline.plugins import installed
+from hypothesis import given, settings, strategies as st
+from trunkline._plugins.registry import installed
 
 FUZZ = Path(__file__).parent / "fuzz"
 TARGETS = targets()

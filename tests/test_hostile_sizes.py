@@ -19,14 +19,15 @@ import pytest
 from fuzz_mutation import Raw, read_messages, read_sse, write_messages, write_sse
 from fuzz_targets import Target, decoded, parsers, targets
 from trunkline import open_service
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
+from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.provider import Framer
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError
-from trunkline.events import Fold, UsageReported
-from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
-from trunkline.provider import Framer
-from trunkline.retry import retry_after
+from trunkline.events import UsageReported
+from trunkline.fold import Fold
 from trunkline.testing import Exchange, serve
-from trunkline.wire import WireResponse
 
 SEEDS = Path(__file__).parent / "fuzz" / "seeds"
 PARSERS = {name: parser for name, _, _, parser in parsers()}

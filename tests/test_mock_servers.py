@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from server_process import server_process
 from trunkline import (
+    BadRequest,
     ChatRequest,
     ChatResponse,
     ChunkTimeout,
@@ -26,7 +27,6 @@ from trunkline import (
     Event,
     FinishReason,
     FirstChunkTimeout,
-    InvalidRequest,
     ProtocolViolation,
     QuotaExhausted,
     RateLimited,
@@ -43,12 +43,12 @@ from trunkline import (
     ToolCallEnd,
     ToolCallStart,
     ToolChoice,
-    fold,
     open_service,
     tool_result,
     user,
 )
-from trunkline.jsonvalue import JSONObject
+from trunkline.authoring.json import JSONObject
+from trunkline.fold import fold
 
 pytestmark = pytest.mark.anyio
 
@@ -363,7 +363,7 @@ async def test_a_rate_limit_that_stays_is_raised(mock: LLMock, open_wire: Open) 
 
 
 ERRORS = [
-    (400, None, InvalidRequest, 1),
+    (400, None, BadRequest, 1),
     (400, "context_length_exceeded", ContextTooLong, 1),
     (429, "insufficient_quota", QuotaExhausted, 1),
     (500, None, ServerError, 2),

@@ -31,11 +31,11 @@ from trunkline import (
     TextDelta,
     UsageReported,
     assistant,
-    fold,
     open_service,
     system,
     user,
 )
+from trunkline.fold import fold
 from trunkline_llamacpp.gguf import MODEL_PACKAGE, packaged_model
 
 pytestmark = pytest.mark.anyio

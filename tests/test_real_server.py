@@ -24,6 +24,7 @@ import pytest
 from server_process import server_process
 from trunkline import (
     AuthenticationError,
+    BadRequest,
     ChatRequest,
     ChatResponse,
     ContextTooLong,
@@ -32,7 +33,6 @@ from trunkline import (
     FinishReason,
     FirstChunkTimeout,
     Image,
-    InvalidRequest,
     Observer,
     ResponseFormat,
     ResponseStarted,
@@ -44,13 +44,13 @@ from trunkline import (
     TrunklineError,
     UsageReported,
     assistant,
-    fold,
     hookimpl,
     open_service,
     system,
     user,
 )
-from trunkline.jsonvalue import JSONObject
+from trunkline.authoring.json import JSONObject
+from trunkline.fold import fold
 from trunkline_llamacpp.gguf import MODEL_PACKAGE, packaged_model
 
 pytestmark = pytest.mark.anyio
@@ -284,7 +284,7 @@ async def test_log_probabilities_come_with_their_tokens_whole_and_streamed(open_
 async def test_over_responses_the_server_refuses_log_probabilities(open_responses: Open) -> None:
     # It wants the field `logprobs` beside `top_logprobs`, which the Responses API does not have.
     async with open_responses() as service:
-        with pytest.raises(InvalidRequest, match="top_logprobs requires logprobs"):
+        with pytest.raises(BadRequest, match="top_logprobs requires logprobs"):
             await service.chat(asked(top_logprobs=3))
 
 

@@ -19,20 +19,21 @@ import attrs
 import httpx2
 import pytest
 from recordings import Exchange, cut, recorded, report
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     QuotaExhausted,
     RemoteError,
     StreamInterrupted,
     TrunklineError,
 )
-from trunkline.events import Event, fold
+from trunkline.events import Event
+from trunkline.fold import fold
 from trunkline.messages import Opaque, Reasoning
-from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason
 from trunkline_anthropic import AnthropicSettings
 from trunkline_anthropic.operations import OPERATIONS
@@ -87,12 +88,12 @@ DONE_OF_ANOTHER_DIALECT = "e576d381f9918ff6"
 NOT_READ = WHOLE_IN_A_STREAM | {DONE_OF_ANOTHER_DIALECT}
 """What the client does not read."""
 
-ERRORS: Mapping[int, type[RemoteError]] = {400: InvalidRequest, 401: AuthenticationError, 404: NotFound}
+ERRORS: Mapping[int, type[RemoteError]] = {400: BadRequest, 401: AuthenticationError, 404: NotFound}
 ERRORS_BY_WORDING: Mapping[str, type[RemoteError]] = {
     "Your credit balance is too low": QuotaExhausted,
     "prompt is too long": ContextTooLong,
 }
-ERROR_COUNTS = {AuthenticationError: 13, ContextTooLong: 1, InvalidRequest: 13, NotFound: 14, QuotaExhausted: 2}
+ERROR_COUNTS = {AuthenticationError: 13, ContextTooLong: 1, BadRequest: 13, NotFound: 14, QuotaExhausted: 2}
 
 SPLITS = 6
 CUTS = 6

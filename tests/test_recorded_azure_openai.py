@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from recordings import AZURE, CHAT, RESPONSES, Exchange, chats, parser_for, recorded, report, response_of
-from trunkline.errors import AuthenticationError, InvalidRequest, NotFound, RateLimited, RemoteError
-from trunkline.provider import ServiceContext
+from trunkline.authoring.provider import ServiceContext
+from trunkline.errors import AuthenticationError, BadRequest, NotFound, RateLimited, RemoteError
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
 from trunkline_azure_openai.parse import gravest
 from trunkline_azure_openai.urls import CLASSIC_VERSION, surface_of
@@ -37,7 +37,7 @@ ERRORS: Mapping[str, tuple[type[RemoteError], int, str | None, float | None]] = 
     "5d7972c29910db8a": (RateLimited, 429, "RateLimitReached", 0.0),
     "76efeba77e20d054": (AuthenticationError, 401, "401", None),
     "818a5af505c2a561": (NotFound, 404, "DeploymentNotFound", None),
-    "a28598e0ca6b1201": (InvalidRequest, 422, "Invalid input", None),
+    "a28598e0ca6b1201": (BadRequest, 422, "Invalid input", None),
 }
 """Every recorded error of a chat: class, status, code, and the wait that it asks for."""
 

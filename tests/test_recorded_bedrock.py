@@ -16,19 +16,20 @@ import pytest
 from botocore.eventstream import EventStream
 from botocore.parsers import ResponseParserError, create_parser
 from recordings import Exchange, cut, recorded, report
-from trunkline.decoding import StreamDecoder
+from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     RemoteError,
     StreamInterrupted,
 )
-from trunkline.events import Event, decode_arguments, fold
+from trunkline.events import Event
+from trunkline.fold import decode_arguments, fold
 from trunkline.messages import Citation, Opaque, Reasoning, ToolCall
-from trunkline.plugins import Steps, load_provider, open_steps
-from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason
 
 FILES = ("bedrock-converse", "bedrock-converse-stream")
@@ -286,14 +287,14 @@ def test_the_streams_without_an_end_are_interrupted_with_all_that_came() -> None
 
 ON_DEMAND = "with on-demand throughput"
 CLASSES: tuple[tuple[str, type[RemoteError]], ...] = (
-    (ON_DEMAND, InvalidRequest),
+    (ON_DEMAND, BadRequest),
     ("model identifier is invalid", NotFound),
     ("security token included in the request is", AuthenticationError),
     ("Signature expired", AuthenticationError),
     ("Input Tokens Exceeded", ContextTooLong),
-    ("This model doesn't support", InvalidRequest),
-    ("The model returned the following errors: m", InvalidRequest),
-    ("extraneous key", InvalidRequest),
+    ("This model doesn't support", BadRequest),
+    ("The model returned the following errors: m", BadRequest),
+    ("extraneous key", BadRequest),
 )
 ERRORS = 48
 

@@ -16,13 +16,14 @@ import cohere
 import httpx
 import pytest
 from recordings import Exchange, cut, recorded, report
-from trunkline.decoding import StreamDecoder
+from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import ContextTooLong, NotFound, RemoteError, StreamInterrupted
-from trunkline.events import Event, decode_arguments, fold
-from trunkline.jsonvalue import loads
+from trunkline.events import Event
+from trunkline.fold import decode_arguments, fold
 from trunkline.messages import Reasoning
-from trunkline.plugins import Steps, load_provider, open_steps
-from trunkline.provider import ServiceContext
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, FinishReason
 

@@ -13,8 +13,8 @@ import httpx2
 import openai
 import pytest
 from recordings import CHAT, EXCEPTIONS, PROVIDERS, Exchange, chats, report, response_of
-from trunkline.events import decode_arguments
-from trunkline.jsonvalue import dumps
+from trunkline.authoring.json import dumps
+from trunkline.fold import decode_arguments
 from trunkline.response import ChatResponse
 
 _DIFFERENCES: tuple[tuple[str, str, str], ...] = (

@@ -11,9 +11,9 @@ import pytest
 from recordings import PROVIDERS, Exchange, chats, parser_for, report, response_of
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     PermissionDenied,
     QuotaExhausted,
@@ -23,11 +23,11 @@ from trunkline.errors import (
 )
 
 BY_STATUS: Mapping[int, type[RemoteError]] = {
-    400: InvalidRequest,
+    400: BadRequest,
     401: AuthenticationError,
     403: PermissionDenied,
     404: NotFound,
-    422: InvalidRequest,
+    422: BadRequest,
     429: RateLimited,
     500: ServerError,
 }
@@ -51,10 +51,10 @@ BY_WORDING: Mapping[str, tuple[type[RemoteError], str]] = {
 """The answers whose status and code mislead, and whose words tell."""
 
 IN_SUCCESSES: Mapping[str, tuple[type[RemoteError], str | None, int | None]] = {
-    "aa6c1980e4574824": (InvalidRequest, "tool_use_failed", 400),
-    "58acf4997f4840cd": (InvalidRequest, "tool_use_failed", 400),
-    "6aee8b9d8d5965cd": (InvalidRequest, "tool_use_failed", 400),
-    "316da373568e2d87": (InvalidRequest, "400", 400),
+    "aa6c1980e4574824": (BadRequest, "tool_use_failed", 400),
+    "58acf4997f4840cd": (BadRequest, "tool_use_failed", 400),
+    "6aee8b9d8d5965cd": (BadRequest, "tool_use_failed", 400),
+    "316da373568e2d87": (BadRequest, "400", 400),
     "2758c8dd155ab681": (ServerError, "unknown-error", None),
     "cf8f79ac26b2d32a": (QuotaExhausted, "insufficient_quota", None),
     "31689b95ad96aec4": (ServerError, "502", 502),
@@ -63,16 +63,16 @@ IN_SUCCESSES: Mapping[str, tuple[type[RemoteError], str | None, int | None]] = {
 """Errors inside answers with the status 200, most in the middle of a stream: class, code and status."""
 
 COUNTS: Mapping[str, Mapping[type[RemoteError], int]] = {
-    "openai": {AuthenticationError: 10, InvalidRequest: 19, NotFound: 9, PermissionDenied: 7},
-    "openai-responses": {AuthenticationError: 14, InvalidRequest: 8, NotFound: 12, QuotaExhausted: 1},
-    "azure-openai": {AuthenticationError: 1, InvalidRequest: 1, NotFound: 4, RateLimited: 1},
-    "groq": {AuthenticationError: 4, InvalidRequest: 4, NotFound: 19},
-    "deepseek": {AuthenticationError: 2, InvalidRequest: 7},
-    "openrouter": {AuthenticationError: 3, ContentFiltered: 3, InvalidRequest: 4, NotFound: 4, RateLimited: 4},
+    "openai": {AuthenticationError: 10, BadRequest: 19, NotFound: 9, PermissionDenied: 7},
+    "openai-responses": {AuthenticationError: 14, BadRequest: 8, NotFound: 12, QuotaExhausted: 1},
+    "azure-openai": {AuthenticationError: 1, BadRequest: 1, NotFound: 4, RateLimited: 1},
+    "groq": {AuthenticationError: 4, BadRequest: 4, NotFound: 19},
+    "deepseek": {AuthenticationError: 2, BadRequest: 7},
+    "openrouter": {AuthenticationError: 3, ContentFiltered: 3, BadRequest: 4, NotFound: 4, RateLimited: 4},
     "other": {
         AuthenticationError: 5,
         ContextTooLong: 1,
-        InvalidRequest: 2,
+        BadRequest: 2,
         NotFound: 7,
         PermissionDenied: 1,
         RateLimited: 1,

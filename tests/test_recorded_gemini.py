@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 from google.genai import types
 from recordings import Exchange, cut, recorded, report
-from trunkline.decoding import StreamDecoder
+from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import RemoteError, StreamInterrupted
-from trunkline.events import Event, fold
-from trunkline.jsonvalue import loads
-from trunkline.plugins import Steps, load_provider, open_steps
-from trunkline.provider import ServiceContext
+from trunkline.events import Event
+from trunkline.fold import fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, FinishReason
 from trunkline_gemini.parse import REASONS
@@ -30,7 +31,7 @@ ARRAYS = 23
 SIGNED = 152
 CLASSES = {
     "400 AuthenticationError": 7,
-    "400 InvalidRequest": 9,
+    "400 BadRequest": 9,
     "403 PermissionDenied": 1,
     "404 NotFound": 19,
     "429 RateLimited": 2,

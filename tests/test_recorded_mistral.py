@@ -14,11 +14,12 @@ import attrs
 import httpx2
 import pytest
 from recordings import Exchange, cut, recorded, report
-from trunkline.decoding import StreamDecoder
-from trunkline.errors import AuthenticationError, InvalidRequest, NotFound, RemoteError, StreamInterrupted
-from trunkline.events import Event, decode_arguments, fold
-from trunkline.plugins import Steps, load_provider, open_steps
-from trunkline.provider import ServiceContext
+from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.errors import AuthenticationError, BadRequest, NotFound, RemoteError, StreamInterrupted
+from trunkline.events import Event
+from trunkline.fold import decode_arguments, fold
 from trunkline.response import ChatResponse, FinishReason
 
 CHATS = ("/chat/completions", "/agents/completions")
@@ -47,9 +48,9 @@ FINISH = {
 ERRORS: Mapping[str, tuple[type[RemoteError], int, str | None]] = {
     "19b464782d52c297": (NotFound, 400, "1500"),
     "a61754aa1202c65f": (NotFound, 400, "1500"),
-    "909105e10d699f38": (InvalidRequest, 400, "3051"),
-    "f30205b759843ac7": (InvalidRequest, 400, "3051"),
-    "d3fe600502f22c0a": (InvalidRequest, 400, "3210"),
+    "909105e10d699f38": (BadRequest, 400, "3051"),
+    "f30205b759843ac7": (BadRequest, 400, "3051"),
+    "d3fe600502f22c0a": (BadRequest, 400, "3210"),
     "dde48fa1be84ab0c": (AuthenticationError, 401, None),
 }
 """Every recorded error: its class, status and code."""

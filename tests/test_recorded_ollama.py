@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import ollama
 from recordings import Exchange, cut, recorded, report
-from trunkline.decoding import StreamDecoder
+from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import NotFound, StreamInterrupted
-from trunkline.events import Event, fold
-from trunkline.plugins import Steps, load_provider, open_steps
-from trunkline.provider import ServiceContext
+from trunkline.events import Event
+from trunkline.fold import fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, FinishReason
 from trunkline_ollama.operations import parse_embeddings

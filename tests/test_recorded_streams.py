@@ -21,7 +21,8 @@ from recordings import (
     successful_streams,
 )
 from trunkline.errors import StreamInterrupted, TrunklineError
-from trunkline.events import Event, fold
+from trunkline.events import Event
+from trunkline.fold import fold
 from trunkline_openai.profile import PROFILES
 
 SHORT = 4096

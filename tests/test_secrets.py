@@ -35,10 +35,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Span, StatusCode
+from trunkline._calls.retry import RetryPolicy
+from trunkline._plugins.registry import load_provider
+from trunkline.authoring.provider import Observer
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ConfigurationError, TrunklineError, UnexpectedRedirect
-from trunkline.plugins import load_provider
-from trunkline.provider import Observer
-from trunkline.retry import RetryPolicy
 from trunkline.secrets import Secret, scrub
 from trunkline.service import Service
 from trunkline.storage import to_json
@@ -181,7 +182,7 @@ CASES: dict[str, Case] = {
 
 
 def test_the_cases_hold_every_provider_that_is_installed() -> None:
-    from trunkline.plugins import PROVIDERS, installed
+    from trunkline._plugins.registry import PROVIDERS, installed
 
     names = {case.provider for case in CASES.values()}
     assert names == {entry.name for entry in installed(PROVIDERS)} - {
@@ -472,7 +473,7 @@ async def test_no_canary_shows_whatever_fails(
                 pipeline.transport,
                 service._transports,
                 service.stream(REQUEST),
-                pipeline.steps.auth.sign(trunkline.WireRequest(url=server.url), credentials),
+                pipeline.steps.auth.sign(WireRequest(url=server.url), credentials),
                 credentials,
             ):
                 if not isinstance(value, str):  # a token of an application's own
@@ -599,7 +600,7 @@ async def test_a_cancelled_call_and_a_broken_plugin_show_no_variables_either(
             with pytest.raises(TimeoutError) as caught:
                 with anyio.fail_after(0.1):
                     await service.chat("Hello?")
-            environment.setattr("trunkline.provider.HeaderAuth.sign", broken)
+            environment.setattr("trunkline.authoring.auth.HeaderAuth.sign", broken)
             with pytest.raises(KeyError) as wrong:
                 await service.chat("Hello?")
     assert not leaks(case, "cancelled", told(caught.value))
@@ -673,10 +674,8 @@ def test_settings_keep_their_secrets_however_they_are_looked_at(name: str, envir
 
 
 def test_what_cannot_be_shown_cannot_be_stored_or_pickled() -> None:
-    request = trunkline.WireRequest(
-        url=f"https://u:{KEY}@x/?key={KEY}", headers={"Authorization": KEY}, body=KEY.encode()
-    )
-    answer = trunkline.WireResponse(status=200, headers={"x-echo": KEY}, body=KEY.encode())
+    request = WireRequest(url=f"https://u:{KEY}@x/?key={KEY}", headers={"Authorization": KEY}, body=KEY.encode())
+    answer = WireResponse(status=200, headers={"x-echo": KEY}, body=KEY.encode())
     for value in (Secret(KEY), request, answer, request.headers):
         assert not leaks(ANY, "repr", f"{value!r} {value} {[value]}")
         with pytest.raises(TypeError, match="pickle"):

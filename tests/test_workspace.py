@@ -19,15 +19,13 @@ PLUGINS = {path.parent.name: path.parent for path in sorted(ROOT.glob("plugins/*
 DISTRIBUTIONS = {"trunkline": ROOT / "core", **{f"trunkline-{name}": path for name, path in PLUGINS.items()}}
 
 ASYNC_IN_CORE = (
-    "transport.py",
-    "httppool.py",
-    "aiohttptransport.py",
-    "pipeline.py",
-    "eventstream.py",
-    "service.py",
-    "retryqueue.py",
-    "fetch.py",
+    "_calls/pipeline.py",
+    "_calls/event_reader.py",
+    "_calls/retry_queue.py",
+    "_calls/fetch.py",
+    "_http/",
     "opening.py",
+    "service.py",
     "cli/",
     "testing/",
 )
@@ -126,7 +124,7 @@ def test_the_core_has_five_dependencies_and_an_extra_for_each_plugin() -> None:
 
 @pytest.mark.parametrize("name", [name for name in DISTRIBUTIONS if name != "trunkline"])
 def test_a_plugin_has_entry_points_that_load_and_carry_their_own_name(name: str) -> None:
-    from trunkline.plugins import load_provider
+    from trunkline._plugins.registry import load_provider
 
     entries: dict[str, dict[str, str]] = metadata(name)["entry-points"]  # type: ignore[assignment]
     for provider in entries.get("trunkline.providers", {}):
@@ -170,7 +168,10 @@ def test_await_stands_only_where_io_is(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("libraries", "modules"),
-    [({"httpx2", "httpx"}, {"transport.py", "httppool.py"}), ({"aiohttp", "yarl"}, {"aiohttptransport.py"})],
+    [
+        ({"httpx2", "httpx"}, {"_http/common.py", "_http/httpx2.py", "_http/pool.py"}),
+        ({"aiohttp", "yarl"}, {"_http/aiohttp.py"}),
+    ],
 )
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_an_http_library_is_imported_in_its_transport_alone(name: str, libraries: set[str], modules: set[str]) -> None:
@@ -245,12 +246,14 @@ def test_importing_trunkline_imports_no_http_client_and_no_plugin() -> None:
 
 
 def test_listing_what_is_installed_imports_no_plugin() -> None:
-    loaded = modules_after("from trunkline.plugins import PROVIDERS, installed\nassert len(installed(PROVIDERS)) > 1")
+    loaded = modules_after(
+        "from trunkline._plugins.registry import PROVIDERS, installed\nassert len(installed(PROVIDERS)) > 1"
+    )
     assert loaded & (plugin_packages() | {"httpx", "httpx2", "aiohttp", "openai", "xllamacpp"}) == set()
 
 
 def test_loading_one_provider_imports_its_plugin_and_no_other() -> None:
-    loaded = modules_after("from trunkline.plugins import load_provider\nload_provider('openai')")
+    loaded = modules_after("from trunkline._plugins.registry import load_provider\nload_provider('openai')")
     assert loaded & (plugin_packages() | {"httpx", "httpx2", "aiohttp", "openai", "xllamacpp"}) == {"trunkline_openai"}
 
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from trunkline._http.choice import HTTPTransports
+from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.framing import JSONLinesFramer
+from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.json import dumps, loads
+from trunkline.authoring.provider import Embed, ListModels, Operations, Provider, ServiceContext, Translation
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
     ProtocolViolation,
@@ -15,26 +22,12 @@ from trunkline.errors import (
     TrunklineError,
 )
 from trunkline.events import Event, Finished, ResponseStarted, TextDelta, TextEnd, TextStart, UsageReported
-from trunkline.framing import JSONLinesFramer
-from trunkline.jsonvalue import dumps, loads
 from trunkline.messages import Text
-from trunkline.provider import (
-    Embed,
-    HeaderAuth,
-    ListModels,
-    Operations,
-    Provider,
-    ServiceContext,
-    Translation,
-)
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, FinishReason, ModelInfo, Usage
-from trunkline.retry import retry_after
 from trunkline.secrets import Secret
 from trunkline.service import Service
 from trunkline.settings import Settings, setting, settings
-from trunkline.transport import HTTPTransports
-from trunkline.wire import WireRequest, WireResponse
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -162,7 +155,7 @@ def make_toy(**changes: Any) -> Provider:
         "settings": ToySettings,
         "auth": lambda context: HeaderAuth("authorization", context.settings.api_key.reveal(), prefix="Bearer "),
         "translator": ToyTranslator,
-        "stream_parser": lambda context: ToyParser(),
+        "response_parser": lambda context: ToyParser(),
         "operations": Operations(
             list_models=ListModels(build=_list, parse=_listed), embed=Embed(build=_embed, parse=_embedded)
         ),

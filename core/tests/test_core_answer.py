@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from trunkline import (
+    BadRequest,
     ChatRequest,
     Citation,
     Finished,
     FinishReason,
-    InvalidChatRequest,
     InvalidRequest,
     Opaque,
     Overloaded,
@@ -26,13 +25,13 @@ from trunkline import (
     TokenLogprob,
     ToolCall,
     Usage,
-    WireResponse,
-    fold,
 )
-from trunkline.answer import Answer
-from trunkline.callwarnings import Warnings
-from trunkline.jsonvalue import decode_object, encode_request
-from trunkline.statuses import error_body, status_error
+from trunkline.authoring.event_builder import Answer
+from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.json import decode_object, encode_request
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireResponse
+from trunkline.fold import fold
 
 
 def test_an_answer_keeps_the_order_and_ends_each_part() -> None:
@@ -131,7 +130,7 @@ def test_whatever_comes_the_events_fold_and_end_with_one_finished(pieces: list[t
 @pytest.mark.parametrize(
     ("status", "kind", "retryable"),
     [
-        (400, InvalidRequest, False),
+        (400, BadRequest, False),
         (402, QuotaExhausted, False),
         (408, RemoteError, True),
         (429, RateLimited, True),
@@ -228,5 +227,5 @@ def test_logprobs_go_with_the_text() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
 def test_a_request_that_json_cannot_say_is_an_error_of_the_request(value: object) -> None:
-    with pytest.raises(InvalidChatRequest, match="JSON cannot say"):
+    with pytest.raises(InvalidRequest, match="JSON cannot say"):
         encode_request({"options": value})

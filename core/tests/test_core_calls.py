@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from trunkline import (
     AuthenticationError,
+    CallError,
     ChatRequest,
     ChunkTimeout,
     ConfigurationError,
@@ -33,10 +34,9 @@ from trunkline import (
     UnexpectedRedirect,
     UnsupportedOperation,
     UnsupportedRequest,
-    UsageError,
     hookimpl,
 )
-from trunkline.events import Fold
+from trunkline.fold import Fold
 from trunkline.testing import Exchange, serve
 from trunkline.testing.heartbeats import Heartbeats
 
@@ -169,7 +169,7 @@ async def test_a_stream_without_its_terminator_is_interrupted_and_tells_the_part
     assert caught.value.partial is not None
     assert caught.value.partial.text == "he"
     assert caught.value.partial.finish_reason == FinishReason.ERROR
-    with pytest.raises(UsageError):
+    with pytest.raises(CallError):
         _ = stream.response
 
 
@@ -515,11 +515,11 @@ async def test_an_application_s_own_scopes_may_surround_each_step(toy: Any) -> N
 async def test_a_stream_has_to_be_entered_and_is_entered_once(toy: Any) -> None:
     async with serve(answer) as server, toy(server.url) as service:
         stream = service.stream("hi")
-        with pytest.raises(UsageError, match="async with"):
+        with pytest.raises(CallError, match="async with"):
             await stream.__anext__()
         async with stream:
             pass
-        with pytest.raises(UsageError, match="once"):
+        with pytest.raises(CallError, match="once"):
             await stream.__aenter__()
 
 

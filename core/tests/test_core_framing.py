@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from trunkline import ProtocolViolation
-from trunkline.framing import BARE, BodyFramer, JSONLinesFramer, SSEFrame, SSEFramer, SSEOrJSONFramer, frames_before
+from trunkline.authoring.framing import (
+    BARE,
+    BodyFramer,
+    JSONLinesFramer,
+    SSEFrame,
+    SSEFramer,
+    SSEOrJSONFramer,
+    frames_before,
+)
 
 
 def frames(data: bytes, *cuts: int) -> list[SSEFrame]:

@@ -7,9 +7,8 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from trunkline.jsonvalue import loads
+from hypothesis import given, settings, strategies as st
+from trunkline.authoring.json import loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.characters(categories=["Cs"]),
@@ -28,7 +27,7 @@ def decode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
     if request.param == "msgspec":
         pytest.importorskip("msgspec", reason="the extra `fast` is not installed")
     else:
-        monkeypatch.setattr("trunkline.jsonvalue._decode", json.loads)
+        monkeypatch.setattr("trunkline._json._decode", json.loads)
     return loads
 
 
@@ -96,7 +95,7 @@ def test_a_float_keeps_its_value() -> None:
 
 def test_without_the_extra_the_standard_library_decodes() -> None:
     program = (
-        "import sys; sys.modules['msgspec'] = None; import json; from trunkline import jsonvalue;"
-        "assert jsonvalue._decode is json.loads; assert jsonvalue.loads(b'[1]') == [1]"
+        "import sys; sys.modules['msgspec'] = None; import json; from trunkline import _json;"
+        "assert _json._decode is json.loads; assert _json.loads(b'[1]') == [1]"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

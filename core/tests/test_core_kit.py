@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from trunkline import Auth, Provider, ServiceContext, Settings, hookimpl
-from trunkline.provider import HeaderAuth, NoAuth
+from trunkline import ServiceContext, Settings, hookimpl
+from trunkline.authoring.auth import HeaderAuth, NoAuth
+from trunkline.authoring.provider import Auth, Provider
 from trunkline.settings import settings
 from trunkline.testing import SSE, ProviderTests, canary
 from trunkline.testing.catalogue import FAULTS, fault_of
@@ -114,7 +115,7 @@ def test_extensions_among_the_settings_are_part_of_what_is_tested() -> None:
         settings=OpenSettings,
         auth=lambda context: NoAuth(),
         translator=lambda context: step,
-        stream_parser=lambda context: step,
+        response_parser=lambda context: step,
     )
     wire = SimpleNamespace(framing=SSE, error_event=None)
     plain: Any = type("TestPlain", (ProviderTests,), {"provider": without, "wire": wire})

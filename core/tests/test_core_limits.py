@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from trunkline.decoding import StreamDecoder, check_nesting
+from hypothesis import given, settings, strategies as st
+from trunkline.authoring.decoder import StreamDecoder, check_nesting
+from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer
 from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted
 from trunkline.events import Event
-from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFramer
 from trunkline.testing import Exchange, serve
 
 pytestmark = pytest.mark.anyio
@@ -174,7 +173,7 @@ async def test_without_a_nesting_limit_a_deep_error_body_is_still_our_error(toy:
     nested: Any = "deep"
     for _ in range(5_000):
         nested = [nested]
-    parser = toy("http://127.0.0.1")._provider.stream_parser(None)
+    parser = toy("http://127.0.0.1")._provider.response_parser(None)
 
     class Parser:
         stream, body = parser.stream, parser.body
@@ -185,7 +184,7 @@ async def test_without_a_nesting_limit_a_deep_error_body_is_still_our_error(toy:
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(b"down", status=500)
 
-    steps = {"stream_parser": lambda context: Parser()}
+    steps = {"response_parser": lambda context: Parser()}
     async with serve(handler) as server, toy(server.url, steps, nesting_limit=None, max_retries=0) as service:
         with pytest.raises(ServerError, match="down"):
             await service.chat("hi")

@@ -9,22 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trunkline import (
-    ConfigurationError,
-    PluginError,
-    Provider,
-    ProviderNotFound,
-    hookimpl,
-    open_service,
-    open_services,
-)
-from trunkline.plugins import EXTENSIONS, PROVIDERS, installed, load_provider
+from trunkline import ConfigurationError, PluginError, ProviderNotFound, hookimpl, open_service, open_services
+from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, installed, load_provider
+from trunkline.authoring.provider import Provider
 from trunkline.testing import Exchange, serve
 
 GOOD = """
-    from trunkline import Provider, Settings, Text, ChatResponse, FinishReason, Translation, WireRequest
-    from trunkline.framing import JSONLinesFramer
-    from trunkline.provider import NoAuth
+    from trunkline import Settings, Text, ChatResponse, FinishReason
+    from trunkline.authoring.provider import Provider, Translation
+    from trunkline.authoring.wire import WireRequest
+    from trunkline.authoring.framing import JSONLinesFramer
+    from trunkline.authoring.auth import NoAuth
     from trunkline.settings import setting, settings
 
     @settings
@@ -48,7 +43,7 @@ GOOD = """
 
     provider = Provider(
         name="{name}", settings={cls}Settings, auth=lambda context: NoAuth(),
-        translator=Translator, stream_parser=lambda context: Parser(),
+        translator=Translator, response_parser=lambda context: Parser(),
     )
 """
 
@@ -92,7 +87,7 @@ def crowd(install: Callable[..., None]) -> None:
         "\n        def trunkline_authh(self, context):"
         "\n            return None"
         "\n    provider = Wrong("
-        "\n        name='misspelt', settings=MisspeltSettings, auth=None, translator=None, stream_parser=None)"
+        "\n        name='misspelt', settings=MisspeltSettings, auth=None, translator=None, response_parser=None)"
     )
     install("dist-misspelt", PROVIDERS, {"misspelt": "plugin_misspelt:provider"}, plugin_misspelt=misspelt)
     unmarked = misspelt.replace("@hookimpl", "").replace("authh", "observer").replace("misspelt", "unmarked")
@@ -228,7 +223,7 @@ async def test_an_extension_is_loaded_by_name_and_a_broken_one_is_named(install:
 
     install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
     source = (
-        "from trunkline import hookimpl, Observer\n@hookimpl\ndef trunkline_observer(context):\n    return Observer()"
+        "from trunkline import Observer, hookimpl\n@hookimpl\ndef trunkline_observer(context):\n    return Observer()"
     )
     install("dist-watch", EXTENSIONS, {"watch": "extension_watch"}, extension_watch=source)
     install("dist-bad", EXTENSIONS, {"bad": "extension_bad"}, extension_bad="import nothing_of_the_kind")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from trunkline import ConnectionFailed, RateLimited, StreamInterrupted
-from trunkline.plugins import open_steps
+from trunkline._plugins.registry import open_steps
 from trunkline.testing import Exchange, RecordingMismatch, record, replay, serve
 from trunkline.testing.recordings import RecordedExchange
 

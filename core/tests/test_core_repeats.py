@@ -5,15 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from trunkline import jsonvalue
-from trunkline.decoding import StreamDecoder
+from hypothesis import given, strategies as st
+from trunkline import _json
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.framing import SSEFrame, SSEFramer
+from trunkline.authoring.json import loads
+from trunkline.authoring.repeats import Repeats
 from trunkline.errors import ProtocolViolation
 from trunkline.events import Event, Finished, TextDelta, TextStart
-from trunkline.framing import SSEFrame, SSEFramer
-from trunkline.jsonvalue import loads
-from trunkline.repeats import Repeats
 from trunkline.response import FinishReason
 
 TEXTS = st.text() | st.sampled_from(['"', "\\", 'x"},"p":"', "\n\n", "data: ", "\ufeff", "\x00", "text", "a"])
@@ -41,10 +40,10 @@ def glance(repeats: Repeats, data: bytes) -> str | None:
 
 @pytest.fixture(params=["the fastest decoder", "the standard library's"])
 def string(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], str]:
-    decode: Callable[[bytes], str] = jsonvalue.decode_string
+    decode: Callable[[bytes], str] = _json.decode_string
     if request.param != "the fastest decoder":
-        decode = jsonvalue._scanned
-        monkeypatch.setattr("trunkline.repeats.decode_string", decode)
+        decode = _json._scanned
+        monkeypatch.setattr("trunkline.authoring.repeats.decode_string", decode)
     return decode
 
 

@@ -9,12 +9,11 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+from trunkline._calls.pipeline import Pipeline
+from trunkline._calls.retry import REWARD, RetryBudget
+from trunkline._calls.retry_queue import RetryQueue
 from trunkline.errors import ConnectionFailed, RateLimited, RemoteError, ServerError
-from trunkline.pipeline import Pipeline
-from trunkline.retry import REWARD, RetryBudget
-from trunkline.retryqueue import RetryQueue
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 
@@ -286,7 +285,7 @@ async def test_a_200_whose_body_is_an_error_is_tried_again_like_its_status(toy: 
     async def handler(exchange: Exchange) -> None:
         await (exchange.respond(b"busy") if len(server.requests) == 1 else answer(exchange))
 
-    parser = toy("http://127.0.0.1")._provider.stream_parser(None)
+    parser = toy("http://127.0.0.1")._provider.response_parser(None)
 
     class Parser:
         stream, error = parser.stream, parser.error
@@ -296,7 +295,7 @@ async def test_a_200_whose_body_is_an_error_is_tried_again_like_its_status(toy: 
                 raise ServerError("busy", status=200, retry_after=0)
             return parser.body(wire_response)
 
-    async with serve(handler) as server, toy(server.url, {"stream_parser": lambda context: Parser()}) as service:
+    async with serve(handler) as server, toy(server.url, {"response_parser": lambda context: Parser()}) as service:
         assert await call(service, "chat") == "hello"
         assert len(server.requests) == 2
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import jsonschema
 import pytest
-from trunkline import ConfigurationError, Provider, Secret, Settings
-from trunkline.config import make_settings, read_configuration, resolve_reference
+from trunkline import ConfigurationError, Secret, Settings
+from trunkline._config.sources import make_settings, read_configuration, resolve_reference
+from trunkline.authoring.provider import Provider
 from trunkline.settings import json_schema, setting, setting_infos, settings, url_setting
 
 
@@ -43,7 +44,7 @@ class DemoSettings(Settings):
 
 def provider(cls: type[Settings] = DemoSettings) -> Provider:
     nothing: Any = None
-    return Provider(name="demo", settings=cls, auth=nothing, translator=nothing, stream_parser=nothing)
+    return Provider(name="demo", settings=cls, auth=nothing, translator=nothing, response_parser=nothing)
 
 
 def make(environ: dict[str, str] | None = None, table: dict[str, Any] | None = None, **arguments: Any) -> DemoSettings:

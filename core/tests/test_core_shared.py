@@ -5,11 +5,11 @@ from __future__ import annotations
 from urllib.parse import urlunsplit
 
 import pytest
-from trunkline import InvalidChatRequest, Message, Secret, Text, ToolCall, assistant, tool_result, user
-from trunkline.callwarnings import Warnings
-from trunkline.turns import pair_turns
-from trunkline.urls import endpoint_url, is_loopback, plain_http_note, split_url
-from trunkline.userid import convert_send_user_id, user_identifier
+from trunkline import InvalidRequest, Message, Secret, Text, ToolCall, assistant, tool_result, user
+from trunkline.authoring.tool_results import pair_turns
+from trunkline.authoring.urls import endpoint_url, is_loopback, plain_http_note, split_url
+from trunkline.authoring.user_id import convert_send_user_id, user_identifier
+from trunkline.authoring.warnings import Warnings
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_result_without_a_call_is_left_out_with_a_warning() -> None:
 
 
 def test_a_tool_message_holds_results_alone() -> None:
-    with pytest.raises(InvalidChatRequest, match="nothing else"):
+    with pytest.raises(InvalidRequest, match="nothing else"):
         pair_turns([Message(role="tool", parts=Text(text="hm"))], Warnings())
 
 

@@ -14,7 +14,7 @@ from trunkline import (
     Document,
     FinishReason,
     Image,
-    InvalidChatRequest,
+    InvalidRequest,
     Message,
     Opaque,
     Reasoning,
@@ -98,9 +98,9 @@ def test_a_response_comes_back_as_it_was_but_for_raw() -> None:
     ],
 )
 def test_data_of_another_form_is_a_clear_error(data: object) -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         from_json(Message, data)  # type: ignore[arg-type]
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         messages_from_json([data])  # type: ignore[list-item]
 
 
@@ -108,5 +108,5 @@ def test_arguments_that_are_nested_too_deeply_cannot_be_stored() -> None:
     deep: Any = 1
     for _ in range(3000):
         deep = [deep]
-    with pytest.raises(InvalidChatRequest, match="nested too deeply"):
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
         to_json(ToolCall(id="c", name="n", arguments={"x": deep}))

@@ -35,12 +35,12 @@ from trunkline import (
     StreamInterrupted,
     TrunklineError,
 )
-from trunkline.provider import Timeouts, Transport
+from trunkline._http.choice import HTTPTransports, http_library as chosen_library
+from trunkline._http.httpx2 import HTTPTransport
+from trunkline.authoring.provider import Timeouts, Transport
+from trunkline.authoring.wire import WireRequest
 from trunkline.settings import Settings
 from trunkline.testing import Exchange, serve
-from trunkline.transport import HTTPTransport, HTTPTransports
-from trunkline.transport import http_library as chosen_library
-from trunkline.wire import WireRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ def library(stack: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     name = stack.partition("-")[2]
     if name != "client":
         return name
-    monkeypatch.setattr("trunkline.transport.environment_proxies", lambda: True)
+    monkeypatch.setattr("trunkline._http.httpx2.environment_proxies", lambda: True)
     return "httpx2"
 
 
@@ -140,9 +140,9 @@ async def test_httpx2_is_chosen_where_aiohttp_is_missing_or_old(
     monkeypatch: pytest.MonkeyPatch, version: tuple[int, int] | None
 ) -> None:
     if version is None:
-        monkeypatch.setitem(sys.modules, "trunkline.aiohttptransport", None)
+        monkeypatch.setitem(sys.modules, "trunkline._http.aiohttp", None)
     else:
-        monkeypatch.setattr(importlib.import_module("trunkline.aiohttptransport"), "VERSION", version)
+        monkeypatch.setattr(importlib.import_module("trunkline._http.aiohttp"), "VERSION", version)
     assert chosen_library(Settings()) == "httpx2"
     with pytest.raises(ConfigurationError, match=r"trunkline\[fast\]|asyncio alone"):
         chosen_library(Settings(http_library="aiohttp"))

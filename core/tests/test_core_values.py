@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import trunkline
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from trunkline import (
     Audio,
     ChatRequest,
@@ -20,7 +19,7 @@ from trunkline import (
     Finished,
     FinishReason,
     Image,
-    InvalidChatRequest,
+    InvalidRequest,
     Message,
     Opaque,
     PartAdded,
@@ -50,16 +49,17 @@ from trunkline import (
     Usage,
     UsageReported,
     assistant,
-    fold,
     system,
     tool_result,
     user,
 )
-from trunkline.events import Fold, decode_arguments, unfold
-from trunkline.limits import apply_limits, estimate_tokens
-from trunkline.retry import RetryPolicy, retry_after
+from trunkline._calls.retry import RetryPolicy
+from trunkline._calls.token_limits import apply_limits, estimate_tokens
+from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.urls import redact_url
+from trunkline.authoring.wire import WireRequest
+from trunkline.fold import Fold, decode_arguments, fold, unfold
 from trunkline.secrets import scrub
-from trunkline.wire import WireRequest, redact_url
 
 PNG = b"\x89PNG\r\n\x1a\n0000"
 
@@ -93,7 +93,7 @@ def test_a_media_type_is_found_out_and_a_data_url_taken_apart() -> None:
     [{}, {"data": PNG, "url": "https://x.example/a.png"}, {"url": "data:image/png;base64,*"}, {"url": "data:nothing"}],
 )
 def test_a_picture_has_exactly_one_source(fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         Image(**fields)
 
 
@@ -123,7 +123,7 @@ def test_a_tool_result_takes_text_parts_or_json(result: Any, parts: tuple[Any, .
 
 
 def test_a_tool_result_of_another_kind_is_refused() -> None:
-    with pytest.raises(InvalidChatRequest, match="object"):
+    with pytest.raises(InvalidRequest, match="object"):
         tool_result("c1", object())  # type: ignore[arg-type]
 
 
@@ -151,7 +151,7 @@ def test_a_tool_choice_is_a_word_or_a_tool_s_name() -> None:
     ],
 )
 def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidChatRequest, match=told):
+    with pytest.raises(InvalidRequest, match=told):
         ChatRequest(**{"messages": "hi", **fields})
 
 
@@ -168,7 +168,7 @@ def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], to
     ],
 )
 def test_a_value_that_contradicts_itself_is_refused(make: Any) -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         make()
 
 

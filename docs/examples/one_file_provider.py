@@ -8,27 +8,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from trunkline import (
-    FinishReason,
-    ProtocolViolation,
-    Provider,
-    Secret,
-    StreamInterrupted,
-    Text,
-    ToolCall,
-    ToolResult,
-    Translation,
-    Usage,
-    WireRequest,
-    fold,
-)
-from trunkline.answer import Answer
-from trunkline.callwarnings import Warnings
-from trunkline.framing import SSEOrJSONFramer
-from trunkline.jsonvalue import decode_object, dumps
-from trunkline.provider import HeaderAuth
+from trunkline import FinishReason, ProtocolViolation, Secret, StreamInterrupted, Text, ToolCall, ToolResult, Usage
+from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.event_builder import Answer
+from trunkline.authoring.framing import SSEOrJSONFramer
+from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.json import decode_object, dumps
+from trunkline.authoring.provider import Provider, Translation
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
+from trunkline.fold import fold
 from trunkline.settings import Settings, setting, settings
-from trunkline.statuses import error_body, status_error
 
 REASONS = {"stop": FinishReason.STOP, "calls": FinishReason.TOOL_CALLS, "length": FinishReason.LENGTH}
 
@@ -123,5 +113,5 @@ bolt = Provider(
     settings=BoltSettings,
     auth=lambda context: HeaderAuth("authorization", context.settings.api_key.reveal(), prefix="Bearer "),
     translator=Translator,
-    stream_parser=lambda context: ResponseParser(),
+    response_parser=lambda context: ResponseParser(),
 )

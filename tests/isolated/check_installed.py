@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import distributions, requires
 
-EXTRAS = ("trunkline.aiohttptransport", "trunkline.cli", "trunkline.testing")
+EXTRAS = ("trunkline._http.aiohttp", "trunkline.cli", "trunkline.testing")
 """The modules and packages that need an extra of the core, which is not installed here."""
 
 

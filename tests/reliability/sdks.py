@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 import attrs
 from streams import Recorded
+from trunkline.authoring.provider import ResponseParser
 from trunkline.errors import StreamInterrupted
-from trunkline.provider import ResponseParser
 from trunkline.testing import Exchange, serve
 from wires import WIRES
 
@@ -202,7 +202,7 @@ async def _ours(cuts: dict[str, list[Cut]]) -> dict[str, Any]:
 
         class Recording:
             @hookimpl(tryfirst=True)
-            def trunkline_stream_parser(self, context: object, parser: ResponseParser = stream.parser) -> object:
+            def trunkline_response_parser(self, context: object, parser: ResponseParser = stream.parser) -> object:
                 return parser
 
         wire = WIRES[_WIRE.get(stream.dialect, stream.provider)]
@@ -228,8 +228,8 @@ async def _ours(cuts: dict[str, list[Cut]]) -> dict[str, Any]:
 
 def expected_text(cut: Cut) -> str:
     """The text before a cut, decoded without I/O."""
-    from trunkline.decoding import StreamDecoder
-    from trunkline.events import Fold
+    from trunkline.authoring.decoder import StreamDecoder
+    from trunkline.fold import Fold
 
     decoder: StreamDecoder[Any] = StreamDecoder(*cut.stream.parser.stream())
     events = decoder.feed(cut.body)

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
-from trunkline.plugins import load_provider, open_steps
-from trunkline.provider import ResponseParser, ServiceContext
+from trunkline._plugins.registry import load_provider, open_steps
+from trunkline.authoring.provider import ResponseParser, ServiceContext
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 

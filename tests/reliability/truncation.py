@@ -33,9 +33,10 @@ import attrs
 from measuring import Result, command
 from sdks import compared
 from streams import Recorded, available, messages, streams
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
-from trunkline.events import Event, Finished, Fold, ReasoningDelta, TextDelta, TextStart, ToolCallDelta
+from trunkline.events import Event, Finished, ReasoningDelta, TextDelta, TextStart, ToolCallDelta
+from trunkline.fold import Fold
 
 
 @attrs.frozen

@@ -17,18 +17,22 @@ from typing import Any, Literal, get_args, get_origin
 from zlib import crc32
 
 import attrs
-from trunkline import config, retry, storage, urls, wire
-from trunkline.decoding import StreamDecoder
-from trunkline.errors import ConfigurationError, RemoteError, TrunklineError, UsageError
-from trunkline.events import Event, Finished, Fold, fold, unfold
-from trunkline.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
+from trunkline import storage
+from trunkline._calls import retry
+from trunkline._config import sources as config
+from trunkline._plugins.registry import installed, load_provider, open_steps
+from trunkline.authoring import urls, wire
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
+from trunkline.authoring.provider import Framer, Provider, ResponseParser, ServiceContext
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import CallError, ConfigurationError, RemoteError, TrunklineError
+from trunkline.events import Event, Finished
+from trunkline.fold import Fold, fold, unfold
 from trunkline.messages import Message
-from trunkline.plugins import installed, load_provider, open_steps
-from trunkline.provider import Framer, Provider, ResponseParser, ServiceContext
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 from trunkline.settings import Settings, setting_infos
-from trunkline.wire import WireResponse
 
 SMALL = 200
 """Up to this length an input is also fed byte by byte."""
@@ -123,7 +127,7 @@ def check_response(response: ChatResponse) -> None:
     try:
         stored = json.dumps(storage.to_json(response.message), allow_nan=True)
         storage.from_json(Message, json.loads(stored))
-    except UsageError:
+    except CallError:
         pass
 
 
@@ -194,11 +198,11 @@ def check_stored(data: bytes) -> None:
         try:
             value = storage.from_json(kind, stored)
             assert storage.from_json(kind, storage.to_json(value)) == value or b"NaN" in data
-        except UsageError as error:
+        except CallError as error:
             check_error(error)
     try:
         storage.messages_from_json(stored)
-    except UsageError as error:
+    except CallError as error:
         check_error(error)
 
 

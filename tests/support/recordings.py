@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 import attrs
 import pytest
-from trunkline.decoding import StreamDecoder
-from trunkline.errors import InvalidRequest, ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
-from trunkline.events import Event, fold
-from trunkline.plugins import load_provider, open_steps
-from trunkline.provider import ResponseParser, ServiceContext
+from trunkline._plugins.registry import load_provider, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ResponseParser, ServiceContext
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import BadRequest, ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
+from trunkline.events import Event
+from trunkline.fold import fold
 from trunkline.response import ChatResponse
-from trunkline.wire import WireResponse
 
 ROOT = Path(__file__).parents[2]
 FOLDER = (ROOT / (os.environ.get("TRUNKLINE_RECORDINGS") or "../shared/recordings")).resolve()
@@ -72,8 +73,8 @@ _OTHER_AREAS = ("audio", "images", "videos", "files", "batches", "fine_tuning", 
 
 EXCEPTIONS: Mapping[str, tuple[type[TrunklineError], str]] = {
     "967cca27005c00d9": (StreamInterrupted, "a stream of Chat Completions; the URL of a Responses endpoint is a guess"),
-    "58acf4997f4840cd": (InvalidRequest, "the stream holds an error event, which its tags do not tell"),
-    "6aee8b9d8d5965cd": (InvalidRequest, "the stream holds an error event, which its tags do not tell"),
+    "58acf4997f4840cd": (BadRequest, "the stream holds an error event, which its tags do not tell"),
+    "6aee8b9d8d5965cd": (BadRequest, "the stream holds an error event, which its tags do not tell"),
     "31689b95ad96aec4": (ServerError, "the body is an error, which its tags do not tell"),
     "aeabfc3d2da288f7": (ServerError, "the body is an error, which its tags do not tell"),
     "3dea6361d36d345a": (ProtocolViolation, "the body is empty"),

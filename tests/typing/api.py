@@ -36,14 +36,15 @@ from trunkline import (
     ToolCallStart,
     Usage,
     UsageReported,
-    WireRequest,
     assistant,
     hookimpl,
     system,
     tool_result,
     user,
 )
-from trunkline.provider import HeaderAuth
+from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.provider import Auth
+from trunkline.authoring.wire import WireRequest
 from trunkline_llamacpp.settings import LlamaCppSettings
 from trunkline_openai import OpenAICompatibleSettings, OpenAISettings
 
@@ -184,7 +185,7 @@ class Company:
         self.environment = environment
 
     @hookimpl(tryfirst=True)
-    def trunkline_auth(self, context: trunkline.ServiceContext[trunkline.Settings]) -> trunkline.Auth:
+    def trunkline_auth(self, context: trunkline.ServiceContext[trunkline.Settings]) -> Auth:
         """The token of the company's gateway."""
         return CompanyAuth("authorization", self.environment["GATEWAY_TOKEN"], prefix="Bearer ")
 

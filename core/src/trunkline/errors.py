@@ -4,8 +4,8 @@ TrunklineError
 ├── ConfigurationError              a setting, a file or an installation is wrong; found before any request
 │   ├── ProviderNotFound            no installed distribution brings the provider
 │   └── PluginError                 an installed plugin or extension is broken; names its distribution
-├── UsageError                      the call cannot be made as it was written
-│   ├── InvalidChatRequest          the conversation or an option contradicts itself
+├── CallError                      the call cannot be made as it was written
+│   ├── InvalidRequest          the conversation or an option contradicts itself
 │   ├── FetchFailed                 a picture or document by URL could not, or may not, be fetched
 │   ├── UnsupportedOperation        the provider has no such operation
 │   ├── UnsupportedRequest          a `strict` service refuses what it would otherwise warn about
@@ -14,7 +14,7 @@ TrunklineError
     ├── AuthenticationError         401: the credential is missing, wrong or expired
     ├── PermissionDenied            403: the credential may not do this
     ├── NotFound                    404: no such model, deployment or path
-    ├── InvalidRequest              400, 413, 422: the provider refuses the request
+    ├── BadRequest              400, 413, 422: the provider refuses the request
     │   ├── ContextTooLong          the conversation does not fit the model's context
     │   └── ContentFiltered         a safety system refused the prompt
     ├── RateLimited                 429: too many requests or tokens for now
@@ -38,15 +38,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trunkline._base_errors import CallError, InvalidRequest, TrunklineError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trunkline.jsonvalue import JSONValue
+    from trunkline._json import JSONValue
     from trunkline.response import ChatResponse
 
 
-class TrunklineError(Exception):
-    """The root of all errors of Trunkline and of its plugins."""
+__all__ = [
+    "AuthenticationError",
+    "BadRequest",
+    "CallError",
+    "ChunkTimeout",
+    "ConfigurationError",
+    "ConnectTimeout",
+    "ConnectionFailed",
+    "ContentFiltered",
+    "ContextTooLong",
+    "FetchFailed",
+    "FirstChunkTimeout",
+    "InvalidRequest",
+    "NotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "PluginError",
+    "ProtocolViolation",
+    "ProviderNotFound",
+    "QuotaExhausted",
+    "RateLimited",
+    "RemoteError",
+    "RequestTimeout",
+    "ServerError",
+    "ServiceClosed",
+    "StreamInterrupted",
+    "TotalTimeout",
+    "TrunklineError",
+    "UnexpectedRedirect",
+    "UnsupportedOperation",
+    "UnsupportedRequest",
+]
 
 
 class ConfigurationError(TrunklineError):
@@ -88,27 +120,19 @@ class PluginError(ConfigurationError):
         self.distribution = distribution
 
 
-class UsageError(TrunklineError):
-    """The call cannot be made as it was written."""
-
-
-class InvalidChatRequest(UsageError):
-    """The conversation, a tool or an option contradicts itself."""
-
-
-class FetchFailed(UsageError):
+class FetchFailed(CallError):
     """A picture, document or sound by URL could not be fetched, or is not allowed to be."""
 
 
-class UnsupportedOperation(UsageError):
+class UnsupportedOperation(CallError):
     """The provider has no such operation (listing models, embedding, counting tokens)."""
 
 
-class UnsupportedRequest(UsageError):
+class UnsupportedRequest(CallError):
     """A service with `strict` set refuses a request that it would otherwise answer with a `CallWarning`."""
 
 
-class ServiceClosed(UsageError):
+class ServiceClosed(CallError):
     """The service was closed, before the call or while it ran."""
 
     def __init__(self, message: str, *, partial: ChatResponse | None = None) -> None:
@@ -173,15 +197,15 @@ class NotFound(RemoteError):
     """There is no such model, deployment or path (404)."""
 
 
-class InvalidRequest(RemoteError):
+class BadRequest(RemoteError):
     """The provider refuses the request as it is (400, 413, 422 and their like)."""
 
 
-class ContextTooLong(InvalidRequest):
+class ContextTooLong(BadRequest):
     """The conversation does not fit the model's context."""
 
 
-class ContentFiltered(InvalidRequest):
+class ContentFiltered(BadRequest):
     """A safety system refused the prompt."""
 
 

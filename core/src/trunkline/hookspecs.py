@@ -12,7 +12,7 @@ from typing import Any
 
 import pluggy
 
-from trunkline.provider import Auth, Observer, ResponseParser, ServiceContext, Translator, Transport
+from trunkline.authoring.provider import Auth, Observer, ResponseParser, ServiceContext, Translator, Transport
 
 hookspec = pluggy.HookspecMarker("trunkline")
 
@@ -31,7 +31,7 @@ def trunkline_translator(context: ServiceContext[Any]) -> Translator | None:
 
 
 @hookspec(firstresult=True)
-def trunkline_stream_parser(context: ServiceContext[Any]) -> ResponseParser | None:
+def trunkline_response_parser(context: ServiceContext[Any]) -> ResponseParser | None:
     """Give the `ResponseParser` for streams, whole bodies and errors. The first result that is not `None` is used."""
 
 

@@ -10,8 +10,8 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import JSONObject, JSONValue, ProviderOptions, dumps
+from trunkline._base_errors import InvalidRequest
+from trunkline._json import JSONObject, JSONValue, ProviderOptions, dumps
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -28,21 +28,21 @@ class Text:
 
 def _media_source(data: bytes | None, url: str | None, file_id: str | None, kind: str) -> None:
     if sum(source is not None for source in (data, url, file_id)) != 1:
-        raise InvalidChatRequest(f"{kind} takes exactly one of data (bytes), url or file_id")
+        raise InvalidRequest(f"{kind} takes exactly one of data (bytes), url or file_id")
 
 
 def _split_data_url(url: str) -> tuple[bytes, str | None]:
     # RFC 2397: data:[<mediatype>][;base64],<data>
     head, comma, payload = url[5:].partition(",")
     if not comma:
-        raise InvalidChatRequest("a data: URL needs a comma before its data (RFC 2397)")
+        raise InvalidRequest("a data: URL needs a comma before its data (RFC 2397)")
     media_type, *parameters = head.split(";")
     if "base64" not in parameters:
         return unquote_to_bytes(payload), media_type or None
     try:
         return base64.b64decode(unquote_to_bytes(payload), validate=True), media_type or None
     except binascii.Error as error:
-        raise InvalidChatRequest(f"a data: URL holds broken base64: {error}") from None
+        raise InvalidRequest(f"a data: URL holds broken base64: {error}") from None
 
 
 def _sniff(data: bytes) -> str | None:
@@ -84,9 +84,9 @@ class _Media:
 
     @property
     def base64(self) -> str:
-        """`data` in base64. Raises `InvalidChatRequest` where the part has a URL or a file id in its place."""
+        """`data` in base64. Raises `InvalidRequest` where the part has a URL or a file id in its place."""
         if self.data is None:
-            raise InvalidChatRequest(f"{type(self).__name__} has no data of its own, only a URL or a file id")
+            raise InvalidRequest(f"{type(self).__name__} has no data of its own, only a URL or a file id")
         return base64.b64encode(self.data).decode()
 
 
@@ -236,7 +236,7 @@ def _parts(content: str | Part | Iterable[str | Part]) -> tuple[Part, ...]:
 
 def _check_role(instance: object, attribute: attrs.Attribute[Role], value: Role) -> None:
     if value not in get_args(Role):
-        raise InvalidChatRequest(f"a message's role is one of {', '.join(get_args(Role))}, not {value!r}")
+        raise InvalidRequest(f"a message's role is one of {', '.join(get_args(Role))}, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -301,5 +301,5 @@ def tool_result(
     elif isinstance(result, (Mapping, Sequence, int, float)) or result is None:
         parts = dumps(result).decode()
     else:
-        raise InvalidChatRequest(f"a tool result is a string, parts or a JSON value, not {type(result).__name__}")
+        raise InvalidRequest(f"a tool result is a string, parts or a JSON value, not {type(result).__name__}")
     return Message(role="tool", parts=ToolResult(tool_call_id=call_id, name=name, parts=parts, is_error=is_error))

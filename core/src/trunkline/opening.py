@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from trunkline.config import make_settings, read_configuration
+from trunkline._config.sources import make_settings, read_configuration
+from trunkline._http.choice import HTTPTransports
+from trunkline._plugins.registry import EXTENSIONS, find, load_provider
 from trunkline.errors import ConfigurationError, TrunklineError
-from trunkline.plugins import EXTENSIONS, find, load_provider
 from trunkline.secrets import forget_locals
 from trunkline.service import Service
 from trunkline.settings import Settings, raise_together
-from trunkline.transport import HTTPTransports
 
 if TYPE_CHECKING:
-    from trunkline.transport import HTTPClient
+    from trunkline._http.common import HTTPClient
 
 
 def _check_client(client: HTTPClient | None, settings: Settings, service: str) -> None:

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import JSONObject, ProviderOptions
+from trunkline._base_errors import InvalidRequest
+from trunkline._json import JSONObject, ProviderOptions
 from trunkline.messages import Message, user
 
 ToolChoiceMode: TypeAlias = Literal["auto", "none", "required", "tool"]
@@ -41,9 +41,9 @@ class ToolChoice:
 
     def __attrs_post_init__(self) -> None:
         if self.mode not in ("auto", "none", "required", "tool"):
-            raise InvalidChatRequest(f"a tool choice is auto, none, required or tool (with a name), not {self.mode!r}")
+            raise InvalidRequest(f"a tool choice is auto, none, required or tool (with a name), not {self.mode!r}")
         if (self.mode == "tool") != (self.name is not None):
-            raise InvalidChatRequest("a tool choice has a name exactly when its mode is 'tool'")
+            raise InvalidRequest("a tool choice has a name exactly when its mode is 'tool'")
 
     @staticmethod
     def tool(name: str) -> ToolChoice:
@@ -66,9 +66,9 @@ class ResponseFormat:
 
     def __attrs_post_init__(self) -> None:
         if self.type not in ("text", "json", "json_schema"):
-            raise InvalidChatRequest(f"a response format's type is text, json or json_schema, not {self.type!r}")
+            raise InvalidRequest(f"a response format's type is text, json or json_schema, not {self.type!r}")
         if (self.type == "json_schema") != (self.schema is not None):
-            raise InvalidChatRequest("a response format has a schema exactly when its type is 'json_schema'")
+            raise InvalidRequest("a response format has a schema exactly when its type is 'json_schema'")
 
 
 @attrs.frozen(kw_only=True)
@@ -114,7 +114,7 @@ class ChatRequest:
     a tool's name or a `ToolChoice`. What is `None` or empty is not sent. `max_output_tokens` counts reasoning in;
     `top_logprobs` implies `logprobs`. `provider_options` are passed on as they are, by provider name.
 
-    Raises `InvalidChatRequest` where the request contradicts itself.
+    Raises `InvalidRequest` where the request contradicts itself.
     """
 
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
@@ -140,17 +140,17 @@ class ChatRequest:
 
     def __attrs_post_init__(self) -> None:
         if not self.messages:
-            raise InvalidChatRequest("a request needs at least one message")
+            raise InvalidRequest("a request needs at least one message")
         names = [tool.name for tool in self.tools]
         if len(set(names)) != len(names):
-            raise InvalidChatRequest("two tools have the same name")
+            raise InvalidRequest("two tools have the same name")
         choice = self.tool_choice
         if choice is not None and choice.mode == "tool" and choice.name not in names:
-            raise InvalidChatRequest(
+            raise InvalidRequest(
                 f"tool_choice names {choice.name!r}, which is not among the tools ({', '.join(names) or 'none given'})"
             )
         if choice is not None and choice.mode == "required" and not names:
-            raise InvalidChatRequest("tool_choice is 'required', but the request has no tools")
+            raise InvalidRequest("tool_choice is 'required', but the request has no tools")
 
     def with_messages(self, *messages: Message) -> ChatRequest:
         """The same request with `messages` at the end of its conversation."""
@@ -169,4 +169,4 @@ class EmbedRequest:
 
     def __attrs_post_init__(self) -> None:
         if not self.texts:
-            raise InvalidChatRequest("an embedding request needs at least one text")
+            raise InvalidRequest("an embedding request needs at least one text")

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from trunkline.jsonvalue import JSONObject, JSONValue, ProviderOptions
+from trunkline._json import JSONObject, JSONValue, ProviderOptions
 from trunkline.messages import Citation, Message, Part, Text, ToolCall
 
 WarningKind: TypeAlias = Literal[

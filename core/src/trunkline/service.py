@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -13,25 +11,24 @@ from typing import NoReturn, TypeVar
 import anyio
 import attrs
 
-from trunkline.budget import Budget
-from trunkline.errors import RemoteError, ServiceClosed, TrunklineError, UnsupportedOperation, UsageError
-from trunkline.events import Event, Finished, Fold
-from trunkline.eventstream import EventStream
+from trunkline._calls.event_reader import EventReader
+from trunkline._calls.observed import ObservedCall
+from trunkline._calls.pipeline import Pipeline, scrub_error
+from trunkline._calls.retry import RetryPolicy
+from trunkline._http.choice import HTTPTransports
+from trunkline._http.common import environment_secrets
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.provider import Provider, ServiceContext, Translation
+from trunkline.errors import CallError, RemoteError, ServiceClosed, TrunklineError, UnsupportedOperation
+from trunkline.events import Event, Finished
+from trunkline.fold import Fold
 from trunkline.messages import Message
-from trunkline.pipeline import Pipeline, clean
-from trunkline.plugins import open_steps
-from trunkline.provider import Observer, Provider, ServiceContext, Translation
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
-from trunkline.retry import RetryPolicy
 from trunkline.secrets import forget_locals
 from trunkline.settings import Settings
-from trunkline.transport import HTTPTransports, environment_secrets
 
 T = TypeVar("T")
-
-_log = logging.getLogger("trunkline")
-_numbers = itertools.count(1)
 
 
 def _request(request: ChatRequest | str | Message | Iterable[Message], settings: Settings) -> ChatRequest:
@@ -85,14 +82,14 @@ class Service:
     async def chat(self, request: ChatRequest | str | Message | Iterable[Message]) -> ChatResponse:
         """Answer a request, whole. A string is one user message.
 
-        Raises a `RemoteError` where the provider or the way to it fails, a `UsageError` where the request cannot be
+        Raises a `RemoteError` where the provider or the way to it fails, a `CallError` where the request cannot be
         made, a `ConfigurationError` where a setting is wrong.
         """
         request = _request(request, self.settings)
 
-        async def run(pipeline: Pipeline, call: _Call) -> ChatResponse:
+        async def run(pipeline: Pipeline, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, stream=False)
-            response = await pipeline.call(translation, pipeline.steps.parser.body, call.budget, call.retried)
+            response = await pipeline.call(translation, pipeline.steps.parser.body, call.deadline, call.retried)
             return pipeline.finish_body(response, translation.warnings)
 
         return await self._run("chat", request, run)
@@ -107,14 +104,14 @@ class Service:
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """The models that the service offers. Raises `UnsupportedOperation` where the provider cannot tell."""
 
-        async def run(pipeline: Pipeline, call: _Call) -> tuple[ModelInfo, ...]:
+        async def run(pipeline: Pipeline, call: ObservedCall) -> tuple[ModelInfo, ...]:
             operation = self._operation(pipeline.steps.operations.list_models, "list_models")
             models: list[ModelInfo] = []
             cursor: str | None = None
             while True:
                 translation = Translation(wire_request=operation.build(pipeline.context, cursor))
                 page, cursor = await pipeline.call(
-                    translation, lambda answer: operation.parse(pipeline.context, answer), call.budget, call.retried
+                    translation, lambda answer: operation.parse(pipeline.context, answer), call.deadline, call.retried
                 )
                 models.extend(page)
                 if cursor is None:
@@ -126,12 +123,12 @@ class Service:
         """One vector for each text. Raises `UnsupportedOperation` where the provider has no embeddings."""
         request = texts if isinstance(texts, EmbedRequest) else EmbedRequest(texts=texts)
 
-        async def run(pipeline: Pipeline, call: _Call) -> EmbedResponse:
+        async def run(pipeline: Pipeline, call: ObservedCall) -> EmbedResponse:
             operation = self._operation(pipeline.steps.operations.embed, "embed")
             settled = attrs.evolve(request, model=pipeline.model(request.model))
             translation = operation.build(pipeline.context, settled)
             response = await pipeline.call(
-                translation, lambda answer: operation.parse(pipeline.context, answer), call.budget, call.retried
+                translation, lambda answer: operation.parse(pipeline.context, answer), call.deadline, call.retried
             )
             return attrs.evolve(response, warnings=(*translation.warnings, *response.warnings))
 
@@ -141,12 +138,12 @@ class Service:
         """The provider's own count of a request's tokens. Raises `UnsupportedOperation` where it has none."""
         request = _request(request, self.settings)
 
-        async def run(pipeline: Pipeline, call: _Call) -> int:
+        async def run(pipeline: Pipeline, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
             settled = attrs.evolve(request, model=pipeline.model(request.model))
             translation = operation.build(pipeline.context, settled)
             return await pipeline.call(
-                translation, lambda answer: operation.parse(pipeline.context, answer), call.budget, call.retried
+                translation, lambda answer: operation.parse(pipeline.context, answer), call.deadline, call.retried
             )
 
         return await self._run("count_tokens", request, run)
@@ -154,8 +151,8 @@ class Service:
     async def authenticate(self) -> None:
         """Open the service and acquire its credentials, without a request. Raises what a call would."""
 
-        async def run(pipeline: Pipeline, call: _Call) -> None:
-            with call.budget:
+        async def run(pipeline: Pipeline, call: ObservedCall) -> None:
+            with call.deadline:
                 await pipeline.steps.auth.acquire()
 
         await self._run("authenticate", None, run)
@@ -172,7 +169,7 @@ class Service:
                 await stream.aclose()
             async with self._opening:
                 if self._pipeline is not None:
-                    self._pipeline.readings.close()
+                    self._pipeline.read_timeouts.close()
                 await self._resources.aclose()
             if self._owns_transports:
                 await self._transports.aclose()
@@ -214,7 +211,7 @@ class Service:
                 self._resources = resources.pop_all()
         except BaseException as error:
             if isinstance(error, TrunklineError):
-                clean(error, self._secrets())
+                scrub_error(error, self._secrets())
             forget_locals(error, outer)
             raise
         return Pipeline(
@@ -227,11 +224,11 @@ class Service:
             secrets=self._secrets(),
         )
 
-    async def _run(self, operation: str, request: object, run: Callable[[Pipeline, _Call], Awaitable[T]]) -> T:
+    async def _run(self, operation: str, request: object, run: Callable[[Pipeline, ObservedCall], Awaitable[T]]) -> T:
         outer = sys.exception()
         pipeline = await self._open()
-        call = _Call(pipeline, operation, request)
-        scope = call.budget.scope
+        call = ObservedCall(pipeline, operation, request)
+        scope = call.deadline.scope
         self._running.add(scope)
         try:
             with scope:
@@ -244,51 +241,9 @@ class Service:
         finally:
             self._running.discard(scope)
         told = f"service {self.name!r} was closed during the call"
-        ended = ServiceClosed(told) if self._closed else call.budget.passed()
+        ended = ServiceClosed(told) if self._closed else call.deadline.timeout_error()
         call.failed(ended)
         raise ended
-
-
-class _Call:
-    """One call as its observers see it."""
-
-    __slots__ = ("_context", "_observers", "_pipeline", "budget", "number")
-
-    def __init__(self, pipeline: Pipeline, operation: str, request: object) -> None:
-        self._pipeline = pipeline
-        self._observers = pipeline.steps.observers
-        self.number = next(_numbers)
-        self.budget = Budget(pipeline.settings.total_timeout)
-        context = pipeline.context
-        self._tell(lambda observer: observer.started(self.number, context, operation, request))
-
-    @property
-    def observed(self) -> bool:
-        """Whether anybody watches; else what they would be told need not be made."""
-        return bool(self._observers)
-
-    def _tell(self, tell: Callable[[Observer], None]) -> None:
-        for observer in self._observers:
-            try:
-                tell(observer)
-            except Exception:  # an observer only watches: its mistakes must not reach the call
-                _log.exception("an observer failed: %s", type(observer).__name__)
-
-    def retried(self, error: TrunklineError, delay: float) -> None:
-        self._tell(lambda observer: observer.retried(self.number, error, delay))
-
-    def first_event(self) -> None:
-        self._tell(lambda observer: observer.first_event(self.number))
-
-    def finished(self, response: object) -> None:
-        self._tell(lambda observer: observer.finished(self.number, response))
-
-    def failed(self, error: BaseException, outer: BaseException | None = None) -> None:
-        """Tell of the end. `outer` is the exception that the application was handling when it made the call."""
-        if isinstance(error, TrunklineError):
-            self._pipeline.dress(error)
-        forget_locals(error, outer)
-        self._tell(lambda observer: observer.failed(self.number, error))
 
 
 class Stream:
@@ -317,12 +272,12 @@ class Stream:
     def __init__(self, service: Service, request: ChatRequest) -> None:
         self._service = service
         self._request: ChatRequest | None = request
-        self._events: EventStream | None = None
-        self._readable: EventStream | None = None  # the same, while more can come of it
+        self._events: EventReader | None = None
+        self._readable: EventReader | None = None  # the same, while more can come of it
         self._batch: list[Event] = []
         self._position = 0
         self._fold = Fold(service.provider)
-        self._call: _Call | None = None
+        self._call: ObservedCall | None = None
         self._opening: anyio.CancelScope | None = None
         self._awaited: anyio.Event | None = None
         self._closed = False
@@ -333,9 +288,9 @@ class Stream:
 
     @property
     def response(self) -> ChatResponse:
-        """The whole response, once `Finished` has come. Raises `UsageError` before that."""
+        """The whole response, once `Finished` has come. Raises `CallError` before that."""
         if not self._fold.finished:
-            raise UsageError("the stream has not finished; read it to its end, or take what there is from 'partial'")
+            raise CallError("the stream has not finished; read it to its end, or take what there is from 'partial'")
         return self._fold.response()
 
     @property
@@ -346,9 +301,9 @@ class Stream:
     async def __aenter__(self) -> Stream:
         request, self._request = self._request, None
         if request is None:
-            raise UsageError("a stream can be entered only once; ask the service for another")
+            raise CallError("a stream can be entered only once; ask the service for another")
         pipeline = await self._service._open()
-        call = self._call = _Call(pipeline, "stream", request)
+        call = self._call = ObservedCall(pipeline, "stream", request)
 
         self._service._streams.add(self)
         try:
@@ -371,7 +326,7 @@ class Stream:
         position = self._position
         if position == len(self._batch):
             events = self._readable
-            if events is None or events.reading.active:
+            if events is None or events.read_timeout.active:
                 self._refuse()
             outer = sys.exception()
             try:
@@ -400,19 +355,19 @@ class Stream:
             raise StopAsyncIteration
         if self._closed:
             self._service._check_open()
-            raise UsageError("the stream is closed")
+            raise CallError("the stream is closed")
         if self._events is None:
-            raise UsageError("enter the stream before reading it: async with service.stream(…) as stream")
-        raise UsageError("another task is reading this stream; one at a time may")
+            raise CallError("enter the stream before reading it: async with service.stream(…) as stream")
+        raise CallError("another task is reading this stream; one at a time may")
 
-    async def _open(self, call: _Call, pipeline: Pipeline, request: ChatRequest) -> None:
+    async def _open(self, call: ObservedCall, pipeline: Pipeline, request: ChatRequest) -> None:
         """Send the request and await the first event, in one scope that the closing of the service ends."""
         outer = sys.exception()
-        self._opening = scope = call.budget.scope
+        self._opening = scope = call.deadline.scope
         try:
             with scope:
                 translation = await pipeline.translate(request, stream=True)
-                self._events = await pipeline.stream(translation, call.budget, call.retried)
+                self._events = await pipeline.stream(translation, call.deadline, call.retried)
         except BaseException as error:
             self._fail(error, outer)
             raise
@@ -422,7 +377,7 @@ class Stream:
         if not self._closed:  # else it was closed in the moment in which it opened
             self._readable = self._events
         if self._events is None:
-            ended = self._service_closed() if self._closed else call.budget.passed()
+            ended = self._service_closed() if self._closed else call.deadline.timeout_error()
             self._fail(ended)
             raise ended
 
@@ -449,15 +404,15 @@ class Stream:
         self._service._streams.discard(self)
         with anyio.CancelScope(shield=True):
             events = self._events
-            if self._opening is not None or (events is not None and events.reading.active):
+            if self._opening is not None or (events is not None and events.read_timeout.active):
                 # Another task is in the middle of a read, which must end before the connection can be closed.
                 self._awaited = anyio.Event()
                 if self._opening is not None:
                     self._opening.cancel()
                 elif events is not None:
-                    events.reading.end()
+                    events.read_timeout.end()
                 await self._awaited.wait()
             if self._events is not None:
                 await self._events.aclose()
         if not self._fold.finished and not self._failed and self._call is not None:
-            self._call.failed(UsageError("the stream was closed before its end"))
+            self._call.failed(CallError("the stream was closed before its end"))

@@ -28,12 +28,12 @@ from typing import (
 
 import attrs
 
+from trunkline._urls import redact_url, url_secrets
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret, forget_locals
-from trunkline.wire import redact_url, url_secrets
 
 if TYPE_CHECKING:
-    from trunkline.jsonvalue import JSONObject
+    from trunkline._json import JSONObject
 
 S = TypeVar("S", bound=type)
 
@@ -97,16 +97,16 @@ def url_setting(
 ) -> Any:
     """Declare a setting that is a URL, taken as people paste it; its `repr` shows no secret in it.
 
-    The value is the URL with a scheme, as `trunkline.urls.split_url` gives it. A provider that takes more off has a
-    `base_url` of its own, which raises `ValueError` for what is no URL: the value then stays as it was pasted, so that
-    what was taken off can be told when a service opens.
+    The value is the URL with a scheme, as `trunkline.authoring.urls.split_url` returns it. A provider that strips more
+    has a `base_url` of its own, which raises `ValueError` for an invalid URL. The value then stays as it was pasted, so
+    that opening the service can report what was stripped.
     """
 
     def convert(value: object) -> str:
         if not isinstance(value, str):
             raise ValueError(f"a URL, not {type(value).__name__}")
         if base_url is None:
-            from trunkline.urls import split_url
+            from trunkline._urls import split_url
 
             return split_url(value)[0].geturl()
         base_url(value)

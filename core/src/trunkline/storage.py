@@ -17,8 +17,8 @@ from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import JSONValue
+from trunkline._json import JSONValue
+from trunkline.errors import InvalidRequest
 from trunkline.messages import Message, Part, ToolResultPart
 from trunkline.response import ChatResponse, FinishReason
 
@@ -28,34 +28,34 @@ T = TypeVar("T")
 def to_json(value: object) -> JSONValue:
     """A message, a request, a response, or a sequence of them, as JSON.
 
-    Raises `InvalidChatRequest` for a value that is nested too deeply, as a tool's arguments may be.
+    Raises `InvalidRequest` for a value that is nested too deeply, as a tool's arguments may be.
     """
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
     try:
         return cast("JSONValue", _converter().unstructure(value))
     except RecursionError:
-        raise InvalidChatRequest(f"this {type(value).__name__} is nested too deeply to be stored") from None
+        raise InvalidRequest(f"this {type(value).__name__} is nested too deeply to be stored") from None
 
 
 def from_json(kind: type[T], data: JSONValue) -> T:
     """The value of the class `kind` (`Message`, `ChatRequest`, `ChatResponse` …) that `to_json` made `data` of.
 
-    Raises `InvalidChatRequest`, which says where, for data of another form.
+    Raises `InvalidRequest`, which says where, for data of another form.
     """
     try:
         return _converter().structure(data, kind)
     except (BaseValidationError, StructureHandlerNotFoundError, KeyError, TypeError, ValueError) as error:
         told = "; ".join(transform_error(error)) if isinstance(error, BaseValidationError) else str(error)
-        raise InvalidChatRequest(f"this is no stored {kind.__name__}: {told}") from error
+        raise InvalidRequest(f"this is no stored {kind.__name__}: {told}") from error
     except RecursionError:
-        raise InvalidChatRequest(f"this is no stored {kind.__name__}: it is nested too deeply") from None
+        raise InvalidRequest(f"this is no stored {kind.__name__}: it is nested too deeply") from None
 
 
 def messages_from_json(data: JSONValue) -> tuple[Message, ...]:
-    """A stored conversation. Raises `InvalidChatRequest` for data of another form."""
+    """A stored conversation. Raises `InvalidRequest` for data of another form."""
     if not isinstance(data, list):
-        raise InvalidChatRequest("a stored conversation is a list of messages")
+        raise InvalidRequest("a stored conversation is a list of messages")
     return tuple(from_json(Message, item) for item in data)
 
 

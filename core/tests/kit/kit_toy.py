@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
+from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.framing import BARE, SSEFrame, SSEFramer, SSEOrJSONFramer
+from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.json import dumps, loads
+from trunkline.authoring.provider import Provider, ServiceContext, Translation
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
-    InvalidRequest,
+    BadRequest,
     NotFound,
     PermissionDenied,
     ProtocolViolation,
@@ -27,18 +33,13 @@ from trunkline.events import (
     ToolCallEnd,
     ToolCallStart,
     UsageReported,
-    fold,
 )
-from trunkline.framing import BARE, SSEFrame, SSEFramer, SSEOrJSONFramer
-from trunkline.jsonvalue import dumps, loads
-from trunkline.provider import HeaderAuth, Provider, ServiceContext, Translation
+from trunkline.fold import fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, FinishReason, Usage
-from trunkline.retry import retry_after
 from trunkline.secrets import Secret
 from trunkline.settings import Settings, setting, settings
 from trunkline.testing import SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
-from trunkline.wire import WireRequest, WireResponse
 
 BUG = ""
 REASONS = {"stop": FinishReason.STOP, "calls": FinishReason.TOOL_CALLS}
@@ -67,7 +68,7 @@ class LeakyAuth(HeaderAuth):
 
 def toy_error(status: int | None, body: Any, headers: Any) -> RemoteError:
     message = body.get("error") if isinstance(body, dict) else None
-    kind = ERRORS.get(status or 500, ServerError if status is None or status >= 500 else InvalidRequest)
+    kind = ERRORS.get(status or 500, ServerError if status is None or status >= 500 else BadRequest)
     retryable = True if status in (408, 409, 425) else None
     if BUG == "status_not_retryable":
         retryable = False
@@ -256,7 +257,7 @@ TOY = Provider(
     settings=ToySettings,
     auth=make_auth,
     translator=Translator,
-    stream_parser=lambda context: ToyResponses(),
+    response_parser=lambda context: ToyResponses(),
 )
 
 

@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -19,7 +20,6 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.wire import WireResponse
 from trunkline_anthropic.errors import error_from_body, error_from_response
 
 
@@ -38,7 +38,7 @@ def error(body: object, status: int, **headers: str) -> RemoteError:
 
 CASES: list[tuple[int, object, type[RemoteError], bool]] = [
     # status, body, class, whether it is retryable
-    (400, told("invalid_request_error"), InvalidRequest, False),
+    (400, told("invalid_request_error"), BadRequest, False),
     (400, told("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum"), ContextTooLong, False),
     (400, told("invalid_request_error", "input length and `max_tokens` exceed context limit"), ContextTooLong, False),
     (400, told("invalid_request_error", "Your credit balance is too low to access"), QuotaExhausted, False),
@@ -54,9 +54,9 @@ CASES: list[tuple[int, object, type[RemoteError], bool]] = [
     (409, told("conflict_error"), RemoteError, True),
     (409, told("invalid_request_error"), RemoteError, True),
     (408, told(None), RemoteError, True),
-    (413, told("request_too_large"), InvalidRequest, False),
-    (413, b"<html><title>413 Too Large</title></html>", InvalidRequest, False),
-    (422, told("something_new"), InvalidRequest, False),
+    (413, told("request_too_large"), BadRequest, False),
+    (413, b"<html><title>413 Too Large</title></html>", BadRequest, False),
+    (422, told("something_new"), BadRequest, False),
     (429, told("rate_limit_error"), RateLimited, True),
     (429, told("rate_limit_error", code="ramp_limit_exceeded"), RateLimited, True),
     (429, told("rate_limit_error", code="enforced_spend_limit_reached"), QuotaExhausted, False),
@@ -70,11 +70,11 @@ CASES: list[tuple[int, object, type[RemoteError], bool]] = [
     (529, told("overloaded_error"), Overloaded, True),
     (529, b"{}", Overloaded, True),
     (400, {"error": {"code": 400, "message": "too large", "type": "exceed_context_size_error"}}, ContextTooLong, False),
-    (400, {"error": "model is required"}, InvalidRequest, False),
+    (400, {"error": "model is required"}, BadRequest, False),
     (401, {"detail": "Unauthorized"}, AuthenticationError, False),
-    (400, [told("invalid_request_error")], InvalidRequest, False),
-    (400, b"[" * 100_000, InvalidRequest, False),
-    (400, b"7", InvalidRequest, False),
+    (400, [told("invalid_request_error")], BadRequest, False),
+    (400, b"[" * 100_000, BadRequest, False),
+    (400, b"7", BadRequest, False),
 ]
 
 
@@ -94,7 +94,7 @@ STREAMED: list[tuple[object, type[RemoteError], bool]] = [
     (told("rate_limit_error"), RateLimited, True),
     (told("rate_limit_error", code="enforced_spend_limit_reached"), QuotaExhausted, False),
     (told("billing_error"), QuotaExhausted, False),
-    (told("invalid_request_error"), InvalidRequest, False),
+    (told("invalid_request_error"), BadRequest, False),
     (told("invalid_request_error", "prompt is too long"), ContextTooLong, False),
     (told("authentication_error"), AuthenticationError, False),
     (told("permission_error"), PermissionDenied, False),

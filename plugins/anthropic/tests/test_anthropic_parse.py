@@ -8,23 +8,24 @@ from typing import Any
 
 import attrs
 import pytest
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
-    InvalidRequest,
+    BadRequest,
     Overloaded,
     ProtocolViolation,
     RateLimited,
     RemoteError,
     ServerError,
 )
-from trunkline.events import Event, Finished, ResponseStarted, TextDelta, ToolCallStart, UsageReported, fold
+from trunkline.events import Event, Finished, ResponseStarted, TextDelta, ToolCallStart, UsageReported
+from trunkline.fold import fold
 from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
-from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 from trunkline_anthropic import AnthropicSettings
 from trunkline_anthropic.operations import OPERATIONS
 from trunkline_anthropic.parse import MessagesParser
@@ -314,7 +315,7 @@ def test_an_error_in_the_middle_is_told_by_its_type(kind: str) -> None:
     expected = {
         "overloaded_error": Overloaded,
         "rate_limit_error": RateLimited,
-        "invalid_request_error": InvalidRequest,
+        "invalid_request_error": BadRequest,
         "api_error": ServerError,
     }[kind]
     error = {"type": "error", "error": {"type": kind, "message": "Oops"}, "request_id": "req_7"}

@@ -10,15 +10,16 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
-from trunkline.decoding import StreamDecoder
-from trunkline.errors import InvalidChatRequest, TrunklineError
-from trunkline.events import Event, Finished, ResponseStarted, fold
-from trunkline.framing import SSEFrame
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.framing import SSEFrame
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import InvalidRequest, TrunklineError
+from trunkline.events import Event, Finished, ResponseStarted
+from trunkline.fold import fold
 from trunkline.messages import Citation, Message, Opaque, Reasoning, Text, ToolCall, ToolResult
-from trunkline.provider import ServiceContext
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
-from trunkline.wire import WireResponse
 from trunkline_anthropic import AnthropicSettings
 from trunkline_anthropic.operations import OPERATIONS
 from trunkline_anthropic.parse import MessagesParser, MessagesStreamParser
@@ -322,7 +323,7 @@ def test_any_conversation_keeps_the_rules_of_order(conversation: list[Message]) 
     request = ChatRequest(messages=conversation, model="claude-haiku-4-5")
     try:
         translation = MessagesTranslator(CONTEXT).translate(request, stream=False)
-    except InvalidChatRequest:
+    except InvalidRequest:
         return  # there is nothing in it that could be sent
     turns = json.loads(translation.wire_request.body)["messages"]
     roles = [turn["role"] for turn in turns]

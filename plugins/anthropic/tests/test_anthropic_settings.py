@@ -8,11 +8,11 @@ import sys
 from typing import Any
 
 import pytest
+from trunkline._plugins.registry import load_provider, open_steps
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError
-from trunkline.plugins import load_provider, open_steps
-from trunkline.provider import ServiceContext
 from trunkline.settings import json_schema, setting_infos
-from trunkline.wire import WireRequest
 from trunkline_anthropic import AnthropicSettings, anthropic
 from trunkline_anthropic.urls import base_url
 

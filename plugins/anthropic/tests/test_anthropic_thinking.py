@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from trunkline.authoring.provider import ServiceContext
 from trunkline.messages import Message, Reasoning, ToolCall, assistant, tool_result, user
-from trunkline.provider import ServiceContext
 from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline_anthropic import AnthropicSettings
 from trunkline_anthropic.models import EFFORTS, MODELS, UNKNOWN, model_named

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from trunkline.errors import InvalidChatRequest
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -25,9 +27,7 @@ from trunkline.messages import (
     tool_result,
     user,
 )
-from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
-from trunkline.wire import WireResponse
 from trunkline_anthropic import AnthropicSettings
 from trunkline_anthropic.operations import OPERATIONS
 from trunkline_anthropic.parse import MessagesParser
@@ -241,7 +241,7 @@ def test_empty_texts_and_messages_are_not_sent(translate: Translate) -> None:
 
 @pytest.mark.parametrize("messages", [(user(""),), (system("Be brief."),), (user(" "), assistant(""))])
 def test_a_conversation_without_content_is_refused(messages: tuple[Message, ...]) -> None:
-    with pytest.raises(InvalidChatRequest, match="content"):
+    with pytest.raises(InvalidRequest, match="content"):
         MessagesTranslator(context()).translate(ChatRequest(messages=messages, model=MODEL), stream=False)
 
 
@@ -266,7 +266,7 @@ def test_a_name_of_a_participant_is_left_out_with_a_warning(translate: Translate
     "message", [user(CALL), system(CALL), Message(role="tool", parts=(Text(text="x"),))], ids=["user", "system", "tool"]
 )
 def test_a_part_that_its_role_cannot_have_is_refused(message: Message) -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         MessagesTranslator(context()).translate(ChatRequest(messages=(user("Hi"), message), model=MODEL), stream=False)
 
 
@@ -825,13 +825,13 @@ def test_options_of_the_request_are_merged_last(translate: Translate) -> None:
 @pytest.mark.parametrize("betas", [7, [1], ["é"], {"a": 1}])
 def test_beta_features_that_are_no_names_are_refused(betas: Any) -> None:
     request = ChatRequest(messages="Hi", model=MODEL, provider_options=own(betas=betas))
-    with pytest.raises(InvalidChatRequest, match="betas"):
+    with pytest.raises(InvalidRequest, match="betas"):
         MessagesTranslator(context()).translate(request, stream=False)
 
 
 def test_a_value_that_json_cannot_say_is_refused() -> None:
     request = ChatRequest(messages="Hi", model=MODEL, provider_options=own(speed=float("nan")))
-    with pytest.raises(InvalidChatRequest, match="JSON"):
+    with pytest.raises(InvalidRequest, match="JSON"):
         MessagesTranslator(context()).translate(request, stream=False)
 
 
@@ -839,7 +839,7 @@ def test_a_schema_that_holds_itself_is_refused() -> None:
     endless: dict[str, Any] = {"type": "object"}
     endless["properties"] = {"again": endless}
     form = ResponseFormat(schema=endless)
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         MessagesTranslator(context()).translate(
             ChatRequest(messages="Hi", model=MODEL, response_format=form), stream=False
         )

@@ -14,14 +14,14 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError, PermissionDenied
 from trunkline.opening import open_service
-from trunkline.plugins import open_steps
-from trunkline.provider import ServiceContext
 from trunkline.secrets import Secret
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
-from trunkline.wire import WireRequest
 from trunkline_azure_openai import AzureOpenAISettings, TokenProvider, azure_openai
 from trunkline_azure_openai.auth import RETRY_EARLY, TokenAuth
 from trunkline_azure_openai.settings import SCOPE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.jsonvalue import dumps
+from trunkline.authoring.json import dumps
 from trunkline.testing import SSE, ProviderTests, Sample, canary
 from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES
 

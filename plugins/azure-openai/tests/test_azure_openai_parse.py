@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 import pytest
-from trunkline.decoding import StreamDecoder
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ResponseParser, ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -20,12 +23,10 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.events import Event, ResponseStarted, fold
+from trunkline.events import Event, ResponseStarted
+from trunkline.fold import fold
 from trunkline.messages import Citation
-from trunkline.plugins import open_steps
-from trunkline.provider import ResponseParser, ServiceContext
 from trunkline.response import ChatResponse, FinishReason, Usage
-from trunkline.wire import WireResponse
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
 from trunkline_azure_openai.parse import gravest
 
@@ -219,9 +220,9 @@ ERRORS: list[tuple[int, Any, type[RemoteError], bool]] = [
     (400, envelope(inner_error={**INNER, "content_filter_results": BLOCKED}), ContentFiltered, False),
     (400, envelope(code="content_filter"), ContentFiltered, False),
     (400, envelope(code="context_length_exceeded"), ContextTooLong, False),
-    (400, envelope(code="BadRequest"), InvalidRequest, False),
-    (400, envelope(code="OperationNotSupported"), InvalidRequest, False),
-    (400, envelope(message="Unrecognized request argument supplied: x", code=None), InvalidRequest, False),
+    (400, envelope(code="BadRequest"), BadRequest, False),
+    (400, envelope(code="OperationNotSupported"), BadRequest, False),
+    (400, envelope(message="Unrecognized request argument supplied: x", code=None), BadRequest, False),
     (401, envelope(code="401"), AuthenticationError, False),
     (401, {"statusCode": 401, "message": "Access token is missing or invalid."}, AuthenticationError, False),
     (401, envelope(code="PermissionDenied"), PermissionDenied, False),
@@ -230,7 +231,7 @@ ERRORS: list[tuple[int, Any, type[RemoteError], bool]] = [
     (404, envelope(code="404"), NotFound, False),
     (404, {"statusCode": 404, "message": "Resource not found"}, NotFound, False),
     (408, envelope(code="Timeout"), RemoteError, True),
-    (422, {"error": {"code": "Invalid input", "details": [{"loc": ["body"], "msg": "m"}], "message": "invalid input error"}}, InvalidRequest, False),  # noqa: E501
+    (422, {"error": {"code": "Invalid input", "details": [{"loc": ["body"], "msg": "m"}], "message": "invalid input error"}}, BadRequest, False),  # noqa: E501
     (429, envelope(code="429"), RateLimited, True),
     (429, envelope(code="RateLimitReached"), RateLimited, True),
     (429, {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 1 seconds."}, RateLimited, True),

@@ -6,14 +6,14 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from trunkline.decoding import StreamDecoder
+from hypothesis import given, settings, strategies as st
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
-from trunkline.events import Event, Finished, ResponseStarted, fold
-from trunkline.plugins import open_steps
-from trunkline.provider import ServiceContext
-from trunkline.wire import WireResponse
+from trunkline.events import Event, Finished, ResponseStarted
+from trunkline.fold import fold
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
 from trunkline_azure_openai.errors import error_from_body
 

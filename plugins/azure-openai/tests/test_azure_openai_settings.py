@@ -3,7 +3,7 @@ import sys
 from typing import Any
 
 import pytest
-from trunkline.config import make_settings
+from trunkline._config.sources import make_settings
 from trunkline.errors import ConfigurationError
 from trunkline.settings import json_schema
 from trunkline_azure_openai import AzureOpenAISettings, TokenProvider, azure_openai

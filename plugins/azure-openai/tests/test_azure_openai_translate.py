@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trunkline.errors import InvalidChatRequest
+from trunkline._plugins.registry import Steps, open_steps
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Document,
@@ -26,10 +29,7 @@ from trunkline.messages import (
     tool_result,
     user,
 )
-from trunkline.plugins import Steps, open_steps
-from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, EmbedRequest, ReasoningOptions, ResponseFormat, Tool
-from trunkline.wire import WireResponse
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -354,7 +354,7 @@ def test_provider_options_reach_the_body_messages_parts_and_tools() -> None:
 
 
 def test_what_json_cannot_say_is_refused() -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         translate(provider_options={"azure-openai": {"x": object()}})
 
 

@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from trunkline_azure_openai.urls import convert_version, is_dated, surface_of
 
 R = "https://r.openai.azure.com"

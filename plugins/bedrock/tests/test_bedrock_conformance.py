@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
+from trunkline.authoring.json import dumps
 from trunkline.errors import RateLimited, ServerError
-from trunkline.jsonvalue import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
 from trunkline.testing import WEATHER, ProviderTests, Sample, WireFormat, canary

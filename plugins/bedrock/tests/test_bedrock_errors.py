@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -16,7 +17,6 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.wire import WireResponse
 from trunkline_bedrock.errors import error_from_response, error_name
 
 URL = ":http://internal.amazon.com/coral/com.amazon.bedrock/"
@@ -31,7 +31,7 @@ def error(status: int, body: Any, **headers: str) -> RemoteError:
 @pytest.mark.parametrize(
     ("status", "name", "message", "kind", "retryable"),
     [
-        (400, "ValidationException", "no", InvalidRequest, False),
+        (400, "ValidationException", "no", BadRequest, False),
         (400, "ValidationException", "The provided model identifier is invalid.", NotFound, False),
         (400, "ValidationException", "Input is too long for requested model.", ContextTooLong, False),
         (
@@ -48,7 +48,7 @@ def error(status: int, body: Any, **headers: str) -> RemoteError:
             "ValidationException",
             "Invocation of model ID m with on-demand throughput isn’t supported. Retry your request with the ID or "
             "ARN of an inference profile that contains this model.",
-            InvalidRequest,
+            BadRequest,
             False,
         ),
         (400, "ServiceQuotaExceededException", "m", QuotaExhausted, False),
@@ -67,13 +67,13 @@ def error(status: int, body: Any, **headers: str) -> RemoteError:
         (429, "ModelNotReadyException", "m", Overloaded, True),
         (500, "InternalServerException", "m", ServerError, True),
         (503, "ServiceUnavailableException", "m", Overloaded, True),
-        (400, None, "m", InvalidRequest, False),
+        (400, None, "m", BadRequest, False),
         (401, None, "m", AuthenticationError, False),
         (402, None, "m", QuotaExhausted, False),
         (403, None, "m", PermissionDenied, False),
         (404, None, "m", NotFound, False),
         (409, None, "m", RemoteError, True),
-        (418, "NewException", "m", InvalidRequest, False),
+        (418, "NewException", "m", BadRequest, False),
         (429, None, "m", RateLimited, True),
         (501, None, "m", ServerError, False),
         (502, None, "m", ServerError, True),

@@ -9,8 +9,7 @@ from zlib import crc32
 
 import pytest
 from botocore.eventstream import EventStreamBuffer, ParserError
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from trunkline.errors import ProtocolViolation
 from trunkline_bedrock.framing import EventStreamFrame, EventStreamFramer
 

@@ -5,22 +5,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
+    BadRequest,
     ContextTooLong,
-    InvalidRequest,
     Overloaded,
     ProtocolViolation,
     RateLimited,
     RemoteError,
     ServerError,
 )
-from trunkline.events import Event, Finished, ResponseStarted, TextDelta, fold
+from trunkline.events import Event, Finished, ResponseStarted, TextDelta
+from trunkline.fold import fold
 from trunkline.messages import Audio, Citation, Image, Opaque, Reasoning, Text, ToolCall
-from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 from trunkline_bedrock.parse import ConverseParser
 
 Encode = Callable[..., bytes]
@@ -308,7 +309,7 @@ def test_a_body_of_200_that_is_an_error_is_one() -> None:
         ("throttlingException", {"message": "m"}, RateLimited, 429, True),
         ("serviceUnavailableException", {"message": "m"}, Overloaded, 503, True),
         ("internalServerException", {"message": "m"}, ServerError, 500, True),
-        ("validationException", {"message": "m"}, InvalidRequest, 400, False),
+        ("validationException", {"message": "m"}, BadRequest, 400, False),
         ("validationException", {"message": "Input is too long for requested model."}, ContextTooLong, 400, False),
         ("modelStreamErrorException", {"message": "m", "originalStatusCode": 500}, RemoteError, 424, True),
         ("newException", {"message": "m"}, ServerError, None, True),

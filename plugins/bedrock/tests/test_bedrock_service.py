@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trunkline
 from trunkline.errors import (
-    InvalidChatRequest,
+    InvalidRequest,
     PermissionDenied,
     ProtocolViolation,
     UnsupportedOperation,
@@ -201,7 +201,7 @@ async def test_embeddings(
 
 @pytest.mark.parametrize(
     ("model", "kind"),
-    [("amazon.titan-embed-text-v2:0", InvalidChatRequest), ("anthropic.claude-v2", UnsupportedOperation)],
+    [("amazon.titan-embed-text-v2:0", InvalidRequest), ("anthropic.claude-v2", UnsupportedOperation)],
 )
 @pytest.mark.anyio
 async def test_embeddings_that_cannot_be_asked_for(model: str, kind: type[Exception]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trunkline.config import make_settings
+from trunkline._config.sources import make_settings
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos

@@ -8,8 +8,8 @@ import botocore.auth
 import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from trunkline.authoring.wire import WireRequest
 from trunkline.secrets import Secret
-from trunkline.wire import WireRequest
 from trunkline_bedrock.auth import StaticAuth
 from trunkline_bedrock.credentials import BearerToken, Keys
 from trunkline_bedrock.sign import sign

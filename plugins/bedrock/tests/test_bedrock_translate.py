@@ -17,9 +17,9 @@ from trunkline import (
     tool_result,
     user,
 )
-from trunkline.errors import InvalidChatRequest
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.errors import InvalidRequest
 from trunkline.messages import Audio, Citation, Document, Image, Message, Opaque, Reasoning, Text, ToolCall
-from trunkline.provider import ServiceContext, Translation
 from trunkline_bedrock import BedrockSettings
 from trunkline_bedrock.families import family_of
 from trunkline_bedrock.translate import ConverseTranslator
@@ -391,7 +391,7 @@ def test_empty_texts_and_messages_are_left_out(body: Check) -> None:
 
 
 def test_a_conversation_with_nothing_in_it_is_refused() -> None:
-    with pytest.raises(InvalidChatRequest, match="nothing that can be sent"):
+    with pytest.raises(InvalidRequest, match="nothing that can be sent"):
         translator().translate(ChatRequest(messages="", model=CLAUDE), stream=False)
 
 
@@ -701,13 +701,13 @@ def test_a_history_of_another_provider_is_sent_whole_but_for_what_only_it_unders
     ],
 )
 def test_a_conversation_that_no_wire_could_carry_is_refused(messages: tuple[Message, ...]) -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         translator().translate(ChatRequest(messages=messages, model=CLAUDE), stream=False)
 
 
 def test_a_value_that_json_cannot_say_is_refused() -> None:
     request = ChatRequest(messages="x", model=CLAUDE, provider_options={"bedrock": {"a": {1, 2}}})  # type: ignore[dict-item]
-    with pytest.raises(InvalidChatRequest, match="JSON cannot say"):
+    with pytest.raises(InvalidRequest, match="JSON cannot say"):
         translator().translate(request, stream=False)
 
 

@@ -1,7 +1,7 @@
 """Both backends, and a service context."""
 
 import pytest
-from trunkline.provider import ServiceContext
+from trunkline.authoring.provider import ServiceContext
 from trunkline.secrets import Secret
 from trunkline_cohere import CohereSettings
 

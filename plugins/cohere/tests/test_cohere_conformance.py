@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.jsonvalue import dumps
+from trunkline.authoring.json import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
 from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, WireFormat, canary

@@ -4,13 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -19,11 +19,10 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.wire import WireResponse
 from trunkline_cohere.errors import error_from_body, error_from_response
 
 CASES: list[tuple[int, str, type[RemoteError], bool]] = [
-    (400, "invalid request: messages must be provided", InvalidRequest, False),
+    (400, "invalid request: messages must be provided", BadRequest, False),
     (400, "too many tokens: size limit exceeded by 25836 tokens.", ContextTooLong, False),
     (401, "invalid api token", AuthenticationError, False),
     (402, "please add a payment method", QuotaExhausted, False),
@@ -31,7 +30,7 @@ CASES: list[tuple[int, str, type[RemoteError], bool]] = [
     (404, "model 'x' not found, make sure the correct model ID was used", NotFound, False),
     (408, "timeout", RemoteError, True),
     (409, "conflict", RemoteError, True),
-    (422, "unprocessable", InvalidRequest, False),
+    (422, "unprocessable", BadRequest, False),
     (424, "dependency", RemoteError, True),
     (425, "early", RemoteError, True),
     (429, "You are using a Trial key, which is limited to 20 API calls / minute.", RateLimited, True),

@@ -6,11 +6,11 @@ import struct
 from typing import Any
 
 import pytest
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, ServerError
-from trunkline.provider import ServiceContext
 from trunkline.request import EmbedRequest
 from trunkline.response import Usage
-from trunkline.wire import WireResponse
 from trunkline_cohere import CohereSettings, cohere
 from trunkline_cohere.operations import build_embed, build_models, parse_embeddings, parse_models
 

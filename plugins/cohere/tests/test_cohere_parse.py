@@ -5,7 +5,9 @@ import sys
 from typing import Any
 
 import pytest
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContextTooLong, ProtocolViolation, RemoteError, ServerError, StreamInterrupted
 from trunkline.events import (
     Event,
@@ -22,13 +24,11 @@ from trunkline.events import (
     ToolCallEnd,
     ToolCallStart,
     UsageReported,
-    fold,
 )
+from trunkline.fold import fold
 from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
-from trunkline.provider import ServiceContext
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob, Usage
 from trunkline.secrets import Secret
-from trunkline.wire import WireResponse
 from trunkline_cohere import CohereSettings
 from trunkline_cohere.parse import CohereParser
 

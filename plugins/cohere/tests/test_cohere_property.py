@@ -5,15 +5,15 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from trunkline.decoding import StreamDecoder
+from hypothesis import given, settings, strategies as st
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
-from trunkline.events import Event, Finished, ResponseStarted, fold
+from trunkline.events import Event, Finished, ResponseStarted
+from trunkline.fold import fold
 from trunkline.messages import Citation, Reasoning, Text, ToolCall
-from trunkline.provider import ServiceContext
 from trunkline.secrets import Secret
-from trunkline.wire import WireResponse
 from trunkline_cohere import CohereSettings
 from trunkline_cohere.parse import CohereParser
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import trunkline
+from trunkline._plugins.registry import load_provider, open_steps
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.urls import endpoint_url, plain_http_note
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError
 from trunkline.messages import Document
-from trunkline.plugins import load_provider, open_steps
-from trunkline.provider import ServiceContext
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
-from trunkline.urls import endpoint_url, plain_http_note
-from trunkline.wire import WireRequest
 from trunkline_cohere import CohereSettings, cohere
 from trunkline_cohere.urls import base_url
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from trunkline import messages as m
-from trunkline.errors import InvalidChatRequest
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -26,7 +27,6 @@ from trunkline.messages import (
     tool_result,
     user,
 )
-from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.secrets import Secret
 from trunkline_cohere import CohereSettings
@@ -645,15 +645,15 @@ def test_citations_of_cohere_go_back_once_each_and_those_of_others_do_not() -> N
     ],
 )
 def test_what_can_never_be_sent_is_refused(conversation: list[Message]) -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         translate(conversation)
 
 
 def test_what_json_cannot_say_is_refused() -> None:
     for options in ({"x": float("nan")}, {"x": object()}):
-        with pytest.raises(InvalidChatRequest):
+        with pytest.raises(InvalidRequest):
             translate("hi", provider_options={"cohere": options})
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         translate("hi", top_p=float("nan"))
 
 

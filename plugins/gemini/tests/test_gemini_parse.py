@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from trunkline.events import fold
-from trunkline.framing import SSEFrame
-from trunkline.jsonvalue import dumps
+from trunkline.authoring.framing import SSEFrame
+from trunkline.authoring.json import dumps
+from trunkline.fold import fold
 from trunkline.response import FinishReason
 from trunkline_gemini.parse import GeminiStream
 

@@ -16,15 +16,14 @@ from trunkline import (
     Text,
     Tool,
     ToolCall,
-    Translation,
     assistant,
     system,
     tool_result,
     user,
 )
-from trunkline.jsonvalue import loads
-from trunkline.plugins import open_steps
-from trunkline.provider import ServiceContext
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.secrets import Secret
 from trunkline_gemini import GeminiSettings, gemini
 from trunkline_gemini.contents import UNSIGNED

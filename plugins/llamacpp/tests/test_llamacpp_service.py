@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 import pytest
 from trunkline import ChatRequest, ReasoningOptions, ResponseFormat, Service, open_service
+from trunkline.authoring.json import JSONObject
 from trunkline.errors import ConfigurationError, ContextTooLong, UnsupportedRequest
-from trunkline.events import Event, Finished, ResponseStarted, TextDelta, fold
-from trunkline.jsonvalue import JSONObject
+from trunkline.events import Event, Finished, ResponseStarted, TextDelta
+from trunkline.fold import fold
 from trunkline.response import FinishReason
 from trunkline_llamacpp import gguf
 from trunkline_llamacpp.settings import LlamaCppSettings

@@ -8,9 +8,9 @@ from typing import Any
 
 import anyio
 import pytest
+from trunkline.authoring.provider import Timeouts, Transport
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, FirstChunkTimeout, ServiceClosed, StreamInterrupted
-from trunkline.provider import Timeouts, Transport
-from trunkline.wire import WireRequest
 from trunkline_llamacpp.runtime import Model
 from trunkline_llamacpp.transport import LlamaCppTransport
 

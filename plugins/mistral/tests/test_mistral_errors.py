@@ -6,13 +6,15 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -20,10 +22,7 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.plugins import open_steps
-from trunkline.provider import ServiceContext
 from trunkline.secrets import Secret
-from trunkline.wire import WireResponse
 from trunkline_mistral import MistralSettings, mistral
 from trunkline_mistral.errors import error_from_body
 
@@ -51,10 +50,10 @@ TABLE: list[tuple[int, object, type[RemoteError], str, str | None]] = [
     (401, {"detail": "Invalid API Key"}, AuthenticationError, "Invalid API Key", None),
     (401, {"message": "Unauthorized", "request_id": "r"}, AuthenticationError, "Unauthorized", None),
     (400, own("Invalid model: x", "invalid_model", "1500", 400), NotFound, "Invalid model: x", "1500"),
-    (400, own("Logprobs are not enabled for this model", "invalid_request_invalid_args", "3051", 400), InvalidRequest, "Logprobs", "3051"),  # noqa: E501
+    (400, own("Logprobs are not enabled for this model", "invalid_request_invalid_args", "3051", 400), BadRequest, "Logprobs", "3051"),  # noqa: E501
     (400, own(TOO_LONG, "invalid_request_prompt", "3051", 400), ContextTooLong, "40000 tokens", "3051"),
-    (422, own({"detail": DETAIL}, "invalid_request_error", None, 422), InvalidRequest, "body.seed: Extra inputs", "invalid_request_error"),  # noqa: E501
-    (422, {"detail": DETAIL}, InvalidRequest, "body.seed: Extra inputs", None),
+    (422, own({"detail": DETAIL}, "invalid_request_error", None, 422), BadRequest, "body.seed: Extra inputs", "invalid_request_error"),  # noqa: E501
+    (422, {"detail": DETAIL}, BadRequest, "body.seed: Extra inputs", None),
     (403, {"detail": "no access"}, PermissionDenied, "no access", None),
     (403, {"error": {"message": "Content blocked by guardrail", "status": 403}, "guardrails": {"results": {}}}, ContentFiltered, "blocked by guardrail", None),  # noqa: E501
     (404, {"detail": "Not Found"}, NotFound, "Not Found", None),
@@ -83,7 +82,7 @@ IN_STREAM: list[tuple[object, type[RemoteError], int | None]] = [
     (own("m", "rate_limited", "1300"), RateLimited, None),
     (own("m", "", "1300", 429), RateLimited, 429),
     (own("Service tier capacity exceeded", "x", None), Overloaded, None),
-    (own("m", "invalid_request_prompt", "3210"), InvalidRequest, None),
+    (own("m", "invalid_request_prompt", "3210"), BadRequest, None),
     (own("Invalid model: x", "invalid_model", "1500"), NotFound, None),
     (own("m", "internal_server_error", None), ServerError, None),
     (own(None, "", None), ServerError, None),

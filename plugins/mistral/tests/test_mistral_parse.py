@@ -6,16 +6,17 @@ import json
 from typing import Any
 
 import pytest
-from trunkline.decoding import StreamDecoder
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ResponseParser, ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RateLimited
-from trunkline.events import Event, Finished, PartAdded, ResponseStarted, UsageReported, fold
+from trunkline.events import Event, Finished, PartAdded, ResponseStarted, UsageReported
+from trunkline.fold import fold
 from trunkline.messages import Citation, Image, Opaque, Part, Reasoning, Text, ToolCall
-from trunkline.plugins import open_steps
-from trunkline.provider import ResponseParser, ServiceContext
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, TokenLogprob, Usage
 from trunkline.secrets import Secret
-from trunkline.wire import WireResponse
 from trunkline_mistral import MistralSettings, mistral
 
 CONTEXT = ServiceContext(name="s", provider="mistral", settings=MistralSettings(api_key=Secret("secret")))

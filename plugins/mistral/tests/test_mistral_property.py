@@ -8,17 +8,17 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from trunkline.decoding import StreamDecoder
-from trunkline.errors import InvalidChatRequest, RemoteError
-from trunkline.events import Event, Finished, fold
+from hypothesis import given, settings, strategies as st
+from trunkline._plugins.registry import Steps, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import InvalidRequest, RemoteError
+from trunkline.events import Event, Finished
+from trunkline.fold import fold
 from trunkline.messages import Message, Part, Reasoning, Text, ToolCall, ToolResult
-from trunkline.plugins import Steps, open_steps
-from trunkline.provider import ServiceContext
 from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
-from trunkline.wire import WireResponse
 from trunkline_mistral import MistralSettings, mistral
 
 
@@ -241,5 +241,5 @@ def test_no_metadata_of_a_stored_answer_breaks_the_translation(metadata: Any) ->
     request = ChatRequest(messages=[Message(role="user", parts="q"), Message(role="assistant", parts=parts)], model="m")
     try:
         steps().translator.translate(request, stream=False)
-    except InvalidChatRequest as error:
-        assert "JSON" in str(error)  # noqa: PT017  # NaN, which JSON has no word for
+    except InvalidRequest as error:
+        assert "JSON" in str(error)  # noqa: PT017  # NaN, which JSON cannot represent  # NaN, which JSON has no word for

@@ -9,14 +9,14 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.provider import Provider, ServiceContext
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ConfigurationError, ProtocolViolation, RemoteError
-from trunkline.plugins import open_steps
-from trunkline.provider import Provider, ServiceContext
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ModelInfo, Usage
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
-from trunkline.wire import WireRequest, WireResponse
 from trunkline_mistral import MistralSettings, mistral
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from trunkline import messages as m
-from trunkline.errors import InvalidChatRequest
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -27,8 +29,6 @@ from trunkline.messages import (
     tool_result,
     user,
 )
-from trunkline.plugins import open_steps
-from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.secrets import Secret
 from trunkline_mistral import MistralSettings, mistral
@@ -487,5 +487,5 @@ def test_an_answer_at_the_end_is_the_beginning_of_the_next() -> None:
 
 
 def test_a_conversation_of_empty_answers_cannot_be_sent() -> None:
-    with pytest.raises(InvalidChatRequest, match="empty answers"):
+    with pytest.raises(InvalidRequest, match="empty answers"):
         conversation(assistant(""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline import ChatRequest, FinishReason, Reasoning, Usage, assistant, user
-from trunkline.jsonvalue import dumps
+from trunkline.authoring.json import dumps
 from trunkline.testing import JSON_LINES, WEATHER, ProviderTests, Sample, WireFormat, canary
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from trunkline import (
+    BadRequest,
     ContextTooLong,
     FinishReason,
-    InvalidRequest,
     NotFound,
     Overloaded,
     ProtocolViolation,
@@ -16,11 +16,11 @@ from trunkline import (
     RateLimited,
     RemoteError,
     ServerError,
-    WireResponse,
-    fold,
 )
-from trunkline.jsonvalue import dumps
-from trunkline.provider import ServiceContext
+from trunkline.authoring.json import dumps
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
+from trunkline.fold import fold
 from trunkline_ollama import OllamaSettings
 from trunkline_ollama.parse import OllamaParser
 
@@ -41,7 +41,7 @@ def done(**fields: object) -> dict[str, Any]:
         (400, "the input length exceeds the context length", ContextTooLong),
         (400, "input length exceeds maximum context length", ContextTooLong),
         (400, "prompt too long; exceeded max context length by 11 tokens (ref: x)", ContextTooLong),
-        (400, '"llama3" does not support thinking', InvalidRequest),
+        (400, '"llama3" does not support thinking', BadRequest),
         (404, "model 'x' not found", NotFound),
         (429, "you (name) have reached your weekly usage limit, upgrade for higher limits", QuotaExhausted),
         (429, "too many requests", RateLimited),

@@ -18,17 +18,17 @@ from trunkline import (
     ResponseFormat,
     Tool,
     ToolCall,
-    Translation,
-    WireResponse,
     assistant,
     system,
     tool_result,
     user,
 )
-from trunkline.config import make_settings
-from trunkline.jsonvalue import loads
-from trunkline.plugins import Steps, load_provider, open_steps
-from trunkline.provider import NoAuth, ServiceContext
+from trunkline._config.sources import make_settings
+from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.wire import WireResponse
 from trunkline_ollama.operations import build_embed, parse_models
 from trunkline_ollama.urls import base_url
 

@@ -7,14 +7,14 @@ import sys
 from typing import Any
 
 import pytest
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.provider import Provider, ServiceContext
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError
-from trunkline.plugins import open_steps
-from trunkline.provider import Provider, ServiceContext
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ModelInfo, Usage
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
-from trunkline.wire import WireRequest, WireResponse
 from trunkline_openai import (
     OpenAICompatibleSettings,
     OpenAISettings,

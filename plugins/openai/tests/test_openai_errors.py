@@ -1,13 +1,13 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -16,7 +16,6 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.wire import WireResponse
 from trunkline_openai.errors import error_from_body, error_from_response
 
 
@@ -31,18 +30,18 @@ def envelope(message: str = "no", **fields: object) -> dict[str, object]:
 
 
 BY_STATUS = [
-    (400, InvalidRequest, False),
+    (400, BadRequest, False),
     (401, AuthenticationError, False),
     (402, QuotaExhausted, False),
     (403, PermissionDenied, False),
     (404, NotFound, False),
     (408, RemoteError, True),
     (409, RemoteError, True),
-    (413, InvalidRequest, False),
-    (422, InvalidRequest, False),
+    (413, BadRequest, False),
+    (422, BadRequest, False),
     (425, RemoteError, True),
     (429, RateLimited, True),
-    (498, InvalidRequest, False),
+    (498, BadRequest, False),
     (500, ServerError, True),
     (501, ServerError, False),
     (502, ServerError, True),
@@ -143,17 +142,17 @@ def test_x_should_retry_overrides(status: int, wish: str, retryable: bool) -> No
 
 IN_STREAM = [
     ({"error": {"message": "m", "code": 502}}, ServerError, True, 502),
-    ({"error": {"message": "m", "code": 400}}, InvalidRequest, False, 400),
+    ({"error": {"message": "m", "code": 400}}, BadRequest, False, 400),
     ({"error": {"message": "m", "code": "429"}}, RateLimited, True, 429),
     ({"error": {"message": "m", "type": "server_error"}}, ServerError, True, None),
     ({"error": {"message": "m", "type": "overloaded_error"}}, Overloaded, True, None),
-    ({"error": {"message": "m", "type": "invalid_request_error", "code": "tool_use_failed"}}, InvalidRequest, False, None),  # noqa: E501
+    ({"error": {"message": "m", "type": "invalid_request_error", "code": "tool_use_failed"}}, BadRequest, False, None),
     ({"error": {"message": "m", "code": "rate_limit_exceeded"}}, RateLimited, True, None),
     ({"error": {"message": "m", "code": "insufficient_quota"}}, QuotaExhausted, False, None),
     ({"error": {"message": "m", "code": "bio_policy"}}, ContentFiltered, False, None),
-    ({"error": {"message": "m", "code": "invalid_image_format"}}, InvalidRequest, False, None),
-    ({"error": {"message": "m", "code": "image_too_large"}}, InvalidRequest, False, None),
-    ({"error": {"message": "m", "code": "data_residency_mismatch"}}, InvalidRequest, False, None),
+    ({"error": {"message": "m", "code": "invalid_image_format"}}, BadRequest, False, None),
+    ({"error": {"message": "m", "code": "image_too_large"}}, BadRequest, False, None),
+    ({"error": {"message": "m", "code": "data_residency_mismatch"}}, BadRequest, False, None),
     ({"error": {"message": "m"}}, ServerError, True, None),
     ({"error": {}}, ServerError, True, None),
     (None, ServerError, True, None),

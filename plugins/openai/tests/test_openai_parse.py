@@ -2,30 +2,22 @@ import json
 from typing import Any
 
 import pytest
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
+    BadRequest,
     ContextTooLong,
-    InvalidRequest,
     ProtocolViolation,
     RemoteError,
     ServerError,
     StreamInterrupted,
 )
-from trunkline.events import (
-    Event,
-    Finished,
-    ResponseStarted,
-    TextDelta,
-    ToolCallDelta,
-    ToolCallStart,
-    UsageReported,
-    fold,
-)
+from trunkline.events import Event, Finished, ResponseStarted, TextDelta, ToolCallDelta, ToolCallStart, UsageReported
+from trunkline.fold import fold
 from trunkline.messages import Audio, Citation, Image, Opaque, Reasoning, Text, ToolCall
-from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, TokenLogprob, Usage
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 from trunkline_openai.parse import ChatResponseParser
 from trunkline_openai.profile import PROFILES, Profile
 
@@ -516,15 +508,15 @@ ERRORS = {
     "in a chunk": (wire({"error": {"message": "m", "code": 502}}, done=False), ServerError),
     "in a chunk with choices": (
         wire({**chunk({"content": ""}), "error": {"message": "m", "code": 400}}),
-        InvalidRequest,
+        BadRequest,
     ),
     "in a choice": (wire({"choices": [{"index": 0, "error": {"message": "m", "code": 502}}]}), ServerError),
     "as an event": (b'event: error\ndata: {"message": "m", "type": "server_error"}\n\n', ServerError),
     "as an event of plain text": (b"event: error\ndata: m\n\n", ServerError),
     "of Mistral": (wire({"object": "error", "message": "m", "code": "1300"}), ServerError),
     "of Groq": (wire(chunk({}, x_groq={"error": "m"})), ServerError),
-    "in a list": (wire([{"error": {"message": "m", "code": 400}}]), InvalidRequest),
-    "bare": (wire(chunk({"content": "x"}), done=False) + b'{"error": {"message": "m", "code": 400}}', InvalidRequest),
+    "in a list": (wire([{"error": {"message": "m", "code": 400}}]), BadRequest),
+    "bare": (wire(chunk({"content": "x"}), done=False) + b'{"error": {"message": "m", "code": 400}}', BadRequest),
     "bare, on several lines": (b'{\n  "error": {\n    "message": "m"\n  }\n}\n', ServerError),
     "bare, detail": (b'{"detail": "m"}\n', ServerError),
     "context": (wire({"error": {"message": "m", "code": "context_length_exceeded"}}), ContextTooLong),
@@ -593,7 +585,7 @@ def test_a_body_that_is_no_answer_is_a_protocol_violation(data: bytes) -> None:
     [
         ({"error": {"message": "m", "code": 502}}, ServerError),
         ({"error": "m", "choices": []}, ServerError),
-        ({"object": "error", "message": "m", "type": "invalid_request_error"}, InvalidRequest),
+        ({"object": "error", "message": "m", "type": "invalid_request_error"}, BadRequest),
         ({"detail": "m"}, ServerError),
     ],
 )

@@ -4,14 +4,14 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from trunkline.decoding import StreamDecoder
+from hypothesis import given, settings, strategies as st
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
-from trunkline.events import Event, Finished, fold
-from trunkline.provider import ServiceContext
+from trunkline.events import Event, Finished
+from trunkline.fold import fold
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 from trunkline_openai.parse import ChatResponseParser
 from trunkline_openai.profile import PROFILES, Profile
 

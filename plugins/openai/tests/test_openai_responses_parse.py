@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
     ProtocolViolation,
@@ -17,12 +19,11 @@ from trunkline.errors import (
     ServerError,
     StreamInterrupted,
 )
-from trunkline.events import Event, Finished, ReasoningEnd, ResponseStarted, TextDelta, fold
+from trunkline.events import Event, Finished, ReasoningEnd, ResponseStarted, TextDelta
+from trunkline.fold import fold
 from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
-from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse, FinishReason, TokenLogprob
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 from trunkline_openai.responses_operations import count_tokens
 from trunkline_openai.responses_parse import ResponsesParser
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.framing import SSEFrame
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import TrunklineError
-from trunkline.events import Event, decode_arguments, fold
-from trunkline.framing import SSEFrame
+from trunkline.events import Event
+from trunkline.fold import decode_arguments, fold
 from trunkline.messages import ToolCall
-from trunkline.provider import ServiceContext
 from trunkline.response import ChatResponse
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 from trunkline_openai.responses_operations import count_tokens
 from trunkline_openai.responses_parse import ResponsesParser, ResponsesStreamParser
 

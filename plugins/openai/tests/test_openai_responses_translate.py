@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trunkline.errors import InvalidChatRequest
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -29,10 +31,8 @@ from trunkline.messages import (
     tool_result,
     user,
 )
-from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.secrets import Secret
-from trunkline.wire import WireResponse
 from trunkline_openai.responses_operations import count_tokens
 from trunkline_openai.responses_parse import ResponsesParser
 from trunkline_openai.responses_translate import ResponsesTranslator
@@ -256,13 +256,13 @@ def test_a_participants_name_is_left_out_with_a_warning(translate: Translate) ->
     ],
 )
 def test_a_part_that_its_role_cannot_have_is_refused(message: Message) -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         ResponsesTranslator(context()).translate(ChatRequest(messages=message, model=MODEL), stream=False)
 
 
 def test_options_that_json_cannot_say_are_refused() -> None:
     request = ChatRequest(messages="Hi", model=MODEL, temperature=float("nan"))
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         ResponsesTranslator(context()).translate(request, stream=False)
 
 

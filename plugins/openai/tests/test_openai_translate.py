@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from trunkline import messages as m
-from trunkline.errors import InvalidChatRequest
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -23,7 +24,6 @@ from trunkline.messages import (
     tool_result,
     user,
 )
-from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
@@ -519,13 +519,13 @@ def test_provider_options_are_passed_on_where_they_stand() -> None:
     ],
 )
 def test_a_conversation_that_no_wire_could_carry_is_refused(turns: list[Message]) -> None:
-    with pytest.raises(InvalidChatRequest):
+    with pytest.raises(InvalidRequest):
         conversation(*turns)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"x"])
 def test_a_value_that_json_cannot_say_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidChatRequest, match="JSON"):
+    with pytest.raises(InvalidRequest, match="JSON"):
         translate("hi", provider_options={"openai": {"x": value}})
 
 

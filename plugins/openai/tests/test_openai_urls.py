@@ -1,5 +1,5 @@
 import pytest
-from trunkline.urls import endpoint_url, plain_http_note
+from trunkline.authoring.urls import endpoint_url, plain_http_note
 from trunkline_openai.urls import base_url
 
 CASES = [

@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from trunkline.decoding import StreamDecoder
+from trunkline._plugins.registry import Steps, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import Overloaded, RemoteError
-from trunkline.events import ReasoningEnd, fold
+from trunkline.events import ReasoningEnd
+from trunkline.fold import fold
 from trunkline.messages import Citation, Part, Reasoning, Text, ToolCall, assistant, tool_result, user
-from trunkline.plugins import Steps, open_steps
-from trunkline.provider import ServiceContext
 from trunkline.request import ChatRequest
 from trunkline.response import TokenLogprob
-from trunkline.wire import WireResponse
 from trunkline_openai import OpenAICompatibleSettings, Profile, chat_completions
 from trunkline_openai.history import JSON, AnsweredCall, History
 from trunkline_openai.parse import ChatParser

@@ -87,7 +87,7 @@ async def _check_one(
         from trunkline.opening import open_service
 
         async with open_service(settings, name=chosen.name) as service:
-            for step, run in steps.items():  # noqa: B007  # told where it fails
+            for step, run in steps.items():  # noqa: B007  # named where it fails  # told where it fails
                 done.append(await run(service))
     except TrunklineError as error:
         return done, f"{step}: {error}"

@@ -13,7 +13,7 @@ from trunkline.cli.eventjson import error_line
 from trunkline.cli.failures import INTERRUPTED
 from trunkline.cli.selection import Chosen
 from trunkline.cli.terminal import DIM, is_terminal, tell
-from trunkline.errors import ConfigurationError, TrunklineError, UsageError
+from trunkline.errors import CallError, ConfigurationError, TrunklineError
 from trunkline.messages import Message, Part, Text, user
 from trunkline.opening import open_service
 from trunkline.request import ChatRequest
@@ -111,7 +111,7 @@ def _remembered(stream: Stream | None) -> Message | None:
         return None
     try:
         whole = not stream.response.tool_calls
-    except UsageError:
+    except CallError:
         whole = False
     return message if whole else Message(role="assistant", parts=texts)
 

@@ -46,7 +46,7 @@ def _never() -> None:
 def _add_loaded(app: App, name: str) -> None:
     from cyclopts import App
 
-    from trunkline.plugins import COMMANDS, find, load
+    from trunkline._plugins.registry import COMMANDS, find, load
 
     item = find(COMMANDS, name, kind="command")
     value = load(item, kind="command")

@@ -12,15 +12,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from trunkline._config.sources import make_settings
+from trunkline._plugins.registry import load_provider
+from trunkline.authoring.provider import Provider
 from trunkline.cli.failures import CommandError
 from trunkline.cli.interview import Interview
 from trunkline.cli.selection import DEFAULT_FILE, assignments
 from trunkline.cli.terminal import is_terminal, tell
 from trunkline.cli.tomltext import toml_key, toml_value
-from trunkline.config import make_settings
 from trunkline.errors import ConfigurationError
-from trunkline.plugins import load_provider
-from trunkline.provider import Provider
 from trunkline.settings import SettingInfo, convert, setting_infos
 
 REFERENCES = ("env", "file", "keyring")

@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 
+from trunkline._config.sources import variable_name
+from trunkline._plugins.registry import PROVIDERS, installed
+from trunkline.authoring.provider import Provider
 from trunkline.cli.failures import CommandError
 from trunkline.cli.terminal import DIM, safe, tell
-from trunkline.config import variable_name
-from trunkline.plugins import PROVIDERS, installed
-from trunkline.provider import Provider
 from trunkline.settings import SettingInfo, convert, setting_infos
 
 _PLACES = {"e": "env", "f": "file", "k": "keyring", "env": "env", "file": "file", "keyring": "keyring"}

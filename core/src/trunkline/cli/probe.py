@@ -12,7 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from trunkline.plugins import COMMANDS, EXTENSIONS, PROVIDERS, Installed
+from trunkline._plugins.registry import COMMANDS, EXTENSIONS, PROVIDERS, Installed
 
 TIME_LIMIT = 30.0
 """Seconds that a plugin may take to import."""
@@ -29,7 +29,7 @@ def probe_all(items: list[Installed], groups: list[str]) -> list[str | None]:
 def _probe(item: Installed, group: str) -> str | None:
     command = [sys.executable, "-P", "-c", _RUN, json.dumps(sys.path), group, item.name, item.distribution]
     try:
-        done = subprocess.run(  # noqa: S603  # our own interpreter
+        done = subprocess.run(  # noqa: S603  # our own interpreter  # our own interpreter
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIME_LIMIT, check=False
         )
     except subprocess.TimeoutExpired:
@@ -60,8 +60,8 @@ def _problem(group: str, name: str, distribution: str) -> str | None:
     import pluggy
 
     from trunkline import hookspecs
+    from trunkline._plugins.registry import check_hooks, installed, load, load_provider
     from trunkline.errors import PluginError
-    from trunkline.plugins import check_hooks, installed, load, load_provider
 
     try:
         if group == PROVIDERS:

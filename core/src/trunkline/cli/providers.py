@@ -9,8 +9,8 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
+from trunkline._plugins.registry import COMMANDS, EXTENSIONS, PROVIDERS, Installed, installed
 from trunkline.cli.terminal import print_table, safe
-from trunkline.plugins import COMMANDS, EXTENSIONS, PROVIDERS, Installed, installed
 
 _KINDS = {PROVIDERS: "provider", EXTENSIONS: "extension", COMMANDS: "command"}
 

@@ -11,10 +11,10 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
+from trunkline._config.sources import Configuration, make_settings, read_configuration
+from trunkline._plugins.registry import PROVIDERS, installed, load_provider
 from trunkline.cli.failures import CommandError
-from trunkline.config import Configuration, make_settings, read_configuration
 from trunkline.errors import ConfigurationError, PluginError
-from trunkline.plugins import PROVIDERS, installed, load_provider
 from trunkline.settings import Settings
 
 DEFAULT_FILE = "trunkline.toml"

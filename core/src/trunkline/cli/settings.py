@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from trunkline._config.sources import variable_name
+from trunkline._plugins.registry import load_provider
 from trunkline.cli.terminal import print_table
-from trunkline.config import variable_name
-from trunkline.plugins import load_provider
 from trunkline.settings import SettingInfo, json_schema, setting_infos
 
 

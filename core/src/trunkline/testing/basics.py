@@ -8,14 +8,15 @@ from typing import Any
 import attrs
 import jsonschema  # type: ignore[import-untyped]
 
-from trunkline.events import Finished, ResponseStarted, fold, unfold
+from trunkline.authoring.wire import WireResponse
+from trunkline.events import Finished, ResponseStarted
+from trunkline.fold import fold, unfold
 from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
 from trunkline.testing.case import ProviderCase
 from trunkline.testing.server import serve
 from trunkline.testing.wireformat import Sample
-from trunkline.wire import WireResponse
 
 
 class BasicTests(ProviderCase):

@@ -14,14 +14,17 @@ import attrs
 import httpcore2
 import pytest
 
-from trunkline.config import make_settings
-from trunkline.decoding import StreamDecoder
+from trunkline._config.sources import make_settings
+from trunkline._http.choice import HTTPTransports
+from trunkline._json import JSONObject
+from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import Observer, Provider, ResponseParser, ServiceContext, hookimpl
 from trunkline.errors import ConfigurationError, TrunklineError
-from trunkline.events import Event, TextDelta, fold
-from trunkline.jsonvalue import JSONObject
+from trunkline.events import Event, TextDelta
+from trunkline.fold import fold
 from trunkline.messages import Reasoning, Text, ToolCall
-from trunkline.plugins import Steps, load_provider, open_steps
-from trunkline.provider import NoAuth, Observer, Provider, ResponseParser, ServiceContext, hookimpl
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 from trunkline.service import Service
@@ -30,7 +33,6 @@ from trunkline.testing.catalogue import Facts, not_applicable
 from trunkline.testing.detour import Detour
 from trunkline.testing.server import JSON, Exchange
 from trunkline.testing.wireformat import CANARY, Sample, ServerSentEvents, WireFormat, canary
-from trunkline.transport import HTTPTransports
 
 QUICK = 0.1
 """A timeout under test, in seconds."""

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from trunkline.provider import ByteStream, ServiceContext, Timeouts, Transport, hookimpl
-from trunkline.transport import HTTPTransport
-from trunkline.wire import WireRequest
+from trunkline._http.httpx2 import HTTPTransport
+from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Transport, hookimpl
+from trunkline.authoring.wire import WireRequest
 
 
 class _ToServer(HTTPTransport):

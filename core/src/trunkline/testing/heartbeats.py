@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import attrs
 
+from trunkline.authoring.provider import Framer, Parser, ResponseParser, ServiceContext, hookimpl
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import TrunklineError
-from trunkline.provider import Framer, Parser, ResponseParser, ServiceContext, hookimpl
 from trunkline.response import ChatResponse
 from trunkline.testing.server import Exchange
-from trunkline.wire import WireResponse
 
 
 class Heartbeats:
@@ -50,7 +50,9 @@ class Heartbeats:
                 await self._seen.wait()
 
     @hookimpl(wrapper=True)
-    def trunkline_stream_parser(self, context: ServiceContext[Any]) -> Generator[None, ResponseParser, ResponseParser]:
+    def trunkline_response_parser(
+        self, context: ServiceContext[Any]
+    ) -> Generator[None, ResponseParser, ResponseParser]:
         """Implements the hook."""
         return _SeenParser((yield), self)
 

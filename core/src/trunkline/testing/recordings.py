@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import attrs
 
-from trunkline.errors import UsageError
-from trunkline.jsonvalue import loads
+from trunkline._json import loads
+from trunkline.authoring.wire import WireRequest
+from trunkline.errors import CallError
 from trunkline.secrets import scrub
-from trunkline.wire import WireRequest
 
 FORMAT = "trunkline-recording/1"
 REDACTED = "REDACTED"
@@ -39,7 +39,7 @@ _COMPARED = ("method", "url", "body")
 Object: TypeAlias = dict[str, Any]
 
 
-class RecordingMismatch(UsageError):
+class RecordingMismatch(CallError):
     """A request that is not in the recording, or a recording that was not used up. The message shows the difference."""
 
 

@@ -14,7 +14,10 @@ from typing import Any
 import attrs
 import pytest
 
-from trunkline.errors import UsageError
+from trunkline._plugins.registry import open_steps
+from trunkline.authoring.provider import ServiceContext, Translation, Translator
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import CallError
 from trunkline.messages import (
     Audio,
     Document,
@@ -30,13 +33,10 @@ from trunkline.messages import (
     system,
     user,
 )
-from trunkline.plugins import open_steps
-from trunkline.provider import ServiceContext, Translation, Translator
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat
 from trunkline.response import ChatResponse
 from trunkline.testing.case import NOWHERE, ProviderCase
 from trunkline.testing.wireformat import WEATHER, Sample
-from trunkline.wire import WireResponse
 
 MARK = "mark-5e7fc0de"
 """A text that stands in no request by chance."""
@@ -97,10 +97,10 @@ class Watched(dict):
         self.note(name)
         return super().get(name, default)
 
-import trunkline.plugins
+import trunkline._plugins.registry
 before = set(sys.modules)
 os.environ = Watched(os.environ)
-plugin = trunkline.plugins.load_provider(sys.argv[1])
+plugin = trunkline._plugins.registry.load_provider(sys.argv[1])
 package = plugin.settings.__module__.partition(".")[0]
 print(json.dumps({
     "modules": sorted(set(sys.modules) - before),
@@ -108,7 +108,12 @@ print(json.dumps({
 }))
 """
 
-_LATER = ("trunkline.answer", "trunkline.decoding", "trunkline.framing", "trunkline.transport")
+_LATER = (
+    "trunkline.authoring.event_builder",
+    "trunkline.authoring.decoder",
+    "trunkline.authoring.framing",
+    "trunkline._http.httpx2",
+)
 _HEAVY = ("aiohttp", "boto3", "botocore", "httpx", "httpx2", "pydantic", "requests", "urllib3")
 
 
@@ -123,7 +128,7 @@ class RequestTests(ProviderCase):
     def _is_sent_or_told(self, request: ChatRequest, without: ChatRequest) -> None:
         try:
             translation = self._translated(request)
-        except UsageError:
+        except CallError:
             return
         plain = self._translated(without)
         told = set(translation.warnings) - set(plain.warnings)
@@ -259,7 +264,7 @@ class RequestTests(ProviderCase):
         """Importing it imports no HTTP library and nothing that a call alone needs, and reads no variable."""
         if not isinstance(self.provider, str):
             return
-        done = subprocess.run(  # noqa: S603  # the name of an installed provider
+        done = subprocess.run(  # noqa: S603  # the name of an installed provider  # the name of an installed provider
             [sys.executable, "-c", _PROBE, self.provider],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             capture_output=True,

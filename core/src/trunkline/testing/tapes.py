@@ -20,9 +20,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from trunkline import errors
+from trunkline._plugins.registry import everywhere
+from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.provider import Auth, ByteStream, ServiceContext, Timeouts, Transport, hookimpl
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, TrunklineError
-from trunkline.plugins import everywhere
-from trunkline.provider import Auth, ByteStream, NoAuth, ServiceContext, Timeouts, Transport, hookimpl
 from trunkline.testing.recordings import (
     COMPLETE,
     RecordedExchange,
@@ -33,7 +35,6 @@ from trunkline.testing.recordings import (
     read,
     write,
 )
-from trunkline.wire import WireRequest
 
 
 def record(path: str | os.PathLike[str]) -> Recorder:

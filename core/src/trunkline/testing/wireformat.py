@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from trunkline._json import JSONObject
 from trunkline.errors import RemoteError, ServerError
-from trunkline.jsonvalue import JSONObject
 from trunkline.request import ChatRequest, Tool
 from trunkline.response import FinishReason, Usage
 

@@ -10,17 +10,19 @@ from typing import Any
 
 import anyio
 from trunkline import events
+from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.framing import JSONLinesFramer
+from trunkline.authoring.json import dumps, loads
+from trunkline.authoring.provider import ListModels, Operations, Provider, ServiceContext, Timeouts, Translation
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import AuthenticationError, ConnectionFailed, StreamInterrupted, TrunklineError
-from trunkline.events import Event, Finished, fold
-from trunkline.framing import JSONLinesFramer
-from trunkline.jsonvalue import dumps, loads
+from trunkline.events import Event, Finished
+from trunkline.fold import fold
 from trunkline.messages import Citation, Image
-from trunkline.provider import HeaderAuth, ListModels, Operations, Provider, ServiceContext, Timeouts, Translation
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse, FinishReason, ModelInfo, Usage
 from trunkline.secrets import Secret
 from trunkline.settings import Settings, setting, settings
-from trunkline.wire import WireRequest, WireResponse
 
 
 @settings
@@ -198,7 +200,7 @@ def _provider(kind: type[FakeSettings]) -> Provider:
         settings=kind,
         auth=lambda context: HeaderAuth("authorization", context.settings.api_key.reveal()),
         translator=lambda context: Translator(),
-        stream_parser=lambda context: Parser(),
+        response_parser=lambda context: Parser(),
         transport=lambda context: Transport(),
         operations=Operations(
             list_models=ListModels(

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from trunkline.provider import (
-    Auth,
-    HeaderAuth,
-    NoAuth,
-    Operations,
-    Provider,
-    ResponseParser,
-    ServiceContext,
-    Translator,
-)
-from trunkline.urls import plain_http_note
+from trunkline.authoring.auth import HeaderAuth, NoAuth
+from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
+from trunkline.authoring.urls import plain_http_note
 
 from trunkline_anthropic.settings import AnthropicSettings
 from trunkline_anthropic.urls import base_url
@@ -46,7 +38,7 @@ def _translator(context: ServiceContext[AnthropicSettings]) -> Translator:
     return MessagesTranslator(context)
 
 
-def _stream_parser(context: ServiceContext[AnthropicSettings]) -> ResponseParser:
+def _response_parser(context: ServiceContext[AnthropicSettings]) -> ResponseParser:
     from trunkline_anthropic.parse import MessagesParser
 
     return MessagesParser(context)
@@ -63,7 +55,7 @@ anthropic = Provider(
     settings=AnthropicSettings,
     auth=_auth,
     translator=_translator,
-    stream_parser=_stream_parser,
+    response_parser=_response_parser,
     operations=_operations,
 )
 """Anthropic's own API, and servers that speak its Messages API."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from trunkline.authoring.json import dumps, loads
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -19,7 +20,6 @@ from trunkline.events import (
     ToolCallStart,
     text_delta,
 )
-from trunkline.jsonvalue import dumps, loads
 from trunkline.messages import Citation, Opaque
 
 Data: TypeAlias = dict[str, Any]

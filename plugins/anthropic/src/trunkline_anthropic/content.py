@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from trunkline.callwarnings import Warnings
-from trunkline.jsonvalue import JSONObject, ProviderOptions
+from trunkline.authoring.json import JSONObject, ProviderOptions
+from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image, Opaque, Part, Text, ToolResult
 
 Block: TypeAlias = dict[str, Any]

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.json import loads
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -24,9 +27,6 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.jsonvalue import loads
-from trunkline.retry import retry_after
-from trunkline.wire import WireResponse
 
 _MESSAGE_LIMIT = 1000
 
@@ -50,12 +50,12 @@ _BY_TYPE: dict[str, type[RemoteError]] = {
     "billing_error": QuotaExhausted,
     "permission_error": PermissionDenied,
     "not_found_error": NotFound,
-    "request_too_large": InvalidRequest,
+    "request_too_large": BadRequest,
     "rate_limit_error": RateLimited,
     "timeout_error": ServerError,
     "overloaded_error": Overloaded,
     "conflict_error": RemoteError,
-    "invalid_request_error": InvalidRequest,
+    "invalid_request_error": BadRequest,
     "api_error": ServerError,
 }
 
@@ -146,7 +146,7 @@ def _kind_by_status(status: int | None) -> type[RemoteError]:
         return RemoteError
     if status is None or status >= 500:
         return _BY_STATUS.get(status or 0, ServerError)
-    return _BY_STATUS.get(status, InvalidRequest if status >= 400 else RemoteError)
+    return _BY_STATUS.get(status, BadRequest if status >= 400 else RemoteError)
 
 
 def _retryable(kind: type[RemoteError], status: int | None, headers: Mapping[str, str]) -> bool | None:

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 import attrs
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
+from trunkline.authoring.warnings import Warnings
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -58,7 +58,7 @@ class History:
         self._lost_reasoning = 0
 
     def translate(self, messages: tuple[Message, ...]) -> None:
-        """Translate. Raises `InvalidChatRequest` for a conversation that can never be sent."""
+        """Translate. Raises `InvalidRequest` for a conversation that can never be sent."""
         self._pair(messages)
         for position, message in enumerate(messages):
             if message.name is not None:
@@ -81,7 +81,7 @@ class History:
         for position, message in enumerate(messages):
             results = [part for part in message.parts if isinstance(part, ToolResult)]
             if message.role == "tool" and len(results) != len(message.parts):
-                raise InvalidChatRequest("a tool message holds ToolResult parts and nothing else")
+                raise InvalidRequest("a tool message holds ToolResult parts and nothing else")
             for number, result in enumerate(results):
                 is_last = message.role == "tool" and number == len(results) - 1
                 self._give(result, message if is_last else None, open_calls)
@@ -121,7 +121,7 @@ class History:
             elif isinstance(part, (Image, Document, Audio)):
                 self._content.left_out(part, "a system message holds only text here")
             elif isinstance(part, ToolCall):
-                raise InvalidChatRequest("a system message cannot call a tool; tool calls stand in assistant messages")
+                raise InvalidRequest("a system message cannot call a tool; tool calls stand in assistant messages")
         if blocks and options:
             blocks[-1] = {**blocks[-1], **options}
         if in_place and self.messages:
@@ -142,7 +142,7 @@ class History:
         blocks: list[Block] = []
         for part in message.parts:
             if isinstance(part, ToolCall):
-                raise InvalidChatRequest("a user message cannot call a tool; tool calls stand in assistant messages")
+                raise InvalidRequest("a user message cannot call a tool; tool calls stand in assistant messages")
             if isinstance(part, Reasoning):
                 self._lost_reasoning += 1
             blocks += self._content.blocks(part)
@@ -256,7 +256,7 @@ class History:
     def _complete(self) -> None:
         self._strip_end()
         if not self.messages:
-            raise InvalidChatRequest("the conversation has no user message with content, and the API wants one")
+            raise InvalidRequest("the conversation has no user message with content, and the API wants one")
         if self.messages[0]["role"] == "assistant":
             self.messages.insert(0, {"role": "user", "content": [{"type": "text", "text": _OPENING}]})
             why = f"the API wants the user to begin: {_OPENING!r} was put before the assistant's first turn"

@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import CountTokens, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import loads
-from trunkline.provider import CountTokens, ListModels, Operations, ServiceContext, Translation
 from trunkline.request import ChatRequest
 from trunkline.response import ModelInfo
-from trunkline.urls import endpoint_url
-from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_anthropic.errors import error_from_body, request_id
 from trunkline_anthropic.settings import AnthropicSettings

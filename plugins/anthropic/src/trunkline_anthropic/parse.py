@@ -6,15 +6,16 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import attrs
+from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.repeats import Repeats
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
-from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
-from trunkline.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.jsonvalue import loads
-from trunkline.provider import ServiceContext
-from trunkline.repeats import Repeats
+from trunkline.events import Event, Finished, ResponseStarted, UsageReported
+from trunkline.fold import Fold
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 
 from trunkline_anthropic.blocks import Answer, Block, Data, TextBlock, new_block
 from trunkline_anthropic.errors import error_from_body, error_from_response

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+from trunkline.authoring.urls import redact_url
+from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Settings, setting, settings
-from trunkline.userid import SendUserId, send_user_id_setting
-from trunkline.wire import redact_url
 
 from trunkline_anthropic.urls import base_url
 

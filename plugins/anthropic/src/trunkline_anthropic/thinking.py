@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest, ReasoningOptions
 
 from trunkline_anthropic.content import Block

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import JSONObject, dumps
-from trunkline.provider import ServiceContext, Translation
+from trunkline.authoring.json import JSONObject, dumps
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.user_id import user_identifier
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
+from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
-from trunkline.urls import endpoint_url
-from trunkline.userid import user_identifier
-from trunkline.wire import WireRequest
 
 from trunkline_anthropic.content import Block, plain
 from trunkline_anthropic.history import History
@@ -35,7 +35,7 @@ class MessagesTranslator:
         self._url = endpoint_url(base_url(context.settings.api_url)[0], "/v1/messages")
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        """The wire request. Raises `InvalidRequest` for what can never be sent."""
         warnings = Warnings()
         body, betas = messages_body(request, self._context, warnings)
         if stream:
@@ -62,11 +62,11 @@ def request_headers(
 
 
 def encode(body: Block) -> bytes:
-    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
+    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
     try:
         return dumps(body)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
 
 
 def messages_body(
@@ -99,7 +99,7 @@ def messages_body(
 def _betas(value: object) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.isascii() for name in names):
-        raise InvalidChatRequest("provider_options 'betas' is a list of the names of beta features")
+        raise InvalidRequest("provider_options 'betas' is a list of the names of beta features")
     return tuple(names)
 
 
@@ -159,7 +159,7 @@ def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> Block:
     try:
         closed, moved = closed_schema(schema)
     except RecursionError:
-        raise InvalidChatRequest(f"{subject}: the schema is nested too deeply") from None
+        raise InvalidRequest(f"{subject}: the schema is nested too deeply") from None
     if moved:
         names = ", ".join(moved)
         warnings.add("changed", subject, f"strict schemas take no {names}: the model is told in descriptions, at most")

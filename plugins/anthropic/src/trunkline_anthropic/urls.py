@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlunsplit
 
-from trunkline.urls import endpoint_note, split_url
+from trunkline.authoring.urls import endpoint_note, split_url
 
 # Longest first: `/messages/count_tokens` is taken off before `/messages` could be.
 ENDPOINTS = ("/messages/count_tokens", "/messages/batches", "/chat/completions", "/messages", "/complete", "/models")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import attrs
-from trunkline.provider import Auth, HeaderAuth, Operations, Provider, ResponseParser, ServiceContext, Translator
+from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
 from trunkline_openai import chat_completions
 from trunkline_openai.dialect import log_notes
 
@@ -70,13 +71,13 @@ def _translator(context: ServiceContext[AzureOpenAISettings]) -> Translator:
     return AzureResponsesTranslator(context, url=endpoint_url)
 
 
-def _stream_parser(context: ServiceContext[AzureOpenAISettings]) -> ResponseParser:
+def _response_parser(context: ServiceContext[AzureOpenAISettings]) -> ResponseParser:
     if context.settings.api == "chat":
-        return _chat.stream_parser(context)
+        return _chat.response_parser(context)
     from trunkline_azure_openai.parse import AzureResponsesParser
 
     return AzureResponsesParser(context)
 
 
-azure_openai: Provider = attrs.evolve(_chat, translator=_translator, stream_parser=_stream_parser)
+azure_openai: Provider = attrs.evolve(_chat, translator=_translator, response_parser=_response_parser)
 """A resource of Azure: its deployments, over the classic surface, `/openai/v1` or `/models`."""

@@ -13,9 +13,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import attrs
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError, TrunklineError
-from trunkline.provider import ServiceContext
-from trunkline.wire import WireRequest
 
 from trunkline_azure_openai.settings import AZURE_IDENTITY, AzureOpenAISettings, TokenCredential
 from trunkline_azure_openai.tokens import Token, token_from

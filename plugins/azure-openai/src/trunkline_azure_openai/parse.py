@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
 from trunkline.messages import Citation
-from trunkline.provider import ServiceContext
-from trunkline.wire import WireResponse
 from trunkline_openai.errors import error_from_response
 from trunkline_openai.fields import items, string
 from trunkline_openai.parse import ChatParser

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+from trunkline.authoring.urls import plain_http_note
+from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Settings, setting, settings
-from trunkline.urls import plain_http_note
-from trunkline.userid import SendUserId, send_user_id_setting
 from trunkline_openai.settings import show_url
 
 from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of

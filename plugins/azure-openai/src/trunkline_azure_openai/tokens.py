@@ -7,7 +7,7 @@ from base64 import urlsafe_b64decode
 from datetime import datetime
 
 import attrs
-from trunkline.jsonvalue import loads
+from trunkline.authoring.json import loads
 from trunkline.secrets import Secret
 
 MARGIN = 300.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest
 from trunkline_openai.history import JSON
 from trunkline_openai.responses_translate import ENCRYPTED_REASONING, ResponsesTranslator

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlunsplit
 
 import attrs
-from trunkline.urls import endpoint_note, split_url
+from trunkline.authoring.urls import endpoint_note, split_url
 from trunkline_openai.urls import ENDPOINTS
 
 Kind: TypeAlias = Literal["classic", "v1", "inference"]

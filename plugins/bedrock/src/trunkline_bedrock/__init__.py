@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
 from trunkline.messages import Audio, Document, Image
-from trunkline.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
 
 from trunkline_bedrock.settings import BedrockSettings
 
@@ -25,7 +25,7 @@ def _translator(context: ServiceContext[BedrockSettings]) -> Translator:
     return ConverseTranslator(context)
 
 
-def _stream_parser(context: ServiceContext[BedrockSettings]) -> ResponseParser:
+def _response_parser(context: ServiceContext[BedrockSettings]) -> ResponseParser:
     from trunkline_bedrock.parse import ConverseParser
 
     return ConverseParser(context)
@@ -42,7 +42,7 @@ bedrock = Provider(
     settings=BedrockSettings,
     auth=_auth,
     translator=_translator,
-    stream_parser=_stream_parser,
+    response_parser=_response_parser,
     operations=_operations,
     needs_bytes=(Image, Document, Audio),
 )

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 import attrs
+from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.provider import Auth, ServiceContext
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, TrunklineError
-from trunkline.provider import Auth, NoAuth, ServiceContext
 from trunkline.secrets import Secret
-from trunkline.wire import WireRequest
 
 from trunkline_bedrock.chain import (
     asking,

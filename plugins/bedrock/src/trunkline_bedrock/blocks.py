@@ -24,9 +24,9 @@ from trunkline.events import (
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    decode_arguments,
     text_delta,
 )
+from trunkline.fold import decode_arguments
 from trunkline.messages import Audio, Citation, Image, Opaque
 
 Data = dict[str, Any]

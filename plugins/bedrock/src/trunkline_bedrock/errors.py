@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.json import JSONValue, loads
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -24,18 +27,15 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.jsonvalue import JSONValue, loads
-from trunkline.retry import retry_after
-from trunkline.wire import WireResponse
 
 _MESSAGE_LIMIT = 1000
 
 # The class of an error, by its name without the ending `Exception`, and the status that the service's model gives it.
 _BY_NAME: dict[str, tuple[type[RemoteError], int | None]] = {
-    "Validation": (InvalidRequest, 400),
-    "Serialization": (InvalidRequest, 400),
-    "MalformedInput": (InvalidRequest, 400),
-    "Conflict": (InvalidRequest, 409),
+    "Validation": (BadRequest, 400),
+    "Serialization": (BadRequest, 400),
+    "MalformedInput": (BadRequest, 400),
+    "Conflict": (BadRequest, 409),
     "AccessDenied": (PermissionDenied, 403),
     "Unauthorized": (AuthenticationError, 401),
     "OptInRequired": (PermissionDenied, 403),
@@ -176,7 +176,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def _refined(kind: type[RemoteError], name: str, message: str, status: int | None) -> type[RemoteError]:
-    if issubclass(kind, InvalidRequest) or name in ("ModelError", "ModelStreamError"):
+    if issubclass(kind, BadRequest) or name in ("ModelError", "ModelStreamError"):
         if _TOO_LONG.search(message):
             return ContextTooLong
         if _NO_MODEL.search(message):
@@ -196,7 +196,7 @@ def _kind_by_status(status: int | None) -> type[RemoteError]:
         return _BY_STATUS.get(status or 0, ServerError)
     if status in _RETRYABLE_STATUSES:
         return RemoteError
-    return _BY_STATUS.get(status, InvalidRequest if status >= 400 else RemoteError)
+    return _BY_STATUS.get(status, BadRequest if status >= 400 else RemoteError)
 
 
 def _described(name: str, message: str, status: int | None) -> str:

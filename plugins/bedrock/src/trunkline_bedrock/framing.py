@@ -11,8 +11,8 @@ from struct import Struct
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
+from trunkline.authoring.framing import frames_before
 from trunkline.errors import ProtocolViolation
-from trunkline.framing import frames_before
 
 _PRELUDE = Struct("!III")
 _CRC = Struct("!I")

@@ -9,9 +9,10 @@ from hashlib import sha256
 from typing import Any
 
 import attrs
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import ProviderOptions, loads
+from trunkline.authoring.json import ProviderOptions, loads
+from trunkline.authoring.tool_results import Turn, pair_turns
+from trunkline.authoring.warnings import Warnings
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -26,7 +27,6 @@ from trunkline.messages import (
     ToolResult,
     ToolResultPart,
 )
-from trunkline.turns import Turn, pair_turns
 
 from trunkline_bedrock.blocks import UNKNOWN
 from trunkline_bedrock.families import Family
@@ -60,7 +60,7 @@ class History:
         """The names of the tools that the history has calls of, in order."""
 
     def translate(self, messages: Iterable[Message]) -> None:
-        """Fill `system`, `messages` and `tool_names`. Raises `InvalidChatRequest` where nothing is left to send."""
+        """Fill `system`, `messages` and `tool_names`. Raises `InvalidRequest` where nothing is left to send."""
         for turn in pair_turns(messages, self._warnings):
             message = turn.message
             if message.name is not None:
@@ -74,7 +74,7 @@ class History:
         self._report_losses()
         self._beside_documents()
         if not self.messages:
-            raise InvalidChatRequest("the conversation has nothing that can be sent: no turn with content")
+            raise InvalidRequest("the conversation has nothing that can be sent: no turn with content")
         if self.messages[0]["role"] == "assistant" and not self._family.leading_assistant:
             self.messages.insert(0, {"role": "user", "content": [{"text": _OPENING}]})
             why = "this model's conversations begin with the user; a short turn was put before the first one"
@@ -142,7 +142,7 @@ class History:
         content: list[Block] = []
         for part in message.parts:
             if isinstance(part, ToolCall):
-                raise InvalidChatRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
+                raise InvalidRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
             content += self._part(part)
         return content
 

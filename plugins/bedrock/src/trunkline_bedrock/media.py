@@ -6,7 +6,7 @@ import re
 from base64 import b64encode
 from typing import Any
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image
 
 Block = dict[str, Any]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest, ProtocolViolation, UnsupportedOperation
-from trunkline.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest, WireResponse
+from trunkline.errors import InvalidRequest, ProtocolViolation, UnsupportedOperation
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
-from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_bedrock.families import family_of
 from trunkline_bedrock.parse import decode
@@ -84,7 +84,7 @@ def parse_count(context: ServiceContext[BedrockSettings], wire_response: WireRes
 def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest) -> Translation:
     """Ask for embeddings by InvokeModel, in the form of Cohere's or Titan's models.
 
-    Titan embeds one text a request. Raises `InvalidChatRequest` for more, and `UnsupportedOperation` for a model of
+    Titan embeds one text a request. Raises `InvalidRequest` for more, and `UnsupportedOperation` for a model of
     another family.
     """
     settings, warnings = context.settings, Warnings()
@@ -98,7 +98,7 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
             warnings.add("unsupported", "dimensions", "this model's vectors cannot be shortened; it was not sent")
     elif family.name == "amazon-titan" and "embed" in model:
         if len(request.texts) > 1:
-            raise InvalidChatRequest("Titan embeds one text a request: make one call for each, or take a Cohere model")
+            raise InvalidRequest("Titan embeds one text a request: make one call for each, or take a Cohere model")
         body = {"inputText": next(iter(request.texts))}
         if request.dimensions is not None:
             body["dimensions"] = request.dimensions

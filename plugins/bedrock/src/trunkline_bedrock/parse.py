@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
+from trunkline.authoring.json import JSONObject, loads
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
-from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
-from trunkline.jsonvalue import JSONObject, loads
-from trunkline.provider import ServiceContext
+from trunkline.events import Event, Finished, ResponseStarted, UsageReported
+from trunkline.fold import Fold
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 
 from trunkline_bedrock.blocks import Blocks
 from trunkline_bedrock.errors import error_from_facts, error_from_response, message_of, request_id

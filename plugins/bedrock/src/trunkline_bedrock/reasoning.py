@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest, ReasoningOptions
 
 from trunkline_bedrock.families import Family

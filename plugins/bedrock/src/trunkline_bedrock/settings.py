@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
+from trunkline.authoring.urls import redact_url
 from trunkline.secrets import Secret
 from trunkline.settings import Settings, setting, settings
-from trunkline.wire import redact_url
 
 from trunkline_bedrock.credentials import chosen, problems, secrets_of
 from trunkline_bedrock.urls import base_url

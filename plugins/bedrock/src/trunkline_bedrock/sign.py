@@ -9,7 +9,7 @@ from typing import Any
 from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth  # type: ignore[import-untyped]
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.credentials import ReadOnlyCredentials  # type: ignore[import-untyped]
-from trunkline.wire import WireRequest
+from trunkline.authoring.wire import WireRequest
 
 from trunkline_bedrock.credentials import Keys
 

@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import dumps
-from trunkline.provider import ServiceContext, Translation
+from trunkline.authoring.json import dumps
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.urls import plain_http_note
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
+from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
-from trunkline.urls import plain_http_note
-from trunkline.wire import WireRequest
 
 from trunkline_bedrock.families import Family, family_of
 from trunkline_bedrock.history import History, merged
@@ -52,11 +52,11 @@ def log_notes(context: ServiceContext[BedrockSettings]) -> None:
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
+    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
     try:
         return dumps(body)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
 
 
 class ConverseTranslator:
@@ -68,7 +68,7 @@ class ConverseTranslator:
         self._base = runtime_base(context.settings.aws_region, context.settings.api_url)
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        """The wire request. Raises `InvalidRequest` for what can never be sent."""
         warnings = Warnings()
         body = converse_body(request, warnings, provider=self._provider)
         wire_request = WireRequest(
@@ -215,7 +215,7 @@ def _format(request: ChatRequest, body: Body, warnings: Warnings) -> None:
     try:
         schema = json.dumps(form.schema, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidChatRequest(f"the schema of the response format is not JSON: {error}") from None
+        raise InvalidRequest(f"the schema of the response format is not JSON: {error}") from None
     told: Body = {"schema": schema, "name": form.name}
     if form.description is not None:
         told["description"] = form.description

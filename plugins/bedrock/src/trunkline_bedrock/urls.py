@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from trunkline.authoring.urls import endpoint_note, split_url
 from trunkline.errors import UnsupportedOperation
-from trunkline.urls import endpoint_note, split_url
 
 # The partitions of AWS whose hosts do not end in amazonaws.com, by the beginning of a region's name; botocore's
 # partitions.json, which the tests compare with.

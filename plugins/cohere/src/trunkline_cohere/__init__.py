@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
+from trunkline.authoring.auth import HeaderAuth, NoAuth
+from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
 from trunkline.messages import Document
-from trunkline.provider import (
-    Auth,
-    HeaderAuth,
-    NoAuth,
-    Operations,
-    Provider,
-    ResponseParser,
-    ServiceContext,
-    Translator,
-)
 
 from trunkline_cohere.settings import CohereSettings
 
@@ -36,7 +28,7 @@ def _translator(context: ServiceContext[CohereSettings]) -> Translator:
     return CohereTranslator(context)
 
 
-def _stream_parser(context: ServiceContext[CohereSettings]) -> ResponseParser:
+def _response_parser(context: ServiceContext[CohereSettings]) -> ResponseParser:
     from trunkline_cohere.parse import CohereParser
 
     return CohereParser(context)
@@ -53,7 +45,7 @@ cohere = Provider(
     settings=CohereSettings,
     auth=_auth,
     translator=_translator,
-    stream_parser=_stream_parser,
+    response_parser=_response_parser,
     operations=_operations,
     needs_bytes=(Document,),
 )

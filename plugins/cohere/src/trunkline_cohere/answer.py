@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
+from trunkline.authoring.json import dumps
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -19,7 +20,6 @@ from trunkline.events import (
     ToolCallEnd,
     ToolCallStart,
 )
-from trunkline.jsonvalue import dumps
 from trunkline.messages import Opaque
 from trunkline.response import TokenLogprob
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.callwarnings import Warnings
-from trunkline.jsonvalue import ProviderOptions, loads
+from trunkline.authoring.json import ProviderOptions, loads
+from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image, Opaque, Part, Text
 
 JSON = dict[str, Any]

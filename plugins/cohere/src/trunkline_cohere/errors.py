@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.json import loads
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -24,9 +27,6 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.jsonvalue import loads
-from trunkline.retry import retry_after
-from trunkline.wire import WireResponse
 
 _MESSAGE_LIMIT = 1000
 
@@ -105,7 +105,7 @@ def _kind(message: str, code: str | None, status: int | None) -> type[RemoteErro
         return _BY_STATUS.get(status or 0, ServerError)
     if status in _RETRYABLE:
         return RemoteError
-    return _BY_STATUS.get(status, InvalidRequest if status >= 400 else RemoteError)
+    return _BY_STATUS.get(status, BadRequest if status >= 400 else RemoteError)
 
 
 def _retryable(kind: type[RemoteError], status: int | None) -> bool | None:

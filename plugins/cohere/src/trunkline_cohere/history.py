@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 from hashlib import sha256
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
+from trunkline.authoring.tool_results import Turn, pair_turns
+from trunkline.authoring.warnings import Warnings
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -21,7 +22,6 @@ from trunkline.messages import (
     ToolCall,
     ToolResult,
 )
-from trunkline.turns import Turn, pair_turns
 
 from trunkline_cohere.citations import wire_citations
 from trunkline_cohere.content import JSON, Blocks, content, with_options, without_empty_texts
@@ -51,7 +51,7 @@ class History:
         self._lost_reasoning = 0
 
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
-        """The wire's messages. Raises `InvalidChatRequest` for a conversation that can never be sent."""
+        """The wire's messages. Raises `InvalidRequest` for a conversation that can never be sent."""
         wire: list[JSON] = []
         for turn in pair_turns(messages, self._warnings):
             if turn.message.role == "assistant":
@@ -60,7 +60,7 @@ class History:
                 self._simple(turn.message, wire)
         self._report_losses()
         if not wire:
-            raise InvalidChatRequest(
+            raise InvalidRequest(
                 "nothing of the conversation can be sent to Cohere: beside documents it takes at least one message "
                 "with text or a picture"
             )
@@ -107,7 +107,7 @@ class History:
         if isinstance(part, Reasoning):
             self._lost_reasoning += 1
         elif isinstance(part, ToolCall):
-            raise InvalidChatRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
+            raise InvalidRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
         elif isinstance(part, Audio):
             return self._blocks.audio(part)
         elif isinstance(part, Image):

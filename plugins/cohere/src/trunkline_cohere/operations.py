@@ -8,14 +8,14 @@ from base64 import b64decode
 from typing import Any
 from urllib.parse import urlencode
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import loads
-from trunkline.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.request import EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
-from trunkline.urls import endpoint_url
-from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_cohere.errors import error_from_body
 from trunkline_cohere.settings import CohereSettings

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
 import attrs
+from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
-from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
-from trunkline.framing import BARE, SSEFrame, SSEOrJSONFramer
-from trunkline.jsonvalue import loads
-from trunkline.provider import ServiceContext
+from trunkline.events import Event, Finished, ResponseStarted, UsageReported
+from trunkline.fold import Fold
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 
 from trunkline_cohere.answer import Answer
 from trunkline_cohere.citations import citations_from

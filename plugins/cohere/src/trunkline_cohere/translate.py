@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import JSONObject, dumps
-from trunkline.provider import ServiceContext, Translation
+from trunkline.authoring.json import JSONObject, dumps
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
+from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 from trunkline.settings import Settings
-from trunkline.urls import endpoint_url
-from trunkline.wire import WireRequest
 
 from trunkline_cohere.content import JSON
 from trunkline_cohere.history import History
@@ -54,11 +54,11 @@ def request_headers(settings: Settings, *, accept: str = "application/json") -> 
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
+    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
     try:
         return dumps(body)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
 
 
 class CohereTranslator:
@@ -69,7 +69,7 @@ class CohereTranslator:
         self._url = endpoint_url(base_url(context.settings.api_url)[0], "/v2/chat")
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        """The wire request. Raises `InvalidRequest` for what can never be sent."""
         warnings = Warnings()
         body = chat_body(request, self._context.provider, warnings)
         if stream:

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlunsplit
 
-from trunkline.provider import ServiceContext
-from trunkline.urls import endpoint_note, plain_http_note, split_url
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.urls import endpoint_note, plain_http_note, split_url
 
 if TYPE_CHECKING:
     from trunkline_cohere.settings import CohereSettings

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
+from trunkline.authoring.auth import HeaderAuth, NoAuth
+from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
 from trunkline.messages import Audio, Document, Image
-from trunkline.provider import (
-    Auth,
-    HeaderAuth,
-    NoAuth,
-    Operations,
-    Provider,
-    ResponseParser,
-    ServiceContext,
-    Translator,
-)
 
 from trunkline_gemini.settings import GeminiSettings
 
@@ -37,7 +29,7 @@ def _translator(context: ServiceContext[GeminiSettings]) -> Translator:
     return GeminiTranslator(context)
 
 
-def _stream_parser(context: ServiceContext[GeminiSettings]) -> ResponseParser:
+def _response_parser(context: ServiceContext[GeminiSettings]) -> ResponseParser:
     from trunkline_gemini.parse import GeminiParser
 
     return GeminiParser(context)
@@ -54,7 +46,7 @@ gemini = Provider(
     settings=GeminiSettings,
     auth=_auth,
     translator=_translator,
-    stream_parser=_stream_parser,
+    response_parser=_response_parser,
     operations=_operations,
     needs_bytes=(Image, Document, Audio),
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from trunkline.callwarnings import Warnings
-from trunkline.jsonvalue import ProviderOptions
+from trunkline.authoring.json import ProviderOptions
+from trunkline.authoring.tool_results import pair_turns
+from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
     Audio,
     Citation,
@@ -20,7 +21,6 @@ from trunkline.messages import (
     ToolCall,
     ToolResult,
 )
-from trunkline.turns import pair_turns
 
 JSON: TypeAlias = dict[str, Any]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.authoring.http_errors import error_body, kind_of, status_error
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import AuthenticationError, ContextTooLong, QuotaExhausted, RemoteError
-from trunkline.statuses import error_body, kind_of, status_error
-from trunkline.wire import WireResponse
 
 _TOO_LONG = re.compile(r"exceeds the maximum number of (input )?tokens|input token count .* exceeds", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.json import decode_object
+from trunkline.authoring.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import decode_object
-from trunkline.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo
-from trunkline.urls import endpoint_url
-from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.translate import chat_body, encode

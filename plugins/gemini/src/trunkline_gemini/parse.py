@@ -6,16 +6,17 @@ from base64 import b64decode
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.answer import Answer
+from trunkline.authoring.event_builder import Answer
+from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.json import ProviderOptions, decode_object
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
-from trunkline.events import Event, fold
-from trunkline.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.jsonvalue import ProviderOptions, decode_object
+from trunkline.events import Event
+from trunkline.fold import fold
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
-from trunkline.provider import ServiceContext
 from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 
 from trunkline_gemini.errors import error_from, error_of
 

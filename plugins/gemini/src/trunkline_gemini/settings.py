@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from trunkline.authoring.urls import redact_url
 from trunkline.secrets import Secret
 from trunkline.settings import Settings, setting, settings
-from trunkline.wire import redact_url
 
 from trunkline_gemini.urls import base_url
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import dumps
-from trunkline.provider import ServiceContext, Translation
+from trunkline.authoring.json import dumps
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
+from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
-from trunkline.wire import WireRequest
 
 from trunkline_gemini.contents import Contents
 from trunkline_gemini.settings import GeminiSettings
@@ -66,7 +66,7 @@ class GeminiTranslator:
         self._base, _ = base_url(context.settings.api_url)
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        """The wire request. Raises `InvalidRequest` for what can never be sent."""
         warnings = Warnings()
         body = chat_body(request, self._provider, warnings)
         model = str(request.model)
@@ -80,11 +80,11 @@ class GeminiTranslator:
 
 
 def encode(body: JSON) -> bytes:
-    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
+    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
     try:
         return dumps(body)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
 
 
 def generation(model: str | None) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from trunkline.provider import NoAuth, ServiceContext
+from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.provider import ServiceContext
 from trunkline.settings import Settings
 from trunkline_openai.dialect import chat_completions
 from trunkline_openai.profile import PROFILES

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import anyio
 from anyio.lowlevel import checkpoint, current_token
+from trunkline.authoring.json import dumps, loads
+from trunkline.authoring.provider import ByteStream, Timeouts
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import FirstChunkTimeout, ServiceClosed, StreamInterrupted, TrunklineError
-from trunkline.jsonvalue import dumps, loads
-from trunkline.provider import ByteStream, Timeouts
-from trunkline.wire import WireRequest
 
 from trunkline_llamacpp.runtime import Model, Server
 from trunkline_llamacpp.whole import whole

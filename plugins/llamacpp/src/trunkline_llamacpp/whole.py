@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from trunkline.jsonvalue import dumps
+from trunkline.authoring.json import dumps
 
 _TEXTS = ("content", "reasoning_content")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trunkline.provider import Operations, Provider, ServiceContext
+from trunkline.authoring.provider import Operations, Provider, ServiceContext
 from trunkline_openai.dialect import chat_completions
 
 from trunkline_mistral.settings import PROFILE, MistralSettings

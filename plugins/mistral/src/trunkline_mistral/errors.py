@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from trunkline.errors import ContentFiltered, InvalidRequest, Overloaded, RateLimited, RemoteError, ServerError
+from trunkline.errors import BadRequest, ContentFiltered, Overloaded, RateLimited, RemoteError, ServerError
 from trunkline_openai.errors import error_from_body as dialect_error
 
 _NO_CAPACITY = re.compile(r"capacity exceeded", re.IGNORECASE)
@@ -51,5 +51,5 @@ def _kind(error: RemoteError, body: Mapping[str, object]) -> type[RemoteError]:
             return RateLimited
         told = body.get("type")
         if isinstance(told, str) and told.startswith("invalid_request"):
-            return InvalidRequest
+            return BadRequest
     return type(error)

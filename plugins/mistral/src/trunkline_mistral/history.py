@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trunkline.errors import InvalidChatRequest
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -37,12 +37,12 @@ class MistralHistory(History):
     """Translates the messages of one request."""
 
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
-        """The wire's messages. Raises `InvalidChatRequest` for a conversation that cannot be sent."""
+        """The wire's messages. Raises `InvalidRequest` for a conversation that cannot be sent."""
         wire: list[JSON] = []
         for message in super().translate(messages):
             self._append(message, wire)
         if not wire:
-            raise InvalidChatRequest("nothing is left of the conversation: empty answers cannot be sent")
+            raise InvalidRequest("nothing is left of the conversation: empty answers cannot be sent")
         last = wire[-1]
         if last["role"] == "assistant":
             last.setdefault("prefix", True)

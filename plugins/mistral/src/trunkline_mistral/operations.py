@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from trunkline.callwarnings import Warnings
-from trunkline.provider import Embed, ServiceContext, Translation
+from trunkline.authoring.provider import Embed, ServiceContext, Translation
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
 from trunkline.request import EmbedRequest
-from trunkline.wire import WireRequest
 from trunkline_openai.dialect import default_url
 from trunkline_openai.operations import chat_operations, parse_embeddings
 from trunkline_openai.translate import encode, request_headers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest
 from trunkline_openai.history import JSON, History
 from trunkline_openai.translate import ChatTranslator

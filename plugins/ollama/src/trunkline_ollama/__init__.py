@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
+from trunkline.authoring.auth import HeaderAuth, NoAuth
+from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
 from trunkline.messages import Image
-from trunkline.provider import (
-    Auth,
-    HeaderAuth,
-    NoAuth,
-    Operations,
-    Provider,
-    ResponseParser,
-    ServiceContext,
-    Translator,
-)
 
 from trunkline_ollama.settings import OllamaSettings
 
@@ -37,7 +29,7 @@ def _translator(context: ServiceContext[OllamaSettings]) -> Translator:
     return OllamaTranslator(context)
 
 
-def _stream_parser(context: ServiceContext[OllamaSettings]) -> ResponseParser:
+def _response_parser(context: ServiceContext[OllamaSettings]) -> ResponseParser:
     from trunkline_ollama.parse import OllamaParser
 
     return OllamaParser(context)
@@ -54,7 +46,7 @@ ollama = Provider(
     settings=OllamaSettings,
     auth=_auth,
     translator=_translator,
-    stream_parser=_stream_parser,
+    response_parser=_response_parser,
     operations=_operations,
     needs_bytes=(Image,),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContextTooLong, QuotaExhausted, RemoteError
-from trunkline.statuses import error_body, status_error
-from trunkline.wire import WireResponse
 
 _TOO_LONG = re.compile(r"exceed\w* .{0,40}context|prompt (is )?too long", re.IGNORECASE)
 # `you have reached your weekly usage limit`: hours or days, and not worth a retry.

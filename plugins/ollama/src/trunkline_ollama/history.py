@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.tool_results import pair_turns
+from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
     Audio,
     Citation,
@@ -19,7 +20,6 @@ from trunkline.messages import (
     ToolCall,
     ToolResult,
 )
-from trunkline.turns import pair_turns
 
 JSON: TypeAlias = dict[str, Any]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.json import decode_object, encode_request
+from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import decode_object, encode_request
-from trunkline.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.request import EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
-from trunkline.urls import endpoint_url
-from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_ollama.errors import error_from
 from trunkline_ollama.settings import OllamaSettings

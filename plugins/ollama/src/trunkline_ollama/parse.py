@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.answer import Answer
+from trunkline.authoring.event_builder import Answer
+from trunkline.authoring.framing import JSONLinesFramer
+from trunkline.authoring.json import decode_object
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
-from trunkline.events import Event, fold
-from trunkline.framing import JSONLinesFramer
-from trunkline.jsonvalue import decode_object
-from trunkline.provider import ServiceContext
+from trunkline.events import Event
+from trunkline.fold import fold
 from trunkline.response import ChatResponse, FinishReason, TokenLogprob, Usage
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 
 from trunkline_ollama.errors import error_from, error_of
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from trunkline.callwarnings import Warnings
-from trunkline.jsonvalue import encode_request
-from trunkline.provider import ServiceContext, Translation
+from trunkline.authoring.json import encode_request
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
-from trunkline.urls import endpoint_url
-from trunkline.wire import WireRequest
 
 from trunkline_ollama.history import History
 from trunkline_ollama.settings import OllamaSettings
@@ -67,7 +67,7 @@ class OllamaTranslator:
         self._url = endpoint_url(base_url(context.settings.api_url)[0], "/api/chat")
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        """The wire request. Raises `InvalidRequest` for what can never be sent."""
         warnings = Warnings()
         warnings.unsupported(request, supported=SUPPORTED)
         settings = self._settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from trunkline.provider import Operations, Provider, ResponseParser, ServiceContext, Translator
+from trunkline.authoring.provider import Operations, Provider, ResponseParser, ServiceContext, Translator
 
 from trunkline_openai.dialect import bearer_auth, chat_completions, log_notes, profile_for
 from trunkline_openai.profile import PROFILES, Profile
@@ -34,9 +34,9 @@ def _translator(context: ServiceContext[OpenAISettings]) -> Translator:
     return ResponsesTranslator(context)
 
 
-def _stream_parser(context: ServiceContext[OpenAISettings]) -> ResponseParser:
+def _response_parser(context: ServiceContext[OpenAISettings]) -> ResponseParser:
     if context.settings.api == "chat":
-        return _chat.stream_parser(context)
+        return _chat.response_parser(context)
     from trunkline_openai.responses_parse import ResponsesParser
 
     return ResponsesParser(context)
@@ -51,7 +51,7 @@ def _operations(context: ServiceContext[OpenAISettings]) -> Operations:
     return attrs.evolve(operations, count_tokens=count_tokens)
 
 
-openai = attrs.evolve(_chat, translator=_translator, stream_parser=_stream_parser, operations=_operations)
+openai = attrs.evolve(_chat, translator=_translator, response_parser=_response_parser, operations=_operations)
 """OpenAI's own API: Chat Completions, or Responses with the setting `api`."""
 
 openai_compatible: Provider = chat_completions(

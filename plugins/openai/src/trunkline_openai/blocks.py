@@ -6,7 +6,7 @@ import binascii
 from base64 import b64decode
 from typing import Any
 
-from trunkline.errors import InvalidChatRequest, ProtocolViolation
+from trunkline.errors import InvalidRequest, ProtocolViolation
 from trunkline.events import PartAdded, ReasoningEnd
 from trunkline.messages import Audio, Citation, Image, Opaque
 
@@ -102,7 +102,7 @@ def image_added(item: Any, provider: str) -> PartAdded:
         raise ProtocolViolation("a picture in the answer has no URL", provider=provider)
     try:
         return PartAdded(part=Image(url=url))
-    except (InvalidChatRequest, ValueError) as error:
+    except (InvalidRequest, ValueError) as error:
         raise ProtocolViolation(f"a picture in the answer cannot be read: {error}", provider=provider) from None
 
 

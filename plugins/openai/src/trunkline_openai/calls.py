@@ -12,9 +12,10 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
+from trunkline.authoring.json import dumps
 from trunkline.errors import ProtocolViolation
-from trunkline.events import Event, ToolCallDelta, ToolCallEnd, ToolCallStart, decode_arguments
-from trunkline.jsonvalue import dumps
+from trunkline.events import Event, ToolCallDelta, ToolCallEnd, ToolCallStart
+from trunkline.fold import decode_arguments
 
 LEGACY = "function_call"
 """The index of the call in the deprecated field `function_call`."""

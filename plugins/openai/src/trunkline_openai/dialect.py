@@ -18,19 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from trunkline.provider import (
-    Auth,
-    HeaderAuth,
-    NoAuth,
-    Operations,
-    Provider,
-    ResponseParser,
-    ServiceContext,
-    Translator,
-)
+from trunkline.authoring.auth import HeaderAuth, NoAuth
+from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
+from trunkline.authoring.urls import endpoint_url, plain_http_note
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
-from trunkline.urls import endpoint_url, plain_http_note
 
 from trunkline_openai.profile import Profile
 from trunkline_openai.urls import base_url
@@ -133,6 +125,6 @@ def chat_completions(
         settings=settings,
         auth=auth,
         translator=make_translator,
-        stream_parser=make_parser,
+        response_parser=make_parser,
         operations=operations if operations is not None else make_operations,
     )

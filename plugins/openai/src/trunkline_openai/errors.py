@@ -14,11 +14,14 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 import attrs
+from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.json import loads
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    BadRequest,
     ContentFiltered,
     ContextTooLong,
-    InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -27,9 +30,6 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.jsonvalue import loads
-from trunkline.retry import retry_after
-from trunkline.wire import WireResponse
 
 _MESSAGE_LIMIT = 1000
 
@@ -57,8 +57,8 @@ _DECISIVE: dict[str, type[RemoteError]] = {
     "invalid_prompt": ContentFiltered,
     "bio_policy": ContentFiltered,
     "misalignment_policy_violation": ContentFiltered,
-    "data_residency_mismatch": InvalidRequest,
-    "failed_to_download_image": InvalidRequest,
+    "data_residency_mismatch": BadRequest,
+    "failed_to_download_image": BadRequest,
     "insufficient_quota": QuotaExhausted,
     "billing_hard_limit_reached": QuotaExhausted,
     "billing_not_active": QuotaExhausted,
@@ -93,8 +93,8 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "internal_error": ServerError,
     "internal_server_error": ServerError,
     "api_error": ServerError,
-    "invalid_request_error": InvalidRequest,
-    "tool_use_failed": InvalidRequest,
+    "invalid_request_error": BadRequest,
+    "tool_use_failed": BadRequest,
 }
 
 _BY_STATUS: dict[int, type[RemoteError]] = {
@@ -199,7 +199,7 @@ def _kind(facts: _Facts, status: int | None) -> type[RemoteError]:
         if code in _DECISIVE:
             return _DECISIVE[code]
         if code.startswith(("image_", "invalid_image")):  # the Responses API has a dozen of these
-            return InvalidRequest
+            return BadRequest
     client_error = status in (None, 400, 403, 413, 422)
     if (client_error or status == 500) and _TOO_LONG.search(facts.message):
         return ContextTooLong
@@ -223,7 +223,7 @@ def _kind_by_status(status: int | None) -> type[RemoteError]:
         return _BY_STATUS.get(status or 0, ServerError)
     if status in _RETRYABLE_STATUSES:
         return RemoteError
-    return _BY_STATUS.get(status, InvalidRequest if status >= 400 else RemoteError)
+    return _BY_STATUS.get(status, BadRequest if status >= 400 else RemoteError)
 
 
 def _retryable(kind: type[RemoteError], status: int | None, headers: Mapping[str, str]) -> bool | None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import JSONValue, ProviderOptions
+from trunkline.authoring.json import JSONValue, ProviderOptions
+from trunkline.authoring.tool_results import Turn, pair_turns
+from trunkline.authoring.warnings import Warnings
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Document,
@@ -22,7 +23,6 @@ from trunkline.messages import (
     ToolCall,
     ToolResult,
 )
-from trunkline.turns import Turn, pair_turns
 
 from trunkline_openai.profile import Profile
 
@@ -73,7 +73,7 @@ class History:
         self._unnamed = 0
 
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
-        """The wire's messages. Raises `InvalidChatRequest` for a conversation that no wire could carry."""
+        """The wire's messages. Raises `InvalidRequest` for a conversation that no wire could carry."""
         wire: list[JSON] = []
         for turn in pair_turns(messages, self.warnings):
             message = turn.message
@@ -138,7 +138,7 @@ class History:
         elif isinstance(part, Reasoning):
             self._lost_reasoning += 1
         elif isinstance(part, ToolCall):
-            raise InvalidChatRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
+            raise InvalidRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
         return None
 
     def left_out(self, part: Part, why: str) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import loads
-from trunkline.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.request import EmbedRequest
 from trunkline.response import CallWarning, EmbedResponse, ModelInfo
-from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_openai.errors import error_from_body, request_id
 from trunkline_openai.profile import Profile

@@ -12,7 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 import attrs
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.json import dumps, loads
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.repeats import Repeats
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted
 from trunkline.events import (
     Event,
@@ -26,16 +31,11 @@ from trunkline.events import (
     TextEnd,
     TextStart,
     UsageReported,
-    fold,
     text_delta,
 )
-from trunkline.framing import BARE, SSEFrame, SSEOrJSONFramer
-from trunkline.jsonvalue import dumps, loads
+from trunkline.fold import fold
 from trunkline.messages import Citation, Opaque
-from trunkline.provider import ServiceContext
-from trunkline.repeats import Repeats
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob, Usage
-from trunkline.wire import WireResponse
 
 from trunkline_openai.blocks import ReasoningBlocks, Sound, annotation, image_added, sources
 from trunkline_openai.calls import LEGACY, ToolCalls
@@ -44,10 +44,8 @@ from trunkline_openai.fields import (
     detail_text,
     excerpt,
     items,
-    thinking_text,
-)
-from trunkline_openai.fields import (
     logprobs as token_logprobs,
+    thinking_text,
 )
 from trunkline_openai.profile import Profile
 from trunkline_openai.thinking import ThinkTags

@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import JSONObject, ProviderOptions
+from trunkline.authoring.json import JSONObject, ProviderOptions
+from trunkline.authoring.warnings import Warnings
+from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -73,7 +73,7 @@ class InputItems:
         self._open: Data | None = None
 
     def add(self, message: Message) -> None:
-        """One more turn. Raises `InvalidChatRequest` for a part that its role cannot have."""
+        """One more turn. Raises `InvalidRequest` for a part that its role cannot have."""
         if message.role != "assistant":
             self._end_turn()
         if message.name is not None:
@@ -118,11 +118,11 @@ class InputItems:
                 else:
                     self._add_opaque(part)
             elif message.role == "tool":
-                raise InvalidChatRequest("a tool message holds ToolResult parts and nothing else")
+                raise InvalidRequest("a tool message holds ToolResult parts and nothing else")
             elif isinstance(part, (Text, Image, Document, Audio)):
                 content.extend(self._content(part))
             elif isinstance(part, ToolCall):
-                raise InvalidChatRequest(
+                raise InvalidRequest(
                     f"a {message.role} message cannot call a tool; tool calls stand in assistant messages"
                 )
             elif isinstance(part, Reasoning):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from trunkline.callwarnings import Warnings
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import CountTokens, ServiceContext, Translation
+from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import loads
-from trunkline.provider import CountTokens, ServiceContext, Translation
 from trunkline.request import ChatRequest
-from trunkline.urls import endpoint_url
-from trunkline.wire import WireRequest, WireResponse
 
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.responses_translate import merge_options, responses_body

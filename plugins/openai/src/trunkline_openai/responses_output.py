@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeAlias
 
+from trunkline.authoring.json import JSONObject, dumps
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -24,7 +25,6 @@ from trunkline.events import (
     ToolCallEnd,
     ToolCallStart,
 )
-from trunkline.jsonvalue import JSONObject, dumps
 from trunkline.messages import Citation, Opaque
 from trunkline.response import TokenLogprob
 

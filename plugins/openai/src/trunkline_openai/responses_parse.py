@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 import attrs
+from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.json import loads
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
-from trunkline.events import Event, Finished, Fold, ResponseStarted, UsageReported
-from trunkline.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.jsonvalue import loads
-from trunkline.provider import ServiceContext
+from trunkline.events import Event, Finished, ResponseStarted, UsageReported
+from trunkline.fold import Fold
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.settings import Settings
-from trunkline.wire import WireResponse
 
 from trunkline_openai.errors import error_from_body, error_from_response
 from trunkline_openai.fields import excerpt

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.callwarnings import Warnings
-from trunkline.jsonvalue import JSONObject
+from trunkline.authoring.json import JSONObject
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
-from trunkline.provider import ServiceContext, Translation
 from trunkline.request import ChatRequest, Tool
-from trunkline.wire import WireRequest
 
 from trunkline_openai.dialect import default_url
 from trunkline_openai.profile import PROFILES
@@ -38,7 +38,7 @@ class ResponsesTranslator:
         self._url = url
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        """The wire request. Raises `InvalidRequest` for what can never be sent."""
         warnings = Warnings()
         body = self.body(request, warnings, stream=stream)
         settings = self.context.settings

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
-from trunkline.jsonvalue import dumps
-from trunkline.provider import ServiceContext, Translation
+from trunkline.authoring.json import dumps
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.user_id import user_identifier
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireRequest
+from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
-from trunkline.userid import user_identifier
-from trunkline.wire import WireRequest
 
 from trunkline_openai.history import JSON, History
 from trunkline_openai.profile import Profile
@@ -33,11 +33,11 @@ def request_headers(settings: Settings, *, accept: str = "application/json") -> 
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `InvalidChatRequest` for what JSON cannot say."""
+    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
     try:
         return dumps(body)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
+        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
 
 
 class ChatTranslator:
@@ -51,7 +51,7 @@ class ChatTranslator:
         self._url = url
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidChatRequest` for what can never be sent."""
+        """The wire request. Raises `InvalidRequest` for what can never be sent."""
         warnings = Warnings()
         body = self.body(request, warnings, stream=stream)
         body.update(request.provider_options.get(self.context.provider, {}))

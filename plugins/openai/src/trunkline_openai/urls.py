@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from urllib.parse import SplitResult, urlunsplit
 
-from trunkline.urls import endpoint_note, split_url
+from trunkline.authoring.urls import endpoint_note, split_url
 
 # Longest first: `/chat/completions` is taken off before `/completions` could be.
 ENDPOINTS = (

@@ -7,17 +7,16 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ServiceClosed, StreamInterrupted, TrunklineError
 from trunkline.events import Finished, TextDelta
 from trunkline.service import Service
 from trunkline.testing.case import QUICK, ProviderCase, Watcher
 from trunkline.testing.server import Exchange, serve
 from trunkline.testing.wireformat import Sample
-from trunkline.wire import WireResponse
 
 WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
 

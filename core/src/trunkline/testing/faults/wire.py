@@ -10,14 +10,14 @@ from typing import Any
 import attrs
 import pytest
 
-from trunkline.decoding import StreamDecoder
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, TrunklineError
 from trunkline.events import Finished, UsageReported
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.testing.case import ProviderCase
 from trunkline.testing.server import JSON, Exchange, serve
 from trunkline.testing.wireformat import Sample
-from trunkline.wire import WireResponse
 
 TOMORROW = "of_tomorrow"
 """The name of what no provider has yet."""

@@ -8,17 +8,10 @@ from collections.abc import Callable
 from typing import Self
 
 import anyio
-from trunkline import (
-    ConnectionFailed,
-    ProtocolViolation,
-    RemoteError,
-    ServiceContext,
-    Settings,
-    WireRequest,
-    WireResponse,
-)
-from trunkline.provider import Timeouts
-from trunkline.transport import HTTPTransport
+from trunkline import ConnectionFailed, ProtocolViolation, RemoteError, ServiceContext, Settings
+from trunkline._http.httpx2 import HTTPTransport
+from trunkline.authoring.provider import Timeouts
+from trunkline.authoring.wire import WireRequest, WireResponse
 
 from trunkline_acme.tokens import ClientCredentials, Token
 

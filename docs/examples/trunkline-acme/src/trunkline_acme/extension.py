@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import attrs
-from trunkline import Auth, ConfigurationError, Secret, ServiceContext, Settings, hookimpl
-from trunkline.urls import is_loopback, split_url
+from trunkline import ConfigurationError, Secret, ServiceContext, Settings, hookimpl
+from trunkline.authoring.provider import Auth
+from trunkline.authoring.urls import is_loopback, split_url
 
 
 def _secret(value: str | Secret | None) -> Secret | None:

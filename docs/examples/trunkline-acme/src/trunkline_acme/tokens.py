@@ -6,9 +6,10 @@ from base64 import b64encode
 from urllib.parse import quote_plus, urlencode
 
 import attrs
-from trunkline import AuthenticationError, ProtocolViolation, RemoteError, Secret, WireRequest, WireResponse
-from trunkline.jsonvalue import decode_object
-from trunkline.statuses import error_body, kind_of, status_error
+from trunkline import AuthenticationError, ProtocolViolation, RemoteError, Secret
+from trunkline.authoring.http_errors import error_body, kind_of, status_error
+from trunkline.authoring.json import decode_object
+from trunkline.authoring.wire import WireRequest, WireResponse
 
 LIFETIME = 300.0
 """How long a token is taken to live, in seconds, where the answer does not say."""

@@ -24,6 +24,10 @@ import anyio
 import yarl
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
+from trunkline._http.common import CLOSE_LIMIT, DRAIN_LIMIT, KEEP_ALIVE, reason_of, tls_context
+from trunkline._urls import redact_url
+from trunkline.authoring.provider import ByteStream, Timeouts
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import (
     ConfigurationError,
     ConnectionFailed,
@@ -33,9 +37,6 @@ from trunkline.errors import (
     StreamInterrupted,
     TrunklineError,
 )
-from trunkline.provider import ByteStream, Timeouts
-from trunkline.transport import CLOSE_LIMIT, DRAIN_LIMIT, KEEP_ALIVE, reason_of, tls_context
-from trunkline.wire import WireRequest, redact_url
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

@@ -10,11 +10,11 @@ import anyio
 from trunkline.errors import TotalTimeout
 
 
-class Budget:
+class CallDeadline:
     """The time that a call may take in all. The time that the application takes to read a stream is left out.
 
     `left` is the seconds that are left. `scope` is the one scope that the call is sent in. Whoever enters it raises
-    `passed()` where it was cancelled by its deadline.
+    `timeout_error()` where it was cancelled by its deadline.
     """
 
     __slots__ = ("_started", "left", "scope", "total")
@@ -26,7 +26,7 @@ class Budget:
         self._started = 0.0
 
     def __enter__(self) -> anyio.CancelScope:
-        """Count the time of the block; `scope`, which is entered, ends when the budget is used up."""
+        """Count the time of the block; `scope`, which is entered, ends at the deadline."""
         self._started = time.monotonic()
         if self.total is not None:
             self.scope.deadline = anyio.current_time() + max(self.left, 0)
@@ -36,6 +36,6 @@ class Budget:
         self.scope.deadline = math.inf
         self.left -= time.monotonic() - self._started
 
-    def passed(self) -> TotalTimeout:
-        """The error for a budget that is used up."""
+    def timeout_error(self) -> TotalTimeout:
+        """The error for a call that has reached its deadline."""
         return TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")

@@ -3,7 +3,7 @@
 `feed` takes bytes and gives the frames that they complete; `finish`, at the end of the file, gives the frames that
 were whole but for their last line ending. What arrives does not depend on how the bytes were cut: where a framer finds
 something broken behind whole frames, these are given first. Fault classes 13 and 14 live here; how large a frame may
-be is for `trunkline.decoding` to say.
+be is for `trunkline.authoring.decoder` to say.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
+from trunkline._json import loads
 from trunkline.errors import ProtocolViolation
-from trunkline.jsonvalue import loads
 
 BARE = "bare"
 """The event type of a JSON object that stood outside any event."""

@@ -92,36 +92,9 @@ def dumps(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def encode_request(body: object) -> bytes:
-    """Encode the body of a request. Raises `InvalidChatRequest` for what JSON cannot say, as options may hold."""
-    from trunkline.errors import InvalidChatRequest
-
-    try:
-        return dumps(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidChatRequest(f"the request holds a value that JSON cannot say: {error}") from None
-
-
 def json_text(value: object) -> str:
     """The JSON text of a decoded value, to be decoded again: NaN, which `loads` lets pass, comes out as it went in.
 
     Raises `RecursionError` for what is nested too deep.
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, Any]:
-    """Decode a JSON object that an answer has to be. `what` names it in the error.
-
-    Raises `ProtocolViolation`, with the beginning of the text, for anything else.
-    """
-    from trunkline.errors import ProtocolViolation
-
-    try:
-        value = loads(text)
-    except (ValueError, RecursionError):
-        shown = text[:80] if isinstance(text, str) else text[:80].decode("utf-8", "replace")
-        raise ProtocolViolation(f"{what} is not JSON: {' '.join(shown.split())!r}", provider=provider) from None
-    if not isinstance(value, dict):
-        raise ProtocolViolation(f"{what} is a JSON {type(value).__name__}, not an object", provider=provider)
-    return value

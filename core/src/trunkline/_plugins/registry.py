@@ -16,9 +16,7 @@ import attrs
 import pluggy
 
 from trunkline import hookspecs
-from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound
-from trunkline.messages import Audio, Document, Image
-from trunkline.provider import (
+from trunkline.authoring.provider import (
     Auth,
     Observer,
     Operations,
@@ -29,6 +27,8 @@ from trunkline.provider import (
     Transport,
     hookimpl,
 )
+from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound
+from trunkline.messages import Audio, Document, Image
 
 PROVIDERS = "trunkline.providers"
 EXTENSIONS = "trunkline.extensions"
@@ -116,7 +116,7 @@ def load_provider(name: str) -> Provider:
     if not isinstance(value, Provider):
         raise PluginError(
             f"the provider {name!r} of the distribution {item.distribution!r} is a {type(value).__name__}; "
-            f"its entry point must name a trunkline.provider.Provider",
+            f"its entry point must name a trunkline.authoring.provider.Provider",
             distribution=item.distribution,
         )
     if value.name != name:
@@ -205,7 +205,7 @@ def open_steps(
     return Steps(
         auth=_required(hook.trunkline_auth, context, Auth),
         translator=_required(hook.trunkline_translator, context, Translator),
-        parser=_required(hook.trunkline_stream_parser, context, ResponseParser),
+        parser=_required(hook.trunkline_response_parser, context, ResponseParser),
         transport=_optional(hook.trunkline_transport, context, Transport),
         observers=_observers(hook.trunkline_observer, context),
         operations=provider.operations_for(context),

@@ -1,14 +1,49 @@
-"""URLs as people paste them. Pure; what a provider takes off or adds is its own."""
+"""URLs as people paste them, and URLs without what is secret in them. Pure."""
 
 from __future__ import annotations
 
-import functools
 import re
+from collections.abc import Iterator
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
+_AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//")
+_SECRET_PARAMETER = re.compile(r"key|token|secret|pass|auth|sig|code|cred", re.IGNORECASE)
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?)$")
+
+
+def redact_url(url: str) -> str:
+    """The URL without user information, query and fragment, any of which may hold a secret."""
+    url = url.split("?", 1)[0].split("#", 1)[0]
+    start = _start(url)
+    return url[:start] + url[start + len(_user(url[start:])) :].removeprefix("@")
+
+
+def _start(url: str) -> int:
+    found = _AUTHORITY.match(url)
+    return found.end() if found else 0
+
+
+def _user(rest: str) -> str:
+    authority = rest.partition("/")[0]
+    if "@" not in authority and "@" in rest and re.search(r":(?!\d*$)", authority.rpartition("]")[2]):
+        authority = rest  # no port: a password with a slash in it that nobody has encoded
+    return authority.rpartition("@")[0]
+
+
+def url_secrets(url: str) -> Iterator[str]:
+    """What is secret in a URL: the user and the password, and the query's values whose names say that they are."""
+    rest = url[_start(url) :]
+    user = _user(re.split(r"[?#]", rest, maxsplit=1)[0])
+    if user:
+        yield unquote(user)  # as it stands, encoded, in `Authorization: Basic`
+        name, _, password = user.partition(":")
+        yield from (text for part in (password, name) for text in (part, unquote(part)) if part)
+    for pair in rest.partition("#")[0].partition("?")[2].split("&"):
+        name, _, value = pair.partition("=")
+        if value and _SECRET_PARAMETER.search(unquote_plus(name)):
+            yield from (value, unquote_plus(value))
 
 
 def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
@@ -26,27 +61,6 @@ def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
     path = re.sub(r"/{2,}", "/", url.path).rstrip("/")
     notes = ["the fragment after '#' was taken off"] if url.fragment else []
     return url._replace(scheme=url.scheme.lower(), path=path, fragment=""), notes
-
-
-@functools.lru_cache(maxsize=64)
-def endpoint_url(base: str, path: str, query: str = "") -> str:
-    """The URL of an endpoint (`/chat/completions`, say) under a base; the base's query string stays, before `query`."""
-    url = urlsplit(base)
-    query = "&".join(part for part in (url.query, query) if part)
-    return urlunsplit(url._replace(path=url.path.rstrip("/") + path, query=query))
-
-
-def endpoint_note(endpoint: str) -> str:
-    """The note for an endpoint's path that was pasted with the rest."""
-    return f"the endpoint's path {endpoint} was taken off: the setting is the root that all endpoints share"
-
-
-def plain_http_note(base: str) -> str | None:
-    """The warning for a key that would go over plain HTTP to another machine, or `None`."""
-    url = urlsplit(base)
-    if url.scheme != "http" or is_loopback(url.hostname or ""):
-        return None
-    return f"the API key goes to {url.hostname} over plain HTTP, where others can read it; use https"
 
 
 def is_loopback(host: str) -> bool:

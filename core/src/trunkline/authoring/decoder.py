@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
+from trunkline.authoring.provider import Framer, HasData, Parser
+from trunkline.authoring.repeats import Repeats
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished
-from trunkline.provider import Framer, HasData, Parser
-from trunkline.repeats import Repeats
 
 Frame = TypeVar("Frame", bound="bytes | HasData")
 
@@ -42,8 +42,8 @@ class StreamDecoder(Generic[Frame]):
     frame that goes on past the limit is not waited for. When `feed` or `finish` raises, `late` holds the events that
     the same bytes gave before the error.
 
-    Where the parser has `repeats` (see `trunkline.repeats`), and the framer knows whether it is `between` frames, a
-    read that repeats the one before is understood at a glance.
+    Where the parser has `repeats` (see `trunkline.authoring.repeats`), and the framer knows whether it is `between`
+    frames, a read that repeats the one before is understood at a glance.
     """
 
     __slots__ = (

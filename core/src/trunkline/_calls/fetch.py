@@ -22,9 +22,9 @@ import anyio
 import attrs
 import httpcore2
 
+from trunkline._urls import redact_url
 from trunkline.errors import FetchFailed
 from trunkline.messages import Audio, Document, Image, Message, Part, ToolResult, ToolResultPart
-from trunkline.wire import redact_url
 
 if TYPE_CHECKING:
     from trunkline.request import ChatRequest

@@ -12,13 +12,13 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import attrs
 import pluggy
 
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import TrunklineError
 from trunkline.events import Event
 from trunkline.messages import Audio, Document, Image
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
 from trunkline.settings import Settings
-from trunkline.wire import WireRequest, WireResponse
 
 hookimpl = pluggy.HookimplMarker("trunkline")
 """Marks a function as the implementation of one of the hooks in `trunkline.hookspecs`."""
@@ -79,7 +79,7 @@ class Translator(Protocol):
     """Turns a request into the provider's wire format."""
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """Translate. `request.model` is set; limits are applied. Raises `UsageError` for what can never be sent."""
+        """Translate. `request.model` is set; limits are applied. Raises `CallError` for what can never be sent."""
         ...
 
 
@@ -239,7 +239,7 @@ class Provider:
     settings: type[Settings]
     auth: Callable[[ServiceContext[Any]], Auth]
     translator: Callable[[ServiceContext[Any]], Translator]
-    stream_parser: Callable[[ServiceContext[Any]], ResponseParser]
+    response_parser: Callable[[ServiceContext[Any]], ResponseParser]
     transport: Callable[[ServiceContext[Any]], Transport | None] = _no_transport
     operations: Operations | Callable[[ServiceContext[Any]], Operations] = Operations()
     needs_bytes: tuple[type[Image] | type[Document] | type[Audio], ...] = ()
@@ -255,9 +255,9 @@ class Provider:
         return self.translator(context)
 
     @hookimpl
-    def trunkline_stream_parser(self, context: ServiceContext[Any]) -> ResponseParser:
+    def trunkline_response_parser(self, context: ServiceContext[Any]) -> ResponseParser:
         """Implements the hook."""
-        return self.stream_parser(context)
+        return self.response_parser(context)
 
     @hookimpl
     def trunkline_transport(self, context: ServiceContext[Any]) -> Transport | None:
@@ -267,34 +267,3 @@ class Provider:
     def operations_for(self, context: ServiceContext[Any]) -> Operations:
         """The operations, as they are for these settings."""
         return self.operations if isinstance(self.operations, Operations) else self.operations(context)
-
-
-class NoAuth:
-    """An `Auth` for providers that ask for nothing."""
-
-    async def __aenter__(self) -> NoAuth:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        return None
-
-    async def acquire(self, *, refresh: bool = False) -> None:
-        """Nothing."""
-
-    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
-        """The request as it is."""
-        return wire_request
-
-
-class HeaderAuth(NoAuth):
-    """An `Auth` that puts a key into a header, after `prefix` (`Bearer `, say)."""
-
-    def __init__(self, header: str, value: str, *, prefix: str = "") -> None:
-        self._headers = {header: prefix + value}
-
-    def __repr__(self) -> str:
-        return f"HeaderAuth({next(iter(self._headers))!r})"
-
-    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
-        """The request with the header."""
-        return wire_request.with_headers(self._headers)

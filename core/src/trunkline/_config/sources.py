@@ -17,8 +17,8 @@ from typing import Any, TypeAlias, get_origin
 
 import attrs
 
+from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError
-from trunkline.provider import Provider
 from trunkline.secrets import Secret
 from trunkline.settings import SettingInfo, Settings, _plain, convert, raise_together, setting_error, setting_infos
 

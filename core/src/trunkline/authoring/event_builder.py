@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from hashlib import sha256
 
+from trunkline._json import JSONValue, ProviderOptions, json_text
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -27,7 +28,6 @@ from trunkline.events import (
     ToolCallStart,
     UsageReported,
 )
-from trunkline.jsonvalue import JSONValue, ProviderOptions, json_text
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
 from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
 

@@ -7,28 +7,28 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trunkline.reading import Reading, Readings, ScopeReading, TaskReading, reading
+from trunkline._calls.read_timeout import ReadTimeout, ReadTimeouts, ScopeReadTimeout, TaskReadTimeout, new_read_timeout
 
 SHORT = 0.05
 LONG = 30.0
 
 
 @pytest.fixture(params=["the backend's", "a scope"])
-def read(request: pytest.FixtureRequest, anyio_backend_name: str) -> Reading:
+def read(request: pytest.FixtureRequest, anyio_backend_name: str) -> ReadTimeout:
     """The way of the backend, and on asyncio the other one too."""
     if request.param == "a scope":
-        return ScopeReading()
-    return TaskReading() if anyio_backend_name == "asyncio" else ScopeReading()
+        return ScopeReadTimeout()
+    return TaskReadTimeout() if anyio_backend_name == "asyncio" else ScopeReadTimeout()
 
 
 @pytest.mark.anyio
 async def test_the_backend_decides(anyio_backend_name: str) -> None:
-    assert type(reading()) is (TaskReading if anyio_backend_name == "asyncio" else ScopeReading)
+    assert type(new_read_timeout()) is (TaskReadTimeout if anyio_backend_name == "asyncio" else ScopeReadTimeout)
 
 
 @pytest.mark.anyio
-async def test_a_read_that_takes_too_long_is_ended(read: Reading) -> None:
-    read.allow(SHORT)
+async def test_a_read_that_takes_too_long_is_ended(read: ReadTimeout) -> None:
+    read.extend(SHORT)
     with read:
         assert read.active
         await anyio.sleep(LONG)
@@ -37,15 +37,15 @@ async def test_a_read_that_takes_too_long_is_ended(read: Reading) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_next_read_is_another(read: Reading) -> None:
-    read.allow(SHORT)
+async def test_the_next_read_is_another(read: ReadTimeout) -> None:
+    read.extend(SHORT)
     with read:
         await anyio.sleep(LONG)
-    read.allow(LONG)
+    read.extend(LONG)
     with read:
         await anyio.lowlevel.checkpoint()
     assert not read.ended
-    read.allow(SHORT)
+    read.extend(SHORT)
     with read:
         await anyio.sleep(LONG)
     assert read.ended
@@ -53,32 +53,32 @@ async def test_the_next_read_is_another(read: Reading) -> None:
 
 
 @pytest.mark.anyio
-async def test_time_between_reads_does_not_count(read: Reading) -> None:
-    read.allow(SHORT)
+async def test_time_between_reads_does_not_count(read: ReadTimeout) -> None:
+    read.extend(SHORT)
     with read:
         await anyio.lowlevel.checkpoint()
     with anyio.move_on_after(SHORT * 2):
         await anyio.sleep_forever()
-    read.allow(LONG)
+    read.extend(LONG)
     with read:
         await anyio.lowlevel.checkpoint()
     assert not read.ended
 
 
 @pytest.mark.anyio
-async def test_a_read_may_be_allowed_more_time_while_it_goes_on(read: Reading) -> None:
-    read.allow(SHORT)
+async def test_a_read_may_be_allowed_more_time_while_it_goes_on(read: ReadTimeout) -> None:
+    read.extend(SHORT)
     with read:
-        read.allow(LONG)
+        read.extend(LONG)
         with anyio.move_on_after(SHORT * 2):
             await anyio.sleep_forever()
-        read.allow(SHORT)
+        read.extend(SHORT)
         await anyio.sleep(LONG)
     assert read.ended
 
 
 @pytest.mark.anyio
-async def test_another_task_can_end_a_read(read: Reading) -> None:
+async def test_another_task_can_end_a_read(read: ReadTimeout) -> None:
     begun = anyio.Event()
 
     async def end() -> None:
@@ -87,7 +87,7 @@ async def test_another_task_can_end_a_read(read: Reading) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)
-        read.allow(LONG)
+        read.extend(LONG)
         with read:
             begun.set()
             await anyio.sleep_forever()
@@ -95,9 +95,9 @@ async def test_another_task_can_end_a_read(read: Reading) -> None:
 
 
 @pytest.mark.anyio
-async def test_ending_no_read_does_nothing(read: Reading) -> None:
+async def test_ending_no_read_does_nothing(read: ReadTimeout) -> None:
     read.end()
-    read.allow(LONG)
+    read.extend(LONG)
     with read:
         await anyio.lowlevel.checkpoint()
     assert not read.ended
@@ -107,17 +107,17 @@ async def test_ending_no_read_does_nothing(read: Reading) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_error_of_the_read_passes(read: Reading) -> None:
-    read.allow(LONG)
+async def test_an_error_of_the_read_passes(read: ReadTimeout) -> None:
+    read.extend(LONG)
     with pytest.raises(ZeroDivisionError), read:
         raise ZeroDivisionError
     assert not read.ended
 
 
 @pytest.mark.anyio
-async def test_a_scope_around_the_read_ends_it_and_is_not_taken_for_the_limit(read: Reading) -> None:
+async def test_a_scope_around_the_read_ends_it_and_is_not_taken_for_the_limit(read: ReadTimeout) -> None:
     with anyio.move_on_after(SHORT) as scope:
-        read.allow(LONG)
+        read.extend(LONG)
         with read:
             await anyio.sleep_forever()
         raise AssertionError("the read went on")
@@ -126,10 +126,10 @@ async def test_a_scope_around_the_read_ends_it_and_is_not_taken_for_the_limit(re
 
 
 @pytest.mark.anyio
-async def test_a_read_in_a_cancelled_scope_ends_at_once(read: Reading) -> None:
+async def test_a_read_in_a_cancelled_scope_ends_at_once(read: ReadTimeout) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
-        read.allow(LONG)
+        read.extend(LONG)
         with read:
             await anyio.sleep_forever()
     assert scope.cancelled_caught
@@ -137,16 +137,16 @@ async def test_a_read_in_a_cancelled_scope_ends_at_once(read: Reading) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_scope_inside_the_read_does_not_hide_the_end(read: Reading) -> None:
-    read.allow(SHORT)
+async def test_a_scope_inside_the_read_does_not_hide_the_end(read: ReadTimeout) -> None:
+    read.extend(SHORT)
     with read:
         with anyio.fail_after(LONG):
             await anyio.sleep_forever()
     assert read.ended
 
 
-async def _read_for_ever(read: Reading) -> None:
-    read.allow(LONG)
+async def _read_for_ever(read: ReadTimeout) -> None:
+    read.extend(LONG)
     with read:
         await anyio.sleep_forever()
 
@@ -155,7 +155,7 @@ async def _read_for_ever(read: Reading) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.anyio
 async def test_who_cancels_the_task_at_the_same_moment_sees_it_happen(end_first: bool) -> None:
-    read = TaskReading()
+    read = TaskReadTimeout()
     task = asyncio.create_task(_read_for_ever(read))
     await anyio.wait_all_tasks_blocked()
     for step in (read.end, task.cancel) if end_first else (task.cancel, read.end):
@@ -168,7 +168,7 @@ async def test_who_cancels_the_task_at_the_same_moment_sees_it_happen(end_first:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.anyio
 async def test_a_timeout_of_asyncio_around_the_read_is_that_timeout() -> None:
-    read = TaskReading()
+    read = TaskReadTimeout()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(SHORT):
             await _read_for_ever(read)
@@ -193,9 +193,9 @@ def counted_timers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.TimerHandle]
 @pytest.mark.anyio
 async def test_a_timer_is_not_set_anew_for_each_read(monkeypatch: pytest.MonkeyPatch) -> None:
     timers = counted_timers(monkeypatch)
-    read = TaskReading()
+    read = TaskReadTimeout()
     for _ in range(100):
-        read.allow(LONG)
+        read.extend(LONG)
         with read:
             await asyncio.sleep(0)
     read.close()
@@ -206,44 +206,44 @@ async def test_a_timer_is_not_set_anew_for_each_read(monkeypatch: pytest.MonkeyP
 @pytest.mark.anyio
 async def test_a_reading_that_is_used_again_has_its_timer_still(monkeypatch: pytest.MonkeyPatch) -> None:
     timers = counted_timers(monkeypatch)
-    readings = Readings()
+    read_timeouts = ReadTimeouts()
     for _ in range(100):
-        read = readings.take()
-        read.allow(LONG)
+        read = read_timeouts.acquire()
+        read.extend(LONG)
         with read:
             await asyncio.sleep(0)
-        readings.give(read)
+        read_timeouts.release(read)
     assert len(timers) == 1
-    readings.close()
+    read_timeouts.close()
 
 
 @pytest.mark.anyio
 async def test_a_reading_that_is_used_again_ends_what_takes_too_long() -> None:
-    readings = Readings()
-    first = readings.take()
-    first.allow(LONG)
+    read_timeouts = ReadTimeouts()
+    first = read_timeouts.acquire()
+    first.extend(LONG)
     with first:
         await anyio.lowlevel.checkpoint()
-    readings.give(first)
-    again = readings.take()
-    again.allow(SHORT)
+    read_timeouts.release(first)
+    again = read_timeouts.acquire()
+    again.extend(SHORT)
     with again:
         await anyio.sleep(LONG)
     assert again.ended
-    readings.give(again)
-    readings.close()
+    read_timeouts.release(again)
+    read_timeouts.close()
 
 
 def test_a_reading_stays_in_its_event_loop() -> None:
-    readings = Readings()
+    read_timeouts = ReadTimeouts()
 
-    async def use() -> Reading:
-        read = readings.take()
-        read.allow(SHORT)
+    async def use() -> ReadTimeout:
+        read = read_timeouts.acquire()
+        read.extend(SHORT)
         with read:
             await asyncio.sleep(LONG)
         assert read.ended
-        readings.give(read)
+        read_timeouts.release(read)
         return read
 
     assert asyncio.run(use()) is not asyncio.run(use())
@@ -253,4 +253,4 @@ def test_a_reading_stays_in_its_event_loop() -> None:
 @pytest.mark.anyio
 async def test_asyncio_that_is_imported_and_does_not_run_is_not_taken_for_the_backend() -> None:
     assert "asyncio" in sys.modules
-    assert type(reading()) is ScopeReading
+    assert type(new_read_timeout()) is ScopeReadTimeout

@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from urllib.parse import unquote, unquote_plus
+from collections.abc import Mapping
 
 import attrs
 
+from trunkline._urls import redact_url
 from trunkline.secrets import Headers
-
-_AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//")
-_SECRET_PARAMETER = re.compile(r"key|token|secret|pass|auth|sig|code|cred", re.IGNORECASE)
-
-
-def redact_url(url: str) -> str:
-    """The URL without user information, query and fragment, any of which may hold a secret."""
-    url = url.split("?", 1)[0].split("#", 1)[0]
-    start = _start(url)
-    return url[:start] + url[start + len(_user(url[start:])) :].removeprefix("@")
-
-
-def _start(url: str) -> int:
-    found = _AUTHORITY.match(url)
-    return found.end() if found else 0
-
-
-def _user(rest: str) -> str:
-    authority = rest.partition("/")[0]
-    if "@" not in authority and "@" in rest and re.search(r":(?!\d*$)", authority.rpartition("]")[2]):
-        authority = rest  # no port: a password with a slash in it that nobody has encoded
-    return authority.rpartition("@")[0]
-
-
-def url_secrets(url: str) -> Iterator[str]:
-    """What is secret in a URL: the user and the password, and the query's values whose names say that they are."""
-    rest = url[_start(url) :]
-    user = _user(re.split(r"[?#]", rest, maxsplit=1)[0])
-    if user:
-        yield unquote(user)  # as it stands, encoded, in `Authorization: Basic`
-        name, _, password = user.partition(":")
-        yield from (text for part in (password, name) for text in (part, unquote(part)) if part)
-    for pair in rest.partition("#")[0].partition("?")[2].split("&"):
-        name, _, value = pair.partition("=")
-        if value and _SECRET_PARAMETER.search(unquote_plus(name)):
-            yield from (value, unquote_plus(value))
 
 
 class LowerHeaders(Headers):

@@ -1,25 +1,35 @@
-"""HTTP by httpx2, and the choice between it and aiohttp. The only module that imports httpx2.
+"""HTTP by httpx2.
 
-Either library is imported when the first transport opens, so that `import trunkline` stays light. An application's own
-client is used as it is and never closed; a plain `httpx` client works as well, since the two share their API: the
-exceptions are looked up in the module that the client comes from.
+An application's own client is used without changes and never closed. A plain `httpx` client works as well, since the
+two libraries share their API: the exceptions are looked up in the module that the client comes from.
 """
 
 from __future__ import annotations
 
-import logging
-import re
 import ssl
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from contextvars import ContextVar
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import anyio
 
+from trunkline._http.common import (
+    CLOSE_LIMIT,
+    DRAIN_LIMIT,
+    KEEP,
+    KEEP_ALIVE,
+    HTTPClient,
+    environment_proxies,
+    reason_of,
+    tls_context,
+)
+from trunkline._http.log_filter import guard_logs, sending
+from trunkline._urls import redact_url
+from trunkline.authoring.provider import ByteStream, Timeouts
+from trunkline.authoring.wire import LowerHeaders, WireRequest
 from trunkline.errors import (
     ConfigurationError,
     ConnectionFailed,
@@ -29,30 +39,6 @@ from trunkline.errors import (
     RemoteError,
     StreamInterrupted,
 )
-from trunkline.provider import ByteStream, Timeouts, Transport
-from trunkline.settings import Settings, setting_error
-from trunkline.wire import LowerHeaders, WireRequest, redact_url, url_secrets
-
-if TYPE_CHECKING:
-    import httpx
-    import httpx2
-
-    HTTPClient: TypeAlias = httpx2.AsyncClient | httpx.AsyncClient
-
-CLOSE_LIMIT = 0.05
-"""Seconds that closing may take, for what is left of a finished answer to arrive or a connection to shut down."""
-
-KEEP = 100
-"""How many connections that are not used are kept."""
-
-KEEP_ALIVE = 5.0
-"""Seconds for which a connection that is not used is kept."""
-
-AIOHTTP = (3, 14)
-"""The oldest aiohttp that is used."""
-
-DRAIN_LIMIT = 64 * 1024
-"""Bytes that are read after the end of an answer in the hope of keeping its connection."""
 
 
 class HTTPTransport:
@@ -89,7 +75,7 @@ class HTTPTransport:
         return self
 
     def _open_pool(self) -> None:
-        from trunkline.httppool import ERRORS, Pool
+        from trunkline._http.pool import ERRORS, Pool
 
         # A file that cannot be read shows now; what TLS trusts by default takes time to load.
         trusted = tls_context(self._ca_bundle) if self._ca_bundle is not None else None
@@ -148,141 +134,6 @@ def _builder(library: Any, defaults: Mapping[str, str]) -> Any:
     return build
 
 
-class HTTPTransports:
-    """One HTTP transport for all services that reach the network in the same way.
-
-    `client` is an application's own, and is then used for all of them.
-    """
-
-    def __init__(self, client: HTTPClient | None = None) -> None:
-        self._client = client
-        self._transports: dict[tuple[str | None, str | None, str], Transport] = {}
-        self._resources = AsyncExitStack()
-        self._opening = anyio.Lock()
-
-    async def get(self, settings: Settings) -> Transport:
-        """The transport for a service with these settings, open."""
-        key: tuple[str | None, str | None, str] = (None, None, "httpx2")
-        if self._client is None:
-            key = (settings.proxy, settings.ca_bundle, http_library(settings))
-        async with self._opening:
-            if key not in self._transports:
-                transport = self._make(*key)
-                await self._resources.enter_async_context(transport)
-                self._transports[key] = transport
-        return self._transports[key]
-
-    def _make(self, proxy: str | None, ca_bundle: str | None, library: str) -> Transport:
-        if library == "aiohttp":
-            from trunkline.aiohttptransport import AiohttpTransport
-
-            return AiohttpTransport(ca_bundle=ca_bundle)
-        return HTTPTransport(proxy=proxy, ca_bundle=ca_bundle, client=self._client)
-
-    def shared(self, settings: Settings) -> Transport:
-        """The same as a `Transport` of a service, which opens it with the service and leaves it open at its end."""
-        return _Shared(self, settings)
-
-    async def aclose(self) -> None:
-        """Close them all, but not an application's own client."""
-        await self._resources.aclose()
-
-
-class _Shared:
-    def __init__(self, transports: HTTPTransports, settings: Settings) -> None:
-        self._transports = transports
-        self._settings = settings
-        self._transport: Transport
-
-    async def __aenter__(self) -> _Shared:
-        self._transport = await self._transports.get(self._settings)
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        return None
-
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
-        return self._transport.send(wire_request, timeouts)
-
-
-_sending: ContextVar[bool] = ContextVar("trunkline_sending", default=False)
-
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
-_DETAIL = re.compile(r" (?:return_value|exception)=.*", re.DOTALL)
-
-
-def _without_secrets(record: logging.LogRecord) -> bool:
-    # The HTTP library logs URLs with their queries and, at DEBUG, the answer's headers: a redirect's target, say.
-    if _sending.get():
-        text = _URL.sub(lambda found: redact_url(found[0]), record.getMessage())
-        record.msg, record.args = _DETAIL.sub("", text), ()
-    return True
-
-
-def guard_logs(library: str) -> None:
-    """Keep secrets out of what an HTTP library logs of our own requests; the application's are left as they are."""
-    core = library.replace("httpx", "httpcore")
-    for name in (library, *(f"{core}.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
-        logger = logging.getLogger(name)
-        if _without_secrets not in logger.filters:
-            logger.addFilter(_without_secrets)
-
-
-def environment_secrets() -> tuple[str, ...]:
-    """What is secret in the URLs of the environment's proxies."""
-    from urllib.request import getproxies
-
-    return tuple(secret for url in getproxies().values() for secret in url_secrets(url))
-
-
-def http_library(settings: Settings) -> str:
-    """The library for a service with these settings, called where it runs: `aiohttp` where it can be, else `httpx2`.
-
-    Raises `ConfigurationError` where the setting asks for aiohttp and something stands in the way.
-    """
-    if settings.http_library == "httpx2":
-        return "httpx2"
-    obstacle = _aiohttp_obstacle(settings)
-    if obstacle is None:
-        return "aiohttp"
-    if settings.http_library == "aiohttp":
-        raise setting_error("http_library", f"is 'aiohttp', which {obstacle}", provider=settings.provider)
-    return "httpx2"
-
-
-def environment_proxies() -> bool:
-    """Whether the environment has a proxy for some address."""
-    from urllib.request import getproxies
-
-    proxies = getproxies()
-    return any(proxies.get(scheme) for scheme in ("http", "https", "all"))
-
-
-def _aiohttp_version() -> tuple[int, ...]:
-    try:
-        from trunkline.aiohttptransport import VERSION
-    except ImportError:
-        return (0,)
-    return VERSION
-
-
-def _aiohttp_obstacle(settings: Settings) -> str | None:
-    import asyncio
-
-    try:
-        on_asyncio = asyncio.current_task() is not None
-    except RuntimeError:
-        on_asyncio = False
-    if not on_asyncio:
-        return "runs on asyncio alone"
-    if settings.proxy is not None or environment_proxies():
-        # What httpx2 makes of proxies, NO_PROXY and SOCKS is the promise, and aiohttp makes something else of them.
-        return "is not used with a proxy, of the settings or of the environment"
-    if _aiohttp_version() < AIOHTTP:
-        return f"is not installed in version {AIOHTTP[0]}.{AIOHTTP[1]} or later: pip install 'trunkline[fast]'"
-    return None
-
-
 def _library(client: object) -> Any:
     for base in type(client).__mro__:
         name = base.__module__.partition(".")[0]
@@ -292,20 +143,6 @@ def _library(client: object) -> Any:
         f"http_client takes an httpx2.AsyncClient (or an httpx.AsyncClient), not {type(client).__name__}",
         setting="http_client",
     )
-
-
-def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """What to trust: the file of the setting `ca_bundle`, or what httpx2 trusts by default."""
-    if ca_bundle is None:
-        import httpx2
-
-        return httpx2.create_ssl_context()
-    try:
-        return ssl.create_default_context(cafile=ca_bundle)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"setting 'ca_bundle': {ca_bundle!r} is no readable file of PEM certificates: {error}", setting="ca_bundle"
-        ) from None
 
 
 class _Held:
@@ -380,7 +217,7 @@ class _Exchange:
         assert request is not None
         failed: Exception | None = None
         limits = {"connect": timeouts.connect, "read": timeouts.headers, "write": timeouts.headers, "pool": None}
-        _sending.set(True)
+        sending.set(True)
         try:
             built = self._build(
                 request.method,
@@ -396,7 +233,7 @@ class _Exchange:
         except Exception as error:
             failed = self._error(error)
         finally:
-            _sending.set(False)
+            sending.set(False)
         if failed is not None:
             # Raised here, it has no context: reports of errors would show the HTTP client's frames, headers included.
             raise failed
@@ -419,10 +256,10 @@ class _Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _sending.set(True)
+        sending.set(True)
         if self._ended and self._is_kept():
             await self._response.aclose()  # which waits for nothing
-            _sending.set(False)
+            sending.set(False)
             return
         with _closing() as scope:
             unread = kind is None and not self._ended
@@ -438,7 +275,7 @@ class _Exchange:
             with _closing():
                 await self._drain(self._chunks)
                 await self._drain(self._raw)
-        _sending.set(False)
+        sending.set(False)
 
     def _is_kept(self) -> bool:
         version = self._response.extensions.get("http_version")
@@ -507,16 +344,3 @@ class _Exchange:
 
 def _os_error(where: str, reason: str, before: bool) -> RemoteError:
     return ConnectionFailed(f"cannot reach {where}: {reason}") if before else StreamInterrupted(f"{where}: {reason}")
-
-
-def reason_of(error: BaseException) -> str:
-    """What an error says, with its causes."""
-    # "All connection attempts failed" hides what the operating system said, one or two causes down.
-    causes = [str(error).strip()]
-    cause = error.__cause__ or error.__context__
-    while cause is not None and len(causes) < 4:
-        text = str(cause).strip()
-        if text and text not in causes[-1]:
-            causes.append(text)
-        cause = cause.__cause__ or cause.__context__
-    return ": ".join(cause for cause in causes if cause) or type(error).__name__

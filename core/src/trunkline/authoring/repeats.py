@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from trunkline.jsonvalue import decode_string, loads
+from trunkline._json import decode_string, loads
 
 _STRING = rb'"(?:[^"\\]|\\.)*+"'
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}trunkline\N{OBJECT REPLACEMENT CHARACTER}"

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from trunkline.budget import Budget
-from trunkline.decoding import StreamDecoder, check_nesting
+from trunkline._calls.deadline import CallDeadline
+from trunkline.authoring.decoder import StreamDecoder, check_nesting
+from trunkline.authoring.provider import ByteStream
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     FirstChunkTimeout,
     ProtocolViolation,
@@ -23,13 +25,12 @@ from trunkline.errors import (
     StreamInterrupted,
     TrunklineError,
 )
-from trunkline.events import Event, ReasoningStart, ResponseStarted, TextStart, UsageReported, unfold
-from trunkline.provider import ByteStream
+from trunkline.events import Event, ReasoningStart, ResponseStarted, TextStart, UsageReported
+from trunkline.fold import unfold
 from trunkline.response import CallWarning
-from trunkline.wire import WireResponse
 
 if TYPE_CHECKING:
-    from trunkline.pipeline import Pipeline
+    from trunkline._calls.pipeline import Pipeline
 
 _NO_CONTENT = (ResponseStarted, UsageReported, TextStart, ReasoningStart)
 """Events that are held back until one comes that tells something of the answer."""
@@ -43,13 +44,13 @@ def _request_id(headers: Mapping[str, str]) -> str | None:
     return next((value for name, value in headers.items() if name.replace("-", "").endswith("requestid")), None)
 
 
-class EventStream:
+class EventReader:
     """The events of one answer, in batches as they arrive. It retries nothing and keeps nothing."""
 
     __slots__ = (
         "_answer",
-        "_budget",
         "_chunks",
+        "_deadline",
         "_decoder",
         "_entered",
         "_error",
@@ -59,20 +60,20 @@ class EventStream:
         "_longest",
         "_pipeline",
         "_warnings",
-        "reading",
+        "read_timeout",
     )
 
     def __init__(
         self,
         pipeline: Pipeline,
         exchange: AbstractAsyncContextManager[ByteStream],
-        budget: Budget,
+        deadline: CallDeadline,
         warnings: tuple[CallWarning, ...],
     ) -> None:
         self._pipeline = pipeline
         self._exchange: AbstractAsyncContextManager[ByteStream] | None = exchange
         self._entered = False
-        self._budget = budget
+        self._deadline = deadline
         self._warnings = warnings
         self._decoder: StreamDecoder[Any] = StreamDecoder(
             *pipeline.steps.parser.stream(),
@@ -84,7 +85,7 @@ class EventStream:
         self._first: list[Event] = []
         self._has_content = False
         self._error: TrunklineError | None = None
-        self.reading = pipeline.readings.take()
+        self.read_timeout = pipeline.read_timeouts.acquire()
 
     async def open(self) -> None:
         """Send, and read up to the first event that has content, so that an error before it can be retried."""
@@ -93,17 +94,17 @@ class EventStream:
         # Connecting has a limit of its own, which comes on top.
         connect = pipeline.settings.connect_timeout
         head, ended, longest = bytearray(), False, pipeline.settings.body_limit
-        reading = self.reading
-        started = reading.allow(math.inf if seconds is None or connect is None else seconds + connect)
-        with reading:
+        read_timeout = self.read_timeout
+        started = read_timeout.extend(math.inf if seconds is None or connect is None else seconds + connect)
+        with read_timeout:
             self._answer = await self._exchange.__aenter__()
             self._entered = True
             pipeline.check_headers(self._answer)
             if seconds is not None:
-                left = math.inf if connect is None else started + connect + seconds - reading.time()
-                reading.allow(min(left, seconds))
+                left = math.inf if connect is None else started + connect + seconds - read_timeout.time()
+                read_timeout.extend(min(left, seconds))
             if not 200 <= self._answer.status < 300:
-                pipeline.checked(await pipeline.read_body(self._answer))
+                pipeline.raise_for_status(await pipeline.read_body(self._answer))
             self._chunks = self._answer.__aiter__()
             while not self._has_content:
                 if self._error is not None:
@@ -118,7 +119,7 @@ class EventStream:
                     continue
                 head += chunk if longest is None else chunk[: longest - len(head)]
                 self._hold(self._decoded(self._decoder.feed, chunk))
-        if reading.ended:
+        if read_timeout.ended:
             raise self._first_timeout()
 
     def _hold(self, events: list[Event]) -> None:
@@ -136,32 +137,32 @@ class EventStream:
 
     def passed(self) -> RequestTimeout:
         """The error for a read that took too long."""
-        return self._budget.passed() if self._budget.left <= 0 else self._pipeline.chunk_timeout()
+        return self._deadline.timeout_error() if self._deadline.left <= 0 else self._pipeline.chunk_timeout()
 
     async def next(self) -> list[Event] | None:
         """The next events, at least one; none at the end. Raises what cuts the stream short.
 
-        Gives `None` where `reading` has ended the read, because it took too long or at the wish of another task.
+        Gives `None` where `read_timeout` has ended the read, because it took too long or at the wish of another task.
         """
         if self._first:
             events, self._first = self._first, []
             return self._with_warnings(events)
         if self._error is not None:
             raise self._error
-        decoder, reading, longest, budget = self._decoder, self.reading, self._longest, self._budget
+        decoder, read_timeout, longest, deadline = self._decoder, self.read_timeout, self._longest, self._deadline
         if decoder.finished:
             return []
         while True:
-            left = budget.left
-            started = reading.allow(longest if longest < left else max(left, 0))
+            left = deadline.left
+            started = read_timeout.extend(longest if longest < left else max(left, 0))
             try:
-                with reading:
+                with read_timeout:
                     chunk = await self._chunks.__anext__()
             except StopAsyncIteration:
                 return self._decoded(lambda _: decoder.finish(), b"")
             finally:
-                budget.left -= reading.time() - started
-            if reading.ended:
+                deadline.left -= read_timeout.time() - started
+            if read_timeout.ended:
                 return None
             try:
                 events = decoder.feed(chunk)
@@ -215,7 +216,7 @@ class EventStream:
         """Close the connection; what follows the end of a finished answer is read first, for a moment."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            self._pipeline.readings.give(self.reading)
+            self._pipeline.read_timeouts.release(self.read_timeout)
         if exchange is not None and self._entered:
             unfinished = None if self._decoder.finished else GeneratorExit()
             await exchange.__aexit__(type(unfinished) if unfinished else None, unfinished, None)

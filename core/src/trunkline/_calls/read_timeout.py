@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _FOREVER = float("inf")
 
 
-class Reading(Protocol):
-    """The reads of one stream, one at a time: `with reading: await …`, any number of times.
+class ReadTimeout(Protocol):
+    """The reads of one stream, one at a time: `with read_timeout: await …`, any number of times.
 
     The block is left quietly when it was ended; `ended` then says so.
     """
@@ -34,7 +34,7 @@ class Reading(Protocol):
     time: Callable[[], float]
     """The clock, in seconds."""
 
-    def allow(self, seconds: float) -> float:
+    def extend(self, seconds: float) -> float:
         """Let the read that goes on, or the next one, take so many seconds from now. Gives the time."""
         ...
 
@@ -58,31 +58,31 @@ class Reading(Protocol):
     ) -> bool | None: ...
 
 
-def reading() -> Reading:
+def new_read_timeout() -> ReadTimeout:
     """For a stream that the running task reads."""
     asyncio = sys.modules.get("asyncio")
     try:
         task = asyncio.current_task() if asyncio is not None else None
     except RuntimeError:
         task = None
-    return ScopeReading() if task is None else TaskReading()
+    return ScopeReadTimeout() if task is None else TaskReadTimeout()
 
 
-class Readings:
+class ReadTimeouts:
     """The readings of one service that are not in use, each with its timer, so that a call need not set one anew."""
 
     def __init__(self) -> None:
-        self._free: list[Reading] = []
+        self._free: list[ReadTimeout] = []
 
-    def take(self) -> Reading:
+    def acquire(self) -> ReadTimeout:
         """For an answer that the running task reads."""
         while self._free:
             known = self._free.pop()
             if known.usable:
                 return known
-        return reading()
+        return new_read_timeout()
 
-    def give(self, used: Reading) -> None:
+    def release(self, used: ReadTimeout) -> None:
         """No more is read with it."""
         self._free.append(used)
 
@@ -92,7 +92,7 @@ class Readings:
             self._free.pop().close()
 
 
-class TaskReading:
+class TaskReadTimeout:
     """On asyncio."""
 
     __slots__ = ("_cancelling", "_current", "_deadline", "_due", "_loop", "_task", "_timer", "active", "ended")
@@ -118,7 +118,7 @@ class TaskReading:
         except RuntimeError:
             return False
 
-    def allow(self, seconds: float) -> float:
+    def extend(self, seconds: float) -> float:
         now = self.time()
         self._deadline = deadline = now + seconds
         if deadline < self._due:
@@ -175,7 +175,7 @@ class TaskReading:
             self.end()
 
 
-class ScopeReading:
+class ScopeReadTimeout:
     """On trio, and wherever else anyio runs."""
 
     __slots__ = ("_deadline", "_scope", "active", "ended")
@@ -187,7 +187,7 @@ class ScopeReading:
         self._deadline = _FOREVER
         self.active = self.ended = False
 
-    def allow(self, seconds: float) -> float:
+    def extend(self, seconds: float) -> float:
         now = self.time()
         self._deadline = now + seconds
         if self._scope is not None:

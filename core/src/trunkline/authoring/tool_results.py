@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trunkline.callwarnings import Warnings
-from trunkline.errors import InvalidChatRequest
+from trunkline.authoring.warnings import Warnings
+from trunkline.errors import InvalidRequest
 from trunkline.messages import Message, ToolCall, ToolResult
 
 
@@ -21,7 +21,7 @@ def pair_turns(messages: Iterable[Message], warnings: Warnings) -> list[Turn]:
     """The turns of a conversation, each with the results of its calls, wherever those stood.
 
     A result belongs to the nearest call before it with its id, since some servers give the same ids in each turn. One
-    without a call is left out, with a warning. Raises `InvalidChatRequest` for a tool message with anything else in it.
+    without a call is left out, with a warning. Raises `InvalidRequest` for a tool message with anything else in it.
     """
     turns: list[Turn] = []
     owners: dict[str, tuple[Turn, int]] = {}
@@ -36,7 +36,7 @@ def pair_turns(messages: Iterable[Message], warnings: Warnings) -> list[Turn]:
                 owner[0].results.setdefault(owner[1], []).append(result)
         if message.role == "tool":
             if len(results) != len(message.parts):
-                raise InvalidChatRequest("a tool message holds ToolResult parts and nothing else")
+                raise InvalidRequest("a tool message holds ToolResult parts and nothing else")
             continue
         turn = Turn(message)
         turns.append(turn)

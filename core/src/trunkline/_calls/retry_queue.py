@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import anyio
 
-from trunkline.retry import RetryBudget
+from trunkline._calls.retry import RetryBudget
 
 
 class _Place:

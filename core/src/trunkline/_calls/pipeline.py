@@ -14,8 +14,17 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import attrs
 
-from trunkline.budget import Budget
-from trunkline.decoding import check_nesting
+from trunkline._calls.deadline import CallDeadline
+from trunkline._calls.event_reader import EventReader
+from trunkline._calls.read_timeout import ReadTimeouts
+from trunkline._calls.retry import RetryPolicy
+from trunkline._calls.retry_queue import RetryQueue
+from trunkline._calls.token_limits import apply_limits
+from trunkline._plugins.registry import Steps
+from trunkline._urls import redact_url
+from trunkline.authoring.decoder import check_nesting
+from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
     ChunkTimeout,
@@ -26,21 +35,11 @@ from trunkline.errors import (
     UnexpectedRedirect,
     UnsupportedRequest,
 )
-from trunkline.events import (
-    answer_warnings,
-)
-from trunkline.eventstream import EventStream
-from trunkline.limits import apply_limits
-from trunkline.plugins import Steps
-from trunkline.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
-from trunkline.reading import Readings
+from trunkline.fold import answer_warnings
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
-from trunkline.retry import RetryPolicy
-from trunkline.retryqueue import RetryQueue
 from trunkline.secrets import drop_causes_with, forget_locals, scrub, scrub_value
 from trunkline.settings import Settings, setting_error
-from trunkline.wire import WireRequest, WireResponse, redact_url
 
 T = TypeVar("T")
 
@@ -51,8 +50,8 @@ _UNKNOWN = object()
 """In place of credentials that are still to be acquired."""
 
 
-class Tell(Protocol):
-    """Tells of a retry."""
+class RetryCallback(Protocol):
+    """Called before each retry."""
 
     def __call__(self, error: TrunklineError, delay: float) -> None: ...
 
@@ -70,7 +69,7 @@ class Pipeline:
     transport: Transport
     policy: RetryPolicy
     retries: RetryQueue = attrs.field(factory=RetryQueue)
-    readings: Readings = attrs.field(factory=Readings)
+    read_timeouts: ReadTimeouts = attrs.field(factory=ReadTimeouts)
     secrets: tuple[str, ...] = attrs.field(repr=False)
     settings: Settings = attrs.field(
         init=False, repr=False, default=attrs.Factory(lambda self: self.context.settings, takes_self=True)
@@ -81,24 +80,30 @@ class Pipeline:
 
     # The two kinds of call
 
-    async def call(self, translation: Translation, read: Callable[[WireResponse], T], budget: Budget, tell: Tell) -> T:
+    async def call(
+        self,
+        translation: Translation,
+        read: Callable[[WireResponse], T],
+        deadline: CallDeadline,
+        on_retry: RetryCallback,
+    ) -> T:
         """Send a request and read the whole answer to it."""
 
         async def attempt(wire_request: WireRequest) -> T:
             async with self.transport.send(wire_request, self.timeouts) as answer:
                 self.check_headers(answer)
                 response = await self.read_body(answer)
-            return read(self.checked(response))
+            return read(self.raise_for_status(response))
 
         self._refuse_if_strict(translation)
-        return await self._attempts(translation.wire_request, attempt, budget, tell)
+        return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
 
-    async def stream(self, translation: Translation, budget: Budget, tell: Tell) -> EventStream:
+    async def stream(self, translation: Translation, deadline: CallDeadline, on_retry: RetryCallback) -> EventReader:
         """Send a request and read the answer up to its first event."""
 
-        async def attempt(wire_request: WireRequest) -> EventStream:
+        async def attempt(wire_request: WireRequest) -> EventReader:
             exchange = self.transport.send(wire_request, self.timeouts)
-            stream = EventStream(self, exchange, budget, translation.warnings)
+            stream = EventReader(self, exchange, deadline, translation.warnings)
             try:
                 await stream.open()
             except BaseException:
@@ -107,7 +112,7 @@ class Pipeline:
             return stream
 
         self._refuse_if_strict(translation)
-        return await self._attempts(translation.wire_request, attempt, budget, tell)
+        return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
 
     # Before the request
 
@@ -125,7 +130,7 @@ class Pipeline:
         settled = request if request.model == model else attrs.evolve(request, model=model)
         request, warnings = apply_limits(settled, self.settings)
         if self.steps.needs_bytes and self.settings.fetch_urls:
-            from trunkline.fetch import fetch_parts
+            from trunkline._calls.fetch import fetch_parts
 
             request = await fetch_parts(request, self.steps.needs_bytes)
         translation = self.steps.translator.translate(request, stream=stream)
@@ -152,14 +157,18 @@ class Pipeline:
     # The attempts
 
     async def _attempts(
-        self, wire_request: WireRequest, attempt: Callable[[WireRequest], Awaitable[T]], budget: Budget, tell: Tell
+        self,
+        wire_request: WireRequest,
+        attempt: Callable[[WireRequest], Awaitable[T]],
+        deadline: CallDeadline,
+        on_retry: RetryCallback,
     ) -> T:
         wire_request = wire_request.with_headers(self.settings.headers)
         auth, failures, outer = self.steps.auth, 0, sys.exception()
         credentials: Any = _UNKNOWN
         stale: Any = _UNKNOWN
         refused: TrunklineError | None = None
-        with budget as scope:
+        with deadline as scope:
             while True:
                 try:
                     if credentials is _UNKNOWN:
@@ -168,7 +177,7 @@ class Pipeline:
                             raise refused  # the same credential again would only fail again
                     result = await attempt(auth.sign(wire_request, credentials))
                 except TrunklineError as error:
-                    failed = self.dress(error)
+                    failed = self.finalize_error(error)
                 else:
                     self.retries.succeeded()
                     return result
@@ -181,8 +190,8 @@ class Pipeline:
                 delay = self.policy.delay(failures, failed)
                 if delay is None or anyio.current_time() + delay >= scope.deadline:
                     raise failed
-                tell(failed, delay)
-                await self._wait(failed, delay, scope, budget)
+                on_retry(failed, delay)
+                await self._wait(failed, delay, scope, deadline)
 
     async def _credentials(self, stale: object) -> object:
         """The credentials for the next request: others than the `stale` ones, where that is possible."""
@@ -191,17 +200,19 @@ class Pipeline:
             credentials = await self.steps.auth.acquire(refresh=True)
         return credentials
 
-    async def _wait(self, failed: TrunklineError, delay: float, scope: anyio.CancelScope, budget: Budget) -> None:
+    async def _wait(
+        self, failed: TrunklineError, delay: float, scope: anyio.CancelScope, deadline: CallDeadline
+    ) -> None:
         """Wait `delay` seconds, and then for the retry budget. Raises `failed` when the time of the call is over."""
-        started, deadline = anyio.current_time(), scope.deadline
+        started, ends_at = anyio.current_time(), scope.deadline
         scope.deadline = math.inf  # the error of this wait tells more than `TotalTimeout`
-        longest = LONGEST_WAIT + delay if budget.total is None else deadline - started
+        longest = LONGEST_WAIT + delay if deadline.total is None else ends_at - started
         with anyio.move_on_after(longest) as waiting:
             await anyio.sleep(delay)
             await self.retries.turn()
-        scope.deadline = deadline
+        scope.deadline = ends_at
         if waiting.cancelled_caught:
-            bound = "" if budget.total is None else f", the end of total_timeout ({budget.total:g} s)"
+            bound = "" if deadline.total is None else f", the end of total_timeout ({deadline.total:g} s)"
             told = f"waited {longest:.3g} s for the service's retry budget{bound}"
             if isinstance(failed, RemoteError):
                 failed.message = f"{failed.message}; {told}"
@@ -212,14 +223,14 @@ class Pipeline:
 
     async def read_body(self, answer: ByteStream) -> WireResponse:
         chunks, size, longest = [], 0, self.settings.body_limit
-        iterator, reading = answer.__aiter__(), self.readings.take()
+        iterator, read_timeout = answer.__aiter__(), self.read_timeouts.acquire()
         allowed = self.settings.chunk_timeout
         try:
             while True:
-                reading.allow(math.inf if allowed is None else allowed)
-                with reading:
+                read_timeout.extend(math.inf if allowed is None else allowed)
+                with read_timeout:
                     chunk = await anext(iterator, None)
-                if reading.ended:
+                if read_timeout.ended:
                     raise self.chunk_timeout()
                 if chunk is None:
                     break
@@ -229,7 +240,7 @@ class Pipeline:
                     raise ProtocolViolation(told, status=answer.status)
                 chunks.append(chunk)
         finally:
-            self.readings.give(reading)
+            self.read_timeouts.release(read_timeout)
         body = b"".join(chunks)
         check_nesting(body, self.settings.nesting_limit, status=answer.status)
         return WireResponse(status=answer.status, headers=answer.headers, body=body)
@@ -240,7 +251,7 @@ class Pipeline:
             told = f"the headers of the answer are larger than header_limit ({longest} bytes)"
             raise ProtocolViolation(told, status=answer.status)
 
-    def checked(self, response: WireResponse) -> WireResponse:
+    def raise_for_status(self, response: WireResponse) -> WireResponse:
         if 200 <= response.status < 300:
             return response
         if 300 <= response.status < 400:
@@ -256,20 +267,20 @@ class Pipeline:
         """The error for a stream that stands still."""
         return ChunkTimeout(f"nothing came for longer than chunk_timeout ({self.settings.chunk_timeout:g} s)")
 
-    def dress(self, error: TrunklineError) -> TrunklineError:
+    def finalize_error(self, error: TrunklineError) -> TrunklineError:
         """Complete an error with the provider's name, and take the service's secrets out of it."""
-        clean(error, (*self.secrets, *getattr(self.steps.auth, "secrets", ())))
+        scrub_error(error, (*self.secrets, *getattr(self.steps.auth, "secrets", ())))
         if isinstance(error, RemoteError):
             error.provider = error.provider or self.context.provider
             # A traceback shows the cause as well.
             if isinstance(error.__cause__, RemoteError):
-                self.dress(error.__cause__)
+                self.finalize_error(error.__cause__)
         elif isinstance(error, ConfigurationError):
             error.service = error.service or self.context.name
         return error
 
 
-def clean(error: TrunklineError, secrets: tuple[str, ...]) -> None:
+def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
     """Take secrets out of an error: out of what it says and holds, and the causes that show one."""
     error.args = tuple(scrub_value(arg, secrets) for arg in error.args)
     if isinstance(error, RemoteError):
@@ -283,5 +294,5 @@ def clean(error: TrunklineError, secrets: tuple[str, ...]) -> None:
         error.args = (error.message,)
     elif isinstance(error, ConfigurationError):
         for single in error.errors:
-            clean(single, secrets)
+            scrub_error(single, secrets)
     drop_causes_with(error, secrets)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+from trunkline._json import JSONValue, loads
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
-    InvalidRequest,
+    BadRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -16,9 +22,6 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline.jsonvalue import JSONValue, loads
-from trunkline.retry import retry_after
-from trunkline.wire import WireResponse
 
 MESSAGE_LIMIT = 1000
 """How much of a body an error's message quotes, in characters."""
@@ -43,7 +46,7 @@ def kind_of(status: int | None) -> type[RemoteError]:
         return _KINDS.get(status or 0, ServerError)
     if status in _RETRYABLE or status < 400:
         return RemoteError
-    return _KINDS.get(status, InvalidRequest)
+    return _KINDS.get(status, BadRequest)
 
 
 def status_error(
@@ -90,3 +93,59 @@ def _phrase(status: int | None) -> str:
         return f"status {status} without a description ({HTTPStatus(status).phrase})"
     except ValueError:
         return f"status {status} without a description"
+
+
+_LONGEST = 64
+"""The characters of a value that can be read; all forms are shorter."""
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> float | None:
+    """The wait, in seconds, that a response's headers (names in lower case) ask for, or `None`.
+
+    Read in this order: `retry-after-ms` (OpenAI, Azure), `retry-after` in seconds, as a duration (`1m2.5s`) or as an
+    HTTP date (RFC 9110, section 10.2.3). What cannot be read, and a time that has passed, asks for nothing.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    if value is None or len(value) > _LONGEST:
+        return None
+    seconds = _number(value)
+    if seconds is None:
+        seconds = _duration(value)
+    if seconds is None:
+        seconds = _until(value, now)
+    return seconds
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and 0 <= number < float("inf") else None
+
+
+def _duration(value: str) -> float | None:
+    matches = _DURATION.findall(value.strip())
+    if not matches or "".join(number + unit for number, unit in matches) != value.strip():
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in matches)
+
+
+def _until(value: str, now: Callable[[], float]) -> float | None:
+    try:
+        when: datetime = parsedate_to_datetime(value)
+    except (ValueError, OverflowError, IndexError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    wait = when.timestamp() - now()
+    return wait if wait >= 0 else None

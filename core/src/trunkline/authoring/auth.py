@@ -1,0 +1,36 @@
+"""Ways to authenticate that several providers share."""
+
+from __future__ import annotations
+
+from trunkline.authoring.wire import WireRequest
+
+
+class NoAuth:
+    """An `Auth` for providers that ask for nothing."""
+
+    async def __aenter__(self) -> NoAuth:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    async def acquire(self, *, refresh: bool = False) -> None:
+        """Nothing."""
+
+    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
+        """The request as it is."""
+        return wire_request
+
+
+class HeaderAuth(NoAuth):
+    """An `Auth` that puts a key into a header, after `prefix` (`Bearer `, say)."""
+
+    def __init__(self, header: str, value: str, *, prefix: str = "") -> None:
+        self._headers = {header: prefix + value}
+
+    def __repr__(self) -> str:
+        return f"HeaderAuth({next(iter(self._headers))!r})"
+
+    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
+        """The request with the header."""
+        return wire_request.with_headers(self._headers)

@@ -1,0 +1,274 @@
+"""Fold the events of a stream into the response that a call without streaming would give, and unfold it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from trunkline._json import JSONObject, loads_finite
+from trunkline.errors import ProtocolViolation
+from trunkline.events import (
+    Event,
+    Finished,
+    PartAdded,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    ResponseStarted,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    UsageReported,
+)
+from trunkline.messages import Audio, Citation, Part, Reasoning, Text, ToolCall, ToolResult
+from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob, Usage
+
+
+def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
+    """Decode a tool call's arguments: the object, or `{}` and the text as it came where that is not a JSON object.
+
+    An empty text is an empty object, since several providers send that for a tool without parameters.
+    """
+    if not text.strip():
+        return {}, None
+    try:
+        arguments = loads_finite(text)
+    except (ValueError, RecursionError):
+        return {}, text
+    return (arguments, None) if isinstance(arguments, dict) else ({}, text)
+
+
+def answer_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[CallWarning, ...]:
+    """What an application should know of any provider's answer.
+
+    Tool calls whose arguments are not a JSON object, and an output limit that left no room for an answer.
+    """
+    warnings = [
+        CallWarning(
+            kind="invalid_arguments",
+            subject=f"tool call {part.name}",
+            message="the model's arguments are not a JSON object; the text is in invalid_arguments",
+        )
+        for part in parts
+        if isinstance(part, ToolCall) and part.invalid_arguments is not None
+    ]
+    if reason is FinishReason.LENGTH and not any(isinstance(part, (Text, ToolCall, Audio)) for part in parts):
+        spent = "reasoning used up" if any(isinstance(part, Reasoning) for part in parts) else "nothing came within"
+        warnings.append(
+            CallWarning(kind="other", subject="max_output_tokens", message=f"{spent} the output limit; raise it")
+        )
+    return tuple(warnings)
+
+
+class Fold:
+    """Folds events one by one, so that a stream can tell what it holds at any moment."""
+
+    __slots__ = ("_finished", "_logprobs", "_open", "_parts", "_provider", "_response", "_started", "_usage")
+
+    def __init__(self, provider: str | None = None) -> None:
+        self._provider = provider
+        self._started = ResponseStarted()
+        self._finished: Finished | None = None
+        self._response: ChatResponse | None = None
+        self._usage: Usage | None = None
+        self._logprobs: list[TokenLogprob] = []
+        # By arrival. An open part is its start event, its deltas and, at last, its end event.
+        self._parts: list[Part | _OpenPart] = []
+        self._open: dict[int, _OpenPart] = {}
+
+    def add(self, event: Event) -> None:
+        """Take one more event. Raises `ProtocolViolation` for one that cannot stand where it stands."""
+        if type(event) is TextDelta and self._finished is None:  # nearly all there is
+            part = self._open.get(event.index)
+            if part is not None:
+                deltas = part.deltas
+                deltas.append(event.text)
+                if len(deltas) == _JOINED_AT_ONCE:
+                    part.join()
+                if event.logprobs:
+                    self._logprobs.extend(event.logprobs)
+                return
+        self._add(event)
+
+    def _add(self, event: Event) -> None:
+        if self._finished is not None:
+            raise ProtocolViolation(f"{type(event).__name__} after Finished", provider=self._provider)
+        if isinstance(event, TextDelta):
+            raise self._no_part(event.index)
+        if isinstance(event, ReasoningDelta):
+            self._part(event.index).add(event.text)
+        elif isinstance(event, ToolCallDelta):
+            self._part(event.index).add(event.arguments)
+        elif isinstance(event, (TextStart, ReasoningStart, ToolCallStart)):
+            if event.index in self._open:
+                raise ProtocolViolation(f"two parts have the index {event.index}", provider=self._provider)
+            part = self._open[event.index] = _OpenPart(event)
+            self._parts.append(part)
+        elif isinstance(event, (TextEnd, ReasoningEnd, ToolCallEnd)):
+            self._part(event.index).end = event
+        elif isinstance(event, Citation):
+            self._parts.append(event)
+        elif isinstance(event, PartAdded):
+            self._parts.append(event.part)
+        elif isinstance(event, UsageReported):
+            self._usage = event.usage
+        elif isinstance(event, ResponseStarted):
+            self._started = event
+        elif isinstance(event, Finished):
+            self._finished = event
+            self._usage = event.usage or self._usage
+        else:
+            assert_never(event)
+
+    def _part(self, index: int) -> _OpenPart:
+        try:
+            return self._open[index]
+        except KeyError:
+            raise self._no_part(index) from None
+
+    def _no_part(self, index: int) -> ProtocolViolation:
+        return ProtocolViolation(f"no part has the index {index}", provider=self._provider)
+
+    @property
+    def finished(self) -> bool:
+        """Whether `Finished` has come."""
+        return self._finished is not None
+
+    def response(self) -> ChatResponse:
+        """What has arrived so far; before `Finished` its finish reason is `error`."""
+        if self._response is not None:
+            return self._response
+        response = self._folded()
+        if self._finished is not None:
+            self._response = response
+        return response
+
+    def _folded(self) -> ChatResponse:
+        parts = tuple(part.part() if isinstance(part, _OpenPart) else part for part in self._parts)
+        finished = self._finished or Finished(reason=FinishReason.ERROR)
+        told = answer_warnings(parts, finished.reason) if self._finished is not None else ()
+        return ChatResponse(
+            parts=parts,
+            finish_reason=finished.reason,
+            raw_finish_reason=finished.raw_reason,
+            usage=self._usage,
+            warnings=(*self._started.warnings, *finished.warnings, *told),
+            logprobs=tuple(self._logprobs),
+            id=self._started.id,
+            model=self._started.model,
+            provider=self._provider,
+            provider_metadata=finished.provider_metadata,
+            raw=finished.raw,
+        )
+
+
+_JOINED_AT_ONCE = 1024
+"""How many deltas of a part are kept before they become one string."""
+
+
+class _OpenPart:
+    __slots__ = ("_joined", "deltas", "end", "start")
+
+    def __init__(self, start: TextStart | ReasoningStart | ToolCallStart) -> None:
+        self.start = start
+        self.deltas: list[str] = []
+        self.end: TextEnd | ReasoningEnd | ToolCallEnd | None = None
+        self._joined: list[str] = []
+
+    def add(self, text: str) -> None:
+        self.deltas.append(text)
+        if len(self.deltas) == _JOINED_AT_ONCE:
+            self.join()
+
+    def join(self) -> None:
+        # A short string takes fifteen times the memory of its letters, so they are joined as they come.
+        self._joined.append("".join(self.deltas))
+        self.deltas.clear()
+
+    def _text(self) -> str:
+        self.join()
+        text = "".join(self._joined)
+        self._joined = [text]
+        return text
+
+    def part(self) -> Part:
+        start, end, text = self.start, self.end, self._text()
+        if isinstance(start, TextStart):
+            metadata = end.provider_metadata if end is not None else {}
+            return Text(text=text, refusal=start.refusal, provider_metadata=metadata)
+        if isinstance(start, ToolCallStart):
+            arguments, invalid = decode_arguments(text)
+            metadata = end.provider_metadata if end is not None else {}
+            return ToolCall(
+                id=start.id, name=start.name, arguments=arguments, invalid_arguments=invalid, provider_metadata=metadata
+            )
+        if not isinstance(end, ReasoningEnd):
+            return Reasoning(text=text)
+        return Reasoning(
+            text=text,
+            provider=end.provider,
+            signature=end.signature,
+            encrypted=end.encrypted,
+            redacted=end.redacted,
+            provider_metadata=end.provider_metadata,
+        )
+
+
+def fold(events: Iterable[Event], provider: str | None = None) -> ChatResponse:
+    """The response that the events of a whole stream make.
+
+    It equals the response of the same call without streaming in parts, tool calls, finish reason and usage. Raises
+    `ProtocolViolation` where the events are out of order, or where `Finished` is not among them.
+    """
+    folded = Fold(provider)
+    for event in events:
+        folded.add(event)
+    if not folded.finished:
+        raise ProtocolViolation("the events end without Finished", provider=provider)
+    return folded.response()
+
+
+def unfold(response: ChatResponse) -> list[Event]:
+    """The events of a stream that would make `response`: for a provider that answers whole where a stream was due."""
+    events: list[Event] = [ResponseStarted(id=response.id, model=response.model)]
+    for index, part in enumerate(response.parts):
+        if isinstance(part, Text):
+            events.append(TextStart(index=index, refusal=part.refusal))
+            events.append(TextDelta(index=index, text=part.text))
+            events.append(TextEnd(index=index, provider_metadata=part.provider_metadata))
+        elif isinstance(part, Reasoning):
+            events.append(ReasoningStart(index=index))
+            events.append(ReasoningDelta(index=index, text=part.text))
+            events.append(
+                ReasoningEnd(
+                    index=index,
+                    provider=part.provider,
+                    signature=part.signature,
+                    encrypted=part.encrypted,
+                    redacted=part.redacted,
+                    provider_metadata=part.provider_metadata,
+                )
+            )
+        elif isinstance(part, ToolCall):
+            events.append(ToolCallStart(index=index, id=part.id, name=part.name))
+            events.append(ToolCallDelta(index=index, arguments=part.arguments_json))
+            events.append(ToolCallEnd(index=index, provider_metadata=part.provider_metadata))
+        elif isinstance(part, Citation):
+            events.append(part)
+        elif not isinstance(part, ToolResult):
+            events.append(PartAdded(part=part))
+    if response.usage is not None:
+        events.append(UsageReported(usage=response.usage))
+    events.append(
+        Finished(
+            reason=response.finish_reason,
+            raw_reason=response.raw_finish_reason,
+            usage=response.usage,
+            provider_metadata=response.provider_metadata,
+            raw=response.raw,
+        )
+    )
+    return events
