@@ -114,3 +114,11 @@ def _is_private(host: str) -> bool:
         return ip_address(host).is_private
     except ValueError:
         return False
+
+
+def plain_http_note(base: str) -> str | None:
+    """The warning for a key that would go over plain HTTP to another machine, or `None`."""
+    url = urlsplit(base)
+    if url.scheme != "http" or is_loopback(url.hostname or ""):
+        return None
+    return f"the API key goes to {url.hostname} over plain HTTP, where others can read it; use https"

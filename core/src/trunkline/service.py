@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -29,6 +30,8 @@ from trunkline.secrets import forget_locals
 from trunkline.settings import Settings
 
 T = TypeVar("T")
+
+_log = logging.getLogger("trunkline")
 
 
 def _request(request: ChatRequest | str | Message | Iterable[Message], settings: Settings) -> ChatRequest:
@@ -201,8 +204,10 @@ class Service:
     async def _make_pipeline(self) -> Pipeline:
         outer = sys.exception()
         try:
-            context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings)
             own = self._transports.shared(self.settings)
+            context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings, transport=own)
+            for setting, note in self.settings.notes():
+                _log.warning("service %r: setting %r: %s", self.name, setting, note)
             steps = open_steps(self._provider, context, self.settings.extensions, own)
             transport = steps.transport or own
             async with AsyncExitStack() as resources:

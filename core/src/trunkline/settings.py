@@ -20,6 +20,7 @@ from typing import (
     NoReturn,
     Self,
     SupportsIndex,
+    TypeAlias,
     TypeVar,
     Union,
     get_args,
@@ -28,7 +29,7 @@ from typing import (
 
 import attrs
 
-from trunkline._urls import redact_url, url_secrets
+from trunkline._urls import plain_http_note, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret, forget_locals
 
@@ -39,14 +40,18 @@ S = TypeVar("S", bound=type)
 
 _KEY = "trunkline"
 
+BaseURL: TypeAlias = Callable[[str], tuple[str, Sequence[str]]]
+"""From a pasted URL to the URL that requests start from, and notes on what was changed. Raises `ValueError`."""
+
 
 @attrs.frozen(kw_only=True)
 class SettingInfo:
-    """What a setting tells of itself.
+    """The description of one setting.
 
-    `environment` holds the provider's customary variables, in order. Settings with the same `group` are taken from one
-    source together, so that a key from the environment never completes a pair from a file. `convert` turns a
-    configured value into the setting's own type, and raises `ValueError` with what is accepted.
+    `environment` holds the provider's customary variables, in order of precedence. Settings with the same `group` are
+    taken from one source together, so that a key from the environment never completes a pair from a file. `convert`
+    turns a configured value into the setting's own type, and raises `ValueError` with what is accepted. `base_url`
+    belongs to a URL: it returns the URL that requests start from and notes on what it changed.
     """
 
     name: str
@@ -61,6 +66,7 @@ class SettingInfo:
     convert: Callable[[object], object] | None
     schema: JSONObject | None
     minimum: float | None
+    base_url: BaseURL | None
 
 
 def setting(
@@ -74,13 +80,14 @@ def setting(
     convert: Callable[[Any], Any] | None = None,
     schema: JSONObject | None = None,
     minimum: float | None = None,
+    base_url: BaseURL | None = None,
     show: Callable[[Any], str] | None = None,
 ) -> Any:
     """Declare a setting of a `Settings` class. Without a default it is required. `show` replaces its `repr`.
 
     Whether it is secret follows from its type, `Secret`.
     """
-    metadata = {_KEY: (label, description, tuple(environment), group, convert, schema, minimum)}
+    metadata = {_KEY: (label, description, tuple(environment), group, convert, schema, minimum, base_url)}
     options: dict[str, Any] = {"metadata": metadata, "repr": show or True}
     if factory is not None:
         return attrs.field(factory=factory, **options)
@@ -93,21 +100,19 @@ def url_setting(
     *,
     default: Any = attrs.NOTHING,
     environment: Sequence[str] = (),
-    base_url: Callable[[str], object] | None = None,
+    base_url: BaseURL | None = None,
 ) -> Any:
-    """Declare a setting that is a URL, taken as people paste it; its `repr` shows no secret in it.
+    """Declare a setting that is a URL as people paste it. Its `repr` shows no secret that the URL holds.
 
-    The value is the URL with a scheme, as `trunkline.authoring.urls.split_url` returns it. A provider that strips more
-    has a `base_url` of its own, which raises `ValueError` for an invalid URL. The value then stays as it was pasted, so
-    that opening the service can report what was stripped.
+    Without `base_url` the value becomes the URL with a scheme, as `trunkline.authoring.urls.split_url` returns it. With
+    it the value stays as pasted: the provider calls `base_url` where it needs the root, and opening the service logs
+    its notes (see `Settings.notes`).
     """
 
     def convert(value: object) -> str:
         if not isinstance(value, str):
             raise ValueError(f"a URL, not {type(value).__name__}")
         if base_url is None:
-            from trunkline._urls import split_url
-
             return split_url(value)[0].geturl()
         base_url(value)
         return value.strip()
@@ -119,7 +124,8 @@ def url_setting(
         environment=environment,
         convert=convert,
         show=_show_url,
-        schema={"type": "string"},
+        schema={"type": "string", "format": "uri"},
+        base_url=base_url,
     )
 
 
@@ -271,6 +277,22 @@ class Settings:
         """What is wrong between settings, each as the setting's name and a sentence. Override it; the base has none."""
         yield from ()
 
+    def notes(self) -> Iterator[tuple[str, str]]:
+        """What is valid but worth a warning when the service opens: each as the setting's name and a sentence.
+
+        The base reports what `base_url` changed in a URL, and a key that would cross the network unencrypted.
+        """
+        has_key = any(isinstance(getattr(self, info.name), Secret) for info in setting_infos(type(self)))
+        for info in setting_infos(type(self)):
+            value = getattr(self, info.name)
+            if info.base_url is None or not isinstance(value, str):
+                continue
+            base, notes = info.base_url(value)
+            yield from ((info.name, note) for note in notes)
+            plain = plain_http_note(base) if has_key else None
+            if plain is not None:
+                yield info.name, plain
+
     def secrets(self) -> tuple[str, ...]:
         """The secret values in these settings, to be scrubbed from errors."""
         found: list[str] = []
@@ -338,7 +360,7 @@ def _read_infos(cls: type[Settings]) -> list[SettingInfo]:
     for field in _fields(cls):
         if _KEY not in field.metadata:
             continue
-        label, description, environment, group, converter, schema, minimum = field.metadata[_KEY]
+        label, description, environment, group, converter, schema, minimum, base_url = field.metadata[_KEY]
         hint = hints[field.name]
         default = _default(field.default)
         infos.append(
@@ -355,6 +377,7 @@ def _read_infos(cls: type[Settings]) -> list[SettingInfo]:
                 convert=converter,
                 schema=schema,
                 minimum=minimum,
+                base_url=base_url,
             )
         )
     return infos

@@ -124,7 +124,7 @@ def test_an_authorization_header_of_the_settings_wins() -> None:
 
 def test_opening_tells_of_a_url_that_was_changed(caplog: pytest.LogCaptureFixture) -> None:
     settings = CohereSettings(api_key=Secret("k"), api_url="http://example.com/compatibility/v1")
-    with caplog.at_level(logging.WARNING, "trunkline.cohere"):
+    with caplog.at_level(logging.WARNING, "trunkline"):
         open_steps(cohere, ServiceContext(name="mine", provider="cohere", settings=settings))
     assert len(caplog.records) == 2
     assert "'mine'" in caplog.text

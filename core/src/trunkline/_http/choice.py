@@ -5,7 +5,8 @@ Either library is imported when the first transport opens, so that `import trunk
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import anyio
 
@@ -52,20 +53,22 @@ class HTTPTransports:
 
     def shared(self, settings: Settings) -> Transport:
         """The same as a `Transport` of a service, which opens it with the service and leaves it open at its end."""
-        return _Shared(self, settings)
+        return _SharedTransport(self, settings)
 
     async def aclose(self) -> None:
         """Close them all, but not an application's own client."""
         await self._resources.aclose()
 
 
-class _Shared:
+class _SharedTransport:
+    """A service's hold on a transport that it shares. Closing the service leaves the transport open."""
+
     def __init__(self, transports: HTTPTransports, settings: Settings) -> None:
         self._transports = transports
         self._settings = settings
-        self._transport: Transport
+        self._transport: Transport | None = None
 
-    async def __aenter__(self) -> _Shared:
+    async def __aenter__(self) -> _SharedTransport:
         self._transport = await self._transports.get(self._settings)
         return self
 
@@ -73,7 +76,16 @@ class _Shared:
         return None
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+        if self._transport is None:
+            return self._open_and_send(wire_request, timeouts)
         return self._transport.send(wire_request, timeouts)
+
+    @asynccontextmanager
+    async def _open_and_send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
+        # A provider with a transport of its own never enters this one, but its `Auth` may still send with it.
+        transport = await self._transports.get(self._settings)
+        async with transport.send(wire_request, timeouts) as answer:
+            yield answer
 
 
 def http_library(settings: Settings) -> str:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from trunkline.authoring.wire import WireRequest
+from trunkline.secrets import Secret
+
+if TYPE_CHECKING:
+    from trunkline.authoring.provider import Auth
 
 
 class NoAuth:
@@ -34,3 +41,14 @@ class HeaderAuth(NoAuth):
     def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
         """The request with the header."""
         return wire_request.with_headers(self._headers)
+
+
+def key_auth(key: Secret | None, header: str, *, headers: Mapping[str, str], prefix: str = "") -> Auth:
+    """The `Auth` that sends an API key in `header`, after `prefix`.
+
+    It adds nothing where there is no key, or where the settings' own `headers` set that header already: a gateway may
+    have a way of its own to authenticate.
+    """
+    if key is None or any(name.lower() == header for name in headers):
+        return NoAuth()
+    return HeaderAuth(header, key.reveal(), prefix=prefix)

@@ -17,6 +17,10 @@ from trunkline._json import (
 from trunkline.errors import InvalidRequest, ProtocolViolation
 
 __all__ = [
+    "as_count",
+    "as_list",
+    "as_object",
+    "as_string",
     "JSONObject",
     "JSONValue",
     "ProviderOptions",
@@ -51,3 +55,25 @@ def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, A
     if not isinstance(value, dict):
         raise ProtocolViolation(f"{what} is a JSON {type(value).__name__}, not an object", provider=provider)
     return value
+
+
+def as_string(value: object) -> str | None:
+    """The value if it is a string, else `None`. For fields that a provider may send in any form."""
+    return value if isinstance(value, str) else None
+
+
+def as_count(value: object) -> int | None:
+    """The value if it counts something, else `None`: a whole number from 0, which may arrive as `3.0`."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value >= 0 else None
+
+
+def as_list(value: object) -> list[Any]:
+    """The value if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import attrs
@@ -24,6 +25,7 @@ hookimpl = pluggy.HookimplMarker("trunkline")
 """Marks a function as the implementation of one of the hooks in `trunkline.hookspecs`."""
 
 Frame = TypeVar("Frame")
+S = TypeVar("S", bound=Settings)
 S_co = TypeVar("S_co", bound=Settings, covariant=True)
 T = TypeVar("T")
 A_contra = TypeVar("A_contra", contravariant=True)
@@ -33,11 +35,17 @@ F_contra = TypeVar("F_contra", contravariant=True)
 
 @attrs.frozen(kw_only=True)
 class ServiceContext(Generic[S_co]):
-    """What a hook may know: the service's name, the provider's name, and the settings."""
+    """What a hook knows of the service that it is called for.
+
+    `name` is the service's, `provider` the provider's. `transport` is the service's own HTTP transport, with its proxy
+    and its certificate authorities: an `Auth` sends its token requests with it. It is open while the service is, and
+    `None` only where no service was opened, as in a test of a translator.
+    """
 
     name: str
     provider: str
     settings: S_co
+    transport: Transport | None = attrs.field(default=None, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -266,4 +274,46 @@ class Provider:
 
     def operations_for(self, context: ServiceContext[Any]) -> Operations:
         """The operations, as they are for these settings."""
-        return self.operations if isinstance(self.operations, Operations) else self.operations(context)
+        return _operations(self.operations, context)
+
+
+@attrs.frozen(kw_only=True)
+class ProviderParts(Generic[S]):
+    """What `lazy_provider` loads: the class or function that makes each part of a provider from a `ServiceContext`."""
+
+    auth: Callable[[ServiceContext[S]], Auth]
+    translator: Callable[[ServiceContext[S]], Translator]
+    response_parser: Callable[[ServiceContext[S]], ResponseParser]
+    transport: Callable[[ServiceContext[S]], Transport | None] = _no_transport
+    operations: Operations | Callable[[ServiceContext[S]], Operations] = Operations()
+
+
+def lazy_provider(
+    *,
+    name: str,
+    settings: type[S],
+    load: Callable[[], ProviderParts[S]],
+    needs_bytes: tuple[type[Image] | type[Document] | type[Audio], ...] = (),
+) -> Provider:
+    """A `Provider` whose modules are imported when its first service opens.
+
+    `load` imports them and returns the parts; it is called once. The module that calls `lazy_provider` thus imports the
+    settings and nothing else, which keeps listing and configuring providers fast.
+    """
+    parts = cache(load)
+    return Provider(
+        name=name,
+        settings=settings,
+        auth=lambda context: parts().auth(context),
+        translator=lambda context: parts().translator(context),
+        response_parser=lambda context: parts().response_parser(context),
+        transport=lambda context: parts().transport(context),
+        operations=lambda context: _operations(parts().operations, context),
+        needs_bytes=needs_bytes,
+    )
+
+
+def _operations(
+    operations: Operations | Callable[[ServiceContext[S]], Operations], context: ServiceContext[S]
+) -> Operations:
+    return operations if isinstance(operations, Operations) else operations(context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from urllib.parse import urlsplit, urlunsplit
 
-from trunkline._urls import is_loopback, redact_url, split_url
+from trunkline._urls import is_loopback, plain_http_note, redact_url, split_url
 
 __all__ = ["endpoint_note", "endpoint_url", "is_loopback", "plain_http_note", "redact_url", "split_url"]
 
@@ -21,11 +21,3 @@ def endpoint_url(base: str, path: str, query: str = "") -> str:
 def endpoint_note(endpoint: str) -> str:
     """The note for an endpoint's path that was pasted with the rest."""
     return f"the endpoint's path {endpoint} was taken off: the setting is the root that all endpoints share"
-
-
-def plain_http_note(base: str) -> str | None:
-    """The warning for a key that would go over plain HTTP to another machine, or `None`."""
-    url = urlsplit(base)
-    if url.scheme != "http" or is_loopback(url.hostname or ""):
-        return None
-    return f"the API key goes to {url.hostname} over plain HTTP, where others can read it; use https"

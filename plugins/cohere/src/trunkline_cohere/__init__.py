@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trunkline.authoring.auth import HeaderAuth, NoAuth
-from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
+from trunkline.authoring.auth import key_auth
+from trunkline.authoring.provider import Auth, ProviderParts, ServiceContext, lazy_provider
 from trunkline.messages import Document
 
 from trunkline_cohere.settings import CohereSettings
@@ -15,38 +15,16 @@ __all__ = ["CohereSettings", "__version__", "cohere"]
 
 def _auth(context: ServiceContext[CohereSettings]) -> Auth:
     settings = context.settings
-    if any(name.lower() == "authorization" for name in settings.headers):
-        return NoAuth()
-    return HeaderAuth("authorization", settings.api_key.reveal(), prefix="Bearer ")
+    return key_auth(settings.api_key, "authorization", prefix="Bearer ", headers=settings.headers)
 
 
-def _translator(context: ServiceContext[CohereSettings]) -> Translator:
-    from trunkline_cohere.translate import CohereTranslator
-    from trunkline_cohere.urls import log_notes
-
-    log_notes(context)
-    return CohereTranslator(context)
-
-
-def _response_parser(context: ServiceContext[CohereSettings]) -> ResponseParser:
-    from trunkline_cohere.parse import CohereParser
-
-    return CohereParser(context)
-
-
-def _operations(context: ServiceContext[CohereSettings]) -> Operations:
+def _load() -> ProviderParts[CohereSettings]:
     from trunkline_cohere.operations import operations
+    from trunkline_cohere.parse import CohereParser
+    from trunkline_cohere.translate import CohereTranslator
 
-    return operations
+    return ProviderParts(auth=_auth, translator=CohereTranslator, response_parser=CohereParser, operations=operations)
 
 
-cohere = Provider(
-    name="cohere",
-    settings=CohereSettings,
-    auth=_auth,
-    translator=_translator,
-    response_parser=_response_parser,
-    operations=_operations,
-    needs_bytes=(Document,),
-)
+cohere = lazy_provider(name="cohere", settings=CohereSettings, load=_load, needs_bytes=(Document,))
 """Cohere's v2 API: chat, embeddings and the list of models."""

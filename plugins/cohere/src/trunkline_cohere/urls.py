@@ -1,16 +1,11 @@
-"""Where the API is: URLs as people paste them, and the URLs of its endpoints. Pure, but for the log."""
+"""Where the API is: URLs as people paste them, and the URLs of its endpoints. Pure."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import urlunsplit
 
-from trunkline.authoring.provider import ServiceContext
-from trunkline.authoring.urls import endpoint_note, plain_http_note, split_url
-
-if TYPE_CHECKING:
-    from trunkline_cohere.settings import CohereSettings
+from trunkline.authoring.urls import endpoint_note, split_url
 
 COMPATIBILITY = "/compatibility/v1"
 """The root of Cohere's imitation of another provider's API, which this provider does not speak."""
@@ -39,15 +34,3 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
         notes.append(endpoint_note(endpoint[0]))
     path = _VERSION.sub("", path).rstrip("/")
     return urlunsplit(url._replace(path=path)), tuple(notes)
-
-
-def log_notes(context: ServiceContext[CohereSettings]) -> None:
-    """Log, at WARNING, what should be known of the service's URL. Called when the service opens."""
-    base, notes = base_url(context.settings.api_url)
-    plain = plain_http_note(base)
-    if notes or plain:
-        import logging
-
-        logger = logging.getLogger("trunkline.cohere")
-        for note in (*notes, *([plain] if plain else [])):
-            logger.warning("service %r: setting 'api_url': %s", context.name, note)

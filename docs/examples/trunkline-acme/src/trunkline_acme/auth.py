@@ -9,7 +9,6 @@ from typing import Self
 
 import anyio
 from trunkline import ConnectionFailed, ProtocolViolation, RemoteError, ServiceContext, Settings
-from trunkline._http.httpx2 import HTTPTransport
 from trunkline.authoring.provider import Timeouts
 from trunkline.authoring.wire import WireRequest, WireResponse
 
@@ -99,14 +98,14 @@ class TokenAuth:
         self._exchanges += 1  # not where the exchange was cancelled: the next in the queue then does it
 
     async def _ask(self, wire_request: WireRequest) -> WireResponse:
-        # The core's transport: it follows no redirect, keeps no cookie, logs no secret, and raises the core's errors,
-        # so that an endpoint that cannot be reached is asked again like the provider itself.
-        settings = self._context.settings
-        transport = HTTPTransport(proxy=settings.proxy, ca_bundle=settings.ca_bundle)
-        timeouts = Timeouts(connect=settings.connect_timeout, headers=self._longest)
+        # The service's transport follows no redirect, keeps no cookie, logs no secret, and raises the core's errors, so
+        # that an endpoint that cannot be reached is asked again like the provider itself.
+        transport = self._context.transport
+        assert transport is not None
+        timeouts = Timeouts(connect=self._context.settings.connect_timeout, headers=self._longest)
         body = b""
         with anyio.move_on_after(self._longest):
-            async with transport, transport.send(wire_request, timeouts) as answer:
+            async with transport.send(wire_request, timeouts) as answer:
                 async for chunk in answer:
                     body += chunk
                     if len(body) > LARGEST:
