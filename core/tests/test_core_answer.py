@@ -26,7 +26,7 @@ from trunkline import (
     ToolCall,
     Usage,
 )
-from trunkline.authoring.event_builder import Answer
+from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.json import decode_object, encode_request
 from trunkline.authoring.warnings import Warnings
@@ -35,7 +35,7 @@ from trunkline.fold import fold
 
 
 def test_an_answer_keeps_the_order_and_ends_each_part() -> None:
-    answer = Answer("acme")
+    answer = EventBuilder("acme")
     answer.start("r1", "m")
     answer.start("r1", "m")
     answer.reasoning("hm")
@@ -69,7 +69,7 @@ def test_an_answer_keeps_the_order_and_ends_each_part() -> None:
 
 
 def calls(*pieces: tuple[object, dict[str, str]]) -> list[tuple[str, str, object]]:
-    answer = Answer("acme")
+    answer = EventBuilder("acme")
     answer.start("r1")
     for key, piece in pieces:
         answer.tool_call(key, **piece)  # type: ignore[arg-type]
@@ -113,7 +113,7 @@ PIECE = st.one_of(
 
 @given(st.lists(PIECE, max_size=20))
 def test_whatever_comes_the_events_fold_and_end_with_one_finished(pieces: list[tuple[str, object]]) -> None:
-    answer = Answer("acme")
+    answer = EventBuilder("acme")
     for kind, value in pieces:
         if kind == "tool_call":
             answer.tool_call(value, name="f", arguments="{}")  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def test_every_field_that_cannot_be_sent_is_told_of() -> None:
 
 def test_arguments_that_come_decoded_are_taken_as_they_are() -> None:
     def calls(arguments: object) -> ToolCall:
-        answer = Answer("acme")
+        answer = EventBuilder("acme")
         answer.start()
         answer.tool_call(0, name="f", arguments=arguments)  # type: ignore[arg-type]
         answer.finish(FinishReason.STOP)
@@ -201,7 +201,7 @@ def test_arguments_that_come_decoded_are_taken_as_they_are() -> None:
 
 def test_ids_that_are_made_differ_between_answers_by_their_seed() -> None:
     def call_id(response_id: str | None, seed: str | None) -> str:
-        answer = Answer("acme")
+        answer = EventBuilder("acme")
         answer.start(response_id, seed=seed)
         answer.tool_call(0, name="f")
         answer.finish(FinishReason.STOP)
@@ -215,7 +215,7 @@ def test_ids_that_are_made_differ_between_answers_by_their_seed() -> None:
 
 def test_logprobs_go_with_the_text() -> None:
     one, two = (TokenLogprob(token=token, logprob=-1.0) for token in "ab")
-    answer = Answer("acme")
+    answer = EventBuilder("acme")
     answer.start()
     answer.text("", logprobs=(one,))
     answer.text("a", logprobs=(one,))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from trunkline import FinishReason, ProtocolViolation, Secret, StreamInterrupted, Text, ToolCall, ToolResult, Usage
 from trunkline.authoring.auth import HeaderAuth
-from trunkline.authoring.event_builder import Answer
+from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.json import decode_object, dumps
@@ -56,7 +56,7 @@ class Translator:
 
 class Parser:
     def __init__(self):
-        self.answer = Answer("bolt")
+        self.answer = EventBuilder("bolt")
 
     def feed(self, frame):
         self.read(decode_object(frame.data, "an event", provider="bolt"))

@@ -43,7 +43,7 @@ class _Call:
         self.metadata: ProviderOptions = {}
 
 
-class Answer:
+class EventBuilder:
     """Builds the events of one answer of `provider`. Methods add events; `take` gives those that were added since."""
 
     def __init__(self, provider: str) -> None:

@@ -6,7 +6,7 @@ from base64 import b64decode
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.authoring.event_builder import Answer
+from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.json import ProviderOptions, decode_object
 from trunkline.authoring.provider import ServiceContext
@@ -75,7 +75,7 @@ class GeminiStream:
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._answer = Answer(provider)
+        self._answer = EventBuilder(provider)
         self._calls = 0
         self._runs_code = False
 

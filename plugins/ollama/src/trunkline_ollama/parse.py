@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.authoring.event_builder import Answer
+from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.authoring.json import decode_object
 from trunkline.authoring.provider import ServiceContext
@@ -62,7 +62,7 @@ class OllamaStream:
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._answer = Answer(provider)
+        self._answer = EventBuilder(provider)
         self._calls = 0
 
     @property
