@@ -319,3 +319,27 @@ def test_contributing_lists_every_session_of_the_noxfile() -> None:
     assert sessions
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert [name for name in sessions if f"`{name}`" not in page] == []
+
+
+def test_the_tests_of_the_core_run_once_for_each_framing(request: pytest.FixtureRequest) -> None:
+    """`TRANSPORT_ONCE` in the root `conftest.py` names conformance classes that exist, one for each framing."""
+    conftest = next(
+        plugin
+        for plugin in request.config.pluginmanager.get_plugins()
+        if getattr(plugin, "__file__", None) == str(ROOT / "conftest.py")
+    )
+    pages = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("plugins/*/tests/test_*_conformance.py")}
+    plugins = [
+        path.parts[-3]
+        for path, text in pages.items()
+        if set(re.findall(r"^class (\w+)", text, re.MULTILINE)) & conftest.TRANSPORT_ONCE
+    ]
+    assert len(plugins) == len(conftest.TRANSPORT_ONCE)
+
+    def framers(plugin: str) -> set[str]:
+        parsers = (PLUGINS[plugin] / "src").rglob("*parse.py")
+        return {
+            name for path in parsers for name in re.findall(r"return (\w+Framer)\(\)", path.read_text(encoding="utf-8"))
+        }
+
+    assert set().union(*map(framers, plugins)) == set().union(*map(framers, PLUGINS))

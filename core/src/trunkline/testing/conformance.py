@@ -11,14 +11,25 @@ class TestAcme(ProviderTests):
 from __future__ import annotations
 
 from trunkline.testing.basics import BasicTests
-from trunkline.testing.faults.calls import CallFaults
+from trunkline.testing.faults.calls import ErrorFaults, RetryFaults
 from trunkline.testing.faults.connection import ConnectionFaults
-from trunkline.testing.faults.lifecycle import LifecycleFaults
+from trunkline.testing.faults.lifecycle import FuzzFaults, LifecycleFaults
 from trunkline.testing.faults.wire import WireFaults
 from trunkline.testing.requests import RequestTests
 
 
-class ProviderTests(BasicTests, RequestTests, ConnectionFaults, WireFaults, CallFaults, LifecycleFaults):
+class WireTests(BasicTests, RequestTests, WireFaults, ErrorFaults, FuzzFaults):
+    """What depends on the provider: its settings, translator, parser, authentication and errors."""
+
+
+class TransportTests(ConnectionFaults, RetryFaults, LifecycleFaults):
+    """What the core does alike for each provider: connections, timeouts, retries, redirects, cancelling and closing.
+
+    What depends on the provider in these tests is its framing, and its transport if it has one of its own.
+    """
+
+
+class ProviderTests(WireTests, TransportTests):
     """Conformance and the fault catalogue, for one provider.
 
     `provider` is the name of an installed provider, or a `Provider`; `variant` tells apart several classes of one.

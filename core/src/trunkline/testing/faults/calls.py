@@ -29,39 +29,8 @@ def _in(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-class CallFaults(ProviderCase):
-    """Classes 24 to 30."""
-
-    async def _delay(self, **headers: str) -> float:
-        """The delay that is told after a 429 with these headers."""
-        watcher = Watcher()
-        async with serve(self.fails(429, **headers)) as server, anyio.create_task_group() as tasks:
-            async with self.service(server.url, watcher=watcher, max_retries=1) as service:
-                tasks.start_soon(_quietly, service.chat, self.sample_text.request)
-                await watcher.retrying.wait()
-                assert len(server.requests) == 1
-                tasks.cancel_scope.cancel()
-        return watcher.delays[0]
-
-    @pytest.mark.parametrize(
-        ("header", "value", "least", "most"),
-        [
-            ("retry-after", "7", 7, 14),
-            ("retry-after", "7.5", 7.5, 15),
-            ("retry-after-ms", "7500", 7.5, 15),
-            ("retry-after", "+20 s", 17, 40),
-            ("retry-after", "-5", 0, 8),
-            ("retry-after", "-5 s", 0, 8),
-            ("retry-after", "soon", 0, 8),
-            ("retry-after", "nan", 0, 8),
-            ("retry-after", "", 0, 8),
-        ],
-    )
-    async def test_fault_24_retry_after(self, header: str, value: str, least: float, most: float) -> None:
-        """A wait is never shorter than what is asked for; what cannot be read, or has passed, asks for nothing."""
-        if value.endswith(" s"):
-            value = _in(float(value[:-2]))
-        assert least <= await self._delay(**{header: value}) <= most
+class RetryFaults(ProviderCase):
+    """The tests of classes 24 to 29 that exercise the core: waiting, redirects, fetching."""
 
     @pytest.mark.parametrize("value", ["86400", "1e300", "far"])
     async def test_fault_24_absurd(self, value: str) -> None:
@@ -83,38 +52,6 @@ class CallFaults(ProviderCase):
                     await self.chat(service)
             assert len(server.requests) == 1
         assert caught.value.retry_after == 7
-
-    @pytest.mark.parametrize("status", RETRYABLE)
-    async def test_fault_25_retryable_status(self, status: int) -> None:
-        """These are tried again before the first event, after a wait with jitter, and are typed when it is over."""
-        script = in_turn(self.fails(status, **{"retry-after-ms": "1"}), self.answers())
-        watcher = Watcher()
-        async with serve(script) as server, self.service(server.url, max_retries=1, watcher=watcher) as service:
-            self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
-            assert len(server.requests) == 2
-        assert len(watcher.delays) == 1
-
-    @WAYS
-    async def test_fault_25_retries_end(self, way: str) -> None:
-        """Retries have an end, and the error then has the status and says what the provider said."""
-        script = self.fails(503, "no room today", **{"retry-after-ms": "1"})
-        async with serve(script) as server, self.service(server.url, max_retries=1) as service:
-            with pytest.raises(RemoteError, match="no room today") as caught:
-                await self.ask(service, way)
-            assert len(server.requests) == 2
-        assert caught.value.status == 503
-        assert caught.value.provider == self.plugin().name
-
-    @WAYS
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-    async def test_fault_25_other_status(self, status: int, way: str) -> None:
-        """The others are not: the same request would fail again."""
-        async with serve(self.fails(status)) as server, self.service(server.url, max_retries=2) as service:
-            with pytest.raises(RemoteError) as caught:
-                await self.ask(service, way)
-            assert len(server.requests) == 1
-        assert caught.value.status == status
-        assert not caught.value.retryable
 
     async def test_fault_25_jitter(self) -> None:
         """Waits that nobody asked for differ."""
@@ -150,28 +87,6 @@ class CallFaults(ProviderCase):
             assert len(server.requests) <= 2 * callers
         assert not watcher.failures
         assert len(set(watcher.delays)) == len(watcher.delays), "the callers come back together"
-
-    async def test_fault_27_early_error(self) -> None:
-        """An error before any output of a stream is tried again like its status."""
-        assert self.wire.error_event is not None
-        opening = self.opening().frames[:-1]
-        early = self.streams([*opening, self.wire.error_event("the model fell over")])
-        async with serve(in_turn(early, self.answers())) as server:
-            async with self.service(server.url, max_retries=1) as service:
-                self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
-            assert len(server.requests) == 2
-
-    @WAYS
-    async def test_fault_27_bare_error(self, way: str) -> None:
-        """So is an error in the place of an answer, with the status 200."""
-
-        async def early(exchange: Exchange) -> None:
-            await exchange.respond(self.wire.error_body("the model fell over"))
-
-        async with serve(in_turn(early, self.answers(way))) as server:
-            async with self.service(server.url, max_retries=1) as service:
-                await self.ask(service, way)
-            assert len(server.requests) == 2
 
     @WAYS
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -210,6 +125,95 @@ class CallFaults(ProviderCase):
                         with contextlib.suppress(TrunklineError):
                             await service.chat(request)
             assert not target.requests
+
+
+class ErrorFaults(ProviderCase):
+    """The tests of classes 24 to 30 that exercise the provider: its errors, what they ask for, and what they show."""
+
+    async def _delay(self, **headers: str) -> float:
+        """The delay that is told after a 429 with these headers."""
+        watcher = Watcher()
+        async with serve(self.fails(429, **headers)) as server, anyio.create_task_group() as tasks:
+            async with self.service(server.url, watcher=watcher, max_retries=1) as service:
+                tasks.start_soon(_quietly, service.chat, self.sample_text.request)
+                await watcher.retrying.wait()
+                assert len(server.requests) == 1
+                tasks.cancel_scope.cancel()
+        return watcher.delays[0]
+
+    @pytest.mark.parametrize(
+        ("header", "value", "least", "most"),
+        [
+            ("retry-after", "7", 7, 14),
+            ("retry-after", "7.5", 7.5, 15),
+            ("retry-after-ms", "7500", 7.5, 15),
+            ("retry-after", "+20 s", 17, 40),
+            ("retry-after", "-5", 0, 8),
+            ("retry-after", "-5 s", 0, 8),
+            ("retry-after", "soon", 0, 8),
+            ("retry-after", "nan", 0, 8),
+            ("retry-after", "", 0, 8),
+        ],
+    )
+    async def test_fault_24_retry_after(self, header: str, value: str, least: float, most: float) -> None:
+        """A wait is never shorter than what is asked for; what cannot be read, or has passed, asks for nothing."""
+        if value.endswith(" s"):
+            value = _in(float(value[:-2]))
+        assert least <= await self._delay(**{header: value}) <= most
+
+    @pytest.mark.parametrize("status", RETRYABLE)
+    async def test_fault_25_retryable_status(self, status: int) -> None:
+        """These are tried again before the first event, after a wait with jitter, and are typed when it is over."""
+        script = in_turn(self.fails(status, **{"retry-after-ms": "1"}), self.answers())
+        watcher = Watcher()
+        async with serve(script) as server, self.service(server.url, max_retries=1, watcher=watcher) as service:
+            self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
+            assert len(server.requests) == 2
+        assert len(watcher.delays) == 1
+
+    @WAYS
+    async def test_fault_25_retries_end(self, way: str) -> None:
+        """Retries have an end, and the error then has the status and says what the provider said."""
+        script = self.fails(503, "no room today", **{"retry-after-ms": "1"})
+        async with serve(script) as server, self.service(server.url, max_retries=1) as service:
+            with pytest.raises(RemoteError, match="no room today") as caught:
+                await self.ask(service, way)
+            assert len(server.requests) == 2
+        assert caught.value.status == 503
+        assert caught.value.provider == self.plugin().name
+
+    @WAYS
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+    async def test_fault_25_other_status(self, status: int, way: str) -> None:
+        """The others are not: the same request would fail again."""
+        async with serve(self.fails(status)) as server, self.service(server.url, max_retries=2) as service:
+            with pytest.raises(RemoteError) as caught:
+                await self.ask(service, way)
+            assert len(server.requests) == 1
+        assert caught.value.status == status
+        assert not caught.value.retryable
+
+    async def test_fault_27_early_error(self) -> None:
+        """An error before any output of a stream is tried again like its status."""
+        assert self.wire.error_event is not None
+        opening = self.opening().frames[:-1]
+        early = self.streams([*opening, self.wire.error_event("the model fell over")])
+        async with serve(in_turn(early, self.answers())) as server:
+            async with self.service(server.url, max_retries=1) as service:
+                self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
+            assert len(server.requests) == 2
+
+    @WAYS
+    async def test_fault_27_bare_error(self, way: str) -> None:
+        """So is an error in the place of an answer, with the status 200."""
+
+        async def early(exchange: Exchange) -> None:
+            await exchange.respond(self.wire.error_body("the model fell over"))
+
+        async with serve(in_turn(early, self.answers(way))) as server:
+            async with self.service(server.url, max_retries=1) as service:
+                await self.ask(service, way)
+            assert len(server.requests) == 2
 
     # Secrets
 

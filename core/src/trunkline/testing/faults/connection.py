@@ -1,4 +1,4 @@
-"""Fault classes 1 to 12: the transport."""
+"""Fault classes 1 to 12, the transport, and those tests of classes 13, 16 and 18 that need a socket."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from trunkline.errors import (
 from trunkline.events import Finished, TextDelta
 from trunkline.response import FinishReason
 from trunkline.testing.case import QUICK, ProviderCase, Watcher, until_hung_up
+from trunkline.testing.faults.wire import MEBIBYTE, TOMORROW
 from trunkline.testing.heartbeats import Heartbeats
 from trunkline.testing.http2 import HTTP2Exchange, serve_http2
 from trunkline.testing.server import JSON, Exchange, black_hole, closed_port, serve
@@ -33,7 +34,7 @@ WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
 
 
 class ConnectionFaults(ProviderCase):
-    """Classes 1 to 12."""
+    """Classes 1 to 12, and the tests of classes 13, 16 and 18 that exercise the core."""
 
     def check_partial(self, error: RemoteError) -> None:
         """Assert that an error tells what had arrived when the opening of the first sample had."""
@@ -199,15 +200,6 @@ class ConnectionFaults(ProviderCase):
                     assert sample.text.startswith(caught.value.partial.text)
                     assert caught.value.partial.finish_reason is FinishReason.ERROR
 
-    def test_fault_08_truncated_at_every_byte(self) -> None:
-        """The same at every byte before the terminator, for every sample, without sockets."""
-        for sample in self.all_samples():
-            last = b"".join(sample.frames[: len(sample.frames) - self.wire.optional_end])
-            for cut in range(len(last.rstrip(b"\r\n"))):
-                with pytest.raises(StreamInterrupted):
-                    self.decode([last[:cut]])
-                    pytest.fail(f"{sample.name!r} cut at byte {cut} is taken for a success")
-
     @pytest.mark.parametrize("after", ["parked", "reset"])
     async def test_fault_09_parked_socket(self, after: str) -> None:
         """Once the terminator has come, nothing that the socket does matters; a parked one is given up."""
@@ -364,3 +356,45 @@ class ConnectionFaults(ProviderCase):
                         if isinstance(event, TextDelta):
                             seen.set()
         self.check_partial(caught.value)
+
+    async def test_fault_13_bytes_one_by_one(self) -> None:
+        """The same on a socket."""
+        stream = self.sample_text.stream
+        script = self.streams(stream[at : at + 1] for at in range(len(stream)))
+        async with serve(script) as server, self.service(server.url) as service:
+            self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
+
+    @pytest.mark.parametrize("way", ["chat", "stream"])
+    async def test_fault_16_limit(self, way: str) -> None:
+        """How large an event and a body may be are settings."""
+
+        async def script(exchange: Exchange) -> None:
+            if way == "stream":
+                await exchange.start(headers=self.head())
+                await exchange.chunk(self.opening().stream)
+                await exchange.chunk(self.wire.framing.frame(b'"' + MEBIBYTE + b'"', TOMORROW))
+            else:
+                await exchange.start(headers=JSON)
+                await exchange.chunk(MEBIBYTE)
+            await exchange.hung_up()
+
+        limits: dict[str, Any] = {"frame_limit": 65536} if way == "stream" else {"body_limit": 65536}
+        async with serve(script) as server, self.service(server.url, **limits) as service:
+            with pytest.raises(ProtocolViolation, match="65536"):
+                await self.ask(service, way)
+            await server.wait_idle()
+
+    async def test_fault_18_the_connection_is_given_up(self) -> None:
+        """After an error event nothing is waited for."""
+        error_event = self.wire.error_event
+        assert error_event is not None
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.start(headers=self.head())
+            await exchange.chunk(self.opening().stream + error_event("the model fell over"))
+            await exchange.hung_up()
+
+        async with serve(script) as server, self.service(server.url) as service:
+            with pytest.raises(self.wire.error_type):
+                await self.read(service)
+            await server.wait_idle()

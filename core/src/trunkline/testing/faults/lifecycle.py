@@ -47,7 +47,7 @@ class _Stalling:
 
 
 class LifecycleFaults(ProviderCase):
-    """Classes 31 to 39."""
+    """Classes 31 to 36, and 38."""
 
     @WAYS
     async def test_fault_31_cancelled_before_headers(self, way: str) -> None:
@@ -191,15 +191,6 @@ class LifecycleFaults(ProviderCase):
             await service.aclose()
             await server.wait_idle()
 
-    async def test_fault_37_usage_on_abort(self) -> None:
-        """The usage of a stream that was cut off is unknown, and not 0."""
-        async with serve(self.streams(self.opening().frames)) as server, self.service(server.url) as service:
-            with pytest.raises(StreamInterrupted) as caught:
-                await self.read(service)
-        assert caught.value.partial is not None
-        usage = caught.value.partial.usage
-        assert usage is None or (usage.output_tokens is None and usage.total_tokens is None)
-
     async def test_fault_38_service_closed(self) -> None:
         """Closing a service ends its streams and calls with `ServiceClosed`, and leaves no connection."""
         script = _Stalling(self)
@@ -229,6 +220,19 @@ class LifecycleFaults(ProviderCase):
             await server.wait_idle()
             with pytest.raises(ServiceClosed):
                 await self.chat(service)
+
+
+class FuzzFaults(ProviderCase):
+    """The tests of classes 37 and 39, which exercise the provider's parser."""
+
+    async def test_fault_37_usage_on_abort(self) -> None:
+        """The usage of a stream that was cut off is unknown, and not 0."""
+        async with serve(self.streams(self.opening().frames)) as server, self.service(server.url) as service:
+            with pytest.raises(StreamInterrupted) as caught:
+                await self.read(service)
+        assert caught.value.partial is not None
+        usage = caught.value.partial.usage
+        assert usage is None or (usage.output_tokens is None and usage.total_tokens is None)
 
     def _survives(self, pieces: list[bytes]) -> None:
         decoder = StreamDecoder(*self.parser().stream())
