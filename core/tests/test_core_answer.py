@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from base64 import b64encode
+
 import pytest
 from hypothesis import given, strategies as st
 from trunkline import (
@@ -26,6 +29,7 @@ from trunkline import (
     ToolCall,
     Usage,
 )
+from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.json import decode_object, encode_request
@@ -133,8 +137,10 @@ def test_whatever_comes_the_events_fold_and_end_with_one_finished(pieces: list[t
         (400, BadRequest, False),
         (402, QuotaExhausted, False),
         (408, RemoteError, True),
+        (424, RemoteError, True),
         (429, RateLimited, True),
         (500, ServerError, True),
+        (501, ServerError, False),
         (529, Overloaded, True),
         (None, ServerError, True),
     ],
@@ -153,7 +159,21 @@ def test_a_header_says_how_long_to_wait_before_the_body_does_and_no_message_is_e
 
 def test_the_body_of_an_error_may_be_anything() -> None:
     assert error_body(WireResponse(status=500, body=b'{"a": 1}')) == {"a": 1}
-    assert error_body(WireResponse(status=500, body=b"<p>\xff</p>")) == "<p>�</p>"
+    assert error_body(WireResponse(status=500, body=b" no \xff\n")) == "no �"
+    assert error_body(WireResponse(status=500, body=b"<p>\xff</p>")) == "an HTML page"
+    page = b"<html><title>502 Bad Gateway</title></html>"
+    assert error_body(WireResponse(status=502, body=page)) == "an HTML page, '502 Bad Gateway'"
+
+
+def test_embeddings_are_numbers_or_base64() -> None:
+    packed = b64encode(struct.pack("<2f", 0.5, -1.0)).decode()
+    assert decode_vectors([[0.5, 1], packed, []], provider="acme") == ((0.5, 1.0), (0.5, -1.0), ())
+
+
+@pytest.mark.parametrize("value", [None, {}, [None], [["a"]], [[True]], [{}], ["AAA="], ["?"], ["ü"], [[10**400]]])
+def test_anything_else_is_no_embedding(value: object) -> None:
+    with pytest.raises(ProtocolViolation, match=r"acme: .*embedding"):
+        decode_vectors(value, provider="acme")
 
 
 @pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff", b"[" * 100_000, b"1" * 10_000])

@@ -36,8 +36,10 @@ _KINDS: Mapping[int, type[RemoteError]] = {
     529: Overloaded,
 }
 
-# A timeout, a conflict, too early: the same request may succeed.
-_RETRYABLE = frozenset({408, 409, 425})
+# A timeout, a conflict, a failed dependency, too early: the same request may succeed later.
+_RETRYABLE = frozenset({408, 409, 424, 425})
+
+_TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
 
 
 def kind_of(status: int | None) -> type[RemoteError]:
@@ -57,32 +59,46 @@ def status_error(
     headers: Mapping[str, str] = {},
     kind: type[RemoteError] | None = None,
     code: str | None = None,
+    request_id: str | None = None,
     wait: float | None = None,
     body: JSONValue = None,
 ) -> RemoteError:
-    """The error for a status, or of the class `kind` where the provider says more. It never raises.
+    """Make the error for a status, or one of the class `kind` if the provider is more specific. It never raises.
 
-    `headers` have names in lower case; `wait` is the time in seconds that the body asks for, where no header does. An
-    empty message becomes the status's own phrase.
+    `headers` must have lower-case names. `wait` is the delay in seconds that the body asks for; a `Retry-After` header
+    takes precedence. An empty message is replaced by the status's standard phrase.
     """
-    asked = retry_after(headers)
+    delay = retry_after(headers)
+    retryable = None
+    if kind is None and status in _RETRYABLE:
+        retryable = True
+    elif status == HTTPStatus.NOT_IMPLEMENTED:
+        retryable = False
     return (kind or kind_of(status))(
         " ".join(message.split())[:MESSAGE_LIMIT] or _phrase(status),
         provider=provider,
         status=status,
         code=code,
-        retry_after=wait if asked is None else asked,
-        retryable=True if kind is None and status in _RETRYABLE else None,
+        request_id=request_id,
+        retry_after=wait if delay is None else delay,
+        retryable=retryable,
         body=body,
     )
 
 
 def error_body(wire_response: WireResponse) -> JSONValue:
-    """The body of an error, decoded, or its text (at most 1,000 characters) where it is not JSON. It never raises."""
+    """Decode the body of an error. It never raises.
+
+    If it is not JSON, return its text (at most 1,000 characters); for an HTML page, as proxies send, its title.
+    """
     try:
         body: JSONValue = loads(wire_response.body)
     except (ValueError, RecursionError):
-        return wire_response.body[: 4 * MESSAGE_LIMIT].decode("utf-8", "replace")[:MESSAGE_LIMIT].strip()
+        text = wire_response.body[: 4 * MESSAGE_LIMIT].decode("utf-8", "replace").strip()
+        if not text.startswith("<"):
+            return text[:MESSAGE_LIMIT]
+        title = _TITLE.search(text)
+        return f"an HTML page, {title[1].strip()!r}" if title else "an HTML page"
     return body
 
 
