@@ -10,6 +10,7 @@ import httpx2
 import trunkline
 from trunkline import (
     CallWarning,
+    ChatParams,
     ChatRequest,
     ChatResponse,
     Citation,
@@ -83,6 +84,16 @@ async def calling(service: Service, services: Services) -> None:
     assert_type(await service.list_models(), tuple[ModelInfo, ...])
     assert_type((await service.embed(["a", "b"])).embeddings, tuple[tuple[float, ...], ...])
     assert_type(await service.count_tokens("How long is this?"), int)
+
+
+async def keywords(service: Service, request: ChatRequest, defaults: ChatParams) -> None:
+    """The fields of a request are keywords of a call, and change a request that is given."""
+    assert_type(await service.chat("Hello", temperature=0, tools=[weather], tool_choice="weather"), ChatResponse)
+    assert_type(await service.chat(request, stop="END", metadata={"team": "search"}), ChatResponse)
+    assert_type(service.stream("Hello", model="m", reasoning=trunkline.ReasoningOptions(effort="low")), Stream)
+    assert_type(await service.count_tokens("Hello", tools=[weather]), int)
+    await service.chat("Hello", **defaults)
+    await service.embed("a", dimensions=256, model="m")
 
 
 async def tools(service: Service) -> ChatResponse:

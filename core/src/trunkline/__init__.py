@@ -95,7 +95,9 @@ if TYPE_CHECKING:
         open_services as open_services,
     )
     from trunkline.request import (
+        ChatParams as ChatParams,
         ChatRequest as ChatRequest,
+        EmbedParams as EmbedParams,
         EmbedRequest as EmbedRequest,
         ReasoningOptions as ReasoningOptions,
         ResponseFormat as ResponseFormat,
@@ -142,7 +144,7 @@ _MODULES = {
         "system tool_result user"
     ),
     "opening": "Services open_service open_services",
-    "request": "ChatRequest EmbedRequest ReasoningOptions ResponseFormat Tool ToolChoice",
+    "request": "ChatParams ChatRequest EmbedParams EmbedRequest ReasoningOptions ResponseFormat Tool ToolChoice",
     "response": "CallWarning ChatResponse EmbedResponse FinishReason ModelInfo TokenLogprob Usage",
     "secrets": "Secret",
     "service": "Service Stream",

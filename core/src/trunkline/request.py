@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict
 
 import attrs
 
@@ -157,6 +157,30 @@ class ChatRequest:
         return attrs.evolve(self, messages=(*self.messages, *messages))
 
 
+class ChatParams(TypedDict, total=False):
+    """The keywords of `Service.chat`, `stream` and `count_tokens`: the fields of a `ChatRequest` but for `messages`."""
+
+    model: str | None
+    tools: Iterable[Tool]
+    tool_choice: ToolChoice | str | None
+    parallel_tool_calls: bool | None
+    response_format: ResponseFormat | None
+    reasoning: ReasoningOptions | None
+    max_output_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    stop: str | Iterable[str]
+    seed: int | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    user_id: str | None
+    metadata: Mapping[str, str]
+    provider_options: ProviderOptions
+
+
 @attrs.frozen(kw_only=True)
 class EmbedRequest:
     """Texts to embed. `dimensions` shortens the vectors, where the model can."""
@@ -170,3 +194,12 @@ class EmbedRequest:
     def __attrs_post_init__(self) -> None:
         if not self.texts:
             raise InvalidRequest("an embedding request needs at least one text")
+
+
+class EmbedParams(TypedDict, total=False):
+    """The keywords of `Service.embed`: the fields of an `EmbedRequest` but for `texts`."""
+
+    model: str | None
+    dimensions: int | None
+    user_id: str | None
+    provider_options: ProviderOptions

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, Unpack
 
 import anyio
 import attrs
@@ -24,7 +24,7 @@ from trunkline.errors import CallError, RemoteError, ServiceClosed, TrunklineErr
 from trunkline.events import Event, Finished
 from trunkline.fold import Fold
 from trunkline.messages import Message
-from trunkline.request import ChatRequest, EmbedRequest
+from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 from trunkline.secrets import forget_locals
 from trunkline.settings import Settings
@@ -34,8 +34,13 @@ T = TypeVar("T")
 _log = logging.getLogger("trunkline")
 
 
-def _request(request: ChatRequest | str | Message | Iterable[Message], settings: Settings) -> ChatRequest:
-    return request if isinstance(request, ChatRequest) else ChatRequest(messages=request, model=settings.default_model)
+def _request(
+    request: ChatRequest | str | Message | Iterable[Message], settings: Settings, params: ChatParams
+) -> ChatRequest:
+    if isinstance(request, ChatRequest):
+        return attrs.evolve(request, **params) if params else request
+    params.setdefault("model", settings.default_model)
+    return ChatRequest(messages=request, **params)
 
 
 class Service:
@@ -82,13 +87,18 @@ class Service:
 
     # Calls
 
-    async def chat(self, request: ChatRequest | str | Message | Iterable[Message]) -> ChatResponse:
+    async def chat(
+        self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
+    ) -> ChatResponse:
         """Answer a request, whole. A string is one user message.
+
+        The keywords are the fields of a `ChatRequest`: `service.chat("…", temperature=0)`. Where `request` is a
+        `ChatRequest`, they replace its fields for this call.
 
         Raises a `RemoteError` where the provider or the way to it fails, a `CallError` where the request cannot be
         made, a `ConfigurationError` where a setting is wrong.
         """
-        request = _request(request, self.settings)
+        request = _request(request, self.settings, params)
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, stream=False)
@@ -97,12 +107,12 @@ class Service:
 
         return await self._run("chat", request, run)
 
-    def stream(self, request: ChatRequest | str | Message | Iterable[Message]) -> Stream:
+    def stream(self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]) -> Stream:
         """Answer a request as it comes: `async with service.stream(…) as stream: async for event in stream: …`.
 
-        Leaving the block closes the connection, however it is left.
+        The arguments are those of `chat`. Leaving the block closes the connection, however it is left.
         """
-        return Stream(self, _request(request, self.settings))
+        return Stream(self, _request(request, self.settings, params))
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """The models that the service offers. Raises `UnsupportedOperation` where the provider cannot tell."""
@@ -122,9 +132,15 @@ class Service:
 
         return await self._run("list_models", None, run)
 
-    async def embed(self, texts: str | Sequence[str] | EmbedRequest) -> EmbedResponse:
-        """One vector for each text. Raises `UnsupportedOperation` where the provider has no embeddings."""
-        request = texts if isinstance(texts, EmbedRequest) else EmbedRequest(texts=texts)
+    async def embed(self, texts: str | Sequence[str] | EmbedRequest, **params: Unpack[EmbedParams]) -> EmbedResponse:
+        """One vector for each text. The keywords are the fields of an `EmbedRequest`.
+
+        Raises `UnsupportedOperation` where the provider has no embeddings.
+        """
+        if isinstance(texts, EmbedRequest):
+            request = attrs.evolve(texts, **params)
+        else:
+            request = EmbedRequest(texts=texts, **params)
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> EmbedResponse:
             operation = self._operation(pipeline.steps.operations.embed, "embed")
@@ -137,9 +153,14 @@ class Service:
 
         return await self._run("embed", request, run)
 
-    async def count_tokens(self, request: ChatRequest | str | Message | Iterable[Message]) -> int:
-        """The provider's own count of a request's tokens. Raises `UnsupportedOperation` where it has none."""
-        request = _request(request, self.settings)
+    async def count_tokens(
+        self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
+    ) -> int:
+        """The provider's own count of a request's tokens. The arguments are those of `chat`.
+
+        Raises `UnsupportedOperation` where it has none.
+        """
+        request = _request(request, self.settings, params)
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
