@@ -35,7 +35,7 @@ class Tool:
 
 @attrs.frozen(kw_only=True)
 class ToolChoice:
-    """Whether the model may (`auto`), must not (`none`) or must (`required`) call a tool, or must call `name` (`tool`)."""
+    """Whether the model may (`auto`), must not (`none`) or must (`required`) call a tool, or must call one (`tool`)."""
 
     mode: ToolChoiceMode
     name: str | None = None

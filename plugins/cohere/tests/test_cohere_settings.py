@@ -134,7 +134,7 @@ def test_opening_tells_of_a_url_that_was_changed(caplog: pytest.LogCaptureFixtur
 
 def test_the_provider_is_found_by_its_name_and_asks_for_the_bytes_of_documents() -> None:
     assert load_provider("cohere") is cohere
-    assert cohere.needs_bytes == (Document,)
+    assert cohere.bytes_only_media == (Document,)
 
 
 def test_importing_the_plugin_imports_neither_translator_nor_parser() -> None:

@@ -44,6 +44,6 @@ bedrock = Provider(
     translator=_translator,
     response_parser=_response_parser,
     operations=_operations,
-    needs_bytes=(Image, Document, Audio),
+    bytes_only_media=(Image, Document, Audio),
 )
 """AWS Bedrock, with every way that AWS has to authenticate."""

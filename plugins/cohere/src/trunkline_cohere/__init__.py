@@ -26,5 +26,5 @@ def _load() -> ProviderParts[CohereSettings]:
     return ProviderParts(auth=_auth, translator=CohereTranslator, response_parser=CohereParser, operations=operations)
 
 
-cohere = lazy_provider(name="cohere", settings=CohereSettings, load=_load, needs_bytes=(Document,))
+cohere = lazy_provider(name="cohere", settings=CohereSettings, load=_load, bytes_only_media=(Document,))
 """Cohere's v2 API: chat, embeddings and the list of models."""

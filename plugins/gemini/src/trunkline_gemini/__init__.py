@@ -48,6 +48,6 @@ gemini = Provider(
     translator=_translator,
     response_parser=_response_parser,
     operations=_operations,
-    needs_bytes=(Image, Document, Audio),
+    bytes_only_media=(Image, Document, Audio),
 )
 """Gemini's API: generateContent, embeddings, the count of tokens and the list of models."""

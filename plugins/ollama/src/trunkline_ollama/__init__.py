@@ -48,6 +48,6 @@ ollama = Provider(
     translator=_translator,
     response_parser=_response_parser,
     operations=_operations,
-    needs_bytes=(Image,),
+    bytes_only_media=(Image,),
 )
 """Ollama's native API: chat, embeddings and the list of models."""
