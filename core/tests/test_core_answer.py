@@ -29,13 +29,15 @@ from trunkline import (
     ToolCall,
     Usage,
 )
+from trunkline.authoring.auth import key_auth
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.json import decode_object, encode_request
 from trunkline.authoring.warnings import Warnings
-from trunkline.authoring.wire import WireResponse
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.fold import fold
+from trunkline.secrets import Secret
 
 
 def test_an_answer_keeps_the_order_and_ends_each_part() -> None:
@@ -155,6 +157,34 @@ def test_a_header_says_how_long_to_wait_before_the_body_does_and_no_message_is_e
     assert (told.retry_after, told.message) == (3.0, "status 429 without a description (Too Many Requests)")
     assert status_error("", provider="acme", status=429, wait=9.0).retry_after == 9.0
     assert "999" in status_error("", provider="acme", status=999).message
+
+
+@pytest.mark.parametrize(
+    ("status", "should_retry", "retryable", "expected"),
+    [(400, "true", None, True), (529, "false", None, False), (500, "?", None, True), (None, "", False, False)],
+)
+def test_provider_may_say_whether_to_retry(
+    status: int | None, should_retry: str, retryable: bool | None, expected: bool
+) -> None:
+    headers = {"x-should-retry": should_retry}
+    error = status_error("no", provider="acme", status=status, headers=headers, retryable=retryable)
+    assert error.retryable is expected
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "sent"),
+    [
+        (Secret("k"), {}, {"x-key": "k"}),
+        (Secret("k"), {"X-Key": "own"}, {}),
+        (Secret("k"), {"Authorization": "own"}, {}),
+        (None, {}, {}),
+    ],
+)
+def test_api_key_is_sent_unless_the_headers_authenticate(
+    key: Secret | None, headers: dict[str, str], sent: dict[str, str]
+) -> None:
+    auth = key_auth(key, "x-key", headers=headers)
+    assert auth.sign(WireRequest(url="https://host"), None).headers == sent
 
 
 def test_the_body_of_an_error_may_be_anything() -> None:

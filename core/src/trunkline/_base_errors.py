@@ -1,22 +1,22 @@
-"""The base class of all errors, and the errors that messages and requests raise. Import them from `trunkline.errors`.
+"""The root of the errors, and the errors that values raise. `trunkline.errors` has them all.
 
-They have a module of their own because `trunkline.errors` refers to `ChatResponse`, whose module raises these.
+They are defined here because the other errors carry a `ChatResponse`, whose own module raises these.
 """
 
 from __future__ import annotations
 
 
 class TrunklineError(Exception):
-    """The base class of all errors of Trunkline and its plugins."""
+    """The root of all errors of Trunkline and of its plugins."""
 
 
 class CallError(TrunklineError):
-    """The call is wrong: it cannot be made as written. Nothing was sent."""
+    """The call cannot be made as it was written."""
 
 
 class InvalidRequest(CallError):
-    """The request is invalid before any provider sees it: a message, a tool or an option contradicts another."""
+    """The conversation, a tool or an option contradicts itself."""
 
 
 for _error in (TrunklineError, CallError, InvalidRequest):
-    _error.__module__ = "trunkline.errors"  # the module that applications import from, so tracebacks show it
+    _error.__module__ = "trunkline.errors"  # where an application finds it

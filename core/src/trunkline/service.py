@@ -26,7 +26,7 @@ from trunkline.fold import Fold
 from trunkline.messages import Message
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
-from trunkline.secrets import clear_traceback_locals
+from trunkline.secrets import forget_locals
 from trunkline.settings import Settings
 
 T = TypeVar("T")
@@ -238,7 +238,7 @@ class Service:
         except BaseException as error:
             if isinstance(error, TrunklineError):
                 scrub_error(error, self._secrets())
-            clear_traceback_locals(error, outer)
+            forget_locals(error, outer)
             raise
         return Pipeline(
             context=context,

@@ -10,7 +10,7 @@ from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.pipeline import Pipeline
 from trunkline.authoring.provider import Observer
 from trunkline.errors import TrunklineError
-from trunkline.secrets import clear_traceback_locals
+from trunkline.secrets import forget_locals
 
 _log = logging.getLogger("trunkline")
 _numbers = itertools.count(1)
@@ -54,5 +54,5 @@ class ObservedCall:
         """Report the end. `outer` is the exception that the application was handling when it made the call."""
         if isinstance(error, TrunklineError):
             self._pipeline.finalize_error(error)
-        clear_traceback_locals(error, outer)
+        forget_locals(error, outer)
         self._tell(lambda observer: observer.failed(self.number, error))

@@ -44,11 +44,11 @@ class HeaderAuth(NoAuth):
 
 
 def key_auth(key: Secret | None, header: str, *, headers: Mapping[str, str], prefix: str = "") -> Auth:
-    """The `Auth` that sends an API key in `header`, after `prefix`.
+    """Return the `Auth` that sends an API key in `header` (in lower case), after `prefix`.
 
-    It adds nothing where there is no key, or where the settings' own `headers` set that header already: a gateway may
-    have a way of its own to authenticate.
+    It adds nothing if there is no key, or if the settings' own `headers` contain that header or `Authorization`: a
+    gateway may have its own way to authenticate, and APIs refuse requests that authenticate twice.
     """
-    if key is None or any(name.lower() == header for name in headers):
+    if key is None or any(name.lower() in (header, "authorization") for name in headers):
         return NoAuth()
     return HeaderAuth(header, key.reveal(), prefix=prefix)

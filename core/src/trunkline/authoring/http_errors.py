@@ -61,20 +61,26 @@ def status_error(
     code: str | None = None,
     request_id: str | None = None,
     wait: float | None = None,
+    retryable: bool | None = None,
     body: JSONValue = None,
 ) -> RemoteError:
     """Make the error for a status, or one of the class `kind` if the provider is more specific. It never raises.
 
     `headers` must have lower-case names. `wait` is the delay in seconds that the body asks for; a `Retry-After` header
-    takes precedence. An empty message is replaced by the status's standard phrase.
+    takes precedence. `retryable` is what the body says about retrying; the header `x-should-retry` (`true` or `false`)
+    takes precedence, and without either the status and the class decide. An empty message is replaced by the status's
+    standard phrase.
     """
     delay = retry_after(headers)
-    retryable = None
-    if kind is None and status in _RETRYABLE:
-        retryable = True
+    kind = kind or kind_of(status)
+    should_retry = headers.get("x-should-retry", "").strip().lower()
+    if should_retry in ("true", "false"):
+        retryable = should_retry == "true"
     elif status == HTTPStatus.NOT_IMPLEMENTED:
         retryable = False
-    return (kind or kind_of(status))(
+    elif kind is RemoteError and status in _RETRYABLE:
+        retryable = True
+    return kind(
         " ".join(message.split())[:MESSAGE_LIMIT] or _phrase(status),
         provider=provider,
         status=status,

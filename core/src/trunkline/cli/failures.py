@@ -36,7 +36,7 @@ def told(*, debug: bool) -> Iterator[Outcome]:
     """Turn whatever the block raises into words on stderr and a status. With `debug` the traceback comes first."""
     from cyclopts import CycloptsError
 
-    from trunkline.cli.terminal import print_note
+    from trunkline.cli.terminal import tell
 
     outcome = Outcome()
     try:
@@ -55,11 +55,11 @@ def told(*, debug: bool) -> Iterator[Outcome]:
             traceback.print_exc()
         if isinstance(error, CycloptsError):
             command = " ".join(("trunkline", *(error.command_chain or ())))
-            print_note(f"trunkline: {error}\nSee: {command} --help")
+            tell(f"trunkline: {error}\nSee: {command} --help")
             outcome.status = MISUSED
         elif isinstance(error, TrunklineError):
-            print_note(f"trunkline: {error}")
+            tell(f"trunkline: {error}")
             outcome.status = MISUSED if isinstance(error, CommandError) else FAILED
         else:
-            print_note(f"trunkline: unexpected {type(error).__name__}: {error}\nWith --debug it shows where.")
+            tell(f"trunkline: unexpected {type(error).__name__}: {error}\nWith --debug it shows where.")
             outcome.status = FAILED
