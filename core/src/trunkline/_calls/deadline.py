@@ -1,4 +1,4 @@
-"""The time of one call."""
+"""The time that one call may take."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from trunkline.errors import TotalTimeout
 
 
 class CallDeadline:
-    """The time that a call may take in all. The time that the application takes to read a stream is left out.
+    """How much of `total_timeout` a call has left. The time that the application takes to read a stream is not counted.
 
-    `left` is the seconds that are left. `scope` is the one scope that the call is sent in. Whoever enters it raises
-    `timeout_error()` where it was cancelled by its deadline.
+    `left` is in seconds. `scope` is the one cancel scope that the call is sent in. Whoever enters it raises
+    `timeout_error()` if the deadline cancelled it.
     """
 
     __slots__ = ("_started", "left", "scope", "total")
 
     def __init__(self, total: float | None) -> None:
-        self.left = float("inf") if total is None else total
+        self.left = math.inf if total is None else total
         self.total = total
         self.scope = anyio.CancelScope()
         self._started = 0.0
 
     def __enter__(self) -> anyio.CancelScope:
-        """Count the time of the block; `scope`, which is entered, ends at the deadline."""
+        """Count the time of the block. `scope`, which is entered already, is cancelled when no time is left."""
         self._started = time.monotonic()
         if self.total is not None:
             self.scope.deadline = anyio.current_time() + max(self.left, 0)
@@ -37,5 +37,5 @@ class CallDeadline:
         self.left -= time.monotonic() - self._started
 
     def timeout_error(self) -> TotalTimeout:
-        """The error for a call that has reached its deadline."""
+        """The error for a call that has no time left."""
         return TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")

@@ -1,21 +1,24 @@
-"""The events of one answer as they come: opened up to the first that tells something, then read batch by batch.
+"""Read the events of one streamed answer: open it up to its first content, then read batch by batch.
 
-It retries nothing and keeps nothing, and shares the pipeline's rule: no cancel scope is open while the application's
-code runs.
+An `EventReader` reads and holds nothing back for later: it retries nothing, folds nothing, and does not know whether the
+stream is open, failed or closed. `trunkline.service.Stream` keeps that, and decides when to read and when to close.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from trunkline._calls.deadline import CallDeadline
+from trunkline._calls.read_timeout import ReadTimeouts
+from trunkline._calls.response_reader import check_headers, chunk_timeout, raise_for_status, read_body
 from trunkline.authoring.decoder import StreamDecoder, check_nesting
-from trunkline.authoring.provider import ByteStream
+from trunkline.authoring.provider import ByteStream, ResponseParser
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     FirstChunkTimeout,
@@ -28,102 +31,114 @@ from trunkline.errors import (
 from trunkline.events import Event, ReasoningStart, ResponseStarted, TextStart, UsageReported
 from trunkline.fold import unfold
 from trunkline.response import CallWarning
-
-if TYPE_CHECKING:
-    from trunkline._calls.pipeline import Pipeline
+from trunkline.settings import Settings
 
 _NO_CONTENT = (ResponseStarted, UsageReported, TextStart, ReasoningStart)
-"""Events that are held back until one comes that tells something of the answer."""
+"""Events that say nothing of the answer yet. They are held back until one that does has arrived."""
 
 EXCERPT = 200
-"""How much of an answer that cannot be understood an error quotes, in characters."""
+"""How many characters of an answer an error quotes when the answer cannot be understood."""
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
-    # Every provider has its own name for it, and all names end alike.
+    # Each provider has its own header for the id, and all their names end alike.
     return next((value for name, value in headers.items() if name.replace("-", "").endswith("requestid")), None)
 
 
 class EventReader:
-    """The events of one answer, in batches as they arrive. It retries nothing and keeps nothing."""
+    """The events of one answer, in batches as they arrive. `open` makes one; whoever opened it calls `aclose`."""
 
     __slots__ = (
         "_answer",
+        "_chunk_seconds",
         "_chunks",
         "_deadline",
         "_decoder",
-        "_entered",
         "_error",
         "_exchange",
         "_first",
         "_has_content",
-        "_longest",
-        "_pipeline",
+        "_parser",
+        "_read_timeout",
+        "_read_timeouts",
+        "_settings",
         "_warnings",
-        "read_timeout",
     )
 
     def __init__(
         self,
-        pipeline: Pipeline,
         exchange: AbstractAsyncContextManager[ByteStream],
+        *,
+        parser: ResponseParser,
+        settings: Settings,
         deadline: CallDeadline,
+        read_timeouts: ReadTimeouts,
         warnings: tuple[CallWarning, ...],
     ) -> None:
-        self._pipeline = pipeline
-        self._exchange: AbstractAsyncContextManager[ByteStream] | None = exchange
-        self._entered = False
+        self._exchange = exchange
+        self._parser = parser
+        self._settings = settings
         self._deadline = deadline
         self._warnings = warnings
         self._decoder: StreamDecoder[Any] = StreamDecoder(
-            *pipeline.steps.parser.stream(),
-            frame_limit=pipeline.settings.frame_limit,
-            nesting_limit=pipeline.settings.nesting_limit,
+            *parser.stream(), frame_limit=settings.frame_limit, nesting_limit=settings.nesting_limit
         )
-        longest = pipeline.settings.chunk_timeout
-        self._longest = math.inf if longest is None else longest
+        self._chunk_seconds = math.inf if settings.chunk_timeout is None else settings.chunk_timeout
         self._first: list[Event] = []
         self._has_content = False
         self._error: TrunklineError | None = None
-        self.read_timeout = pipeline.read_timeouts.acquire()
+        self._read_timeouts = read_timeouts
+        self._read_timeout = read_timeouts.acquire()
 
     async def open(self) -> None:
-        """Send, and read up to the first event that has content, so that an error before it can be retried."""
-        pipeline, seconds = self._pipeline, self._pipeline.settings.first_chunk_timeout
-        assert self._exchange is not None
-        # Connecting has a limit of its own, which comes on top.
-        connect = pipeline.settings.connect_timeout
-        head, ended, longest = bytearray(), False, pipeline.settings.body_limit
-        read_timeout = self.read_timeout
-        started = read_timeout.extend(math.inf if seconds is None or connect is None else seconds + connect)
-        with read_timeout:
-            self._answer = await self._exchange.__aenter__()
-            self._entered = True
-            pipeline.check_headers(self._answer)
-            if seconds is not None:
-                left = math.inf if connect is None else started + connect + seconds - read_timeout.time()
-                read_timeout.extend(min(left, seconds))
-            if not 200 <= self._answer.status < 300:
-                pipeline.raise_for_status(await pipeline.read_body(self._answer))
-            self._chunks = self._answer.__aiter__()
-            while not self._has_content:
-                if self._error is not None:
-                    raise self._error
-                if ended:
-                    break
-                try:
-                    chunk = await self._chunks.__anext__()
-                except StopAsyncIteration:
-                    self._hold(self._decoded(self._at_end, bytes(head)))
-                    ended = True
-                    continue
-                head += chunk if longest is None else chunk[: longest - len(head)]
-                self._hold(self._decoded(self._decoder.feed, chunk))
-        if read_timeout.ended:
-            raise self._first_timeout()
+        """Send the request and read up to the first event with content, so that an error before it can be retried.
+
+        Where that fails the connection is closed and the error raised.
+        """
+        entered = False
+        try:
+            settings, read_timeout = self._settings, self._read_timeout
+            seconds, connect = settings.first_chunk_timeout, settings.connect_timeout
+            # `connect_timeout` comes on top of `first_chunk_timeout`, which starts once the connection stands.
+            started = read_timeout.extend(math.inf if seconds is None or connect is None else seconds + connect)
+            with read_timeout:
+                self._answer = await self._exchange.__aenter__()
+                entered = True
+                check_headers(self._answer, settings)
+                if seconds is not None:
+                    left = math.inf if connect is None else started + connect + seconds - read_timeout.time()
+                    read_timeout.extend(min(left, seconds))
+                if not 200 <= self._answer.status < 300:
+                    raise_for_status(await read_body(self._answer, settings, self._read_timeouts), self._parser)
+                await self._read_head()
+            if read_timeout.ended:
+                raise FirstChunkTimeout(f"no answer within first_chunk_timeout ({seconds:g} s)")
+        except BaseException:
+            self._read_timeouts.release(self._read_timeout)
+            if entered:
+                await self._exchange.__aexit__(*sys.exc_info())
+            raise
+
+    async def _read_head(self) -> None:
+        limit = self._settings.body_limit
+        head, ended = bytearray(), False
+        self._chunks = self._answer.__aiter__()
+        while not self._has_content:
+            if self._error is not None:
+                raise self._error
+            if ended:
+                return
+            try:
+                chunk = await self._chunks.__anext__()
+            except StopAsyncIteration:
+                self._hold(self._decoded(self._at_end, bytes(head)))
+                ended = True
+                continue
+            head += chunk if limit is None else chunk[: limit - len(head)]
+            self._hold(self._decoded(self._decoder.feed, chunk))
 
     def _hold(self, events: list[Event]) -> None:
-        """Keep events until one has content. Of reports of usage that follow each other the last is the true one."""
+        """Keep events until one has content. Of consecutive usage reports the last one replaces the others."""
         for event in events:
             if type(event) is UsageReported and self._first and type(self._first[-1]) is UsageReported:
                 self._first[-1] = event
@@ -131,30 +146,43 @@ class EventReader:
                 self._first.append(event)
             self._has_content = self._has_content or type(event) not in _NO_CONTENT
 
-    def _first_timeout(self) -> FirstChunkTimeout:
-        seconds = self._pipeline.settings.first_chunk_timeout
-        return FirstChunkTimeout(f"no answer within first_chunk_timeout ({seconds:g} s)")
+    @property
+    def is_reading(self) -> bool:
+        """Whether a task is waiting in `next` at this moment."""
+        return self._read_timeout.active
 
-    def passed(self) -> RequestTimeout:
+    def cancel_read(self) -> bool:
+        """End the read that another task is waiting in: its `next` returns `None`. Returns whether there is one."""
+        active = self._read_timeout.active
+        if active:
+            self._read_timeout.end()
+        return active
+
+    def timeout_error(self) -> RequestTimeout:
         """The error for a read that took too long."""
-        return self._deadline.timeout_error() if self._deadline.left <= 0 else self._pipeline.chunk_timeout()
+        return self._deadline.timeout_error() if self._deadline.left <= 0 else chunk_timeout(self._settings)
 
     async def next(self) -> list[Event] | None:
-        """The next events, at least one; none at the end. Raises what cuts the stream short.
+        """Return the next events, at least one; an empty list after the last one. Raises what cuts the stream short.
 
-        Gives `None` where `read_timeout` has ended the read, because it took too long or at the wish of another task.
+        Returns `None` where the read was ended: it took too long, or another task called `cancel_read`.
         """
         if self._first:
             events, self._first = self._first, []
             return self._with_warnings(events)
         if self._error is not None:
             raise self._error
-        decoder, read_timeout, longest, deadline = self._decoder, self.read_timeout, self._longest, self._deadline
+        decoder, read_timeout, seconds, deadline = (
+            self._decoder,
+            self._read_timeout,
+            self._chunk_seconds,
+            self._deadline,
+        )
         if decoder.finished:
             return []
         while True:
             left = deadline.left
-            started = read_timeout.extend(longest if longest < left else max(left, 0))
+            started = read_timeout.extend(seconds if seconds < left else max(left, 0))
             try:
                 with read_timeout:
                     chunk = await self._chunks.__anext__()
@@ -167,20 +195,20 @@ class EventReader:
             try:
                 events = decoder.feed(chunk)
             except TrunklineError as error:
-                events = self._until(error)
+                events = self._events_before(error)
             if events:
                 return events
 
     def _decoded(self, decode: Callable[[bytes], list[Event]], data: bytes) -> list[Event]:
-        """The events that `decode` gives; an error that comes after some of them waits until they are told."""
+        """The events that `decode` returns. An error that follows some of them waits until they were delivered."""
         self._decoder.late = []
         try:
             return decode(data)
         except TrunklineError as error:
-            return self._until(error)
+            return self._events_before(error)
 
-    def _until(self, error: TrunklineError) -> list[Event]:
-        """The events that came before an error in the same bytes; where there are none, it is raised."""
+    def _events_before(self, error: TrunklineError) -> list[Event]:
+        """The events that the same bytes gave before an error. Where there are none, the error is raised."""
         if isinstance(error, RemoteError):
             error.request_id = error.request_id or _request_id(self._answer.headers)
         if not self._decoder.late:
@@ -189,23 +217,24 @@ class EventReader:
         return self._decoder.late
 
     def _with_warnings(self, events: list[Event]) -> list[Event]:
-        started = events[0] if type(events[0]) is ResponseStarted else None
-        rest = events if started is None else events[1:]
-        told = started or ResponseStarted()
-        return [attrs.evolve(told, warnings=(*self._warnings, *told.warnings)), *rest]
+        if type(events[0]) is ResponseStarted:
+            started, rest = events[0], events[1:]
+        else:
+            started, rest = ResponseStarted(), events
+        return [attrs.evolve(started, warnings=(*self._warnings, *started.warnings)), *rest]
 
     def _at_end(self, head: bytes) -> list[Event]:
-        # Some servers answer a streaming request with a whole answer or a bare error, and a proxy with a page.
+        # Some servers answer a streaming request with a whole answer or a bare error, and a proxy with an HTML page.
         answer = self._answer
-        lines = "ndjson" in answer.headers.get("content-type", "")
-        if head.lstrip()[:1] in (b"{", b"[", b"<") and not lines:
-            check_nesting(head, self._pipeline.settings.nesting_limit, status=answer.status)
+        is_json_lines = "ndjson" in answer.headers.get("content-type", "")
+        if head.lstrip()[:1] in (b"{", b"[", b"<") and not is_json_lines:
+            check_nesting(head, self._settings.nesting_limit, status=answer.status)
             whole = WireResponse(status=answer.status, headers=answer.headers, body=head)
             try:
-                events = unfold(self._pipeline.steps.parser.body(whole))
+                events = unfold(self._parser.body(whole))
             except ProtocolViolation as error:
                 excerpt = head[: EXCERPT * 4].decode("utf-8", "replace")[:EXCERPT]
-                raise ProtocolViolation(f"a stream was due, but the answer begins: {excerpt}") from error
+                raise ProtocolViolation(f"expected a stream, but the answer begins: {excerpt}") from error
             self._decoder.finished = True
             return events
         if not head:
@@ -213,10 +242,8 @@ class EventReader:
         return self._decoder.finish()
 
     async def aclose(self) -> None:
-        """Close the connection; what follows the end of a finished answer is read first, for a moment."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            self._pipeline.read_timeouts.release(self.read_timeout)
-        if exchange is not None and self._entered:
-            unfinished = None if self._decoder.finished else GeneratorExit()
-            await exchange.__aexit__(type(unfinished) if unfinished else None, unfinished, None)
+        """Close the connection. After a finished answer its last bytes are read first, so that it can be used again."""
+        self._read_timeouts.release(self._read_timeout)
+        # The transport takes an exception to mean that the answer is not worth reading to its end.
+        unfinished = None if self._decoder.finished else GeneratorExit()
+        await self._exchange.__aexit__(type(unfinished) if unfinished else None, unfinished, None)

@@ -17,9 +17,9 @@ _numbers = itertools.count(1)
 
 
 class ObservedCall:
-    """One call as its observers see it."""
+    """One call: its number, its deadline, and the observers that hear of its steps."""
 
-    __slots__ = ("_context", "_observers", "_pipeline", "deadline", "number")
+    __slots__ = ("_observers", "_pipeline", "deadline", "number")
 
     def __init__(self, pipeline: Pipeline, operation: str, request: object) -> None:
         self._pipeline = pipeline
@@ -27,32 +27,35 @@ class ObservedCall:
         self.number = next(_numbers)
         self.deadline = CallDeadline(pipeline.settings.total_timeout)
         context = pipeline.context
-        self._tell(lambda observer: observer.started(self.number, context, operation, request))
+        self._notify(lambda observer: observer.started(self.number, context, operation, request))
 
     @property
     def observed(self) -> bool:
-        """Whether anybody watches; else what they would be told need not be made."""
+        """Whether any observer is registered; if not, callers skip building its arguments."""
         return bool(self._observers)
 
-    def _tell(self, tell: Callable[[Observer], None]) -> None:
+    def _notify(self, notify: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             try:
-                tell(observer)
-            except Exception:  # an observer only watches: its mistakes must not reach the call
+                notify(observer)
+            except Exception:  # an observer's mistake must not reach the call that it watches
                 _log.exception("an observer failed: %s", type(observer).__name__)
 
     def retried(self, error: TrunklineError, delay: float) -> None:
-        self._tell(lambda observer: observer.retried(self.number, error, delay))
+        """An attempt failed; another follows in `delay` seconds."""
+        self._notify(lambda observer: observer.retried(self.number, error, delay))
 
     def first_event(self) -> None:
-        self._tell(lambda observer: observer.first_event(self.number))
+        """The first event of a stream has arrived."""
+        self._notify(lambda observer: observer.first_event(self.number))
 
     def finished(self, response: object) -> None:
-        self._tell(lambda observer: observer.finished(self.number, response))
+        """The call succeeded."""
+        self._notify(lambda observer: observer.finished(self.number, response))
 
     def failed(self, error: BaseException, outer: BaseException | None = None) -> None:
-        """Report the end. `outer` is the exception that the application was handling when it made the call."""
+        """The call failed. `outer` is the exception that the application was handling when it made the call."""
         if isinstance(error, TrunklineError):
             self._pipeline.finalize_error(error)
         forget_locals(error, outer)
-        self._tell(lambda observer: observer.failed(self.number, error))
+        self._notify(lambda observer: observer.failed(self.number, error))

@@ -1,7 +1,7 @@
-"""The whole flow of one call: prepare, translate, sign, send, frame, parse, and when to try again.
+"""The flow of one call: prepare, translate, sign, send, read, and decide whether to try again.
 
-No cancel scope is open while the application's code runs: each is entered and left within one await. A scope held
-across a yield would corrupt the scope stack on both backends.
+No cancel scope is open while the application's code runs: each is entered and left within one await. A scope that is
+held open across a yield would corrupt the scope stack on both backends.
 """
 
 from __future__ import annotations
@@ -17,22 +17,18 @@ import attrs
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.read_timeout import ReadTimeouts
+from trunkline._calls.response_reader import check_headers, raise_for_status, read_body
 from trunkline._calls.retry import RetryPolicy
 from trunkline._calls.retry_queue import RetryQueue
 from trunkline._calls.token_limits import apply_limits
 from trunkline._plugins.registry import Steps
-from trunkline._urls import redact_url
-from trunkline.authoring.decoder import check_nesting
-from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
+from trunkline.authoring.provider import ServiceContext, Timeouts, Translation, Transport
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
-    ChunkTimeout,
     ConfigurationError,
-    ProtocolViolation,
     RemoteError,
     TrunklineError,
-    UnexpectedRedirect,
     UnsupportedRequest,
 )
 from trunkline.fold import answer_warnings
@@ -47,11 +43,11 @@ LONGEST_WAIT = 600.0
 """Seconds that a call may wait for one retry where `total_timeout` is off."""
 
 _UNKNOWN = object()
-"""In place of credentials that are still to be acquired."""
+"""A placeholder for credentials that have not been acquired yet."""
 
 
 class RetryCallback(Protocol):
-    """Called before each retry."""
+    """Called before each retry with the error of the failed attempt and the delay in seconds."""
 
     def __call__(self, error: TrunklineError, delay: float) -> None: ...
 
@@ -62,7 +58,7 @@ def _timeouts(settings: Settings) -> Timeouts:
 
 @attrs.frozen(kw_only=True)
 class Pipeline:
-    """The steps of one service, ready to run calls."""
+    """The steps of one open service, ready to run calls."""
 
     context: ServiceContext[Any]
     steps: Steps
@@ -87,13 +83,13 @@ class Pipeline:
         deadline: CallDeadline,
         on_retry: RetryCallback,
     ) -> T:
-        """Send a request and read the whole answer to it."""
+        """Send a request, read the whole answer and return what `read` makes of it."""
 
         async def attempt(wire_request: WireRequest) -> T:
             async with self.transport.send(wire_request, self.timeouts) as answer:
-                self.check_headers(answer)
-                response = await self.read_body(answer)
-            return read(self.raise_for_status(response))
+                check_headers(answer, self.settings)
+                response = await read_body(answer, self.settings, self.read_timeouts)
+            return read(raise_for_status(response, self.steps.parser))
 
         self._refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
@@ -102,14 +98,16 @@ class Pipeline:
         """Send a request and read the answer up to its first event."""
 
         async def attempt(wire_request: WireRequest) -> EventReader:
-            exchange = self.transport.send(wire_request, self.timeouts)
-            stream = EventReader(self, exchange, deadline, translation.warnings)
-            try:
-                await stream.open()
-            except BaseException:
-                await stream.aclose()
-                raise
-            return stream
+            reader = EventReader(
+                self.transport.send(wire_request, self.timeouts),
+                parser=self.steps.parser,
+                settings=self.settings,
+                deadline=deadline,
+                read_timeouts=self.read_timeouts,
+                warnings=translation.warnings,
+            )
+            await reader.open()
+            return reader
 
         self._refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
@@ -117,18 +115,18 @@ class Pipeline:
     # Before the request
 
     def model(self, requested: str | None) -> str:
-        """The model of a request. Raises `ConfigurationError` where none is named anywhere."""
+        """The model of a request. Raises `ConfigurationError` where neither the request nor the settings name one."""
         model = requested or self.settings.default_model
         if not model:
-            problem = "is not set, and the request names no model; set either"
+            problem = "is not set, and the request names no model; set one of the two"
             raise setting_error("default_model", problem, service=self.context.name)
         return model
 
     async def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request, with the warnings of the limits and of the translation."""
+        """The wire request, with the warnings of the token limits and of the translation."""
         model = self.model(request.model)
-        settled = request if request.model == model else attrs.evolve(request, model=model)
-        request, warnings = apply_limits(settled, self.settings)
+        with_model = request if request.model == model else attrs.evolve(request, model=model)
+        request, warnings = apply_limits(with_model, self.settings)
         if self.steps.needs_bytes and self.settings.fetch_urls:
             from trunkline._calls.fetch import fetch_parts
 
@@ -139,19 +137,22 @@ class Pipeline:
         return attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
 
     def finish_body(self, response: ChatResponse, warnings: tuple[CallWarning, ...]) -> ChatResponse:
-        """A whole answer with what the core knows of it."""
-        answer = answer_warnings(response.parts, response.finish_reason)
-        # A parser that folds a body has told of the answer already.
-        new = tuple(warning for warning in answer if warning not in response.warnings)
+        """A whole response, with the provider's name and the core's own warnings added."""
+        # A parser that folds events has these warnings already.
+        new = tuple(
+            warning
+            for warning in answer_warnings(response.parts, response.finish_reason)
+            if warning not in response.warnings
+        )
         if not warnings and not new and response.provider == self.context.provider:
             return response
         return attrs.evolve(response, provider=self.context.provider, warnings=(*warnings, *response.warnings, *new))
 
     def _refuse_if_strict(self, translation: Translation) -> None:
         if self.settings.strict and translation.warnings:
-            told = "; ".join(str(warning) for warning in translation.warnings)
+            warnings = "; ".join(str(warning) for warning in translation.warnings)
             raise UnsupportedRequest(
-                f"service {self.context.name!r} is strict, and the request cannot be sent whole: {told}"
+                f"service {self.context.name!r} is strict, and the request cannot be sent whole: {warnings}"
             )
 
     # The attempts
@@ -163,6 +164,9 @@ class Pipeline:
         deadline: CallDeadline,
         on_retry: RetryCallback,
     ) -> T:
+        # Two kinds of failure lead to another attempt. A 401 does once, if `Auth` then has other credentials: the old
+        # ones may have expired, and the same ones would only fail again. A retryable error does while the policy, the
+        # retry budget and the deadline allow it.
         wire_request = wire_request.with_headers(self.settings.headers)
         auth, failures, outer = self.steps.auth, 0, sys.exception()
         credentials: Any = _UNKNOWN
@@ -174,7 +178,7 @@ class Pipeline:
                     if credentials is _UNKNOWN:
                         credentials = await self._credentials(stale)
                         if refused is not None and credentials == stale:
-                            raise refused  # the same credential again would only fail again
+                            raise refused
                     result = await attempt(auth.sign(wire_request, credentials))
                 except TrunklineError as error:
                     failed = self.finalize_error(error)
@@ -183,7 +187,6 @@ class Pipeline:
                     return result
                 forget_locals(failed, outer)
                 if isinstance(failed, AuthenticationError) and credentials is not _UNKNOWN and refused is None:
-                    # A credential that has expired is replaced, once.
                     refused, stale, credentials = failed, credentials, _UNKNOWN
                     continue
                 failures += 1
@@ -194,18 +197,18 @@ class Pipeline:
                 await self._wait(failed, delay, scope, deadline)
 
     async def _credentials(self, stale: object) -> object:
-        """The credentials for the next request: others than the `stale` ones, where that is possible."""
+        """The credentials for the next attempt; others than the `stale` ones, where `Auth` can get them."""
         credentials = await self.steps.auth.acquire()
-        if stale is not _UNKNOWN and credentials == stale:  # else another call has replaced it since
+        if stale is not _UNKNOWN and credentials == stale:  # otherwise another call has replaced them already
             credentials = await self.steps.auth.acquire(refresh=True)
         return credentials
 
     async def _wait(
         self, failed: TrunklineError, delay: float, scope: anyio.CancelScope, deadline: CallDeadline
     ) -> None:
-        """Wait `delay` seconds, and then for the retry budget. Raises `failed` when the time of the call is over."""
+        """Wait `delay` seconds, then for the retry budget. Raises `failed` when the call has no time left."""
         started, ends_at = anyio.current_time(), scope.deadline
-        scope.deadline = math.inf  # the error of this wait tells more than `TotalTimeout`
+        scope.deadline = math.inf  # `failed` says more than the `TotalTimeout` that the scope would lead to
         longest = LONGEST_WAIT + delay if deadline.total is None else ends_at - started
         with anyio.move_on_after(longest) as waiting:
             await anyio.sleep(delay)
@@ -213,62 +216,15 @@ class Pipeline:
         scope.deadline = ends_at
         if waiting.cancelled_caught:
             bound = "" if deadline.total is None else f", the end of total_timeout ({deadline.total:g} s)"
-            told = f"waited {longest:.3g} s for the service's retry budget{bound}"
             if isinstance(failed, RemoteError):
-                failed.message = f"{failed.message}; {told}"
+                failed.message = f"{failed.message}; waited {longest:.3g} s for the service's retry budget{bound}"
                 failed.args = (failed.message,)
             raise failed
 
-    # The answer
-
-    async def read_body(self, answer: ByteStream) -> WireResponse:
-        chunks, size, longest = [], 0, self.settings.body_limit
-        iterator, read_timeout = answer.__aiter__(), self.read_timeouts.acquire()
-        allowed = self.settings.chunk_timeout
-        try:
-            while True:
-                read_timeout.extend(math.inf if allowed is None else allowed)
-                with read_timeout:
-                    chunk = await anext(iterator, None)
-                if read_timeout.ended:
-                    raise self.chunk_timeout()
-                if chunk is None:
-                    break
-                size += len(chunk)
-                if longest is not None and size > longest:
-                    told = f"the answer is larger than body_limit ({longest} bytes)"
-                    raise ProtocolViolation(told, status=answer.status)
-                chunks.append(chunk)
-        finally:
-            self.read_timeouts.release(read_timeout)
-        body = b"".join(chunks)
-        check_nesting(body, self.settings.nesting_limit, status=answer.status)
-        return WireResponse(status=answer.status, headers=answer.headers, body=body)
-
-    def check_headers(self, answer: ByteStream) -> None:
-        longest = self.settings.header_limit
-        if longest is not None and sum(len(name) + len(value) for name, value in answer.headers.items()) > longest:
-            told = f"the headers of the answer are larger than header_limit ({longest} bytes)"
-            raise ProtocolViolation(told, status=answer.status)
-
-    def raise_for_status(self, response: WireResponse) -> WireResponse:
-        if 200 <= response.status < 300:
-            return response
-        if 300 <= response.status < 400:
-            target = redact_url(response.headers.get("location", "")) or "nowhere"
-            raise UnexpectedRedirect(
-                f"the provider redirects to {target}, which is not followed, since credentials would go along; "
-                f"if that is the right place, set it as api_url",
-                status=response.status,
-            )
-        raise self.steps.parser.error(response)
-
-    def chunk_timeout(self) -> ChunkTimeout:
-        """The error for a stream that stands still."""
-        return ChunkTimeout(f"nothing came for longer than chunk_timeout ({self.settings.chunk_timeout:g} s)")
+    # Errors
 
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
-        """Complete an error with the provider's name, and take the service's secrets out of it."""
+        """Add the provider's or the service's name to an error, and take the service's secrets out of it."""
         scrub_error(error, (*self.secrets, *getattr(self.steps.auth, "secrets", ())))
         if isinstance(error, RemoteError):
             error.provider = error.provider or self.context.provider
@@ -281,7 +237,7 @@ class Pipeline:
 
 
 def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
-    """Take secrets out of an error: out of what it says and holds, and the causes that show one."""
+    """Take secrets out of an error: out of its message and its fields, and cut off causes that show one."""
     error.args = tuple(scrub_value(arg, secrets) for arg in error.args)
     if isinstance(error, RemoteError):
         error.message = scrub(error.message, secrets) or type(error).__name__
@@ -289,7 +245,7 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
         error.request_id = scrub(error.request_id, secrets) if error.request_id else error.request_id
         try:
             error.body = scrub_value(error.body, secrets)
-        except RecursionError:  # where `nesting_limit` is off
+        except RecursionError:  # possible where `nesting_limit` is off
             error.body = None
         error.args = (error.message,)
     elif isinstance(error, ConfigurationError):
