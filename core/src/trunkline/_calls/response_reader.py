@@ -41,9 +41,7 @@ async def read_body(answer: ByteStream, settings: Settings, read_timeouts: ReadT
                 break
             size += len(chunk)
             if limit is not None and size > limit:
-                raise ProtocolViolation(
-                    f"the answer is larger than body_limit ({limit} bytes)", status=answer.status
-                )
+                raise ProtocolViolation(f"the answer is larger than body_limit ({limit} bytes)", status=answer.status)
             chunks.append(chunk)
     finally:
         read_timeouts.release(read_timeout)
