@@ -178,6 +178,7 @@ def quick(session: nox.Session) -> None:
     install_once(session, *group("lint"), *group("tests"), extras="cli,fast,testing")
     session.run("ruff", "format", "--check", "--quiet")
     session.run("ruff", "check", "--quiet")
+    lint_imports(session)
     chosen = (*(f"--ignore-glob={pattern}" for pattern in NOT_QUICK), *QUICK)
     if any((ROOT / word.partition("::")[0]).exists() for word in session.posargs):
         chosen = ()
@@ -195,10 +196,17 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format and style. Repair with `ruff format` and `ruff check --fix`."""
+    """Check format, style, and who imports whom. Repair with `ruff format` and `ruff check --fix`."""
     pinned(session, *group("lint"))
     session.run("ruff", "format", "--check")
     session.run("ruff", "check")
+    lint_imports(session)
+
+
+def lint_imports(session: nox.Session) -> None:
+    """Hold the imports against the contracts in pyproject.toml. The sources are read, and need not be installed."""
+    sources = [ROOT / folder / "src" for folder in FOLDERS]
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": os.pathsep.join(map(str, sources))}, silent=True)
 
 
 @nox.session
