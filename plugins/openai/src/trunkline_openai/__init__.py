@@ -6,6 +6,7 @@ import attrs
 from trunkline.authoring.provider import Operations, Provider, ResponseParser, ServiceContext, Translator
 
 from trunkline_openai.dialect import bearer_auth, chat_completions, log_notes, profile_for
+from trunkline_openai.from_openai import messages_from
 from trunkline_openai.profile import PROFILES, Profile
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
 
@@ -18,6 +19,7 @@ __all__ = [
     "__version__",
     "bearer_auth",
     "chat_completions",
+    "messages_from",
     "openai",
     "openai_compatible",
 ]

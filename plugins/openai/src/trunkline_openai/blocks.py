@@ -11,7 +11,9 @@ from trunkline.events import PartAdded, ReasoningEnd
 from trunkline.messages import Audio, Citation, Image, Opaque
 
 from trunkline_openai.fields import integer, items, string
-from trunkline_openai.history import ANNOTATION
+
+ANNOTATION = "annotation."
+"""The prefix of an `Opaque`'s `kind` for an annotation of a message."""
 
 _JOINED = frozenset({"text", "summary", "data"})
 

@@ -24,6 +24,7 @@ from trunkline.messages import (
     ToolResult,
 )
 
+from trunkline_openai.blocks import ANNOTATION
 from trunkline_openai.profile import Profile
 
 JSON = dict[str, Any]
@@ -37,9 +38,6 @@ AUDIO_FORMATS = {
     "audio/mp3": "mp3",
 }
 """The media types of `input_audio`, and what the wire calls them."""
-
-ANNOTATION = "annotation."
-"""What the `kind` of an `Opaque` begins with that came as an annotation of a message."""
 
 _MEDIA_FOLLOWS = "The result follows in the next message."
 
