@@ -31,7 +31,7 @@ ASYNC_IN_CORE = (
 )
 ASYNC_IN_PLUGINS = ("auth.py", "transport.py")
 CONVERTER = "OpenAI's form, call trunkline_openai.messages_from(messages), from the package trunkline-openai"
-"""The one text of the core that names a plugin: its error for a conversation of dicts says which function converts them."""
+"""The one place where the core names a plugin: the error for a dict says which function converts it to a message."""
 PROVIDER_NAMES = re.compile(r"openai|anthropic|bedrock|cohere|mistral|azure|llama_?cpp|ollama|gemini", re.IGNORECASE)
 
 

@@ -19,7 +19,7 @@ class InvalidRequest(CallError):
 
 
 def refuse_dict(value: object, where: str, expected: str) -> None:
-    """Raise `InvalidRequest` for a dict in the place of a message or a part, naming the function that converts dicts."""
+    """Raise `InvalidRequest` for a dict where a message or a part belongs, and name the function that converts it."""
     if isinstance(value, dict):
         # Most applications come with conversations in OpenAI's form, so this error names one plugin's function.
         raise InvalidRequest(

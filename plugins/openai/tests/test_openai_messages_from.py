@@ -32,6 +32,8 @@ from trunkline_openai.dialect import default_url
 from trunkline_openai.profile import PROFILES
 from trunkline_openai.translate import ChatTranslator
 
+MESSAGE: Any = {"role": "user", "content": "hi"}
+PART: Any = {"type": "text", "text": "hi"}
 PNG = b"\x89PNG\r\n\x1a\n"
 WAV = b"RIFF\x00\x00\x00\x00WAVE"
 
@@ -211,7 +213,7 @@ def test_reasoning_details_go_back_unchanged() -> None:
 
 def test_fields_without_a_place_are_kept_for_the_provider_that_is_named() -> None:
     image = {"url": "https://x/a.png", "format": "image/png"}
-    wire = [
+    wire: list[dict[str, Any]] = [
         {
             "role": "user",
             "content": [
@@ -307,22 +309,23 @@ def test_an_error_names_the_position_and_what_is_accepted(message: Any, error: s
 
 
 def test_an_error_does_not_show_what_the_conversation_says() -> None:
+    diary: Any = "My secret diary: today I was at the seaside."
     with pytest.raises(InvalidRequest, match=r"messages\[0\] must be a dict with a role and content, not a str"):
-        messages_from(["My secret diary: today I was at the seaside."])  # type: ignore[list-item]
+        messages_from([diary])
 
 
 def test_one_message_in_place_of_a_list_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="messages must be a list of dicts, not a dict"):
-        messages_from({"role": "user", "content": "hi"})  # type: ignore[arg-type]
+        messages_from(MESSAGE)
 
 
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: ChatRequest(messages=[{"role": "user", "content": "hi"}]),  # type: ignore[list-item]
-        lambda: ChatRequest(messages={"role": "user", "content": "hi"}),  # type: ignore[arg-type]
-        lambda: user({"type": "text", "text": "hi"}),  # type: ignore[arg-type]
-        lambda: Message(role="user", parts={"type": "text", "text": "hi"}),  # type: ignore[arg-type]
+        lambda: ChatRequest(messages=[MESSAGE]),
+        lambda: ChatRequest(messages=MESSAGE),
+        lambda: user(PART),
+        lambda: Message(role="user", parts=PART),
     ],
 )
 def test_the_core_refuses_a_dict_and_names_this_function(build: Any) -> None:
