@@ -21,6 +21,7 @@ DISTRIBUTIONS = {"trunkline": ROOT / "core", **{f"trunkline-{name}": path for na
 ASYNC_IN_CORE = (
     "_calls/pipeline.py",
     "_calls/event_reader.py",
+    "_calls/response_reader.py",
     "_calls/retry_queue.py",
     "_calls/fetch.py",
     "_http/",

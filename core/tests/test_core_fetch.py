@@ -260,7 +260,7 @@ async def test_nothing_is_fetched_unless_it_is_allowed(toy: Any) -> None:
     request = ChatRequest(messages=[user("see", Image(url="http://127.0.0.1:9/a.png"))])
     async with serve(handler) as server:
         for allowed in (False, True):
-            async with toy(server.url, provider={"needs_bytes": (Image,)}, fetch_urls=allowed) as service:
+            async with toy(server.url, provider={"bytes_only_media": (Image,)}, fetch_urls=allowed) as service:
                 if allowed:
                     with pytest.raises(FetchFailed, match="not public"):
                         await service.chat(request)

@@ -1,21 +1,21 @@
-"""The root of the errors, and the errors that values raise. `trunkline.errors` has them all.
+"""The base class of all errors, and the errors that messages and requests raise. Import them from `trunkline.errors`.
 
-They are defined here because the other errors carry a `ChatResponse`, whose own module raises these.
+They have a module of their own because `trunkline.errors` refers to `ChatResponse`, whose module raises these.
 """
 
 from __future__ import annotations
 
 
 class TrunklineError(Exception):
-    """The root of all errors of Trunkline and of its plugins."""
+    """The base class of all errors of Trunkline and its plugins."""
 
 
 class CallError(TrunklineError):
-    """The call cannot be made as it was written."""
+    """The call is wrong: it cannot be made as written. Nothing was sent."""
 
 
 class InvalidRequest(CallError):
-    """The conversation, a tool or an option contradicts itself."""
+    """The request is invalid before any provider sees it: a message, a tool or an option contradicts another."""
 
 
 def refuse_dict(value: object, where: str, expected: str) -> None:
@@ -29,4 +29,4 @@ def refuse_dict(value: object, where: str, expected: str) -> None:
 
 
 for _error in (TrunklineError, CallError, InvalidRequest):
-    _error.__module__ = "trunkline.errors"  # where an application finds it
+    _error.__module__ = "trunkline.errors"  # the module that applications import from, so tracebacks show it

@@ -1,37 +1,37 @@
-"""Every error that Trunkline raises, in one tree.
+"""Every error that Trunkline raises.
 
 TrunklineError
-├── ConfigurationError              a setting, a file or an installation is wrong; found before any request
-│   ├── ProviderNotFound            no installed distribution brings the provider
+├── ConfigurationError              a setting, a file or an installation is wrong; raised before any request
+│   ├── ProviderNotFound            no installed distribution provides the provider
 │   └── PluginError                 an installed plugin or extension is broken; names its distribution
-├── CallError                      the call cannot be made as it was written
-│   ├── InvalidRequest          the conversation or an option contradicts itself
-│   ├── FetchFailed                 a picture or document by URL could not, or may not, be fetched
+├── CallError                       the call is wrong and cannot be made as written
+│   ├── InvalidRequest              a message, a tool or an option contradicts another
+│   ├── FetchFailed                 media given by URL could not be fetched, or must not be
 │   ├── UnsupportedOperation        the provider has no such operation
-│   ├── UnsupportedRequest          a `strict` service refuses what it would otherwise warn about
-│   └── ServiceClosed               the service was closed, before or during the call
-└── RemoteError                     the provider, or the way to it, failed
+│   ├── UnsupportedRequest          the provider cannot express the request, and the service is `strict`
+│   └── ServiceClosed               the service was closed before or during the call
+└── RemoteError                     the provider or the connection to it failed
     ├── AuthenticationError         401: the credential is missing, wrong or expired
-    ├── PermissionDenied            403: the credential may not do this
+    ├── PermissionDenied            403: the credential lacks the permission
     ├── NotFound                    404: no such model, deployment or path
-    ├── BadRequest              400, 413, 422: the provider refuses the request
-    │   ├── ContextTooLong          the conversation does not fit the model's context
+    ├── BadRequest                  400, 413, 422: the provider refused the request
+    │   ├── ContextTooLong          the conversation exceeds the model's context
     │   └── ContentFiltered         a safety system refused the prompt
-    ├── RateLimited                 429: too many requests or tokens for now
-    ├── QuotaExhausted              402, 429: the account has nothing left; waiting does not help
+    ├── RateLimited                 429: too many requests or tokens; try again later
+    ├── QuotaExhausted              402, 429: the account's quota is used up; waiting does not help
     ├── ServerError                 5xx
-    │   └── Overloaded              503, 529: the provider has no capacity for now
-    ├── ConnectionFailed            no connection, or it was lost before the answer began
+    │   └── Overloaded              503, 529: the provider has no capacity at the moment
+    ├── ConnectionFailed            no connection, or the connection was lost before the response started
     ├── RequestTimeout              one of the service's timeouts passed
     │   ├── ConnectTimeout
     │   ├── FirstChunkTimeout
     │   ├── ChunkTimeout
     │   └── TotalTimeout
-    ├── StreamInterrupted           the stream ended before its terminator
-    ├── ProtocolViolation           the answer is not in the provider's wire format
-    └── UnexpectedRedirect          3xx: not followed, since credentials would go along
+    ├── StreamInterrupted           the stream ended before it was complete
+    ├── ProtocolViolation           the response is not in the provider's wire format
+    └── UnexpectedRedirect          3xx: redirects are not followed, since they would carry the credentials along
 
-An error met in the middle of a stream carries what had arrived in `partial`.
+An error in the middle of a stream has the part of the response that had arrived in `partial`.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ __all__ = [
 class ConfigurationError(TrunklineError):
     """A setting, a configuration file or an installation is wrong. Raised before any request is sent.
 
-    `service` and `setting` name the place, where there is one. `errors` holds the single mistakes where several were
-    found together.
+    `service` and `setting` name the service and the setting, or are `None`. If several settings are wrong, `errors`
+    holds one error for each.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class ConfigurationError(TrunklineError):
 
 
 class ProviderNotFound(ConfigurationError):
-    """No installed distribution brings the provider."""
+    """No installed distribution provides the provider."""
 
 
 class PluginError(ConfigurationError):
-    """An installed plugin or extension is broken. `distribution` is the name of the package that brings it."""
+    """An installed plugin or extension is broken. `distribution` is the name of the package that installed it."""
 
     def __init__(
         self,
@@ -121,19 +121,19 @@ class PluginError(ConfigurationError):
 
 
 class FetchFailed(CallError):
-    """A picture, document or sound by URL could not be fetched, or is not allowed to be."""
+    """An image, document or audio given by URL could not be fetched, or its address is not allowed."""
 
 
 class UnsupportedOperation(CallError):
-    """The provider has no such operation (listing models, embedding, counting tokens)."""
+    """The provider does not support the operation (listing models, embedding, counting tokens)."""
 
 
 class UnsupportedRequest(CallError):
-    """A service with `strict` set refuses a request that it would otherwise answer with a `CallWarning`."""
+    """The provider cannot express a part of the request. Raised instead of a `CallWarning` if `strict` is set."""
 
 
 class ServiceClosed(CallError):
-    """The service was closed, before the call or while it ran."""
+    """The service was closed before or during the call. `partial` is what had arrived of a streamed response."""
 
     def __init__(self, message: str, *, partial: ChatResponse | None = None) -> None:
         super().__init__(message)
@@ -141,11 +141,12 @@ class ServiceClosed(CallError):
 
 
 class RemoteError(TrunklineError):
-    """The provider, or the way to it, failed.
+    """The provider, or the connection to it, failed.
 
-    `status` is the HTTP status, `code` the provider's own code or type, `request_id` its id for the request.
-    `retry_after` is in seconds. `retryable` says whether the same request may succeed later. `body` is the decoded
-    error body. `partial` is what had arrived of a streamed answer; its `finish_reason` is `error`.
+    `status` is the HTTP status, `code` the provider's error code or type, and `request_id` the provider's id for the
+    request. `retry_after` is the delay, in seconds, that the provider asks for. `retryable` is true if the same request
+    may succeed later. `body` is the decoded error body. `partial` is what had arrived of a streamed response, with the
+    `finish_reason` `error`. Each attribute is `None` if unknown.
     """
 
     retryable_by_default = False
@@ -175,14 +176,14 @@ class RemoteError(TrunklineError):
         self.partial = partial
 
     def __str__(self) -> str:
-        where = self.provider or "the provider"
-        facts = [
+        provider = self.provider or "the provider"
+        details = [
             f"status {self.status}" if self.status is not None else "",
             f"code {self.code}" if self.code else "",
             f"request id {self.request_id}" if self.request_id else "",
         ]
-        told = ", ".join(fact for fact in facts if fact)
-        return f"{where}: {self.message}" + (f" ({told})" if told else "")
+        suffix = ", ".join(detail for detail in details if detail)
+        return f"{provider}: {self.message}" + (f" ({suffix})" if suffix else "")
 
 
 class AuthenticationError(RemoteError):
@@ -190,7 +191,7 @@ class AuthenticationError(RemoteError):
 
 
 class PermissionDenied(RemoteError):
-    """The credential may not do this (403)."""
+    """The credential lacks the permission (403)."""
 
 
 class NotFound(RemoteError):
@@ -198,11 +199,11 @@ class NotFound(RemoteError):
 
 
 class BadRequest(RemoteError):
-    """The provider refuses the request as it is (400, 413, 422 and their like)."""
+    """The provider refused the request (400, 413, 422 and other 4xx statuses without an error of their own)."""
 
 
 class ContextTooLong(BadRequest):
-    """The conversation does not fit the model's context."""
+    """The conversation exceeds the model's context."""
 
 
 class ContentFiltered(BadRequest):
@@ -210,13 +211,13 @@ class ContentFiltered(BadRequest):
 
 
 class RateLimited(RemoteError):
-    """Too many requests or tokens for now (429)."""
+    """Too many requests or tokens (429). The same request may succeed later."""
 
     retryable_by_default = True
 
 
 class QuotaExhausted(RemoteError):
-    """The account has no quota or credit left (402, 429); waiting does not help."""
+    """The account's quota or credit is used up (402, 429). Waiting does not help."""
 
 
 class ServerError(RemoteError):
@@ -226,11 +227,11 @@ class ServerError(RemoteError):
 
 
 class Overloaded(ServerError):
-    """The provider has no capacity for now (503, 529)."""
+    """The provider has no capacity at the moment (503, 529)."""
 
 
 class ConnectionFailed(RemoteError):
-    """No connection could be made, or it was lost before the answer began."""
+    """No connection could be made, or the connection was lost before the response started."""
 
     retryable_by_default = True
 
@@ -242,32 +243,35 @@ class RequestTimeout(RemoteError):
 
 
 class ConnectTimeout(RequestTimeout):
-    """No connection within `connect_timeout`."""
+    """No connection was made within `connect_timeout`."""
 
 
 class FirstChunkTimeout(RequestTimeout):
-    """Nothing of the answer within `first_chunk_timeout`."""
+    """No byte of the response arrived within `first_chunk_timeout`."""
 
 
 class ChunkTimeout(RequestTimeout):
-    """The stream stood still for longer than `chunk_timeout`."""
+    """No byte of the stream arrived for longer than `chunk_timeout`."""
 
 
 class TotalTimeout(RequestTimeout):
-    """The call, its retries included, took longer than `total_timeout`."""
+    """The call, including its retries, took longer than `total_timeout`."""
 
     retryable_by_default = False
 
 
 class StreamInterrupted(RemoteError):
-    """The stream ended, or its connection was lost, before its dialect's terminator. Never a success."""
+    """The stream ended, or its connection was lost, before the response was complete.
+
+    Every wire format marks its end; a stream without that mark is an error, even if the connection closed normally.
+    """
 
     retryable_by_default = True
 
 
 class ProtocolViolation(RemoteError):
-    """The answer is not in the provider's wire format."""
+    """The response is not in the provider's wire format."""
 
 
 class UnexpectedRedirect(RemoteError):
-    """The provider answered with a redirect, which is not followed, since the credentials would go along."""
+    """The provider answered with a redirect, which is not followed, since it would carry the credentials along."""

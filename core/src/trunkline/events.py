@@ -1,8 +1,8 @@
-"""The events of a streamed response, and `fold`, which makes of them the response that a plain call would give.
+"""The events of a streamed response. `trunkline.fold` makes a response of them.
 
-Every stream is `ResponseStarted`, then parts, then exactly one `Finished`. A part has a start, any number of deltas and
-an end, told apart by `index`; parts may overlap, and stand in the response in the order of their starts. What comes
-whole (`Citation`, `PartAdded`) has no start and no end.
+A stream consists of one `ResponseStarted`, then the events of its parts, then exactly one `Finished`. A part has a
+start event, any number of deltas and an end event, all with the same `index`. Parts may overlap; in the response they
+are in the order of their start events. `Citation` and `PartAdded` are complete parts without start and end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
 
 @attrs.frozen(kw_only=True)
 class ResponseStarted:
-    """The provider began to answer. `warnings` are those of the request's translation."""
+    """The response has started. `warnings` are about the request: what the provider cannot express."""
 
     id: str | None = None
     model: str | None = None
@@ -27,7 +27,7 @@ class ResponseStarted:
 
 @attrs.frozen(kw_only=True)
 class TextStart:
-    """A text begins; `refusal` says that it declines to answer."""
+    """A text part starts. `refusal` is true if the model declines to answer in it."""
 
     index: int
     refusal: bool = False
@@ -35,13 +35,15 @@ class TextStart:
 
 @attrs.frozen(kw_only=True)
 class TextDelta:
-    """More of a text, with the log probabilities of its tokens where they were asked for."""
+    """More of a text part, with the log probabilities of its tokens if the request asked for them."""
 
     index: int
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+# A stream is mostly text deltas. Setting the slots directly skips the `__init__` of a frozen attrs class, which calls
+# `object.__setattr__` once for each field.
 _members: Any = TextDelta
 _new, _set_index, _set_text, _set_logprobs = (
     object.__new__,
@@ -52,7 +54,7 @@ _new, _set_index, _set_text, _set_logprobs = (
 
 
 def text_delta(index: int, text: str) -> TextDelta:
-    """A `TextDelta` without log probabilities, at half the cost of its constructor: for parsers, which make so many."""
+    """Create a `TextDelta` without log probabilities. For parsers: takes half the time of the constructor."""
     event = _new(TextDelta)
     _set_index(event, index)
     _set_text(event, text)
@@ -62,7 +64,7 @@ def text_delta(index: int, text: str) -> TextDelta:
 
 @attrs.frozen(kw_only=True)
 class TextEnd:
-    """A text is complete."""
+    """A text part is complete."""
 
     index: int
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False)
@@ -70,14 +72,14 @@ class TextEnd:
 
 @attrs.frozen(kw_only=True)
 class ReasoningStart:
-    """Reasoning begins."""
+    """A reasoning part starts."""
 
     index: int
 
 
 @attrs.frozen(kw_only=True)
 class ReasoningDelta:
-    """More of the reasoning's text."""
+    """More of a reasoning part's text."""
 
     index: int
     text: str
@@ -85,7 +87,7 @@ class ReasoningDelta:
 
 @attrs.frozen(kw_only=True)
 class ReasoningEnd:
-    """Reasoning is complete; the fields are those of `Reasoning`."""
+    """A reasoning part is complete. The fields are those of `Reasoning`."""
 
     index: int
     provider: str | None = None
@@ -97,7 +99,7 @@ class ReasoningEnd:
 
 @attrs.frozen(kw_only=True)
 class ToolCallStart:
-    """The model begins to call a tool."""
+    """A tool call starts."""
 
     index: int
     id: str
@@ -106,7 +108,7 @@ class ToolCallStart:
 
 @attrs.frozen(kw_only=True)
 class ToolCallDelta:
-    """More of the arguments' JSON text."""
+    """More of a tool call's arguments, as JSON text."""
 
     index: int
     arguments: str
@@ -114,7 +116,7 @@ class ToolCallDelta:
 
 @attrs.frozen(kw_only=True)
 class ToolCallEnd:
-    """A tool call is complete; its arguments are the deltas, joined and decoded."""
+    """A tool call is complete. The joined deltas are its arguments."""
 
     index: int
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False)
@@ -122,21 +124,21 @@ class ToolCallEnd:
 
 @attrs.frozen(kw_only=True)
 class PartAdded:
-    """A part that comes whole: sound, a picture, a hosted tool's block."""
+    """A complete part: audio, an image, a document, or a block that only the provider understands."""
 
     part: Audio | Image | Document | Opaque
 
 
 @attrs.frozen(kw_only=True)
 class UsageReported:
-    """What has been used so far. The last report is the true one; `Finished` repeats it."""
+    """Token counts so far. A later report replaces an earlier one; `Finished` repeats the last."""
 
     usage: Usage
 
 
 @attrs.frozen(kw_only=True)
 class Finished:
-    """The response is complete. Always the last event, and never sent for a stream that was cut off."""
+    """The response is complete. Always the last event; a stream that was cut off never has one."""
 
     reason: FinishReason
     raw_reason: str | None = None
@@ -162,4 +164,4 @@ Event: TypeAlias = Union[
     UsageReported,
     Finished,
 ]
-"""The closed union of stream events."""
+"""Any event of a stream."""

@@ -1,4 +1,4 @@
-"""Fold the events of a stream into the response that a call without streaming would give, and unfold it again."""
+"""Fold the events of a stream into a response, and unfold a response into events."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLog
 
 
 def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
-    """Decode a tool call's arguments: the object, or `{}` and the text as it came where that is not a JSON object.
+    """Decode a tool call's arguments. Returns the object and `None`, or `{}` and the text if it is not a JSON object.
 
-    An empty text is an empty object, since several providers send that for a tool without parameters.
+    Empty text gives an empty object: several providers send it for a tool without parameters.
     """
     if not text.strip():
         return {}, None
@@ -42,9 +42,9 @@ def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
 
 
 def answer_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[CallWarning, ...]:
-    """What an application should know of any provider's answer.
+    """Return the warnings about a response that do not depend on the provider.
 
-    Tool calls whose arguments are not a JSON object, and an output limit that left no room for an answer.
+    They report tool calls whose arguments are not a JSON object, and an output limit that left no room for an answer.
     """
     warnings = [
         CallWarning(
@@ -64,7 +64,7 @@ def answer_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[CallWa
 
 
 class Fold:
-    """Folds events one by one, so that a stream can tell what it holds at any moment."""
+    """Folds events one at a time, so that a stream can return what has arrived so far."""
 
     __slots__ = ("_finished", "_logprobs", "_open", "_parts", "_provider", "_response", "_started", "_usage")
 
@@ -75,13 +75,13 @@ class Fold:
         self._response: ChatResponse | None = None
         self._usage: Usage | None = None
         self._logprobs: list[TokenLogprob] = []
-        # By arrival. An open part is its start event, its deltas and, at last, its end event.
+        # In the order of arrival. A part with an index stays an `_OpenPart` until `response` is called.
         self._parts: list[Part | _OpenPart] = []
         self._open: dict[int, _OpenPart] = {}
 
     def add(self, event: Event) -> None:
-        """Take one more event. Raises `ProtocolViolation` for one that cannot stand where it stands."""
-        if type(event) is TextDelta and self._finished is None:  # nearly all there is
+        """Add an event. Raises `ProtocolViolation` if the event is out of order."""
+        if type(event) is TextDelta and self._finished is None:  # the fast path: nearly all events are text deltas
             part = self._open.get(event.index)
             if part is not None:
                 deltas = part.deltas
@@ -134,11 +134,11 @@ class Fold:
 
     @property
     def finished(self) -> bool:
-        """Whether `Finished` has come."""
+        """Whether `Finished` was added."""
         return self._finished is not None
 
     def response(self) -> ChatResponse:
-        """What has arrived so far; before `Finished` its finish reason is `error`."""
+        """Return the response so far. Before `Finished` its finish reason is `error`."""
         if self._response is not None:
             return self._response
         response = self._folded()
@@ -149,13 +149,13 @@ class Fold:
     def _folded(self) -> ChatResponse:
         parts = tuple(part.part() if isinstance(part, _OpenPart) else part for part in self._parts)
         finished = self._finished or Finished(reason=FinishReason.ERROR)
-        told = answer_warnings(parts, finished.reason) if self._finished is not None else ()
+        warnings = answer_warnings(parts, finished.reason) if self._finished is not None else ()
         return ChatResponse(
             parts=parts,
             finish_reason=finished.reason,
             raw_finish_reason=finished.raw_reason,
             usage=self._usage,
-            warnings=(*self._started.warnings, *finished.warnings, *told),
+            warnings=(*self._started.warnings, *finished.warnings, *warnings),
             logprobs=tuple(self._logprobs),
             id=self._started.id,
             model=self._started.model,
@@ -166,7 +166,7 @@ class Fold:
 
 
 _JOINED_AT_ONCE = 1024
-"""How many deltas of a part are kept before they become one string."""
+"""The number of deltas after which a part joins them into one string."""
 
 
 class _OpenPart:
@@ -184,7 +184,8 @@ class _OpenPart:
             self.join()
 
     def join(self) -> None:
-        # A short string takes fifteen times the memory of its letters, so they are joined as they come.
+        # A short string takes about fifteen times the memory of its characters. Joining the deltas as they arrive keeps
+        # the memory of a long response near the size of its text.
         self._joined.append("".join(self.deltas))
         self.deltas.clear()
 
@@ -218,10 +219,10 @@ class _OpenPart:
 
 
 def fold(events: Iterable[Event], provider: str | None = None) -> ChatResponse:
-    """The response that the events of a whole stream make.
+    """Return the response that the events of a complete stream make.
 
-    It equals the response of the same call without streaming in parts, tool calls, finish reason and usage. Raises
-    `ProtocolViolation` where the events are out of order, or where `Finished` is not among them.
+    Its parts, tool calls, finish reason and usage equal those of the same call without streaming. Raises
+    `ProtocolViolation` if the events are out of order or end without `Finished`.
     """
     folded = Fold(provider)
     for event in events:
@@ -232,7 +233,10 @@ def fold(events: Iterable[Event], provider: str | None = None) -> ChatResponse:
 
 
 def unfold(response: ChatResponse) -> list[Event]:
-    """The events of a stream that would make `response`: for a provider that answers whole where a stream was due."""
+    """Return the events of a stream that folds to `response`.
+
+    Used when a provider answers a streamed request with a complete body.
+    """
     events: list[Event] = [ResponseStarted(id=response.id, model=response.model)]
     for index, part in enumerate(response.parts):
         if isinstance(part, Text):

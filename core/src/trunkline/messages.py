@@ -1,4 +1,4 @@
-"""The turns of a conversation and the parts of their content."""
+"""Messages and the parts that they are made of: text, media, reasoning, tool calls and tool results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 @attrs.frozen(kw_only=True)
 class Text:
-    """Plain text. `refusal` marks the words in which a model declined to answer."""
+    """Plain text. `refusal` is true for text in which the model declines to answer."""
 
     text: str
     refusal: bool = False
@@ -28,7 +28,7 @@ class Text:
 
 def _media_source(data: bytes | None, url: str | None, file_id: str | None, kind: str) -> None:
     if sum(source is not None for source in (data, url, file_id)) != 1:
-        raise InvalidRequest(f"{kind} takes exactly one of data (bytes), url or file_id")
+        raise InvalidRequest(f"{kind} needs exactly one of data (bytes), url or file_id")
 
 
 def _split_data_url(url: str) -> tuple[bytes, str | None]:
@@ -64,7 +64,11 @@ def _sniff(data: bytes) -> str | None:
 
 
 class _Media:
-    """What image, document and audio share: one source, and a media type that is found out where it can be."""
+    """The base of `Image`, `Document` and `Audio`.
+
+    Checks that the part has exactly one source, decodes a `data:` URL into `data`, and detects a missing media type
+    from the first bytes.
+    """
 
     __slots__ = ()
     data: bytes | None
@@ -84,18 +88,19 @@ class _Media:
 
     @property
     def base64(self) -> str:
-        """`data` in base64. Raises `InvalidRequest` where the part has a URL or a file id in its place."""
+        """`data`, encoded in base64. Raises `InvalidRequest` if the part has a URL or a file id instead."""
         if self.data is None:
-            raise InvalidRequest(f"{type(self).__name__} has no data of its own, only a URL or a file id")
+            raise InvalidRequest(f"this {type(self).__name__} has no data, only a URL or a file id")
         return base64.b64encode(self.data).decode()
 
 
 @attrs.frozen(kw_only=True)
 class Image(_Media):
-    """A picture: its bytes, a URL (an `https:` URL is passed on, a `data:` URL taken apart), or a provider's file id.
+    """An image, given as bytes, as a URL, or as the id of a file at the provider.
 
-    `media_type` is found out from the first bytes where it is not given. `detail` is how closely a model should look
-    (`low`, `high`, `auto`, where the provider has it).
+    An `https:` URL is sent to the provider as it is; a `data:` URL is decoded into `data`. A missing `media_type` is
+    detected from the first bytes of `data`. `detail` is the resolution at which the model reads the image (`low`,
+    `high` or `auto`), for providers that support it.
     """
 
     data: bytes | None = attrs.field(default=None, repr=False)
@@ -109,7 +114,10 @@ class Image(_Media):
 
 @attrs.frozen(kw_only=True)
 class Document(_Media):
-    """A document (PDF, plain text …): its bytes, a URL, or a provider's file id. `name` is its file name or title."""
+    """A document (PDF, plain text …), given as bytes, as a URL, or as the id of a file at the provider.
+
+    `name` is the document's file name or title.
+    """
 
     data: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
@@ -122,7 +130,10 @@ class Document(_Media):
 
 @attrs.frozen(kw_only=True)
 class Audio(_Media):
-    """Sound: its bytes, a URL, or a provider's file id. `transcript` holds the spoken words of a model's answer."""
+    """Audio, given as bytes, as a URL, or as the id of a file at the provider.
+
+    `transcript` is the text of audio that a model generated.
+    """
 
     data: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
@@ -135,11 +146,11 @@ class Audio(_Media):
 
 @attrs.frozen(kw_only=True)
 class Reasoning:
-    """What a model thought before it answered.
+    """The model's reasoning before its answer.
 
-    `text` may be a summary, or empty. `provider` is the name of the provider that made it; `signature`, `encrypted`
-    and `redacted` are what that provider needs to accept it back, opaque to everyone else: it is replayed to no other.
-    `encrypted` is the encrypted reasoning, `redacted` says that a safety system hid the text.
+    `text` is the reasoning or a summary of it; it may be empty. `provider` is the name of the provider that sent the
+    part. Only that provider can verify `signature` and read `encrypted` (the encrypted reasoning), so the part is sent
+    back to no other provider. `redacted` is true if a safety system removed the text.
     """
 
     text: str = ""
@@ -153,10 +164,10 @@ class Reasoning:
 
 @attrs.frozen(kw_only=True)
 class ToolCall:
-    """A model's call of a tool.
+    """A tool call that the model asks for.
 
-    `arguments` is the decoded JSON object. Where the model wrote something else, `arguments` is empty and
-    `invalid_arguments` holds the text as it came; the response then carries a `CallWarning`.
+    `arguments` is the decoded JSON object. If the model's text is not a JSON object, `arguments` is empty,
+    `invalid_arguments` holds the text, and the response carries a `CallWarning`.
     """
 
     id: str
@@ -168,16 +179,16 @@ class ToolCall:
 
     @property
     def arguments_json(self) -> str:
-        """The arguments as the JSON text that a wire format takes."""
+        """The arguments as JSON text: `arguments` encoded, or `invalid_arguments` unchanged."""
         return self.invalid_arguments if self.invalid_arguments is not None else dumps(self.arguments).decode()
 
 
 @attrs.frozen(kw_only=True)
 class Citation:
-    """A source that the answer rests on.
+    """A source that the answer cites.
 
-    `start` and `end` are offsets in characters into the answer's text, where the provider tells them; `cited_text` is
-    the passage of the source. What has no normalised place is in `provider_metadata`.
+    `start` and `end` are character offsets into the text of the response, or `None` if the provider sends none.
+    `cited_text` is the quoted passage of the source. `provider_metadata` holds the provider's other fields.
     """
 
     url: str | None = None
@@ -190,9 +201,10 @@ class Citation:
 
 @attrs.frozen(kw_only=True)
 class Opaque:
-    """A block that only its provider understands (a hosted tool's call, a compaction item), kept in its place.
+    """A block that only its provider understands, such as the call of a hosted tool or a compaction item.
 
-    It is replayed unmodified to `provider` and left out, with a warning, for any other.
+    The block keeps its place among the parts. It is sent back unchanged to `provider`; for any other provider it is
+    left out, with a warning.
     """
 
     provider: str
@@ -209,7 +221,7 @@ def _result_parts(content: str | Iterable[ToolResultPart]) -> tuple[ToolResultPa
 
 @attrs.frozen(kw_only=True)
 class ToolResult:
-    """What a tool answered to the call with the id `tool_call_id`. `is_error` says that the tool failed."""
+    """The result of the tool call with the id `tool_call_id`. `is_error` is true if the tool failed."""
 
     tool_call_id: str
     name: str | None = None
@@ -247,12 +259,12 @@ _PARTS = "a string or a part such as trunkline.Image"
 
 def _check_role(instance: object, attribute: attrs.Attribute[Role], value: Role) -> None:
     if value not in get_args(Role):
-        raise InvalidRequest(f"a message's role is one of {', '.join(get_args(Role))}, not {value!r}")
+        raise InvalidRequest(f"a message's role must be one of {', '.join(get_args(Role))}, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
 class Message:
-    """One turn of a conversation. `parts` takes a string, a part, or any number of either."""
+    """One message of a conversation. `parts` accepts a string, a part, or an iterable of strings and parts."""
 
     role: Role = attrs.field(validator=_check_role)
     parts: tuple[Part, ...] = attrs.field(converter=_parts)
@@ -261,7 +273,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text parts, joined; refusals are left out."""
+        """The text parts, joined, without refusals."""
         return "".join(part.text for part in self.parts if isinstance(part, Text) and not part.refusal)
 
     @property
@@ -276,17 +288,20 @@ class Message:
 
 
 def system(*parts: str | Part) -> Message:
-    """A system message: instructions that stand above the conversation."""
+    """Create a system message: instructions for the whole conversation."""
     return Message(role="system", parts=parts)
 
 
 def user(*parts: str | Part) -> Message:
-    """A user's turn: strings and parts."""
+    """Create a user message from strings and parts."""
     return Message(role="user", parts=parts)
 
 
 def assistant(*parts: str | Part) -> Message:
-    """A model's turn. For one that came from a call take `ChatResponse.message`, which loses nothing."""
+    """Create an assistant message from strings and parts.
+
+    To append a model's response to a conversation, use `ChatResponse.message`, which keeps every part.
+    """
     return Message(role="assistant", parts=parts)
 
 
@@ -296,10 +311,10 @@ def tool_result(
     *,
     is_error: bool = False,
 ) -> Message:
-    """The turn that answers a tool call (or the id of one).
+    """Create the message that answers a tool call, given as a `ToolCall` or by its id.
 
-    `result` is a string, one or more parts, or any other JSON value, which is sent as JSON text. `is_error` tells the
-    model that the tool failed.
+    `result` is a string, one or more parts, or any other JSON value, which is sent as JSON text. `is_error=True` tells
+    the model that the tool failed. Raises `InvalidRequest` for a result of another type.
     """
     call_id, name = (call, None) if isinstance(call, str) else (call.id, call.name)
     parts: str | tuple[ToolResultPart, ...]
@@ -312,5 +327,5 @@ def tool_result(
     elif isinstance(result, (Mapping, Sequence, int, float)) or result is None:
         parts = dumps(result).decode()
     else:
-        raise InvalidRequest(f"a tool result is a string, parts or a JSON value, not {type(result).__name__}")
+        raise InvalidRequest(f"a tool result must be a string, parts or a JSON value, not {type(result).__name__}")
     return Message(role="tool", parts=ToolResult(tool_call_id=call_id, name=name, parts=parts, is_error=is_error))

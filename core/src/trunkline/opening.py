@@ -11,11 +11,11 @@ import anyio
 
 from trunkline._config.sources import make_settings, read_configuration
 from trunkline._http.choice import HTTPTransports
-from trunkline._plugins.registry import EXTENSIONS, find, load_provider
+from trunkline._plugins.registry import EXTENSIONS, find_plugin, load_provider
 from trunkline.errors import ConfigurationError, TrunklineError
-from trunkline.secrets import forget_locals
+from trunkline.secrets import clear_traceback_locals
 from trunkline.service import Service
-from trunkline.settings import Settings, raise_together
+from trunkline.settings import Settings, raise_config_errors
 
 if TYPE_CHECKING:
     from trunkline._http.common import HTTPClient
@@ -55,7 +55,7 @@ def open_service(
     except TrunklineError as error:
         # The settings may be secret, and error reports show the variables of each frame.
         settings.clear()
-        forget_locals(error, outer)
+        clear_traceback_locals(error, outer)
         raise
 
 
@@ -127,7 +127,7 @@ def open_services(
         return _all_opened(source, http_client, environ)
     except TrunklineError as error:
         source, environ = "", None  # as in `open_service`
-        forget_locals(error, outer)
+        clear_traceback_locals(error, outer)
         raise
 
 
@@ -145,7 +145,7 @@ def _all_opened(
             services[name] = _configured(name, table, configuration.folder, environ, http_client, transports)
         except ConfigurationError as error:
             errors.append(error)
-    raise_together(errors)
+    raise_config_errors(errors)
     return Services(services, transports)
 
 
@@ -171,6 +171,6 @@ def _configured(
     made = make_settings(name, plugin, arguments={}, table=settings, environ=environ, folder=Path(folder))
     for extension in made.extensions:
         if isinstance(extension, str):
-            find(EXTENSIONS, extension, kind="extension")
+            find_plugin(EXTENSIONS, extension, kind="extension")
     _check_client(client, made, name)
     return Service(name, plugin, made, transports=transports)

@@ -1,4 +1,4 @@
-"""What goes into a call."""
+"""Requests: the conversation to send, and the options that shape the response."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _EMPTY_SCHEMA: JSONObject = {"type": "object", "properties": {}}
 
 @attrs.frozen(kw_only=True)
 class Tool:
-    """A function that the model may ask for.
+    """A function that the model may call.
 
-    `parameters` is the JSON Schema of its arguments, an object. `strict` asks the provider to hold the model to the
-    schema. A hosted tool of a provider's own is given whole in `provider_options`, with its own `type`.
+    `parameters` is the JSON Schema of the arguments, which must be an object. `strict=True` asks the provider to
+    enforce the schema. For a provider's hosted tool, put its complete definition, with its `type`, in
+    `provider_options`.
     """
 
     name: str
@@ -34,28 +35,31 @@ class Tool:
 
 @attrs.frozen(kw_only=True)
 class ToolChoice:
-    """Whether the model may, must not, or must call a tool; with the mode `tool`, the one called `name`."""
+    """Whether the model may (`auto`), must not (`none`) or must (`required`) call a tool, or must call one (`tool`)."""
 
     mode: ToolChoiceMode
     name: str | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.mode not in ("auto", "none", "required", "tool"):
-            raise InvalidRequest(f"a tool choice is auto, none, required or tool (with a name), not {self.mode!r}")
+            raise InvalidRequest(
+                f"the mode of a tool choice must be auto, none, required or tool (with a name), not {self.mode!r}"
+            )
         if (self.mode == "tool") != (self.name is not None):
-            raise InvalidRequest("a tool choice has a name exactly when its mode is 'tool'")
+            raise InvalidRequest("a tool choice needs a name if its mode is 'tool', and takes none otherwise")
 
     @staticmethod
     def tool(name: str) -> ToolChoice:
-        """The choice that forces the tool called `name`."""
+        """Create the choice that makes the model call the tool `name`."""
         return ToolChoice(mode="tool", name=name)
 
 
 @attrs.frozen(kw_only=True)
 class ResponseFormat:
-    """The form of the answer's text: free, any JSON, or JSON that follows `schema`.
+    """The form of the response's text: free text, any JSON, or JSON that follows `schema`.
 
-    `name` and `description` tell the model what the schema is for; `strict` asks the provider to enforce it.
+    `name` and `description` tell the model what the schema is for. `strict=True` asks the provider to enforce the
+    schema.
     """
 
     type: Literal["text", "json", "json_schema"] = "json_schema"
@@ -66,17 +70,19 @@ class ResponseFormat:
 
     def __attrs_post_init__(self) -> None:
         if self.type not in ("text", "json", "json_schema"):
-            raise InvalidRequest(f"a response format's type is text, json or json_schema, not {self.type!r}")
+            raise InvalidRequest(f"the type of a response format must be text, json or json_schema, not {self.type!r}")
         if (self.type == "json_schema") != (self.schema is not None):
-            raise InvalidRequest("a response format has a schema exactly when its type is 'json_schema'")
+            raise InvalidRequest(
+                "a response format needs a schema if its type is 'json_schema', and takes none otherwise"
+            )
 
 
 @attrs.frozen(kw_only=True)
 class ReasoningOptions:
-    """How much a model should think, and what it shows of it.
+    """How much the model should reason, and how much of its reasoning the response shows.
 
-    `effort` is in words, `max_tokens` in tokens, for the providers that count; `effort="none"` switches reasoning off.
-    `summary` asks for a summary of the reasoning (`auto`, `concise`, `detailed`).
+    `effort` is a level, for providers that define levels; `effort="none"` turns reasoning off. `max_tokens` is a budget
+    in tokens, for providers that use budgets. `summary` asks for a summary of the reasoning.
     """
 
     effort: Effort | None = None
@@ -112,13 +118,14 @@ def _tool_choice(value: ToolChoice | str | None) -> ToolChoice | None:
 
 @attrs.frozen(kw_only=True)
 class ChatRequest:
-    """One call: the conversation and everything that shapes the answer.
+    """A chat request: the conversation and the options that shape the response.
 
-    `messages` takes a string (one user message), a message or several. `tool_choice` takes `auto`, `none`, `required`,
-    a tool's name or a `ToolChoice`. What is `None` or empty is not sent. `max_output_tokens` counts reasoning in;
-    `top_logprobs` implies `logprobs`. `provider_options` are passed on as they are, by provider name.
+    `messages` accepts a string (one user message), a message, or an iterable of messages. `model` defaults to the
+    service's `default_model`. `tool_choice` accepts `auto`, `none`, `required`, the name of a tool, or a `ToolChoice`.
+    Fields that are `None` or empty are not sent. `max_output_tokens` includes reasoning. `top_logprobs` implies
+    `logprobs`. `provider_options` maps a provider's name to fields that are added to the body of the request unchanged.
 
-    Raises `InvalidRequest` where the request contradicts itself.
+    Raises `InvalidRequest` if the request contradicts itself.
     """
 
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
@@ -151,13 +158,13 @@ class ChatRequest:
         choice = self.tool_choice
         if choice is not None and choice.mode == "tool" and choice.name not in names:
             raise InvalidRequest(
-                f"tool_choice names {choice.name!r}, which is not among the tools ({', '.join(names) or 'none given'})"
+                f"tool_choice names {choice.name!r}, which is not one of the tools ({', '.join(names) or 'none given'})"
             )
         if choice is not None and choice.mode == "required" and not names:
             raise InvalidRequest("tool_choice is 'required', but the request has no tools")
 
     def with_messages(self, *messages: Message) -> ChatRequest:
-        """The same request with `messages` at the end of its conversation."""
+        """Return a copy of the request with `messages` appended to its conversation."""
         return attrs.evolve(self, messages=(*self.messages, *messages))
 
 
@@ -187,7 +194,10 @@ class ChatParams(TypedDict, total=False):
 
 @attrs.frozen(kw_only=True)
 class EmbedRequest:
-    """Texts to embed. `dimensions` shortens the vectors, where the model can."""
+    """Texts to embed. `dimensions` is the length of the vectors, for models that support a choice.
+
+    `texts` accepts a string or an iterable of strings. Raises `InvalidRequest` if there is no text.
+    """
 
     texts: tuple[str, ...] = attrs.field(converter=_stop)
     model: str | None = None

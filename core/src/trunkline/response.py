@@ -1,4 +1,4 @@
-"""What comes out of a call."""
+"""Responses, and the warnings and token counts that come with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WarningKind: TypeAlias = Literal[
 
 
 class FinishReason(StrEnum):
-    """Why the model stopped. Members equal their strings: `response.finish_reason == "stop"`."""
+    """Why the model stopped. Members are strings: `response.finish_reason == "stop"` works."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -28,10 +28,17 @@ class FinishReason(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class CallWarning:
-    """Something that the provider did not get, or got in another form than it was asked for.
+    """A part of the request that the provider did not receive, or received in another form.
 
-    `kind`: `unsupported` (the wire has no word for it), `emulated` and `changed` (expressed otherwise), `left_out` (a
-    part of the history), `truncated` (the oldest turns), `invalid_arguments` (a tool call that is not a JSON object).
+    `kind` is one of:
+
+    - `unsupported`: the provider has no such option; it was not sent
+    - `emulated`, `changed`: sent in another form
+    - `left_out`: a part of the history was not sent
+    - `truncated`: the oldest messages were not sent
+    - `invalid_arguments`: the model called a tool with arguments that are not a JSON object
+    - `other`
+
     `subject` names the setting, option or part. `message` says what happened and what to do.
     """
 
@@ -45,10 +52,10 @@ class CallWarning:
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """Tokens, as the provider counted them. `None` means that it did not tell, which is not 0.
+    """Numbers of tokens, as counted by the provider. `None` means that the provider did not report the number.
 
-    `input_tokens` counts cached tokens in and `output_tokens` reasoning, whatever the provider's habit. `raw` is what
-    the provider sent.
+    For every provider, `input_tokens` includes cached tokens and `output_tokens` includes reasoning. `raw` is the
+    object that the provider sent.
     """
 
     input_tokens: int | None = None
@@ -62,7 +69,7 @@ class Usage:
 
 @attrs.frozen(kw_only=True)
 class TokenLogprob:
-    """The natural logarithm of a token's probability, with the likeliest alternatives in its place."""
+    """A token with the natural logarithm of its probability. `top` holds the likeliest tokens at this position."""
 
     token: str
     logprob: float
@@ -71,10 +78,11 @@ class TokenLogprob:
 
 @attrs.frozen(kw_only=True)
 class ChatResponse:
-    """A whole answer. `parts` is everything that came, in its order.
+    """A complete response. `parts` holds its content in order.
 
-    `raw` is the decoded body of an answer that was not streamed, or a stream's last word where that holds the whole;
-    `raw_finish_reason` is the provider's own. `usage` is `None` where the provider told nothing.
+    `usage` is `None` if the provider reported no token counts. `raw_finish_reason` is the provider's own finish reason.
+    `raw` is the decoded body of a response that was not streamed; for a stream it is the last event if that contains
+    the complete response, else `None`. `model` is the model that answered, as the provider names it.
     """
 
     parts: tuple[Part, ...]
@@ -91,17 +99,17 @@ class ChatResponse:
 
     @property
     def text(self) -> str:
-        """The text parts, joined; refusals are left out."""
+        """The text parts, joined, without refusals."""
         return "".join(part.text for part in self.parts if isinstance(part, Text) and not part.refusal)
 
     @property
     def refusal(self) -> str | None:
-        """The words in which the model declined to answer, if it did."""
+        """The text in which the model declined to answer, or `None`."""
         return "".join(part.text for part in self.parts if isinstance(part, Text) and part.refusal) or None
 
     @property
     def reasoning(self) -> str:
-        """The reasoning that the provider shows, joined."""
+        """The reasoning parts, joined."""
         return self.message.reasoning
 
     @property
@@ -116,13 +124,13 @@ class ChatResponse:
 
     @property
     def message(self) -> Message:
-        """The turn to append to the conversation."""
+        """The response as an assistant message, to append to the conversation."""
         return Message(role="assistant", parts=self.parts)
 
 
 @attrs.frozen(kw_only=True)
 class EmbedResponse:
-    """One vector for each text, in the order of the request."""
+    """The response to an `EmbedRequest`: one vector for each text, in the same order."""
 
     embeddings: tuple[tuple[float, ...], ...] = attrs.field(repr=False)
     model: str | None = None
@@ -133,7 +141,7 @@ class EmbedResponse:
 
 @attrs.frozen(kw_only=True)
 class ModelInfo:
-    """A model that a service offers. `raw` is what the provider told of it."""
+    """A model that a service offers. `created` is a Unix timestamp; `raw` is the object that the provider sent."""
 
     id: str
     name: str | None = None

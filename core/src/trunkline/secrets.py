@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 MASK = "***"
 
-SHORTEST = 6
+MIN_SECRET_LENGTH = 6
 """The fewest characters of a secret that is scrubbed; a shorter one would tear words."""
 
 
@@ -95,7 +95,7 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     excerpt has cut it off. Secrets under six characters are left, since they would tear words.
     """
     for secret in sorted(set(secrets), key=len, reverse=True):
-        if len(secret) >= SHORTEST:
+        if len(secret) >= MIN_SECRET_LENGTH:
             text = _without(text, secret)
             data = secret.encode("utf-8", "surrogatepass")
             for encoded in (b64encode(data).decode(), urlsafe_b64encode(data).decode()):
@@ -142,7 +142,7 @@ def _spellings(character: str) -> str:
     return f"(?:{'|'.join(patterns)}|(?i:{percent}){'|[+]' if character == ' ' else ''})"
 
 
-def forget_locals(error: BaseException, outer: BaseException | None = None) -> None:
+def clear_traceback_locals(error: BaseException, outer: BaseException | None = None) -> None:
     """Clear the local variables of the frames that an error, its causes and its contexts have left.
 
     Error reports may show the variables of each frame; ours hold headers and bodies, and so do the HTTP client's. File
@@ -164,7 +164,7 @@ def forget_locals(error: BaseException, outer: BaseException | None = None) -> N
             waiting += current.exceptions
 
 
-def drop_causes_with(error: BaseException, secrets: tuple[str, ...]) -> None:
+def drop_secret_causes(error: BaseException, secrets: tuple[str, ...]) -> None:
     """Cut the causes of an error off where one of them shows a secret: they are others', and not to be mended."""
     seen: set[int] = set()
     waiting = [error]

@@ -33,7 +33,7 @@ from trunkline.fold import Fold
 from trunkline.messages import Message
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
-from trunkline.secrets import forget_locals
+from trunkline.secrets import clear_traceback_locals
 from trunkline.settings import Settings
 
 T = TypeVar("T")
@@ -245,7 +245,7 @@ class Service:
         except BaseException as error:
             if isinstance(error, TrunklineError):
                 scrub_error(error, self._secrets())
-            forget_locals(error, outer)
+            clear_traceback_locals(error, outer)
             raise
         return Pipeline(
             context=context,
@@ -292,8 +292,8 @@ class Service:
 # closes the service. While the reading task awaits (in opening or open), the connection cannot be closed: neither HTTP
 # library allows both at once. So `aclose` sets the state to closed, interrupts the await, and waits for `_awaited`. The
 # reading task then finds the state closed and raises `ServiceClosed`. `_interrupt` is the only way to end an await: it
-# cancels the call's scope while opening, and the read afterwards. If bytes arrive before the interrupt takes effect, their
-# events are delivered.
+# cancels the call's scope while opening, and the read afterwards. If bytes arrive before the interrupt takes effect,
+# their events are delivered.
 _StreamState: TypeAlias = Literal["new", "opening", "open", "ended", "closed"]
 
 

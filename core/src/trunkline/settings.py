@@ -31,7 +31,7 @@ import attrs
 
 from trunkline._urls import plain_http_note, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError
-from trunkline.secrets import Headers, Secret, forget_locals
+from trunkline.secrets import Headers, Secret, clear_traceback_locals
 
 if TYPE_CHECKING:
     from trunkline._json import JSONObject
@@ -144,7 +144,7 @@ def settings(cls: S) -> S:
             # The values may be secret, and error reports show the variables of each frame.
             values.clear()
             self = None
-            forget_locals(error, outer)
+            clear_traceback_locals(error, outer)
             raise
 
     made.__init__ = init  # type: ignore[misc]
@@ -271,7 +271,7 @@ class Settings:
                 errors.append(setting_error(info.name, f"takes {error}", provider=self.provider))
         if not errors:
             errors.extend(setting_error(name, message, provider=self.provider) for name, message in self.problems())
-        raise_together(errors)
+        raise_config_errors(errors)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What is wrong between settings, each as the setting's name and a sentence. Override it; the base has none."""
@@ -324,7 +324,7 @@ def setting_error(setting: str, problem: str, *, provider: str = "", service: st
     return ConfigurationError(f"{where}: setting {setting!r} {problem}", service=service, setting=setting)
 
 
-def raise_together(errors: Sequence[ConfigurationError]) -> None:
+def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
     """Raise the errors as one, if there are any."""
     flat = [single for error in errors for single in (error.errors or (error,))]
     if len(flat) == 1:
@@ -406,7 +406,16 @@ def _plain(hint: object) -> object:
     return hint
 
 
-TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+BOOLEAN_WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 """The words for truth values, in lower case."""
 
 
@@ -431,7 +440,7 @@ def _convert(kind: object, value: object) -> object:
             raise ValueError("a string that is not empty")
         return value.strip()
     if kind is bool:
-        truth = TRUTH.get(value.strip().lower()) if isinstance(value, str) else value
+        truth = BOOLEAN_WORDS.get(value.strip().lower()) if isinstance(value, str) else value
         if not isinstance(truth, bool):
             raise ValueError(f"true or false, not {value!r}")
         return truth

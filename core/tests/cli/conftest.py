@@ -76,9 +76,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 @pytest.fixture
 def alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide from the command, in this process, what is installed beside this test's own distributions."""
-    from trunkline._plugins.registry import Installed, installed
+    from trunkline._plugins.registry import InstalledPlugin, installed
 
-    def own(group: str) -> tuple[Installed, ...]:
+    def own(group: str) -> tuple[InstalledPlugin, ...]:
         return tuple(item for item in installed(group) if item.distribution.startswith(("trunkline-fake", "dist-")))
 
     monkeypatch.setattr("trunkline.cli.selection.installed", own)

@@ -10,7 +10,7 @@ from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.pipeline import Pipeline
 from trunkline.authoring.provider import Observer
 from trunkline.errors import TrunklineError
-from trunkline.secrets import forget_locals
+from trunkline.secrets import clear_traceback_locals
 
 _log = logging.getLogger("trunkline")
 _numbers = itertools.count(1)
@@ -57,5 +57,5 @@ class ObservedCall:
         """The call failed. `outer` is the exception that the application was handling when it made the call."""
         if isinstance(error, TrunklineError):
             self._pipeline.finalize_error(error)
-        forget_locals(error, outer)
+        clear_traceback_locals(error, outer)
         self._notify(lambda observer: observer.failed(self.number, error))

@@ -34,7 +34,7 @@ from trunkline.errors import (
 from trunkline.fold import answer_warnings
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
-from trunkline.secrets import drop_causes_with, forget_locals, scrub, scrub_value
+from trunkline.secrets import clear_traceback_locals, drop_secret_causes, scrub, scrub_value
 from trunkline.settings import Settings, setting_error
 
 T = TypeVar("T")
@@ -127,10 +127,10 @@ class Pipeline:
         model = self.model(request.model)
         with_model = request if request.model == model else attrs.evolve(request, model=model)
         request, warnings = apply_limits(with_model, self.settings)
-        if self.steps.needs_bytes and self.settings.fetch_urls:
+        if self.steps.bytes_only_media and self.settings.fetch_urls:
             from trunkline._calls.fetch import fetch_parts
 
-            request = await fetch_parts(request, self.steps.needs_bytes)
+            request = await fetch_parts(request, self.steps.bytes_only_media)
         translation = self.steps.translator.translate(request, stream=stream)
         if not warnings:
             return translation
@@ -185,7 +185,7 @@ class Pipeline:
                 else:
                     self.retries.succeeded()
                     return result
-                forget_locals(failed, outer)
+                clear_traceback_locals(failed, outer)
                 if isinstance(failed, AuthenticationError) and credentials is not _UNKNOWN and refused is None:
                     refused, stale, credentials = failed, credentials, _UNKNOWN
                     continue
@@ -251,4 +251,4 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
     elif isinstance(error, ConfigurationError):
         for single in error.errors:
             scrub_error(single, secrets)
-    drop_causes_with(error, secrets)
+    drop_secret_causes(error, secrets)

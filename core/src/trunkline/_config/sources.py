@@ -20,7 +20,7 @@ import attrs
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
-from trunkline.settings import SettingInfo, Settings, _plain, convert, raise_together, setting_error, setting_infos
+from trunkline.settings import SettingInfo, Settings, _plain, convert, raise_config_errors, setting_error, setting_infos
 
 Table: TypeAlias = Mapping[str, object]
 
@@ -112,13 +112,13 @@ def make_settings(
             errors.append(setting_error(info.name, f"takes {error}", service=service))
         except ConfigurationError as error:
             errors.append(setting_error(info.name, str(error), service=service))
-    raise_together(errors)
+    raise_config_errors(errors)
     try:
         return provider.settings(**values)  # type: ignore[arg-type]  # converted one by one above
     except ConfigurationError as error:
         # The settings class knows its provider; here the service is known.
         found = error.errors or (error,)
-        raise_together([_renamed(single, service, provider.name) for single in found])
+        raise_config_errors([_renamed(single, service, provider.name) for single in found])
         raise
 
 

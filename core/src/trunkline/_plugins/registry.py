@@ -36,21 +36,21 @@ COMMANDS = "trunkline.commands"
 
 _PREFIX = "trunkline_"
 
-_everywhere: list[object] = []
+_extensions_of_every_service: list[object] = []
 
 
 @contextmanager
-def everywhere(extension: object) -> Iterator[None]:
+def extension_in_every_service(extension: object) -> Iterator[None]:
     """Have an extension work in every service of this process that opens while the block runs: for tests and tools."""
-    _everywhere.append(extension)
+    _extensions_of_every_service.append(extension)
     try:
         yield
     finally:
-        _everywhere.remove(extension)
+        _extensions_of_every_service.remove(extension)
 
 
 @attrs.frozen(kw_only=True)
-class Installed:
+class InstalledPlugin:
     """An entry point of one of the three groups, with the distribution that brings it. Nothing is imported."""
 
     name: str
@@ -60,14 +60,14 @@ class Installed:
     entry_point: EntryPoint = attrs.field(repr=False, eq=False)
 
 
-def installed(group: str) -> tuple[Installed, ...]:
+def installed(group: str) -> tuple[InstalledPlugin, ...]:
     """What is installed in a group, by name. Read anew each time, since a plugin may be installed meanwhile."""
     found = {}
     for entry_point in entry_points(group=group):
         distribution = entry_point.dist
         name = distribution.name if distribution is not None else "an unknown distribution"
         # The same distribution can be on the path twice (an editable install beside its wheel).
-        found[(entry_point.name, name)] = Installed(
+        found[(entry_point.name, name)] = InstalledPlugin(
             name=entry_point.name,
             distribution=name,
             version=distribution.version if distribution is not None else "",
@@ -77,7 +77,7 @@ def installed(group: str) -> tuple[Installed, ...]:
     return tuple(found[key] for key in sorted(found))
 
 
-def find(group: str, name: str, *, kind: str) -> Installed:
+def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
     """The one entry point called `name`. Raises `ProviderNotFound`, or `PluginError` where several claim the name."""
     everything = installed(group)
     matches = [item for item in everything if item.name == name]
@@ -97,7 +97,7 @@ def find(group: str, name: str, *, kind: str) -> Installed:
     return matches[0]
 
 
-def load(item: Installed, *, kind: str) -> object:
+def load_plugin(item: InstalledPlugin, *, kind: str) -> object:
     """Import what the entry point names. Raises `PluginError`, naming the distribution, whatever goes wrong."""
     try:
         return item.entry_point.load()
@@ -111,8 +111,8 @@ def load(item: Installed, *, kind: str) -> object:
 
 def load_provider(name: str) -> Provider:
     """The provider called `name`, imported if need be. Raises `ProviderNotFound` or `PluginError`."""
-    item = find(PROVIDERS, name, kind="provider")
-    value = load(item, kind="provider")
+    item = find_plugin(PROVIDERS, name, kind="provider")
+    value = load_plugin(item, kind="provider")
     if not isinstance(value, Provider):
         raise PluginError(
             f"the provider {name!r} of the distribution {item.distribution!r} is a {type(value).__name__}; "
@@ -162,7 +162,7 @@ class Steps:
     transport: Transport | None
     observers: tuple[Observer, ...]
     operations: Operations
-    needs_bytes: tuple[type[Image] | type[Document] | type[Audio], ...]
+    bytes_only_media: tuple[type[Image] | type[Document] | type[Audio], ...]
 
 
 class _Core:
@@ -192,7 +192,7 @@ def open_steps(
     if transport is not None:
         manager.register(_Core(transport), name="trunkline")
     manager.register(provider, name=provider.name)
-    for extension in (*extensions, *_everywhere):
+    for extension in (*extensions, *_extensions_of_every_service):
         value, label = _extension(extension)
         try:
             check_hooks(value, label)
@@ -209,15 +209,15 @@ def open_steps(
         transport=_optional(hook.trunkline_transport, context, Transport),
         observers=_observers(hook.trunkline_observer, context),
         operations=provider.operations_for(context),
-        needs_bytes=provider.needs_bytes,
+        bytes_only_media=provider.bytes_only_media,
     )
 
 
 def _extension(extension: object) -> tuple[object, str]:
     if not isinstance(extension, str):
         return extension, getattr(extension, "__name__", None) or type(extension).__name__
-    item = find(EXTENSIONS, extension, kind="extension")
-    return load(item, kind="extension"), item.distribution
+    item = find_plugin(EXTENSIONS, extension, kind="extension")
+    return load_plugin(item, kind="extension"), item.distribution
 
 
 def _optional(hook: Any, context: ServiceContext[Any], wanted: type) -> Any:

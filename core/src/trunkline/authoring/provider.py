@@ -239,7 +239,7 @@ class Provider:
     """A provider as a plain value. Registered with pluggy it implements the hooks from its fields.
 
     Each field but `name`, `settings` and `operations` is a function of the `ServiceContext`, called once when a service
-    opens; importing the modules behind them can wait until then. `operations` may be a function as well. `needs_bytes`
+    opens. `operations` may be a function as well. `bytes_only_media`
     names the media that the wire cannot take by URL: the core fetches them where the setting `fetch_urls` allows it.
     """
 
@@ -250,7 +250,7 @@ class Provider:
     response_parser: Callable[[ServiceContext[Any]], ResponseParser]
     transport: Callable[[ServiceContext[Any]], Transport | None] = _no_transport
     operations: Operations | Callable[[ServiceContext[Any]], Operations] = Operations()
-    needs_bytes: tuple[type[Image] | type[Document] | type[Audio], ...] = ()
+    bytes_only_media: tuple[type[Image] | type[Document] | type[Audio], ...] = ()
 
     @hookimpl
     def trunkline_auth(self, context: ServiceContext[Any]) -> Auth:
@@ -293,7 +293,7 @@ def lazy_provider(
     name: str,
     settings: type[S],
     load: Callable[[], ProviderParts[S]],
-    needs_bytes: tuple[type[Image] | type[Document] | type[Audio], ...] = (),
+    bytes_only_media: tuple[type[Image] | type[Document] | type[Audio], ...] = (),
 ) -> Provider:
     """A `Provider` whose modules are imported when its first service opens.
 
@@ -309,7 +309,7 @@ def lazy_provider(
         response_parser=lambda context: parts().response_parser(context),
         transport=lambda context: parts().transport(context),
         operations=lambda context: _operations(parts().operations, context),
-        needs_bytes=needs_bytes,
+        bytes_only_media=bytes_only_media,
     )
 
 

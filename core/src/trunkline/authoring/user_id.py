@@ -7,7 +7,7 @@ import hmac
 from typing import Literal, TypeAlias
 
 from trunkline.secrets import Secret
-from trunkline.settings import TRUTH, setting
+from trunkline.settings import BOOLEAN_WORDS, setting
 
 SendUserId: TypeAlias = Literal[False, True, "hashed"]
 """Whether a request's user id is sent: not at all, as it is, or as a keyed hash."""
@@ -21,7 +21,7 @@ def convert_send_user_id(value: object) -> SendUserId:
     word = value.strip().lower() if isinstance(value, str) else value
     if word == "hashed":
         return "hashed"
-    found = TRUTH.get(word) if isinstance(word, str) else word
+    found = BOOLEAN_WORDS.get(word) if isinstance(word, str) else word
     if isinstance(found, bool):
         return found
     raise ValueError(f"false, true or 'hashed', not {value!r}")

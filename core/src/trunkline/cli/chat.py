@@ -13,8 +13,8 @@ import attrs
 from cyclopts import Parameter
 
 from trunkline.cli.failures import CommandError
-from trunkline.cli.selection import Chosen, ServiceOptions, choose
-from trunkline.cli.terminal import DIM, is_terminal, tell
+from trunkline.cli.selection import SelectedService, ServiceOptions, select_service
+from trunkline.cli.terminal import DIM, is_terminal, print_note
 from trunkline.messages import Image, Message, Part, system, user
 from trunkline.request import ChatRequest
 
@@ -62,11 +62,11 @@ def chat(
     """
     question = _question(prompt)
     images = tuple(_image(source) for source in options.image)
-    chosen = choose(target)
+    chosen = select_service(target)
     if options.model is None and chosen.settings.default_model is None:
         raise CommandError(f"{chosen.origin}: no model is named: give --model, or set default_model")
     if not json and target.provider is None and target.service is None:
-        tell(f"[{chosen.origin}]", style=DIM)
+        print_note(f"[{chosen.origin}]", style=DIM)
     request = functools.partial(
         ChatRequest,
         model=options.model,
@@ -114,7 +114,7 @@ def _image(source: str) -> Part:
     return image
 
 
-async def _answer(chosen: Chosen, request: ChatRequest, as_json: bool) -> None:
+async def _answer(chosen: SelectedService, request: ChatRequest, as_json: bool) -> None:
     from trunkline.cli.display import Display, JSONDisplay
     from trunkline.cli.eventjson import error_line
     from trunkline.errors import TrunklineError

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import attrs
 
-from trunkline.cli.selection import Chosen, ServiceOptions, choose_all
+from trunkline.cli.selection import SelectedService, ServiceOptions, select_services
 from trunkline.cli.terminal import safe
 from trunkline.errors import (
     AuthenticationError,
@@ -44,14 +44,14 @@ def check(
     timeout
         Seconds that one step of a service may take, where its own timeouts allow more.
     """
-    return anyio.run(_check_all, choose_all(target), request, timeout)
+    return anyio.run(_check_all, select_services(target), request, timeout)
 
 
-async def _check_all(found: dict[str, Chosen | ConfigurationError], request: bool, timeout: float) -> int:
+async def _check_all(found: dict[str, SelectedService | ConfigurationError], request: bool, timeout: float) -> int:
     failed: list[str] = []
     width = max(map(len, found))
 
-    async def one(name: str, chosen: Chosen | ConfigurationError) -> None:
+    async def one(name: str, chosen: SelectedService | ConfigurationError) -> None:
         started = time.monotonic()
         done, problem = await _check_one(chosen, request, timeout)
         seconds = time.monotonic() - started
@@ -69,7 +69,7 @@ async def _check_all(found: dict[str, Chosen | ConfigurationError], request: boo
 
 
 async def _check_one(
-    chosen: Chosen | ConfigurationError, request: bool, timeout: float
+    chosen: SelectedService | ConfigurationError, request: bool, timeout: float
 ) -> tuple[list[str], str | None]:
     """The steps that went well, and what was wrong with the next."""
     if isinstance(chosen, ConfigurationError):

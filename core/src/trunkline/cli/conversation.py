@@ -11,8 +11,8 @@ from collections.abc import Callable
 from trunkline.cli.display import Display, JSONDisplay
 from trunkline.cli.eventjson import error_line
 from trunkline.cli.failures import INTERRUPTED
-from trunkline.cli.selection import Chosen
-from trunkline.cli.terminal import DIM, is_terminal, tell
+from trunkline.cli.selection import SelectedService
+from trunkline.cli.terminal import DIM, is_terminal, print_note
 from trunkline.errors import CallError, ConfigurationError, TrunklineError
 from trunkline.messages import Message, Part, Text, user
 from trunkline.opening import open_service
@@ -30,7 +30,7 @@ class Conversation:
 
     def __init__(
         self,
-        chosen: Chosen,
+        chosen: SelectedService,
         request: Callable[..., ChatRequest],
         *,
         history: tuple[Message, ...],
@@ -48,7 +48,7 @@ class Conversation:
         """Hold the conversation and return the exit status."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # gives `input` its line editing
-        tell("[an empty line or Ctrl-D ends the conversation; Ctrl-C stops an answer]", style=DIM)
+        print_note("[an empty line or Ctrl-D ends the conversation; Ctrl-C stops an answer]", style=DIM)
         # One event loop for the whole conversation, which runs only while there is an answer to read: `asyncio.run`
         # and `anyio.run` would close it, and the service with it, after each turn. The runner turns Ctrl-C into the
         # cancellation of the turn; at the prompt the loop stands still, and Ctrl-C is the interpreter's own.
@@ -70,14 +70,14 @@ class Conversation:
         try:
             runner.run(self._answer(service, (*self._history, turn)))
         except KeyboardInterrupt:
-            tell("[stopped]", style=DIM)
+            print_note("[stopped]", style=DIM)
         except ConfigurationError:
             raise
         except TrunklineError as error:
             # The next try may go well; what was shown of this one stays.
             if self._as_json:
                 print(error_line(error), flush=True)
-            tell(f"trunkline: {error}")
+            print_note(f"trunkline: {error}")
         answer = _remembered(self._stream)
         if answer is not None:
             self._history = (*self._history, turn, answer)

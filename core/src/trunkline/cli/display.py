@@ -6,7 +6,7 @@ import sys
 from typing import TextIO
 
 from trunkline.cli.eventjson import event_line
-from trunkline.cli.terminal import DIM, is_terminal, safe, styled, tell
+from trunkline.cli.terminal import DIM, is_terminal, print_note, safe, styled
 from trunkline.events import (
     Event,
     Finished,
@@ -77,7 +77,7 @@ class Display:
 
     def _note(self, text: str) -> None:
         self._end_line()
-        tell(text, style=DIM)
+        print_note(text, style=DIM)
 
     def close(self, response: ChatResponse | None, *, seconds: float = 0) -> None:
         """End the text's line; then the tool calls, sources, warnings and the summary of a whole response."""

@@ -46,10 +46,10 @@ def _never() -> None:
 def _add_loaded(app: App, name: str) -> None:
     from cyclopts import App
 
-    from trunkline._plugins.registry import COMMANDS, find, load
+    from trunkline._plugins.registry import COMMANDS, find_plugin, load_plugin
 
-    item = find(COMMANDS, name, kind="command")
-    value = load(item, kind="command")
+    item = find_plugin(COMMANDS, name, kind="command")
+    value = load_plugin(item, kind="command")
     if isinstance(value, App) or callable(value):
         app.command(value, name=name)
     else:

@@ -36,7 +36,7 @@ def told(*, debug: bool) -> Iterator[Outcome]:
     """Turn whatever the block raises into words on stderr and a status. With `debug` the traceback comes first."""
     from cyclopts import CycloptsError
 
-    from trunkline.cli.terminal import tell
+    from trunkline.cli.terminal import print_note
 
     outcome = Outcome()
     try:
@@ -55,11 +55,11 @@ def told(*, debug: bool) -> Iterator[Outcome]:
             traceback.print_exc()
         if isinstance(error, CycloptsError):
             command = " ".join(("trunkline", *(error.command_chain or ())))
-            tell(f"trunkline: {error}\nSee: {command} --help")
+            print_note(f"trunkline: {error}\nSee: {command} --help")
             outcome.status = MISUSED
         elif isinstance(error, TrunklineError):
-            tell(f"trunkline: {error}")
+            print_note(f"trunkline: {error}")
             outcome.status = MISUSED if isinstance(error, CommandError) else FAILED
         else:
-            tell(f"trunkline: unexpected {type(error).__name__}: {error}\nWith --debug it shows where.")
+            print_note(f"trunkline: unexpected {type(error).__name__}: {error}\nWith --debug it shows where.")
             outcome.status = FAILED

@@ -18,7 +18,7 @@ from trunkline.authoring.provider import Provider
 from trunkline.cli.failures import CommandError
 from trunkline.cli.interview import Interview
 from trunkline.cli.selection import DEFAULT_FILE, assignments
-from trunkline.cli.terminal import is_terminal, tell
+from trunkline.cli.terminal import is_terminal, print_note
 from trunkline.cli.tomltext import toml_key, toml_value
 from trunkline.errors import ConfigurationError
 from trunkline.settings import SettingInfo, convert, setting_infos
@@ -79,12 +79,12 @@ def init(
         raise CommandError(f"a service's name has letters, digits, - and _, unlike {name!r}")
     table = _table(plugin, name, values, references)
     _write(path, _text(name, table), replace=force)
-    tell(f"{path} is written, for your eyes alone (mode 0600).")
+    print_note(f"{path} is written, for your eyes alone (mode 0600).")
     for reference in references.values():
         variable = reference.get("env")
         if variable and not os.environ.get(variable):
-            tell(f"Set the environment variable {variable} before you use the service.")
-    tell(f"Try it: trunkline check --config {path}")
+            print_note(f"Set the environment variable {variable} before you use the service.")
+    print_note(f"Try it: trunkline check --config {path}")
     return 0
 
 

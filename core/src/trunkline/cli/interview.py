@@ -10,7 +10,7 @@ from trunkline._config.sources import variable_name
 from trunkline._plugins.registry import PROVIDERS, installed
 from trunkline.authoring.provider import Provider
 from trunkline.cli.failures import CommandError
-from trunkline.cli.terminal import DIM, safe, tell
+from trunkline.cli.terminal import DIM, print_note, safe
 from trunkline.settings import SettingInfo, convert, setting_infos
 
 _PLACES = {"e": "env", "f": "file", "k": "keyring", "env": "env", "file": "file", "keyring": "keyring"}
@@ -33,7 +33,7 @@ class Interview:
         names = sorted({item.name for item in installed(PROVIDERS)})
         if not names:
             raise CommandError("no provider is installed; install one: pip install trunkline-PROVIDER")
-        tell(f"Installed providers: {', '.join(names)}")
+        print_note(f"Installed providers: {', '.join(names)}")
         return _ask(
             "Provider",
             default=names[0] if len(names) == 1 else "",
@@ -55,7 +55,7 @@ class Interview:
                 self._plain(info)
 
     def _plain(self, info: SettingInfo) -> None:
-        tell(info.description, style=DIM)
+        print_note(info.description, style=DIM)
 
         def problem(text: str) -> str | None:
             if not text:
@@ -74,7 +74,9 @@ class Interview:
         from trunkline.cli.init import is_variable
 
         need = "required" if info.required else "may be left out"
-        tell(f"{info.label}: {info.description} It is a secret ({need}): the file says where it is, not what it is.")
+        print_note(
+            f"{info.label}: {info.description} It is a secret ({need}): the file says where it is, not what it is."
+        )
         choices = "env, file, keyring" + ("" if info.required else ", none")
         default = "env" if info.required else "none"
         allowed = {**_PLACES} if info.required else {**_PLACES, "n": "", "none": ""}
@@ -113,4 +115,4 @@ def _ask(question: str, *, default: str = "", problem: Callable[[str], str | Non
         wrong = problem(answer)
         if wrong is None:
             return answer
-        tell(f"It takes {wrong}.")
+        print_note(f"It takes {wrong}.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trunkline.cli.selection import Chosen, ServiceOptions, choose
+from trunkline.cli.selection import SelectedService, ServiceOptions, select_service
 from trunkline.cli.terminal import print_table
 from trunkline.response import ModelInfo
 
@@ -29,7 +29,7 @@ def models(
     """
     import anyio
 
-    found = anyio.run(_list, choose(target))
+    found = anyio.run(_list, select_service(target))
     if json:
         told = [
             {"id": model.id, "name": model.name, "created": model.created, "raw": dict(model.raw)} for model in found
@@ -42,7 +42,7 @@ def models(
     return 0
 
 
-async def _list(chosen: Chosen) -> tuple[ModelInfo, ...]:
+async def _list(chosen: SelectedService) -> tuple[ModelInfo, ...]:
     from trunkline.opening import open_service
 
     async with open_service(chosen.settings, name=chosen.name) as service:

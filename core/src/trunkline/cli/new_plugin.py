@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trunkline.cli.failures import CommandError
-from trunkline.cli.terminal import tell
+from trunkline.cli.terminal import print_note
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -66,9 +66,9 @@ def new_plugin(
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    tell(f"{folder}: {len(made)} files. It works as it is:")
-    tell(f"    cd {folder} && python -m venv .venv && . .venv/bin/activate")
-    tell("    python -m pip install --upgrade pip && pip install -e . --group dev && pytest")
+    print_note(f"{folder}: {len(made)} files. It works as it is:")
+    print_note(f"    cd {folder} && python -m venv .venv && . .venv/bin/activate")
+    print_note("    python -m pip install --upgrade pip && pip install -e . --group dev && pytest")
     return 0
 
 

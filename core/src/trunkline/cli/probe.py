@@ -12,7 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from trunkline._plugins.registry import COMMANDS, EXTENSIONS, PROVIDERS, Installed
+from trunkline._plugins.registry import COMMANDS, EXTENSIONS, PROVIDERS, InstalledPlugin
 
 TIME_LIMIT = 30.0
 """Seconds that a plugin may take to import."""
@@ -20,13 +20,13 @@ TIME_LIMIT = 30.0
 _RUN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trunkline.cli.probe import main; main()"
 
 
-def probe_all(items: list[Installed], groups: list[str]) -> list[str | None]:
+def probe_all(items: list[InstalledPlugin], groups: list[str]) -> list[str | None]:
     """What is wrong with each plugin, `None` for nothing; each in a process of its own, some at once."""
     with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 1)) as pool:
         return list(pool.map(_probe, items, groups))
 
 
-def _probe(item: Installed, group: str) -> str | None:
+def _probe(item: InstalledPlugin, group: str) -> str | None:
     command = [sys.executable, "-P", "-c", _RUN, json.dumps(sys.path), group, item.name, item.distribution]
     try:
         done = subprocess.run(  # noqa: S603  # our own interpreter  # our own interpreter
@@ -60,7 +60,7 @@ def _problem(group: str, name: str, distribution: str) -> str | None:
     import pluggy
 
     from trunkline import hookspecs
-    from trunkline._plugins.registry import check_hooks, installed, load, load_provider
+    from trunkline._plugins.registry import check_hooks, installed, load_plugin, load_provider
     from trunkline.errors import PluginError
 
     try:
@@ -68,7 +68,7 @@ def _problem(group: str, name: str, distribution: str) -> str | None:
             load_provider(name)
             return None
         item = next(item for item in installed(group) if (item.name, item.distribution) == (name, distribution))
-        value = load(item, kind="command" if group == COMMANDS else "extension")
+        value = load_plugin(item, kind="command" if group == COMMANDS else "extension")
         if group == EXTENSIONS:
             check_hooks(value, distribution)
             manager = pluggy.PluginManager("trunkline")

@@ -9,7 +9,7 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from trunkline._plugins.registry import COMMANDS, EXTENSIONS, PROVIDERS, Installed, installed
+from trunkline._plugins.registry import COMMANDS, EXTENSIONS, PROVIDERS, InstalledPlugin, installed
 from trunkline.cli.terminal import print_table, safe
 
 _KINDS = {PROVIDERS: "provider", EXTENSIONS: "extension", COMMANDS: "command"}
@@ -20,7 +20,7 @@ class Row:
     """One installed plugin. `problem` is what is wrong with it; `checked` says whether it was imported to find out."""
 
     kind: str
-    item: Installed
+    item: InstalledPlugin
     problem: str | None
     checked: bool
 
@@ -68,7 +68,7 @@ def providers(
 def _rows(check: bool) -> list[Row]:
     found = [(group, item) for group in _KINDS for item in installed(group)]
     seen = {(group, item): _visible(group, item, found) for group, item in found}
-    results: dict[tuple[str, Installed], str | None] = {}
+    results: dict[tuple[str, InstalledPlugin], str | None] = {}
     if check:
         from trunkline.cli.probe import probe_all
 
@@ -86,7 +86,7 @@ def _rows(check: bool) -> list[Row]:
     ]
 
 
-def _visible(group: str, item: Installed, found: list[tuple[str, Installed]]) -> str | None:
+def _visible(group: str, item: InstalledPlugin, found: list[tuple[str, InstalledPlugin]]) -> str | None:
     """What is wrong with an entry point as it stands, without importing it."""
     from trunkline.cli import BUILT_IN
 

@@ -39,7 +39,7 @@ class ServiceOptions:
 
 
 @attrs.frozen(kw_only=True)
-class Chosen:
+class SelectedService:
     """The service that a command means: its name and settings, and where they come from, in words."""
 
     name: str
@@ -80,7 +80,7 @@ def _check(options: ServiceOptions) -> None:
         raise CommandError("--provider stands alone; --service and --config are for services of a configuration file")
 
 
-def choose(options: ServiceOptions) -> Chosen:
+def select_service(options: ServiceOptions) -> SelectedService:
     """The one service that the options name, or that is the only choice.
 
     Raises `CommandError`, saying what to do, where there is none or more than one; `ConfigurationError` where its
@@ -104,11 +104,11 @@ def choose(options: ServiceOptions) -> Chosen:
     return from_file(path, configuration, options.service or names[0], options)
 
 
-def choose_all(options: ServiceOptions) -> dict[str, Chosen | ConfigurationError]:
+def select_services(options: ServiceOptions) -> dict[str, SelectedService | ConfigurationError]:
     """Every service that the options leave standing, by name; one with wrong settings as its error."""
     _check(options)
     path = configuration_path(options)
-    found: dict[str, Chosen | ConfigurationError] = {}
+    found: dict[str, SelectedService | ConfigurationError] = {}
     if options.provider is not None or path is None:
         if options.provider is None:
             raise CommandError(
@@ -128,13 +128,13 @@ def choose_all(options: ServiceOptions) -> dict[str, Chosen | ConfigurationError
     return found
 
 
-def from_provider(name: str, options: ServiceOptions) -> Chosen:
+def from_provider(name: str, options: ServiceOptions) -> SelectedService:
     """A service made of a provider and the environment."""
     made = make_settings(name, load_provider(name), arguments=assignments(options.set_))
-    return Chosen(name=name, settings=made, origin=f"provider {name}")
+    return SelectedService(name=name, settings=made, origin=f"provider {name}")
 
 
-def from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> Chosen:
+def from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> SelectedService:
     """One service of a configuration file."""
     if name not in configuration.services:
         raise CommandError(f"{path} has no service {name!r}; it has: {', '.join(configuration.services)}")
@@ -153,12 +153,12 @@ def from_file(path: Path, configuration: Configuration, name: str, options: Serv
         table=table,
         folder=configuration.folder,
     )
-    return Chosen(name=name, settings=made, origin=f"service {name} of {path}")
+    return SelectedService(name=name, settings=made, origin=f"service {name} of {path}")
 
 
-def _only_usable(options: ServiceOptions) -> Chosen:
+def _only_usable(options: ServiceOptions) -> SelectedService:
     """The one provider whose required settings the environment holds."""
-    usable: list[Chosen] = []
+    usable: list[SelectedService] = []
     reasons: dict[str, str] = {}
     for name in sorted({item.name for item in installed(PROVIDERS)}):
         try:

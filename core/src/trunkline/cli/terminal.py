@@ -38,7 +38,7 @@ def styled(text: str, style: str, stream: TextIO) -> str:
     return f"{style}{text}{PLAIN}"
 
 
-def tell(text: str, *, style: str | None = None) -> None:
+def print_note(text: str, *, style: str | None = None) -> None:
     """Say something beside the output: on stderr, without control characters."""
     text = safe(text)
     print(styled(text, style, sys.stderr) if style else text, file=sys.stderr, flush=True)

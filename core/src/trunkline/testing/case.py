@@ -137,7 +137,7 @@ class ProviderCase:
             server_sent_events=isinstance(cls.wire.framing, ServerSentEvents),
             checked_frames=cls.wire.framing.checked,
             error_events=cls.wire.error_event is not None,
-            fetches=bool(cls.plugin().needs_bytes),
+            fetches=bool(cls.plugin().bytes_only_media),
             credentials=type(cls.open_steps().auth) is not NoAuth,
         )
 

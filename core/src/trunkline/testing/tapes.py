@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from trunkline import errors
-from trunkline._plugins.registry import everywhere
+from trunkline._plugins.registry import extension_in_every_service
 from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.provider import Auth, ByteStream, ServiceContext, Timeouts, Transport, hookimpl
 from trunkline.authoring.wire import WireRequest
@@ -66,7 +66,7 @@ class _Tape:
         return f"<{type(self).__name__} {self.path.name}: {len(self.exchanges)} exchanges>"
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(everywhere(self))
+        self._stack.enter_context(extension_in_every_service(self))
         return self
 
     def __exit__(

@@ -115,7 +115,7 @@ class RetryFaults(ProviderCase):
             await exchange.respond(b"GIF89a", headers={"content-type": "image/gif"})
 
         async with serve(inside) as target, serve(self.answers("chat")) as server:
-            for kind in self.plugin().needs_bytes:
+            for kind in self.plugin().bytes_only_media:
                 request = _media_request(kind, f"http://{host}:{target.port}/secret")
                 async with self.service(server.url, fetch_urls=allowed) as service:
                     if allowed:
