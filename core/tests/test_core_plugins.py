@@ -101,8 +101,8 @@ BROKEN = [
     ("other", "dist-other", "is a int"),
     ("named", "dist-named", "'something'"),
     ("twice", "dist-twice-a, dist-twice-b", "uninstall all but one"),
-    ("misspelt", "dist-misspelt", "trunkline_authh, which is no hook"),
-    ("unmarked", "dist-unmarked", "without the mark"),
+    ("misspelt", "dist-misspelt", "trunkline_authh, which is not a hook"),
+    ("unmarked", "dist-unmarked", "without the decorator"),
 ]
 
 

@@ -123,7 +123,7 @@ def test_environment_variables_become_the_setting_s_type() -> None:
         ("even", 3, "an even number"),
         ("extensions", 3, "a list of extension names"),
         ("regoin", "x", "did you mean 'region'"),
-        ("nonsense_entirely", "x", "it takes api_key, region"),
+        ("nonsense_entirely", "x", "the settings are api_key, region"),
     ],
 )
 def test_a_bad_setting_names_the_service_the_setting_and_what_is_accepted(name: str, value: Any, told: str) -> None:
@@ -198,7 +198,7 @@ def test_the_keyring_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"file": "/nowhere/at/all"}, "cannot be read"),
         ({"vault": "x"}, "reference"),
         ({"env": "A", "file": "b"}, "reference"),
-        ({"env": 1}, "takes a name"),
+        ({"env": 1}, "needs a name"),
         ({"keyring": "no-user"}, "service/user"),
     ],
 )
@@ -215,8 +215,8 @@ def test_a_reference_to_nothing_is_a_clear_error(reference: Any, told: str) -> N
     ("text", "told"),
     [
         ("[services", "is not TOML"),
-        ("", r"no services; it takes a table \[services.NAME\]"),
-        ("[service.a]\nprovider='x'", "'service' at its top"),
+        ("", r"no services; add a table \[services.NAME\]"),
+        ("[service.a]\nprovider='x'", "'service' at the top level"),
         ("[services]\na = 1", "must be tables"),
         ("[defaults]\napi_key = 'x'\n[services.a]\nprovider='x'", r"\[defaults\] has 'api_key'"),
     ],

@@ -1,4 +1,4 @@
-"""JSON as Python values: the types, and the one place that encodes and decodes."""
+"""JSON: the types of decoded values, and the functions that encode and decode."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 if TYPE_CHECKING:
     JSONValue: TypeAlias = Union[str, int, float, bool, "Sequence[JSONValue]", "Mapping[str, JSONValue]", None]
-    """Anything that JSON can hold."""
+    """A decoded JSON value."""
 else:
-    # A recursive alias cannot be resolved outside this module, as cattrs does for the classes that use it.
+    # cattrs resolves the annotations of the classes that use this alias, and cannot resolve a recursive one.
     JSONValue = Any
 
 JSONObject: TypeAlias = Mapping[str, JSONValue]
-"""A JSON object."""
+"""A decoded JSON object."""
 
 ProviderOptions: TypeAlias = Mapping[str, JSONObject]
-"""What is passed on as it is (or comes back), by provider name."""
+"""Fields that only one provider understands, under the provider's name."""
 
 
 def _decoder() -> Callable[[bytes | str], Any]:
@@ -35,55 +35,55 @@ def _string_decoder() -> Callable[[bytes], str]:
     try:
         from msgspec.json import Decoder
     except ImportError:
-        return _scanned
+        return _decode_string_slowly
     return Decoder(str).decode
 
 
 _scan = json.JSONDecoder().raw_decode
 
 
-def _scanned(data: bytes) -> str:
+def _decode_string_slowly(data: bytes) -> str:
     text = str(data, "utf-8")
     value, end = _scan(text)
     if not isinstance(value, str) or end != len(text):
-        raise ValueError("no JSON string")
+        raise ValueError("not a JSON string")
     return value
 
 
 decode_string = _string_decoder()
-"""Decode a JSON string. Raises `ValueError` for anything else, and for the rare string that only `loads` takes."""
+"""Decode a JSON string. Raises `ValueError` for anything else, and for the rare strings that only `loads` accepts."""
 
 
 def loads(data: bytes | str) -> Any:
-    """Decode as `json.loads` does, whichever decoder is installed.
+    """Decode JSON. The result does not depend on whether msgspec is installed.
 
-    Raises `ValueError` (`UnicodeDecodeError` among them) or `RecursionError`.
+    Raises `ValueError` (also its subclass `UnicodeDecodeError`) or `RecursionError`.
     """
     try:
         return _decode(data)
     except (ValueError, RecursionError):
-        # What one decoder refuses, the standard library may take: NaN, lone surrogates, UTF-16, numbers that overflow.
+        # msgspec refuses what `json.loads` accepts: NaN, lone surrogates, UTF-16, and numbers that overflow.
         return json.loads(data)
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if number - number != 0:
-        raise ValueError(f"{text} is no number of JSON")
+        raise ValueError(f"{text} is not a JSON number")
     return number
 
 
 loads_finite = json.JSONDecoder(parse_float=_finite, parse_constant=_finite).decode
-"""Decode what must be sent again: raises `ValueError` for NaN and what is beyond any float, which `dumps` refuses."""
+"""Decode a value that will be encoded again. Raises `ValueError` for NaN and infinities, which `dumps` refuses."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def dumps(value: object) -> bytes:
-    """Encode compactly, as UTF-8.
+    """Encode a value as compact JSON in UTF-8.
 
-    Raises `ValueError` for what JSON has no word for (NaN, infinities) and `TypeError` for other objects. A lone
-    surrogate, which UTF-8 cannot hold, is sent as its escape.
+    Lone surrogates, which UTF-8 cannot encode, are escaped. Raises `ValueError` for NaN and infinities, and `TypeError`
+    for objects that are not JSON values.
     """
     text = _encode(value)
     try:
@@ -93,8 +93,8 @@ def dumps(value: object) -> bytes:
 
 
 def json_text(value: object) -> str:
-    """The JSON text of a decoded value, to be decoded again: NaN, which `loads` lets pass, comes out as it went in.
+    """Encode a value that `loads` returned as JSON text. NaN and infinities stay as they are.
 
-    Raises `RecursionError` for what is nested too deep.
+    Raises `RecursionError` for a value that is nested too deeply.
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

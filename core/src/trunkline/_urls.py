@@ -1,4 +1,4 @@
-"""URLs as people paste them, and URLs without what is secret in them. Pure."""
+"""Normalise pasted URLs, and remove secrets from URLs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-
 
 
 def redact_url(url: str) -> str:
-    """The URL without user information, query and fragment, any of which may hold a secret."""
+    """Return the URL without user information, query and fragment, since each may hold a secret."""
     url = url.split("?", 1)[0].split("#", 1)[0]
     start = _start(url)
     return url[:start] + url[start + len(_user(url[start:])) :].removeprefix("@")
@@ -28,16 +28,16 @@ def _start(url: str) -> int:
 def _user(rest: str) -> str:
     authority = rest.partition("/")[0]
     if "@" not in authority and "@" in rest and re.search(r":(?!\d*$)", authority.rpartition("]")[2]):
-        authority = rest  # no port: a password with a slash in it that nobody has encoded
+        authority = rest  # the text after the colon is not a port: a password with an unencoded slash
     return authority.rpartition("@")[0]
 
 
 def url_secrets(url: str) -> Iterator[str]:
-    """What is secret in a URL: the user and the password, and the query's values whose names say that they are."""
+    """Yield the secrets in a URL: the user name, the password, and query values with names such as `key` or `token`."""
     rest = url[_start(url) :]
     user = _user(re.split(r"[?#]", rest, maxsplit=1)[0])
     if user:
-        yield unquote(user)  # as it stands, encoded, in `Authorization: Basic`
+        yield unquote(user)  # `user:password` is what `Authorization: Basic` encodes in base64
         name, _, password = user.partition(":")
         yield from (text for part in (password, name) for text in (part, unquote(part)) if part)
     for pair in rest.partition("#")[0].partition("?")[2].split("&"):
@@ -47,10 +47,11 @@ def url_secrets(url: str) -> Iterator[str]:
 
 
 def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
-    """A pasted URL with a scheme, and with neither a fragment nor slashes that mean nothing; and notes for a user.
+    """Normalise a pasted URL. Returns the URL and notes on the changes that a user should know about.
 
-    Spaces, quotes and slashes at the end go. A missing scheme is `https`, or `http` for this machine and for names and
-    addresses of a private network with a port. A path and a query string stay. Raises `ValueError` for what is no URL.
+    Surrounding spaces and quotes, the fragment, and duplicate and trailing slashes are removed; path and query stay. A
+    missing scheme becomes `https`, or `http` for this machine and for a host with a port in a private network. Raises
+    `ValueError` with a noun phrase that says what is accepted.
     """
     text = pasted.strip().strip("'\"<>").strip()
     if not text or any(character.isspace() or not character.isprintable() for character in text):
@@ -59,12 +60,12 @@ def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
         text = f"{_scheme_for(text)}://{text.removeprefix('//')}"
     url = _split(text)
     path = re.sub(r"/{2,}", "/", url.path).rstrip("/")
-    notes = ["the fragment after '#' was taken off"] if url.fragment else []
+    notes = ["the fragment after '#' was removed"] if url.fragment else []
     return url._replace(scheme=url.scheme.lower(), path=path, fragment=""), notes
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name or address."""
+    """Whether a host name or address means this machine."""
     host = host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -81,7 +82,7 @@ def _split(text: str) -> SplitResult:
     except ValueError:
         raise ValueError("a URL with a valid host and port") from None
     if url.scheme.lower() not in ("http", "https"):
-        raise ValueError(f"a URL that begins with http:// or https://, not {url.scheme}://")
+        raise ValueError(f"a URL that starts with http:// or https://, not {url.scheme}://")
     bare = f"[{host}]" if host and ":" in host else host
     if not bare or ".." in bare or not _HOST.match(_ascii(bare)):
         raise ValueError("a URL with a host, such as https://host")
@@ -117,8 +118,8 @@ def _is_private(host: str) -> bool:
 
 
 def plain_http_note(base: str) -> str | None:
-    """The warning for a key that would go over plain HTTP to another machine, or `None`."""
+    """Return the warning that an API key would be sent to another machine over plain HTTP, or `None`."""
     url = urlsplit(base)
     if url.scheme != "http" or is_loopback(url.hostname or ""):
         return None
-    return f"the API key goes to {url.hostname} over plain HTTP, where others can read it; use https"
+    return f"the API key is sent to {url.hostname} over plain HTTP, where others can read it; use https"

@@ -1,4 +1,4 @@
-"""`open_service` and `open_services`: from settings to usable services."""
+"""Open services: `open_service` from a provider and its settings, `open_services` from a configuration file."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _check_client(client: HTTPClient | None, settings: Settings, service: str) -
     for name in ("proxy", "ca_bundle"):
         if client is not None and getattr(settings, name) is not None:
             raise ConfigurationError(
-                f"service {service!r}: setting {name!r} has no effect on an http_client of your own; "
-                f"configure the client, or leave one of the two out",
+                f"service {service!r}: setting {name!r} has no effect on your own http_client; "
+                f"configure the client instead, or remove one of the two",
                 service=service,
                 setting=name,
             )
@@ -40,46 +40,49 @@ def open_service(
     http_client: HTTPClient | None = None,
     **settings: object,
 ) -> Service:
-    """One service: `async with open_service("openai", api_key=…, default_model=…) as service: …`.
+    """Create one service: `async with open_service("openai", api_key=…, default_model=…) as service: …`.
 
-    `provider` is a provider's name, with its settings by keyword, or a settings object. What is not given comes from
-    the environment (`TRUNKLINE_<NAME>_<SETTING>`, then the provider's customary variables). `name` is the service's
-    own, by default the provider's. `http_client` is an application's own httpx2 (or httpx) client, used as it is and
-    not closed. Nothing is sent until the first call.
+    `provider` is the name of a provider, with its settings as keyword arguments, or a settings object. Settings that
+    are not given come from the environment: from `TRUNKLINE_<NAME>_<SETTING>`, then from the provider's own variables.
+    `name` is the name of the service, by default the provider's. `http_client` is your own httpx2 (or httpx) client; it
+    is used as it is and never closed. Nothing is sent before the first call.
 
     Raises `ProviderNotFound`, `PluginError` or `ConfigurationError`.
     """
     outer = sys.exception()
     try:
-        return _opened(provider, name, http_client, settings)
+        return _make_service(provider, name, http_client, settings)
     except TrunklineError as error:
-        # The settings may be secret, and error reports show the variables of each frame.
+        # The settings may be secret, and error reporters show the local variables of each frame.
         settings.clear()
         clear_traceback_locals(error, outer)
         raise
 
 
-def _opened(
+def _make_service(
     provider: str | Settings, name: str | None, client: HTTPClient | None, settings: Mapping[str, object]
 ) -> Service:
     if isinstance(provider, Settings):
         if settings:
             raise ConfigurationError("open_service takes a settings object or settings by keyword, not both")
-        plugin, made = load_provider(provider.provider), provider
-        if not isinstance(made, plugin.settings):
+        plugin, checked = load_provider(provider.provider), provider
+        if not isinstance(checked, plugin.settings):
             raise ConfigurationError(
-                f"the provider {plugin.name!r} takes {plugin.settings.__name__}, not {type(made).__name__}"
+                f"the provider {plugin.name!r} takes {plugin.settings.__name__}, not {type(checked).__name__}"
             )
     else:
         plugin = load_provider(provider)
-        made = make_settings(name or provider, plugin, arguments=settings)
+        checked = make_settings(name or provider, plugin, arguments=settings)
     service_name = name or plugin.name
-    _check_client(client, made, service_name)
-    return Service(service_name, plugin, made, transports=HTTPTransports(client), owns_transports=True)
+    _check_client(client, checked, service_name)
+    return Service(service_name, plugin, checked, transports=HTTPTransports(client), owns_transports=True)
 
 
 class Services(Mapping[str, Service]):
-    """The services of a configuration, by name. An async context manager; each service opens on its first use."""
+    """The services of a configuration: a mapping from names to services, and an async context manager.
+
+    Each service opens at its first call. Leaving the context manager closes all of them.
+    """
 
     def __init__(self, services: Mapping[str, Service], transports: HTTPTransports) -> None:
         self._services = dict(services)
@@ -89,7 +92,7 @@ class Services(Mapping[str, Service]):
         try:
             return self._services[name]
         except KeyError:
-            raise KeyError(f"no service {name!r}; configured: {', '.join(self._services)}") from None
+            raise KeyError(f"no service {name!r}; the configuration has {', '.join(self._services)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._services)
@@ -104,7 +107,7 @@ class Services(Mapping[str, Service]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all services, and end what still runs."""
+        """Close all services, and cancel the calls that still run."""
         with anyio.CancelScope(shield=True):
             for service in self._services.values():
                 await service.aclose()
@@ -117,21 +120,24 @@ def open_services(
     http_client: HTTPClient | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Services:
-    """All services of a configuration file, or of a mapping of the same form, over one transport.
+    """Create all services of a configuration file, or of a mapping of the same form.
 
-    Every mistake in the settings of any service is reported together, in one `ConfigurationError`. `environ` takes the
-    place of the process's environment.
+    Services with the same network settings share connections. `http_client` is your own httpx2 (or httpx) client, used
+    for all services and never closed. `environ` replaces the process's environment variables.
+
+    Raises `ConfigurationError` for a file that cannot be read or is wrong. One error lists every mistake in the
+    settings of all services.
     """
     outer = sys.exception()
     try:
-        return _all_opened(source, http_client, environ)
+        return _make_services(source, http_client, environ)
     except TrunklineError as error:
-        source, environ = "", None  # as in `open_service`
+        source, environ = "", None  # for the reason given in `open_service`
         clear_traceback_locals(error, outer)
         raise
 
 
-def _all_opened(
+def _make_services(
     source: str | os.PathLike[str] | Mapping[str, object],
     http_client: HTTPClient | None,
     environ: Mapping[str, str] | None,
@@ -142,14 +148,14 @@ def _all_opened(
     errors: list[ConfigurationError] = []
     for name, table in configuration.services.items():
         try:
-            services[name] = _configured(name, table, configuration.folder, environ, http_client, transports)
+            services[name] = _make_configured(name, table, configuration.folder, environ, http_client, transports)
         except ConfigurationError as error:
             errors.append(error)
     raise_config_errors(errors)
     return Services(services, transports)
 
 
-def _configured(
+def _make_configured(
     name: str,
     table: Mapping[str, object],
     folder: os.PathLike[str],
@@ -168,9 +174,9 @@ def _configured(
             setting="provider",
         )
     plugin = load_provider(provider)
-    made = make_settings(name, plugin, arguments={}, table=settings, environ=environ, folder=Path(folder))
-    for extension in made.extensions:
+    checked = make_settings(name, plugin, arguments={}, table=settings, environ=environ, folder=Path(folder))
+    for extension in checked.extensions:
         if isinstance(extension, str):
             find_plugin(EXTENSIONS, extension, kind="extension")
-    _check_client(client, made, name)
-    return Service(name, plugin, made, transports=transports)
+    _check_client(client, checked, name)
+    return Service(name, plugin, checked, transports=transports)

@@ -1,4 +1,4 @@
-"""Values that never show themselves, and errors that do not show them either."""
+"""Secret values that are never shown, and functions that keep them out of errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from urllib.parse import quote
 MASK = "***"
 
 MIN_SECRET_LENGTH = 6
-"""The fewest characters of a secret that is scrubbed; a shorter one would tear words."""
+"""Secrets with fewer characters are not scrubbed: they would match parts of ordinary words."""
 
 
 class Secret:
-    """A secret string: no `repr`, `str` or format shows the value, and it refuses to be pickled; `reveal` gives it."""
+    """A secret string. `repr`, `str` and formatting do not show the value, and pickling raises `TypeError`."""
 
     __slots__ = ("_value",)
 
@@ -25,7 +25,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value. Call it where the bytes are made and keep the result nowhere."""
+        """Return the value. Call this only where the request is built, and do not store the result."""
         return self._value
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class Secret:
 
 
 class Headers(Mapping[str, str]):
-    """HTTP headers: a mapping whose `repr` shows the names alone, and which refuses to be pickled."""
+    """HTTP headers: a mapping whose `repr` shows only the names. Pickling raises `TypeError`."""
 
     __slots__ = ("_values",)
 
@@ -67,7 +67,7 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
-    # Not those of Mapping, which look each name up again.
+    # The views that Mapping provides look up each name again; these do not.
 
     def keys(self) -> KeysView[str]:
         return self._values.keys()
@@ -89,10 +89,10 @@ class Headers(Mapping[str, str]):
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """The text with each of `secrets` replaced, in the forms in which servers and proxies echo them.
+    """Return `text` with each of `secrets` replaced by `***`, in every form in which servers and proxies echo it.
 
-    Those are the secret as it is, percent-encoded, escaped as in JSON, and in base64; and its beginning, where an
-    excerpt has cut it off. Secrets under six characters are left, since they would tear words.
+    The forms are: plain, percent-encoded, escaped as in JSON, and base64; also the first part of a secret that an
+    excerpt cut off. Secrets shorter than `MIN_SECRET_LENGTH` are not replaced.
     """
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= MIN_SECRET_LENGTH:
@@ -104,7 +104,7 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 
 def scrub_value(value: Any, secrets: tuple[str, ...]) -> Any:
-    """A JSON value with the secrets replaced in all its strings, the names of its members included."""
+    """Return a JSON value with the secrets replaced in all strings, including the names of object members."""
     if isinstance(value, str):
         return scrub(value, secrets)
     if isinstance(value, Mapping):
@@ -113,8 +113,9 @@ def scrub_value(value: Any, secrets: tuple[str, ...]) -> Any:
 
 
 def _without(text: str, secret: str) -> str:
-    # An excerpt ends anywhere. What is left of a secret by then is one too, but for the few characters at its beginning
-    # that all keys of a provider share.
+    # An excerpt may cut a secret off anywhere, and its first part must not show either. The first 12 characters (or a
+    # third, if that is more) must match before anything is replaced: shorter prefixes, such as `sk-proj-`, are shared
+    # by all keys of a provider and occur in ordinary error messages.
     shortest = max(12, len(secret) // 3)
     kept, position = [], 0
     for found in re.finditer("".join(map(_spellings, secret[:shortest])), text):
@@ -133,7 +134,7 @@ def _without(text: str, secret: str) -> str:
 
 @lru_cache(maxsize=512)
 def _spellings(character: str) -> str:
-    """A pattern for a character as it is, percent-encoded, or escaped as in JSON and in a `repr`."""
+    """Return a pattern that matches a character plain, percent-encoded, or escaped as in JSON and in a `repr`."""
     escaped = json.dumps(character)[1:-1]
     spelled = {character, escaped, repr(character)[1:-1], f"\\{character}" if character in "/'" else character}
     encoded = quote(character, safe="", errors="replace")
@@ -143,10 +144,11 @@ def _spellings(character: str) -> str:
 
 
 def clear_traceback_locals(error: BaseException, outer: BaseException | None = None) -> None:
-    """Clear the local variables of the frames that an error, its causes and its contexts have left.
+    """Clear the local variables in the tracebacks of an error, its causes and its contexts.
 
-    Error reports may show the variables of each frame; ours hold headers and bodies, and so do the HTTP client's. File
-    names and lines stay. `outer` is the exception that the application was handling, which is its own.
+    Error reporters may show the local variables of each frame. Our frames and the HTTP client's hold headers and
+    bodies. File names and line numbers stay. `outer` is the exception that the application was handling when it called
+    us; its traceback is left alone.
     """
     import traceback
 
@@ -165,7 +167,10 @@ def clear_traceback_locals(error: BaseException, outer: BaseException | None = N
 
 
 def drop_secret_causes(error: BaseException, secrets: tuple[str, ...]) -> None:
-    """Cut the causes of an error off where one of them shows a secret: they are others', and not to be mended."""
+    """Remove each cause and context of `error` that shows a secret.
+
+    These exceptions were raised by other libraries, so their messages cannot be scrubbed reliably.
+    """
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -183,7 +188,7 @@ def drop_secret_causes(error: BaseException, secrets: tuple[str, ...]) -> None:
 
 def _shows(error: BaseException, secrets: tuple[str, ...]) -> bool:
     try:
-        told = f"{error} {error!r} {vars(error)!r}"
-    except Exception:  # what an error of someone else's says of itself may fail
+        text = f"{error} {error!r} {vars(error)!r}"
+    except Exception:  # another library's __str__ or __repr__ may fail; assume the worst
         return True
-    return scrub(told, secrets) != told
+    return scrub(text, secrets) != text

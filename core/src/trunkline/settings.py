@@ -1,8 +1,8 @@
-"""The base of every provider's settings, and what a setting can tell of itself.
+"""The settings of a service: the base class `Settings`, and the functions that declare and describe settings.
 
-A setting is an attrs field made by `setting()`. Its label, description, secrecy and customary environment variables are
-metadata on that field; the tables in the docs, the JSON Schema, forms and the command line's help come from it and from
-nothing else. Values are checked when the settings are made: a bad one raises `ConfigurationError`.
+A setting is an attrs field made by `setting()`. Its label, description and environment variables are metadata of that
+field. The tables in the documentation, the JSON Schema and the command line's help are generated from this metadata.
+Values are checked when a settings object is created; a wrong value raises `ConfigurationError`.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ S = TypeVar("S", bound=type)
 _KEY = "trunkline"
 
 BaseURL: TypeAlias = Callable[[str], tuple[str, Sequence[str]]]
-"""From a pasted URL to the URL that requests start from, and notes on what was changed. Raises `ValueError`."""
+"""Takes a pasted URL; returns the base URL of all requests, and notes on what was changed. Raises `ValueError`."""
 
 
 @attrs.frozen(kw_only=True)
 class SettingInfo:
     """The description of one setting.
 
-    `environment` holds the provider's customary variables, in order of precedence. Settings with the same `group` are
-    taken from one source together, so that a key from the environment never completes a pair from a file. `convert`
-    turns a configured value into the setting's own type, and raises `ValueError` with what is accepted. `base_url`
-    belongs to a URL: it returns the URL that requests start from and notes on what it changed.
+    `environment` holds the provider's own environment variables (such as `OPENAI_API_KEY`), highest precedence first.
+    Settings with the same `group` all come from the same source: a key from the environment is never combined with a
+    key id from a file. `convert` converts a configured value to the setting's type; it raises `ValueError` with a noun
+    phrase that says what is accepted. `minimum` is the smallest number that is accepted. `base_url` is set for URLs:
+    see `BaseURL`.
     """
 
     name: str
@@ -83,9 +84,10 @@ def setting(
     base_url: BaseURL | None = None,
     show: Callable[[Any], str] | None = None,
 ) -> Any:
-    """Declare a setting of a `Settings` class. Without a default it is required. `show` replaces its `repr`.
+    """Declare a setting of a `Settings` class.
 
-    Whether it is secret follows from its type, `Secret`.
+    A setting without `default` and `factory` is required. A setting of the type `Secret` is secret. `show` replaces
+    `repr` for the value. The other arguments are described in `SettingInfo`.
     """
     metadata = {_KEY: (label, description, tuple(environment), group, convert, schema, minimum, base_url)}
     options: dict[str, Any] = {"metadata": metadata, "repr": show or True}
@@ -102,11 +104,11 @@ def url_setting(
     environment: Sequence[str] = (),
     base_url: BaseURL | None = None,
 ) -> Any:
-    """Declare a setting that is a URL as people paste it. Its `repr` shows no secret that the URL holds.
+    """Declare a setting that is a URL. Its `repr` leaves out user information, query and fragment.
 
-    Without `base_url` the value becomes the URL with a scheme, as `trunkline.authoring.urls.split_url` returns it. With
-    it the value stays as pasted: the provider calls `base_url` where it needs the root, and opening the service logs
-    its notes (see `Settings.notes`).
+    Without `base_url`, the value is normalised by `trunkline.authoring.urls.split_url`. With `base_url`, the value
+    stays as pasted: the provider calls `base_url` itself, and its notes are logged when the service opens (see
+    `Settings.notes`).
     """
 
     def convert(value: object) -> str:
@@ -131,24 +133,27 @@ def url_setting(
 
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting, url_setting))
 def settings(cls: S) -> S:
-    """Make a subclass of `Settings`: frozen, keyword-only, its values checked."""
-    made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
-    make = made.__init__  # type: ignore[misc]  # a class of its own, whatever its base's is
+    """Decorate a subclass of `Settings`: make it a frozen attrs class with keyword-only arguments.
 
-    @functools.wraps(make)
+    Creating an instance checks its values and raises `ConfigurationError` if one is wrong.
+    """
+    settings_class = attrs.define(cls, frozen=True, kw_only=True, slots=True)
+    attrs_init = settings_class.__init__  # type: ignore[misc]  # mypy does not see the __init__ that attrs wrote
+
+    @functools.wraps(attrs_init)
     def init(self: Any, **values: Any) -> None:
         outer = sys.exception()
         try:
-            make(self, **values)
+            attrs_init(self, **values)
         except ConfigurationError as error:
-            # The values may be secret, and error reports show the variables of each frame.
+            # The values may be secret, and error reporters show the local variables of each frame.
             values.clear()
             self = None
             clear_traceback_locals(error, outer)
             raise
 
-    made.__init__ = init  # type: ignore[misc]
-    return made
+    settings_class.__init__ = init  # type: ignore[misc]
+    return settings_class
 
 
 def _show_url(url: object) -> str:
@@ -165,96 +170,107 @@ def _extensions(value: object) -> tuple[object, ...]:
 
 @settings
 class Settings:
-    """The settings that all services share. Times are in seconds; `None` switches a limit off."""
+    """The settings that all services have. Times are in seconds; `None` turns a limit off."""
 
     provider: ClassVar[str] = ""
 
-    default_model: str | None = setting("Default model", "The model for requests that name none.", default=None)
+    default_model: str | None = setting(
+        "Default model", "The model for requests that do not name a model.", default=None
+    )
     input_token_limit: int | None = setting(
         "Input token limit",
-        "The longest conversation to send, by our estimate; the oldest turns go first, with a warning.",
+        "The longest conversation to send, in tokens (estimated). Beyond it the oldest messages are left out, with a "
+        "warning.",
         default=None,
         minimum=1,
     )
     output_token_limit: int | None = setting(
         "Output token limit",
-        "The longest answer to ask for, where the request does not say.",
+        "The `max_output_tokens` of requests that do not set it.",
         default=None,
         minimum=1,
     )
     headers: Mapping[str, str] = setting("Headers", "HTTP headers to add to each request.", factory=Headers)
     connect_timeout: float | None = setting(
-        "Connect timeout", "Seconds to wait for a connection.", default=10.0, minimum=0
+        "Connect timeout", "Seconds to wait for a connection to be made.", default=10.0, minimum=0
     )
     first_chunk_timeout: float | None = setting(
         "First chunk timeout",
-        "Seconds to wait, once connected, for the first piece of the answer. Local models load in this time.",
+        "Seconds to wait, once connected, for the first byte of the response. Local models load during this time.",
         default=300.0,
         minimum=0,
     )
     chunk_timeout: float | None = setting(
-        "Chunk timeout", "Seconds that a stream may stand still.", default=120.0, minimum=0
+        "Chunk timeout", "Seconds to wait for the next chunk of a stream.", default=120.0, minimum=0
     )
     total_timeout: float | None = setting(
         "Total timeout",
-        "Seconds for the whole call with its retries; the time that the application takes to read is left out.",
+        "Seconds for the whole call, including retries but excluding the time your code spends reading.",
         default=1800.0,
         minimum=0,
     )
     max_retries: int = setting(
-        "Retries", "How often a failed call is tried again; never once an answer has begun.", default=2, minimum=0
+        "Retries",
+        "How often to retry a failed call. A call is never retried after its response has started.",
+        default=2,
+        minimum=0,
     )
     retry_after_limit: float | None = setting(
         "Longest Retry-After",
-        "Seconds to wait at most where a provider says when to try again; where it asks for more, the call fails.",
+        "The longest delay in seconds that a provider may ask for before a retry. If it asks for more, the call fails.",
         default=60.0,
         minimum=0,
     )
     frame_limit: int | None = setting(
         "Frame limit",
-        "The largest event of a stream to take, in bytes. A picture in an answer comes as one event.",
+        "The largest event of a stream to accept, in bytes. An image in a response is one event.",
         default=64 * 1024 * 1024,
         minimum=1,
     )
     body_limit: int | None = setting(
-        "Body limit", "The largest answer to read whole, in bytes.", default=256 * 1024 * 1024, minimum=1
+        "Body limit",
+        "The largest response body to accept from a call that is not streamed, in bytes.",
+        default=256 * 1024 * 1024,
+        minimum=1,
     )
     header_limit: int | None = setting(
         "Header limit",
-        "The most that the headers of an answer may come to, in bytes. The HTTP client itself stops near 100 KiB.",
+        "The largest response headers to accept, in bytes in total. The HTTP client has its own limit near 100 KiB.",
         default=64 * 1024,
         minimum=1,
     )
     nesting_limit: int | None = setting(
-        "Nesting limit", "How deep the JSON of an answer may be nested.", default=128, minimum=1
+        "Nesting limit", "How deeply the JSON of a response may be nested.", default=128, minimum=1
     )
     strict: bool = setting(
-        "Strict", "Refuse a request that the provider cannot express in full, in place of a warning.", default=False
+        "Strict",
+        "Raise an error, instead of warning, if the provider cannot express a part of the request.",
+        default=False,
     )
     fetch_urls: bool = setting(
         "Fetch URLs",
-        "Fetch media given by URL where the provider takes bytes alone; from public addresses only.",
+        "Fetch media given by URL if the provider accepts only bytes. Only public addresses are fetched.",
         default=False,
     )
     proxy: str | None = setting(
         "Proxy",
-        "The URL of an HTTP or SOCKS proxy. Without it, the proxies of the environment are used.",
+        "The URL of an HTTP or SOCKS proxy. By default, the proxies of the environment are used.",
         default=None,
         show=_show_url,
     )
     ca_bundle: str | None = setting(
         "CA bundle",
-        "A file of certificate authorities (PEM) to trust, in place of the system's.",
+        "A file of certificate authorities (PEM) to trust instead of the system's.",
         default=None,
     )
     http_library: Literal["auto", "aiohttp", "httpx2"] = setting(
         "HTTP library",
-        "`auto` is aiohttp, which is faster, where it is installed and can be used, else httpx2.",
+        "The HTTP library. `auto` uses aiohttp, which is faster, if it is installed and can be used, else httpx2.",
         default="auto",
     )
     extensions: tuple[object, ...] = setting(
         "Extensions",
-        "Extensions to load, by name, or as objects.",
+        "Extensions to load, by name or as objects.",
         default=(),
         environment=("TRUNKLINE_EXTENSIONS",),
         convert=_extensions,
@@ -268,19 +284,23 @@ class Settings:
             try:
                 object.__setattr__(self, info.name, convert(info, value))
             except ValueError as error:
-                errors.append(setting_error(info.name, f"takes {error}", provider=self.provider))
+                errors.append(setting_error(info.name, f"must be {error}", provider=self.provider))
         if not errors:
             errors.extend(setting_error(name, message, provider=self.provider) for name, message in self.problems())
         raise_config_errors(errors)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What is wrong between settings, each as the setting's name and a sentence. Override it; the base has none."""
+        """Yield what is wrong with a combination of settings: each time a setting's name and the rest of a sentence.
+
+        Override it in a provider's settings. The sentence begins with the setting, as in `setting 'region'
+        is required`. It is called only if each value on its own is right.
+        """
         yield from ()
 
     def notes(self) -> Iterator[tuple[str, str]]:
-        """What is valid but worth a warning when the service opens: each as the setting's name and a sentence.
+        """Yield what is valid but deserves a logged warning when the service opens: a setting's name and a sentence.
 
-        The base reports what `base_url` changed in a URL, and a key that would cross the network unencrypted.
+        The base class reports what `base_url` changed in a URL, and an API key that would be sent unencrypted.
         """
         has_key = any(isinstance(getattr(self, info.name), Secret) for info in setting_infos(type(self)))
         for info in setting_infos(type(self)):
@@ -289,12 +309,12 @@ class Settings:
                 continue
             base, notes = info.base_url(value)
             yield from ((info.name, note) for note in notes)
-            plain = plain_http_note(base) if has_key else None
-            if plain is not None:
-                yield info.name, plain
+            unencrypted = plain_http_note(base) if has_key else None
+            if unencrypted is not None:
+                yield info.name, unencrypted
 
     def secrets(self) -> tuple[str, ...]:
-        """The secret values in these settings, to be scrubbed from errors."""
+        """Return the secret values in these settings, which are removed from errors."""
         found: list[str] = []
         for info in setting_infos(type(self)):
             value = getattr(self, info.name)
@@ -304,7 +324,7 @@ class Settings:
                 found.extend(url_secrets(value))
         for name, value in self.headers.items():
             if name.lower() not in ("user-agent", "accept", "content-type"):
-                # A key that is echoed without its scheme (`Bearer`) is one too.
+                # A server may echo the key without its scheme (`Bearer`).
                 found += [value, value.rpartition(" ")[2]]
         return tuple(dict.fromkeys(secret for secret in found if secret))
 
@@ -315,17 +335,17 @@ class Settings:
         return self
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("settings cannot be pickled, since they may hold secrets; make them where they are used")
+        raise TypeError("settings cannot be pickled, since they may hold secrets; create them where they are used")
 
 
 def setting_error(setting: str, problem: str, *, provider: str = "", service: str | None = None) -> ConfigurationError:
-    """An error that names the service, the setting and the problem."""
-    where = f"service {service!r}" if service else f"provider {provider!r}" if provider else "the service"
-    return ConfigurationError(f"{where}: setting {setting!r} {problem}", service=service, setting=setting)
+    """Create an error about one setting. `problem` continues the sentence `setting 'region' …`."""
+    owner = f"service {service!r}" if service else f"provider {provider!r}" if provider else "the service"
+    return ConfigurationError(f"{owner}: setting {setting!r} {problem}", service=service, setting=setting)
 
 
 def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
-    """Raise the errors as one, if there are any."""
+    """Raise one error for all of `errors`; do nothing if there are none."""
     flat = [single for error in errors for single in (error.errors or (error,))]
     if len(flat) == 1:
         raise flat[0]
@@ -338,7 +358,7 @@ _infos: dict[type[Settings], tuple[SettingInfo, ...]] = {}
 
 
 def setting_infos(cls: type[Settings]) -> tuple[SettingInfo, ...]:
-    """The settings of a class: the provider's own first, then those that all share."""
+    """Return the descriptions of a class's settings: the provider's own first, then those of `Settings`."""
     if cls not in _infos:
         common = {field.name for field in _fields(Settings)} if cls is not Settings else set()
         _infos[cls] = tuple(sorted(_read_infos(cls), key=lambda info: info.name in common))
@@ -384,12 +404,12 @@ def _read_infos(cls: type[Settings]) -> list[SettingInfo]:
 
 
 def convert(info: SettingInfo, value: object) -> object:
-    """The value in the setting's own type. Raises `ValueError` with what is accepted.
+    """Convert a configured value to the setting's type. Raises `ValueError` with a noun phrase: what is accepted.
 
-    Text is taken for numbers and truth values, since environment variables have nothing else; `none` switches a limit
-    off, since TOML has no word for it either.
+    Numbers and booleans may be given as text, since environment variables hold only text. The text `none` turns a limit
+    off, since neither environment variables nor TOML have a null.
     """
-    kind, optional = _plain(info.type), type(None) in get_args(info.type)
+    kind, optional = without_none(info.type), type(None) in get_args(info.type)
     if optional and (value is None or (kind in (int, float) and value == "none")):
         return None
     if info.convert is not None:
@@ -400,7 +420,8 @@ def convert(info: SettingInfo, value: object) -> object:
     return result
 
 
-def _plain(hint: object) -> object:
+def without_none(hint: object) -> object:
+    """Return the type `X` of the annotation `X | None`; any other annotation is returned unchanged."""
     if get_origin(hint) in (Union, types.UnionType):
         return next(arg for arg in get_args(hint) if arg is not type(None))
     return hint
@@ -416,7 +437,7 @@ BOOLEAN_WORDS = {
     "off": False,
     "0": False,
 }
-"""The words for truth values, in lower case."""
+"""The texts that are accepted for a boolean, in lower case."""
 
 
 def _convert(kind: object, value: object) -> object:
@@ -451,7 +472,7 @@ def _convert(kind: object, value: object) -> object:
             raise ValueError(f"{' or '.join(map(repr, get_args(kind)))}, not {value!r}")
         return value
     if origin is not None and issubclass(origin, Mapping):
-        # Values may be secret: the error does not show them.
+        # The values may be secret, so the error does not show them.
         if not isinstance(value, Mapping) or not all(
             isinstance(name, str) and isinstance(text, str) for name, text in value.items()
         ):
@@ -479,7 +500,7 @@ def _number(kind: type[int] | type[float], value: object) -> int | float:
 
 
 def json_schema(cls: type[Settings]) -> JSONObject:
-    """The JSON Schema (draft 2020-12) of a provider's settings, as they stand in a configuration file."""
+    """Return the JSON Schema (draft 2020-12) of a service's table in a configuration file, without `provider`."""
     properties: dict[str, JSONObject] = {}
     for info in setting_infos(cls):
         described: dict[str, Any] = {"title": info.label, "description": info.description, **_schema(info)}
@@ -510,7 +531,7 @@ _REFERENCE: JSONObject = {
 def _schema(info: SettingInfo) -> JSONObject:
     if info.schema is not None:
         return info.schema
-    kind = _plain(info.type)
+    kind = without_none(info.type)
     origin = get_origin(kind)
     if kind is Secret:
         return {"anyOf": [{"type": "string"}, _REFERENCE], "writeOnly": True}

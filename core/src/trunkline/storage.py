@@ -1,7 +1,7 @@
-"""Stored conversations: messages, requests and responses to JSON and back, with nothing lost but `raw`.
+"""Store conversations: convert messages, requests and responses to JSON and back. Only `raw` is not stored.
 
-Parts are told apart by `type` (`text`, `tool_call` …), bytes are base64, and what has its default is left out, so that
-a conversation that was stored by one version is read by the next.
+The `type` of a part is stored as `text`, `tool_call` and so on; bytes are stored in base64. Fields with their default
+value are left out, so that a later version, which may have more fields, can read the data.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 def to_json(value: object) -> JSONValue:
-    """A message, a request, a response, or a sequence of them, as JSON.
+    """Convert a message, a request, a response, or a sequence of them to JSON.
 
-    Raises `InvalidRequest` for a value that is nested too deeply, as a tool's arguments may be.
+    Raises `InvalidRequest` if the value is nested too deeply, as the arguments of a tool call may be.
     """
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
@@ -39,23 +39,23 @@ def to_json(value: object) -> JSONValue:
 
 
 def from_json(kind: type[T], data: JSONValue) -> T:
-    """The value of the class `kind` (`Message`, `ChatRequest`, `ChatResponse` …) that `to_json` made `data` of.
+    """Convert the result of `to_json` back to a value of the class `kind` (`Message`, `ChatRequest` …).
 
-    Raises `InvalidRequest`, which says where, for data of another form.
+    Raises `InvalidRequest` for data of another form; its message names the place.
     """
     try:
         return _converter().structure(data, kind)
     except (BaseValidationError, StructureHandlerNotFoundError, KeyError, TypeError, ValueError) as error:
-        told = "; ".join(transform_error(error)) if isinstance(error, BaseValidationError) else str(error)
-        raise InvalidRequest(f"this is no stored {kind.__name__}: {told}") from error
+        problem = "; ".join(transform_error(error)) if isinstance(error, BaseValidationError) else str(error)
+        raise InvalidRequest(f"this is not a stored {kind.__name__}: {problem}") from error
     except RecursionError:
-        raise InvalidRequest(f"this is no stored {kind.__name__}: it is nested too deeply") from None
+        raise InvalidRequest(f"this is not a stored {kind.__name__}: it is nested too deeply") from None
 
 
 def messages_from_json(data: JSONValue) -> tuple[Message, ...]:
-    """A stored conversation. Raises `InvalidRequest` for data of another form."""
+    """Convert a stored conversation back to messages. Raises `InvalidRequest` for data of another form."""
     if not isinstance(data, list):
-        raise InvalidRequest("a stored conversation is a list of messages")
+        raise InvalidRequest("a stored conversation must be a list of messages")
     return tuple(from_json(Message, item) for item in data)
 
 
@@ -68,7 +68,7 @@ def _converter() -> Converter:
     converter = Converter(omit_if_default=True, forbid_extra_keys=False)
     converter.register_unstructure_hook(bytes, lambda data: base64.b64encode(data).decode())
     converter.register_structure_hook(bytes, lambda data, _: _bytes(data))
-    # A number or a text is taken for what it is: cattrs would make 'yes' of True.
+    # Values are checked, not converted: by default cattrs would turn `True` into the string 'True'.
     for plain in (str, int, float, bool):
         converter.register_structure_hook(plain, _plain)
     converter.register_structure_hook(FinishReason, lambda reason, _: FinishReason(reason))
@@ -83,7 +83,7 @@ def _converter() -> Converter:
 
 def _bytes(data: object) -> bytes:
     if not isinstance(data, str):
-        raise TypeError("bytes are stored as base64 text")
+        raise TypeError("bytes must be stored as base64 text")
     try:
         return base64.b64decode(data, validate=True)
     except binascii.Error as error:

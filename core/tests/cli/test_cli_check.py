@@ -69,7 +69,9 @@ def test_one_service_or_one_provider_can_be_checked(call: Any, key: str) -> None
     assert call("check", "--provider", "fake", "--set", "default_model=echo")[0] == 0
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "trunkline init"), ("= 1", "not TOML"), ("x = 1", "'x' at its top")])
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "trunkline init"), ("= 1", "not TOML"), ("x = 1", "'x' at the top level")]
+)
 def test_a_configuration_that_is_missing_or_wrong_is_told(call: Any, text: str | None, said: str) -> None:
     if text is not None:
         write(text)

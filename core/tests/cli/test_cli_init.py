@@ -100,14 +100,14 @@ def test_on_a_terminal_it_asks_until_the_answers_will_do(terminal: Any, monkeypa
     screen.wait_for(r"Installed providers: .*fake.*spare")
     for question, answer in (
         (r"Provider: ", "nothing"),
-        (r"It takes one of .*Provider: ", "spare"),
+        (r"Please enter one of .*Provider: ", "spare"),
         (r"Name of the service \[spare\]: ", "mine"),
         (r"It is a secret .*\s+.*Where is it \(env, file, keyring\) \[env\]: ", ""),
         (r"environment variable \(not its value\) \[FAKE_API_KEY\]: ", "sk-canary"),
         (r"not the secret itself.*\s+.*\[FAKE_API_KEY\]: ", ""),
         (r"Where is it \(env, file, keyring, none\) \[none\]: ", ""),
         (r"Place: ", ""),
-        (r"It takes an answer\.\s+Place: ", 'a "place"'),
+        (r"Please enter an answer\.\s+Place: ", 'a "place"'),
         (r"Default model \(empty: none\): ", "echo"),
     ):
         screen.wait_for("(?s)" + question)

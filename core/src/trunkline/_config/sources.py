@@ -1,7 +1,16 @@
-"""Settings from where people keep them: arguments, a TOML file or a mapping, and the environment.
+"""Read settings from arguments, a configuration file (or a mapping), and the environment.
 
-Precedence: explicit argument > configuration file > `TRUNKLINE_<SERVICE>_<SETTING>` > the provider's customary variable
-> default. A secret may be a reference: `{ env = "NAME" }`, `{ file = "…" }`, `{ keyring = "service/user" }`.
+For each setting the first of these sources that sets it wins:
+
+1. an argument (`open_service(…, api_key=…)`, `--set` on the command line)
+2. the service's table in the configuration file, then its `[defaults]`
+3. the environment variable `TRUNKLINE_<SERVICE>_<SETTING>`
+4. the provider's own environment variables (`SettingInfo.environment`), in their order
+5. the setting's default
+
+Settings with the same `group` are looked up together: the first source that sets any of them provides all of them.
+
+In the file, a secret may be a reference: `{ env = "NAME" }`, `{ file = "PATH" }` or `{ keyring = "service/user" }`.
 """
 
 from __future__ import annotations
@@ -20,7 +29,15 @@ import attrs
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
-from trunkline.settings import SettingInfo, Settings, _plain, convert, raise_config_errors, setting_error, setting_infos
+from trunkline.settings import (
+    SettingInfo,
+    Settings,
+    convert,
+    raise_config_errors,
+    setting_error,
+    setting_infos,
+    without_none,
+)
 
 Table: TypeAlias = Mapping[str, object]
 
@@ -30,54 +47,55 @@ _TOP_LEVEL = ("services", "defaults")
 
 @attrs.frozen(kw_only=True)
 class Configuration:
-    """What a configuration file says, before any provider is known: a table of settings for each service."""
+    """The content of a configuration file: a table of unchecked settings for each service."""
 
     services: Mapping[str, Table] = attrs.field(repr=False)
     folder: Path
-    """The folder that references to files start from."""
+    """The folder that relative paths in references to files are resolved against."""
 
 
 def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
     """Read a TOML file, or a mapping of the same form.
 
-    Each table `[services.NAME]` has a `provider` and its settings; `[defaults]` holds settings for all of them. Raises
+    Each table `[services.NAME]` has a `provider` and its settings; `[defaults]` holds settings for all services. Raises
     `ConfigurationError` for a file that cannot be read or has another form.
     """
     if isinstance(source, Mapping):
-        data, folder, where = source, Path.cwd(), "the configuration"
+        data, folder, origin = source, Path.cwd(), "the configuration"
     else:
         path = Path(source)
-        folder, where = path.absolute().parent, f"the configuration file {str(source)!r}"
+        folder, origin = path.absolute().parent, f"the configuration file {str(source)!r}"
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
+            raise ConfigurationError(f"{origin} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{where} is not TOML: {error}") from None
+            raise ConfigurationError(f"{origin} is not TOML: {error}") from None
         except RecursionError:
-            raise ConfigurationError(f"{where} is nested too deeply") from None
+            raise ConfigurationError(f"{origin} is nested too deeply") from None
     unknown = sorted(set(data) - set(_TOP_LEVEL))
     if unknown:
         raise ConfigurationError(
-            f"{where} has {unknown[0]!r} at its top; it takes the tables {' and '.join(_TOP_LEVEL)}"
+            f"{origin} has {unknown[0]!r} at the top level; only the tables {' and '.join(_TOP_LEVEL)} may be there"
         )
     services, defaults = data.get("services", {}), data.get("defaults", {})
     if not isinstance(services, Mapping) or not services:
-        raise ConfigurationError(f"{where} has no services; it takes a table [services.NAME] for each")
+        raise ConfigurationError(f"{origin} has no services; add a table [services.NAME] for each service")
     if not isinstance(defaults, Mapping) or not all(isinstance(table, Mapping) for table in services.values()):
-        raise ConfigurationError(f"{where}: defaults and each of services must be tables")
+        raise ConfigurationError(f"{origin}: [defaults] and each of services must be tables")
     common = {info.name for info in setting_infos(Settings)}
     for name in defaults:
         if name not in common:
             raise ConfigurationError(
-                f"{where}: [defaults] has {name!r}; it takes what all services share: {', '.join(sorted(common))}",
+                f"{origin}: [defaults] has {name!r}, which is not a setting of every service; "
+                f"those are {', '.join(sorted(common))}",
                 setting=name,
             )
     return Configuration(services={name: {**defaults, **table} for name, table in services.items()}, folder=folder)
 
 
 def variable_name(service: str, setting: str) -> str:
-    """The environment variable for a setting of a service: `TRUNKLINE_<SERVICE>_<SETTING>`."""
+    """Return the name of the environment variable for a setting of a service: `TRUNKLINE_<SERVICE>_<SETTING>`."""
     return re.sub(r"[^A-Z0-9]", "_", f"TRUNKLINE_{service}_{setting}".upper())
 
 
@@ -90,18 +108,32 @@ def make_settings(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Settings:
-    """The settings of one service, from all sources. Raises `ConfigurationError` with every mistake at once."""
+    """Make the settings of one service from all sources.
+
+    `arguments` and `table` map names of settings to values; `environ` defaults to the process's environment, and
+    `folder`, which file references are relative to, to the current one. Raises one `ConfigurationError` that lists
+    every mistake.
+    """
     environ = os.environ if environ is None else environ
     infos = setting_infos(provider.settings)
-    own = {info.name: _own(service, info, environ) for info in infos}
-    customary = {info.name: _customary(info, environ) for info in infos}
-    sources: list[Mapping[str, object]] = [arguments, table or {}, _present(own), _present(customary)]
-    errors = [_unknown(service, name, infos) for source in sources[:2] for name in sorted(set(source) - set(own))]
+    from_service_variables = {info.name: _service_variable(service, info, environ) for info in infos}
+    from_provider_variables = {info.name: _provider_variable(info, environ) for info in infos}
+    # Highest precedence first.
+    sources: list[Mapping[str, object]] = [
+        arguments,
+        table or {},
+        _without_none(from_service_variables),
+        _without_none(from_provider_variables),
+    ]
+    known = {info.name for info in infos}
+    errors = [_unknown(service, name, infos) for source in sources[:2] for name in sorted(set(source) - known)]
     values: dict[str, object] = {}
     for info in infos:
+        # The first source that sets any setting of a group is used for the whole group. Otherwise an access key from
+        # the file could be paired with the secret of another account from the environment.
         group = [item for item in infos if item.group == info.group] if info.group else [info]
-        source = next((source for source in sources if any(_gives(source, item) for item in group)), {})
-        if not _gives(source, info):
+        source = next((source for source in sources if any(_sets(source, item) for item in group)), {})
+        if not _sets(source, info):
             if info.required:
                 errors.append(_missing(service, info))
             continue
@@ -109,41 +141,41 @@ def make_settings(
         try:
             values[info.name] = convert(info, _dereferenced(value, info, environ, folder or Path.cwd()))
         except ValueError as error:
-            errors.append(setting_error(info.name, f"takes {error}", service=service))
+            errors.append(setting_error(info.name, f"must be {error}", service=service))
         except ConfigurationError as error:
             errors.append(setting_error(info.name, str(error), service=service))
     raise_config_errors(errors)
     try:
         return provider.settings(**values)  # type: ignore[arg-type]  # converted one by one above
     except ConfigurationError as error:
-        # The settings class knows its provider; here the service is known.
+        # The settings class names only the provider in its errors; users look for the service.
         found = error.errors or (error,)
-        raise_config_errors([_renamed(single, service, provider.name) for single in found])
+        raise_config_errors([_with_service(single, service, provider.name) for single in found])
         raise
 
 
-def _gives(source: Mapping[str, object], info: SettingInfo) -> bool:
-    # `None` is a value where it switches a default off; elsewhere it is how code says "not given".
+def _sets(source: Mapping[str, object], info: SettingInfo) -> bool:
+    # `None` turns off a setting whose default is not `None`. For any other setting it means "not given".
     return info.name in source and (source[info.name] is not None or info.default is not None)
 
 
-def _present(values: Mapping[str, str | None]) -> dict[str, object]:
+def _without_none(values: Mapping[str, str | None]) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _own(service: str, info: SettingInfo, environ: Mapping[str, str]) -> Any:
+def _service_variable(service: str, info: SettingInfo, environ: Mapping[str, str]) -> Any:
     return _parsed(info, environ.get(variable_name(service, info.name)))
 
 
-def _customary(info: SettingInfo, environ: Mapping[str, str]) -> Any:
+def _provider_variable(info: SettingInfo, environ: Mapping[str, str]) -> Any:
     return _parsed(info, next((text for name in info.environment if (text := environ.get(name))), None))
 
 
 def _parsed(info: SettingInfo, text: str | None) -> Any:
-    # An empty variable is how a shell takes one back. Tables are written as JSON.
+    # An empty variable counts as not set. Settings that are tables are written as JSON.
     if not text:
         return None
-    origin = get_origin(_plain(info.type))
+    origin = get_origin(without_none(info.type))
     if text.lstrip().startswith("{") and (
         info.convert is not None or (origin is not None and issubclass(origin, Mapping))
     ):
@@ -157,26 +189,26 @@ def _parsed(info: SettingInfo, text: str | None) -> Any:
 def _unknown(service: str, name: str, infos: tuple[SettingInfo, ...]) -> ConfigurationError:
     names = [info.name for info in infos]
     close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; it takes {', '.join(names)}"
-    return setting_error(name, f"is not known{hint}", service=service)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(names)}"
+    return setting_error(name, f"does not exist{hint}", service=service)
 
 
 def _missing(service: str, info: SettingInfo) -> ConfigurationError:
     variables = " or ".join((variable_name(service, info.name), *info.environment))
     return setting_error(
         info.name,
-        f"({info.label}) is required: give it as an argument, in the configuration file, or as {variables}",
+        f"({info.label}) is required: set it as an argument, in the configuration file, or in {variables}",
         service=service,
     )
 
 
-def _renamed(error: ConfigurationError, service: str, provider: str) -> ConfigurationError:
+def _with_service(error: ConfigurationError, service: str, provider: str) -> ConfigurationError:
     message = str(error).removeprefix(f"provider {provider!r}: ")
     return ConfigurationError(f"service {service!r}: {message}", service=service, setting=error.setting)
 
 
 def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], folder: Path) -> object:
-    kind = _plain(info.type)
+    kind = without_none(info.type)
     if kind in (str, Secret) and isinstance(value, Mapping):
         return resolve_reference(value, environ=environ, folder=folder)
     if info.name == "headers" and isinstance(value, Mapping):
@@ -190,12 +222,16 @@ def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], 
 
 
 def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: Path) -> Secret:
-    """The secret that a reference names. Raises `ConfigurationError`, which names the place and never the value."""
+    """Return the secret that a reference names.
+
+    `folder` is what a relative path of a file reference is resolved against. Raises `ConfigurationError`, which names
+    the variable, file or keyring entry but never the value.
+    """
     if len(reference) != 1 or next(iter(reference)) not in _REFERENCES:
-        raise ConfigurationError('takes a string, or a reference { env = "…" }, { file = "…" } or { keyring = "…" }')
+        raise ConfigurationError('must be a string, or a reference { env = "…" }, { file = "…" } or { keyring = "…" }')
     [(kind, name)] = reference.items()
     if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"takes a name after {kind!r}")
+        raise ConfigurationError(f"needs a name after {kind!r}")
     if kind == "env":
         if not environ.get(name):
             raise ConfigurationError(f"refers to the environment variable {name}, which is not set")
@@ -203,7 +239,7 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
     if kind == "file":
         try:
             path = folder / Path(name).expanduser()
-        except RuntimeError as error:  # no such user
+        except RuntimeError as error:  # `~user` for a user that does not exist
             raise ConfigurationError(f"refers to the file {name!r}: {error}") from None
         try:
             return Secret(path.read_text(encoding="utf-8").strip())
@@ -219,7 +255,7 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
 def _from_keyring(name: str) -> Secret:
     service, slash, user = name.rpartition("/")
     if not slash:
-        raise ConfigurationError(f"refers to the keyring entry {name!r}; it takes 'service/user'")
+        raise ConfigurationError(f"refers to the keyring entry {name!r}, which must have the form 'service/user'")
     try:
         import keyring
         from keyring.errors import KeyringError

@@ -1,7 +1,17 @@
-"""Finds the plugin that is asked for, loads it and no other, and names the culprit when one is broken.
+"""Find, load and check plugins.
 
-Reading entry points imports nothing. Each service gets a `PluginManager` of its own that holds its provider and its
-extensions, so that a hook implementation never has to ask whose call it is.
+Plugins are found through entry points, so finding them imports nothing. Only the plugins that a service uses are
+imported: a broken plugin that nobody uses does no harm. When a plugin fails to load or returns something wrong, the
+error names the distribution that installed it.
+
+Opening a service goes through these steps:
+
+1. `find_plugin` reads the entry points and returns the one with the provider's name. Two distributions with the same
+   name are an error: which one would win depends on the order of `sys.path`.
+2. `load_provider` imports it and checks that it is a `Provider` with that name and that it misspells no hook.
+3. `open_steps` creates a pluggy `PluginManager` for this service alone, registers the core, the provider and the
+   service's extensions, and calls each hook once. A manager for each service means that a hook implementation is
+   called only for the services that it belongs to.
 """
 
 from __future__ import annotations
@@ -41,7 +51,7 @@ _extensions_of_every_service: list[object] = []
 
 @contextmanager
 def extension_in_every_service(extension: object) -> Iterator[None]:
-    """Have an extension work in every service of this process that opens while the block runs: for tests and tools."""
+    """Add an extension to every service of this process that opens while the block runs. For tests and tools."""
     _extensions_of_every_service.append(extension)
     try:
         yield
@@ -51,7 +61,7 @@ def extension_in_every_service(extension: object) -> Iterator[None]:
 
 @attrs.frozen(kw_only=True)
 class InstalledPlugin:
-    """An entry point of one of the three groups, with the distribution that brings it. Nothing is imported."""
+    """An entry point of one of the three groups, with the distribution that installed it. Nothing is imported."""
 
     name: str
     distribution: str
@@ -61,12 +71,15 @@ class InstalledPlugin:
 
 
 def installed(group: str) -> tuple[InstalledPlugin, ...]:
-    """What is installed in a group, by name. Read anew each time, since a plugin may be installed meanwhile."""
+    """Return the entry points of a group, sorted by name.
+
+    They are read again at each call, since a plugin may be installed while the process runs.
+    """
     found = {}
     for entry_point in entry_points(group=group):
         distribution = entry_point.dist
         name = distribution.name if distribution is not None else "an unknown distribution"
-        # The same distribution can be on the path twice (an editable install beside its wheel).
+        # The same distribution can be on the path twice, as an editable install and as a wheel.
         found[(entry_point.name, name)] = InstalledPlugin(
             name=entry_point.name,
             distribution=name,
@@ -78,30 +91,34 @@ def installed(group: str) -> tuple[InstalledPlugin, ...]:
 
 
 def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
-    """The one entry point called `name`. Raises `ProviderNotFound`, or `PluginError` where several claim the name."""
-    everything = installed(group)
-    matches = [item for item in everything if item.name == name]
+    """Return the entry point called `name`. `kind` is the word for the group in errors.
+
+    Raises `ProviderNotFound` (or `ConfigurationError` for the other groups) if there is none, and `PluginError` if
+    several distributions have one.
+    """
+    candidates = installed(group)
+    matches = [item for item in candidates if item.name == name]
     if not matches:
-        names = sorted({item.name for item in everything})
+        names = sorted({item.name for item in candidates})
         error = ProviderNotFound if group == PROVIDERS else ConfigurationError
         raise error(
             f"no {kind} {name!r} is installed; installed: {', '.join(names) or 'none'}"
             + (f". Perhaps: pip install trunkline-{name}" if group == PROVIDERS else "")
         )
     if len(matches) > 1:
-        claimants = ", ".join(sorted(item.distribution for item in matches))
+        distributions = ", ".join(sorted(item.distribution for item in matches))
         raise PluginError(
-            f"the {kind} {name!r} is claimed by several distributions ({claimants}); uninstall all but one",
-            distribution=claimants,
+            f"several distributions have a {kind} {name!r} ({distributions}); uninstall all but one",
+            distribution=distributions,
         )
     return matches[0]
 
 
 def load_plugin(item: InstalledPlugin, *, kind: str) -> object:
-    """Import what the entry point names. Raises `PluginError`, naming the distribution, whatever goes wrong."""
+    """Import and return the object of an entry point. Raises `PluginError` if anything goes wrong."""
     try:
         return item.entry_point.load()
-    except (Exception, SystemExit) as error:  # a plugin must not end the program that it is installed in
+    except (Exception, SystemExit) as error:  # a module that calls `sys.exit` must not end the application
         raise PluginError(
             f"the {kind} {item.name!r} of the distribution {item.distribution!r} cannot be imported "
             f"({item.value}): {type(error).__name__}: {error}",
@@ -110,7 +127,7 @@ def load_plugin(item: InstalledPlugin, *, kind: str) -> object:
 
 
 def load_provider(name: str) -> Provider:
-    """The provider called `name`, imported if need be. Raises `ProviderNotFound` or `PluginError`."""
+    """Return the provider called `name`, importing it if necessary. Raises `ProviderNotFound` or `PluginError`."""
     item = find_plugin(PROVIDERS, name, kind="provider")
     value = load_plugin(item, kind="provider")
     if not isinstance(value, Provider):
@@ -121,8 +138,8 @@ def load_provider(name: str) -> Provider:
         )
     if value.name != name:
         raise PluginError(
-            f"the entry point {name!r} of the distribution {item.distribution!r} brings a provider that calls itself "
-            f"{value.name!r}; the two names must agree",
+            f"the entry point {name!r} of the distribution {item.distribution!r} leads to a provider with the name "
+            f"{value.name!r}; the two names must be equal",
             distribution=item.distribution,
         )
     check_hooks(value, item.distribution)
@@ -135,26 +152,30 @@ def _hook_names() -> frozenset[str]:
 
 
 def check_hooks(plugin: object, distribution: str) -> None:
-    """Raise `PluginError` where something in `plugin` looks like a hook and is not one."""
+    """Raise `PluginError` if an attribute of `plugin` is named like a hook but would never be called as one.
+
+    pluggy ignores functions with an unknown name and functions without the marker, so a misspelt override of
+    authentication would be skipped silently.
+    """
     for name in dir(plugin):
         if not name.startswith(_PREFIX):
             continue
         if name not in _hook_names():
             raise PluginError(
-                f"{distribution!r} has {name}, which is no hook of trunkline; "
+                f"{distribution!r} has {name}, which is not a hook of trunkline; "
                 f"the hooks are {', '.join(sorted(_hook_names()))}",
                 distribution=distribution,
             )
         if getattr(getattr(plugin, name), "trunkline_impl", None) is None:
             raise PluginError(
-                f"{distribution!r} has {name} without the mark @trunkline.hookimpl, so it would never be called",
+                f"{distribution!r} has {name} without the decorator @trunkline.hookimpl, so it would never be called",
                 distribution=distribution,
             )
 
 
 @attrs.frozen(kw_only=True)
 class Steps:
-    """The objects that do a service's work, as its hooks gave them."""
+    """The objects that the hooks of one service returned; they do the service's work."""
 
     auth: Auth
     translator: Translator
@@ -165,8 +186,8 @@ class Steps:
     bytes_only_media: tuple[type[Image] | type[Document] | type[Audio], ...]
 
 
-class _Core:
-    """What the core itself gives where neither the provider nor an extension does."""
+class _CoreHooks:
+    """The core's own hook implementations. They are called last (`trylast`)."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -182,15 +203,16 @@ def open_steps(
     extensions: Sequence[object] = (),
     transport: Transport | None = None,
 ) -> Steps:
-    """Call the hooks of one service. `transport` is the core's own, for a provider that is reached over HTTP.
+    """Call the hooks of one service.
 
-    `extensions` are names or objects. Raises `PluginError` for one that is broken: an override of authentication, say,
-    must never be skipped.
+    `extensions` are names or objects. `transport` is the core's HTTP transport, used unless a plugin returns another.
+    Raises `PluginError` if a plugin fails or returns an object of the wrong type. A broken extension is never skipped,
+    since it may be the one that adds authentication.
     """
     manager = pluggy.PluginManager("trunkline")
     manager.add_hookspecs(hookspecs)
     if transport is not None:
-        manager.register(_Core(transport), name="trunkline")
+        manager.register(_CoreHooks(transport), name="trunkline")
     manager.register(provider, name=provider.name)
     for extension in (*extensions, *_extensions_of_every_service):
         value, label = _extension(extension)

@@ -115,4 +115,4 @@ def _ask(question: str, *, default: str = "", problem: Callable[[str], str | Non
         wrong = problem(answer)
         if wrong is None:
             return answer
-        print_note(f"It takes {wrong}.")
+        print_note(f"Please enter {wrong}.")
