@@ -76,7 +76,7 @@ BODIES: list[tuple[Any, str]] = [
     (b"<html><title>502 Bad Gateway</title>", "an HTML page, '502 Bad Gateway'"),
     (b"<html>", "an HTML page"),
     ({"error": {"message": "inner"}}, "inner"),
-    ({"data": "told as data"}, "told as data"),
+    ({"data": "from data"}, "from data"),
     ({"detail": "a\n  b"}, "a b"),
     ([], "status 502 without a description (Bad Gateway)"),
     (b"[" * 100_000, "[" * 1000),

@@ -225,7 +225,7 @@ def test_calls_decide_where_the_reason_does_not(raw: str, expected: str) -> None
     assert answer(call("start", 0, "{}", id="c", name="t"), end(raw)).finish_reason == expected
 
 
-def test_an_error_after_part_of_an_answer_ends_it_and_is_told() -> None:
+def test_an_error_after_part_of_an_answer_ends_it_with_a_warning() -> None:
     response = answer(
         message("tool-plan-delta", tool_plan="I will"),
         end("ERROR", error="an invalid tool generation", error_type="INVALID_TOOL_GENERATION", usage={}),
@@ -578,7 +578,7 @@ def test_arguments_that_are_no_json_are_a_protocol_violation() -> None:
         answer(call("start", 0, {"a": float("nan")}, id="c", name="weather"), end("TOOL_CALL"))
 
 
-def test_a_name_of_a_tool_that_has_no_end_is_a_protocol_violation() -> None:
+def test_endless_tool_name_is_a_protocol_violation() -> None:
     pieces = [call("delta", 0, name="x" * 100) for _ in range(200)]
-    with pytest.raises(ProtocolViolation, match="name of a tool"):
+    with pytest.raises(ProtocolViolation, match="a tool name in the answer is longer"):
         answer(call("start", 0, name="x"), *pieces, end("TOOL_CALL"))

@@ -76,9 +76,9 @@ async def test_the_answer_goes_back_with_the_tool_s_result() -> None:
         again = await opened.chat(request.with_messages(response.message, result))
     assert (response.reasoning, response.finish_reason) == ("I will look.", FinishReason.TOOL_CALLS)
     assert again.text == "hello"
-    turn, told = bodies[1]["messages"][1:]
+    turn, result = bodies[1]["messages"][1:]
     assert (turn["tool_plan"], turn["tool_calls"][0]["id"]) == ("I will look.", "c")
-    assert told["content"] == [{"type": "document", "document": {"data": {"text": "sun"}}}]
+    assert result["content"] == [{"type": "document", "document": {"data": {"text": "sun"}}}]
 
 
 async def test_an_answer_that_fails_before_it_began_is_tried_again() -> None:

@@ -1,13 +1,12 @@
 """The settings, the URL as people paste it, and how a service opens."""
 
-import logging
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 import trunkline
-from trunkline._plugins.registry import load_provider, open_steps
+from trunkline._plugins.registry import load_provider
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.urls import endpoint_url, plain_http_note
 from trunkline.authoring.wire import WireRequest
@@ -66,7 +65,7 @@ def test_endpoints_stand_under_the_root_and_before_its_query() -> None:
     assert endpoint_url("https://x/a?t=1", "/v1/models", "page_size=2") == "https://x/a/v1/models?t=1&page_size=2"
 
 
-def test_a_key_over_plain_http_is_told_of_unless_the_host_is_this_machine() -> None:
+def test_a_key_over_plain_http_is_reported_unless_the_host_is_this_machine() -> None:
     assert plain_http_note("http://127.0.0.1:1") is None
     assert plain_http_note("https://x") is None
     assert "gpu-box" in (plain_http_note("http://gpu-box:8000") or "")
@@ -122,14 +121,12 @@ def test_an_authorization_header_of_the_settings_wins() -> None:
     assert auth.sign(WireRequest(url="https://x"), None).headers == {}
 
 
-def test_opening_tells_of_a_url_that_was_changed(caplog: pytest.LogCaptureFixture) -> None:
+def test_notes_report_a_changed_url_and_a_key_over_plain_http() -> None:
     settings = CohereSettings(api_key=Secret("k"), api_url="http://example.com/compatibility/v1")
-    with caplog.at_level(logging.WARNING, "trunkline"):
-        open_steps(cohere, ServiceContext(name="mine", provider="cohere", settings=settings))
-    assert len(caplog.records) == 2
-    assert "'mine'" in caplog.text
-    assert "Cohere's own API" in caplog.text
-    assert "plain HTTP" in caplog.text
+    changed, plain = settings.notes()
+    assert changed == ("api_url", "removed /compatibility/v1, because this provider uses Cohere's own API")
+    assert plain[0] == "api_url"
+    assert "plain HTTP" in plain[1]
 
 
 def test_the_provider_is_found_by_its_name_and_asks_for_the_bytes_of_documents() -> None:

@@ -120,7 +120,7 @@ def test_a_string_is_a_request_to_v2_chat() -> None:
     wire = translation.wire_request
     assert (wire.method, wire.url) == ("POST", "https://api.cohere.com/v2/chat")
     assert json.loads(wire.body) == {"model": "command-a-03-2025", "messages": [{"role": "user", "content": "hi"}]}
-    assert wire.headers == {"content-type": "application/json", "accept": "application/json", "x-client-name": "mine"}
+    assert wire.headers == {"content-type": "application/json", "accept": "application/json"}
     assert translation.warnings == ()
 
 

@@ -1,4 +1,4 @@
-"""Cohere, over its own v2 chat API."""
+"""Cohere for Trunkline, through Cohere's own v2 chat API."""
 
 from __future__ import annotations
 
@@ -27,4 +27,4 @@ def _load() -> ProviderParts[CohereSettings]:
 
 
 cohere = lazy_provider(name="cohere", settings=CohereSettings, load=_load, bytes_only_media=(Document,))
-"""Cohere's v2 API: chat, embeddings and the list of models."""
+"""The provider `cohere`: chat, embeddings and the list of models."""

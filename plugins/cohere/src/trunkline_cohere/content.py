@@ -1,4 +1,4 @@
-"""The blocks of a message's content: text, pictures, and documents, which this wire keeps beside the messages."""
+"""Translate single parts into content blocks, and documents, which Cohere keeps apart from the messages."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _TEXT_TYPES = frozenset(
 
 
 def with_options(value: JSON, options: ProviderOptions, provider: str) -> JSON:
-    """A value of the wire, with what `provider_options` add to it."""
+    """Return a wire value with this provider's `provider_options` merged into it."""
     extra = options.get(provider)
     return {**value, **extra} if extra else value
 
 
 def content(blocks: list[JSON]) -> str | list[JSON]:
-    """A plain string where that says it all."""
+    """Return a plain string if the blocks are a single text, else the blocks."""
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"} and blocks[0]["type"] == "text":
         return str(blocks[0]["text"])
     return blocks
 
 
 def without_empty_texts(blocks: list[JSON]) -> list[JSON]:
-    """The blocks but for texts with nothing in them, which say nothing and are refused in places."""
+    """Return the blocks without empty texts, which Cohere refuses in some places."""
     return [block for block in blocks if block != {"type": "text", "text": ""}]
 
 
@@ -42,53 +42,53 @@ class Blocks:
         self.lost_opaque = 0
 
     def text(self, part: Text) -> JSON:
-        """A text."""
+        """Return a text block."""
         if part.refusal:
-            self._warnings.add("changed", "refusal", "Cohere has no word for refusals; one was sent as plain text")
+            self._warnings.add("changed", "refusal", "Cohere cannot mark refusals; the refusal was sent as plain text")
         return with_options({"type": "text", "text": part.text}, part.provider_options, self._provider)
 
     def opaque(self, part: Opaque) -> JSON | None:
-        """A block of this provider's own as it came; `None` for one of another's, which is counted."""
+        """Return this provider's own block unchanged; count another provider's in `lost_opaque` and return `None`."""
         if part.provider == self._provider:
             return dict(part.data)
         self.lost_opaque += 1
         return None
 
     def image(self, part: Image) -> JSON | None:
-        """A picture, or `None`, with a warning."""
+        """Return an image block, or add a warning and return `None`."""
         if part.file_id is not None:
-            self._refuse(part, "Cohere has no files; send the image's bytes or its URL")
+            self._refuse(part, "Cohere has no uploaded files; send the image's bytes or its URL")
             return None
         url = part.url
         if url is None:
             if part.media_type is None:
-                told = "its media type is unknown and was sent as image/png; set media_type"
-                self._warnings.add("changed", "image", told)
+                message = "the media type is unknown and was sent as image/png; set media_type"
+                self._warnings.add("changed", "image", message)
             url = f"data:{part.media_type or 'image/png'};base64,{part.base64}"
         image = {"url": url} if part.detail is None else {"url": url, "detail": part.detail}
         return with_options({"type": "image_url", "image_url": image}, part.provider_options, self._provider)
 
     def audio(self, part: Audio) -> JSON | None:
-        """The words of a sound, with a warning; `None`, with a warning, where they are not known."""
+        """Return the audio's transcript as text, or `None` if it has none. Adds a warning in both cases."""
         if part.transcript:
-            self._warnings.add("emulated", "audio", "Cohere takes no sound; its transcript was sent in its place")
+            self._warnings.add("emulated", "audio", "Cohere does not accept audio; the transcript was sent instead")
             return {"type": "text", "text": part.transcript}
-        self._refuse(part, "Cohere takes no sound; send a transcript")
+        self._refuse(part, "Cohere does not accept audio; set its transcript")
         return None
 
     def document(self, part: Document) -> JSON | None:
-        """A document as Cohere's `{"data": {…}}`, or `None`, with a warning, for one that has no text.
+        """Return a document as Cohere's `{"data": {…}}`, or add a warning and return `None` if it has no text.
 
-        A JSON object is the data as it is, so that its fields can be cited; any other text stands in the field `text`,
-        below its name in `title`. `provider_options` add to it, an `id` for the citations say.
+        A JSON object is sent as it is, so that its fields can be cited. Any other text is sent in the field `text`,
+        with the document's name in `title`. `provider_options` are merged in, for example an `id` for citations.
         """
         if part.data is None:
-            told = "fetch_urls = true lets it be fetched, else send its text" if part.url else "send its text"
-            self._refuse(part, f"Cohere takes documents as text, not by URL or file id; {told}")
+            advice = "set fetch_urls = true to fetch it, or send its text" if part.url else "send its text"
+            self._refuse(part, f"Cohere accepts documents as text, not by URL or file id; {advice}")
             return None
         text = document_text(part)
         if text is None:
-            self._refuse(part, f"Cohere takes documents as text, not as {part.media_type or 'bytes'}; send its text")
+            self._refuse(part, f"Cohere accepts documents as text, not as {part.media_type or 'bytes'}; send its text")
             return None
         data: JSON = {}
         if part.name is not None:
@@ -98,26 +98,28 @@ class Blocks:
         return with_options({"data": data}, part.provider_options, self._provider)
 
     def inline(self, part: Document) -> JSON | None:
-        """A document as a text, after its name; for where the wire takes none."""
+        """Return a document as a text block that begins with its name, for requests that cannot contain documents."""
         text = document_text(part) if part.data is not None else None
         if text is None:
             self.document(part)
             return None
         self._warnings.add(
-            "emulated", "document", "Cohere takes no documents beside a response format; one was sent as a text"
+            "emulated",
+            "document",
+            "Cohere does not accept documents with a response format; the document was sent as text",
         )
         return {"type": "text", "text": f"{part.name}\n\n{text}" if part.name else text}
 
     def refuse(self, part: Part, place: str) -> None:
-        """Warn of a part that cannot stand where it stands."""
-        self._refuse(part, f"Cohere takes none in {place}; it was not sent")
+        """Add a warning for a part that is not allowed in this place."""
+        self._refuse(part, f"not allowed in {place} by Cohere; left out")
 
     def _refuse(self, part: Part, why: str) -> None:
         self._warnings.add("unsupported", type(part).__name__.lower(), why)
 
 
 def document_text(part: Document) -> str | None:
-    """The text of a document with bytes, or `None` where it is of another kind."""
+    """Return the text of a document that has bytes, or `None` if it is not text."""
     data, media_type = part.data or b"", (part.media_type or "").partition(";")[0].strip().lower()
     if media_type.startswith("text/") or media_type in _TEXT_TYPES or media_type.endswith(("+json", "+xml")):
         return data.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""The conversation in Cohere's v2 form: messages, their blocks, documents, and tool results beside their calls."""
+"""Translate the conversation into Cohere's v2 messages, with documents apart and tool results after their calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trunkline_cohere.citations import wire_citations
 from trunkline_cohere.content import JSON, Blocks, content, with_options, without_empty_texts
 
 TOOL_PLAN = "tool_plan"
-"""What the metadata of a `Reasoning` calls one that came as a tool plan, and the field that it goes back in."""
+"""The wire field of a tool plan, and the mark in a `Reasoning`'s metadata that it came as one."""
 
 NO_RESULT = "No result."
 _MEDIA_FOLLOWS = "The result follows in the next message."
@@ -36,9 +36,9 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 class History:
-    """Translates the messages of one request. `documents` then holds what Cohere keeps beside the messages.
+    """Translates the messages of one request. `documents` collects the documents, which are sent apart.
 
-    `takes_documents` says whether there may be any; where not, they are sent as text in their place.
+    If `takes_documents` is false, documents are sent as text in the messages instead.
     """
 
     def __init__(self, *, provider: str, warnings: Warnings, takes_documents: bool = True) -> None:
@@ -51,7 +51,7 @@ class History:
         self._lost_reasoning = 0
 
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
-        """The wire's messages. Raises `InvalidRequest` for a conversation that can never be sent."""
+        """Return the wire messages. Raises `InvalidRequest` for a conversation that can never be sent."""
         wire: list[JSON] = []
         for turn in pair_turns(messages, self._warnings):
             if turn.message.role == "assistant":
@@ -61,8 +61,8 @@ class History:
         self._report_losses()
         if not wire:
             raise InvalidRequest(
-                "nothing of the conversation can be sent to Cohere: beside documents it takes at least one message "
-                "with text or a picture"
+                "no message of the conversation can be sent to Cohere: it needs at least one with text or an image, "
+                "besides any documents"
             )
         return wire
 
@@ -71,28 +71,27 @@ class History:
             self._warnings.add(
                 "left_out",
                 "reasoning",
-                f"{self._lost_reasoning} reasoning part(s) of the history were not sent: another provider made them, "
-                "or they are a tool plan without its calls",
+                f"{self._lost_reasoning} reasoning part(s) were left out: they came from another provider, or are a "
+                "tool plan without its tool calls",
             )
         if self._blocks.lost_opaque:
             self._warnings.add(
                 "left_out",
                 "opaque part",
-                f"{self._blocks.lost_opaque} part(s) of the history that only another provider understands "
-                "were not sent",
+                f"{self._blocks.lost_opaque} part(s) that only another provider understands were left out",
             )
 
     def _message(self, message: Message) -> JSON:
         if message.name is not None:
-            self._warnings.add("left_out", "message name", "Cohere takes no names of participants")
+            self._warnings.add("left_out", "message name", "not supported by Cohere; ignored")
         return {"role": message.role}
 
-    # System and user turns
+    # System and user messages
 
     def _simple(self, message: Message, wire: list[JSON]) -> None:
         blocks = [block for part in message.parts if (block := self._block(part, message.role)) is not None]
         blocks = without_empty_texts(blocks) or blocks[:1]
-        # What holds nothing but documents, results or what had to be left out makes no message of its own.
+        # If nothing remains (only documents, say, or parts that were left out), no message is sent.
         if blocks or not message.parts:
             value = {**self._message(message), "content": content(blocks) or ""}
             wire.append(with_options(value, message.provider_options, self._provider))
@@ -107,7 +106,7 @@ class History:
         if isinstance(part, Reasoning):
             self._lost_reasoning += 1
         elif isinstance(part, ToolCall):
-            raise InvalidRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
+            raise InvalidRequest(f"a {role} message contains a tool call; tool calls belong in assistant messages")
         elif isinstance(part, Audio):
             return self._blocks.audio(part)
         elif isinstance(part, Image):
@@ -124,19 +123,19 @@ class History:
             self.documents.append(document)
         return None
 
-    # The model's turns and what its tools answered
+    # Assistant messages and the results of their tool calls
 
     def _assistant(self, turn: Turn, wire: list[JSON]) -> None:
         message = turn.message
         blocks: list[JSON] = []
         plans: list[str] = []
         calls: list[JSON] = []
-        answers: list[tuple[str, ToolCall, list[ToolResult]]] = []
+        calls_with_results: list[tuple[str, ToolCall, list[ToolResult]]] = []
         for position, part in enumerate(message.parts):
             if isinstance(part, ToolCall):
                 call_id = self._call_id(part.id)
                 calls.append(with_options(_call(part, call_id), part.provider_options, self._provider))
-                answers.append((call_id, part, turn.results.get(position, [])))
+                calls_with_results.append((call_id, part, turn.results.get(position, [])))
             elif isinstance(part, Reasoning):
                 self._reasoning(part, blocks, plans)
             elif isinstance(part, (Image, Document)):
@@ -160,11 +159,11 @@ class History:
             value["citations"] = citations
         value = with_options(value, message.provider_options, self._provider)
         if not value.get("content") and not value.get("tool_calls"):
-            told = "a turn of the model without text or tool calls was not sent, since Cohere refuses it"
-            self._warnings.add("left_out", "assistant message", told)
+            reason = "Cohere refuses assistant messages without text or tool calls; left out"
+            self._warnings.add("left_out", "assistant message", reason)
             return
         wire.append(value)
-        self._answers(answers, wire)
+        self._results(calls_with_results, wire)
 
     def _reasoning(self, part: Reasoning, blocks: list[JSON], plans: list[str]) -> None:
         if part.provider != self._provider or not part.text:
@@ -176,7 +175,7 @@ class History:
             blocks.append(with_options(block, part.provider_options, self._provider))
 
     def _call_id(self, call_id: str) -> str:
-        # No rule for ids is known, but sources are named after them: each has to be there, plain, and only once.
+        # Cohere documents no rule for ids but names citation sources after them: make each one plain, set and unique.
         plain = call_id if _PLAIN_ID.fullmatch(call_id) else f"call_{_digest(call_id)}"
         found, number = plain, 1
         while found in self._ids:
@@ -185,12 +184,12 @@ class History:
         self._ids.add(found)
         return found
 
-    def _answers(self, answers: list[tuple[str, ToolCall, list[ToolResult]]], wire: list[JSON]) -> None:
+    def _results(self, calls_with_results: list[tuple[str, ToolCall, list[ToolResult]]], wire: list[JSON]) -> None:
         media: list[JSON] = []
-        for call_id, call, results in answers:
+        for call_id, call, results in calls_with_results:
             if not results:
-                told = f"the call of {call.name} has no result, and Cohere refuses such; 'No result.' was sent as one"
-                self._warnings.add("changed", "tool call", told)
+                message = f"the call of {call.name} has no result, which Cohere refuses; {NO_RESULT!r} was sent as one"
+                self._warnings.add("changed", "tool call", message)
                 wire.append({"role": "tool", "tool_call_id": call_id, "content": NO_RESULT})
                 continue
             blocks: list[JSON] = []
@@ -205,12 +204,12 @@ class History:
 
     def _result(self, result: ToolResult, media: list[JSON]) -> list[JSON]:
         blocks: list[JSON] = []
-        found: list[JSON] = []
+        images: list[JSON] = []
         for part in result.parts:
             block: JSON | None = None
             if isinstance(part, Image):
                 image = self._blocks.image(part)
-                found += [image] if image is not None else []
+                images += [image] if image is not None else []
             elif isinstance(part, Document):
                 document = self._blocks.document(part)
                 block = {"type": "document", "document": document} if document is not None else None
@@ -218,15 +217,15 @@ class History:
                 block = self._block(part, "tool")
             if block is not None:
                 blocks.append(block)
-        if found:
-            told = "its pictures were sent in a user message after it, since a result holds text and documents only"
-            self._warnings.add("changed", "tool result", told)
-            media += found
+        if images:
+            message = "Cohere accepts no images in tool results; they were sent in a user message that follows"
+            self._warnings.add("changed", "tool result", message)
+            media += images
         if not blocks:
-            blocks.append({"type": "text", "text": _MEDIA_FOLLOWS if found else ""})
+            blocks.append({"type": "text", "text": _MEDIA_FOLLOWS if images else ""})
         if result.is_error:
-            told = "Cohere has no mark for a failed tool: its text begins with 'Error: '"
-            self._warnings.add("changed", "tool result", told)
+            message = "Cohere cannot mark a tool result as failed; its text was prefixed with 'Error: '"
+            self._warnings.add("changed", "tool result", message)
             if blocks[0].get("type") == "text":
                 blocks[0] = {**blocks[0], "text": f"{_ERROR}{blocks[0].get('text', '')}"}
             else:

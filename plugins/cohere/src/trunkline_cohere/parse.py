@@ -1,4 +1,8 @@
-"""Answers of the v2 chat API: whole bodies, and streams of typed server-sent events."""
+"""Parse the answers of the v2 chat API: whole bodies, and streams of typed server-sent events.
+
+A stream is `message-start`, then the events of blocks, tool plan, tool calls and citations, then `message-end`. An
+error is an event too, or a bare JSON object in an event's place. Parsing does no I/O.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import attrs
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.json import loads
+from trunkline.authoring.json import as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -16,9 +20,9 @@ from trunkline.fold import Fold
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob
 from trunkline.settings import Settings
 
-from trunkline_cohere.answer import Answer
 from trunkline_cohere.citations import citations_from
 from trunkline_cohere.errors import error_from_body, error_from_response
+from trunkline_cohere.event_builder import CohereEventBuilder
 from trunkline_cohere.usage import usage_from
 
 Data: TypeAlias = dict[str, Any]
@@ -34,71 +38,57 @@ _REASONS = {
 
 
 class CohereParser:
-    """Reads the answers of the v2 chat API."""
+    """Parses the answers of the v2 chat API."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
     def stream(self) -> tuple[SSEOrJSONFramer, CohereStreamParser]:
-        """A fresh framer and parser, for one stream."""
+        """Return a new framer and parser for one stream."""
         return SSEOrJSONFramer(), CohereStreamParser(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
-        """The response of a call that was not streamed.
+        """Return the response of a call that was not streamed.
 
-        Raises the error that a body tells of in place of a message, whatever its status, and `ProtocolViolation` for
-        what is no answer.
+        Raises the error that the body describes in place of a message, even with status 200, and `ProtocolViolation`
+        for a body without a message.
         """
-        data = _decode(wire_response.body, "the body", self._provider)
+        data = decode_object(wire_response.body, "the body", provider=self._provider)
         message = data.get("message")
         if isinstance(message, str):
             raise error_from_body(data, provider=self._provider, headers=wire_response.headers)
         if not isinstance(message, dict):
-            raise ProtocolViolation("the body has no message", provider=self._provider)
+            raise ProtocolViolation("the body has no field 'message'", provider=self._provider)
         folded = Fold(self._provider)
         for event in CohereStreamParser(self._provider).whole(data, message):
             folded.add(event)
         response = attrs.evolve(folded.response(), raw=data)
         notice = wire_response.headers.get("x-api-warning")
         if notice:
-            told = CallWarning(kind="other", subject="model", message=notice)
-            response = attrs.evolve(response, warnings=(*response.warnings, told))
+            warning = CallWarning(kind="other", subject="model", message=notice)
+            response = attrs.evolve(response, warnings=(*response.warnings, warning))
         return response
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        """The error that a response with an error status tells of."""
+        """Return the error of a response with an error status."""
         return error_from_response(wire_response, provider=self._provider)
 
 
-def _excerpt(text: bytes) -> str:
-    return " ".join(text[:80].decode("utf-8", "replace").split())
-
-
-def _decode(text: bytes, what: str, provider: str) -> Data:
-    try:
-        data = loads(text)
-    except (ValueError, RecursionError):
-        raise ProtocolViolation(f"{what} is not JSON: {_excerpt(text)!r}", provider=provider) from None
-    if not isinstance(data, dict):
-        raise ProtocolViolation(f"{what} is a JSON {type(data).__name__}, not an object", provider=provider)
-    return data
-
-
 class CohereStreamParser:
-    """Turns the events of one stream into ours. `message-end` completes it; what follows is of no account."""
+    """Turns the events of one stream into the core's. `message-end` completes it; anything after that is ignored."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._answer = Answer(provider)
+        self._builder = CohereEventBuilder(provider)
         self._started = False
         self._id: str | None = None
 
     def feed(self, frame: SSEFrame) -> list[Event]:
-        """The events of one frame. Raises the error that the stream tells of before anything of an answer came."""
+        """Return the events of one frame. Raises the error that the frame carries, if it is one."""
         text = frame.data
         if not text or text == b"[DONE]" or text.isspace():
             return []
-        data = _decode(text, "an event of the stream", self._provider)
+        data = decode_object(text, "an event of the stream", provider=self._provider)
         kind = data.get("type")
         if not isinstance(kind, str):
             kind = frame.event
@@ -116,51 +106,52 @@ class CohereStreamParser:
         return events
 
     def finish(self) -> list[Event]:
-        """The end of the file came before `message-end`: raises `StreamInterrupted`."""
+        """Raise `StreamInterrupted`: the stream ended before `message-end`."""
         raise StreamInterrupted("the stream ended before message-end", provider=self._provider, request_id=self._id)
 
     def _bare(self, data: Data, text: bytes) -> list[Event]:
-        """An object in the place of an event: an error, or the whole answer."""
+        """Return the events of a bare JSON object in an event's place: the whole answer. Raises if it is an error."""
         message = data.get("message")
         if isinstance(message, str) or data.get("error"):
             raise error_from_body(data, provider=self._provider, request_id=self._id)
         if not isinstance(message, dict) or self._started:
-            self._wrong(f"the stream holds JSON that is no event: {_excerpt(text)!r}")
+            excerpt = " ".join(text[:80].decode("utf-8", "replace").split())
+            self._wrong(f"the stream contains a JSON object that is not an event: {excerpt!r}")
         return self.whole(data, message)
 
     def whole(self, data: Data, message: Data) -> list[Event]:
-        """The events of an answer that was not streamed: thinking and text, the tool plan, the calls.
+        """Return the events of an answer that was not streamed: blocks, the tool plan, tool calls.
 
-        Citations stand after the block that they are of, as in a stream.
+        Citations follow the block that they refer to, as in a stream.
         """
         events: list[Event] = []
         self._message_start(data, events)
         content = message.get("content")
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content}] if content else []
-        cited, of_the_plan = _by_block(message.get("citations"), blocks)
+        cited, cited_in_plan = _citations_by_block(message.get("citations"), blocks)
         logprobs = data.get("logprobs")
         for position, block in enumerate(blocks):
             if not isinstance(block, dict):
-                self._wrong("a content block is not an object")
-            mine = _logprobs(logprobs) if block.get("type") == "text" else ()
-            logprobs = None if mine else logprobs
-            self._answer.content_start(position, block, events, mine)
+                self._wrong("a content block in the answer is not an object")
+            # A body has one list of log probabilities for all of its text; it goes with the first text block.
+            block_logprobs = _logprobs(logprobs) if block.get("type") == "text" else ()
+            logprobs = None if block_logprobs else logprobs
+            self._builder.content_start(position, block, events, block_logprobs)
             for raw in cited.get(position, ()):
                 self._cite(raw, events)
-            self._answer.content_end(position, events)
+            self._builder.content_end(position, events)
         if message.get("tool_plan"):
             self._plan(message["tool_plan"], events)
-            self._answer.end_plan(events)
-        for raw in (*of_the_plan, *cited.get(-1, ())):
+            self._builder.end_plan(events)
+        for raw in (*cited_in_plan, *cited.get(-1, ())):
             self._cite(raw, events)
-        calls = message.get("tool_calls")
-        for position, call in enumerate(calls if isinstance(calls, list) else []):
-            self._answer.call_start(position, call, events)
-            self._answer.call_end(position, events)
+        for position, call in enumerate(as_list(message.get("tool_calls"))):
+            self._builder.call_start(position, call, events)
+            self._builder.call_end(position, events)
         self._end(data, events, raw=data)
         return events
 
-    # The events of the wire
+    # One method per wire event type; see _HANDLERS.
 
     def _message(self, data: Data) -> Data:
         delta = data.get("delta")
@@ -175,8 +166,7 @@ class CohereStreamParser:
     def _message_start(self, data: Data, events: list[Event]) -> None:
         if self._started:
             return
-        told = data.get("id")
-        self._id = told if isinstance(told, str) and told else None
+        self._id = as_string(data.get("id")) or None
         self._started = True
         events.append(ResponseStarted(id=self._id))
 
@@ -184,7 +174,7 @@ class CohereStreamParser:
         block = self._message(data).get("content")
         if not isinstance(block, dict):
             self._wrong("content-start has no content")
-        self._answer.content_start(_index(data), block, events, _logprobs(data.get("logprobs")))
+        self._builder.content_start(_index(data), block, events, _logprobs(data.get("logprobs")))
 
     def _content_delta(self, data: Data, events: list[Event]) -> None:
         block = self._message(data).get("content")
@@ -193,34 +183,34 @@ class CohereStreamParser:
         if not isinstance(block, dict):
             self._wrong("content-delta has no content")
         logprobs = _logprobs(data["logprobs"]) if "logprobs" in data else ()
-        self._answer.content_delta(_index(data), block, events, logprobs)
+        self._builder.content_delta(_index(data), block, events, logprobs)
 
     def _content_end(self, data: Data, events: list[Event]) -> None:
-        self._answer.content_end(_index(data), events)
+        self._builder.content_end(_index(data), events)
 
     def _tool_plan_delta(self, data: Data, events: list[Event]) -> None:
         self._plan(self._message(data).get("tool_plan"), events)
 
     def _plan(self, plan: object, events: list[Event]) -> None:
         if not isinstance(plan, str):
-            self._wrong("a tool plan is not text")
-        self._answer.plan(plan, events)
+            self._wrong("the tool plan is not a string")
+        self._builder.plan(plan, events)
 
     def _tool_call_start(self, data: Data, events: list[Event]) -> None:
         for call in self._calls(data):
-            self._answer.call_start(_index(data), call, events)
+            self._builder.call_start(_index(data), call, events)
 
     def _tool_call_delta(self, data: Data, events: list[Event]) -> None:
         for call in self._calls(data):
-            self._answer.call_delta(_index(data), call, events)
+            self._builder.call_delta(_index(data), call, events)
 
     def _calls(self, data: Data) -> list[Any]:
-        # An object, though its name is plural; a list would be no surprise.
+        # Documented as a single object despite the plural name; a list is accepted too.
         calls = self._message(data).get("tool_calls")
         return calls if isinstance(calls, list) else [calls]
 
     def _tool_call_end(self, data: Data, events: list[Event]) -> None:
-        self._answer.call_end(_index(data), events)
+        self._builder.call_end(_index(data), events)
 
     def _citation_start(self, data: Data, events: list[Event]) -> None:
         raw = self._message(data).get("citations")
@@ -228,30 +218,27 @@ class CohereStreamParser:
             self._cite(single, events)
 
     def _cite(self, raw: object, events: list[Event]) -> None:
-        before = self._answer.text_before(raw.get("content_index") if isinstance(raw, dict) else None)
+        before = self._builder.text_before(raw.get("content_index") if isinstance(raw, dict) else None)
         events += citations_from(raw, before, self._provider)
 
     def _message_end(self, data: Data, events: list[Event]) -> None:
-        delta = data.get("delta")
-        self._end(delta if isinstance(delta, dict) else {}, events)
+        self._end(as_object(data.get("delta")), events)
 
     def _end(self, data: Data, events: list[Event], raw: Data | None = None) -> None:
-        self._answer.finish(events)
-        told = data.get("finish_reason")
-        raw_reason = told if isinstance(told, str) and told else None
+        self._builder.finish(events)
+        raw_reason = as_string(data.get("finish_reason")) or None
         reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
         error = {key: data[key] for key in ("error", "error_type") if data.get(key)}
-        if reason is FinishReason.ERROR and not self._answer.has_parts:
-            # Nothing came of it: a failed call, which may be tried again, and not an answer.
+        if reason is FinishReason.ERROR and not self._builder.has_parts:
+            # Nothing was generated, so this is a failed call, which can be retried, rather than an answer.
             message = error.get("error") or f"the answer ended with {raw_reason} before it began"
             body = {"message": message, "error_type": error.get("error_type")}
             raise error_from_body(body, provider=self._provider, request_id=self._id)
-        if self._answer.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):
+        if self._builder.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):
             reason = FinishReason.TOOL_CALLS
         warnings: tuple[CallWarning, ...] = ()
         if reason is FinishReason.ERROR or error:
-            text = error.get("error")
-            message = text if isinstance(text, str) else "the provider failed before the answer was complete"
+            message = as_string(error.get("error")) or "the provider failed before the answer was complete"
             warnings = (CallWarning(kind="other", subject="finish_reason", message=message),)
         usage = usage_from(data.get("usage"))
         if usage is not None:
@@ -273,26 +260,26 @@ def _index(data: Data) -> int | None:
     return index if type(index) is int else None
 
 
-def _by_block(citations: object, blocks: list[Any]) -> tuple[dict[int, list[Any]], list[Any]]:
-    """Citations by the position of the block that they are of (-1 for none), and those of the tool plan."""
-    texts = [at for at, block in enumerate(blocks) if isinstance(block, dict) and block.get("type") == "text"]
+def _citations_by_block(citations: object, blocks: list[Any]) -> tuple[dict[int, list[Any]], list[Any]]:
+    """Group citations by the position of the block they refer to (-1 for none); return those of the tool plan apart."""
+    texts = [index for index, block in enumerate(blocks) if isinstance(block, dict) and block.get("type") == "text"]
     found: dict[int, list[Any]] = {}
-    of_the_plan: list[Any] = []
-    for raw in citations if isinstance(citations, list) else []:
+    in_plan: list[Any] = []
+    for raw in as_list(citations):
         if not isinstance(raw, dict):
             continue
-        at = raw.get("content_index")
+        index = raw.get("content_index")
         if raw.get("type") == "PLAN":
-            of_the_plan.append(raw)
-        elif type(at) is int and 0 <= at < len(blocks):
-            found.setdefault(at, []).append(raw)
+            in_plan.append(raw)
+        elif type(index) is int and 0 <= index < len(blocks):
+            found.setdefault(index, []).append(raw)
         else:
             found.setdefault(texts[0] if texts else -1, []).append(raw)
-    return found, of_the_plan
+    return found, in_plan
 
 
 def _logprobs(value: object) -> tuple[TokenLogprob, ...]:
-    """Log probabilities: one entry in a stream, a list in a body. A piece of several tokens has the sum of theirs."""
+    """Return log probabilities: one entry in a stream, a list in a body. An entry of several tokens gets their sum."""
     found = []
     for entry in value if isinstance(value, list) else [value]:
         if not isinstance(entry, dict):

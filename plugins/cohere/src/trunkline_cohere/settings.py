@@ -14,14 +14,14 @@ DEFAULT_URL = "https://api.cohere.com"
 
 @settings
 class CohereSettings(Settings):
-    """How Cohere is reached."""
+    """Settings of the provider `cohere`."""
 
     provider: ClassVar[str] = "cohere"
 
-    api_key: Secret = setting("API key", "A trial or production key.", environment=("COHERE_API_KEY", "CO_API_KEY"))
+    api_key: Secret = setting("API key", "Trial or production key.", environment=("COHERE_API_KEY", "CO_API_KEY"))
     api_url: str = url_setting(
         "API URL",
-        "The root of the API, or of a private deployment of it; with or without `/v1` or `/v2`.",
+        "Root URL of the API or of a private deployment, with or without `/v1` or `/v2`.",
         default=DEFAULT_URL,
         environment=("CO_API_URL",),
         base_url=base_url,

@@ -1,18 +1,15 @@
-"""ChatRequest -> POST {root}/v2/chat. Pure."""
+"""Translate a `ChatRequest` into `POST {root}/v2/chat`. Does no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from trunkline.authoring.json import JSONObject, dumps
+from trunkline.authoring.json import JSONObject, encode_request
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
-from trunkline.settings import Settings
 
 from trunkline_cohere.content import JSON
 from trunkline_cohere.history import History
@@ -20,7 +17,7 @@ from trunkline_cohere.settings import CohereSettings
 from trunkline_cohere.urls import base_url
 
 STOP_LIMIT = 5
-"""How many stop sequences Cohere takes."""
+"""The most stop sequences that Cohere accepts."""
 
 BUDGETS: Mapping[str, int | None] = {
     "minimal": 512,
@@ -30,12 +27,12 @@ BUDGETS: Mapping[str, int | None] = {
     "xhigh": None,
     "max": None,
 }
-"""The thinking, in tokens, that an effort stands for; `None` for as much as the model wants."""
+"""The thinking budget, in tokens, sent for each effort; `None` is no limit."""
 
 ANSWER_ROOM = 1024
-"""The tokens of the output limit that a budget made of an effort leaves for the answer, as Cohere advises."""
+"""Tokens of the output limit to reserve for the answer when an effort becomes a budget, as Cohere recommends."""
 
-# The ranges that the specification gives; beyond them the API answers 400.
+# The ranges in the API specification. Values outside them are refused with status 400.
 _RANGES: tuple[tuple[str, str, float, float], ...] = (
     ("top_p", "p", 0.01, 0.99),
     ("top_k", "k", 0, 500),
@@ -43,22 +40,11 @@ _RANGES: tuple[tuple[str, str, float, float], ...] = (
     ("presence_penalty", "presence_penalty", 0, 1),
 )
 
-_NO_WORD = "Cohere has no word for it; it was not sent"
+HEADERS: Mapping[str, str] = {"content-type": "application/json", "accept": "application/json"}
+UNSUPPORTED = "not supported by Cohere; ignored"
+
+# Lists in `provider_options` with these names are appended to those of the request instead of replacing them.
 _JOINED = ("documents", "tools")
-
-
-def request_headers(settings: Settings, *, accept: str = "application/json") -> Mapping[str, str]:
-    """The headers of a request but for its credentials. Those of the settings win."""
-    headers = {"content-type": "application/json", "accept": accept}
-    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
-
-
-def encode(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
-    try:
-        return dumps(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
 
 
 class CohereTranslator:
@@ -69,21 +55,19 @@ class CohereTranslator:
         self._url = endpoint_url(base_url(context.settings.api_url)[0], "/v2/chat")
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidRequest` for what can never be sent."""
+        """Return the wire request and its warnings. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
         body = chat_body(request, self._context.provider, warnings)
         if stream:
             body["stream"] = True
         _merge(body, request.provider_options.get(self._context.provider, {}))
-        accept = "text/event-stream" if stream else "application/json"
-        wire_request = WireRequest(
-            url=self._url, headers=request_headers(self._context.settings, accept=accept), body=encode(body)
-        )
+        headers = {**HEADERS, "accept": "text/event-stream"} if stream else HEADERS
+        wire_request = WireRequest(url=self._url, headers=headers, body=encode_request(body))
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
 def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
-    """The JSON body, but for streaming and the request's `provider_options`."""
+    """Return the JSON body, without `stream` and the request's `provider_options`."""
     body: JSON = {"model": request.model}
     _tools(request, body, provider, warnings)
     _format(request, body, warnings)
@@ -94,18 +78,18 @@ def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
     _reasoning(request, body, warnings)
     _sampling(request, body, warnings)
     if request.user_id is not None:
-        warnings.add("unsupported", "user_id", _NO_WORD)
+        warnings.add("unsupported", "user_id", UNSUPPORTED)
     if request.metadata:
-        warnings.add("unsupported", "metadata", _NO_WORD)
+        warnings.add("unsupported", "metadata", UNSUPPORTED)
     return body
 
 
 def _merge(body: JSON, options: JSONObject) -> None:
-    """Bring a request's `provider_options` into the body; documents and tools join those that are there."""
+    """Merge a request's `provider_options` into the body; documents and tools are appended."""
     for name, value in options.items():
-        there = body.get(name)
-        if name in _JOINED and isinstance(value, (list, tuple)) and isinstance(there, list):
-            body[name] = [*there, *value]
+        present = body.get(name)
+        if name in _JOINED and isinstance(value, (list, tuple)) and isinstance(present, list):
+            body[name] = [*present, *value]
         else:
             body[name] = value
 
@@ -115,24 +99,28 @@ def _tools(request: ChatRequest, body: JSON, provider: str, warnings: Warnings) 
     if not tools:
         return
     if request.parallel_tool_calls is False:
-        warnings.add("unsupported", "parallel_tool_calls", "Cohere cannot forbid parallel calls; it may make several")
+        warnings.add(
+            "unsupported",
+            "parallel_tool_calls",
+            "Cohere cannot disable parallel tool calls; the model may make several",
+        )
     form = request.response_format
     if choice is not None and choice.mode == "none" and form is not None and form.type != "text":
-        told = "Cohere takes no tools beside a response format; since none may be called, they were not sent"
-        warnings.add("emulated", "tools", told)
+        message = "Cohere does not accept tools with a response format; tool_choice is 'none', so they were not sent"
+        warnings.add("emulated", "tools", message)
         return
     if choice is not None and choice.mode == "tool" and len(tools) > 1:
         tools = tuple(tool for tool in tools if tool.name == choice.name)
-        told = f"Cohere cannot name the tool to call: {choice.name} alone was sent, with the duty to call a tool"
-        warnings.add("emulated", "tool_choice", told)
+        message = f"Cohere cannot force a tool by name; only {choice.name} was sent, and a tool call is required"
+        warnings.add("emulated", "tool_choice", message)
     body["tools"] = [_tool(tool, provider) for tool in tools]
     if choice is not None and choice.mode != "auto":
         body["tool_choice"] = "NONE" if choice.mode == "none" else "REQUIRED"
     if any(tool.strict for tool in tools):
         body["strict_tools"] = True
         if any(tool.strict is False for tool in tools):
-            told = "Cohere is strict with all tools or with none: all are held to their schemas"
-            warnings.add("changed", "strict tools", told)
+            message = "Cohere applies strict to all tools or to none; it was applied to all"
+            warnings.add("changed", "strict tools", message)
 
 
 def _tool(tool: Tool, provider: str) -> JSON:
@@ -150,8 +138,8 @@ def _format(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
     if form is None or form.type == "text":
         return
     if "tools" in body:
-        told = "Cohere takes no response format beside tools; it was not sent. Ask for the form in the prompt"
-        warnings.add("unsupported", "response_format", told)
+        message = "Cohere does not accept a response format with tools; ignored. Describe the format in the prompt"
+        warnings.add("unsupported", "response_format", message)
         return
     wire: JSON = {"type": "json_object"}
     if form.schema is not None:
@@ -166,23 +154,23 @@ def _reasoning(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
     if options is None:
         return
     if options.summary is not None:
-        warnings.add("unsupported", "reasoning.summary", "Cohere shows its thinking whole; there are no summaries")
+        warnings.add("unsupported", "reasoning.summary", "Cohere returns its full thinking and no summaries; ignored")
     effort, budget = options.effort, options.max_tokens
     if effort == "none" or budget == 0:
         body["thinking"] = {"type": "disabled"}
     elif budget is not None:
         body["thinking"] = {"type": "enabled", "token_budget": budget}
         if effort is not None:
-            told = "Cohere counts its thinking in tokens; reasoning.max_tokens was sent in its place"
-            warnings.add("unsupported", "reasoning.effort", told)
+            message = "Cohere takes a token budget for thinking; reasoning.max_tokens was sent and the effort ignored"
+            warnings.add("unsupported", "reasoning.effort", message)
     elif effort is not None:
         budget = BUDGETS[effort]
         if budget is not None and request.max_output_tokens is not None:
             budget = max(1, min(budget, request.max_output_tokens - ANSWER_ROOM))
         body["thinking"] = {"type": "enabled"} if budget is None else {"type": "enabled", "token_budget": budget}
         amount = "without a limit" if budget is None else f"with a budget of {budget} tokens"
-        told = f"Cohere counts its thinking in tokens: {effort} was sent as thinking {amount}"
-        warnings.add("emulated", "reasoning.effort", told)
+        message = f"Cohere takes a token budget for thinking; the effort {effort!r} was sent as thinking {amount}"
+        warnings.add("emulated", "reasoning.effort", message)
 
 
 def _sampling(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
@@ -196,15 +184,15 @@ def _sampling(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
             continue
         body[wire_name] = min(max(value, low), high)
         if body[wire_name] != value:
-            told = f"Cohere takes {low:g} to {high:g}: {value:g} was sent as {body[wire_name]:g}"
-            warnings.add("changed", name, told)
+            message = f"Cohere accepts {low:g} to {high:g}; {value:g} was sent as {body[wire_name]:g}"
+            warnings.add("changed", name, message)
     if request.stop:
         body["stop_sequences"] = list(request.stop[:STOP_LIMIT])
         if len(request.stop) > STOP_LIMIT:
-            told = f"only {STOP_LIMIT} stop sequences are taken; the first {STOP_LIMIT} were sent"
-            warnings.add("unsupported", "stop", told)
+            message = f"Cohere accepts at most {STOP_LIMIT} stop sequences; the first {STOP_LIMIT} were sent"
+            warnings.add("unsupported", "stop", message)
     if request.logprobs or request.top_logprobs is not None:
         body["logprobs"] = True
     if request.top_logprobs:
-        told = "Cohere tells the probabilities of the chosen tokens alone; those were asked for"
-        warnings.add("unsupported", "top_logprobs", told)
+        message = "Cohere reports the log probabilities of chosen tokens only; those were requested"
+        warnings.add("unsupported", "top_logprobs", message)

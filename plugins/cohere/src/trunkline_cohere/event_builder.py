@@ -1,11 +1,15 @@
-"""The parts of one answer while it comes: blocks of content, the tool plan, tool calls."""
+"""Builds the events of one answer: content blocks, the tool plan and tool calls.
+
+Cohere names its blocks and calls by an index of its own, may leave it out, and may keep several open at once, so the
+core's `EventBuilder`, which ends a part when another begins, does not fit.
+"""
 
 from __future__ import annotations
 
 from hashlib import sha256
 from typing import Any
 
-from trunkline.authoring.json import dumps
+from trunkline.authoring.json import as_object, as_string, dumps
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -27,29 +31,29 @@ from trunkline_cohere.history import TOOL_PLAN
 
 _TEXT, _THINKING = "text", "thinking"
 _LONGEST_NAME = 10_000
-"""The characters of a tool's name. No provider takes names of more than some hundred."""
+"""Limit on a tool's name, in characters; it arrives in pieces. No provider accepts more than a few hundred."""
 
 
 class _Block:
-    __slots__ = ("at", "before", "data", "index", "kind", "length", "open", "texts")
+    __slots__ = ("data", "index", "kind", "length", "open", "text_before", "texts", "wire_index")
 
-    def __init__(self, at: int | None, kind: str, index: int, before: int) -> None:
-        self.at = at
+    def __init__(self, wire_index: int | None, kind: str, index: int, text_before: int) -> None:
+        self.wire_index = wire_index
         self.kind = kind
         self.index = index
-        self.before = before
+        self.text_before = text_before
         self.length = 0
         self.open = True
-        # What a block of a kind that is not known holds: its texts, in pieces, and the rest.
+        # The contents of a block of an unknown kind: its texts, in pieces, and everything else.
         self.texts: dict[str, list[str]] = {}
         self.data: dict[str, Any] = {}
 
 
 class _Call:
-    __slots__ = ("arguments", "at", "id", "index", "name", "open", "position", "started")
+    __slots__ = ("arguments", "id", "index", "name", "open", "position", "started", "wire_index")
 
-    def __init__(self, at: int | None, index: int, position: int) -> None:
-        self.at = at
+    def __init__(self, wire_index: int | None, index: int, position: int) -> None:
+        self.wire_index = wire_index
         self.index = index
         self.position = position
         self.id = ""
@@ -59,12 +63,12 @@ class _Call:
         self.open = True
 
 
-class Answer:
-    """Makes the events of an answer's parts.
+class CohereEventBuilder:
+    """Builds the events of an answer's parts. Each method appends to the list `events` that it is given.
 
-    A delta belongs to the newest part of its wire index; one without an index to the newest of all; one under an index
-    that nobody began to the newest, where that was begun without an index. A start always begins a part, so that two
-    parts under one index are never fused.
+    A start always begins a new part, so two parts with the same wire index are never merged. A delta belongs to the
+    newest part with its wire index. A delta without an index, or with an unknown one after a start without an index,
+    belongs to the newest part of all.
     """
 
     def __init__(self, provider: str) -> None:
@@ -79,12 +83,12 @@ class Answer:
 
     @property
     def has_parts(self) -> bool:
-        """Whether anything came."""
+        """Whether any part has begun."""
         return self._parts > 0
 
     @property
     def has_calls(self) -> bool:
-        """Whether a tool is called."""
+        """Whether the answer calls a tool."""
         return bool(self._calls)
 
     def _next(self) -> int:
@@ -94,24 +98,24 @@ class Answer:
     # Content
 
     def content_start(
-        self, at: int | None, data: dict[str, Any], events: list[Event], logprobs: tuple[TokenLogprob, ...] = ()
+        self, wire_index: int | None, data: dict[str, Any], events: list[Event], logprobs: tuple[TokenLogprob, ...] = ()
     ) -> None:
-        """A block begins, with its first words or without. One without a kind waits for its first delta."""
+        """Begin a block, with or without its first text. A block without a kind begins at its first delta."""
         kind = data.get("type")
         if not isinstance(kind, str):
             kind = next((key for key in (_TEXT, _THINKING) if isinstance(data.get(key), str)), None)
         if kind is None:
             return
-        self.content_end(at, events)
-        self._open_block(at, kind, events)
+        self.content_end(wire_index, events)
+        self._open_block(wire_index, kind, events)
         if kind not in (_TEXT, _THINKING) or data.get(kind) not in (None, ""):
-            self.content_delta(at, data, events, logprobs)
+            self.content_delta(wire_index, data, events, logprobs)
 
     def content_delta(
-        self, at: int | None, data: dict[str, Any], events: list[Event], logprobs: tuple[TokenLogprob, ...] = ()
+        self, wire_index: int | None, data: dict[str, Any], events: list[Event], logprobs: tuple[TokenLogprob, ...] = ()
     ) -> None:
-        """More of a block; the key says of which kind, since a delta does not repeat it."""
-        block = self._block(at)
+        """Add to a block. A delta does not repeat the block's kind; its key, `text` or `thinking`, implies it."""
+        block = self._block(wire_index)
         if block is not None and block.kind not in (_TEXT, _THINKING):
             for key, value in data.items():
                 if isinstance(value, str) and key != "type":
@@ -125,39 +129,39 @@ class Answer:
                 continue
             if not isinstance(piece, str):
                 raise ProtocolViolation(f"the {kind} of a content block is not text", provider=self._provider)
-            block = self._block(at)
+            block = self._block(wire_index)
             if block is None or block.kind != kind:
-                block = self._open_block(at, kind, events)
+                block = self._open_block(wire_index, kind, events)
             if kind == _TEXT:
                 block.length += len(piece)
                 events.append(TextDelta(index=block.index, text=piece, logprobs=logprobs))
             else:
                 events.append(ReasoningDelta(index=block.index, text=piece))
 
-    def content_end(self, at: int | None, events: list[Event]) -> None:
-        """A block is complete, if there is one."""
-        block = self._block(at)
+    def content_end(self, wire_index: int | None, events: list[Event]) -> None:
+        """End the block, if one is open."""
+        block = self._block(wire_index)
         if block is not None:
             self._end_block(block, events)
 
-    def text_before(self, at: object) -> int:
-        """The characters of the answer's text that stand before a block."""
-        block = self._block_by_index.get(at) if type(at) is int else None
-        return block.before if block is not None else 0
+    def text_before(self, wire_index: object) -> int:
+        """Return how many characters of the answer's text precede a block."""
+        block = self._block_by_index.get(wire_index) if type(wire_index) is int else None
+        return block.text_before if block is not None else 0
 
-    def _block(self, at: int | None) -> _Block | None:
-        block = self._block_by_index.get(at) if at is not None else None
-        if block is None and self._blocks and (at is None or self._blocks[-1].at is None):
+    def _block(self, wire_index: int | None) -> _Block | None:
+        block = self._block_by_index.get(wire_index) if wire_index is not None else None
+        if block is None and self._blocks and (wire_index is None or self._blocks[-1].wire_index is None):
             block = self._blocks[-1]
         return block if block is not None and block.open else None
 
-    def _open_block(self, at: int | None, kind: str, events: list[Event]) -> _Block:
+    def _open_block(self, wire_index: int | None, kind: str, events: list[Event]) -> _Block:
         earlier = self._blocks[-1] if self._blocks else None
-        before = 0 if earlier is None else earlier.before + earlier.length
-        block = _Block(at, kind, self._next(), before)
+        text_before = 0 if earlier is None else earlier.text_before + earlier.length
+        block = _Block(wire_index, kind, self._next(), text_before)
         self._blocks.append(block)
-        if at is not None:
-            self._block_by_index[at] = block
+        if wire_index is not None:
+            self._block_by_index[wire_index] = block
         if kind == _TEXT:
             events.append(TextStart(index=block.index))
         elif kind == _THINKING:
@@ -179,7 +183,7 @@ class Answer:
     # The tool plan
 
     def plan(self, text: str, events: list[Event]) -> None:
-        """More of the words before the calls. An empty piece alone is no plan."""
+        """Add to the text that precedes the tool calls. An empty piece does not begin a plan."""
         if self._plan is None:
             if not text:
                 return
@@ -188,7 +192,7 @@ class Answer:
         events.append(ReasoningDelta(index=self._plan, text=text))
 
     def end_plan(self, events: list[Event]) -> None:
-        """The plan is complete, if there is one."""
+        """End the tool plan, if one is open."""
         if self._plan is not None:
             metadata = {self._provider: {"type": TOOL_PLAN}}
             events.append(ReasoningEnd(index=self._plan, provider=self._provider, provider_metadata=metadata))
@@ -196,49 +200,49 @@ class Answer:
 
     # Tool calls
 
-    def call_start(self, at: int | None, data: object, events: list[Event]) -> None:
-        """A call begins."""
+    def call_start(self, wire_index: int | None, data: object, events: list[Event]) -> None:
+        """Begin a tool call."""
         self.end_plan(events)
-        self.call_end(at, events)
-        call = _Call(at, self._next(), len(self._calls))
+        self.call_end(wire_index, events)
+        call = _Call(wire_index, self._next(), len(self._calls))
         self._calls.append(call)
-        if at is not None:
-            self._call_by_index[at] = call
-        self._take(call, data, events)
+        if wire_index is not None:
+            self._call_by_index[wire_index] = call
+        self._add_to_call(call, data, events)
 
-    def call_delta(self, at: int | None, data: object, events: list[Event]) -> None:
-        """More of a call. One with another id is the beginning of the next call, whatever its index says."""
-        call = self._call(at)
-        told = data.get("id") if isinstance(data, dict) else None
-        if call is None or (isinstance(told, str) and told and call.id and told != call.id):
-            self.call_start(at, data, events)
+    def call_delta(self, wire_index: int | None, data: object, events: list[Event]) -> None:
+        """Add to a tool call. A delta with a different id begins the next call, whatever its index."""
+        call = self._call(wire_index)
+        call_id = as_string(data.get("id")) if isinstance(data, dict) else None
+        if call is None or (call_id and call.id and call_id != call.id):
+            self.call_start(wire_index, data, events)
         else:
-            self._take(call, data, events)
+            self._add_to_call(call, data, events)
 
-    def call_end(self, at: int | None, events: list[Event]) -> None:
-        """A call is complete, if there is one."""
-        call = self._call(at)
+    def call_end(self, wire_index: int | None, events: list[Event]) -> None:
+        """End the tool call, if one is open."""
+        call = self._call(wire_index)
         if call is not None:
             self._end_call(call, events)
 
-    def _call(self, at: int | None) -> _Call | None:
-        found = self._call_by_index.get(at) if at is not None else None
-        if found is None and self._calls and (at is None or self._calls[-1].at is None):
+    def _call(self, wire_index: int | None) -> _Call | None:
+        found = self._call_by_index.get(wire_index) if wire_index is not None else None
+        if found is None and self._calls and (wire_index is None or self._calls[-1].wire_index is None):
             found = self._calls[-1]
         return found if found is not None and found.open else None
 
-    def _take(self, call: _Call, data: object, events: list[Event]) -> None:
+    def _add_to_call(self, call: _Call, data: object, events: list[Event]) -> None:
         if not isinstance(data, dict):
             raise ProtocolViolation("a tool call in the answer is not an object", provider=self._provider)
-        function = data.get("function")
-        function = function if isinstance(function, dict) else {}
-        told, name, arguments = data.get("id"), function.get("name"), function.get("arguments")
-        if isinstance(told, str) and told and not call.id:
-            call.id = told
-        if isinstance(name, str) and name and not call.started:
+        function = as_object(data.get("function"))
+        arguments = function.get("arguments")
+        call.id = call.id or as_string(data.get("id")) or ""
+        name = as_string(function.get("name"))
+        if name and not call.started:
             call.name += name
             if len(call.name) > _LONGEST_NAME:
-                raise ProtocolViolation("the name of a tool in the answer has no end", provider=self._provider)
+                message = f"a tool name in the answer is longer than {_LONGEST_NAME} characters"
+                raise ProtocolViolation(message, provider=self._provider)
         if arguments is not None and not isinstance(arguments, str):
             try:
                 arguments = dumps(arguments).decode()
@@ -246,7 +250,7 @@ class Answer:
                 raise ProtocolViolation("a tool call's arguments are not JSON", provider=self._provider) from None
         if arguments:
             call.arguments.append(arguments)
-        # The id and the name may follow; once there are arguments both are known, or will never be.
+        # The name and the id may arrive in separate deltas. Once arguments arrive, no more of either is expected.
         if call.name and (call.id or call.arguments):
             self._start_call(call, events)
         if call.started and call.arguments:
@@ -263,7 +267,7 @@ class Answer:
         events.append(ToolCallStart(index=call.index, id=call.id, name=call.name))
 
     def _make_id(self, call: _Call) -> str:
-        # The same whether streamed or not, and another for each call of an answer.
+        # Deterministic, so a streamed answer and a whole one get the same ids; unique within the answer.
         seed = f"{call.name}.{call.id}.{call.position}".encode("utf-8", "replace")
         return f"{call.name}_{sha256(seed).hexdigest()[:12]}"
 
@@ -277,7 +281,7 @@ class Answer:
         events.append(ToolCallEnd(index=call.index))
 
     def finish(self, events: list[Event]) -> None:
-        """The answer is complete, and with it every part."""
+        """End every open part: the answer is complete."""
         for block in self._blocks:
             if block.open:
                 self._end_block(block, events)
