@@ -23,7 +23,7 @@ from trunkline.errors import (
 from trunkline_anthropic.errors import error_from_body, error_from_response
 
 
-def told(kind: str | None, message: str = "Oops", code: str | None = None, **fields: Any) -> dict[str, Any]:
+def error_json(kind: str | None, message: str = "Oops", code: str | None = None, **fields: Any) -> dict[str, Any]:
     error: dict[str, Any] = {"type": kind, "message": message}
     if code is not None:
         error["details"] = {"error_code": code}
@@ -38,41 +38,51 @@ def error(body: object, status: int, **headers: str) -> RemoteError:
 
 CASES: list[tuple[int, object, type[RemoteError], bool]] = [
     # status, body, class, whether it is retryable
-    (400, told("invalid_request_error"), BadRequest, False),
-    (400, told("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum"), ContextTooLong, False),
-    (400, told("invalid_request_error", "input length and `max_tokens` exceed context limit"), ContextTooLong, False),
-    (400, told("invalid_request_error", "Your credit balance is too low to access"), QuotaExhausted, False),
-    (400, told("invalid_request_error", "You have reached your specified API usage limits."), QuotaExhausted, False),
-    (400, told("invalid_request_error", "Output blocked by content filtering policy"), ContentFiltered, False),
-    (400, told("invalid_request_error", code="organization_on_hold"), PermissionDenied, False),
-    (401, told("authentication_error"), AuthenticationError, False),
-    (402, told("billing_error"), QuotaExhausted, False),
-    (402, told("billing_error", code="linked_organization_spend_limit_reached"), QuotaExhausted, False),
-    (403, told("permission_error"), PermissionDenied, False),
-    (404, told("not_found_error"), NotFound, False),
-    (404, told("invalid_request_error"), NotFound, False),
-    (409, told("conflict_error"), RemoteError, True),
-    (409, told("invalid_request_error"), RemoteError, True),
-    (408, told(None), RemoteError, True),
-    (413, told("request_too_large"), BadRequest, False),
+    (400, error_json("invalid_request_error"), BadRequest, False),
+    (400, error_json("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum"), ContextTooLong, False),
+    (
+        400,
+        error_json("invalid_request_error", "input length and `max_tokens` exceed context limit"),
+        ContextTooLong,
+        False,
+    ),
+    (400, error_json("invalid_request_error", "Your credit balance is too low to access"), QuotaExhausted, False),
+    (
+        400,
+        error_json("invalid_request_error", "You have reached your specified API usage limits."),
+        QuotaExhausted,
+        False,
+    ),
+    (400, error_json("invalid_request_error", "Output blocked by content filtering policy"), ContentFiltered, False),
+    (400, error_json("invalid_request_error", code="organization_on_hold"), PermissionDenied, False),
+    (401, error_json("authentication_error"), AuthenticationError, False),
+    (402, error_json("billing_error"), QuotaExhausted, False),
+    (402, error_json("billing_error", code="linked_organization_spend_limit_reached"), QuotaExhausted, False),
+    (403, error_json("permission_error"), PermissionDenied, False),
+    (404, error_json("not_found_error"), NotFound, False),
+    (404, error_json("invalid_request_error"), NotFound, False),
+    (409, error_json("conflict_error"), RemoteError, True),
+    (409, error_json("invalid_request_error"), RemoteError, True),
+    (408, error_json(None), RemoteError, True),
+    (413, error_json("request_too_large"), BadRequest, False),
     (413, b"<html><title>413 Too Large</title></html>", BadRequest, False),
-    (422, told("something_new"), BadRequest, False),
-    (429, told("rate_limit_error"), RateLimited, True),
-    (429, told("rate_limit_error", code="ramp_limit_exceeded"), RateLimited, True),
-    (429, told("rate_limit_error", code="enforced_spend_limit_reached"), QuotaExhausted, False),
-    (429, told("rate_limit_error", code="contract_spend_limit_reached"), QuotaExhausted, False),
-    (500, told("api_error"), ServerError, True),
+    (422, error_json("something_new"), BadRequest, False),
+    (429, error_json("rate_limit_error"), RateLimited, True),
+    (429, error_json("rate_limit_error", code="ramp_limit_exceeded"), RateLimited, True),
+    (429, error_json("rate_limit_error", code="enforced_spend_limit_reached"), QuotaExhausted, False),
+    (429, error_json("rate_limit_error", code="contract_spend_limit_reached"), QuotaExhausted, False),
+    (500, error_json("api_error"), ServerError, True),
     (500, b"", ServerError, True),
-    (501, told("api_error"), ServerError, False),
-    (503, told("api_error"), Overloaded, True),
+    (501, error_json("api_error"), ServerError, False),
+    (503, error_json("api_error"), Overloaded, True),
     (503, b"upstream connect error", Overloaded, True),
-    (504, told("timeout_error"), ServerError, True),
-    (529, told("overloaded_error"), Overloaded, True),
+    (504, error_json("timeout_error"), ServerError, True),
+    (529, error_json("overloaded_error"), Overloaded, True),
     (529, b"{}", Overloaded, True),
     (400, {"error": {"code": 400, "message": "too large", "type": "exceed_context_size_error"}}, ContextTooLong, False),
     (400, {"error": "model is required"}, BadRequest, False),
     (401, {"detail": "Unauthorized"}, AuthenticationError, False),
-    (400, [told("invalid_request_error")], BadRequest, False),
+    (400, [error_json("invalid_request_error")], BadRequest, False),
     (400, b"[" * 100_000, BadRequest, False),
     (400, b"7", BadRequest, False),
 ]
@@ -88,19 +98,19 @@ def test_an_error_has_its_class(status: int, body: object, kind: type[RemoteErro
 
 
 STREAMED: list[tuple[object, type[RemoteError], bool]] = [
-    (told("overloaded_error"), Overloaded, True),
-    (told("api_error"), ServerError, True),
-    (told("timeout_error"), ServerError, True),
-    (told("rate_limit_error"), RateLimited, True),
-    (told("rate_limit_error", code="enforced_spend_limit_reached"), QuotaExhausted, False),
-    (told("billing_error"), QuotaExhausted, False),
-    (told("invalid_request_error"), BadRequest, False),
-    (told("invalid_request_error", "prompt is too long"), ContextTooLong, False),
-    (told("authentication_error"), AuthenticationError, False),
-    (told("permission_error"), PermissionDenied, False),
-    (told("not_found_error"), NotFound, False),
-    (told("conflict_error"), RemoteError, True),
-    (told("something_new"), ServerError, True),
+    (error_json("overloaded_error"), Overloaded, True),
+    (error_json("api_error"), ServerError, True),
+    (error_json("timeout_error"), ServerError, True),
+    (error_json("rate_limit_error"), RateLimited, True),
+    (error_json("rate_limit_error", code="enforced_spend_limit_reached"), QuotaExhausted, False),
+    (error_json("billing_error"), QuotaExhausted, False),
+    (error_json("invalid_request_error"), BadRequest, False),
+    (error_json("invalid_request_error", "prompt is too long"), ContextTooLong, False),
+    (error_json("authentication_error"), AuthenticationError, False),
+    (error_json("permission_error"), PermissionDenied, False),
+    (error_json("not_found_error"), NotFound, False),
+    (error_json("conflict_error"), RemoteError, True),
+    (error_json("something_new"), ServerError, True),
     ({"error": "?"}, ServerError, True),
     ({"type": "error"}, ServerError, True),
 ]
@@ -115,12 +125,12 @@ def test_an_error_without_a_status_is_told_by_its_type(body: object, kind: type[
 
 
 def test_an_error_carries_what_the_provider_tells() -> None:
-    body = told("rate_limit_error", "Slow\n down.", code="ramp_limit_exceeded")
+    body = error_json("rate_limit_error", "Slow\n down.", code="ramp_limit_exceeded")
     found = error(body, 429, request_id="req_header", retry_after="7")
     assert (found.message, found.code, found.retry_after) == ("Slow down.", "ramp_limit_exceeded", 7)
     assert (found.request_id, found.body) == ("req_header", body)
-    assert error(told("api_error"), 500).request_id == "req_body"
-    assert error(told("api_error", request_id=None), 500).request_id is None
+    assert error(error_json("api_error"), 500).request_id == "req_body"
+    assert error(error_json("api_error", request_id=None), 500).request_id is None
     assert error({"error": {"type": "api_error"}}, 500).code == "api_error"
 
 
@@ -128,7 +138,7 @@ def test_an_error_carries_what_the_provider_tells() -> None:
     ("status", "wish", "retryable"), [(400, "true", True), (529, "false", False), (500, "?", True)]
 )
 def test_the_provider_may_say_whether_to_retry(status: int, wish: str, retryable: bool) -> None:
-    assert error(told("api_error"), status, x_should_retry=wish).retryable is retryable
+    assert error(error_json("api_error"), status, x_should_retry=wish).retryable is retryable
 
 
 def test_a_page_is_told_by_its_title() -> None:

@@ -126,8 +126,8 @@ def streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[bytes]]:
         if draw(st.booleans()):
             events.append({"type": "ping"})
     ending = {"stop_reason": answer["stop_reason"], "stop_sequence": answer["stop_sequence"]}
-    told = usage if draw(st.booleans()) else {"output_tokens": usage["output_tokens"]}
-    events += [{"type": "message_delta", "delta": ending, "usage": told}, {"type": "message_stop"}]
+    last_usage = usage if draw(st.booleans()) else {"output_tokens": usage["output_tokens"]}
+    events += [{"type": "message_delta", "delta": ending, "usage": last_usage}, {"type": "message_stop"}]
     ascii_only, newline = draw(st.booleans()), draw(st.sampled_from(["\n", "\r\n", "\r"]))
     data = "".join(
         f"event: {event['type']}{newline}data: {json.dumps(event, ensure_ascii=ascii_only)}{newline}{newline}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from typing import Any
@@ -152,12 +151,11 @@ def test_a_credential_of_the_applications_own_takes_the_keys_place(header: str) 
     assert steps.auth.sign(WireRequest(url="https://x"), None).headers == {}
 
 
-def test_what_should_be_known_of_the_url_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "trunkline.anthropic"):
-        open_steps(anthropic, context(api_url="http://gate.example/v1/messages"))
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
-    assert "mine" in caplog.text
-    assert KEY not in caplog.text
+def test_pasted_endpoint_and_plain_http_are_noted() -> None:
+    notes = list(context(api_url="http://gate.example/v1/messages").settings.notes())
+    assert [name for name, _ in notes] == ["api_url", "api_url"]
+    assert "/messages" in notes[0][1]
+    assert "plain HTTP" in notes[1][1]
 
 
 def test_the_entry_point_is_the_provider() -> None:

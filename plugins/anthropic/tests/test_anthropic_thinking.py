@@ -98,10 +98,10 @@ CASES: list[tuple[str, ReasoningOptions | None, Any, Any, list[tuple[str, str]]]
 def test_a_model_is_asked_to_think_in_a_way_that_it_takes(
     model: str, options: ReasoningOptions | None, thinking: Any, effort: Any, warnings: list[tuple[str, str]]
 ) -> None:
-    body, told = translated(model, options)
+    body, found = translated(model, options)
     assert body.get("thinking") == thinking
     assert body.get("output_config", {}).get("effort") == effort
-    assert told == warnings
+    assert found == warnings
 
 
 @pytest.mark.parametrize(
@@ -115,41 +115,41 @@ def test_a_model_is_asked_to_think_in_a_way_that_it_takes(
 )
 def test_a_budget_stays_below_the_output_limit(limit: int, budget: int | None, warnings: list[tuple[str, str]]) -> None:
     wanted = 2000 if limit == 4000 else 3000
-    body, told = translated("claude-haiku-4-5", Options(max_tokens=wanted), max_output_tokens=limit)
+    body, found = translated("claude-haiku-4-5", Options(max_tokens=wanted), max_output_tokens=limit)
     assert body.get("thinking", {}).get("budget_tokens") == budget
     assert body["max_tokens"] == limit
-    assert told == warnings
+    assert found == warnings
 
 
 def test_interleaved_thinking_may_have_a_budget_above_the_output_limit() -> None:
     options, betas = Options(max_tokens=3000), ("interleaved-thinking-2025-05-14",)
     tools = [Tool(name="clock")]
-    body, told = translated("claude-sonnet-4-5", options, betas=betas, tools=tools, max_output_tokens=2000)
-    assert (body["thinking"]["budget_tokens"], told) == (3000, [])
-    body, told = translated("claude-sonnet-4-5", options, betas=betas, max_output_tokens=2000)
-    assert (body["thinking"]["budget_tokens"], told) == (1024, [("changed", "reasoning.max_tokens")])
+    body, found = translated("claude-sonnet-4-5", options, betas=betas, tools=tools, max_output_tokens=2000)
+    assert (body["thinking"]["budget_tokens"], found) == (3000, [])
+    body, found = translated("claude-sonnet-4-5", options, betas=betas, max_output_tokens=2000)
+    assert (body["thinking"]["budget_tokens"], found) == (1024, [("changed", "reasoning.max_tokens")])
 
 
 @pytest.mark.parametrize("choice", ["required", "clock"])
 def test_a_forced_tool_is_not_thought_about_with_a_budget(choice: str) -> None:
     tools = [Tool(name="clock")]
-    body, told = translated("claude-haiku-4-5", Options(max_tokens=2000), tools=tools, tool_choice=choice)
+    body, found = translated("claude-haiku-4-5", Options(max_tokens=2000), tools=tools, tool_choice=choice)
     assert body["thinking"] == DISABLED
     assert body["tool_choice"]["type"] in ("any", "tool")
-    assert told == [("changed", "reasoning")]
-    body, told = translated("claude-sonnet-4-6", Options(effort="low"), tools=tools, tool_choice=choice)
-    assert (body["thinking"], told) == (ADAPTIVE, [])
+    assert found == [("changed", "reasoning")]
+    body, found = translated("claude-sonnet-4-6", Options(effort="low"), tools=tools, tool_choice=choice)
+    assert (body["thinking"], found) == (ADAPTIVE, [])
 
 
 def test_a_turn_that_began_without_thinking_goes_on_without() -> None:
     call = ToolCall(id="call_1", name="clock")
     thought = Reasoning(text="hm", provider="anthropic", signature="SIGNED")
     turns = (user("Hi"), assistant(call), tool_result(call, "noon"))
-    body, told = translated("claude-haiku-4-5", Options(max_tokens=2000), *turns)
-    assert (body["thinking"], told) == (DISABLED, [("changed", "reasoning")])
+    body, found = translated("claude-haiku-4-5", Options(max_tokens=2000), *turns)
+    assert (body["thinking"], found) == (DISABLED, [("changed", "reasoning")])
     turns = (user("Hi"), assistant(thought, call), tool_result(call, "noon"))
-    body, told = translated("claude-haiku-4-5", Options(max_tokens=2000), *turns)
-    assert (body["thinking"], told) == (BUDGET, [])
+    body, found = translated("claude-haiku-4-5", Options(max_tokens=2000), *turns)
+    assert (body["thinking"], found) == (BUDGET, [])
 
 
 @pytest.mark.parametrize(

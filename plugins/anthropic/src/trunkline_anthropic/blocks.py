@@ -1,10 +1,16 @@
-"""The content blocks of an answer: each tells of itself in events, as it comes or all at once."""
+"""The content blocks of an answer: each turns what arrives for it into events.
+
+The life of a block: `content_block_start` creates it with its first data (`start`), any number of
+`content_block_delta` add to it (`delta`), and `content_block_stop` completes it (`stop`). Blocks have an index and may
+interleave. In an answer that was not streamed the first data is the whole block, and `start` and `stop` follow one
+another; a block therefore reports what its first data holds, whether or not deltas follow.
+"""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from trunkline.authoring.json import dumps, loads
+from trunkline.authoring.json import as_list, as_string, dumps, loads
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -25,8 +31,11 @@ from trunkline.messages import Citation, Opaque
 Data: TypeAlias = dict[str, Any]
 
 
-class Answer:
-    """What the blocks of one answer share: the provider's name, the indices of the events, the text so far."""
+class AnswerState:
+    """What the blocks of one answer share: the provider's name, the next part's index, the length of the text so far.
+
+    `text_length` is the offset, in characters, at which the next text block begins; citations count from there.
+    """
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
@@ -34,61 +43,61 @@ class Answer:
         self.has_calls = False
         self._next_index = 0
 
-    def index(self) -> int:
-        """The index of the next part."""
+    def new_index(self) -> int:
+        """Return the index of the next part."""
         index = self._next_index
         self._next_index += 1
         return index
 
     def text(self, data: Data, name: str) -> str:
-        """A field that must be text."""
+        """Return the field `name` of `data`. Raises `ProtocolViolation` if it is not a string."""
         value = data.get(name)
         if type(value) is not str:
-            raise ProtocolViolation(f"a {data.get('type')} has a {name} that is not text", provider=self.provider)
+            raise ProtocolViolation(
+                f"the field {name!r} of a {data.get('type')} is not a string", provider=self.provider
+            )
         return value
 
 
 class Block:
-    """A content block. `data` is what it began with. A delta of another kind of block is none of the wire format."""
+    """A content block. `data` is what it started with."""
 
-    def __init__(self, answer: Answer, data: Data) -> None:
+    def __init__(self, answer: AnswerState, data: Data) -> None:
         self.answer = answer
         self.data = data
 
     def start(self, events: list[Event]) -> None:
-        """The block begins."""
+        """Add the events of the block's start, and of the content in its first data."""
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
-        """More of the block. A kind of delta that is not known is passed over."""
+        """Add the events of a delta. An unknown kind is ignored; one that belongs to another block is an error."""
         if kind in ("text_delta", "thinking_delta", "input_json_delta"):
             raise ProtocolViolation(
-                f"a {kind} in a block of the type {self.data.get('type')}", provider=self.answer.provider
+                f"a {kind} arrived in a block of type {self.data.get('type')}", provider=self.answer.provider
             )
 
     def stop(self, events: list[Event]) -> None:
-        """The block is complete."""
+        """Add the events of the block's end."""
 
 
 class TextBlock(Block):
-    """Text, and the sources that it rests on, which are told at its end: they are sources of the whole block."""
+    """Text and its citations. The citations follow the end of the text, since they apply to the whole block."""
 
-    def __init__(self, answer: Answer, data: Data) -> None:
+    def __init__(self, answer: AnswerState, data: Data) -> None:
         super().__init__(answer, data)
-        self._index = answer.index()
+        self._index = answer.new_index()
         self._length = 0
         self._citations: list[Data] = []
 
     def start(self, events: list[Event]) -> None:
-        """The text begins; a whole one comes with all of it."""
+        """Start the text, with the text and the citations in the first data."""
         events.append(TextStart(index=self._index))
         if self.data.get("text"):
             self._add(self.answer.text(self.data, "text"), events)
-        citations = self.data.get("citations")
-        if isinstance(citations, list):
-            self._citations += [citation for citation in citations if isinstance(citation, dict)]
+        self._citations += [citation for citation in as_list(self.data.get("citations")) if isinstance(citation, dict)]
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
-        """More text, or a citation."""
+        """Add more text, or a citation."""
         if kind == "text_delta":
             text = delta.get("text")
             self._add(text if type(text) is str else self.answer.text(delta, "text"), events)
@@ -99,7 +108,7 @@ class TextBlock(Block):
             super().delta(kind, delta, events)
 
     def more(self, text: str) -> TextDelta:
-        """The event of a text that is not empty."""
+        """Return the event for more text, which must not be empty."""
         self._length += len(text)
         return text_delta(self._index, text)
 
@@ -108,7 +117,7 @@ class TextBlock(Block):
             events.append(self.more(text))
 
     def stop(self, events: list[Event]) -> None:
-        """The text is complete."""
+        """End the text and add its citations."""
         start, provider = self.answer.text_length, self.answer.provider
         self.answer.text_length = end = start + self._length
         metadata: dict[str, Data] = {provider: {"citations": self._citations}} if self._citations else {}
@@ -117,88 +126,90 @@ class TextBlock(Block):
 
 
 def _citation(data: Data, start: int, end: int, provider: str) -> Citation:
-    source = _string(data.get("url")) or _string(data.get("source"))
+    source = as_string(data.get("url")) or as_string(data.get("source")) or ""
     return Citation(
-        url=source if source is not None and source.startswith(("http://", "https://")) else None,
-        title=_string(data.get("title")) or _string(data.get("document_title")),
-        cited_text=_string(data.get("cited_text")),
+        url=source if source.startswith(("http://", "https://")) else None,
+        title=as_string(data.get("title")) or as_string(data.get("document_title")) or None,
+        cited_text=as_string(data.get("cited_text")) or None,
         start=start,
         end=end,
         provider_metadata={provider: data},
     )
 
 
-def _string(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
 class ThinkingBlock(Block):
-    """Thinking and its signature. The text is empty where the model does not show it."""
+    """Thinking and its signature.
 
-    def __init__(self, answer: Answer, data: Data) -> None:
+    The signature is the provider's proof that the model wrote this text; without it the API does not take the block
+    back. It arrives in a single `signature_delta` after the text. The text is empty if the model does not show its
+    thinking; the signature then is all there is to send back, so an empty block is kept as well.
+    """
+
+    def __init__(self, answer: AnswerState, data: Data) -> None:
         super().__init__(answer, data)
-        self._index = answer.index()
-        self._signature = _string(data.get("signature"))
+        self._index = answer.new_index()
+        self._signature = as_string(data.get("signature")) or None
 
     def start(self, events: list[Event]) -> None:
-        """The thinking begins; a whole one comes with all of it."""
+        """Start the thinking, with the text in the first data."""
         events.append(ReasoningStart(index=self._index))
         if self.data.get("thinking"):
             events.append(ReasoningDelta(index=self._index, text=self.answer.text(self.data, "thinking")))
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
-        """More thinking, or the signature."""
+        """Add more thinking, or the signature."""
         if kind == "thinking_delta":
             if text := self.answer.text(delta, "thinking"):
                 events.append(ReasoningDelta(index=self._index, text=text))
         elif kind == "signature_delta":
+            # It replaces what the start held (an empty string). An empty signature never replaces a real one.
             self._signature = self.answer.text(delta, "signature") or self._signature
         else:
             super().delta(kind, delta, events)
 
     def stop(self, events: list[Event]) -> None:
-        """The thinking is complete."""
+        """End the thinking."""
         events.append(ReasoningEnd(index=self._index, provider=self.answer.provider, signature=self._signature))
 
 
 class RedactedThinkingBlock(Block):
-    """Thinking that a safety system hid."""
+    """Thinking that a safety system encrypted. It arrives whole, in the start of the block."""
 
     def stop(self, events: list[Event]) -> None:
-        """The block, which comes whole."""
-        index = self.answer.index()
+        """Add all events of the block."""
+        index = self.answer.new_index()
         encrypted = self.answer.text(self.data, "data")
         events.append(ReasoningStart(index=index))
         events.append(ReasoningEnd(index=index, provider=self.answer.provider, encrypted=encrypted, redacted=True))
 
 
 class ToolUseBlock(Block):
-    """A call of a tool of the application's."""
+    """A call of one of the application's tools."""
 
-    def __init__(self, answer: Answer, data: Data) -> None:
+    def __init__(self, answer: AnswerState, data: Data) -> None:
         super().__init__(answer, data)
-        self._index = answer.index()
-        self._told = False
+        self._index = answer.new_index()
+        self._has_deltas = False
         answer.has_calls = True
 
     def start(self, events: list[Event]) -> None:
-        """The call begins. The input that stands here is all of it only where no delta follows."""
-        call_id, name = _string(self.data.get("id")), _string(self.data.get("name"))
-        if call_id is None or name is None:
-            raise ProtocolViolation("a tool_use without an id or a name", provider=self.answer.provider)
+        """Start the call. The input in the first data has to wait: a stream sends `{}` here and the input in deltas."""
+        call_id, name = as_string(self.data.get("id")), as_string(self.data.get("name"))
+        if not call_id or not name:
+            raise ProtocolViolation("a tool_use has no id or no name", provider=self.answer.provider)
         events.append(ToolCallStart(index=self._index, id=call_id, name=name))
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
-        """More of the arguments."""
+        """Add more of the arguments."""
         if kind != "input_json_delta":
             super().delta(kind, delta, events)
         elif text := self.answer.text(delta, "partial_json"):
-            self._told = True
+            self._has_deltas = True
             events.append(ToolCallDelta(index=self._index, arguments=text))
 
     def stop(self, events: list[Event]) -> None:
-        """The call is complete."""
-        if not self._told and (text := self._whole_input()):
+        """End the call. The input in the first data counts only if no delta has replaced it."""
+        if not self._has_deltas and (text := self._first_input()):
             events.append(ToolCallDelta(index=self._index, arguments=text))
         kept = {
             name: value
@@ -208,25 +219,27 @@ class ToolUseBlock(Block):
         metadata: dict[str, Data] = {self.answer.provider: kept} if kept else {}
         events.append(ToolCallEnd(index=self._index, provider_metadata=metadata))
 
-    def _whole_input(self) -> str:
+    def _first_input(self) -> str:
         value = self.data.get("input")
         if value is None or isinstance(value, str):
             return value or ""
         try:
             return dumps(value).decode() if value != {} else ""
         except (ValueError, RecursionError):
-            raise ProtocolViolation("a tool call's input is not JSON", provider=self.answer.provider) from None
+            raise ProtocolViolation(
+                "the input of a tool call is not valid JSON", provider=self.answer.provider
+            ) from None
 
 
 class OpaqueBlock(Block):
-    """What a server tool did, a compaction, anything unknown: kept whole."""
+    """A server tool's call or result, a compaction, or an unknown block: kept whole, to be sent back as it is."""
 
-    def __init__(self, answer: Answer, data: Data) -> None:
+    def __init__(self, answer: AnswerState, data: Data) -> None:
         super().__init__(answer, dict(data))
         self._pieces: dict[str, list[str]] = {}
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
-        """More of the block. Text is joined to what is there already; anything else takes its place."""
+        """Merge a delta into the block: strings are appended to the field of that name, other values replace it."""
         for name, value in delta.items():
             if name == "type":
                 continue
@@ -237,26 +250,26 @@ class OpaqueBlock(Block):
                 self.data[name] = value
 
     def stop(self, events: list[Event]) -> None:
-        """The block is complete."""
+        """Add the block as one part."""
         data = dict(self.data)
         for name, pieces in self._pieces.items():
             text = "".join(pieces)
             if name == "partial_json":
                 if text.strip():
-                    data["input"] = _object(text)
+                    data["input"] = _parsed_input(text)
             else:
-                begun = data.get(name)
-                data[name] = begun + text if isinstance(begun, str) else text
-        kind = _string(data.get("type")) or "unknown"
+                first = data.get(name)
+                data[name] = first + text if isinstance(first, str) else text
+        kind = as_string(data.get("type")) or "unknown"
         events.append(PartAdded(part=Opaque(provider=self.answer.provider, kind=kind, data=data)))
 
 
-def _object(text: str) -> Data:
+def _parsed_input(text: str) -> Data:
     try:
         value = loads(text)
     except (ValueError, RecursionError):
         value = None
-    # Cut off by the output limit: what came is kept, in the form that the wire wants.
+    # If the output limit cut the JSON off, the text is kept within an object, since the API only takes back objects.
     return value if isinstance(value, dict) else {"partial_json": text}
 
 
@@ -268,8 +281,8 @@ _KINDS: dict[str, type[Block]] = {
 }
 
 
-def new_block(answer: Answer, data: object) -> Block:
-    """The block that `data` begins. Raises `ProtocolViolation` where it begins none."""
+def new_block(answer: AnswerState, data: object) -> Block:
+    """Create the block that starts with `data`. Raises `ProtocolViolation` if `data` is no content block."""
     kind = data.get("type") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(kind, str):
         raise ProtocolViolation("a content block has no type", provider=answer.provider)

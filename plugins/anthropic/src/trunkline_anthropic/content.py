@@ -1,4 +1,4 @@
-"""Parts -> content blocks. Pure."""
+"""Message parts as content blocks of the API. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image, Opaque, Part, Text, ToolResult
 
 Block: TypeAlias = dict[str, Any]
-"""A content block, or any other JSON object of the wire."""
+"""A content block, or any other JSON object of a request."""
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-"""The media types of images that the API takes."""
+"""The media types of images that the API accepts."""
 
 _TEXT_TYPES = (
     "application/json",
@@ -24,7 +24,10 @@ _TEXT_TYPES = (
 
 
 class Content:
-    """Makes the blocks of texts, media and tool results. `lost_opaque` counts what only other providers understand."""
+    """Makes the blocks of texts, media and tool results.
+
+    `lost_opaque` counts the `Opaque` parts of other providers, which are not sent.
+    """
 
     def __init__(self, provider: str, warnings: Warnings) -> None:
         self.provider = provider
@@ -32,16 +35,16 @@ class Content:
         self._warnings = warnings
 
     def options(self, options: ProviderOptions) -> JSONObject:
-        """The options of a message or part that are for this provider."""
+        """Return the options of a message or part that are meant for this provider."""
         return options.get(self.provider) or {}
 
     def with_options(self, block: Block, options: ProviderOptions) -> Block:
-        """The block with a part's options merged in; options that have a `type` are a block of their own."""
+        """Return the block with a part's options merged in; options with a `type` replace the whole block."""
         own = self.options(options)
         return dict(own) if "type" in own else {**block, **own}
 
     def blocks(self, part: Part) -> list[Block]:
-        """The block of a text, a medium or an opaque part; none, mostly with a warning, where there is none for it."""
+        """Return the block of a text, a medium or an opaque part; a part that cannot be sent adds a warning instead."""
         if isinstance(part, Text):
             return self._text(part)
         if isinstance(part, Opaque):
@@ -56,12 +59,12 @@ class Content:
             if isinstance(part, Document) and part.name is not None:
                 block["title"] = part.name
             if isinstance(part, Image) and part.detail not in (None, "auto"):
-                self._warnings.add("unsupported", "image detail", "the API has no word for how closely to look")
+                self._warnings.add("unsupported", "image detail", "not supported by the Messages API; ignored")
             return [self.with_options(block, part.provider_options)]
         return []
 
     def opaque(self, part: Opaque) -> list[Block]:
-        """The block as it came, where this provider made it."""
+        """Return the block as it arrived, if this provider made it."""
         if part.provider == self.provider:
             return [dict(part.data)]
         self.lost_opaque += 1
@@ -76,16 +79,20 @@ class Content:
         text = block.get("text")
         if block["type"] != "text" or not isinstance(text, str) or text.strip():
             return [block]
-        # The API refuses a text of white space. It says nothing, but its options do.
+        # The API refuses blank text. Leaving it out loses nothing, except for its options.
         if self.options(part.provider_options):
-            self._warnings.add("left_out", "provider_options", "those of an empty text, which the API refuses")
+            self._warnings.add(
+                "left_out",
+                "provider_options",
+                "the options of an empty text were left out, since the API refuses empty text",
+            )
         return []
 
     def _audio(self, part: Audio) -> list[Block]:
         if part.transcript:
-            self._warnings.add("emulated", "audio", "the API takes no sound; its transcript was sent in its place")
+            self._warnings.add("emulated", "audio", "the API does not accept audio; the transcript was sent instead")
             return [{"type": "text", "text": part.transcript}]
-        self.left_out(part, "the API takes no sound; send a transcript")
+        self.left_out(part, "the API does not accept audio; send a transcript")
         return []
 
     def _image_source(self, part: Image) -> Block | None:
@@ -95,12 +102,10 @@ class Content:
             return {"type": "url", "url": part.url}
         media_type = "image/jpeg" if part.media_type == "image/jpg" else part.media_type
         if media_type is not None and media_type not in IMAGE_TYPES:
-            self.left_out(part, f"images are taken as {', '.join(IMAGE_TYPES)}, not {media_type}")
+            self.left_out(part, f"the API accepts {', '.join(IMAGE_TYPES)}, not {media_type}")
             return None
         if media_type is None:
-            self._warnings.add(
-                "changed", "image", "its media type is unknown and was sent as image/png; set media_type"
-            )
+            self._warnings.add("changed", "image", "its media type is not set; sent as image/png; set media_type")
         return {"type": "base64", "media_type": media_type or "image/png", "data": part.base64}
 
     def _document_source(self, part: Document) -> Block | None:
@@ -110,17 +115,17 @@ class Content:
         is_text = media_type.startswith("text/") or media_type in _TEXT_TYPES
         if part.url is not None:
             if media_type not in ("", "application/pdf"):
-                self.left_out(part, f"only a PDF is taken by URL, not {media_type}; send its bytes")
+                self.left_out(part, f"the API accepts only PDFs by URL, not {media_type}; send the bytes")
                 return None
             return {"type": "url", "url": part.url}
         if is_text:
             assert part.data is not None
             return {"type": "text", "media_type": "text/plain", "data": self._decoded(part.data)}
         if media_type not in ("", "application/pdf"):
-            self.left_out(part, f"documents are taken as application/pdf or text, not {media_type}")
+            self.left_out(part, f"the API accepts application/pdf and text, not {media_type}")
             return None
         if not media_type:
-            message = "its media type is unknown and was sent as application/pdf; set media_type"
+            message = "its media type is not set; sent as application/pdf; set media_type"
             self._warnings.add("changed", "document", message)
         return {"type": "base64", "media_type": "application/pdf", "data": part.base64}
 
@@ -128,19 +133,19 @@ class Content:
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            self._warnings.add("changed", "document", "it is no UTF-8; what could not be read was replaced")
+            self._warnings.add("changed", "document", "it is not valid UTF-8; invalid bytes were replaced")
             return data.decode("utf-8", "replace")
 
     def tool_result(self, call_id: str, results: list[ToolResult]) -> Block:
-        """The block that answers a call; several results of one call are one."""
+        """Return the block that answers a call. Several results of one call are merged."""
         if len(results) > 1:
-            self._warnings.add("changed", "tool result", "a call has one result: several were sent as one")
+            self._warnings.add("changed", "tool result", "the API takes one result for each call; several were merged")
         content = [block for result in results for part in result.parts for block in self.blocks(part)]
         block: Block = {"type": "tool_result", "tool_use_id": call_id}
         is_error = any(result.is_error for result in results)
         if is_error:
             block["is_error"] = True
-            # The API refuses a failure that says nothing.
+            # The API refuses an error without content.
             content = content or [{"type": "text", "text": "Error"}]
         if content:
             block["content"] = plain(content)
@@ -150,7 +155,7 @@ class Content:
 
 
 def plain(blocks: list[Block]) -> str | list[Block]:
-    """A plain string where that says it all, which every server of this API takes."""
+    """Return a plain string if the blocks are a single text: every server that imitates the API accepts that form."""
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"} and blocks[0]["type"] == "text":
         return str(blocks[0]["text"])
     return blocks

@@ -1,8 +1,9 @@
-"""The conversation: turns that alternate, tool results next to their calls, reasoning where it may go. Pure.
+"""The conversation in the order that the API demands. Pure.
 
-The API takes the system prompt apart from the messages. The first message is the user's; turns of the same role are
-one message; all calls of a turn are answered at the start of the next; the ids of calls are made of letters, digits,
-`_` and `-`, and are unique.
+The API's rules: the system prompt is separate from the messages; the first message is the user's; the roles alternate;
+every tool call of a turn is answered at the start of the next turn; the ids of calls are unique and consist of letters,
+digits, `_` and `-`; thinking is only accepted with the signature that this provider gave it. History that breaks a rule
+is mended, with a warning, rather than refused.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ _OPENING = "(The conversation goes on.)"
 
 @attrs.define
 class _Call:
-    """A call's id on the wire, its results, and options of the messages that they came in."""
+    """A tool call: the id that is sent for it, and its results."""
 
     id: str
     results: list[ToolResult] = attrs.field(factory=list)
 
 
 class History:
-    """Translates the messages of one request. `system` and `messages` are what it made of them."""
+    """Translates the messages of one request into `system` and `messages`."""
 
     def __init__(self, provider: str, warnings: Warnings, *, takes_documents: bool = False) -> None:
         self.system: list[Block] = []
@@ -58,11 +59,11 @@ class History:
         self._lost_reasoning = 0
 
     def translate(self, messages: tuple[Message, ...]) -> None:
-        """Translate. Raises `InvalidRequest` for a conversation that can never be sent."""
+        """Fill `system` and `messages`. Raises `InvalidRequest` for a conversation that cannot be sent."""
         self._pair(messages)
         for position, message in enumerate(messages):
             if message.name is not None:
-                self._warnings.add("left_out", "message name", "the API takes no names of participants")
+                self._warnings.add("left_out", "message name", "the API does not accept names of participants")
             if message.role == "system":
                 self._system(message)
             elif message.role == "user":
@@ -72,16 +73,14 @@ class History:
         self._report_losses()
         self._complete()
 
-    # Calls and their results
-
     def _pair(self, messages: tuple[Message, ...]) -> None:
-        """Give every call an id of its own, and each result to the nearest call before it that has none."""
+        """Give every call a unique id, and assign each result to the nearest unanswered call before it."""
         open_calls: dict[str, list[_Call]] = {}
         used: set[str] = set()
         for position, message in enumerate(messages):
             results = [part for part in message.parts if isinstance(part, ToolResult)]
             if message.role == "tool" and len(results) != len(message.parts):
-                raise InvalidRequest("a tool message holds ToolResult parts and nothing else")
+                raise InvalidRequest("a tool message may contain only ToolResult parts")
             for number, result in enumerate(results):
                 is_last = message.role == "tool" and number == len(results) - 1
                 self._give(result, message if is_last else None, open_calls)
@@ -95,7 +94,7 @@ class History:
     def _give(self, result: ToolResult, message: Message | None, open_calls: dict[str, list[_Call]]) -> None:
         calls = open_calls.get(result.tool_call_id)
         if calls is None:
-            why = f"no tool call {result.tool_call_id!r} stands before this result; keep the two together"
+            why = f"there is no tool call {result.tool_call_id!r} before this result; keep the two together"
             self._warnings.add("left_out", "tool result", why)
             return
         if message is not None and message.provider_options:
@@ -107,8 +106,6 @@ class History:
         call = next((call for call in calls if not call.results), calls[-1])
         call.results.append(result)
 
-    # The system prompt
-
     def _system(self, message: Message) -> None:
         options = dict(self._content.options(message.provider_options))
         in_place = options.pop("role", None) == "system"
@@ -119,9 +116,9 @@ class History:
             elif isinstance(part, Reasoning):
                 self._lost_reasoning += 1
             elif isinstance(part, (Image, Document, Audio)):
-                self._content.left_out(part, "a system message holds only text here")
+                self._content.left_out(part, "the API accepts only text in a system message")
             elif isinstance(part, ToolCall):
-                raise InvalidRequest("a system message cannot call a tool; tool calls stand in assistant messages")
+                raise InvalidRequest("a system message cannot contain a tool call; put it in an assistant message")
         if blocks and options:
             blocks[-1] = {**blocks[-1], **options}
         if in_place and self.messages:
@@ -131,36 +128,32 @@ class History:
             self._warnings.add(
                 "changed",
                 "system message",
-                "one in the middle of the conversation was moved to the system prompt; for a model that takes it "
-                f"there, set the message's provider_options[{self._provider!r}] to {{'role': 'system'}}",
+                "a system message in the middle of the conversation was moved to the system prompt; if the model "
+                f"accepts it there, set the message's provider_options[{self._provider!r}] to {{'role': 'system'}}",
             )
         self.system += blocks
-
-    # The user's turns
 
     def _user(self, message: Message) -> list[Block]:
         blocks: list[Block] = []
         for part in message.parts:
             if isinstance(part, ToolCall):
-                raise InvalidRequest("a user message cannot call a tool; tool calls stand in assistant messages")
+                raise InvalidRequest("a user message cannot contain a tool call; put it in an assistant message")
             if isinstance(part, Reasoning):
                 self._lost_reasoning += 1
             blocks += self._content.blocks(part)
         return blocks
 
     def _message_options(self, message: Message, blocks: list[Block]) -> list[Block]:
-        """The blocks, with the options of their message on the last that can have any."""
+        """Merge the message's options into its last block that can have options (thinking cannot)."""
         options = self._content.options(message.provider_options)
         if options:
             fitting = [at for at, block in enumerate(blocks) if block.get("type") not in _THINKING]
             if fitting:
                 blocks[fitting[-1]] = {**blocks[fitting[-1]], **options}
             else:
-                why = "the turn has no block that its options could go to"
+                why = "the message has no block that can have options"
                 self._warnings.add("left_out", "provider_options", why)
         return blocks
-
-    # The model's turns
 
     def _assistant(self, position: int, message: Message) -> None:
         blocks: list[Block] = []
@@ -181,18 +174,18 @@ class History:
         if isinstance(part, Reasoning):
             return self._reasoning(part)
         if isinstance(part, Image) or (isinstance(part, Document) and not self._takes_documents):
-            self._content.left_out(part, "an assistant message takes no media here")
+            self._content.left_out(part, "the API does not accept media in assistant messages")
             return []
         return [] if isinstance(part, Citation) else self._content.blocks(part)
 
     def _own_text(self, part: Text) -> list[Block]:
         if part.refusal:
-            why = "the API has no word for refusals; one was sent as plain text"
+            why = "the API has no refusals; sent as plain text"
             self._warnings.add("changed", "refusal", why)
         blocks = self._content.blocks(part)
         citations = self._content.options(part.provider_metadata).get("citations")
         if blocks and blocks[0].get("type") == "text" and isinstance(citations, (list, tuple)) and citations:
-            # `file_id` stands in answers alone.
+            # Answers have a `file_id`, which requests must not have.
             kept = [
                 {name: value for name, value in citation.items() if name != "file_id"}
                 for citation in citations
@@ -203,7 +196,9 @@ class History:
 
     def _reasoning(self, part: Reasoning) -> list[Block]:
         if part.provider_options.get(self._provider):
-            self._warnings.add("left_out", "provider_options", "reasoning is sent back as it was, without options")
+            self._warnings.add(
+                "left_out", "provider_options", "reasoning must be sent back unmodified, so its options were left out"
+            )
         if part.provider == self._provider and part.encrypted is not None:
             return [{"type": "redacted_thinking", "data": part.encrypted}]
         if part.provider == self._provider and part.signature:
@@ -214,7 +209,7 @@ class History:
     def _call(self, part: ToolCall, call_id: str) -> Block:
         arguments = dict(part.arguments)
         if part.invalid_arguments is not None:
-            why = "arguments that are no JSON object were sent inside one, as invalid_arguments"
+            why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
             self._warnings.add("changed", f"tool call {part.name}", why)
             arguments = {"invalid_arguments": part.invalid_arguments}
         kept = self._content.options(part.provider_metadata)
@@ -224,13 +219,9 @@ class History:
     def _answer(self, call: _Call) -> Block:
         if call.results:
             return self._content.tool_result(call.id, call.results)
-        why = (
-            "a call of the history without a result was answered with an error, since the API wants every call answered"
-        )
+        why = "the API requires a result for each call; an error was sent for a call that has none"
         self._warnings.add("emulated", "tool result", why)
         return {"type": "tool_result", "tool_use_id": call.id, "is_error": True, "content": _NO_RESULT}
-
-    # The whole
 
     def _append(self, role: str, blocks: Iterable[Block]) -> None:
         blocks = list(blocks)
@@ -244,28 +235,28 @@ class History:
     def _report_losses(self) -> None:
         if self._lost_reasoning:
             why = (
-                f"{self._lost_reasoning} reasoning part(s) of the history were not sent: "
-                "another provider made them, or they have no signature"
+                f"{self._lost_reasoning} reasoning part(s) of the history were left out: "
+                "they are from another provider or have no signature"
             )
             self._warnings.add("left_out", "reasoning", why)
         if self._content.lost_opaque:
             count = self._content.lost_opaque
-            why = f"{count} part(s) of the history that only another provider understands were not sent"
+            why = f"{count} part(s) of the history were left out: only another provider understands them"
             self._warnings.add("left_out", "opaque part", why)
 
     def _complete(self) -> None:
         self._strip_end()
         if not self.messages:
-            raise InvalidRequest("the conversation has no user message with content, and the API wants one")
+            raise InvalidRequest("the conversation has no user message with content, which the API requires")
         if self.messages[0]["role"] == "assistant":
             self.messages.insert(0, {"role": "user", "content": [{"type": "text", "text": _OPENING}]})
-            why = f"the API wants the user to begin: {_OPENING!r} was put before the assistant's first turn"
+            why = f"the API requires a user message first; {_OPENING!r} was inserted"
             self._warnings.add("emulated", "messages", why)
         for message in self.messages:
             message["content"] = plain(message["content"])
 
     def _strip_end(self) -> None:
-        """Take white space off the end of an assistant's turn that the model is to continue: the API refuses it."""
+        """Remove trailing white space from an assistant message that the model is to continue: the API refuses it."""
         last = self.messages[-1] if self.messages else None
         if last is None or last["role"] != "assistant" or last["content"][-1].get("type") != "text":
             return
@@ -273,12 +264,12 @@ class History:
         if isinstance(text, str) and text != text.rstrip():
             last["content"][-1]["text"] = text.rstrip()
             self._warnings.add(
-                "changed", "messages", "white space at the end of the last, assistant's turn was taken off"
+                "changed", "messages", "trailing white space was removed from the final assistant message"
             )
 
 
 def _wire_id(call_id: str, used: set[str]) -> str:
-    """An id that the API takes and that is not used yet; as it is where it can be."""
+    """Return an id that the API accepts and that is not in `used`: the call's own id if possible, else a hash of it."""
     found, number = call_id, 0
     while not _ID.fullmatch(found) or found in used:
         number += 1

@@ -1,8 +1,8 @@
-"""What each family of models takes: a table by the beginnings of model names.
+"""What each family of models supports: a table by prefixes of model names.
 
-It is as the provider's documentation had it in November 2026. `GET /v1/models/{id}` tells it of every model, in
-`capabilities`; the table is there because a translation does no I/O. A name that is not in it is
-sent what is asked for.
+Source: Anthropic's documentation of November 2026. `GET /v1/models/{id}` returns the same for each model, as
+`capabilities`; the table exists because a translation does no I/O. For a model that is not in the table, requests are
+sent as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 Thinking: TypeAlias = Literal["enabled", "adaptive", "disabled"]
-"""A type of `thinking`: with a budget, as the model sees fit, or switched off."""
+"""A type of `thinking`: with a token budget, as much as the model sees fit, or none."""
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 """The levels of `output_config.effort`, in order."""
@@ -20,13 +20,16 @@ EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 @attrs.frozen(kw_only=True)
 class Model:
-    """What a family of models takes.
+    """What a family of models supports.
 
-    `thinking` are the types that it takes; none for one that does not think. `efforts` are its levels of effort.
-    `thinks` says that it thinks where the request does not say; `forced_tools` that a tool may be forced at all;
-    `schemas` that it has structured output; `samples` that it takes sampling parameters, on the older version of the
-    API, and `samples_both` that it takes `temperature` and `top_p` together. `output_tokens` is the longest answer
-    that it gives, where that is less than what is asked for by default.
+    - `thinking`: the types of thinking; empty if the model does not think.
+    - `efforts`: its levels of effort.
+    - `thinks`: whether it thinks if the request does not mention thinking.
+    - `forced_tools`: whether a tool call can be forced.
+    - `schemas`: whether it supports structured output.
+    - `samples`: whether it accepts sampling parameters (in the older version of the API).
+    - `samples_both`: whether it accepts `temperature` and `top_p` together.
+    - `output_tokens`: its longest answer in tokens, if that is less than our default output limit.
     """
 
     thinking: tuple[Thinking, ...] = ()
@@ -77,14 +80,14 @@ MODELS: dict[str, Model] = {
     "claude-mythos-5": _ALWAYS,
     "claude-mythos-preview": attrs.evolve(_ALWAYS, thinking=("adaptive", "enabled")),
 }
-"""By the beginning of the name; the longest that fits counts."""
+"""By prefix of the model name; the longest matching prefix wins."""
 
 UNKNOWN = Model(thinking=("adaptive", "enabled", "disabled"), efforts=EFFORTS)
-"""What is taken for granted of a model that is not in the table."""
+"""What is assumed of a model that is not in the table."""
 
 
 def model_named(name: str) -> Model:
-    """What a model takes. Names as clouds and routers write them (`us.anthropic.…`, `anthropic/…-4.5`) will do."""
+    """Return what a model supports. Names of clouds and routers (`us.anthropic.…`, `anthropic/…-4.5`) work too."""
     plain = name.lower().replace(".", "-")
     plain = plain[max(plain.find("claude-"), 0) :]
     longest = max((prefix for prefix in MODELS if plain.startswith(prefix)), key=len, default=None)

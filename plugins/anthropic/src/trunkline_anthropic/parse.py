@@ -1,4 +1,10 @@
-"""Answers of the Messages API: whole bodies, and streams of typed server-sent events."""
+"""Parsing the answers of the Messages API: whole bodies, and streams of typed server-sent events.
+
+A stream is `message_start`, then for each content block `content_block_start`, `content_block_delta` … and
+`content_block_stop` (see `blocks`), then `message_delta` with the stop reason and the usage, and `message_stop`.
+Deltas name their block by its index, so blocks may interleave. `ping` and unknown events are ignored; an `error` event
+may come at any time. Only `message_stop` completes a stream: an end of file before it is a truncated answer.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ from typing import TypeAlias
 
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.json import loads
+from trunkline.authoring.json import as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
 from trunkline.authoring.wire import WireResponse
@@ -17,7 +23,7 @@ from trunkline.fold import Fold
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
 
-from trunkline_anthropic.blocks import Answer, Block, Data, TextBlock, new_block
+from trunkline_anthropic.blocks import AnswerState, Block, Data, TextBlock, new_block
 from trunkline_anthropic.errors import error_from_body, error_from_response
 from trunkline_anthropic.usage import usage_from
 
@@ -28,55 +34,44 @@ _REASONS = {
     "model_context_window_exceeded": FinishReason.LENGTH,
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.CONTENT_FILTER,
-    # A server tool ran long: the conversation with this answer at its end goes on where it was left.
+    # A server tool takes long: sending the conversation with this answer appended continues it.
     "pause_turn": FinishReason.OTHER,
 }
 
-# What an answer tells besides, as it is; the rest has places of its own.
+# Fields of an answer without a normalised place; they go to `provider_metadata`.
 _METADATA = ("stop_sequence", "stop_details", "container", "context_management", "diagnostics")
 
-
 _MOST_COUNTS = 200
-"""The fields of a usage. The API has some ten; each report holds them all."""
+"""The most fields that a usage may have. The API has about ten; a server that keeps adding some is broken."""
 
 
 class MessagesParser:
-    """Reads the answers of the Messages API."""
+    """Parses the answers of the Messages API."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
     def stream(self) -> tuple[SSEOrJSONFramer, MessagesStreamParser]:
-        """A fresh framer and parser, for one stream."""
+        """Return a new framer and parser for one stream."""
         return SSEOrJSONFramer(), MessagesStreamParser(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
-        """The response of a call that was not streamed.
+        """Return the response of a call that was not streamed.
 
-        Raises the error that a body tells of, whatever the HTTP status, and `ProtocolViolation` for what is no message.
+        Raises the error that the body describes, whatever the HTTP status, and `ProtocolViolation` if it is no message.
         """
-        data = _decode(wire_response.body, "the body", self._provider)
+        data = decode_object(wire_response.body, "the body", provider=self._provider)
         if data.get("error") or data.get("type") == "error":
             raise error_from_body(data, provider=self._provider, headers=wire_response.headers)
         folded = Fold(self._provider)
         for event in MessagesStreamParser(self._provider).whole(data):
             folded.add(event)
-        # The core warns of broken arguments itself.
+        # The core adds the warnings about broken arguments itself.
         return attrs.evolve(folded.response(), warnings=(), raw=data)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        """The error that a response with an error status tells of."""
+        """Return the error that a response with an error status describes."""
         return error_from_response(wire_response, provider=self._provider)
-
-
-def _decode(text: bytes, what: str, provider: str) -> Data:
-    try:
-        data = loads(text)
-    except (ValueError, RecursionError):
-        raise ProtocolViolation(f"{what} is not JSON", provider=provider) from None
-    if not isinstance(data, dict):
-        raise ProtocolViolation(f"{what} is a JSON {type(data).__name__}, not an object", provider=provider)
-    return data
 
 
 def _delta_text(data: Data) -> object:
@@ -87,21 +82,21 @@ Handler: TypeAlias = Callable[["MessagesStreamParser", Data, "list[Event]"], Non
 
 
 class MessagesStreamParser:
-    """Turns the events of one stream into ours. It is complete with `message_stop`."""
+    """Turns the frames of one stream into events."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._answer = Answer(provider)
+        self._answer = AnswerState(provider)
         self._started = False
         self._blocks: dict[int, Block] = {}
-        self._last: int = -1
+        self._last: int = -1  # the index of the block that started last
         self.repeats = Repeats("text", _delta_text)
-        self._text: TextBlock | None = None  # of the last delta, where that was text
+        self._text: TextBlock | None = None  # the block of the last delta, if that was text
         self._usage: Data = {}
-        self._told: Data = {}
+        self._ending: Data = {}  # the stop reason, and what goes to `provider_metadata`
 
     def feed(self, frame: SSEFrame) -> list[Event]:
-        """The events of one frame. Raises the error that an `error` event tells of."""
+        """Return the events of one frame. Raises the error that an `error` event describes."""
         text = frame.data
         known = self.repeats.frame
         if known is not None and (texts := known.texts(text)) is not None:
@@ -109,7 +104,7 @@ class MessagesStreamParser:
         self.repeats.forget()
         if not text or text == b"[DONE]" or text.isspace():
             return []
-        data = _decode(text, "an event of the stream", self._provider)
+        data = decode_object(text, "an event of the stream", provider=self._provider)
         kind = data.get("type")
         if type(kind) is not str:
             kind = "error" if data.get("error") else frame.event
@@ -127,16 +122,16 @@ class MessagesStreamParser:
         return events
 
     def more(self, texts: list[str]) -> list[Event]:
-        """The events of deltas that repeat the one before but for their texts."""
+        """Return the events of text deltas that differ from the last one only in their texts."""
         assert self._text is not None
         return [self._text.more(text) for text in texts]
 
     def finish(self) -> list[Event]:
-        """The end of the file came before the terminator: raises `StreamInterrupted`."""
+        """Raise `StreamInterrupted`: the end of file came before `message_stop`."""
         raise StreamInterrupted("the stream ended before message_stop", provider=self._provider)
 
     def whole(self, message: Data) -> list[Event]:
-        """The events of a message that came in one piece."""
+        """Return the events of a message that arrived whole."""
         events: list[Event] = []
         self._whole(message, events)
         return events
@@ -156,11 +151,11 @@ class MessagesStreamParser:
         self._text = block if kind == "text_delta" and isinstance(block, TextBlock) else None
 
     def _unannounced(self, index: object, kind: object, events: list[Event]) -> Block:
-        """The block of a delta whose start did not come, where the delta tells all that a start would."""
-        begun = {"text_delta": "text", "thinking_delta": "thinking"}.get(kind if isinstance(kind, str) else "")
-        if begun is None:
-            raise ProtocolViolation("a content_block_delta of a block that never began", provider=self._provider)
-        return self._begin(index, {"type": begun}, events)
+        """Start the block of a delta that no start announced, as some servers send them for text and thinking."""
+        block_type = {"text_delta": "text", "thinking_delta": "thinking"}.get(as_string(kind) or "")
+        if block_type is None:
+            raise ProtocolViolation("a content_block_delta of a block that never started", provider=self._provider)
+        return self._begin(index, {"type": block_type}, events)
 
     def _begin(self, index: object, data: object, events: list[Event]) -> Block:
         key = index if type(index) is int else self._last + 1
@@ -189,42 +184,36 @@ class MessagesStreamParser:
         if self._started or not isinstance(message, dict):
             return
         self._start(message, events)
-        # The output that is told here is what the answer begins with, and no count of it.
+        # The output tokens in message_start are a placeholder; message_delta has the real count.
         if (usage := usage_from(self._usage)) is not None and usage.input_tokens:
             events.append(UsageReported(usage=attrs.evolve(usage, output_tokens=None, total_tokens=None)))
 
     def _start(self, message: Data, events: list[Event]) -> None:
-        told_id, model = message.get("id"), message.get("model")
         if not self._started:
-            events.append(
-                ResponseStarted(
-                    id=told_id if isinstance(told_id, str) else None, model=model if isinstance(model, str) else None
-                )
-            )
-        self._take(message, message.get("usage"))
-        content = message.get("content")
-        for index, block in enumerate(content if isinstance(content, list) else ()):
+            events.append(ResponseStarted(id=as_string(message.get("id")), model=as_string(message.get("model"))))
+        self._update(message, message.get("usage"))
+        for index, block in enumerate(as_list(message.get("content"))):
             self._end(index - 1, events)
             self._begin(index, block, events)
 
     def _message_delta(self, data: Data, events: list[Event]) -> None:
-        delta = data.get("delta")
-        self._take({**data, **(delta if isinstance(delta, dict) else {})}, data.get("usage"))
+        self._update({**data, **as_object(data.get("delta"))}, data.get("usage"))
         if (usage := usage_from(self._usage)) is not None:
             events.append(UsageReported(usage=usage))
 
-    def _take(self, told: Data, usage: object) -> None:
-        """Remember how the answer ends. Counts are totals: a later one takes the place of an earlier."""
-        self._told.update({name: told[name] for name in ("stop_reason", *_METADATA) if told.get(name) is not None})
+    def _update(self, fields: Data, usage: object) -> None:
+        """Keep what ends up in `Finished`. Counts are totals, so a later count replaces an earlier one."""
+        names = ("stop_reason", *_METADATA)
+        self._ending.update({name: fields[name] for name in names if fields.get(name) is not None})
         if isinstance(usage, dict):
             self._usage = {**self._usage, **{name: value for name, value in usage.items() if value is not None}}
             if len(self._usage) > _MOST_COUNTS:
-                raise ProtocolViolation("the usage of the answer has no end of fields", provider=self._provider)
+                raise ProtocolViolation(f"the usage has more than {_MOST_COUNTS} fields", provider=self._provider)
 
     def _whole(self, data: Data, events: list[Event]) -> None:
         content = data.get("content")
         if not isinstance(content, list) and (content is not None or "stop_reason" not in data):
-            raise ProtocolViolation("the answer is no message: it has no content", provider=self._provider)
+            raise ProtocolViolation("the answer is not a message: it has no content", provider=self._provider)
         self._start(data, events)
         if (usage := usage_from(self._usage)) is not None:
             events.append(UsageReported(usage=usage))
@@ -233,8 +222,7 @@ class MessagesStreamParser:
     def _message_stop(self, data: Data, events: list[Event]) -> None:
         for key in list(self._blocks):
             self._end(key, events)
-        raw = self._told.pop("stop_reason", None)
-        raw = raw if isinstance(raw, str) else None
+        raw = as_string(self._ending.pop("stop_reason", None))
         reason = _REASONS.get(raw or "")
         if self._answer.has_calls and (reason is None or raw == "end_turn"):
             reason = FinishReason.TOOL_CALLS
@@ -243,7 +231,7 @@ class MessagesStreamParser:
                 reason=reason or FinishReason.OTHER,
                 raw_reason=raw,
                 usage=usage_from(self._usage),
-                provider_metadata={self._provider: self._told} if self._told else {},
+                provider_metadata={self._provider: self._ending} if self._ending else {},
             )
         )
 

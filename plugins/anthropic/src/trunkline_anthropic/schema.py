@@ -1,11 +1,11 @@
-"""JSON Schemas in the subset that the API takes where it holds the model to them. Pure."""
+"""JSON Schemas in the subset that the API accepts for strict tools and structured output. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The provider's page on structured outputs: no bounds on numbers, lengths and sizes; `minItems` of 0 or 1 alone.
+# From Anthropic's page on structured outputs: no bounds on numbers, lengths and sizes; `minItems` only as 0 or 1.
 _REFUSED = (
     "minimum",
     "maximum",
@@ -27,9 +27,10 @@ _LISTS = ("anyOf", "allOf", "oneOf")
 
 
 def closed_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The schema with every object closed, and the keywords that the API refuses, which went into descriptions.
+    """Return the schema in the API's subset, and the keywords that were taken out.
 
-    The API wants `additionalProperties: false` on each object; where it is missing it is added.
+    Every object gets `additionalProperties: false`, which the API requires. Keywords that it refuses are moved into
+    the description, where the model can read them. Raises `RecursionError` if the schema is nested too deeply.
     """
     moved: dict[str, None] = {}
     return _closed(schema, moved), tuple(moved)
@@ -37,10 +38,10 @@ def closed_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
 
 def _closed(schema: Mapping[str, Any], moved: dict[str, None]) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    told: list[str] = []
+    removed: list[str] = []
     for keyword, value in schema.items():
         if _is_refused(keyword, value):
-            told.append(f"{keyword}: {value}")
+            removed.append(f"{keyword}: {value}")
             moved[keyword] = None
         elif keyword in _SCHEMAS and isinstance(value, Mapping):
             result[keyword] = {name: _any(inner, moved) for name, inner in value.items()}
@@ -55,10 +56,10 @@ def _closed(schema: Mapping[str, Any], moved: dict[str, None]) -> dict[str, Any]
         if result.get("additionalProperties", False) is not False:
             moved["additionalProperties"] = None
         result["additionalProperties"] = False
-    if told:
+    if removed:
         description = result.get("description")
-        said = f"{description} " if isinstance(description, str) and description else ""
-        result["description"] = f"{said}({'; '.join(told)})"
+        prefix = f"{description} " if isinstance(description, str) and description else ""
+        result["description"] = f"{prefix}({'; '.join(removed)})"
     return result
 
 

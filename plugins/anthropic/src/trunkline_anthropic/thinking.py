@@ -1,4 +1,7 @@
-"""How much the model is to think, and how long its answer may be: the two depend on each other. Pure."""
+"""How much the model may think, and how long its answer may be. Pure.
+
+The two depend on each other: thinking counts as output, and its budget must be below the output limit.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,28 @@ from trunkline_anthropic.content import Block
 from trunkline_anthropic.models import EFFORTS, Model, Thinking
 
 OUTPUT_TOKENS = 8192
-"""The output limit where neither the request nor the settings have one; the API wants one on each call."""
+"""The output limit, in tokens, if neither the request nor the settings have one. The API requires one on each call."""
 
 THINKING_OUTPUT_TOKENS = 20_480
-"""The same where the model decides how much it thinks, since that counts as output."""
+"""The same for a model that decides itself how much it thinks, since thinking counts as output."""
 
 LEAST_BUDGET = 1024
-"""The smallest thinking budget that the API takes."""
+"""The smallest thinking budget, in tokens, that the API accepts."""
 
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 6144, "high": 12_288, "xhigh": 12_288, "max": 12_288}
-"""The budget for an effort, for models that take budgets alone. With the answer it stays below 21,333 tokens, above
-which the provider's own clients refuse to wait for an answer that is not streamed."""
+"""The budget in tokens for each effort, for models that only accept budgets.
+
+With the answer it stays below 21,333 tokens, above which Anthropic's own clients refuse calls that are not streamed.
+"""
 
 
 def set_thinking(
     request: ChatRequest, model: Model, body: Block, warnings: Warnings, *, interleaved: bool = False
 ) -> None:
-    """Put `thinking`, `output_config.effort` and `max_tokens` into the body, which has its messages and tools already.
+    """Add `thinking`, `output_config.effort` and `max_tokens` to the body, which already has its messages and tools.
 
-    `interleaved` says that a beta lets the model think between tool calls; the budget may then exceed the output limit.
+    `interleaved` is whether a beta lets the model think between tool calls; the budget may then exceed the output
+    limit.
     """
     options = request.reasoning or ReasoningOptions()
     kind = _kind(options, model, warnings)
@@ -38,7 +44,7 @@ def set_thinking(
     budget = 0
     if kind == "enabled":
         budget = _budget(options, limit, warnings, capped=not (interleaved and "tools" in body))
-        kind = _unhindered(kind if budget else None, model, body, warnings)
+        kind = _allowed(kind if budget else None, model, body, warnings)
     if kind is not None:
         body["thinking"] = _config(kind, budget, options, warnings)
     if kind in ("enabled", "adaptive") and (effort := _effort(options.effort, kind, model, warnings)):
@@ -50,66 +56,71 @@ def _kind(options: ReasoningOptions, model: Model, warnings: Warnings) -> Thinki
     if options.effort == "none":
         if "disabled" in model.thinking or not model.thinking:
             return "disabled"
-        warnings.add("changed", "reasoning.effort", "this model cannot be told not to think; low effort was asked for")
+        warnings.add("changed", "reasoning.effort", "this model always thinks; sent as low effort")
         return "adaptive"
     if options.effort is None and options.max_tokens is None and options.summary is None:
         return None
     if not model.thinking:
-        warnings.add("unsupported", "reasoning", "this model does not think; nothing was asked for")
+        warnings.add("unsupported", "reasoning", "this model does not think; ignored")
         return None
     if options.max_tokens is not None and "enabled" in model.thinking:
         if options.effort is not None and not model.efforts:
-            warnings.add("changed", "reasoning.effort", "this model takes a budget alone: that of max_tokens was sent")
+            warnings.add(
+                "changed", "reasoning.effort", "this model accepts only a budget; reasoning.max_tokens was sent"
+            )
         return "enabled"
     if "adaptive" in model.thinking:
         if options.max_tokens is not None:
-            why = "this model takes no budget: it decides itself how much it thinks; use effort"
+            why = "this model accepts no budget, since it decides itself how much it thinks; use effort"
             warnings.add("changed", "reasoning.max_tokens", why)
         return "adaptive"
     if options.effort is not None:
-        warnings.add("emulated", "reasoning.effort", "this model takes a budget: one for the effort was sent")
+        warnings.add(
+            "emulated", "reasoning.effort", "this model accepts only a budget; one that matches the effort was sent"
+        )
         return "enabled"
-    warnings.add("unsupported", "reasoning.summary", "this model thinks only with a budget; set max_tokens or effort")
+    warnings.add("unsupported", "reasoning.summary", "this model only thinks with a budget; set max_tokens or effort")
     return None
 
 
 def _budget(options: ReasoningOptions, limit: int | None, warnings: Warnings, *, capped: bool) -> int:
-    """The thinking budget; 0 where the output limit leaves no room for one."""
+    """Return the thinking budget, or 0 if the output limit leaves no room for one."""
     budget = options.max_tokens if options.max_tokens is not None else BUDGETS[options.effort or "medium"]
     if budget < LEAST_BUDGET:
-        warnings.add("changed", "reasoning.max_tokens", f"a thinking budget is at least {LEAST_BUDGET} tokens")
+        warnings.add(
+            "changed", "reasoning.max_tokens", f"raised to {LEAST_BUDGET} tokens, the smallest thinking budget"
+        )
         budget = LEAST_BUDGET
     if limit is None or budget < limit or not capped:
         return budget
     if limit <= LEAST_BUDGET:
-        why = f"an output limit of {limit} tokens leaves no room for thinking, which was not asked for"
+        why = f"an output limit of {limit} tokens leaves no room for thinking; the model was asked not to think"
         warnings.add("changed", "reasoning", why)
         return 0
     budget = max(LEAST_BUDGET, limit // 2)
-    why = f"thinking counts as output: its budget was made {budget} tokens, to stay below the output limit"
+    why = f"thinking counts as output; its budget was lowered to {budget} tokens, below the output limit"
     warnings.add("changed", "reasoning.max_tokens", why)
     return budget
 
 
-def _unhindered(kind: Thinking | None, model: Model, body: Block, warnings: Warnings) -> Thinking | None:
-    """Give up thinking with a budget where the API refuses it: beside a forced tool, and in a turn begun without it."""
+def _allowed(kind: Thinking | None, model: Model, body: Block, warnings: Warnings) -> Thinking | None:
+    """Turn thinking off if the API would refuse it: with a forced tool, and in a turn that began without thinking."""
     if kind is None:
         return None
     off: Thinking | None = "disabled" if "disabled" in model.thinking else None
     if body.get("tool_choice", {}).get("type") in ("any", "tool"):
-        why = "the API forces no tool while the model thinks with a budget; the tool is forced, without thinking"
+        why = "the API cannot force a tool while the model thinks with a budget; the tool was forced, without thinking"
         warnings.add("changed", "reasoning", why)
         return off
     if _began_without(body["messages"]):
-        why = (
-            "the turn that the tool results belong to began without thinking of this provider's, so it goes on without"
-        )
+        why = "the turn that the tool results belong to began without this provider's thinking, so it continues without"
         warnings.add("changed", "reasoning", why)
         return off
     return kind
 
 
 def _began_without(messages: list[Block]) -> bool:
+    # The API wants an assistant message with tool calls to begin with its signed thinking while thinking is on.
     if len(messages) < 2 or not _first_is(messages[-1], "tool_result"):
         return False
     return not _first_is(messages[-2], "thinking", "redacted_thinking")
@@ -127,7 +138,7 @@ def _config(kind: Thinking, budget: int, options: ReasoningOptions, warnings: Wa
     if kind != "disabled" and options.summary is not None:
         config["display"] = "summarized"
         if options.summary != "auto":
-            warnings.add("changed", "reasoning.summary", "the API has summaries of one length alone")
+            warnings.add("changed", "reasoning.summary", "the API has summaries of one length only")
     return config
 
 
@@ -136,15 +147,15 @@ def _effort(effort: str | None, kind: Thinking, model: Model, warnings: Warnings
         return None
     if not model.efforts:
         if kind == "adaptive":
-            warnings.add("unsupported", "reasoning.effort", "this model has no levels of effort; it decides itself")
+            warnings.add("unsupported", "reasoning.effort", "this model has no levels of effort; ignored")
         return None
     wanted = {"none": "low", "minimal": "low"}.get(effort, effort)
     if wanted not in model.efforts:
-        # The next lower level that there is.
+        # Use the next lower level.
         lower = [level for level in model.efforts if EFFORTS.index(level) < EFFORTS.index(wanted)]
         wanted = lower[-1]
     if wanted != effort and effort != "none":
-        warnings.add("changed", "reasoning.effort", f"this model has no effort {effort!r}; {wanted!r} was asked for")
+        warnings.add("changed", "reasoning.effort", f"this model has no effort {effort!r}; {wanted!r} was sent")
     return wanted
 
 

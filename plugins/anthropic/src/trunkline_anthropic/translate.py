@@ -1,10 +1,10 @@
-"""ChatRequest -> POST {root}/v1/messages. Pure."""
+"""Translating a `ChatRequest` into `POST {root}/v1/messages`. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from trunkline.authoring.json import JSONObject, dumps
+from trunkline.authoring.json import JSONObject, encode_request
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.user_id import user_identifier
@@ -22,7 +22,7 @@ from trunkline_anthropic.thinking import set_thinking
 from trunkline_anthropic.urls import base_url
 
 OLDER = "2023-06-01"
-"""The version of the API that takes sampling parameters."""
+"""The version of the API that accepts sampling parameters."""
 
 _JSON_WANTED = "Answer with one JSON value and nothing else: no words before or after it, no code fence."
 
@@ -35,7 +35,7 @@ class MessagesTranslator:
         self._url = endpoint_url(base_url(context.settings.api_url)[0], "/v1/messages")
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidRequest` for what can never be sent."""
+        """Return the wire request. Raises `InvalidRequest` for a request that cannot be sent."""
         warnings = Warnings()
         body, betas = messages_body(request, self._context, warnings)
         if stream:
@@ -45,7 +45,7 @@ class MessagesTranslator:
             wire_request=WireRequest(
                 url=self._url,
                 headers=request_headers(self._context.settings, accept=accept, betas=betas),
-                body=encode(body),
+                body=encode_request(body),
             ),
             warnings=warnings.all(),
         )
@@ -54,25 +54,17 @@ class MessagesTranslator:
 def request_headers(
     settings: AnthropicSettings, *, accept: str = "application/json", betas: Iterable[str] = ()
 ) -> Mapping[str, str]:
-    """The headers of a request but for its credentials and those of the settings, which the core adds."""
+    """Return the headers of a request. The core adds those of the settings and the credentials."""
     headers = {"content-type": "application/json", "accept": accept, "anthropic-version": settings.api_version}
     if features := dict.fromkeys([*settings.betas, *betas]):
         headers["anthropic-beta"] = ",".join(features)
     return headers
 
 
-def encode(body: Block) -> bytes:
-    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
-    try:
-        return dumps(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
-
-
 def messages_body(
     request: ChatRequest, context: ServiceContext[AnthropicSettings], warnings: Warnings
 ) -> tuple[Block, tuple[str, ...]]:
-    """The JSON body, but for `stream`, and the beta features that the request's `provider_options` name."""
+    """Return the JSON body, without `stream`, and the beta features that the request's `provider_options` name."""
     settings, provider = context.settings, context.provider
     options = dict(request.provider_options.get(provider) or {})
     betas = _betas(options.pop("betas", ()))
@@ -99,15 +91,15 @@ def messages_body(
 def _betas(value: object) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.isascii() for name in names):
-        raise InvalidRequest("provider_options 'betas' is a list of the names of beta features")
+        raise InvalidRequest("provider_options 'betas' must be a list of names of beta features, in ASCII")
     return tuple(names)
 
 
 def _merge(body: Block, options: JSONObject) -> None:
-    """Bring a request's `provider_options` into the body.
+    """Merge a request's `provider_options` into the body.
 
-    `output_config` and `metadata` are merged and `tools` joined, so that an option does not silently take something
-    else away; anything else replaces what was there.
+    `output_config` and `metadata` are merged and `tools` are appended, so that an option does not silently remove
+    something else. Any other option replaces what was there.
     """
     for name, value in options.items():
         there = body.get(name)
@@ -132,7 +124,7 @@ def _tools(request: ChatRequest, provider: str, model: Model, body: Block, warni
             tool = next(tool for tool in request.tools if tool.name == choice.name)
             wanted["name"] = tool.provider_options.get(provider, {}).get("name", tool.name)
         if kind in ("any", "tool") and not model.forced_tools:
-            warnings.add("changed", "tool_choice", "this model can be forced to no tool; the choice is left to it")
+            warnings.add("changed", "tool_choice", "this model cannot be forced to call a tool; sent as 'auto'")
             wanted = {"type": "auto"}
     if request.parallel_tool_calls is False and (wanted is None or wanted["type"] != "none"):
         wanted = {**(wanted or {"type": "auto"}), "disable_parallel_tool_use": True}
@@ -162,7 +154,7 @@ def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> Block:
         raise InvalidRequest(f"{subject}: the schema is nested too deeply") from None
     if moved:
         names = ", ".join(moved)
-        warnings.add("changed", subject, f"strict schemas take no {names}: the model is told in descriptions, at most")
+        warnings.add("changed", subject, f"strict schemas cannot have {names}; moved to descriptions where possible")
     return closed
 
 
@@ -178,16 +170,16 @@ def _format(request: ChatRequest, model: Model, body: Block, system: list[Block]
         return
     text = _JSON_WANTED
     if form.schema is not None:
-        text = f"{text} It follows this JSON Schema: {encode(dict(form.schema)).decode()}"
+        text = f"{text} It follows this JSON Schema: {encode_request(dict(form.schema)).decode()}"
     system.append({"type": "text", "text": text})
-    what = "this model has no structured output" if form.schema is not None else "the API has no JSON without a schema"
-    warnings.add("emulated", "response_format", f"{what}: the model was asked for it in the system prompt")
+    missing = "this model lacks structured output" if form.schema is not None else "the API lacks JSON without a schema"
+    warnings.add("emulated", "response_format", f"{missing}; the system prompt asks for JSON instead")
 
 
 def _sampling(request: ChatRequest, model: Model, body: Block, warnings: Warnings, *, older: bool) -> None:
     stop = [text for text in request.stop if text.strip()]
     if len(stop) < len(request.stop):
-        warnings.add("unsupported", "stop", "the API refuses stop sequences of white space; they were not sent")
+        warnings.add("unsupported", "stop", "the API refuses blank stop sequences; they were left out")
     if stop:
         body["stop_sequences"] = stop
     wanted = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
@@ -196,16 +188,16 @@ def _sampling(request: ChatRequest, model: Model, body: Block, warnings: Warning
         if value is None:
             continue
         if not older:
-            why = f"version {OLDER} of the API alone takes it (setting api_version); it was not sent"
+            why = f"only version {OLDER} of the API supports it (setting api_version); ignored"
         elif not model.samples:
-            why = f"{request.model} takes no other than its default; it was not sent"
+            why = f"{request.model} accepts only its default; ignored"
         elif thinks and not (name == "top_p" and value >= 0.95):
-            why = "the API refuses it while the model thinks; it was not sent"
+            why = "the API refuses it while the model thinks; ignored"
         elif name == "top_p" and "temperature" in body and not model.samples_both:
-            why = f"{request.model} takes either temperature or top_p; temperature was sent"
+            why = f"{request.model} accepts either temperature or top_p; temperature was sent"
         else:
             if name == "temperature" and value > 1:
-                warnings.add("changed", name, "it is at most 1 here")
+                warnings.add("changed", name, "the maximum is 1; lowered to 1")
                 value = 1
             body[name] = value
             continue
@@ -216,6 +208,6 @@ def _unsupported(request: ChatRequest, warnings: Warnings) -> None:
     for name in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs"):
         value = getattr(request, name)
         if value is not None and value is not False:
-            warnings.add("unsupported", name, "the Messages API has no word for it; it was not sent")
+            warnings.add("unsupported", name, "not supported by the Messages API; ignored")
     if request.metadata:
-        warnings.add("unsupported", "metadata", "the Messages API keeps none but a user's id; it was not sent")
+        warnings.add("unsupported", "metadata", "the Messages API has no metadata except a user id; ignored")

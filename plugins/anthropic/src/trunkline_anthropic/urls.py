@@ -1,4 +1,4 @@
-"""Where the API is: URLs as people paste them. Pure."""
+"""The URL of the API, from URLs as people paste them. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from urllib.parse import urlunsplit
 
 from trunkline.authoring.urls import endpoint_note, split_url
 
-# Longest first: `/messages/count_tokens` is taken off before `/messages` could be.
+# Longest first: `/messages/count_tokens` must match before `/messages` does.
 ENDPOINTS = ("/messages/count_tokens", "/messages/batches", "/chat/completions", "/messages", "/complete", "/models")
-"""The endpoint paths, after `/v1`, that are taken off a pasted URL."""
+"""The endpoint paths, after `/v1`, that are removed from a pasted URL."""
 
 
 def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
-    """The root that `/v1/…` is joined to, and notes on what was changed that a user should know.
+    """Return the root URL that `/v1/…` is appended to, and notes on changes that a user should know about.
 
-    Slashes and `/v1` at the end go, and a whole endpoint's path, with a note; any other path and a query string stay.
-    Raises `ValueError` for what is no URL. A root gives itself.
+    Trailing slashes and a trailing `/v1` are removed, and so is the path of an endpoint, with a note. Any other path
+    and a query string stay. A root is returned unchanged. Raises `ValueError` if `pasted` is not a URL.
     """
     url, notes = split_url(pasted)
     path = url.path

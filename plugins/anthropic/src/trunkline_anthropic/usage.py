@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from trunkline.authoring.json import as_count, as_object
 from trunkline.response import Usage
 
 
-def usage_from(raw: Any) -> Usage | None:
-    """The usage, or `None` where there is none. What is not told, or no count, stays `None`.
+def usage_from(raw: object) -> Usage | None:
+    """Return the usage, or `None` if there is none. A count that is missing or invalid is `None`.
 
-    The provider counts cached tokens apart from `input_tokens`; here they are in.
+    The API counts cached tokens separately from `input_tokens`; `Usage.input_tokens` includes them.
     """
     if not isinstance(raw, dict) or not raw:
         return None
-    fresh, output = _count(raw.get("input_tokens")), _count(raw.get("output_tokens"))
-    cache_read = _count(raw.get("cache_read_input_tokens"))
-    cache_write = _count(raw.get("cache_creation_input_tokens"))
-    details = raw.get("output_tokens_details")
+    fresh, output = as_count(raw.get("input_tokens")), as_count(raw.get("output_tokens"))
+    cache_read = as_count(raw.get("cache_read_input_tokens"))
+    cache_write = as_count(raw.get("cache_creation_input_tokens"))
     whole = None if fresh is None else fresh + (cache_read or 0) + (cache_write or 0)
     return Usage(
         input_tokens=whole,
@@ -25,10 +23,6 @@ def usage_from(raw: Any) -> Usage | None:
         total_tokens=None if whole is None or output is None else whole + output,
         cache_read_tokens=cache_read,
         cache_write_tokens=cache_write,
-        reasoning_tokens=_count(details.get("thinking_tokens")) if isinstance(details, dict) else None,
+        reasoning_tokens=as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens")),
         raw=raw,
     )
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
