@@ -27,7 +27,7 @@ from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, FinishReason, ModelInfo, Usage
 from trunkline.secrets import Secret
 from trunkline.service import Service
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -56,7 +56,9 @@ class ToySettings(Settings):
     provider = "toy"
 
     url: str = setting("URL", "Where it is.")
-    api_key: Secret = setting("API key", "Its key.", default=Secret("toy-secret-key"), environment=("TOY_KEY",))
+    api_key: Converted[Secret, str] = setting(
+        "API key", "Its key.", default=Secret("toy-secret-key"), environment=("TOY_KEY",)
+    )
 
 
 def toy_error(status: int, body: bytes, headers: Any) -> RemoteError:

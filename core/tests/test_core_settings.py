@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import pytest
 from trunkline import ConfigurationError, Secret, Settings
 from trunkline._config.sources import make_settings, read_configuration, resolve_reference
 from trunkline.authoring.provider import Provider
-from trunkline.settings import json_schema, setting, setting_infos, settings, url_setting
+from trunkline.settings import Converted, json_schema, setting, setting_infos, settings, url_setting
 
 
 def _even(value: object) -> int:
@@ -28,13 +28,17 @@ class DemoSettings(Settings):
 
     provider = "demo"
 
-    api_key: Secret = setting("API key", "The key.", environment=("DEMO_KEY", "DEMO_TOKEN"))
+    api_key: Converted[Secret, str] = setting("API key", "The key.", environment=("DEMO_KEY", "DEMO_TOKEN"))
     region: str | None = setting("Region", "The region.", default=None, environment=("DEMO_REGION",))
     mode: Literal["fast", "slow"] = setting("Mode", "The mode.", default="fast")
-    tags: tuple[str, ...] = setting("Tags", "The tags.", default=())
+    tags: Converted[tuple[str, ...], Sequence[str]] = setting("Tags", "The tags.", default=())
     even: int = setting("Even", "An even number.", default=2, convert=_even, schema={"type": "integer"})
-    first: Secret | None = setting("First", "One half.", default=None, group="pair", environment=("DEMO_FIRST",))
-    second: Secret | None = setting("Second", "The other.", default=None, group="pair", environment=("DEMO_SECOND",))
+    first: Converted[Secret | None, str] = setting(
+        "First", "One half.", default=None, group="pair", environment=("DEMO_FIRST",)
+    )
+    second: Converted[Secret | None, str] = setting(
+        "Second", "The other.", default=None, group="pair", environment=("DEMO_SECOND",)
+    )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """One half needs the other."""
@@ -295,3 +299,11 @@ def test_a_url_is_taken_as_it_was_pasted_and_shows_no_secret() -> None:
     ):
         with pytest.raises(ConfigurationError, match=told):
             Pasted(**values)
+
+
+def test_setting_that_reads_as_another_type_is_described_as_that_type() -> None:
+    infos = {info.name: info for info in setting_infos(DemoSettings)}
+    assert (infos["api_key"].type, infos["api_key"].secret) == (Secret, True)
+    assert (infos["first"].type, infos["first"].secret) == (Secret | None, True)
+    assert (infos["tags"].type, infos["tags"].secret) == (tuple[str, ...], False)
+    assert DemoSettings(api_key="k", tags=["a"]).tags == ("a",)

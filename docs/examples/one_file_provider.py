@@ -18,7 +18,7 @@ from trunkline.authoring.provider import Provider, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.fold import fold
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 
 REASONS = {"stop": FinishReason.STOP, "calls": FinishReason.TOOL_CALLS, "length": FinishReason.LENGTH}
 
@@ -26,7 +26,7 @@ REASONS = {"stop": FinishReason.STOP, "calls": FinishReason.TOOL_CALLS, "length"
 @settings
 class BoltSettings(Settings):
     provider: ClassVar[str] = "bolt"
-    api_key: Secret = setting("API key", "The key of your account.", environment=("BOLT_API_KEY",))
+    api_key: Converted[Secret, str] = setting("API key", "The key of your account.", environment=("BOLT_API_KEY",))
     api_url: str = setting("API URL", "The root of the API.", default="https://api.bolt.example/v1")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never, assert_type
+from typing import Literal, assert_never, assert_type
 
 import httpx
 import httpx2
@@ -24,6 +24,7 @@ from trunkline import (
     ReasoningEnd,
     ReasoningStart,
     ResponseStarted,
+    Secret,
     Service,
     Services,
     Stream,
@@ -46,8 +47,15 @@ from trunkline import (
 from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.provider import Auth
 from trunkline.authoring.wire import WireRequest
-from trunkline_llamacpp.settings import LlamaCppSettings
-from trunkline_openai import OpenAICompatibleSettings, OpenAISettings
+from trunkline_anthropic import AnthropicSettings
+from trunkline_azure_openai import AzureOpenAISettings
+from trunkline_bedrock import BedrockSettings
+from trunkline_cohere import CohereSettings
+from trunkline_gemini import GeminiSettings
+from trunkline_llamacpp import LlamaCppSettings
+from trunkline_mistral import MistralSettings
+from trunkline_ollama import OllamaSettings
+from trunkline_openai import OpenAICompatibleSettings, OpenAISettings, Profile
 
 weather = Tool(
     name="weather",
@@ -60,13 +68,34 @@ weather = Tool(
 def opening() -> None:
     """By name, by settings object, with a client of the application's own; many from a file or a mapping."""
     assert_type(trunkline.open_service("openai", api_key="k", default_model="m"), Service)
-    assert_type(trunkline.open_service(OpenAISettings(api_key=trunkline.Secret("k"), api="responses")), Service)
+    assert_type(trunkline.open_service(OpenAISettings(api_key="k", api="responses")), Service)
     assert_type(trunkline.open_service(OpenAICompatibleSettings(api_url="http://127.0.0.1:8080")), Service)
     assert_type(trunkline.open_service(LlamaCppSettings(model_path="model.gguf"), name="local"), Service)
     trunkline.open_service("openai", http_client=httpx2.AsyncClient())
     trunkline.open_service("openai", http_client=httpx.AsyncClient())
     assert_type(trunkline.open_services("trunkline.toml"), Services)
     assert_type(trunkline.open_services({"services": {"local": {"provider": "llamacpp"}}}), Services)
+
+
+def settings() -> None:
+    """A setting may be given as text where it reads as another type."""
+    openai = OpenAISettings(api_key="k", extensions=["audit"], headers={"x-team": "search"})
+    assert_type(openai.api_key, Secret)
+    assert_type(openai.chunk_timeout, float | None)
+    assert_type(OpenAISettings(api_key=Secret("k"), max_retries=0).api, Literal["chat", "responses"])
+    server = OpenAICompatibleSettings(api_url="http://127.0.0.1:8080", api_key="k", profile="vllm")
+    assert_type(server.api_key, Secret | None)
+    assert_type(server.profile, Profile)
+    OpenAICompatibleSettings(api_url="http://127.0.0.1:8080", profile={"base": "vllm", "stream_options": False})
+    AnthropicSettings(api_key="k", betas=["files"])
+    AzureOpenAISettings(api_url="https://example.openai.azure.com", api_key="k")
+    BedrockSettings(aws_region="us-east-1", aws_access_key_id="id", aws_secret_access_key="k", aws_session_token="t")
+    BedrockSettings(aws_region="us-east-1", api_key="k")
+    CohereSettings(api_key="k")
+    GeminiSettings(api_key="k")
+    LlamaCppSettings()
+    MistralSettings(api_key="k")
+    OllamaSettings(api_key="k", keep_alive=-1)
 
 
 async def calling(service: Service, services: Services) -> None:

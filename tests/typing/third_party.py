@@ -1,7 +1,7 @@
 from typing import ClassVar
 
 from trunkline import Secret
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 from trunkline_openai import Profile, chat_completions
 
 
@@ -10,7 +10,7 @@ class AcmeSettings(Settings):
     """How Acme's API is reached."""
 
     provider: ClassVar[str] = "acme"
-    api_key: Secret = setting("API key", "The key of your account.", environment=("ACME_API_KEY",))
+    api_key: Converted[Secret, str] = setting("API key", "The key of your account.", environment=("ACME_API_KEY",))
     api_url: str = setting("API URL", "The root of the API.", default="https://api.acme.example/v1")
 
 

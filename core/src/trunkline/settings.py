@@ -16,6 +16,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
+    Generic,
     Literal,
     NoReturn,
     Self,
@@ -37,11 +38,27 @@ if TYPE_CHECKING:
     from trunkline._json import JSONObject
 
 S = TypeVar("S", bound=type)
+T = TypeVar("T")
+A = TypeVar("A", contravariant=True)
 
 _KEY = "trunkline"
 
 BaseURL: TypeAlias = Callable[[str], tuple[str, Sequence[str]]]
 """Takes a pasted URL; returns the base URL of all requests, and notes on what was changed. Raises `ValueError`."""
+
+
+class Converted(Generic[T, A]):
+    """The type of a setting that reads as `T` and may also be given as `A`: `api_key: Converted[Secret, str]`.
+
+    It exists for type checkers alone: they take the type of a field that is a descriptor from its `__set__`. No
+    instance is ever made. With mypy, a class derived from one that `settings` made reads its base's field as `T | A`.
+    """
+
+    if TYPE_CHECKING:
+
+        def __get__(self, instance: object, owner: type) -> T: ...
+
+        def __set__(self, instance: object, value: T | A) -> None: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -88,6 +105,7 @@ def setting(
 
     A setting without `default` and `factory` is required. A setting of the type `Secret` is secret. `show` replaces
     `repr` for the value. The other arguments are described in `SettingInfo`.
+    If code may also give another type than the one that the setting reads as, annotate it with `Converted`.
     """
     metadata = {_KEY: (label, description, tuple(environment), group, convert, schema, minimum, base_url)}
     options: dict[str, Any] = {"metadata": metadata, "repr": show or True}
@@ -268,7 +286,7 @@ class Settings:
         "The HTTP library. `auto` uses aiohttp, which is faster, if it is installed and can be used, else httpx2.",
         default="auto",
     )
-    extensions: tuple[object, ...] = setting(
+    extensions: Converted[tuple[object, ...], Sequence[object]] = setting(
         "Extensions",
         "Extensions to load, by name or as objects.",
         default=(),
@@ -382,6 +400,8 @@ def _read_infos(cls: type[Settings]) -> list[SettingInfo]:
             continue
         label, description, environment, group, converter, schema, minimum, base_url = field.metadata[_KEY]
         hint = hints[field.name]
+        if get_origin(hint) is Converted:
+            hint = get_args(hint)[0]
         default = _default(field.default)
         infos.append(
             SettingInfo(

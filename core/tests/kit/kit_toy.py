@@ -38,7 +38,7 @@ from trunkline.fold import fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 from trunkline.testing import SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
 
 BUG = ""
@@ -58,7 +58,7 @@ class ToySettings(Settings):
     provider = "kit-toy"
 
     url: str = setting("URL", "Where it is.")
-    api_key: Secret = setting("API key", "Its key.")
+    api_key: Converted[Secret, str] = setting("API key", "Its key.")
 
 
 class LeakyAuth(HeaderAuth):

@@ -22,7 +22,7 @@ from trunkline.messages import Citation, Image
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse, FinishReason, ModelInfo, Usage
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 
 
 @settings
@@ -31,8 +31,8 @@ class FakeSettings(Settings):
 
     provider = "fake"
 
-    api_key: Secret = setting("API key", "Its key.", environment=("FAKE_API_KEY",))
-    token: Secret | None = setting("Token", "A second secret, seldom needed.", default=None)
+    api_key: Converted[Secret, str] = setting("API key", "Its key.", environment=("FAKE_API_KEY",))
+    token: Converted[Secret | None, str] = setting("Token", "A second secret, seldom needed.", default=None)
     region: str = setting("Region", "Where it runs.", default="here")
     level: int = setting("Level", "How high.", default=3, minimum=1)
 

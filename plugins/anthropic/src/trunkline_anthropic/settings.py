@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings, url_setting
+from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 from trunkline_anthropic.urls import base_url
 
@@ -18,7 +18,9 @@ class AnthropicSettings(Settings):
 
     provider: ClassVar[str] = "anthropic"
 
-    api_key: Secret = setting("API key", "The API key of your workspace.", environment=("ANTHROPIC_API_KEY",))
+    api_key: Converted[Secret, str] = setting(
+        "API key", "The API key of your workspace.", environment=("ANTHROPIC_API_KEY",)
+    )
     api_url: str = url_setting(
         "API URL",
         "The root URL of the API, with or without `/v1`.",
@@ -33,7 +35,9 @@ class AnthropicSettings(Settings):
         default="2026-10-21",
     )
     send_user_id: SendUserId = send_user_id_setting("metadata.user_id")
-    betas: tuple[str, ...] = setting("Betas", "The beta features to enable, sent as `anthropic-beta`.", default=())
+    betas: Converted[tuple[str, ...], Sequence[str]] = setting(
+        "Betas", "The beta features to enable, sent as `anthropic-beta`.", default=()
+    )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report values that cannot be sent as HTTP headers."""

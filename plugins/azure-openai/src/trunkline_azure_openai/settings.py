@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkabl
 from trunkline.authoring.urls import plain_http_note
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 from trunkline_openai.settings import show_url
 
 from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of
@@ -73,7 +73,7 @@ class AzureOpenAISettings(Settings):
         show=show_url,
         schema={"type": "string", "format": "uri"},
     )
-    api_key: Secret | None = setting(
+    api_key: Converted[Secret | None, str] = setting(
         "API key",
         "One of the resource's two keys. Either this or `token_provider` is required.",
         default=None,

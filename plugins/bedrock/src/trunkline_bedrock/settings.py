@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from trunkline.authoring.urls import redact_url
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 
 from trunkline_bedrock.credentials import chosen, problems, secrets_of
 from trunkline_bedrock.urls import base_url
@@ -73,10 +73,10 @@ class BedrockSettings(Settings):
     aws_access_key_id: str | None = setting(
         "AWS Access Key ID", "The id of an IAM access key.", default=None, group=CREDENTIALS, show=_show_id
     )
-    aws_secret_access_key: Secret | None = setting(
+    aws_secret_access_key: Converted[Secret | None, str] = setting(
         "AWS Secret Access Key", "The secret of that access key.", default=None, group=CREDENTIALS
     )
-    aws_session_token: Secret | None = setting(
+    aws_session_token: Converted[Secret | None, str] = setting(
         "AWS Session Token",
         "The session token, where the access key is a temporary one.",
         default=None,
@@ -88,7 +88,7 @@ class BedrockSettings(Settings):
         default=None,
         group=CREDENTIALS,
     )
-    api_key: Secret | None = setting(
+    api_key: Converted[Secret | None, str] = setting(
         "API key",
         "A Bedrock API key (bearer token), or `access_key_id:secret_access_key`, or "
         "`access_key_id:secret_access_key:session_token`.",

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from trunkline.authoring.urls import redact_url
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 
 from trunkline_gemini.urls import base_url
 
@@ -30,7 +30,9 @@ class GeminiSettings(Settings):
 
     provider: ClassVar[str] = "gemini"
 
-    api_key: Secret = setting("API key", "A key of Google AI Studio.", environment=("GEMINI_API_KEY", "GOOGLE_API_KEY"))
+    api_key: Converted[Secret, str] = setting(
+        "API key", "A key of Google AI Studio.", environment=("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    )
     api_url: str = setting(
         "API URL",
         "The root of the API, with its version (`/v1beta`, `/v1`); without one, `/v1beta`.",

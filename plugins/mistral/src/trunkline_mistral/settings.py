@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 from trunkline_openai.profile import Profile
 from trunkline_openai.settings import convert_url, show_url
 
@@ -49,7 +49,7 @@ class MistralSettings(Settings):
 
     provider: ClassVar[str] = "mistral"
 
-    api_key: Secret = setting("API key", "The key of the workspace.", environment=("MISTRAL_API_KEY",))
+    api_key: Converted[Secret, str] = setting("API key", "The key of the workspace.", environment=("MISTRAL_API_KEY",))
     api_url: str = setting(
         "API URL",
         "The root of the API, with or without `/v1`.",

@@ -6,7 +6,7 @@ import re
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings, url_setting
+from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 from trunkline_ollama.urls import base_url
 
@@ -35,7 +35,7 @@ class OllamaSettings(Settings):
         environment=("OLLAMA_HOST",),
         base_url=base_url,
     )
-    api_key: Secret | None = setting(
+    api_key: Converted[Secret | None, str] = setting(
         "API key",
         "A key of ollama.com, or of a gateway. A server of one's own asks for none.",
         default=None,
@@ -52,7 +52,7 @@ class OllamaSettings(Settings):
         "Let the server drop the oldest turns of a conversation that is too long; it does not tell. Else that fails.",
         default=False,
     )
-    keep_alive: str | None = setting(
+    keep_alive: Converted[str | None, int] = setting(
         "Keep alive",
         "How long the model stays loaded: `5m`, seconds, `0` (unload at once) or `-1` (for ever). Without it the "
         "server decides.",

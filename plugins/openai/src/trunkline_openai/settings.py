@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from trunkline.authoring.urls import redact_url
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings
 
 from trunkline_openai.profile import Profile, profile_from
 from trunkline_openai.urls import base_url
@@ -43,7 +43,9 @@ class OpenAISettings(Settings):
 
     provider: ClassVar[str] = "openai"
 
-    api_key: Secret = setting("API key", "The key of the account or project.", environment=("OPENAI_API_KEY",))
+    api_key: Converted[Secret, str] = setting(
+        "API key", "The key of the account or project.", environment=("OPENAI_API_KEY",)
+    )
     organization_id: str | None = setting(
         "Organization id",
         "The organization that is billed, where the key belongs to several.",
@@ -85,12 +87,14 @@ class OpenAICompatibleSettings(Settings):
         show=show_url,
         schema={"type": "string", "format": "uri"},
     )
-    api_key: Secret | None = setting("API key", "The server's key, where it asks for one.", default=None)
+    api_key: Converted[Secret | None, str] = setting(
+        "API key", "The server's key, where it asks for one.", default=None
+    )
     organization_id: str | None = setting(
         "Organization id", "Sent as `OpenAI-Organization`, for the servers that know it.", default=None
     )
     send_user_id: SendUserId = send_user_id_setting("user")
-    profile: Profile = setting(
+    profile: Converted[Profile, str | Mapping[str, object]] = setting(
         "Profile",
         "The server's quirks: the name of a built-in profile, or a table with a `base` and what differs from it.",
         default="generic",
