@@ -40,7 +40,7 @@ def shown(command: str) -> str:
     environ = {**os.environ, "PATH": path, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
     environ.pop("NO_COLOR", None)
     arguments = ["/bin/sh", "-c", command]
-    process = subprocess.Popen(arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)  # noqa: S603  # whoever runs this script wrote the command
+    process = subprocess.Popen(arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)  # noqa: S603
     os.close(theirs)
     output = bytearray()
     try:
