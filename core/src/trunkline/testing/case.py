@@ -142,6 +142,7 @@ class ProviderCase:
         )
 
     @classmethod
+    @cache  # finding a provider reads the metadata of every installed distribution
     def plugin(cls) -> Provider:
         """The provider."""
         return load_provider(cls.provider) if isinstance(cls.provider, str) else cls.provider
