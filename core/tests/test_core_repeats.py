@@ -34,7 +34,7 @@ def learned(data: bytes, **options: Any) -> Repeats:
 
 
 def glance(repeats: Repeats, data: bytes) -> str | None:
-    texts = repeats.frame.texts(data) if repeats.frame is not None else None
+    texts = repeats.frame_template.texts(data) if repeats.frame_template is not None else None
     return texts[0] if texts is not None and len(texts) == 1 else None
 
 
@@ -42,7 +42,7 @@ def glance(repeats: Repeats, data: bytes) -> str | None:
 def string(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], str]:
     decode: Callable[[bytes], str] = _json.decode_string
     if request.param != "the fastest decoder":
-        decode = _json._scanned
+        decode = _json._decode_string_slowly
         monkeypatch.setattr("trunkline.authoring.repeats.decode_string", decode)
     return decode
 
@@ -110,7 +110,7 @@ def test_frames_that_never_repeat_are_left_alone_after_a_while() -> None:
     for number in range(100):
         repeats.forget()
         repeats.learn(frame("a", n=number), loads(frame("a", n=number)))
-    assert repeats.frame is None
+    assert repeats.frame_template is None
 
 
 def test_frames_that_repeat_in_between_are_learned_for_ever() -> None:
@@ -134,9 +134,9 @@ class Parser:
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         self.frames += 1
-        known = self.repeats.frame
+        known = self.repeats.frame_template
         if known is not None and frame.event == "message" and (texts := known.texts(frame.data)):
-            return self.more(texts)
+            return self.text_events(texts)
         self.repeats.forget()
         try:
             value = loads(frame.data)
@@ -147,9 +147,9 @@ class Parser:
         if frame.event == "message":
             self.repeats.learn(frame.data, value)
         self.index = value["n"]
-        return self.more([value["delta"]["text"]])
+        return self.text_events([value["delta"]["text"]])
 
-    def more(self, texts: list[str]) -> list[Event]:
+    def text_events(self, texts: list[str]) -> list[Event]:
         return [TextDelta(index=self.index, text=text) for text in texts]
 
     def finish(self) -> list[Event]:

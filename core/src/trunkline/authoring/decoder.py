@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from trunkline.authoring.provider import Framer, HasData, Parser
-from trunkline.authoring.repeats import Repeats
+from trunkline.authoring.repeats import BoundaryFramer, RepeatingParser, Repeats, Template
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished
 
@@ -31,29 +31,29 @@ def check_nesting(data: bytes | bytearray, longest: int | None, *, status: int |
         return
     steps = _STRING.sub(b"", data).translate(_STEPS, _OTHERS)
     if max(accumulate(map((-1).__add__, steps)), default=0) > longest:
-        told = f"the JSON of the answer is nested deeper than nesting_limit ({longest})"
-        raise ProtocolViolation(told, status=status)
+        message = f"the JSON of the answer is nested deeper than nesting_limit ({longest})"
+        raise ProtocolViolation(message, status=status)
 
 
 class StreamDecoder(Generic[Frame]):
-    """Decodes one stream. After `Finished` what follows is passed over, whatever it is.
+    """Decode the bytes of one stream into events. What follows `Finished` is ignored.
 
-    `frame_limit` is the largest frame in bytes, and `nesting_limit` the deepest JSON in one; `None` is no limit. A
-    frame that goes on past the limit is not waited for. When `feed` or `finish` raises, `late` holds the events that
-    the same bytes gave before the error.
+    `frame_limit` is the largest frame in bytes, and `nesting_limit` the deepest JSON in one; `None` means no limit. A
+    frame that grows past the limit is refused at once, not when it is complete. When `feed` or `finish` raises, `late`
+    holds the events that the same bytes gave before the error.
 
-    Where the parser has `repeats` (see `trunkline.authoring.repeats`), and the framer knows whether it is `between`
-    frames, a read that repeats the one before is understood at a glance.
+    With a `RepeatingParser` and a `BoundaryFramer` (see `trunkline.authoring.repeats`), a read that repeats the one
+    before it is decoded without the framer.
     """
 
     __slots__ = (
-        "_before",
-        "_edge",
+        "_boundary",
         "_frame_limit",
         "_framer",
         "_most_brackets",
         "_nesting_limit",
         "_parser",
+        "_read_size",
         "_repeating",
         "_repeats",
         "_size",
@@ -72,73 +72,75 @@ class StreamDecoder(Generic[Frame]):
     ) -> None:
         self._framer = framer
         self._parser = parser
-        self._repeating: Any = parser
-        self._edge: Any = framer
-        repeats = getattr(parser, "repeats", None)
-        self._repeats = repeats if isinstance(repeats, Repeats) and hasattr(framer, "between") else None
+        self._repeats: Repeats | None = None
+        if isinstance(parser, RepeatingParser) and isinstance(framer, BoundaryFramer):
+            self._repeats = parser.repeats
+            self._repeating: RepeatingParser = parser
+            self._boundary: BoundaryFramer = framer
         self._frame_limit: float = math.inf if frame_limit is None else frame_limit
         self._nesting_limit = nesting_limit
         self._most_brackets: float = math.inf if nesting_limit is None else nesting_limit
-        # What is small is within both limits, since each level of JSON takes two bytes.
+        # Each level of JSON takes two bytes, so a frame of this size is within both limits.
         self._small = min(self._frame_limit, 2 * self._most_brackets)
-        # The next frame has at most the bytes since the read before the one of the last frame.
+        # An upper bound for the size of the pending frame: the bytes since the read before the one that completed the
+        # last frame. `_read_size` is the size of that read.
         self._size = 0
-        self._before = 0  # the bytes of the read that gave the last frame
+        self._read_size = 0
         self.finished = False
         self.late: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
-        whole = self._repeats.whole if self._repeats is not None else None
-        if whole is None:
-            return self._frame(data)
-        again = self._again(data)
-        if again is not None:
-            return again
-        start, end = whole.span(data)
+        """Return the events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
+        template = self._repeats.read_template if self._repeats is not None else None
+        if template is None:
+            return self._decode(data)
+        repeated = self._repeated(template, data)
+        if repeated is not None:
+            return repeated
+        start, end = template.span(data)
         if start >= end:
-            return self._frame(data)
-        # A long read is mostly cut somewhere at both its ends.
+            return self._decode(data)
+        # A long read mostly begins and ends in the middle of a frame; what lies between may still be a repetition.
         events: list[Event] = []
         try:
-            events += self._frame(data[:start])
-            again = self._again(data[start:end]) if self._edge.between else None
-            if again is not None:
-                events += again
-                start = end
-            events += self._frame(data[start:])
+            events += self._decode(data[:start])
+            current = self._repeats.read_template if self._repeats is not None else None
+            if current is not None and self._boundary.at_boundary:
+                repeated = self._repeated(current, data[start:end])
+                if repeated is not None:
+                    events += repeated
+                    start = end
+            events += self._decode(data[start:])
         except TrunklineError:
             self.late = events + self.late
             raise
         return events
 
-    def _again(self, data: bytes) -> list[Event] | None:
-        """The events of bytes that repeat what came before."""
-        whole = self._repeats.whole if self._repeats is not None else None
-        if whole is None or self.finished or len(data) > self._frame_limit:
+    def _repeated(self, template: Template, data: bytes) -> list[Event] | None:
+        """The events of bytes that repeat what came before; `None` for any others."""
+        if self.finished or len(data) > self._frame_limit:
             return None
-        texts = whole.texts(data)
+        texts = template.texts(data)
         if texts is None:
             return None
-        self._size = self._before = len(data)
-        again: list[Event] = self._repeating.more(texts)
-        return again
+        self._size = self._read_size = len(data)
+        return self._repeating.text_events(texts)
 
-    def _frame(self, data: bytes) -> list[Event]:
+    def _decode(self, data: bytes) -> list[Event]:
         events = self.late = []
         if self.finished:
             return events
         repeats = self._repeats
-        between = repeats is not None and self._edge.between
+        at_boundary = repeats is not None and self._boundary.at_boundary
         frames = self._framer.feed(data)
         if frames:
-            self._size = self._before = len(data)
+            self._size = self._read_size = len(data)
             self._parse(frames, events)
-            if between and repeats is not None and repeats.frame is not None and self._edge.between:
+            if at_boundary and repeats is not None and repeats.frame_template and self._boundary.at_boundary:
                 repeats.learn_read(data, [frame if isinstance(frame, bytes) else frame.data for frame in frames])
         else:
             self._size += len(data)
-            if self._size - self._before > self._frame_limit:
+            if self._size - self._read_size > self._frame_limit:
                 self._too_large()
         return events
 

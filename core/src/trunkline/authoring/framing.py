@@ -74,7 +74,7 @@ class SSEFramer:
         self._skip_lf = False
         self._at_start = True
         self._start = b""
-        self.between = False
+        self.at_boundary = False
         self._names: dict[bytes, str] = {}
 
     def feed(self, data: bytes) -> list[SSEFrame]:
@@ -82,12 +82,12 @@ class SSEFramer:
         frames = self.whole_events(data)
         if frames is None:
             frames = self._lines(data)
-            self.between = not (self._tail or self._data or self._event or self._skip_lf or self._at_start)
+            self.at_boundary = not (self._tail or self._data or self._event or self._skip_lf or self._at_start)
         return frames
 
     def whole_events(self, data: bytes) -> list[SSEFrame] | None:
         """The events of bytes that are whole events of the usual form, nearly all that a server sends; else `None`."""
-        if not self.between or data[-2:] != b"\n\n" or b"\r" in data:
+        if not self.at_boundary or data[-2:] != b"\n\n" or b"\r" in data:
             return None
         end, at = len(data) - 2, data.find(b"\n")
         if at != end and data.find(b"\n", at + 1) != end:
@@ -195,9 +195,9 @@ class SSEOrJSONFramer:
         self._at_line_start = True
 
     @property
-    def between(self) -> bool:
+    def at_boundary(self) -> bool:
         """Whether the next byte begins an event."""
-        return self._bare is None and self._framer.between
+        return self._bare is None and self._framer.at_boundary
 
     def feed(self, data: bytes) -> list[SSEFrame]:
         """The events that `data` completes."""

@@ -98,9 +98,9 @@ class MessagesStreamParser:
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. Raises the error that an `error` event describes."""
         text = frame.data
-        known = self.repeats.frame
+        known = self.repeats.frame_template
         if known is not None and (texts := known.texts(text)) is not None:
-            return self.more(texts)
+            return self.text_events(texts)
         self.repeats.forget()
         if not text or text == b"[DONE]" or text.isspace():
             return []
@@ -121,7 +121,7 @@ class MessagesStreamParser:
             self.repeats.learn(text, data)
         return events
 
-    def more(self, texts: list[str]) -> list[Event]:
+    def text_events(self, texts: list[str]) -> list[Event]:
         """Return the events of text deltas that differ from the last one only in their texts."""
         assert self._text is not None
         return [self._text.more(text) for text in texts]

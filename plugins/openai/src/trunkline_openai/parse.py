@@ -142,9 +142,9 @@ class ChatParser:
                 return self._close()
             if not data:
                 return []
-        known = self.repeats.frame
+        known = self.repeats.frame_template
         if known is not None and frame.event == "message" and (texts := known.texts(data)) is not None:
-            return self.more(texts)
+            return self.text_events(texts)
         self.repeats.forget()
         chunk = self._decode(frame)
         if not isinstance(chunk, dict):
@@ -166,7 +166,7 @@ class ChatParser:
             self.repeats.learn(data, chunk)
         return self._flush()
 
-    def more(self, texts: list[str]) -> list[Event]:
+    def text_events(self, texts: list[str]) -> list[Event]:
         """The events of frames that repeat the one before but for their texts."""
         index = self._text
         if self._plain and index is not None:
