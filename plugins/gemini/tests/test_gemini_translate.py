@@ -26,7 +26,7 @@ from trunkline.authoring.json import loads
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.secrets import Secret
 from trunkline_gemini import GeminiSettings, gemini
-from trunkline_gemini.contents import UNSIGNED
+from trunkline_gemini.history import UNSIGNED
 
 WEATHER = Tool(name="weather", description="d", parameters={"type": "object", "properties": {}}, strict=True)
 OSLO = ToolCall(id="c0", name="weather", arguments={"city": "Oslo"})

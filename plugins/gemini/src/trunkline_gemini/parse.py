@@ -1,4 +1,7 @@
-"""Answers of generateContent: one body, or server-sent events that each hold a whole `GenerateContentResponse`."""
+"""Parse the answers of generateContent: one body, or a stream of server-sent events.
+
+Each event contains a complete `GenerateContentResponse` with the next piece of the answer. Parsing does no I/O.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,18 @@ from typing import Any, TypeAlias
 import attrs
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.json import ProviderOptions, decode_object
+from trunkline.authoring.json import ProviderOptions, as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event
 from trunkline.fold import fold
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
-from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
+from trunkline.response import CallWarning, ChatResponse, FinishReason
 from trunkline.settings import Settings
 
-from trunkline_gemini.errors import error_from, error_of
+from trunkline_gemini.errors import error_from_body, error_from_response
+from trunkline_gemini.usage import usage_from
 
 Data: TypeAlias = dict[str, Any]
 
@@ -36,116 +40,118 @@ REASONS = {
     **dict.fromkeys(_FILTERED.split(), FinishReason.CONTENT_FILTER),
     **dict.fromkeys(_FAILED.split(), FinishReason.ERROR),
 }
-"""What the finish reasons mean; every other is `other`."""
+"""The finish reasons; any other becomes `FinishReason.OTHER`."""
 
 _NUMBERS = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER")
-"""The reasons by number, as some proxies write them (recording 5b45c414d069354d); the later ones differ by API."""
+"""The finish reasons by number, as some proxies send them (recording 5b45c414d069354d). Later ones differ by API."""
 
 _UNSPECIFIED = ("", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
 
 
 class GeminiParser:
-    """Reads the answers of one service."""
+    """Parses the answers of one service."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
     def stream(self) -> tuple[SSEOrJSONFramer, GeminiStream]:
-        """A fresh framer and parser, for one stream."""
+        """Return a new framer and parser for one stream."""
         return SSEOrJSONFramer(), GeminiStream(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
-        """The response of a call that was not streamed. Raises `ProtocolViolation` for one that never finished."""
+        """Return the response of a call that was not streamed. Raises `ProtocolViolation` without a candidate."""
         data = decode_object(wire_response.body, "the body", provider=self._provider)
         parser = GeminiStream(self._provider)
-        events = [*parser.chunk(data), *parser.unfinished(data)]
+        events = [*parser.chunk(data), *parser.end_of_body(data)]
         return attrs.evolve(fold(events, self._provider), raw=data)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        """The error that a response with an error status tells of."""
-        return error_of(wire_response, provider=self._provider)
+        """Return the error of a response with an error status."""
+        return error_from_response(wire_response, provider=self._provider)
 
 
 class GeminiStream:
-    """Turns the chunks of one stream into events. A finish reason completes it; there is no other terminator.
+    """Turns the chunks of one stream into events.
 
-    Where the model runs code, a chunk that ends with the code has a finish reason too, though the code's result and
-    the answer are still to come (recordings 04a59751d29d53f7, f32e2446a758532a): that one completes nothing.
+    A finish reason completes the stream; it has no other end marker. There is one exception: when the model runs code,
+    the chunk that ends with the code also has a finish reason, although the code's result and the rest of the answer
+    follow (recordings 04a59751d29d53f7, f32e2446a758532a). That finish reason is ignored.
     """
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._answer = EventBuilder(provider)
+        self._builder = EventBuilder(provider)
         self._calls = 0
-        self._runs_code = False
+        self._ended_with_code = False
 
     def feed(self, frame: SSEFrame) -> list[Event]:
-        """The events of one frame."""
+        """Return the events of one frame."""
         return self.chunk(decode_object(frame.data, "an event of the stream", provider=self._provider))
 
     def finish(self) -> list[Event]:
-        """The end of the file came before a finish reason: raises `StreamInterrupted`."""
+        """Raise `StreamInterrupted`: the stream ended before a finish reason."""
         raise StreamInterrupted("the stream ended before a finish reason", provider=self._provider)
 
     def chunk(self, data: Data) -> list[Event]:
-        """The events of one `GenerateContentResponse`. Raises the error that it holds."""
+        """Return the events of one `GenerateContentResponse`. Raises the error that it carries, if it does."""
         if data.get("error"):
-            raise error_from(data, provider=self._provider)
-        answer = self._answer
-        answer.start(_text(data.get("responseId")) or None, _text(data.get("modelVersion")) or None)
+            raise error_from_body(data, provider=self._provider)
+        builder = self._builder
+        builder.start(as_string(data.get("responseId")) or None, as_string(data.get("modelVersion")) or None)
         candidates = data.get("candidates")
         candidate = candidates[0] if isinstance(candidates, list) and candidates else {}
         if not isinstance(candidate, dict):
             raise ProtocolViolation("a candidate is not an object", provider=self._provider)
         content = candidate.get("content")
         parts = content.get("parts") if isinstance(content, dict) else None
-        for part in parts if isinstance(parts, list) else []:
+        for part in as_list(parts):
             if not isinstance(part, dict):
                 raise ProtocolViolation("a part of the answer is not an object", provider=self._provider)
             self._part(part)
-            self._runs_code = "executableCode" in part
+            self._ended_with_code = "executableCode" in part
         for citation in _citations(candidate, self._provider):
-            answer.add(citation)
-        # In a stream it is repeated, and grows; only the last counts.
-        ends = "finishReason" in candidate or not candidate
-        answer.usage(_usage(data.get("usageMetadata"), ends=ends))
+            builder.add(citation)
+        # Each chunk of a stream repeats the usage so far; the last report counts.
+        is_final = "finishReason" in candidate or not candidate
+        builder.usage(usage_from(data.get("usageMetadata"), is_final=is_final))
         self._end(data, candidate)
-        return answer.take()
+        return builder.take()
 
-    def unfinished(self, data: Data) -> list[Event]:
-        """The end of a whole body whose candidate tells no finish reason. Raises `ProtocolViolation` without one."""
-        if self._answer.finished:
+    def end_of_body(self, data: Data) -> list[Event]:
+        """Return the last events of a whole body, which may lack a finish reason but needs a candidate."""
+        if self._builder.finished:
             return []
         if not data.get("candidates"):
             raise ProtocolViolation("the body has no candidate", provider=self._provider)
-        self._answer.finish(FinishReason.OTHER)
-        return self._answer.take()
+        self._builder.finish(FinishReason.OTHER)
+        return self._builder.take()
 
     def _part(self, part: Data) -> None:
-        signature = _text(part.get("thoughtSignature")) or None
+        signature = as_string(part.get("thoughtSignature")) or None
         metadata: ProviderOptions = {self._provider: {"thoughtSignature": signature}} if signature else {}
         if isinstance(call := part.get("functionCall"), dict):
             self._call(call, metadata)
         elif isinstance(part.get("inlineData"), dict):
-            self._answer.add(self._media(part["inlineData"], metadata))
+            self._builder.add(self._media(part["inlineData"], metadata))
         elif isinstance(part.get("text"), str):
             if part.get("thought") is True:
-                self._answer.reasoning(part["text"], signature=signature)
+                self._builder.reasoning(part["text"], signature=signature)
             else:
-                self._answer.text(part["text"], metadata=metadata)
+                self._builder.text(part["text"], metadata=metadata)
         else:
+            # Parts that only Gemini understands, such as executableCode, are kept as they came and sent back.
             kind = next((key for key in part if key not in ("thought", "thoughtSignature")), "thoughtSignature")
             if part:
-                self._answer.add(Opaque(provider=self._provider, kind=kind, data=part))
+                self._builder.add(Opaque(provider=self._provider, kind=kind, data=part))
 
     def _call(self, call: Data, metadata: ProviderOptions) -> None:
         name = call.get("name")
         if not isinstance(name, str) or not name:
             raise ProtocolViolation("the answer calls a tool without a name", provider=self._provider)
         arguments = call.get("args")
-        self._answer.tool_call(
+        self._builder.tool_call(
             self._calls,
-            call_id=_text(call.get("id")) or None,
+            call_id=as_string(call.get("id")) or None,
             name=name,
             arguments=arguments if arguments is not None else "",
             metadata=metadata,
@@ -153,60 +159,57 @@ class GeminiStream:
         self._calls += 1
 
     def _media(self, data: Data, metadata: ProviderOptions) -> Image | Audio | Document:
-        media_type = _text(data.get("mimeType")) or None
+        media_type = as_string(data.get("mimeType")) or None
         try:
-            content = b64decode(_text(data.get("data")), validate=True)
+            content = b64decode(as_string(data.get("data")) or "", validate=True)
         except ValueError:
-            raise ProtocolViolation("the answer holds broken base64", provider=self._provider) from None
+            raise ProtocolViolation("the media in the answer is not valid base64", provider=self._provider) from None
         kind = (media_type or "").partition("/")[0]
-        made = Image if kind == "image" else Audio if kind == "audio" else Document
-        return made(data=content, media_type=media_type, provider_metadata=metadata)
+        part_type = Image if kind == "image" else Audio if kind == "audio" else Document
+        return part_type(data=content, media_type=media_type, provider_metadata=metadata)
 
     def _end(self, data: Data, candidate: Data) -> None:
         raw = _reason(candidate.get("finishReason"))
-        feedback = data.get("promptFeedback")
-        blocked = _text(feedback.get("blockReason")) if isinstance(feedback, dict) else ""
+        feedback = as_object(data.get("promptFeedback"))
+        blocked = as_string(feedback.get("blockReason")) or ""
         warnings: tuple[CallWarning, ...] = ()
         if raw not in _UNSPECIFIED:
-            if self._runs_code and raw == "STOP":
+            if self._ended_with_code and raw == "STOP":
                 return
             reason = REASONS.get(raw, FinishReason.OTHER)
-            if message := _text(candidate.get("finishMessage")):
+            if message := as_string(candidate.get("finishMessage")):
                 warnings = (CallWarning(kind="other", subject="finish_reason", message=message),)
         elif blocked not in _UNSPECIFIED:
-            # A prompt that was refused has no candidates at all.
+            # If the prompt is refused, there are no candidates at all.
             raw, reason = blocked, FinishReason.CONTENT_FILTER
-            message = _text(feedback.get("blockReasonMessage")) if isinstance(feedback, dict) else ""
-            told = message or "the prompt was refused"
-            warnings = (CallWarning(kind="other", subject="prompt", message=told),)
+            message = as_string(feedback.get("blockReasonMessage")) or "the prompt was refused"
+            warnings = (CallWarning(kind="other", subject="prompt", message=message),)
         else:
             return
-        self._answer.finish(reason, raw_reason=raw, warnings=warnings)
+        self._builder.finish(reason, raw_reason=raw, warnings=warnings)
 
 
 def _citations(candidate: Data, provider: str) -> list[Citation]:
-    metadata = candidate.get("citationMetadata")
-    # The field had another name in the first version.
-    sources = (metadata.get("citations") or metadata.get("citationSources")) if isinstance(metadata, dict) else None
+    metadata = as_object(candidate.get("citationMetadata"))
+    # The API's first version called the field citationSources.
+    sources = as_list(metadata.get("citations") or metadata.get("citationSources"))
     found = [
         Citation(
-            url=_text(source.get("uri")) or None,
-            title=_text(source.get("title")) or None,
+            url=as_string(source.get("uri")) or None,
+            title=as_string(source.get("title")) or None,
             provider_metadata={provider: source},
         )
-        for source in (sources if isinstance(sources, list) else [])
+        for source in sources
         if isinstance(source, dict)
     ]
-    grounding = candidate.get("groundingMetadata")
-    chunks = grounding.get("groundingChunks") if isinstance(grounding, dict) else None
-    for chunk in chunks if isinstance(chunks, list) else []:
+    for chunk in as_list(as_object(candidate.get("groundingMetadata")).get("groundingChunks")):
         web = chunk.get("web") or chunk.get("retrievedContext") if isinstance(chunk, dict) else None
         if isinstance(web, dict):
             found.append(
                 Citation(
-                    url=_text(web.get("uri")) or None,
-                    title=_text(web.get("title")) or None,
-                    cited_text=_text(web.get("text")) or None,
+                    url=as_string(web.get("uri")) or None,
+                    title=as_string(web.get("title")) or None,
+                    cited_text=as_string(web.get("text")) or None,
                     provider_metadata={provider: {"groundingChunk": chunk}},
                 )
             )
@@ -216,36 +219,4 @@ def _citations(candidate: Data, provider: str) -> list[Citation]:
 def _reason(value: object) -> str:
     if type(value) is int:
         return _NUMBERS[value] if 0 <= value < len(_NUMBERS) else str(value)
-    return _text(value)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _usage(value: object, *, ends: bool) -> Usage | None:
-    """The usage, at the end or before it.
-
-    `candidatesTokenCount` leaves thoughts out, `promptTokenCount` the prompts of hosted tools.
-    """
-    if not isinstance(value, dict) or not value:
-        return None
-
-    def count(name: str) -> int | None:
-        told = value.get(name)
-        return told if isinstance(told, int) and not isinstance(told, bool) and told >= 0 else None
-
-    def total(*names: str) -> int | None:
-        told = [counted for name in names if (counted := count(name)) is not None]
-        return sum(told) if told else None
-
-    output = total("candidatesTokenCount", "thoughtsTokenCount")
-    return Usage(
-        input_tokens=total("promptTokenCount", "toolUsePromptTokenCount"),
-        output_tokens=output,
-        # Before there is output it repeats the prompt's count.
-        total_tokens=count("totalTokenCount") if ends or output is not None else None,
-        cache_read_tokens=count("cachedContentTokenCount"),
-        reasoning_tokens=count("thoughtsTokenCount"),
-        raw=value,
-    )
+    return as_string(value) or ""

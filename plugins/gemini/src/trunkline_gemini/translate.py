@@ -1,4 +1,7 @@
-"""ChatRequest -> POST {root}/models/{model}:generateContent, or :streamGenerateContent?alt=sse. Pure."""
+"""Translate a `ChatRequest` into `POST {root}/models/{model}:generateContent`. Does no I/O.
+
+A stream uses `:streamGenerateContent?alt=sse`.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,20 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from trunkline.authoring.json import dumps
+from trunkline.authoring.json import encode_request
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_gemini.contents import Contents
+from trunkline_gemini.history import History
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.urls import base_url, method_url
 
 JSON: TypeAlias = dict[str, Any]
+
+HEADERS: Mapping[str, str] = {"content-type": "application/json"}
+UNSUPPORTED = "not supported by Gemini; ignored"
 
 SUPPORTED = {
     "tools",
@@ -35,13 +40,13 @@ SUPPORTED = {
     "logprobs",
     "top_logprobs",
 }
-"""The fields of a request that Gemini has words for."""
+"""The fields of a request that are sent. Every other field that is set gives a warning."""
 
 STOP_LIMIT = 5
-"""How many stop sequences Gemini takes."""
+"""The most stop sequences that Gemini accepts."""
 
 BUDGETS: Mapping[str, int] = {"minimal": 512, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": -1}
-"""The thinking, in tokens, that an effort stands for with models before Gemini 3; -1 is as much as the model wants."""
+"""The thinking budget, in tokens, sent for each effort to models before Gemini 3; -1 lets the model decide."""
 
 LEVELS: Mapping[str, str] = {
     "none": "MINIMAL",
@@ -52,7 +57,7 @@ LEVELS: Mapping[str, str] = {
     "xhigh": "HIGH",
     "max": "HIGH",
 }
-"""The thinking level that an effort stands for, from Gemini 3 on."""
+"""The thinking level sent for each effort to Gemini 3 and later."""
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
 _GENERATION = re.compile(r"gemini-(\d+)")
@@ -66,49 +71,41 @@ class GeminiTranslator:
         self._base, _ = base_url(context.settings.api_url)
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidRequest` for what can never be sent."""
+        """Return the wire request and its warnings. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
         body = chat_body(request, self._provider, warnings)
         model = str(request.model)
         method, query = ("streamGenerateContent", "alt=sse") if stream else ("generateContent", "")
         wire_request = WireRequest(
             url=method_url(self._base, model, method, query),
-            headers={"content-type": "application/json"},
-            body=encode(body),
+            headers=HEADERS,
+            body=encode_request(body),
         )
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-def encode(body: JSON) -> bytes:
-    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
-    try:
-        return dumps(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
-
-
 def generation(model: str | None) -> int:
-    """The generation of a model (`gemini-2.5-pro` is of the second); the newest for a name that does not tell."""
+    """Return the generation of a model (2 for `gemini-2.5-pro`), or the newest if its name has none."""
     found = _GENERATION.search(model or "")
     return int(found[1]) if found else 3
 
 
 def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
-    """The JSON body."""
+    """Return the JSON body, with the request's `provider_options` merged in."""
     warnings.unsupported(request, supported=SUPPORTED)
-    contents = Contents(provider, warnings, signed=generation(request.model) >= 3)
-    body: JSON = {"contents": contents.translate(request.messages)}
-    if contents.system:
-        body["systemInstruction"] = {"parts": contents.system}
+    history = History(provider, warnings, needs_signatures=generation(request.model) >= 3)
+    body: JSON = {"contents": history.translate(request.messages)}
+    if history.system:
+        body["systemInstruction"] = {"parts": history.system}
     _tools(request, body, provider)
     config: JSON = {}
     _sampling(request, config, warnings)
     _format(request, config)
     _thinking(request, config, warnings)
     options = dict(request.provider_options.get(provider, {}))
-    own = options.pop("generationConfig", {})
-    if isinstance(own, Mapping):
-        config |= own
+    extra_config = options.pop("generationConfig", {})
+    if isinstance(extra_config, Mapping):
+        config |= extra_config
     if config:
         body["generationConfig"] = config
     return body | options
@@ -119,13 +116,13 @@ def _tools(request: ChatRequest, body: JSON, provider: str) -> None:
     hosted: list[JSON] = []
     for tool in request.tools:
         options = dict(tool.provider_options.get(provider, {}))
-        # A hosted tool (googleSearch, codeExecution …) stands beside the declarations, as it is.
+        # A hosted tool (googleSearch, codeExecution …) is sent as it is, next to the function declarations.
         (hosted if options.pop("type", "function") != "function" else declared).append(_tool(tool, options))
     tools = [{"functionDeclarations": declared}] if declared else []
     if tools or hosted:
         body["tools"] = [*tools, *hosted]
     choice = request.tool_choice
-    if choice is not None and declared:  # without declarations the API answers 400
+    if choice is not None and declared:  # refused with status 400 if there are no declarations
         calling: JSON = {"mode": _MODES[choice.mode]}
         if choice.name is not None:
             calling["allowedFunctionNames"] = [choice.name]
@@ -157,7 +154,11 @@ def _sampling(request: ChatRequest, config: JSON, warnings: Warnings) -> None:
     if request.stop:
         config["stopSequences"] = list(request.stop[:STOP_LIMIT])
         if len(request.stop) > STOP_LIMIT:
-            warnings.add("unsupported", "stop", f"only {STOP_LIMIT} stop sequences are taken; the first were sent")
+            warnings.add(
+                "unsupported",
+                "stop",
+                f"Gemini accepts at most {STOP_LIMIT} stop sequences; the first {STOP_LIMIT} were sent",
+            )
     if request.logprobs or request.top_logprobs is not None:
         config["responseLogprobs"] = True
         if request.top_logprobs:
@@ -179,21 +180,21 @@ def _thinking(request: ChatRequest, config: JSON, warnings: Warnings) -> None:
         return
     thinking: JSON = {"includeThoughts": options.effort != "none"}
     if options.summary is not None:
-        told = "Gemini has one kind of summary of its thoughts; that was asked for"
-        warnings.add("changed", "reasoning.summary", told)
+        message = "Gemini has only one kind of thought summary; it was requested"
+        warnings.add("changed", "reasoning.summary", message)
     if options.max_tokens is not None:
         thinking["thinkingBudget"] = options.max_tokens
         if options.effort not in (None, "none"):
-            told = "Gemini takes a budget or a level, not both; reasoning.max_tokens was sent"
-            warnings.add("unsupported", "reasoning.effort", told)
+            message = "Gemini accepts a thinking budget or a level, not both; reasoning.max_tokens was sent"
+            warnings.add("unsupported", "reasoning.effort", message)
     elif options.effort is not None and generation(request.model) >= 3:
         thinking["thinkingLevel"] = level = LEVELS[options.effort]
         if level.lower() != options.effort:
-            told = f"this model knows no {options.effort!r}; the level {level} was sent"
-            warnings.add("changed", "reasoning.effort", told)
+            message = f"this model has no thinking level {options.effort!r}; {level} was sent"
+            warnings.add("changed", "reasoning.effort", message)
     elif options.effort is not None:
         thinking["thinkingBudget"] = budget = 0 if options.effort == "none" else BUDGETS[options.effort]
         if budget > 0:
-            told = f"this model counts its thinking in tokens: {options.effort} was sent as a budget of {budget}"
-            warnings.add("emulated", "reasoning.effort", told)
+            message = f"this model takes a thinking budget; {options.effort!r} was sent as {budget} tokens"
+            warnings.add("emulated", "reasoning.effort", message)
     config["thinkingConfig"] = thinking

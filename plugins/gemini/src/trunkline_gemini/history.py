@@ -1,4 +1,4 @@
-"""The conversation as `contents`: turns of `user` and `model`, and the system instruction. Pure."""
+"""Translate the conversation into `contents`, the turns of `user` and `model`, and the system instruction."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ from trunkline.messages import (
 JSON: TypeAlias = dict[str, Any]
 
 UNSIGNED = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
-"""`skip_thought_signature_validator` in base64: Google's documented word for calls that Gemini did not make."""
+"""`skip_thought_signature_validator` in base64: the signature that Google documents for calls from other models."""
 
 
-class Contents:
-    """One conversation. `signed` says that the model wants a signature on the first call of each turn (Gemini 3)."""
+class History:
+    """Translates the messages of one request. `system` collects the parts of the system instruction.
 
-    def __init__(self, provider: str, warnings: Warnings, *, signed: bool) -> None:
+    `needs_signatures` is whether the model requires a signature on the first call of each turn (Gemini 3 and later).
+    """
+
+    def __init__(self, provider: str, warnings: Warnings, *, needs_signatures: bool) -> None:
         self._provider = provider
         self._warnings = warnings
-        self._signed = signed
+        self._needs_signatures = needs_signatures
         self.system: list[JSON] = []
 
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
-        """The turns. What the wire cannot hold is left out, with a warning."""
+        """Return the turns. A part that Gemini does not accept is left out with a warning."""
         contents: list[JSON] = []
         for turn in pair_turns(messages, self._warnings):
             message = turn.message
@@ -48,13 +51,13 @@ class Contents:
             parts = self._parts(message)
             if parts:
                 contents.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
-            answers: list[JSON] = []
+            results: list[JSON] = []
             for position, part in enumerate(message.parts):
                 if isinstance(part, ToolCall):
-                    answers += [self._answer(part, result) for result in turn.results.get(position, ())]
-            if answers:
-                # Answers stand in a turn of their own: mixed with other parts the API refuses them.
-                contents.append({"role": "user", "parts": answers})
+                    results += [self._result(part, result) for result in turn.results.get(position, ())]
+            if results:
+                # Tool results need a turn of their own; the API refuses them next to other parts.
+                contents.append({"role": "user", "parts": results})
         return contents
 
     def _system(self, message: Message) -> Iterable[str]:
@@ -62,89 +65,86 @@ class Contents:
             if isinstance(part, Text):
                 yield part.text
             else:
-                told = "Gemini's system instruction is text; it was not sent"
-                self._warnings.add("left_out", type(part).__name__.lower(), told)
+                reason = "Gemini's system instruction accepts text only; left out"
+                self._warnings.add("left_out", type(part).__name__.lower(), reason)
 
     def _parts(self, message: Message) -> list[JSON]:
         parts: list[JSON] = []
-        unsigned = self._signed
+        needs_signature = self._needs_signatures
         for part in message.parts:
-            made = self._part(part)
-            if made is None:
+            wire_part = self._part(part)
+            if wire_part is None:
                 continue
-            if "functionCall" in made:
-                if unsigned:
-                    made.setdefault("thoughtSignature", UNSIGNED)
-                unsigned = False
-            parts.append({**made, **self._options(part)})
+            if "functionCall" in wire_part:
+                if needs_signature:
+                    wire_part.setdefault("thoughtSignature", UNSIGNED)
+                needs_signature = False
+            parts.append({**wire_part, **self._options(part)})
         return parts
 
     def _part(self, part: Part) -> JSON | None:
         match part:
             case Text():
-                return {"text": part.text, **self._signature(part.provider_metadata)} if self._says(part) else None
+                signature = self._signature(part.provider_metadata)
+                return {"text": part.text, **signature} if part.text or signature else None
             case Reasoning():
                 return self._reasoning(part)
             case ToolCall():
                 call = {"id": part.id, "name": part.name, "args": part.arguments}
                 if part.invalid_arguments is not None:
-                    told = f"the arguments of {part.name} are no JSON object; they were left out"
-                    self._warnings.add("changed", f"tool call {part.name}", told)
+                    message = f"the arguments of {part.name} are not a JSON object; left out"
+                    self._warnings.add("changed", f"tool call {part.name}", message)
                 return {"functionCall": call, **self._signature(part.provider_metadata)}
             case Image() | Document() | Audio():
                 return self._media(part)
             case Opaque():
                 if part.provider == self._provider:
                     return dict(part.data)
-                told = f"a {part.kind} of {part.provider} means nothing to Gemini; it was left out"
-                self._warnings.add("left_out", part.kind, told)
+                self._warnings.add("left_out", part.kind, f"only {part.provider} understands this part; left out")
             case Citation() | ToolResult():
-                pass  # a citation belongs to the text before it; results stand beside their calls
+                pass  # citations are not sent back; results are sent after their calls
         return None
-
-    def _says(self, part: Text) -> bool:
-        return bool(part.text) or bool(self._signature(part.provider_metadata))
 
     def _reasoning(self, part: Reasoning) -> JSON | None:
         if part.provider != self._provider:
-            told = f"reasoning of {part.provider or 'another provider'} means nothing to Gemini; it was left out"
-            self._warnings.add("left_out", "reasoning", told)
+            message = f"reasoning from {part.provider or 'another provider'} cannot be sent to Gemini; left out"
+            self._warnings.add("left_out", "reasoning", message)
             return None
-        made: JSON = {"text": part.text, "thought": True}
-        return made | {"thoughtSignature": part.signature} if part.signature else made
+        thought: JSON = {"text": part.text, "thought": True}
+        return thought | {"thoughtSignature": part.signature} if part.signature else thought
 
     def _signature(self, metadata: ProviderOptions) -> JSON:
-        told = metadata.get(self._provider, {}).get("thoughtSignature")
-        return {"thoughtSignature": told} if isinstance(told, str) else {}
+        signature = metadata.get(self._provider, {}).get("thoughtSignature")
+        return {"thoughtSignature": signature} if isinstance(signature, str) else {}
 
     def _media(self, part: Image | Document | Audio) -> JSON:
         if part.data is not None:
             media_type = part.media_type or "application/octet-stream"
             if part.media_type is None:
-                told = "its media type is unknown, and Gemini refuses such; set media_type"
-                self._warnings.add("other", type(part).__name__.lower(), told)
-            made: JSON = {"inlineData": {"mimeType": media_type, "data": part.base64}}
+                message = "the media type is unknown, which Gemini refuses; set media_type"
+                self._warnings.add("other", type(part).__name__.lower(), message)
+            media: JSON = {"inlineData": {"mimeType": media_type, "data": part.base64}}
         else:
-            made = {"fileData": {"fileUri": part.url or part.file_id}}
+            media = {"fileData": {"fileUri": part.url or part.file_id}}
             if part.media_type is not None:
-                made["fileData"]["mimeType"] = part.media_type
+                media["fileData"]["mimeType"] = part.media_type
         if isinstance(part, Image) and part.detail in ("low", "high"):
-            made["mediaResolution"] = {"level": f"MEDIA_RESOLUTION_{part.detail.upper()}"}
-        return made
+            media["mediaResolution"] = {"level": f"MEDIA_RESOLUTION_{part.detail.upper()}"}
+        return media
 
-    def _answer(self, call: ToolCall, result: ToolResult) -> JSON:
+    def _result(self, call: ToolCall, result: ToolResult) -> JSON:
         texts = [part.text for part in result.parts if isinstance(part, Text)]
         media = [self._media(part) for part in result.parts if isinstance(part, (Image, Document, Audio))]
         response: JSON = {"id": call.id, "name": call.name}
         response["response"] = {"error" if result.is_error else "output": "".join(texts)}
         if media:
-            # From Gemini 3 on; earlier models answer 400, which says so.
+            # Supported from Gemini 3 on; earlier models refuse it with status 400 and a clear message.
             response["parts"] = [
                 {key: value for key, value in item.items() if key != "mediaResolution"} for item in media
             ]
         for part in result.parts:
             if isinstance(part, Opaque):
-                self._warnings.add("left_out", part.kind, "a tool's result takes text and media; it was left out")
+                self._warnings.add("left_out", part.kind, "Gemini accepts text and media in tool results; left out")
         return {"functionResponse": response, **self._options(result)}
 
     def _options(self, part: Part) -> Mapping[str, Any]:

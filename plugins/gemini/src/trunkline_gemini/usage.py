@@ -1,0 +1,33 @@
+"""Gemini's token counts as the core's `Usage`."""
+
+from __future__ import annotations
+
+from trunkline.authoring.json import as_count
+from trunkline.response import Usage
+
+
+def usage_from(raw: object, *, is_final: bool) -> Usage | None:
+    """Return the usage that a chunk reports, or `None`. `is_final` is whether the chunk ends the answer.
+
+    `candidatesTokenCount` excludes thoughts, and `promptTokenCount` excludes the prompts of hosted tools; both are
+    added here.
+    """
+    if not isinstance(raw, dict) or not raw:
+        return None
+    thoughts = as_count(raw.get("thoughtsTokenCount"))
+    output = _sum(as_count(raw.get("candidatesTokenCount")), thoughts)
+    return Usage(
+        input_tokens=_sum(as_count(raw.get("promptTokenCount")), as_count(raw.get("toolUsePromptTokenCount"))),
+        output_tokens=output,
+        # Until there is output, Gemini's total is the prompt's count.
+        total_tokens=as_count(raw.get("totalTokenCount")) if is_final or output is not None else None,
+        cache_read_tokens=as_count(raw.get("cachedContentTokenCount")),
+        reasoning_tokens=thoughts,
+        raw=raw,
+    )
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
