@@ -1,4 +1,7 @@
-"""Errors: `{"error": "…"}`, with an HTTP status or as a line of a stream. Pure."""
+"""Turn an error response into the core's error.
+
+The body is `{"error": "…"}`. In a stream, such an object takes the place of a line.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,35 @@ import re
 from collections.abc import Mapping
 
 from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.json import as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContextTooLong, QuotaExhausted, RemoteError
 
 _TOO_LONG = re.compile(r"exceed\w* .{0,40}context|prompt (is )?too long", re.IGNORECASE)
-# `you have reached your weekly usage limit`: hours or days, and not worth a retry.
+# `you have reached your weekly usage limit`: it resets after hours or days, so a retry is no use.
 _QUOTA = re.compile(r"usage limit", re.IGNORECASE)
 
 
-def error_of(wire_response: WireResponse, *, provider: str) -> RemoteError:
-    """The error that a response tells of. It never raises."""
-    body = error_body(wire_response)
-    return error_from(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
+def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
+    """Return the error that a response describes. It never raises."""
+    return error_from_body(
+        error_body(wire_response), provider=provider, status=wire_response.status, headers=wire_response.headers
+    )
 
 
-def error_from(
+def error_from_body(
     body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
-    """The error that a decoded body, or a line of a stream, tells of. It never raises."""
+    """Return the error that a decoded body, or a line of a stream, describes. It never raises."""
     error = body.get("error") if isinstance(body, dict) else body
-    # Gateways in front of Ollama write an object with a message.
-    message = error.get("message") if isinstance(error, dict) else error
-    text = message if isinstance(message, str) else ""
+    # Gateways in front of Ollama send an object with a message instead of a string.
+    message = as_string(error.get("message") if isinstance(error, dict) else error) or ""
     return status_error(
-        text,
+        message,
         provider=provider,
         status=status,
         headers=headers,
-        kind=_kind(status, text),
+        kind=_kind(status, message),
         body=body if isinstance(body, (dict, list, str)) else None,
     )
 

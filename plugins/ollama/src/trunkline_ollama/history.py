@@ -1,4 +1,4 @@
-"""The conversation as Ollama's messages: a role, a text, pictures, thinking and tool calls each. Pure."""
+"""Translate the conversation into Ollama's messages, each with a role, text, images, thinking and tool calls."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ JSON: TypeAlias = dict[str, Any]
 
 
 class History:
-    """Translates one conversation."""
+    """Translates the messages of one request."""
 
     def __init__(self, provider: str, warnings: Warnings) -> None:
         self._provider = provider
         self._warnings = warnings
 
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
-        """The messages. What the wire cannot hold is left out, with a warning."""
-        found: list[JSON] = []
+        """Return the messages. A part that Ollama does not accept is left out with a warning."""
+        wire: list[JSON] = []
         for turn in pair_turns(messages, self._warnings):
-            if made := self._message(turn.message):
-                found.append(made)
+            if message := self._message(turn.message):
+                wire.append(message)
             for position, part in enumerate(turn.message.parts):
                 if isinstance(part, ToolCall):
-                    found += [self._result(part, result) for result in turn.results.get(position, ())]
-        return found
+                    wire += [self._result(part, result) for result in turn.results.get(position, ())]
+        return wire
 
     def _message(self, message: Message) -> JSON | None:
         if message.name is not None:
-            self._warnings.add("left_out", "message name", "Ollama takes no names of participants")
+            self._warnings.add("left_out", "message name", "not supported by Ollama; ignored")
         texts, images, thinking, calls = [], [], [], []
         for part in message.parts:
             match part:
@@ -58,32 +58,32 @@ class History:
                     images += self._image(part)
         if not ("".join(texts) or images or thinking or calls):
             return None
-        made: JSON = {"role": message.role, "content": "".join(texts)}
+        value: JSON = {"role": message.role, "content": "".join(texts)}
         if images:
-            made["images"] = images
+            value["images"] = images
         if thinking:
-            made["thinking"] = "".join(thinking)
+            value["thinking"] = "".join(thinking)
         if calls:
-            made["tool_calls"] = calls
-        return {**made, **message.provider_options.get(self._provider, {})}
+            value["tool_calls"] = calls
+        return {**value, **message.provider_options.get(self._provider, {})}
 
     def _call(self, call: ToolCall) -> JSON:
         if call.invalid_arguments is not None:
-            told = f"the arguments of {call.name} are no JSON object; they were left out"
-            self._warnings.add("changed", f"tool call {call.name}", told)
+            message = f"the arguments of {call.name} are not a JSON object; left out"
+            self._warnings.add("changed", f"tool call {call.name}", message)
         return {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}, **self._options(call)}
 
     def _result(self, call: ToolCall, result: ToolResult) -> JSON:
         text = "".join(self._texts(result.parts))
         if result.is_error:
-            told = "Ollama has no mark for a failed tool: its text begins with 'Error: '"
-            self._warnings.add("changed", "tool result", told)
+            message = "Ollama cannot mark a tool result as failed; its text was prefixed with 'Error: '"
+            self._warnings.add("changed", "tool result", message)
             text = f"Error: {text}"
-        made: JSON = {"role": "tool", "content": text, "tool_name": call.name, "tool_call_id": call.id}
+        value: JSON = {"role": "tool", "content": text, "tool_name": call.name, "tool_call_id": call.id}
         images = [image for part in result.parts if not isinstance(part, Text) for image in self._image(part)]
         if images:
-            made["images"] = images
-        return {**made, **self._options(result)}
+            value["images"] = images
+        return {**value, **self._options(result)}
 
     def _texts(self, parts: Sequence[Part]) -> Iterator[str]:
         return (part.text for part in parts if isinstance(part, Text))
@@ -92,23 +92,24 @@ class History:
         match part:
             case Image() if part.data is not None:
                 if part.detail is not None:
-                    self._warnings.add("unsupported", "image detail", "Ollama has no word for it; it was not sent")
+                    self._warnings.add("unsupported", "image detail", "not supported by Ollama; ignored")
                 return [part.base64]
             case Image():
-                told = "Ollama takes a picture's bytes alone; give data, or switch the setting fetch_urls on for a URL"
-                self._warnings.add("left_out", "image", f"{told}; it was left out")
+                message = (
+                    "Ollama accepts images as bytes only; set fetch_urls = true to fetch URLs, or send data; left out"
+                )
+                self._warnings.add("left_out", "image", message)
             case Document() | Audio():
                 subject = type(part).__name__.lower()
-                told = "turn it into text first" if isinstance(part, Document) else "write down what is said"
-                self._warnings.add("left_out", subject, f"Ollama takes text and pictures; {told}; it was left out")
+                advice = "convert it to text" if isinstance(part, Document) else "send a transcript"
+                self._warnings.add("left_out", subject, f"Ollama accepts text and images only; {advice}; left out")
             case Reasoning():
-                told = f"reasoning of {part.provider or 'another provider'} means nothing to Ollama; it was left out"
-                self._warnings.add("left_out", "reasoning", told)
+                message = f"reasoning from {part.provider or 'another provider'} cannot be sent to Ollama; left out"
+                self._warnings.add("left_out", "reasoning", message)
             case Opaque():
-                told = f"a {part.kind} of {part.provider} means nothing to Ollama; it was left out"
-                self._warnings.add("left_out", part.kind, told)
+                self._warnings.add("left_out", part.kind, f"only {part.provider} understands this part; left out")
             case Citation() | Text() | ToolCall() | ToolResult():
-                pass  # a citation belongs to the text before it; the others have places of their own
+                pass  # citations are not sent back; the others are handled by the callers
         return []
 
     def _options(self, part: ToolCall | ToolResult) -> Mapping[str, Any]:

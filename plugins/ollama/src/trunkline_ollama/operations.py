@@ -1,10 +1,11 @@
-"""What Ollama offers besides chat: `GET /api/tags` and `POST /api/embed`. It counts no tokens of a conversation."""
+"""The operations besides chat: `GET /api/tags` and `POST /api/embed`. Ollama cannot count a conversation's tokens."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.json import decode_object, encode_request
+from trunkline.authoring.embeddings import decode_vectors
+from trunkline.authoring.json import as_count, as_string, decode_object, encode_request
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
@@ -13,33 +14,33 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
 
-from trunkline_ollama.errors import error_from
+from trunkline_ollama.errors import error_from_body
 from trunkline_ollama.settings import OllamaSettings
-from trunkline_ollama.translate import HEADERS, with_options
+from trunkline_ollama.translate import HEADERS, UNSUPPORTED, with_options
 from trunkline_ollama.urls import base_url
 
 
 def build_models(context: ServiceContext[OllamaSettings], cursor: str | None) -> WireRequest:
-    """The request for the models that the server has."""
+    """Build the request for the models that the server has."""
     return WireRequest(method="GET", url=endpoint_url(base_url(context.settings.api_url)[0], "/api/tags"))
 
 
 def parse_models(
     context: ServiceContext[OllamaSettings], wire_response: WireResponse
 ) -> tuple[tuple[ModelInfo, ...], str | None]:
-    """The models; there is one page. Raises `ProtocolViolation` for what is no list."""
+    """Return the models; there is only one page. Raises `ProtocolViolation` if there is no list."""
     models = _body(context, wire_response).get("models")
     if not isinstance(models, list):
-        raise ProtocolViolation("the list of models has no 'models'", provider=context.provider)
+        raise ProtocolViolation("the list of models has no field 'models'", provider=context.provider)
     found = [(_id(model), model) for model in models if isinstance(model, dict)]
     return tuple(ModelInfo(id=name, raw=model) for name, model in found if name), None
 
 
 def build_embed(context: ServiceContext[OllamaSettings], request: EmbedRequest) -> Translation:
-    """The request for the vectors of some texts. A text that is too long is an error, unless `truncate` is set."""
+    """Build the request for the vectors of some texts. A text that is too long is an error unless `truncate` is set."""
     warnings = Warnings()
     if request.user_id is not None:
-        warnings.add("unsupported", "user_id", "Ollama has no word for it; it was not sent")
+        warnings.add("unsupported", "user_id", UNSUPPORTED)
     settings = context.settings
     body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "truncate": settings.truncate}
     if request.dimensions is not None:
@@ -52,18 +53,12 @@ def build_embed(context: ServiceContext[OllamaSettings], request: EmbedRequest) 
 
 
 def parse_embeddings(context: ServiceContext[OllamaSettings], wire_response: WireResponse) -> EmbedResponse:
-    """The vectors, in the order of the texts."""
+    """Return the vectors in the order of the texts. Raises `ProtocolViolation` if there are none."""
     body = _body(context, wire_response)
-    found = body.get("embeddings")
-    if not isinstance(found, list):
-        raise ProtocolViolation("the answer has no list of embeddings", provider=context.provider)
-    try:
-        embeddings = tuple(_vector(value) for value in found)
-    except (ValueError, OverflowError):
-        raise ProtocolViolation("an embedding is not a list of numbers", provider=context.provider) from None
-    tokens, model = body.get("prompt_eval_count"), body.get("model")
-    usage = Usage(input_tokens=tokens, total_tokens=tokens) if type(tokens) is int and tokens > 0 else None
-    return EmbedResponse(embeddings=embeddings, model=model if isinstance(model, str) else None, usage=usage, raw=body)
+    vectors = decode_vectors(body.get("embeddings"), provider=context.provider)
+    tokens = as_count(body.get("prompt_eval_count"))
+    usage = Usage(input_tokens=tokens, total_tokens=tokens) if tokens else None
+    return EmbedResponse(embeddings=vectors, model=as_string(body.get("model")), usage=usage, raw=body)
 
 
 operations = Operations(
@@ -74,18 +69,11 @@ operations = Operations(
 
 
 def _id(model: dict[str, Any]) -> str | None:
-    name = model.get("model") or model.get("name")
-    return name if isinstance(name, str) else None
-
-
-def _vector(value: object) -> tuple[float, ...]:
-    if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
-        raise ValueError("no vector")
-    return tuple(float(number) for number in value)
+    return as_string(model.get("model") or model.get("name"))
 
 
 def _body(context: ServiceContext[OllamaSettings], wire_response: WireResponse) -> dict[str, Any]:
     body = decode_object(wire_response.body, "the answer", provider=context.provider)
     if "error" in body:
-        raise error_from(body, provider=context.provider, headers=wire_response.headers)
+        raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
     return body

@@ -1,6 +1,7 @@
-"""Answers: JSON lines, each a piece of a message, or the whole of it in one body. Pure: no I/O.
+"""Parse the answers of the chat API: a stream of JSON lines, each a piece of the message, or one body.
 
-Streamed and whole answers are objects of one form; the last, or only, one says `"done": true`.
+The lines of a stream and a whole body are objects of the same form. The last line, or the body, has `"done": true`.
+Parsing does no I/O.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 import attrs
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import JSONLinesFramer
-from trunkline.authoring.json import decode_object
+from trunkline.authoring.json import as_count, as_list, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -20,113 +21,104 @@ from trunkline.fold import fold
 from trunkline.response import ChatResponse, FinishReason, TokenLogprob, Usage
 from trunkline.settings import Settings
 
-from trunkline_ollama.errors import error_from, error_of
+from trunkline_ollama.errors import error_from_body, error_from_response
 
 Data: TypeAlias = dict[str, Any]
 
 REASONS: Mapping[str, FinishReason] = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
-    # Nothing stands there when the server lost the process that runs the model.
+    # The server sends an empty reason when the process that runs the model has died.
     "": FinishReason.ERROR,
 }
-"""What a `done_reason` means; any other (`load`, `unload`, a gateway's own) is `OTHER`."""
+"""The values of `done_reason`; any other (`load`, `unload`, a gateway's own) becomes `FinishReason.OTHER`."""
 
 
 class OllamaParser:
-    """Reads the answers of one service."""
+    """Parses the answers of one service."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
     def stream(self) -> tuple[JSONLinesFramer, OllamaStream]:
-        """A fresh framer and parser, for one stream."""
+        """Return a new framer and parser for one stream."""
         return JSONLinesFramer(), OllamaStream(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
-        """The response of a call that was not streamed: the same events, folded."""
+        """Return the response of a call that was not streamed. Raises `ProtocolViolation` if it is incomplete."""
         data = decode_object(wire_response.body, "the body", provider=self._provider)
         stream = OllamaStream(self._provider)
         events = stream.read(data)
         if not stream.finished:
-            raise ProtocolViolation("the body does not say that it is done", provider=self._provider)
+            raise ProtocolViolation("the body is incomplete: it does not have 'done': true", provider=self._provider)
         return attrs.evolve(fold(events, self._provider), raw=data)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        """The error that a response with an error status tells of."""
-        return error_of(wire_response, provider=self._provider)
+        """Return the error of a response with an error status."""
+        return error_from_response(wire_response, provider=self._provider)
 
 
 class OllamaStream:
-    """Turns the lines of one stream into events. The line with `"done": true` completes it."""
+    """Turns the lines of one stream into events. The line with `"done": true` completes the stream."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._answer = EventBuilder(provider)
+        self._builder = EventBuilder(provider)
         self._calls = 0
 
     @property
     def finished(self) -> bool:
         """Whether the answer is complete."""
-        return self._answer.finished
+        return self._builder.finished
 
     def feed(self, frame: bytes) -> list[Event]:
-        """The events of one line."""
+        """Return the events of one line."""
         return self.read(decode_object(frame, "a line of the stream", provider=self._provider))
 
     def finish(self) -> list[Event]:
-        """The end of the file came before the last line. A truncated stream is never a success."""
-        raise StreamInterrupted("the stream ended before its line with 'done': true", provider=self._provider)
+        """Raise `StreamInterrupted`: the stream ended before the line with `"done": true`."""
+        raise StreamInterrupted("the stream ended before a line with 'done': true", provider=self._provider)
 
     def read(self, data: Data) -> list[Event]:
-        """The events of one decoded line, or body."""
+        """Return the events of one decoded line or body. Raises the error that it carries, if it does."""
         if "error" in data:
-            raise error_from(data, provider=self._provider)
-        # The wire has no id for an answer; the time of its first line tells it from others.
-        self._answer.start(model=_text(data.get("model")) or None, seed=_text(data.get("created_at")))
+            raise error_from_body(data, provider=self._provider)
+        # Answers have no id. The time of the first line makes the generated ids of tool calls differ between answers.
+        self._builder.start(model=as_string(data.get("model")) or None, seed=as_string(data.get("created_at")))
         message = data.get("message")
         if isinstance(message, dict):
             self._message(message, _logprobs(data.get("logprobs")))
         if data.get("done") is True:
-            self._answer.usage(_usage(data))
-            raw = _text(data.get("done_reason"))
-            self._answer.finish(REASONS.get(raw, FinishReason.OTHER), raw_reason=raw or None)
-        return self._answer.take()
+            self._builder.usage(_usage(data))
+            raw_reason = as_string(data.get("done_reason")) or ""
+            self._builder.finish(REASONS.get(raw_reason, FinishReason.OTHER), raw_reason=raw_reason or None)
+        return self._builder.take()
 
     def _message(self, message: Data, logprobs: tuple[TokenLogprob, ...]) -> None:
-        thinking, calls = _text(message.get("thinking")), message.get("tool_calls")
-        self._answer.reasoning(thinking)
-        # Those of thinking and of tool calls are not the text's.
-        self._answer.text(_text(message.get("content")), logprobs=() if thinking or calls else logprobs)
-        for call in calls if isinstance(calls, list) else []:
+        thinking, calls = as_string(message.get("thinking")) or "", message.get("tool_calls")
+        self._builder.reasoning(thinking)
+        # A line with thinking or tool calls has their log probabilities, not those of the text.
+        self._builder.text(as_string(message.get("content")) or "", logprobs=() if thinking or calls else logprobs)
+        for call in as_list(calls):
             self._call(call)
 
     def _call(self, call: object) -> None:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(call, dict) or not isinstance(function, dict):
-            raise ProtocolViolation("a tool call has no function", provider=self._provider)
-        # Each comes whole. `index` is missing from old servers' answers, or is 0 for each.
-        self._answer.tool_call(
+            raise ProtocolViolation("a tool call in the answer has no function", provider=self._provider)
+        # Each call arrives complete. Old servers send no `index`, or 0 for every call, so the calls are counted here.
+        self._builder.tool_call(
             self._calls,
-            call_id=_text(call.get("id")) or None,
-            name=_text(function.get("name")),
+            call_id=as_string(call.get("id")) or None,
+            name=as_string(function.get("name")) or "",
             arguments=function.get("arguments"),
         )
         self._calls += 1
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
 def _usage(data: Data) -> Usage | None:
-    """The usage. Older servers tell no `prompt_eval_count`, or 0, where the prompt was in their cache."""
-
-    def count(name: str) -> int | None:
-        told = data.get(name)
-        return told if isinstance(told, int) and not isinstance(told, bool) and told >= 0 else None
-
-    input_tokens, output_tokens = count("prompt_eval_count") or None, count("eval_count")
+    # Older servers leave `prompt_eval_count` out, or send 0, if the prompt was in their cache: 0 means unknown.
+    input_tokens, output_tokens = as_count(data.get("prompt_eval_count")) or None, as_count(data.get("eval_count"))
     raw = {name: value for name, value in data.items() if name.endswith(("_count", "_duration"))}
     if input_tokens is None and output_tokens is None:
         return None
@@ -135,10 +127,9 @@ def _usage(data: Data) -> Usage | None:
 
 
 def _logprobs(value: object) -> tuple[TokenLogprob, ...]:
-    entries = value if isinstance(value, list) else []
     return tuple(
         TokenLogprob(token=entry["token"], logprob=float(entry["logprob"]), top=_logprobs(entry.get("top_logprobs")))
-        for entry in entries
+        for entry in as_list(value)
         if isinstance(entry, dict) and isinstance(entry.get("token"), str) and _is_number(entry.get("logprob"))
     )
 

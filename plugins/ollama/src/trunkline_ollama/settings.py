@@ -18,44 +18,44 @@ _DURATION = re.compile(r"-?(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)")
 def _convert_keep_alive(value: object) -> str | None:
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"a duration such as '5m', seconds, 0 or -1, not {value!r}")
+        raise ValueError(f"a duration such as '5m', a number of seconds, 0 or -1, not {value!r}")
     return text
 
 
 @settings
 class OllamaSettings(Settings):
-    """How Ollama is reached, and how it runs a model."""
+    """Settings of the provider `ollama`: how to reach the server, and how it runs a model."""
 
     provider: ClassVar[str] = "ollama"
 
     api_url: str = url_setting(
         "API URL",
-        "The server: a URL, or a host and port as in `OLLAMA_HOST`; `https://ollama.com` for the cloud.",
+        "URL of the server, or its host and port, as in `OLLAMA_HOST`. For Ollama's cloud, `https://ollama.com`.",
         default=DEFAULT_URL,
         environment=("OLLAMA_HOST",),
         base_url=base_url,
     )
     api_key: Converted[Secret | None, str] = setting(
         "API key",
-        "A key of ollama.com, or of a gateway. A server of one's own asks for none.",
+        "API key of ollama.com or of a gateway. A local server needs none.",
         default=None,
         environment=("OLLAMA_API_KEY",),
     )
     context_length: int | None = setting(
         "Context length",
-        "The tokens of a conversation and its answer (`num_ctx`). Without it the server chooses, by its memory.",
+        "Context window in tokens, for the conversation and the answer (`num_ctx`). By default the server chooses it.",
         default=None,
         minimum=1,
     )
     truncate: bool = setting(
         "Truncate",
-        "Let the server drop the oldest turns of a conversation that is too long; it does not tell. Else that fails.",
+        "Let the server silently drop the oldest messages of a conversation that is too long; else the call fails.",
         default=False,
     )
     keep_alive: Converted[str | None, int] = setting(
         "Keep alive",
-        "How long the model stays loaded: `5m`, seconds, `0` (unload at once) or `-1` (for ever). Without it the "
-        "server decides.",
+        "How long the model stays loaded after a call: `5m`, a number of seconds, `0` (unload at once) or `-1` "
+        "(forever). By default the server decides.",
         default=None,
         convert=_convert_keep_alive,
         schema={"type": ["string", "integer"]},

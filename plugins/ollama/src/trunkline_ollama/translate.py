@@ -1,4 +1,4 @@
-"""ChatRequest -> POST {root}/api/chat. Pure: no I/O, no clock."""
+"""Translate a `ChatRequest` into `POST {root}/api/chat`. Does no I/O."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from trunkline_ollama.urls import base_url
 JSON: TypeAlias = dict[str, Any]
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
+UNSUPPORTED = "not supported by Ollama; ignored"
 
 OPTIONS: Mapping[str, str] = {
     "max_output_tokens": "num_predict",
@@ -29,7 +30,7 @@ OPTIONS: Mapping[str, str] = {
     "frequency_penalty": "frequency_penalty",
     "presence_penalty": "presence_penalty",
 }
-"""The fields of a request that go into `options`, by what Ollama calls them there."""
+"""The fields of a request that are sent in `options`, with Ollama's names for them."""
 
 SUPPORTED = {
     *OPTIONS,
@@ -42,7 +43,7 @@ SUPPORTED = {
     "logprobs",
     "top_logprobs",
 }
-"""The fields of a request that are sent, or that have warnings of their own."""
+"""The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
 
 LEVELS: Mapping[str, str] = {
     "minimal": "low",
@@ -52,10 +53,10 @@ LEVELS: Mapping[str, str] = {
     "xhigh": "high",
     "max": "max",
 }
-"""The level of thinking that an effort stands for."""
+"""The level of thinking sent for each effort."""
 
 ALWAYS_THINKS = "gpt-oss"
-"""The family of models that cannot be told not to think."""
+"""The model family in which thinking cannot be switched off."""
 
 
 class OllamaTranslator:
@@ -67,16 +68,17 @@ class OllamaTranslator:
         self._url = endpoint_url(base_url(context.settings.api_url)[0], "/api/chat")
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidRequest` for what can never be sent."""
+        """Return the wire request and its warnings. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
         warnings.unsupported(request, supported=SUPPORTED)
         settings = self._settings
         body: JSON = {
             "model": request.model,
             "messages": History(self._provider, warnings).translate(request.messages),
-            # Left out, it is true.
+            # Must be sent: the server's default is true.
             "stream": stream,
-            # Left out, both are true: the server drops turns, and the beginning as the answer grows, and does not tell.
+            # Must be sent: by default the server silently drops old messages before the answer (`truncate`), and the
+            # beginning of the context while the answer grows (`shift`).
             "truncate": settings.truncate,
             "shift": settings.truncate,
         }
@@ -93,11 +95,11 @@ class OllamaTranslator:
 
 
 def with_options(body: JSON, settings: OllamaSettings, options: JSON, own: Mapping[str, Any]) -> JSON:
-    """The body with its options, what the settings say of them, and a call's own `provider_options`, merged last."""
+    """Return the body with the options from request and settings, and the `provider_options` (`own`) merged in last."""
     if settings.context_length is not None:
         options = {"num_ctx": settings.context_length, **options}
     if settings.keep_alive is not None:
-        # The server takes a number for seconds, and wants a unit in a text.
+        # The server accepts seconds as a number only; a string needs a unit.
         text = settings.keep_alive
         body["keep_alive"] = int(text) if text.lstrip("-").isdigit() else text
     given = own.get("options")
@@ -119,18 +121,18 @@ def _options(request: ChatRequest) -> JSON:
 def _tools(request: ChatRequest, body: JSON, provider: str, warnings: Warnings) -> None:
     choice, tools = request.tool_choice, request.tools
     if request.parallel_tool_calls is False:
-        told = "Ollama cannot forbid parallel calls; it was not sent"
-        warnings.add("unsupported", "parallel_tool_calls", told)
+        message = "Ollama cannot disable parallel tool calls; ignored"
+        warnings.add("unsupported", "parallel_tool_calls", message)
     if choice is not None and choice.mode == "none":
-        return  # without tools there is nothing to call
+        return  # the tools are not sent, so none can be called
     if choice is not None and choice.mode in ("required", "tool"):
-        told = "Ollama cannot force a call; the model may answer without one"
+        message = "Ollama cannot force a tool call; the model may answer without one"
         if choice.name is not None:
             tools = tuple(tool for tool in tools if tool.name == choice.name)
-            told = f"Ollama cannot force a call; {choice.name!r} alone was sent, and the model may answer without it"
-        warnings.add("unsupported", "tool_choice", told)
+            message = f"Ollama cannot force a tool call; only {choice.name!r} was sent, but the model may not call it"
+        warnings.add("unsupported", "tool_choice", message)
     if any(tool.strict for tool in tools):
-        warnings.add("unsupported", "strict", "Ollama does not hold a model to a tool's schema; it was not sent")
+        warnings.add("unsupported", "strict", "Ollama does not enforce a tool's schema; ignored")
     if tools:
         body["tools"] = [_tool(tool, provider) for tool in tools]
 
@@ -153,22 +155,22 @@ def _thinking(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
     if reasoning is None:
         return
     if reasoning.max_tokens is not None:
-        told = "Ollama has no budget for thinking, only levels; it was not sent"
-        warnings.add("unsupported", "reasoning.max_tokens", told)
+        message = "Ollama has thinking levels but no token budget; ignored"
+        warnings.add("unsupported", "reasoning.max_tokens", message)
     if reasoning.summary is not None:
-        told = "Ollama shows the thinking itself and makes no summary; it was not sent"
-        warnings.add("unsupported", "reasoning.summary", told)
+        message = "Ollama returns the full thinking and no summaries; ignored"
+        warnings.add("unsupported", "reasoning.summary", message)
     effort = reasoning.effort
     if effort is None:
         body["think"] = True
     elif effort == "none" and ALWAYS_THINKS in str(request.model):
         body["think"] = "low"
-        told = f"{ALWAYS_THINKS} cannot be told not to think; the level 'low' was sent"
-        warnings.add("changed", "reasoning.effort", told)
+        message = f"thinking of {ALWAYS_THINKS} models cannot be switched off; the level 'low' was sent"
+        warnings.add("changed", "reasoning.effort", message)
     elif effort == "none":
         body["think"] = False
     else:
         body["think"] = level = LEVELS[effort]
         if level != effort:
-            told = f"Ollama knows no {effort!r}; the level {level!r} was sent"
-            warnings.add("changed", "reasoning.effort", told)
+            message = f"Ollama has no thinking level {effort!r}; {level!r} was sent"
+            warnings.add("changed", "reasoning.effort", message)

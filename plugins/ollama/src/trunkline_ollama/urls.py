@@ -1,35 +1,31 @@
-"""Where the server is: `OLLAMA_HOST` and URLs as people set them. Pure, but for the log."""
+"""Turn the value of `OLLAMA_HOST`, or a pasted URL, into the root that all endpoints share."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 from urllib.parse import urlunsplit
 
-from trunkline.authoring.provider import ServiceContext
-from trunkline.authoring.urls import endpoint_note, plain_http_note, split_url
-
-if TYPE_CHECKING:
-    from trunkline_ollama.settings import OllamaSettings
+from trunkline.authoring.urls import endpoint_note, split_url
 
 PORT = 11434
-"""The port where none is told and there is no scheme either, as Ollama's own programs have it."""
+"""The default port for a value without scheme and port, as in Ollama's own programs."""
 
 CLOUD = "ollama.com"
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ENDPOINT = re.compile(r"/api/(chat|generate|embed|embeddings|tags|show|ps)$", re.IGNORECASE)
 _ROOT = re.compile(r"/api$", re.IGNORECASE)
-_IMITATION = re.compile(r"/v1(/(chat/completions|completions|responses|messages|embeddings|models))?$", re.IGNORECASE)
+_COMPATIBLE = re.compile(r"/v1(/(chat/completions|completions|responses|messages|embeddings|models))?$", re.IGNORECASE)
 
 
 def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
-    """The root that `/api/chat` and the others are joined to, and notes on what was changed that a user should know.
+    """Return the root URL that `/api/chat` and other endpoints are appended to, and notes on changes.
 
-    A host without a scheme is reached by `http`, at port 11434 where it names none (`ollama.com` by `https`). An
-    address to listen on (`0.0.0.0`, `::`, or a port alone) means this machine. `/api` goes; a whole endpoint's path and
-    `/v1`, the server's imitation of other APIs, go with a note. Raises `ValueError` for what is no URL.
+    A host without a scheme gets `http`, and port 11434 unless it names one (`ollama.com` gets `https`). An address that
+    servers listen on (`0.0.0.0`, `::`, or a port alone) means this machine. `/api` is removed; a complete endpoint path
+    and `/v1`, the server's OpenAI-compatible API, are removed with a note for the user. Raises `ValueError` if the text
+    is not a URL.
     """
     text = pasted.strip().strip("'\"<>").strip()
     bare = not _SCHEME.match(text)
@@ -42,9 +38,9 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
         host = f"[{host}]"
     user, at, _ = url.netloc.rpartition("@")
     path = url.path
-    if found := _IMITATION.search(path):
+    if found := _COMPATIBLE.search(path):
         path = path[: found.start()]
-        notes.append(f"{found[0]} was taken off: this provider speaks Ollama's own API, below /api")
+        notes.append(f"removed {found[0]}, because this provider uses Ollama's own API under /api")
     elif found := _ENDPOINT.search(path):
         path = path[: found.start()]
         notes.append(endpoint_note(found[0]))
@@ -64,7 +60,7 @@ def _with_scheme(text: str) -> str:
 
 
 def _reachable(host: str) -> str:
-    # 0.0.0.0 and :: tell a server where to listen; to connect there is not portable.
+    # 0.0.0.0 and :: mean "all interfaces" to a server. Connecting to them works on some systems only.
     try:
         address = ip_address(host)
     except ValueError:
@@ -72,15 +68,3 @@ def _reachable(host: str) -> str:
     if not address.is_unspecified:
         return host
     return "127.0.0.1" if address.version == 4 else "::1"
-
-
-def log_notes(context: ServiceContext[OllamaSettings]) -> None:
-    """Log, at WARNING, what should be known of the service's URL. Called when the service opens."""
-    base, notes = base_url(context.settings.api_url)
-    plain = plain_http_note(base) if context.settings.api_key is not None else None
-    if notes or plain:
-        import logging
-
-        logger = logging.getLogger("trunkline.ollama")
-        for note in (*notes, *([plain] if plain else [])):
-            logger.warning("service %r: setting 'api_url': %s", context.name, note)
