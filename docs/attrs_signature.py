@@ -1,4 +1,4 @@
-"""A griffe extension: attrs classes get the signature in the reference that they have at run time."""
+"""A griffe extension that shows attrs classes in the reference with the signature that they have at run time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FIELDS = {"attrs.field", "setting"}
 
 
 def _default(value: Any) -> Any:
-    """The default that an attribute's right-hand side declares, or `None` where it is required."""
+    """Return the default that an attribute's right-hand side declares, or `None` if the field is required."""
     if not (isinstance(value, griffe.ExprCall) and str(value.function) in _FIELDS):
         return value
     for argument in value.arguments:
@@ -24,7 +24,7 @@ def _default(value: Any) -> Any:
 
 
 class AttrsSignature(griffe.Extension):
-    """Adds an `__init__` to classes that attrs makes, from their fields."""
+    """Adds an `__init__` to the classes that attrs makes, with a parameter for each field."""
 
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         if not _DECORATORS & {decorator.callable_path for decorator in cls.decorators}:
@@ -33,7 +33,7 @@ class AttrsSignature(griffe.Extension):
         for name, member in cls.members.items():
             if not isinstance(member, griffe.Attribute) or name.startswith("_") or member.annotation is None:
                 continue
-            if "ClassVar" in str(member.annotation):
+            if "ClassVar" in str(member.annotation) or "property" in member.labels:
                 continue
             parameters.append(
                 griffe.Parameter(

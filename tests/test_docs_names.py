@@ -65,6 +65,17 @@ def test_names_in_the_text_exist(page: Path) -> None:
     assert not wrong
 
 
+def test_no_page_and_no_example_imports_an_internal_module() -> None:
+    shown = [*PAGES, *ROOT.glob("docs/examples/**/*.py")]
+    internal = re.compile(
+        r"^ *(?:from|import) +trunkline(?:_\w+)?(?:\.\w+)*\._.*|^ *from trunkline\S* import .*\b_[a-z].*", re.MULTILINE
+    )
+    found = [
+        (str(path.relative_to(ROOT)), line) for path in shown for line in internal.findall(path.read_text("utf-8"))
+    ]
+    assert not found
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md"))
     told = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))

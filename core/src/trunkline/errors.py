@@ -82,11 +82,7 @@ __all__ = [
 
 
 class ConfigurationError(TrunklineError):
-    """A setting, a configuration file or an installation is wrong. Raised before any request is sent.
-
-    `service` and `setting` name the service and the setting, or are `None`. If several settings are wrong, `errors`
-    holds one error for each.
-    """
+    """A setting, a configuration file or an installation is wrong. Raised before any request is sent."""
 
     def __init__(
         self,
@@ -98,8 +94,11 @@ class ConfigurationError(TrunklineError):
     ) -> None:
         super().__init__(message)
         self.service = service
+        """The name of the service, if the error belongs to one."""
         self.setting = setting
+        """The name of the setting, if the error belongs to one."""
         self.errors = tuple(errors)
+        """The single errors, if several were found together."""
 
 
 class ProviderNotFound(ConfigurationError):
@@ -107,7 +106,7 @@ class ProviderNotFound(ConfigurationError):
 
 
 class PluginError(ConfigurationError):
-    """An installed plugin or extension is broken. `distribution` is the name of the package that installed it."""
+    """An installed plugin or extension is broken."""
 
     def __init__(
         self,
@@ -118,6 +117,7 @@ class PluginError(ConfigurationError):
     ) -> None:
         super().__init__(message, service=service)
         self.distribution = distribution
+        """The name of the distribution that contains the plugin."""
 
 
 class FetchFailed(CallError):
@@ -138,18 +138,14 @@ class ServiceClosed(CallError):
     def __init__(self, message: str, *, partial: ChatResponse | None = None) -> None:
         super().__init__(message)
         self.partial = partial
+        """The part of a streamed answer that had arrived."""
 
 
 class RemoteError(TrunklineError):
-    """The provider, or the connection to it, failed.
-
-    `status` is the HTTP status, `code` the provider's error code or type, and `request_id` the provider's id for the
-    request. `retry_after` is the delay, in seconds, that the provider asks for. `retryable` is true if the same request
-    may succeed later. `body` is the decoded error body. `partial` is what had arrived of a streamed response, with the
-    `finish_reason` `error`. Each attribute is `None` if unknown.
-    """
+    """The provider, or the connection to it, failed. Each attribute that is not known is `None`."""
 
     retryable_by_default = False
+    """The value of `retryable` for an error of this class, unless it is given."""
 
     def __init__(
         self,
@@ -166,14 +162,23 @@ class RemoteError(TrunklineError):
     ) -> None:
         super().__init__(message)
         self.message = message
+        """What happened, in words."""
         self.provider = provider
+        """The name of the provider."""
         self.status = status
+        """The HTTP status."""
         self.code = code
+        """The provider's own error code or type."""
         self.request_id = request_id
+        """The provider's id for the request."""
         self.retry_after = retry_after
+        """The seconds that the provider asks to wait before the next attempt."""
         self.retryable = self.retryable_by_default if retryable is None else retryable
+        """Whether the same request may succeed later."""
         self.body = body
+        """The decoded error body."""
         self.partial = partial
+        """The part of a streamed answer that had arrived; its `finish_reason` is `error`."""
 
     def __str__(self) -> str:
         provider = self.provider or "the provider"

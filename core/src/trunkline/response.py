@@ -19,11 +19,17 @@ class FinishReason(StrEnum):
     """Why the model stopped. Members are strings: `response.finish_reason == "stop"` works."""
 
     STOP = "stop"
+    """The answer is complete, or the model produced a stop sequence."""
     LENGTH = "length"
+    """The answer reached the output limit or filled the model's context."""
     TOOL_CALLS = "tool_calls"
+    """The model calls tools and waits for their results."""
     CONTENT_FILTER = "content_filter"
+    """The model refused, or a safety system stopped the answer."""
     ERROR = "error"
+    """The provider reported a failure, or the stream broke off."""
     OTHER = "other"
+    """Another reason, or none was given; see `ChatResponse.raw_finish_reason`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -67,7 +67,9 @@ class Service:
         owns_transports: bool = False,
     ) -> None:
         self.name = name
+        """The service's name: its name in the configuration file, or the provider's name."""
         self.settings = settings
+        """The settings that the service was opened with."""
         self._provider = provider
         self._transports = transports
         self._owns_transports = owns_transports

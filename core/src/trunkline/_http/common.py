@@ -15,11 +15,17 @@ class HTTPClient(Protocol):
     """An application's own HTTP client: an `httpx2.AsyncClient`, or an `httpx.AsyncClient`, which has the same API."""
 
     @property
-    def is_closed(self) -> bool: ...
+    def is_closed(self) -> bool:
+        """Whether the client was closed."""
+        ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close the client. Trunkline never calls this: the client belongs to the application."""
+        ...
 
-    def build_request(self, method: str, url: str, /) -> object: ...
+    def build_request(self, method: str, url: str, /) -> object:
+        """Build a request with the client's own headers and base URL."""
+        ...
 
 
 CLOSE_LIMIT = 0.05

@@ -59,7 +59,9 @@ class EventBuilder:
         self._usage: Usage | None = None
         self._seed: str | None = None
         self.started = False
+        """Whether `start` has been called."""
         self.finished = False
+        """Whether `finish` has been called."""
 
     @property
     def has_calls(self) -> bool:

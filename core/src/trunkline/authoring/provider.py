@@ -99,27 +99,38 @@ class HasData(Protocol):
 
 
 class Framer(Protocol[F_co]):
-    """Cuts bytes into frames. `finish` is called at the end of the file.
+    """Cuts bytes into frames.
 
     A frame is `bytes`, or has what it carries as `data`. The limits of size and nesting are the core's to keep.
     """
 
-    def feed(self, data: bytes, /) -> Sequence[F_co]: ...
+    def feed(self, data: bytes, /) -> Sequence[F_co]:
+        """Take the next bytes of the stream and return the frames that they complete."""
+        ...
 
-    def finish(self) -> Sequence[F_co]: ...
+    def finish(self) -> Sequence[F_co]:
+        """Return the last frames. Called at the end of the stream."""
+        ...
 
 
 class Parser(Protocol[F_contra]):
-    """Turns the frames of one stream into events.
+    """Turns the frames of one stream into events."""
 
-    `feed` raises a `RemoteError` for an error that the stream carries, and `ProtocolViolation` for what is not in the
-    wire format. `finish`, called at the end of the file before `Finished`, gives the events that complete the stream
-    where its format allows that, or raises `StreamInterrupted`.
-    """
+    def feed(self, frame: F_contra, /) -> list[Event]:
+        """Return the events of one frame.
 
-    def feed(self, frame: F_contra, /) -> list[Event]: ...
+        Raises a `RemoteError` for an error that the stream carries, and `ProtocolViolation` for a frame that is not in
+        the wire format.
+        """
+        ...
 
-    def finish(self) -> list[Event]: ...
+    def finish(self) -> list[Event]:
+        """Handle the end of the stream. Called only if no `Finished` came.
+
+        Returns the events that complete the stream, if its format allows it to end here. Raises `StreamInterrupted`
+        otherwise.
+        """
+        ...
 
 
 @runtime_checkable
@@ -143,10 +154,14 @@ class ByteStream(Protocol):
     """An answer whose body is still to come: chunks of bytes, decompressed."""
 
     @property
-    def status(self) -> int: ...
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
 
     @property
-    def headers(self) -> Mapping[str, str]: ...
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the answer, their names in lower case."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
@@ -161,17 +176,19 @@ class Timeouts:
 
 @runtime_checkable
 class Transport(Protocol):
-    """Carries wire requests. An async context manager that lives as long as its service.
-
-    `send` gives a context manager; leaving it closes the answer and its connection, however it is left. Failures are
-    raised as `ConnectionFailed`, `ConnectTimeout`, `FirstChunkTimeout`, and `StreamInterrupted` while the body comes.
-    """
+    """Carries wire requests. An async context manager that lives as long as its service."""
 
     async def __aenter__(self) -> object: ...
 
     async def __aexit__(self, *exc_info: object) -> bool | None: ...
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]: ...
+    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+        """Send a request. Leaving the returned context manager closes the answer and its connection.
+
+        Raises `ConnectionFailed`, `ConnectTimeout` or `FirstChunkTimeout`, and `StreamInterrupted` while the body is
+        read.
+        """
+        ...
 
 
 class Observer:

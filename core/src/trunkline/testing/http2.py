@@ -17,13 +17,15 @@ from trunkline.testing.server import SSE
 
 
 class HTTP2Exchange:
-    """One request and what the server makes of it. `number` says which request of the server's it is, from 1."""
+    """One request, and the methods that answer it."""
 
     def __init__(
         self, connection: h2.connection.H2Connection, stream: anyio.abc.SocketStream, stream_id: int, number: int
     ) -> None:
         self.number = number
+        """The number of the request on this server, from 1."""
         self.body = b""
+        """The body of the request."""
         self._connection = connection
         self._stream = stream
         self._id = stream_id
@@ -62,13 +64,16 @@ Handler: TypeAlias = Callable[[HTTP2Exchange], Awaitable[None]]
 
 
 class HTTP2Server:
-    """A running server: its `url`, how many `requests` it got and how many connections it `accepted`."""
+    """A running HTTP/2 server on 127.0.0.1."""
 
     def __init__(self, handler: Handler, port: int) -> None:
         self._handler = handler
         self.url = f"http://127.0.0.1:{port}"
+        """The server's URL."""
         self.requests = 0
+        """How many requests have come."""
         self.accepted = 0
+        """How many connections have been opened."""
 
     async def _serve(self, stream: anyio.abc.SocketStream) -> None:
         self.accepted += 1

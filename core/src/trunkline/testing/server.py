@@ -34,13 +34,15 @@ class ReceivedRequest:
 
 
 class Exchange:
-    """One request and what the server makes of it. Without `keep_alive` its connection is closed after the handler."""
+    """One request, and the methods that answer it."""
 
     def __init__(self, server: LoopbackServer, stream: anyio.abc.SocketStream, request: ReceivedRequest) -> None:
         self.request = request
+        """The request as it came: method, target, headers and body."""
         self.keep_alive = True
+        """Whether the connection stays open after the handler returns."""
         self.number = len(server.requests)
-        """Which request of the server's this is, from 1."""
+        """The number of the request on this server, from 1."""
         self._server = server
         self._stream = stream
 
@@ -96,15 +98,20 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
 class LoopbackServer:
-    """A running server: its `url`, the `requests` it got and how many `connections` it has open."""
+    """A running server on 127.0.0.1."""
 
     def __init__(self, handler: Handler, port: int) -> None:
         self._handler = handler
         self.port = port
+        """The server's port."""
         self.url = f"http://127.0.0.1:{port}"
+        """The server's URL."""
         self.requests: list[ReceivedRequest] = []
+        """The requests that have come, in order."""
         self.connections = 0
+        """How many connections are open."""
         self.accepted = 0
+        """How many connections have been opened."""
         self._changed = anyio.Event()
 
     async def wait_idle(self) -> None:

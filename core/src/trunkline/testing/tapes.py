@@ -113,6 +113,7 @@ class Player(_Tape):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.exchanges = read(path)
+        """The recorded exchanges, in their order."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

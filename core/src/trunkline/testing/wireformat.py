@@ -23,19 +23,22 @@ def canary(name: str) -> str:
 
 
 class Framing(Protocol):
-    """How frames are cut from bytes, so that the kit can write frames of its own.
-
-    `checked` says that each frame carries a checksum, so that a flipped byte never goes unseen.
-    """
+    """How frames are cut from bytes, so that the kit can write frames of its own."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the framing."""
+        ...
 
     @property
-    def content_type(self) -> str: ...
+    def content_type(self) -> str:
+        """The `content-type` of a stream in this framing."""
+        ...
 
     @property
-    def checked(self) -> bool: ...
+    def checked(self) -> bool:
+        """Whether each frame carries a checksum, so that a flipped byte is always noticed."""
+        ...
 
     def frame(self, payload: bytes, name: str = "") -> bytes:
         """A new frame with this payload; `name` is its type, where frames have one."""
