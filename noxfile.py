@@ -211,11 +211,18 @@ def lint_imports(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types of the core, the plugins and the typed-usage file, with mypy and pyright."""
+    """Check the types of the core, the plugins, the typed-usage file and the documentation's examples.
+
+    mypy and pyright both run; pyright is strict only with the examples.
+    """
     install(session, *group("typing"), extras="cli,fast,keyring,testing")
     sources = ["core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "tests/typing"]
     session.run("mypy", *sources)
     session.run("pyright")
+    examples = str(Path(session.create_tmp()) / "examples")
+    session.run("python", "tests/support/typed_examples.py", examples)
+    session.run("mypy", "--config-file", f"{examples}/mypy.ini", examples)
+    session.run("pyright", "--project", examples)
 
 
 @nox.session
