@@ -1,4 +1,4 @@
-"""The public async objects: `Service`, one configured instance of a provider, and `Stream`, one answer as it comes."""
+"""`Service`, a configured provider that an application calls, and `Stream`, one answer as it arrives."""
 
 from __future__ import annotations
 
@@ -51,10 +51,11 @@ def _request(
 
 
 class Service:
-    """One configured, usable instance of a provider. Made by `open_service` and `open_services`.
+    """A configured provider, ready to be called. `open_service` and `open_services` make one.
 
-    It opens on its first use and may be used by any number of tasks at once. Closing it ends the calls that are still
-    running, with `ServiceClosed`.
+    A service opens on its first call and may be used by any number of tasks at once. `name` is its name in the
+    configuration, and `settings` are its settings. Closing it ends the calls that are still running: they raise
+    `ServiceClosed`.
     """
 
     def __init__(
@@ -99,13 +100,13 @@ class Service:
     async def chat(
         self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
     ) -> ChatResponse:
-        """Answer a request, whole. A string is one user message.
+        """Send a request and return the whole answer. A string is one user message.
 
-        The keywords are the fields of a `ChatRequest`: `service.chat("…", temperature=0)`. Where `request` is a
+        The keywords are the fields of a `ChatRequest`: `service.chat("…", temperature=0)`. If `request` is a
         `ChatRequest`, they replace its fields for this call.
 
-        Raises a `RemoteError` where the provider or the way to it fails, a `CallError` where the request cannot be
-        made, a `ConfigurationError` where a setting is wrong.
+        Raises a `RemoteError` if the provider or the connection fails, a `CallError` if the request cannot be made, and
+        a `ConfigurationError` if a setting is wrong.
         """
         request = _request(request, self.settings, params)
 
@@ -117,14 +118,15 @@ class Service:
         return await self._run("chat", request, run)
 
     def stream(self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]) -> Stream:
-        """Answer a request as it comes: `async with service.stream(…) as stream: async for event in stream: …`.
+        """Send a request and read the answer as it arrives.
 
-        The arguments are those of `chat`. Leaving the block closes the connection, however it is left.
+        `async with service.stream(…) as stream: async for event in stream: …`. The arguments are those of `chat`.
+        Leaving the block closes the connection, whether by an exception, a `break` or a `return`.
         """
         return Stream(self, _request(request, self.settings, params))
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
-        """The models that the service offers. Raises `UnsupportedOperation` where the provider cannot tell."""
+        """List the models that the service offers. Raises `UnsupportedOperation` if the provider has no such list."""
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> tuple[ModelInfo, ...]:
             operation = self._operation(pipeline.steps.operations.list_models, "list_models")
@@ -142,9 +144,9 @@ class Service:
         return await self._run("list_models", None, run)
 
     async def embed(self, texts: str | Sequence[str] | EmbedRequest, **params: Unpack[EmbedParams]) -> EmbedResponse:
-        """One vector for each text. The keywords are the fields of an `EmbedRequest`.
+        """Return one vector for each text. The keywords are the fields of an `EmbedRequest`.
 
-        Raises `UnsupportedOperation` where the provider has no embeddings.
+        Raises `UnsupportedOperation` if the provider has no embeddings.
         """
         if isinstance(texts, EmbedRequest):
             request = attrs.evolve(texts, **params)
@@ -153,8 +155,8 @@ class Service:
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> EmbedResponse:
             operation = self._operation(pipeline.steps.operations.embed, "embed")
-            settled = attrs.evolve(request, model=pipeline.model(request.model))
-            translation = operation.build(pipeline.context, settled)
+            with_model = attrs.evolve(request, model=pipeline.model(request.model))
+            translation = operation.build(pipeline.context, with_model)
             response = await pipeline.call(
                 translation, lambda answer: operation.parse(pipeline.context, answer), call.deadline, call.retried
             )
@@ -165,16 +167,16 @@ class Service:
     async def count_tokens(
         self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
     ) -> int:
-        """The provider's own count of a request's tokens. The arguments are those of `chat`.
+        """Return the provider's own count of a request's tokens. The arguments are those of `chat`.
 
-        Raises `UnsupportedOperation` where it has none.
+        Raises `UnsupportedOperation` if the provider does not count.
         """
         request = _request(request, self.settings, params)
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
-            settled = attrs.evolve(request, model=pipeline.model(request.model))
-            translation = operation.build(pipeline.context, settled)
+            with_model = attrs.evolve(request, model=pipeline.model(request.model))
+            translation = operation.build(pipeline.context, with_model)
             return await pipeline.call(
                 translation, lambda answer: operation.parse(pipeline.context, answer), call.deadline, call.retried
             )
@@ -182,7 +184,7 @@ class Service:
         return await self._run("count_tokens", request, run)
 
     async def authenticate(self) -> None:
-        """Open the service and acquire its credentials, without a request. Raises what a call would."""
+        """Open the service and acquire its credentials without sending a request. Raises what a call would."""
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> None:
             with call.deadline:
@@ -191,7 +193,7 @@ class Service:
         await self._run("authenticate", None, run)
 
     async def aclose(self) -> None:
-        """Close the service and end what still runs. Closing it again does nothing."""
+        """Close the service and end the calls that are still running. Closing it again does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -206,8 +208,6 @@ class Service:
                 await self._resources.aclose()
             if self._owns_transports:
                 await self._transports.aclose()
-
-    # The inside
 
     def _operation(self, operation: T | None, name: str) -> T:
         if operation is None:
@@ -275,8 +275,9 @@ class Service:
             raise
         finally:
             self._running.discard(scope)
-        told = f"service {self.name!r} was closed during the call"
-        ended = ServiceClosed(told) if self._closed else call.deadline.timeout_error()
+        # The scope was cancelled: by the closing of the service, otherwise by the deadline.
+        closed = ServiceClosed(f"service {self.name!r} was closed during the call")
+        ended = closed if self._closed else call.deadline.timeout_error()
         call.failed(ended)
         raise ended
 

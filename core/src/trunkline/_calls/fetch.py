@@ -1,12 +1,12 @@
-"""Guarded fetching of pictures, documents and sound by URL, for providers that take bytes alone.
+"""Fetch images, documents and sound by URL, safely, for providers that accept only bytes.
 
-Off unless the setting `fetch_urls` allows it, since a URL in a conversation may come from anyone. Strategy: the address
-is checked when it is dialled, and the very address that was checked is dialled, so that a name that resolves to
-something else a moment later (DNS rebinding) gains nothing. Only public addresses are reached; each redirect is checked
-anew; no credentials or cookies are sent; scheme, type, size and time are limited.
+It happens only where the setting `fetch_urls` allows it, since a URL in a conversation may come from anyone. A host is
+resolved here, its addresses are checked, and the connection goes to an address that was checked: a name that resolves
+to something else a moment later (DNS rebinding) gains nothing. Only public addresses are reached, each redirect is
+checked again, no credentials and no cookies are sent, and the scheme, type, size and time are limited.
 
-No proxy is used, that of the settings and of the environment included: it would resolve the name itself, and what is
-promised here could not be kept. Where a proxy is the only way out, a fetch fails, and the application does it.
+No proxy is used, neither that of the settings nor that of the environment: a proxy resolves the name itself, so its
+address could not be checked. Where a proxy is the only way out, the fetch fails, and the application has to fetch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
-# What `is_global` of some Python versions takes for public. RFC 6890 and the registries of IANA that it set up.
+# Not public, though `is_global` of some Python versions says so. From RFC 6890 and the IANA registries it set up.
 _SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")))
 _UNICAST = ip_network("2000::/3")  # the global unicast addresses
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
@@ -46,7 +46,7 @@ _TYPES: dict[type, tuple[str, ...]] = {
 
 @attrs.frozen(kw_only=True)
 class FetchLimits:
-    """What is fetched at the most: bytes, seconds in all, and redirects."""
+    """The limits of one fetch: `size` in bytes, `seconds` in total, and the number of redirects."""
 
     size: int = 20 * 1024 * 1024
     seconds: float = 30.0
@@ -56,8 +56,8 @@ class FetchLimits:
 def is_public(address: Address) -> bool:
     """Whether an address is on the public internet: not private, shared, loopback, link-local, multicast or reserved.
 
-    An IPv6 address that holds an IPv4 address counts as that one (mapped, NAT64); tunnels (6to4, Teredo, ISATAP) are
-    refused, since nobody publishes a picture behind one.
+    An IPv6 address that contains an IPv4 address (mapped, NAT64) counts as that address. Tunnels (6to4, Teredo, ISATAP)
+    are refused, since nobody publishes an image behind one.
     """
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
@@ -78,9 +78,9 @@ async def fetch(
     limits: FetchLimits = FetchLimits(),
     allowed: Callable[[Address], bool] = is_public,
 ) -> tuple[bytes, str]:
-    """The bytes behind a URL and their media type, which must begin with one of `accepted`.
+    """Fetch a URL and return its bytes and their media type, which must begin with one of `accepted`.
 
-    Raises `FetchFailed`, which says why, for everything that goes wrong.
+    Raises `FetchFailed` with the reason for everything that goes wrong.
     """
     accepted = tuple(accepted)
     with anyio.move_on_after(limits.seconds):
@@ -101,7 +101,7 @@ def _failed(url: str, why: str) -> FetchFailed:
 async def _get(
     url: str, accepted: tuple[str, ...], limits: FetchLimits, allowed: Callable[[Address], bool]
 ) -> tuple[bytes, str] | str:
-    """The bytes and their type, or where a redirect points."""
+    """Return the bytes and their media type, or the target of a redirect."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise _failed(url, "it takes an http or https URL with a host and without user information")
@@ -117,16 +117,16 @@ async def _get(
             ) as pool,
             pool.stream("GET", url, headers=headers) as response,
         ):
-            told = {name.lower().decode(): value.decode("latin-1") for name, value in response.headers}
-            if 300 <= response.status < 400 and "location" in told:
-                return told["location"]
+            headers_received = {name.lower().decode(): value.decode("latin-1") for name, value in response.headers}
+            if 300 <= response.status < 400 and "location" in headers_received:
+                return headers_received["location"]
             if response.status != 200:
                 raise _failed(url, f"the server answered with status {response.status}")
-            media_type = told.get("content-type", "").partition(";")[0].strip().lower()
+            media_type = headers_received.get("content-type", "").partition(";")[0].strip().lower()
             if accepted and not media_type.startswith(accepted):
                 raise _failed(url, f"it is {media_type or 'of an unknown type'}, not {' or '.join(accepted)}…")
-            if told.get("content-encoding", "identity") != "identity":
-                raise _failed(url, "it is compressed, though that was not asked for")
+            if headers_received.get("content-encoding", "identity") != "identity":
+                raise _failed(url, "it is compressed, although the request did not accept that")
             return await _read(url, response, limits), media_type
     except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, ssl.SSLError) as error:
         raise _failed(url, str(error) or type(error).__name__) from None
@@ -151,7 +151,7 @@ async def _read(url: str, response: httpcore2.Response, limits: FetchLimits) -> 
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """Resolves a host itself, and dials an address that it has checked."""
+    """A network backend that resolves the host itself and connects to an address that it has checked."""
 
     def __init__(self, url: str, allowed: Callable[[Address], bool]) -> None:
         self._url = url
@@ -189,7 +189,7 @@ async def fetch_parts(
     limits: FetchLimits = FetchLimits(),
     allowed: Callable[[Address], bool] = is_public,
 ) -> ChatRequest:
-    """The request with the media of these kinds that have a URL fetched, one after the other; the rest as it is.
+    """Return the request with the media of these kinds fetched, one after the other, where they have a URL.
 
     A URL of a provider's own storage (`s3:`, `gs:`) is left for the translator, which may pass it on.
     """

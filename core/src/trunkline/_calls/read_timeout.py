@@ -1,9 +1,10 @@
-"""Ending single reads of a stream, at a deadline or from another task, at next to no cost for a read that goes well.
+"""End single reads of a stream, at a deadline or from another task, at almost no cost for a read that succeeds.
 
-A cancel scope for every read would cost more than all the rest of it. On asyncio a stream has one timer, which is not
-set anew for each read: when it goes off it looks whether the read that is then going on is too long. Such a read is
-ended as `asyncio.timeout` ends its block. On trio, where scopes are cheap, each read has one. On both, nothing is open
-while the application's code runs.
+A cancel scope around every read would cost more than everything else that is done for it. On asyncio, a stream instead
+has one timer, which is not reset for each read: when it fires, it checks whether the read that is then in progress has
+taken too long. Such a read is ended the way `asyncio.timeout` ends its block: the task is cancelled, and the
+cancellation is taken back where the block is left. On trio, where scopes are cheap, each read has one. On both, nothing
+stays open while the application's code runs.
 """
 
 from __future__ import annotations
@@ -23,32 +24,33 @@ _FOREVER = float("inf")
 
 
 class ReadTimeout(Protocol):
-    """The reads of one stream, one at a time: `with read_timeout: await …`, any number of times.
+    """The time limit of one stream's reads, one at a time: `with read_timeout: await …`, any number of times.
 
-    The block is left quietly when it was ended; `ended` then says so.
+    A block that was ended is left without an exception, and `ended` is then true.
     """
 
     active: bool
-    """Whether a read is going on."""
+    """Whether a read is in progress."""
     ended: bool
+    """Whether the last read was ended."""
     time: Callable[[], float]
     """The clock, in seconds."""
 
     def extend(self, seconds: float) -> float:
-        """Let the read that goes on, or the next one, take so many seconds from now. Gives the time."""
+        """Allow the current read, or the next one, this many seconds from now. Returns the time on its clock."""
         ...
 
     @property
     def usable(self) -> bool:
-        """Whether the running task can use it: it belongs to an event loop."""
+        """Whether the running task can use it: an object with a timer belongs to one event loop."""
         ...
 
     def end(self) -> None:
-        """End the read that is going on, from another task."""
+        """End the read that is in progress, from another task."""
         ...
 
     def close(self) -> None:
-        """There will be no more reads."""
+        """Release the timer. There must be no read afterwards."""
         ...
 
     def __enter__(self) -> object: ...
@@ -59,7 +61,7 @@ class ReadTimeout(Protocol):
 
 
 def new_read_timeout() -> ReadTimeout:
-    """For a stream that the running task reads."""
+    """Make one for a stream that the running task reads."""
     asyncio = sys.modules.get("asyncio")
     try:
         task = asyncio.current_task() if asyncio is not None else None
@@ -69,13 +71,13 @@ def new_read_timeout() -> ReadTimeout:
 
 
 class ReadTimeouts:
-    """The readings of one service that are not in use, each with its timer, so that a call need not set one anew."""
+    """The unused read timeouts of one service. Each keeps its timer, so that most calls need not start one."""
 
     def __init__(self) -> None:
         self._free: list[ReadTimeout] = []
 
     def acquire(self) -> ReadTimeout:
-        """For an answer that the running task reads."""
+        """Return one for an answer that the running task reads."""
         while self._free:
             known = self._free.pop()
             if known.usable:
@@ -83,17 +85,17 @@ class ReadTimeouts:
         return new_read_timeout()
 
     def release(self, used: ReadTimeout) -> None:
-        """No more is read with it."""
+        """Take one back when its answer has been read."""
         self._free.append(used)
 
     def close(self) -> None:
-        """None is needed any more."""
+        """Release all timers, when the service closes."""
         while self._free:
             self._free.pop().close()
 
 
 class TaskReadTimeout:
-    """On asyncio."""
+    """A read timeout on asyncio: one timer for all reads."""
 
     __slots__ = ("_cancelling", "_current", "_deadline", "_due", "_loop", "_task", "_timer", "active", "ended")
     time = staticmethod(time.monotonic)
@@ -101,7 +103,7 @@ class TaskReadTimeout:
     def __init__(self) -> None:
         import asyncio
 
-        self._loop: asyncio.AbstractEventLoop | None = None  # whose the timer is
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop that the timer belongs to
         self._current = asyncio.current_task
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
@@ -126,7 +128,7 @@ class TaskReadTimeout:
         return now
 
     def end(self) -> None:
-        # Where the task is being cancelled already, that ends the read.
+        # If somebody else is cancelling the task already, that ends the read, and must not look like our own ending.
         task = self._task
         if task is not None and not self.ended and task.cancelling() == self._cancelling:
             self.ended = True
@@ -151,7 +153,7 @@ class TaskReadTimeout:
         if not self.ended or task is None:
             return False
         if task.uncancel() > self._cancelling:
-            return False  # somebody else cancels the task as well, and must see it happen
+            return False  # somebody else is cancelling the task as well: their cancellation must go on
         from asyncio import CancelledError
 
         return kind is not None and issubclass(kind, CancelledError)
@@ -176,7 +178,7 @@ class TaskReadTimeout:
 
 
 class ScopeReadTimeout:
-    """On trio, and wherever else anyio runs."""
+    """A read timeout on trio, and on any other backend of anyio: a cancel scope for each read."""
 
     __slots__ = ("_deadline", "_scope", "active", "ended")
     time = staticmethod(anyio.current_time)
@@ -199,7 +201,7 @@ class ScopeReadTimeout:
             self._scope.cancel()
 
     def close(self) -> None:
-        """Nothing is left behind."""
+        """Do nothing: a scope is closed by its block."""
 
     def __enter__(self) -> None:
         self.active, self.ended = True, False

@@ -1,9 +1,9 @@
-"""What is retried, when, and how long to wait. The one owner of retries; deciding is pure.
+"""Decide what is retried, and when. Pure, and the only place that decides it.
 
-A call is retried only before its first event, only for errors that say they are `retryable`, and at most `max_retries`
-times. The wait is what the provider asks for (`Retry-After` in its forms, up to a cap), else it grows exponentially
-with full jitter, so that many callers who failed together do not return together. After its wait a retry needs the
-leave of the `RetryBudget`, which all calls of a service share.
+A call is retried only before its first event, only after an error that is `retryable`, and at most `max_retries` times.
+The wait is what the provider asks for (`Retry-After` in its forms, up to a limit). If it asks for nothing, the wait
+grows exponentially with jitter, so that callers who failed together do not return together. After the wait, a retry
+also needs a token of the `RetryBudget`, which all calls of a service share.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from trunkline.errors import RemoteError
 class RetryPolicy:
     """How a service retries. Times are in seconds.
 
-    A provider that asks for more than `retry_after_limit` is not waited for: the error reaches the caller, with
-    `retry_after` on it, since a wait of that length is the application's to decide. `None` waits for any time.
+    If a provider asks for a longer wait than `retry_after_limit`, the call is not retried: the error reaches the caller
+    with its `retry_after`, so that the application can decide. `None` waits for any time.
     """
 
     max_retries: int = 2
@@ -33,13 +33,13 @@ class RetryPolicy:
     def delay(
         self, failures: int, error: Exception, *, uniform: Callable[[float, float], float] = random.uniform
     ) -> float | None:
-        """How long to wait after the `failures`-th failed attempt (from 1), or `None` to give up."""
+        """Return the seconds to wait after the `failures`-th failed attempt (counted from 1), or `None` to give up."""
         if failures > self.max_retries or not isinstance(error, RemoteError) or not error.retryable:
             return None
         if error.retry_after is not None:
             if self.retry_after_limit is not None and error.retry_after > self.retry_after_limit:
                 return None
-            # Never before the time that was asked for; a little after it, spread.
+            # Not before the requested time, and spread over a while after it.
             return error.retry_after + uniform(0, min(1.0, 0.1 + 0.1 * error.retry_after))
         longest: float = min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
         return uniform(0.1, 1) * longest

@@ -21,16 +21,16 @@ from trunkline.request import ChatRequest
 from trunkline.response import CallWarning
 from trunkline.settings import Settings
 
-# Measured on English and code, the tokenizers of the large providers give 3.5 to 4.5 characters a token; scripts with
-# more bytes a character give fewer characters, so bytes are counted.
+# Measured on English and code, the tokenizers of the large providers average 3.5 to 4.5 characters a token. Scripts
+# with more bytes a character average fewer characters a token, so bytes are counted.
 BYTES_A_TOKEN = 4
-# The documented sizes of a picture lie between 85 (OpenAI, low detail) and some 1,600 tokens (Anthropic, the largest).
+# The providers document between 85 and about 1,600 tokens for an image.
 TOKENS_AN_IMAGE = 1000
 TOKENS_A_MESSAGE = 4
 
 
 def estimate_tokens(message: Message) -> int:
-    """How many tokens a message may come to: an estimate from its bytes, without a tokenizer."""
+    """Estimate the tokens of a message from its size in bytes, without a tokenizer."""
     return TOKENS_A_MESSAGE + sum(_part_tokens(part) for part in message.parts)
 
 
@@ -56,11 +56,11 @@ def _text_tokens(text: str) -> int:
 
 
 def apply_limits(request: ChatRequest, settings: Settings) -> tuple[ChatRequest, tuple[CallWarning, ...]]:
-    """The request within the service's limits, and a warning that says how many turns went, if any did.
+    """Apply the service's token limits to a request. Returns it with a warning if turns were removed.
 
-    The output limit is set where the request has none. For the input limit the oldest turns go first. A turn is a
-    user's message with all that answers it, so that a tool call never loses its result; system messages and the newest
-    turn stay, even where they alone are over the limit.
+    The output limit is set where the request has none. To meet the input limit, the oldest turns are removed first. A
+    turn is a user's message with everything that answers it, so that a tool call never loses its result. System
+    messages and the newest turn stay, even if they alone are over the limit.
     """
     if request.max_output_tokens is None and settings.output_token_limit is not None:
         request = attrs.evolve(request, max_output_tokens=settings.output_token_limit)
