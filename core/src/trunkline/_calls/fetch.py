@@ -1,27 +1,25 @@
-"""Fetch images, documents and sound by URL, safely, for providers that accept only bytes.
+"""Fetch images, documents and audio given by URL, for providers that accept only bytes.
 
-It happens only where the setting `fetch_urls` allows it, since a URL in a conversation may come from anyone. A host is
-resolved here, its addresses are checked, and the connection goes to an address that was checked: a name that resolves
-to something else a moment later (DNS rebinding) gains nothing. Only public addresses are reached, each redirect is
-checked again, no credentials and no cookies are sent, and the scheme, type, size and time are limited.
+Fetching is off by default (setting `fetch_urls`), since a URL in a conversation may come from anyone and could point
+into a private network. Only public addresses are reached. The host is resolved here, and the address that was checked
+is the address that is dialled (see `_http/dialling.py`). Each redirect is checked again. No credentials or cookies are
+sent. Scheme, media type, size and time are limited.
 
-No proxy is used, neither that of the settings nor that of the environment: a proxy resolves the name itself, so its
-address could not be checked. Where a proxy is the only way out, the fetch fails, and the application has to fetch.
+No proxy is used, whether from the settings or the environment: the proxy would resolve the name itself, so the address
+could not be checked. Where a proxy is the only way out, a fetch fails, and the application has to fetch the media.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ssl
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import anyio
 import attrs
-import httpcore2
 
+from trunkline._http import dialling
 from trunkline._urls import redact_url
 from trunkline.errors import FetchFailed
 from trunkline.messages import Audio, Document, Image, Message, Part, ToolResult, ToolResultPart
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
-# Not public, though `is_global` of some Python versions says so. From RFC 6890 and the IANA registries it set up.
+# Networks that `is_global` of some Python versions wrongly reports as public (RFC 6890 and the IANA registries).
 _SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")))
 _UNICAST = ip_network("2000::/3")  # the global unicast addresses
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
@@ -46,7 +44,7 @@ _TYPES: dict[type, tuple[str, ...]] = {
 
 @attrs.frozen(kw_only=True)
 class FetchLimits:
-    """The limits of one fetch: `size` in bytes, `seconds` in total, and the number of redirects."""
+    """Limits of one fetch: the size in bytes, the total time in seconds, and the number of redirects."""
 
     size: int = 20 * 1024 * 1024
     seconds: float = 30.0
@@ -56,8 +54,8 @@ class FetchLimits:
 def is_public(address: Address) -> bool:
     """Whether an address is on the public internet: not private, shared, loopback, link-local, multicast or reserved.
 
-    An IPv6 address that contains an IPv4 address (mapped, NAT64) counts as that address. Tunnels (6to4, Teredo, ISATAP)
-    are refused, since nobody publishes an image behind one.
+    For an IPv6 address that contains an IPv4 address (mapped, NAT64), the IPv4 address decides. Tunnels (6to4, Teredo,
+    ISATAP) are not public: they lead to an IPv4 address of the sender's choice.
     """
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
@@ -78,18 +76,19 @@ async def fetch(
     limits: FetchLimits = FetchLimits(),
     allowed: Callable[[Address], bool] = is_public,
 ) -> tuple[bytes, str]:
-    """Fetch a URL and return its bytes and their media type, which must begin with one of `accepted`.
+    """Fetch a URL; return the bytes and their media type.
 
-    Raises `FetchFailed` with the reason for everything that goes wrong.
+    The media type must start with one of `accepted`, if there are any. `allowed` decides which addresses may be
+    dialled. Raises `FetchFailed`, whose message gives the reason, if anything goes wrong.
     """
     accepted = tuple(accepted)
     with anyio.move_on_after(limits.seconds):
         target = url
         for _ in range(limits.redirects + 1):
-            answer = await _get(target, accepted, limits, allowed)
-            if not isinstance(answer, str):
-                return answer
-            target = urljoin(target, answer)
+            media = await _get(target, accepted, limits, allowed)
+            if not isinstance(media, str):
+                return media
+            target = urljoin(target, media)
         raise _failed(url, f"it redirects more than {limits.redirects} times")
     raise _failed(url, f"it took longer than {limits.seconds:g} s")
 
@@ -104,73 +103,37 @@ async def _get(
     """Return the bytes and their media type, or the target of a redirect."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise _failed(url, "it takes an http or https URL with a host and without user information")
+        raise _failed(url, "it must be an http or https URL with a host and without user information")
     if not url.isascii():
-        raise _failed(
-            url, "it is no URL that can be fetched: what is not ASCII must be percent-encoded, or in Punycode"
-        )
+        raise _failed(url, "it is not a valid URL: characters outside of ASCII must be percent-encoded, or in Punycode")
     headers = [("Host", parts.netloc), ("Accept-Encoding", "identity"), ("User-Agent", "trunkline")]
+
+    async def resolve(host: str, port: int) -> str:
+        return await _resolve(url, host, port, allowed)
+
     try:
-        async with (
-            httpcore2.AsyncConnectionPool(
-                ssl_context=ssl.create_default_context(), network_backend=_GuardedBackend(url, allowed)
-            ) as pool,
-            pool.stream("GET", url, headers=headers) as response,
-        ):
-            headers_received = {name.lower().decode(): value.decode("latin-1") for name, value in response.headers}
-            if 300 <= response.status < 400 and "location" in headers_received:
-                return headers_received["location"]
+        async with dialling.get(url, headers, resolve=resolve) as response:
+            if 300 <= response.status < 400 and "location" in response.headers:
+                return response.headers["location"]
             if response.status != 200:
                 raise _failed(url, f"the server answered with status {response.status}")
-            media_type = headers_received.get("content-type", "").partition(";")[0].strip().lower()
+            media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if accepted and not media_type.startswith(accepted):
                 raise _failed(url, f"it is {media_type or 'of an unknown type'}, not {' or '.join(accepted)}…")
-            if headers_received.get("content-encoding", "identity") != "identity":
-                raise _failed(url, "it is compressed, although the request did not accept that")
-            return await _read(url, response, limits), media_type
-    except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, ssl.SSLError) as error:
-        raise _failed(url, str(error) or type(error).__name__) from None
-    except (httpcore2.UnsupportedProtocol, ValueError, UnicodeError) as error:
-        raise _failed(url, f"it is no URL that can be fetched: {error}") from None
-
-
-async def _read(url: str, response: httpcore2.Response, limits: FetchLimits) -> bytes:
-    data, chunks = bytearray(), response.aiter_stream()
-    async for chunk in chunks:
-        data += chunk
-        if len(data) > limits.size:
-            break
-    else:
-        return bytes(data)
-    await response.aclose()
-    with contextlib.suppress(httpcore2.NetworkError, httpcore2.ProtocolError):
-        # The generators within are ended by reading on from the closed connection, not by the garbage collector.
-        async for _ in chunks:
-            pass
-    raise _failed(url, f"it is larger than {limits.size} bytes")
-
-
-class _GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """A network backend that resolves the host itself and connects to an address that it has checked."""
-
-    def __init__(self, url: str, allowed: Callable[[Address], bool]) -> None:
-        self._url = url
-        self._allowed = allowed
-        self._network = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        address = await _resolve(self._url, host, port, self._allowed)
-        return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise _failed(url, "it is compressed, although the request did not allow that")
+            data = await response.read(limits.size)
+            if data is None:
+                raise _failed(url, f"it is larger than {limits.size} bytes")
+            return data, media_type
+    except dialling.DiallingError as error:
+        raise _failed(url, str(error)) from None
+    except ValueError as error:
+        raise _failed(url, f"it is not a valid URL: {error}") from None
 
 
 async def _resolve(url: str, host: str, port: int, allowed: Callable[[Address], bool]) -> str:
+    """Return an address of a host. Raises `FetchFailed` unless all of its addresses are allowed."""
     try:
         found = await anyio.getaddrinfo(host, port)
     except OSError as error:
@@ -189,9 +152,10 @@ async def fetch_parts(
     limits: FetchLimits = FetchLimits(),
     allowed: Callable[[Address], bool] = is_public,
 ) -> ChatRequest:
-    """Return the request with the media of these kinds fetched, one after the other, where they have a URL.
+    """Return the request with all media of these kinds that are given by URL fetched, one after the other.
 
-    A URL of a provider's own storage (`s3:`, `gs:`) is left for the translator, which may pass it on.
+    URLs of a provider's own storage (`s3:`, `gs:`) are not fetched; the translator may pass them on. Raises
+    `FetchFailed` if any of the media cannot be fetched.
     """
     fetched: dict[str, tuple[bytes, str]] = {}
 

@@ -1,9 +1,22 @@
-"""HTTP by aiohttp: the faster transport, for asyncio alone. The only module that imports aiohttp.
+"""The HTTP transport of aiohttp: faster than that of httpx2, for asyncio only. The only module that imports aiohttp.
 
-It is imported when `HTTPTransports` chooses it, and does what `HTTPTransport` does, with the same errors. It takes care
-of what aiohttp does otherwise: URLs are sent as they are, since signatures cover them; there are no cookies, and no
-credentials from files; what had arrived before a connection broke is told before the error; a connection that is given
-up is cut, whatever is still to be written to it.
+It behaves as `HTTPTransport` does and raises the same errors. Where aiohttp behaves differently by default, this module
+changes that:
+
+- URLs are sent unchanged, since signatures cover them; aiohttp would normalise the path.
+- There are no cookies, and no credentials from `.netrc`.
+- Bytes that arrived before a connection broke are returned before the error is raised; aiohttp drops them.
+- A connection that is given up is aborted, even while a request is still being written. `close` would wait for that.
+- A connection that breaks the rules of HTTP in the middle of a body ends the read; aiohttp would wait for ever.
+
+**Names that aiohttp does not document.** They have no other way to be reached. `test_core_dependencies.py` checks each
+of them against the installed version, and the extra `aiohttp` caps the version:
+
+- `ClientResponse.start(connection)`, which reads the headers, is overridden. `response_class` passes the subclass in.
+- `connection.protocol`, a `ResponseHandler`, with `read_timeout`, `exception()` and `closed` (a future); and
+  `connection.transport`, the asyncio transport, for `abort()`.
+- `response.content`, a `StreamReader`, with `exception()`, `set_exception()`, `read_nowait()`, `total_raw_bytes`.
+- `aiohttp.http_exceptions`, for errors that reach the reader of a body unwrapped.
 """
 
 from __future__ import annotations
@@ -24,7 +37,7 @@ import anyio
 import yarl
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from trunkline._http.common import CLOSE_LIMIT, DRAIN_LIMIT, KEEP_ALIVE, reason_of, tls_context
+from trunkline._http.common import CLOSE_LIMIT, DRAIN_LIMIT, IDLE_SECONDS, reason_of, tls_context
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, Timeouts
 from trunkline.authoring.wire import WireRequest
@@ -43,16 +56,16 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
 VERSION: tuple[int, ...] = tuple(int(number) for number in re.findall(r"\d+", aiohttp.__version__)[:2])
-"""The version of aiohttp: major and minor."""
+"""The major and minor version of aiohttp."""
 
 READ_BUFFER = 64 * 1024
-"""Bytes of an answer that wait to be read before its connection stands still; aiohttp holds up to twice as many."""
+"""The number of unread bytes of a body at which aiohttp pauses the connection; it may buffer up to twice as many."""
 
-LARGE = 2**20
-"""Bytes of a request that are written at once; aiohttp warns of more, which would hold the event loop up."""
+LARGE_BODY = 2**20
+"""Request bodies with more bytes are sent as a file, in pieces. aiohttp warns about writing them at once."""
 
 HEADER_LIMIT = 64 * 1024
-"""The longest status line and the longest header that are read, in bytes."""
+"""The longest status line and the longest header to accept, in bytes."""
 
 
 class AiohttpTransport:
@@ -69,8 +82,11 @@ class AiohttpTransport:
     async def __aenter__(self) -> AiohttpTransport:
         self._tls = None if self._ca_bundle is None else tls_context(self._ca_bundle)
         self._session = aiohttp.ClientSession(
-            # Connections are for the application to count: each stream holds one for as long as it is read.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, resolver=aiohttp.ThreadedResolver()),
+            # `limit=0` is no limit: each open stream holds a connection, so a limit would let streams that the
+            # application reads slowly block its other calls.
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=IDLE_SECONDS, resolver=aiohttp.ThreadedResolver()
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=_Response,
             skip_auto_headers=("Content-Type",),
@@ -87,7 +103,7 @@ class AiohttpTransport:
                 await session.close()
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
-        """Send; leaving the context manager closes the answer, and its connection unless all of it was read."""
+        """Send a request. Leaving the context manager closes the response; see `_Exchange`."""
         assert self._session is not None
         if self._tls is None and wire_request.url.startswith("https:"):
             self._tls = tls_context(None)
@@ -95,13 +111,14 @@ class AiohttpTransport:
 
 
 class _StaleConnection(aiohttp.ClientConnectionError):
-    """A connection that was kept from an earlier request turned out to be closed, before any byte of an answer."""
+    """An idle connection of the pool was closed by the server before any byte of the response arrived."""
 
 
 class _Response(aiohttp.ClientResponse):
-    """A response whose headers have a time limit, and whose connection is cut where they do not come.
+    """A response with a time limit for its headers.
 
-    The limit is the request's `sock_read`; it is taken off here, since aiohttp would else set a timer at each read.
+    The limit is the request's `sock_read`. `start` applies it to the headers and removes it from the protocol, since
+    aiohttp would restart a timer for each chunk of the body.
     """
 
     protocol: ResponseHandler
@@ -111,56 +128,73 @@ class _Response(aiohttp.ClientResponse):
         assert protocol is not None
         self.protocol = protocol
         seconds, protocol.read_timeout = protocol.read_timeout, None
-        kept = protocol in _used
+        reused = protocol in _used
         try:
             with anyio.move_on_after(seconds) as scope:
                 await super().start(connection)
             if scope.cancelled_caught:
                 raise aiohttp.SocketTimeoutError
         except BaseException as error:
-            # Closing alone would wait until a request that is half written was taken.
+            # Closing would wait until the server has taken the rest of a request that is still being written.
             if transport is not None:
                 transport.abort()
-            if kept and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+            if reused and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
                 raise _StaleConnection(str(error)) from error
             raise
         _used.add(protocol)
-        _watch(protocol, self)
+        _watch_connection(protocol, self)
         return self
 
-    def lost(self) -> None:
-        """The connection is closed: whoever reads hears of it."""
+    def connection_closed(self) -> None:
+        """Raise an error in the pending and every later read, unless the body is complete."""
         if not self.content.is_eof() and self.content.exception() is None:
             error = self.protocol.exception() or aiohttp.ClientConnectionError("the connection was closed")
             self.content.set_exception(error)
 
 
+# The response that is being read on each connection, and the connections that had at least one response. Both are weak:
+# aiohttp decides how long a connection lives.
 _reading: WeakKeyDictionary[ResponseHandler, _Response] = WeakKeyDictionary()
 _used: WeakSet[ResponseHandler] = WeakSet()
 
 
-def _watch(protocol: ResponseHandler, response: _Response) -> None:
-    # aiohttp closes a connection whose answer breaks the rules of HTTP half way, and leaves the reader waiting.
-    known = protocol in _reading
+def _watch_connection(protocol: ResponseHandler, response: _Response) -> None:
+    """Call `response.connection_closed` when its connection closes.
+
+    If a body breaks the rules of HTTP (a wrong chunk size, say), aiohttp closes the connection but does not wake the
+    reader. A connection serves many responses; the callback is added once, and looks up the current one.
+    """
+    watched = protocol in _reading
     _reading[protocol] = response
     closed = protocol.closed
     if closed is None:
-        response.lost()
-    elif not known:
+        # The connection closed between the headers and this line.
+        response.connection_closed()
+    elif not watched:
+        # The future belongs to the protocol. A strong reference in its callback would be a cycle.
         reference = ref(protocol)
 
-        def lost(future: asyncio.Future[None]) -> None:
+        def on_close(future: asyncio.Future[None]) -> None:
             if not future.cancelled():
-                future.exception()  # known now, so that the event loop does not log it
+                future.exception()  # marks it as retrieved; otherwise the event loop logs it
             protocol = reference()
             if protocol is not None and (reading := _reading.pop(protocol, None)) is not None:
-                reading.lost()
+                reading.connection_closed()
 
-        closed.add_done_callback(lost)
+        closed.add_done_callback(on_close)
 
 
 class _Exchange:
-    """One request and the answer to it."""
+    """One request and its response, as an async context manager and an async iterator over the body.
+
+    The life of an exchange is that of `_Exchange` in `_http/httpx2.py`, with these differences:
+
+    - aiohttp takes a connection back as soon as the end of the body has arrived, even if nobody has read it yet. So if
+      the body is complete, leaving the block has nothing to close.
+    - A connection that is given up is aborted: nothing that is still to be written is waited for.
+    - If a reused connection turns out to be closed before any byte of the response, the request is sent once more. The
+      server may have closed an idle connection while the request was on its way, which says nothing about the request.
+    """
 
     __slots__ = ("_content", "_ended", "_headers", "_request", "_response", "_session", "_timeouts", "_tls")
 
@@ -184,7 +218,7 @@ class _Exchange:
     @property
     def headers(self) -> Mapping[str, str]:
         if self._headers is None:
-            self._headers = _lower(self._response.headers)
+            self._headers = _decode_headers(self._response.headers)
         return self._headers
 
     async def __aenter__(self) -> ByteStream:
@@ -192,10 +226,10 @@ class _Exchange:
             try:
                 self._response = await self._send()
             except (_StaleConnection, aiohttp.ClientConnectionResetError):
-                # That the server closes a connection at leisure says nothing of the request: one more, on another.
+                # The server may have closed an idle connection before it read the request; retry once.
                 self._response = await self._send()
         except Exception as error:
-            raise self._error(error) from None
+            raise self._translate_error(error) from None
         self._content = self._response.content
         return self
 
@@ -205,7 +239,7 @@ class _Exchange:
             request.method,
             _url(request.url),
             headers=dict(request.headers),
-            data=(io.BytesIO(request.body) if len(request.body) > LARGE else request.body) or None,
+            data=(io.BytesIO(request.body) if len(request.body) > LARGE_BODY else request.body) or None,
             allow_redirects=False,
             ssl=self._tls or True,
             timeout=aiohttp.ClientTimeout(
@@ -217,7 +251,7 @@ class _Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._content.is_eof():
-            # All of it is here, read or not, and aiohttp has its connection back.
+            # The whole body has arrived, read or not, and the connection is back in the pool.
             self._response.close()
             return
         if kind is None and not self._ended:
@@ -229,11 +263,10 @@ class _Exchange:
         if transport is not None:
             transport.abort()
             with anyio.CancelScope(shield=True):
-                await asyncio.sleep(0)  # the event loop closes the socket
+                await asyncio.sleep(0)  # `abort` only schedules closing the socket; let the event loop do it
 
     async def _drain(self) -> None:
-        # A connection can be used again once its answer was read to the end. After the terminator that is a few bytes,
-        # which have mostly arrived; a server that parks its socket loses it.
+        """Read the rest of the body, up to `DRAIN_LIMIT` bytes, so that the connection can be used again."""
         size = 0
         try:
             async for chunk in self:
@@ -250,73 +283,83 @@ class _Exchange:
         try:
             chunk: bytes = await self._content.readany()
         except Exception as error:
-            if rest := self._rest(error):
+            if rest := self._buffered(error):
                 return rest
             self._ended = True
-            raise self._error(error) from None
+            raise self._translate_error(error) from None
         if chunk:
             return chunk
         self._ended = True
-        if (broken := self._broken()) is not None:
-            raise self._error(broken) from None
+        if (reset := self._reset_at_end()) is not None:
+            raise self._translate_error(reset) from None
         raise StopAsyncIteration
 
-    def _rest(self, error: Exception) -> bytes:
-        # aiohttp tells of a lost connection at once; what had arrived before comes first here.
+    def _buffered(self, error: Exception) -> bytes:
+        """Return the bytes that arrived before the connection broke.
+
+        A broken connection sets an exception on the stream, which `readany` raises although the buffer may hold bytes.
+        Without the exception they can be read. Setting it again makes the next read raise it.
+        """
         content = self._content
         content.set_exception(None)
         rest: bytes = content.read_nowait()
         content.set_exception(error)
         return rest
 
-    def _broken(self) -> BaseException | None:
-        # Where the end of the connection is the end of the body, aiohttp takes a reset for it as well.
+    def _reset_at_end(self) -> BaseException | None:
+        """Return the error of a connection that was reset where its end would be the end of the body.
+
+        A body without a length ends when the server closes the connection. aiohttp treats a reset as such an end, which
+        would make a truncated response look complete.
+        """
         headers, error = self._response.headers, self._response.protocol.exception()
         delimited = "Content-Length" in headers or "Transfer-Encoding" in headers or self._content.total_raw_bytes == 0
         return error if isinstance(error, OSError) and not delimited else None
 
-    def _error(self, error: BaseException) -> BaseException:
-        """Our error for aiohttp's."""
-        where = redact_url(self._request.url)
+    def _translate_error(self, error: BaseException) -> BaseException:
+        """Return our error for one of aiohttp's."""
+        url = redact_url(self._request.url)
         reason = self._reason(error)
         before = self._response is None
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return ConnectTimeout(f"no connection to {where} within {self._timeouts.connect:g} s")
+            return ConnectTimeout(f"no connection to {url} within {self._timeouts.connect:g} s")
         if before and isinstance(error, aiohttp.SocketTimeoutError):
-            return FirstChunkTimeout(f"no answer from {where} within {self._timeouts.headers:g} s")
+            return FirstChunkTimeout(f"no response from {url} within {self._timeouts.headers:g} s")
         if isinstance(error, ContentEncodingError) or isinstance(error.__cause__, ContentEncodingError):
-            return ProtocolViolation(f"the answer of {where} has a broken content encoding: {reason}")
+            return ProtocolViolation(f"the response from {url} cannot be decompressed: {reason}")
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-            return ConfigurationError(f"a request to {where} cannot be sent: {reason}")
-        if before and isinstance(error, (aiohttp.ClientError, OSError)):  # a wrong certificate, too: a ValueError
-            return ConnectionFailed(f"cannot reach {where}: {reason}")
+            return ConfigurationError(f"a request to {url} cannot be sent: {reason}")
+        # Before the check for ValueError, since the error for a wrong certificate is a ValueError as well.
+        if before and isinstance(error, (aiohttp.ClientError, OSError)):
+            return ConnectionFailed(f"cannot reach {url}: {reason}")
         if before and isinstance(error, ValueError):
-            return ConfigurationError(f"a request to {where} cannot be sent: {reason}")
+            return ConfigurationError(f"a request to {url} cannot be sent: {reason}")
         if not before and isinstance(error, (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)):
-            return StreamInterrupted(f"the connection to {where} was lost: {reason}")
+            return StreamInterrupted(f"the connection to {url} was lost: {reason}")
         return error
 
     def _reason(self, error: BaseException) -> str:
-        # What aiohttp says holds the whole URL in places, with what may be secret in it.
+        """Return the text of an error without secrets: some of aiohttp's errors contain the URL with its query."""
         if isinstance(error, aiohttp.ClientConnectorError):
             return reason_of(error.os_error)
         if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
-            return error.message.partition("\n")[0].rstrip(":")  # the other lines show bytes of the answer
+            return error.message.partition("\n")[0].rstrip(":")  # further lines quote bytes of the response
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-            return "no valid HTTP URL"
+            return "not a valid HTTP URL"
         return reason_of(error).replace(self._request.url, redact_url(self._request.url))
 
 
 def _url(url: str) -> yarl.URL:
-    # As it is where it can be: yarl would write the path anew, and a signature covers the path.
+    # `encoded=True` leaves the URL unchanged. yarl would normalise the path otherwise, which a signature covers.
     return yarl.URL(url, encoded=url.isascii() and " " not in url)
 
 
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+def _decode_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with names in lower case; repeated ones are joined with a comma (RFC 9110, section 5.3)."""
     lower: dict[str, str] = {}
     for name, value in headers.items():
         name = name.lower()
-        if not value.isascii():
+        if not value.isascii():  # aiohttp decodes bytes that are not UTF-8 to surrogates
             value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         lower[name] = f"{lower[name]}, {value}" if name in lower else value
     return lower

@@ -1,6 +1,6 @@
-"""The choice between httpx2 and aiohttp, and the transports that services share.
+"""Choose between httpx2 and aiohttp, and share transports between services.
 
-Either library is imported when the first transport opens, so that `import trunkline` stays light.
+Both libraries are imported when the first transport opens, so that `import trunkline` stays fast.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from trunkline.authoring.provider import ByteStream, Timeouts, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.settings import Settings, setting_error
 
-AIOHTTP = (3, 14)
-"""The oldest aiohttp that is used."""
+MIN_AIOHTTP = (3, 14)
+"""The oldest version of aiohttp that is used; the extra `aiohttp` requires the same."""
 
 
 class HTTPTransports:
-    """One HTTP transport for all services that reach the network in the same way.
+    """The HTTP transports of one or more services.
 
-    `client` is an application's own, and is then used for all of them.
+    Services with the same proxy, CA bundle and HTTP library share a transport, and so its connections. `client` is the
+    application's own client; if it is given, all services use it.
     """
 
     def __init__(self, client: HTTPClient | None = None) -> None:
@@ -33,7 +34,7 @@ class HTTPTransports:
         self._opening = anyio.Lock()
 
     async def get(self, settings: Settings) -> Transport:
-        """The transport for a service with these settings, open."""
+        """Return the open transport for a service with these settings."""
         key: tuple[str | None, str | None, str] = (None, None, "httpx2")
         if self._client is None:
             key = (settings.proxy, settings.ca_bundle, http_library(settings))
@@ -52,16 +53,16 @@ class HTTPTransports:
         return HTTPTransport(proxy=proxy, ca_bundle=ca_bundle, client=self._client)
 
     def shared(self, settings: Settings) -> Transport:
-        """The same as a `Transport` of a service, which opens it with the service and leaves it open at its end."""
+        """Return a `Transport` that opens the shared transport with a service, and leaves it open when that closes."""
         return _SharedTransport(self, settings)
 
     async def aclose(self) -> None:
-        """Close them all, but not an application's own client."""
+        """Close all transports. The application's own client stays open."""
         await self._resources.aclose()
 
 
 class _SharedTransport:
-    """A service's hold on a transport that it shares. Closing the service leaves the transport open."""
+    """One service's view of a shared transport. Closing it leaves the shared transport open."""
 
     def __init__(self, transports: HTTPTransports, settings: Settings) -> None:
         self._transports = transports
@@ -82,16 +83,18 @@ class _SharedTransport:
 
     @asynccontextmanager
     async def _open_and_send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
-        # A provider with a transport of its own never enters this one, but its `Auth` may still send with it.
+        # A service whose provider has its own transport never enters this one. Its `Auth` may still send with it, and
+        # the shared transport is opened then.
         transport = await self._transports.get(self._settings)
-        async with transport.send(wire_request, timeouts) as answer:
-            yield answer
+        async with transport.send(wire_request, timeouts) as response:
+            yield response
 
 
 def http_library(settings: Settings) -> str:
-    """The library for a service with these settings, called where it runs: `aiohttp` where it can be, else `httpx2`.
+    """Return the HTTP library for a service with these settings: `aiohttp` if it can be used here, else `httpx2`.
 
-    Raises `ConfigurationError` where the setting asks for aiohttp and something stands in the way.
+    Call it where the service runs, since aiohttp needs a running asyncio loop. Raises `ConfigurationError` if the
+    setting asks for aiohttp, but aiohttp cannot be used.
     """
     if settings.http_library == "httpx2":
         return "httpx2"
@@ -99,7 +102,9 @@ def http_library(settings: Settings) -> str:
     if obstacle is None:
         return "aiohttp"
     if settings.http_library == "aiohttp":
-        raise setting_error("http_library", f"is 'aiohttp', which {obstacle}", provider=settings.provider)
+        raise setting_error(
+            "http_library", f"is 'aiohttp', but aiohttp cannot be used: {obstacle}", provider=settings.provider
+        )
     return "httpx2"
 
 
@@ -119,10 +124,10 @@ def _aiohttp_obstacle(settings: Settings) -> str | None:
     except RuntimeError:
         on_asyncio = False
     if not on_asyncio:
-        return "runs on asyncio alone"
+        return "it needs asyncio"
     if settings.proxy is not None or environment_proxies():
-        # What httpx2 makes of proxies, NO_PROXY and SOCKS is the promise, and aiohttp makes something else of them.
-        return "is not used with a proxy, of the settings or of the environment"
-    if _aiohttp_version() < AIOHTTP:
-        return f"is not installed in version {AIOHTTP[0]}.{AIOHTTP[1]} or later: pip install 'trunkline[fast]'"
+        # aiohttp treats NO_PROXY differently and has no SOCKS. A proxy must work the same whatever is installed.
+        return "it is not used with a proxy (of the settings or of the environment)"
+    if _aiohttp_version() < MIN_AIOHTTP:
+        return f"it needs aiohttp {MIN_AIOHTTP[0]}.{MIN_AIOHTTP[1]} or later: pip install 'trunkline[fast]'"
     return None

@@ -1,18 +1,18 @@
-"""What both HTTP libraries share: limits, trust, proxies, and the words of an error."""
+"""What the transports share: limits, TLS settings, proxies of the environment, and the text of errors."""
 
 from __future__ import annotations
 
 import ssl
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import attrs
 
 from trunkline._urls import url_secrets
-from trunkline.errors import (
-    ConfigurationError,
-)
+from trunkline.errors import ConfigurationError
 
 
 class HTTPClient(Protocol):
-    """An application's own HTTP client: an `httpx2.AsyncClient`, or an `httpx.AsyncClient`, which has the same API."""
+    """Your own HTTP client: an `httpx2.AsyncClient`, or an `httpx.AsyncClient`, which has the same API."""
 
     @property
     def is_closed(self) -> bool:
@@ -28,28 +28,50 @@ class HTTPClient(Protocol):
         ...
 
 
+ErrorTypes: TypeAlias = type[Exception] | tuple[type[Exception], ...]
+
+
+@attrs.frozen(kw_only=True)
+class HTTPErrors:
+    """The exception classes of an HTTP library, by their meaning."""
+
+    connect_timeout: ErrorTypes
+    response_timeout: ErrorTypes
+    """Sending the request or waiting for the response took too long."""
+    decoding: ErrorTypes
+    """The body cannot be decompressed."""
+    proxy: ErrorTypes
+    local_protocol: ErrorTypes
+    """The request breaks a rule of HTTP, so the library refuses to send it."""
+    invalid_url: ErrorTypes
+    transport: ErrorTypes
+    """The connection failed, for any of the reasons above or another."""
+    reading: ErrorTypes
+    """Everything that reading a body raises."""
+
+
 CLOSE_LIMIT = 0.05
-"""Seconds that closing may take, for what is left of a finished answer to arrive or a connection to shut down."""
+"""The longest time, in seconds, to wait for the rest of a finished response, or for a connection to close."""
 
-KEEP = 100
-"""How many connections that are not used are kept."""
+MAX_IDLE_CONNECTIONS = 100
+"""The number of idle connections that are kept open."""
 
-KEEP_ALIVE = 5.0
-"""Seconds for which a connection that is not used is kept."""
+IDLE_SECONDS = 5.0
+"""The time, in seconds, for which an idle connection is kept open."""
 
 DRAIN_LIMIT = 64 * 1024
-"""Bytes that are read after the end of an answer in the hope of keeping its connection."""
+"""The most bytes to read after the end of a response so that its connection can be used again."""
 
 
 def environment_secrets() -> tuple[str, ...]:
-    """What is secret in the URLs of the environment's proxies."""
+    """Return the secrets in the URLs of the environment's proxies."""
     from urllib.request import getproxies
 
     return tuple(secret for url in getproxies().values() for secret in url_secrets(url))
 
 
 def environment_proxies() -> bool:
-    """Whether the environment has a proxy for some address."""
+    """Whether the environment sets a proxy for any address."""
     from urllib.request import getproxies
 
     proxies = getproxies()
@@ -57,7 +79,10 @@ def environment_proxies() -> bool:
 
 
 def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """What to trust: the file of the setting `ca_bundle`, or what httpx2 trusts by default."""
+    """Create the TLS context: with the certificates in the file `ca_bundle`, or with httpx2's default.
+
+    Raises `ConfigurationError` if the file cannot be read.
+    """
     if ca_bundle is None:
         import httpx2
 
@@ -66,13 +91,14 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
-            f"setting 'ca_bundle': {ca_bundle!r} is no readable file of PEM certificates: {error}", setting="ca_bundle"
+            f"setting 'ca_bundle': {ca_bundle!r} is not a readable file of PEM certificates: {error}",
+            setting="ca_bundle",
         ) from None
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, with its causes."""
-    # "All connection attempts failed" hides what the operating system said, one or two causes down.
+    """Return the message of an error, followed by the messages of its causes."""
+    # The libraries raise "All connection attempts failed"; the operating system's reason is one or two causes below.
     causes = [str(error).strip()]
     cause = error.__cause__ or error.__context__
     while cause is not None and len(causes) < 4:

@@ -1,7 +1,11 @@
-"""HTTP by httpx2.
+"""The HTTP transport of httpx2, for asyncio and trio.
 
-An application's own client is used without changes and never closed. A plain `httpx` client works as well, since the
-two libraries share their API: the exceptions are looked up in the module that the client comes from.
+There are three ways to send, which differ only in `_build`, `_send` and `_errors`:
+
+- `Pool` (see `_http/pool.py`), which uses httpcore2 directly: the default
+- a client of httpx2, if a proxy is configured
+- the application's own client, which is used without changes and never closed. A client of `httpx` works as well, since
+  both libraries have the same API; its exceptions are looked up in the module that the client comes from.
 """
 
 from __future__ import annotations
@@ -19,9 +23,10 @@ import anyio
 from trunkline._http.common import (
     CLOSE_LIMIT,
     DRAIN_LIMIT,
-    KEEP,
-    KEEP_ALIVE,
+    IDLE_SECONDS,
+    MAX_IDLE_CONNECTIONS,
     HTTPClient,
+    HTTPErrors,
     environment_proxies,
     reason_of,
     tls_context,
@@ -36,7 +41,6 @@ from trunkline.errors import (
     ConnectTimeout,
     FirstChunkTimeout,
     ProtocolViolation,
-    RemoteError,
     StreamInterrupted,
 )
 
@@ -44,7 +48,7 @@ from trunkline.errors import (
 class HTTPTransport:
     """A `Transport` over HTTP/1.1, on asyncio and trio, with one pool of connections.
 
-    `proxy` and `ca_bundle` are the settings of that name. `client` is an application's own client.
+    `proxy` and `ca_bundle` are the settings of that name. `client` is the application's own client.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class HTTPTransport:
     ) -> None:
         self._proxy = proxy
         self._ca_bundle = ca_bundle
-        self._own = client is None
+        self._owns_client = client is None
         self._client: Any = client
-        self._library: Any = _library(client) if client is not None else None
+        # A client of the wrong type is an error when the service is created, not at its first call.
+        self._library: Any = _library_of(client) if client is not None else None
+        self._errors: Any = None
         self._build: Any = None
         self._send: Any = None
 
@@ -71,16 +77,22 @@ class HTTPTransport:
             guard_logs("httpx2")
         else:
             self._build, self._send = self._client.build_request, _sender(self._client)
+            self._errors = _client_errors(self._library)
             guard_logs(self._library.__name__)
         return self
 
     def _open_pool(self) -> None:
-        from trunkline._http.pool import ERRORS, Pool
+        from trunkline._http.pool import POOL_ERRORS, Pool
 
-        # A file that cannot be read shows now; what TLS trusts by default takes time to load.
-        trusted = tls_context(self._ca_bundle) if self._ca_bundle is not None else None
-        pool = Pool(keep=KEEP, seconds=KEEP_ALIVE, trust=lambda: trusted or tls_context(None))
-        self._client, self._library, self._build, self._send = pool, ERRORS, pool.build, pool.send
+        # A CA bundle is loaded now, so that a wrong file is reported now. Loading the system's certificates takes long,
+        # so the pool does it when it needs them.
+        custom = tls_context(self._ca_bundle) if self._ca_bundle is not None else None
+        pool = Pool(
+            max_idle=MAX_IDLE_CONNECTIONS,
+            idle_seconds=IDLE_SECONDS,
+            make_tls_context=lambda: custom or tls_context(None),
+        )
+        self._client, self._errors, self._build, self._send = pool, POOL_ERRORS, pool.build, pool.send
 
     def _open_client(self) -> None:
         from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -92,61 +104,85 @@ class HTTPTransport:
             client = httpx2.AsyncClient(
                 proxy=self._proxy,
                 verify=verify,
-                # Connections are for the application to count: each stream holds one for as long as it is read.
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=KEEP, keepalive_expiry=KEEP_ALIVE),
+                # No limit on connections in use: each open stream holds one, so a limit would let streams that the
+                # application reads slowly block its other calls.
+                limits=httpx2.Limits(
+                    max_connections=None,
+                    max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+                    keepalive_expiry=IDLE_SECONDS,
+                ),
                 follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # takes none
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # stores no cookies
             )
         except (ValueError, ImportError, httpx2.InvalidURL) as error:
             proxy = f" {redact_url(self._proxy)}" if self._proxy else " of the environment"
             raise ConfigurationError(f"the proxy{proxy} cannot be used: {error}", setting="proxy") from None
-        self._client, self._library = client, httpx2
+        self._client, self._errors = client, _client_errors(httpx2)
         self._build, self._send = _builder(httpx2, client.headers), _sender(client)
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._own and self._client is not None:
+        if self._owns_client and self._client is not None:
             client, self._client = self._client, None
             with anyio.CancelScope(shield=True):
                 await client.aclose()
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
-        """Send; leaving the context manager closes the answer, and its connection unless all of it was read."""
-        return _Exchange(self._send, self._library, self._build, wire_request, timeouts)
+        """Send a request. Leaving the context manager closes the response; see `_Exchange`."""
+        return _Exchange(self._send, self._errors, self._build, wire_request, timeouts)
+
+
+def _client_errors(library: Any) -> HTTPErrors:
+    """Return the exceptions of a client's module, `httpx2` or `httpx`."""
+    return HTTPErrors(
+        connect_timeout=library.ConnectTimeout,
+        response_timeout=(library.ReadTimeout, library.WriteTimeout),
+        decoding=library.DecodingError,
+        proxy=library.ProxyError,
+        local_protocol=library.LocalProtocolError,
+        invalid_url=(library.InvalidURL, library.UnsupportedProtocol),
+        transport=library.TransportError,
+        reading=(library.HTTPError, library.StreamError),
+    )
 
 
 def _sender(client: Any) -> Any:
-    # A header that httpx would choose for itself must not change what a signature covers.
+    # `auth=None`: otherwise a client adds an Authorization header from the URL or from .netrc, and the request is not
+    # what a signature covers.
     return partial(client.send, stream=True, auth=None, follow_redirects=False)
 
 
 def _builder(library: Any, defaults: Mapping[str, str]) -> Any:
-    """What `build_request` is for a client without settings of its own, at half the cost."""
+    """Return a faster `build_request`, for a client that only has the library's default headers."""
     url_of = lru_cache(maxsize=64)(library.URL)
 
     def build(method: str, url: str, *, headers: Mapping[str, str], content: bytes, extensions: Any) -> Any:
         target = url_of(url)
         if target.is_relative_url:
             raise library.UnsupportedProtocol("the URL has no scheme or no host")
-        told = {**defaults, **headers}
-        return library.Request(method, target, headers=told, content=content, extensions=extensions)
+        return library.Request(method, target, headers={**defaults, **headers}, content=content, extensions=extensions)
 
     defaults = {name.lower(): value for name, value in defaults.items()}
     return build
 
 
-def _library(client: object) -> Any:
+def _library_of(client: object) -> Any:
+    """Return the module of the application's client. Raises `ConfigurationError` if it is not a client of httpx."""
     for base in type(client).__mro__:
         name = base.__module__.partition(".")[0]
         if name in ("httpx2", "httpx") and base.__name__ == "AsyncClient":
             return sys.modules[name]
     raise ConfigurationError(
-        f"http_client takes an httpx2.AsyncClient (or an httpx.AsyncClient), not {type(client).__name__}",
+        f"http_client must be an httpx2.AsyncClient (or an httpx.AsyncClient), not {type(client).__name__}",
         setting="http_client",
     )
 
 
-class _Held:
-    """The undecoded bytes of an answer, which stay open for `_Exchange` to read on and end where decoding fails."""
+class _RawChunks:
+    """The compressed bytes of a response.
+
+    `aiter_bytes` of httpx closes the iterator that it reads from when decompressing fails. This wrapper ignores that,
+    so that `_Exchange.__aexit__` can still read the rest.
+    """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
@@ -158,10 +194,11 @@ class _Held:
         return self._chunks.__anext__()
 
     async def aclose(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
-def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
+def _decode_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    # Names in lower case; repeated headers are joined with a comma (RFC 9110, section 5.3).
     found: dict[str, str] = {}
     for raw_name, raw_value in pairs:
         name = raw_name.decode("latin-1").lower()
@@ -173,18 +210,36 @@ def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
     return LowerHeaders(found)
 
 
-def _closing() -> anyio.CancelScope:
+def _close_scope() -> anyio.CancelScope:
     return anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT)
 
 
 class _Exchange:
-    """One request and the answer to it."""
+    """One request and its response, as an async context manager and an async iterator over the body.
+
+    The life of an exchange:
+
+    1. Entering builds and sends the request and waits for the headers. The timeouts for connecting and for the headers
+       are the library's; the body has none here, since the caller limits how long each read may take.
+    2. Iterating reads the body where the library receives it (`response.stream`). For a compressed body, `aiter_bytes`
+       of httpx decompresses it, at a higher cost for each chunk.
+    3. Leaving decides whether the connection can be used again. HTTP/1.1 allows that only if the response was read to
+       its end, so:
+
+       - If the body ended, closing returns the connection to the pool at once.
+       - If the block is left without an error, the rest of the body is read, for at most `CLOSE_LIMIT` seconds and
+         `DRAIN_LIMIT` bytes. After the terminator of a stream usually a few bytes are left that have already arrived.
+       - Otherwise the connection is closed. That is also how a provider learns that it can stop generating.
+
+    Closing is shielded from cancellation: a cancelled call must not leave a connection open. Each step takes at most
+    `CLOSE_LIMIT` seconds, since TLS waits for the other side when it closes.
+    """
 
     __slots__ = (
         "_build",
         "_chunks",
         "_ended",
-        "_library",
+        "_errors",
         "_raw",
         "_request",
         "_response",
@@ -194,10 +249,10 @@ class _Exchange:
         "headers",
     )
 
-    def __init__(self, send: Any, library: Any, build: Any, request: WireRequest, timeouts: Timeouts) -> None:
+    def __init__(self, send: Any, errors: HTTPErrors, build: Any, request: WireRequest, timeouts: Timeouts) -> None:
         self._send = send
         self._build = build
-        self._library = library
+        self._errors = errors
         self._request: WireRequest | None = request
         self._url = request.url
         self._timeouts = timeouts
@@ -227,15 +282,17 @@ class _Exchange:
                 extensions={"timeout": limits},
             )
             response = self._response = await self._send(built)
-            # The headers are here: how long the body may take is for the pipeline to say.
+            # The library looks this up again when reading the body starts. From here on the pipeline's own timer limits
+            # how long a read may take.
             limits["read"] = None
-            self.headers = _headers(getattr(response.headers, "raw", response.headers))
+            self.headers = _decode_headers(getattr(response.headers, "raw", response.headers))
         except Exception as error:
-            failed = self._error(error)
+            failed = self._translate_error(error)
         finally:
             sending.set(False)
         if failed is not None:
-            # Raised here, it has no context: reports of errors would show the HTTP client's frames, headers included.
+            # Raised outside of the `except` block, so that it has no `__context__`: error reporters would show the
+            # local variables of the library's frames, which hold the headers.
             raise failed
         self._open_body()
         return self
@@ -244,47 +301,55 @@ class _Exchange:
         response = self._response
         plain = self.headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
         if plain and not getattr(response, "is_stream_consumed", False):
-            # It is read where the library has it: the generators above that cost more than all the rest of a chunk.
+            # Read directly from the connection: the generators that httpx puts around it cost more than all other work
+            # for a chunk together.
             self._raw = self._chunks = response.stream.__aiter__()
             return
-        if hasattr(response, "decoded"):
+        if hasattr(response, "decoded"):  # a `PoolResponse`
             response = response.decoded()
-        self._raw = held = _Held(response.aiter_raw())
-        response.aiter_raw = lambda chunk_size=None: held
+        # `aiter_bytes` reads from `self.aiter_raw()`. Replacing that method on the instance gives us the raw iterator,
+        # which `__aexit__` reads to its end.
+        self._raw = raw = _RawChunks(response.aiter_raw())
+        response.aiter_raw = lambda chunk_size=None: raw
         self._chunks = response.aiter_bytes()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         sending.set(True)
-        if self._ended and self._is_kept():
-            await self._response.aclose()  # which waits for nothing
+        if self._ended and self._is_reusable():
+            await self._response.aclose()  # returns the connection to the pool, without waiting
             sending.set(False)
             return
-        with _closing() as scope:
+        with _close_scope() as scope:
             unread = kind is None and not self._ended
-            if unread and not (await self._drain(self._chunks) and self._is_kept()):
+            if unread and not (await self._drain(self._chunks) and self._is_reusable()):
+                # Reading the rest did not help and took some of the time; closing gets its full share.
                 scope.deadline = anyio.current_time() + CLOSE_LIMIT
             await self._response.aclose()
         if scope.cancelled_caught:
-            with _closing():
+            # The deadline passed while reading the rest or while closing, so the connection may still be open. A second
+            # `aclose` finishes what the first began.
+            with _close_scope():
                 await self._response.aclose()
         if not self._ended:
-            # httpx nests generators and closes the outer ones only; reading on from the closed connection ends them
-            # all, here and not in the garbage collector.
-            with _closing():
+            # httpx nests async generators and closes only the outer ones. Reading on from the closed connection ends
+            # all of them here; otherwise the garbage collector would have to, in no particular task.
+            with _close_scope():
                 await self._drain(self._chunks)
                 await self._drain(self._raw)
         sending.set(False)
 
-    def _is_kept(self) -> bool:
+    def _is_reusable(self) -> bool:
+        """Whether the connection can be used again once the response was read to its end."""
         version = self._response.extensions.get("http_version")
         return version == b"HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
 
     async def _drain(self, chunks: AsyncIterable[bytes]) -> bool:
-        """Whether the answer was read to its end."""
-        # A connection can be used again once its answer was read to the end. After the terminator that is a few bytes,
-        # which have mostly arrived; a server that parks its socket loses it.
+        """Read the rest of a body. Returns whether its end was reached within `DRAIN_LIMIT` bytes.
+
+        A connection that breaks counts as an end: there is nothing left to read.
+        """
         size = 0
         try:
             async for chunk in chunks:
@@ -292,7 +357,7 @@ class _Exchange:
                 if size > DRAIN_LIMIT:
                     return False
         except Exception as error:
-            if not isinstance(error, (self._library.HTTPError, self._library.StreamError, OSError)):
+            if not isinstance(error, self._errors.reading) and not isinstance(error, OSError):
                 raise
         self._ended = True
         return True
@@ -301,7 +366,7 @@ class _Exchange:
         return self
 
     async def __anext__(self) -> bytes:
-        # What the library logs here holds no headers and no URL.
+        # `sending` is not set here: while a body is read, the library logs neither headers nor URLs.
         try:
             chunk: bytes = await self._chunks.__anext__()
             return chunk
@@ -309,38 +374,41 @@ class _Exchange:
             self._ended = True
             raise
         except Exception as error:
-            self._ended = not isinstance(error, self._library.DecodingError)
-            failed = self._error(error)
+            # After a decompression error the connection still has unread bytes; any other error ended the body.
+            self._ended = not isinstance(error, self._errors.decoding)
+            failed = self._translate_error(error)
         raise failed
 
-    def _error(self, error: Exception) -> Exception:
-        """Our error for the HTTP library's, whose own text is kept where it holds no headers and no bodies."""
-        library = self._library
-        where = redact_url(self._url)
+    def _translate_error(self, error: Exception) -> Exception:
+        """Return our error for one of the library's. Its text is kept if it can hold neither headers nor body."""
+        errors = self._errors
+        url = redact_url(self._url)
         reason = reason_of(error)
-        if isinstance(error, library.ConnectTimeout):
-            return ConnectTimeout(f"no connection to {where} within {self._timeouts.connect:g} s")
-        if self._response is None and isinstance(error, (library.ReadTimeout, library.WriteTimeout)):
-            return FirstChunkTimeout(f"no answer from {where} within {self._timeouts.headers:g} s")
-        if isinstance(error, library.DecodingError):
-            return ProtocolViolation(f"the answer of {where} has a broken content encoding: {reason}")
-        if isinstance(error, library.ProxyError):
-            return ConnectionFailed(f"the proxy refuses to connect to {where}: {reason}")
-        if isinstance(error, library.LocalProtocolError):
-            # The library's text shows the header.
-            return ConfigurationError(f"a request to {where} cannot be sent: a header holds what HTTP does not allow")
-        if isinstance(error, (library.InvalidURL, library.UnsupportedProtocol)):
-            return ConfigurationError(f"a request to {where} cannot be sent: {reason}")
-        if isinstance(error, library.TransportError):
+        if isinstance(error, errors.connect_timeout):
+            return ConnectTimeout(f"no connection to {url} within {self._timeouts.connect:g} s")
+        if self._response is None and isinstance(error, errors.response_timeout):
+            return FirstChunkTimeout(f"no response from {url} within {self._timeouts.headers:g} s")
+        if isinstance(error, errors.decoding):
+            return ProtocolViolation(f"the response from {url} cannot be decompressed: {reason}")
+        if isinstance(error, errors.proxy):
+            return ConnectionFailed(f"the proxy refused to connect to {url}: {reason}")
+        if isinstance(error, errors.local_protocol):
+            # The library's text contains the header.
+            return ConfigurationError(
+                f"a request to {url} cannot be sent: a header has characters that HTTP does not allow"
+            )
+        if isinstance(error, errors.invalid_url):
+            return ConfigurationError(f"a request to {url} cannot be sent: {reason}")
+        if isinstance(error, errors.transport):
             if self._response is None:
-                return ConnectionFailed(f"cannot reach {where}: {reason}")
-            return StreamInterrupted(f"the connection to {where} was lost: {reason}")
+                return ConnectionFailed(f"cannot reach {url}: {reason}")
+            return StreamInterrupted(f"the connection to {url} was lost: {reason}")
         if isinstance(error, UnicodeError):
-            return ConfigurationError(f"a request to {where} cannot be sent: a header or the URL is not ASCII")
+            return ConfigurationError(f"a request to {url} cannot be sent: a header or the URL is not ASCII")
         if isinstance(error, ssl.SSLError):
-            return ConnectionFailed(f"no secure connection to {where}: {reason}", retryable=False)
-        return error if not isinstance(error, OSError) else _os_error(where, reason, self._response is None)
-
-
-def _os_error(where: str, reason: str, before: bool) -> RemoteError:
-    return ConnectionFailed(f"cannot reach {where}: {reason}") if before else StreamInterrupted(f"{where}: {reason}")
+            return ConnectionFailed(f"no secure connection to {url}: {reason}", retryable=False)
+        if isinstance(error, OSError):
+            if self._response is None:
+                return ConnectionFailed(f"cannot reach {url}: {reason}")
+            return StreamInterrupted(f"the connection to {url} was lost: {reason}")
+        return error

@@ -1,4 +1,16 @@
-"""Keep secrets out of what the HTTP library logs."""
+"""Keep secrets out of the log records of httpx and httpcore.
+
+httpx logs the URL of each request at INFO, and httpcore logs headers at DEBUG. Either may hold a secret: a key in the
+query, the target of a redirect, a cookie. An application that turns these loggers on must still not find our secrets in
+its logs, but must find its own requests unchanged.
+
+So each logger of the libraries gets a filter, once for the process. The filter changes a record only if the context
+variable `sending` is set, which the transport sets around each call into the library on our behalf. A context variable
+belongs to a task, so requests that the application sends at the same time in other tasks are not affected. While a body
+is read nothing needs to be hidden (records hold no headers and no URL), and the variable is not touched for each chunk.
+
+The loggers are listed by name because a filter on a parent logger does not see the records of its children.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +21,7 @@ from contextvars import ContextVar
 from trunkline._urls import redact_url
 
 sending: ContextVar[bool] = ContextVar("trunkline_sending", default=False)
-"""Whether this task is inside the HTTP library on behalf of a call of ours."""
+"""Whether this task is inside the HTTP library for one of our calls."""
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
 
@@ -17,7 +29,7 @@ _DETAIL = re.compile(r" (?:return_value|exception)=.*", re.DOTALL)
 
 
 def _without_secrets(record: logging.LogRecord) -> bool:
-    # The HTTP library logs URLs with their queries and, at DEBUG, the answer's headers: a redirect's target, say.
+    # The message is formatted here, since the secret is usually in `record.args`.
     if sending.get():
         text = _URL.sub(lambda found: redact_url(found[0]), record.getMessage())
         record.msg, record.args = _DETAIL.sub("", text), ()
@@ -25,7 +37,7 @@ def _without_secrets(record: logging.LogRecord) -> bool:
 
 
 def guard_logs(library: str) -> None:
-    """Keep secrets out of what an HTTP library logs of our own requests; the application's are left as they are."""
+    """Filter the loggers of `httpx2` or `httpx`, and of the `httpcore` below it. Repeated calls have no effect."""
     core = library.replace("httpx", "httpcore")
     for name in (library, *(f"{core}.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
         logger = logging.getLogger(name)

@@ -1,7 +1,17 @@
-"""Connections to servers without a proxy, by httpcore2: the layer below the client of httpx2, whose redirects, cookies
-and logins are not wanted here, and which costs a fifth of a call and a tenth of a chunk.
+"""Connections to servers without a proxy, by httpcore2. The only module of the transports that imports httpcore2.
 
-It is imported when the first transport opens.
+httpcore2 is the layer below the client of httpx2. The client's redirects, cookies and authentication are not wanted
+here, and going through it adds a fifth to the time of a call and a tenth to that of a chunk.
+
+Two kinds of things that httpcore2 and httpx2 do not document are relied on; `test_core_dependencies.py` checks them
+against the installed versions:
+
+- The dictionary of the request's extension `timeout` is read once for the headers and once more when the iteration of
+  the body starts, so a timeout that is removed in between does not apply to the body (`_http/httpx2.py` does this).
+- The headers that a client of httpx2 sends by default (`User-Agent`, `Accept-Encoding` …) can be read from
+  `AsyncClient.headers`.
+
+The module is imported when the first transport opens.
 """
 
 from __future__ import annotations
@@ -10,14 +20,15 @@ import base64
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
 import httpcore2
 import httpx2
 
-_FAILED = (
+from trunkline._http.common import HTTPErrors
+
+_TRANSPORT_ERRORS = (
     httpcore2.TimeoutException,
     httpcore2.NetworkError,
     httpcore2.ProtocolError,
@@ -25,35 +36,38 @@ _FAILED = (
     httpcore2.UnsupportedProtocol,
 )
 
-ERRORS: Any = SimpleNamespace(
-    **{name: getattr(httpcore2, name) for name in ("ConnectTimeout", "ReadTimeout", "WriteTimeout", "ProxyError")},
-    DecodingError=httpx2.DecodingError,
-    HTTPError=_FAILED,
-    InvalidURL=httpx2.InvalidURL,
-    LocalProtocolError=httpcore2.LocalProtocolError,
-    StreamError=httpx2.StreamError,
-    TransportError=_FAILED,
-    UnsupportedProtocol=(httpcore2.UnsupportedProtocol, httpx2.UnsupportedProtocol),
+POOL_ERRORS = HTTPErrors(
+    connect_timeout=httpcore2.ConnectTimeout,
+    response_timeout=(httpcore2.ReadTimeout, httpcore2.WriteTimeout),
+    decoding=httpx2.DecodingError,
+    proxy=httpcore2.ProxyError,
+    local_protocol=httpcore2.LocalProtocolError,
+    invalid_url=(httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpcore2.UnsupportedProtocol),
+    transport=_TRANSPORT_ERRORS,
+    reading=(*_TRANSPORT_ERRORS, httpx2.StreamError),
 )
-"""The errors, by the names that httpx2 has for them."""
+"""The errors that a `Pool` and a `PoolResponse` raise."""
 
-_BODY_EXPECTED = ("POST", "PUT", "PATCH")
+_METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 
 
-class Answer:
-    """What an `httpx2.Response` is to the transport. `aclose` closes its connection unless it was read whole."""
+class PoolResponse:
+    """A response of a `Pool`, with the attributes of an `httpx2.Response` that the transport uses.
+
+    `aclose` closes the connection, unless the response was read to its end.
+    """
 
     __slots__ = ("aclose", "extensions", "headers", "status_code", "stream")
 
     def __init__(self, response: httpcore2.Response) -> None:
         self.aclose = response.aclose
         self.status_code = response.status
-        self.headers = response.headers  # pairs, as they came
+        self.headers = response.headers  # pairs of bytes, in the order of their arrival
         self.extensions = response.extensions
         self.stream: Any = response.stream
 
     def decoded(self) -> httpx2.Response:
-        """The same, for a body with an encoding."""
+        """Return the same response as an `httpx2.Response`, which decompresses the body."""
         return httpx2.Response(
             self.status_code, headers=self.headers, stream=_Body(self.stream), extensions=dict(self.extensions)
         )
@@ -72,46 +86,48 @@ class _Body(httpx2.AsyncByteStream):
 
 
 class Pool:
-    """A pool of connections without a limit of their number.
+    """A pool of connections, without a limit on the number of connections in use.
 
-    `keep` is how many are kept while they are not used, and `seconds` how long. `trust` makes what TLS trusts, when the
-    first server wants it.
+    At most `max_idle` idle connections are kept, each for `idle_seconds`. `make_tls_context` is called at the first
+    request to an `https:` URL: loading the system's certificates takes tens of milliseconds, which plain HTTP need not
+    pay.
     """
 
-    def __init__(self, *, keep: int, seconds: float, trust: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, *, max_idle: int, idle_seconds: float, make_tls_context: Callable[[], ssl.SSLContext]) -> None:
         self._limits: dict[str, Any] = {
             "max_connections": None,
-            "max_keepalive_connections": keep,
-            "keepalive_expiry": seconds,
+            "max_keepalive_connections": max_idle,
+            "keepalive_expiry": idle_seconds,
         }
-        self._trust = trust
+        self._make_tls_context = make_tls_context
         self._plain = httpcore2.AsyncConnectionPool(**self._limits)
         self._secure: httpcore2.AsyncConnectionPool | None = None
-        # What httpx2 says of itself, and the encodings that it can undo.
-        own = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500))).headers
-        self._defaults = {name.lower(): value for name, value in own.items()}
+        # The headers that httpx2 sends by default. The encodings in Accept-Encoding are those that it can decompress,
+        # which depends on the packages that are installed.
+        defaults = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500))).headers
+        self._default_headers = {name.lower(): value for name, value in defaults.items()}
 
     def build(
         self, method: str, url: str, *, headers: Mapping[str, str], content: bytes, extensions: dict[str, Any]
     ) -> httpcore2.Request:
-        """A request. Raises an error of `ERRORS`, or `UnicodeError` for a header that is not ASCII."""
+        """Build a request. Raises one of `POOL_ERRORS`, or `UnicodeError` for a header that is not ASCII."""
         target, host, login = _target(url)
-        told = {"host": host, **self._defaults, **headers}
+        all_headers = {"host": host, **self._default_headers, **headers}
         if login is not None:
-            told["authorization"] = login
-        if content or method in _BODY_EXPECTED:
-            told["content-length"] = str(len(content))
-        raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in told.items()]
+            all_headers["authorization"] = login
+        if content or method in _METHODS_WITH_BODY:
+            all_headers["content-length"] = str(len(content))
+        raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in all_headers.items()]
         return httpcore2.Request(method, target, headers=raw, content=content, extensions=extensions)
 
-    async def send(self, request: httpcore2.Request) -> Answer:
-        """Send it, up to the headers of the answer."""
+    async def send(self, request: httpcore2.Request) -> PoolResponse:
+        """Send a request and wait for the headers of the response."""
         pool = self._plain
         if request.url.scheme == b"https":
             if self._secure is None:
-                self._secure = httpcore2.AsyncConnectionPool(ssl_context=self._trust(), **self._limits)
+                self._secure = httpcore2.AsyncConnectionPool(ssl_context=self._make_tls_context(), **self._limits)
             pool = self._secure
-        return Answer(await pool.handle_async_request(request))
+        return PoolResponse(await pool.handle_async_request(request))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -120,9 +136,10 @@ class Pool:
             await self._secure.aclose()
 
 
+# A service sends nearly all its requests to a few URLs, and parsing one takes longer than the rest of `build`.
 @lru_cache(maxsize=64)
 def _target(url: str) -> tuple[httpcore2.URL, str, str | None]:
-    """The URL, the host for its header, and the login that is part of it."""
+    """Return the parsed URL, the value of the `Host` header, and that of `Authorization` if the URL has a user."""
     target = httpx2.URL(url)
     if target.is_relative_url:
         raise httpx2.UnsupportedProtocol("the URL has no scheme or no host")

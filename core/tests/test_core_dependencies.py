@@ -1,0 +1,243 @@
+"""The names and the behaviour of httpcore2, httpx2 and aiohttp that `trunkline._http` uses beyond what they document.
+
+A new version of one of them that fails here needs a change in `_http/pool.py`, `_http/dialling.py`, `_http/httpx2.py`
+or `_http/aiohttp.py`. Their docstrings say what each thing is used for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import tomllib
+from collections.abc import AsyncIterator, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpcore2
+import httpx
+import httpx2
+import pytest
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.streams import StreamReader
+from trunkline._http.choice import MIN_AIOHTTP
+from trunkline.testing import Exchange, serve
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+RANGES = [
+    *PROJECT["dependencies"],
+    *(requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra),
+]
+
+
+# Versions
+
+
+@pytest.mark.parametrize("name", ["httpcore2", "httpx2", "aiohttp"])
+def test_range_is_capped_and_holds_the_installed_version(name: str) -> None:
+    [found] = {item for item in RANGES if re.match(rf"{name}\b", item)}
+    lowest, cap = (
+        tuple(map(int, number.split(".")))
+        for number in re.fullmatch(rf"{name}>=([\d.]+),<([\d.]+)", found).groups()  # type: ignore[union-attr]
+    )
+    installed = tuple(int(number) for number in version(name).split(".")[:3])
+    assert lowest <= installed < cap
+
+
+def test_the_extra_requires_the_oldest_aiohttp_that_is_used() -> None:
+    [found] = [item for item in PROJECT["optional-dependencies"]["fast"] if item.startswith("aiohttp")]
+    assert found.startswith(f"aiohttp>={MIN_AIOHTTP[0]}.{MIN_AIOHTTP[1]},")
+
+
+def test_the_extra_aiohttp_is_the_extra_fast() -> None:
+    assert PROJECT["optional-dependencies"]["aiohttp"] == ["trunkline[fast]"]
+
+
+# httpcore2
+
+
+class RecordingStream(httpcore2.AsyncNetworkStream):
+    """A connection that serves one response and records the timeout of each read."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.pieces = list(pieces)
+        self.timeouts: list[float | None] = []
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self.timeouts.append(timeout)
+        return self.pieces.pop(0) if self.pieces else b""
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+
+class RecordingBackend(httpcore2.AsyncNetworkBackend):
+    """Hands out one stream, and records what is dialled."""
+
+    def __init__(self, stream: RecordingStream) -> None:
+        self.stream = stream
+        self.dialled: list[tuple[str, int]] = []
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        self.dialled.append((host, port))
+        return self.stream
+
+
+@pytest.mark.anyio
+async def test_httpcore2_reads_the_timeout_of_the_body_when_its_iteration_starts() -> None:
+    stream = RecordingStream([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"ok"])
+    limits: dict[str, float | None] = {"connect": 1.0, "read": 2.0, "write": 3.0, "pool": None}
+    async with httpcore2.AsyncConnectionPool(network_backend=RecordingBackend(stream)) as pool:
+        request = httpcore2.Request("GET", "http://example.com/", headers=[("Host", "example.com")])
+        request.extensions = {"timeout": limits}
+        response = await pool.handle_async_request(request)
+        limits["read"] = None
+        assert await response.aread() == b"ok"
+        await response.aclose()
+    assert stream.timeouts == [2.0, None]
+
+
+@pytest.mark.anyio
+async def test_httpcore2_dials_through_the_network_backend_by_host_and_port() -> None:
+    backend = RecordingBackend(RecordingStream([b"HTTP/1.1 204 No Content\r\n\r\n"]))
+    async with httpcore2.AsyncConnectionPool(network_backend=backend) as pool:
+        response = await pool.request("GET", "http://example.com:81/")
+    assert response.status == 204
+    assert backend.dialled == [("example.com", 81)]
+
+
+def test_httpcore2_has_the_signatures_that_dialling_overrides_and_calls() -> None:
+    parameters = ["self", "host", "port", "timeout", "local_address", "socket_options"]
+    assert list(inspect.signature(httpcore2.AsyncNetworkBackend.connect_tcp).parameters) == parameters
+    assert list(inspect.signature(httpcore2.AnyIOBackend.connect_tcp).parameters) == parameters
+
+
+@pytest.mark.anyio
+async def test_httpcore2_names_the_protocol_of_a_response() -> None:
+    stream = RecordingStream([b"HTTP/1.1 204 No Content\r\nX-Upper: 1\r\n\r\n"])
+    async with httpcore2.AsyncConnectionPool(network_backend=RecordingBackend(stream)) as pool:
+        response = await pool.request("GET", "http://example.com/")
+    assert response.extensions["http_version"] == b"HTTP/1.1"
+    assert (b"X-Upper", b"1") in response.headers
+
+
+# httpx2 and httpx
+
+
+@pytest.mark.parametrize("library", [httpx2, httpx])
+def test_a_client_shows_its_default_headers(library: Any) -> None:
+    client = library.AsyncClient(transport=library.MockTransport(lambda request: library.Response(200)))
+    assert {"accept", "accept-encoding", "connection", "user-agent"} <= {name.lower() for name in client.headers}
+
+
+class Chunks(httpx2.AsyncByteStream, httpx.AsyncByteStream):
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        yield b"a"
+        yield b"b"
+
+    async def aclose(self) -> None: ...
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("library", [httpx2, httpx])
+async def test_the_undecoded_stream_of_a_response_can_be_read_directly(library: Any) -> None:
+    response = library.Response(200, stream=Chunks())
+    assert response.is_stream_consumed is False
+    assert [chunk async for chunk in response.stream] == [b"a", b"b"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("library", [httpx2, httpx])
+async def test_aiter_bytes_reads_from_an_aiter_raw_that_was_replaced(library: Any) -> None:
+    response = library.Response(200, stream=Chunks())
+    raw = response.aiter_raw()
+    response.aiter_raw = lambda chunk_size=None: raw
+    assert [chunk async for chunk in response.aiter_bytes()] == [b"a", b"b"]
+
+
+# aiohttp
+
+
+def test_aiohttp_has_the_names_that_the_transport_overrides_and_reads() -> None:
+    assert list(inspect.signature(aiohttp.ClientResponse.start).parameters) == ["self", "connection"]
+    assert isinstance(inspect.getattr_static(Connection, "protocol"), property)
+    assert isinstance(inspect.getattr_static(Connection, "transport"), property)
+    timeout = inspect.getattr_static(ResponseHandler, "read_timeout")
+    assert isinstance(timeout, property)
+    assert timeout.fset is not None
+    assert isinstance(inspect.getattr_static(ResponseHandler, "closed"), property)
+    assert callable(ResponseHandler.exception)
+    assert isinstance(inspect.getattr_static(StreamReader, "total_raw_bytes"), property)
+    for name in ("exception", "set_exception", "read_nowait", "readany", "is_eof"):
+        assert callable(getattr(StreamReader, name))
+
+
+def test_aiohttp_has_the_exceptions_that_the_transport_tells_apart() -> None:
+    assert issubclass(ContentEncodingError, HttpProcessingError)
+    assert issubclass(aiohttp.ConnectionTimeoutError, aiohttp.ClientError)
+    assert issubclass(aiohttp.SocketTimeoutError, aiohttp.ClientError)
+    assert issubclass(aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionError)
+    assert issubclass(aiohttp.ClientConnectionResetError, aiohttp.ClientConnectionError)
+    assert issubclass(aiohttp.ClientOSError, OSError)
+
+
+async def two_chunks(exchange: Exchange) -> None:
+    await exchange.respond(b"ab")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_aiohttp_starts_a_response_with_the_connection_that_it_reads(anyio_backend: str) -> None:
+    seen: list[Connection] = []
+
+    class Recording(aiohttp.ClientResponse):
+        async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+            seen.append(connection)
+            assert connection.protocol is not None
+            assert connection.protocol.read_timeout == 7.0
+            assert isinstance(connection.protocol.closed, asyncio.Future)
+            assert connection.transport is not None
+            return await super().start(connection)
+
+    async with (
+        serve(two_chunks) as server,
+        aiohttp.ClientSession(response_class=Recording) as session,
+        session.get(server.url, timeout=aiohttp.ClientTimeout(sock_read=7.0)) as response,
+    ):
+        assert await response.read() == b"ab"
+    assert len(seen) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_aiohttp_keeps_the_bytes_that_arrived_before_an_error(anyio_backend: str) -> None:
+    protocol = ResponseHandler(asyncio.get_running_loop())
+    content = StreamReader(protocol, 2**16, loop=asyncio.get_running_loop())
+    content.feed_data(b"ab")
+    error = OSError("reset")
+    content.set_exception(error)
+    with pytest.raises(OSError, match="reset"):
+        await content.readany()
+    content.set_exception(None)  # type: ignore[arg-type]  # what the transport does
+    assert content.read_nowait() == b"ab"
+    content.set_exception(error)
+    with pytest.raises(OSError, match="reset"):
+        await content.readany()
