@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -110,6 +111,9 @@ PYTEST = ("python", "-m", "pytest", "--timeout=180")
 PARALLEL = ("-n", "2", "--dist=worksteal")
 """Two worker processes; `-- -n 0` runs the tests in one process, where a debugger works."""
 
+PARALLEL_FILES = ("-n", "2", "--dist=loadfile")
+"""The same, but a file stays on one worker: importing an official SDK to compare with takes seconds."""
+
 QUICK = ("core/tests", "plugins", "tests/test_workspace.py", "tests/test_supply.py")
 """The folders and files of `nox -s quick`."""
 
@@ -182,8 +186,7 @@ def quick(session: nox.Session) -> None:
     chosen = (*(f"--ignore-glob={pattern}" for pattern in NOT_QUICK), *QUICK)
     if any((ROOT / word.partition("::")[0]).exists() for word in session.posargs):
         chosen = ()
-    # A file stays on one worker, since importing an official SDK to compare with takes seconds.
-    session.run(*PYTEST, "-q", "-n", "2", "--dist=loadfile", *chosen, *session.posargs)
+    session.run(*PYTEST, "-q", *PARALLEL_FILES, *chosen, *session.posargs)
 
 
 @nox.session
@@ -272,9 +275,13 @@ def build(session: nox.Session) -> None:
     pinned(session, *group("build"))
     for old in DIST.glob("trunkline*"):
         old.unlink()
-    for folder, name in FOLDERS.items():
+
+    def build_one(folder: str) -> None:
         session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), folder, silent=True)
-        bill_of_materials(session, folder, name)
+        bill_of_materials(session, folder, FOLDERS[folder])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(build_one, FOLDERS))
     session.run("python", "tests/isolated/check_archives.py", str(DIST))
 
 
@@ -283,8 +290,7 @@ def build(session: nox.Session) -> None:
 def isolated(session: nox.Session, distribution: str) -> None:
     """Install one built wheel with what its metadata declares and no more; import all of it, and make a call.
 
-    A plugin's own tests, without the conformance kit's, then run against its wheel, with the test tools beside it and
-    no other plugin.
+    A plugin's own unit tests then run against its wheel, with the test tools beside it and no other plugin.
     """
     name = "trunkline" if distribution == "core" else f"trunkline-{distribution}"
     wheels = session.run("python", "-I", "tests/isolated/wheels_for.py", str(DIST), name, silent=True)
@@ -293,8 +299,9 @@ def isolated(session: nox.Session, distribution: str) -> None:
     if distribution != "core":
         session.install(*group("tests"))
         session.install("--no-deps", MODEL, AWS)
-        # The conformance kit runs over every plugin in `tests` already, and takes most of a plugin's tests' time.
-        session.run(*PYTEST, "-q", "--ignore-glob=*conformance*", f"plugins/{distribution}/tests")
+        # The kit and the property tests run in `tests`; how a plugin is installed makes no difference to them.
+        left_out = (f"--ignore-glob=*_{kind}.py" for kind in ("conformance", "property", "properties"))
+        session.run(*PYTEST, "-q", *PARALLEL_FILES, *left_out, f"plugins/{distribution}/tests")
 
 
 @nox.session
