@@ -36,7 +36,7 @@ from trunkline import (
     user,
 )
 from trunkline.fold import fold
-from trunkline_llamacpp.gguf import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
 
 pytestmark = pytest.mark.anyio
 

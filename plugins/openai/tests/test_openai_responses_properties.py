@@ -18,7 +18,7 @@ from trunkline.fold import decode_arguments, fold
 from trunkline.messages import ToolCall
 from trunkline.response import ChatResponse
 from trunkline.settings import Settings
-from trunkline_openai.responses_operations import count_tokens
+from trunkline_openai.responses_count_tokens import count_tokens
 from trunkline_openai.responses_parse import ResponsesParser, ResponsesStreamParser
 
 CONTEXT: ServiceContext[Any] = ServiceContext(name="test", provider="openai", settings=Settings())

@@ -33,7 +33,7 @@ from trunkline.messages import (
 )
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.secrets import Secret
-from trunkline_openai.responses_operations import count_tokens
+from trunkline_openai.responses_count_tokens import count_tokens
 from trunkline_openai.responses_parse import ResponsesParser
 from trunkline_openai.responses_translate import ResponsesTranslator
 from trunkline_openai.settings import OpenAISettings

@@ -27,10 +27,10 @@ from trunkline.messages import (
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
-from trunkline_openai.dialect import default_url
 from trunkline_openai.profile import PROFILES, Profile, profile_from
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
 from trunkline_openai.translate import ChatTranslator
+from trunkline_openai.urls import default_url
 
 ROOT = Path(__file__).resolve().parents[3]
 ORACLES = (ROOT / os.environ.get("TRUNKLINE_ORACLES", "../shared/oracles")).resolve()

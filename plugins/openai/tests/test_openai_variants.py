@@ -16,7 +16,7 @@ from trunkline.fold import fold
 from trunkline.messages import Citation, Part, Reasoning, Text, ToolCall, assistant, tool_result, user
 from trunkline.request import ChatRequest
 from trunkline.response import TokenLogprob
-from trunkline_openai import OpenAICompatibleSettings, Profile, chat_completions
+from trunkline_openai import ChatParts, OpenAICompatibleSettings, Profile, chat_completions
 from trunkline_openai.history import JSON, AnsweredCall, History
 from trunkline_openai.parse import ChatParser
 from trunkline_openai.translate import ChatTranslator
@@ -69,8 +69,7 @@ def steps() -> Steps:
         name="acme",
         settings=OpenAICompatibleSettings,
         profile=Profile(name="acme", reasoning_replay="thinking", reasoning_fields=("reasoning",)),
-        translator=lambda: AcmeTranslator,
-        parser=lambda: AcmeParser,
+        load=lambda: ChatParts(translator=AcmeTranslator, parser=AcmeParser),
     )
     settings = OpenAICompatibleSettings(api_url="https://x/v1")
     return open_steps(acme, ServiceContext(name="s", provider="acme", settings=settings))

@@ -20,6 +20,7 @@ __all__ = [
     "as_count",
     "as_list",
     "as_object",
+    "as_objects",
     "as_string",
     "JSONObject",
     "JSONValue",
@@ -77,3 +78,8 @@ def as_list(value: object) -> list[Any]:
 def as_object(value: object) -> dict[str, Any]:
     """The value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def as_objects(value: object) -> list[dict[str, Any]]:
+    """The JSON objects in a list. Other items are ignored; anything but a list has none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

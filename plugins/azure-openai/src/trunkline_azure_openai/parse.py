@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.authoring.json import as_object, as_objects, as_string
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
 from trunkline.messages import Citation
 from trunkline_openai.errors import error_from_response
-from trunkline_openai.fields import items, string
 from trunkline_openai.parse import ChatParser
 from trunkline_openai.responses_parse import ResponsesParser
 
@@ -33,16 +33,13 @@ class AzureParser(ChatParser):
 
     def sources(self) -> list[Citation]:
         """The citations beside the answer; those of the service's own data stand in the message's `context`."""
-        context = self.metadata.get("context")
-        found = items(context.get("citations")) if isinstance(context, dict) else []
         return super().sources() + [
             Citation(
-                url=string(item.get("url")),
-                title=string(item.get("title")) or string(item.get("filepath")),
-                cited_text=string(item.get("content")),
+                url=as_string(item.get("url")),
+                title=as_string(item.get("title")) or as_string(item.get("filepath")),
+                cited_text=as_string(item.get("content")),
             )
-            for item in found
-            if isinstance(item, dict)
+            for item in as_objects(as_object(self.metadata.get("context")).get("citations"))
         ]
 
     @staticmethod

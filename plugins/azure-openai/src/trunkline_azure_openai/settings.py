@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkabl
 from trunkline.authoring.urls import plain_http_note
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings
-from trunkline_openai.settings import show_url
+from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of
 
@@ -37,11 +36,9 @@ epoch); a credential of azure-identity; or `"azure-identity"`, for its default c
 """
 
 
-def _convert_url(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"a URL, not {type(value).__name__}")
-    surface_of(value)
-    return value.strip()
+def _root_url(pasted: str) -> tuple[str, tuple[str, ...]]:
+    surface = surface_of(pasted)
+    return surface.root, surface.notes
 
 
 def _convert_token_provider(value: object) -> TokenProvider:
@@ -65,13 +62,11 @@ class AzureOpenAISettings(Settings):
 
     provider: ClassVar[str] = "azure-openai"
 
-    api_url: str = setting(
+    api_url: str = url_setting(
         "API URL",
         "The endpoint of the resource, or a deployment's whole target URI, as the portal shows it.",
         environment=("AZURE_OPENAI_ENDPOINT",),
-        convert=_convert_url,
-        show=show_url,
-        schema={"type": "string", "format": "uri"},
+        base_url=_root_url,
     )
     api_key: Converted[Secret | None, str] = setting(
         "API key",
@@ -115,6 +110,19 @@ class AzureOpenAISettings(Settings):
         """The surface that these settings reach."""
         return surface_of(self.api_url, self.api_version)
 
+    def notes(self) -> Iterator[tuple[str, str]]:
+        """What is worth a warning about the URL, given `api_version` and the other settings."""
+        surface = self.surface
+        yield from (("api_url", note) for note in surface.notes)
+        if surface.endpoint == "/responses" and self.api == "chat":
+            yield "api_url", "it is an endpoint of the Responses API, but api is 'chat'; set api = 'responses'"
+        if surface.deployment and self.default_model != surface.deployment:
+            note = f"its deployment {surface.deployment!r} is not used, because default_model is {self.default_model!r}"
+            yield "api_url", note
+        plain = plain_http_note(surface.root)
+        if plain is not None:
+            yield "api_url", plain
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """What is missing, contradicts itself, or cannot be reached."""
         if self.api_key is None and self.token_provider is None:
@@ -155,15 +163,3 @@ def endpoint_url(settings: Settings, path: str, model: str | None) -> str:
     """The URL of an endpoint of the service."""
     assert isinstance(settings, AzureOpenAISettings)
     return settings.surface.url(path, model)
-
-
-def url_notes(settings: AzureOpenAISettings) -> tuple[str, ...]:
-    """What a user should know of the setting `api_url`."""
-    surface = settings.surface
-    notes = list(surface.notes)
-    if surface.endpoint == "/responses" and settings.api == "chat":
-        notes.append("it is of the Responses API, but Chat Completions is spoken; set api = 'responses'")
-    if surface.deployment and settings.default_model != surface.deployment:
-        notes.append(f"its deployment {surface.deployment!r} is not used: default_model is {settings.default_model!r}")
-    plain = plain_http_note(surface.root)
-    return (*notes, plain) if plain else tuple(notes)

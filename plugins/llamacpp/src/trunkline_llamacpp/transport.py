@@ -23,7 +23,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import FirstChunkTimeout, ServiceClosed, StreamInterrupted, TrunklineError
 
 from trunkline_llamacpp.runtime import Model, Server
-from trunkline_llamacpp.whole import whole
+from trunkline_llamacpp.whole_answer import whole_answer
 
 T = TypeVar("T")
 
@@ -358,7 +358,7 @@ class _Chat(_Exchange):
         if errors:
             self._tell(self._put_error, errors[0].encode())
         elif not self._stopping:
-            last = b"data: [DONE]\n\n" if self._streamed else whole(collected)
+            last = b"data: [DONE]\n\n" if self._streamed else whole_answer(collected)
             self._tell(self._put_sse if self._streamed else self._put, last)
 
     def _put_sse(self, chunk: bytes) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from trunkline.authoring.json import encode_request
 from trunkline.authoring.provider import Embed, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import EmbedRequest
-from trunkline_openai.dialect import default_url
 from trunkline_openai.operations import chat_operations, parse_embeddings
-from trunkline_openai.translate import encode, request_headers
+from trunkline_openai.translate import request_headers
+from trunkline_openai.urls import default_url
 
 from trunkline_mistral.settings import PROFILE
 
@@ -28,7 +29,7 @@ def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translat
     wire_request = WireRequest(
         url=default_url(context.settings, "/embeddings", request.model),
         headers=request_headers(context.settings),
-        body=encode(body),
+        body=encode_request(body),
     )
     return Translation(wire_request=wire_request, warnings=warnings.all())
 

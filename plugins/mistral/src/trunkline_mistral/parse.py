@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.authoring.json import as_list, as_string
 from trunkline.errors import RemoteError
 from trunkline.events import PartAdded, ReasoningEnd
 from trunkline.messages import Citation, Opaque
 from trunkline.response import TokenLogprob
-from trunkline_openai.fields import items, string, thinking_text
 from trunkline_openai.parse import ChatParser
 from trunkline_openai.profile import Profile
+from trunkline_openai.reasoning import thinking_text
 
 from trunkline_mistral.errors import error_from_body
 
@@ -32,17 +33,19 @@ class Thinking:
 
     def add(self, chunk: dict[str, Any]) -> None:
         """Take a chunk, or a piece of one."""
-        for piece in items(chunk.get("thinking")):
+        for piece in as_list(chunk.get("thinking")):
             if isinstance(piece, dict) and piece.get("type", "text") != "text":
                 self._only_text = False
                 self._pieces.append(piece)
                 continue
-            text = piece if isinstance(piece, str) else string(piece.get("text")) if isinstance(piece, dict) else None
+            text = (
+                piece if isinstance(piece, str) else as_string(piece.get("text")) if isinstance(piece, dict) else None
+            )
             if text and self._pieces and isinstance(self._pieces[-1], list):
                 self._pieces[-1].append(text)
             elif text:
                 self._pieces.append([text])
-        self.signature = string(chunk.get("signature")) or self.signature
+        self.signature = as_string(chunk.get("signature")) or self.signature
         if "closed" in chunk:
             self._closed = chunk["closed"]
 
@@ -95,7 +98,7 @@ class MistralParser(ChatParser):
             self._thinking.add(item)
         elif kind == "reference":
             self._apart()
-            self.add(Citation(provider_metadata={self.provider: {"reference_ids": items(item.get("reference_ids"))}}))
+            self.add(Citation(provider_metadata={self.provider: {"reference_ids": as_list(item.get("reference_ids"))}}))
         elif kind in (None, "text"):
             super().content_part(item)
         else:

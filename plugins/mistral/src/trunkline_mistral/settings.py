@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings, url_setting
 from trunkline_openai.profile import Profile
-from trunkline_openai.settings import convert_url, show_url
+from trunkline_openai.urls import base_url
 
 PROFILE = Profile(
     name="mistral",
@@ -50,11 +50,9 @@ class MistralSettings(Settings):
     provider: ClassVar[str] = "mistral"
 
     api_key: Converted[Secret, str] = setting("API key", "The key of the workspace.", environment=("MISTRAL_API_KEY",))
-    api_url: str = setting(
+    api_url: str = url_setting(
         "API URL",
         "The root of the API, with or without `/v1`.",
         default="https://api.mistral.ai",
-        convert=convert_url,
-        show=show_url,
-        schema={"type": "string", "format": "uri"},
+        base_url=base_url,
     )

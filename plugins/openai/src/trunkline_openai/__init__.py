@@ -1,18 +1,22 @@
-"""OpenAI, and the servers that speak its Chat Completions dialect."""
+"""OpenAI, and the servers that are compatible with its Chat Completions API."""
 
 from __future__ import annotations
 
-import attrs
-from trunkline.authoring.provider import Operations, Provider, ResponseParser, ServiceContext, Translator
+from typing import Any
 
-from trunkline_openai.dialect import bearer_auth, chat_completions, log_notes, profile_for
+import attrs
+from trunkline.authoring.provider import Provider, ProviderParts, lazy_provider
+
 from trunkline_openai.from_openai import messages_from
 from trunkline_openai.profile import PROFILES, Profile
+from trunkline_openai.provider import ChatParts, bearer_auth, chat_completions, chat_or_responses
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
+from trunkline_openai.urls import default_url
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ChatParts",
     "OpenAICompatibleSettings",
     "OpenAISettings",
     "Profile",
@@ -24,39 +28,34 @@ __all__ = [
     "openai_compatible",
 ]
 
-_chat = chat_completions(name="openai", settings=OpenAISettings, profile=PROFILES["openai"])
 
-
-def _translator(context: ServiceContext[OpenAISettings]) -> Translator:
-    if context.settings.api == "chat":
-        return _chat.translator(context)
+def _load_responses() -> ProviderParts[OpenAISettings]:
+    from trunkline_openai.operations import chat_operations
+    from trunkline_openai.responses_count_tokens import count_tokens
+    from trunkline_openai.responses_parse import ResponsesParser
     from trunkline_openai.responses_translate import ResponsesTranslator
 
-    log_notes(context)
-    return ResponsesTranslator(context)
+    return ProviderParts(
+        auth=bearer_auth,
+        translator=ResponsesTranslator,
+        response_parser=ResponsesParser,
+        operations=attrs.evolve(chat_operations(PROFILES["openai"], default_url), count_tokens=count_tokens),
+    )
 
 
-def _response_parser(context: ServiceContext[OpenAISettings]) -> ResponseParser:
-    if context.settings.api == "chat":
-        return _chat.response_parser(context)
-    from trunkline_openai.responses_parse import ResponsesParser
-
-    return ResponsesParser(context)
-
-
-def _operations(context: ServiceContext[OpenAISettings]) -> Operations:
-    operations = _chat.operations_for(context)
-    if context.settings.api == "chat":
-        return operations
-    from trunkline_openai.responses_operations import count_tokens
-
-    return attrs.evolve(operations, count_tokens=count_tokens)
-
-
-openai = attrs.evolve(_chat, translator=_translator, response_parser=_response_parser, operations=_operations)
+openai: Provider = chat_or_responses(
+    chat_completions(name="openai", settings=OpenAISettings, profile=PROFILES["openai"]),
+    lazy_provider(name="openai", settings=OpenAISettings, load=_load_responses),
+)
 """OpenAI's own API: Chat Completions, or Responses with the setting `api`."""
 
+
+def _profile(settings: Any) -> Profile:
+    profile: Profile = settings.profile
+    return profile
+
+
 openai_compatible: Provider = chat_completions(
-    name="openai-compatible", settings=OpenAICompatibleSettings, profile=profile_for
+    name="openai-compatible", settings=OpenAICompatibleSettings, profile=_profile
 )
-"""Any server that speaks the Chat Completions dialect; its quirks are in the setting `profile`."""
+"""Any server that speaks the Chat Completions API. The setting `profile` says how it differs from OpenAI."""

@@ -1,20 +1,18 @@
-"""An error answer -> the core's error.
+"""Error bodies of OpenAI and compatible servers -> the core's errors. Pure.
 
-One reader for OpenAI and the servers that imitate it, since their gateways answer in any form: the envelope
-`{"error": {...}}`, `{"error": "text"}`, FastAPI's `{"detail": ...}`, API Management's `{"statusCode": ...}`, a list
-around one of these, HTML, or nothing. What a code tells comes before what the status tells, because several servers
-send 400 for everything.
+The gateways of these servers answer in many forms: the envelope `{"error": {...}}`, `{"error": "text"}`, FastAPI's
+`{"detail": ...}`, API Management's `{"statusCode": ...}`, a list around one of these, HTML, or nothing. A code takes
+precedence over the status, because several servers send 400 for everything.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from http import HTTPStatus
 from typing import Any, Protocol
 
 import attrs
-from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.http_errors import error_body, kind_of, status_error
 from trunkline.authoring.json import loads
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -31,8 +29,6 @@ from trunkline.errors import (
     ServerError,
 )
 
-_MESSAGE_LIMIT = 1000
-
 _REQUEST_ID_HEADERS = (
     "x-request-id",
     "request-id",
@@ -44,7 +40,7 @@ _REQUEST_ID_HEADERS = (
     "cf-ray",
 )
 
-# Codes and types that mean the same whatever the status, in lower case.
+# Codes and types that mean the same with any status, in lower case.
 _DECISIVE: dict[str, type[RemoteError]] = {
     "context_length_exceeded": ContextTooLong,
     "exceed_context_size_error": ContextTooLong,  # llama.cpp
@@ -65,7 +61,7 @@ _DECISIVE: dict[str, type[RemoteError]] = {
     "insufficient_balance": QuotaExhausted,
 }
 
-# Codes and types that decide where the status is 400 (which many send for everything), or where there is none.
+# Codes and types that decide if the status is 400 (which many servers send for everything) or missing.
 _BY_CODE: dict[str, type[RemoteError]] = {
     "invalid_api_key": AuthenticationError,
     "authentication_error": AuthenticationError,
@@ -97,20 +93,7 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "tool_use_failed": BadRequest,
 }
 
-_BY_STATUS: dict[int, type[RemoteError]] = {
-    401: AuthenticationError,
-    402: QuotaExhausted,
-    403: PermissionDenied,
-    404: NotFound,
-    429: RateLimited,
-    503: Overloaded,
-    529: Overloaded,
-}
-
-# 408 request timeout, 409 conflict (a lock, at OpenAI), 424 a failed dependency, 425 too early.
-_RETRYABLE_STATUSES = frozenset({408, 409, 424, 425})
-
-# Wordings of OpenAI, vLLM, llama.cpp, Groq, DeepSeek, OpenRouter, Together, LM Studio and their like.
+# Messages of OpenAI, vLLM, llama.cpp, Groq, DeepSeek, OpenRouter, Together, LM Studio and their like.
 _TOO_LONG = re.compile(
     r"maximum context length|context[ _]length[ _]exceeded|exceeds? the (available |model'?s? )?context|"
     r"context (window|size|length) (is )?(exceeded|too small|limit)|larger than the (maximum|model'?s?) context|"
@@ -132,8 +115,7 @@ _NO_QUOTA = re.compile(
 _BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
 _NO_MODEL = re.compile(r"^(model not found|invalid model)\b", re.IGNORECASE)
 _DEPTH = 4
-"""How far a message is looked for within messages."""
-_TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
+"""How many levels of nested messages are searched."""
 
 
 @attrs.frozen(kw_only=True)
@@ -144,7 +126,7 @@ class _Facts:
 
 
 class ErrorReader(Protocol):
-    """Reads an error from a decoded body, as `error_from_body` does."""
+    """A function that reads an error from a decoded body, as `error_from_body` does."""
 
     def __call__(
         self, body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
@@ -152,38 +134,34 @@ class ErrorReader(Protocol):
 
 
 def error_from_response(wire_response: WireResponse, *, provider: str, read: ErrorReader | None = None) -> RemoteError:
-    """The error that a response tells of, whatever its body is. It never raises. `read` is a variant's own reader."""
-    text = wire_response.body.decode("utf-8", "replace").strip()
-    body: object
-    try:
-        body = loads(text)
-    except (ValueError, RecursionError):
-        body = _plain_text(text)
-    reader = read or error_from_body
-    return reader(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
+    """The error for a response with an error status, whatever its body is. It never raises.
+
+    `read` replaces `error_from_body`, for a provider whose bodies mean something else.
+    """
+    read = read or error_from_body
+    body = error_body(wire_response)
+    return read(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
 
 
 def error_from_body(
     body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
-    """The error that a decoded body tells of. It never raises.
+    """The error that a decoded body describes. It never raises.
 
-    For an error inside a stream or inside a 200 answer `status` is `None` (or the 200): the code, the type or a status
-    number in the body then decide the class, and the number becomes the error's `status`. An error that says nothing of
-    itself counts as the server's own.
+    For an error inside a stream or a 200 response, `status` is `None` or 200. The code, the type or a status number in
+    the body then decide the class, and that number becomes the error's `status`. An error that gives no reason counts
+    as the server's own failure.
     """
     facts = _facts(body)
-    told = status if status is not None and status >= 400 else facts.number
-    kind = _kind(facts, told)
-    shown = told if told is not None else status
-    return kind(
-        facts.message or _status_text(shown),
+    effective = status if status is not None and status >= 400 else facts.number
+    return status_error(
+        facts.message,
         provider=provider,
-        status=shown,
+        status=status if effective is None else effective,
+        headers=headers,
+        kind=_kind(facts, effective),
         code=facts.codes[0] if facts.codes else None,
         request_id=request_id(headers),
-        retry_after=retry_after(headers),
-        retryable=_retryable(kind, told, headers),
         body=body if isinstance(body, (dict, list, str, int, float, bool)) else None,
     )
 
@@ -215,24 +193,7 @@ def _kind(facts: _Facts, status: int | None) -> type[RemoteError]:
         for code in codes:
             if code in _BY_CODE:
                 return _BY_CODE[code]
-    return _kind_by_status(status)
-
-
-def _kind_by_status(status: int | None) -> type[RemoteError]:
-    if status is None or status >= 500:
-        return _BY_STATUS.get(status or 0, ServerError)
-    if status in _RETRYABLE_STATUSES:
-        return RemoteError
-    return _BY_STATUS.get(status, BadRequest if status >= 400 else RemoteError)
-
-
-def _retryable(kind: type[RemoteError], status: int | None, headers: Mapping[str, str]) -> bool | None:
-    wish = headers.get("x-should-retry", "").strip().lower()
-    if wish in ("true", "false"):
-        return wish == "true"
-    if status == 501:
-        return False
-    return True if kind is RemoteError and status in _RETRYABLE_STATUSES else None
+    return kind_of(status)
 
 
 def _facts(body: object) -> _Facts:
@@ -255,11 +216,11 @@ def _facts(body: object) -> _Facts:
         if isinstance(level.get("metadata"), dict):
             inner = _upstream(level["metadata"])
             message = f"{message}: {inner}" if inner and message else message or inner
-    return _Facts(message=" ".join(message.split())[:_MESSAGE_LIMIT], codes=tuple(codes), number=number)
+    return _Facts(message=message, codes=tuple(codes), number=number)
 
 
 def _levels(body: object) -> Iterator[Any]:
-    # The innermost description first: it is the most exact.
+    # The innermost description first, because it is the most exact.
     found: list[object] = []
     level = body
     for _ in range(6):
@@ -273,7 +234,7 @@ def _levels(body: object) -> Iterator[Any]:
         found.append(level)
         level = next((level[key] for key in ("error", "errors", "innererror", "inner_error") if level.get(key)), None)
     described = [level for level in found if level]
-    # An inner error of Azure only makes the outer one exact; its siblings say the message.
+    # An inner error of Azure has only a code. The message is then found in the outer one.
     yield from reversed(described)
 
 
@@ -285,14 +246,14 @@ def _message(level: Mapping[str, Any], depth: int = 0) -> str:
         if isinstance(value, dict) and depth < _DEPTH and (inner := _message(value, depth + 1)):
             return inner
         if isinstance(value, list):
-            told = [_validation(item) for item in value[:5]]
-            if any(told):
-                return "; ".join(text for text in told if text)
+            problems = [text for item in value[:5] if (text := _validation(item))]
+            if problems:
+                return "; ".join(problems)
     return ""
 
 
 def _validation(item: object) -> str:
-    # FastAPI's form. Its `input` is left out, since it repeats what was sent, the prompt included.
+    # FastAPI's form. Its field `input` is left out, because it repeats the request, prompt included.
     if isinstance(item, str):
         return item
     if not isinstance(item, dict) or not isinstance(item.get("msg"), str):
@@ -303,7 +264,7 @@ def _validation(item: object) -> str:
 
 
 def _upstream(metadata: Mapping[str, Any]) -> str:
-    # OpenRouter says "Provider returned error" and keeps what the provider said in metadata.raw.
+    # OpenRouter's message is "Provider returned error"; the provider's own body is in metadata.raw.
     raw, name = metadata.get("raw"), metadata.get("provider_name")
     if not isinstance(raw, str) or not raw.strip():
         return ""
@@ -321,20 +282,3 @@ def _status_number(value: object) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599 else None
-
-
-def _plain_text(text: str) -> str:
-    if not text.startswith("<"):
-        return text[:_MESSAGE_LIMIT]
-    title = _TITLE.search(text)
-    return f"an HTML page, {title.group(1).strip()!r}" if title else "an HTML page"
-
-
-def _status_text(status: int | None) -> str:
-    try:
-        phrase = HTTPStatus(status).phrase if status is not None else ""
-    except ValueError:
-        phrase = ""
-    if status is None:
-        return "an error without a description"
-    return f"status {status} without a description" + (f" ({phrase})" if phrase else "")

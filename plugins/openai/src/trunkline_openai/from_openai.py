@@ -27,8 +27,8 @@ from trunkline.messages import (
     ToolResultPart,
 )
 
-from trunkline_openai.blocks import ReasoningBlocks, Sound, annotation
-from trunkline_openai.fields import detail_text, thinking_text
+from trunkline_openai.answer_parts import AudioPieces, annotation
+from trunkline_openai.reasoning import ReasoningBlocks, detail_text, thinking_text
 
 Fields: TypeAlias = Mapping[str, Any]
 
@@ -159,7 +159,7 @@ class _ConversationReader:
         )
 
     def _audio(self, at: str, fields: Fields) -> Iterable[Part]:
-        sound = Sound(self._provider)
+        sound = AudioPieces(self._provider)
         sound.add(dict(fields))
         try:
             added = sound.end()

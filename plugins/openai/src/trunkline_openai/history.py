@@ -24,7 +24,7 @@ from trunkline.messages import (
     ToolResult,
 )
 
-from trunkline_openai.blocks import ANNOTATION
+from trunkline_openai.answer_parts import ANNOTATION
 from trunkline_openai.profile import Profile
 
 JSON = dict[str, Any]

@@ -1,15 +1,13 @@
-"""Listing models and embedding texts: pure build-and-parse pairs."""
+"""List models and embed texts: functions that build a request and parse its answer. Pure."""
 
 from __future__ import annotations
 
-import binascii
-import struct
-from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from trunkline.authoring.json import loads
+from trunkline.authoring.embeddings import decode_vectors
+from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -18,14 +16,15 @@ from trunkline.response import CallWarning, EmbedResponse, ModelInfo
 
 from trunkline_openai.errors import error_from_body, request_id
 from trunkline_openai.profile import Profile
-from trunkline_openai.translate import UrlFor, encode, request_headers, sent_user_id
+from trunkline_openai.translate import request_headers, sent_user_id
+from trunkline_openai.urls import UrlFor
 from trunkline_openai.usage import usage_from
 
 
 def chat_operations(
     profile: Profile | Callable[[Any], Profile], url: UrlFor, *, embed: bool = True, list_models: bool = True
 ) -> Operations:
-    """The operations of a server that speaks the dialect: `GET /models` and `POST /embeddings`."""
+    """The operations of a compatible server: `GET /models` and `POST /embeddings`."""
 
     def build_models(context: ServiceContext[Any], cursor: str | None) -> WireRequest:
         settings = context.settings
@@ -43,14 +42,16 @@ def chat_operations(
         warnings: list[CallWarning] = []
         user_id = sent_user_id(request.user_id, settings)
         if user_id is not None and chosen.user_id_field is not None:
-            # The embeddings endpoint knows the older field alone.
+            # The embeddings endpoint only has the older field.
             body["user"] = user_id
         elif user_id is not None:
-            message = "this server has no field for a user's id; it was not sent"
+            message = "this server has no field for a user's id; ignored"
             warnings.append(CallWarning(kind="unsupported", subject="user_id", message=message))
         body.update(request.provider_options.get(context.provider, {}))
         wire_request = WireRequest(
-            url=url(settings, "/embeddings", request.model), headers=request_headers(settings), body=encode(body)
+            url=url(settings, "/embeddings", request.model),
+            headers=request_headers(settings),
+            body=encode_request(body),
         )
         return Translation(wire_request=wire_request, warnings=tuple(warnings))
 
@@ -61,62 +62,47 @@ def chat_operations(
 
 
 def parse_models(context: ServiceContext[Any], wire_response: WireResponse) -> tuple[tuple[ModelInfo, ...], str | None]:
-    """The models of a page, and the cursor of the next (OpenAI has one page; `has_more` and `last_id` are others')."""
+    """The models of a page, and the cursor of the next page. OpenAI has one page; compatible servers may have more."""
     body = _body(context, wire_response)
-    # Together answers with the list itself.
+    # Together sends the list itself.
     data = body if isinstance(body, list) else body.get("data", body.get("models"))
     if not isinstance(data, list):
         raise _violation(context, wire_response, "the list of models has no 'data'")
     models = tuple(
         ModelInfo(
             id=model["id"],
-            name=_name(model),
-            created=_created(model.get("created", model.get("created_at"))),
+            name=as_string(model.get("name") or model.get("display_name")),
+            created=as_count(model.get("created", model.get("created_at"))),
             raw=model,
         )
-        for model in data
-        if isinstance(model, dict) and isinstance(model.get("id"), str)
+        for model in as_objects(data)
+        if isinstance(model.get("id"), str)
     )
     more = isinstance(body, dict) and body.get("has_more") is True and body.get("last_id")
     return models, more if isinstance(more, str) and models else None
 
 
 def parse_embeddings(context: ServiceContext[Any], wire_response: WireResponse) -> EmbedResponse:
-    """The vectors, in the order of the texts. Raises `ProtocolViolation` for what are none."""
+    """The vectors, in the order of the texts. Raises `ProtocolViolation` for anything else."""
     body = _body(context, wire_response)
     data = body if isinstance(body, list) else body.get("data")
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise _violation(context, wire_response, "the answer has no list of embeddings")
-    ordered = data
     if all(type(item.get("index")) is int for item in data):
-        ordered = sorted(data, key=lambda item: int(item["index"]))
-    try:
-        embeddings = tuple(_vector(item.get("embedding")) for item in ordered)
-    except (ValueError, TypeError, OverflowError, struct.error, binascii.Error):
-        raise _violation(context, wire_response, "an embedding is neither numbers nor base64") from None
-    told = body if isinstance(body, dict) else {}
-    model = told.get("model")
+        data = sorted(data, key=lambda item: int(item["index"]))
+    fields = as_object(body)
     return EmbedResponse(
-        embeddings=embeddings,
-        model=model if isinstance(model, str) else None,
-        usage=usage_from(told.get("usage")),
+        embeddings=decode_vectors([_vector(item) for item in data], provider=context.provider),
+        model=as_string(fields.get("model")),
+        usage=usage_from(fields.get("usage")),
         raw=body,
     )
 
 
-def _vector(value: Any) -> tuple[float, ...]:
-    if isinstance(value, str):
-        # Little-endian float32, as the official client asks for by default.
-        data = b64decode(value, validate=True)
-        return struct.unpack(f"<{len(data) // 4}f", data)
-    if not isinstance(value, list):
-        raise ValueError("no vector")
-    if len(value) == 1 and isinstance(value[0], list):
-        # llama.cpp without pooling of its own.
-        value = value[0]
-    if not all(isinstance(number, (int, float)) for number in value):
-        raise ValueError("no vector")
-    return tuple(float(number) for number in value)
+def _vector(item: dict[str, Any]) -> object:
+    vector = item.get("embedding")
+    # llama.cpp puts a vector into a list of its own if the model has no pooling.
+    return vector[0] if isinstance(vector, list) and len(vector) == 1 and isinstance(vector[0], list) else vector
 
 
 def _body(context: ServiceContext[Any], wire_response: WireResponse) -> Any:
@@ -138,12 +124,3 @@ def _violation(context: ServiceContext[Any], wire_response: WireResponse, messag
         status=wire_response.status,
         request_id=request_id(wire_response.headers),
     )
-
-
-def _name(model: dict[str, Any]) -> str | None:
-    found = model.get("name") or model.get("display_name")
-    return found if isinstance(found, str) else None
-
-
-def _created(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,8 +1,15 @@
-"""The output items of an answer of the Responses API, each turned into the events of its parts.
+"""Output items of the Responses API, each turned into the events of its parts. Pure.
 
-An item learns of its content three times over: in deltas, in the `done` event of a piece, and whole in
-`response.output_item.done` and in the terminal event. What is known already is never told again; what a server left
-out of its deltas is told from whichever comes next. A body that was not streamed is the case of items that come whole.
+The life of an item in a stream:
+
+    response.output_item.added        the item is announced, usually empty        Item.start
+    response.*.delta                  a piece of one of its texts                 delta
+    response.*.done                   one of its texts as a whole                 complete
+    response.output_item.done         the item as a whole                         Item.finish
+    response.completed                all items as a whole                        Item.finish, which then does nothing
+
+So all content comes up to four times, and servers leave out any of these events but the last. Each time, only what has
+not been emitted yet becomes events. A body that was not streamed is read as the last event alone.
 """
 
 from __future__ import annotations
@@ -10,7 +17,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeAlias
 
-from trunkline.authoring.json import JSONObject, dumps
+from trunkline.authoring.json import JSONObject, as_count, as_objects, as_string, dumps
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -26,54 +33,40 @@ from trunkline.events import (
     ToolCallStart,
 )
 from trunkline.messages import Citation, Opaque
-from trunkline.response import TokenLogprob
 
-from trunkline_openai.responses_told import Lengths, Told
+from trunkline_openai.logprobs import token_logprobs
+from trunkline_openai.responses_progress import EmittedText, TextOffsets
 
 Data: TypeAlias = dict[str, Any]
 
 
-def text_of(value: object) -> str:
-    """The value where it is text; else nothing."""
-    return value if isinstance(value, str) else ""
-
-
-def objects_of(value: object) -> list[Data]:
-    """The objects in a list; a list of anything else, or something that is no list, has none."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _integer(value: object) -> int | None:
-    return value if type(value) is int else None
-
-
-class Answer:
-    """What the items of one answer share: the provider's name, the indices of the events, the text so far."""
+class OutputState:
+    """What the items of one answer share: the provider's name, the next part's index, and the lengths of the texts."""
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
-        self.texts = Lengths()
+        self.texts = TextOffsets()
         self.has_calls = False
         self._next_index = 0
 
     def index(self) -> int:
-        """The index of the next part."""
+        """Return the index for a new part."""
         index = self._next_index
         self._next_index += 1
         return index
 
 
 class Item:
-    """An output item. `finish` tells what of it was not told, and ends its parts; once only."""
+    """An output item. `finish` emits the rest of it and ends its parts; calling it again does nothing."""
 
-    def __init__(self, answer: Answer, kind: str, data: Data) -> None:
-        self.answer = answer
+    def __init__(self, output: OutputState, kind: str, data: Data) -> None:
+        self.output = output
         self.kind = kind
         self.data = data
         self.finished = False
 
     def finish(self, data: Data, events: list[Event]) -> None:
-        """The item is complete, and `data` is all of it; empty where the server did not repeat it."""
+        """Emit the rest of the item. `data` is the whole item, or empty if the server did not repeat it."""
         if self.finished:
             return
         self.finished = True
@@ -81,38 +74,38 @@ class Item:
         self._finish(self.data, events)
 
     def start(self, events: list[Event]) -> None:
-        """The item was announced."""
+        """Emit what is known when the item is announced."""
 
     def _finish(self, data: Data, events: list[Event]) -> None:
         raise NotImplementedError
 
     def metadata(self, *names: str) -> dict[str, JSONObject]:
-        """The item's fields of those names that hold something, as provider metadata."""
+        """The item's fields of these names that are set, as provider metadata."""
         kept = {name: value for name in names if (value := self.data.get(name)) is not None}
-        return {self.answer.provider: kept} if kept else {}
+        return {self.output.provider: kept} if kept else {}
 
 
 class OpaqueItem(Item):
-    """A hosted tool's call, a compaction, anything unknown: kept whole."""
+    """An item of a type that has no part: a hosted tool's call, a compaction, anything unknown. It is kept whole."""
 
     def finish(self, data: Data, events: list[Event]) -> None:
-        """The item as its last telling had it."""
+        """Emit the item as the server sent it last."""
         if not self.finished:
             self.finished = True
-            opaque = Opaque(provider=self.answer.provider, kind=self.kind, data=data or self.data)
+            opaque = Opaque(provider=self.output.provider, kind=self.kind, data=data or self.data)
             events.append(PartAdded(part=opaque))
 
 
 class _TextPiece:
     """A content part of a message: a text or a refusal."""
 
-    __slots__ = ("base", "citations", "index", "logprobs", "position", "refusal", "told")
+    __slots__ = ("base", "citations", "emitted", "index", "logprobs", "position", "refusal")
 
     def __init__(self, index: int, refusal: bool, position: int) -> None:
         self.index = index
         self.refusal = refusal
         self.position = position
-        self.told = Told()
+        self.emitted = EmittedText()
         self.logprobs = 0
         self.citations = 0
         self.base: int | None = None
@@ -121,86 +114,88 @@ class _TextPiece:
 class MessageItem(Item):
     """A message: texts and refusals by their content index, with citations and log probabilities."""
 
-    def __init__(self, answer: Answer, kind: str, data: Data) -> None:
-        super().__init__(answer, kind, data)
+    def __init__(self, output: OutputState, kind: str, data: Data) -> None:
+        super().__init__(output, kind, data)
         self._pieces: dict[tuple[int, bool], _TextPiece] = {}
 
     def piece(self, content_index: object, events: list[Event], *, refusal: bool = False) -> _TextPiece:
-        """The content part at an index; it begins here where it is new."""
+        """Return the content part at an index. A new one is started."""
         key = (content_index if type(content_index) is int else 0, refusal)
         piece = self._pieces.get(key)
         if piece is None:
-            piece = self._pieces[key] = _TextPiece(self.answer.index(), refusal, self.answer.texts.append())
+            piece = self._pieces[key] = _TextPiece(self.output.index(), refusal, self.output.texts.append())
             events.append(TextStart(index=piece.index, refusal=refusal))
         return piece
 
     def delta(self, piece: _TextPiece, text: str, logprobs: object, events: list[Event]) -> None:
-        """More of a text."""
-        self._told(piece, text)
-        probabilities = _logprobs(logprobs) if logprobs else ()
+        """Emit a piece of a text."""
+        self._record(piece, text)
+        probabilities = token_logprobs(logprobs) if logprobs else ()
         piece.logprobs += len(probabilities)
         if text or probabilities:
             events.append(TextDelta(index=piece.index, text=text, logprobs=probabilities))
 
     def complete(self, piece: _TextPiece, text: str, logprobs: object, events: list[Event]) -> None:
-        """The whole of a text: what was not told of it follows."""
-        rest = piece.told.rest(text)
-        probabilities = _logprobs(logprobs)[piece.logprobs :] if logprobs else ()
+        """Emit the rest of a text, of which `text` is the whole."""
+        rest = piece.emitted.rest(text)
+        probabilities = token_logprobs(logprobs)[piece.logprobs :] if logprobs else ()
         if rest or probabilities:
-            self._told(piece, rest)
+            self._record(piece, rest)
             piece.logprobs += len(probabilities)
             events.append(TextDelta(index=piece.index, text=rest, logprobs=probabilities))
 
-    def _told(self, piece: _TextPiece, text: str) -> None:
-        piece.told.add(text)
+    def _record(self, piece: _TextPiece, text: str) -> None:
+        piece.emitted.add(text)
         if not piece.refusal:
-            self.answer.texts.add(piece.position, len(text))
+            self.output.texts.add(piece.position, len(text))
 
     def annotate(self, piece: _TextPiece, annotation: object, events: list[Event]) -> None:
-        """One more citation of a text."""
+        """Emit a citation. Its offsets count from the start of this text, the core's from the first text's start."""
         if not isinstance(annotation, dict):
             return
         if piece.base is None:
-            piece.base = self.answer.texts.before(piece.position)
+            piece.base = self.output.texts.before(piece.position)
         piece.citations += 1
-        start, end = _integer(annotation.get("start_index")), _integer(annotation.get("end_index"))
+        start, end = as_count(annotation.get("start_index")), as_count(annotation.get("end_index"))
         events.append(
             Citation(
-                url=text_of(annotation.get("url")) or None,
-                title=text_of(annotation.get("title")) or text_of(annotation.get("filename")) or None,
+                url=as_string(annotation.get("url")) or None,
+                title=as_string(annotation.get("title")) or as_string(annotation.get("filename")) or None,
                 start=None if start is None else piece.base + start,
                 end=None if end is None else piece.base + end,
-                provider_metadata={self.answer.provider: annotation},
+                provider_metadata={self.output.provider: annotation},
             )
         )
 
     def part(self, content_index: object, part: Data, events: list[Event]) -> None:
-        """A whole content part."""
+        """Emit the rest of a content part, of which `part` is the whole."""
         kind = part.get("type")
         if kind in ("output_text", "text"):
             piece = self.piece(content_index, events)
-            self.complete(piece, text_of(part.get("text")), part.get("logprobs"), events)
-            for annotation in objects_of(part.get("annotations"))[piece.citations :]:
+            self.complete(piece, as_string(part.get("text")) or "", part.get("logprobs"), events)
+            for annotation in as_objects(part.get("annotations"))[piece.citations :]:
                 self.annotate(piece, annotation, events)
         elif kind == "refusal":
-            self.complete(self.piece(content_index, events, refusal=True), text_of(part.get("refusal")), None, events)
+            self.complete(
+                self.piece(content_index, events, refusal=True), as_string(part.get("refusal")) or "", None, events
+            )
 
     def _finish(self, data: Data, events: list[Event]) -> None:
         content = data.get("content")
-        parts = [{"type": "output_text", "text": content}] if isinstance(content, str) else objects_of(content)
+        parts = [{"type": "output_text", "text": content}] if isinstance(content, str) else as_objects(content)
         for content_index, part in enumerate(parts):
             kind = part.get("type")
             if kind in ("output_text", "text", "refusal"):
                 self.part(self._key(content_index, kind == "refusal"), part, events)
             else:
                 message: Data = {"type": "message", "role": "assistant", "content": [part]}
-                opaque = Opaque(provider=self.answer.provider, kind=text_of(kind) or "unknown", data=message)
+                opaque = Opaque(provider=self.output.provider, kind=as_string(kind) or "unknown", data=message)
                 events.append(PartAdded(part=opaque))
         metadata = self.metadata("id", "status", "phase")
         events.extend(TextEnd(index=piece.index, provider_metadata=metadata) for piece in self._pieces.values())
 
     def _key(self, content_index: int, refusal: bool) -> int:
-        """The key under which a part was streamed. Some servers number what they stream in another way."""
+        """The key under which a part was streamed. Some servers number the streamed parts differently."""
         if content_index != 0:
             return content_index
         streamed = [key for key, was_refusal in self._pieces if was_refusal == refusal]
@@ -210,23 +205,23 @@ class MessageItem(Item):
 class CallItem(Item):
     """A call of a function or of a custom tool."""
 
-    def __init__(self, answer: Answer, kind: str, data: Data) -> None:
-        super().__init__(answer, kind, data)
-        answer.has_calls = True
+    def __init__(self, output: OutputState, kind: str, data: Data) -> None:
+        super().__init__(output, kind, data)
+        output.has_calls = True
         self._custom = kind == "custom_tool_call"
         self._index: int | None = None
         self._held: list[str] = []
-        self._told = Told()
+        self._emitted = EmittedText()
 
     def start(self, events: list[Event]) -> None:
-        """Begin as soon as the tool's name and the call's id are known."""
-        call_id, name = text_of(self.data.get("call_id")), text_of(self.data.get("name"))
+        """Start the call as soon as the tool's name and the call's id are known."""
+        call_id, name = as_string(self.data.get("call_id")) or "", as_string(self.data.get("name")) or ""
         if self._index is not None or not call_id or not name:
             return
         self._begin(call_id, name, events)
 
     def _begin(self, call_id: str, name: str, events: list[Event]) -> None:
-        self._index = self.answer.index()
+        self._index = self.output.index()
         events.append(ToolCallStart(index=self._index, id=call_id, name=name))
         if self._custom:
             events.append(ToolCallDelta(index=self._index, arguments='{"input":"'))
@@ -235,44 +230,48 @@ class CallItem(Item):
             self._send(self._index, text, events)
 
     def delta(self, text: str, events: list[Event]) -> None:
-        """More of the arguments, or of a custom tool's input."""
-        self._told.add(text)
+        """Emit a piece of the arguments, or of a custom tool's input. It is held back until the call starts."""
+        self._emitted.add(text)
         if self._index is None:
             self._held.append(text)
         else:
             self._send(self._index, text, events)
 
     def _send(self, index: int, text: str, events: list[Event]) -> None:
-        # The input is free text. Escaped to ASCII, a surrogate pair that was cut in two is whole again when joined.
+        # The input is free text, and becomes a JSON string here. Escaping to ASCII keeps the halves of a surrogate pair
+        # that a server cut apart: their escapes form a pair again when the pieces are joined.
         arguments = json.dumps(text)[1:-1] if self._custom else text
         if arguments:
             events.append(ToolCallDelta(index=index, arguments=arguments))
 
     def complete(self, text: str, events: list[Event]) -> None:
-        """The whole of the arguments or the input: what was not told of it follows."""
-        rest = self._told.rest(text)
+        """Emit the rest of the arguments or the input, of which `text` is the whole."""
+        rest = self._emitted.rest(text)
         if rest:
             self.delta(rest, events)
 
     def _finish(self, data: Data, events: list[Event]) -> None:
         self.start(events)
         if self._index is None:
-            call_id, name = text_of(data.get("call_id")) or text_of(data.get("id")), text_of(data.get("name"))
+            call_id, name = (
+                as_string(data.get("call_id")) or (as_string(data.get("id")) or ""),
+                as_string(data.get("name")) or "",
+            )
             if not call_id or not name:
-                raise ProtocolViolation(f"a {self.kind} without an id or a name", provider=self.answer.provider)
+                raise ProtocolViolation(f"a {self.kind} has no id or no name", provider=self.output.provider)
             self._begin(call_id, name, events)
         assert self._index is not None
         value = data.get("input" if self._custom else "arguments")
-        self.complete(_argument_text(value, self.answer.provider), events)
+        self.complete(_argument_text(value, self.output.provider), events)
         if not self._custom:
             events.append(
                 ToolCallEnd(index=self._index, provider_metadata=self.metadata("id", "status", "namespace", "caller"))
             )
             return
         events.append(ToolCallDelta(index=self._index, arguments='"}'))
-        kept = self.metadata("id", "status", "namespace", "caller").get(self.answer.provider, {})
+        kept = self.metadata("id", "status", "namespace", "caller").get(self.output.provider, {})
         events.append(
-            ToolCallEnd(index=self._index, provider_metadata={self.answer.provider: {"type": "custom", **kept}})
+            ToolCallEnd(index=self._index, provider_metadata={self.output.provider: {"type": "custom", **kept}})
         )
 
 
@@ -286,25 +285,25 @@ def _argument_text(value: object, provider: str) -> str:
 
 
 class ReasoningItem(Item):
-    """Reasoning: the parts of its summary, or the text itself, joined by blank lines."""
+    """Reasoning: the parts of its summary or of the text itself, with blank lines between them."""
 
-    def __init__(self, answer: Answer, kind: str, data: Data) -> None:
-        super().__init__(answer, kind, data)
+    def __init__(self, output: OutputState, kind: str, data: Data) -> None:
+        super().__init__(output, kind, data)
         self._index: int | None = None
-        self._pieces: dict[tuple[str, int], Told] = {}
+        self._pieces: dict[tuple[str, int], EmittedText] = {}
 
     def start(self, events: list[Event]) -> None:
-        """Begin, where that has not happened."""
+        """Start the reasoning part, if it has not started."""
         self._begin(events)
 
     def _begin(self, events: list[Event]) -> int:
         if self._index is None:
-            self._index = self.answer.index()
+            self._index = self.output.index()
             events.append(ReasoningStart(index=self._index))
         return self._index
 
     def delta(self, source: str, position: object, text: str, events: list[Event]) -> None:
-        """More of one part of the `summary` or of the `content`."""
+        """Emit a piece of one part of the `summary` or of the `content`."""
         index = self._begin(events)
         if not text:
             return
@@ -313,35 +312,35 @@ class ReasoningItem(Item):
         if piece is None:
             if self._pieces:
                 events.append(ReasoningDelta(index=index, text="\n\n"))
-            piece = self._pieces[key] = Told()
+            piece = self._pieces[key] = EmittedText()
         piece.add(text)
         events.append(ReasoningDelta(index=index, text=text))
 
     def complete(self, source: str, position: object, text: str, events: list[Event]) -> None:
-        """The whole of one part: what was not told of it follows."""
+        """Emit the rest of one part, of which `text` is the whole."""
         key = (source, position if type(position) is int else 0)
-        told = self._pieces.get(key)
-        self.delta(source, position, text if told is None else told.rest(text), events)
+        emitted = self._pieces.get(key)
+        self.delta(source, position, text if emitted is None else emitted.rest(text), events)
 
     def _finish(self, data: Data, events: list[Event]) -> None:
         index = self._begin(events)
         for source in ("summary", "content"):
-            texts = [text_of(part.get("text")) for part in objects_of(data.get(source))]
-            told = "".join(piece.text() for (kind, _), piece in self._pieces.items() if kind == source)
-            # A server that gives all parts the same number has told everything all the same.
-            if told != "".join(texts):
+            texts = [(as_string(part.get("text")) or "") for part in as_objects(data.get(source))]
+            emitted = "".join(piece.text() for (kind, _), piece in self._pieces.items() if kind == source)
+            # If a server gave all parts the same number, everything was emitted, although under one key.
+            if emitted != "".join(texts):
                 for position, text in enumerate(texts):
                     self.complete(source, position, text, events)
-        provider = self.answer.provider
-        kept: Data = {"id": item_id} if (item_id := text_of(data.get("id"))) else {}
-        kept["summary"] = objects_of(data.get("summary"))
-        if content := objects_of(data.get("content")):
+        provider = self.output.provider
+        kept: Data = {"id": item_id} if (item_id := as_string(data.get("id")) or "") else {}
+        kept["summary"] = as_objects(data.get("summary"))
+        if content := as_objects(data.get("content")):
             kept["content"] = content
         events.append(
             ReasoningEnd(
                 index=index,
                 provider=provider,
-                encrypted=text_of(data.get("encrypted_content")) or None,
+                encrypted=as_string(data.get("encrypted_content")) or None,
                 provider_metadata={provider: kept},
             )
         )
@@ -355,16 +354,6 @@ _KINDS: dict[str, type[Item]] = {
 }
 
 
-def new_item(answer: Answer, kind: str, data: Data) -> Item:
-    """A fresh item of a wire type."""
-    return _KINDS.get(kind, OpaqueItem)(answer, kind, data)
-
-
-def _logprobs(value: object, *, nested: bool = True) -> tuple[TokenLogprob, ...]:
-    found = []
-    for entry in objects_of(value):
-        token, logprob = entry.get("token"), entry.get("logprob")
-        if isinstance(token, str) and isinstance(logprob, (int, float)) and abs(logprob) < 1e300:
-            top = _logprobs(entry.get("top_logprobs"), nested=False) if nested else ()
-            found.append(TokenLogprob(token=token, logprob=float(logprob), top=top))
-    return tuple(found)
+def new_item(output: OutputState, kind: str, data: Data) -> Item:
+    """Return a new item for a type of the API."""
+    return _KINDS.get(kind, OpaqueItem)(output, kind, data)

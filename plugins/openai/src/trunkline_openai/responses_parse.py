@@ -1,4 +1,7 @@
-"""Answers of the Responses API: whole bodies, and streams of typed server-sent events."""
+"""Answers of the Responses API: streams of typed server-sent events, and whole bodies. Pure.
+
+This module finds the item that an event belongs to; `responses_output` turns what an item receives into events.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TypeAlias, TypeVar
 
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.json import loads
+from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -17,19 +20,16 @@ from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.settings import Settings
 
 from trunkline_openai.errors import error_from_body, error_from_response
-from trunkline_openai.fields import excerpt
 from trunkline_openai.responses_output import (
-    Answer,
     CallItem,
     Data,
     Item,
     MessageItem,
+    OutputState,
     ReasoningItem,
     new_item,
-    objects_of,
-    text_of,
 )
-from trunkline_openai.responses_told import Unclaimed
+from trunkline_openai.responses_progress import UnmatchedItems
 
 ItemT = TypeVar("ItemT", bound=Item)
 
@@ -46,7 +46,7 @@ _TERMINALS = {
 
 
 class ResponsesParser:
-    """Reads the answers of the Responses API."""
+    """The `ResponseParser` of one service with the Responses API."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
@@ -58,57 +58,48 @@ class ResponsesParser:
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """The response of a call that was not streamed.
 
-        Raises the error that a body with the status `failed` tells of, whatever the HTTP status, and
-        `ProtocolViolation` for what is no response object.
+        Raises the error in a body with the status `failed`, even if the HTTP status is 200, and `ProtocolViolation`
+        for a body that is not a response object.
         """
-        data = _decode(wire_response.body, "the body", self._provider)
+        data = decode_object(wire_response.body, "the body", provider=self._provider)
         if "output" not in data and "status" not in data and not data.get("error"):
             raise ProtocolViolation("the body is not a response object: it has no output", provider=self._provider)
-        # A body is a stream of which only the terminal event came.
+        # A body is read as a stream with only its last event.
         folded = Fold(self._provider)
         for event in ResponsesStreamParser(self._provider).whole(data, wire_response):
             folded.add(event)
-        # The core warns of broken arguments itself.
+        # The core adds the warnings about broken arguments itself.
         return attrs.evolve(folded.response(), warnings=())
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        """The error that a response with an error status tells of."""
+        """The error for a response with an error status. It never raises."""
         return error_from_response(wire_response, provider=self._provider)
-
-
-def _decode(text: bytes, what: str, provider: str) -> Data:
-    try:
-        data = loads(text)
-    except (ValueError, RecursionError):
-        raise ProtocolViolation(f"{what} is not JSON: {excerpt(text)}", provider=provider) from None
-    if not isinstance(data, dict):
-        raise ProtocolViolation(f"{what} is a JSON {type(data).__name__}, not an object", provider=provider)
-    return data
 
 
 Handler: TypeAlias = Callable[["ResponsesStreamParser", Data, "list[Event]"], None]
 
 
 class ResponsesStreamParser:
-    """Turns the events of one stream into ours.
+    """Turns the events of one stream into the core's.
 
-    Items are found by their id, else by their `output_index`, within their type: there are servers that send another
-    id with each event, and such that give every item the index 0.
+    An event belongs to the item of its type with its id, else with its `output_index`. Either alone is not enough: some
+    servers send a different id with each event, others give every item the index 0. If both match an item that has
+    another call's id or has ended, the event is about a new item.
     """
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._answer = Answer(provider)
+        self._output = OutputState(provider)
         self._started = False
         self._items: list[Item] = []
         self._by_id: dict[tuple[str, str], Item] = {}
         self._by_index: dict[tuple[str, int], Item] = {}
 
     def feed(self, frame: SSEFrame) -> list[Event]:
-        """The events of one frame. Raises the error that an `error` or `response.failed` event tells of."""
+        """The events of one frame. Raises the error in an `error` or `response.failed` event."""
         if not frame.data or frame.data == b"[DONE]" or frame.data.isspace():
             return []
-        data = _decode(frame.data, "an event of the stream", self._provider)
+        data = decode_object(frame.data, "an event of the stream", provider=self._provider)
         kind = data.get("type")
         if not isinstance(kind, str):
             kind = "error" if data.get("error") else frame.event
@@ -122,14 +113,14 @@ class ResponsesStreamParser:
         return events
 
     def finish(self) -> list[Event]:
-        """The end of the file came before a terminal event: raises `StreamInterrupted`."""
+        """Raise `StreamInterrupted`, because the stream ended without its last event."""
         raise StreamInterrupted(
             "the stream ended before response.completed, response.incomplete or response.failed",
             provider=self._provider,
         )
 
     def whole(self, response: Data, wire_response: WireResponse) -> list[Event]:
-        """The events of a response object that was not streamed."""
+        """The events of a body that was not streamed. Raises the error in it."""
         status = response.get("status")
         if status == "failed" or (response.get("error") and status not in ("completed", "incomplete", "cancelled")):
             raise error_from_body(
@@ -138,7 +129,7 @@ class ResponsesStreamParser:
                 headers=wire_response.headers,
             )
         events: list[Event] = [_response_started(response)]
-        self._finish_response(response, text_of(status), events)
+        self._finish_response(response, as_string(status) or "", events)
         return events
 
     def _start(self, data: Data, events: list[Event]) -> None:
@@ -156,7 +147,7 @@ class ResponsesStreamParser:
         return item
 
     def _add(self, kind: str, index: object, data: Data) -> Item:
-        item = new_item(self._answer, kind, data)
+        item = new_item(self._output, kind, data)
         self._items.append(item)
         item_id = data.get("id")
         if isinstance(item_id, str):
@@ -166,7 +157,7 @@ class ResponsesStreamParser:
         return item
 
     def _item(self, data: Data, kind: str, cls: type[ItemT]) -> ItemT:
-        """The item that a delta belongs to, made here where the server did not announce it."""
+        """The item that a delta belongs to. It is created if the server did not announce it."""
         index, item_id = data.get("output_index"), data.get("item_id")
         item = self._find(kind, index, item_id)
         if item is None:
@@ -216,7 +207,10 @@ class ResponsesStreamParser:
     def _text_done(self, data: Data, events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
         item.complete(
-            item.piece(data.get("content_index"), events), text_of(data.get("text")), data.get("logprobs"), events
+            item.piece(data.get("content_index"), events),
+            as_string(data.get("text")) or "",
+            data.get("logprobs"),
+            events,
         )
 
     def _refusal_delta(self, data: Data, events: list[Event]) -> None:
@@ -226,7 +220,7 @@ class ResponsesStreamParser:
     def _refusal_done(self, data: Data, events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
         piece = item.piece(data.get("content_index"), events, refusal=True)
-        item.complete(piece, text_of(data.get("refusal")), None, events)
+        item.complete(piece, as_string(data.get("refusal")) or "", None, events)
 
     def _annotation(self, data: Data, events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
@@ -236,13 +230,13 @@ class ResponsesStreamParser:
         self._item(data, "function_call", CallItem).delta(self._text(data, "delta"), events)
 
     def _arguments_done(self, data: Data, events: list[Event]) -> None:
-        self._item(data, "function_call", CallItem).complete(text_of(data.get("arguments")), events)
+        self._item(data, "function_call", CallItem).complete(as_string(data.get("arguments")) or "", events)
 
     def _input_delta(self, data: Data, events: list[Event]) -> None:
         self._item(data, "custom_tool_call", CallItem).delta(self._text(data, "delta"), events)
 
     def _input_done(self, data: Data, events: list[Event]) -> None:
-        self._item(data, "custom_tool_call", CallItem).complete(text_of(data.get("input")), events)
+        self._item(data, "custom_tool_call", CallItem).complete(as_string(data.get("input")) or "", events)
 
     def _summary_delta(self, data: Data, events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
@@ -250,7 +244,7 @@ class ResponsesStreamParser:
 
     def _summary_done(self, data: Data, events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
-        item.complete("summary", data.get("summary_index"), text_of(data.get("text")), events)
+        item.complete("summary", data.get("summary_index"), as_string(data.get("text")) or "", events)
 
     def _reasoning_delta(self, data: Data, events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
@@ -258,7 +252,7 @@ class ResponsesStreamParser:
 
     def _reasoning_done(self, data: Data, events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
-        item.complete("content", data.get("content_index"), text_of(data.get("text")), events)
+        item.complete("content", data.get("content_index"), as_string(data.get("text")) or "", events)
 
     def _text(self, data: Data, name: str) -> str:
         value = data.get(name)
@@ -277,11 +271,12 @@ class ResponsesStreamParser:
         response = data.get("response")
         if not isinstance(response, dict):
             raise ProtocolViolation(f"{data.get('type')} has no response object", provider=self._provider)
-        status = _TERMINALS.get(text_of(data.get("type")), "")
+        status = _TERMINALS.get(as_string(data.get("type")) or "", "")
         if status == "failed" or response.get("status") == "failed":
             raise error_from_body(_error_body(response.get("error")), provider=self._provider)
-        told = response.get("status")
-        self._finish_response(response, told if told in ("completed", "incomplete", "cancelled") else status, events)
+        stated = response.get("status")
+        status = stated if stated in ("completed", "incomplete", "cancelled") else status
+        self._finish_response(response, status, events)
 
     def _error(self, data: Data, events: list[Event]) -> None:
         error = data.get("error")
@@ -290,12 +285,12 @@ class ResponsesStreamParser:
         raise error_from_body(_error_body(error), provider=self._provider)
 
     def _finish_response(self, response: Data, status: str, events: list[Event]) -> None:
-        self._finish_items(objects_of(response.get("output")), events)
+        self._finish_items(as_objects(response.get("output")), events)
         usage = read_usage(response.get("usage"))
         if usage is not None:
             events.append(UsageReported(usage=usage))
-        reason, raw_reason = _finish_reason(response, status, has_calls=self._answer.has_calls)
-        # `content_filters` is Azure's.
+        reason, raw_reason = _finish_reason(response, status, has_calls=self._output.has_calls)
+        # Azure sends `content_filters`.
         kept = {name: value for name in ("service_tier", "content_filters") if (value := response.get(name))}
         events.append(
             Finished(
@@ -308,48 +303,50 @@ class ResponsesStreamParser:
         )
 
     def _finish_items(self, output: list[Data], events: list[Event]) -> None:
-        """Bring what the terminal event holds together with what was streamed, so that nothing is told twice."""
-        unclaimed: Unclaimed[Item] = Unclaimed()
+        """Match the items in the last event with the streamed ones, so that each is finished once."""
+        unmatched: UnmatchedItems[Item] = UnmatchedItems()
         for item in self._items:
-            unclaimed.add(item, item.kind, text_of(item.data.get("call_id")) if isinstance(item, CallItem) else "")
+            unmatched.add(
+                item, item.kind, as_string(item.data.get("call_id")) or "" if isinstance(item, CallItem) else ""
+            )
         for index, data in enumerate(output):
             kind = data.get("type")
             if not isinstance(kind, str):
                 raise ProtocolViolation("an output item has no type", provider=self._provider)
             found = self._find(kind, index, data.get("id"))
-            if found is None or found not in unclaimed or _other_call(found, data):
-                found = unclaimed.find(kind, text_of(data.get("call_id")))
+            if found is None or found not in unmatched or _other_call(found, data):
+                found = unmatched.find(kind, as_string(data.get("call_id")) or "")
             if found is None:
                 found = self._add(kind, index, data)
             else:
-                unclaimed.claim(found)
+                unmatched.remove(found)
             found.finish(data, events)
-        for item in unclaimed.rest():
+        for item in unmatched.rest():
             item.finish({}, events)
 
 
 def _another(item: Item, data: Data) -> bool:
-    """Whether `data` is of another item than `item`, although their numbers agree."""
-    if isinstance(item, CallItem) and text_of(data.get("call_id")) and text_of(item.data.get("call_id")):
+    """Whether `data` is a different item than `item`, although their id or index is the same."""
+    if isinstance(item, CallItem) and as_string(data.get("call_id")) and (as_string(item.data.get("call_id")) or ""):
         return _other_call(item, data)
     known = item.data.get("id")
     return item.finished and (known is None or known != data.get("id"))
 
 
 def _other_call(item: Item, data: Data) -> bool:
-    known, told = text_of(item.data.get("call_id")), text_of(data.get("call_id"))
-    return isinstance(item, CallItem) and bool(known and told) and known != told
+    known, other = as_string(item.data.get("call_id")) or "", as_string(data.get("call_id")) or ""
+    return isinstance(item, CallItem) and bool(known and other) and known != other
 
 
 def _response_started(response: Data) -> ResponseStarted:
-    return ResponseStarted(id=text_of(response.get("id")) or None, model=text_of(response.get("model")) or None)
+    return ResponseStarted(id=as_string(response.get("id")) or None, model=as_string(response.get("model")) or None)
 
 
 def _error_body(error: object) -> Data:
-    """The error in the envelope that error bodies have."""
+    """The error in the form of an error response's body."""
     if isinstance(error, dict):
         return {"error": error}
-    return {"error": {"message": text_of(error) or "the provider reported a failure without saying which"}}
+    return {"error": {"message": as_string(error) or "the provider reported a failure without a reason"}}
 
 
 def _finish_reason(response: Data, status: str, *, has_calls: bool) -> tuple[FinishReason, str | None]:
@@ -358,7 +355,7 @@ def _finish_reason(response: Data, status: str, *, has_calls: bool) -> tuple[Fin
         reason = details.get("reason") if isinstance(details, dict) else None
         if not isinstance(reason, str):
             return FinishReason.OTHER, status
-        # A call cut off by the limit is not one to run, so calls do not turn this into `tool_calls`.
+        # A call that the limit cut off must not be run, so the reason is not `tool_calls`.
         return _INCOMPLETE.get(reason, FinishReason.OTHER), f"incomplete:{reason}"
     if status == "cancelled":
         return FinishReason.OTHER, status
@@ -368,23 +365,18 @@ def _finish_reason(response: Data, status: str, *, has_calls: bool) -> tuple[Fin
 
 
 def read_usage(data: object) -> Usage | None:
-    """The usage, where there is any. What the provider counts as input and output holds cached and reasoning tokens."""
+    """The usage, if any. Input tokens include cached ones, and output tokens include reasoning."""
     if not isinstance(data, dict):
         return None
 
-    def count(name: str, detail: str | None = None) -> int | None:
-        value = data.get(name)
-        if detail is not None:
-            value = value.get(detail) if isinstance(value, dict) else None
-        return value if type(value) is int else None
-
+    details = {name: as_object(data.get(name)) for name in ("input_tokens_details", "output_tokens_details")}
     return Usage(
-        input_tokens=count("input_tokens"),
-        output_tokens=count("output_tokens"),
-        total_tokens=count("total_tokens"),
-        cache_read_tokens=count("input_tokens_details", "cached_tokens"),
-        cache_write_tokens=count("input_tokens_details", "cache_write_tokens"),
-        reasoning_tokens=count("output_tokens_details", "reasoning_tokens"),
+        input_tokens=as_count(data.get("input_tokens")),
+        output_tokens=as_count(data.get("output_tokens")),
+        total_tokens=as_count(data.get("total_tokens")),
+        cache_read_tokens=as_count(details["input_tokens_details"].get("cached_tokens")),
+        cache_write_tokens=as_count(details["input_tokens_details"].get("cache_write_tokens")),
+        reasoning_tokens=as_count(details["output_tokens_details"].get("reasoning_tokens")),
         raw=data,
     )
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.json import JSONObject
+from trunkline.authoring.json import JSONObject, encode_request
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_openai.dialect import default_url
 from trunkline_openai.profile import PROFILES
 from trunkline_openai.responses_input import Data, InputItems
-from trunkline_openai.translate import UrlFor, encode, request_headers, sent_user_id
+from trunkline_openai.translate import request_headers, sent_user_id
+from trunkline_openai.urls import UrlFor, default_url
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
@@ -47,7 +47,7 @@ class ResponsesTranslator:
             wire_request=WireRequest(
                 url=self._url(settings, "/responses", request.model),
                 headers=request_headers(settings, accept="text/event-stream" if stream else "application/json"),
-                body=encode(body),
+                body=encode_request(body),
             ),
             warnings=warnings.all(),
         )

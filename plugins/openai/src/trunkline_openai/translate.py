@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from trunkline.authoring.json import dumps
+from trunkline.authoring.json import encode_request
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.user_id import user_identifier
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 
 from trunkline_openai.history import JSON, History
 from trunkline_openai.profile import Profile
-
-UrlFor: TypeAlias = Callable[[Settings, str, str | None], str]
-"""Gives the URL of an endpoint: of the settings, the endpoint's path, and the model that is asked for."""
+from trunkline_openai.urls import UrlFor
 
 
 def request_headers(settings: Settings, *, accept: str = "application/json") -> Mapping[str, str]:
@@ -30,14 +27,6 @@ def request_headers(settings: Settings, *, accept: str = "application/json") -> 
         if isinstance(value, str):
             headers[header] = value
     return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
-
-
-def encode(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
-    try:
-        return dumps(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
 
 
 class ChatTranslator:
@@ -60,7 +49,7 @@ class ChatTranslator:
             method="POST",
             url=self._url(settings, "/chat/completions", request.model),
             headers=request_headers(settings, accept="text/event-stream" if stream else "application/json"),
-            body=encode(body),
+            body=encode_request(body),
         )
         return Translation(wire_request=wire_request, warnings=warnings.all())
 

@@ -1,13 +1,19 @@
-"""Where the API is: URLs as people paste them. Pure."""
+"""The URLs of the API, from the URL that a user pasted. Pure."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import TypeAlias
 from urllib.parse import SplitResult, urlunsplit
 
-from trunkline.authoring.urls import endpoint_note, split_url
+from trunkline.authoring.urls import endpoint_note, endpoint_url, split_url
+from trunkline.settings import Settings
 
-# Longest first: `/chat/completions` is taken off before `/completions` could be.
+UrlFor: TypeAlias = Callable[[Settings, str, str | None], str]
+"""Returns the URL of an endpoint, for the settings, the endpoint's path (`/models`) and the request's model."""
+
+# Longest first, so that `/chat/completions` is recognised before `/completions`.
 ENDPOINTS = (
     "/chat/completions",
     "/responses/input_tokens",
@@ -18,10 +24,10 @@ ENDPOINTS = (
     "/responses",
     "/models",
 )
-"""The endpoint paths that are taken off a pasted URL."""
+"""The endpoint paths that are removed from a pasted URL."""
 
 DEFAULT_PATH = "/v1"
-"""The path of a URL that has none."""
+"""The path for a URL without one."""
 
 HOST_PATHS = {
     "api.groq.com": "/openai/v1",
@@ -34,19 +40,22 @@ HOST_PATHS = {
     "api.z.ai": "/api/paas/v4",
     "open.bigmodel.cn": "/api/paas/v4",
 }
-"""The paths of known hosts, for URLs pasted without one."""
+"""The paths of known hosts, for URLs that were pasted without a path."""
 
 _AZURE_SUFFIXES = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 
 @functools.lru_cache(maxsize=64)
 def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
-    """The URL that endpoint paths are joined to, and notes on what was changed that a user should know.
+    """Return the URL that endpoint paths are appended to, and notes about changes that the user should know of.
 
-    Spaces and slashes at the end go. A missing scheme is `https`, or `http` for this machine and for names and
-    addresses of a private network with a port. A whole endpoint's path is taken off, with a note. A URL without a path
-    gets `/v1`, or what its host is known to want (`HOST_PATHS`); a path that is there stays. A query string stays. A
-    fragment goes, with a note. Raises `ValueError` for what is no URL. To be called once, on the URL as it was pasted.
+    - Surrounding spaces and trailing slashes are removed.
+    - A missing scheme becomes `https`, or `http` for this machine and for hosts of a private network with a port.
+    - The path of a whole endpoint (`/chat/completions`) is removed, with a note.
+    - A URL without a path gets `/v1`, or the path that its host is known to use (`HOST_PATHS`).
+    - A query string is kept. A fragment is removed, with a note.
+
+    Raises `ValueError` for text that is not a URL. Call it on the pasted URL, not on its own result.
     """
     root, notes = split_url(pasted)
     path = root.path
@@ -54,7 +63,7 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
         return urlunsplit(_with_path(root)), tuple(notes)
     endpoint = next((endpoint for endpoint in ENDPOINTS if path.lower().endswith(endpoint)), None)
     if endpoint is not None and not _is_root(root):
-        # A whole endpoint tells where the root is, even where nothing stands before it: no `/v1` is added then.
+        # The endpoint's path shows where the root is, even if nothing precedes it, so `/v1` is not added.
         root = root._replace(path=path[: -len(endpoint)].rstrip("/"))
         notes.append(endpoint_note(endpoint))
     return urlunsplit(root), tuple(notes)
@@ -70,3 +79,9 @@ def _with_path(url: SplitResult) -> SplitResult:
     if host.endswith(_AZURE_SUFFIXES):
         return url._replace(path="/openai/v1")
     return url._replace(path=HOST_PATHS.get(host, DEFAULT_PATH))
+
+
+def default_url(settings: Settings, path: str, model: str | None) -> str:
+    """The URL of an endpoint under the setting `api_url`."""
+    base, _ = base_url(settings.api_url)  # type: ignore[attr-defined]  # every provider of this API has the setting
+    return endpoint_url(base, path)

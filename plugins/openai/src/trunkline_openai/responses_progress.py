@@ -1,4 +1,8 @@
-"""What of an answer of the Responses API was told so far. All of it costs time in proportion to what came."""
+"""How much of an answer of the Responses API has been turned into events so far.
+
+A stream repeats everything that it said: in deltas, when a piece is done, when an item is done, and in the last event.
+These classes find the rest that is new in linear time, however many pieces and items there are.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Told:
-    """A text that comes in pieces and, besides, whole."""
+class EmittedText:
+    """The part of a text that has been emitted as events. It came in pieces, and comes again as a whole."""
 
     __slots__ = ("_pieces", "length")
 
@@ -18,13 +22,13 @@ class Told:
         self.length = 0
 
     def add(self, piece: str) -> None:
-        """A piece was told."""
+        """Record that a piece was emitted."""
         if piece:
             self._pieces.append(piece)
             self.length += len(piece)
 
     def rest(self, whole: str) -> str:
-        """What of the whole was not told yet. Where the two disagree, what was told stands."""
+        """The rest of `whole` that was not emitted yet. Empty if the two differ: events cannot be taken back."""
         if len(whole) <= self.length:
             return ""
         at = 0
@@ -35,31 +39,31 @@ class Told:
         return whole[at:]
 
     def text(self) -> str:
-        """All that was told."""
+        """All the text that was emitted."""
         return "".join(self._pieces)
 
 
-class Lengths:
-    """The lengths of texts in their order, and how much stands before each (a Fenwick tree)."""
+class TextOffsets:
+    """Where each of several growing texts begins in their concatenation. A Fenwick tree: each operation is O(log n)."""
 
     def __init__(self) -> None:
         self._sums = [0]
 
     def append(self) -> int:
-        """A text begins; gives its position."""
+        """Add an empty text at the end. Returns its position."""
         position = len(self._sums) - 1
         self._sums.append(self.before(position) - self.before(position + 1 - ((position + 1) & -(position + 1))))
         return position
 
     def add(self, position: int, length: int) -> None:
-        """The text at a position is longer by this."""
+        """Record that the text at `position` grew by `length` characters."""
         at = position + 1
         while at < len(self._sums):
             self._sums[at] += length
             at += at & -at
 
     def before(self, position: int) -> int:
-        """The length of all texts before a position."""
+        """The total length, in characters, of the texts before `position`."""
         total, at = 0, position
         while at:
             total += self._sums[at]
@@ -67,8 +71,8 @@ class Lengths:
         return total
 
 
-class Unclaimed(Generic[T]):
-    """Items that wait to be told of once more: each is claimed once, by its kind and the id of its call."""
+class UnmatchedItems(Generic[T]):
+    """Streamed items that the last event has not repeated yet. Each is matched once, by its kind and its call's id."""
 
     def __init__(self) -> None:
         self._items: dict[int, T] = {}
@@ -76,7 +80,7 @@ class Unclaimed(Generic[T]):
         self._of_call: dict[tuple[str, str], deque[T]] = {}
 
     def add(self, item: T, kind: str, call_id: str) -> None:
-        """An item; `call_id` is empty where it has none."""
+        """Add an item. `call_id` is empty for an item that is not a call."""
         self._items[id(item)] = item
         self._of_kind.setdefault(kind, deque()).append(item)
         self._of_call.setdefault((kind, call_id), deque()).append(item)
@@ -84,18 +88,18 @@ class Unclaimed(Generic[T]):
     def __contains__(self, item: T) -> bool:
         return id(item) in self._items
 
-    def claim(self, item: T) -> None:
-        """Take an item out."""
+    def remove(self, item: T) -> None:
+        """Remove an item, which has been matched."""
         del self._items[id(item)]
 
     def find(self, kind: str, call_id: str) -> T | None:
-        """The first item of a kind whose call is this one or not known; of any call, where `call_id` is empty."""
+        """The first item of a kind with this call id or without one. If `call_id` is empty, the first with any."""
         if not call_id:
             return self._first(self._of_kind.get(kind))
         return self._first(self._of_call.get((kind, call_id))) or self._first(self._of_call.get((kind, "")))
 
     def rest(self) -> list[T]:
-        """What nobody claimed, in order."""
+        """The items that were not matched, in order."""
         return list(self._items.values())
 
     def _first(self, queue: deque[T] | None) -> T | None:

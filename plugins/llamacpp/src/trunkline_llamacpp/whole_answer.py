@@ -14,7 +14,7 @@ from trunkline.authoring.json import dumps
 _TEXTS = ("content", "reasoning_content")
 
 
-def whole(chunks: Iterable[dict[str, Any]]) -> bytes:
+def whole_answer(chunks: Iterable[dict[str, Any]]) -> bytes:
     """The Chat Completions body of one choice that the chunks make."""
     body: dict[str, Any] = {}
     message: dict[str, Any] = {"role": "assistant", "content": None}

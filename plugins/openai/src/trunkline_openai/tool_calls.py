@@ -1,9 +1,17 @@
-"""Tool calls, put together from the deltas of a stream.
+"""Assemble the tool calls of an answer from the deltas of a stream.
 
-The dialect says: each delta has an `index`; the first of an index has `id` and `name`, the others pieces of the
-arguments. Servers leave out the index, give every call the index 0, split the name, send the id alone first or in each
-delta, send the arguments as an object, or start a new call under an old index. Two calls are never fused: an id that is
-new, together with a name or without arguments, begins a call; so does a name where arguments are already complete.
+As specified, each delta has an `index`. The first delta of an index has the call's `id` and `name`, the later ones have
+pieces of the arguments. Servers differ from this in many ways:
+
+- they leave out the index, or give every call the index 0;
+- they send the id alone first, repeat it in each delta, repeat it for two calls, or send none at all;
+- they split the name, or repeat it in each delta;
+- they send the arguments as an object instead of text;
+- they start a new call under the index of an old one.
+
+The rule is that two calls are never merged, because a call with the arguments of two is lost. So a delta belongs to the
+call of its id, else of its index, else to the latest call, unless it starts a new one: with a new id together with a
+name or without arguments, or with a name after arguments that are complete JSON.
 """
 
 from __future__ import annotations
@@ -12,16 +20,16 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
-from trunkline.authoring.json import dumps
+from trunkline.authoring.json import as_string, dumps
 from trunkline.errors import ProtocolViolation
 from trunkline.events import Event, ToolCallDelta, ToolCallEnd, ToolCallStart
 from trunkline.fold import decode_arguments
 
 LEGACY = "function_call"
-"""The index of the call in the deprecated field `function_call`."""
+"""Stands for the index of the call in the deprecated field `function_call`."""
 
 _LONGEST_NAME = 10_000
-"""The characters of a tool's name. No server takes names of more than some hundred."""
+"""The longest name of a tool, in characters. No server accepts more than a few hundred."""
 
 
 class _Call:
@@ -29,17 +37,17 @@ class _Call:
 
     def __init__(self, position: int, call_id: str | None) -> None:
         self.position = position
-        self.chunk = 0
+        self.chunk = 0  # the number of the chunk that had its last delta
         self.tries = 0
         self.id = call_id
         self.name = ""
-        # What has come; once the call has started it has also been handed on.
+        # The pieces so far. After the call's start event, each piece has also been sent as an event.
         self.arguments: list[str] = []
         self.custom = False
         self.index: int | None = None
 
     def is_whole(self) -> bool:
-        # A server that repeats the name in each delta must not cost a decoding of everything for each.
+        # Limited, so that a server that repeats the name in each delta does not cause quadratic work.
         if not self.arguments or self.tries > 32 or not self.arguments[-1].rstrip().endswith("}"):
             return False
         self.tries += 1
@@ -47,7 +55,7 @@ class _Call:
 
 
 class ToolCalls:
-    """The calls of one answer. `next_index` gives the index of a new part among the answer's events."""
+    """The calls of one answer. `next_index` returns the index for a new part of the answer."""
 
     def __init__(self, next_index: Callable[[], int], *, provider: str) -> None:
         self._next_index = next_index
@@ -64,25 +72,24 @@ class ToolCalls:
         return any(call.name or call.id or call.arguments for call in self._calls)
 
     def deltas(self, entries: list[Any], events: list[Event]) -> None:
-        """Take the `tool_calls` of a chunk."""
+        """Read the `tool_calls` of a chunk."""
         self._chunk += 1
         for entry in entries:
             self.delta(entry, events)
 
     def delta(self, delta: object, events: list[Event], *, key: object = None) -> None:
-        """Take one entry of `tool_calls`. `key` stands for an index where the wire has none."""
+        """Read one entry of `tool_calls`. `key` replaces the index of an entry without one."""
         if not isinstance(delta, dict):
             raise ProtocolViolation("a tool call in the answer is not an object", provider=self._provider)
         function = delta.get("function")
         custom = delta.get("custom")
-        # Some write both, and leave one empty.
+        # Some servers send both, one of them empty.
         is_custom = isinstance(custom, dict) and (delta.get("type") == "custom" or not isinstance(function, dict))
         body: Any = custom if is_custom else function if isinstance(function, dict) else delta
-        name = body.get("name")
-        name = name if isinstance(name, str) else ""
+        name = as_string(body.get("name")) or ""
         arguments = _arguments(body.get("input" if is_custom else "arguments"))
         call_id = delta.get("id")
-        # Mistral's own client writes "null" where there is no id.
+        # Mistral's own client writes "null" for a missing id.
         call_id = call_id if isinstance(call_id, str) and call_id not in ("", "null") else None
         index = delta.get("index")
         index = index if isinstance(index, int) and not isinstance(index, bool) else key
@@ -92,11 +99,13 @@ class ToolCalls:
         if name and call.index is None and not (name == call.name and call_id is not None):
             call.name += name
             if len(call.name) > _LONGEST_NAME:
-                raise ProtocolViolation("the name of a tool in the answer has no end", provider=self._provider)
+                raise ProtocolViolation(
+                    f"a tool's name in the answer is longer than {_LONGEST_NAME} characters", provider=self._provider
+                )
         self._take(call, arguments, events)
 
     def whole(self, entries: list[Any], events: list[Event]) -> None:
-        """Take the `tool_calls` of an answer that was not streamed: each entry is a call of its own."""
+        """Read the `tool_calls` of a body that was not streamed: each entry is a call of its own."""
         for position, entry in enumerate(entries):
             if isinstance(entry, dict):
                 call_id = entry.get("id")
@@ -105,7 +114,7 @@ class ToolCalls:
             self.delta(entry, events)
 
     def end(self, events: list[Event]) -> None:
-        """The calls are complete. Raises `ProtocolViolation` for one without a name."""
+        """End all calls. Raises `ProtocolViolation` for a call without a name."""
         for call in self._calls:
             if not call.name:
                 if not call.id and not call.arguments:
@@ -124,7 +133,7 @@ class ToolCalls:
         if call_id is not None:
             known = self._by_id.get(call_id)
             if known is not None:
-                # One id under two indexes, each with a name: two calls of a server that cannot count.
+                # The same id under two indexes, each with a name: two calls to which a server gave one id.
                 found = None if index is not None and current is None and name else known
             elif current is not None and not name and (current.id is None or arguments):
                 found = current
@@ -149,7 +158,7 @@ class ToolCalls:
         return current.is_whole() or (bool(current.arguments) and bool(current.name) and name != current.name)
 
     def _take(self, call: _Call, arguments: str, events: list[Event]) -> None:
-        # Groq writes null for a tool without parameters.
+        # Groq sends null for a tool without parameters.
         if not arguments or (arguments == "null" and not call.arguments):
             return
         call.arguments.append(arguments)
@@ -163,7 +172,7 @@ class ToolCalls:
     def _start(self, call: _Call, events: list[Event]) -> None:
         if call.index is not None:
             return
-        # Parts stand in the order of their starts: calls that came earlier start earlier.
+        # Parts are in the order of their start events, so all earlier calls must start first.
         while self._started < call.position:
             self._started += 1
             earlier = self._calls[self._started - 1]
@@ -181,7 +190,7 @@ class ToolCalls:
         return call.index
 
     def _make_id(self, position: int) -> str:
-        # The same for an answer however it is read, and another for each answer.
+        # The same whether the answer is streamed or not, and different for each answer.
         return "call_" + sha256(f"{self.seed}/{position}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 

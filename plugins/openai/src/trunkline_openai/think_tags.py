@@ -1,4 +1,4 @@
-"""`<think>…</think>` at the beginning of an answer's text, taken apart wherever its chunks are cut."""
+"""Separate `<think>…</think>` at the beginning of an answer from its text, wherever the stream is cut."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _LONGEST_INDENT = 256
 
 
 class ThinkTags:
-    """Tells reasoning from text. `feed` and `finish` give `(is_reasoning, text)` pairs, in order."""
+    """Separates reasoning from text. `feed` and `finish` return `(is_reasoning, text)` pairs, in order."""
 
     def __init__(self) -> None:
         self._state = "before"
         self._held = ""
 
     def feed(self, text: str) -> list[tuple[bool, str]]:
-        """The pieces that `text` completes."""
+        """Return the pieces that are certain now. The beginning of a tag is held back."""
         if self._state == "text":
             return [(False, text)]
         pieces: list[tuple[bool, str]] = []
@@ -38,12 +38,12 @@ class ThinkTags:
             if inside:
                 pieces.append((True, inside))
             self._state, self._held = "after", rest
-        # The blank lines between the two belong to neither.
+        # The blank lines between reasoning and text belong to neither.
         self._held = self._held.lstrip("\r\n")
         return pieces + self._flush("text") if self._held else pieces
 
     def finish(self) -> list[tuple[bool, str]]:
-        """What was held back."""
+        """Return the text that is still held back, at the end of the answer."""
         held, self._held = self._held, ""
         return [(self._state == "inside", held)] if held and self._state in ("before", "inside") else []
 
@@ -53,5 +53,5 @@ class ThinkTags:
 
 
 def _overlap(text: str) -> int:
-    """How many characters at the end of `text` may be the beginning of the closing tag."""
+    """The number of characters at the end of `text` that may be the beginning of the closing tag."""
     return next((size for size in range(len(_CLOSE) - 1, 0, -1) if text.endswith(_CLOSE[:size])), 0)

@@ -1,0 +1,410 @@
+"""Chunks of Chat Completions -> events. Pure.
+
+A chunk has `choices`, and a choice has a `delta`: a piece of the answer's message. The message of a whole body is read
+as one large delta, so that a response is the same whether it was streamed or not.
+
+Parts are in the order in which they started. Within one delta this is reasoning, text, refusal, images, citations, tool
+calls. The API has one text and one reasoning for an answer, so later pieces continue the part that is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from trunkline.authoring.json import as_list, as_objects, as_string, dumps
+from trunkline.errors import ProtocolViolation, RemoteError
+from trunkline.events import (
+    Event,
+    Finished,
+    PartAdded,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    ResponseStarted,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    UsageReported,
+)
+from trunkline.messages import Citation, Opaque
+from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
+
+from trunkline_openai.answer_parts import AudioPieces, annotation, image_added, sources
+from trunkline_openai.errors import error_from_body
+from trunkline_openai.logprobs import token_logprobs
+from trunkline_openai.profile import Profile
+from trunkline_openai.reasoning import ReasoningBlocks, detail_text, thinking_text
+from trunkline_openai.think_tags import ThinkTags
+from trunkline_openai.tool_calls import LEGACY, ToolCalls
+from trunkline_openai.usage import usage_from
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    **dict.fromkeys(
+        ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed", "complete"), FinishReason.STOP
+    ),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length"), FinishReason.LENGTH),
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), FinishReason.TOOL_CALLS),
+    **dict.fromkeys(("content_filter", "content_filtered", "safety", "sensitive"), FinishReason.CONTENT_FILTER),
+    **dict.fromkeys(("error", "network_error", "abort", "insufficient_system_resource"), FinishReason.ERROR),
+}
+"""The finish reasons that servers send, in lower case. Any other becomes `FinishReason.OTHER`."""
+
+# Fields that are read, or that mean nothing. Every other field is kept in the response's `provider_metadata`.
+_CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error", "p"})
+_CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "text", "usage"})
+_DELTA_FIELDS = frozenset(
+    {
+        "role",
+        "content",
+        "refusal",
+        "tool_calls",
+        "function_call",
+        "audio",
+        "annotations",
+        "images",
+        "reasoning_details",
+        "padding",
+    }
+)
+
+
+def _is_set(value: object) -> bool:
+    # False and 0 are values that a server chose to send. null and empty containers come from a fixed schema.
+    return isinstance(value, (bool, int, float))
+
+
+@lru_cache(maxsize=64)
+def _delta_fields(reasoning_fields: tuple[str, ...]) -> frozenset[str]:
+    return _DELTA_FIELDS.union(reasoning_fields)
+
+
+class ChunkReader:
+    """Turns the chunks of one answer into events.
+
+    A variant of the API overrides `content_part`, `text`, `reasoning`, `reasoning_end`, `keep`, `sources` or `error`.
+    """
+
+    def __init__(self, *, provider: str, profile: Profile) -> None:
+        self.provider = provider
+        self.profile = profile
+        self._events: list[Event] = []
+        self._next = 0
+        self._started = False
+        self._id: str | None = None
+        self._model: str | None = None
+        self._choice: object = None
+        self._others: set[object] = set()
+        self._text: int | None = None
+        self._refusal: int | None = None
+        self._reasoning: int | None = None
+        self._blocks = ReasoningBlocks(provider)
+        self._pending_logprobs: list[TokenLogprob] = []
+        self._think = ThinkTags() if profile.think_tags else None
+        self._calls = ToolCalls(self._take_index, provider=provider)
+        self._audio = AudioPieces(provider)
+        self._reason: str | None = None
+        self._whole = False
+        self._usage: Usage | None = None
+        self.metadata: dict[str, Any] = {}
+        self._reasoning_fields = profile.reasoning_fields
+        self._delta_fields = _delta_fields(profile.reasoning_fields)
+
+    def content(self, content: Any, logprobs: tuple[TokenLogprob, ...]) -> None:
+        """Read the `content` of a message or a delta: text, a list of parts, or JSON that is not encoded as text."""
+        if isinstance(content, str):
+            self.text(content, logprobs)
+        elif isinstance(content, list):
+            for item in content:
+                self.content_part(item)
+        else:
+            self.text(self._json_text(content), logprobs)
+
+    def content_part(self, item: Any) -> None:
+        """Read one item of a `content` that is a list. Raises `ProtocolViolation` for an item that is not an object."""
+        if isinstance(item, str):
+            self.text(item)
+            return
+        if not isinstance(item, dict):
+            raise ProtocolViolation("a part of the answer's content is not an object", provider=self.provider)
+        kind = item.get("type")
+        if kind in ("text", "output_text", None) and isinstance(item.get("text"), str):
+            self.text(item["text"])
+        elif kind in ("thinking", "reasoning"):
+            self.reasoning(thinking_text(item))
+            if isinstance(item.get("signature"), str):
+                self._blocks.signature = item["signature"]
+        elif kind == "image_url":
+            self._events.append(image_added(item, self.provider))
+        else:
+            opaque = Opaque(provider=self.provider, kind=as_string(kind) or "unknown", data=item)
+            self._events.append(PartAdded(part=opaque))
+
+    def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+        """Add to the answer's text."""
+        if self._think is None:
+            self._add_text(text, logprobs)
+            return
+        for is_reasoning, piece in self._think.feed(text):
+            if is_reasoning:
+                self.reasoning(piece)
+            else:
+                self._add_text(piece, logprobs)
+                logprobs = ()
+
+    def reasoning(self, text: str) -> None:
+        """Add to the reasoning's text. It may be empty, for reasoning that only the provider can read."""
+        if self._reasoning is None:
+            self._reasoning = self._take_index()
+            self._events.append(ReasoningStart(index=self._reasoning))
+        if text:
+            self._events.append(ReasoningDelta(index=self._reasoning, text=text))
+
+    def add(self, event: Citation | PartAdded) -> None:
+        """Add a part that is complete."""
+        self._events.append(event)
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep a field that nothing else reads, for `provider_metadata`. If it comes again, the last value wins."""
+        self.metadata[key] = value
+
+    def sources(self) -> list[Citation]:
+        """The citations that stand beside the message, once the answer is complete."""
+        return sources(self.metadata)
+
+    def end_text(self) -> None:
+        """End the text part that is open, if any. Later text then starts a new part."""
+        if self._text is not None:
+            self._events.append(TextEnd(index=self._text))
+            self._text = None
+
+    def end_reasoning(self) -> None:
+        """End the reasoning part that is open, if any. Later reasoning then starts a new part."""
+        if self._reasoning is not None:
+            self._events.append(self.reasoning_end(self._reasoning))
+            self._reasoning = None
+
+    def reasoning_end(self, index: int) -> ReasoningEnd:
+        """The event that ends the reasoning part at `index`."""
+        blocks, self._blocks = self._blocks, ReasoningBlocks(self.provider)
+        return blocks.end(index)
+
+    @staticmethod
+    def error(
+        body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    ) -> RemoteError:
+        """The error that a decoded body or chunk describes, as `error_from_body` reads it."""
+        return error_from_body(body, provider=provider, status=status, headers=headers)
+
+    def _take_index(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def flush(self) -> list[Event]:
+        """Return the events since the last call."""
+        events = self._events
+        if not events:
+            return []
+        # Return a copy and clear the list in place, because the tool calls hold a reference to it.
+        flushed = events.copy()
+        events.clear()
+        if not self._started:
+            self._started = True
+            flushed.insert(0, ResponseStarted(id=self._id, model=self._model))
+        return flushed
+
+    def take(self, chunk: dict[str, Any]) -> None:
+        """Read a chunk, or a whole body. Raises the error in it, or `ProtocolViolation`."""
+        try:
+            self._take_chunk(chunk)
+        except RecursionError:
+            raise ProtocolViolation("the answer is nested too deeply", provider=self.provider) from None
+
+    def _take_chunk(self, chunk: dict[str, Any]) -> None:
+        if self._id is None and isinstance(chunk.get("id"), str) and chunk["id"]:
+            self._id = self._calls.seed = chunk["id"]
+        if self._model is None and isinstance(chunk.get("model"), str) and chunk["model"]:
+            self._model = chunk["model"]
+        for key, value in chunk.items():
+            if key not in _CHUNK_FIELDS and (value or _is_set(value)):
+                if key == "x_groq":
+                    self._groq(value)
+                self.keep(key, value)
+        choices = chunk.get("choices")
+        if choices:
+            if not isinstance(choices, list):
+                raise ProtocolViolation("the answer's choices are not a list", provider=self.provider)
+            for choice in choices:
+                self._take_choice(choice)
+        usage = chunk.get("usage")
+        if usage:
+            self._report(usage)
+
+    def _groq(self, value: Any) -> None:
+        if isinstance(value, dict):
+            if value.get("error"):
+                raise self.error(value, provider=self.provider)
+            if value.get("usage"):
+                self._report(value["usage"])
+
+    def _report(self, raw: Any) -> None:
+        if self._usage is not None and self._usage.raw == raw:
+            return
+        usage = usage_from(raw)
+        if usage is not None:
+            self._usage = usage
+            self._events.append(UsageReported(usage=usage))
+
+    def _take_choice(self, choice: Any) -> None:
+        if not isinstance(choice, dict):
+            raise ProtocolViolation("a choice of the answer is not an object", provider=self.provider)
+        index = choice.get("index") or 0
+        if not isinstance(index, int):
+            index = 0
+        if self._choice is None:
+            self._choice = index
+        elif index != self._choice:
+            self._others.add(index)
+            return
+        if isinstance(choice.get("error"), dict):
+            raise self.error(choice, provider=self.provider)
+        delta = choice.get("delta")
+        message = choice.get("message")
+        # Perplexity sends both: an empty delta in a whole body, and in each chunk a message with all the text so far.
+        whole = message is not None and (self._whole or delta is None)
+        logprobs = choice.get("logprobs")
+        self._delta(message if whole else delta, logprobs if isinstance(logprobs, dict) else None, whole=whole)
+        reason = choice.get("finish_reason")
+        if reason is None and isinstance(choice.get("finish_details"), dict):
+            reason = choice["finish_details"].get("type")
+        if reason is not None and reason != "":
+            self._reason = reason if isinstance(reason, str) else self._json_text(reason)
+        for key, value in choice.items():
+            if key not in _CHOICE_FIELDS and (value or _is_set(value)):
+                self.keep(key, value)
+        if isinstance(choice.get("usage"), dict):
+            self._report(choice["usage"])
+
+    def _delta(self, delta: Any, logprobs: dict[str, Any] | None, *, whole: bool) -> None:
+        if delta is None:
+            return
+        if not isinstance(delta, dict):
+            raise ProtocolViolation("a delta of the answer is not an object", provider=self.provider)
+        content = delta.get("content")
+        tokens = token_logprobs(logprobs.get("content")) if logprobs is not None else ()
+        if len(delta) == 1 and type(content) is str:
+            # By far the most frequent delta, so it takes a shortcut.
+            self.text(content, tokens)
+            return
+        self._delta_reasoning(delta)
+        if content is not None:
+            self.content(content, tokens)
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            if self._refusal is None:
+                self._refusal = self._take_index()
+                self._events.append(TextStart(index=self._refusal, refusal=True))
+            refused = token_logprobs(logprobs.get("refusal")) if logprobs is not None else ()
+            self._events.append(TextDelta(index=self._refusal, text=refusal, logprobs=refused))
+        for image in as_list(delta.get("images")):
+            self._events.append(image_added(image, self.provider))
+        for item in as_list(delta.get("annotations")):
+            found = annotation(item, self.provider)
+            if found is not None:
+                self._events.append(found)
+        self._delta_calls(delta, whole=whole)
+        if isinstance(delta.get("audio"), dict):
+            self._audio.add(delta["audio"])
+        for key, value in delta.items():
+            if key not in self._delta_fields and (value or _is_set(value)):
+                self.keep(key, value)
+
+    def _delta_reasoning(self, delta: dict[str, Any]) -> None:
+        text = ""
+        for field in self._reasoning_fields:
+            value = delta.get(field)
+            if isinstance(value, str) and value:
+                text = value
+                break
+        details = as_objects(delta.get("reasoning_details"))
+        for detail in details:
+            self._blocks.add(detail)
+        if not text:
+            text = "".join(detail_text(detail) for detail in details)
+        if text or details:
+            self.reasoning(text)
+
+    def _delta_calls(self, delta: dict[str, Any], *, whole: bool) -> None:
+        calls = delta.get("tool_calls")
+        if calls:
+            if not isinstance(calls, list):
+                raise ProtocolViolation("the answer's tool calls are not a list", provider=self.provider)
+            if whole:
+                self._calls.whole(calls, self._events)
+            else:
+                self._calls.deltas(calls, self._events)
+        legacy = delta.get("function_call")
+        if isinstance(legacy, dict) and not calls and (legacy.get("name") or legacy.get("arguments")):
+            self._calls.delta({"function": legacy}, self._events, key=LEGACY)
+
+    def _add_text(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+        if self._text is None:
+            if not text:
+                self._pending_logprobs += logprobs
+                return
+            self._text = self._take_index()
+            self._events.append(TextStart(index=self._text))
+            if self._pending_logprobs:
+                logprobs = (*self._pending_logprobs, *logprobs)
+                self._pending_logprobs.clear()
+        if text or logprobs:
+            self._events.append(TextDelta(index=self._text, text=text, logprobs=logprobs))
+
+    def close(self) -> list[Event]:
+        """Return the last events, once the answer is complete."""
+        if self._think is not None:
+            for is_reasoning, piece in self._think.finish():
+                if is_reasoning:
+                    self.reasoning(piece)
+                else:
+                    self._add_text(piece, ())
+        self._events += self.sources()
+        audio = self._audio.end()
+        if audio is not None:
+            self._events.append(audio)
+        self.end_reasoning()
+        for index in sorted(index for index in (self._text, self._refusal) if index is not None):
+            self._events.append(TextEnd(index=index))
+        self._calls.end(self._events)
+        self._events.append(
+            Finished(
+                reason=self._finish_reason(),
+                raw_reason=self._reason,
+                usage=self._usage,
+                warnings=self._warnings(),
+                provider_metadata={self.provider: self.metadata} if self.metadata else {},
+            )
+        )
+        return self.flush()
+
+    def _finish_reason(self) -> FinishReason:
+        reason = FINISH_REASONS.get((self._reason or "").lower(), FinishReason.OTHER)
+        if self._calls and reason in (FinishReason.STOP, FinishReason.OTHER):
+            return FinishReason.TOOL_CALLS
+        return reason
+
+    def _warnings(self) -> tuple[CallWarning, ...]:
+        if self._choice is None:
+            return (CallWarning(kind="other", subject="choices", message="the answer has no choices"),)
+        if not self._others:
+            return ()
+        count = len(self._others) + 1
+        message = f"the answer has {count} choices; only the first is read (without streaming, `raw` has them all)"
+        return (CallWarning(kind="other", subject="n", message=message),)
+
+    def _json_text(self, value: Any) -> str:
+        try:
+            return dumps(value).decode()
+        except (TypeError, ValueError, RecursionError):
+            raise ProtocolViolation("the answer holds a value that is not JSON", provider=self.provider) from None

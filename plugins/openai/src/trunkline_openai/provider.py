@@ -1,0 +1,115 @@
+"""Providers that speak the Chat Completions API, made by one function call.
+
+    acme = chat_completions(
+        name="acme",
+        settings=AcmeSettings,
+        profile=Profile(name="acme", stream_options=True),
+    )
+
+`AcmeSettings` is a settings class with `api_url` and `api_key`. The `profile` describes how the server differs from
+OpenAI. If a profile is not enough, pass `auth` (another header), `url` (other endpoints), or `load`, a function that
+imports subclasses of `ChatTranslator` and `ChatParser`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+from trunkline.authoring.auth import key_auth
+from trunkline.authoring.provider import (
+    Auth,
+    Operations,
+    Provider,
+    ProviderParts,
+    ServiceContext,
+    Transport,
+    lazy_provider,
+)
+from trunkline.settings import Settings
+
+from trunkline_openai.profile import Profile
+from trunkline_openai.urls import UrlFor, default_url
+
+if TYPE_CHECKING:
+    from trunkline_openai.parse import ChatParser
+    from trunkline_openai.translate import ChatTranslator
+
+ProfileFor: TypeAlias = Profile | Callable[[Any], Profile]
+"""A profile, or a function that returns the profile for a service's settings."""
+
+
+@attrs.frozen(kw_only=True)
+class ChatParts:
+    """What a provider of Chat Completions replaces. A part that is `None` stays OpenAI's.
+
+    `translator` and `parser` are subclasses of `ChatTranslator` and `ChatParser`. `operations` replaces listing models
+    and embedding texts. `transport` replaces HTTP, for a model that is not behind a server.
+    """
+
+    translator: type[ChatTranslator] | None = None
+    parser: type[ChatParser] | None = None
+    operations: Operations | Callable[[ServiceContext[Any]], Operations] | None = None
+    transport: Callable[[ServiceContext[Any]], Transport] | None = None
+
+
+def bearer_auth(context: ServiceContext[Any]) -> Auth:
+    """Send the setting `api_key` as a bearer token; nothing without a key, or if `headers` authenticate already."""
+    settings = context.settings
+    return key_auth(getattr(settings, "api_key", None), "authorization", headers=settings.headers, prefix="Bearer ")
+
+
+def chat_completions(
+    *,
+    name: str,
+    settings: type[Settings],
+    profile: ProfileFor,
+    auth: Callable[[ServiceContext[Any]], Auth] = bearer_auth,
+    url: UrlFor = default_url,
+    load: Callable[[], ChatParts] = ChatParts,
+) -> Provider:
+    """Return a provider that speaks the Chat Completions API.
+
+    `profile` describes how its server differs from OpenAI; it may be a function of the service's settings. `url`
+    returns the URL of an endpoint for the settings, the endpoint's path and the request's model. `load` returns the
+    parts that the provider replaces; it is called when the first service opens, and can import their modules then.
+    """
+
+    def profile_of(context: ServiceContext[Any]) -> Profile:
+        return profile(context.settings) if callable(profile) else profile
+
+    def load_parts() -> ProviderParts[Any]:
+        from trunkline_openai.operations import chat_operations
+        from trunkline_openai.parse import ChatParser, ChatResponseParser
+        from trunkline_openai.translate import ChatTranslator
+
+        parts = load()
+        translator, parser = parts.translator or ChatTranslator, parts.parser or ChatParser
+        return ProviderParts(
+            auth=auth,
+            translator=lambda context: translator(context, profile=profile_of(context), url=url),
+            response_parser=lambda context: ChatResponseParser(context, profile=profile_of(context), parser=parser),
+            transport=parts.transport or _no_transport,
+            operations=parts.operations or chat_operations(profile, url),
+        )
+
+    return lazy_provider(name=name, settings=settings, load=load_parts)
+
+
+def chat_or_responses(chat: Provider, responses: Provider) -> Provider:
+    """Return the provider that is `chat` or `responses`, as the setting `api` of a service says."""
+
+    def chosen(context: ServiceContext[Any]) -> Provider:
+        return responses if context.settings.api == "responses" else chat
+
+    return attrs.evolve(
+        chat,
+        translator=lambda context: chosen(context).translator(context),
+        response_parser=lambda context: chosen(context).response_parser(context),
+        operations=lambda context: chosen(context).operations_for(context),
+    )
+
+
+def _no_transport(context: ServiceContext[Any]) -> None:
+    return None
