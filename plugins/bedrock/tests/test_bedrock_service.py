@@ -70,6 +70,22 @@ async def test_a_chat_and_a_stream_ask_with_the_bearer_token(parts: list[bytes])
 
 
 @pytest.mark.anyio
+async def test_headers_of_the_settings_win_and_are_signed() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(json.dumps(ANSWER).encode())
+
+    keys = {"api_key": None, "aws_access_key_id": "AKIAX", "aws_secret_access_key": "s"}
+    async with (
+        serve(handler) as server,
+        opened(server.url, **keys, headers={"Accept": "own", "X-Amz-Own": "1"}) as service,
+    ):
+        await service.chat("x")
+        headers = server.requests[0].headers
+    assert headers["accept"] == "own"
+    assert "x-amz-own" in headers["authorization"]
+
+
+@pytest.mark.anyio
 async def test_an_error_is_typed_by_its_header_and_shows_no_bearer_token() -> None:
     async def handler(exchange: Exchange) -> None:
         headers = {"x-amzn-errortype": "AccessDeniedException:http://x/", "x-amzn-requestid": "r-1"}

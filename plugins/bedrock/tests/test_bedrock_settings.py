@@ -9,7 +9,8 @@ from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
 from trunkline_bedrock import BedrockSettings, bedrock
-from trunkline_bedrock.credentials import BearerToken, Chain, Keys, chosen
+from trunkline_bedrock.credentials import BearerToken, Chain, Keys
+from trunkline_bedrock.settings import configured_credentials
 
 OWN = [
     "aws_region",
@@ -76,9 +77,9 @@ def test_a_region_is_a_host_label(region: Any) -> None:
         ({"aws_session_token": "token"}, "aws_access_key_id.*is missing"),
         ({"aws_access_key_id": "AKIA1", "api_key": "bearer"}, "aws_secret_access_key.*is missing"),
         ({"aws_access_key_id": "a b", "aws_secret_access_key": "s"}, "aws_access_key_id.*access key id"),
-        ({"api_key": "id:"}, "api_key.*no part empty"),
-        ({"api_key": ":secret"}, "api_key.*no part empty"),
-        ({"api_key": "a:b:c:d"}, "api_key.*no part empty"),
+        ({"api_key": "id:"}, "api_key.*without empty parts"),
+        ({"api_key": ":secret"}, "api_key.*without empty parts"),
+        ({"api_key": "a:b:c:d"}, "api_key.*without empty parts"),
         ({"api_key": "a b"}, "api_key.*without spaces"),
         ({"api_key": "schlüssel"}, "api_key.*ASCII"),
         ({"api_url": "ftp://x"}, "api_url.*http"),
@@ -115,7 +116,7 @@ def test_settings_that_cannot_be_are_refused_by_name(settings: dict[str, Any], n
     ],
 )
 def test_the_order_within_one_source(settings: dict[str, Any], expected: object) -> None:
-    assert chosen(made(**settings)) == expected
+    assert configured_credentials(made(**settings)) == expected
 
 
 # The whole matrix of sources: each way to give credentials, at each of the three places, beside each other way.
@@ -168,12 +169,12 @@ def test_sources_never_mix(argument: str, file: str, variable: str) -> None:
         with pytest.raises(ConfigurationError, match=r"aws_secret_access_key.*is missing"):
             made(environ, dict(given["file"]), **given["argument"])
         return
-    assert chosen(made(environ, dict(given["file"]), **given["argument"])) == expected(way, place)
+    assert configured_credentials(made(environ, dict(given["file"]), **given["argument"])) == expected(way, place)
 
 
 def test_a_region_in_one_place_leaves_the_credentials_of_another() -> None:
     found = made(None, {"api_key": "bearer"}, api_url="https://x.example")
-    assert chosen(found) == BearerToken(token=Secret("bearer"))
+    assert configured_credentials(found) == BearerToken(token=Secret("bearer"))
 
 
 def test_secrets_are_known_part_by_part_and_never_shown() -> None:
@@ -182,7 +183,7 @@ def test_secrets_are_known_part_by_part_and_never_shown() -> None:
     pair = made(aws_access_key_id="id", aws_secret_access_key="canary-a", aws_session_token="canary-b")
     assert set(pair.secrets()) == {"id", "canary-a", "canary-b"}
     for settings in (found, pair):
-        assert "canary" not in f"{settings!r} {chosen(settings)!r}"
+        assert "canary" not in f"{settings!r} {configured_credentials(settings)!r}"
 
 
 def test_a_secret_may_be_a_reference(tmp_path: Path) -> None:

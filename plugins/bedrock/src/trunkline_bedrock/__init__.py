@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.authoring.provider import Auth, Operations, Provider, ResponseParser, ServiceContext, Translator
+from trunkline.authoring.provider import ProviderParts, lazy_provider
 from trunkline.messages import Audio, Document, Image
 
 from trunkline_bedrock.settings import BedrockSettings
@@ -12,38 +12,16 @@ __version__ = "0.1.0"
 __all__ = ["BedrockSettings", "__version__", "bedrock"]
 
 
-def _auth(context: ServiceContext[BedrockSettings]) -> Auth:
+def _load() -> ProviderParts[BedrockSettings]:
     from trunkline_bedrock.auth import bedrock_auth
-
-    return bedrock_auth(context)
-
-
-def _translator(context: ServiceContext[BedrockSettings]) -> Translator:
-    from trunkline_bedrock.translate import ConverseTranslator, log_notes
-
-    log_notes(context)
-    return ConverseTranslator(context)
-
-
-def _response_parser(context: ServiceContext[BedrockSettings]) -> ResponseParser:
-    from trunkline_bedrock.parse import ConverseParser
-
-    return ConverseParser(context)
-
-
-def _operations(context: ServiceContext[BedrockSettings]) -> Operations:
     from trunkline_bedrock.operations import OPERATIONS
+    from trunkline_bedrock.parse import ConverseParser
+    from trunkline_bedrock.translate import ConverseTranslator
 
-    return OPERATIONS
+    return ProviderParts(
+        auth=bedrock_auth, translator=ConverseTranslator, response_parser=ConverseParser, operations=OPERATIONS
+    )
 
 
-bedrock = Provider(
-    name="bedrock",
-    settings=BedrockSettings,
-    auth=_auth,
-    translator=_translator,
-    response_parser=_response_parser,
-    operations=_operations,
-    bytes_only_media=(Image, Document, Audio),
-)
-"""AWS Bedrock, with every way that AWS has to authenticate."""
+bedrock = lazy_provider(name="bedrock", settings=BedrockSettings, load=_load, bytes_only_media=(Image, Document, Audio))
+"""AWS Bedrock, with all of AWS's ways to authenticate."""

@@ -1,8 +1,7 @@
 """How requests are authenticated: configured keys, a bearer token, or AWS's default chain.
 
-The chain is aiobotocore's. It is resolved on the first call and again before its credentials expire, by one caller for
-all that wait; callers that need not wait go on with what they have. What blocks (imports, reading AWS's data files)
-runs in a worker thread.
+aiobotocore implements the chain; this module decides when to ask it. Anything that blocks (imports, reading AWS's data
+files) runs in a worker thread.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -24,115 +22,125 @@ from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import Secret
 
 from trunkline_bedrock.chain import (
-    asking,
+    chain_error,
     check_environment,
-    failure,
-    keys_from,
+    keys_of,
+    leave_refreshing_to_us,
     make_session,
-    none_found,
-    relax,
-    tokens_of,
+    no_credentials,
+    quiet_log,
+    sent_tokens,
 )
-from trunkline_bedrock.credentials import BearerToken, Chain, Credentials, Keys, chosen, secrets_of
-
-if TYPE_CHECKING:
-    from trunkline_bedrock.settings import BedrockSettings
+from trunkline_bedrock.credentials import BearerToken, Chain, Credentials, Keys, secrets_of
+from trunkline_bedrock.settings import BedrockSettings, configured_credentials
 
 BEARER_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
 """AWS's variable for a Bedrock API key."""
 
 ADVISORY, MANDATORY = 15 * 60.0, 10 * 60.0
-"""Seconds before their end at which credentials are replaced by the next call, and at which every call waits for that.
+"""How long before credentials expire, in seconds, one call refreshes them, and every call waits for the refresh.
 
-They are AWS's own (botocore); credentials with a short life are kept for most of it.
+These are botocore's own values. Credentials of a short life are used for most of it; see `_Lease`.
 """
 
 COALESCE = 10.0
-"""Seconds after a refresh in which another is not made: those that ask for it failed with what was there before."""
+"""Seconds after a refresh in which no other is made: a call that asks for one failed with the old credentials."""
 
 _log = logging.getLogger("trunkline.bedrock")
 
 
 def bedrock_auth(context: ServiceContext[BedrockSettings]) -> Auth:
-    """The `Auth` of a service. None where `headers` brings an `Authorization` of its own, as for a gateway."""
+    """Return the `Auth` of a service. It does nothing if `headers` contains an `Authorization`, as for a gateway."""
     settings = context.settings
     if any(name.lower() == "authorization" for name in settings.headers):
         return NoAuth()
-    found = chosen(settings)
-    if isinstance(found, Chain):
-        return ChainAuth(settings, provider=context.provider, service=context.name, profile=found.profile)
-    return StaticAuth(found, settings.aws_region)
+    credentials = configured_credentials(settings)
+    if isinstance(credentials, Chain):
+        return ChainAuth(settings, provider=context.provider, service=context.name, profile=credentials.profile)
+    return StaticAuth(credentials, settings.aws_region)
 
 
 class StaticAuth(NoAuth):
-    """Credentials that the settings hold."""
+    """Credentials from the settings."""
 
     def __init__(self, credentials: Credentials, region: str) -> None:
         self._credentials = credentials
         self._region = region
 
     async def acquire(self, *, refresh: bool = False) -> Credentials:  # type: ignore[override]
-        """The credentials. There are no others, so a refresh changes nothing."""
-        await _warm(self._credentials)
+        """Return the credentials. A refresh changes nothing, since there are no others."""
+        await _import_signer(self._credentials)
         return self._credentials
 
     def sign(self, wire_request: WireRequest, credentials: Credentials) -> WireRequest:  # type: ignore[override]
-        """The request with the credentials on it."""
-        return signed(wire_request, credentials, self._region)
+        """Return the request with a signature, or with the bearer token."""
+        if isinstance(credentials, BearerToken):
+            return wire_request.with_headers({"authorization": f"Bearer {credentials.token.reveal()}"})
+        from trunkline_bedrock.sign import sign
+
+        return sign(wire_request, credentials, self._region)
 
 
-def signed(wire_request: WireRequest, credentials: Credentials, region: str) -> WireRequest:
-    """The request with a signature, or with a bearer token."""
-    if isinstance(credentials, BearerToken):
-        return wire_request.with_headers({"authorization": f"Bearer {credentials.token.reveal()}"})
-    from trunkline_bedrock.sign import sign
-
-    return sign(wire_request, credentials, region)
+_signer_imported = False
 
 
-_warmed = False
+async def _import_signer(credentials: Credentials) -> None:
+    """Import the signer, and botocore with it, in a worker thread, so that `sign` does not block the event loop."""
+    global _signer_imported
+    if isinstance(credentials, Keys) and not _signer_imported:
+        await anyio.to_thread.run_sync(_import_sign)
+        _signer_imported = True
 
 
-async def _warm(credentials: Credentials) -> None:
-    global _warmed
-    if isinstance(credentials, Keys) and not _warmed:
-        await anyio.to_thread.run_sync(_import_signer)
-        _warmed = True
-
-
-def _import_signer() -> None:
+def _import_sign() -> None:
     import trunkline_bedrock.sign  # noqa: F401
 
 
 @attrs.frozen(kw_only=True)
 class _Lease:
-    """Credentials with when they were had and when they expire, as Unix times."""
+    """Credentials, when they were obtained and when they expire, as Unix times.
+
+    For short lives the two limits shrink to a quarter and a tenth of the life; otherwise credentials that live for ten
+    minutes would be refreshed on every call.
+    """
 
     credentials: Credentials
     obtained: float
     expires: float | None
 
-    def left(self, now: float, longest: float, share: float) -> bool:
-        """Whether so little time is left that they should be replaced."""
+    def _ends_within(self, now: float, seconds: float, share: float) -> bool:
         if self.expires is None:
             return False
-        return self.expires - now < min(longest, share * (self.expires - self.obtained))
+        return self.expires - now < min(seconds, share * (self.expires - self.obtained))
 
-    def soon(self, now: float) -> bool:
-        """Whether someone should replace them."""
-        return self.left(now, ADVISORY, 0.25)
+    def is_due(self, now: float) -> bool:
+        """Whether one call should refresh the credentials."""
+        return self._ends_within(now, ADVISORY, 0.25)
 
-    def urgent(self, now: float) -> bool:
-        """Whether no request should be made with them any more."""
-        return self.left(now, MANDATORY, 0.1)
+    def is_overdue(self, now: float) -> bool:
+        """Whether no call should use the credentials any more."""
+        return self._ends_within(now, MANDATORY, 0.1)
 
 
 class ChainAuth(StaticAuth):
     """AWS's default chain.
 
-    In the environment an IAM pair comes before `AWS_BEARER_TOKEN_BEDROCK`, as it does in the settings; then follow the
-    profile (its keys, an assumed role, web identity, SSO, `credential_process`), the container's and the instance's
-    role. With a configured `profile` the environment's credentials are not looked at.
+    In the environment an IAM key pair comes before `AWS_BEARER_TOKEN_BEDROCK`, as it does in the settings. Then follow
+    the profile (its keys, an assumed role, web identity, SSO, `credential_process`) and the role of the container or
+    the instance. With the setting `aws_profile`, the credentials in the environment are ignored.
+
+    Refreshing, with any number of calls at once:
+
+    - Nothing to do: `acquire` returns without waiting and without the lock.
+    - The credentials are due: the first call takes the lock and refreshes; calls that find the lock taken use the old
+      credentials, which are still valid. If that refresh fails, the old ones stay, and the next attempt is made after
+      `COALESCE` seconds.
+    - They are overdue, there are none yet, or a request was refused (`refresh=True`): every call waits for the lock.
+      The first one refreshes; each later one finds, once it has the lock, a lease other than the one it came with, and
+      takes that. A call that was refused after somebody else's refresh had finished came with the new lease, so it is
+      the time since the last refresh that keeps it from asking again.
+
+    A call that is cancelled while it refreshes releases the lock, and the next in line refreshes instead.
     """
 
     def __init__(
@@ -150,82 +158,81 @@ class ChainAuth(StaticAuth):
         self._service = service
         self._profile = profile
         self._clock = clock
-        self._resolving = anyio.Lock()
+        self._refreshing = anyio.Lock()
         self._lease: _Lease | None = None
-        self._refreshed = self._failed = -float("inf")
-        self._shown: tuple[str, ...] = ()
+        self._refreshed_at = self._failed_at = -float("inf")
+        self._sent_tokens: tuple[str, ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secret values that the chain gave, and those it was asked with, for the core to take out of errors."""
+        """The secrets that the chain returned, and those that it sent, for the core to remove from errors."""
         acquired = secrets_of(self._lease.credentials) if self._lease is not None else ()
-        return (*acquired, *self._shown)
+        return (*acquired, *self._sent_tokens)
 
     async def acquire(self, *, refresh: bool = False) -> Credentials:  # type: ignore[override]
-        """The credentials for the next request, replaced before they expire.
+        """Return the credentials for the next request, refreshed before they expire.
 
-        Raises `ConfigurationError` where there are none, or half a pair, and a `RemoteError` where a service that
-        should give them fails.
+        Raises `ConfigurationError` if there are none, or half a key pair, and `RemoteError` if a service that provides
+        them fails.
         """
         lease = self._lease
         if lease is not None and not refresh:
             now = self._clock()
-            # One caller refreshes; the others go on with what they have for as long as it is good.
-            if not lease.soon(now) or (self._resolving.locked() and not lease.urgent(now)):
+            if not lease.is_due(now) or (self._refreshing.locked() and not lease.is_overdue(now)):
                 return lease.credentials
-        async with self._resolving:
-            return await self._replaced(lease, refresh)
+        async with self._refreshing:
+            return await self._refresh(lease, refresh)
 
-    async def _replaced(self, known: _Lease | None, force: bool) -> Credentials:
+    async def _refresh(self, known: _Lease | None, refused: bool) -> Credentials:
+        """Refresh, unless another call did so while this one waited. `known` is the lease that the call came with."""
         lease, now = self._lease, self._clock()
-        if lease is not None and not lease.urgent(now):
+        if lease is not None and not lease.is_overdue(now):
             if lease is not known:
-                return lease.credentials  # replaced while this caller waited
-            # A call that failed with what another call has replaced since asks for nothing new.
-            if now - (self._refreshed if force else self._failed) < COALESCE:
+                return lease.credentials
+            if now - (self._refreshed_at if refused else self._failed_at) < COALESCE:
                 return lease.credentials
         try:
             credentials, expires = await self._resolve()
         except TrunklineError as error:
-            if lease is None or force or lease.urgent(now):
+            if lease is None or refused or lease.is_overdue(now):
                 raise
-            self._failed = now
-            _log.warning("service %r: the AWS credentials were not refreshed ahead of time: %s", self._service, error)
+            self._failed_at = now
+            _log.warning("service %r: refreshing the AWS credentials early failed: %s", self._service, error)
             return lease.credentials
         if lease is not None:
-            self._refreshed = now
+            self._refreshed_at = now
         self._lease = _Lease(credentials=credentials, obtained=now, expires=expires)
         return credentials
 
     async def _resolve(self) -> tuple[Credentials, float | None]:
         if self._profile is None:
             check_environment(os.environ, self._service)
-            token = self._ambient_token()
+            token = self._token_from_environment()
             if token is not None:
                 return BearerToken(token=token), None
         try:
-            with asking():
+            with quiet_log():
                 session = await anyio.to_thread.run_sync(partial(make_session, self._settings, self._profile))
                 source = await session.get_credentials()
                 if source is None:
-                    raise none_found(self._service)
-                relax(source)
-                found = keys_from(source, await source.get_frozen_credentials())
+                    raise no_credentials(self._service)
+                leave_refreshing_to_us(source)
+                keys, expires = keys_of(source, await source.get_frozen_credentials())
         except TrunklineError:
             raise
         except Exception as error:
-            self._shown = await anyio.to_thread.run_sync(tokens_of, dict(os.environ))
-            raise failure(error, provider=self._provider, service=self._service) from None
-        await _warm(found[0])
-        return found
+            self._sent_tokens = await anyio.to_thread.run_sync(sent_tokens, dict(os.environ))
+            raise chain_error(error, provider=self._provider, service=self._service) from None
+        await _import_signer(keys)
+        return keys, expires
 
-    def _ambient_token(self) -> Secret | None:
+    def _token_from_environment(self) -> Secret | None:
         token = os.environ.get(BEARER_VARIABLE, "").strip()
         if not token or os.environ.get("AWS_ACCESS_KEY_ID"):
             return None
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(
-                f"service {self._service!r}: the variable {BEARER_VARIABLE} holds no token: it takes printable ASCII "
+                f"service {self._service!r}: the variable {BEARER_VARIABLE} is not a token: it must be printable ASCII "
                 f"without spaces",
                 service=self._service,
             )

@@ -1,17 +1,21 @@
-"""The content blocks of an answer, put together from whole ones or from the deltas of a stream.
+"""The content blocks of an answer, from whole blocks or from the deltas of a stream.
 
-A block is found by its `contentBlockIndex`. Text and reasoning begin with their first delta, since no event announces
-them; some models use an index again, or go on under it with a block of another kind, which ends the one before.
+The life of a block in a stream: only tool calls, tool results and images are announced, by a `contentBlockStart`. Text
+and reasoning start with their first `contentBlockDelta`. A `contentBlockStop` completes a block, and so does the end of
+the message. `contentBlockIndex` tells blocks apart, and they may interleave; but some models use an index again, or
+continue with another kind of block under the same index, which completes the block before.
+
+A part of the response starts with the first content of its block, so that an empty text makes no part.
 """
 
 from __future__ import annotations
 
 import binascii
-import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Any
 
+from trunkline.authoring.json import as_list, as_object, as_string, json_text
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -33,11 +37,11 @@ Data = dict[str, Any]
 
 SERVER_TOOL = "server_tool_use"
 UNKNOWN = "unknown."
-"""What the `kind` of an `Opaque` begins with that came in pieces nobody knows, and cannot be sent back."""
+"""The prefix of an `Opaque`'s `kind` if it is made of unknown deltas, which cannot be sent back."""
 
 
 class _Block:
-    """A block that is open: its kind, the index of its part once that has begun, and what has come of it."""
+    """An open block: its kind, the index of its part (`None` before the part has started), and its content so far."""
 
     __slots__ = ("bytes", "citations", "data", "index", "kind", "pieces", "redacted", "signature")
 
@@ -62,9 +66,9 @@ class Blocks:
         self.has_calls = False
 
     def whole(self, block: Any, events: list[Event]) -> None:
-        """A block that came whole."""
+        """Add the events of a block that arrived whole."""
         if not isinstance(block, dict) or not block:
-            raise self._violation("a content block is no object")
+            raise self._violation("a content block is not an object")
         kind = next((key for key in _WHOLE if key in block), None)
         if kind is not None:
             _WHOLE[kind](self, block[kind], events)
@@ -76,11 +80,11 @@ class Blocks:
         events.append(PartAdded(part=media or Opaque(provider=self._provider, kind=name, data=block)))
 
     def start(self, index: int, start: Data, events: list[Event]) -> None:
-        """A block that is announced."""
+        """Start an announced block."""
         self.stop(index, events)
         for kind, inner in start.items():
             if not isinstance(inner, dict):
-                raise self._violation(f"the start of a {kind} is no object")
+                raise self._violation(f"the start of a {kind} is not an object")
             if kind == "toolUse":
                 self._call(index, inner, events)
             else:
@@ -89,26 +93,26 @@ class Blocks:
             return
 
     def delta(self, index: int, delta: Data, events: list[Event]) -> None:
-        """More of a block."""
+        """Add a delta to a block, and start the block if it was not announced."""
         text = delta.get("text")
-        if type(text) is str:  # nearly all there is
+        if type(text) is str:  # nearly every delta
             self._text(index, text, events)
             return
         known = [kind for kind in delta if kind in _DELTAS]
         for kind in known:
             _DELTAS[kind](self, index, delta[kind], events)
-        # A new field beside a known one is no block of its own.
+        # An unknown field next to a known one is ignored; alone it makes an opaque block.
         for kind, value in delta.items() if not known else ():
             if kind == "text":
-                raise self._violation("a text is no string")
+                raise self._violation("the text of a delta is not a string")
             block = self._block(index, UNKNOWN + kind, events)
             deltas = block.data.setdefault("deltas", [])
             if not isinstance(deltas, list):
-                raise self._violation("the deltas of a content block are no list")
+                raise self._violation("the deltas of a content block are not a list")
             deltas.append({kind: value})
 
     def stop(self, index: int, events: list[Event]) -> None:
-        """A block is complete. One that is not open is passed over: an empty text never was."""
+        """Complete a block. If it is not open, as after an empty text, do nothing."""
         block = self._open.pop(index, None)
         if block is None:
             return
@@ -123,7 +127,7 @@ class Blocks:
             self._end_opaque(block, events)
 
     def stop_all(self, events: list[Event]) -> None:
-        """The message is complete."""
+        """Complete all open blocks, at the end of the message."""
         for index in list(self._open):
             self.stop(index, events)
 
@@ -132,7 +136,7 @@ class Blocks:
 
     def _string(self, value: Any, what: str) -> str:
         if not isinstance(value, str):
-            raise self._violation(f"{what} is no string")
+            raise self._violation(f"{what} is not a string")
         return value
 
     def _block(self, index: int, kind: str, events: list[Event]) -> _Block:
@@ -145,8 +149,6 @@ class Blocks:
     def _new_index(self) -> int:
         self._next += 1
         return self._next - 1
-
-    # Texts
 
     def _text(self, index: int, text: str, events: list[Event]) -> None:
         block = self._open.get(index)
@@ -161,7 +163,7 @@ class Blocks:
 
     def _citation(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):
-            raise self._violation("a citation is no object")
+            raise self._violation("a citation is not an object")
         self._block(index, "text", events).citations.append(value)
 
     def _end_text(self, block: _Block, events: list[Event]) -> None:
@@ -175,10 +177,10 @@ class Blocks:
 
     def _whole_citations(self, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):
-            raise self._violation("citationsContent is no object")
+            raise self._violation("citationsContent is not an object")
         content, citations = value.get("content") or [], value.get("citations") or []
         if not isinstance(content, list) or not isinstance(citations, list):
-            raise self._violation("citationsContent holds no lists")
+            raise self._violation("the content or the citations of citationsContent are not a list")
         for item in content:
             text = item.get("text") if isinstance(item, dict) else None
             if isinstance(text, str):
@@ -186,11 +188,9 @@ class Blocks:
         for citation in citations:
             self._citation(_WHOLE_INDEX, citation, events)
 
-    # Reasoning
-
     def _reasoning(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):
-            raise self._violation("reasoningContent is no object")
+            raise self._violation("reasoningContent is not an object")
         block = self._block(index, "reasoning", events)
         text = self._string(value.get("text") or "", "reasoning")
         signature = self._string(value.get("signature") or "", "a signature")
@@ -221,11 +221,11 @@ class Blocks:
     def _whole_reasoning(self, value: Any, events: list[Event]) -> None:
         inner = value.get("reasoningText") if isinstance(value, dict) else None
         if inner is not None and not isinstance(inner, dict):
-            raise self._violation("reasoningText is no object")
+            raise self._violation("reasoningText is not an object")
         self._reasoning(_WHOLE_INDEX, {**value, **inner} if inner else value, events)
 
     def _joined(self, pieces: list[str]) -> str:
-        """Pieces of base64, each padded for itself, as one; a single one stays as it came."""
+        """Join pieces of base64, each of which has its own padding. A single piece stays as it arrived."""
         if len(pieces) < 2:
             return "".join(pieces)
         return b64encode(b"".join(self._bytes(piece) for piece in pieces)).decode()
@@ -234,13 +234,11 @@ class Blocks:
         try:
             return b64decode(text, validate=True)
         except (binascii.Error, ValueError):
-            raise self._violation("bytes of the answer are not base64") from None
-
-    # Tool calls
+            raise self._violation("binary content of the answer is not base64") from None
 
     def _call(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):
-            raise self._violation("toolUse is no object")
+            raise self._violation("toolUse is not an object")
         call_id = self._string(value.get("toolUseId"), "the id of a tool call")
         name = self._string(value.get("name"), "the name of a tool")
         if value.get("type") == SERVER_TOOL:
@@ -256,7 +254,7 @@ class Blocks:
         text = self._string(value.get("input", "") if isinstance(value, dict) else value, "the input of a tool")
         block = self._open.get(index)
         if block is None or block.kind not in ("toolUse", SERVER_TOOL):
-            raise self._violation("the input of a tool call came before its start")
+            raise self._violation("the input of a tool call arrived before its start")
         if block.kind == SERVER_TOOL:
             block.pieces.append(text)
         elif text and block.index is not None:
@@ -264,28 +262,26 @@ class Blocks:
 
     def _whole_call(self, value: Any, events: list[Event]) -> None:
         self._call(_WHOLE_INDEX, value, events)
-        block, given = self._open[_WHOLE_INDEX], value.get("input")
-        if block.kind == SERVER_TOOL or given is None:
+        block, arguments = self._open[_WHOLE_INDEX], value.get("input")
+        if block.kind == SERVER_TOOL or arguments is None:
             return
         try:
-            text = json.dumps(given, ensure_ascii=False)
-        except (ValueError, RecursionError):
+            text = json_text(arguments)
+        except RecursionError:
             raise self._violation("the input of a tool call is nested too deeply") from None
         self._arguments(_WHOLE_INDEX, {"input": text}, events)
 
-    # What comes whole at the end
-
     def _result(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, list):
-            raise self._violation("a delta of a tool result is no list")
+            raise self._violation("a delta of a tool result is not a list")
         content = self._block(index, "toolResult", events).data.setdefault("content", [])
         if not isinstance(content, list):
-            raise self._violation("the content of a tool result is no list")
+            raise self._violation("the content of a tool result is not a list")
         content += value
 
     def _image(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):
-            raise self._violation("a delta of an image is no object")
+            raise self._violation("a delta of an image is not an object")
         block = self._block(index, "image", events)
         source = value.get("source")
         piece = source.get("bytes") if isinstance(source, dict) else None
@@ -311,24 +307,21 @@ class Blocks:
         events.append(PartAdded(part=media or Opaque(provider=self._provider, kind=kind, data={kind: data})))
 
     def _media(self, kind: str, data: Data) -> Image | Audio | None:
-        """A picture or a sound as the core has it; `None` for what cannot be read as one."""
+        """Return an image or audio as the core's part, or `None` if it is neither or cannot be read."""
         source = data.get("source")
         if kind not in ("image", "audio") or not isinstance(source, dict):
             return None
         form = data.get("format")
         media_type = f"{kind}/{form}" if isinstance(form, str) else None
-        made = Image if kind == "image" else Audio
+        part_type = Image if kind == "image" else Audio
         if isinstance(source.get("bytes"), str):
-            return made(data=self._bytes(source["bytes"]), media_type=media_type)
-        place = source.get("s3Location")
-        url = place.get("uri") if isinstance(place, dict) else None
-        if not isinstance(url, str) or not url.startswith("s3://"):
-            return None
-        return made(url=url, media_type=media_type)
+            return part_type(data=self._bytes(source["bytes"]), media_type=media_type)
+        url = as_string(as_object(source.get("s3Location")).get("uri")) or ""
+        return part_type(url=url, media_type=media_type) if url.startswith("s3://") else None
 
 
 def _merged_texts(content: list[Any]) -> list[Any]:
-    """Texts that follow each other as one: a stream cuts them anywhere."""
+    """Join adjacent texts, which a stream cuts anywhere."""
     result: list[Any] = []
     pieces: list[str] = []
     for item in [*content, None]:
@@ -344,26 +337,22 @@ def _merged_texts(content: list[Any]) -> list[Any]:
 
 
 def citation_from(value: Data, provider: str) -> Citation:
-    """A citation. Its place in the source stays in `provider_metadata`."""
-    location = value.get("location")
-    web = location.get("web") if isinstance(location, dict) else None
-    url = web.get("url") if isinstance(web, dict) else None
-    source = value.get("source")
-    if url is None and isinstance(source, str) and source.startswith(("http://", "https://")):
+    """Return a citation. Its location in the source stays in `provider_metadata`."""
+    url = as_string(as_object(as_object(value.get("location")).get("web")).get("url"))
+    source = as_string(value.get("source")) or ""
+    if url is None and source.startswith(("http://", "https://")):
         url = source
-    passages = value.get("sourceContent")
-    texts = [item.get("text") for item in passages if isinstance(item, dict)] if isinstance(passages, list) else []
-    title = value.get("title")
+    texts = [as_string(as_object(item).get("text")) or "" for item in as_list(value.get("sourceContent"))]
     return Citation(
-        url=url if isinstance(url, str) else None,
-        title=title if isinstance(title, str) else None,
-        cited_text="".join(text for text in texts if isinstance(text, str)) or None,
+        url=url,
+        title=as_string(value.get("title")),
+        cited_text="".join(texts) or None,
         provider_metadata={provider: value},
     )
 
 
 _WHOLE_INDEX = -1
-"""The index of a block that came whole: one is open at a time."""
+"""The index of blocks that arrived whole, one of which is open at a time."""
 
 _WHOLE: dict[str, Callable[[Blocks, Any, list[Event]], None]] = {
     "text": Blocks._whole_text,

@@ -1,18 +1,16 @@
-"""What AWS answers in place of an answer -> the core's error.
+"""The error that a response or a stream carries, as the core's error.
 
-The name of an error comes in a header, in the body or in a frame of the stream, with a capital or without, and with a
-namespace before it or a URL behind it. It decides before the status does.
+AWS names its errors. The name is in a header, in the body or in a message of the stream, capitalised or not, with a
+namespace before it or a URL after it. The name decides first, then the status.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Any
 
-from trunkline.authoring.http_errors import retry_after
-from trunkline.authoring.json import JSONValue, loads
+from trunkline.authoring.http_errors import error_body, kind_of, status_error
+from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -28,9 +26,7 @@ from trunkline.errors import (
     ServerError,
 )
 
-_MESSAGE_LIMIT = 1000
-
-# The class of an error, by its name without the ending `Exception`, and the status that the service's model gives it.
+# By the error's name without the suffix `Exception`: its class, and its status in AWS's model of the service.
 _BY_NAME: dict[str, tuple[type[RemoteError], int | None]] = {
     "Validation": (BadRequest, 400),
     "Serialization": (BadRequest, 400),
@@ -68,17 +64,8 @@ _BY_NAME: dict[str, tuple[type[RemoteError], int | None]] = {
     "InternalFailure": (ServerError, 500),
     "ServiceUnavailable": (Overloaded, 503),
 }
-_BY_STATUS: dict[int, type[RemoteError]] = {
-    401: AuthenticationError,
-    402: QuotaExhausted,
-    403: PermissionDenied,
-    404: NotFound,
-    429: RateLimited,
-    503: Overloaded,
-}
-_RETRYABLE_STATUSES = frozenset({408, 409, 424, 425})
 
-# Wordings of the models' own servers, which Bedrock passes on.
+# Messages of the models' own servers, which Bedrock passes on.
 _TOO_LONG = re.compile(
     r"input is too long|input tokens? exceeded|prompt is too long|maximum context length|"
     r"exceeds? (the )?(model'?s? )?(maximum|max|context)( \w+)? ?(length|window|tokens)|exceeds maximum length|"
@@ -90,35 +77,25 @@ _NO_MODEL = re.compile(r"model identifier is invalid|could not resolve the found
 _BAD_API_KEY = re.compile(r"api key|bearer token", re.IGNORECASE)
 _DAILY = re.compile(r"tokens per day|requests per day|daily", re.IGNORECASE)
 _FILTERED = re.compile(r"blocked by (our |the )?content filter", re.IGNORECASE)
-# What follows repeats the request that was signed, session token included.
+# The text from here on repeats the signed request, including the session token.
 _CANONICAL = re.compile(r"The Canonical String|The String-to-Sign")
 
 
-def error_name(told: object) -> str | None:
-    """The plain name of an error: `com.amazon.x#throttlingException:http://…` is `ThrottlingException`."""
-    if not isinstance(told, str):
+def error_name(value: object) -> str | None:
+    """Return the plain name of an error: `com.amazon.x#throttlingException:http://…` is `ThrottlingException`."""
+    if not isinstance(value, str):
         return None
-    name = told.partition(":")[0].rpartition("#")[2].strip()
+    name = value.partition(":")[0].rpartition("#")[2].strip()
     return name[:1].upper() + name[1:] if name else None
 
 
 def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
-    """The error that a response tells of, whatever its body is. It never raises."""
-    text = wire_response.body.decode("utf-8", "replace").strip()
-    body: Any
-    try:
-        body = loads(text)
-    except (ValueError, RecursionError):
-        body = text[:_MESSAGE_LIMIT] if not text.startswith("<") else "an HTML or XML page"
-    headers = wire_response.headers
-    fields = body if isinstance(body, dict) else {}
-    name = (
-        error_name(headers.get("x-amzn-errortype"))
-        or error_name(fields.get("__type"))
-        or error_name(fields.get("code"))
-    )
-    return error_from_facts(
-        name=name,
+    """Return the error that a response describes. It never raises, whatever the body is."""
+    body = error_body(wire_response)
+    headers, fields = wire_response.headers, as_object(body)
+    names = (error_name(name) for name in (headers.get("x-amzn-errortype"), fields.get("__type"), fields.get("code")))
+    return make_error(
+        name=next(filter(None, names), None),
         message=message_of(body),
         status=wire_response.status,
         provider=provider,
@@ -129,20 +106,18 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
 
 
 def message_of(body: object) -> str:
-    """What an error's body says, in its spellings."""
+    """Return the message in an error's body, in any of its spellings, or an empty string."""
     if isinstance(body, str):
         return body
-    if isinstance(body, dict):
-        for key in ("message", "Message", "errorMessage", "originalMessage", "error"):
-            value = body.get(key)
-            if isinstance(value, str) and value.strip():
-                return value
-            if isinstance(value, dict) and isinstance(value.get("message"), str):
-                return str(value["message"])
+    for key in ("message", "Message", "errorMessage", "originalMessage", "error"):
+        value = as_object(body).get(key)
+        text = as_string(value) or as_string(as_object(value).get("message"))
+        if text and text.strip():
+            return text
     return ""
 
 
-def error_from_facts(
+def make_error(
     *,
     name: str | None,
     message: str,
@@ -150,32 +125,34 @@ def error_from_facts(
     provider: str,
     request_id: str | None = None,
     headers: Mapping[str, str] = {},
-    body: Any = None,
+    body: object = None,
 ) -> RemoteError:
-    """The error for a name, a message and a status, any of which may be missing. It never raises."""
-    message = " ".join(_without_request(message).split())[:_MESSAGE_LIMIT]
-    short = (error_name(name) or "").removesuffix("Exception")
-    kind, modelled = _BY_NAME.get(short, (None, None))
-    told = status if status is not None and status >= 400 else modelled
-    kind = _refined(kind or _kind_by_status(told), short, message, told)
-    return kind(
-        _described(short, message, told if told is not None else status),
+    """Make the error for a name, a message and a status, any of which may be missing. It never raises.
+
+    Without an error status, as in a stream, the status is the one that AWS's model of the service gives to the name.
+    """
+    message = _without_request(message)
+    short_name = (error_name(name) or "").removesuffix("Exception")
+    kind, usual_status = _BY_NAME.get(short_name, (None, None))
+    error_status = status if status is not None and status >= 400 else usual_status
+    return status_error(
+        _explained(short_name, message),
         provider=provider,
-        status=told if told is not None else status,
+        status=error_status if error_status is not None else status,
+        headers=headers,
+        kind=_refined(kind or kind_of(error_status), short_name, message),
         code=error_name(name),
         request_id=request_id,
-        retry_after=retry_after(headers),
-        retryable=True if kind is RemoteError and told in _RETRYABLE_STATUSES else False if told == 501 else None,
-        body=_safe_body(body),
+        body=_without_request_in(body),
     )
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """AWS's id for a request, from a response's headers (names in lower case)."""
+    """Return AWS's id of a request, from a response's headers (names in lower case)."""
     return headers.get("x-amzn-requestid") or headers.get("x-amz-request-id")
 
 
-def _refined(kind: type[RemoteError], name: str, message: str, status: int | None) -> type[RemoteError]:
+def _refined(kind: type[RemoteError], name: str, message: str) -> type[RemoteError]:
     if issubclass(kind, BadRequest) or name in ("ModelError", "ModelStreamError"):
         if _TOO_LONG.search(message):
             return ContextTooLong
@@ -183,7 +160,7 @@ def _refined(kind: type[RemoteError], name: str, message: str, status: int | Non
             return NotFound
         if _FILTERED.search(message):
             return ContentFiltered
-    # A wrong or expired API key is told as a lack of permission.
+    # AWS reports a wrong or expired API key as a missing permission.
     if kind is PermissionDenied and (_BAD_API_KEY.search(message) or "security token" in message):
         return AuthenticationError
     if kind is RateLimited and _DAILY.search(message):
@@ -191,34 +168,21 @@ def _refined(kind: type[RemoteError], name: str, message: str, status: int | Non
     return kind
 
 
-def _kind_by_status(status: int | None) -> type[RemoteError]:
-    if status is None or status >= 500:
-        return _BY_STATUS.get(status or 0, ServerError)
-    if status in _RETRYABLE_STATUSES:
-        return RemoteError
-    return _BY_STATUS.get(status, BadRequest if status >= 400 else RemoteError)
-
-
-def _described(name: str, message: str, status: int | None) -> str:
-    if not message:
-        try:
-            phrase = HTTPStatus(status).phrase if status is not None else ""
-        except ValueError:
-            phrase = ""
-        message = name or (f"status {status} without a description" + (f" ({phrase})" if phrase else ""))
+def _explained(name: str, message: str) -> str:
+    message = message if message.strip() else name
     if name in ("ExpiredToken", "RequestExpired", "TokenRefreshRequired"):
         return f"the AWS credentials have expired: {message}"
     if name == "InvalidSignature" and "Signature expired" in message:
-        return f"the request's time is too far from AWS's; set this machine's clock: {message}"
+        return f"the time of the request is too far from AWS's; set this machine's clock: {message}"
     return message
 
 
 def _without_request(text: str) -> str:
-    found = _CANONICAL.search(text)
-    return text[: found.start()].rstrip() if found is not None else text
+    match = _CANONICAL.search(text)
+    return text[: match.start()].rstrip() if match is not None else text
 
 
-def _safe_body(body: Any) -> JSONValue:
+def _without_request_in(body: object) -> JSONValue:
     if isinstance(body, dict):
         return {key: _without_request(value) if isinstance(value, str) else value for key, value in body.items()}
     if isinstance(body, str):

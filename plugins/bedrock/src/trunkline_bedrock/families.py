@@ -1,8 +1,8 @@
-"""What the model families of Bedrock take, as data: Converse is one wire, but not every model takes all of it.
+"""What each model family of Bedrock supports, as data: Converse is one API, but no model supports all of it.
 
-Sources: the documentation of Converse and of each family's parameters on docs.aws.amazon.com/bedrock, and recorded
-requests. A model that is not known (an application inference profile, an imported model) is taken to take everything
-that Converse itself has a word for.
+Sources: AWS's documentation of Converse and of each family's parameters (docs.aws.amazon.com/bedrock), and recorded
+requests. An unknown model (an application inference profile, an imported model) is assumed to support everything that
+Converse itself has a field for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 ReasoningStyle: TypeAlias = Literal["budget", "adaptive", "nova", "effort", "switch"]
-"""How a family is told to reason.
+"""How reasoning is requested from a family.
 
 `budget`: Claude's `thinking` with `budget_tokens`. `adaptive`: Claude's adaptive `thinking` with an effort. `nova`:
 `reasoningConfig` with `maxReasoningEffort`. `effort`: `reasoning_effort`. `switch`: `reasoning_config` with `low` or
@@ -23,15 +23,19 @@ ReasoningStyle: TypeAlias = Literal["budget", "adaptive", "nova", "effort", "swi
 
 @attrs.frozen(kw_only=True)
 class Family:
-    """The habits of a model family.
+    """What a model family supports.
 
-    `top_k` is the path of its field in `additionalModelRequestFields`. `reasoning` is how reasoning is asked for, or
-    `None`; `replays` says what reasoning it takes back: all, only what is signed, or none. `sampling` says whether
-    temperature and its like are taken, and `one_of_sampling` that temperature and top_p exclude each other.
-    `forced_tools` is whether a tool can be forced; `one_call` whether parallel calls can be switched off.
-    `json_results` is for families that want tool results as JSON, `result_status` whether failed ones can be marked.
-    `leading_assistant` says that a conversation may begin with the model. `strict_ids` is for tool call ids without
-    dots and colons.
+    - `top_k`: the path of the field for it in `additionalModelRequestFields`.
+    - `reasoning`: how reasoning is requested; `None` if that is unknown or impossible.
+    - `replays`: which reasoning of the history it accepts back: all, only signed, or none.
+    - `sampling`: whether it accepts temperature, top_p and top_k.
+    - `one_of_sampling`: whether temperature and top_p exclude each other.
+    - `forced_tools`: whether a tool call can be forced.
+    - `one_call`: whether parallel tool calls can be turned off.
+    - `json_results`: whether it requires tool results as JSON.
+    - `result_status`: whether a tool result can be marked as failed.
+    - `leading_assistant`: whether a conversation may start with an assistant message.
+    - `strict_ids`: whether ids of tool calls may not contain dots and colons.
     """
 
     name: str
@@ -76,15 +80,15 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
     ("writer.", attrs.evolve(_PLAIN, name="writer", result_status=False)),
     ("deepseek.", Family(name="deepseek", forced_tools=False)),
 )
-"""By the beginning of a model's id, without the prefix of an inference profile; the first that fits."""
+"""By prefix of the model's id, after the prefix of an inference profile; the first match wins."""
 
-# `us.`, `us-gov.`, `eu.`, `apac.`, `global.` and what regions will follow.
+# The prefixes of inference profiles: groups of regions.
 _PROFILE_PREFIX = re.compile(r"^(?:global|us|us-gov|eu|apac|jp|au|ca|sa|me|af|in)\.")
 _CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?v?(\d+)(?:-(\d{1,2})(?!\d))?")
 
 
 def family_of(model: str) -> Family:
-    """The family of a model id, an inference profile's id or an ARN of either."""
+    """Return the family of a model's id, an inference profile's id, or an ARN of either."""
     name = _PROFILE_PREFIX.sub("", model.rpartition("/")[2].lower())
     if name.startswith("anthropic."):
         return _claude(name)
@@ -92,15 +96,15 @@ def family_of(model: str) -> Family:
 
 
 def _version(name: str) -> tuple[int, int]:
-    found = _CLAUDE_VERSION.search(name)
-    # A name without a version is of a model that is newer than these lines.
-    return (int(found[1]), int(found[2] or 0)) if found is not None else (5, 0)
+    match = _CLAUDE_VERSION.search(name)
+    # A name without a version belongs to a model that is newer than this code.
+    return (int(match[1]), int(match[2] or 0)) if match is not None else (5, 0)
 
 
 def _claude(name: str) -> Family:
     version = _version(name)
     if version >= (4, 7):
-        # These refuse temperature, top_p and top_k altogether.
+        # These models refuse temperature, top_p and top_k.
         return attrs.evolve(_CLAUDE, reasoning="adaptive", sampling=False, top_k=None)
     if version >= (4, 6):
         return attrs.evolve(_CLAUDE, reasoning="adaptive", one_of_sampling=True)

@@ -1,8 +1,16 @@
-"""The AWS event stream (`application/vnd.amazon.eventstream`): bytes to messages, checked.
+"""The AWS event stream (`application/vnd.amazon.eventstream`): cutting bytes into messages, with checksums verified.
 
-A message is 4 bytes of total length, 4 of the headers' length, their CRC-32, the headers, the payload, and the CRC-32
-of all before it. A header is its name after a byte of length, a byte for the type, and the value.
-https://smithy.io/2.0/aws/amazon-eventstream.html
+A message, with all numbers in network byte order (https://smithy.io/2.0/aws/amazon-eventstream.html):
+
+    total length   4 bytes, of the whole message      } the prelude
+    headers length 4 bytes                            }
+    prelude CRC    4 bytes, CRC-32 of the 8 before
+    headers        each: length of the name (1 byte), name, type (1 byte), value
+    payload        total length - headers length - 16 bytes; JSON here
+    message CRC    4 bytes, CRC-32 of everything before
+
+The header `:message-type` is `event`, `exception` (an error with a modelled type) or `error`; `:event-type`,
+`:exception-type` or `:error-code` names the type.
 """
 
 from __future__ import annotations
@@ -18,25 +26,25 @@ _PRELUDE = Struct("!III")
 _CRC = Struct("!I")
 _SHORTEST = _PRELUDE.size + _CRC.size
 _LONGEST = 24 * 1024 * 1024 + 128 * 1024 + _SHORTEST
-"""What AWS allows a message, in bytes. Whoever announces more sends no event stream."""
+"""The largest message that AWS allows, in bytes. A larger announced length means that this is no event stream."""
 
 _TEXT = (b"{", b"[", b"<", b" ", b"\t", b"\r", b"\n")
-"""What a JSON answer or a page begins with."""
+"""The first bytes of JSON or HTML."""
 
 _KNOWN = 64
-"""How many sets of headers are remembered. A stream has a dozen; whoever sends more gains nothing by it."""
+"""How many sets of headers the cache holds. A stream has about a dozen; the limit bounds memory."""
 
 _FIXED = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
-"""The size of the values of each type that has one: true, false, byte, short, integer, long, timestamp, UUID."""
+"""The size of values by header type: true, false, byte, short, integer, long, timestamp, UUID."""
 _BYTES, _STRING = 6, 7
 
 _About: TypeAlias = tuple[str, str, str]
 
 
 class EventStreamFrame(NamedTuple):
-    """A message of the stream: `kind` (`event`, `exception` or `error`), the `name` of its type, and its payload.
+    """A message of the stream: its `kind` (`event`, `exception` or `error`), the `name` of its type, and its payload.
 
-    For an `error` the name is its code and `message` what it says.
+    For an `error`, `name` is the error code and `message` its text.
     """
 
     kind: str
@@ -49,13 +57,15 @@ _new_frame = tuple.__new__  # a named tuple's own constructor costs as much as a
 
 
 class EventStreamFramer:
-    """Cuts bytes into messages, at any split.
+    """Cuts bytes into messages, however the bytes were split.
 
-    Strategy: a message that is not whole is kept as pieces until its announced length is there, and joined once, so
-    that a long message in small reads costs linear time. Its prelude is checked as soon as it is there, so that garbage
-    is not waited for. Headers are decoded once for each different set of them.
+    There are three states. Between messages, `_left` holds fewer than the 12 bytes of a prelude and its checksum.
+    Within a message, `_pieces` holds what arrived of it, and `_missing` is how many bytes are still to come; they are
+    joined once, so that a long message in small reads costs linear time. The prelude is verified as soon as it is
+    complete, so that nobody waits for the announced length of garbage. In the third state, `_text`, the body is no
+    event stream but JSON or HTML, as proxies send it; it is skipped, and reported at the end of file.
 
-    Text in place of a stream (a JSON answer, a page of a proxy) is passed over: it is read at the end of the file.
+    Headers repeat, so each different set of them is decoded once.
     """
 
     def __init__(self) -> None:
@@ -67,7 +77,7 @@ class EventStreamFramer:
         self._known: dict[bytes, _About] = {}
 
     def feed(self, data: bytes) -> list[EventStreamFrame]:
-        """The messages that `data` completes. Raises `ProtocolViolation` for a broken one."""
+        """Return the messages that `data` completes. Raises `ProtocolViolation` for a broken message."""
         if self._text or (self._at_start and _is_text(self._left + data)):
             self._text = True
             return []
@@ -92,12 +102,10 @@ class EventStreamFramer:
         while size - at >= 12:
             total, headers, checksum = _PRELUDE.unpack_from(data, at)
             if crc32(data[at : at + 8]) != checksum:
-                raise ProtocolViolation(
-                    "the beginning of a message of the event stream is broken: its checksum differs"
-                )
+                raise ProtocolViolation("the prelude of a message of the event stream is broken: its checksum differs")
             if total < headers + _SHORTEST or total > _LONGEST:
                 raise ProtocolViolation(
-                    f"a message of the event stream says that it is {total} bytes long, with {headers} of headers"
+                    f"a message of the event stream announces an impossible length: {total} bytes, {headers} of headers"
                 )
             self._at_start = False
             end = at + total
@@ -114,7 +122,7 @@ class EventStreamFramer:
         self._left = data[at:]
 
     def finish(self) -> list[EventStreamFrame]:
-        """Nothing. Raises `ProtocolViolation` in the middle of a message."""
+        """Return no message. Raises `ProtocolViolation` within a message, or if the body is no event stream."""
         if self._left or self._missing or self._text:
             raise ProtocolViolation("the event stream ends in the middle of a message")
         return []
@@ -131,7 +139,7 @@ class EventStreamFramer:
 
 
 def _headers(packed: bytes) -> dict[str, str]:
-    """The headers of a message that are strings; those of other types have no use here, but must be whole."""
+    """Return the headers that are strings. Headers of other types are not needed, but must be well-formed."""
     headers: dict[str, str] = {}
     names: set[bytes] = set()
     at, size = 0, len(packed)
@@ -147,9 +155,9 @@ def _headers(packed: bytes) -> dict[str, str]:
             if at > size or name in names:
                 break
             names.add(name)
-            told = name.decode()
+            text = name.decode()
             if kind == _STRING:
-                headers[told] = packed[value_at:at].decode()
+                headers[text] = packed[value_at:at].decode()
         else:
             return headers
     except (IndexError, KeyError, UnicodeDecodeError):
@@ -158,5 +166,5 @@ def _headers(packed: bytes) -> dict[str, str]:
 
 
 def _is_text(data: bytes) -> bool:
-    # As the first byte of a length any of these would announce more than 150 MB, which no message may have.
+    # As the first byte of a length, each of these would announce more than 150 MB, which no message may have.
     return data[:1] in _TEXT

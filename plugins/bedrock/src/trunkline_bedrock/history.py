@@ -1,15 +1,19 @@
-"""The conversation as Converse's messages: turns that alternate, and tool results in the turn after their calls."""
+"""The conversation in the order that Converse demands. Pure.
+
+Bedrock's rules: the system prompt is separate; roles alternate; every tool call is answered in the next turn; ids and
+names of tool calls are short and of a small alphabet; no text is blank; a document needs a text next to it. Models add
+their own (see `families`). History that breaks a rule is mended, with a warning, rather than refused.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
 import attrs
-from trunkline.authoring.json import ProviderOptions, loads
+from trunkline.authoring.json import ProviderOptions, loads_finite
 from trunkline.authoring.tool_results import Turn, pair_turns
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
@@ -43,7 +47,7 @@ _RESULT_BLOCKS = ("json", "text", "image", "document", "video", "searchResult")
 
 
 class History:
-    """Translates the messages of one request."""
+    """Translates the messages of one request into `system`, `messages` and `tool_names`."""
 
     def __init__(self, *, provider: str, family: Family, warnings: Warnings) -> None:
         self._provider = provider
@@ -57,14 +61,14 @@ class History:
         self.system: list[Block] = []
         self.messages: list[Block] = []
         self.tool_names: dict[str, None] = {}
-        """The names of the tools that the history has calls of, in order."""
+        """The names of the tools that the history calls, in order of their first call."""
 
     def translate(self, messages: Iterable[Message]) -> None:
-        """Fill `system`, `messages` and `tool_names`. Raises `InvalidRequest` where nothing is left to send."""
+        """Fill `system`, `messages` and `tool_names`. Raises `InvalidRequest` if there is nothing to send."""
         for turn in pair_turns(messages, self._warnings):
             message = turn.message
             if message.name is not None:
-                self._warnings.add("left_out", "message name", "Converse has no names of participants")
+                self._warnings.add("left_out", "message name", "Converse does not accept names of participants")
             if message.role == "system":
                 self._system(message)
             elif message.role == "assistant":
@@ -74,27 +78,27 @@ class History:
         self._report_losses()
         self._beside_documents()
         if not self.messages:
-            raise InvalidRequest("the conversation has nothing that can be sent: no turn with content")
+            raise InvalidRequest("the conversation has no message with content that can be sent")
         if self.messages[0]["role"] == "assistant" and not self._family.leading_assistant:
             self.messages.insert(0, {"role": "user", "content": [{"text": _OPENING}]})
-            why = "this model's conversations begin with the user; a short turn was put before the first one"
+            why = f"this model requires a user message first; {_OPENING!r} was inserted"
             self._warnings.add("emulated", "messages", why)
 
     def _report_losses(self) -> None:
         if self._lost_reasoning:
-            told = "; ".join(f"{count}: {why}" for why, count in self._lost_reasoning.items())
-            self._warnings.add("left_out", "reasoning", f"reasoning of the history was not sent ({told})")
+            reasons = "; ".join(f"{count}: {why}" for why, count in self._lost_reasoning.items())
+            self._warnings.add("left_out", "reasoning", f"reasoning of the history was left out ({reasons})")
         if self._lost_opaque:
-            why = f"{self._lost_opaque} part(s) of the history that only their provider understands were not sent"
+            why = f"{self._lost_opaque} part(s) of the history were left out: only their provider understands them"
             self._warnings.add("left_out", "opaque part", why)
 
     def _add(self, role: str, content: list[Block], message: Message | None) -> None:
-        """Add content to the conversation; turns of one role that follow each other become one."""
+        """Append content to the conversation. Consecutive messages of one role are merged."""
         options = self._options(message.provider_options) if message is not None else {}
         content += [{key: value} for key, value in options.items()]
         if not content:
             if message is not None and not any(isinstance(part, ToolResult) for part in message.parts):
-                why = f"an empty {role} message was not sent, since Bedrock refuses it"
+                why = f"an empty {role} message was left out, since Bedrock refuses it"
                 self._warnings.add("left_out", "message", why)
             return
         if self.messages and self.messages[-1]["role"] == role:
@@ -105,11 +109,9 @@ class History:
     def _options(self, options: ProviderOptions) -> dict[str, Any]:
         return dict(options.get(self._provider, {}))
 
-    # Parts
-
     def _system(self, message: Message) -> None:
         if self.messages:
-            why = "a system message in the middle of the conversation was put before all of it"
+            why = "a system message in the middle of the conversation was moved to the system prompt"
             self._warnings.add("changed", "system message", why)
         for part in message.parts:
             if isinstance(part, Text):
@@ -118,11 +120,11 @@ class History:
                 self.system.append(dict(part.data))
             elif isinstance(part, (Image, Document, Audio)):
                 kind = type(part).__name__.lower()
-                self._warnings.add("left_out", kind, "a system message holds only text here")
+                self._warnings.add("left_out", kind, "Converse accepts only text in a system message")
         self.system += [{key: value} for key, value in self._options(message.provider_options).items()]
 
     def _text(self, part: Text) -> list[Block]:
-        """The text, and the blocks that its options are: a cache point after it, or the text as guarded content."""
+        """Return the block of a text, guarded if its options say so, and those of its other options (a cache point)."""
         options = self._options(part.provider_options)
         blocks: list[Block] = []
         guard = options.pop("guardContent", None)
@@ -133,16 +135,16 @@ class History:
         elif part.text.strip():
             blocks.append({"text": part.text})
         elif part.text:
-            self._warnings.add("left_out", "text", "a text of spaces alone was not sent, since Bedrock refuses it")
+            self._warnings.add("left_out", "text", "a blank text was left out, since Bedrock refuses it")
         if part.refusal and part.text:
-            self._warnings.add("changed", "refusal", "Converse has no word for refusals; one was sent as plain text")
+            self._warnings.add("changed", "refusal", "Converse has no refusals; sent as plain text")
         return blocks + [{key: value} for key, value in options.items()]
 
     def _content(self, message: Message, role: str) -> list[Block]:
         content: list[Block] = []
         for part in message.parts:
             if isinstance(part, ToolCall):
-                raise InvalidRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
+                raise InvalidRequest(f"a {role} message cannot contain a tool call; put it in an assistant message")
             content += self._part(part)
         return content
 
@@ -151,25 +153,23 @@ class History:
             return self._text(part)
         if isinstance(part, (Image, Document, Audio)):
             block = self._media.block(part)
-            return self._dressed(block, part.provider_options) if block is not None else []
+            return self._with_options(block, part.provider_options) if block is not None else []
         if isinstance(part, Opaque):
             if part.provider == self._provider and not part.kind.startswith(UNKNOWN):
                 return [dict(part.data)]
             self._lost_opaque += 1
         elif isinstance(part, Reasoning):
-            self._lose_reasoning("it stands in a turn that is not the model's")
+            self._lose_reasoning("it is not in an assistant message")
         return []
 
-    def _dressed(self, block: Block, options: ProviderOptions) -> list[Block]:
-        """A block with its options in it, and the cache point that is among them after it."""
+    def _with_options(self, block: Block, options: ProviderOptions) -> list[Block]:
+        """Merge options into a block. A cache point among them becomes a block of its own after it."""
         extra = self._options(options)
         if not extra:
             return [block]
         after = [{"cachePoint": extra.pop("cachePoint")}] if "cachePoint" in extra else []
         [(kind, inner)] = block.items()
         return [{kind: merged(inner, extra)}, *after]
-
-    # The model's turns
 
     def _assistant(self, turn: Turn) -> None:
         content: list[Block] = []
@@ -187,7 +187,7 @@ class History:
                 content += self._spoken(part)
             elif isinstance(part, (Image, Document)):
                 kind = type(part).__name__.lower()
-                self._warnings.add("left_out", kind, "an assistant message takes no media here")
+                self._warnings.add("left_out", kind, "Converse does not accept media in assistant messages")
             elif not isinstance(part, (Citation, ToolResult)):
                 content += self._part(part)
         self._add("assistant", content, turn.message)
@@ -202,25 +202,31 @@ class History:
 
     def _spoken(self, part: Audio) -> list[Block]:
         if part.transcript:
-            self._warnings.add("emulated", "audio", "a spoken answer of another provider was sent as its transcript")
+            self._warnings.add(
+                "emulated",
+                "audio",
+                "Converse does not accept audio in assistant messages; the transcript was sent instead",
+            )
             return self._text(Text(text=part.transcript))
-        self._warnings.add("left_out", "audio", "a spoken answer can be sent back only by its transcript")
+        self._warnings.add(
+            "left_out", "audio", "Converse does not accept audio in assistant messages, and this one has no transcript"
+        )
         return []
 
     def _reasoning(self, part: Reasoning) -> list[Block]:
         if part.provider != self._provider:
-            self._lose_reasoning("another provider made it")
+            self._lose_reasoning("it is from another provider")
         elif self._family.replays == "none":
-            self._lose_reasoning("this model does not take it back")
+            self._lose_reasoning("this model does not accept it back")
         elif self._family.replays == "signed" and part.signature is None and part.encrypted is None:
-            self._lose_reasoning("it has no signature, which this model asks for")
+            self._lose_reasoning("it has no signature, which this model requires")
         else:
             blocks: list[Block] = []
             if part.text or part.signature is not None:
-                told: Block = {"text": part.text}
+                reasoning: Block = {"text": part.text}
                 if part.signature is not None:
-                    told["signature"] = part.signature
-                blocks.append({"reasoningContent": {"reasoningText": told}})
+                    reasoning["signature"] = part.signature
+                blocks.append({"reasoningContent": {"reasoningText": reasoning}})
             if part.encrypted is not None:
                 blocks.append({"reasoningContent": {"redactedContent": part.encrypted}})
             return blocks + [{key: value} for key, value in self._options(part.provider_options).items()]
@@ -244,25 +250,23 @@ class History:
         name = call.name
         if not _NAME.fullmatch(name):
             name = _NOT_IN_NAME.sub("_", name)[:64] or "unnamed"
-            self._warnings.add(
-                "changed", "tool call", f"the name {call.name!r} was sent as {name!r}, which Bedrock takes"
-            )
+            self._warnings.add("changed", "tool call", f"Bedrock refuses the name {call.name!r}; sent as {name!r}")
         arguments: Any = call.arguments
         if call.invalid_arguments is not None:
             arguments = {"invalid_arguments": call.invalid_arguments}
-            why = "arguments that are no JSON object were sent within one, since Converse takes nothing else"
+            why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
             self._warnings.add("changed", "tool call", why)
         self.tool_names.setdefault(name)
         block: Block = {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
-        return self._dressed(block, call.provider_options)
+        return self._with_options(block, call.provider_options)
 
     def _answers(self, call_id: str, call: ToolCall, results: list[ToolResult]) -> list[Block]:
         if not results:
-            why = f"the call of {call.name} has no result, which Bedrock asks for; it was told so in its place"
+            why = f"Bedrock requires a result for each call; an error was sent for the call of {call.name}"
             self._warnings.add("emulated", "tool result", why)
             return [{"toolResult": self._failed(call_id, [{"text": _UNANSWERED}])}]
         if len(results) > 1:
-            why = f"the call of {call.name} has {len(results)} results, which were sent as one"
+            why = f"the {len(results)} results of the call of {call.name} were merged"
             self._warnings.add("changed", "tool result", why)
             parts = tuple(part for result in results for part in result.parts)
             failed = any(result.is_error for result in results)
@@ -272,7 +276,7 @@ class History:
     def _failed(self, call_id: str, content: list[Block]) -> Block:
         if self._family.result_status:
             return {"toolUseId": call_id, "content": content, "status": "error"}
-        why = "this model takes no mark for a failed tool: the result begins with 'Error:'"
+        why = "this model does not support the error status; 'Error:' was put before the result"
         self._warnings.add("changed", "tool result", why)
         return {"toolUseId": call_id, "content": [{"text": "Error:"}, *content]}
 
@@ -280,9 +284,9 @@ class History:
         content = [block for part in result.parts for block in self._result_part(part)]
         inner = self._failed(call_id, content) if result.is_error else {"toolUseId": call_id, "content": content}
         if not inner["content"]:
-            # An empty list is refused by several models.
+            # Several models refuse an empty list.
             inner["content"] = [{"json": {}} if self._family.json_results else {"text": "(no output)"}]
-        return self._dressed({"toolResult": inner}, result.provider_options)
+        return self._with_options({"toolResult": inner}, result.provider_options)
 
     def _result_part(self, part: ToolResultPart) -> list[Block]:
         if isinstance(part, Text):
@@ -296,11 +300,11 @@ class History:
             return []
         block = self._media.block(part)
         if block is not None and next(iter(block)) not in _RESULT_BLOCKS:
-            self._warnings.add("left_out", next(iter(block)), "a tool result takes none here")
+            self._warnings.add("left_out", next(iter(block)), "not supported in a tool result; left out")
             return []
         if block is None:
             return []
-        return [inner for inner in self._dressed(block, part.provider_options) if "cachePoint" not in inner]
+        return [inner for inner in self._with_options(block, part.provider_options) if "cachePoint" not in inner]
 
     def _beside_documents(self) -> None:
         for message in self.messages:
@@ -308,12 +312,12 @@ class History:
             document = next((block["document"] for block in content if "document" in block), None)
             if document is not None and not any("text" in block for block in content):
                 content.append({"text": f"See the document {document['name']}."})
-                why = "Bedrock asks for a text beside a document; one that names it was added"
+                why = "Bedrock requires a text next to a document; one that names it was added"
                 self._warnings.add("emulated", "document", why)
 
 
 def merged(inner: Any, extra: Mapping[str, Any]) -> Any:
-    """A mapping with another merged into it, level by level; the other wins."""
+    """Return `inner` with `extra` merged into it, level by level. `extra` wins."""
     if not isinstance(inner, Mapping):
         return dict(extra)
     result = dict(inner)
@@ -325,8 +329,7 @@ def merged(inner: Any, extra: Mapping[str, Any]) -> Any:
 
 def _as_object(text: str) -> Any:
     try:
-        value = loads(text)
-        json.dumps(value, allow_nan=False)
+        value = loads_finite(text)
     except (ValueError, RecursionError):
         value = text
     return value if isinstance(value, dict) else {"result": value}

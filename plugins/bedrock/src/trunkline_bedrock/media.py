@@ -1,4 +1,4 @@
-"""Pictures, documents, sound and film as content blocks."""
+"""Images, documents, audio and video as content blocks. Pure."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ _NAME_LIMIT = 200
 
 
 class Media:
-    """Turns the media of one request into blocks. Names of documents are made valid, and unlike each other."""
+    """Translates the media of one request. Document names are made valid and unique within it, as Bedrock requires."""
 
     def __init__(self, warnings: Warnings) -> None:
         self._warnings = warnings
         self._names: set[str] = set()
 
     def block(self, part: Image | Document | Audio) -> Block | None:
-        """The block, or `None`, with a warning, for what the wire cannot take."""
+        """Return the block, or `None`, with a warning, for media that Bedrock does not accept."""
         kind, formats, fallback = next(
             (kind, formats, fallback) for cls, kind, formats, fallback in _TYPES if isinstance(part, cls)
         )
@@ -116,15 +116,15 @@ class Media:
             return None
         if not media_type:
             media_type = fallback
-            self._warnings.add("changed", kind, f"its media type is unknown and was sent as {fallback}; set media_type")
+            self._warnings.add("changed", kind, f"its media type is not set; sent as {fallback}; set media_type")
         form = formats.get(media_type)
         if form is None and isinstance(part, Document) and media_type.startswith("text/"):
             form = "txt"
         if form is None:
-            self._left_out(kind, f"Bedrock takes none of the type {media_type}; it takes {', '.join(formats)}")
+            self._left_out(kind, f"Bedrock accepts {', '.join(formats)}, not {media_type}")
             return None
         if isinstance(part, Image) and part.detail is not None:
-            self._warnings.add("unsupported", "image detail", "Converse has no word for it; it was not sent")
+            self._warnings.add("unsupported", "image detail", "not supported by Converse; ignored")
         inner: Block = {"format": form, "source": source}
         if kind == "document":
             assert isinstance(part, Document)
@@ -142,10 +142,10 @@ class Media:
             self._warnings.add(
                 "unsupported",
                 kind,
-                "Bedrock takes bytes and s3:// URLs alone; set fetch_urls = true, or send the bytes",
+                "Bedrock accepts only bytes and s3:// URLs; left out; set fetch_urls = true, or send the bytes",
             )
         else:
-            self._left_out(kind, "Bedrock keeps no files; send the bytes, or an s3:// URL")
+            self._left_out(kind, "Bedrock has no uploaded files; send the bytes or an s3:// URL")
         return None
 
     def _left_out(self, kind: str, why: str) -> None:
@@ -155,8 +155,8 @@ class Media:
         name = given or _UNNAMED
         stem, dot, suffix = name.rpartition(".")
         if dot and stem and (suffix.lower() == form or _DOCUMENTS.get(_SUFFIXES.get(suffix.lower(), "")) == form):
-            name = stem  # what the format says already
-        # The wire takes letters, digits, single spaces, hyphens, parentheses and square brackets.
+            name = stem  # the block states the format separately
+        # Bedrock accepts letters, digits, single spaces, hyphens, parentheses and square brackets.
         valid = re.sub(r"[^A-Za-z0-9\s()\[\]-]+", "-", name)
         valid = re.sub(r"\s+", " ", valid).strip()[:_NAME_LIMIT].strip()
         if not re.search(r"[A-Za-z0-9]", valid):
@@ -167,7 +167,7 @@ class Media:
             unique = f"{valid[: _NAME_LIMIT - 8]} ({count})"
         self._names.add(unique.lower())
         if unique != name and given is not None:
-            self._warnings.add("changed", "document name", f"{given!r} was sent as {unique!r}, which Bedrock takes")
+            self._warnings.add("changed", "document name", f"Bedrock refuses {given!r} here; sent as {unique!r}")
         return unique
 
 

@@ -1,10 +1,12 @@
-"""Listing models, counting tokens and embedding texts: pure build-and-parse pairs."""
+"""Listing models, counting tokens and embedding texts: pure pairs of functions that build a request and parse it."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from trunkline.authoring.embeddings import decode_vectors
+from trunkline.authoring.json import as_count, as_string, decode_object, encode_request
 from trunkline.authoring.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -13,9 +15,8 @@ from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
 
 from trunkline_bedrock.families import family_of
-from trunkline_bedrock.parse import decode
 from trunkline_bedrock.settings import BedrockSettings
-from trunkline_bedrock.translate import Body, converse_body, encode, request_headers
+from trunkline_bedrock.translate import Body, converse_body, request_headers
 from trunkline_bedrock.urls import control_base, model_url, runtime_base
 
 _PROFILES = "profiles"
@@ -25,9 +26,9 @@ _COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 
 
 def build_models(context: ServiceContext[BedrockSettings], cursor: str | None) -> WireRequest:
-    """Ask for the foundation models, which come as one page, and then for the inference profiles.
+    """Build the request for the foundation models, which are one page, or for a page of inference profiles.
 
-    Raises `UnsupportedOperation` where the endpoint of a VPC serves the runtime alone.
+    Raises `UnsupportedOperation` if the endpoint is that of a VPC, which serves only the runtime.
     """
     settings = context.settings
     base = control_base(settings.aws_region, settings.api_url)
@@ -37,57 +38,64 @@ def build_models(context: ServiceContext[BedrockSettings], cursor: str | None) -
         if cursor.partition(":")[2]:
             query["nextToken"] = cursor.partition(":")[2]
         path = f"/inference-profiles?{urlencode(query, errors='replace', quote_via=quote)}"
-    return WireRequest(method="GET", url=base + path, headers=request_headers(settings, body=False))
+    return WireRequest(method="GET", url=base + path, headers={"accept": "application/json"})
 
 
 def parse_models(
     context: ServiceContext[BedrockSettings], wire_response: WireResponse
 ) -> tuple[tuple[ModelInfo, ...], str | None]:
-    """The models of a page, and the cursor of the next."""
-    data = decode(wire_response.body, "the list of models", context.provider)
+    """Return the models of a page and the cursor of the next page."""
+    data = decode_object(wire_response.body, "the list of models", provider=context.provider)
     if isinstance(data.get("modelSummaries"), list):
         return _infos(data["modelSummaries"], "modelId", "modelName"), _PROFILES
     profiles = data.get("inferenceProfileSummaries")
     if not isinstance(profiles, list):
-        raise ProtocolViolation("the answer is no list of models", provider=context.provider)
-    token = data.get("nextToken")
-    cursor = f"{_PROFILES}:{token}" if isinstance(token, str) and token and profiles else None
+        raise ProtocolViolation("the answer has no list of models", provider=context.provider)
+    token = as_string(data.get("nextToken"))
+    cursor = f"{_PROFILES}:{token}" if token and profiles else None
     return _infos(profiles, "inferenceProfileId", "inferenceProfileName"), cursor
 
 
 def _infos(items: list[Any], key: str, name: str) -> tuple[ModelInfo, ...]:
     return tuple(
-        ModelInfo(id=item[key], name=item[name] if isinstance(item.get(name), str) else None, raw=item)
+        ModelInfo(id=item[key], name=as_string(item.get(name)), raw=item)
         for item in items
         if isinstance(item, dict) and isinstance(item.get(key), str)
     )
 
 
 def build_count(context: ServiceContext[BedrockSettings], request: ChatRequest) -> Translation:
-    """Ask for the number of a request's tokens."""
-    settings, warnings = context.settings, Warnings()
+    """Build the request that counts the tokens of `request`."""
+    warnings = Warnings()
     body = converse_body(request, warnings, provider=context.provider)
     counted = {"input": {"converse": {key: body[key] for key in _COUNTED if key in body}}}
-    url = model_url(runtime_base(settings.aws_region, settings.api_url), request.model or "", "count-tokens")
-    wire_request = WireRequest(url=url, headers=request_headers(settings), body=encode(counted))
-    return Translation(wire_request=wire_request, warnings=warnings.all())
+    return Translation(
+        wire_request=_model_request(context.settings, request.model or "", "count-tokens", counted),
+        warnings=warnings.all(),
+    )
+
+
+def _model_request(settings: BedrockSettings, model: str, operation: str, body: Body) -> WireRequest:
+    url = model_url(runtime_base(settings.aws_region, settings.api_url), model, operation)
+    return WireRequest(url=url, headers=request_headers(), body=encode_request(body))
 
 
 def parse_count(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> int:
-    """The number of tokens."""
-    count = decode(wire_response.body, "the count of tokens", context.provider).get("inputTokens")
-    if type(count) is not int:
+    """Return the number of tokens. Raises `ProtocolViolation` if the answer has none."""
+    data = decode_object(wire_response.body, "the count of tokens", provider=context.provider)
+    count = as_count(data.get("inputTokens"))
+    if count is None:
         raise ProtocolViolation("the count of tokens has no inputTokens", provider=context.provider)
     return count
 
 
 def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest) -> Translation:
-    """Ask for embeddings by InvokeModel, in the form of Cohere's or Titan's models.
+    """Build the InvokeModel request for embeddings, in the form of Cohere's or Titan's models.
 
-    Titan embeds one text a request. Raises `InvalidRequest` for more, and `UnsupportedOperation` for a model of
+    Titan embeds one text per request. Raises `InvalidRequest` for more, and `UnsupportedOperation` for a model of
     another family.
     """
-    settings, warnings = context.settings, Warnings()
+    warnings = Warnings()
     model = request.model or ""
     family = family_of(model)
     if family.name == "cohere":
@@ -95,51 +103,38 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
         if request.dimensions is not None and "embed-v4" in model:
             body["output_dimension"] = request.dimensions
         elif request.dimensions is not None:
-            warnings.add("unsupported", "dimensions", "this model's vectors cannot be shortened; it was not sent")
+            warnings.add("unsupported", "dimensions", "not supported by this model; ignored")
     elif family.name == "amazon-titan" and "embed" in model:
         if len(request.texts) > 1:
-            raise InvalidRequest("Titan embeds one text a request: make one call for each, or take a Cohere model")
+            raise InvalidRequest("Titan embeds one text per request: make one call for each, or use a Cohere model")
         body = {"inputText": next(iter(request.texts))}
         if request.dimensions is not None:
             body["dimensions"] = request.dimensions
     else:
         raise UnsupportedOperation(
-            f"embeddings on Bedrock are supported for the models of Cohere and Amazon Titan, not for {model!r}"
+            f"embeddings on Bedrock are supported for models of Cohere and Amazon Titan, not for {model!r}"
         )
     if request.user_id is not None:
-        warnings.add("unsupported", "user_id", "InvokeModel has no word for it; it was not sent")
+        warnings.add("unsupported", "user_id", "not supported by InvokeModel; ignored")
     body.update(request.provider_options.get(context.provider, {}))
-    url = model_url(runtime_base(settings.aws_region, settings.api_url), model, "invoke")
-    wire_request = WireRequest(url=url, headers=request_headers(settings), body=encode(body))
-    return Translation(wire_request=wire_request, warnings=warnings.all())
+    return Translation(wire_request=_model_request(context.settings, model, "invoke", body), warnings=warnings.all())
 
 
 def parse_embed(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> EmbedResponse:
-    """The vectors, in the order of the texts. Raises `ProtocolViolation` for what are none."""
-    data = decode(wire_response.body, "the answer", context.provider)
+    """Return the vectors, in the order of the texts. Raises `ProtocolViolation` if the answer has none."""
+    data = decode_object(wire_response.body, "the answer", provider=context.provider)
     vectors = data.get("embeddings")
     if isinstance(vectors, dict):
         vectors = vectors.get("float")
     if vectors is None and "embedding" in data:
         vectors = [data["embedding"]]
-    if not isinstance(vectors, list) or not all(_is_vector(vector) for vector in vectors):
-        raise ProtocolViolation("the answer holds no embeddings", provider=context.provider)
-    tokens = data.get("inputTextTokenCount")
-    if type(tokens) is not int:
-        told = wire_response.headers.get("x-amzn-bedrock-input-token-count", "")
-        tokens = int(told) if told.isascii() and told.isdigit() and len(told) < 16 else None
-    try:
-        embeddings = tuple(tuple(float(number) for number in vector) for vector in vectors)
-    except OverflowError:
-        raise ProtocolViolation("an embedding holds a number beyond any float", provider=context.provider) from None
+    embeddings = decode_vectors(vectors, provider=context.provider)
+    tokens = as_count(data.get("inputTextTokenCount"))
+    if tokens is None:
+        header = wire_response.headers.get("x-amzn-bedrock-input-token-count", "")
+        tokens = int(header) if header.isascii() and header.isdigit() and len(header) < 16 else None
     usage = Usage(input_tokens=tokens, total_tokens=tokens) if tokens is not None else None
     return EmbedResponse(embeddings=embeddings, usage=usage, raw=data)
-
-
-def _is_vector(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(number, (int, float)) and type(number) is not bool for number in value
-    )
 
 
 OPERATIONS = Operations(
@@ -147,3 +142,4 @@ OPERATIONS = Operations(
     embed=Embed(build=build_embed, parse=parse_embed),
     count_tokens=CountTokens(build=build_count, parse=parse_count),
 )
+"""What Bedrock offers besides chat."""

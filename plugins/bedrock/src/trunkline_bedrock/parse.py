@@ -1,4 +1,9 @@
-"""Converse's answers: whole bodies, and the events of ConverseStream."""
+"""Parsing the answers of Converse (whole bodies) and of ConverseStream (event streams).
+
+A stream is `messageStart`, the events of the content blocks (see `blocks`), `messageStop` with the stop reason, and
+`metadata` with the usage. The last two come in any order, and both are needed: a stream that ends without one of them
+was cut off. A message of the type `exception` or `error` ends the stream with an error.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.authoring.json import JSONObject, loads
+from trunkline.authoring.http_errors import error_body
+from trunkline.authoring.json import JSONObject, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -16,7 +22,7 @@ from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
 
 from trunkline_bedrock.blocks import Blocks
-from trunkline_bedrock.errors import error_from_facts, error_from_response, message_of, request_id
+from trunkline_bedrock.errors import error_from_response, make_error, message_of, request_id
 from trunkline_bedrock.framing import EventStreamFrame, EventStreamFramer
 from trunkline_bedrock.usage import usage_from
 
@@ -33,83 +39,67 @@ _REASONS = {
     "malformed_model_output": FinishReason.ERROR,
     "malformed_tool_use": FinishReason.ERROR,
 }
-_FACTS = ("metrics", "trace", "performanceConfig", "serviceTier", "additionalModelResponseFields")
-"""What of an answer has no normalised place, and goes to `provider_metadata`."""
+_METADATA = ("metrics", "trace", "performanceConfig", "serviceTier", "additionalModelResponseFields")
+"""Fields of an answer without a normalised place; they go to `provider_metadata`."""
 
 
 class ConverseParser:
-    """Reads the answers of Converse and ConverseStream."""
+    """Parses the answers of Converse and ConverseStream."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
     def stream(self) -> tuple[EventStreamFramer, ConverseStreamParser]:
-        """A fresh framer and parser, for one stream."""
+        """Return a new framer and parser for one stream."""
         return EventStreamFramer(), ConverseStreamParser(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
-        """The response of a call that was not streamed. Raises `ProtocolViolation` for what is none."""
-        data = decode(wire_response.body, "the body", self._provider)
-        output = data.get("output")
-        message = output.get("message") if isinstance(output, dict) else None
-        if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+        """Return the response of a call that was not streamed. Raises `ProtocolViolation` if the body is none."""
+        data = decode_object(wire_response.body, "the body", provider=self._provider)
+        content = as_object(as_object(data.get("output")).get("message")).get("content")
+        if not isinstance(content, list):
             if "stopReason" not in data and message_of(data):
-                # A proxy that answers 200 to everything.
+                # Some proxies send errors with status 200.
                 raise error_from_response(wire_response, provider=self._provider)
             raise ProtocolViolation(
-                "the body is no answer of Converse: it has no output.message.content", provider=self._provider
+                "the body is not an answer of Converse: it has no output.message.content", provider=self._provider
             )
         blocks = Blocks(self._provider)
         events: list[Event] = [ResponseStarted(id=request_id(wire_response.headers), model=_routed(data))]
-        for block in message["content"]:
+        for block in content:
             blocks.whole(block, events)
         _finish(data, blocks, self._provider, events, raw=data)
         folded = Fold(self._provider)
         for event in events:
             folded.add(event)
-        # The core warns of the answer itself.
+        # The core adds the warnings about the answer itself.
         return attrs.evolve(folded.response(), warnings=())
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        """The error that a response with an error status tells of."""
+        """Return the error that a response with an error status describes."""
         return error_from_response(wire_response, provider=self._provider)
 
 
-def decode(text: bytes, what: str, provider: str) -> Data:
-    """A JSON object. Raises `ProtocolViolation` for anything else."""
-    try:
-        data = loads(text)
-    except (ValueError, RecursionError):
-        raise ProtocolViolation(f"{what} is not JSON: {text[:80]!r}", provider=provider) from None
-    if not isinstance(data, dict):
-        raise ProtocolViolation(f"{what} is a JSON {type(data).__name__}, not an object", provider=provider)
-    return data
-
-
 def _routed(data: Mapping[str, Any]) -> str | None:
-    """The model that a prompt router chose. Otherwise an answer does not tell its model."""
-    trace = data.get("trace")
-    router = trace.get("promptRouter") if isinstance(trace, dict) else None
-    model = router.get("invokedModelId") if isinstance(router, dict) else None
-    return model if isinstance(model, str) else None
+    """Return the model that a prompt router chose. No other answer names its model."""
+    return as_string(as_object(as_object(data.get("trace")).get("promptRouter")).get("invokedModelId"))
 
 
 def _finish(data: Data, blocks: Blocks, provider: str, events: list[Event], raw: JSONObject) -> None:
     usage = usage_from(data.get("usage"))
     if usage is not None:
         events.append(UsageReported(usage=usage))
-    told = data.get("stopReason")
-    raw_reason = told if isinstance(told, str) else None
+    raw_reason = as_string(data.get("stopReason"))
     reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
     if blocks.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):
         reason = FinishReason.TOOL_CALLS
-    facts = {name: data[name] for name in _FACTS if data.get(name) is not None}
+    metadata = {name: data[name] for name in _METADATA if data.get(name) is not None}
     events.append(
         Finished(
             reason=reason,
             raw_reason=raw_reason,
             usage=usage,
-            provider_metadata={provider: facts} if facts else {},
+            provider_metadata={provider: metadata} if metadata else {},
             raw=raw,
         )
     )
@@ -119,7 +109,7 @@ Handler: TypeAlias = Callable[["ConverseStreamParser", Data, "list[Event]"], Non
 
 
 class ConverseStreamParser:
-    """Turns the messages of one stream into events. It is complete with `messageStop` and `metadata`, in any order."""
+    """Turns the messages of one stream into events."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -129,13 +119,13 @@ class ConverseStreamParser:
         self._metadata: Data | None = None
 
     def feed(self, frame: EventStreamFrame) -> list[Event]:
-        """The events of one message. Raises the error that an exception or error message tells of."""
+        """Return the events of one message. Raises the error that an `exception` or `error` message describes."""
         if frame.kind != "event":
             raise self._error(frame)
         handler = _HANDLERS.get(frame.name)
         if handler is None:
             return []
-        data = decode(frame.data, f"the event {frame.name}", self._provider)
+        data = decode_object(frame.data, f"the event {frame.name}", provider=self._provider)
         events: list[Event] = []
         if not self._started:
             self._started = True
@@ -144,29 +134,25 @@ class ConverseStreamParser:
         return events
 
     def finish(self) -> list[Event]:
-        """The end of the file came before the end of the stream: raises `StreamInterrupted`."""
+        """Raise `StreamInterrupted`: the end of file came before the end of the stream."""
         missing = "messageStop" if self._stop is None else "metadata"
         raise StreamInterrupted(f"the stream ended before {missing}", provider=self._provider)
 
     def _error(self, frame: EventStreamFrame) -> TrunklineError:
-        try:
-            body = loads(frame.data) if frame.data else None
-        except (ValueError, RecursionError):
-            body = frame.data[:200].decode("utf-8", "replace")
-        status = body.get("originalStatusCode") if isinstance(body, dict) else None
-        error = error_from_facts(
+        body = error_body(WireResponse(status=200, body=frame.data))
+        error = make_error(
             name=frame.name or None,
             message=frame.message or message_of(body),
             status=None,
             provider=self._provider,
             body=body,
         )
-        if isinstance(status, int) and status in (408, 429, 503, 529):
-            error.retryable = True  # the model's own server said so
+        if as_object(body).get("originalStatusCode") in (408, 429, 503, 529):
+            error.retryable = True  # the status of the model's own server, which says that a retry may help
         return error
 
     def _message_start(self, data: Data, events: list[Event]) -> None:
-        """Nothing that is not known."""
+        """Ignore it: it contains only the role."""
 
     def _block_start(self, data: Data, events: list[Event]) -> None:
         self._blocks.start(self._index(data), self._inner(data, "start"), events)
@@ -190,14 +176,14 @@ class ConverseStreamParser:
         if self._stop is None or self._metadata is None:
             return
         self._blocks.stop_all(events)
-        told = {**self._metadata, **self._stop}
-        raw = {key: value for key, value in told.items() if key != "p"}  # padding
-        _finish(told, self._blocks, self._provider, events, raw)
+        ending = {**self._metadata, **self._stop}
+        raw = {key: value for key, value in ending.items() if key != "p"}  # `p` is padding
+        _finish(ending, self._blocks, self._provider, events, raw)
 
     def _index(self, data: Data) -> int:
         index = data.get("contentBlockIndex", 0)
         if type(index) is not int:
-            raise ProtocolViolation("a contentBlockIndex is no whole number", provider=self._provider)
+            raise ProtocolViolation("a contentBlockIndex is not an integer", provider=self._provider)
         return index
 
     def _inner(self, data: Data, name: str) -> Data:

@@ -1,4 +1,4 @@
-"""How much a model should think, in the words of its family."""
+"""How much a model should reason, in the fields of its family. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trunkline_bedrock.families import Family
 Fields = dict[str, Any]
 
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32000}
-"""Tokens of thinking for an effort, for the models of Claude that count. 1,024 is the least that they take."""
+"""The thinking budget in tokens for each effort, for the Claude models that take budgets. Their minimum is 1,024."""
 
 _LEAST_BUDGET = 1024
 _ADAPTIVE = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
@@ -20,36 +20,36 @@ _THREE = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "x
 
 
 def reasoning_fields(request: ChatRequest, family: Family, warnings: Warnings) -> tuple[Fields, Fields]:
-    """What goes into `additionalModelRequestFields`, and into the body itself."""
+    """Return the fields for `additionalModelRequestFields`, and the fields for the body itself."""
     options = request.reasoning
     if options is None or (options.effort is None and options.max_tokens is None and options.summary is None):
         return {}, {}
     if options.summary is not None and family.reasoning != "adaptive":
-        warnings.add("unsupported", "reasoning.summary", "this model cannot be asked for a summary of its reasoning")
+        warnings.add("unsupported", "reasoning.summary", "not supported by this model; ignored")
     if family.reasoning is None:
         if options.effort not in (None, "none") or options.max_tokens is not None:
             why = (
-                f"how a model of the family {family.name!r} is told to reason is not known; "
+                f"models of the family {family.name!r} have no known field for it; ignored; "
                 "set additionalModelRequestFields in provider_options"
             )
             warnings.add("unsupported", "reasoning", why)
         return {}, {}
     if family.reasoning in ("budget", "adaptive") and _forces_tool(request) and options.effort != "none":
-        warnings.add(
-            "unsupported", "reasoning", "this model does not reason while a tool is forced; it was not asked to"
-        )
+        warnings.add("unsupported", "reasoning", "this model does not reason while a tool call is forced; ignored")
         return {}, {}
     if family.reasoning == "budget":
         return _budget(request, options, warnings), {}
     if options.max_tokens is not None:
-        warnings.add("unsupported", "reasoning.max_tokens", "this model takes no number of tokens; use effort")
+        warnings.add(
+            "unsupported", "reasoning.max_tokens", "this model accepts no number of tokens; ignored; use effort"
+        )
     if family.reasoning == "adaptive":
         return _adaptive(options, warnings)
     return (_by_effort(options, family, warnings), {}) if options.effort is not None else ({}, {})
 
 
 def thinks(fields: Fields) -> bool:
-    """Whether these fields switch Claude's thinking on."""
+    """Return whether these fields turn Claude's thinking on."""
     thinking = fields.get("thinking")
     return isinstance(thinking, dict) and thinking.get("type") != "disabled"
 
@@ -66,24 +66,24 @@ def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings)
         if options.effort is None:
             return {}
         budget = BUDGETS[options.effort]
-        why = f"this model counts its reasoning in tokens: {options.effort!r} was sent as {budget}"
+        why = f"this model accepts only a number of tokens; {options.effort!r} was sent as {budget}"
         warnings.add("emulated", "reasoning.effort", why)
     elif options.effort is not None:
         warnings.add(
-            "unsupported", "reasoning.effort", "this model takes a number of tokens alone, which was given too"
+            "unsupported",
+            "reasoning.effort",
+            "this model accepts only a number of tokens; reasoning.max_tokens was sent",
         )
     if budget < _LEAST_BUDGET:
-        warnings.add("changed", "reasoning.max_tokens", f"this model reasons with {_LEAST_BUDGET} tokens at the least")
+        warnings.add("changed", "reasoning.max_tokens", f"raised to {_LEAST_BUDGET} tokens, the minimum of this model")
         budget = _LEAST_BUDGET
     limit = request.max_output_tokens
     if limit is not None and budget >= limit:
         if limit <= _LEAST_BUDGET:
-            why = f"this model reasons with {_LEAST_BUDGET} tokens at the least, and max_output_tokens is {limit}"
-            warnings.add("unsupported", "reasoning", f"{why}; it was not asked to")
+            why = f"this model reasons with at least {_LEAST_BUDGET} tokens, and max_output_tokens is {limit}; ignored"
+            warnings.add("unsupported", "reasoning", why)
             return {}
-        warnings.add(
-            "changed", "reasoning", f"the tokens of reasoning were cut to {limit - 1}, below max_output_tokens"
-        )
+        warnings.add("changed", "reasoning", f"its tokens were lowered to {limit - 1}, below max_output_tokens")
         budget = limit - 1
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
@@ -95,11 +95,11 @@ def _adaptive(options: ReasoningOptions, warnings: Warnings) -> tuple[Fields, Fi
     if options.summary is not None:
         thinking["display"] = "summarized"
         if options.summary != "auto":
-            warnings.add("changed", "reasoning.summary", "this model knows one kind of summary alone")
+            warnings.add("changed", "reasoning.summary", "this model has one kind of summary only")
     if options.effort is None:
         return {"thinking": thinking}, {}
     effort = _ADAPTIVE[options.effort]
-    _told_changed(options.effort, effort, warnings)
+    _warn_if_changed(options.effort, effort, warnings)
     return {"thinking": thinking}, {"outputConfig": {"effort": effort}}
 
 
@@ -108,20 +108,20 @@ def _by_effort(options: ReasoningOptions, family: Family, warnings: Warnings) ->
     if options.effort == "none":
         if family.reasoning == "nova":
             return {"reasoningConfig": {"type": "disabled"}}
-        warnings.add("unsupported", "reasoning.effort", "this model's reasoning cannot be switched off here")
+        warnings.add("unsupported", "reasoning.effort", "the reasoning of this model cannot be turned off; ignored")
         return {}
     effort = _THREE[options.effort]
     if family.reasoning == "nova":
-        _told_changed(options.effort, effort, warnings)
+        _warn_if_changed(options.effort, effort, warnings)
         return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
     if family.reasoning == "switch":
         effort = "low" if effort == "low" else "high"
-        _told_changed(options.effort, effort, warnings)
+        _warn_if_changed(options.effort, effort, warnings)
         return {"reasoning_config": effort}
-    _told_changed(options.effort, effort, warnings)
+    _warn_if_changed(options.effort, effort, warnings)
     return {"reasoning_effort": effort}
 
 
-def _told_changed(wanted: str, sent: str, warnings: Warnings) -> None:
+def _warn_if_changed(wanted: str, sent: str, warnings: Warnings) -> None:
     if wanted != sent:
-        warnings.add("changed", "reasoning.effort", f"this model has no {wanted!r}; {sent!r} was sent")
+        warnings.add("changed", "reasoning.effort", f"this model has no effort {wanted!r}; {sent!r} was sent")

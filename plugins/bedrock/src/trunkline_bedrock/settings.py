@@ -1,4 +1,4 @@
-"""The settings of `bedrock`."""
+"""The settings of `bedrock`, and which credentials they configure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from trunkline.authoring.urls import redact_url
+from trunkline.authoring.urls import plain_http_note
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
-from trunkline_bedrock.credentials import chosen, problems, secrets_of
+from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key, secrets_of
 from trunkline_bedrock.urls import base_url
 
 CREDENTIALS = "credentials"
-"""The group of the credential settings: they are taken from one source together."""
+"""The group of the credential settings, which are taken from one source together."""
 
-# A host label, since the region becomes part of a host's name.
+# A host label, since the region becomes part of a host name.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -26,29 +26,18 @@ def _convert_region(value: object) -> str:
     raise ValueError(f"the name of an AWS region, such as us-east-1, not {value!r}")
 
 
-def _convert_url(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"a URL, not {type(value).__name__}")
-    base_url(value)
-    return value.strip()
-
-
 def _show_id(value: object) -> str:
-    # No secret by itself, but half of one, and it names the account.
+    # The id is not secret, but it is half of a key pair and it identifies the account.
     return "None" if value is None else "'***'"
-
-
-def _show_url(value: object) -> str:
-    return repr(redact_url(value) if isinstance(value, str) else value)
 
 
 @settings
 class BedrockSettings(Settings):
-    """How AWS Bedrock is reached, and with which credentials.
+    """How to reach AWS Bedrock, and the credentials to use.
 
-    The credential settings are taken from one source together (argument, file, `TRUNKLINE_*` variables). Within it both
-    IAM fields come first, then `api_key`, then `aws_profile`. Without any of them AWS's default chain is asked; the
-    `AWS_*` credential variables are read by that chain alone.
+    The credential settings are taken from one source together (argument, file, `TRUNKLINE_*` variables). Within that
+    source the IAM key pair comes first, then `api_key`, then `aws_profile`. Without any of them, AWS's default chain
+    provides the credentials; only that chain reads the `AWS_*` credential variables.
     """
 
     provider: ClassVar[str] = "bedrock"
@@ -60,31 +49,29 @@ class BedrockSettings(Settings):
         convert=_convert_region,
         schema={"type": "string", "pattern": f"^{_REGION.pattern}$"},
     )
-    api_url: str | None = setting(
+    api_url: str | None = url_setting(
         "Custom Endpoint URL",
-        "Where Bedrock's runtime is, in place of the region's public endpoint: a VPC endpoint, a FIPS endpoint, or a "
+        "The URL of Bedrock's runtime, instead of the region's public endpoint: a VPC endpoint, a FIPS endpoint, or a "
         "proxy, with or without a path.",
         default=None,
         environment=("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"),
-        convert=_convert_url,
-        show=_show_url,
-        schema={"type": "string", "format": "uri"},
+        base_url=base_url,
     )
     aws_access_key_id: str | None = setting(
         "AWS Access Key ID", "The id of an IAM access key.", default=None, group=CREDENTIALS, show=_show_id
     )
     aws_secret_access_key: Converted[Secret | None, str] = setting(
-        "AWS Secret Access Key", "The secret of that access key.", default=None, group=CREDENTIALS
+        "AWS Secret Access Key", "The secret of the IAM access key.", default=None, group=CREDENTIALS
     )
     aws_session_token: Converted[Secret | None, str] = setting(
         "AWS Session Token",
-        "The session token, where the access key is a temporary one.",
+        "The session token, if the access key is temporary.",
         default=None,
         group=CREDENTIALS,
     )
     aws_profile: str | None = setting(
         "AWS Profile",
-        "A profile of AWS's configuration files, in place of the environment's credentials.",
+        "A profile in AWS's configuration files, to use instead of the credentials in the environment.",
         default=None,
         group=CREDENTIALS,
     )
@@ -97,10 +84,53 @@ class BedrockSettings(Settings):
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What is wrong between the credential settings."""
-        yield from problems(self)
+        """Report half a key pair, and credentials that cannot be sent."""
+        key, secret = self.aws_access_key_id, self.aws_secret_access_key
+        if key is not None and secret is None:
+            yield "aws_secret_access_key", "is missing: aws_access_key_id is set, and the two belong together"
+        if secret is not None and key is None:
+            yield "aws_access_key_id", "is missing: aws_secret_access_key is set, and the two belong together"
+        if self.aws_session_token is not None and key is None and secret is None:
+            yield "aws_access_key_id", "is missing: aws_session_token works only with its IAM key pair"
+        if key is not None and not (key.isascii() and key.isprintable() and not set(key) & set(" /,:")):
+            yield (
+                "aws_access_key_id",
+                "is not an access key id: letters and digits, such as AKIA followed by 16 of them",
+            )
+        if self.api_key is not None:
+            if not self.api_key.reveal().isascii() or " " in self.api_key.reveal():
+                yield "api_key", "takes printable ASCII without spaces, since it is sent as an HTTP header"
+                return
+            try:
+                read_api_key(self.api_key)
+            except ValueError as error:
+                yield "api_key", f"takes {error}"
+
+    def notes(self) -> Iterator[tuple[str, str]]:
+        """Report what the base class does, and plain HTTP if the default chain may provide a bearer token."""
+        yield from Settings.notes(self)
+        if self.api_url is not None and isinstance(configured_credentials(self), Chain):
+            note = plain_http_note(base_url(self.api_url)[0])
+            if note is not None:
+                yield "api_url", note
 
     def secrets(self) -> tuple[str, ...]:
-        """The secret values, those inside a combined `api_key` as well."""
+        """Return the secret values, including those inside a combined `api_key`."""
         own = Settings.secrets(self)
-        return (*own, *(secret for secret in secrets_of(chosen(self)) if secret not in own))
+        return (*own, *(secret for secret in secrets_of(configured_credentials(self)) if secret not in own))
+
+
+def configured_credentials(settings: BedrockSettings) -> Keys | BearerToken | Chain:
+    """Return the credentials of the settings: the IAM key pair, else `api_key`, else the chain (with `aws_profile`).
+
+    All of them come from one source, so that no pair is mixed, and `problems` has checked them.
+    """
+    if settings.aws_access_key_id is not None and settings.aws_secret_access_key is not None:
+        return Keys(
+            access_key_id=settings.aws_access_key_id,
+            secret_access_key=settings.aws_secret_access_key,
+            session_token=settings.aws_session_token,
+        )
+    if settings.api_key is not None:
+        return read_api_key(settings.api_key)
+    return Chain(profile=settings.aws_profile)

@@ -1,30 +1,24 @@
-"""ChatRequest -> POST {endpoint}/model/{id}/converse, or converse-stream. Pure."""
+"""Translating a `ChatRequest` into `POST {endpoint}/model/{id}/converse` or `…/converse-stream`. Pure."""
 
 from __future__ import annotations
 
-import json
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.json import dumps
+from trunkline.authoring.json import encode_request
 from trunkline.authoring.provider import ServiceContext, Translation
-from trunkline.authoring.urls import plain_http_note
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
 from trunkline_bedrock.families import Family, family_of
 from trunkline_bedrock.history import History, merged
 from trunkline_bedrock.reasoning import reasoning_fields, thinks
 from trunkline_bedrock.settings import BedrockSettings
-from trunkline_bedrock.urls import base_url, model_url, runtime_base
+from trunkline_bedrock.urls import model_url, runtime_base
 
 Body = dict[str, Any]
-
-_log = logging.getLogger("trunkline.bedrock")
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 _METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,\-.]{1,256}")
@@ -32,56 +26,33 @@ _METADATA_LIMIT = 16
 _NO_TOOLS = "Answer without calling any tool."
 
 
-def request_headers(
-    settings: BedrockSettings, *, accept: str = "application/json", body: bool = True
-) -> dict[str, str]:
-    """The headers of a request but for its credentials. Those of the settings win."""
-    headers = {"accept": accept, **({"content-type": "application/json"} if body else {})}
-    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
-
-
-def log_notes(context: ServiceContext[BedrockSettings]) -> None:
-    """Log, at WARNING, what should be known of the service's URL. Called when the service opens."""
-    settings = context.settings
-    if settings.api_url is None:
-        return
-    base, notes = base_url(settings.api_url)
-    plain = plain_http_note(base)
-    for note in (*notes, *([plain] if plain else [])):
-        _log.warning("service %r: setting 'api_url': %s", context.name, note)
-
-
-def encode(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `InvalidRequest` for what JSON cannot say."""
-    try:
-        return dumps(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
+def request_headers(accept: str = "application/json") -> dict[str, str]:
+    """Return the headers of a request with a body. The core adds those of the settings and the credentials."""
+    return {"accept": accept, "content-type": "application/json"}
 
 
 class ConverseTranslator:
     """Translates requests for one service."""
 
     def __init__(self, context: ServiceContext[BedrockSettings]) -> None:
-        self._settings = context.settings
         self._provider = context.provider
         self._base = runtime_base(context.settings.aws_region, context.settings.api_url)
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidRequest` for what can never be sent."""
+        """Return the wire request. Raises `InvalidRequest` for a request that cannot be sent."""
         warnings = Warnings()
         body = converse_body(request, warnings, provider=self._provider)
         wire_request = WireRequest(
             method="POST",
             url=model_url(self._base, request.model or "", "converse-stream" if stream else "converse"),
-            headers=request_headers(self._settings, accept=EVENT_STREAM if stream else "application/json"),
-            body=encode(body),
+            headers=request_headers(EVENT_STREAM if stream else "application/json"),
+            body=encode_request(body),
         )
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
 def converse_body(request: ChatRequest, warnings: Warnings, *, provider: str) -> Body:
-    """The body, the request's `provider_options` merged into it last."""
+    """Return the body. The request's `provider_options` are merged into it last, so they win."""
     family = family_of(request.model or "")
     history = History(provider=provider, family=family, warnings=warnings)
     history.translate(request.messages)
@@ -113,22 +84,22 @@ def _tools(
     forbidden = not request.tools or (choice is not None and choice.mode == "none")
     if forbidden and not history.tool_names:
         if request.tools:
-            warnings.add("emulated", "tool_choice", "Converse cannot forbid tools, so the tools were not sent")
+            warnings.add("emulated", "tool_choice", "Converse cannot forbid tool calls, so the tools were left out")
         return
     tools = [block for tool in request.tools for block in _tool(tool, warnings, provider)]
     known = {block["toolSpec"]["name"] for block in tools if isinstance(block.get("toolSpec"), Mapping)}
-    # The wire asks for the tools of a conversation that has calls, whether or not they are still offered.
+    # If the history has tool calls, Converse requires the definitions of tools, even if none is offered any more.
     past = [name for name in history.tool_names if name not in known] if not request.tools else []
     tools += [{"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}} for name in past]
     config: Body = {"tools": tools}
     if forbidden:
-        why = "Converse cannot forbid tools in a conversation that has calls: the model was told in words not to"
+        why = "Converse cannot forbid tool calls after earlier ones; the system prompt forbids them instead"
         warnings.add("emulated", "tool_choice" if request.tools else "tools", why)
         history.system.append({"text": _NO_TOOLS})
     elif choice is not None:
         wire: Body = {"auto": {}}
         if choice.mode != "auto" and not family.forced_tools:
-            why = f"a model of the family {family.name!r} cannot be made to call a tool; it was left to choose"
+            why = f"models of the family {family.name!r} cannot be forced to call a tool; sent as 'auto'"
             warnings.add("unsupported", "tool_choice", why)
         elif choice.mode == "required":
             wire = {"any": {}}
@@ -138,7 +109,7 @@ def _tools(
     body["toolConfig"] = config
     if request.parallel_tool_calls is False and not forbidden:
         if not family.one_call:
-            warnings.add("unsupported", "parallel_tool_calls", "this model cannot be kept to one call at a time")
+            warnings.add("unsupported", "parallel_tool_calls", "not supported by this model; ignored")
         else:
             mode = choice.mode if choice is not None else "auto"
             kind: Body = {
@@ -174,14 +145,12 @@ def _sampling(request: ChatRequest, body: Body, fields: Body, family: Family, wa
         if value is None:
             continue
         if refused:
-            warnings.add("unsupported", name, f"{refused}; it was not sent")
+            warnings.add("unsupported", name, f"{refused}; ignored")
         elif name == "top_p" and family.one_of_sampling and request.temperature is not None:
-            warnings.add("unsupported", name, "this model refuses it beside temperature; it was not sent")
+            warnings.add("unsupported", name, "this model refuses it together with temperature; ignored")
         else:
             if not 0 <= value <= 1:
-                warnings.add(
-                    "changed", name, f"Converse takes it from 0 to 1; {value:g} was sent as {min(max(value, 0), 1)}"
-                )
+                warnings.add("changed", name, f"Converse accepts 0 to 1; {value:g} was sent as {min(max(value, 0), 1)}")
             config[key] = min(max(value, 0), 1)
     stop = [text for text in request.stop if text]
     if stop:
@@ -190,18 +159,18 @@ def _sampling(request: ChatRequest, body: Body, fields: Body, family: Family, wa
         body["inferenceConfig"] = config
     if request.top_k is not None:
         if refused or family.top_k is None:
-            why = refused or f"the field for it of a model of the family {family.name!r} is not known"
-            warnings.add("unsupported", "top_k", f"{why}; it was not sent")
+            why = refused or f"models of the family {family.name!r} have no known field for it"
+            warnings.add("unsupported", "top_k", f"{why}; ignored")
         else:
-            *way, last = family.top_k
-            at = fields
-            for step in way:
-                at = at.setdefault(step, {})
-            at[last] = request.top_k
+            *parents, name = family.top_k
+            target = fields
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[name] = request.top_k
     for name in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "user_id"):
         value = getattr(request, name)
         if value is not None and value is not False:
-            warnings.add("unsupported", name, "Converse has no word for it; it was not sent")
+            warnings.add("unsupported", name, "not supported by Converse; ignored")
 
 
 def _format(request: ChatRequest, body: Body, warnings: Warnings) -> None:
@@ -209,17 +178,13 @@ def _format(request: ChatRequest, body: Body, warnings: Warnings) -> None:
     if form is None or form.type == "text":
         return
     if form.type == "json":
-        why = "Converse has JSON that follows a schema alone; give a schema, or ask for JSON in words"
+        why = "Converse supports JSON only with a schema; give a schema, or ask for JSON in the prompt"
         warnings.add("unsupported", "response_format", why)
         return
-    try:
-        schema = json.dumps(form.schema, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the schema of the response format is not JSON: {error}") from None
-    told: Body = {"schema": schema, "name": form.name}
+    json_schema: Body = {"schema": encode_request(form.schema).decode(), "name": form.name}
     if form.description is not None:
-        told["description"] = form.description
-    text_format = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": told}}}
+        json_schema["description"] = form.description
+    text_format = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": json_schema}}}
     body["outputConfig"] = {**body.get("outputConfig", {}), **text_format}
 
 
@@ -234,8 +199,8 @@ def _metadata(request: ChatRequest, body: Body, warnings: Warnings) -> None:
     sent = dict(list(valid.items())[:_METADATA_LIMIT])
     if len(sent) < len(request.metadata):
         why = (
-            f"Bedrock takes {_METADATA_LIMIT} entries of up to 256 letters, digits, spaces and :_@$#=/+,-. ; "
-            f"{len(request.metadata) - len(sent)} were not sent"
+            f"Bedrock accepts {_METADATA_LIMIT} entries of up to 256 letters, digits, spaces and :_@$#=/+,-. ; "
+            f"{len(request.metadata) - len(sent)} left out"
         )
         warnings.add("left_out", "metadata", why)
     if sent:

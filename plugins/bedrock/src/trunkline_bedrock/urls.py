@@ -1,4 +1,4 @@
-"""Where Bedrock is: the regions' endpoints, custom ones as people paste them, and the paths under them. Pure."""
+"""Bedrock's URLs: the regions' endpoints, custom ones as people paste them, and the paths of operations. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from trunkline.authoring.urls import endpoint_note, split_url
 from trunkline.errors import UnsupportedOperation
 
-# The partitions of AWS whose hosts do not end in amazonaws.com, by the beginning of a region's name; botocore's
-# partitions.json, which the tests compare with.
+# The partitions of AWS whose hosts do not end in amazonaws.com, by prefix of the region's name. Source: botocore's
+# partitions.json; a test compares them.
 _SUFFIXES = (
     ("cn-", "amazonaws.com.cn"),
     ("eusc-", "amazonaws.eu"),
@@ -23,39 +23,39 @@ _RUNTIME = "bedrock-runtime"
 
 
 def endpoint(service: str, region: str) -> str:
-    """The public endpoint of `bedrock-runtime` or `bedrock` in a region."""
+    """Return the public endpoint of `bedrock-runtime` or `bedrock` in a region."""
     suffix = next((suffix for prefix, suffix in _SUFFIXES if region.startswith(prefix)), "amazonaws.com")
     return f"https://{service}.{region}.{suffix}"
 
 
 def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
-    """The URL that paths are joined to, and notes on what was changed that a user should know.
+    """Return the URL that paths are appended to, and notes on changes that a user should know about.
 
-    The whole path of an operation is taken off, with a note; a path before it stays. Raises `ValueError` for what is no
-    URL of an endpoint.
+    The path of an operation is removed, with a note; a path before it stays. Raises `ValueError` if `pasted` is not
+    the URL of an endpoint.
     """
     url, notes = split_url(pasted)
     if url.username is not None:
         raise ValueError("a URL without user information; the credentials have settings of their own")
     if url.query:
         raise ValueError("a URL without a query")
-    found = _ENDPOINT.search(url.path)
-    if found is not None:
-        url = url._replace(path=url.path[: found.start()])
-        notes.append(endpoint_note(found[0]))
+    operation = _ENDPOINT.search(url.path)
+    if operation is not None:
+        url = url._replace(path=url.path[: operation.start()])
+        notes.append(endpoint_note(operation[0]))
     return urlunsplit(url), tuple(notes)
 
 
 def runtime_base(region: str, api_url: str | None) -> str:
-    """The root of the runtime's operations."""
+    """Return the root URL of the runtime's operations."""
     return base_url(api_url)[0] if api_url is not None else endpoint(_RUNTIME, region)
 
 
 def control_base(region: str, api_url: str | None) -> str:
-    """The root of the control plane, where models are listed.
+    """Return the root URL of the control plane, which lists models.
 
-    A custom endpoint serves both, but for those of AWS itself: a public one is answered by its sibling `bedrock.…`, and
-    the one of a VPC has no sibling that its name tells, so that `UnsupportedOperation` is raised.
+    A custom endpoint serves the control plane as well, except for AWS's own: for a public one, its sibling `bedrock.…`
+    does. A VPC endpoint's name does not reveal its sibling; `UnsupportedOperation` is raised.
     """
     if api_url is None:
         return endpoint("bedrock", region)
@@ -64,8 +64,8 @@ def control_base(region: str, api_url: str | None) -> str:
     host = url.hostname or ""
     if host.startswith("vpce-") and f".{_RUNTIME}" in host:
         raise UnsupportedOperation(
-            f"models are listed by Bedrock's control plane, which {host} does not serve; open a service without "
-            f"api_url, or with the VPC endpoint of 'bedrock', to list them"
+            f"Bedrock's control plane lists models, and {host} does not serve it; to list models, open a service "
+            f"without api_url, or with the VPC endpoint of 'bedrock'"
         )
     for name in (f"{_RUNTIME}-fips.", f"{_RUNTIME}."):
         if host.startswith(name):
@@ -74,5 +74,5 @@ def control_base(region: str, api_url: str | None) -> str:
 
 
 def model_url(base: str, model: str, operation: str) -> str:
-    """The URL of an operation on a model. Ids and ARNs are percent-encoded whole, as AWS's clients do it."""
+    """Return the URL of an operation on a model. Ids and ARNs are fully percent-encoded, as AWS's clients do."""
     return f"{base}/model/{quote(model, safe='~')}/{operation}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from trunkline.authoring.json import as_count
 from trunkline.response import Usage
 
 
-def usage_from(raw: Any) -> Usage | None:
-    """The usage, or `None` where there is none.
+def usage_from(raw: object) -> Usage | None:
+    """Return the usage, or `None` if there is none. A count that is missing or invalid is `None`.
 
-    `inputTokens` leaves out what was read from the cache and written to it; `totalTokens` counts both.
+    Bedrock's `inputTokens` excludes tokens that were read from the cache or written to it; `totalTokens` and
+    `Usage.input_tokens` include them.
     """
     if not isinstance(raw, dict) or not raw:
         return None
@@ -28,8 +30,6 @@ def usage_from(raw: Any) -> Usage | None:
 
 
 def _count(raw: dict[str, Any], *names: str) -> int | None:
-    for name in names:
-        value = raw.get(name)
-        if type(value) is int and value >= 0:
-            return value
-    return None
+    """Return the first valid count under one of the names, which models spell differently."""
+    counts = (as_count(raw.get(name)) for name in names)
+    return next((count for count in counts if count is not None), None)

@@ -1,0 +1,59 @@
+"""The private parts of botocore that this plugin relies on, all in one place.
+
+Each part has a test in `tests/test_bedrock_private_names.py` that holds it against the installed version, and
+`pyproject.toml` caps the range of versions to those that were tried. Importing this module imports botocore, which
+blocks for up to a second: import it in a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth  # type: ignore[import-untyped]
+
+DEBUG_LOGGERS = (
+    "botocore.auth",
+    "botocore.credentials",
+    "botocore.endpoint",
+    "botocore.hooks",
+    "botocore.httpsession",
+    "botocore.parsers",
+    "botocore.regions",
+    "botocore.retries.standard",
+    "botocore.retryhandler",
+    "botocore.tokens",
+    "botocore.utils",
+)
+"""The loggers that at DEBUG write requests and responses of the token services, with the secrets in them."""
+
+
+class Signer(SigV4Auth):  # type: ignore[misc]  # botocore has no types
+    """botocore's signer for Signature Version 4, without its debug log and with a clock that can be set.
+
+    `SigV4Auth.add_auth` logs the canonical request, which contains the session token, and reads the time itself. This
+    `add_auth` takes the same steps in the same order; the steps are private methods, or undocumented.
+    """
+
+    def add_auth(self, request: Any, *, now: Callable[[], datetime]) -> None:
+        request.context["timestamp"] = now().strftime(SIGV4_TIMESTAMP)
+        self._modify_request_before_signing(request)
+        to_sign = self.string_to_sign(request, self.canonical_request(request))
+        self._inject_signature_to_request(request, self.signature(to_sign, request))
+
+
+def refresh_only_when_expired(credentials: Any) -> None:
+    """Make credentials refresh themselves only after they have expired.
+
+    botocore refreshes 15 minutes ahead (10 for everybody who asks), which would keep credentials of a short life in a
+    constant refresh. `auth.ChainAuth` decides when to refresh. Credentials that never expire lack these attributes.
+    """
+    if hasattr(credentials, "_advisory_refresh_timeout"):
+        credentials._advisory_refresh_timeout = credentials._mandatory_refresh_timeout = 0
+
+
+def expiry_time(credentials: Any) -> float | None:
+    """Return when credentials expire, as a Unix time, or `None` if they do not. No public attribute has it."""
+    expiry: datetime | None = getattr(credentials, "_expiry_time", None)
+    return expiry.timestamp() if expiry is not None else None

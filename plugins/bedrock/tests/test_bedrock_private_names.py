@@ -1,0 +1,166 @@
+"""The private names of botocore and aiobotocore that the plugin uses, held against the installed versions.
+
+If a test fails after an update, `_botocore.py` or `_aiobotocore.py` needs a change before the range in `pyproject.toml`
+may be widened.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import botocore.auth
+import botocore.credentials
+import httpx2
+import pytest
+from aiobotocore import httpxsession
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials, AioDeferredRefreshableCredentials, AioRefreshableCredentials
+from aiobotocore.httpxsession import HttpxSession
+from aiobotocore.session import AioSession
+from botocore.awsrequest import AWSRequest
+from trunkline.testing import Exchange, serve
+from trunkline_bedrock import _aiobotocore, _botocore
+
+NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
+
+
+def parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+# botocore
+
+
+def test_signing_steps_have_the_signatures_that_the_signer_calls() -> None:
+    signer = botocore.auth.SigV4Auth
+    assert parameters(signer.__init__) == ["self", "credentials", "service_name", "region_name"]
+    assert parameters(signer.add_auth) == ["self", "request"]
+    assert parameters(signer._modify_request_before_signing) == ["self", "request"]
+    assert parameters(signer.canonical_request) == ["self", "request"]
+    assert parameters(signer.string_to_sign) == ["self", "request", "canonical_request"]
+    assert parameters(signer.signature) == ["self", "string_to_sign", "request"]
+    assert parameters(signer._inject_signature_to_request) == ["self", "request", "signature"]
+
+
+def test_signer_signs_as_botocores_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: NOW)
+    keys = botocore.credentials.ReadOnlyCredentials("AKIAX", "secret", "token")
+    theirs, ours = (AWSRequest(method="POST", url="https://host/a%3Ab", data=b"{}", headers={}) for _ in range(2))
+    botocore.auth.SigV4Auth(keys, "bedrock", "us-east-1").add_auth(theirs)
+    _botocore.Signer(keys, "bedrock", "us-east-1").add_auth(ours, now=lambda: NOW)
+    assert "Signature=" in theirs.headers["Authorization"]
+    assert dict(ours.headers.items()) == dict(theirs.headers.items())
+
+
+class Source:
+    """Gives keys of an hour, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def __call__(self) -> dict[str, str]:
+        self.asked += 1
+        expires = datetime.now(UTC) + timedelta(hours=1)
+        return {"access_key": "A", "secret_key": "s", "token": "t", "expiry_time": expires.isoformat()}
+
+
+def expiring(source: Source, seconds: float) -> AioRefreshableCredentials:
+    expires = datetime.now(UTC) + timedelta(seconds=seconds)
+    return AioRefreshableCredentials("A", "s", "t", expires, source, "test")
+
+
+@pytest.mark.anyio
+async def test_credentials_refresh_early_unless_they_are_kept_from_it() -> None:
+    source = Source()
+    await expiring(source, 60).get_frozen_credentials()
+    assert source.asked == 1
+    kept = expiring(source, 60)
+    _botocore.refresh_only_when_expired(kept)
+    await kept.get_frozen_credentials()
+    assert source.asked == 1
+    expired = expiring(source, -1)
+    _botocore.refresh_only_when_expired(expired)
+    await expired.get_frozen_credentials()
+    assert source.asked == 2
+
+
+@pytest.mark.anyio
+async def test_expiry_time_is_known_once_credentials_are_fetched() -> None:
+    source = Source()
+    credentials = expiring(source, 60)
+    assert _botocore.expiry_time(credentials) == pytest.approx(datetime.now(UTC).timestamp() + 60, abs=30)
+    deferred = AioDeferredRefreshableCredentials(source, "test")
+    assert _botocore.expiry_time(deferred) is None
+    await deferred.get_frozen_credentials()
+    assert _botocore.expiry_time(deferred) == pytest.approx(datetime.now(UTC).timestamp() + 3600, abs=60)
+
+
+def test_permanent_credentials_do_not_expire() -> None:
+    credentials = AioCredentials("A", "s")
+    _botocore.refresh_only_when_expired(credentials)
+    assert _botocore.expiry_time(credentials) is None
+
+
+# aiobotocore
+
+
+@pytest.mark.parametrize("name", [*_botocore.DEBUG_LOGGERS, *_aiobotocore.DEBUG_LOGGERS])
+def test_loggers_to_silence_exist(name: str) -> None:
+    module = importlib.import_module(name)
+    logger = getattr(module, "logger", None) or getattr(module, "LOG", None)
+    assert isinstance(logger, logging.Logger)
+    assert logger.name == name
+
+
+@asynccontextmanager
+async def targets_of(session: HttpxSession) -> AsyncIterator[list[str]]:
+    """The request targets that a server sees while a session sends to it."""
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"{}")
+
+    async with serve(handler) as server, session:
+        await session.send(AWSRequest(method="GET", url=f"{server.url}/a?b=c").prepare())
+        yield [request.target for request in server.requests]
+
+
+@pytest.mark.anyio
+async def test_client_is_made_by_a_method_without_arguments() -> None:
+    assert parameters(HttpxSession._make_async_client) == ["self"]
+    async with _aiobotocore.OriginFormSession() as session:
+        client = session._make_async_client()
+        assert isinstance(client, httpx2.AsyncClient)
+        assert client.event_hooks["request"] == [_aiobotocore._use_origin_form]
+        await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_session_sends_the_absolute_form_unless_it_is_kept_from_it() -> None:
+    async with targets_of(HttpxSession()) as targets:
+        assert targets[0].startswith("http://")
+    async with targets_of(_aiobotocore.OriginFormSession()) as targets:
+        assert targets == ["/a?b=c"]
+
+
+def test_extension_for_targets_behind_a_proxy_has_its_name() -> None:
+    assert httpxsession._RAW_PROXY_TARGET == "aiobotocore_raw_proxy_target"
+
+
+@pytest.mark.anyio
+async def test_metadata_providers_hold_sessions_that_are_put_into_origin_form() -> None:
+    session = AioSession()
+    session.set_default_client_config(AioConfig(http_session_cls=_aiobotocore.OriginFormSession))
+    resolver = session.get_component("credential_provider")
+    by_method = {provider.METHOD: provider for provider in resolver.providers}
+    sessions = [by_method["iam-role"]._role_fetcher._session, by_method["container-role"]._fetcher._session]
+    assert all(isinstance(session, HttpxSession) for session in sessions)
+    _aiobotocore.use_origin_form_for_metadata(resolver)
+    for metadata_session in sessions:
+        async with targets_of(metadata_session) as targets:
+            assert targets == ["/a?b=c"]
