@@ -1,7 +1,7 @@
-"""Writes the generated parts of the documentation: `python docs/generate.py`; with `--check` it only tells.
+"""Write the generated parts of the documentation: `python docs/generate.py`. `--check` only reports what would change.
 
-A page holds a generated part between `<!-- settings: PROVIDER -->` and `<!-- end settings -->`. A test keeps the pages
-true: it fails when this script would change one.
+A generated part is between two comments, such as `<!-- settings: PROVIDER -->` and `<!-- end settings -->`. A test
+fails if this script would change a page.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BLOCK = re.compile(
 
 
 def cell(text: str) -> str:
-    """The text as a cell of a Markdown table."""
+    """Return text as a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
 def default(info: SettingInfo) -> str:
-    """What holds where the setting is not given."""
+    """Return the default of a setting as the table shows it."""
     if info.required:
         return "required"
     if info.default is None or info.default in ((), {}, ""):
@@ -43,8 +43,8 @@ def default(info: SettingInfo) -> str:
 
 
 def table(infos: list[SettingInfo], provider: str) -> str:
-    """The settings as a Markdown table."""
-    rows = ["| Setting | Label | Default | Environment | What it is |", "|---|---|---|---|---|"]
+    """Return settings as a Markdown table."""
+    rows = ["| Setting | Label | Default | Environment | Description |", "|---|---|---|---|---|"]
     for info in infos:
         variables = " ".join(f"`{name}`" for name in (variable_name(provider, info.name), *info.environment))
         secret = " Secret." if info.secret else ""
@@ -54,7 +54,7 @@ def table(infos: list[SettingInfo], provider: str) -> str:
 
 
 def settings(name: str) -> str:
-    """The settings of a provider that are its own."""
+    """Return the table of the settings that only this provider has, or that have another default here."""
     common = {info.name: info.default for info in setting_infos(Settings)}
     infos = setting_infos(load_provider(name).settings)
     own = [info for info in infos if info.name not in common or info.default != common[info.name]]
@@ -62,12 +62,12 @@ def settings(name: str) -> str:
 
 
 def common(name: str) -> str:
-    """The settings that all providers share."""
+    """Return the table of the settings that all providers share."""
     return table(list(setting_infos(Settings)), name)
 
 
 def script(path: Path) -> ModuleType:
-    """A module that belongs to no package."""
+    """Import a script that is not part of a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be imported")
@@ -77,37 +77,37 @@ def script(path: Path) -> ModuleType:
 
 
 def portability(name: str) -> str:
-    """What each provider warns about."""
+    """Return the table of what each provider supports."""
     table: str = script(DOCS / "portability.py").table()
     return table
 
 
 def bench(name: str) -> str:
-    """A table of what was measured, from benchmark.json."""
+    """Return a table of the measurements in benchmark.json."""
     report = script(DOCS.parent / "tests" / "bench" / "report.py")
     part: str = getattr(report, name)(json.loads((DOCS / "benchmark.json").read_text(encoding="utf-8")))
     return "\n" + part + "\n"
 
 
 def names(module: str) -> str:
-    """A module's public names, each for the reference to describe."""
+    """Return a mkdocstrings directive for each public name of a module."""
     return "\n" + "".join(f"::: {module}.{name}\n\n" for name in sorted(importlib.import_module(module).__all__))
 
 
 def tree(module: str) -> str:
-    """The names of the tree that a module's docstring draws."""
+    """Return the tree of class names from a module's docstring."""
     text = importlib.import_module(module).__doc__ or ""
     lines = [re.split(r"(?<=\w)  ", line)[0] for line in text.split("\n\n")[1].splitlines() if line]
     return "\n```text\n" + "\n".join(lines) + "\n```\n\n"
 
 
 def commands(name: str) -> str:
-    """Each command of the command line, with its options."""
+    """Return a section for each command, with a table of its options."""
     from trunkline.cli import BUILT_IN, _assemble
 
     parts = [""]
-    for command, told in BUILT_IN.items():
-        rows = ["| Option | Default | What it is |", "|---|---|---|"]
+    for command, summary in BUILT_IN.items():
+        rows = ["| Option | Default | Description |", "|---|---|---|"]
         for argument in _assemble(command)[command].assemble_argument_collection(parse_docstring=True):
             if argument.show:
                 shown = argument.field_info.default
@@ -116,7 +116,7 @@ def commands(name: str) -> str:
                 )
                 options = " ".join(f"`{option}`" for option in argument.names)
                 rows.append("| " + " | ".join(map(cell, (options, preset, argument.parameter.help or ""))) + " |")
-        parts.append(f"## `{name} {command}`\n\n{told}\n\n" + "\n".join(rows) + "\n")
+        parts.append(f"## `{name} {command}`\n\n{summary}\n\n" + "\n".join(rows) + "\n")
     return "\n".join(parts) + "\n"
 
 
@@ -132,12 +132,12 @@ MAKERS: dict[str, Callable[[str], str]] = {
 
 
 def generated(text: str) -> str:
-    """The page with its generated parts made anew."""
+    """Return a page with its generated parts up to date."""
     return BLOCK.sub(lambda found: found[1] + MAKERS[found["kind"]](found["name"]) + found[4], text)
 
 
 def main(check: bool) -> int:
-    """Write the pages, or tell which would change."""
+    """Write the pages, or report which ones would change. Returns the exit code."""
     stale = []
     for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text(encoding="utf-8")

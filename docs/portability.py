@@ -1,6 +1,6 @@
-"""The same conversations through every provider's translation: what each renames, emulates or leaves out.
+"""Translate the same conversations for every provider, and collect the warnings.
 
-The table in `portability.md` is made from this and from nothing else.
+`docs/generate.py` writes the table of `portability.md` from this module.
 """
 
 from __future__ import annotations
@@ -123,29 +123,29 @@ SERVICES: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def translate(service: str, request: ChatRequest) -> Translation:
-    """What a service would send, and its warnings. No I/O."""
+    """Return the request that a service would send, with its warnings. Does no I/O."""
     name, arguments = SERVICES[service]
     provider = load_provider(name)
     settings = make_settings(name, provider, arguments=arguments, environ={})
     context = ServiceContext(name=name, provider=name, settings=settings)
-    # What is shown is the translation, so the steps that reach for files or credentials are not opened.
+    # Only the translation is needed. A transport of the provider's own would open files, such as a model.
     pure = attrs.evolve(provider, transport=lambda context: None)
     translator = open_steps(pure, context).translator
     return translator.translate(attrs.evolve(request, model=settings.default_model), stream=True)
 
 
 def table() -> str:
-    """What each service warns about, conversation by conversation, as a Markdown table."""
+    """Return a Markdown table with the warnings of each service for each conversation."""
     services = list(SERVICES)
     rows = ["| | " + " | ".join(services) + " |", "|---" * (len(services) + 1) + "|"]
     for title, request in CONVERSATIONS.items():
         cells = []
         for service in services:
-            told: dict[str, list[str]] = {}
+            by_kind: dict[str, list[str]] = {}
             for warning in translate(service, request).warnings:
-                subjects = told.setdefault(warning.kind.replace("_", " "), [])
+                subjects = by_kind.setdefault(warning.kind.replace("_", " "), [])
                 if warning.subject not in subjects:
                     subjects.append(warning.subject)
-            cells.append("; ".join(f"{kind}: {', '.join(subjects)}" for kind, subjects in told.items()) or "whole")
+            cells.append("; ".join(f"{kind}: {', '.join(subjects)}" for kind, subjects in by_kind.items()) or "whole")
         rows.append(f"| **{title}** | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
