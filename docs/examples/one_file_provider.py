@@ -1,7 +1,7 @@
-"""A provider with a wire format of its own in one file: text, parallel tools with streamed arguments, usage.
+"""A provider for an API of its own in one file: text, parallel tool calls with streamed arguments, usage.
 
-The wire is the invented one of `trunkline new-plugin --flavour wire`, which has the same in modules of their own, with
-types, and with more of what a request may hold. What this one leaves out of a request becomes a warning.
+The API is the invented one of `trunkline new-plugin --flavour wire`. That command creates a complete package, with
+types and support for more fields of a request. Here, every field that is not sent gives a warning.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from trunkline import FinishReason, ProtocolViolation, Secret, StreamInterrupted, Text, ToolCall, ToolResult, Usage
-from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.auth import key_auth
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_body, status_error
-from trunkline.authoring.json import decode_object, dumps
+from trunkline.authoring.json import as_list, as_object, as_string, decode_object, dumps, encode_request
 from trunkline.authoring.provider import Provider, Translation
+from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.fold import fold
-from trunkline.settings import Converted, Settings, setting, settings
+from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 REASONS = {"stop": FinishReason.STOP, "calls": FinishReason.TOOL_CALLS, "length": FinishReason.LENGTH}
 
@@ -26,13 +27,13 @@ REASONS = {"stop": FinishReason.STOP, "calls": FinishReason.TOOL_CALLS, "length"
 @settings
 class BoltSettings(Settings):
     provider: ClassVar[str] = "bolt"
-    api_key: Converted[Secret, str] = setting("API key", "The key of your account.", environment=("BOLT_API_KEY",))
-    api_url: str = setting("API URL", "The root of the API.", default="https://api.bolt.example/v1")
+    api_key: Converted[Secret, str] = setting("API key", "API key of your account.", environment=("BOLT_API_KEY",))
+    api_url: str = url_setting("API URL", "Root URL of the API.", default="https://api.bolt.example/v1")
 
 
 class Translator:
     def __init__(self, context):
-        self.url = context.settings.api_url + "/generate"
+        self.url = endpoint_url(context.settings.api_url, "/generate")
 
     def translate(self, request, *, stream):
         warnings = Warnings()
@@ -46,37 +47,37 @@ class Translator:
                 elif isinstance(part, ToolResult):
                     body["messages"].append({"role": "tool", "call": part.tool_call_id, "text": part.text})
                 elif not isinstance(part, Text):
-                    warnings.add("left_out", type(part).__name__, "it cannot be sent; it was left out")
+                    warnings.add("left_out", type(part).__name__, "not supported by Bolt; left out")
             if turn["text"] or turn["calls"]:
                 body["messages"].append(turn)
         if request.tools:
             body["tools"] = [{"name": tool.name, "parameters": tool.parameters} for tool in request.tools]
-        return Translation(wire_request=WireRequest(url=self.url, body=dumps(body)), warnings=warnings.all())
+        return Translation(wire_request=WireRequest(url=self.url, body=encode_request(body)), warnings=warnings.all())
 
 
 class Parser:
     def __init__(self):
-        self.answer = EventBuilder("bolt")
+        self.builder = EventBuilder("bolt")
 
     def feed(self, frame):
         self.read(decode_object(frame.data, "an event", provider="bolt"))
-        return self.answer.take()
+        return self.builder.take()
 
     def read(self, data: dict[str, Any]):
         match data:
             case {"error": _}:
                 raise failure(data)
             case {"type": "start", "id": str(response_id), "model": str(model)}:
-                self.answer.start(response_id, model)
+                self.builder.start(response_id, model)
             case {"type": "text", "text": str(text)}:
-                self.answer.text(text)
+                self.builder.text(text)
             case {"type": "call", "index": int(index)}:
-                given = {name: text for name in ("name", "arguments") if isinstance(text := data.get(name), str)}
-                self.answer.tool_call(index, call_id=str(data.get("id") or "") or None, **given)
-            case {"type": "usage", "input": int(sent), "output": int(made)}:
-                self.answer.usage(Usage(input_tokens=sent, output_tokens=made, raw=data))
+                name, arguments = as_string(data.get("name")) or "", as_string(data.get("arguments")) or ""
+                self.builder.tool_call(index, call_id=as_string(data.get("id")), name=name, arguments=arguments)
+            case {"type": "usage", "input": int(input_tokens), "output": int(output_tokens)}:
+                self.builder.usage(Usage(input_tokens=input_tokens, output_tokens=output_tokens, raw=data))
             case {"type": "end", "reason": str(reason)}:
-                self.answer.finish(REASONS.get(reason, FinishReason.OTHER), raw_reason=reason)
+                self.builder.finish(REASONS.get(reason, FinishReason.OTHER), raw_reason=reason)
 
     def finish(self):
         raise StreamInterrupted("the stream ended before its event 'end'")
@@ -88,30 +89,33 @@ class ResponseParser:
 
     def body(self, wire_response):
         parser, data = Parser(), decode_object(wire_response.body, "the body", provider="bolt")
-        calls = data.get("calls") if isinstance(data.get("calls"), list) else []
         parser.read({"type": "text", "text": data.get("text")} | ({"error": data["error"]} if "error" in data else {}))
-        for index, call in enumerate(call for call in calls if isinstance(call, dict)):
+        for index, call in enumerate(map(as_object, as_list(data.get("calls")))):
             parser.read({**call, "type": "call", "index": index, "arguments": dumps(call.get("arguments")).decode()})
-        parser.read({**data["usage"], "type": "usage"} if isinstance(data.get("usage"), dict) else {})
+        parser.read({**as_object(data.get("usage")), "type": "usage"})
         parser.read({"type": "end", "reason": data.get("reason")})
-        if not parser.answer.finished:
-            raise ProtocolViolation("the body has no reason")
-        return fold(parser.answer.take(), "bolt")
+        if not parser.builder.finished:
+            raise ProtocolViolation("the body has no field 'reason'")
+        return fold(parser.builder.take(), "bolt")
 
     def error(self, wire_response):
         return failure(error_body(wire_response), status=wire_response.status, headers=wire_response.headers)
 
 
-def failure(body, **facts):
+def failure(body, **response):
     error = body.get("error") if isinstance(body, dict) else body
     message = error.get("message") if isinstance(error, dict) else error
-    return status_error(message if isinstance(message, str) else "", provider="bolt", body=body, **facts)
+    return status_error(as_string(message) or "", provider="bolt", body=body, **response)
+
+
+def auth(context):
+    return key_auth(context.settings.api_key, "authorization", prefix="Bearer ", headers=context.settings.headers)
 
 
 bolt = Provider(
     name="bolt",
     settings=BoltSettings,
-    auth=lambda context: HeaderAuth("authorization", context.settings.api_key.reveal(), prefix="Bearer "),
+    auth=auth,
     translator=Translator,
     response_parser=lambda context: ResponseParser(),
 )

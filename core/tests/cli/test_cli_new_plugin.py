@@ -56,7 +56,7 @@ def test_a_name_that_is_a_word_of_python_still_gives_a_module(call: Any) -> None
 def test_what_is_no_name_is_refused(call: Any, name: str) -> None:
     status, _, err = call("new-plugin", "--", name)
     assert status == 2
-    assert "small letters" in err
+    assert "lower-case letters" in err
     assert not list(Path().iterdir())
 
 
@@ -65,5 +65,5 @@ def test_a_folder_with_something_in_it_is_left_alone(call: Any) -> None:
     Path("trunkline-acme/mine.txt").write_text("mine")
     status, _, err = call("new-plugin", "acme")
     assert status == 2
-    assert "is there already" in err
+    assert "already exists" in err
     assert [path.name for path in Path("trunkline-acme").iterdir()] == ["mine.txt"]

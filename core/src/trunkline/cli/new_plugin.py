@@ -1,4 +1,4 @@
-"""`trunkline new-plugin`: a package for a provider of one's own, which builds and passes the conformance kit."""
+"""`trunkline new-plugin`: create a package for a new provider, which builds and passes the conformance kit."""
 
 from __future__ import annotations
 
@@ -43,37 +43,37 @@ def new_plugin(
     flavour: Annotated[Literal["chat", "wire"], Parameter(alias="-f")] = "wire",
     folder: Annotated[Path | None, Parameter(alias="-o")] = None,
 ) -> int:
-    """Make a package for a provider of your own: it builds, is typed, and passes the conformance kit as it is.
+    """Create a package for your own provider. It builds, is typed, and passes the conformance kit.
 
     Parameters
     ----------
     name
-        The provider's name, as in open_service("NAME"): small letters, digits and hyphens.
+        The provider's name, as in open_service("NAME"): lower-case letters, digits and hyphens.
     flavour
-        `chat` for a server that speaks the Chat Completions dialect, `wire` for a wire format of its own.
+        `chat` for a server with a Chat Completions API, `wire` for any other API.
     folder
-        Where to make it. Default: the folder trunkline-NAME here.
+        Where to create it. Default: the folder trunkline-NAME in the current directory.
     """
     if not _NAME.fullmatch(name):
         raise CommandError(
-            f"{name!r} is no name for a provider: small letters, digits and single hyphens, such as acme"
+            f"{name!r} is not a valid provider name: use lower-case letters, digits and single hyphens, such as acme"
         )
     folder = folder or Path(f"trunkline-{name}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CommandError(f"{folder} is there already; name another folder with --folder, or move that one away")
-    made = plugin_files(name, flavour)
-    for path, text in made.items():
+        raise CommandError(f"{folder} already exists; choose another folder with --folder, or move it away")
+    contents = plugin_files(name, flavour)
+    for path, text in contents.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    print_note(f"{folder}: {len(made)} files. It works as it is:")
+    print_note(f"Created {len(contents)} files in {folder}. To run its tests:")
     print_note(f"    cd {folder} && python -m venv .venv && . .venv/bin/activate")
     print_note("    python -m pip install --upgrade pip && pip install -e . --group dev && pytest")
     return 0
 
 
 def plugin_files(name: str, flavour: Literal["chat", "wire"]) -> dict[str, str]:
-    """The package's files: text by path below its folder."""
+    """Return the package's files: their contents by path, relative to its folder."""
     module = name.replace("-", "_")
     words = name.split("-")
     templates = files("trunkline.cli") / "templates"
@@ -92,8 +92,8 @@ def plugin_files(name: str, flavour: Literal["chat", "wire"]) -> dict[str, str]:
         "environment": f"{module.upper()}_API_KEY",
         "dependencies": template(flavour, "dependencies"),
     }
-    made = {}
+    contents = {}
     for kind, targets in (("common", _COMMON), (flavour, _CODE[flavour])):
         for source, target in targets.items():
-            made[target.format_map(values)] = Template(template(kind, source)).substitute(values)
-    return made
+            contents[target.format_map(values)] = Template(template(kind, source)).substitute(values)
+    return contents

@@ -1,4 +1,4 @@
-"""The provider with Acme's authentication in place, held to Trunkline's conformance kit."""
+"""Run Trunkline's conformance kit on `openai-compatible` with Acme's authentication."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SECRET, TOKEN = canary("client_secret"), canary("token")
 
 @pytest.fixture(scope="module", autouse=True)
 def _token_endpoint() -> Iterator[None]:
-    """Acme's token endpoint, in a thread of its own, since one serves the tests on both backends."""
+    """Acme's token endpoint, in its own thread so that it serves the tests on both backends."""
 
     async def issue(exchange: Exchange) -> None:
-        answer = {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 600}
-        await exchange.respond(json.dumps(answer).encode())
+        token = {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 600}
+        await exchange.respond(json.dumps(token).encode())
 
     with (
         start_blocking_portal() as portal,

@@ -1,4 +1,4 @@
-"""Tokens: when one is fetched, who waits for it, what goes wrong, and what nobody gets to see."""
+"""When a token is fetched, which calls wait for it, which errors are raised, and what stays secret."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 import pytest
 import trunkline
+from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.provider import Auth
 from trunkline.testing import Exchange, LoopbackServer, canary, closed_port, serve
-from trunkline_openai import OpenAICompatibleSettings
 
 from trunkline_acme import Acme
 from trunkline_acme.auth import TokenAuth
@@ -43,8 +44,8 @@ def gateway(*refused: str) -> Callable[[Exchange], Awaitable[None]]:
     async def answer(exchange: Exchange) -> None:
         given = exchange.request.headers.get("authorization", "")
         if not given.startswith("Bearer token-") or given.removeprefix("Bearer ") in refused:
-            told = json.dumps({"error": {"message": f"{given} is no good"}}).encode()
-            await exchange.respond(told, status=401)
+            error = json.dumps({"error": {"message": f"{given} is no good"}}).encode()
+            await exchange.respond(error, status=401)
             return
         choice = {"index": 0, "message": {"role": "assistant", "content": given}, "finish_reason": "stop"}
         await exchange.respond(json.dumps({"choices": [choice]}).encode())
@@ -65,11 +66,30 @@ async def acme(
             yield service, tokens, server
 
 
-def auth(url: str, **options: Any) -> TokenAuth:
-    settings = OpenAICompatibleSettings(api_url="http://127.0.0.1:9")
-    context = trunkline.ServiceContext(name="gateway", provider="openai-compatible", settings=settings)
-    grant = ClientCredentials(token_url=url, client_id="reports", client_secret=trunkline.Secret(SECRET))
-    return TokenAuth(grant, context, **options)
+class ContextRecorder:
+    """An extension that keeps the context of the service that it is loaded for, and authenticates nothing."""
+
+    context: trunkline.ServiceContext[trunkline.Settings]
+
+    @trunkline.hookimpl(tryfirst=True)
+    def trunkline_auth(self, context: trunkline.ServiceContext[trunkline.Settings]) -> Auth:
+        self.context = context
+        return NoAuth()
+
+
+@asynccontextmanager
+async def auth(url: str, **options: Any) -> AsyncIterator[TokenAuth]:
+    """A `TokenAuth` with the transport of an open service."""
+    recorder = ContextRecorder()
+    async with trunkline.open_service(
+        "openai-compatible", api_url="http://127.0.0.1:9", extensions=[recorder]
+    ) as service:
+        await service.authenticate()
+        yield TokenAuth(grant(url), recorder.context, **options)
+
+
+def grant(url: str) -> ClientCredentials:
+    return ClientCredentials(token_url=url, client_id="reports", client_secret=trunkline.Secret(SECRET))
 
 
 async def all_at_once(count: int, call: Callable[[], Awaitable[Any]]) -> list[Any]:
@@ -141,7 +161,7 @@ async def test_a_token_is_renewed_before_its_end_and_nobody_else_waits() -> None
             assert await tested.acquire() == "token-1"
             go_on.set()
         assert await tested.acquire() == "token-2"
-        assert "token-1" in tested.secrets, "a call that is under way may still tell of it"
+        assert "token-1" in tested.secrets, "an error of a call in progress may still contain it"
 
 
 async def test_a_cancelled_exchange_is_done_by_the_next_in_the_queue() -> None:
@@ -170,7 +190,7 @@ async def test_a_cancelled_exchange_is_done_by_the_next_in_the_queue() -> None:
         assert len(tokens.requests) == 2
 
 
-# What goes wrong
+# Errors
 
 
 async def test_a_failure_is_shared_by_those_who_wait_and_each_has_an_error_of_its_own() -> None:
@@ -214,14 +234,14 @@ async def test_an_endpoint_that_fails_for_now_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-async def test_a_client_that_is_refused_is_told_so_and_nothing_is_sent(status: int) -> None:
+async def test_a_refused_client_gets_an_error_and_nothing_is_sent(status: int) -> None:
     async def endpoint(exchange: Exchange) -> None:
         given = exchange.request.headers["authorization"]
         body = {"error": "invalid_client", "error_description": f"no client {SECRET} ({given})"}
         await exchange.respond(json.dumps(body).encode(), status=status)
 
     async with acme(endpoint, max_retries=2) as (service, tokens, server):
-        with pytest.raises(trunkline.AuthenticationError, match="the token endpoint gave no token") as caught:
+        with pytest.raises(trunkline.AuthenticationError, match="the token endpoint returned no token") as caught:
             await service.chat("Hello")
         assert caught.value.code == "invalid_client"
         assert (len(tokens.requests), len(server.requests)) == (1, 0)
@@ -239,7 +259,7 @@ async def test_an_endpoint_that_is_away_or_silent_is_a_failed_connection() -> No
     async with auth(f"http://127.0.0.1:{closed_port()}") as tested:
         with pytest.raises(trunkline.ConnectionFailed):
             await tested.acquire()
-    async with serve(endpoint) as tokens, auth(tokens.url, longest=0.1) as tested:
+    async with serve(endpoint) as tokens, auth(tokens.url, timeout=0.1) as tested:
         with pytest.raises(trunkline.ConnectionFailed, match=r"within 0\.1 s"):
             await tested.acquire()
         await tokens.wait_idle()
@@ -280,10 +300,10 @@ async def test_what_is_no_token_is_a_protocol_violation(body: bytes) -> None:
             await tested.acquire()
 
 
-@pytest.mark.parametrize("told", [None, 0, -5, True, "600", [], 1e308])
-async def test_a_lifetime_that_is_not_told_is_a_short_one(told: object) -> None:
+@pytest.mark.parametrize("expires_in", [None, 0, -5, True, "600", [], 1e308])
+async def test_a_missing_or_wrong_lifetime_becomes_the_default(expires_in: object) -> None:
     async def endpoint(exchange: Exchange) -> None:
-        await exchange.respond(token("token-1", expires_in=told))
+        await exchange.respond(token("token-1", expires_in=expires_in))
 
     async with serve(endpoint) as tokens, auth(tokens.url) as tested:
         assert await tested.acquire() == "token-1"
@@ -309,7 +329,7 @@ async def test_what_is_missing_is_named_with_its_variable(missing: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://id.acme.example/token", "ftp://id.acme.example", "two words"])
-async def test_a_token_url_that_would_tell_the_secret_is_refused(url: str) -> None:
+async def test_a_token_url_that_would_expose_the_secret_is_refused(url: str) -> None:
     with pytest.raises(trunkline.ConfigurationError, match="token_url"):
         await ask(Acme(token_url=url, client_id="reports", client_secret=SECRET))
 
@@ -323,5 +343,5 @@ async def ask(extension: Acme) -> None:
 
 async def test_nothing_shows_the_secret() -> None:
     extension = Acme(token_url="https://id.acme.example", client_id="reports", client_secret=SECRET)
-    tested = auth("https://id.acme.example")
-    assert SECRET not in f"{extension} {tested} {tested.__dict__['_grant']}"
+    async with auth("https://id.acme.example") as tested:
+        assert SECRET not in f"{extension} {tested} {grant('https://id.acme.example')}"

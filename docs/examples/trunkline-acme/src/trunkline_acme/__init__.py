@@ -1,7 +1,7 @@
-"""Acme's gateway for language models: short-lived tokens of Acme's own, for any provider that Trunkline has.
+"""Acme's gateway for language models: authenticate any Trunkline provider with Acme's short-lived tokens.
 
-The gateway speaks the Chat Completions dialect, so `openai-compatible` does all but the authentication, and this
-extension puts Acme's in the place of the provider's:
+The gateway has a Chat Completions API, so the provider `openai-compatible` does everything except authentication. This
+extension replaces the provider's authentication with Acme's:
 
     trunkline.open_service("openai-compatible", api_url=…, extensions=["acme"])
 """

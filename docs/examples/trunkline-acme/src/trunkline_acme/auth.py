@@ -1,4 +1,4 @@
-"""Tokens: fetched, kept until shortly before their end, and fetched anew, once for all calls that wait."""
+"""Fetch tokens, cache them, and renew them shortly before they expire, once for all waiting calls."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from trunkline.authoring.wire import WireRequest, WireResponse
 
 from trunkline_acme.tokens import ClientCredentials, Token
 
-LONGEST = 10.0
-"""Seconds that one exchange may take."""
+TIMEOUT = 10.0
+"""The time limit for one token request, in seconds."""
 
-LARGEST = 64 * 1024
-"""Bytes that the answer of the token endpoint may have."""
+SIZE_LIMIT = 64 * 1024
+"""The largest response to accept from the token endpoint, in bytes."""
 
 
 class TokenAuth:
     """An `Auth` that sends Acme's tokens as bearer tokens.
 
-    Renewing begins before a token ends: one call does it, while others go on with the token that is there. Where there
-    is none, all wait for the one exchange, and share its failure.
+    A token is renewed before it expires: one call does so while the others keep using the old token. If there is no
+    usable token, all calls wait for one token request and share its result or its error.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class TokenAuth:
         context: ServiceContext[Settings],
         *,
         now: Callable[[], float] = time.monotonic,
-        longest: float = LONGEST,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._grant = grant
         self._context = context
         self._now = now
-        self._longest = longest
+        self._timeout = timeout
         self._lock = anyio.Lock()
-        self._exchanges = 0
+        self._requests = 0
         self._token: Token | None = None
         self._failure: RemoteError | None = None
         self._secrets: tuple[str, ...] = ()
@@ -57,58 +57,59 @@ class TokenAuth:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What the core takes out of errors: the client's secret, the token in use and the one before it."""
+        """The secrets that the core removes from errors: the client's secret, the current token and the one before it."""
         return (*self._grant.secrets, *self._secrets)
 
     async def acquire(self, *, refresh: bool = False) -> str:
-        """A token that is good for now. Raises `RemoteError` where the token endpoint gives none."""
+        """Return a usable token. Raises `RemoteError` if the token endpoint returns none."""
         if not refresh and (token := self._usable(renewing=self._lock.locked())):
             return token
-        seen = self._exchanges
+        seen = self._requests
         async with self._lock:
-            if seen == self._exchanges:  # else another call has done it while this one waited
-                await self._exchange()
+            if seen == self._requests:  # otherwise another call requested one while this call waited for the lock
+                await self._fetch()
             if self._failure is None and self._token is not None:
                 return self._token.value
             if not refresh and (token := self._usable(renewing=True)):
-                return token  # renewing it failed, but it lives: the next call tries again
+                return token  # the renewal failed, but the old token is still valid; the next call tries again
             assert self._failure is not None
-            # An error of each call's own: one that is shared by many would grow its traceback.
+            # Each call gets its own copy: raising a shared exception would add to its traceback every time.
             raise copy.copy(self._failure)
 
     def sign(self, wire_request: WireRequest, credentials: str) -> WireRequest:
-        """The request with the token."""
+        """Return the request with the token in its header."""
         return wire_request.with_headers({"authorization": f"Bearer {credentials}"})
 
     def _usable(self, *, renewing: bool) -> str | None:
         token = self._token
         if token is None:
             return None
-        return token.value if self._now() < (token.ends_at if renewing else token.renew_at) else None
+        return token.value if self._now() < (token.expires_at if renewing else token.renew_at) else None
 
-    async def _exchange(self) -> None:
+    async def _fetch(self) -> None:
         try:
-            answer = await self._ask(self._grant.request())
-            token = self._grant.token(answer, now=self._now(), provider=self._context.provider)
+            response = await self._send(self._grant.request())
+            token = self._grant.token(response, now=self._now(), provider=self._context.provider)
         except RemoteError as error:
             self._failure = error.with_traceback(None)
         else:
             self._token, self._failure = token, None
             self._secrets = (token.value, *self._secrets[:1])
-        self._exchanges += 1  # not where the exchange was cancelled: the next in the queue then does it
+        self._requests += 1  # not reached if the request was cancelled; the next call in the queue then sends it
 
-    async def _ask(self, wire_request: WireRequest) -> WireResponse:
-        # The service's transport follows no redirect, keeps no cookie, logs no secret, and raises the core's errors, so
-        # that an endpoint that cannot be reached is asked again like the provider itself.
+    async def _send(self, wire_request: WireRequest) -> WireResponse:
+        # The service's own transport follows no redirects, keeps no cookies, logs no secrets and raises the core's
+        # errors, so a token endpoint that cannot be reached is retried like the provider itself.
         transport = self._context.transport
         assert transport is not None
-        timeouts = Timeouts(connect=self._context.settings.connect_timeout, headers=self._longest)
+        timeouts = Timeouts(connect=self._context.settings.connect_timeout, headers=self._timeout)
         body = b""
-        with anyio.move_on_after(self._longest):
-            async with transport.send(wire_request, timeouts) as answer:
-                async for chunk in answer:
+        with anyio.move_on_after(self._timeout):
+            async with transport.send(wire_request, timeouts) as response:
+                async for chunk in response:
                     body += chunk
-                    if len(body) > LARGEST:
-                        raise ProtocolViolation("the answer of the token endpoint is no token: it is too large")
-                return WireResponse(status=answer.status, headers=answer.headers, body=body)
-        raise ConnectionFailed(f"the token endpoint gave no answer within {self._longest:g} s")
+                    if len(body) > SIZE_LIMIT:
+                        message = f"the token endpoint's response is larger than {SIZE_LIMIT} bytes"
+                        raise ProtocolViolation(message)
+                return WireResponse(status=response.status, headers=response.headers, body=body)
+        raise ConnectionFailed(f"the token endpoint did not respond within {self._timeout:g} s")
