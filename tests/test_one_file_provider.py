@@ -24,7 +24,6 @@ class TestOneFileProvider(ProviderTests):
     wire = _samples["WIRE"]
     skips = {
         "test_provider_options_are_passed_on": "cut to the scope that is compared",
-        "test_a_slash_at_the_end_of_a_url_changes_nothing": "cut to the scope that is compared",
     }
 
 
