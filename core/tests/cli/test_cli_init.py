@@ -84,9 +84,9 @@ def test_the_customary_variable_does_not_stand_in_for_a_missing_secret(call: Any
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--provider is needed"),
-        (["--provider", "fake", "--service", "a b"], "a service's name"),
-        (["--provider", "fake", "--secret", "level=env:LEVEL"], "level is no secret"),
+        ([], "--provider is required"),
+        (["--provider", "fake", "--service", "a b"], "the name of a service"),
+        (["--provider", "fake", "--secret", "level=env:LEVEL"], "level is not a secret"),
     ],
 )
 def test_what_is_missing_or_wrong_is_told(call: Any, arguments: list[str], said: str) -> None:
@@ -102,13 +102,13 @@ def test_on_a_terminal_it_asks_until_the_answers_will_do(terminal: Any, monkeypa
         (r"Provider: ", "nothing"),
         (r"Please enter one of .*Provider: ", "spare"),
         (r"Name of the service \[spare\]: ", "mine"),
-        (r"It is a secret .*\s+.*Where is it \(env, file, keyring\) \[env\]: ", ""),
+        (r"This is a secret .*\s+.*Where is it kept \(env, file, keyring\) \[env\]: ", ""),
         (r"environment variable \(not its value\) \[FAKE_API_KEY\]: ", "sk-canary"),
         (r"not the secret itself.*\s+.*\[FAKE_API_KEY\]: ", ""),
-        (r"Where is it \(env, file, keyring, none\) \[none\]: ", ""),
+        (r"Where is it kept \(env, file, keyring, none\) \[none\]: ", ""),
         (r"Place: ", ""),
         (r"Please enter an answer\.\s+Place: ", 'a "place"'),
-        (r"Default model \(empty: none\): ", "echo"),
+        (r"Default model \(optional\): ", "echo"),
     ):
         screen.wait_for("(?s)" + question)
         screen.enter(answer + "\n")

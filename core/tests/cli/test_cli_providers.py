@@ -54,7 +54,7 @@ EXPECTED = {
     "signature": "weather",
     "fine": None,
     "greet": None,
-    "chat": "comes first",
+    "chat": "never runs",
 }
 
 
@@ -82,7 +82,7 @@ def test_the_table_has_a_line_for_each_and_the_reasons_below(call: Any, alone: N
     assert status == 0
     assert ["provider", "fake", "trunkline-fake", "1.2", "not", "checked"] in lines
     assert ["provider", "twin", "dist-twin-a", "1.2", "broken"] in lines
-    assert "provider twin (dist-twin-a 1.2): dist-twin-b claims the same name; uninstall all but one" in out
+    assert "provider twin (dist-twin-a 1.2): dist-twin-b has the same name; uninstall all but one" in out
 
 
 def test_version_help_and_the_good_provider_work_beside_broken_ones(call: Any, broken: None, key: str) -> None:

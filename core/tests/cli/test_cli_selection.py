@@ -34,7 +34,7 @@ def test_one_of_several_services_is_named(call: Any, configured: Path) -> None:
 def test_of_several_services_none_is_guessed(call: Any, configured: Path) -> None:
     status, _, err = call("chat", "Hi")
     assert status == 2
-    assert "choose one with --service: one, two" in err
+    assert "select one with --service: one, two" in err
 
 
 def test_a_service_that_is_not_there_is_told_with_those_that_are(call: Any, configured: Path) -> None:
@@ -73,7 +73,7 @@ def test_all_wrong_settings_are_told_together(call: Any, key: str) -> None:
 def test_provider_and_service_exclude_each_other(call: Any, configured: Path) -> None:
     status, _, err = call("chat", "-p", "fake", "-s", "one", "Hi")
     assert status == 2
-    assert "--provider stands alone" in err
+    assert "--provider cannot be combined" in err
 
 
 def test_without_a_file_the_only_provider_that_is_ready_is_taken(call: Any, alone: None, key: str) -> None:
@@ -102,7 +102,7 @@ def test_two_providers_that_are_ready_are_no_choice(
     monkeypatch.setenv("SPARE_PLACE", "there")
     status, _, err = call("chat", "-m", "echo", "Hi")
     assert status == 2
-    assert "several providers are ready" in err
+    assert "several providers are ready to use" in err
 
 
 def test_no_model_anywhere_is_told_before_any_request(call: Any, key: str) -> None:

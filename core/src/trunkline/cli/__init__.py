@@ -1,7 +1,6 @@
-"""The `trunkline` command. Needs the extra: `pip install 'trunkline[cli]'`.
+"""The `trunkline` command. It needs the extra `cli`: `pip install 'trunkline[cli]'`.
 
-Importing this package needs nothing; each command is imported when it runs, so that `--help` and `--version` are quick
-and work whatever plugin is broken.
+Each command is imported when it runs, so that `--help` and `--version` are fast and work even if a plugin is broken.
 """
 
 from __future__ import annotations
@@ -16,36 +15,36 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 BUILT_IN = {
-    "chat": "Ask a model; its answer streams.",
-    "check": "Try each service of a configuration: settings, credentials, reachability, one tiny request.",
-    "init": "Ask for a service's settings and write a configuration file.",
+    "chat": "Ask a model a question and stream its answer.",
+    "check": "Test the services of a configuration file: settings, credentials, connection, and a tiny request.",
+    "init": "Write a configuration file for one service.",
     "models": "List the models that a service offers.",
-    "new-plugin": "Make a package for a provider of your own.",
-    "providers": "List what is installed, with versions, and what is broken and why.",
-    "settings": "Show the settings that a provider takes.",
+    "new-plugin": "Create a package for your own provider.",
+    "providers": "List the installed providers, extensions and commands, and report broken ones.",
+    "settings": "Show the settings of a provider.",
 }
 
 _HELP = """One interface to every LLM provider.
 
-Errors are told in a line or two; `--debug`, or the environment variable TRUNKLINE_DEBUG, adds the traceback.
+Errors are reported in one or two lines; `--debug`, or the environment variable TRUNKLINE_DEBUG, adds the traceback.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (by default the process's) and return its exit status."""
+    """Run the command and return its exit status. `arguments` defaults to those of the process."""
     if any(find_spec(name) is None for name in ("cyclopts", "rich")):
-        print("trunkline: the command needs two more packages: pip install 'trunkline[cli]'", file=sys.stderr)
+        print("trunkline: the command line needs two more packages: pip install 'trunkline[cli]'", file=sys.stderr)
         return 2
     if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
-        # The answer to "is it there at all" waits for nothing.
+        # Answered before anything is imported, since scripts use it to find out whether trunkline is installed.
         print(_version())
         return 0
     tokens, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
-    from trunkline.cli.failures import told
+    from trunkline.cli.failures import reported_errors
     from trunkline.cli.terminal import lenient_output
 
     lenient_output()
-    with told(debug=debug or bool(os.environ.get("TRUNKLINE_DEBUG"))) as outcome:
+    with reported_errors(debug=debug or bool(os.environ.get("TRUNKLINE_DEBUG"))) as outcome:
         app = _assemble(tokens[0] if tokens else None)
         result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         outcome.status = result if isinstance(result, int) else 0
@@ -59,13 +58,13 @@ def _version() -> str:
 
 
 def _without_debug(tokens: Sequence[str]) -> tuple[list[str], bool]:
-    # It may stand before or after the command; what follows `--` is text.
+    # `--debug` is accepted before and after the name of the command, but not after `--`, where everything is text.
     end = tokens.index("--") if "--" in tokens else len(tokens)
     kept = [word for word in tokens[:end] if word != "--debug"]
     return [*kept, *tokens[end:]], len(kept) != end
 
 
-def _assemble(asked: str | None) -> App:
+def _assemble(command: str | None) -> App:
     from cyclopts import App
 
     from trunkline.cli.external import add_external_commands
@@ -80,5 +79,5 @@ def _assemble(asked: str | None) -> App:
     for name, text in BUILT_IN.items():
         module = name.replace("-", "_")
         app.command(f"trunkline.cli.{module}:{module}", name=name, help=text)
-    add_external_commands(app, asked, built_in=BUILT_IN)
+    add_external_commands(app, command, built_in=BUILT_IN)
     return app

@@ -1,4 +1,4 @@
-"""`trunkline chat`: one question from the arguments or a pipe, or a conversation on a terminal."""
+"""`trunkline chat`: answers one question from the arguments or a pipe, or holds a conversation on a terminal."""
 
 from __future__ import annotations
 
@@ -18,86 +18,86 @@ from trunkline.cli.terminal import DIM, is_terminal, print_note
 from trunkline.messages import Image, Message, Part, system, user
 from trunkline.request import ChatRequest
 
-_NOWHERE = ServiceOptions()
+_NO_OPTIONS = ServiceOptions()
 
 
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class RequestOptions:
-    """The options that shape the request."""
+    """The options of `chat` that go into the request."""
 
     model: Annotated[str | None, Parameter(alias="-m")] = None
-    """The model; else the service's default_model."""
+    """The model. Default: the service's default_model."""
 
     system: str | None = None
-    """Instructions that stand above the conversation."""
+    """Instructions for the whole conversation (a system message)."""
 
     image: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
-    """A picture to go with the prompt: a file or a URL. May be repeated."""
+    """An image to send with the prompt: a file or a URL. May be repeated."""
 
     max_output_tokens: int | None = None
-    """The longest answer, reasoning included."""
+    """The longest answer, in tokens, including reasoning."""
 
     temperature: float | None = None
-    """How freely the model chooses its words; 0 is the least."""
+    """The sampling temperature; 0 gives the most predictable answers."""
 
 
-_PLAIN = RequestOptions()
+_NO_REQUEST_OPTIONS = RequestOptions()
 
 
 def chat(
     *prompt: str,
-    target: ServiceOptions = _NOWHERE,
-    options: RequestOptions = _PLAIN,
+    target: ServiceOptions = _NO_OPTIONS,
+    options: RequestOptions = _NO_REQUEST_OPTIONS,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """Ask a model; its answer streams to stdout, and everything else (reasoning, usage, warnings) to stderr.
+    """Ask a model a question and stream its answer to stdout. Reasoning, usage and warnings go to stderr.
 
     Parameters
     ----------
     prompt
-        The question. Text from a pipe follows it. With neither, on a terminal, a conversation begins.
+        The question. Text from a pipe is appended to it. Without either, a conversation starts on the terminal.
     json
-        Write the stream's events to stdout, as JSON lines with a type.
+        Write the events of the stream to stdout as JSON lines, each with a type.
     """
     question = _question(prompt)
     images = tuple(_image(source) for source in options.image)
-    chosen = select_service(target)
-    if options.model is None and chosen.settings.default_model is None:
-        raise CommandError(f"{chosen.origin}: no model is named: give --model, or set default_model")
+    selected = select_service(target)
+    if options.model is None and selected.settings.default_model is None:
+        raise CommandError(f"{selected.origin}: no model is given; use --model, or set default_model")
     if not json and target.provider is None and target.service is None:
-        print_note(f"[{chosen.origin}]", style=DIM)
+        print_note(f"[{selected.origin}]", style=DIM)
     request = functools.partial(
         ChatRequest,
         model=options.model,
         max_output_tokens=options.max_output_tokens,
         temperature=options.temperature,
     )
-    above = (system(options.system),) if options.system else ()
+    instructions = (system(options.system),) if options.system else ()
     if question is not None:
         import anyio
 
-        messages: tuple[Message, ...] = (*above, user(question, *images))
-        anyio.run(_answer, chosen, request(messages=messages), json)
+        messages: tuple[Message, ...] = (*instructions, user(question, *images))
+        anyio.run(_answer, selected, request(messages=messages), json)
         return 0
     from trunkline.cli.conversation import Conversation
 
-    return Conversation(chosen, request, history=above, attached=images, as_json=json).run()
+    return Conversation(selected, request, history=instructions, attached=images, as_json=json).run()
 
 
 def _question(prompt: tuple[str, ...]) -> str | None:
-    """The prompt of the arguments and of a pipe; `None` for a conversation."""
+    """Return the prompt of the arguments and of a pipe, or `None` to start a conversation."""
     pieces = [" ".join(prompt)]
     if not is_terminal(sys.stdin):
         try:
             pieces.append(sys.stdin.read() if sys.stdin is not None else "")
         except UnicodeDecodeError as error:
-            raise CommandError(f"the text on stdin is not {error.encoding}") from None
+            raise CommandError(f"the text on stdin is not valid {error.encoding}") from None
     question = "\n\n".join(piece for piece in pieces if piece.strip())
     if question:
         return question
     if not is_terminal(sys.stdin):
-        raise CommandError("there is no prompt: give one as an argument or through a pipe")
+        raise CommandError("there is no prompt: pass one as an argument or through a pipe")
     return None
 
 
@@ -114,7 +114,7 @@ def _image(source: str) -> Part:
     return image
 
 
-async def _answer(chosen: SelectedService, request: ChatRequest, as_json: bool) -> None:
+async def _answer(selected: SelectedService, request: ChatRequest, as_json: bool) -> None:
     from trunkline.cli.display import Display, JSONDisplay
     from trunkline.cli.eventjson import error_line
     from trunkline.errors import TrunklineError
@@ -124,9 +124,9 @@ async def _answer(chosen: SelectedService, request: ChatRequest, as_json: bool) 
     started = time.monotonic()
     response = None
     try:
-        # Ctrl-C cancels here; leaving the blocks closes the stream, so that the provider stops.
+        # Ctrl-C cancels the task here. Leaving the blocks closes the connection, so that the provider stops generating.
         async with (
-            open_service(chosen.settings, name=chosen.name) as service,
+            open_service(selected.settings, name=selected.name) as service,
             service.stream(request) as stream,
         ):
             async for event in stream:

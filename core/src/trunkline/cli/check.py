@@ -1,4 +1,4 @@
-"""`trunkline check`: each service of a configuration, from its settings to one tiny answer."""
+"""`trunkline check`: tests each service of a configuration file, from its settings to one tiny answer."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from trunkline.secrets import scrub
 from trunkline.service import Service
 
 OUTPUT_TOKENS = 16
-"""The least that every wire takes (the Responses API refuses fewer)."""
+"""The smallest limit that every provider accepts (OpenAI's Responses API refuses fewer)."""
 
-_NOWHERE = ServiceOptions()
+_NO_OPTIONS = ServiceOptions()
 
 
 def check(
     *,
-    target: ServiceOptions = _NOWHERE,
+    target: ServiceOptions = _NO_OPTIONS,
     request: bool = True,
     timeout: float = 60.0,
 ) -> int:
-    """Try each service of a configuration, several at once. The exit status is 0 when all are well, else 1.
+    """Test the services of a configuration file, all at the same time. The exit status is 0 if all work, else 1.
 
     Parameters
     ----------
     request
         Ask each service for a tiny answer (at most 16 tokens), which may cost a fraction of a cent.
     timeout
-        Seconds that one step of a service may take, where its own timeouts allow more.
+        The longest time for one step of a service, in seconds. The service's own timeouts still apply.
     """
     return anyio.run(_check_all, select_services(target), request, timeout)
 
 
-async def _check_all(found: dict[str, SelectedService | ConfigurationError], request: bool, timeout: float) -> int:
+async def _check_all(services: dict[str, SelectedService | ConfigurationError], request: bool, timeout: float) -> int:
     failed: list[str] = []
-    width = max(map(len, found))
+    width = max(map(len, services))
 
-    async def one(name: str, chosen: SelectedService | ConfigurationError) -> None:
+    async def check_and_print(name: str, service: SelectedService | ConfigurationError) -> None:
         started = time.monotonic()
-        done, problem = await _check_one(chosen, request, timeout)
+        done, problem = await _check_one(service, request, timeout)
         seconds = time.monotonic() - started
         if problem is None:
             print(f"{name.ljust(width)}  ok      {seconds:5.1f} s  {', '.join(done)}", flush=True)
@@ -63,20 +63,20 @@ async def _check_all(found: dict[str, SelectedService | ConfigurationError], req
         print(f"{name.ljust(width)}  FAILED  {seconds:5.1f} s\n    {text}", flush=True)
 
     async with anyio.create_task_group() as tasks:
-        for name, chosen in found.items():
-            tasks.start_soon(one, name, chosen)
+        for name, service in services.items():
+            tasks.start_soon(check_and_print, name, service)
     return 1 if failed else 0
 
 
 async def _check_one(
-    chosen: SelectedService | ConfigurationError, request: bool, timeout: float
+    selected: SelectedService | ConfigurationError, request: bool, timeout: float
 ) -> tuple[list[str], str | None]:
-    """The steps that went well, and what was wrong with the next."""
-    if isinstance(chosen, ConfigurationError):
-        return [], f"settings: {chosen}"
-    settings = chosen.settings
+    """Return the results of the steps that succeeded, and the problem of the step that failed, if any."""
+    if isinstance(selected, ConfigurationError):
+        return [], f"settings: {selected}"
+    settings = selected.settings
     total = timeout if settings.total_timeout is None else min(timeout, settings.total_timeout)
-    # One attempt: a check tells what it meets.
+    # No retries: a check reports every failure.
     settings = attrs.evolve(settings, max_retries=0, total_timeout=total)  # type: ignore[misc]  # see settings.py
     steps: dict[str, Callable[[Service], Awaitable[str]]] = {"credentials": _credentials, "reachability": _reachability}
     if request:
@@ -86,12 +86,12 @@ async def _check_one(
     try:
         from trunkline.opening import open_service
 
-        async with open_service(settings, name=chosen.name) as service:
-            for step, run in steps.items():  # noqa: B007  # named where it fails  # told where it fails
+        async with open_service(settings, name=selected.name) as service:
+            for step, run in steps.items():  # noqa: B007  # used in the except clauses
                 done.append(await run(service))
     except TrunklineError as error:
         return done, f"{step}: {error}"
-    except Exception as error:  # a plugin's mistake must not hide the other services
+    except Exception as error:  # a mistake in one plugin must not end the check of the other services
         return done, scrub(f"{step}: unexpected {type(error).__name__}: {error}", settings.secrets())
     return done, None
 
@@ -102,13 +102,16 @@ async def _credentials(service: Service) -> str:
 
 
 async def _reachability(service: Service) -> str:
-    """Whether anything answers. The list of models is free of charge; who forbids it or has none answers as well."""
+    """Check that the provider answers, by listing its models, which costs nothing.
+
+    An error such as 403 or 404 is an answer too: some providers do not list models.
+    """
     try:
         models = await service.list_models()
     except UnsupportedOperation:
-        return "reachability not testable without a request"
+        return "reachability cannot be tested without a request"
     except ProtocolViolation:
-        return "reachable (its list of models cannot be read)"
+        return "reachable (the list of models cannot be read)"
     except RemoteError as error:
         if error.status is None or error.status >= 500 or isinstance(error, AuthenticationError):
             raise

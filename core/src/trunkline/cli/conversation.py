@@ -1,4 +1,4 @@
-"""A conversation on a terminal."""
+"""The conversation of `trunkline chat` on a terminal."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ PROMPT = "> "
 
 
 class Conversation:
-    """Asks, answers, and keeps the history, until an empty line or the end of the input.
+    """Reads questions and prints answers until an empty line or the end of the input; keeps the history.
 
-    Ctrl-C stops an answer, whose text so far stays in the history; at the prompt it ends the conversation.
+    Ctrl-C stops an answer, and the text so far stays in the history. At the prompt, Ctrl-C ends the conversation.
     """
 
     def __init__(
         self,
-        chosen: SelectedService,
+        selected: SelectedService,
         request: Callable[..., ChatRequest],
         *,
         history: tuple[Message, ...],
         attached: tuple[Part, ...],
         as_json: bool,
     ) -> None:
-        self._chosen = chosen
+        self._selected = selected
         self._request = request
         self._history = history
         self._attached = attached
@@ -45,15 +45,15 @@ class Conversation:
         self._stream: Stream | None = None
 
     def run(self) -> int:
-        """Hold the conversation and return the exit status."""
+        """Run the conversation and return the exit status."""
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  # gives `input` its line editing
+            import readline  # noqa: F401  # importing it gives `input` line editing
         print_note("[an empty line or Ctrl-D ends the conversation; Ctrl-C stops an answer]", style=DIM)
-        # One event loop for the whole conversation, which runs only while there is an answer to read: `asyncio.run`
-        # and `anyio.run` would close it, and the service with it, after each turn. The runner turns Ctrl-C into the
-        # cancellation of the turn; at the prompt the loop stands still, and Ctrl-C is the interpreter's own.
+        # The whole conversation uses one event loop, since `asyncio.run` and `anyio.run` would close the loop, and the
+        # service's connections with it, after each turn. The loop runs only while an answer is read. During that time
+        # the runner turns Ctrl-C into the cancellation of the turn; at the prompt, Ctrl-C raises KeyboardInterrupt.
         with asyncio.Runner() as runner:
-            service = open_service(self._chosen.settings, name=self._chosen.name)
+            service = open_service(self._selected.settings, name=self._selected.name)
             try:
                 while line := _ask():
                     self._turn(runner, service, line)
@@ -74,11 +74,11 @@ class Conversation:
         except ConfigurationError:
             raise
         except TrunklineError as error:
-            # The next try may go well; what was shown of this one stays.
+            # The conversation goes on: the next question may succeed.
             if self._as_json:
                 print(error_line(error), flush=True)
             print_note(f"trunkline: {error}")
-        answer = _remembered(self._stream)
+        answer = _history_message(self._stream)
         if answer is not None:
             self._history = (*self._history, turn, answer)
             self._attached = ()
@@ -97,11 +97,12 @@ class Conversation:
             display.close(response, seconds=time.monotonic() - started)
 
 
-def _remembered(stream: Stream | None) -> Message | None:
-    """The turn for the history: a whole answer as it is, of an unfinished one its text.
+def _history_message(stream: Stream | None) -> Message | None:
+    """Return the message for the history: the complete answer, or only the text of an unfinished one.
 
-    Half a tool call, or reasoning without its signature, is accepted back by no provider; nor is a call without its
-    result, and there is no tool here to give one. Where no text is left, the question goes as well.
+    No provider accepts half a tool call, or reasoning without its signature. Nor does one accept a tool call without a
+    result, and there are no tools here to produce one. If there is no text, the result is `None`, and the question is
+    not kept either.
     """
     if stream is None:
         return None
@@ -110,18 +111,18 @@ def _remembered(stream: Stream | None) -> Message | None:
     if not texts:
         return None
     try:
-        whole = not stream.response.tool_calls
+        complete = not stream.response.tool_calls
     except CallError:
-        whole = False
-    return message if whole else Message(role="assistant", parts=texts)
+        complete = False
+    return message if complete else Message(role="assistant", parts=texts)
 
 
 def _ask() -> str:
-    """The next line; an empty one at the end of the input."""
+    """Read the next question. Returns an empty string at the end of the input."""
     try:
         if is_terminal(sys.stdout):
             return input(PROMPT).strip()
-        # `input` writes its prompt to stdout, which belongs to the answer.
+        # `input` would write its prompt to stdout, where only the answers may go.
         print(PROMPT, end="", file=sys.stderr, flush=True)
         return input().strip()
     except EOFError:

@@ -1,4 +1,4 @@
-"""Shows a stream's events to a person: the text on stdout as it comes, everything else on stderr."""
+"""Shows the events of a stream on a terminal: text on stdout as it arrives, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from trunkline.response import ChatResponse, FinishReason, Usage
 
 
 class Display:
-    """Shows one answer. `show` takes each event, `close` the whole response, or what there is of it.
+    """Shows one answer. Call `show` with each event, then `close`.
 
-    On a terminal text and reasoning share the screen, so each begins on a line of its own. Elsewhere stdout gets the
-    text alone, exactly as it came, and a line break at its end.
+    On a terminal, text and reasoning share the screen, so each starts on a new line. If stdout is not a terminal, it
+    gets exactly the text of the answer and a line break at the end.
     """
 
     def __init__(self) -> None:
         self._out: TextIO = sys.stdout
         self._error: TextIO = sys.stderr
         self._terminal = is_terminal(sys.stdout)
-        # What was written last, where its line is still open.
+        # The stream that was written to last, if its last line has no line break yet.
         self._open: TextIO | None = None
         self._text_open = False
 
     def show(self, event: Event) -> None:
-        """Show what there is to show of an event."""
+        """Show an event, if there is anything to show."""
         if isinstance(event, TextDelta):
             self._text(event.text)
         elif isinstance(event, ReasoningDelta):
@@ -71,7 +71,7 @@ class Display:
                 self._text_open = not ends
 
     def _end_line(self) -> None:
-        # A line break in the middle of piped text would not be the model's.
+        # Text that goes into a file or a pipe must have no line break that the model did not write.
         if self._open is not None and (self._open is self._error or self._terminal):
             self._write(self._open, "\n")
 
@@ -80,7 +80,10 @@ class Display:
         print_note(text, style=DIM)
 
     def close(self, response: ChatResponse | None, *, seconds: float = 0) -> None:
-        """End the text's line; then the tool calls, sources, warnings and the summary of a whole response."""
+        """End the last line. Then show the tool calls, sources, warnings and a summary of a complete response.
+
+        `response` is `None` if the answer is not complete. `seconds` is how long the call took.
+        """
         self._end_line()
         if self._text_open:
             self._write(self._out, "\n")
@@ -92,7 +95,7 @@ class Display:
             if isinstance(part, Citation):
                 self._note(f"[source] {' '.join(filter(None, (part.title, part.url))) or part.cited_text or 'unnamed'}")
             elif isinstance(part, Opaque):
-                self._note(f"[{part.kind}] a block of {part.provider}; --json shows it")
+                self._note(f"[{part.kind}] content that only {part.provider} understands; --json shows it")
         for warning in response.warnings:
             if warning.kind == "invalid_arguments":
                 self._note(f"warning: {warning}")
@@ -110,12 +113,12 @@ class JSONDisplay(Display):
         self._out.flush()
 
     def close(self, response: ChatResponse | None, *, seconds: float = 0) -> None:
-        """Nothing: the last event says it."""
+        """Do nothing: the last event contains the summary."""
 
 
 def _media(part: Audio | Image | Document) -> str:
     size = f", {len(part.data)} bytes" if part.data is not None else ""
-    return f"[{type(part).__name__.lower()}] {part.media_type or 'of unknown type'}{size}; --json has it"
+    return f"[{type(part).__name__.lower()}] {part.media_type or 'of unknown type'}{size}; --json shows it"
 
 
 def _hints(response: ChatResponse) -> list[str]:
@@ -125,13 +128,13 @@ def _hints(response: ChatResponse) -> list[str]:
     if not response.parts or not (response.text or response.refusal or response.tool_calls):
         if response.finish_reason is FinishReason.LENGTH:
             hints.append(
-                "no text: the output budget was used up before the answer began, often by reasoning; "
+                "no text: the output limit was reached before the answer started, often because of reasoning; "
                 "raise --max-output-tokens"
             )
         elif all(not isinstance(part, Opaque) for part in response.parts):
-            hints.append("the model answered with an empty message")
+            hints.append("the model sent an empty answer")
     elif response.finish_reason is FinishReason.LENGTH:
-        hints.append("the answer was cut at the output limit; raise --max-output-tokens")
+        hints.append("the answer was cut off at the output limit; raise --max-output-tokens")
     elif response.finish_reason is FinishReason.CONTENT_FILTER:
         hints.append("a safety system ended the answer")
     return hints
@@ -147,12 +150,12 @@ def _summary(response: ChatResponse, seconds: float) -> str:
 
 def _usage(usage: Usage | None) -> str:
     if usage is None:
-        return "usage not told"
-    told = {
+        return "usage not reported"
+    tokens = {
         "in": usage.input_tokens,
         "out": usage.output_tokens,
         "cached": usage.cache_read_tokens,
         "reasoning": usage.reasoning_tokens,
     }
-    counts = [f"{count} {name}" for name, count in told.items() if count or (count == 0 and name in ("in", "out"))]
-    return f"tokens: {', '.join(counts)}" if counts else "usage not told"
+    counts = [f"{count} {name}" for name, count in tokens.items() if count or (count == 0 and name in ("in", "out"))]
+    return f"tokens: {', '.join(counts)}" if counts else "usage not reported"

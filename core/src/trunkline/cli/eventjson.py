@@ -1,4 +1,4 @@
-"""Stream events as JSON lines: one object each, told apart by `type`, the event's name in snake case."""
+"""Write stream events as JSON lines: one object for each event, with the event's name in snake case as its `type`."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def _plain(value: object) -> object:
 
 
 def event_line(event: Event) -> str:
-    """The event as one line of ASCII JSON; every field is there, and bytes are in base64."""
+    """Return the event as one line of ASCII JSON, with every field; bytes are in base64."""
     fields = _plain(event)
     assert isinstance(fields, dict)
     return json.dumps({**fields, "type": _snake(type(event).__name__)})
 
 
 def error_line(error: TrunklineError) -> str:
-    """The error that ended the stream, in the same form, with the type `error`."""
-    told: dict[str, object] = {"type": "error", "error": type(error).__name__, "message": str(error)}
+    """Return the error that ended the stream as one line of JSON with the type `error`."""
+    fields: dict[str, object] = {"type": "error", "error": type(error).__name__, "message": str(error)}
     if isinstance(error, RemoteError):
         for name in ("provider", "status", "code", "request_id", "retry_after", "retryable"):
-            told[name] = getattr(error, name)
-    return json.dumps(told)
+            fields[name] = getattr(error, name)
+    return json.dumps(fields)

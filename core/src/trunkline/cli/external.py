@@ -1,7 +1,7 @@
-"""Subcommands that other distributions bring, from the entry-point group `trunkline.commands`.
+"""Subcommands from other distributions, through the entry-point group `trunkline.commands`.
 
-The value is a function, whose signature becomes the subcommand's arguments, or a cyclopts `App`. It is imported when
-the subcommand runs; in the help it stands with its distribution.
+An entry point names a function, whose signature becomes the arguments of the subcommand, or a cyclopts `App`. It is
+imported when the subcommand runs; the help shows only its name and its distribution.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 GROUP = "trunkline.commands"
 
 
-def add_external_commands(app: App, asked: str | None, *, built_in: Container[str]) -> None:
-    """Add what is installed to the help, and import the one that is `asked` for.
+def add_external_commands(app: App, command: str | None, *, built_in: Container[str]) -> None:
+    """Add the installed commands to the help, and import `command`, which is about to run, if it is one of them.
 
-    A name of trunkline's own is never taken over. Raises `PluginError` where the one asked for is broken, or claimed by
-    several distributions.
+    The commands in `built_in` are never replaced. Raises `PluginError` if `command` is broken, or if several
+    distributions have it.
     """
-    # Not by `plugins.installed`, whose module brings the model of a conversation along: the help would wait for it.
+    # `registry.installed` does the same, but importing the registry takes several times as long as showing the help.
     owners: dict[str, set[str]] = {}
     for entry_point in entry_points(group=GROUP):
         distribution = entry_point.dist
         if entry_point.name not in built_in and not entry_point.name.startswith("-"):
-            owner = f"{distribution.name} {distribution.version}" if distribution is not None else "somewhere"
+            owner = f"{distribution.name} {distribution.version}" if distribution is not None else "an unknown package"
             owners.setdefault(entry_point.name, set()).add(owner)
     for name, distributions in owners.items():
-        if name == asked:
-            _add_loaded(app, name)
+        if name == command:
+            _import_command(app, name)
         else:
-            app.command(_never, name=name, help=f"From {', '.join(sorted(distributions))}.")
+            app.command(_placeholder, name=name, help=f"From {', '.join(sorted(distributions))}.")
 
 
-def _never() -> None:
+def _placeholder() -> None:
     raise AssertionError("a placeholder in the help was run")
 
 
-def _add_loaded(app: App, name: str) -> None:
+def _import_command(app: App, name: str) -> None:
     from cyclopts import App
 
     from trunkline._plugins.registry import COMMANDS, find_plugin, load_plugin

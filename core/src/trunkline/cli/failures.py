@@ -1,4 +1,4 @@
-"""How a command ends when it fails: a line or two on stderr, an exit status, and no traceback unless asked for."""
+"""How a failed command ends: one or two lines on stderr, an exit status, and a traceback only with `--debug`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from trunkline.errors import TrunklineError
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
-"""As a shell reports a process that SIGINT ended: 128 and the signal's number."""
+"""What a shell reports for a process that SIGINT ended: 128 plus the number of the signal."""
 PIPE_CLOSED = 141
-"""The same for SIGPIPE."""
+"""What a shell reports for a process that SIGPIPE ended."""
 
 
 class CommandError(TrunklineError):
-    """The command line asks for what cannot be done. The exit status is 2."""
+    """The command line is wrong. The exit status is 2."""
 
 
 @attrs.define
 class Outcome:
-    """How a command ended."""
+    """How a command ended: its exit status."""
 
     status: int = 0
 
 
 @contextmanager
-def told(*, debug: bool) -> Iterator[Outcome]:
-    """Turn whatever the block raises into words on stderr and a status. With `debug` the traceback comes first."""
+def reported_errors(*, debug: bool) -> Iterator[Outcome]:
+    """Report whatever the block raises on stderr and set the exit status. With `debug`, print the traceback first."""
     from cyclopts import CycloptsError
 
     from trunkline.cli.terminal import print_note
@@ -45,7 +45,8 @@ def told(*, debug: bool) -> Iterator[Outcome]:
     except KeyboardInterrupt:
         outcome.status = INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end, and would complain again.
+        # The reader of our output is gone, as in `trunkline … | head`. The interpreter flushes stdout once more when it
+        # exits, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         outcome.status = PIPE_CLOSED
     except SystemExit as end:
@@ -61,5 +62,5 @@ def told(*, debug: bool) -> Iterator[Outcome]:
             print_note(f"trunkline: {error}")
             outcome.status = MISUSED if isinstance(error, CommandError) else FAILED
         else:
-            print_note(f"trunkline: unexpected {type(error).__name__}: {error}\nWith --debug it shows where.")
+            print_note(f"trunkline: unexpected {type(error).__name__}: {error}\nUse --debug for the traceback.")
             outcome.status = FAILED

@@ -1,4 +1,4 @@
-"""`trunkline init`: writes a configuration file with one service; secrets stand in it by reference alone."""
+"""`trunkline init`: writes a configuration file for one service. It refers to secrets and never contains them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from trunkline._plugins.registry import load_provider
 from trunkline.authoring.provider import Provider
 from trunkline.cli.failures import CommandError
 from trunkline.cli.interview import Interview
+from trunkline.cli.references import Reference, is_variable_name, parse_reference
 from trunkline.cli.selection import DEFAULT_FILE, assignments
 from trunkline.cli.terminal import is_terminal, print_note
 from trunkline.cli.tomltext import toml_key, toml_value
 from trunkline.errors import ConfigurationError
 from trunkline.settings import SettingInfo, convert, setting_infos
 
-REFERENCES = ("env", "file", "keyring")
-
 _HEADER = """\
-# Services of trunkline. Try them: trunkline check
-# Secrets stand here by reference: { env = "NAME" }, { file = "PATH" } or { keyring = "service/user" }.
+# Services of trunkline. To test them: trunkline check
+# Secrets are references: { env = "NAME" }, { file = "PATH" } or { keyring = "service/user" }.
 """
 
 
@@ -40,30 +39,30 @@ def init(
     config: Annotated[Path | None, Parameter(alias="-c")] = None,
     force: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """Write a configuration file with one service; on a terminal, ask for what the options do not say.
+    """Write a configuration file for one service. On a terminal, ask for the settings that the options do not give.
 
-    Secrets are never written: the file says where each is found, in an environment variable, a file or the keyring.
+    Secrets are never written to the file. It names the environment variable, file or keyring entry of each secret.
 
     Parameters
     ----------
     provider
-        The provider; `trunkline providers` lists those that are installed.
+        The provider; `trunkline providers` lists the installed ones.
     service
-        The service's name; by default the provider's.
+        The name of the service. Default: the provider's name.
     set_
         A setting, as name=value. May be repeated.
     secret
-        Where a secret is, as setting=env:NAME, setting=file:PATH or setting=keyring:SERVICE/USER. May be repeated.
+        Where a secret is kept, as setting=env:NAME, setting=file:PATH or setting=keyring:SERVICE/USER. May be repeated.
     config
         The file to write. Default: TRUNKLINE_CONFIG, else trunkline.toml in the current folder.
     force
-        Replace a file that is there.
+        Replace an existing file.
     """
     path = config or Path(os.environ.get("TRUNKLINE_CONFIG") or DEFAULT_FILE)
     if path.exists() and not force:
-        raise CommandError(f"{path} is there already; --force replaces it, --config names another")
+        raise CommandError(f"{path} already exists; use --force to replace it, or --config for another file")
     values = assignments(set_)
-    references = dict(_reference(pair) for pair in secret)
+    references = dict(_secret_option(pair) for pair in secret)
     if is_terminal(sys.stdin):
         interview = Interview(values, references)
         provider = provider or interview.provider()
@@ -71,59 +70,54 @@ def init(
         service = service or interview.service(provider)
         interview.settings(plugin, service)
     elif provider is None:
-        raise CommandError("--provider is needed, since there is no terminal to ask on")
+        raise CommandError("--provider is required, since stdin is not a terminal and no question can be asked")
     else:
         plugin = load_provider(provider)
     name = service or provider
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise CommandError(f"a service's name has letters, digits, - and _, unlike {name!r}")
+        raise CommandError(f"the name of a service may have letters, digits, - and _ only, not {name!r}")
     table = _table(plugin, name, values, references)
     _write(path, _text(name, table), replace=force)
-    print_note(f"{path} is written, for your eyes alone (mode 0600).")
+    print_note(f"Wrote {path}. Only you can read it (mode 0600).")
     for reference in references.values():
         variable = reference.get("env")
         if variable and not os.environ.get(variable):
             print_note(f"Set the environment variable {variable} before you use the service.")
-    print_note(f"Try it: trunkline check --config {path}")
+    print_note(f"To test it: trunkline check --config {path}")
     return 0
 
 
-def _reference(pair: str) -> tuple[str, dict[str, str]]:
+def _secret_option(pair: str) -> tuple[str, Reference]:
     name, _, text = pair.partition("=")
-    kind, _, place = text.partition(":")
-    if not name or kind not in REFERENCES or not place:
-        # The text is not repeated: it may be the secret itself.
+    reference = parse_reference(text)
+    if not name or reference is None:
+        # The error does not repeat the text, which may be the secret itself.
         raise CommandError("--secret takes setting=env:NAME, setting=file:PATH or setting=keyring:SERVICE/USER")
-    if kind == "env" and not is_variable(place):
+    if "env" in reference and not is_variable_name(reference["env"]):
         raise CommandError(
             f"--secret {name}=env:… takes the NAME of an environment variable (capitals, digits and _), not a value"
         )
-    return name.strip().replace("-", "_"), {kind: place}
-
-
-def is_variable(name: str) -> bool:
-    """Whether the text is the name of an environment variable, and not a key that was pasted in its place."""
-    return name in os.environ or re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) is not None
+    return name.strip().replace("-", "_"), reference
 
 
 def _table(
-    plugin: Provider, service: str, values: Mapping[str, object], references: Mapping[str, Mapping[str, str]]
+    plugin: Provider, service: str, values: Mapping[str, object], references: Mapping[str, Reference]
 ) -> dict[str, object]:
-    """The service's table. Raises `ConfigurationError` with every mistake in it."""
+    """Return the service's table. Raises `ConfigurationError` that lists every mistake in it."""
     infos = {info.name: info for info in setting_infos(plugin.settings)}
     for name in values:
         if name in infos and infos[name].secret:
             raise CommandError(
-                f"{name} is a secret, which is not written to a file: give --secret {name}=env:NAME and set NAME"
+                f"{name} is a secret, which is not written to the file: use --secret {name}=env:NAME and set NAME"
             )
     for name in references:
         if name in infos and not infos[name].secret:
-            raise CommandError(f"{name} is no secret: give --set {name}=…")
+            raise CommandError(f"{name} is not a secret: use --set {name}=…")
     table: dict[str, object] = {"provider": plugin.name}
     for name, value in values.items():
         table[name] = _typed(infos[name], value) if name in infos else value
     table.update(references)
-    # What a reference leads to may not be there yet; everything else must be right.
+    # Check everything except the secrets: what the references name may not exist yet.
     trial = {name: "set-later" if name in references else value for name, value in table.items() if name != "provider"}
     make_settings(service, plugin, arguments={}, table=trial, environ={})
     return table
@@ -133,7 +127,7 @@ def _typed(info: SettingInfo, value: object) -> object:
     try:
         converted = convert(info, value)
     except ValueError:
-        return value  # told with the other mistakes
+        return value  # reported together with the other mistakes
     return list(converted) if isinstance(converted, tuple) else converted if _is_plain(converted) else value
 
 
@@ -152,7 +146,7 @@ def _text(service: str, table: Mapping[str, object]) -> str:
 def _write(path: Path, text: str, *, replace: bool) -> None:
     try:
         if replace:
-            # A new file takes the old one's place, so that nobody who could read the old one can read this.
+            # Write a new file and rename it, so that the permissions of the old file do not apply to the new one.
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
         else:
             handle, temporary = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), ""

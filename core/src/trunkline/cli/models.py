@@ -1,4 +1,4 @@
-"""`trunkline models`: the models that a service offers."""
+"""`trunkline models`: lists the models that a service offers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from trunkline.cli.selection import SelectedService, ServiceOptions, select_serv
 from trunkline.cli.terminal import print_table
 from trunkline.response import ModelInfo
 
-_NOWHERE = ServiceOptions()
+_NO_OPTIONS = ServiceOptions()
 
 
 def models(
     *,
-    target: ServiceOptions = _NOWHERE,
+    target: ServiceOptions = _NO_OPTIONS,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
     """List the models that a service offers.
@@ -25,27 +25,27 @@ def models(
     Parameters
     ----------
     json
-        Write a JSON array, with all that the provider tells of each model.
+        Write a JSON array, with everything that the provider sends about each model.
     """
     import anyio
 
-    found = anyio.run(_list, select_service(target))
+    models = anyio.run(_list, select_service(target))
     if json:
-        told = [
-            {"id": model.id, "name": model.name, "created": model.created, "raw": dict(model.raw)} for model in found
+        rows = [
+            {"id": model.id, "name": model.name, "created": model.created, "raw": dict(model.raw)} for model in models
         ]
-        print(jsonlib.dumps(told, indent=2))
+        print(jsonlib.dumps(rows, indent=2))
     else:
         print_table(
-            ("model", "name", "created"), [(model.id, model.name or "", _day(model.created)) for model in found]
+            ("model", "name", "created"), [(model.id, model.name or "", _day(model.created)) for model in models]
         )
     return 0
 
 
-async def _list(chosen: SelectedService) -> tuple[ModelInfo, ...]:
+async def _list(selected: SelectedService) -> tuple[ModelInfo, ...]:
     from trunkline.opening import open_service
 
-    async with open_service(chosen.settings, name=chosen.name) as service:
+    async with open_service(selected.settings, name=selected.name) as service:
         return await service.list_models()
 
 

@@ -1,4 +1,4 @@
-"""`trunkline providers`: what is installed in the three entry-point groups, and what is broken and why."""
+"""`trunkline providers`: lists the plugins of the three entry-point groups, and what is wrong with broken ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS = {PROVIDERS: "provider", EXTENSIONS: "extension", COMMANDS: "command"}
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One installed plugin. `problem` is what is wrong with it; `checked` says whether it was imported to find out."""
+    """One installed plugin. `problem` is what is wrong with it, or `None`; `checked` is true if it was imported."""
 
     kind: str
     item: InstalledPlugin
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def status(self) -> str:
-        """The state in one word or two."""
+        """The status to show: `broken`, `ok` or `not checked`."""
         return "broken" if self.problem else "ok" if self.checked else "not checked"
 
 
@@ -37,12 +37,12 @@ def providers(
 ) -> int:
     """List the installed providers, extensions and commands, with their distributions and versions.
 
-    Each is imported in a process of its own, so that a broken one is found and harms nothing.
+    Each is imported in a process of its own, so that a broken one cannot affect the others.
 
     Parameters
     ----------
     check
-        Import each to see whether it works.
+        Import each plugin to see whether it works.
     json
         Write a JSON array.
     """
@@ -51,7 +51,7 @@ def providers(
         print(jsonlib.dumps([_plain(row) for row in rows], indent=2))
         return 0
     if not rows:
-        print("no plugin is installed; install one: pip install trunkline-PROVIDER")
+        print("no plugin is installed; to install one: pip install trunkline-PROVIDER")
         return 0
     print_table(
         ("kind", "name", "distribution", "version", "status"),
@@ -87,7 +87,7 @@ def _rows(check: bool) -> list[Row]:
 
 
 def _visible(group: str, item: InstalledPlugin, found: list[tuple[str, InstalledPlugin]]) -> str | None:
-    """What is wrong with an entry point as it stands, without importing it."""
+    """Return what is wrong with an entry point, as far as that shows without importing it."""
     from trunkline.cli import BUILT_IN
 
     claims = Counter((other_group, other.name) for other_group, other in found)
@@ -97,9 +97,9 @@ def _visible(group: str, item: InstalledPlugin, found: list[tuple[str, Installed
             for other_group, other in found
             if (other_group, other.name) == (group, item.name) and other.distribution != item.distribution
         ]
-        return f"{', '.join(others)} claims the same name; uninstall all but one"
+        return f"{', '.join(others)} has the same name; uninstall all but one"
     if group == COMMANDS and item.name in BUILT_IN:
-        return "trunkline has a command of this name itself, which comes first"
+        return "trunkline has a command with this name, so this command never runs"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which service a command means, and with which settings."""
+"""Select the service that a command uses, and make its settings."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ DEFAULT_FILE = "trunkline.toml"
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class ServiceOptions:
-    """The options that say which service is meant."""
+    """The options that select a service."""
 
     provider: Annotated[str | None, Parameter(alias="-p")] = None
-    """A provider, with its settings from the environment and `--set`; no file is read."""
+    """A provider, with its settings from the environment and from --set. No configuration file is read."""
 
     service: Annotated[str | None, Parameter(alias="-s")] = None
-    """A service of the configuration file; needed where it has several."""
+    """A service of the configuration file. Required if the file has several."""
 
     config: Annotated[Path | None, Parameter(alias="-c")] = None
     """The configuration file. Default: TRUNKLINE_CONFIG, else trunkline.toml in the current folder."""
 
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = ()
-    """A setting, as name=value, before the file and the environment; not for secrets. May be repeated."""
+    """A setting, as name=value; overrides the file and the environment. Not for secrets. May be repeated."""
 
 
 @attrs.frozen(kw_only=True)
 class SelectedService:
-    """The service that a command means: its name and settings, and where they come from, in words."""
+    """The service that a command uses: its name, its settings, and a phrase that says where they come from."""
 
     name: str
     settings: Settings
@@ -48,25 +48,30 @@ class SelectedService:
 
 
 def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, object]:
-    """The settings of `name=value` texts. A value that begins with a brace is JSON, for settings that are tables."""
+    """Parse `name=value` texts. A value that starts with a brace is parsed as JSON, for settings that are tables.
+
+    `option` is the name of the option in errors. Raises `CommandError`.
+    """
     values: dict[str, object] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name:
-            # The text is not repeated: it may be a secret without its name.
+            # The error does not repeat the text, which may be a secret.
             raise CommandError(f"{option} takes name=value")
         values[name] = text
         if text.lstrip().startswith("{"):
             try:
                 values[name] = json.loads(text)
             except ValueError as error:
-                raise CommandError(f"{option} {name}: it begins with a brace, but is not JSON: {error}") from None
+                raise CommandError(
+                    f"{option} {name}: the value starts with a brace, but is not JSON: {error}"
+                ) from None
     return values
 
 
 def configuration_path(options: ServiceOptions) -> Path | None:
-    """The configuration file that is meant, if any. A file that is named need not exist; the default must."""
+    """Return the configuration file to use. The default is used only if it exists; otherwise returns `None`."""
     if options.config is not None:
         return options.config
     named = os.environ.get("TRUNKLINE_CONFIG")
@@ -77,14 +82,16 @@ def configuration_path(options: ServiceOptions) -> Path | None:
 
 def _check(options: ServiceOptions) -> None:
     if options.provider is not None and (options.service is not None or options.config is not None):
-        raise CommandError("--provider stands alone; --service and --config are for services of a configuration file")
+        raise CommandError(
+            "--provider cannot be combined with --service or --config, which select a service of a configuration file"
+        )
 
 
 def select_service(options: ServiceOptions) -> SelectedService:
-    """The one service that the options name, or that is the only choice.
+    """Return the service that the options name, or the only one that there is.
 
-    Raises `CommandError`, saying what to do, where there is none or more than one; `ConfigurationError` where its
-    settings are wrong. Other services of the file, and other plugins, may be as broken as they like.
+    Raises `CommandError`, whose message says what to do, if there is none or more than one, and `ConfigurationError` if
+    its settings are wrong. Mistakes in other services of the file and in other plugins do not matter.
     """
     _check(options)
     if options.provider is not None:
@@ -93,26 +100,26 @@ def select_service(options: ServiceOptions) -> SelectedService:
     if path is None:
         if options.service is not None:
             raise CommandError(
-                f"--service {options.service} needs a configuration file: give --config FILE, or make one: "
-                f"trunkline init"
+                f"--service {options.service} needs a configuration file: use --config FILE, or create one with "
+                f"`trunkline init`"
             )
         return _only_usable(options)
     configuration = read_configuration(path)
     names = list(configuration.services)
     if options.service is None and len(names) > 1:
-        raise CommandError(f"{path} has several services; choose one with --service: {', '.join(names)}")
+        raise CommandError(f"{path} has several services; select one with --service: {', '.join(names)}")
     return from_file(path, configuration, options.service or names[0], options)
 
 
 def select_services(options: ServiceOptions) -> dict[str, SelectedService | ConfigurationError]:
-    """Every service that the options leave standing, by name; one with wrong settings as its error."""
+    """Return all services that the options select, by name. A service with wrong settings is given as its error."""
     _check(options)
     path = configuration_path(options)
     found: dict[str, SelectedService | ConfigurationError] = {}
     if options.provider is not None or path is None:
         if options.provider is None:
             raise CommandError(
-                "there is no configuration file: give --config FILE or --provider, or run trunkline init"
+                "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
             )
         try:
             found[options.provider] = from_provider(options.provider, options)
@@ -129,13 +136,13 @@ def select_services(options: ServiceOptions) -> dict[str, SelectedService | Conf
 
 
 def from_provider(name: str, options: ServiceOptions) -> SelectedService:
-    """A service made of a provider and the environment."""
-    made = make_settings(name, load_provider(name), arguments=assignments(options.set_))
-    return SelectedService(name=name, settings=made, origin=f"provider {name}")
+    """Return a service whose settings come from the environment and `--set`."""
+    settings = make_settings(name, load_provider(name), arguments=assignments(options.set_))
+    return SelectedService(name=name, settings=settings, origin=f"provider {name}")
 
 
 def from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> SelectedService:
-    """One service of a configuration file."""
+    """Return one service of a configuration file."""
     if name not in configuration.services:
         raise CommandError(f"{path} has no service {name!r}; it has: {', '.join(configuration.services)}")
     table = dict(configuration.services[name])
@@ -146,18 +153,18 @@ def from_file(path: Path, configuration: Configuration, name: str, options: Serv
             service=name,
             setting="provider",
         )
-    made = make_settings(
+    settings = make_settings(
         name,
         load_provider(provider),
         arguments=assignments(options.set_),
         table=table,
         folder=configuration.folder,
     )
-    return SelectedService(name=name, settings=made, origin=f"service {name} of {path}")
+    return SelectedService(name=name, settings=settings, origin=f"service {name} of {path}")
 
 
 def _only_usable(options: ServiceOptions) -> SelectedService:
-    """The one provider whose required settings the environment holds."""
+    """Return the only installed provider whose required settings are in the environment."""
     usable: list[SelectedService] = []
     reasons: dict[str, str] = {}
     for name in sorted({item.name for item in installed(PROVIDERS)}):
@@ -180,7 +187,12 @@ def _needs(error: ConfigurationError) -> str:
 
 def _what_to_do(reasons: Mapping[str, str], *, several: bool) -> str:
     if not reasons:
-        return "no provider is installed; install one: pip install trunkline-PROVIDER"
+        return "no provider is installed; to install one: pip install trunkline-PROVIDER"
     lines = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
-    first = "several providers are ready" if several else "no provider has what it needs in the environment"
-    return f"which service? {first}: name one with --provider, or make a configuration file: trunkline init{lines}"
+    problem = (
+        "several providers are ready to use" if several else "no provider has its required settings in the environment"
+    )
+    return (
+        f"no service is selected, and {problem}. Select one with --provider, or create a configuration file with "
+        f"`trunkline init`.{lines}"
+    )

@@ -1,4 +1,4 @@
-"""`trunkline settings PROVIDER`: the settings that a provider takes."""
+"""`trunkline settings PROVIDER`: shows the settings of a provider."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from trunkline.settings import SettingInfo, json_schema, setting_infos
 
 
 def settings(provider: str, /, *, schema: Annotated[bool, Parameter(negative="", show_default=False)] = False) -> int:
-    """Show the settings of a provider: its own first, then those that all share.
+    """Show the settings of a provider: its own first, then those that all providers have.
 
     Parameters
     ----------
     provider
-        The provider's name; `trunkline providers` lists those that are installed.
+        The name of a provider; `trunkline providers` lists the installed ones.
     schema
         Write the JSON Schema of the settings instead.
     """

@@ -1,4 +1,4 @@
-"""What may reach a terminal, and how it looks there."""
+"""Output to a terminal: control characters, styles, tables, and notes on stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-# C0 but newline and tab, DEL, and C1, whose U+009B some terminals take for the start of an escape sequence.
+# C0 except newline and tab, DEL, and C1: some terminals treat U+009B as the start of an escape sequence.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 DIM = "\x1b[2m"
@@ -19,12 +19,15 @@ PLAIN = "\x1b[0m"
 
 
 def safe(text: str) -> str:
-    """The text without control characters, which could move the cursor, retitle the window or answer for the user."""
+    """Remove control characters from text of a model or a server.
+
+    On a terminal they could move the cursor, change the window's title, or make the terminal send input of their own.
+    """
     return _CONTROL.sub("", text)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether the stream is there and a terminal."""
+    """Whether the stream is open and a terminal."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:
@@ -32,20 +35,26 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def styled(text: str, style: str, stream: TextIO) -> str:
-    """The text in a style where the stream is a terminal that shows it (https://no-color.org is honoured)."""
+    """Return the text with a style, if the stream is a terminal that supports it and NO_COLOR is not set.
+
+    NO_COLOR is described at https://no-color.org.
+    """
     if not is_terminal(stream) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"{style}{text}{PLAIN}"
 
 
 def print_note(text: str, *, style: str | None = None) -> None:
-    """Say something beside the output: on stderr, without control characters."""
+    """Print a line to stderr, without control characters. stdout is for the command's result."""
     text = safe(text)
     print(styled(text, style, sys.stderr) if style else text, file=sys.stderr, flush=True)
 
 
 def lenient_output() -> None:
-    """Let no character that the output's encoding lacks (or half of a surrogate pair) end the program."""
+    """Replace characters that the encoding of stdout or stderr lacks, instead of raising an error.
+
+    Models may also send half of a surrogate pair, which no encoding has.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):
@@ -53,7 +62,7 @@ def lenient_output() -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: drawn and wrapped on a terminal, in aligned columns of one line each elsewhere."""
+    """Print a table: wrapped to the width of a terminal, or as one line for each row if stdout is not a terminal."""
     clean = [[safe(cell) for cell in row] for row in rows]
     if is_terminal(sys.stdout):
         from rich import box

@@ -1,4 +1,4 @@
-"""Writes the little TOML that a configuration file needs."""
+"""Writes the subset of TOML that a configuration file needs. (The standard library only reads TOML.)"""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ BARE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
 
 def toml_key(name: str) -> str:
-    """The name as a key: bare where TOML allows it, else quoted."""
+    """Return the name as a TOML key: bare if TOML allows that, else quoted."""
     return name if name and all(letter in BARE for letter in name) else _quoted(name)
 
 
 def toml_value(value: object) -> str:
-    """The value in TOML. Tables are written inline. Raises `TypeError` for what TOML cannot say, such as null."""
+    """Return the value in TOML; tables are inline. Raises `TypeError` for a value that TOML does not have, as null."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
@@ -30,5 +30,5 @@ def toml_value(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped (TOML 1.0, "String").
+    # A JSON string is a valid TOML basic string, except that TOML requires DEL to be escaped (TOML 1.0, "String").
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
