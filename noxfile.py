@@ -222,6 +222,7 @@ def typing(session: nox.Session) -> None:
     sources = ["core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "tests/typing"]
     session.run("mypy", *sources)
     session.run("pyright")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "trunkline")
     examples = str(Path(session.create_tmp()) / "examples")
     session.run("python", "tests/support/typed_examples.py", examples)
     session.run("mypy", "--config-file", f"{examples}/mypy.ini", examples)

@@ -50,7 +50,7 @@ def _decode_string_slowly(data: bytes) -> str:
     return value
 
 
-decode_string = _string_decoder()
+decode_string: Callable[[bytes], str] = _string_decoder()
 """Decode a JSON string. Raises `ValueError` for anything else, and for the rare strings that only `loads` accepts."""
 
 
@@ -73,7 +73,7 @@ def _finite(text: str) -> float:
     return number
 
 
-loads_finite = json.JSONDecoder(parse_float=_finite, parse_constant=_finite).decode
+loads_finite: Callable[[str], Any] = json.JSONDecoder(parse_float=_finite, parse_constant=_finite).decode
 """Decode a value that will be encoded again. Raises `ValueError` for NaN and infinities, which `dumps` refuses."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode

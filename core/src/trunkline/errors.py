@@ -97,7 +97,7 @@ class ConfigurationError(TrunklineError):
         """The name of the service, if the error belongs to one."""
         self.setting = setting
         """The name of the setting, if the error belongs to one."""
-        self.errors = tuple(errors)
+        self.errors: tuple[ConfigurationError, ...] = tuple(errors)
         """The single errors, if several were found together."""
 
 
@@ -173,7 +173,7 @@ class RemoteError(TrunklineError):
         """The provider's id for the request."""
         self.retry_after = retry_after
         """The seconds that the provider asks to wait before the next attempt."""
-        self.retryable = self.retryable_by_default if retryable is None else retryable
+        self.retryable: bool = self.retryable_by_default if retryable is None else retryable
         """Whether the same request may succeed later."""
         self.body = body
         """The decoded error body."""

@@ -9,17 +9,16 @@ does no I/O; it returns an object whose methods are then called for each request
 
 from __future__ import annotations
 
-from typing import Any
-
 import pluggy
 
 from trunkline.authoring.provider import Auth, Observer, ResponseParser, ServiceContext, Translator, Transport
+from trunkline.settings import Settings
 
-hookspec = pluggy.HookspecMarker("trunkline")
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("trunkline")
 
 
 @hookspec(firstresult=True)
-def trunkline_auth(context: ServiceContext[Any]) -> Auth | None:
+def trunkline_auth(context: ServiceContext[Settings]) -> Auth | None:
     """Return the `Auth` that signs the service's requests. The first result that is not `None` is used.
 
     Override it to use a token exchange of your own; wrap it to add a signature to the provider's authentication.
@@ -27,17 +26,17 @@ def trunkline_auth(context: ServiceContext[Any]) -> Auth | None:
 
 
 @hookspec(firstresult=True)
-def trunkline_translator(context: ServiceContext[Any]) -> Translator | None:
+def trunkline_translator(context: ServiceContext[Settings]) -> Translator | None:
     """Return the `Translator` from requests to the wire format. The first result that is not `None` is used."""
 
 
 @hookspec(firstresult=True)
-def trunkline_response_parser(context: ServiceContext[Any]) -> ResponseParser | None:
+def trunkline_response_parser(context: ServiceContext[Settings]) -> ResponseParser | None:
     """Return the `ResponseParser` for streams, bodies and errors. The first result that is not `None` is used."""
 
 
 @hookspec(firstresult=True)
-def trunkline_transport(context: ServiceContext[Any]) -> Transport | None:
+def trunkline_transport(context: ServiceContext[Settings]) -> Transport | None:
     """Return a `Transport` for a provider that is not reached over HTTP, or `None` to use the core's HTTP transport.
 
     The core implements this hook itself, after all others. A wrapper therefore always receives the transport in use.
@@ -45,5 +44,5 @@ def trunkline_transport(context: ServiceContext[Any]) -> Transport | None:
 
 
 @hookspec
-def trunkline_observer(context: ServiceContext[Any]) -> Observer | None:
+def trunkline_observer(context: ServiceContext[Settings]) -> Observer | None:
     """Return an `Observer` of the service's calls. Every observer that is returned is notified of each call."""

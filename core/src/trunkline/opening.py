@@ -42,10 +42,11 @@ def open_service(
 ) -> Service:
     """Create one service: `async with open_service("openai", api_key=…, default_model=…) as service: …`.
 
-    `provider` is the name of a provider, with its settings as keyword arguments, or a settings object. Settings that
-    are not given come from the environment: from `TRUNKLINE_<NAME>_<SETTING>`, then from the provider's own variables.
-    `name` is the name of the service, by default the provider's. `http_client` is your own httpx2 (or httpx) client; it
-    is used as it is and never closed. Nothing is sent before the first call.
+    `provider` is the name of a provider, with its settings as keyword arguments, or a settings object. With a name,
+    settings that are not given come from the environment: from `TRUNKLINE_<NAME>_<SETTING>`, then from the provider's
+    own variables. A settings object is used as it is; type checkers find a misspelt setting in it. `name` is
+    the name of the service, by default the provider's. `http_client` is your own httpx2 (or httpx) client; it is used
+    as it is and never closed. Nothing is sent before the first call.
 
     Raises `ProviderNotFound`, `PluginError` or `ConfigurationError`.
     """

@@ -91,15 +91,15 @@ def setting(
     label: str,
     description: str,
     *,
-    default: Any = attrs.NOTHING,
-    factory: Callable[[], Any] | None = None,
+    default: object = attrs.NOTHING,
+    factory: Callable[[], object] | None = None,
     environment: Sequence[str] = (),
     group: str | None = None,
-    convert: Callable[[Any], Any] | None = None,
+    convert: Callable[[object], object] | None = None,
     schema: JSONObject | None = None,
     minimum: float | None = None,
     base_url: BaseURL | None = None,
-    show: Callable[[Any], str] | None = None,
+    show: Callable[[object], str] | None = None,
 ) -> Any:
     """Declare a setting of a `Settings` class.
 
@@ -118,7 +118,7 @@ def url_setting(
     label: str,
     description: str,
     *,
-    default: Any = attrs.NOTHING,
+    default: object = attrs.NOTHING,
     environment: Sequence[str] = (),
     base_url: BaseURL | None = None,
 ) -> Any:

@@ -86,7 +86,7 @@ class StreamDecoder(Generic[Frame]):
         # last frame. `_read_size` is the size of that read.
         self._size = 0
         self._read_size = 0
-        self.finished = False
+        self.finished: bool = False
         self.late: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:

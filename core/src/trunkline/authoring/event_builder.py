@@ -58,9 +58,9 @@ class EventBuilder:
         self._begun = 0  # how many of the calls have started
         self._usage: Usage | None = None
         self._seed: str | None = None
-        self.started = False
+        self.started: bool = False
         """Whether `start` has been called."""
-        self.finished = False
+        self.finished: bool = False
         """Whether `finish` has been called."""
 
     @property

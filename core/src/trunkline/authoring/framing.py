@@ -74,7 +74,7 @@ class SSEFramer:
         self._skip_lf = False
         self._at_start = True
         self._start = b""
-        self.at_boundary = False
+        self.at_boundary: bool = False
         self._names: dict[bytes, str] = {}
 
     def feed(self, data: bytes) -> list[SSEFrame]:

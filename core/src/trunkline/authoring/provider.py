@@ -21,7 +21,7 @@ from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
 from trunkline.settings import Settings
 
-hookimpl = pluggy.HookimplMarker("trunkline")
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
 """Marks a function as the implementation of one of the hooks in `trunkline.hookspecs`."""
 
 Frame = TypeVar("Frame")

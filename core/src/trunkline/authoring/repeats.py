@@ -48,7 +48,7 @@ class Template:
         self._middle = middle
         self._tail, self._tail_size = tail, len(tail)
         self._seam, self._seam_size = tail + head, len(tail) + len(head)
-        self.used = False
+        self.used: bool = False
 
     def count(self, data: bytes) -> int:
         """How often this may be in the bytes: exactly so often where they are nothing else."""

@@ -51,7 +51,7 @@ class Watcher(Observer):
     def __init__(self) -> None:
         self.delays: list[float] = []
         self.failures: list[BaseException] = []
-        self.retrying = anyio.Event()
+        self.retrying: anyio.Event = anyio.Event()
 
     @hookimpl
     def trunkline_observer(self, context: ServiceContext[Any]) -> Observer:
@@ -93,7 +93,7 @@ class ProviderCase:
     request_body: ClassVar[JSONObject | None] = None
     skips: ClassVar[Mapping[str, str]] = {}
 
-    pytestmark = pytest.mark.anyio
+    pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
     # What pytest does with the class
 

@@ -24,7 +24,7 @@ class Heartbeats:
         self._heartbeat = heartbeat
         self._seen = anyio.Event()
         self._looked = time.monotonic()
-        self.longest_pause = 0.0
+        self.longest_pause: float = 0.0
         """The longest time without a read, in seconds, from the beginning to the last `look`. In step it is short,
         unless the machine stood still."""
 

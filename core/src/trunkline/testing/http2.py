@@ -68,11 +68,11 @@ class HTTP2Server:
 
     def __init__(self, handler: Handler, port: int) -> None:
         self._handler = handler
-        self.url = f"http://127.0.0.1:{port}"
+        self.url: str = f"http://127.0.0.1:{port}"
         """The server's URL."""
-        self.requests = 0
+        self.requests: int = 0
         """How many requests have come."""
-        self.accepted = 0
+        self.accepted: int = 0
         """How many connections have been opened."""
 
     async def _serve(self, stream: anyio.abc.SocketStream) -> None:

@@ -39,9 +39,9 @@ class Exchange:
     def __init__(self, server: LoopbackServer, stream: anyio.abc.SocketStream, request: ReceivedRequest) -> None:
         self.request = request
         """The request as it came: method, target, headers and body."""
-        self.keep_alive = True
+        self.keep_alive: bool = True
         """Whether the connection stays open after the handler returns."""
-        self.number = len(server.requests)
+        self.number: int = len(server.requests)
         """The number of the request on this server, from 1."""
         self._server = server
         self._stream = stream
@@ -104,13 +104,13 @@ class LoopbackServer:
         self._handler = handler
         self.port = port
         """The server's port."""
-        self.url = f"http://127.0.0.1:{port}"
+        self.url: str = f"http://127.0.0.1:{port}"
         """The server's URL."""
         self.requests: list[ReceivedRequest] = []
         """The requests that have come, in order."""
-        self.connections = 0
+        self.connections: int = 0
         """How many connections are open."""
-        self.accepted = 0
+        self.accepted: int = 0
         """How many connections have been opened."""
         self._changed = anyio.Event()
 

@@ -112,7 +112,7 @@ class Player(_Tape):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.exchanges = read(path)
+        self.exchanges: list[RecordedExchange] = read(path)
         """The recorded exchanges, in their order."""
 
     def __exit__(
