@@ -1,4 +1,4 @@
-"""A griffe extension that shows attrs classes in the reference with the signature that they have at run time."""
+"""A griffe extension that gives attrs classes and typed dicts their signatures in the reference."""
 
 from __future__ import annotations
 
@@ -23,11 +23,36 @@ def _default(value: Any) -> Any:
     return None
 
 
+def _has_fields(cls: griffe.Class) -> bool:
+    """Return whether a class takes its annotated attributes as keyword arguments."""
+    made_by_attrs = bool(_DECORATORS & {decorator.callable_path for decorator in cls.decorators})
+    return made_by_attrs or _is_typed_dict(cls)
+
+
+def _is_typed_dict(cls: griffe.Class) -> bool:
+    return any(str(base) == "TypedDict" for base in cls.bases)
+
+
+def _describe_instance_attributes(cls: griffe.Class) -> None:
+    init = cls.members.get("__init__")
+    types = {item.name: item.annotation for item in init.parameters} if isinstance(init, griffe.Function) else {}
+    for member in cls.members.values():
+        if isinstance(member, griffe.Attribute) and member.labels == {"instance-attribute"}:
+            if member.annotation is None:
+                member.annotation = types.get(str(member.value))
+            member.value = None
+
+
 class AttrsSignature(griffe.Extension):
-    """Adds an `__init__` to the classes that attrs makes, with a parameter for each field."""
+    """Adds an `__init__` with a parameter for each field. The keys of the typed dicts here are all optional.
+
+    In other classes, an attribute that `__init__` sets from a parameter gets the type of the parameter. The value that
+    is assigned is not shown.
+    """
 
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
-        if not _DECORATORS & {decorator.callable_path for decorator in cls.decorators}:
+        if not _has_fields(cls):
+            _describe_instance_attributes(cls)
             return
         parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)]
         for name, member in cls.members.items():
@@ -40,7 +65,7 @@ class AttrsSignature(griffe.Extension):
                     name,
                     annotation=member.annotation,
                     kind=griffe.ParameterKind.keyword_only,
-                    default=_default(member.value),
+                    default="..." if _is_typed_dict(cls) else _default(member.value),
                 )
             )
         cls.set_member(
