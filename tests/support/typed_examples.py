@@ -83,10 +83,10 @@ def main(folder: Path) -> None:
     packages = [str(ROOT / "docs" / "examples" / "trunkline-acme" / "src")]
     for name, flavour in SCAFFOLDS:
         for path, text in plugin_files(name, flavour).items():
-            target = folder / "packages" / name / path
+            target = folder / "scaffolded" / name / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
-        packages.append(str(folder / "packages" / name / "src"))
+        packages.append(str(folder / "scaffolded" / name / "src"))
     for page in PAGES:
         for example in examples(page, ROOT):
             if example.language == "python" and example.not_run is None:
@@ -96,9 +96,9 @@ def main(folder: Path) -> None:
                 if path.endswith(".py"):  # a module that later examples of the page import
                     (folder / path).write_text(text, encoding="utf-8")
     path = ":".join(packages)
-    mypy = ["[mypy]", "strict = True", "python_version = 3.11", f"mypy_path = {path}", "exclude = packages/"]
+    mypy = ["[mypy]", "strict = True", "python_version = 3.11", f"mypy_path = {path}", "exclude = /scaffolded/"]
     (folder / "mypy.ini").write_text("\n".join(mypy) + "\n", encoding="utf-8")
-    pyright = {"typeCheckingMode": "strict", "pythonVersion": "3.11", "extraPaths": packages, "exclude": ["packages"]}
+    pyright = {"typeCheckingMode": "strict", "pythonVersion": "3.11", "extraPaths": packages, "exclude": ["scaffolded"]}
     (folder / "pyrightconfig.json").write_text(json.dumps(pyright, indent=2), encoding="utf-8")
 
 
