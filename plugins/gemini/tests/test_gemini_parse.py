@@ -26,7 +26,7 @@ def test_arguments_that_json_cannot_say_are_invalid_and_no_error(number: bytes) 
 
 
 @pytest.mark.parametrize(
-    ("told", "reason", "raw"),
+    ("data", "reason", "raw"),
     [
         ({"candidates": [{"finishReason": 2}]}, FinishReason.LENGTH, "MAX_TOKENS"),
         ({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}]}, FinishReason.ERROR, "MALFORMED_FUNCTION_CALL"),
@@ -34,7 +34,7 @@ def test_arguments_that_json_cannot_say_are_invalid_and_no_error(number: bytes) 
     ],
 )
 def test_reasons_by_number_of_failures_and_of_refused_prompts(
-    told: dict[str, Any], reason: FinishReason, raw: str
+    data: dict[str, Any], reason: FinishReason, raw: str
 ) -> None:
-    response = parsed(dumps(told))
+    response = parsed(dumps(data))
     assert (response.finish_reason, response.raw_finish_reason) == (reason, raw)

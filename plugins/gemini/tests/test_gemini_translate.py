@@ -142,11 +142,11 @@ def test_the_first_call_of_a_turn_from_elsewhere_gets_the_signature_that_stands_
 def test_thinking(model: str, options: dict[str, Any], thinking: dict[str, Any], subjects: list[str]) -> None:
     reasoning = ReasoningOptions(**options)
     assert body(model=model, reasoning=reasoning)["generationConfig"]["thinkingConfig"] == thinking
-    told = translated(model=model, reasoning=reasoning).warnings
-    assert [warning.subject for warning in told] == subjects
+    warnings = translated(model=model, reasoning=reasoning).warnings
+    assert [warning.subject for warning in warnings] == subjects
 
 
-def test_every_option_is_sent_or_told_of() -> None:
+def test_every_option_is_sent_or_gives_a_warning() -> None:
     fields: dict[str, Any] = {
         "max_output_tokens": 5,
         "temperature": 0.0,

@@ -157,7 +157,7 @@ def test_what_came_is_sent_back_as_it_came() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("raw_reason", "reason"),
     [
         ("stop", "stop"),
         ("length", "length"),
@@ -167,9 +167,9 @@ def test_what_came_is_sent_back_as_it_came() -> None:
         ("something", "other"),
     ],
 )
-def test_finish_reasons(told: str, reason: str) -> None:
-    response = fold(decode(sse(chunk({"content": "x"}, told))))
-    assert (response.finish_reason, response.raw_finish_reason) == (reason, told)
+def test_finish_reasons(raw_reason: str, reason: str) -> None:
+    response = fold(decode(sse(chunk({"content": "x"}, raw_reason))))
+    assert (response.finish_reason, response.raw_finish_reason) == (reason, raw_reason)
 
 
 def test_a_call_with_stop_is_a_call() -> None:
@@ -200,10 +200,10 @@ def test_usage(raw: dict[str, Any], cached: int | None) -> None:
     assert response.usage.raw == raw
 
 
-def test_log_probabilities_of_each_text_are_told_once() -> None:
+def test_log_probabilities_of_each_text_are_reported_once() -> None:
     def spoken(text: str) -> dict[str, Any]:
-        told = {"content": [{"token": text, "logprob": -1.0, "token_id": 1, "bytes": [1]}]}
-        return {"index": 0, "delta": {"content": text}, "logprobs": told, "finish_reason": None}
+        logprobs = {"content": [{"token": text, "logprob": -1.0, "token_id": 1, "bytes": [1]}]}
+        return {"index": 0, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": None}
 
     silent = chunk({}, choices=[spoken("")])
     cited = chunk({"content": [{"type": "reference", "reference_ids": [1]}]})

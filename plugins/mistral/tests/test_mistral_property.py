@@ -137,13 +137,13 @@ def answers(draw: st.DrawFn) -> tuple[bytes, bytes, list[int]]:
     if calls:
         message["tool_calls"] = calls
         deltas.append({"tool_calls": calls})
-    told: dict[str, Any] = {"id": "c", "model": "m"}
+    common: dict[str, Any] = {"id": "c", "model": "m"}
     usage = draw(USAGE)
-    whole = {**told, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    whole = {**common, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
     chunks: list[dict[str, Any]] = [
-        {**told, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
+        {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
     ]
-    chunks.append({**told, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": finish}]})
+    chunks.append({**common, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": finish}]})
     if usage is not None:
         whole["usage"] = chunks[-1]["usage"] = usage
     stream = b"".join(b"data: %s\n\n" % json.dumps(value, ensure_ascii=False).encode() for value in chunks)
@@ -242,4 +242,4 @@ def test_no_metadata_of_a_stored_answer_breaks_the_translation(metadata: Any) ->
     try:
         steps().translator.translate(request, stream=False)
     except InvalidRequest as error:
-        assert "JSON" in str(error)  # noqa: PT017  # NaN, which JSON cannot represent  # NaN, which JSON has no word for
+        assert "JSON" in str(error)  # noqa: PT017  # NaN, which JSON cannot represent

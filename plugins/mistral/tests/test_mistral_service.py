@@ -13,7 +13,7 @@ from trunkline.testing import Exchange, serve
 pytestmark = pytest.mark.anyio
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-TOLD = {"id": "c", "model": "mistral-small-2603", "object": "chat.completion"}
+COMMON = {"id": "c", "model": "mistral-small-2603", "object": "chat.completion"}
 CONTENT = [
     {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True},
     {"type": "text", "text": "hello"},
@@ -34,8 +34,8 @@ def chunks() -> list[bytes]:
     deltas: list[Any] = [{"role": "assistant", "content": ""}, {"content": CONTENT[:1]}, {"content": "hel"}]
     choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     last = {"index": 0, "delta": {"content": "lo"}, "finish_reason": "stop"}
-    told = [{**TOLD, "choices": [choice]} for choice in choices] + [{**TOLD, "choices": [last], "usage": USAGE}]
-    return [b"data: %s\n\n" % json.dumps(chunk).encode() for chunk in told] + [b"data: [DONE]\n\n"]
+    chunks = [{**COMMON, "choices": [choice]} for choice in choices] + [{**COMMON, "choices": [last], "usage": USAGE}]
+    return [b"data: %s\n\n" % json.dumps(chunk).encode() for chunk in chunks] + [b"data: [DONE]\n\n"]
 
 
 async def answer(exchange: Exchange) -> None:
@@ -46,7 +46,7 @@ async def answer(exchange: Exchange) -> None:
     if not json.loads(exchange.request.body).get("stream"):
         message = {"role": "assistant", "content": CONTENT}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return await exchange.respond(json.dumps({**TOLD, "choices": [choice], "usage": USAGE}).encode())
+        return await exchange.respond(json.dumps({**COMMON, "choices": [choice], "usage": USAGE}).encode())
     await exchange.start()
     for chunk in chunks():
         await exchange.chunk(chunk)

@@ -101,14 +101,14 @@ def check_common(body: Any, *versions: str) -> None:
     request = pytest.importorskip("mistral_common.protocol.instruct.request")
     validator = pytest.importorskip("mistral_common.protocol.instruct.validator")
     known = request.ChatCompletionRequest.model_fields.keys()
-    told = json.loads(json.dumps({key: value for key, value in body.items() if key in known}))
-    for message in told["messages"]:
+    known_fields = json.loads(json.dumps({key: value for key, value in body.items() if key in known}))
+    for message in known_fields["messages"]:
         content = message.get("content")
         for chunk in content if isinstance(content, list) else ():
             if chunk["type"] == "thinking":
                 chunk["thinking"] = "".join(piece["text"] for piece in chunk["thinking"])
                 chunk.pop("signature", None)
-    parsed = request.ChatCompletionRequest.model_validate(told)
+    parsed = request.ChatCompletionRequest.model_validate(known_fields)
     for version in versions:
         kind = getattr(validator, f"MistralRequestValidator{version}")
         kind(mode=validator.ValidationMode.serving).validate_request(parsed)
@@ -311,7 +311,7 @@ def test_where_it_goes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "sent", "told"),
+    ("fields", "sent", "expected"),
     [
         ({"tool_choice": "none", "tools": [WEATHER]}, {}, [("emulated", "tool_choice")]),
         ({"tool_choice": "auto", "tools": [WEATHER]}, {"tool_choice": "auto"}, []),
@@ -331,11 +331,11 @@ def test_where_it_goes() -> None:
     ],
 )  # fmt: skip
 def test_what_is_said_otherwise_or_not_at_all(
-    fields: dict[str, Any], sent: dict[str, Any], told: list[tuple[str, str]]
+    fields: dict[str, Any], sent: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     translation = translate("hi", **fields)
     body = body_of(translation)
-    assert kinds(translation) == told
+    assert kinds(translation) == expected
     for key in ("model", "messages"):
         del body[key]
     if "tools" not in sent:
@@ -363,18 +363,18 @@ MEDIA: list[tuple[m.Part, dict[str, Any] | None, list[tuple[str, str]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("part", "chunk", "told"), MEDIA)
+@pytest.mark.parametrize(("part", "chunk", "expected"), MEDIA)
 def test_media_in_a_user_message_and_in_a_result(
-    part: m.Part, chunk: dict[str, Any] | None, told: list[tuple[str, str]]
+    part: m.Part, chunk: dict[str, Any] | None, expected: list[tuple[str, str]]
 ) -> None:
     sent, warned = conversation(user(part, "?"))
     question = {"type": "text", "text": "?"}
     assert sent == [{"role": "user", "content": [chunk, question] if chunk else "?"}]
-    assert warned == told
+    assert warned == expected
     result = ToolResult(tool_call_id=CALL.id, parts=(part, Text(text="?")))  # type: ignore[arg-type]
     sent, warned = conversation(user("q"), assistant(CALL), Message(role="tool", parts=result))
     assert sent[2]["content"] == ([chunk, question] if chunk else "?")
-    assert warned == told
+    assert warned == expected
 
 
 def test_reasoning_is_sent_back_as_it_came_and_in_its_place() -> None:
@@ -465,13 +465,13 @@ ORDERS: list[tuple[list[Message], list[tuple[str, Any]], list[tuple[str, str]]]]
 ]
 
 
-@pytest.mark.parametrize(("turns", "sent", "told"), ORDERS)
+@pytest.mark.parametrize(("turns", "sent", "expected"), ORDERS)
 def test_the_rules_of_order_are_kept(
-    turns: list[Message], sent: list[tuple[str, Any]], told: list[tuple[str, str]]
+    turns: list[Message], sent: list[tuple[str, Any]], expected: list[tuple[str, str]]
 ) -> None:
     messages, warned = conversation(*turns)
     assert [(message["role"], message["content"]) for message in messages] == sent
-    assert warned == told
+    assert warned == expected
     body = {"model": "m", "messages": messages}
     check_specification(body)
     pictured = any(isinstance(content, list) and PICTURE in content for _, content in sent)
@@ -487,5 +487,5 @@ def test_an_answer_at_the_end_is_the_beginning_of_the_next() -> None:
 
 
 def test_a_conversation_of_empty_answers_cannot_be_sent() -> None:
-    with pytest.raises(InvalidRequest, match="empty answers"):
+    with pytest.raises(InvalidRequest, match="empty assistant messages"):
         conversation(assistant(""))

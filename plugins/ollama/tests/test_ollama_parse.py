@@ -1,4 +1,4 @@
-"""What the kit's samples do not reach: odd answers, logprobs, and the errors that Ollama's words tell apart."""
+"""What the kit's samples do not cover: unusual answers, log probabilities, and errors classified by their text."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_hosts_are_taken_as_people_set_them(set_to: str, root: str) -> None:
 
 
 @pytest.mark.parametrize("pasted", ["http://localhost:11434/api/chat", "localhost:11434/v1"])
-def test_a_path_that_is_taken_off_is_told(pasted: str) -> None:
+def test_removing_a_path_gives_a_note(pasted: str) -> None:
     assert base_url(pasted)[1]
 
 
@@ -188,7 +188,7 @@ def test_a_conversation_with_tools_and_pictures() -> None:
         ollama.Tool.model_validate(tool)
 
 
-def test_what_the_wire_cannot_hold_is_left_out_and_told() -> None:
+def test_unsupported_parts_are_left_out_with_a_warning() -> None:
     turn = user(
         "q",
         Image(url="https://x.example/a.png"),
@@ -198,13 +198,13 @@ def test_what_the_wire_cannot_hold_is_left_out_and_told() -> None:
         Opaque(provider="elsewhere", kind="web_search", data={}),
     )
     assert body(messages=turn)["messages"] == [{"role": "user", "content": "q"}]
-    told = translated(messages=turn).warnings
-    assert [warning.subject for warning in told] == ["image", "document", "audio", "reasoning", "web_search"]
-    assert {warning.kind for warning in told} == {"left_out"}
+    found = translated(messages=turn).warnings
+    assert [warning.subject for warning in found] == ["image", "document", "audio", "reasoning", "web_search"]
+    assert {warning.kind for warning in found} == {"left_out"}
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "think", "told"),
+    ("model", "options", "think", "expected"),
     [
         ("qwen3", {}, True, []),
         ("qwen3", {"effort": "none"}, False, []),
@@ -217,14 +217,14 @@ def test_what_the_wire_cannot_hold_is_left_out_and_told() -> None:
         ("qwen3", {"summary": "auto"}, True, ["reasoning.summary"]),
     ],
 )
-def test_thinking(model: str, options: dict[str, Any], think: object, told: list[str]) -> None:
+def test_thinking(model: str, options: dict[str, Any], think: object, expected: list[str]) -> None:
     fields = {"model": model, "reasoning": ReasoningOptions(**options)}
     assert body(**fields)["think"] == think
-    assert subjects(**fields) == told
+    assert subjects(**fields) == expected
 
 
 @pytest.mark.parametrize(
-    ("choice", "sent", "told"),
+    ("choice", "sent", "expected"),
     [
         ("auto", ["weather", "news"], []),
         ("none", [], []),
@@ -232,13 +232,13 @@ def test_thinking(model: str, options: dict[str, Any], think: object, told: list
         ("news", ["news"], ["tool_choice"]),
     ],
 )
-def test_tool_choices(choice: str, sent: list[str], told: list[str]) -> None:
+def test_tool_choices(choice: str, sent: list[str], expected: list[str]) -> None:
     fields = {"tools": [WEATHER, NEWS], "tool_choice": choice}
     assert [tool["function"]["name"] for tool in body(**fields).get("tools", ())] == sent
-    assert subjects(**fields) == told
+    assert subjects(**fields) == expected
 
 
-def test_every_option_is_sent_or_told_of() -> None:
+def test_every_option_is_sent_or_gives_a_warning() -> None:
     fields: dict[str, Any] = {
         "max_output_tokens": 5,
         "temperature": 0.0,

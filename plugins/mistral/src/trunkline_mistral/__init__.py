@@ -1,4 +1,4 @@
-"""Mistral: the Chat Completions API with Mistral's differences."""
+"""Mistral for Trunkline: Chat Completions with Mistral's extensions and restrictions."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def _load() -> ChatParts:
 
 
 mistral: Provider = chat_completions(name="mistral", settings=MistralSettings, profile=PROFILE, load=_load)
-"""Mistral's API."""
+"""The provider `mistral`: chat, embeddings and the list of models."""

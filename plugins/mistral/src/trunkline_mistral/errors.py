@@ -1,8 +1,9 @@
-"""An error body -> the core's error, where Mistral differs from the dialect.
+"""Turn an error body into the core's error, where Mistral differs from other Chat Completions servers.
 
-Mistral's own form is `{"object": "error", "message", "type", "param", "code", "raw_status_code"}`, in a stream as well;
-`message` may hold a validation's `detail`. Its gateway answers with `{"message", "request_id"}`, its guardrails with
-`{"error": {...}, "guardrails": {...}}`. `code` is a number in a string ("1300": too many requests).
+Mistral's API sends `{"object": "error", "message", "type", "param", "code", "raw_status_code"}`, also inside a stream.
+`message` may be an object with the `detail` of a failed validation, and `code` is a number in a string ("1300": too
+many requests). Mistral's gateway sends `{"message", "request_id"}`, and its guardrails send
+`{"error": {...}, "guardrails": {...}}`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from trunkline.authoring.json import as_object, as_string
 from trunkline.errors import BadRequest, ContentFiltered, Overloaded, RateLimited, RemoteError, ServerError
-from trunkline_openai.errors import error_from_body as dialect_error
+from trunkline_openai.errors import error_from_body as chat_completions_error
 
 _NO_CAPACITY = re.compile(r"capacity exceeded", re.IGNORECASE)
 _GUARDRAIL = re.compile(r"blocked by (a )?guardrail", re.IGNORECASE)
@@ -20,10 +22,10 @@ _GUARDRAIL = re.compile(r"blocked by (a )?guardrail", re.IGNORECASE)
 def error_from_body(
     body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
-    """The error that a decoded body tells of. It never raises."""
-    error = dialect_error(body, provider=provider, status=status, headers=headers)
-    told = body if isinstance(body, dict) else {}
-    kind = _kind(error, told)
+    """Return the error that a decoded body describes. It never raises."""
+    error = chat_completions_error(body, provider=provider, status=status, headers=headers)
+    fields = as_object(body)
+    kind = _kind(error, fields)
     if kind is not type(error):
         error = kind(
             error.message,
@@ -34,8 +36,7 @@ def error_from_body(
             retry_after=error.retry_after,
             body=error.body,
         )
-    if error.request_id is None and isinstance(told.get("request_id"), str):
-        error.request_id = told["request_id"]
+    error.request_id = error.request_id or as_string(fields.get("request_id"))
     return error
 
 
@@ -43,13 +44,12 @@ def _kind(error: RemoteError, body: Mapping[str, object]) -> type[RemoteError]:
     if "guardrails" in body or _GUARDRAIL.search(error.message):
         return ContentFiltered
     if _NO_CAPACITY.search(error.message):
-        # The model's capacity, not the caller's share of it, whatever the status.
+        # The model is out of capacity; the caller did not exceed a rate limit, even if the status is 429.
         return Overloaded
     if type(error) is ServerError and (error.status is None or error.status < 500):
-        # An error in a stream, or in a 200 answer, that tells no status.
+        # An error inside a stream, or inside a response with status 200, without a status of its own.
         if body.get("code") == "1300" or body.get("type") == "rate_limited":
             return RateLimited
-        told = body.get("type")
-        if isinstance(told, str) and told.startswith("invalid_request"):
+        if (as_string(body.get("type")) or "").startswith("invalid_request"):
             return BadRequest
     return type(error)

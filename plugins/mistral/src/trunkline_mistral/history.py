@@ -1,8 +1,13 @@
-"""The conversation as Mistral takes it: its content chunks, and its rules of order.
+"""Translate the conversation into Mistral's messages: its content chunks, and its rules of order.
 
-Its tool messages hold any content and the tool's name. Each tool call has exactly one result; a user's turn does not
-follow a result, nor a system message an answer; an answer is not empty; and one that ends the conversation is marked as
-the beginning of the next (`prefix`). What breaks a rule is mended, with a warning.
+Tool messages may have any content and include the tool's name. Mistral has these rules:
+
+- each tool call has exactly one result;
+- a user message must not follow a tool result, and a system message must not follow an answer or a tool result;
+- an assistant message must not be empty;
+- an assistant message at the end of the conversation is the beginning of the next answer and is marked `prefix`.
+
+A conversation that breaks a rule is mended, with a warning.
 """
 
 from __future__ import annotations
@@ -25,10 +30,10 @@ from trunkline.messages import (
 from trunkline_openai.history import JSON, AnsweredCall, History, content_of, with_options
 
 CONTINUED = "OK."
-"""What stands for an answer where one is due between a tool's result and a user's turn."""
+"""The assistant message inserted between a tool result and a user message."""
 
 NO_RESULT = "The tool gave no result."
-"""What is sent for a tool call that nothing in the conversation answers."""
+"""The result sent for a tool call that has none."""
 
 _DETAILS = ("low", "auto", "high")
 
@@ -37,12 +42,14 @@ class MistralHistory(History):
     """Translates the messages of one request."""
 
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
-        """The wire's messages. Raises `InvalidRequest` for a conversation that cannot be sent."""
+        """Return the wire messages. Raises `InvalidRequest` for a conversation that cannot be sent."""
         wire: list[JSON] = []
         for message in super().translate(messages):
             self._append(message, wire)
         if not wire:
-            raise InvalidRequest("nothing is left of the conversation: empty answers cannot be sent")
+            raise InvalidRequest(
+                "the conversation is empty after empty assistant messages were left out; add a user message"
+            )
         last = wire[-1]
         if last["role"] == "assistant":
             last.setdefault("prefix", True)
@@ -52,7 +59,7 @@ class MistralHistory(History):
         role = message["role"]
         before = wire[-1]["role"] if wire else None
         if role == "assistant" and not message.get("tool_calls") and not _is_filled(message.get("content")):
-            self.warnings.add("left_out", "assistant message", "an empty answer cannot be sent; it was left out")
+            self.warnings.add("left_out", "assistant message", "Mistral refuses empty assistant messages; left out")
             return
         if role == "assistant" and message.get("content") is None:
             message = {**message, "content": ""}
@@ -60,37 +67,39 @@ class MistralHistory(History):
             self.warnings.add(
                 "changed",
                 "system message",
-                "none may follow an answer or a tool's result: it was sent as a user message",
+                "Mistral accepts none after an answer or a tool result; it was sent as a user message",
             )
             role, message = "user", {**message, "role": "user"}
         if role == "user" and before == "tool":
             self.warnings.add(
                 "changed",
                 "message order",
-                f"a user message may not follow a tool's result: {CONTINUED!r} was sent between them as the answer",
+                f"Mistral accepts no user message after a tool result; the answer {CONTINUED!r} was inserted",
             )
             wire.append({"role": "assistant", "content": CONTINUED})
         wire.append(message)
 
     def part(self, part: Part, role: str, only_text: bool) -> JSON | None:
-        """A part of a message as a content chunk, or `None`; what is lost is told by a warning."""
+        """Return a part as a content chunk, or add a warning and return `None`."""
         if isinstance(part, Citation):
             ids = part.provider_metadata.get(self.provider, {}).get("reference_ids")
             return {"type": "reference", "reference_ids": ids} if role == "assistant" and ids else None
         return super().part(part, role, only_text)
 
     def image(self, part: Image) -> JSON | None:
-        """A picture, by its bytes, a URL, or the id of an uploaded file."""
+        """Return an image by its bytes, its URL, or the id of an uploaded file."""
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
         item = super().image(part)
         if item is not None and part.detail is not None and part.detail not in _DETAILS:
             del item["image_url"]["detail"]
-            self.warnings.add("unsupported", "image detail", f"it is low, auto or high, not {part.detail}")
+            self.warnings.add(
+                "unsupported", "image detail", f"Mistral accepts low, auto and high; {part.detail!r} was ignored"
+            )
         return item
 
     def document(self, part: Document) -> JSON | None:
-        """A document, by its bytes, a URL, or the id of an uploaded file; plain text as a text chunk."""
+        """Return a document by its bytes, its URL, or the id of an uploaded file; plain text as a text chunk."""
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
         url = part.url
@@ -102,18 +111,18 @@ class MistralHistory(History):
         return item if part.name is None else {**item, "document_name": part.name}
 
     def audio(self, part: Audio) -> JSON | None:
-        """A sound: base64 or a URL, as a plain string, or the id of an uploaded file."""
+        """Return audio as a plain string, which is base64 or a URL, or by the id of an uploaded file."""
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
         return {"type": "input_audio", "input_audio": part.url if part.url is not None else part.base64}
 
     def replays(self, part: Reasoning) -> bool:
-        """Whether reasoning is sent back: what Mistral made, unless there is nothing in it."""
+        """Return whether reasoning is sent back: only Mistral's own, and only if it is not empty."""
         kept = part.provider_metadata.get(self.provider, {}).get("thinking")
         return part.provider == self.provider and bool(part.text or part.signature or kept)
 
     def thinking(self, part: Reasoning) -> JSON:
-        """Reasoning as it came."""
+        """Return reasoning in the form in which it arrived."""
         metadata = part.provider_metadata.get(self.provider, {})
         item: JSON = {"type": "thinking"}
         item["thinking"] = metadata.get("thinking") or ([{"type": "text", "text": part.text}] if part.text else [])
@@ -124,16 +133,18 @@ class MistralHistory(History):
         return with_options(item, part.provider_options, self.provider)
 
     def answers(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
-        """Append exactly one result to each tool call of a message."""
+        """Append exactly one result for each tool call of a message."""
         for call, call_id, results in answered:
             value: JSON = {"role": "tool", "tool_call_id": call_id, "name": call.name, "content": NO_RESULT}
             if not results:
                 self.warnings.add(
-                    "changed", "tool call", f"no result answers the call of {call.name!r}: one that says so was sent"
+                    "changed", "tool call", f"the call of {call.name!r} has no result; {NO_RESULT!r} was sent"
                 )
             elif len(results) > 1:
                 self.warnings.add(
-                    "changed", "tool result", f"a call has one result: {len(results)} of {call.name!r} were sent as one"
+                    "changed",
+                    "tool result",
+                    f"Mistral accepts one result per call; {len(results)} of {call.name!r} were sent as one",
                 )
             if results:
                 value["content"] = content_of([item for result in results for item in self._result(result)])
@@ -145,7 +156,9 @@ class MistralHistory(History):
         items = [item for part in result.parts if (item := self._result_part(part)) is not None]
         if result.is_error:
             self.warnings.add(
-                "changed", "tool result", "Mistral has no mark for a failed tool: its text begins with 'Error: '"
+                "changed",
+                "tool result",
+                "Mistral cannot mark a tool result as failed; its text was prefixed with 'Error: '",
             )
             if items and items[0].get("type") == "text":
                 items[0] = {**items[0], "text": f"Error: {items[0].get('text', '')}"}
@@ -158,7 +171,7 @@ class MistralHistory(History):
 
 
 def _is_filled(content: object) -> bool:
-    """Whether an answer's content says anything: a text that is not empty, or a chunk that is no text."""
+    """Return whether content has a non-empty text, or a chunk of another kind."""
     if isinstance(content, list):
         return any(item.get("type") != "text" or item.get("text") for item in content)
     return bool(content)

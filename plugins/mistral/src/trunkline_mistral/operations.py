@@ -1,4 +1,4 @@
-"""Listing models and embedding texts: pure build-and-parse pairs."""
+"""The operations besides chat: listing models and embedding texts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from trunkline_mistral.settings import PROFILE
 
 
 def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translation:
-    """The request for the vectors of some texts."""
+    """Build the request for the vectors of some texts."""
     warnings = Warnings()
     body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "encoding_format": "float"}
     if request.dimensions is not None:
         body["output_dimension"] = request.dimensions
     if request.user_id is not None:
-        warnings.add("unsupported", "user_id", "Mistral has no field for a user's id; it was not sent")
+        warnings.add("unsupported", "user_id", "not supported by Mistral; ignored")
     body.update(request.provider_options.get(context.provider, {}))
     wire_request = WireRequest(
         url=default_url(context.settings, "/embeddings", request.model),
@@ -35,4 +35,4 @@ def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translat
 
 
 OPERATIONS = attrs.evolve(chat_operations(PROFILE, default_url), embed=Embed(build=build_embed, parse=parse_embeddings))
-"""`GET /v1/models`, which has one page, and `POST /v1/embeddings`."""
+"""`GET /v1/models`, which returns a single page, and `POST /v1/embeddings`."""

@@ -1,7 +1,7 @@
-"""Chunks -> events; a whole body -> ChatResponse. Pure.
+"""Parse what Mistral adds to Chat Completions: content that is a list of chunks. Does no I/O.
 
-The answer's `content` is text, or a list of chunks whose order counts: text, thinking, references, and whatever comes
-to it. A stream cuts thinking into chunks as it cuts text, so what follows on is one part, up to one with a signature.
+An answer's `content` is a string, or an ordered list of chunks: text, thinking, references and others. A stream splits
+thinking into several chunks, as it does text. Consecutive thinking chunks are one part, which ends at a signature.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.json import as_list, as_string
+from trunkline.authoring.json import as_list, as_object, as_string
 from trunkline.errors import RemoteError
 from trunkline.events import PartAdded, ReasoningEnd
 from trunkline.messages import Citation, Opaque
@@ -22,25 +22,23 @@ from trunkline_mistral.errors import error_from_body
 
 
 class Thinking:
-    """What the chunks of one reasoning hold besides their text."""
+    """Collects what the chunks of one reasoning part contain besides their text."""
 
     def __init__(self) -> None:
         self.signature: str | None = None
         self._closed: object = None
-        # The pieces in order; a text is a list of its own pieces.
+        # The pieces in order. Consecutive text pieces are one entry: the list of their texts.
         self._pieces: list[list[str] | dict[str, Any]] = []
         self._only_text = True
 
     def add(self, chunk: dict[str, Any]) -> None:
-        """Take a chunk, or a piece of one."""
+        """Add a chunk, or a piece of one."""
         for piece in as_list(chunk.get("thinking")):
             if isinstance(piece, dict) and piece.get("type", "text") != "text":
                 self._only_text = False
                 self._pieces.append(piece)
                 continue
-            text = (
-                piece if isinstance(piece, str) else as_string(piece.get("text")) if isinstance(piece, dict) else None
-            )
+            text = piece if isinstance(piece, str) else as_string(as_object(piece).get("text"))
             if text and self._pieces and isinstance(self._pieces[-1], list):
                 self._pieces[-1].append(text)
             elif text:
@@ -50,35 +48,35 @@ class Thinking:
             self._closed = chunk["closed"]
 
     def metadata(self) -> dict[str, Any]:
-        """What is needed besides text and signature to send the reasoning back as it came."""
-        found: dict[str, Any] = {}
+        """Return what is needed, besides text and signature, to send the reasoning back as it arrived."""
+        metadata: dict[str, Any] = {}
         if not self._only_text:
-            found["thinking"] = [
+            metadata["thinking"] = [
                 {"type": "text", "text": "".join(piece)} if isinstance(piece, list) else piece for piece in self._pieces
             ]
-        return found if self._closed is not False else {**found, "closed": False}
+        return metadata if self._closed is not False else {**metadata, "closed": False}
 
 
 class MistralParser(ChatParser):
-    """Reads one answer."""
+    """Parses one answer."""
 
     def __init__(self, *, provider: str, profile: Profile) -> None:
         super().__init__(provider=provider, profile=profile)
         self._thinking = Thinking()
 
     def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
-        """More of the answer's text."""
+        """Add to the answer's text."""
         if text:
             self.end_reasoning()
         super().text(text, logprobs)
 
     def reasoning(self, text: str) -> None:
-        """More of the reasoning's text."""
+        """Add to the reasoning's text."""
         self.end_text()
         super().reasoning(text)
 
     def reasoning_end(self, index: int) -> ReasoningEnd:
-        """The event that completes the reasoning."""
+        """Return the event that ends the reasoning part."""
         thinking, self._thinking = self._thinking, Thinking()
         metadata = thinking.metadata()
         return ReasoningEnd(
@@ -89,7 +87,7 @@ class MistralParser(ChatParser):
         )
 
     def content_part(self, item: Any) -> None:
-        """One chunk of a `content` that is a list. Raises `ProtocolViolation` for what is none."""
+        """Add one chunk of a `content` list. Raises `ProtocolViolation` if it is malformed."""
         kind = item.get("type") if isinstance(item, dict) else None
         if kind == "thinking":
             if self._thinking.signature is not None:
@@ -97,20 +95,20 @@ class MistralParser(ChatParser):
             self.reasoning(thinking_text(item))
             self._thinking.add(item)
         elif kind == "reference":
-            self._apart()
+            self._end_parts()
             self.add(Citation(provider_metadata={self.provider: {"reference_ids": as_list(item.get("reference_ids"))}}))
         elif kind in (None, "text"):
             super().content_part(item)
         else:
-            self._apart()
+            self._end_parts()
             if kind == "image_url":
                 super().content_part(item)
             else:
                 name = kind if isinstance(kind, str) else "unknown"
                 self.add(PartAdded(part=Opaque(provider=self.provider, kind=name, data=item)))
 
-    def _apart(self) -> None:
-        # What follows stands behind this part, and is sent back there.
+    def _end_parts(self) -> None:
+        # Text that follows becomes a new part, so that the order is kept when the answer is sent back.
         self.end_text()
         self.end_reasoning()
 
@@ -118,5 +116,5 @@ class MistralParser(ChatParser):
     def error(
         body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
     ) -> RemoteError:
-        """The error that a decoded body tells of. It never raises."""
+        """Return the error that a decoded body describes. It never raises."""
         return error_from_body(body, provider=provider, status=status, headers=headers)

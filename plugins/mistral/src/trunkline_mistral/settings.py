@@ -1,4 +1,4 @@
-"""The settings of `mistral`, and what its API takes."""
+"""The settings of `mistral`, and the features of its API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trunkline_openai.urls import base_url
 PROFILE = Profile(
     name="mistral",
     user_id_field=None,
-    # No `tool_choice_none`: models answer with garbled calls when the tools are there but forbidden.
+    # Without `tool_choice_none`: if tools are sent but forbidden, models answer with garbled tool calls.
     takes={
         "tools",
         "tool_choice_required",
@@ -34,25 +34,25 @@ PROFILE = Profile(
         "document_file_id",
     },
     stop_limit=None,
-    # Models with a tokenizer before version 13 take no other ids; the later ones take any.
+    # Models with a tokenizer older than version 13 accept only such ids; newer models accept any.
     call_id_pattern=r"[A-Za-z0-9]{9}",
     call_id_length=9,
     reasoning_fields=(),
     reasoning_replay="thinking",
 )
-"""What Mistral takes, by its published specification (21 August 2026), which refuses every other field."""
+"""Features according to Mistral's published specification (21 August 2026); the API refuses any other field."""
 
 
 @settings
 class MistralSettings(Settings):
-    """How Mistral's API is reached."""
+    """Settings of the provider `mistral`."""
 
     provider: ClassVar[str] = "mistral"
 
-    api_key: Converted[Secret, str] = setting("API key", "The key of the workspace.", environment=("MISTRAL_API_KEY",))
+    api_key: Converted[Secret, str] = setting("API key", "API key of the workspace.", environment=("MISTRAL_API_KEY",))
     api_url: str = url_setting(
         "API URL",
-        "The root of the API, with or without `/v1`.",
+        "Root URL of the API, with or without `/v1`.",
         default="https://api.mistral.ai",
         base_url=base_url,
     )

@@ -1,4 +1,4 @@
-"""ChatRequest -> POST {base}/v1/chat/completions, as Mistral takes it. Pure."""
+"""Translate a `ChatRequest` into Mistral's `POST {root}/v1/chat/completions`. Does no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trunkline_openai.translate import ChatTranslator
 
 from trunkline_mistral.history import MistralHistory
 
-_LATER = "the published specification does not have it; where a model takes it, pass it in provider_options"
+_UNDOCUMENTED = "not in Mistral's published specification; if your model supports it, use provider_options"
 
 
 class MistralTranslator(ChatTranslator):
@@ -20,27 +20,27 @@ class MistralTranslator(ChatTranslator):
     history: ClassVar[type[History]] = MistralHistory
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
-        """The JSON body, but for the request's `provider_options`."""
+        """Return the JSON body, without the request's `provider_options`."""
         body = super().body(request, warnings, stream=stream)
         if "seed" in body:
             body["random_seed"] = body.pop("seed")
         self._choice(body, warnings)
         if body.get("reasoning_effort") == "max":
             body["reasoning_effort"] = "xhigh"
-            warnings.add("changed", "reasoning.effort", "the highest effort here is xhigh, which was sent for max")
+            warnings.add("changed", "reasoning.effort", "Mistral's highest effort is xhigh, which was sent for max")
         if request.user_id is not None:
             warnings.add(
                 "unsupported",
                 "user_id",
-                "Mistral has no field for a user's id; put one into `metadata` if it is needed",
+                "not supported by Mistral; ignored. If you need it, use `metadata`",
             )
         return body
 
     def takes(self, feature: str, subject: str, warnings: Warnings) -> bool:
-        """Whether Mistral takes a feature; where not, a warning says that `subject` was left out."""
+        """Return whether Mistral supports a feature; if not, add a warning that `subject` was ignored."""
         if feature in self.profile.takes:
             return True
-        message = _LATER if feature in ("top_k", "logprobs") else "Mistral does not take it; it was not sent"
+        message = _UNDOCUMENTED if feature in ("top_k", "logprobs") else "not supported by Mistral; ignored"
         warnings.add("unsupported", subject, message)
         return False
 
@@ -50,4 +50,4 @@ class MistralTranslator(ChatTranslator):
             body["tool_choice"] = "any"
         elif isinstance(choice, dict) and choice.get("type") != "function":
             del body["tool_choice"]
-            warnings.add("unsupported", "tool_choice", "only a function can be forced by name; the choice was not sent")
+            warnings.add("unsupported", "tool_choice", "Mistral can force only functions by name; ignored")
