@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,27 @@ GOOD = """
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Install a distribution: `install("dist", group, {"name": "module:value"}, module=source)`."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    imported = set(sys.modules)
 
-    def make(distribution: str, group: str, names: dict[str, str], **modules: str) -> None:
+    def make(
+        distribution: str, group: str, names: dict[str, str], requires: Sequence[str] = (), **modules: str
+    ) -> None:
         folder = tmp_path / f"{distribution.replace('-', '_')}-1.0.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        required = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n{required}")
         lines = "".join(f"{name} = {value}\n" for name, value in names.items())
         (folder / "entry_points.txt").write_text(f"[{group}]\n{lines}")
         for module, source in modules.items():
             (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
-            monkeypatch.delitem(sys.modules, module, raising=False)
 
-    return make
+    yield make
+    for module in set(sys.modules) - imported:
+        if module.startswith("plugin_"):
+            del sys.modules[module]
 
 
 def good(name: str) -> str:
@@ -113,6 +120,69 @@ def test_a_broken_provider_is_an_error_that_names_the_distribution(name: str, di
         load_provider(name)
     assert caught.value.distribution == distribution
     assert distribution.split(", ")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "stated"),
+    [
+        ("trunkline>=99.1,<99.2", ">=99.1,<99.2"),
+        ("trunkline<99.2,>=99.1", "<99.2,>=99.1"),
+        ("trunkline[cli] (>=99.1)", ">=99.1"),
+        ("Trunkline ~= 99.1.0", "~= 99.1.0"),
+        ("trunkline==99.*", "==99.*"),
+    ],
+)
+@pytest.mark.parametrize("source", ["from trunkline import NotYetThere", "provider = NotYetThere(", good("newer")])
+def test_plugin_that_needs_a_newer_core_says_so(install: Any, requirement: str, stated: str, source: str) -> None:
+    requires = ["attrs>=99", requirement]
+    install("dist-newer", PROVIDERS, {"newer": "plugin_newer:provider"}, requires, plugin_newer=source)
+    with pytest.raises(PluginError) as caught:
+        open_service("newer", url="http://localhost")
+    assert str(caught.value) == (
+        f"the provider 'newer' of the distribution 'dist-newer' 1.0 needs trunkline{stated}, "
+        f"and {version('trunkline')} is installed: pip install -U trunkline"
+    )
+    assert caught.value.distribution == "dist-newer"
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "trunkline",
+        "trunkline>=0.1,<0.2",
+        f"trunkline=={version('trunkline')}",
+        f"trunkline>={version('trunkline')}.dev1",
+        "trunkline<99",
+        "trunkline!=99.0",
+        "trunkline>=99; extra == 'next'",
+        "trunkline-openai>=99",
+    ],
+)
+def test_plugin_that_this_core_satisfies_is_loaded(install: Any, requirement: str) -> None:
+    install("dist-fits", PROVIDERS, {"fits": "plugin_fits:provider"}, [requirement], plugin_fits=good("fits"))
+    assert load_provider("fits").name == "fits"
+
+
+@pytest.mark.anyio
+async def test_hook_of_a_newer_core_is_ignored_if_it_is_optional(toy: Any) -> None:
+    class Optional:
+        @hookimpl(optionalhook=True)
+        def trunkline_not_yet_there(self, context: Any) -> None:
+            raise AssertionError("nobody calls this")
+
+    class Required:
+        @hookimpl
+        def trunkline_not_yet_there(self, context: Any) -> None: ...
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text":"hello"}')
+
+    async with serve(handler) as server:
+        async with toy(server.url, extensions=[Optional()]) as service:
+            assert (await service.chat("hi")).text == "hello"
+        async with toy(server.url, extensions=[Required()]) as service:
+            with pytest.raises(PluginError, match="trunkline_not_yet_there, which is not a hook"):
+                await service.chat("hi")
 
 
 @pytest.mark.usefixtures("crowd")

@@ -21,6 +21,7 @@ FIELD = "a field specifier, assigned to a field of any type, as `attrs.field` is
 EXPLAINED = {
     "authoring.json.as_list": JSON,
     "authoring.json.as_object": JSON,
+    "authoring.json.as_objects": JSON,
     "authoring.json.decode_object": JSON,
     "authoring.provider.Auth.sign": "credentials are what the same provider's `acquire` returned",
     "authoring.provider.CountTokens.build": CONTEXT,

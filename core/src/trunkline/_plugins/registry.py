@@ -16,10 +16,11 @@ Opening a service goes through these steps:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
 import attrs
@@ -114,8 +115,47 @@ def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
     return matches[0]
 
 
+# A requirement on the core in a distribution's metadata, such as `trunkline[cli]>=0.2,<0.3`. A requirement with a
+# marker after `;` belongs to an extra or a platform, and does not match.
+_CORE_REQUIREMENT = re.compile(r"trunkline(?![\w.-])\s*(?:\[[^\]]*\])?\s*\(?([^;()]*)\)?\s*", re.IGNORECASE)
+_LOWER_BOUND = re.compile(r"(?:>=|~=|===?|>)\s*([\w.]+)")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with, without zeros at the end: `(0, 2)` for `0.2` and for `0.2.0.dev1`."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = [int(number) for number in match[0].split(".")] if match is not None else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+@cache  # reading the metadata takes milliseconds, and services of one provider may be opened often
+def _check_core_version(item: InstalledPlugin, *, kind: str) -> None:
+    """Raise `PluginError` if the plugin's metadata requires a newer core than the one that is installed.
+
+    Installers prevent this, but not after `pip install --no-deps`. Such a plugin would fail with an error that does not
+    name the cause: an `ImportError`, or in the middle of a call a `TypeError`.
+    """
+    distribution = item.entry_point.dist
+    try:
+        core = version("trunkline")
+    except PackageNotFoundError:  # the core runs from a folder that no installer knows
+        return
+    for requirement in (distribution.requires if distribution is not None else None) or ():
+        match = _CORE_REQUIREMENT.fullmatch(requirement)
+        bounds = _LOWER_BOUND.findall(match[1]) if match is not None else []
+        if match is not None and any(_release(bound) > _release(core) for bound in bounds):
+            raise PluginError(
+                f"the {kind} {item.name!r} of the distribution {item.distribution!r} {item.version} needs "
+                f"trunkline{match[1].strip()}, and {core} is installed: pip install -U trunkline",
+                distribution=item.distribution,
+            )
+
+
 def load_plugin(item: InstalledPlugin, *, kind: str) -> object:
     """Import and return the object of an entry point. Raises `PluginError` if anything goes wrong."""
+    _check_core_version(item, kind=kind)
     try:
         return item.entry_point.load()
     except (Exception, SystemExit) as error:  # a module that calls `sys.exit` must not end the application
@@ -155,18 +195,22 @@ def check_hooks(plugin: object, distribution: str) -> None:
     """Raise `PluginError` if an attribute of `plugin` is named like a hook but would never be called as one.
 
     pluggy ignores functions with an unknown name and functions without the marker, so a misspelt override of
-    authentication would be skipped silently.
+    authentication would be skipped silently. An implementation marked with `optionalhook=True` may be for a newer core,
+    and is ignored by this one.
     """
     for name in dir(plugin):
         if not name.startswith(_PREFIX):
             continue
+        options = getattr(getattr(plugin, name), "trunkline_impl", None)
         if name not in _hook_names():
+            if options is not None and options["optionalhook"]:
+                continue
             raise PluginError(
                 f"{distribution!r} has {name}, which is not a hook of trunkline; "
                 f"the hooks are {', '.join(sorted(_hook_names()))}",
                 distribution=distribution,
             )
-        if getattr(getattr(plugin, name), "trunkline_impl", None) is None:
+        if options is None:
             raise PluginError(
                 f"{distribution!r} has {name} without the decorator @trunkline.hookimpl, so it would never be called",
                 distribution=distribution,
