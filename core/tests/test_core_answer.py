@@ -277,5 +277,5 @@ def test_logprobs_go_with_the_text() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
 def test_a_request_that_json_cannot_say_is_an_error_of_the_request(value: object) -> None:
-    with pytest.raises(InvalidRequest, match="JSON cannot say"):
+    with pytest.raises(InvalidRequest, match="not valid in JSON"):
         encode_request({"options": value})

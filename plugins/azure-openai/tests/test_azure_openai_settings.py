@@ -120,8 +120,8 @@ def test_the_deployment_of_the_url_is_the_default_model_unless_there_is_one() ->
         ({}, []),
         ({"api_url": "http://gw.example.com"}, ["plain HTTP"]),
         ({"api_url": "http://localhost:1"}, []),
-        ({"api_url": f"{R}/openai/v1/responses"}, ["taken off", "api = 'responses'"]),
-        ({"api_url": f"{R}/openai/v1/responses", "api": "responses"}, ["taken off"]),
+        ({"api_url": f"{R}/openai/v1/responses"}, ["removed", "api = 'responses'"]),
+        ({"api_url": f"{R}/openai/v1/responses", "api": "responses"}, ["removed"]),
     ],
 )
 def test_what_should_be_known_of_the_url_is_noted(fields: dict[str, Any], told: list[str]) -> None:

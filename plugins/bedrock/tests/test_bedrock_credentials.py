@@ -586,7 +586,7 @@ async def test_a_url_over_plain_http_to_another_machine_is_told(caplog: pytest.L
         with pytest.raises(ConnectionFailed):
             await service.chat("x")
     assert "plain HTTP" in caplog.text
-    assert "taken off" in caplog.text
+    assert "removed" in caplog.text
 
 
 @pytest.mark.anyio

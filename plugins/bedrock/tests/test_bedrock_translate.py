@@ -706,7 +706,7 @@ def test_a_conversation_that_no_wire_could_carry_is_refused(messages: tuple[Mess
 
 def test_a_value_that_json_cannot_say_is_refused() -> None:
     request = ChatRequest(messages="x", model=CLAUDE, provider_options={"bedrock": {"a": {1, 2}}})  # type: ignore[dict-item]
-    with pytest.raises(InvalidRequest, match="JSON cannot say"):
+    with pytest.raises(InvalidRequest, match="not valid in JSON"):
         translator().translate(request, stream=False)
 
 

@@ -1,4 +1,4 @@
-"""Ways to authenticate that several providers share."""
+"""Authentication with an API key, and without one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NoAuth:
-    """An `Auth` for providers that ask for nothing."""
+    """An `Auth` for providers without authentication."""
 
     async def __aenter__(self) -> NoAuth:
         return self
@@ -22,15 +22,15 @@ class NoAuth:
         return None
 
     async def acquire(self, *, refresh: bool = False) -> None:
-        """Nothing."""
+        """Do nothing: there are no credentials."""
 
     def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
-        """The request as it is."""
+        """Return the request unchanged."""
         return wire_request
 
 
 class HeaderAuth(NoAuth):
-    """An `Auth` that puts a key into a header, after `prefix` (`Bearer `, say)."""
+    """An `Auth` that sends a key in a header, after `prefix` (for example `Bearer `)."""
 
     def __init__(self, header: str, value: str, *, prefix: str = "") -> None:
         self._headers = {header: prefix + value}
@@ -39,7 +39,7 @@ class HeaderAuth(NoAuth):
         return f"HeaderAuth({next(iter(self._headers))!r})"
 
     def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
-        """The request with the header."""
+        """Return the request with the header."""
         return wire_request.with_headers(self._headers)
 
 

@@ -1,4 +1,7 @@
-"""Bytes to events: a framer and a parser as one, within limits, without I/O. The pipeline and the tests share it."""
+"""Decode a stream: bytes to events, with a provider's framer and parser, within limits, without I/O.
+
+The core decodes with it, and a provider's tests can decode recorded bytes with it in the same way.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,19 @@ _STEPS = bytes.maketrans(_BRACKETS, b"\2\2\0\0")
 _OTHERS = bytes(set(range(256)) - set(_BRACKETS))
 
 
-def check_nesting(data: bytes | bytearray, longest: int | None, *, status: int | None = None) -> None:
-    """Raise `ProtocolViolation` where the JSON in `data` is nested deeper than `longest`. Takes linear time."""
-    # JSON cannot be deeper than it has brackets, which is seen at once.
-    if longest is None or data.count(b"{") + data.count(b"[") <= longest:
+def check_nesting(data: bytes | bytearray, limit: int | None, *, status: int | None = None) -> None:
+    """Raise `ProtocolViolation` if the JSON in `data` is nested deeper than `limit`. Takes linear time.
+
+    `status` is the HTTP status for the error. Without the check, deeply nested JSON would exhaust the decoder's stack.
+    """
+    # JSON cannot be nested deeper than it has opening brackets. Counting those is fast, and nearly always enough.
+    if limit is None or data.count(b"{") + data.count(b"[") <= limit:
         return
+    # Remove the strings, map opening brackets to 2 and closing ones to 0, and drop everything else. The running sum of
+    # these numbers, each minus 1, is the depth.
     steps = _STRING.sub(b"", data).translate(_STEPS, _OTHERS)
-    if max(accumulate(map((-1).__add__, steps)), default=0) > longest:
-        message = f"the JSON of the answer is nested deeper than nesting_limit ({longest})"
+    if max(accumulate(map((-1).__add__, steps)), default=0) > limit:
+        message = f"the JSON of the response is nested deeper than nesting_limit ({limit})"
         raise ProtocolViolation(message, status=status)
 
 
@@ -90,7 +98,7 @@ class StreamDecoder(Generic[Frame]):
         self.late: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return the events that `data` completes. Raises `ProtocolViolation` where a frame is over a limit."""
+        """Return the events that `data` completes. Raises `ProtocolViolation` if a frame exceeds a limit."""
         template = self._repeats.read_template if self._repeats is not None else None
         if template is None:
             return self._decode(data)
@@ -117,7 +125,7 @@ class StreamDecoder(Generic[Frame]):
         return events
 
     def _repeated(self, template: Template, data: bytes) -> list[Event] | None:
-        """The events of bytes that repeat what came before; `None` for any others."""
+        """Return the events of bytes that consist of repeated frames, or `None` for any other bytes."""
         if self.finished or len(data) > self._frame_limit:
             return None
         texts = template.texts(data)
@@ -145,28 +153,31 @@ class StreamDecoder(Generic[Frame]):
         return events
 
     def finish(self) -> list[Event]:
-        """The last events, at the end of the file. Raises `StreamInterrupted` where `Finished` is not among them."""
+        """Return the last events, at the end of the stream.
+
+        Raises `StreamInterrupted` if the stream is not complete, that is, if they do not end with `Finished`.
+        """
         events = self.late = []
         if self.finished:
             return events
         try:
             frames = self._framer.finish()
         except ProtocolViolation as error:
-            raise self._cut() from error
+            raise self._truncated() from error
         for frame in frames:
             self._check(frame if isinstance(frame, bytes) else frame.data)
         try:
             self._parse(frames, events)
         except ProtocolViolation as error:
-            raise self._cut(error.provider) from error
+            raise self._truncated(error.provider) from error
         if not self._complete(events):
             events += self._parser.finish()
             if not self._complete(events):
                 raise StreamInterrupted("the stream ended before it was complete")
         return events
 
-    def _cut(self, provider: str | None = None) -> StreamInterrupted:
-        # A frame cut in the middle is a truncated stream, not a provider that cannot write its own format.
+    def _truncated(self, provider: str | None = None) -> StreamInterrupted:
+        # The last frame violates the wire format because the connection ended in the middle of it.
         return StreamInterrupted("the stream ended in the middle of an event", provider=provider)
 
     def _check(self, frame: bytes) -> None:

@@ -1,8 +1,15 @@
-"""The events of one answer, built from what a wire tells piece by piece. For parsers that need no way of their own.
+"""Build the events of one response. For parsers.
 
-A parser says what came (`text`, `reasoning`, `tool_call` …) and takes the events; starts, ends, indexes and the one
-`Finished` at the end are kept here. Pieces of text that follow one another are one part, and so are those of reasoning;
-whatever else comes ends it.
+A parser calls a method for everything that it finds in a frame (`text`, `reasoning`, `tool_call` …) and returns
+`take()`. The builder adds what a valid stream needs around that (see `trunkline.events`):
+
+- `ResponseStarted` comes first, and once, even if the wire format repeats the id and the model in each chunk.
+- Successive pieces of text are one part, and so are successive pieces of reasoning. Anything else ends that part: text
+  ends reasoning, a tool call ends both, and so on. So at most one of the two is open at any time.
+- Tool calls may overlap, since some providers send the arguments of several calls in turn. A call starts once its name
+  is known to be complete, which is when its first arguments arrive. Calls start in the order in which they were first
+  mentioned, whatever the order of their arguments. All of them end when the response finishes.
+- `finish` ends everything that is open and adds `Finished`.
 """
 
 from __future__ import annotations
@@ -44,18 +51,18 @@ class _Call:
 
 
 class EventBuilder:
-    """Builds the events of one answer of `provider`. Methods add events; `take` gives those that were added since."""
+    """Builds the events of one response of `provider`. The methods add events; `take` returns and removes them."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
         self._events: list[Event] = []
-        self._parts = 0
-        self._text: int | None = None
-        self._reasoning: int | None = None
+        self._parts = 0  # the number of parts so far, which is also the next index
+        self._text: int | None = None  # the index of the open text part
+        self._reasoning: int | None = None  # the index of the open reasoning part
         self._signature: str | None = None
-        self._calls: list[_Call] = []
+        self._calls: list[_Call] = []  # in the order in which they were first mentioned
         self._by_key: dict[Hashable, _Call] = {}
-        self._begun = 0  # how many of the calls have started
+        self._started_calls = 0  # that many of `_calls`, from the first, have a ToolCallStart
         self._usage: Usage | None = None
         self._seed: str | None = None
         self.started: bool = False
@@ -65,24 +72,24 @@ class EventBuilder:
 
     @property
     def has_calls(self) -> bool:
-        """Whether the answer calls a tool."""
+        """Whether the response calls a tool."""
         return bool(self._calls)
 
     @property
     def is_empty(self) -> bool:
-        """Whether no part has begun."""
+        """Whether the response has no part so far."""
         return not self._parts and not self._calls
 
     def take(self) -> list[Event]:
-        """The events since the last time."""
+        """Return the events that were added since the last call."""
         events, self._events = self._events, []
         return events
 
     def start(self, response_id: str | None = None, model: str | None = None, *, seed: str | None = None) -> None:
-        """The answer begins. Told again, as by wires that repeat it in each chunk, it is passed over.
+        """Start the response. Further calls do nothing, so a parser may call it for each chunk.
 
-        The ids of tool calls that have none are made from the answer's id; where the wire has no such id, `seed` is
-        what tells this answer from others (a time, say).
+        Tool calls without an id get one that is derived from `response_id`. If the wire format has no such id, `seed`
+        is used instead: anything that differs between responses, such as a timestamp.
         """
         if not self.started:
             self.started = True
@@ -92,9 +99,9 @@ class EventBuilder:
     def text(
         self, text: str, *, logprobs: tuple[TokenLogprob, ...] = (), metadata: ProviderOptions | None = None
     ) -> None:
-        """More text. An empty one adds nothing, unless it has `metadata`; that is the part's, and ends it.
+        """Add text. Empty text adds nothing, except for its `metadata` and, in an open text part, its `logprobs`.
 
-        `logprobs` may come with an empty text once text has begun.
+        `metadata` becomes the `provider_metadata` of the part, and ends the part.
         """
         if not text and not metadata and (not logprobs or self._text is None):
             return
@@ -108,7 +115,7 @@ class EventBuilder:
             self._end_text(metadata)
 
     def reasoning(self, text: str, *, signature: str | None = None) -> None:
-        """More reasoning. A `signature` is what the provider needs to accept it back; it ends the part."""
+        """Add reasoning. `signature` is what the provider needs to accept the reasoning back; it ends the part."""
         if not text and signature is None:
             return
         if self._reasoning is None:
@@ -130,11 +137,11 @@ class EventBuilder:
         arguments: JSONValue = "",
         metadata: ProviderOptions | None = None,
     ) -> None:
-        """A tool call, or more of one: `key` tells the calls of an answer apart (their index on the wire, say).
+        """Start a tool call, or add to one. `key` identifies the call within the response, for example its index.
 
-        The name may come in pieces, up to the first arguments. `arguments` are a piece of JSON text, or, as anything
-        but a string, the whole of them, decoded. An id other than that of the call under `key` begins another call, so
-        that two are never fused. A call without an id gets one.
+        `name` may come in pieces, until the first arguments. `arguments` is a piece of JSON text, or the complete
+        arguments as a decoded value that is not a string. If `call_id` differs from the id of the call under `key`,
+        this is another call: some servers use the same index for all calls. A call without an id gets one.
         """
         self._end_text()
         self._end_reasoning()
@@ -157,7 +164,7 @@ class EventBuilder:
             self._start_calls(call)
 
     def add(self, part: Audio | Image | Document | Opaque | Citation) -> None:
-        """A part that comes whole."""
+        """Add a complete part."""
         if not isinstance(part, Citation):
             self._end_text()
             self._end_reasoning()
@@ -167,7 +174,7 @@ class EventBuilder:
             self._events.append(part)
 
     def usage(self, usage: Usage | None) -> None:
-        """What has been used so far; the last report is the true one. `None` and a repetition add nothing."""
+        """Report token counts; a later report replaces an earlier one. `None` and unchanged counts add nothing."""
         if usage is not None and (usage != self._usage or self._usage is None):
             self._usage = usage
             self._events.append(UsageReported(usage=usage))
@@ -180,10 +187,10 @@ class EventBuilder:
         warnings: tuple[CallWarning, ...] = (),
         raw: JSONValue = None,
     ) -> None:
-        """The answer is complete: what is open ends, and `Finished` follows.
+        """Finish the response: end all open parts and add `Finished`.
 
-        An answer that calls tools and stopped gives `tool_calls`, whatever the wire says. Raises `ProtocolViolation`
-        for a call without a name.
+        If the response calls tools and `reason` is `stop`, the reason becomes `tool_calls`, since servers differ in
+        which of the two they send. Raises `ProtocolViolation` if a tool call has no name.
         """
         self._end_text()
         self._end_reasoning()
@@ -215,14 +222,15 @@ class EventBuilder:
             self._reasoning = self._signature = None
 
     def _start_calls(self, last: _Call) -> None:
-        # Parts stand in the order of their starts: calls that came earlier start earlier.
-        while self._begun < len(self._calls):
-            call = self._calls[self._begun]
+        # Parts are ordered by their start events. So all calls that were mentioned before `last` have to start first,
+        # even those without arguments so far; arguments that were held back until now follow as one delta.
+        while self._started_calls < len(self._calls):
+            call = self._calls[self._started_calls]
             if not call.name:
                 raise ProtocolViolation("the answer calls a tool without a name", provider=self._provider)
             call.index = self._next()
-            call_id = call.id or self._make_id(self._begun)
-            self._begun += 1
+            call_id = call.id or self._make_id(self._started_calls)
+            self._started_calls += 1
             self._events.append(ToolCallStart(index=call.index, id=call_id, name=call.name))
             if text := "".join(call.arguments):
                 self._events.append(ToolCallDelta(index=call.index, arguments=text))
@@ -235,8 +243,8 @@ class EventBuilder:
         try:
             return json_text(arguments)
         except RecursionError:
-            raise ProtocolViolation("a tool call's arguments are nested too deep", provider=self._provider) from None
+            raise ProtocolViolation("a tool call's arguments are nested too deeply", provider=self._provider) from None
 
     def _make_id(self, position: int) -> str:
-        # The same for an answer however it is read, and another for each answer.
+        # Deterministic, so that a response has the same ids whether it is streamed or not, and unique to the response.
         return "call_" + sha256(f"{self._seed}/{position}".encode("utf-8", "surrogatepass")).hexdigest()[:24]

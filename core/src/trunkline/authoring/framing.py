@@ -1,9 +1,14 @@
-"""Framers: they cut a stream of bytes into frames, at any split, without I/O.
+"""Framers: cut a stream of bytes into frames, without I/O.
 
-`feed` takes bytes and gives the frames that they complete; `finish`, at the end of the file, gives the frames that
-were whole but for their last line ending. What arrives does not depend on how the bytes were cut: where a framer finds
-something broken behind whole frames, these are given first. Fault classes 13 and 14 live here; how large a frame may
-be is for `trunkline.authoring.decoder` to say.
+`feed` takes the next bytes and returns the frames that they complete. `finish`, at the end of the stream, returns
+frames that lack only their last line ending.
+
+The frames must not depend on how the network splits the bytes into reads: a read may end in the middle of a character,
+of a line ending, or of anything else. That holds for errors as well. If a read contains complete frames and then
+something broken, the frames come first and the error follows (`frames_before`), as if two reads had brought them.
+
+Framers do not limit the size of a frame; `trunkline.authoring.decoder` does. Each must take linear time and little more
+memory than the frame, even if the frame arrives in many small reads.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from trunkline._json import loads
 from trunkline.errors import ProtocolViolation
 
 BARE = "bare"
-"""The event type of a JSON object that stood outside any event."""
+"""The event type of a JSON object that was found outside any event, see `SSEOrJSONFramer`."""
 
 Frame = TypeVar("Frame")
 
@@ -28,7 +33,10 @@ _INSIDE = re.compile(rb'["\\]')
 
 
 def frames_before(frames: list[Frame], error: ProtocolViolation) -> list[Frame]:
-    """For a framer that found something broken behind whole frames: `error` is raised once these are taken."""
+    """Return a list that raises `error` after the last of `frames` when it is iterated; raise it now if there are none.
+
+    For a framer that finds something broken after complete frames.
+    """
     if not frames:
         raise error
     return _FramesBefore(frames, error)
@@ -45,26 +53,30 @@ class _FramesBefore(list[Frame]):
 
 
 class SSEFrame(NamedTuple):
-    """A server-sent event: its `data`, undecoded, and its type (`message` where the stream names none)."""
+    """A server-sent event: its `data`, undecoded, and its type (`message` if the stream names none)."""
 
     data: bytes
     event: str = "message"
 
 
-_frame = tuple.__new__  # a named tuple's own constructor costs as much as all the rest of an event
+_new_frame = tuple.__new__  # the constructor of a named tuple takes as long as everything else for an event
 
 
 class SSEFramer:
     """Server-sent events, as in the WHATWG HTML standard, section 9.2.6.
 
-    Lines end with LF, CR or CRLF; a byte order mark at the start is passed over; comments and the fields `id` and
-    `retry` have no use here. Strategy: bytes are cut into lines as they come. An unfinished line grows in a buffer, so
-    that a long event in small reads costs linear time and little memory beyond its size. A CR at the end of a read ends
-    its line at once; an LF that opens the next read then belongs to it.
+    Lines end with LF, CR or CRLF. A byte order mark at the start, comments, and the fields `id` and `retry` are
+    ignored.
 
-    Departing from the standard, the last event counts at the end of the file without its blank line, since servers
-    are seen that close right after `data: [DONE]`; an event cut in the middle shows as broken JSON or as a missing
-    terminator.
+    Two paths give the same events. `_lines` handles any bytes: it cuts them into lines and keeps an unfinished line in
+    a buffer. A CR at the end of a read ends its line at once, so that the event is not delayed; if the next read starts
+    with LF, that LF is the rest of a CRLF and is skipped. `whole_events` is a shortcut for a read that starts at an
+    event boundary and consists of complete events, each a `data:` line with at most an `event:` line before it. Nearly
+    all reads are like that.
+
+    There is one deviation from the standard: at the end of the stream, the last event needs no blank line, since some
+    servers close the connection right after `data: [DONE]`. An event that was cut off is still detected: its JSON is
+    broken, or the terminator is missing.
     """
 
     def __init__(self) -> None:
@@ -78,7 +90,7 @@ class SSEFramer:
         self._names: dict[bytes, str] = {}
 
     def feed(self, data: bytes) -> list[SSEFrame]:
-        """The events that `data` completes."""
+        """Return the events that `data` completes."""
         frames = self.whole_events(data)
         if frames is None:
             frames = self._lines(data)
@@ -86,7 +98,7 @@ class SSEFramer:
         return frames
 
     def whole_events(self, data: bytes) -> list[SSEFrame] | None:
-        """The events of bytes that are whole events of the usual form, nearly all that a server sends; else `None`."""
+        """Return the events of bytes that are complete events of the usual form, or `None` for any other bytes."""
         if not self.at_boundary or data[-2:] != b"\n\n" or b"\r" in data:
             return None
         end, at = len(data) - 2, data.find(b"\n")
@@ -108,22 +120,23 @@ class SSEFramer:
         return frames
 
     def _one(self, block: bytes, at: int) -> SSEFrame | None:
-        """The event of one line, or of two with the first line's end at `at`."""
+        """Return the event of a `data:` line, or of an `event:` line that ends at `at` and a `data:` line."""
         name, start = "message", 0
         if 0 < at < len(block):
-            told = self._names.get(block[:at]) or self._name(block[:at])
-            if told is None:
+            event = self._names.get(block[:at]) or self._name(block[:at])
+            if event is None:
                 return None
-            name, start = told, at + 1
+            name, start = event, at + 1
         if block.startswith(b"data: ", start):
-            return _frame(SSEFrame, (block[start + 6 :], name))
+            return _new_frame(SSEFrame, (block[start + 6 :], name))
         if block.startswith(b"data:", start):
-            return _frame(SSEFrame, (block[start + 5 :], name))
+            return _new_frame(SSEFrame, (block[start + 5 :], name))
         return None
 
     def _name(self, line: bytes) -> str | None:
         if not line.startswith(b"event:"):
             return None
+        # A stream has only a few types of events. The limit keeps a hostile one from filling the memory.
         name = line[6:].decode("utf-8", "replace").removeprefix(" ") or "message"
         if len(self._names) < _NAMES:
             self._names[line] = name
@@ -131,6 +144,7 @@ class SSEFramer:
 
     def _lines(self, data: bytes) -> list[SSEFrame]:
         if self._at_start:
+            # A byte order mark may arrive in pieces: hold back bytes that could be the start of one.
             data = self._start + data
             if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
                 self._start = data
@@ -170,7 +184,7 @@ class SSEFramer:
         return frames
 
     def finish(self) -> list[SSEFrame]:
-        """The last event, where only its blank line is missing."""
+        """Return the last event, if only its blank line is missing."""
         return self.feed(b"\n\n") if not self._at_start else []
 
     def _frame(self) -> SSEFrame:
@@ -181,11 +195,12 @@ class SSEFramer:
 
 
 class SSEOrJSONFramer:
-    """An `SSEFramer` that does not pass over a JSON object which stands where an event was due.
+    """An `SSEFramer` that also finds a JSON object in place of an event.
 
-    Some gateways put bare JSON in place of an event when they fail (fault class 19). A line that begins with a brace is
-    no field of an event. From there the braces are counted, up to 4 MiB; a whole JSON object is one frame of the type
-    `bare`, in its place among the events. What begins like one and is none comes at the end.
+    Some gateways send a bare JSON object instead of an event when they fail. The standard would ignore it, and the
+    error would be lost. A line that starts with a brace is not a field of an event. From there, braces are counted
+    until they are balanced, up to 4 MiB. A valid JSON object is a frame of the type `bare`, at its place among the
+    events. Text that starts with a brace but is not a JSON object is a `bare` frame at the end of the stream.
     """
 
     def __init__(self) -> None:
@@ -196,11 +211,11 @@ class SSEOrJSONFramer:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the next byte begins an event."""
+        """Whether the next byte starts an event."""
         return self._bare is None and self._framer.at_boundary
 
     def feed(self, data: bytes) -> list[SSEFrame]:
-        """The events that `data` completes."""
+        """Return the events that `data` completes."""
         if self._bare is None:
             whole = self._framer.whole_events(data)
             if whole is not None:
@@ -213,7 +228,7 @@ class SSEOrJSONFramer:
         return self._framer.feed(data)
 
     def finish(self) -> list[SSEFrame]:
-        """The last frames, at the end of the file."""
+        """Return the last frames, at the end of the stream."""
         text = self._broken if self._broken is not None or self._bare is None else bytes(self._bare.text)
         last = [SSEFrame(text, BARE)] if text is not None else []
         return [*self._framer.finish(), *last]
@@ -243,10 +258,10 @@ class SSEOrJSONFramer:
         return frames
 
     def _brace(self, data: bytes, at: int) -> int:
-        """Where a line that begins with a brace begins, from `at` on; -1 where none does."""
+        """Return the position of the first line that starts with a brace, from `at` on, or -1."""
         if at == 0 and self._at_line_start and data.startswith(b"{"):
             return 0
-        # Nearly all reads have none, which this tells sooner than the pattern.
+        # Nearly all reads have none, and these two searches are faster than the pattern.
         if b"\n{" not in data and b"\r{" not in data:
             return -1
         found = _BRACE.search(data, at)
@@ -254,7 +269,7 @@ class SSEOrJSONFramer:
 
 
 class _Braces:
-    """A text that begins with a brace, up to the brace that closes it."""
+    """Collects text that starts with a brace, up to the brace that closes it; braces in JSON strings do not count."""
 
     def __init__(self) -> None:
         self.text = bytearray()
@@ -263,7 +278,7 @@ class _Braces:
         self._escaped = False
 
     def feed(self, data: bytes, start: int) -> int:
-        """Take the data from `start`; gives where the text ends, or -1. What is over the limit is not kept."""
+        """Take the data from `start` on. Returns where the text ends, or -1. Text beyond the limit is not kept."""
         if len(self.text) >= _BARE_LIMIT:
             return -1
         end = self._end(data, start)
@@ -296,13 +311,13 @@ def _is_object(data: bytes) -> bool:
 
 
 class JSONLinesFramer:
-    """JSON lines (NDJSON): one JSON text a line; blank lines are passed over."""
+    """JSON lines (NDJSON): each line is a JSON text; blank lines are ignored."""
 
     def __init__(self) -> None:
         self._tail = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that `data` completes."""
+        """Return the lines that `data` completes."""
         lines = data.split(b"\n")
         if len(lines) > 1 and self._tail:
             self._tail += lines[0]
@@ -312,21 +327,21 @@ class JSONLinesFramer:
         return [stripped for line in lines if (stripped := line.strip())]
 
     def finish(self) -> list[bytes]:
-        """The last line, where only its line ending is missing."""
+        """Return the last line, if only its line ending is missing."""
         return self.feed(b"\n")
 
 
 class BodyFramer:
-    """No framing: the whole body is one frame, at the end of the file."""
+    """No framing: the whole body is one frame, at the end of the stream."""
 
     def __init__(self) -> None:
         self._body = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Nothing yet."""
+        """Keep the bytes. Returns no frame."""
         self._body += data
         return []
 
     def finish(self) -> list[bytes]:
-        """The body, unless it is empty."""
+        """Return the body, unless it is empty."""
         return [bytes(self._body)] if self._body else []

@@ -1,4 +1,4 @@
-"""The error that an HTTP status tells of, for providers whose statuses mean what RFC 9110 says."""
+"""Make errors from HTTP responses, for providers that use HTTP statuses as RFC 9110 defines them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trunkline.errors import (
 )
 
 MESSAGE_LIMIT = 1000
-"""How much of a body an error's message quotes, in characters."""
+"""The longest message of an error, in characters, since a message may quote a response body."""
 
 _KINDS: Mapping[int, type[RemoteError]] = {
     401: AuthenticationError,
@@ -43,7 +43,7 @@ _TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
 
 
 def kind_of(status: int | None) -> type[RemoteError]:
-    """The class of error for a status; `None` is an error inside an answer, which is the provider's own failure."""
+    """Return the class of the error for a status. `None` means an error inside a response: a `ServerError`."""
     if status is None or status >= 500:
         return _KINDS.get(status or 0, ServerError)
     if status in _RETRYABLE or status < 400:
@@ -118,7 +118,7 @@ def _phrase(status: int | None) -> str:
 
 
 _LONGEST = 64
-"""The characters of a value that can be read; all forms are shorter."""
+"""A longer value of `Retry-After`, in characters, is ignored; every valid form is shorter."""
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
@@ -128,10 +128,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> float | None:
-    """The wait, in seconds, that a response's headers (names in lower case) ask for, or `None`.
+    """Return the delay, in seconds, that the headers of a response ask for, or `None`.
 
-    Read in this order: `retry-after-ms` (OpenAI, Azure), `retry-after` in seconds, as a duration (`1m2.5s`) or as an
-    HTTP date (RFC 9110, section 10.2.3). What cannot be read, and a time that has passed, asks for nothing.
+    `headers` must have lower-case names. `retry-after-ms` wins over `retry-after`, which may be seconds, a duration
+    (`1m2.5s`), or an HTTP date (RFC 9110, section 10.2.3). Invalid values and dates in the past are ignored.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:

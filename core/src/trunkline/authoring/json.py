@@ -1,4 +1,4 @@
-"""JSON on the wire: encode a request's body and decode what a provider sent."""
+"""Encode the JSON body of a request, and decode the JSON that a provider sends."""
 
 from __future__ import annotations
 
@@ -36,50 +36,53 @@ __all__ = [
 
 
 def encode_request(body: object) -> bytes:
-    """Encode the body of a request. Raises `InvalidRequest` for what JSON cannot say, as options may hold."""
+    """Encode the body of a request. Raises `InvalidRequest` if it contains a value that JSON does not have.
+
+    Such a value can only come from the application, for example in `provider_options`.
+    """
     try:
         return dumps(body)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the request holds a value that JSON cannot say: {error}") from None
+        raise InvalidRequest(f"the request contains a value that is not valid in JSON: {error}") from None
 
 
 def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, Any]:
-    """Decode a JSON object that an answer has to be. `what` names it in the error.
+    """Decode a text of the provider that must be a JSON object. `what` names the text in the error.
 
-    Raises `ProtocolViolation`, with the beginning of the text, for anything else.
+    Raises `ProtocolViolation`, which quotes the beginning of the text, if it is anything else.
     """
     try:
         value = loads(text)
     except (ValueError, RecursionError):
-        shown = text[:80] if isinstance(text, str) else text[:80].decode("utf-8", "replace")
-        raise ProtocolViolation(f"{what} is not JSON: {' '.join(shown.split())!r}", provider=provider) from None
+        excerpt = text[:80] if isinstance(text, str) else text[:80].decode("utf-8", "replace")
+        raise ProtocolViolation(f"{what} is not JSON: {' '.join(excerpt.split())!r}", provider=provider) from None
     if not isinstance(value, dict):
         raise ProtocolViolation(f"{what} is a JSON {type(value).__name__}, not an object", provider=provider)
     return value
 
 
 def as_string(value: object) -> str | None:
-    """The value if it is a string, else `None`. For fields that a provider may send in any form."""
+    """Return the value if it is a string, else `None`. For fields that a provider may send in any form."""
     return value if isinstance(value, str) else None
 
 
 def as_count(value: object) -> int | None:
-    """The value if it counts something, else `None`: a whole number from 0, which may arrive as `3.0`."""
+    """Return the value as an `int` if it is a whole number of at least 0 (`3.0` counts as one), else `None`."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and value >= 0 else None
 
 
 def as_list(value: object) -> list[Any]:
-    """The value if it is a list, else an empty one."""
+    """Return the value if it is a list, else an empty list."""
     return value if isinstance(value, list) else []
 
 
 def as_object(value: object) -> dict[str, Any]:
-    """The value if it is a JSON object, else an empty one."""
+    """Return the value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def as_objects(value: object) -> list[dict[str, Any]]:
-    """The JSON objects in a list. Other items are ignored; anything but a list has none."""
+    """Return the JSON objects in a list, without its other items. Any other value gives an empty list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

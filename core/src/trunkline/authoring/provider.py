@@ -1,6 +1,7 @@
-"""The Protocols that a provider's steps follow, and `Provider`, the value that bundles them.
+"""The Protocols that a provider implements, and `Provider`, which bundles the implementations.
 
-Everything here but `Auth.acquire`, the context managers and `Transport.send` is pure: no I/O, no clock, no waiting.
+Only `Auth.acquire`, the context managers and `Transport.send` may do I/O or wait. All other methods are pure: they do
+no I/O and read no clock, so they can be tested without a network.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelIn
 from trunkline.settings import Settings
 
 hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
-"""Marks a function as the implementation of one of the hooks in `trunkline.hookspecs`."""
+"""Decorator that marks a function as the implementation of a hook in `trunkline.hookspecs`."""
 
 Frame = TypeVar("Frame")
 S = TypeVar("S", bound=Settings)
@@ -35,11 +36,11 @@ F_contra = TypeVar("F_contra", contravariant=True)
 
 @attrs.frozen(kw_only=True)
 class ServiceContext(Generic[S_co]):
-    """What a hook knows of the service that it is called for.
+    """The service that a hook is called for.
 
-    `name` is the service's, `provider` the provider's. `transport` is the service's own HTTP transport, with its proxy
-    and its certificate authorities: an `Auth` sends its token requests with it. It is open while the service is, and
-    `None` only where no service was opened, as in a test of a translator.
+    `name` is the name of the service, `provider` that of the provider. `transport` is the service's HTTP transport,
+    with its proxy and its certificates; an `Auth` sends its token requests through it. It is open as long as the
+    service is. It is `None` if no service was opened, for example in a test of a translator.
     """
 
     name: str
@@ -50,7 +51,7 @@ class ServiceContext(Generic[S_co]):
 
 @attrs.frozen(kw_only=True)
 class Translation:
-    """A request in the provider's wire format, and what could not be said in it."""
+    """A request in the provider's wire format, with warnings about what the wire format cannot express."""
 
     wire_request: WireRequest
     warnings: tuple[CallWarning, ...] = ()
@@ -58,15 +59,13 @@ class Translation:
 
 @runtime_checkable
 class Auth(Protocol):
-    """How requests are authenticated. An async context manager that lives as long as its service.
+    """Authenticates requests. An async context manager that lives as long as its service.
 
-    `acquire` gives the credentials for the next request; it may wait and do I/O, caches what it found, and lets any
-    number of waiting calls share one refresh. `refresh` is true for the one attempt after a 401: cached credentials
-    are then not good enough. `sign` is pure. The context must hold no task group and no cancel scope open, since it is
-    entered by the first call and left by whoever closes the service.
+    The context manager is entered by the first call and left by the task that closes the service. These may be
+    different tasks, so no task group and no cancel scope may stay open in it.
 
-    An `Auth` that acquires secrets which the settings do not hold may have them, as strings, in a property `secrets`;
-    the core takes them out of errors.
+    An `Auth` that acquires secrets which are not in the settings, such as tokens, should return them as strings from a
+    property `secrets`. The core removes them from errors.
     """
 
     async def __aenter__(self) -> object: ...
@@ -74,34 +73,42 @@ class Auth(Protocol):
     async def __aexit__(self, *exc_info: object) -> bool | None: ...
 
     async def acquire(self, *, refresh: bool = False) -> object:
-        """The credentials, opaque to the core."""
+        """Return the credentials for the next request. The core only passes them to `sign`.
+
+        May do I/O. Should cache the credentials, and let all waiting calls share one refresh. `refresh` is true for the
+        one attempt that follows a 401: cached credentials must not be used then.
+        """
         ...
 
     def sign(self, wire_request: WireRequest, credentials: Any) -> WireRequest:
-        """The request with its credentials on it."""
+        """Return the request with the credentials added. Pure; called for each attempt."""
         ...
 
 
 @runtime_checkable
 class Translator(Protocol):
-    """Turns a request into the provider's wire format."""
+    """Translates requests to the provider's wire format."""
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """Translate. `request.model` is set; limits are applied. Raises `CallError` for what can never be sent."""
+        """Translate a request. `request.model` is set, and the service's limits are applied already.
+
+        Raises a `CallError`, such as `InvalidRequest`, if the request can never be sent to this provider.
+        """
         ...
 
 
 class HasData(Protocol):
-    """A frame that is more than its bytes."""
+    """A frame with other fields beside its bytes, such as the type of an event."""
 
     @property
     def data(self) -> bytes: ...
 
 
 class Framer(Protocol[F_co]):
-    """Cuts bytes into frames.
+    """Cuts the bytes of one stream into frames.
 
-    A frame is `bytes`, or has what it carries as `data`. The limits of size and nesting are the core's to keep.
+    A frame is `bytes`, or an object whose attribute `data` is the content. The core checks the limits for size and
+    nesting.
     """
 
     def feed(self, data: bytes, /) -> Sequence[F_co]:
@@ -135,23 +142,23 @@ class Parser(Protocol[F_contra]):
 
 @runtime_checkable
 class ResponseParser(Protocol):
-    """Reads the provider's answers."""
+    """Parses the provider's responses."""
 
     def stream(self) -> tuple[Framer[Any], Parser[Any]]:
-        """A fresh framer and parser, for one stream."""
+        """Return a new framer and a new parser, for one stream."""
         ...
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
-        """The response of a call that was not streamed. Raises as `Parser.feed` does."""
+        """Parse the response of a call that was not streamed. Raises the same errors as `Parser.feed`."""
         ...
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        """The error that a response with an error status tells of. It never raises."""
+        """Return the error for a response with an error status. Must not raise, whatever the body is."""
         ...
 
 
 class ByteStream(Protocol):
-    """An answer whose body is still to come: chunks of bytes, decompressed."""
+    """A response whose body has not been read. Iterating gives the chunks of the body, decompressed."""
 
     @property
     def status(self) -> int:
@@ -160,7 +167,7 @@ class ByteStream(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers of the answer, their names in lower case."""
+        """The headers of the response, with names in lower case."""
         ...
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
@@ -168,7 +175,7 @@ class ByteStream(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """The limits, in seconds, that a transport keeps while it sends: for the connection, and for the headers."""
+    """Limits for `Transport.send`, in seconds: for making the connection, and for the headers of the response."""
 
     connect: float | None = None
     headers: float | None = None
@@ -176,14 +183,14 @@ class Timeouts:
 
 @runtime_checkable
 class Transport(Protocol):
-    """Carries wire requests. An async context manager that lives as long as its service."""
+    """Sends requests. An async context manager that lives as long as its service."""
 
     async def __aenter__(self) -> object: ...
 
     async def __aexit__(self, *exc_info: object) -> bool | None: ...
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
-        """Send a request. Leaving the returned context manager closes the answer and its connection.
+        """Send a request. Leaving the returned context manager closes the response and its connection.
 
         Raises `ConnectionFailed`, `ConnectTimeout` or `FirstChunkTimeout`, and `StreamInterrupted` while the body is
         read.
@@ -192,20 +199,20 @@ class Transport(Protocol):
 
 
 class Observer:
-    """Watches calls: telemetry, cost, audit. Override what is needed; nothing here may wait.
+    """Observes calls, for telemetry, cost or audit. Override the methods you need; they must not block.
 
-    `call` is the same number in each method of one call. An exception that an observer raises is logged, and stops
+    `call` is the same number in all methods for one call. An exception that an observer raises is logged; it affects
     neither the call nor the other observers.
     """
 
     def started(self, call: int, context: ServiceContext[Settings], operation: str, request: object) -> None:
-        """A call begins: `chat`, `stream`, `embed`, `list_models`, `count_tokens` or `authenticate`."""
+        """A call starts. `operation` is `chat`, `stream`, `embed`, `list_models`, `count_tokens` or `authenticate`."""
 
     def retried(self, call: int, error: TrunklineError, delay: float) -> None:
         """An attempt failed and another follows in `delay` seconds, or later where the retry budget is spent."""
 
     def first_event(self, call: int) -> None:
-        """The first piece of the answer is here."""
+        """The first event of a stream has arrived."""
 
     def finished(self, call: int, response: object) -> None:
         """The call succeeded."""
@@ -216,7 +223,11 @@ class Observer:
 
 @attrs.frozen(kw_only=True)
 class ListModels:
-    """How models are listed: `build(context, cursor)` asks for a page, `parse` reads it and gives the next cursor."""
+    """How to list models, as two pure functions.
+
+    `build(context, cursor)` makes the request for a page; the cursor of the first page is `None`. `parse` returns the
+    models of a page and the cursor of the next page, or `None` after the last.
+    """
 
     build: Callable[[ServiceContext[Any], str | None], WireRequest]
     parse: Callable[[ServiceContext[Any], WireResponse], tuple[tuple[ModelInfo, ...], str | None]]
@@ -224,7 +235,7 @@ class ListModels:
 
 @attrs.frozen(kw_only=True)
 class Embed:
-    """How texts are embedded: a pure pair."""
+    """How to embed texts, as two pure functions: one that makes the request and one that parses the response."""
 
     build: Callable[[ServiceContext[Any], EmbedRequest], Translation]
     parse: Callable[[ServiceContext[Any], WireResponse], EmbedResponse]
@@ -232,7 +243,7 @@ class Embed:
 
 @attrs.frozen(kw_only=True)
 class CountTokens:
-    """How the provider counts the tokens of a request: a pure pair."""
+    """How to count tokens, as two pure functions: one that makes the request and one that parses the response."""
 
     build: Callable[[ServiceContext[Any], ChatRequest], Translation]
     parse: Callable[[ServiceContext[Any], WireResponse], int]
@@ -240,7 +251,7 @@ class CountTokens:
 
 @attrs.frozen(kw_only=True)
 class Operations:
-    """What a provider offers besides chat. One that is `None` raises `UnsupportedOperation`."""
+    """The operations that a provider offers besides chat. One that is `None` raises `UnsupportedOperation`."""
 
     list_models: ListModels | None = None
     embed: Embed | None = None
@@ -253,11 +264,14 @@ def _no_transport(context: ServiceContext[Any]) -> Transport | None:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Provider:
-    """A provider as a plain value. Registered with pluggy it implements the hooks from its fields.
+    """A provider, described by its parts. The entry point of a plugin names one; pluggy calls its hooks.
 
-    Each field but `name`, `settings` and `operations` is a function of the `ServiceContext`, called once when a service
-    opens. `operations` may be a function as well. `bytes_only_media`
-    names the media that the wire cannot take by URL: the core fetches them where the setting `fetch_urls` allows it.
+    `name` is the name that `open_service` takes, and must equal that of the entry point. `settings` is the class of its
+    settings. Each other part is a function of the `ServiceContext` that is called once, when a service opens;
+    `operations` may be the operations themselves instead. `bytes_only_media` lists the types of media that the provider
+    does not accept by URL: the core fetches them if the setting `fetch_urls` allows it.
+
+    Use `lazy_provider` to import the modules of the parts only when a service opens.
     """
 
     name: str
@@ -290,13 +304,13 @@ class Provider:
         return self.transport(context)
 
     def operations_for(self, context: ServiceContext[Any]) -> Operations:
-        """The operations, as they are for these settings."""
+        """Return the operations for a service."""
         return _operations(self.operations, context)
 
 
 @attrs.frozen(kw_only=True)
 class ProviderParts(Generic[S]):
-    """What `lazy_provider` loads: the class or function that makes each part of a provider from a `ServiceContext`."""
+    """The parts of a provider that `lazy_provider` loads: functions (or classes) that take a `ServiceContext`."""
 
     auth: Callable[[ServiceContext[S]], Auth]
     translator: Callable[[ServiceContext[S]], Translator]
@@ -312,10 +326,10 @@ def lazy_provider(
     load: Callable[[], ProviderParts[S]],
     bytes_only_media: tuple[type[Image] | type[Document] | type[Audio], ...] = (),
 ) -> Provider:
-    """A `Provider` whose modules are imported when its first service opens.
+    """Create a `Provider` whose modules are imported when its first service opens.
 
-    `load` imports them and returns the parts; it is called once. The module that calls `lazy_provider` thus imports the
-    settings and nothing else, which keeps listing and configuring providers fast.
+    `load` imports the modules and returns the parts; it is called once. The module that calls `lazy_provider` should
+    import only the settings, so that listing and configuring providers stays fast.
     """
     parts = cache(load)
     return Provider(

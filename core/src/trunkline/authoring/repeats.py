@@ -1,9 +1,19 @@
 """Read repeated frames without decoding them. Pure.
 
-Nearly every frame of a streamed answer equals the one before it except for its text, so a parser can skip most of the
+Nearly every frame of a streamed response equals the one before it except for its text, so a parser can skip most of the
 work. It learns a frame into a `Template`: the bytes before and after the text. To prove that the template is right, it
 decodes the frame once more with a mark in place of the text, and looks for the mark in the result. A later frame that
 has the same bytes around its text means the same, and only the text is decoded. Any other frame goes the usual way.
+
+The life of a template:
+
+1. The parser decodes the first frames as usual and passes them to `Repeats.learn`. Learning costs as much as decoding
+   several frames, so it waits until `_WARM` frames with text have come: a short response never pays for it.
+2. `learn` looks for the JSON member `field` in the bytes. The name may also occur inside the model's text, so each
+   place that it finds is proven as described above.
+3. A frame of any other kind calls `Repeats.forget`. What a delta means may depend on the frame before it (the start of
+   a part, for instance), so the next frame is decoded and learned again.
+4. If `_TRIES` templates in a row were never used, learning stops: this stream does not repeat its frames.
 
 Measured with a chunk of Chat Completions, decoding alone: 13.5 µs without templates, 6.1 with those of frames, 2.4 with
 those of reads as well (November 2026, Python 3.11, with msgspec).
@@ -26,10 +36,10 @@ _STRING = rb'"(?:[^"\\]|\\.)*+"'
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}trunkline\N{OBJECT REPLACEMENT CHARACTER}"
 _ENCODED_MARK = b'"%s"' % _MARK.encode()
 _WARM = 3
-"""Frames with text that come before one is learned from: learning costs as much as decoding several."""
+"""The number of frames with text before the first is learned."""
 
 _TRIES = 8
-"""Frames that are learned from without one that repeats them; a stream whose frames never do is then left alone."""
+"""The number of templates that may go unused before learning stops."""
 
 
 @lru_cache(maxsize=64)
@@ -39,7 +49,11 @@ def _members(names: tuple[str, ...]) -> re.Pattern[bytes]:
 
 
 class Template:
-    """What the bytes have before and after the text."""
+    """The constant bytes of a frame (or of a read), around its text.
+
+    A frame is `head`, the text as a JSON string, and `tail`. If it has padding, `middle` comes between the text and the
+    padding, and `tail` after the padding. `used` is set once the template has matched.
+    """
 
     __slots__ = ("_head", "_middle", "_seam", "_seam_size", "_size", "_tail", "_tail_size", "used")
 
@@ -51,24 +65,32 @@ class Template:
         self.used: bool = False
 
     def count(self, data: bytes) -> int:
-        """How often this may be in the bytes: exactly so often where they are nothing else."""
+        """Return an upper bound for how often the template occurs in the bytes.
+
+        It is exact for bytes that consist of nothing but the template.
+        """
         return data.count(self._head)
 
     def span(self, data: bytes) -> tuple[int, int]:
-        """Where in the bytes this may begin anew, behind something cut, and where its last end is; 0, 0 for nowhere."""
+        """Return the part of a read that may consist of the template, as start and end; 0, 0 if there is none.
+
+        A long read usually starts in the middle of a frame and ends in the middle of another one.
+        """
         seam = data.find(self._seam)
         return (seam + self._tail_size, data.rfind(self._tail) + self._tail_size) if seam >= 0 else (0, 0)
 
     def texts(self, data: bytes) -> list[str] | None:
-        """The texts of bytes that are this once or more, differing in nothing else; `None` for any other bytes.
+        """Return the texts of bytes that consist of the template, once or repeatedly; `None` for any other bytes.
 
-        None of the texts is empty.
+        None of the texts is empty: an empty text may mean something else to the parser, so such a frame is decoded.
         """
         if data[: self._size] != self._head or not data.endswith(self._tail):
             return None
         body = data[self._size : -self._tail_size]
         try:
-            # A JSON string has no line ending and no quote that is not escaped, so each text ends where its piece does.
+            # A JSON string contains neither line endings nor unescaped quotes, so the text of a frame cannot contain
+            # the bytes between two texts. Splitting there is safe, and `decode_string` refuses anything that is not
+            # one JSON string.
             if len(body) < self._seam_size:
                 texts = [decode_string(self._unpadded(body))]
             else:
@@ -84,11 +106,11 @@ class Template:
             return piece
         text, found, padding = piece.partition(middle)
         if not found or not (padding.isalnum() or not padding):
-            raise ValueError("something else than padding")
+            raise ValueError("not padding")
         return text
 
     def within(self, before: bytes, after: bytes) -> Template:
-        """The template of the same with other bytes around it."""
+        """Return this template with more constant bytes around it."""
         return Template(before + self._head, self._middle, self._tail + after)
 
 
@@ -111,7 +133,7 @@ class Repeats:
         self.read_template: Template | None = None
 
     def learn(self, data: bytes, value: object) -> None:
-        """Take a frame, and what its JSON says, as the one that the next are held against."""
+        """Learn the template of a frame. `value` is its decoded JSON."""
         self._seen += 1
         if self._seen <= _WARM or not self._tries:
             return
@@ -123,22 +145,22 @@ class Repeats:
                 return
 
     def forget(self) -> None:
-        """Another kind of frame came between: the next is to be decoded."""
+        """Forget the templates, since a frame of another kind has come. The next frame is decoded again."""
         if self.frame_template is not None:
             if self.frame_template.used or (self.read_template is not None and self.read_template.used):
                 self._tries = _TRIES
             self.frame_template = self.read_template = None
 
     def learn_read(self, data: bytes, frames: Sequence[bytes]) -> None:
-        """Take a read that brought these frames, whole ones, as the one that the next are held against."""
+        """Learn the template of a read that consists of these frames, all of them complete."""
         if self.frame_template is None or self.frame_template.count(data) != len(frames):
             return
         at = data.rfind(frames[-1])
-        if at < 0:  # it came in several lines
+        if at < 0:  # the data of the frame came in several lines, so it is not in the bytes as it is
             return
         before, after = data[:at], data[at + len(frames[-1]) :]
         if len(frames) > 1:
-            # Between two frames stand what follows the one and what precedes the other.
+            # Between two frames are the bytes that follow the first and those that precede the second.
             at = before.rfind(frames[-2])
             seam = before[at + len(frames[-2]) :]
             if at < 0 or not seam.startswith(after):
@@ -147,7 +169,8 @@ class Repeats:
         self.read_template = self.frame_template.within(before, after)
 
     def _holds_the_text(self, head: bytes, tail: bytes, value: object) -> bool:
-        # The name may stand anywhere, in a text of the model's too: what another text in its place says decides.
+        # Put the mark in place of the text, decode, and compare: the parser must find the mark, and with the mark
+        # replaced by the text again, the value must be the one that was decoded before. So nothing else depends on it.
         try:
             marked = loads(head + _ENCODED_MARK + tail)
             return self._read(marked) == _MARK and _replaced(marked, self._read(value)) == value
@@ -163,7 +186,7 @@ class Repeats:
 
 
 def _replaced(value: object, text: object) -> object:
-    """A decoded value with the text in the place of the mark."""
+    """Return a decoded value with the mark replaced by the text."""
     if isinstance(value, dict):
         return {key: _replaced(item, text) for key, item in value.items()}
     if isinstance(value, list):
@@ -173,17 +196,19 @@ def _replaced(value: object, text: object) -> object:
 
 @runtime_checkable
 class RepeatingParser(Protocol):
-    """A parser that takes part: it learns frames into `repeats`, and makes the events of texts that were found so."""
+    """A parser that learns frames into `repeats`."""
 
     @property
     def repeats(self) -> Repeats: ...
 
-    def text_events(self, texts: list[str], /) -> list[Event]: ...
+    def text_events(self, texts: list[str], /) -> list[Event]:
+        """Return the events of frames that differ from the last learned one only in their texts."""
+        ...
 
 
 @runtime_checkable
 class BoundaryFramer(Protocol):
-    """A framer that knows whether the next byte begins a frame, so that a read of whole frames can go past it."""
+    """A framer that knows whether the next byte starts a frame. A read of complete frames can then bypass it."""
 
     @property
     def at_boundary(self) -> bool: ...

@@ -1,4 +1,4 @@
-"""A conversation's turns, with the results of tools beside the calls that they answer. For translators."""
+"""Pair the tool results of a conversation with the calls that they answer. For translators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trunkline.messages import Message, ToolCall, ToolResult
 
 
 class Turn:
-    """A message other than a tool's. `results` are the results of the calls in it, by the position of the call."""
+    """A message that is not a tool result. `results` maps the position of a tool call in it to the call's results."""
 
     def __init__(self, message: Message) -> None:
         self.message = message
@@ -18,10 +18,11 @@ class Turn:
 
 
 def pair_turns(messages: Iterable[Message], warnings: Warnings) -> list[Turn]:
-    """The turns of a conversation, each with the results of its calls, wherever those stood.
+    """Return the turns of a conversation, each with the results of its tool calls.
 
-    A result belongs to the nearest call before it with its id, since some servers give the same ids in each turn. One
-    without a call is left out, with a warning. Raises `InvalidRequest` for a tool message with anything else in it.
+    A result belongs to the nearest call before it with the same id, since some servers use the same ids in every turn.
+    A result without a call is left out, with a warning. Raises `InvalidRequest` if a tool message contains anything but
+    results.
     """
     turns: list[Turn] = []
     owners: dict[str, tuple[Turn, int]] = {}
@@ -36,7 +37,7 @@ def pair_turns(messages: Iterable[Message], warnings: Warnings) -> list[Turn]:
                 owner[0].results.setdefault(owner[1], []).append(result)
         if message.role == "tool":
             if len(results) != len(message.parts):
-                raise InvalidRequest("a tool message holds ToolResult parts and nothing else")
+                raise InvalidRequest("a tool message may contain only ToolResult parts")
             continue
         turn = Turn(message)
         turns.append(turn)

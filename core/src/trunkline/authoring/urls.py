@@ -1,4 +1,4 @@
-"""URLs as people paste them. Pure; what a provider takes off or adds is its own."""
+"""Normalise pasted URLs, and build the URLs of endpoints. Providers add what is specific to their API."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ __all__ = ["endpoint_note", "endpoint_url", "is_loopback", "plain_http_note", "r
 
 @functools.lru_cache(maxsize=64)
 def endpoint_url(base: str, path: str, query: str = "") -> str:
-    """The URL of an endpoint (`/chat/completions`, say) under a base; the base's query string stays, before `query`."""
+    """Return the URL of an endpoint (for example `/chat/completions`) under a base URL.
+
+    `query` is appended to the query string of the base.
+    """
     url = urlsplit(base)
     query = "&".join(part for part in (url.query, query) if part)
     return urlunsplit(url._replace(path=url.path.rstrip("/") + path, query=query))
 
 
 def endpoint_note(endpoint: str) -> str:
-    """The note for an endpoint's path that was pasted with the rest."""
-    return f"the endpoint's path {endpoint} was taken off: the setting is the root that all endpoints share"
+    """Return the note that the path of an endpoint was pasted with the URL, and removed."""
+    return f"the path {endpoint} was removed: this setting is the root URL of all endpoints"

@@ -1,4 +1,4 @@
-"""The setting `send_user_id`, for providers whose wire has a field for the id of an end user."""
+"""The setting `send_user_id`, for providers whose API accepts the id of an end user."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from trunkline.secrets import Secret
 from trunkline.settings import BOOLEAN_WORDS, setting
 
 SendUserId: TypeAlias = Literal[False, True, "hashed"]
-"""Whether a request's user id is sent: not at all, as it is, or as a keyed hash."""
+"""How a request's user id is sent: not at all, unchanged, or as a keyed hash."""
 
 HASH_CONTEXT = "trunkline.user_id"
-"""The key of the hash where a service has no API key."""
+"""The key of the hash if a service has no API key."""
 
 
 def convert_send_user_id(value: object) -> SendUserId:
-    """`false`, `true` or `hashed`, from a truth value or text. Raises `ValueError`."""
+    """Convert a boolean or text to `False`, `True` or `hashed`. Raises `ValueError`."""
     word = value.strip().lower() if isinstance(value, str) else value
     if word == "hashed":
         return "hashed"
@@ -28,23 +28,23 @@ def convert_send_user_id(value: object) -> SendUserId:
 
 
 def send_user_id_setting(field: str) -> SendUserId:
-    """The setting `send_user_id`; `field` names where the id goes."""
-    chosen: SendUserId = setting(
+    """Declare the setting `send_user_id`. `field` is the name of the field in the request's body."""
+    declared: SendUserId = setting(
         "Send user id",
-        f"Send a request's user id to the provider, in the field `{field}`: `false`, `true`, or `hashed` for a keyed "
-        "hash (HMAC-SHA256 with the API key, in hexadecimal) in its place.",
+        f"Send a request's user id to the provider, in the field `{field}`: `false`, `true`, or `hashed` to send a "
+        "keyed hash instead (HMAC-SHA256 with the API key, in hexadecimal).",
         default=False,
         convert=convert_send_user_id,
         schema={"enum": [False, True, "hashed"]},
     )
-    return chosen
+    return declared
 
 
 def user_identifier(user_id: str | None, send: SendUserId, api_key: Secret | None) -> str | None:
-    """What is sent for a request's user id, under the setting `send_user_id`; `None` for nothing.
+    """Return what to send for a request's user id under the setting `send_user_id`, or `None` to send nothing.
 
-    The hash of one id is the same for as long as the key is. Without a key it is made with `HASH_CONTEXT`, which
-    everyone knows: who guesses an id can then confirm it.
+    The hash of an id stays the same as long as the API key does. Without an API key, the hash is made with
+    `HASH_CONTEXT`, which is public: anyone who guesses an id can then check the guess.
     """
     if user_id is None or send is False:
         return None

@@ -1,4 +1,4 @@
-"""The warnings of one translation."""
+"""Collect the warnings of one translation."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _ALWAYS = frozenset({"messages", "model", "provider_options"})
 
 
 class Warnings:
-    """Collects warnings, each once."""
+    """Collects warnings. Equal warnings are kept once."""
 
     def __init__(self) -> None:
         self._found: dict[CallWarning, None] = {}
 
     def add(self, kind: WarningKind, subject: str, message: str) -> None:
-        """Note a warning."""
+        """Add a warning. The arguments are the fields of `CallWarning`."""
         self._found.setdefault(CallWarning(kind=kind, subject=subject, message=message))
 
     def unsupported(self, request: ChatRequest, *, supported: Collection[str]) -> None:
-        """Note each field of a request that is set and that the wire cannot express; `supported` names those it can."""
+        """Add a warning for each field of the request that is set but is not in `supported`."""
         for field in attrs.fields(ChatRequest):
             value = getattr(request, field.name)
             if field.name in _ALWAYS or field.name in supported or value is None or value in ((), {}):
                 continue
-            self.add("unsupported", field.name, "the provider has no word for it; it was not sent")
+            self.add("unsupported", field.name, "not supported by this provider; ignored")
 
     def all(self) -> tuple[CallWarning, ...]:
-        """The warnings, in order."""
+        """Return the warnings, in order."""
         return tuple(self._found)

@@ -1,4 +1,4 @@
-"""Plain HTTP values: what goes on the wire and what comes back. No I/O."""
+"""HTTP requests and responses as plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trunkline.secrets import Headers
 
 
 class LowerHeaders(Headers):
-    """Headers whose names are in lower case already, by the word of who makes them."""
+    """Headers whose names are in lower case already; the creator promises that, and nothing checks it."""
 
     __slots__ = ()
 
@@ -24,7 +24,7 @@ def _lower(headers: Mapping[str, str]) -> LowerHeaders:
 
 @attrs.frozen(kw_only=True)
 class WireRequest:
-    """An HTTP request before I/O. Header names are in lower case. Its `repr` shows no header values and no body."""
+    """An HTTP request. Names of headers are converted to lower case. `repr` shows no header values and no body."""
 
     method: str = "POST"
     url: str = attrs.field(repr=redact_url)
@@ -32,16 +32,16 @@ class WireRequest:
     body: bytes = attrs.field(default=b"", repr=lambda value: f"<{len(value)} bytes>")
 
     def with_headers(self, headers: Mapping[str, str]) -> WireRequest:
-        """The same request with `headers` added; one that is there already is replaced."""
+        """Return a copy of the request with `headers` added. Headers with the same names are replaced."""
         if not headers:
             return self
-        told = LowerHeaders({**self.headers, **_lower(headers)})
-        return WireRequest(method=self.method, url=self.url, headers=told, body=self.body)
+        combined = LowerHeaders({**self.headers, **_lower(headers)})
+        return WireRequest(method=self.method, url=self.url, headers=combined, body=self.body)
 
 
 @attrs.frozen(kw_only=True)
 class WireResponse:
-    """A whole HTTP response after I/O. Header names are in lower case; the body is decompressed."""
+    """A complete HTTP response. Names of headers are converted to lower case; the body is decompressed."""
 
     status: int
     headers: Mapping[str, str] = attrs.field(converter=_lower, factory=Headers, repr=lambda value: str(sorted(value)))
