@@ -45,7 +45,7 @@ class OriginFormSession(HttpxSession):  # type: ignore[misc]  # aiobotocore has 
     are. That form is meant for proxies, and some metadata and token services refuse it.
     """
 
-    _make_async_client = _make_client
+    _make_async_client = _make_client  # pyright: ignore[reportAssignmentType]  # the name of `self` differs
 
 
 def use_origin_form_for_metadata(resolver: Any) -> None:

@@ -36,7 +36,10 @@ class Signer(SigV4Auth):  # type: ignore[misc]  # botocore has no types
     `add_auth` takes the same steps in the same order; the steps are private methods, or undocumented.
     """
 
-    def add_auth(self, request: Any, *, now: Callable[[], datetime]) -> None:
+    # The base class is given no time.
+    def add_auth(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, request: Any, *, now: Callable[[], datetime]
+    ) -> None:
         request.context["timestamp"] = now().strftime(SIGV4_TIMESTAMP)
         self._modify_request_before_signing(request)
         to_sign = self.string_to_sign(request, self.canonical_request(request))
