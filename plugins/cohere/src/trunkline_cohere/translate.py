@@ -161,7 +161,7 @@ def _reasoning(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
     elif budget is not None:
         body["thinking"] = {"type": "enabled", "token_budget": budget}
         if effort is not None:
-            message = "Cohere takes a token budget for thinking; reasoning.max_tokens was sent and the effort ignored"
+            message = "Cohere expects a token budget for thinking; reasoning.max_tokens was sent and the effort ignored"
             warnings.add("unsupported", "reasoning.effort", message)
     elif effort is not None:
         budget = BUDGETS[effort]
@@ -169,7 +169,7 @@ def _reasoning(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
             budget = max(1, min(budget, request.max_output_tokens - ANSWER_ROOM))
         body["thinking"] = {"type": "enabled"} if budget is None else {"type": "enabled", "token_budget": budget}
         amount = "without a limit" if budget is None else f"with a budget of {budget} tokens"
-        message = f"Cohere takes a token budget for thinking; the effort {effort!r} was sent as thinking {amount}"
+        message = f"Cohere expects a token budget for thinking; the effort {effort!r} was sent as thinking {amount}"
         warnings.add("emulated", "reasoning.effort", message)
 
 

@@ -195,6 +195,6 @@ def _thinking(request: ChatRequest, config: JSON, warnings: Warnings) -> None:
     elif options.effort is not None:
         thinking["thinkingBudget"] = budget = 0 if options.effort == "none" else BUDGETS[options.effort]
         if budget > 0:
-            message = f"this model takes a thinking budget; {options.effort!r} was sent as {budget} tokens"
+            message = f"this model expects a thinking budget; {options.effort!r} was sent as {budget} tokens"
             warnings.add("emulated", "reasoning.effort", message)
     config["thinkingConfig"] = thinking

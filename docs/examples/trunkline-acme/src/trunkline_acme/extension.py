@@ -67,10 +67,10 @@ def _url(pasted: str, context: ServiceContext[Settings]) -> str:
     try:
         url, _ = split_url(pasted)
     except ValueError as error:
-        problem = f"takes {error}"
+        problem = f"must be {error}"
     else:
         if url.scheme == "https" or is_loopback(url.hostname or ""):
             return url.geturl()
-        problem = f"takes an https URL: the client's secret would go to {url.hostname} in plain text"
+        problem = f"must be an https URL: the client's secret would go to {url.hostname} in plain text"
     message = f"service {context.name!r}: token_url of the extension 'acme' {problem}"
     raise ConfigurationError(message, service=context.name, setting="token_url")
