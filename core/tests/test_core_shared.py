@@ -89,7 +89,7 @@ def test_a_result_without_a_call_is_left_out_with_a_warning() -> None:
 
 
 def test_a_tool_message_holds_results_alone() -> None:
-    with pytest.raises(InvalidRequest, match="nothing else"):
+    with pytest.raises(InvalidRequest, match="only ToolResult parts"):
         pair_turns([Message(role="tool", parts=Text(text="hm"))], Warnings())
 
 

@@ -56,10 +56,9 @@ def answer_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[CallWa
         if isinstance(part, ToolCall) and part.invalid_arguments is not None
     ]
     if reason is FinishReason.LENGTH and not any(isinstance(part, (Text, ToolCall, Audio)) for part in parts):
-        spent = "reasoning used up" if any(isinstance(part, Reasoning) for part in parts) else "nothing came within"
-        warnings.append(
-            CallWarning(kind="other", subject="max_output_tokens", message=f"{spent} the output limit; raise it")
-        )
+        reasoned = any(isinstance(part, Reasoning) for part in parts)
+        cause = "reasoning used up the output limit" if reasoned else "the output limit was reached before any output"
+        warnings.append(CallWarning(kind="other", subject="max_output_tokens", message=f"{cause}; raise the limit"))
     return tuple(warnings)
 
 

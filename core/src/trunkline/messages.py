@@ -42,7 +42,7 @@ def _split_data_url(url: str) -> tuple[bytes, str | None]:
     try:
         return base64.b64decode(unquote_to_bytes(payload), validate=True), media_type or None
     except binascii.Error as error:
-        raise InvalidRequest(f"a data: URL holds broken base64: {error}") from None
+        raise InvalidRequest(f"a data: URL contains invalid base64: {error}") from None
 
 
 def _sniff(data: bytes) -> str | None:

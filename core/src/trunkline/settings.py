@@ -308,15 +308,15 @@ class Settings:
         raise_config_errors(errors)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield what is wrong with a combination of settings: each time a setting's name and the rest of a sentence.
+        """Yield each mistake in the combination of settings, as the name of a setting and the rest of a sentence.
 
-        Override it in a provider's settings. The sentence begins with the setting, as in `setting 'region'
-        is required`. It is called only if each value on its own is right.
+        Override it in a provider's settings. It is called only if each value is valid by itself. The sentence starts
+        with the setting: `("region", "is required")` becomes "setting 'region' is required".
         """
         yield from ()
 
     def notes(self) -> Iterator[tuple[str, str]]:
-        """Yield what is valid but deserves a logged warning when the service opens: a setting's name and a sentence.
+        """Yield warnings to log when the service opens, each as the name of a setting and a sentence.
 
         The base class reports what `base_url` changed in a URL, and an API key that would be sent unencrypted.
         """
