@@ -336,6 +336,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def recount(session: nox.Session) -> None:
+    """Write tests/recorded_counts.json anew from the recordings, after they have changed. Look at the difference."""
+    install(session, *group("tests"), extras="cli,fast,testing")
+    (ROOT / "tests" / "recorded_counts.json").unlink(missing_ok=True)
+    modules = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/test_recorded_*.py"))]
+    session.run(*PYTEST, "-q", *modules, env={"TRUNKLINE_RECOUNT": "1", "TRUNKLINE_REQUIRE_RECORDINGS": "1"})
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Run the fault catalogue over every provider, write docs/faults.md from it, and measure the promises in brief."""
     install(session, *group("tests"), extras="testing")

@@ -15,10 +15,8 @@ import botocore.session
 import pytest
 from botocore.eventstream import EventStream
 from botocore.parsers import ResponseParserError, create_parser
-from recordings import Exchange, cut, recorded, report
-from trunkline._plugins.registry import Steps, load_provider, open_steps
-from trunkline.authoring.decoder import StreamDecoder
-from trunkline.authoring.provider import ServiceContext
+from recorded_provider import ANSWER, ERROR, RecordedTests
+from recordings import Exchange
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -27,18 +25,9 @@ from trunkline.errors import (
     RemoteError,
     StreamInterrupted,
 )
-from trunkline.events import Event
-from trunkline.fold import decode_arguments, fold
+from trunkline.fold import decode_arguments
 from trunkline.messages import Citation, Opaque, Reasoning, ToolCall
 from trunkline.response import ChatResponse, FinishReason
-
-FILES = ("bedrock-converse", "bedrock-converse-stream")
-FINISH = {
-    "end_turn": FinishReason.STOP,
-    "tool_use": FinishReason.TOOL_CALLS,
-    "max_tokens": FinishReason.LENGTH,
-    "guardrail_intervened": FinishReason.CONTENT_FILTER,
-}
 
 INCOMPLETE = {
     "77297bbc192a5fa9": "its frames were rebuilt by a test that left out metadata, which ends a stream",
@@ -50,72 +39,17 @@ INCOMPLETE = {
 REFUSED = {"910192c248cf4e5c": "a block has a type beside its text, written by hand: botocore takes one key alone"}
 """Answers that botocore does not accept."""
 
-NUMBERS = {"bedrock-converse": (233, 232), "bedrock-converse-stream": (65, 65)}
-"""How many answers we read, and in how many of them botocore finds the same."""
-
-SHORT = 2500
-"""The longest stream, in bytes, that is cut at every place."""
-SPLITS = 12
-
-
-@cache
-def steps() -> Steps:
-    provider = load_provider("bedrock")
-    settings = provider.settings(aws_region="us-east-1", api_key="REDACTED")  # type: ignore[call-arg]
-    return open_steps(provider, ServiceContext(name="recorded", provider="bedrock", settings=settings))
-
-
-def answers(file: str) -> list[Exchange]:
-    return [exchange for exchange in recorded(file) if exchange.is_success and exchange.id not in INCOMPLETE]
-
-
-def errors() -> list[Exchange]:
-    return [exchange for file in FILES for exchange in recorded(file) if exchange.status != 200]
-
-
-def streams() -> list[Exchange]:
-    return [exchange for file in FILES for exchange in answers(file) if exchange.streaming]
-
-
-def events_of(pieces: list[bytes]) -> list[Event]:
-    decoder = StreamDecoder(*steps().parser.stream())
-    events = [event for piece in pieces for event in decoder.feed(piece)]
-    return [*events, *decoder.finish()]
-
-
-def response_of(exchange: Exchange) -> ChatResponse:
-    if exchange.streaming:
-        return fold(events_of(exchange.chunks), "bedrock")
-    return steps().parser.body(exchange.wire_response)
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_every_answer_is_read_with_the_recorded_finish_reason(file: str) -> None:
-    problems = []
-    for exchange in answers(file):
-        response = response_of(exchange)
-        [told] = exchange.finish_reasons
-        if (response.finish_reason, response.raw_finish_reason) != (FINISH[told], told):
-            problems.append(f"{exchange.id}: {response.finish_reason}, not {told}")
-    assert not problems, report(problems)
-    assert len(answers(file)) == NUMBERS[file][0]
-
-
-def sampled(exchange: Exchange) -> Iterator[list[bytes]]:
-    """The body in two pieces, in small ones, and in single bytes."""
-    body, random = exchange.body, Random(exchange.id)
-    places = range(1, len(body)) if len(body) <= SHORT else random.sample(range(1, len(body)), SPLITS)
-    yield from ([body[:at], body[at:]] for at in places)
-    yield [body[at : at + 1] for at in range(len(body))]
-    yield list(cut(body, [random.randint(1, 60) for _ in range(len(body) // 20)]))
-
-
-def test_every_stream_gives_the_same_events_at_every_split() -> None:
-    problems = []
-    for exchange in streams():
-        expected = events_of([exchange.body])
-        problems += [exchange.id for pieces in sampled(exchange) if events_of(pieces) != expected]
-    assert not problems, report(problems)
+ON_DEMAND = "with on-demand throughput"
+CLASSES: tuple[tuple[str, type[RemoteError]], ...] = (
+    (ON_DEMAND, BadRequest),
+    ("model identifier is invalid", NotFound),
+    ("security token included in the request is", AuthenticationError),
+    ("Signature expired", AuthenticationError),
+    ("Input Tokens Exceeded", ContextTooLong),
+    ("This model doesn't support", BadRequest),
+    ("The model returned the following errors: m", BadRequest),
+    ("extraneous key", BadRequest),
+)
 
 
 def message_ends(body: bytes) -> list[int]:
@@ -123,15 +57,6 @@ def message_ends(body: bytes) -> list[int]:
     while ends[-1] < len(body):
         ends.append(ends[-1] + int.from_bytes(body[ends[-1] : ends[-1] + 4], "big"))
     return ends
-
-
-def test_no_stream_that_is_cut_off_is_a_success() -> None:
-    for exchange in streams():
-        ends = message_ends(exchange.body)
-        for begin, end in pairwise(ends):
-            for at in {begin, end - 1}:
-                with pytest.raises(StreamInterrupted):
-                    events_of([exchange.body[:at]])
 
 
 # botocore
@@ -259,58 +184,61 @@ def _stream(exchange: Exchange) -> tuple[list[Any], dict[str, Any]]:
     return list(blocks.values()), facts
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_botocore_finds_the_same(file: str) -> None:
-    problems, agreed = [], 0
-    for exchange in answers(file):
-        if exchange.id in REFUSED:
-            with pytest.raises(ResponseParserError):
-                theirs(exchange)
-            continue
-        mine, other = attrs.asdict(ours(response_of(exchange))), attrs.asdict(theirs(exchange))
-        told = {name: (mine[name], other[name]) for name in mine if mine[name] != other[name]}
-        agreed += not told
-        if told:
-            problems.append(f"{exchange.id}: {str(told)[:300]}")
-    assert not problems, report(problems)
-    assert agreed == NUMBERS[file][1]
+class TestBedrock(RecordedTests):
+    provider = "bedrock"
+    files = ("bedrock-converse", "bedrock-converse-stream")
+    settings = {"aws_region": "us-east-1", "api_key": "REDACTED"}
+    short = 2500
+    splits = 12
+    cuts = 1
+    long_byte_by_byte = True
+    finish = {
+        "end_turn": FinishReason.STOP,
+        "tool_use": FinishReason.TOOL_CALLS,
+        "max_tokens": FinishReason.LENGTH,
+        "guardrail_intervened": FinishReason.CONTENT_FILTER,
+    }
+    unread = frozenset(REFUSED)
 
-
-def test_the_streams_without_an_end_are_interrupted_with_all_that_came() -> None:
-    for exchange in recorded("bedrock-converse-stream"):
+    @classmethod
+    def kind(cls, exchange: Exchange) -> str:
+        if exchange.status != 200:
+            return ERROR
         if exchange.id in INCOMPLETE:
-            with pytest.raises(StreamInterrupted, match="metadata"):
-                response_of(exchange)
+            return "incomplete"
+        return ANSWER if exchange.is_success else "another failure"
 
+    def cut_off(self, exchange: Exchange, random: Random) -> Iterator[bytes]:
+        """Before each message, and within it."""
+        for begin, end in pairwise(message_ends(exchange.body)):
+            yield from (exchange.body[:at] for at in {begin, end - 1})
 
-# Errors
-
-ON_DEMAND = "with on-demand throughput"
-CLASSES: tuple[tuple[str, type[RemoteError]], ...] = (
-    (ON_DEMAND, BadRequest),
-    ("model identifier is invalid", NotFound),
-    ("security token included in the request is", AuthenticationError),
-    ("Signature expired", AuthenticationError),
-    ("Input Tokens Exceeded", ContextTooLong),
-    ("This model doesn't support", BadRequest),
-    ("The model returned the following errors: m", BadRequest),
-    ("extraneous key", BadRequest),
-)
-ERRORS = 48
-
-
-def test_every_error_has_its_class() -> None:
-    problems = []
-    for exchange in errors():
-        error = steps().parser.error(exchange.wire_response)
-        assert isinstance(error, RemoteError)
+    def error_problems(self, exchange: Exchange, error: RemoteError) -> Iterator[str]:
         kind = next((kind for wording, kind in CLASSES if wording in error.message), None)
-        if type(error) is not kind or error.status != exchange.status or error.retryable:
-            problems.append(f"{exchange.id}: {type(error).__name__}: {error}")
+        if type(error) is not kind or error.retryable:
+            yield f"{type(error).__name__}: {error}"
         header = exchange.headers.get("x-amzn-errortype")
         if error.code != (header.partition(":")[0] if header else None):
-            problems.append(f"{exchange.id}: code {error.code}")
+            yield f"code {error.code}"
         if error.request_id != exchange.headers.get("x-amzn-requestid"):
-            problems.append(f"{exchange.id}: request id {error.request_id}")
-    assert not problems, report(problems)
-    assert len(errors()) == ERRORS
+            yield f"request id {error.request_id}"
+
+    def ours(self, exchange: Exchange) -> Found:
+        return ours(self.response_of(exchange))
+
+    def theirs(self, exchange: Exchange) -> Found:
+        return theirs(exchange)
+
+    def test_botocore_refuses_what_is_said_of_it(self) -> None:
+        refused = [exchange for exchange in self.answers() if exchange.id in REFUSED]
+        assert len(refused) == len(REFUSED)
+        for exchange in refused:
+            with pytest.raises(ResponseParserError):
+                theirs(exchange)
+
+    def test_the_streams_without_an_end_are_interrupted_with_all_that_came(self) -> None:
+        incomplete = self.of_kind("incomplete", "bedrock-converse-stream")
+        assert {exchange.id for exchange in incomplete} == INCOMPLETE.keys()
+        for exchange in incomplete:
+            with pytest.raises(StreamInterrupted, match="metadata"):
+                self.response_of(exchange)

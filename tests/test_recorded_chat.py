@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import recordings
+from recorded_counts import assert_counts
 from recordings import CHAT, EXCEPTIONS, PROVIDERS, RESPONSES, SCOPES, Exchange, chats, recorded, report, response_of
 from trunkline.errors import TrunklineError
 from trunkline.response import ChatResponse, FinishReason
@@ -36,97 +36,6 @@ FINISH: Mapping[str | None, FinishReason] = {
     "queued": FinishReason.OTHER,
     "": FinishReason.OTHER,
     None: FinishReason.OTHER,
-}
-
-
-@attrs.frozen(kw_only=True)
-class Tally:
-    """What became of the exchanges of a provider; together they are all of them.
-
-    `accepted` gave a response, and `agreed` are those of them with the recorded reason; in `calls` of these the
-    recording tells `stop`, or nothing, although the answer calls tools. `errors` are answers that tell of one.
-    """
-
-    accepted: int
-    agreed: int
-    calls: int
-    exceptions: int = 0
-    errors: int = 0
-    out_of_scope: Mapping[str, int] = attrs.field(factory=dict)
-
-    @property
-    def exchanges(self) -> int:
-        """All exchanges."""
-        return self.accepted + self.exceptions + self.errors + sum(self.out_of_scope.values())
-
-
-TALLIES = {
-    "openai": Tally(
-        accepted=443,
-        agreed=443,
-        calls=44,
-        exceptions=0,
-        errors=45,
-        out_of_scope={
-            "audio": 16,
-            "batches": 4,
-            "embeddings": 6,
-            "files": 6,
-            "fine_tuning": 1,
-            "images": 7,
-            "legacy completions": 31,
-            "models": 8,
-            "moderations": 7,
-            "threads": 2,
-        },
-    ),
-    "openai-responses": Tally(
-        accepted=306,
-        agreed=306,
-        calls=65,
-        exceptions=1,
-        errors=37,
-        out_of_scope={"stored responses": 5, "token counting": 5},
-    ),
-    "azure-openai": Tally(
-        accepted=258,
-        agreed=258,
-        calls=20,
-        exceptions=0,
-        errors=7,
-        out_of_scope={"embeddings": 3, "legacy completions": 1},
-    ),
-    "groq": Tally(accepted=138, agreed=138, calls=0, exceptions=2, errors=28, out_of_scope={"models": 1}),
-    "deepseek": Tally(accepted=161, agreed=161, calls=2, exceptions=0, errors=9, out_of_scope={"models": 1}),
-    "openrouter": Tally(
-        accepted=226,
-        agreed=226,
-        calls=3,
-        exceptions=2,
-        errors=19,
-        out_of_scope={"audio": 1, "embeddings": 1, "models": 1, "rerank": 1},
-    ),
-    "other": Tally(
-        accepted=218,
-        agreed=218,
-        calls=14,
-        exceptions=1,
-        errors=22,
-        out_of_scope={
-            "a path of its own": 4,
-            "another dialect": 30,
-            "audio": 2,
-            "batches": 1,
-            "embeddings": 5,
-            "guardrails": 1,
-            "images": 1,
-            "legacy completions": 7,
-            "models": 1,
-            "rerank": 6,
-            "token counting": 4,
-            "videos": 1,
-        },
-    ),
 }
 
 
@@ -236,16 +145,19 @@ def test_the_numbers_of_recorded_exchanges_are_as_they_were(provider: str) -> No
     found = outcomes(provider)
     responses = {id_: outcome for id_, outcome in found.items() if isinstance(outcome, ChatResponse)}
     accepted = [exchange for exchange in chats(provider) if exchange.id in responses]
+    assert len(responses) == len(accepted)
     agreed = [exchange for exchange in accepted if responses[exchange.id].finish_reason is expected_reason(exchange)]
-    tally = Tally(
+    assert_counts(
+        f"chat/{provider}",
+        exchanges=len(recorded(provider)),
         accepted=len(accepted),
         agreed=len(agreed),
+        # The recording tells `stop`, or nothing, although the answer calls tools.
         calls=sum(recorded_reason(exchange) is not expected_reason(exchange) for exchange in agreed),
         exceptions=len(found) - len(responses),
         errors=len(chats(provider)) - len(found),
         out_of_scope=Counter(exchange.scope for exchange in recorded(provider) if exchange.scope not in SCOPES),
     )
-    assert (tally, tally.exchanges) == (TALLIES[provider], len(recorded(provider)))
 
 
 def test_every_exception_is_recorded() -> None:

@@ -12,6 +12,7 @@ import attrs
 import httpx2
 import openai
 import pytest
+from recorded_counts import assert_counts
 from recordings import CHAT, EXCEPTIONS, PROVIDERS, Exchange, chats, report, response_of
 from trunkline.authoring.json import dumps
 from trunkline.fold import decode_arguments
@@ -55,17 +56,6 @@ _DIFFERENCES: tuple[tuple[str, str, str], ...] = (
 """What differs, why, and in which exchanges."""
 
 DIFFERENCES: Mapping[str, tuple[str, ...]] = {id_: (name,) for name, _, ids in _DIFFERENCES for id_ in ids.split()}
-
-NUMBERS: Mapping[str, tuple[int, int, int]] = {
-    "openai": (443, 442, 0),
-    "openai-responses": (306, 305, 0),
-    "azure-openai": (258, 258, 0),
-    "groq": (138, 133, 0),
-    "deepseek": (161, 160, 0),
-    "openrouter": (226, 226, 0),
-    "other": (218, 195, 0),
-}
-"""How many exchanges both accept, how many of these agree in everything, and how many the client does not accept."""
 
 
 @attrs.frozen(kw_only=True)
@@ -273,7 +263,7 @@ def test_the_official_client_finds_the_same_in_every_answer(provider: str) -> No
 def test_the_numbers_of_compared_answers_are_as_they_were(provider: str) -> None:
     differences, refused = compared(provider)
     agreed = sum(not differing for differing in differences.values())
-    assert (len(differences), agreed, len(refused)) == NUMBERS[provider], Counter(refused.values())
+    assert_counts(f"compared/{provider}", compared=len(differences), agreed=agreed, refused=Counter(refused.values()))
 
 
 def test_every_difference_is_among_the_answers_that_were_compared() -> None:

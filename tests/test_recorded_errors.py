@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from recorded_counts import assert_counts
 from recordings import PROVIDERS, Exchange, chats, parser_for, report, response_of
 from trunkline.errors import (
     AuthenticationError,
@@ -62,24 +63,6 @@ IN_SUCCESSES: Mapping[str, tuple[type[RemoteError], str | None, int | None]] = {
 }
 """Errors inside answers with the status 200, most in the middle of a stream: class, code and status."""
 
-COUNTS: Mapping[str, Mapping[type[RemoteError], int]] = {
-    "openai": {AuthenticationError: 10, BadRequest: 19, NotFound: 9, PermissionDenied: 7},
-    "openai-responses": {AuthenticationError: 14, BadRequest: 8, NotFound: 12, QuotaExhausted: 1},
-    "azure-openai": {AuthenticationError: 1, BadRequest: 1, NotFound: 4, RateLimited: 1},
-    "groq": {AuthenticationError: 4, BadRequest: 4, NotFound: 19},
-    "deepseek": {AuthenticationError: 2, BadRequest: 7},
-    "openrouter": {AuthenticationError: 3, ContentFiltered: 3, BadRequest: 4, NotFound: 4, RateLimited: 4},
-    "other": {
-        AuthenticationError: 5,
-        ContextTooLong: 1,
-        BadRequest: 2,
-        NotFound: 7,
-        PermissionDenied: 1,
-        RateLimited: 1,
-        ServerError: 5,
-    },
-}
-
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-github-request-id", "cf-ray")
 
 
@@ -133,7 +116,7 @@ def test_every_recorded_error_has_the_right_class_a_message_and_its_request_id(p
             counts[type(error)] += 1
             problems += problems_of(exchange, error)
     assert not problems, report(problems)
-    assert counts == COUNTS[provider]
+    assert_counts(f"errors/{provider}", classes=counts)
 
 
 @pytest.mark.parametrize("id_", IN_SUCCESSES)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator
 from random import Random
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -13,89 +12,21 @@ from urllib.parse import urlsplit
 import attrs
 import httpx2
 import pytest
-from recordings import Exchange, cut, recorded, report
-from trunkline._plugins.registry import Steps, load_provider, open_steps
-from trunkline.authoring.decoder import StreamDecoder
+from recorded_counts import assert_counts
+from recorded_provider import ANSWER, ERROR, RecordedTests
+from recordings import Exchange, recorded
+from trunkline._plugins.registry import load_provider
 from trunkline.authoring.provider import ServiceContext
-from trunkline.errors import AuthenticationError, BadRequest, NotFound, RemoteError, StreamInterrupted
-from trunkline.events import Event
-from trunkline.fold import decode_arguments, fold
+from trunkline.errors import AuthenticationError, BadRequest, NotFound, RemoteError
+from trunkline.fold import decode_arguments
 from trunkline.response import ChatResponse, FinishReason
 
 CHATS = ("/chat/completions", "/agents/completions")
 """The endpoints that answer with a chat completion. An agent's answer has the same form."""
 
-ANSWERS = 179
-STREAMS = 62
-OUT_OF_SCOPE = {
-    "agents": 3,
-    "audio": 4,
-    "batch": 2,
-    "embeddings": 10,
-    "files": 1,
-    "fim": 2,
-    "models": 1,
-    "moderations": 1,
-}
-"""Exchanges with other endpoints, by the area of the path. Embeddings and models have tests of their own below."""
-
-FINISH = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-}
-
-ERRORS: Mapping[str, tuple[type[RemoteError], int, str | None]] = {
-    "19b464782d52c297": (NotFound, 400, "1500"),
-    "a61754aa1202c65f": (NotFound, 400, "1500"),
-    "909105e10d699f38": (BadRequest, 400, "3051"),
-    "f30205b759843ac7": (BadRequest, 400, "3051"),
-    "d3fe600502f22c0a": (BadRequest, 400, "3210"),
-    "dde48fa1be84ab0c": (AuthenticationError, 401, None),
-}
-"""Every recorded error: its class, status and code."""
-
-SHORT = 4096
-"""The longest stream, in bytes, that is cut at every place."""
-SPLITS = 10
-CUTS = 10
-
-
-@cache
-def steps() -> Steps:
-    provider = load_provider("mistral")
-    settings = provider.settings(api_key="REDACTED")  # type: ignore[call-arg]
-    return open_steps(provider, ServiceContext(name="recorded", provider="mistral", settings=settings))
-
 
 def path(exchange: Exchange) -> str:
     return urlsplit(exchange.url).path
-
-
-def is_chat(exchange: Exchange) -> bool:
-    return exchange.method == "POST" and path(exchange).endswith(CHATS)
-
-
-def answers() -> list[Exchange]:
-    return [exchange for exchange in recorded("mistral") if is_chat(exchange) and exchange.is_success]
-
-
-def streams() -> list[Exchange]:
-    return [exchange for exchange in answers() if exchange.streaming]
-
-
-def events_of(pieces: Sequence[bytes]) -> list[Event]:
-    decoder = StreamDecoder(*steps().parser.stream())
-    events = [event for piece in pieces for event in decoder.feed(piece)]
-    return [*events, *decoder.finish()]
-
-
-@cache
-def response_of(exchange_id: str) -> ChatResponse:
-    exchange = next(exchange for exchange in answers() if exchange.id == exchange_id)
-    if exchange.streaming:
-        return fold(events_of(exchange.chunks), "mistral")
-    return steps().parser.body(exchange.wire_response)
 
 
 def bodies(exchange: Exchange) -> Iterator[dict[str, Any]]:
@@ -108,77 +39,7 @@ def bodies(exchange: Exchange) -> Iterator[dict[str, Any]]:
             yield json.loads(line[5:])
 
 
-def told_reason(exchange: Exchange) -> FinishReason:
-    """The first choice's reason. The recording's own field lists those of all choices."""
-    choices = [choice for body in bodies(exchange) for choice in body["choices"] if choice["index"] == 0]
-    [reason] = {choice["finish_reason"] for choice in choices if choice["finish_reason"]}
-    assert reason in exchange.finish_reasons
-    return FINISH[reason]
-
-
-def test_every_answer_is_read_with_the_recorded_finish_reason() -> None:
-    problems = [
-        f"{exchange.id}: {found}, not {told_reason(exchange)}"
-        for exchange in answers()
-        if (found := response_of(exchange.id).finish_reason) is not told_reason(exchange)
-    ]
-    assert not problems, report(problems)
-    assert (len(answers()), len(streams())) == (ANSWERS, STREAMS)
-
-
-def test_every_exchange_is_an_answer_an_error_or_out_of_scope() -> None:
-    exchanges = recorded("mistral")
-    areas = Counter(path(exchange).split("/")[2] for exchange in exchanges if not is_chat(exchange))
-    assert areas == OUT_OF_SCOPE
-    errors = sum(is_chat(exchange) and exchange.status != 200 for exchange in exchanges)
-    assert len(answers()) + errors + areas.total() == len(exchanges)
-
-
-def sampled(exchange: Exchange) -> Iterator[list[bytes]]:
-    """The body in two pieces, in small ones, and in single bytes where it is short."""
-    body, random = exchange.body, Random(exchange.id)
-    if len(body) <= SHORT:
-        yield from ([body[:at], body[at:]] for at in range(1, len(body)))
-        yield [body[at : at + 1] for at in range(len(body))]
-    else:
-        yield from ([body[:at], body[at:]] for at in random.sample(range(1, len(body)), SPLITS))
-    yield list(cut(body, [random.randint(1, 60) for _ in range(len(body) // 20)]))
-
-
-def test_every_stream_gives_the_same_events_at_every_split() -> None:
-    problems = []
-    for exchange in streams():
-        expected = events_of([exchange.body])
-        problems += [exchange.id for pieces in sampled(exchange) if events_of(pieces) != expected]
-    assert not problems, report(problems)
-
-
-def test_no_stream_that_is_cut_off_is_a_success() -> None:
-    problems = []
-    for exchange in streams():
-        end = exchange.body.rindex(b"[DONE]") + len(b"[DONE]") - 1
-        random = Random(exchange.id)
-        for at in {0, end, *(random.randrange(end) for _ in range(CUTS))}:
-            try:
-                events_of([exchange.body[:at]])
-            except StreamInterrupted:
-                continue
-            problems.append(f"{exchange.id} at {at}")
-    assert not problems, report(problems)
-
-
-def test_every_recorded_error_has_its_class() -> None:
-    found = {}
-    for exchange in recorded("mistral"):
-        if exchange.status >= 400:
-            error = cast("RemoteError", steps().parser.error(exchange.wire_response))
-            assert error.message in exchange.body.decode()
-            assert error.request_id == exchange.headers.get("mistral-correlation-id")
-            found[exchange.id] = (type(error), error.status, error.code)
-    assert found == ERRORS
-
-
-# Beside Mistral's own client
+# Mistral's own client
 
 
 @attrs.frozen(kw_only=True)
@@ -280,16 +141,54 @@ def the_clients(exchange: Exchange) -> Found | str:
     return accumulator.found()
 
 
-def test_the_official_client_accepts_every_answer_and_finds_the_same_in_it() -> None:
-    problems = []
-    for exchange in answers():
-        theirs, mine = the_clients(exchange), ours(response_of(exchange.id))
-        if mine != theirs:
-            problems.append(f"{exchange.id}: {mine} here, {theirs} there")
-    assert not problems, report(problems)
+class TestMistral(RecordedTests):
+    provider = "mistral"
+    files = ("mistral",)
+    settings = {"api_key": "REDACTED"}
+    finish = {
+        "stop": FinishReason.STOP,
+        "length": FinishReason.LENGTH,
+        "tool_calls": FinishReason.TOOL_CALLS,
+    }
+    errors_by_id = {
+        "19b464782d52c297": (NotFound, 400, "1500"),
+        "a61754aa1202c65f": (NotFound, 400, "1500"),
+        "909105e10d699f38": (BadRequest, 400, "3051"),
+        "f30205b759843ac7": (BadRequest, 400, "3051"),
+        "d3fe600502f22c0a": (BadRequest, 400, "3210"),
+        "dde48fa1be84ab0c": (AuthenticationError, 401, None),
+    }
 
+    @classmethod
+    def kind(cls, exchange: Exchange) -> str:
+        """Other endpoints go by the area of their path."""
+        if exchange.status >= 400:
+            return ERROR
+        is_chat = exchange.method == "POST" and path(exchange).endswith(CHATS)
+        return ANSWER if is_chat and exchange.is_success else path(exchange).split("/")[2]
 
-# The operations besides chat
+    def reason(self, exchange: Exchange, response: ChatResponse) -> tuple[FinishReason, str]:
+        """The first choice's reason. The recording's own field lists those of all choices."""
+        choices = [choice for body in bodies(exchange) for choice in body["choices"] if choice["index"] == 0]
+        [word] = {choice["finish_reason"] for choice in choices if choice["finish_reason"]}
+        assert word in exchange.finish_reasons
+        return self.finish[word], word
+
+    def cut_off(self, exchange: Exchange, random: Random) -> Iterator[bytes]:
+        end = exchange.body.rindex(b"[DONE]") + len(b"[DONE]") - 1
+        yield from (exchange.body[:at] for at in (0, end, *(random.randrange(end) for _ in range(self.cuts))))
+
+    def error_problems(self, exchange: Exchange, error: RemoteError) -> Iterator[str]:
+        if error.message not in exchange.body.decode():
+            yield f"the message is {error.message!r}"
+        if error.request_id != exchange.headers.get("mistral-correlation-id"):
+            yield f"the request id is {error.request_id!r}"
+
+    def ours(self, exchange: Exchange) -> Found:
+        return ours(self.response_of(exchange))
+
+    def theirs(self, exchange: Exchange) -> Found | str:
+        return the_clients(exchange)
 
 
 def test_embeddings_and_models_are_read() -> None:
@@ -313,4 +212,4 @@ def test_embeddings_and_models_are_read() -> None:
             assert [model.id for model in models] == [item["id"] for item in json.loads(exchange.body)["data"]]
             assert cursor is None
             counts["models"] += 1
-    assert counts == {"embeddings": 9, "models": 1}
+    assert_counts("mistral/mistral", operations=counts)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 import pytest
+from recorded_counts import assert_counts
 from recordings import (
     CHAT,
     PROVIDERS,
@@ -38,17 +39,6 @@ CUTS = 8
 _LINE = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
 _REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 _TERMINALS = ("response.completed", "response.incomplete", "response.failed")
-
-NUMBERS = {
-    "openai": (143, 98),
-    "openai-responses": (5, 186),
-    "azure-openai": (7, 50),
-    "groq": (12, 19),
-    "deepseek": (31, 41),
-    "openrouter": (72, 75),
-    "other": (48, 78),
-}
-"""Short and long streams."""
 
 
 def short_and_long(provider: str) -> tuple[list[Exchange], list[Exchange]]:
@@ -125,7 +115,7 @@ def test_a_long_stream_gives_the_same_events_as_it_was_read_and_at_sampled_split
             if outcome(exchange, pieces) != events
         ]
     assert not problems, report(problems)
-    assert (len(short), len(long)) == NUMBERS[provider]
+    assert_counts(f"streams/{provider}", short=len(short), long=len(long))
 
 
 @pytest.mark.parametrize("provider", ["groq", "openrouter", "openai-responses"])
