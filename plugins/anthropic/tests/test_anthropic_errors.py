@@ -117,14 +117,16 @@ STREAMED: list[tuple[object, type[RemoteError], bool]] = [
 
 
 @pytest.mark.parametrize(("body", "kind", "retryable"), STREAMED)
-def test_an_error_without_a_status_is_told_by_its_type(body: object, kind: type[RemoteError], retryable: bool) -> None:
+def test_error_without_a_status_is_classified_by_its_type(
+    body: object, kind: type[RemoteError], retryable: bool
+) -> None:
     found = error_from_body(body, provider="anthropic")
     assert type(found) is kind
     assert (found.retryable, found.status) == (retryable, None)
     assert found.message
 
 
-def test_an_error_carries_what_the_provider_tells() -> None:
+def test_error_carries_the_providers_message_code_and_request_id() -> None:
     body = error_json("rate_limit_error", "Slow\n down.", code="ramp_limit_exceeded")
     found = error(body, 429, request_id="req_header", retry_after="7")
     assert (found.message, found.code, found.retry_after) == ("Slow down.", "ramp_limit_exceeded", 7)
@@ -141,7 +143,7 @@ def test_the_provider_may_say_whether_to_retry(status: int, wish: str, retryable
     assert error(error_json("api_error"), status, x_should_retry=wish).retryable is retryable
 
 
-def test_a_page_is_told_by_its_title() -> None:
+def test_html_page_is_reported_by_its_title() -> None:
     assert "502 Bad Gateway" in error(b"<html><title>502 Bad Gateway</title></html>", 502).message
     assert error(b"<p>", 502).message == "an HTML page"
     assert error(b"", 502).message == "status 502 without a description (Bad Gateway)"

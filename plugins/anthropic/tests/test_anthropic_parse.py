@@ -171,7 +171,7 @@ def test_usage_counts_cached_tokens_in() -> None:
         ({"input_tokens": "7", "output_tokens": True, "output_tokens_details": 4}, Usage()),
     ],
 )
-def test_usage_that_was_not_told_is_not_zero(raw: Any, expected: Usage | None) -> None:
+def test_missing_usage_is_not_zero(raw: Any, expected: Usage | None) -> None:
     assert body(message(TEXT, usage=raw)).usage == expected
 
 
@@ -199,7 +199,7 @@ def test_a_stop_reason_becomes_a_finish_reason(raw: str | None, content: list[An
     assert (response.finish_reason, response.raw_finish_reason) == (reason, raw)
 
 
-def test_what_an_answer_tells_besides_is_in_the_metadata() -> None:
+def test_other_fields_of_an_answer_are_in_the_metadata() -> None:
     details = {"type": "refusal", "category": "cyber", "explanation": None}
     response = body(message(stop_reason="refusal", stop_details=details, stop_sequence="END", container={"id": "c"}))
     assert response.provider_metadata == {
@@ -293,7 +293,7 @@ def test_a_stream_begins_with_the_id_and_ends_with_finished() -> None:
     assert events[-1].raw_reason == "tool_use"
 
 
-def test_usage_at_the_beginning_tells_of_no_output() -> None:
+def test_usage_of_message_start_has_no_output_tokens() -> None:
     first, second = (event.usage for event in events_of(sse(TURN)) if isinstance(event, UsageReported))
     assert (first.input_tokens, first.output_tokens, first.total_tokens) == (12, None, None)
     assert (second.input_tokens, second.output_tokens, second.total_tokens) == (12, 20, 32)
@@ -311,7 +311,7 @@ def test_later_counts_take_the_place_of_earlier_ones() -> None:
 
 
 @pytest.mark.parametrize("kind", ["overloaded_error", "rate_limit_error", "invalid_request_error", "api_error"])
-def test_an_error_in_the_middle_is_told_by_its_type(kind: str) -> None:
+def test_error_event_is_classified_by_its_type(kind: str) -> None:
     expected = {
         "overloaded_error": Overloaded,
         "rate_limit_error": RateLimited,
@@ -326,7 +326,7 @@ def test_an_error_in_the_middle_is_told_by_its_type(kind: str) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 8])
-def test_a_bare_error_outside_any_event_is_told(before: int) -> None:
+def test_bare_error_outside_any_event_is_raised(before: int) -> None:
     bare = b'{"type": "error", "error": {"type": "overloaded_error", "message": "Oops"}}\n'
     with pytest.raises(Overloaded):
         events_of(sse(TURN[:before]) + bare)
@@ -391,7 +391,7 @@ def test_a_server_tools_call_that_was_cut_off_keeps_what_came() -> None:
     assert part.data["input"] == {"partial_json": '{"que'}
 
 
-def test_citations_come_in_the_middle_and_are_told_at_the_end_of_their_text() -> None:
+def test_citations_follow_the_end_of_their_text() -> None:
     response = streamed(
         START,
         began(0, {"type": "text", "text": "", "citations": []}),

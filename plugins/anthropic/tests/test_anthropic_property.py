@@ -82,7 +82,7 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
 
 
 def block_events(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
-    """The block as a stream tells it."""
+    """The block as the events of a stream."""
     begun, deltas = dict(block), []
     if block["type"] == "text":
         begun |= {"text": ""} | ({"citations": []} if "citations" in block else {})

@@ -73,7 +73,7 @@ def translate(accepted: Callable[[bytes], dict[str, Any]]) -> Translate:
     return run
 
 
-def told(translation: Translation) -> list[tuple[str, str]]:
+def warnings_of(translation: Translation) -> list[tuple[str, str]]:
     return [(warning.kind, warning.subject) for warning in translation.warnings]
 
 
@@ -219,10 +219,10 @@ def test_a_system_message_in_the_middle_is_moved_with_a_warning(translate: Trans
     body, translation = translate(user("Hi"), assistant("Ho"), system("Be brief."), user("Go on"))
     assert body["system"] == "Be brief."
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
-    assert told(translation) == [("changed", "system message")]
+    assert warnings_of(translation) == [("changed", "system message")]
 
 
-def test_a_system_message_stays_in_the_middle_where_it_is_told_to(translate: Translate) -> None:
+def test_system_message_stays_in_the_middle_on_request(translate: Translate) -> None:
     in_place = Message(role="system", parts="Be brief.", provider_options=own(role="system"))
     body, translation = translate(user("Hi"), in_place, assistant("Ho"), user("Go on"))
     assert body["messages"][1] == {"role": "system", "content": "Be brief."}
@@ -248,18 +248,18 @@ def test_a_conversation_without_content_is_refused(messages: tuple[Message, ...]
 def test_a_conversation_that_the_assistant_begins_gets_a_users_turn_before_it(translate: Translate) -> None:
     body, translation = translate(assistant("Hello, how can I help?"), user("Hi"))
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
-    assert told(translation) == [("emulated", "messages")]
+    assert warnings_of(translation) == [("emulated", "messages")]
 
 
 def test_white_space_at_the_end_of_a_prefill_is_taken_off(translate: Translate) -> None:
     body, translation = translate(user("Name one."), assistant("The answer is "))
     assert body["messages"][-1] == {"role": "assistant", "content": "The answer is"}
-    assert told(translation) == [("changed", "messages")]
+    assert warnings_of(translation) == [("changed", "messages")]
 
 
 def test_a_name_of_a_participant_is_left_out_with_a_warning(translate: Translate) -> None:
     _, translation = translate(Message(role="user", parts="Hi", name="ann"))
-    assert told(translation) == [("left_out", "message name")]
+    assert warnings_of(translation) == [("left_out", "message name")]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_a_part_of_a_users_message(
     body, translation = translate(user(part, "What is it?"))
     expected = [text("What is it?")] if block is None else [block, text("What is it?")]
     assert body["messages"][0]["content"] == (expected if block else "What is it?")
-    assert told(translation) == warnings
+    assert warnings_of(translation) == warnings
 
 
 def test_options_of_parts_are_merged_into_their_blocks(translate: Translate) -> None:
@@ -393,7 +393,7 @@ def test_options_that_have_no_block_to_go_to_give_a_warning(translate: Translate
         Message(role="assistant", parts=(THOUGHT,), provider_options=marked),
         user(Text(text="", provider_options=marked), "Go on"),
     )
-    assert told(translation) == [("left_out", "provider_options"), ("left_out", "provider_options")]
+    assert warnings_of(translation) == [("left_out", "provider_options"), ("left_out", "provider_options")]
 
 
 # Tool calls and results
@@ -413,19 +413,19 @@ def test_a_call_without_a_result_is_answered_with_an_error(translate: Translate)
     body, translation = translate(user("Hi"), assistant(CALL), user("Never mind."))
     answer, words = body["messages"][-1]["content"]
     assert (answer["tool_use_id"], answer["is_error"], words) == ("call_1", True, text("Never mind."))
-    assert told(translation) == [("emulated", "tool result")]
+    assert warnings_of(translation) == [("emulated", "tool result")]
 
 
 def test_a_result_without_a_call_is_left_out(translate: Translate) -> None:
     body, translation = translate(user("Hi"), tool_result("call_9", "x"))
     assert body["messages"] == [{"role": "user", "content": "Hi"}]
-    assert told(translation) == [("left_out", "tool result")]
+    assert warnings_of(translation) == [("left_out", "tool result")]
 
 
 def test_two_results_of_one_call_are_sent_as_one(translate: Translate) -> None:
     body, translation = translate(user("Hi"), assistant(CALL), tool_result(CALL, "a"), tool_result(CALL, "b"))
     assert body["messages"][-1]["content"] == [result("call_1", [text("a"), text("b")])]
-    assert told(translation) == [("changed", "tool result")]
+    assert warnings_of(translation) == [("changed", "tool result")]
 
 
 @pytest.mark.parametrize("call_id", ["functions.weather:0", "", "å", "call 1", "x" * 20 + "|fc_1"])
@@ -470,7 +470,7 @@ def test_a_result_holds_media_and_search_results(translate: Translate) -> None:
     )
     kinds = [block["type"] for block in body["messages"][-1]["content"][0]["content"]]
     assert kinds == ["image", "document", "search_result"]
-    assert told(translation) == [("left_out", "opaque part")]
+    assert warnings_of(translation) == [("left_out", "opaque part")]
 
 
 @pytest.mark.parametrize(
@@ -491,7 +491,7 @@ def test_arguments_that_are_no_object_are_put_into_one(translate: Translate) -> 
     call = ToolCall(id="call_1", name="weather", invalid_arguments='{"city":')
     body, translation = translate(user("Hi"), assistant(call), tool_result(call, "x"))
     assert body["messages"][1]["content"][0]["input"] == {"invalid_arguments": '{"city":'}
-    assert told(translation) == [("changed", "tool call weather")]
+    assert warnings_of(translation) == [("changed", "tool call weather")]
 
 
 # Reasoning and other blocks of the provider's
@@ -528,7 +528,7 @@ def test_reasoning_that_cannot_be_replayed_is_left_out_with_one_warning(translat
         user("?"),
     )
     assert [message["content"] for message in body["messages"]] == ["Hi", "One.", "Go on", "Two.", "?"]
-    assert told(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("left_out", "reasoning")]
     assert "3 reasoning" in translation.warnings[0].message
 
 
@@ -536,16 +536,16 @@ def test_media_in_the_models_turn_is_left_out_but_for_documents_on_the_older_ver
     turn = assistant("Here.", Image(data=PNG), Document(data=PDF))
     body, translation = translate(user("Hi"), turn, user("?"))
     assert body["messages"][1]["content"] == "Here."
-    assert told(translation) == [("left_out", "image"), ("left_out", "document")]
+    assert warnings_of(translation) == [("left_out", "image"), ("left_out", "document")]
     body, translation = translate(user("Hi"), turn, user("?"), settings={"api_version": "2023-06-01"})
     assert [block["type"] for block in body["messages"][1]["content"]] == ["text", "document"]
-    assert told(translation) == [("left_out", "image")]
+    assert warnings_of(translation) == [("left_out", "image")]
 
 
 def test_a_refusal_of_another_provider_is_plain_text(translate: Translate) -> None:
     body, translation = translate(user("Hi"), assistant(Text(text="No.", refusal=True)), user("?"))
     assert body["messages"][1]["content"] == "No."
-    assert told(translation) == [("changed", "refusal")]
+    assert warnings_of(translation) == [("changed", "refusal")]
 
 
 ANSWER: dict[str, Any] = {
@@ -636,7 +636,7 @@ def test_a_strict_tool_has_closed_objects(translate: Translate) -> None:
             "additionalProperties": False,
         },
     }
-    assert told(translation) == [("changed", "tool f")]
+    assert warnings_of(translation) == [("changed", "tool f")]
     assert "minimum" in translation.warnings[0].message
 
 
@@ -669,7 +669,7 @@ def test_a_tool_choice_without_tools_is_not_sent(translate: Translate) -> None:
 def test_a_model_that_can_be_forced_to_no_tool_is_left_the_choice(translate: Translate) -> None:
     body, translation = translate(model="claude-fable-5", tools=[CLOCK], tool_choice="required")
     assert body["tool_choice"] == {"type": "auto"}
-    assert told(translation) == [("changed", "tool_choice")]
+    assert warnings_of(translation) == [("changed", "tool_choice")]
 
 
 # Structured output
@@ -710,7 +710,7 @@ def test_a_schema_is_sent_with_its_objects_closed_and_its_bounds_in_words(transl
         },
         "additionalProperties": False,
     }
-    assert told(translation) == [("changed", "response_format")]
+    assert warnings_of(translation) == [("changed", "response_format")]
 
 
 @pytest.mark.parametrize(
@@ -726,7 +726,7 @@ def test_json_that_the_wire_cannot_ask_for_is_asked_for_in_words(
     assert first == text("Be brief.")
     assert "JSON" in asked["text"]
     assert ('"answer"' in asked["text"]) == (form.schema is not None)
-    assert told(translation) == [("emulated", "response_format")]
+    assert warnings_of(translation) == [("emulated", "response_format")]
 
 
 def test_free_text_needs_no_format(translate: Translate) -> None:
@@ -788,7 +788,7 @@ def test_what_the_wire_has_no_word_for_gives_a_warning(
     translate: Translate, option: dict[str, Any], subject: str
 ) -> None:
     _, translation = translate(**option)
-    assert told(translation) == [("unsupported", subject)]
+    assert warnings_of(translation) == [("unsupported", subject)]
 
 
 def test_the_users_id_is_sent_as_the_setting_says(translate: Translate) -> None:
@@ -866,7 +866,7 @@ def test_counting_sends_what_counts_and_nothing_else(countable: Callable[[bytes]
     assert set(body) == {"model", "messages", "system", "tools", "thinking", "output_config"}
     assert translation.wire_request.url == "http://localhost:8080/v1/messages/count_tokens"
     assert translation.wire_request.headers["anthropic-beta"] == "a"
-    assert told(translation) == [("left_out", "audio")]
+    assert warnings_of(translation) == [("left_out", "audio")]
     assert count.parse(context(), WireResponse(status=200, body=b'{"input_tokens":14}')) == 14
 
 

@@ -102,7 +102,12 @@ def arguments(index: int, text: str) -> bytes:
 
 
 def sample(
-    name: str, *frames: bytes, content: list[dict[str, Any]], reason: str = "end_turn", late: bool = False, **told: Any
+    name: str,
+    *frames: bytes,
+    content: list[dict[str, Any]],
+    reason: str = "end_turn",
+    late: bool = False,
+    **fields: Any,
 ) -> Sample:
     end = [event("messageStop", stopReason=reason), event("metadata", usage=USAGE, metrics={"latencyMs": 5})]
     body = {"output": {"message": {"role": "assistant", "content": content}}, "stopReason": reason, "usage": USAGE}
@@ -111,7 +116,7 @@ def sample(
         frames=(event("messageStart", role="assistant"), *frames, *(reversed(end) if late else end)),
         body=dumps({**body, "metrics": {"latencyMs": 5}}),
         usage=Usage(input_tokens=9, output_tokens=5, total_tokens=14),
-        **told,
+        **fields,
     )
 
 

@@ -84,14 +84,14 @@ class AWS:
             await exchange.respond(self._sts(request.body.decode()), headers=XML)
             return
         key, secret, token, expiration = self.keys()
-        told = {
+        keys = {
             "AccessKeyId": key,
             "SecretAccessKey": secret,
             "Token": token,
             "Expiration": expiration,
             "Code": "Success",
         }
-        await exchange.respond(json.dumps(told).encode())
+        await exchange.respond(json.dumps(keys).encode())
 
     def _sts(self, body: str) -> bytes:
         action = "AssumeRoleWithWebIdentity" if "WebIdentity" in body else "AssumeRole"
@@ -154,8 +154,14 @@ def opened(aws: AWS, **settings: Any) -> trunkline.Service:
 def profiles(tmp_path: Path, environment: pytest.MonkeyPatch) -> Path:
     """A configuration file of AWS with a profile of each kind; the environment names it."""
     script = tmp_path / "process.py"
-    told = {"Version": 1, "AccessKeyId": "PROCESS", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": at(3600)}
-    script.write_text(f"print({json.dumps(told)!r})")
+    output = {
+        "Version": 1,
+        "AccessKeyId": "PROCESS",
+        "SecretAccessKey": "s",
+        "SessionToken": "t",
+        "Expiration": at(3600),
+    }
+    script.write_text(f"print({json.dumps(output)!r})")
     (tmp_path / "jwt").write_text("web-token")
     config = tmp_path / "config"
     config.write_text(
@@ -235,7 +241,7 @@ async def test_which_credentials_reach_bedrock(
 
 
 @pytest.mark.parametrize(
-    ("environ", "settings", "kind", "told"),
+    ("environ", "settings", "kind", "message"),
     [
         ({}, {}, ConfigurationError, "no AWS credentials: set aws_access_key_id"),
         ({"AWS_ACCESS_KEY_ID": "ENV"}, {}, ConfigurationError, "AWS_SECRET_ACCESS_KEY is missing"),
@@ -256,19 +262,19 @@ async def test_which_credentials_reach_bedrock(
     ],
 )
 @pytest.mark.anyio
-async def test_credentials_that_cannot_be_had_are_told(
+async def test_unavailable_credentials_raise(
     environment: pytest.MonkeyPatch,
     profiles: Path,
     environ: dict[str, str],
     settings: dict[str, str],
     kind: type[TrunklineError],
-    told: str,
+    message: str,
 ) -> None:
     for name, value in environ.items():
         environment.setenv(name, value)
     async with running() as aws:
         async with opened(aws, **settings) as service:
-            with pytest.raises(kind, match=told):
+            with pytest.raises(kind, match=message):
                 await service.chat("x")
         assert aws.sent == []
 
@@ -378,7 +384,7 @@ async def test_500_calls_with_a_key_that_the_service_calls_expired_cause_one_ref
     ],
 )
 @pytest.mark.anyio
-async def test_a_key_that_is_refused_is_replaced_once_and_then_told(container: Any, name: str, message: str) -> None:
+async def test_refused_key_is_replaced_once_and_then_raises(container: Any, name: str, message: str) -> None:
     async with running() as aws:
         container(aws)
         aws.stale_name, aws.stale_body = name, {"message": message}
@@ -487,7 +493,7 @@ async def test_a_refresh_that_is_cancelled_leaves_the_others_to_theirs(container
 
 
 @pytest.mark.anyio
-async def test_a_failing_metadata_service_is_told_without_secrets(container: Any) -> None:
+async def test_failing_metadata_service_raises(container: Any) -> None:
     async with running() as aws:
         container(aws)
         aws.fails = True
@@ -579,7 +585,7 @@ async def test_a_secret_of_the_chain_that_an_error_repeats_is_taken_out(containe
 
 
 @pytest.mark.anyio
-async def test_a_url_over_plain_http_to_another_machine_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_plain_http_to_another_machine_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     settings = {"aws_region": "us-east-1", "api_url": "http://gateway.invalid/model/m/converse", "api_key": "b"}
     settings["proxy"] = "http://127.0.0.1:9"  # the name is not looked up
     async with trunkline.open_service("bedrock", **settings, default_model="m", max_retries=0) as service:

@@ -89,7 +89,7 @@ def test_errors(status: int, name: str | None, message: str, kind: type[RemoteEr
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("value", "name"),
     [
         ("ThrottlingException", "ThrottlingException"),
         ("throttlingException", "ThrottlingException"),
@@ -99,8 +99,8 @@ def test_errors(status: int, name: str | None, message: str, kind: type[RemoteEr
         (5, None),
     ],
 )
-def test_names_of_errors(told: object, name: str | None) -> None:
-    assert error_name(told) == name
+def test_error_names_are_normalised(value: object, name: str | None) -> None:
+    assert error_name(value) == name
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_messages_are_found_in_any_body(body: Any, message: str) -> None:
     assert message in error(400, body).message
 
 
-def test_a_key_that_expired_says_so() -> None:
+def test_expired_key_is_reported_as_expired() -> None:
     found = error(
         403,
         {"message": "The security token included in the request is expired"},
@@ -130,7 +130,7 @@ def test_a_key_that_expired_says_so() -> None:
     assert "have expired" in found.message
 
 
-def test_a_clock_that_is_wrong_is_told() -> None:
+def test_wrong_clock_is_reported() -> None:
     message = "Signature expired: 20251102T171419Z is now earlier than 20251102T171519Z (20251102T172019Z - 5 min.)"
     found = error(403, {"message": message}, x_amzn_errortype="InvalidSignatureException")
     assert isinstance(found, AuthenticationError)

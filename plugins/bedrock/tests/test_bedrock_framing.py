@@ -174,7 +174,7 @@ HEADERS = st.dictionaries(
         st.tuples(
             st.sampled_from([b"\x06", b"\x07"]),
             st.one_of(st.sampled_from([b"event", b"exception", b"error"]), st.binary()),
-        ).map(lambda told: told[0] + struct.pack("!H", len(told[1])) + told[1]),
+        ).map(lambda pair: pair[0] + struct.pack("!H", len(pair[1])) + pair[1]),
     ),
 )
 
@@ -188,8 +188,8 @@ def by_botocore(data: bytes) -> list[EventStreamFrame] | None:
             kind = headers.get(":message-type", "event")
             names = {"error": ":error-code", "exception": ":exception-type"}
             name = headers.get(names.get(kind, ":event-type"), "")
-            told = headers.get(":error-message", "") if kind == "error" else ""
-            found.append(EventStreamFrame(kind, name, message.payload, told))
+            text = headers.get(":error-message", "") if kind == "error" else ""
+            found.append(EventStreamFrame(kind, name, message.payload, text))
     except (ParserError, ValueError, KeyError, struct.error):
         return None
     return found

@@ -236,7 +236,7 @@ def test_what_is_not_known_is_kept_and_not_fatal(stream: Callable[..., bytes]) -
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("stop_reason", "reason"),
     [
         ("end_turn", "stop"),
         ("stop_sequence", "stop"),
@@ -251,13 +251,13 @@ def test_what_is_not_known_is_kept_and_not_fatal(stream: Callable[..., bytes]) -
         (None, "other"),
     ],
 )
-def test_finish_reasons(told: str | None, reason: str) -> None:
-    assert body({"text": "a"}, stopReason=told).finish_reason == reason
-    calls = body({"toolUse": {"toolUseId": "a", "name": "b", "input": {}}}, stopReason=told).finish_reason
+def test_finish_reasons(stop_reason: str | None, reason: str) -> None:
+    assert body({"text": "a"}, stopReason=stop_reason).finish_reason == reason
+    calls = body({"toolUse": {"toolUseId": "a", "name": "b", "input": {}}}, stopReason=stop_reason).finish_reason
     assert calls == ("tool_calls" if reason in ("stop", "other") else reason)
 
 
-def test_a_body_tells_its_request_id_its_route_and_its_facts() -> None:
+def test_body_has_request_id_routed_model_and_metadata() -> None:
     trace = {"promptRouter": {"invokedModelId": "arn:m"}}
     response = body({"text": "a"}, trace=trace, serviceTier={"type": "flex"}, usage=USAGE)
     assert (response.id, response.model) == ("r", "arn:m")
@@ -371,7 +371,7 @@ def test_a_block_that_goes_on_in_another_form_is_a_protocol_violation(
         decode(stream(start(0, **first), delta(0, **more)))
 
 
-def test_events_before_a_broken_message_are_told(stream: Callable[..., bytes]) -> None:
+def test_events_before_a_broken_message_are_returned(stream: Callable[..., bytes]) -> None:
     data = stream(delta(0, text="Hi"))
     decoder = StreamDecoder(*PARSER.stream())
     with pytest.raises(ProtocolViolation):

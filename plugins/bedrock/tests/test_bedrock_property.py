@@ -77,9 +77,9 @@ def events_of(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[tuple[
     elif "redactedContent" in inner:
         events.append(delta(reasoningContent=inner))
     else:
-        told = inner["reasoningText"]
-        events += [delta(reasoningContent={"text": piece}) for piece in cut(draw, told["text"])]
-        events += [delta(reasoningContent={"signature": piece}) for piece in cut(draw, told["signature"])]
+        reasoning = inner["reasoningText"]
+        events += [delta(reasoningContent={"text": piece}) for piece in cut(draw, reasoning["text"])]
+        events += [delta(reasoningContent={"signature": piece}) for piece in cut(draw, reasoning["signature"])]
     return [*events, ("contentBlockStop", {"contentBlockIndex": index})]
 
 

@@ -60,7 +60,7 @@ def body(oracle: Any) -> Check:
     return check
 
 
-def told(translation: Translation) -> list[tuple[str, str]]:
+def warnings_of(translation: Translation) -> list[tuple[str, str]]:
     return [(warning.kind, warning.subject) for warning in translation.warnings]
 
 
@@ -101,7 +101,7 @@ def test_sampling_and_limits_go_to_the_inference_config(body: Check) -> None:
     )
     assert sent["inferenceConfig"] == {"maxTokens": 5, "temperature": 0.5, "topP": 0.25, "stopSequences": ["END"]}
     assert sent["additionalModelRequestFields"] == {"inferenceConfig": {"topK": 7}}
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 @pytest.mark.parametrize(
@@ -126,25 +126,25 @@ def test_sampling_and_limits_go_to_the_inference_config(body: Check) -> None:
         (PROFILE, {"reasoning": ReasoningOptions(effort="low")}, [("unsupported", "reasoning")]),
     ],
 )
-def test_what_the_wire_cannot_express_is_told(
+def test_unsupported_fields_add_warnings(
     body: Check, model: str, options: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     _, translation = body("x", model=model, **options)
-    assert told(translation) == expected
+    assert warnings_of(translation) == expected
 
 
-def test_metadata_that_bedrock_takes_is_sent_and_the_rest_told(body: Check) -> None:
+def test_invalid_metadata_is_left_out_with_a_warning(body: Check) -> None:
     sent, translation = body("x", metadata={"team": "a b", "bad": "é", "": "x"})
     assert sent["requestMetadata"] == {"team": "a b"}
-    assert told(translation) == [("left_out", "metadata")]
+    assert warnings_of(translation) == [("left_out", "metadata")]
 
 
 def test_a_schema_goes_as_a_string(body: Check) -> None:
     schema = {"type": "object", "properties": {"ä": {"type": "string"}}}
     sent, _ = body("x", response_format=ResponseFormat(schema=schema, name="out", description="d"))
-    told_format = sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
-    assert json.loads(told_format.pop("schema")) == schema
-    assert told_format == {"name": "out", "description": "d"}
+    json_schema = sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
+    assert json.loads(json_schema.pop("schema")) == schema
+    assert json_schema == {"name": "out", "description": "d"}
 
 
 def test_provider_options_are_merged_into_the_body_last(body: Check) -> None:
@@ -231,22 +231,22 @@ def test_reasoning_is_asked_for_in_the_familys_words(
     sent, translation = body("x", model=model, reasoning=reasoning)
     assert sent["additionalModelRequestFields"] == fields
     assert sent.get("outputConfig") == config
-    assert told(translation) == warned
+    assert warnings_of(translation) == warned
 
 
 def test_thinking_stays_below_the_output_limit(body: Check) -> None:
     sent, translation = body("x", reasoning=ReasoningOptions(max_tokens=9000), max_output_tokens=5000)
     assert sent["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 4999
-    assert told(translation) == [("changed", "reasoning")]
+    assert warnings_of(translation) == [("changed", "reasoning")]
     sent, translation = body("x", reasoning=ReasoningOptions(max_tokens=9000), max_output_tokens=500)
     assert "additionalModelRequestFields" not in sent
-    assert told(translation) == [("unsupported", "reasoning")]
+    assert warnings_of(translation) == [("unsupported", "reasoning")]
 
 
 def test_a_model_that_thinks_gets_no_temperature(body: Check) -> None:
     sent, translation = body("x", reasoning=ReasoningOptions(max_tokens=2000), temperature=0.3, top_k=4)
     assert "inferenceConfig" not in sent
-    assert told(translation) == [("unsupported", "temperature"), ("unsupported", "top_k")]
+    assert warnings_of(translation) == [("unsupported", "temperature"), ("unsupported", "top_k")]
 
 
 def test_effort_and_a_schema_share_the_output_config(body: Check) -> None:
@@ -308,7 +308,7 @@ def test_an_empty_description_is_not_sent_and_strict_is(body: Check) -> None:
 def test_one_call_at_a_time_is_asked_of_claude(body: Check) -> None:
     sent, translation = body("x", tools=[WEATHER], parallel_tool_calls=False, tool_choice="required")
     assert sent["additionalModelRequestFields"] == {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 def test_a_system_tool_and_cache_points_are_passed_whole(body: Check) -> None:
@@ -329,7 +329,7 @@ def test_a_system_tool_and_cache_points_are_passed_whole(body: Check) -> None:
 def test_forbidden_tools_are_not_sent(body: Check) -> None:
     sent, translation = body("x", tools=[WEATHER], tool_choice="none")
     assert "toolConfig" not in sent
-    assert told(translation) == [("emulated", "tool_choice")]
+    assert warnings_of(translation) == [("emulated", "tool_choice")]
 
 
 @pytest.mark.parametrize(
@@ -339,16 +339,16 @@ def test_a_history_with_calls_keeps_its_tools(body: Check, options: dict[str, An
     sent, translation = body(user("x"), assistant(CALL), tool_result(CALL, "rain"), **options)
     assert sent["toolConfig"]["tools"][0]["toolSpec"]["name"] == "weather"
     assert sent["system"] == [{"text": "Answer without calling any tool."}]
-    assert told(translation) == [("emulated", subject)]
+    assert warnings_of(translation) == [("emulated", subject)]
 
 
 # The conversation
 
 
-def test_system_messages_go_to_the_top_and_a_late_one_is_told(body: Check) -> None:
+def test_system_messages_go_to_the_top_and_a_late_one_adds_a_warning(body: Check) -> None:
     sent, translation = body(system("Be brief.", ""), user("x"), system("And kind."))
     assert sent["system"] == [{"text": "Be brief."}, {"text": "And kind."}]
-    assert told(translation) == [("changed", "system message")]
+    assert warnings_of(translation) == [("changed", "system message")]
 
 
 def test_a_cache_point_follows_what_it_is_on(body: Check) -> None:
@@ -386,7 +386,7 @@ def test_turns_of_one_role_become_one(body: Check) -> None:
 def test_empty_texts_and_messages_are_left_out(body: Check) -> None:
     sent, translation = body(user("a", ""), assistant(""), user("b", "  "))
     assert sent["messages"] == [{"role": "user", "content": [{"text": "a"}, {"text": "b"}]}]
-    assert told(translation) == [("left_out", "message"), ("left_out", "text")]
+    assert warnings_of(translation) == [("left_out", "message"), ("left_out", "text")]
 
 
 def test_a_conversation_with_nothing_in_it_is_refused() -> None:
@@ -397,10 +397,10 @@ def test_a_conversation_with_nothing_in_it_is_refused() -> None:
 def test_a_conversation_that_the_model_begins(body: Check) -> None:
     sent, translation = body(assistant("hi"), user("x"), model=NOVA)
     assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
-    assert told(translation) == [("emulated", "messages")]
+    assert warnings_of(translation) == [("emulated", "messages")]
     sent, translation = body(assistant("hi"), user("x"))
     assert sent["messages"][0]["role"] == "assistant"
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 def test_results_stand_in_the_turn_after_their_calls(body: Check) -> None:
@@ -423,14 +423,14 @@ def test_results_stand_in_the_turn_after_their_calls(body: Check) -> None:
         {"toolResult": {"toolUseId": "call_2", "content": [{"text": "sun"}]}},
         {"text": "well?"},
     ]
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 def test_every_call_is_answered_and_a_result_without_a_call_is_left_out(body: Check) -> None:
     sent, translation = body(user("x"), assistant(CALL), user("go on"), tool_result("other", "y"), tools=[WEATHER])
     result = sent["messages"][2]["content"][0]["toolResult"]
     assert (result["toolUseId"], result["status"]) == ("call_1", "error")
-    assert told(translation) == [("left_out", "tool result"), ("emulated", "tool result")]
+    assert warnings_of(translation) == [("left_out", "tool result"), ("emulated", "tool result")]
 
 
 def test_two_results_of_one_call_become_one(body: Check) -> None:
@@ -440,7 +440,7 @@ def test_two_results_of_one_call_become_one(body: Check) -> None:
     assert sent["messages"][2]["content"] == [
         {"toolResult": {"toolUseId": "call_1", "content": [{"text": "a"}, {"text": "b"}], "status": "error"}}
     ]
-    assert told(translation) == [("changed", "tool result")]
+    assert warnings_of(translation) == [("changed", "tool result")]
 
 
 def test_results_hold_pictures_documents_and_nothing_empty(body: Check) -> None:
@@ -453,7 +453,7 @@ def test_results_hold_pictures_documents_and_nothing_empty(body: Check) -> None:
     sent, translation = body(user("x"), assistant(CALL), tool_result(CALL, parts), tools=[WEATHER])
     content = sent["messages"][2]["content"][0]["toolResult"]["content"]
     assert [next(iter(block)) for block in content] == ["text", "image", "document"]
-    assert told(translation) == [("left_out", "audio")]
+    assert warnings_of(translation) == [("left_out", "audio")]
     sent, _ = body(user("x"), assistant(CALL), tool_result(CALL, ""), tools=[WEATHER])
     assert sent["messages"][2]["content"][0]["toolResult"]["content"] == [{"text": "(no output)"}]
 
@@ -467,7 +467,7 @@ def test_mistral_gets_results_as_json(body: Check, result: str, json_value: dict
     assert sent["messages"][2]["content"][0]["toolResult"]["content"] == [{"json": json_value}]
 
 
-def test_a_model_without_the_mark_for_failed_tools_is_told_in_words(body: Check) -> None:
+def test_failed_tool_is_marked_in_text_if_the_model_has_no_status(body: Check) -> None:
     sent, translation = body(
         user("x"), assistant(CALL), tool_result(CALL, "no", is_error=True), tools=[WEATHER], model=WRITER
     )
@@ -475,7 +475,7 @@ def test_a_model_without_the_mark_for_failed_tools_is_told_in_words(body: Check)
         "toolUseId": "call_1",
         "content": [{"text": "Error:"}, {"text": "no"}],
     }
-    assert told(translation) == [("changed", "tool result")]
+    assert warnings_of(translation) == [("changed", "tool result")]
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_names_and_arguments_that_the_wire_does_not_take(body: Check) -> None:
         "name": "a_b",
         "input": {"invalid_arguments": "{oops"},
     }
-    assert told(translation) == [("changed", "tool call"), ("changed", "tool call"), ("emulated", "tools")]
+    assert warnings_of(translation) == [("changed", "tool call"), ("changed", "tool call"), ("emulated", "tools")]
 
 
 def test_own_reasoning_is_replayed_unmodified(body: Check) -> None:
@@ -525,7 +525,7 @@ def test_own_reasoning_is_replayed_unmodified(body: Check) -> None:
         {"reasoningContent": {"redactedContent": "cmVk"}},
         {"reasoningContent": {"reasoningText": {"text": "", "signature": "alone"}}},
     ]
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 @pytest.mark.parametrize(
@@ -542,7 +542,7 @@ def test_reasoning_that_the_model_does_not_take_is_left_out_with_one_warning(
 ) -> None:
     sent, translation = body(user("x"), assistant(part, "y"), user("x"), assistant(part, "y"), user("z"), model=model)
     assert all("reasoningContent" not in block for message in sent["messages"] for block in message["content"])
-    assert told(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("left_out", "reasoning")]
 
 
 def test_unsigned_reasoning_goes_back_to_the_models_that_sign_none(body: Check) -> None:
@@ -570,7 +570,7 @@ def test_opaque_blocks_go_back_to_bedrock_alone(body: Check) -> None:
         user("x"), assistant(own, Opaque(provider="openai", kind="k", data={}), "y"), user("z"), model=NOVA_2
     )
     assert sent["messages"][1]["content"] == [dict(own.data), {"text": "y"}]
-    assert told(translation) == [("left_out", "opaque part")]
+    assert warnings_of(translation) == [("left_out", "opaque part")]
 
 
 def test_a_film_goes_as_an_opaque_block_or_as_a_document_of_that_type(body: Check) -> None:
@@ -606,7 +606,7 @@ def test_a_film_goes_as_an_opaque_block_or_as_a_document_of_that_type(body: Chec
 def test_media(body: Check, part: Any, block: dict[str, Any]) -> None:
     sent, translation = body(user("see", part))
     assert sent["messages"][0]["content"] == [{"text": "see"}, block]
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 def test_options_of_a_part_are_merged_into_its_block(body: Check) -> None:
@@ -637,16 +637,16 @@ def test_options_of_a_part_are_merged_into_its_block(body: Check) -> None:
 def test_names_of_documents_are_made_valid(body: Check, given: str | None, sent_name: str, changed: bool) -> None:
     sent, translation = body(user("x", Document(data=PDF, name=given)))
     assert sent["messages"][0]["content"][1]["document"]["name"] == sent_name
-    assert told(translation) == ([("changed", "document name")] if changed else [])
+    assert warnings_of(translation) == ([("changed", "document name")] if changed else [])
 
 
-def test_documents_of_one_name_are_told_apart_and_get_a_text_beside_them(body: Check) -> None:
+def test_documents_get_unique_names_and_a_text_beside_them(body: Check) -> None:
     sent, translation = body(user(Document(data=PDF), Document(data=b"a,b", media_type="text/csv")))
     first, second, text = sent["messages"][0]["content"]
     assert (first["document"]["name"], second["document"]["name"]) == ("document", "document (2)")
     assert (first["document"]["format"], second["document"]["format"]) == ("pdf", "csv")
     assert text == {"text": "See the document document."}
-    assert told(translation) == [("emulated", "document")]
+    assert warnings_of(translation) == [("emulated", "document")]
 
 
 @pytest.mark.parametrize(
@@ -661,7 +661,7 @@ def test_documents_of_one_name_are_told_apart_and_get_a_text_beside_them(body: C
         (Image(data=PNG, detail="low"), "unsupported"),
     ],
 )
-def test_media_that_bedrock_does_not_take_is_told(body: Check, part: Any, kind: str) -> None:
+def test_unsupported_media_add_warnings(body: Check, part: Any, kind: str) -> None:
     _, translation = body(user("x", part))
     assert [warning.kind for warning in translation.warnings] == [kind]
     if getattr(part, "url", None):
@@ -683,7 +683,7 @@ def test_a_history_of_another_provider_is_sent_whole_but_for_what_only_it_unders
         tools=[WEATHER],
     )
     assert [next(iter(block)) for block in sent["messages"][1]["content"]] == ["text", "text", "toolUse"]
-    assert sorted(told(translation)) == [
+    assert sorted(warnings_of(translation)) == [
         ("changed", "refusal"),
         ("emulated", "audio"),
         ("left_out", "message name"),

@@ -41,8 +41,8 @@ VPC = "https://vpce-1-a.bedrock-runtime.us-east-1.vpce.amazonaws.com"
     ],
 )
 def test_custom_endpoints_as_people_paste_them(pasted: str, base: str, notes: int) -> None:
-    found, told = base_url(pasted)
-    assert (found, len(told)) == (base, notes)
+    found, noted = base_url(pasted)
+    assert (found, len(noted)) == (base, notes)
     assert base_url(found) == (base, ())
 
 

@@ -94,7 +94,7 @@ def _budget(options: ReasoningOptions, limit: int | None, warnings: Warnings, *,
     if limit is None or budget < limit or not capped:
         return budget
     if limit <= LEAST_BUDGET:
-        why = f"an output limit of {limit} tokens leaves no room for thinking; the model was asked not to think"
+        why = f"an output limit of {limit} tokens leaves no room for thinking, which was not requested"
         warnings.add("changed", "reasoning", why)
         return 0
     budget = max(LEAST_BUDGET, limit // 2)

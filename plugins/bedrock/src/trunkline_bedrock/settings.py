@@ -99,12 +99,12 @@ class BedrockSettings(Settings):
             )
         if self.api_key is not None:
             if not self.api_key.reveal().isascii() or " " in self.api_key.reveal():
-                yield "api_key", "takes printable ASCII without spaces, since it is sent as an HTTP header"
+                yield "api_key", "must be printable ASCII without spaces, since it is sent as an HTTP header"
                 return
             try:
                 read_api_key(self.api_key)
             except ValueError as error:
-                yield "api_key", f"takes {error}"
+                yield "api_key", f"must be {error}"
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """Report what the base class does, and plain HTTP if the default chain may provide a bearer token."""
