@@ -19,7 +19,7 @@ from recordings import AZURE, CHAT, RESPONSES, Exchange, chats, parser_for, reco
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import AuthenticationError, BadRequest, NotFound, RateLimited, RemoteError
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
-from trunkline_azure_openai.parse import gravest
+from trunkline_azure_openai.parse import most_severe
 from trunkline_azure_openai.urls import CLASSIC_VERSION, surface_of
 
 ERRORS: Mapping[str, tuple[type[RemoteError], int, str | None, float | None]] = {
@@ -76,7 +76,7 @@ def findings(exchange: Exchange) -> dict[str, Any]:
         for choice in value.get("choices") or []:
             if not choice.get("index") and choice.get("content_filter_results"):
                 known = found.get("content_filter_results", {})
-                found["content_filter_results"] = gravest(known, choice["content_filter_results"])
+                found["content_filter_results"] = most_severe(known, choice["content_filter_results"])
         if (value.get("response") or value).get("content_filters"):
             found["content_filters"] = (value.get("response") or value)["content_filters"]
     return found

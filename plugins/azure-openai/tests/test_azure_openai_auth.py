@@ -409,7 +409,7 @@ async def test_a_failed_early_renewal_leaves_a_good_token_in_use(caplog: pytest.
         assert (await auth.acquire()).value == "token-1"
         assert (await auth.acquire()).value == "token-1"
     assert [record.getMessage() for record in caplog.records] == [
-        "service 'mine': no new token (OSError: unreachable, with ***); the old one is good for 299 s"
+        "service 'mine': renewing the token failed (OSError: unreachable, with ***); the old token is valid for 299 s"
     ]
     clock.time += RETRY_EARLY
     source.failure = None

@@ -28,7 +28,7 @@ from trunkline.fold import fold
 from trunkline.messages import Citation
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
-from trunkline_azure_openai.parse import gravest
+from trunkline_azure_openai.parse import most_severe
 
 SAFE = {"hate": {"filtered": False, "severity": "safe"}, "jailbreak": {"filtered": False, "detected": False}}
 LOW = {"hate": {"filtered": False, "severity": "low"}}
@@ -193,7 +193,7 @@ GRAVER = [
 
 @pytest.mark.parametrize(("less", "more"), GRAVER)
 def test_the_graver_finding_counts(less: Any, more: Any) -> None:
-    assert gravest({"x": less}, {"x": more}) == gravest({"x": more}, {"x": less}) == {"x": more}
+    assert most_severe({"x": less}, {"x": more}) == most_severe({"x": more}, {"x": less}) == {"x": more}
 
 
 # Truncation

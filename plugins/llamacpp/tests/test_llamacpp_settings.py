@@ -71,7 +71,7 @@ def test_a_file_that_is_missing_or_something_else_is_refused(tmp_path: Path, con
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="which is a folder"):
+    with pytest.raises(ConfigurationError, match="which is a directory"):
         find_model(str(tmp_path), service="mine")
 
 

@@ -1,4 +1,16 @@
-"""Tokens of Entra ID: acquired, kept until shortly before they expire, and acquired anew, once for all who wait."""
+"""Tokens of Entra ID: acquire one, use it until shortly before it expires, and renew it once for all waiting calls.
+
+The life of a token, where `refresh_on` is some minutes before `expires_on`:
+
+    until refresh_on            every call uses it
+    until expires_on            one call renews it; the others still use it
+    after expires_on            all calls wait for the one that renews it
+    refused with 401            all calls that were refused wait for one renewal
+
+A lock allows one renewal at a time. A call that waited for the lock compares `_renewals` with the value from before: if
+another call has renewed the token meanwhile, it takes that result, a failure included, instead of asking again. So a
+token provider that is down is asked once for all waiting calls, not once for each of them in turn.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +33,16 @@ from trunkline_azure_openai.settings import AZURE_IDENTITY, AzureOpenAISettings,
 from trunkline_azure_openai.tokens import Token, token_from
 
 RETRY_EARLY = 30.0
-"""After a failed renewal, how many seconds a token that is still good is used before the next attempt."""
+"""Seconds until the next attempt after a failed renewal, while the old token is still valid."""
 
 _log = logging.getLogger("trunkline.azure_openai")
 _JWT = re.compile(r"eyJ[\w-]{8,}(\.[\w-]*)*")
 
 
 class TokenAuth:
-    """An `Auth` that sends tokens as bearer tokens.
+    """An `Auth` that gets tokens from the setting `token_provider` and sends them as bearer tokens.
 
-    A sync provider runs in a worker thread, since it may wait on the network. While one call renews a token before its
-    time, the others go on with the one they have; where it has expired, all wait for the one renewal.
+    A sync token provider runs in a worker thread, because it may block on the network.
     """
 
     def __init__(self, context: ServiceContext[AzureOpenAISettings], *, now: Callable[[], float] = time.time) -> None:
@@ -54,13 +65,13 @@ class TokenAuth:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close the default credential, where one was made here."""
+        """Close the default credential, if this object created it."""
         own, self._own = self._own, None
         if own is not None:
             await anyio.to_thread.run_sync(own.close)
 
     async def acquire(self, *, refresh: bool = False) -> Token:
-        """A token that is good for now. Raises `AuthenticationError` where the token provider gives none."""
+        """Return a valid token. Raises `AuthenticationError` if the token provider fails."""
         token, now = self._token, self._now()
         if token is not None and not refresh:
             renewing = self._lock.locked()
@@ -82,7 +93,7 @@ class TokenAuth:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The token in use and the one before it, to be scrubbed from errors."""
+        """The current and the previous token, to be removed from errors."""
         return self._secrets
 
     async def _renew(self, *, refresh: bool) -> None:
@@ -90,13 +101,18 @@ class TokenAuth:
         try:
             self._token = token_from(await self._ask(), self._now())
             self._secrets = (self._token.value, *self._secrets[:1])
-        except Exception as error:  # a token provider is the application's: it may raise anything
+        except Exception as error:  # the token provider is the application's code, which may raise anything
             token, now = self._token, self._now()
             if refresh or token is None or now >= token.expires_on:
                 self._failure = error
                 return
             left = token.expires_on - now
-            _log.warning("service %r: no new token (%s); the old one is good for %d s", self._name, _say(error), left)
+            _log.warning(
+                "service %r: renewing the token failed (%s); the old token is valid for %d s",
+                self._name,
+                _describe(error),
+                left,
+            )
             self._token = attrs.evolve(token, refresh_on=min(now + RETRY_EARLY, token.expires_on))
 
     async def _ask(self) -> object:
@@ -114,13 +130,13 @@ class TokenAuth:
         if _is_async(ask):
             value = ask()
         else:
-            # Wrapped, since trio refuses a thread that gives an awaitable.
+            # In a list, because trio does not allow a thread to return an awaitable.
             [value] = await anyio.to_thread.run_sync(lambda: [ask()], abandon_on_cancel=True)
         return await value if inspect.isawaitable(value) else value
 
     def _error(self, cause: Exception) -> TrunklineError:
-        # Each of those who waited gets an error of its own: one shared by many would grow its traceback.
-        error = AuthenticationError(f"the token provider gave no token: {_say(cause)}", provider=self._provider)
+        # Each waiting call gets its own error. If they shared one, each `raise` would lengthen its traceback.
+        error = AuthenticationError(f"the token provider failed: {_describe(cause)}", provider=self._provider)
         if not _JWT.search(str(cause)):
             error.__cause__ = cause
         return error
@@ -131,13 +147,13 @@ def _is_async(ask: Callable[[], object]) -> bool:
 
 
 def _default_credential() -> TokenCredential:
-    # Imported in the worker thread as well: it takes long.
+    # Called in a worker thread, because the import alone blocks for long.
     from azure.identity import DefaultAzureCredential
 
     credential: TokenCredential = DefaultAzureCredential()
     return credential
 
 
-def _say(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     text = _JWT.sub("***", " ".join(str(error).split()))[:500]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""An error body -> the core's error, where Azure's differs from what the dialect's reader makes of it. Pure."""
+"""Error bodies -> the core's errors, where Azure differs from OpenAI. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from trunkline_openai.errors import error_from_body as read
 def error_from_body(
     body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
-    """The error that a decoded body tells of. It never raises.
+    """The error that a decoded body describes. It never raises.
 
-    A token that is good, but whose holder lacks the role, is answered with 401 and the code `PermissionDenied`: another
-    token of the same holder would not help.
+    A valid token without the required role is refused with 401 and the code `PermissionDenied`. This becomes the error
+    `PermissionDenied`, because a new token would be refused as well.
     """
     error = read(body, provider=provider, status=status, headers=headers)
     if error.status != 401 or (error.code or "").lower() != "permissiondenied":
         return error
     return PermissionDenied(
-        f"{error.message} (the role 'Cognitive Services OpenAI User' allows it; a new one takes some minutes)",
+        f"{error.message} (assign the role 'Cognitive Services OpenAI User'; this takes some minutes to have effect)",
         provider=error.provider,
         status=error.status,
         code=error.code,

@@ -1,4 +1,4 @@
-"""Answers of Azure: the dialect's, with what the content filters found. Pure."""
+"""Answers of Azure: OpenAI's, with the results of the content filters. Pure."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ _SEVERITIES = ("safe", "low", "medium", "high")
 
 
 class AzureParser(ChatParser):
-    """Reads one answer. Each chunk has findings for its own text; those for the whole answer are the gravest."""
+    """Reads one answer.
+
+    The content filters report on the text of each chunk. The response keeps the most severe result of each category.
+    """
 
     def keep(self, key: str, value: Any) -> None:
-        """A field that nothing else reads, for the response's metadata."""
+        """Keep a field that nothing else reads, for `provider_metadata`."""
         if key == "content_filter_results" and isinstance(value, dict):
             known = self.metadata.get(key)
             if known == value:
                 return
-            value = gravest(known, value) if isinstance(known, dict) else dict(value)
+            value = most_severe(known, value) if isinstance(known, dict) else dict(value)
         super().keep(key, value)
 
     def sources(self) -> list[Citation]:
-        """The citations beside the answer; those of the service's own data stand in the message's `context`."""
+        """The citations beside the message. Those of "your own data" are in its field `context`."""
         return super().sources() + [
             Citation(
                 url=as_string(item.get("url")),
@@ -46,31 +49,31 @@ class AzureParser(ChatParser):
     def error(
         body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
     ) -> RemoteError:
-        """The error that a decoded body tells of."""
+        """The error that a decoded body describes. It never raises."""
         return error_from_body(body, provider=provider, status=status, headers=headers)
 
 
 class AzureResponsesParser(ResponsesParser):
-    """Reads the answers of the Responses API."""
+    """The `ResponseParser` of one service with the Responses API."""
 
     def __init__(self, context: ServiceContext[Any]) -> None:
         super().__init__(context)
         self._name = context.provider
 
     def error(self, wire_response: WireResponse) -> RemoteError:
-        """The error that a response with an error status tells of."""
+        """The error for a response with an error status. It never raises."""
         return error_from_response(wire_response, provider=self._name, read=error_from_body)
 
 
-def gravest(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Of two sets of findings the graver for each category: the first, with what is graver in the second."""
+def most_severe(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The more severe of two results for each category. `first` is changed and returned."""
     for category, found in second.items():
-        if category not in first or _gravity(found) > _gravity(first[category]):
+        if category not in first or _severity(found) > _severity(first[category]):
             first[category] = found
     return first
 
 
-def _gravity(found: Any) -> tuple[bool, bool, int]:
+def _severity(found: Any) -> tuple[bool, bool, int]:
     if not isinstance(found, dict):
         return (False, False, -2)
     severity = found.get("severity")

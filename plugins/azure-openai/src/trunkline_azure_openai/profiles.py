@@ -1,8 +1,8 @@
-"""What each surface takes, as profiles of the Chat Completions dialect.
+"""What each surface supports, as profiles of Chat Completions.
 
 The sources are the published specifications (inference 2024-10-21, the v1 surface, AI inference 2024-05-01-preview) and
-recorded traffic. A deployment has any name, so what depends on the model is decided from the name where that tells, and
-otherwise what most models take is sent.
+recorded traffic. A deployment can have any name. Differences between models are decided by the name if it contains the
+model's; otherwise the deployment is treated like most models.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from trunkline_openai.profile import PROFILES, Profile
 
 from trunkline_azure_openai.settings import AzureOpenAISettings
 
-# The first version in which every model takes `max_completion_tokens`, and requests have `metadata`.
+# The first version in which every model accepts `max_completion_tokens`, and requests can have `metadata`.
 _NEWER = "2024-12-01"
 
-# Gateways of Mistral's models refuse `max_completion_tokens` with 422.
+# Mistral's models refuse `max_completion_tokens` with status 422.
 _OLD_LIMIT = ("mistral*", "ministral*", "codestral*", "devstral*", "magistral*", "pixtral*")
 
 V1 = attrs.evolve(
     PROFILES["openai"],
     name="azure-openai",
-    # `user` is known to every version; `safety_identifier` to some.
+    # Every version has `user`; only some have `safety_identifier`.
     user_id_field="user",
-    # A system message becomes a developer message by itself, in the versions that have those.
+    # Versions with developer messages convert system messages themselves.
     developer_role=False,
     obfuscation=False,
     takes=PROFILES["openai"].takes - {"document_data", "document_file_id"},
 )
-"""The `/openai/v1` surface, and newer versions of the classic one. Its chats take no documents."""
+"""The `/openai/v1` surface, and newer versions of the classic one. Its chats do not accept documents."""
 
 CLASSIC = attrs.evolve(
     V1, name="azure-openai, classic", max_tokens_field="max_tokens", takes=V1.takes - {"metadata", "audio_data"}
 )
-"""The classic surface up to its last generally available version."""
+"""The classic surface, up to its last generally available version."""
 
 INFERENCE = attrs.evolve(
     V1,
@@ -45,11 +45,11 @@ INFERENCE = attrs.evolve(
     user_id_field=None,
     takes=V1.takes - {"metadata", "names", "refusals", "strict_tools", "logprobs", "parallel_tool_calls"},
 )
-"""The `/models` surface, where models of many makers answer."""
+"""The `/models` surface, which has models of many vendors."""
 
 
 def profile_for(settings: Settings) -> Profile:
-    """The profile of the surface that a service reaches."""
+    """The profile of the surface that these settings use."""
     assert isinstance(settings, AzureOpenAISettings)
     surface = settings.surface
     if surface.kind == "inference":
@@ -58,7 +58,7 @@ def profile_for(settings: Settings) -> Profile:
 
 
 def limit_field(profile: Profile, model: str) -> str:
-    """What a model calls the output limit: those that reason and those of Mistral take one name only."""
+    """The model's field for the output limit. Reasoning models and Mistral's accept only one of the two names."""
     name = model.rpartition("/")[2].lower()
     if any(fnmatchcase(name, pattern) for pattern in _OLD_LIMIT):
         return "max_tokens"

@@ -13,10 +13,10 @@ from trunkline.settings import Converted, Settings, setting, settings, url_setti
 from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of
 
 AZURE_IDENTITY: Literal["azure-identity"] = "azure-identity"
-"""The setting `token_provider` for the default credential of the package azure-identity."""
+"""The value of `token_provider` that stands for the default credential of the package azure-identity."""
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
-"""The scope of tokens for Azure OpenAI; the newer Foundry documentation also has https://ai.azure.com/.default."""
+"""The scope of tokens for Azure OpenAI. Newer Foundry documentation also uses https://ai.azure.com/.default."""
 
 
 @runtime_checkable
@@ -24,15 +24,17 @@ class TokenCredential(Protocol):
     """A credential of azure-identity, sync or async."""
 
     def get_token(self, *scopes: str) -> Any:
-        """A token for the scopes: an object with `token` and `expires_on`, or an awaitable of one."""
+        """Return a token for the scopes: an object with `token` and `expires_on`, or an awaitable of one."""
         ...
 
 
 TokenProvider: TypeAlias = Callable[[], object] | TokenCredential | Literal["azure-identity"]
 """Where tokens come from.
 
-A function, sync or async, that gives a token: a string, or an object with `token` and `expires_on` (seconds since the
-epoch); a credential of azure-identity; or `"azure-identity"`, for its default credential.
+- A sync or async function that returns a token: a string, or an object with `token` and `expires_on` (in seconds since
+  the epoch).
+- A credential of azure-identity.
+- `"azure-identity"`, for its default credential.
 """
 
 
@@ -45,10 +47,10 @@ def _convert_token_provider(value: object) -> TokenProvider:
     if isinstance(value, str):
         if value.strip().lower() == AZURE_IDENTITY:
             return AZURE_IDENTITY
-        # The text may be a token that was pasted here: the error does not show it.
-        raise ValueError(f"{AZURE_IDENTITY!r}, a function that gives a token, or a credential; no other text")
+        # Someone may have pasted a token, so the error does not show the text.
+        raise ValueError(f"{AZURE_IDENTITY!r}, a function that returns a token, or a credential, not other text")
     if isinstance(value, type) or not (isinstance(value, TokenCredential) or callable(value)):
-        raise ValueError(f"{AZURE_IDENTITY!r}, a function that gives a token, or a credential, not {value!r}")
+        raise ValueError(f"{AZURE_IDENTITY!r}, a function that returns a token, or a credential, not {value!r}")
     return value
 
 
@@ -58,13 +60,13 @@ def _show_token_provider(value: object) -> str:
 
 @settings
 class AzureOpenAISettings(Settings):
-    """How a resource of Azure OpenAI or Azure AI Foundry is reached."""
+    """Settings for a resource of Azure OpenAI or Azure AI Foundry."""
 
     provider: ClassVar[str] = "azure-openai"
 
     api_url: str = url_setting(
         "API URL",
-        "The endpoint of the resource, or a deployment's whole target URI, as the portal shows it.",
+        "The endpoint of the resource, or the target URI of a deployment, as the portal shows it.",
         environment=("AZURE_OPENAI_ENDPOINT",),
         base_url=_root_url,
     )
@@ -77,25 +79,25 @@ class AzureOpenAISettings(Settings):
     )
     token_provider: TokenProvider | None = setting(
         "Token provider",
-        "Entra ID in place of a key: `azure-identity` for its default credential (with the extra `azure-identity`); in "
-        "code also a sync or async function that gives a token, or a credential of azure-identity.",
+        "Use Entra ID instead of a key: `azure-identity` for the default credential of that package (needs the extra "
+        "`azure-identity`); in code also a sync or async function that returns a token, or a credential.",
         default=None,
         group="credential",
         convert=_convert_token_provider,
         show=_show_token_provider,
         schema={"enum": [AZURE_IDENTITY]},
     )
-    scope: str = setting("Scope", "The scope that credentials of azure-identity are asked for.", default=SCOPE)
+    scope: str = setting("Scope", "The scope to request from credentials of azure-identity.", default=SCOPE)
     api_version: str | None = setting(
         "API version",
-        f"The `api-version` to send. The classic surface requires one ({CLASSIC_VERSION} where neither this nor the "
-        "URL has it); with a dated one here, a resource's root means the classic surface.",
+        f"The `api-version` to send. The classic surface requires one; the default is {CLASSIC_VERSION}. If this is a "
+        "date, a resource's root means the classic surface.",
         default=None,
         convert=convert_version,
         schema={"type": "string"},
     )
     api: Literal["chat", "responses"] = setting(
-        "API", "The API to speak: `chat` (Chat Completions) or `responses` (Responses).", default="chat"
+        "API", "The API to use: `chat` (Chat Completions) or `responses` (Responses).", default="chat"
     )
     send_user_id: SendUserId = send_user_id_setting("user")
 
@@ -107,7 +109,7 @@ class AzureOpenAISettings(Settings):
 
     @property
     def surface(self) -> Surface:
-        """The surface that these settings reach."""
+        """The surface that these settings use."""
         return surface_of(self.api_url, self.api_version)
 
     def notes(self) -> Iterator[tuple[str, str]]:
@@ -124,14 +126,14 @@ class AzureOpenAISettings(Settings):
             yield "api_url", plain
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What is missing, contradicts itself, or cannot be reached."""
+        """Settings that are missing or contradict each other."""
         if self.api_key is None and self.token_provider is None:
-            yield "api_key", "is required, or 'token_provider' in its place for Entra ID; as AZURE_OPENAI_API_KEY, say"
+            yield "api_key", "is required, or 'token_provider' for Entra ID; the key can be set as AZURE_OPENAI_API_KEY"
         if self.api_key is not None and self.token_provider is not None:
-            yield "token_provider", "and 'api_key' are both given; give one, since only one of the two is ever sent"
+            yield "token_provider", "and 'api_key' are both set; set only one, because only one of the two can be sent"
         for name in self.headers:
             if name.lower() in ("api-key", "authorization"):
-                yield "headers", f"has {name!r}; give the key as 'api_key' or the token by 'token_provider'"
+                yield "headers", f"contains {name!r}; set the key as 'api_key', or the token as 'token_provider'"
         if self.token_provider == AZURE_IDENTITY and not _has_azure_identity():
             yield "token_provider", "needs azure-identity: pip install 'trunkline-azure-openai[azure-identity]'"
         yield from self._url_problems()
@@ -141,13 +143,13 @@ class AzureOpenAISettings(Settings):
         if surface.kind == "v1" and surface.version is not None and is_dated(surface.version):
             yield (
                 "api_version",
-                f"is {surface.version!r}, but the URL is of the v1 surface, which has no dated versions; leave the "
-                "version out, or give the resource's root as 'api_url' for the classic surface",
+                f"is {surface.version!r}, but the URL belongs to the v1 surface, which has no dated versions; remove "
+                "the version, or set 'api_url' to the resource's root for the classic surface",
             )
         if surface.kind != "v1" and surface.version is not None and not is_dated(surface.version):
-            yield "api_version", f"is {surface.version!r}, but the URL wants a date, such as {CLASSIC_VERSION}"
+            yield "api_version", f"is {surface.version!r}, but the URL requires a date, such as {CLASSIC_VERSION}"
         if surface.kind == "inference" and self.api == "responses":
-            yield "api", "is 'responses', which /models does not have; give the resource's root as 'api_url'"
+            yield "api", "is 'responses', which /models does not have; set 'api_url' to the resource's root"
 
 
 def _has_azure_identity() -> bool:

@@ -1,4 +1,4 @@
-"""What a token provider gives, as a token with the time until which it is good. Pure."""
+"""The result of a token provider, as a token with its expiry. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from trunkline.authoring.json import loads
 from trunkline.secrets import Secret
 
 MARGIN = 300.0
-"""How many seconds before it expires a token is renewed; half of its remaining life, where that is less."""
+"""Seconds before its expiry at which a token is renewed; at most half of its remaining life."""
 
 UNKNOWN_LIFETIME = 300.0
-"""How many seconds a token is kept that does not tell when it expires."""
+"""Seconds for which a token of unknown expiry is used."""
 
 
 @attrs.frozen(kw_only=True)
@@ -27,10 +27,10 @@ class Token:
 
 
 def token_from(given: object, now: float) -> Token:
-    """The token in what a provider gave: a string, or an object with `token` and, if it tells, `expires_on`.
+    """Read a token provider's result: a string, or an object with `token` and perhaps `expires_on` and `refresh_on`.
 
-    A JSON Web Token that comes as a string tells by its claim `exp`; it is read and not verified, which is the
-    service's to do. Raises `ValueError` for what is no token.
+    `now` and the times are in seconds since the epoch. The expiry of a string is read from the claim `exp`, if it is a
+    JSON Web Token. It is not verified, which is up to the service. Raises `ValueError` for anything else.
     """
     value = given if isinstance(given, (str, Secret)) else getattr(given, "token", None)
     text = value.reveal() if isinstance(value, Secret) else value
@@ -38,19 +38,19 @@ def token_from(given: object, now: float) -> Token:
         raise ValueError(f"expected a string, or an object with 'token', not {_shape(given)}")
     text = text.strip()
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("the token holds characters that no token has")
+        raise ValueError("the token contains characters that are not allowed in a token")
     expires_on = _seconds(getattr(given, "expires_on", None))
     if expires_on is None:
-        expires_on = _claimed(text)
+        expires_on = _expiry_claim(text)
     if expires_on is None:
         expires_on = now + UNKNOWN_LIFETIME
         return Token(value=text, expires_on=expires_on, refresh_on=expires_on)
     latest = expires_on - min(MARGIN, max(expires_on - now, 0) / 2)
-    wished = _seconds(getattr(given, "refresh_on", None))
+    requested = _seconds(getattr(given, "refresh_on", None))
     return Token(
         value=text,
         expires_on=expires_on,
-        refresh_on=wished if wished is not None and now < wished < latest else latest,
+        refresh_on=requested if requested is not None and now < requested < latest else latest,
     )
 
 
@@ -70,7 +70,7 @@ def _seconds(value: object) -> float | None:
     return seconds if 0 <= seconds < float("inf") else None
 
 
-def _claimed(token: str) -> float | None:
+def _expiry_claim(token: str) -> float | None:
     parts = token.split(".")
     if len(parts) != 3:
         return None

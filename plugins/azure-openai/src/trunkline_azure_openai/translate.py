@@ -1,4 +1,4 @@
-"""ChatRequest -> the endpoint of a deployment. Pure. Only where Azure differs from the dialect."""
+"""ChatRequest -> the endpoint of a deployment, where Azure differs from OpenAI. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from trunkline_azure_openai.profiles import V1, limit_field
 
 
 class AzureTranslator(ChatTranslator):
-    """Chat Completions: the output limit has the name that the deployment's model takes."""
+    """Chat Completions, with the field for the output limit that the deployment's model accepts."""
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
-        """The JSON body, but for the request's `provider_options`."""
+        """The JSON body, without the request's `provider_options`."""
         body = super().body(request, warnings, stream=stream)
         field, wanted = self.profile.max_tokens_field, limit_field(self.profile, request.model or "")
         if field != wanted and field in body:
@@ -24,16 +24,16 @@ class AzureTranslator(ChatTranslator):
 
 
 class AzureResponsesTranslator(ResponsesTranslator):
-    """Responses: `user` carries the user's id, and encrypted reasoning is asked for where the model is to reason."""
+    """Responses. The user's id is sent as `user`, and encrypted reasoning is requested only if the model reasons."""
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
-        """The JSON body, but for the request's `provider_options`."""
+        """The JSON body, without the request's `provider_options`."""
         body = super().body(request, warnings, stream=stream)
-        # Older versions refuse what they do not know.
+        # Older versions refuse unknown fields.
         body.pop("stream_options", None)
         if "safety_identifier" in body:
             body["user"] = body.pop("safety_identifier")
-        # A model that never reasons refuses the wish, and a deployment's name need not tell which it is.
+        # A model that never reasons refuses this, and a deployment's name need not contain the model's.
         if "include" in body and not _reasons(request):
             body["include"] = [item for item in body["include"] if item != ENCRYPTED_REASONING]
             if not body["include"]:

@@ -1,8 +1,8 @@
-"""Which surface of Azure a pasted URL is of, and the URLs of its endpoints. Pure.
+"""The surface of Azure that a pasted URL belongs to, and the URLs of its endpoints. Pure.
 
-A resource has three: the `/openai/v1` surface, where the body names the deployment; the classic one, where the path
-does and `api-version` is required; and Azure AI inference, `/models`. What the portal shows, what the SDKs want and
-what people copy from a browser differ, so all of it is taken.
+A resource has three surfaces: `/openai/v1`, where the body names the deployment; the classic surface, where the path
+names it and `api-version` is required; and Azure AI inference, `/models`. The portal, the SDKs and the browser show
+different URLs of a resource. All of them are accepted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from trunkline_openai.urls import ENDPOINTS
 Kind: TypeAlias = Literal["classic", "v1", "inference"]
 
 CLASSIC_VERSION = "2024-10-21"
-"""The `api-version` of the classic surface where none is given: its last generally available one."""
+"""The default `api-version` of the classic surface: its last generally available one."""
 
 INFERENCE_VERSION = "2024-05-01-preview"
-"""The `api-version` of the `/models` surface where none is given."""
+"""The default `api-version` of the `/models` surface."""
 
 _PORTALS = ("portal.azure.com", "ai.azure.com", "oai.azure.com", "ml.azure.com")
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-[A-Za-z0-9.]+)?")
@@ -33,9 +33,11 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Surface:
     """A surface of a resource.
 
-    `root` is the URL that endpoints are under: it ends with `/openai`, `/openai/v1` or `/models`. `version` is the
-    `api-version` to send, if any. `deployment` and `endpoint` are those of the pasted URL, where it had them. `query`
-    is what its query string held besides the version. `notes` say what a user should know.
+    - `root`: the URL that endpoint paths are appended to; it ends with `/openai`, `/openai/v1` or `/models`.
+    - `version`: the `api-version` to send, if any.
+    - `deployment`, `endpoint`: those in the pasted URL, if any.
+    - `query`: the query string of the pasted URL, without the version.
+    - `notes`: what the user should know.
     """
 
     kind: Kind
@@ -47,7 +49,7 @@ class Surface:
     notes: tuple[str, ...] = ()
 
     def url(self, path: str, model: str | None) -> str:
-        """The URL of an endpoint (`/chat/completions`, say). On the classic surface `model` is the deployment."""
+        """The URL of an endpoint, such as `/chat/completions`. On the classic surface, `model` is the deployment."""
         if self.kind == "classic" and path not in ("/models", "/responses"):
             path = f"/deployments/{quote(model or '', safe='')}{path}"
         version = urlencode({"api-version": self.version}) if self.version else ""
@@ -56,12 +58,12 @@ class Surface:
 
 
 def is_dated(version: str) -> bool:
-    """Whether an `api-version` is a date, as the classic surface has them."""
+    """Whether an `api-version` is a date, as on the classic surface."""
     return _DATED.fullmatch(version) is not None
 
 
 def convert_version(value: object) -> str:
-    """An `api-version`: a date with or without `-preview`, or a word of the v1 surface. Raises `ValueError`."""
+    """Return an `api-version`: a date, perhaps with `-preview`, or on the v1 surface a word. Raises `ValueError`."""
     if not isinstance(value, str) or not _VERSION.fullmatch(value.strip()):
         raise ValueError(f"a version such as {CLASSIC_VERSION}, 2025-04-01-preview or preview, not {value!r}")
     return value.strip()
@@ -69,10 +71,10 @@ def convert_version(value: object) -> str:
 
 @lru_cache(maxsize=256)
 def surface_of(pasted: str, version: str | None = None) -> Surface:
-    """The surface of a pasted URL; `version` is the setting `api_version`, which goes before the URL's own.
+    """The surface of a pasted URL. `version` is the setting `api_version`, which overrides the URL's own.
 
-    A resource's root, or a path that is none of Azure's, is of the v1 surface; with a dated version, of the classic
-    one. Raises `ValueError` for what is no URL, or is a portal's.
+    A resource's root and unknown paths belong to the v1 surface, or with a dated version to the classic one. Raises
+    `ValueError` for text that is not a URL, and for a URL of the portal.
     """
     url, notes = split_url(pasted)
     if (url.hostname or "").lower().rstrip(".") in _PORTALS:
@@ -80,24 +82,24 @@ def surface_of(pasted: str, version: str | None = None) -> Surface:
             "the endpoint of the resource, such as https://RESOURCE.openai.azure.com (in the portal under Keys and "
             "Endpoint), not the address of the portal"
         )
-    told, query = _query(url)
-    if version is not None and told is not None and told != version:
-        notes.append(f"its api-version={told} is not used: the setting api_version is {version!r}")
-    found = _parts(url.path, version or told)
+    url_version, query = _query(url)
+    if version is not None and url_version is not None and url_version != version:
+        notes.append(f"its api-version={url_version} is not used, because the setting api_version is {version!r}")
+    found = _parts(url.path, version or url_version)
     if found.endpoint:
         notes.append(endpoint_note(found.endpoint))
     defaults = {"classic": CLASSIC_VERSION, "inference": INFERENCE_VERSION, "v1": None}
     return attrs.evolve(
         found,
         root=urlunsplit(url._replace(path=found.root, query="")),
-        version=version or told or defaults[found.kind],
+        version=version or url_version or defaults[found.kind],
         query=query,
         notes=tuple(notes),
     )
 
 
 def _query(url: SplitResult) -> tuple[str | None, str]:
-    """The version in the query string, and the rest of it."""
+    """The version in the query string, and the rest of the query string."""
     pairs = parse_qsl(url.query, keep_blank_values=True)
     versions = [value.strip() for name, value in pairs if name.lower() == "api-version" and value.strip()]
     rest = [(name, value) for name, value in pairs if name.lower() != "api-version"]
@@ -107,7 +109,7 @@ def _query(url: SplitResult) -> tuple[str | None, str]:
 
 
 def _parts(path: str, version: str | None) -> Surface:
-    """What a path tells; `root` is then a path as well."""
+    """The surface of a path. Its `root` is a path too."""
     steps = [step for step in path.split("/") if step]
     lower = [step.lower() for step in steps]
     newer: Kind = "classic" if version is not None and is_dated(version) else "v1"
@@ -116,7 +118,7 @@ def _parts(path: str, version: str | None) -> Surface:
         if step == "openai" and (not rest or rest[0] in ("v1", "deployments") or _endpoint(rest)):
             return _under_openai(steps[: at + 1], steps[at + 1 :], newer)
         if step == "v1" and (not rest or _endpoint(rest)):
-            # A gateway with a path of its own.
+            # A gateway with its own path.
             return Surface(kind="v1", root=_join(steps[: at + 1]), endpoint=_endpoint(rest))
         if step == "models" and (not rest or _endpoint(rest) or rest == ["info"]):
             return Surface(kind="inference", root=_join(steps[: at + 1]), endpoint=_endpoint(rest))
@@ -134,7 +136,7 @@ def _under_openai(prefix: list[str], rest: list[str], newer: Kind) -> Surface:
 
 
 def _resource(steps: list[str], newer: Kind) -> Surface:
-    """A resource's root, with or without a gateway's path before it and an endpoint's path after it."""
+    """The surface of a resource's root, which may follow a gateway's path and precede an endpoint's path."""
     endpoint = None
     for length in range(len(steps), 0, -1):
         endpoint = _endpoint([step.lower() for step in steps[-length:]])
@@ -151,7 +153,7 @@ def _endpoint(steps: list[str]) -> str | None:
 
 
 def _taken(steps: list[str]) -> str | None:
-    # Anything may stand here: it belongs to another API of the resource.
+    # Any path is possible here, because a resource has other APIs too.
     return _join(steps) or None
 
 

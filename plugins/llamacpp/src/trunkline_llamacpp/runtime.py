@@ -1,7 +1,8 @@
-"""llama.cpp, by way of `xllamacpp`. Everything here blocks, and runs in worker threads.
+"""llama.cpp, through the package `xllamacpp`. Everything here blocks, and is called in worker threads.
 
-A server of xllamacpp always listens, in answer to nobody here: its handlers are called directly. It therefore gets a
-socket in a private folder that is removed as soon as it listens, so that no one can reach it, and a random key besides.
+A server of xllamacpp always listens on a socket, although its handlers are called directly here. To make it
+unreachable, the socket is in a private directory that is removed as soon as the server listens, and the server gets a
+random key.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from trunkline.errors import ConfigurationError
 from trunkline.settings import setting_error
 
 BATCH = 64
-"""Tokens of a prompt that are read at once. The reading can be stopped between batches; smaller ones are not slower by
-more than a tenth on a processor."""
+"""Tokens of a prompt that are processed at once. Processing can be stopped between batches. On a CPU, this size is at
+most a tenth slower than larger ones."""
 
 EMBEDDING_BATCH = 2048
-"""The longest text to embed, in tokens. It is computed at once, so memory grows with its square."""
+"""The longest text to embed, in tokens. It is processed at once, so memory grows with its square."""
 
 
 class Server(Protocol):
-    """What is used of `xllamacpp.Server`. The callback gets JSON texts; when it returns true, computing stops."""
+    """The methods of `xllamacpp.Server` in use. The callback receives JSON; if it returns true, computing stops."""
 
     def handle_chat_completions(self, body: str, callback: Callable[[str], bool], /) -> None: ...
 
@@ -36,7 +37,7 @@ class Server(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Model:
-    """What is loaded, and how."""
+    """A model file, and the options for loading it."""
 
     service: str
     path: Path
@@ -44,16 +45,16 @@ class Model:
     threads: int
 
     def load(self, purpose: Literal["chat", "embeddings"]) -> Server:
-        """Load the model. Raises `ConfigurationError` where llama.cpp cannot.
+        """Load the model. Raises `ConfigurationError` if llama.cpp cannot load it.
 
-        The interpreter stands still meanwhile (xllamacpp does not release its lock here), so what only takes time is
-        left out: the trial run, and fitting to a GPU where there is none.
+        xllamacpp holds the interpreter's lock here, so all other threads wait. To be quick, the warm-up run is skipped,
+        and fitting to the GPU if there is none.
         """
         try:
             import xllamacpp as untyped  # type: ignore[import-untyped]
         except ImportError as error:
             raise ConfigurationError(
-                f"service {self.service!r}: xllamacpp, which brings llama.cpp, cannot be imported here: {error}",
+                f"service {self.service!r}: xllamacpp, which contains llama.cpp, cannot be imported: {error}",
                 service=self.service,
             ) from error
         xllamacpp: Any = untyped
@@ -70,7 +71,7 @@ class Model:
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
             params.n_batch = params.n_ubatch = min(self.context_length, EMBEDDING_BATCH)
         params.use_jinja = True
-        # Its copies of old conversations may otherwise take 8 GB. The last conversation is kept all the same.
+        # The cache of old conversations would take up to 8 GB. The last conversation is kept without it.
         params.cache_ram_mib = 0
         params.warmup = False
         cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
@@ -80,15 +81,15 @@ class Model:
         params.api_keys = [secrets.token_urlsafe(32)]
         folder = tempfile.mkdtemp(prefix="trunkline-")
         try:
-            # Path lengths of sockets are limited, to 104 bytes on macOS.
+            # The path of a socket is limited, on macOS to 104 bytes.
             if hasattr(socket, "AF_UNIX") and len(folder) < 90:
                 params.hostnames = [f"{folder}/llama.sock"]
             server: Server = xllamacpp.Server(params)
         except RuntimeError as error:
             raise setting_error(
                 "model_path",
-                f"names {str(self.path)!r}, which llama.cpp cannot load: it may be cut short, of an architecture that "
-                f"this llama.cpp does not know, or too large for the memory ({error})",
+                f"is {str(self.path)!r}, which llama.cpp cannot load: the file may be truncated, its architecture "
+                f"unknown to this version, or the model too large for the memory ({error})",
                 service=self.service,
             ) from None
         finally:

@@ -1,9 +1,23 @@
-"""Carries Chat Completions requests to the model in this process, and its answers back as HTTP would.
+"""A transport to a model in this process: it answers Chat Completions requests as an HTTP server would.
 
-Loading and computing run in threads of their own, which hand each piece to the event loop. There is no task group and,
-while the application's code runs, no cancel scope. Pieces wait in an unbounded queue, whose size the context length
-limits: were there back-pressure, a stream that is read slowly would keep the model from everyone else, and an
-application that asks a second question while it reads an answer would wait for itself.
+llama.cpp blocks, so loading a model and computing an answer each run in a thread. How a piece of an answer gets to the
+reading task:
+
+    thread                                         event loop
+    llama.cpp calls back with a piece
+    _Exchange._send -> _EventLoop.call_soon -----> _put: appends to the queue, sets the event `_more`
+                                                   __anext__: takes it from the queue, or waits for `_more`
+    the answer is complete, or failed
+    _Job._run ------> _EventLoop.call_soon ------> _finished: frees the model for the next request
+
+- A thread never waits for the event loop: a loop that was closed would block it for ever. `call_soon` then returns
+  false, and the thread stops computing.
+- All state is changed on the event loop, and needs no lock. The thread only reads `_stopping`: when the reader leaves,
+  it makes llama.cpp stop at the next callback.
+- The queue is unbounded; the context length limits its size. With back-pressure, a stream that is read slowly would
+  keep the model from all other requests, and an application that asks a second question while it reads the first answer
+  would wait for itself.
+- No task group or cancel scope is open while the application's code runs.
 """
 
 from __future__ import annotations
@@ -28,23 +42,23 @@ from trunkline_llamacpp.whole_answer import whole_answer
 T = TypeVar("T")
 
 STOP_LIMIT = 2.0
-"""Seconds to wait for the model to stop. It does so after the token, or the batch of the prompt, that it is at."""
+"""Seconds to wait until the model stops. It stops after the current token, or the current batch of the prompt."""
 
 _PROGRESS = '"prompt_progress":'
 _ERROR = '{"error":'
 
 
 class LlamaCppTransport:
-    """A `Transport` whose other end is a model in this process. The model is loaded by the first request.
+    """A `Transport` to a model in this process, which the first request loads.
 
-    Chats and embeddings have an instance of the model each, since llama.cpp sets one up for the one or the other; that
-    for embeddings costs its memory only where it is used. Each instance answers one request at a time.
+    llama.cpp sets up a model for chats or for embeddings, so each has its own instance; the one for embeddings takes
+    memory only if it is used. Each instance answers one request at a time.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._chat = _Instance(lambda: model.load("chat"))
-        self._embeddings = _Instance(lambda: model.load("embeddings"))
+        self._chat = _LoadedModel(lambda: model.load("chat"))
+        self._embeddings = _LoadedModel(lambda: model.load("embeddings"))
         self._exchanges: set[_Exchange] = set()
         self._closed = False
 
@@ -59,7 +73,7 @@ class LlamaCppTransport:
         await self._embeddings.close()
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
-        """Answer; leaving the context manager stops the computing. A path that is not served here is a 404."""
+        """Answer a request. Leaving the context manager stops computing. An unknown path is answered with 404."""
         if self._closed:
             raise ServiceClosed(f"service {self._model.service!r} was closed")
         path = urlsplit(wire_request.url).path.rstrip("/")
@@ -70,35 +84,37 @@ class LlamaCppTransport:
             exchange = _Embeddings(self._embeddings, wire_request, timeouts)
         elif path.endswith("/models"):
             name = self._model.path.stem
-            return _Answer(200, dumps({"object": "list", "data": [{"id": name, "object": "model"}]}))
+            return _WholeResponse(200, dumps({"object": "list", "data": [{"id": name, "object": "model"}]}))
         else:
-            return _Answer(404, _error(404, "not_found_error", f"a model in the process does not serve {path!r}"))
+            return _WholeResponse(
+                404, _error(404, "not_found_error", f"llama.cpp in this process has no endpoint {path!r}")
+            )
         exchange.closing = self._exchanges.discard
         self._exchanges.add(exchange)
         return exchange
 
 
-class _Loop:
-    """The event loop, for threads to call. They never wait for it: one that has gone would keep them for ever."""
+class _EventLoop:
+    """The event loop of the request, for threads to call."""
 
     def __init__(self) -> None:
         native: Any = current_token().native_token
-        # An asyncio loop's method, else that of a trio token.
-        self._soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        # A method of an asyncio loop, or of a trio token.
+        self._call_soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
 
-    def tell(self, function: Callable[..., object], *args: object) -> bool:
-        """Have a function called on the loop. False where the loop is no more."""
+    def call_soon(self, function: Callable[..., object], *args: object) -> bool:
+        """Have the loop call a function, without waiting. False if the loop was closed."""
         try:
-            self._soon(function, *args)
+            self._call_soon(function, *args)
         except RuntimeError:
             return False
         return True
 
 
 class _Job(Generic[T]):
-    """Work in a thread of its own. `done` is set on the event loop when it has ended, however it ended."""
+    """Work in its own thread. `done` is set on the event loop when it has ended, successfully or not."""
 
-    def __init__(self, loop: _Loop, work: Callable[[], T], finished: Callable[[_Job[T]], None]) -> None:
+    def __init__(self, loop: _EventLoop, work: Callable[[], T], finished: Callable[[_Job[T]], None]) -> None:
         self.done = anyio.Event()
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -111,15 +127,15 @@ class _Job(Generic[T]):
             self.result = work()
         except BaseException as error:
             self.error = error
-        self._loop.tell(self._finish)
+        self._loop.call_soon(self._finish)
 
     def _finish(self) -> None:
         self._finished(self)
         self.done.set()
 
 
-class _Instance:
-    """One loaded model: loaded once for all who wait for it, and used by one at a time."""
+class _LoadedModel:
+    """A model that is loaded once for all waiting requests, and used by one request at a time."""
 
     def __init__(self, load: Callable[[], Server]) -> None:
         self._load = load
@@ -128,10 +144,10 @@ class _Instance:
         self._closed = False
 
     async def server(self) -> Server:
-        """The model, loaded if need be. Who is cancelled meanwhile leaves the loading to those who are not."""
+        """Return the model, after loading it if necessary. A cancelled request does not stop loading for the others."""
         job = self._loading
         if job is None:
-            job = self._loading = _Job(_Loop(), self._load, self._loaded)
+            job = self._loading = _Job(_EventLoop(), self._load, self._loaded)
         await job.done.wait()
         if job.error is not None:
             raise job.error
@@ -139,19 +155,19 @@ class _Instance:
         return job.result
 
     def _loaded(self, job: _Job[Server]) -> None:
-        # The next request tries again what failed; a service that was closed meanwhile keeps no model.
+        # If loading failed, the next request tries again. If the service was closed meanwhile, the model is dropped.
         if self._closed or job.error is not None:
             self._loading = None
 
     @property
     def turn(self) -> anyio.Semaphore:
-        """Held by the request that computes."""
+        """A semaphore that the computing request holds."""
         if self._turn is None:
             self._turn = anyio.Semaphore(1)
         return self._turn
 
     async def close(self) -> None:
-        """Let go of the model; its memory is freed when the last request that computes has ended."""
+        """Drop the model. Its memory is freed when the last computing request has ended."""
         self._closed = True
         job, self._loading = self._loading, None
         if job is not None:
@@ -159,8 +175,8 @@ class _Instance:
                 await job.done.wait()
 
 
-class _Answer:
-    """An answer that is there at once."""
+class _WholeResponse:
+    """A response that is complete at once."""
 
     def __init__(self, status: int, body: bytes) -> None:
         self.status = status
@@ -183,9 +199,9 @@ class _Answer:
 
 
 class _Exchange:
-    """One request and the answer to it, computed in a thread. The subclasses say what is computed."""
+    """One request and its answer, computed in a thread. Subclasses define what is computed."""
 
-    def __init__(self, instance: _Instance, request: WireRequest, timeouts: Timeouts) -> None:
+    def __init__(self, instance: _LoadedModel, request: WireRequest, timeouts: Timeouts) -> None:
         self.status = 200
         self.headers: Mapping[str, str] = {"content-type": "application/json"}
         self.closing: Callable[[_Exchange], None] = lambda exchange: None
@@ -194,7 +210,7 @@ class _Exchange:
         self._timeouts = timeouts
         self._chunks: deque[bytes] = deque()
         self._more = anyio.Event()
-        self._loop = _Loop()
+        self._loop = _EventLoop()
         self._job: _Job[None] | None = None
         self._begun = False
         self._stopping = False
@@ -210,7 +226,7 @@ class _Exchange:
             raise
         if scope.cancelled_caught:
             await self.stop()
-            raise FirstChunkTimeout(f"the model did not begin to answer within {seconds:g} s")
+            raise FirstChunkTimeout(f"the model did not start to answer within {seconds:g} s")
         return self
 
     async def _start(self) -> None:
@@ -261,7 +277,7 @@ class _Exchange:
         await self.stop()
 
     async def stop(self) -> None:
-        """Stop the computing, and wait for its end."""
+        """Stop computing, and wait until the thread has ended."""
         self._stopping = True
         self.closing(self)
         self._more.set()
@@ -269,7 +285,7 @@ class _Exchange:
             with anyio.move_on_after(STOP_LIMIT, shield=True):
                 await self._job.done.wait()
 
-    # On the event loop, for the thread
+    # Called by the thread, on the event loop
 
     def _put(self, chunk: bytes) -> None:
         self._begun = True
@@ -283,8 +299,8 @@ class _Exchange:
         elif error is not None and self._begun:
             self._failure = StreamInterrupted(f"llama.cpp failed: {error}")
         elif error is not None:
-            # What is refused before any computing is the request: its JSON, its schema, an image for a model without
-            # eyes. llama.cpp's own server answers some of it with 500, which would be tried again to no use.
+            # An error before any computing is the request's fault: its JSON, its schema, an image for a model without
+            # vision. llama.cpp's own server answers some of these with 500, which would be retried in vain.
             self._refuse(400, str(error))
         self._begun = True
         self._more.set()
@@ -309,22 +325,23 @@ class _Exchange:
     def _compute(self, server: Server, body: str) -> None:
         raise NotImplementedError
 
-    def _tell(self, function: Callable[[bytes], None], data: bytes) -> bool:
-        """Hand over a piece of the answer. True says that computing must stop."""
-        return not self._loop.tell(function, data) or self._stopping
+    def _send(self, put: Callable[[bytes], None], data: bytes) -> bool:
+        """Pass a piece of the answer to the event loop. True if computing must stop."""
+        return not self._loop.call_soon(put, data) or self._stopping
 
 
 class _Chat(_Exchange):
-    """A chat. llama.cpp gives each chunk as bare JSON; an error, as the only chunk, has its status for a code.
+    """A chat. llama.cpp calls back with the JSON of each chunk. An error is the only chunk; its `code` is the status.
 
-    It computes a stream in either case, and tells how far it is with the prompt: only what calls back can be stopped.
-    While a whole answer is computed, blanks before its JSON show that something happens; in a stream, comments do.
+    llama.cpp always computes a stream here and reports its progress with the prompt, because it can only be stopped in
+    a callback. Progress also keeps the reader's timeouts from expiring: it is sent as a comment in a stream, and as a
+    space before the JSON of a whole answer.
     """
 
     def _prepare(self, body: bytes) -> str:
         options: dict[str, Any] = loads(body)
         if not isinstance(options, dict):
-            raise ValueError("it is something else")
+            raise ValueError("it is not an object")
         self._streamed = options.get("stream") is True
         self._progress_wanted = options.get("return_progress") is True
         options.update(stream=True, return_progress=True)
@@ -347,19 +364,19 @@ class _Chat(_Exchange):
             begun = True
             if not self._streamed:
                 collected.append(loads(text))
-                return self._tell(self._put, b" ")
+                return self._send(self._put, b" ")
             if _PROGRESS in text and not self._progress_wanted:
-                return self._tell(self._put_sse, b": reading the prompt\n\n")
-            return self._tell(self._put_sse, b"data: " + text.encode() + b"\n\n")
+                return self._send(self._put_sse, b": reading the prompt\n\n")
+            return self._send(self._put_sse, b"data: " + text.encode() + b"\n\n")
 
         server.handle_chat_completions(body, take)
         if errors and begun:
             raise StreamInterrupted(f"llama.cpp failed: {_message(errors[0])}")
         if errors:
-            self._tell(self._put_error, errors[0].encode())
+            self._send(self._put_error, errors[0].encode())
         elif not self._stopping:
             last = b"data: [DONE]\n\n" if self._streamed else whole_answer(collected)
-            self._tell(self._put_sse if self._streamed else self._put, last)
+            self._send(self._put_sse if self._streamed else self._put, last)
 
     def _put_sse(self, chunk: bytes) -> None:
         if not self._begun:
@@ -368,11 +385,11 @@ class _Chat(_Exchange):
 
 
 class _Embeddings(_Exchange):
-    """Embeddings: one call that cannot be stopped on its way."""
+    """Embeddings, computed in one call that cannot be stopped."""
 
     def _prepare(self, body: bytes) -> str:
         if not isinstance(loads(body), dict):
-            raise ValueError("it is something else")
+            raise ValueError("it is not an object")
         return body.decode()
 
     def _compute(self, server: Server, body: str) -> None:
@@ -380,13 +397,13 @@ class _Embeddings(_Exchange):
             return
         text = server.handle_embeddings(body)
         if not text.lstrip().startswith(_ERROR):
-            self._tell(self._put, text.encode())
+            self._send(self._put, text.encode())
         elif "too large to process" in text:
-            # llama.cpp calls a text that is too long a failure of its own (500).
+            # llama.cpp reports a text that is too long as its own failure (500).
             error = _error(400, "exceed_context_size_error", _message(text))
-            self._tell(self._put_error, error)
+            self._send(self._put_error, error)
         else:
-            self._tell(self._put_error, text.encode())
+            self._send(self._put_error, text.encode())
 
 
 def _error(status: int, kind: str, message: str) -> bytes:
@@ -397,4 +414,4 @@ def _message(text: str) -> str:
     try:
         return str(loads(text)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return "it gave an error that cannot be read"
+        return "its error cannot be read"

@@ -1,7 +1,7 @@
-"""The answer that was not asked for as a stream.
+"""The body of an answer that was not requested as a stream. Pure.
 
-llama.cpp computes it as a stream all the same, since only that can be stopped on the way; here the chunks become the
-body that it would have sent. Pure.
+llama.cpp computes every answer as a stream here, because only a stream can be stopped. This module joins its chunks to
+the body that llama.cpp would have sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TEXTS = ("content", "reasoning_content")
 
 
 def whole_answer(chunks: Iterable[dict[str, Any]]) -> bytes:
-    """The Chat Completions body of one choice that the chunks make."""
+    """Join the chunks of a stream to a Chat Completions body with one choice."""
     body: dict[str, Any] = {}
     message: dict[str, Any] = {"role": "assistant", "content": None}
     calls: dict[int, dict[str, Any]] = {}

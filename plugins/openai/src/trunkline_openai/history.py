@@ -1,4 +1,8 @@
-"""The conversation, in the Chat Completions dialect: messages, their parts, and tool results beside their calls."""
+"""A request's messages, as Chat Completions takes them. Pure.
+
+The API has one string or list of parts for a message's content; reasoning, tool calls, audio and annotations of an
+answer are fields beside it. Each tool result is a message, which must follow the message with its call.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +41,13 @@ AUDIO_FORMATS = {
     "audio/mpeg": "mp3",
     "audio/mp3": "mp3",
 }
-"""The media types of `input_audio`, and what the wire calls them."""
+"""The media types that `input_audio` accepts, and its names for them."""
 
 _MEDIA_FOLLOWS = "The result follows in the next message."
 
 
 class AnsweredCall(NamedTuple):
-    """A tool call of the history, the id that it has on the wire, and its results: one, unless something is amiss."""
+    """A tool call of the history, its id as sent, and its results: one, unless the history is incomplete."""
 
     call: ToolCall
     call_id: str
@@ -51,13 +55,13 @@ class AnsweredCall(NamedTuple):
 
 
 def with_options(value: JSON, options: ProviderOptions, provider: str) -> JSON:
-    """The value with what `options` hold for the provider."""
+    """The value, with the options for the provider merged in."""
     extra = options.get(provider)
     return {**value, **extra} if extra else value
 
 
 class History:
-    """Translates the messages of one request. A variant of the dialect overrides the methods with public names."""
+    """Translates the messages of one request. A variant of the API overrides the methods with public names."""
 
     def __init__(self, *, provider: str, profile: Profile, system_role: str, warnings: Warnings) -> None:
         self.provider = provider
@@ -71,7 +75,7 @@ class History:
         self._unnamed = 0
 
     def translate(self, messages: Iterable[Message]) -> list[JSON]:
-        """The wire's messages. Raises `InvalidRequest` for a conversation that no wire could carry."""
+        """The messages to send. Raises `InvalidRequest` for a conversation that no provider could accept."""
         wire: list[JSON] = []
         for turn in pair_turns(messages, self.warnings):
             message = turn.message
@@ -90,7 +94,7 @@ class History:
                 "left_out",
                 "reasoning",
                 f"{self._lost_reasoning} reasoning part(s) of the history were not sent: another provider made them, "
-                "or this one does not take them back",
+                "or this one does not accept them back",
             )
         if self._lost_opaque:
             self.warnings.add(
@@ -105,7 +109,9 @@ class History:
             if "names" in self.profile.takes:
                 wire["name"] = message.name
             else:
-                self.warnings.add("left_out", "message name", "this server takes no names of participants")
+                self.warnings.add(
+                    "left_out", "message name", "names of participants are not supported by this server; ignored"
+                )
         return wire
 
     def _simple(self, message: Message, role: str, wire: list[JSON]) -> None:
@@ -121,13 +127,13 @@ class History:
         wire.append(with_options(value, message.provider_options, self.provider))
 
     def part(self, part: Part, role: str, only_text: bool) -> JSON | None:
-        """A part of a message as an item of its content, or `None`; what is lost is told by a warning."""
+        """A part of a message as an item of its content, or `None`, with a warning."""
         if isinstance(part, Text):
             return with_options({"type": "text", "text": part.text}, part.provider_options, self.provider)
         if isinstance(part, (Image, Document, Audio)):
             item = None if only_text else self.media(part)
             if only_text:
-                self.left_out(part, f"a {role} message holds only text here")
+                self.left_out(part, f"a {role} message can contain only text here")
             return with_options(item, part.provider_options, self.provider) if item is not None else None
         if isinstance(part, Opaque):
             if part.provider == self.provider and not part.kind.startswith(ANNOTATION):
@@ -136,7 +142,7 @@ class History:
         elif isinstance(part, Reasoning):
             self._lost_reasoning += 1
         elif isinstance(part, ToolCall):
-            raise InvalidRequest(f"a {role} message cannot call a tool; tool calls stand in assistant messages")
+            raise InvalidRequest(f"a {role} message cannot contain a tool call; only an assistant message can")
         return None
 
     def left_out(self, part: Part, why: str) -> None:
@@ -144,24 +150,24 @@ class History:
         self.warnings.add("left_out", type(part).__name__.lower(), why)
 
     def media(self, part: Image | Document | Audio) -> JSON | None:
-        """A picture, document or sound as a content part, or `None`, with a warning."""
+        """An image, document or audio as an item of the content, or `None`, with a warning."""
         if isinstance(part, Image):
             return self.image(part)
         return self.audio(part) if isinstance(part, Audio) else self.document(part)
 
     def image(self, part: Image) -> JSON | None:
-        """A picture, or `None`, with a warning."""
+        """An image as an item of the content, or `None`, with a warning."""
         takes = self.profile.takes
         if part.file_id is not None:
-            self.left_out(part, "the Chat Completions dialect takes no file ids for images; pass bytes or a URL")
+            self.left_out(part, "Chat Completions does not accept file ids for images; pass bytes or a URL")
             return None
         if part.url is not None:
             if "image_url" not in takes:
-                self.left_out(part, "this server takes no URLs of images; pass the bytes")
+                self.left_out(part, "this server does not accept URLs of images; pass the bytes")
                 return None
             url = part.url
         elif "image_data" not in takes:
-            self.left_out(part, "this server takes no images")
+            self.left_out(part, "this server does not accept images")
             return None
         else:
             url = f"data:{self.media_type(part, 'image/png')};base64,{part.base64}"
@@ -169,37 +175,39 @@ class History:
         return {"type": "image_url", "image_url": image}
 
     def media_type(self, part: Image | Document, fallback: str) -> str:
-        """The media type; `fallback`, with a warning, where it is unknown."""
+        """The media type, or `fallback` with a warning if it is unknown."""
         if part.media_type is None:
             kind = type(part).__name__.lower()
-            self.warnings.add("changed", kind, f"its media type is unknown and was sent as {fallback}; set media_type")
+            self.warnings.add(
+                "changed", kind, f"its media type is unknown, so it was sent as {fallback}; set media_type"
+            )
         return part.media_type or fallback
 
     def audio(self, part: Audio) -> JSON | None:
-        """A sound, or `None`, with a warning."""
+        """Audio as an item of the content, or `None`, with a warning."""
         form = AUDIO_FORMATS.get((part.media_type or "").lower())
         if part.data is None or "audio_data" not in self.profile.takes:
-            self.left_out(part, "this server takes no audio" if part.data else "audio is taken as bytes only")
+            self.left_out(part, "this server does not accept audio" if part.data else "audio must be bytes")
             return None
         if form is None:
-            self.left_out(part, f"audio is taken as audio/wav or audio/mpeg, not {part.media_type}")
+            self.left_out(part, f"audio must be audio/wav or audio/mpeg, not {part.media_type}")
             return None
         return {"type": "input_audio", "input_audio": {"data": part.base64, "format": form}}
 
     def document(self, part: Document) -> JSON | None:
-        """A document, or `None`, with a warning."""
+        """A document as an item of the content, or `None`, with a warning."""
         takes = self.profile.takes
         if part.file_id is not None and "document_file_id" in takes:
             return {"type": "file", "file": {"file_id": part.file_id}}
         if part.data is not None and (part.media_type or "").startswith("text/"):
-            self.warnings.add("emulated", "document", "a text document was sent as a text part, after its name")
+            self.warnings.add("emulated", "document", "a text document was sent as text, preceded by its name")
             text = part.data.decode("utf-8", "replace")
             return {"type": "text", "text": f"{part.name}\n\n{text}" if part.name else text}
         if part.data is not None and "document_data" in takes:
             media_type = self.media_type(part, "application/pdf")
             data = f"data:{media_type};base64,{part.base64}"
             return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data}}
-        self.left_out(part, "this server takes no documents of this kind (bytes, URL or file id); send its text")
+        self.left_out(part, "this server does not accept this document (as bytes, URL or file id); send its text")
         return None
 
     def _assistant(self, turn: Turn, wire: list[JSON]) -> None:
@@ -224,7 +232,7 @@ class History:
             elif isinstance(part, Text) and part.refusal:
                 content.append(self._refusal(part))
             elif isinstance(part, (Image, Document)):
-                self.left_out(part, "an assistant message takes no media here")
+                self.left_out(part, "an assistant message cannot contain media here")
             elif isinstance(part, Audio):
                 self._spoken(part, value, content)
             elif isinstance(part, Opaque) and part.provider == self.provider and part.kind.startswith(ANNOTATION):
@@ -261,7 +269,9 @@ class History:
     def _refusal(self, part: Text) -> JSON:
         if "refusals" in self.profile.takes:
             return {"type": "refusal", "refusal": part.text}
-        self.warnings.add("changed", "refusal", "this server has no word for refusals; one was sent as plain text")
+        self.warnings.add(
+            "changed", "refusal", "this server does not support refusals; a refusal was sent as plain text"
+        )
         return {"type": "text", "text": part.text}
 
     def _spoken(self, part: Audio, value: JSON, content: list[JSON]) -> None:
@@ -269,20 +279,20 @@ class History:
         if isinstance(audio_id, str):
             value["audio"] = {"id": audio_id}
         elif part.transcript:
-            self.warnings.add("emulated", "audio", "a spoken answer of another provider was sent as its transcript")
+            self.warnings.add("emulated", "audio", "a spoken answer from another provider was sent as its transcript")
             content.append({"type": "text", "text": part.transcript})
         else:
-            self.left_out(part, "a spoken answer can be sent back only by its id or its transcript")
+            self.left_out(part, "a spoken answer can be sent back only by its id or as its transcript")
 
     def replays(self, part: Reasoning) -> bool:
-        """Whether reasoning is sent back: only to the provider that made it, where that takes it."""
+        """Whether to send reasoning back: only to the provider that made it, if it accepts it."""
         field = self.profile.reasoning_replay
         if field is None or part.provider != self.provider:
             return False
         return bool(part.text or (field == "reasoning_details" and part.provider_metadata.get(self.provider)))
 
     def thinking(self, part: Reasoning) -> JSON:
-        """Reasoning as an item of the content, where the server wants it there."""
+        """Reasoning as an item of the content, for servers that expect it there."""
         item: JSON = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
         return {**item, "signature": part.signature} if part.signature else item
 
@@ -313,7 +323,7 @@ class History:
                 self.warnings.add(
                     "changed",
                     "tool result",
-                    "its media was sent in a user message after it, since a result holds only text",
+                    "its media was sent in a user message after it, because a result can contain only text",
                 )
                 media += found
             if not texts:
@@ -322,7 +332,7 @@ class History:
                 self.warnings.add(
                     "changed",
                     "tool result",
-                    "the dialect has no mark for a failed tool: its text begins with 'Error: '",
+                    "Chat Completions cannot mark a result as failed, so its text was prefixed with 'Error: '",
                 )
                 texts[0] = {**texts[0], "text": f"Error: {texts[0].get('text', '')}"}
             value = {"role": "tool", "tool_call_id": call_id, "content": content_of(texts)}
@@ -332,7 +342,7 @@ class History:
 
 
 def content_of(items: list[JSON]) -> str | list[JSON]:
-    """A plain string where that says it all, since every server takes one."""
+    """The content as a plain string if possible, because every server accepts one."""
     if not items:
         return ""
     if len(items) == 1 and items[0].keys() == {"type", "text"} and items[0]["type"] == "text":

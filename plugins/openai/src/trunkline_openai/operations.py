@@ -45,7 +45,7 @@ def chat_operations(
             # The embeddings endpoint only has the older field.
             body["user"] = user_id
         elif user_id is not None:
-            message = "this server has no field for a user's id; ignored"
+            message = "not supported by this server; ignored"
             warnings.append(CallWarning(kind="unsupported", subject="user_id", message=message))
         body.update(request.provider_options.get(context.provider, {}))
         wire_request = WireRequest(

@@ -1,7 +1,7 @@
-"""A server's quirks, as data: what it takes, what it calls things, and where its answers keep them.
+"""How a compatible server differs from OpenAI, as data: which options it supports and what it calls its fields.
 
-The built-in profiles say what the servers' documentation and recorded traffic show. `generic` takes what almost every
-server accepts and sends no extras but the wish for usage in a stream; a table in the configuration starts from one:
+The built-in profiles follow the servers' documentation and recorded traffic. `generic` has only what almost every
+server supports. A table in the configuration changes one of them:
 `profile = {base = "generic", max_tokens_field = "max_completion_tokens", takes = ["tools", "seed"]}`.
 """
 
@@ -37,10 +37,10 @@ Feature: TypeAlias = Literal[
     "document_data",
     "document_file_id",
 ]
-"""What a server may take of a request beyond messages, `model`, `stream`, `temperature` and an output limit."""
+"""What a server may support besides messages, `model`, `stream`, `temperature` and an output limit."""
 
 Reasons: TypeAlias = Literal["always", "default", "opt_in", "never"]
-"""When a model reasons: always, unless the effort is `none`, only when an effort is asked for, or never."""
+"""When a model reasons: always, unless the effort is `none`, only if an effort is requested, or never."""
 
 FEATURES: frozenset[str] = frozenset(get_args(Feature))
 
@@ -72,27 +72,35 @@ def _features(value: str | Iterable[str]) -> frozenset[str]:
     found = frozenset(_names(value))
     unknown = sorted(found - FEATURES)
     if unknown:
-        raise ValueError(f"no feature is called {', '.join(unknown)}; the features are {', '.join(sorted(FEATURES))}")
+        raise ValueError(f"unknown features {', '.join(unknown)}; the features are {', '.join(sorted(FEATURES))}")
     return found
 
 
 @attrs.frozen(kw_only=True)
 class Profile:
-    """The quirks of one kind of server.
+    """How one kind of server differs from OpenAI.
 
-    `max_tokens_field`, `user_id_field` and `system_role` are its names for the output limit, the user's id (`None`: it
-    takes none) and the system prompt; `developer_role` says that reasoning models of OpenAI get theirs as `developer`.
-    `reasoning_models` says by patterns (`o3*`) when a model reasons: it then refuses sampling options; the first that
-    fits counts.
-    `takes` is what may be sent; the rest is left out with a warning. `stream_options` says that usage may be asked for
-    in a stream, `obfuscation` that padding may be switched off, `stop_limit` how many stop sequences it takes.
+    Requests:
 
-    `reasoning_fields` are where an answer's message keeps reasoning; the first that is filled counts.
-    `reasoning_replay` is the field in which it wants reasoning back, if any: `reasoning_details` gives OpenRouter's
-    blocks back unchanged, `thinking` makes content parts of it, as Mistral has them, any other field takes the text.
-    `think_tags` says that `<think>…</think>` at the beginning of the text is reasoning. `finish_reason_suffices` says
-    that a stream is complete at its end when a finish reason came, because the server sends no `[DONE]`. An id of a
-    tool call that does not match `call_id_pattern` is replaced by one of `call_id_length` letters and digits.
+    - `max_tokens_field`, `user_id_field`: the server's names for the output limit and the user's id. `None` means that
+      it does not support a user's id.
+    - `system_role`: the role of system messages. With `developer_role`, reasoning models get the role `developer`.
+    - `reasoning_models`: when a model reasons, by patterns of its name (`o3*`); the first match wins. A reasoning model
+      does not accept sampling options.
+    - `takes`: the supported features. Anything else is left out, with a warning.
+    - `stream_options`: the server reports usage in streams on request.
+    - `obfuscation`: the server pads its chunks unless asked not to.
+    - `stop_limit`: the number of stop sequences that it accepts; `None` is no limit.
+    - `call_id_pattern`, `call_id_length`: a tool call's id that does not match the pattern is replaced by an id of this
+      length, in characters.
+    - `reasoning_replay`: the field in which the server expects reasoning back, or `None`. `reasoning_details` sends
+      OpenRouter's blocks back unchanged, `thinking` makes content parts of it (Mistral), any other field gets the text.
+
+    Answers:
+
+    - `reasoning_fields`: the fields of a message that may have reasoning; the first one that is set wins.
+    - `think_tags`: `<think>…</think>` at the beginning of the text is reasoning.
+    - `finish_reason_suffices`: the server does not send `[DONE]`, so a stream is complete after a finish reason.
     """
 
     name: str
@@ -113,7 +121,7 @@ class Profile:
     finish_reason_suffices: bool = False
 
     def reasons(self, model: str) -> Reasons:
-        """When a model reasons. A vendor's name before it (`openai/o3`) does not count."""
+        """When a model reasons. A vendor's name before the model's (`openai/o3`) is ignored."""
         from fnmatch import fnmatchcase
 
         name = model.rpartition("/")[2].removeprefix("ft:").lower()
@@ -123,7 +131,7 @@ class Profile:
         return "never"
 
 
-# OpenAI's models as they were in July 2026; the first pattern that fits counts.
+# OpenAI's models as of July 2026. The first pattern that matches wins.
 _OPENAI_REASONING: Mapping[str, Reasons] = {
     "gpt-5-chat*": "never",
     "gpt-5.[123]*-chat*": "always",
@@ -148,7 +156,7 @@ _ALL = (
         stream_options=True,
         obfuscation=True,
     ),
-    # Usage is worth asking every server for; the few that refuse the field get a profile with `stream_options = false`.
+    # Every server is asked for usage. For the few that refuse the field, set `stream_options = false`.
     Profile(name="generic", stream_options=True),
     Profile(
         name="ollama",
@@ -246,7 +254,7 @@ PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in _ALL}
 
 
 def profile_from(value: object) -> Profile:
-    """A profile from a built-in's name, a table, or a `Profile`. Raises `ValueError` with what is accepted."""
+    """Return the profile for a built-in name, a table or a `Profile`. Raises `ValueError` for anything else."""
     if isinstance(value, Profile):
         return value
     if isinstance(value, str):
@@ -264,14 +272,14 @@ def _built_in(name: str) -> Profile:
 
 
 def _from_table(table: Mapping[object, object]) -> Profile:
-    # cattrs takes longer to import than most services need to open.
+    # Imported here, because importing cattrs takes longer than opening most services.
     from cattrs import Converter, transform_error
     from cattrs.errors import BaseValidationError
 
     accepted = [field.name for field in attrs.fields(Profile)]
     unknown = sorted(str(key) for key in table if key != "base" and key not in accepted)
     if unknown:
-        raise ValueError(f"a table with the keys base, {', '.join(accepted)}; it does not know {', '.join(unknown)}")
+        raise ValueError(f"a table with the keys base, {', '.join(accepted)}; unknown are {', '.join(unknown)}")
     base_name = table.get("base", "generic")
     if not isinstance(base_name, str):
         raise ValueError("a table whose 'base' is a built-in profile's name")

@@ -1,8 +1,11 @@
-"""A conversation as the `input` items of the Responses API.
+"""A conversation as the `input` items of the Responses API. Pure.
 
-Turns that came from this provider are replayed as the items that they were: in their order, with their ids, `phase` and
-encrypted reasoning. The API refuses a reasoning item that nothing follows, and an item that has its id but not the
-reasoning it came from; so where reasoning must stay behind, the ids of what follows it in that turn stay behind too.
+Answers of this provider are sent back as the items that they were: in their order, with their ids, `phase` and
+encrypted reasoning. Two rules of the API decide what is sent:
+
+- A reasoning item must be followed by another item of its turn. Reasoning at the end of a turn is therefore removed.
+- An item with an id must come with the reasoning that precedes it. If reasoning cannot be sent, the rest of its turn is
+  sent without ids.
 """
 
 from __future__ import annotations
@@ -32,21 +35,21 @@ from trunkline.messages import (
 Data: TypeAlias = dict[str, Any]
 
 CALL_ID_LIMIT = 64
-"""The longest `call_id` that the API takes. Ids of other providers may be longer; they are sent as a hash."""
+"""The longest `call_id` that the API accepts, in characters. A longer id of another provider is sent as a hash."""
 
 ERROR_PREFIX = "Error: "
-"""Goes before the result of a tool that failed, since the wire has no mark for it."""
+"""Precedes the result of a tool that failed, because the API cannot mark it."""
 
 _SUFFIXES = {"application/pdf": "pdf", "text/plain": "txt", "text/markdown": "md"}
 
 
 class InputItems:
-    """Collects the items of a conversation, and the warnings for what has no place in them.
+    """Collects the items of a conversation, with warnings for content that the API does not accept.
 
-    `stored` says that the provider keeps what it answers (`store`), so that reasoning can be named by its id alone;
-    `continued` that the conversation began in a stored response, where calls may be that have their results here;
-    `takes_reasoning` that the model may be given reasoning; `custom_tools` are the names of the tools that take free
-    text.
+    - `stored`: the provider stores its responses (`store`), so reasoning can be sent by its id alone.
+    - `continued`: the request continues a stored response, which may contain the calls of results in this request.
+    - `takes_reasoning`: the model accepts reasoning in the input.
+    - `custom_tools`: the names of the tools whose input is free text.
     """
 
     def __init__(
@@ -66,18 +69,20 @@ class InputItems:
         self._continued = continued
         self._takes_reasoning = takes_reasoning
         self._custom_tools = custom_tools
-        # The ids of the calls so far, and whether each was of a custom tool.
+        # The ids of the calls so far, and whether each is a custom tool's.
         self._calls: dict[str, bool] = {}
         self._keep_ids = True
-        # The message item that a following text belongs to.
+        # The message item that the next text is added to.
         self._open: Data | None = None
 
     def add(self, message: Message) -> None:
-        """One more turn. Raises `InvalidRequest` for a part that its role cannot have."""
+        """Add a message. Raises `InvalidRequest` for a part that its role cannot have."""
         if message.role != "assistant":
             self._end_turn()
         if message.name is not None:
-            self._warnings.add("left_out", "message name", "the Responses API takes no names of participants")
+            self._warnings.add(
+                "left_out", "message name", "names of participants are not supported by the Responses API; ignored"
+            )
         options = self._options(message.provider_options)
         first = len(self.items)
         if message.role == "assistant":
@@ -88,7 +93,7 @@ class InputItems:
             self._apply(options, first, lambda item: True)
 
     def finish(self) -> list[Data]:
-        """The items, once the last turn is in."""
+        """Return the items, after the last message."""
         self._end_turn()
         return self.items
 
@@ -99,12 +104,12 @@ class InputItems:
         for item in fitting:
             item.update(options)
         if not fitting:
-            self._warnings.add("left_out", "provider_options", "the turn has no item that its options could go to")
+            self._warnings.add("left_out", "provider_options", "the message became no item that could have its options")
 
     def _options(self, options: ProviderOptions) -> JSONObject:
         return options.get(self._provider) or {}
 
-    # System, user and tool turns
+    # System, user and tool messages
 
     def _add_input(self, message: Message) -> None:
         role = "developer" if message.role == "system" else "user"
@@ -118,15 +123,15 @@ class InputItems:
                 else:
                     self._add_opaque(part)
             elif message.role == "tool":
-                raise InvalidRequest("a tool message holds ToolResult parts and nothing else")
+                raise InvalidRequest("a tool message can contain only ToolResult parts")
             elif isinstance(part, (Text, Image, Document, Audio)):
                 content.extend(self._content(part))
             elif isinstance(part, ToolCall):
                 raise InvalidRequest(
-                    f"a {message.role} message cannot call a tool; tool calls stand in assistant messages"
+                    f"a {message.role} message cannot contain a tool call; only an assistant message can"
                 )
             elif isinstance(part, Reasoning):
-                self._warnings.add("left_out", "reasoning", f"a {message.role} message cannot hold reasoning")
+                self._warnings.add("left_out", "reasoning", f"a {message.role} message cannot contain reasoning")
         self._add_content(role, content)
 
     def _add_content(self, role: str, content: list[Data]) -> None:
@@ -149,11 +154,11 @@ class InputItems:
 
     def _audio(self, part: Audio) -> list[Data]:
         if part.transcript is None:
-            why = "the Responses API takes no sound; send a transcript, or use Chat Completions"
+            why = "the Responses API does not accept audio; set a transcript, or use Chat Completions"
             self._warnings.add("left_out", "audio", why)
             return []
         self._warnings.add(
-            "emulated", "audio", "the Responses API takes no sound; its transcript was sent in its place"
+            "emulated", "audio", "the Responses API does not accept audio; its transcript was sent instead"
         )
         return [{"type": "input_text", "text": part.transcript}]
 
@@ -167,7 +172,7 @@ class InputItems:
             return {"file_id": part.file_id}
         if part.url is not None:
             if part.name is not None:
-                self._warnings.add("left_out", "document name", "the Responses API takes no name beside a URL")
+                self._warnings.add("left_out", "document name", "the Responses API does not accept a name with a URL")
             return {"file_url": part.url}
         name = part.name or f"document.{_SUFFIXES.get(part.media_type or 'application/pdf', 'bin')}"
         return {"filename": name, "file_data": self._data_url(part, "application/pdf")}
@@ -175,7 +180,9 @@ class InputItems:
     def _data_url(self, part: Image | Document, fallback: str) -> str:
         if part.media_type is None:
             kind = type(part).__name__.lower()
-            self._warnings.add("changed", kind, f"its media type is unknown and was sent as {fallback}; set media_type")
+            self._warnings.add(
+                "changed", kind, f"its media type is unknown, so it was sent as {fallback}; set media_type"
+            )
         return f"data:{part.media_type or fallback};base64,{part.base64}"
 
     def _add_tool_result(self, result: ToolResult) -> None:
@@ -184,13 +191,15 @@ class InputItems:
             self._warnings.add(
                 "left_out",
                 "tool result",
-                f"the conversation has no tool call {result.tool_call_id!r} before its result; keep the two together",
+                f"no tool call {result.tool_call_id!r} comes before this result; keep the two together",
             )
             return
         content = [data for part in result.parts for data in self._result_content(part)]
         if result.is_error:
             self._warnings.add(
-                "changed", "tool result", "the wire has no mark for a failed tool: its text begins with 'Error: '"
+                "changed",
+                "tool result",
+                "the API cannot mark a result as failed, so its text was prefixed with 'Error: '",
             )
         output: str | list[Data]
         if all(data.keys() == {"type", "text"} for data in content):
@@ -208,7 +217,7 @@ class InputItems:
         self._warn_foreign(part)
         return []
 
-    # The model's turns
+    # Assistant messages
 
     def _add_assistant(self, message: Message) -> None:
         for part in message.parts:
@@ -234,18 +243,18 @@ class InputItems:
                 self._add_text(Text(text=data["text"]))
         else:
             kind = type(part).__name__.lower()
-            self._warnings.add("left_out", kind, "an assistant message takes no media here")
+            self._warnings.add("left_out", kind, "an assistant message cannot contain media here")
 
     def _add_text(self, part: Text) -> None:
-        told = self._options(part.provider_metadata)
+        metadata = self._options(part.provider_metadata)
         options = self._options(part.provider_options)
-        item_id, phase = told.get("id"), told.get("phase")
+        item_id, phase = metadata.get("id"), metadata.get("phase")
         item: Data
         if not isinstance(item_id, str) or not self._keep_ids:
             self._add_plain_text(part, phase, options)
             return
         if self._open is None or self._open.get("id") != item_id:
-            status = told.get("status")
+            status = metadata.get("status")
             item = {
                 "type": "message",
                 "id": item_id,
@@ -265,14 +274,14 @@ class InputItems:
         item.update(options)
 
     def _add_plain_text(self, part: Text, phase: object, options: JSONObject) -> None:
-        """Text that has no id of this provider. Without an id, only a string is taken for the model's own words."""
+        """Add text without an id of this provider. The API accepts an answer without an id only as a string."""
         if part.refusal:
-            why = "only this provider's own refusals can be sent back as such; one was sent as plain text"
+            why = "a refusal from another provider was sent as plain text"
             self._warnings.add("changed", "refusal", why)
         if not part.text and not options:
             return
         if self._open is None or "id" in self._open or self._open.get("phase") != phase or options:
-            # OpenAI does without the type; llama.cpp takes an assistant's turn only with it.
+            # The type is optional at OpenAI. llama.cpp requires it in an assistant's message.
             self._open = {"type": "message", "role": "assistant", "content": ""}
             if phase is not None:
                 self._open["phase"] = phase
@@ -281,8 +290,8 @@ class InputItems:
         self._open.update(options)
 
     def _add_call(self, call: ToolCall) -> None:
-        told = self._options(call.provider_metadata)
-        custom = told.get("type") == "custom" or call.name in self._custom_tools
+        metadata = self._options(call.provider_metadata)
+        custom = metadata.get("type") == "custom" or call.name in self._custom_tools
         kind = "custom_tool_call" if custom else "function_call"
         item: Data = {"type": kind, "call_id": _call_id(call.id), "name": call.name}
         self._calls[call.id] = custom
@@ -292,25 +301,25 @@ class InputItems:
         else:
             item["arguments"] = call.arguments_json
         names = ("id", "namespace", "caller") if custom else ("id", "status", "namespace", "caller")
-        item.update({name: told[name] for name in names if name in told and (name != "id" or self._keep_ids)})
+        item.update({name: metadata[name] for name in names if name in metadata and (name != "id" or self._keep_ids)})
         self.items.append({**item, **self._options(call.provider_options)})
 
     def _add_reasoning(self, part: Reasoning) -> None:
-        told = self._options(part.provider_metadata)
-        content = told.get("content")
+        metadata = self._options(part.provider_metadata)
+        content = metadata.get("content")
         if part.provider != self._provider:
-            self._leave_out_reasoning("it came from another provider")
+            self._leave_out_reasoning("it comes from another provider")
             return
         if not self._takes_reasoning:
-            self._leave_out_reasoning("this model does not reason, and refuses it")
+            self._leave_out_reasoning("this model does not accept reasoning")
             return
-        if part.encrypted is None and not content and not (self._stored and told.get("id")):
-            self._leave_out_reasoning("it has no encrypted content, and without `store` the provider does not keep it")
+        if part.encrypted is None and not content and not (self._stored and metadata.get("id")):
+            self._leave_out_reasoning("it has no encrypted content, and the provider did not store it")
             return
         item: Data = {"type": "reasoning"}
-        if told.get("id") is not None:
-            item["id"] = told["id"]
-        summary = told.get("summary")
+        if metadata.get("id") is not None:
+            item["id"] = metadata["id"]
+        summary = metadata.get("summary")
         if summary is None:
             summary = [{"type": "summary_text", "text": part.text}] if part.text and not content else []
         item["summary"] = summary
@@ -331,7 +340,7 @@ class InputItems:
             self._warn_foreign(part)
 
     def _warn_foreign(self, part: Opaque) -> None:
-        why = f"a part of the history that only {part.provider} understands was not sent"
+        why = f"a part that only {part.provider} understands was not sent"
         self._warnings.add("left_out", "opaque part", why)
 
     def _end_turn(self) -> None:
@@ -339,7 +348,7 @@ class InputItems:
         self._keep_ids = True
         while self.items and self.items[-1].get("type") == "reasoning":
             self.items.pop()
-            self._leave_out_reasoning("nothing follows it in its turn, and the API refuses such reasoning")
+            self._leave_out_reasoning("the API does not accept reasoning that nothing follows")
             self._keep_ids = True
 
 

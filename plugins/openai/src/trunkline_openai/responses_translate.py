@@ -20,17 +20,17 @@ from trunkline_openai.urls import UrlFor, default_url
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
 
-# These never reason, and refuse both reasoning in the input and to be asked for encrypted reasoning.
+# Models that never reason. They refuse reasoning in the input and requests for encrypted reasoning.
 _WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o", "gpt-5-chat")
 
-_NO_WORD = "the Responses API has no word for it; it was not sent"
+_UNSUPPORTED = "not supported by the Responses API; ignored"
 
 
 class ResponsesTranslator:
     """Translates requests for one service. A variant overrides `body`.
 
-    The service keeps nothing (`store` is false) and asks for encrypted reasoning instead, so that the history in the
-    request is all there is; `provider_options` change that, and may continue a stored response.
+    OpenAI is asked not to store the response (`store` is false), and to send reasoning in encrypted form instead. The
+    request then has the whole history. `provider_options` can change this and continue a stored response.
     """
 
     def __init__(self, context: ServiceContext[Any], *, url: UrlFor = default_url) -> None:
@@ -38,7 +38,7 @@ class ResponsesTranslator:
         self._url = url
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidRequest` for what can never be sent."""
+        """The request to send. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
         body = self.body(request, warnings, stream=stream)
         settings = self.context.settings
@@ -53,7 +53,7 @@ class ResponsesTranslator:
         )
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> Data:
-        """The JSON body, but for the request's `provider_options`."""
+        """The JSON body, without the request's `provider_options`."""
         body = responses_body(request, self.context, warnings)
         if stream:
             body["stream"] = True
@@ -62,7 +62,7 @@ class ResponsesTranslator:
 
 
 def responses_body(request: ChatRequest, context: ServiceContext[Any], warnings: Warnings) -> Data:
-    """The JSON body, but for streaming and the request's `provider_options`."""
+    """The JSON body, without streaming and the request's `provider_options`."""
     provider = context.provider
     options = request.provider_options.get(provider, {})
     body: Data = {"model": request.model}
@@ -84,17 +84,17 @@ def responses_body(request: ChatRequest, context: ServiceContext[Any], warnings:
 
 
 def merge_options(body: Data, options: JSONObject) -> None:
-    """Bring a request's `provider_options` into the body.
+    """Merge a request's `provider_options` into the body.
 
-    Objects (`text`, `reasoning`) are merged and lists that add to what is asked for (`include`, `tools`) joined, so
-    that an option does not silently take something else away; anything else replaces what was there.
+    Objects (`text`, `reasoning`) are merged and the lists `include` and `tools` are extended, so that an option does
+    not silently remove something else. Any other option replaces the field.
     """
     for name, value in options.items():
-        there = body.get(name)
-        if isinstance(value, Mapping) and isinstance(there, dict):
-            body[name] = {**there, **value}
-        elif name in ("include", "tools") and isinstance(value, (list, tuple)) and isinstance(there, list):
-            body[name] = there + [item for item in value if item not in there]
+        current = body.get(name)
+        if isinstance(value, Mapping) and isinstance(current, dict):
+            body[name] = {**current, **value}
+        elif name in ("include", "tools") and isinstance(value, (list, tuple)) and isinstance(current, list):
+            body[name] = current + [item for item in value if item not in current]
         else:
             body[name] = value
 
@@ -122,7 +122,7 @@ def _conversation(request: ChatRequest, body: Data, warnings: Warnings, provider
 
 
 def _is_instructions(message: Message, request: ChatRequest, provider: str) -> bool:
-    """Whether a message can be the `instructions`, which are a plain string."""
+    """Whether a message can become the `instructions`, which are a plain string."""
     if message.role != "system" or message.name is not None or message.provider_options.get(provider):
         return False
     if not all(
@@ -130,7 +130,7 @@ def _is_instructions(message: Message, request: ChatRequest, provider: str) -> b
         for part in message.parts
     ):
         return False
-    # JSON mode wants the word JSON among the input items, and does not look for it in the instructions.
+    # JSON mode requires the word JSON in the input items. The instructions do not count.
     form = request.response_format
     return not (form is not None and form.type == "json" and "json" in message.text.lower())
 
@@ -165,7 +165,7 @@ def _tool(tool: Tool, provider: str) -> Data:
     if tool.description is not None:
         data["description"] = tool.description
     if kind == "function":
-        # The server takes a missing `strict` for true, and then refuses most schemas.
+        # Without `strict` the server assumes true, and then refuses most schemas.
         data |= {"parameters": tool.parameters, "strict": bool(tool.strict)}
     return {**data, **options}
 
@@ -190,10 +190,10 @@ def _reasoning(request: ChatRequest, body: Data, warnings: Warnings) -> None:
     if options is None:
         return
     wanted = {"effort": options.effort, "summary": options.summary}
-    if told := {name: value for name, value in wanted.items() if value is not None}:
-        body["reasoning"] = told
+    if reasoning := {name: value for name, value in wanted.items() if value is not None}:
+        body["reasoning"] = reasoning
     if options.max_tokens is not None:
-        warnings.add("unsupported", "reasoning.max_tokens", "the Responses API has no word for it; use effort")
+        warnings.add("unsupported", "reasoning.max_tokens", "not supported by the Responses API; ignored, use effort")
 
 
 def _sampling(request: ChatRequest, body: Data, warnings: Warnings) -> None:
@@ -210,16 +210,16 @@ def _sampling(request: ChatRequest, body: Data, warnings: Warnings) -> None:
         if value is None:
             continue
         if reasoning:
-            warnings.add("unsupported", name, f"{request.model} refuses it while it reasons; it was not sent")
+            warnings.add("unsupported", name, f"{request.model} does not accept it while reasoning; ignored")
         elif name == "logprobs":
             body["include"].append(LOGPROBS)
         else:
             body[name] = value
     for name in ("frequency_penalty", "presence_penalty", "seed", "top_k"):
         if getattr(request, name) is not None:
-            warnings.add("unsupported", name, _NO_WORD)
+            warnings.add("unsupported", name, _UNSUPPORTED)
     if request.stop:
-        warnings.add("unsupported", "stop", _NO_WORD)
+        warnings.add("unsupported", "stop", _UNSUPPORTED)
 
 
 def _is_reasoning(request: ChatRequest) -> bool:

@@ -1,6 +1,6 @@
-"""What the conformance kit has to know of the Chat Completions dialect and of Responses. Needs `trunkline[testing]`.
+"""Samples of Chat Completions and Responses for the conformance kit. Needs `trunkline[testing]`.
 
-The test of a provider of the dialect:
+The test of a provider that speaks Chat Completions:
 
     class TestAcme(ProviderTests):
         provider = "acme"
@@ -138,7 +138,7 @@ CHAT_COMPLETIONS = WireFormat(
         _calls("no arguments", [_call(0, "call_0", "now")], [_call(1, "call_1", "now", "")], calls=(("now", {}),) * 2),
     ),
 )
-"""The Chat Completions dialect."""
+"""The Chat Completions API."""
 
 THOUGHT = Sample(
     name="reasoning beside the text",
@@ -156,7 +156,7 @@ THOUGHT = Sample(
     text="Yes.",
     usage=_COUNTED,
 )
-"""Reasoning in the field `reasoning_content`, for the servers that have it."""
+"""Reasoning in the field `reasoning_content`, for servers that send it."""
 
 # Responses
 
@@ -251,7 +251,7 @@ RESPONSES = WireFormat(
             finish_reason=FinishReason.TOOL_CALLS,
         ),
         _responses(
-            "tool calls that only the last event tells",
+            "tool calls in the last event only",
             output=_FUNCTIONS,
             request=_TOOLS,
             tool_calls=(_OSLO, _ROME),

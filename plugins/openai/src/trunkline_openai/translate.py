@@ -20,7 +20,7 @@ from trunkline_openai.urls import UrlFor
 
 
 def request_headers(settings: Settings, *, accept: str = "application/json") -> Mapping[str, str]:
-    """The headers of a request but for its credentials. Those of the settings win."""
+    """The headers of a request, except for credentials. The setting `headers` takes precedence."""
     headers = {"content-type": "application/json", "accept": accept}
     for setting, header in (("organization_id", "openai-organization"), ("project_id", "openai-project")):
         value = getattr(settings, setting, None)
@@ -30,7 +30,7 @@ def request_headers(settings: Settings, *, accept: str = "application/json") -> 
 
 
 class ChatTranslator:
-    """Translates requests for one service. A variant of the dialect overrides `body`, or names its own `history`."""
+    """Translates requests for one service. A variant of the API overrides `body`, or sets its own `history`."""
 
     history: ClassVar[type[History]] = History
 
@@ -40,7 +40,7 @@ class ChatTranslator:
         self._url = url
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request. Raises `InvalidRequest` for what can never be sent."""
+        """The request to send. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
         body = self.body(request, warnings, stream=stream)
         body.update(request.provider_options.get(self.context.provider, {}))
@@ -54,7 +54,7 @@ class ChatTranslator:
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
-        """The JSON body, but for the request's `provider_options`."""
+        """The JSON body, without the request's `provider_options`."""
         reasons = self.profile.reasons(request.model or "")
         developer = self.profile.developer_role and reasons != "never"
         history = self.history(
@@ -79,11 +79,11 @@ class ChatTranslator:
         return body
 
     def takes(self, feature: str, subject: str, warnings: Warnings) -> bool:
-        """Whether the server takes a feature; where not, a warning says that `subject` was left out."""
+        """Whether the server supports a feature. If not, warn that `subject` is ignored."""
         if feature in self.profile.takes:
             return True
         warnings.add(
-            "unsupported", subject, f"a server of the profile {self.profile.name!r} does not take it; it was not sent"
+            "unsupported", subject, f"not supported by servers with the profile {self.profile.name!r}; ignored"
         )
         return False
 
@@ -98,7 +98,7 @@ class ChatTranslator:
         if not request.tools or not self.takes("tools", "tools", warnings):
             return
         if choice is not None and choice.mode == "none" and "tool_choice_none" not in self.profile.takes:
-            warnings.add("emulated", "tool_choice", "this server cannot forbid tools, so the tools were not sent")
+            warnings.add("emulated", "tool_choice", "this server cannot forbid tool calls, so the tools were not sent")
             return
         body["tools"] = [self._tool(tool, warnings) for tool in request.tools]
         if request.parallel_tool_calls is not None and self.takes(
@@ -152,7 +152,7 @@ class ChatTranslator:
                 warnings.add(
                     "changed",
                     "response_format",
-                    "this server takes no schema: JSON of any form was asked for; describe the form in the prompt",
+                    "this server does not support schemas, so any JSON was requested; describe the form in the prompt",
                 )
             body["response_format"] = {"type": "json_object"}
 
@@ -165,7 +165,7 @@ class ChatTranslator:
         for name in ("max_tokens", "summary"):
             if getattr(options, name) is not None:
                 warnings.add(
-                    "unsupported", f"reasoning.{name}", "the Chat Completions dialect has no word for it; use effort"
+                    "unsupported", f"reasoning.{name}", "not supported by Chat Completions; ignored, use effort"
                 )
 
     def _sampling(self, request: ChatRequest, body: JSON, warnings: Warnings, *, reasoning: bool) -> None:
@@ -184,7 +184,7 @@ class ChatTranslator:
             if value is None:
                 continue
             if reasoning:
-                warnings.add("unsupported", name, f"{request.model} refuses it while it reasons; it was not sent")
+                warnings.add("unsupported", name, f"{request.model} does not accept it while reasoning; ignored")
             elif feature is None or self.takes(feature, name, warnings):
                 body[name] = value
         for name, value in (("seed", request.seed), ("top_k", request.top_k)):
@@ -193,7 +193,9 @@ class ChatTranslator:
         limit = self.profile.stop_limit
         if limit is not None and len(body.get("stop", ())) > limit:
             body["stop"] = body["stop"][:limit]
-            warnings.add("unsupported", "stop", f"only {limit} stop sequences are taken; the first {limit} were sent")
+            warnings.add(
+                "unsupported", "stop", f"this server accepts {limit} stop sequences; only the first {limit} were sent"
+            )
 
     def _identity(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
         if request.metadata and self.takes("metadata", "metadata", warnings):
@@ -202,11 +204,11 @@ class ChatTranslator:
         if user_id is not None and field is not None:
             body[field] = user_id
         elif user_id is not None:
-            warnings.add("unsupported", "user_id", "this server has no field for a user's id; it was not sent")
+            warnings.add("unsupported", "user_id", "not supported by this server; ignored")
 
 
 def sent_user_id(user_id: str | None, settings: Settings) -> str | None:
-    """What is sent for a user's id under these settings; `None` for nothing."""
+    """The user's id as it is sent with these settings, or `None`."""
     api_key = getattr(settings, "api_key", None)
     send = getattr(settings, "send_user_id", False)
     return user_identifier(user_id, send, api_key if isinstance(api_key, Secret) else None)
