@@ -1,4 +1,4 @@
-"""The conformance kit can fail: a toy provider passes it, and each bug that is planted in the toy is caught."""
+"""The conformance kit catches bugs: a toy provider passes, and fails with each bug that is planted in it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ BUGS = {
     "key_in_repr": "test_reprs_show_no_secret",
     "body_differs": "test_streamed_equals_whole",
 }
-"""Each bug of the toy, and the test that has to fail."""
+"""The bugs that can be planted in the toy, each with the test that must fail."""
 
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
-    """Bug and test of all that fail: each bug's test, and all of them without a bug. One backend shows it."""
+    """Run each bug's test with and without the bug, on asyncio. Return the pairs of bug and test that failed."""
     folder = tmp_path_factory.mktemp("kit")
     classes = "".join(f"class Test_{bug}(TestToy):\n    bug = {bug!r}\n" for bug in BUGS)
     (folder / "test_toy.py").write_text(f"from kit_toy import TestToy\n{classes}", encoding="utf-8")
@@ -76,7 +76,7 @@ def test_a_planted_bug_is_caught(bug: str, failed: set[tuple[str, str]]) -> None
     assert (bug, BUGS[bug]) in failed, "the kit passes a provider with this bug"
 
 
-def test_every_class_of_the_catalogue_has_its_test() -> None:
+def test_each_fault_class_has_a_test() -> None:
     tests = [name for name in dir(ProviderTests) if name.startswith("test_fault_")]
     for fault in FAULTS:
         assert any(name.startswith(f"test_fault_{fault.number:02}_{fault.slug}") for name in tests), fault
@@ -84,12 +84,12 @@ def test_every_class_of_the_catalogue_has_its_test() -> None:
     assert all(fault_of(name) for name in tests)
 
 
-def test_a_standard_test_is_left_out_with_a_reason_and_in_no_other_way() -> None:
-    with pytest.raises(TypeError, match="replaces a standard test"):
+def test_skipping_a_test_of_the_kit_needs_a_reason() -> None:
+    with pytest.raises(TypeError, match="replaces a test of the kit"):
         type("TestAcme", (ProviderTests,), {"test_fault_13_splits": None})
-    with pytest.raises(TypeError, match="no standard test"):
+    with pytest.raises(TypeError, match="is not a test of the kit"):
         type("TestAcme", (ProviderTests,), {"skips": {"test_fault_13": "why"}})
-    with pytest.raises(TypeError, match="without a reason"):
+    with pytest.raises(TypeError, match="has no reason"):
         type("TestAcme", (ProviderTests,), {"skips": {"test_fault_13_splits": " "}})
     kept: Any = type("TestAcme", (ProviderTests,), {"skips": {"test_fault_13_splits": "the wire has one byte"}})
     assert issubclass(kept, ProviderTests)

@@ -47,15 +47,15 @@ async def test_what_was_recorded_is_replayed_without_a_network(toy: Any, path: P
     async with serve(answer) as server:
         with record(path):
             async with toy(server.url) as service:
-                told, response = await read(service)
+                events, response = await read(service)
                 whole = await service.chat("hi")
         url = server.url
     with replay(path):
         async with toy(url) as service:
-            assert [type(event) for event in (await read(service))[0]] == [type(event) for event in told]
+            assert [type(event) for event in (await read(service))[0]] == [type(event) for event in events]
             again = await service.chat("hi")
         async with toy(url) as service:
-            with pytest.raises(RecordingMismatch, match="every exchange of it has been used"):
+            with pytest.raises(RecordingMismatch, match="all of its exchanges have been used"):
                 await service.chat("hi")
     assert response.text == "héllo"
     assert again.text == whole.text.replace(KEY, "***")
@@ -107,10 +107,10 @@ async def test_another_request_is_refused_with_the_difference(toy: Any, path: Pa
     async with toy(url, extensions=[tape]) as service:
         with pytest.raises(RecordingMismatch) as caught:
             await service.chat("Weather in Rome?")
-    told = str(caught.value)
-    assert '-        "Weather in Oslo?"' in told
-    assert '+        "Weather in Rome?"' in told
-    assert "fjord" not in told
+    message = str(caught.value)
+    assert '-        "Weather in Oslo?"' in message
+    assert '+        "Weather in Rome?"' in message
+    assert "fjord" not in message
     with pytest.raises(RecordingMismatch, match="2 of the 2 exchanges"):
         tape.check()
 
@@ -197,25 +197,25 @@ async def test_reading_on_where_the_recording_was_left_is_refused(toy: Any, path
         url = server.url
     with replay(path):
         async with toy(url) as service:
-            with pytest.raises(RecordingMismatch, match="left at this point"):
+            with pytest.raises(RecordingMismatch, match="its reader stopped"):
                 await read(service)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (None, "there is no recording"),
-        ("no JSON", "is no recording"),
-        ("[]", "is no recording of the format"),
+        ("no JSON", "is not a recording"),
+        ("[]", "is not a recording in the format"),
         ('{"format": "trunkline-recording/1", "exchanges": [{}]}', "is damaged"),
         ('{"format": "trunkline-recording/1", "exchanges": 3}', "is damaged"),
     ],
 )
-def test_a_file_that_is_no_recording_is_told_of(path: Path, text: str | None, told: str) -> None:
+def test_invalid_recording_raises(path: Path, text: str | None, message: str) -> None:
     if text is not None:
         path.parent.mkdir()
         path.write_text(text)
-    with pytest.raises(RecordingMismatch, match=told):
+    with pytest.raises(RecordingMismatch, match=message):
         replay(path)
 
 

@@ -1,7 +1,7 @@
-"""What authors of plugins and applications test with. Needs the extra: `pip install 'trunkline[testing]'`.
+"""Test tools for plugins and applications. They need the extra `testing`: `pip install 'trunkline[testing]'`.
 
-`ProviderTests` is the conformance and fault kit, which a plugin's tests subclass; `serve` is the server that it stands
-on. `record` and `replay` keep an application's exchanges.
+Plugin authors subclass `ProviderTests`, the conformance kit. It runs against the scripted server that `serve` starts.
+Applications `record` their exchanges with a provider once and `replay` them in their tests.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # pytest imports the plugin in this package at each start, where nothing else of it is needed.
+    # Names are imported on first use: pytest imports this package at every start, for its pytest plugin alone.
     for module, names in _HOMES.items():
         if name in names:
             from importlib import import_module

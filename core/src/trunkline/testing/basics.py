@@ -1,4 +1,4 @@
-"""What every provider has to do, faults apart."""
+"""The conformance tests of a provider's responses and settings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from trunkline.testing.wireformat import Sample
 
 
 class BasicTests(ProviderCase):
-    """The conformance tests besides the fault classes."""
+    """The conformance tests of responses and settings, without faults."""
 
     def test_streamed_equals_whole(self, sample: Sample) -> None:
-        """The events of a stream fold to what the same answer gives whole; both are what the sample says."""
+        """A streamed and a non-streamed response have the same content, which is the content of the sample."""
         streamed = self.folded(self.decode(sample.frames))
         self.check(sample, streamed, streamed=True)
         if sample.body is None:
@@ -33,8 +33,8 @@ class BasicTests(ProviderCase):
         assert [type(part) for part in streamed.parts] == [type(part) for part in whole.parts]
         assert streamed.finish_reason == whole.finish_reason
 
-    def test_events_stand_in_order(self, sample: Sample) -> None:
-        """`ResponseStarted` first, `Finished` last and once, and `fold` takes them all."""
+    def test_events_are_in_order(self, sample: Sample) -> None:
+        """`ResponseStarted` is first, `Finished` is last and occurs once, and `fold` accepts the events."""
         events = self.decode(sample.frames)
         assert isinstance(events[0], ResponseStarted)
         assert [type(event) for event in events].count(Finished) == 1
@@ -42,8 +42,8 @@ class BasicTests(ProviderCase):
         response = fold(events)
         assert fold(unfold(response)).parts == response.parts
 
-    async def test_calls(self) -> None:
-        """A call and a stream work from end to end, and the connection is kept for the next."""
+    async def test_chat_and_stream(self) -> None:
+        """`chat` and `stream` work end to end, and a second call uses the same connection."""
         for way in ("chat", "stream"):
             async with serve(self.answers(way)) as server, self.service(server.url) as service:
                 response: Any = await self.ask(service, way)
@@ -54,8 +54,8 @@ class BasicTests(ProviderCase):
                 self.check(self.sample_text, again, streamed=way == "stream")
                 assert server.accepted == 1
 
-    async def test_calls_with_the_request_of_each_sample(self) -> None:
-        """The request of each sample is sent, and its answer can stand in the next request."""
+    async def test_request_of_each_sample_is_sent(self) -> None:
+        """The request of each sample is sent, and the next request can contain the response."""
         for sample in self.all_samples():
             async with serve(self.answers("stream", sample)) as server, self.service(server.url) as service:
                 response = self.folded(await self.read(service, sample.request))
@@ -65,35 +65,37 @@ class BasicTests(ProviderCase):
                     translator.translate(_with_model(follow_up), stream=True)
                 assert server.requests[0].body, "a chat request has a body"
 
-    def test_settings_tell_of_themselves(self) -> None:
-        """Each setting has a label and a description, and their JSON Schema is valid."""
+    def test_settings_are_described(self) -> None:
+        """Each setting has a label and a description, and the JSON Schema of the settings is valid."""
         plugin = self.plugin()
         schema = json_schema(plugin.settings)
         jsonschema.Draft202012Validator.check_schema(json.loads(json.dumps(schema)))
         for info in setting_infos(plugin.settings):
             assert info.label, f"the setting {info.name!r} has no label"
-            assert info.description.endswith("."), f"the description of {info.name!r} is no sentence"
+            assert info.description.endswith("."), (
+                f"the description of the setting {info.name!r} does not end with a period"
+            )
 
-    def test_given_settings_fit_the_schema(self) -> None:
-        """The settings that the test gives are what the JSON Schema describes."""
+    def test_settings_match_the_schema(self) -> None:
+        """The settings of the test class are valid by the JSON Schema."""
         schema = json_schema(self.plugin().settings)
         plain = {name: value for name, value in self.settings.items() if isinstance(value, (str, int, float, bool))}
         known = {name: value for name, value in schema.items() if name != "required"}
         jsonschema.validate(plain, json.loads(json.dumps(known)))
 
     def test_reprs_show_no_secret(self) -> None:
-        """No `repr` and no `str` of the settings or of a step of the provider shows a secret."""
+        """The `repr` and `str` of the settings and of each step of the provider show no secret."""
         settings, steps = self.made_settings(), self.open_steps()
         for value in (settings, self.context(), self.plugin(), steps, steps.auth, steps.translator, steps.parser):
             for secret in self.canaries():
-                assert secret not in f"{value!r} {value}", f"a secret shows in the repr of {type(value).__name__}"
+                assert secret not in f"{value!r} {value}", f"the repr or str of {type(value).__name__} shows a secret"
 
     def test_secret_settings_are_secrets(self) -> None:
-        """A setting whose test value is a canary has the type `Secret`."""
+        """A setting whose value in the test is a canary has the type `Secret`."""
         settings = self.made_settings()
         for name, value in self.settings.items():
             if isinstance(value, str) and value in self.canaries():
-                assert isinstance(getattr(settings, name), Secret), f"the setting {name!r} holds a secret as plain text"
+                assert isinstance(getattr(settings, name), Secret), f"the setting {name!r} must have the type Secret"
 
 
 def _with_model(request: ChatRequest) -> ChatRequest:

@@ -1,4 +1,4 @@
-"""What every test of the kit stands on: a provider under test, services of it, and answers for them."""
+"""The base class of the kit's tests: the provider under test, its services, and scripted responses for them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,19 @@ from trunkline.testing.server import JSON, Exchange
 from trunkline.testing.wireformat import CANARY, Sample, ServerSentEvents, WireFormat, canary
 
 QUICK = 0.1
-"""A timeout under test, in seconds."""
+"""The value of a timeout that a test waits for, in seconds."""
 
 LIMIT = 30.0
-"""Seconds after which a test that hangs fails."""
+"""The time after which a hanging test fails, in seconds."""
 
 NOWHERE = "http://127.0.0.1:9"
+"""A URL for tests that send nothing."""
 
 Script = Callable[[Exchange], Awaitable[None]]
 
 
 class Watcher(Observer):
-    """An extension that watches a service's calls; tests wait for what it sees."""
+    """An extension that records the retries and failures of a service's calls, so that tests can wait for them."""
 
     def __init__(self) -> None:
         self.delays: list[float] = []
@@ -55,34 +56,34 @@ class Watcher(Observer):
 
     @hookimpl
     def trunkline_observer(self, context: ServiceContext[Any]) -> Observer:
-        """Implements the hook."""
+        """Observe the service."""
         return self
 
     def retried(self, call: int, error: TrunklineError, delay: float) -> None:
-        """Keeps the delay."""
+        """Record the delay."""
         self.delays.append(delay)
         self.retrying.set()
 
     def failed(self, call: int, error: BaseException) -> None:
-        """Keeps the error."""
+        """Record the error."""
         self.failures.append(error)
 
 
 @attrs.frozen
 class Opening:
-    """The frames of the first sample up to its first text, and that text."""
+    """The frames of the first sample up to its first text delta, and the text of that delta."""
 
     frames: tuple[bytes, ...]
     text: str
 
     @property
     def stream(self) -> bytes:
-        """Their bytes."""
+        """The bytes of the frames."""
         return b"".join(self.frames)
 
 
 class ProviderCase:
-    """A provider under test. The attributes are those of `ProviderTests`."""
+    """The provider under test. `ProviderTests` describes the attributes."""
 
     provider: ClassVar[str | Provider]
     variant: ClassVar[str | None] = None
@@ -95,11 +96,11 @@ class ProviderCase:
 
     pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
-    # What pytest does with the class
+    # Fixtures and parameters
 
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(self, request: pytest.FixtureRequest) -> str:
-        """Both backends."""
+        """Run each test on both backends."""
         return str(request.param)
 
     @pytest.fixture(autouse=True)
@@ -107,7 +108,7 @@ class ProviderCase:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.lower(), raising=False)
-        # Each service opens a client of its own, and reading the certificate authorities takes most of a short test.
+        # Each service opens its own client, and loading the certificate authorities would take most of a short test.
         monkeypatch.setattr(httpcore2, "default_ssl_context", _tls_context)
         name = request.node.originalname
         reason = not_applicable(name, self.facts())
@@ -118,7 +119,7 @@ class ProviderCase:
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
-        """A test of `sample` runs for each sample, a test of `spelling` for each spelling of the framing."""
+        """Run tests with the argument `sample` for each sample, with `spelling` for each spelling of the framing."""
         if "sample" in metafunc.fixturenames:
             samples = cls.all_samples()
             metafunc.parametrize("sample", samples, ids=[sample.name.replace(" ", "-") for sample in samples])
@@ -131,7 +132,7 @@ class ProviderCase:
     @classmethod
     @cache
     def facts(cls) -> Facts:
-        """What decides which classes apply."""
+        """The facts that decide which fault classes apply."""
         return Facts(
             in_process=cls.in_process(),
             server_sent_events=isinstance(cls.wire.framing, ServerSentEvents),
@@ -149,24 +150,24 @@ class ProviderCase:
 
     @classmethod
     def label(cls) -> str:
-        """What a report calls the provider."""
+        """The provider's name in reports, with the variant if there is one."""
         name = cls.provider if isinstance(cls.provider, str) else cls.provider.name
         return f"{name} ({cls.variant})" if cls.variant else name
 
     @classmethod
     @cache
     def in_process(cls) -> bool:
-        """Whether the provider has a transport of its own, and no setting that leads it to a server."""
+        """Whether the provider has its own transport, and no setting with the URL of a server."""
         if any("{url}" in str(value) for value in cls.settings.values()):
             return False
         try:
             return cls.plugin().transport(cls.context()) is not None
         except ConfigurationError:
-            return True  # its own one, which something is missing for
+            return True  # it has its own transport, which cannot be made from these settings
 
     @classmethod
     def made_settings(cls, url: str = NOWHERE, **changes: object) -> Settings:
-        """The settings for a server at `url`."""
+        """The settings of a service whose server is at `url`."""
         values: dict[str, object] = {
             "default_model": "m",
             "max_retries": 0,
@@ -178,27 +179,27 @@ class ProviderCase:
 
     @classmethod
     def context(cls) -> ServiceContext[Settings]:
-        """A context for steps that are used without a service."""
+        """A context to make the provider's steps without a service."""
         return ServiceContext(name="tested", provider=cls.plugin().name, settings=cls.made_settings())
 
     @classmethod
     def all_samples(cls) -> tuple[Sample, ...]:
-        """The samples of the wire, and the class's own."""
+        """The samples of the wire format and of the test class."""
         return (*cls.wire.samples, *cls.samples)
 
     @classmethod
     def extensions(cls, url: str = NOWHERE) -> list[object]:
-        """The extensions in the settings, and what leads a transport inside the process to a server at `url`."""
+        """The extensions in the settings; for an in-process provider also one that sends requests to `url`."""
         return [*cls.made_settings().extensions, *([Detour(url)] if cls.in_process() else [])]
 
     @property
     def sample_text(self) -> Sample:
-        """The first sample: plain text."""
+        """The first sample, which is plain text."""
         return self.wire.samples[0]
 
     @classmethod
     def canaries(cls) -> tuple[str, ...]:
-        """The secrets that must show up nowhere."""
+        """The secrets that must not appear anywhere."""
         found = {canary("headers"), *cls.secrets}
         for value in cls.settings.values():
             found |= {text for text in re.split(r"[^\w-]", str(value)) if text.startswith(CANARY)}
@@ -208,42 +209,42 @@ class ProviderCase:
 
     @classmethod
     def open_steps(cls) -> Steps:
-        """The provider's steps, as a service with the extensions has them."""
+        """Open the provider's steps with the extensions, as a service does."""
         return open_steps(cls.plugin(), cls.context(), cls.extensions())
 
     @classmethod
     @cache
     def parser(cls) -> ResponseParser:
-        """The provider's parser."""
+        """The provider's response parser."""
         return cls.open_steps().parser
 
     def decode(self, pieces: Iterable[bytes], *, finish: bool = True) -> list[Event]:
-        """The events of a stream that comes in these pieces."""
+        """Return the events of a stream that arrives in these pieces."""
         decoder = StreamDecoder(*self.parser().stream())
         events = [event for piece in pieces for event in decoder.feed(piece)]
         return [*events, *decoder.finish()] if finish else events
 
     def folded(self, events: Iterable[Event]) -> ChatResponse:
-        """The response that the events make."""
+        """Return the response that the events fold to."""
         return fold(events, self.plugin().name)
 
     def opening(self) -> Opening:
-        """The beginning of the first sample."""
+        """Return the first sample up to its first text delta."""
         frames = self.sample_text.frames
         for count in range(1, len(frames)):
             deltas = [event for event in self.decode(frames[:count], finish=False) if isinstance(event, TextDelta)]
             if deltas:
                 return Opening(frames[:count], "".join(delta.text for delta in deltas))
-        raise AssertionError("the first sample of the wire has to be a plain text of two deltas or more")
+        raise AssertionError("the first sample of the wire format must be plain text in at least two deltas")
 
     def check(self, sample: Sample, response: ChatResponse, *, streamed: bool) -> None:
-        """Assert that a response is what the sample says."""
+        """Assert that a response has the content that the sample declares."""
         parts = response.parts
         assert "".join(part.text for part in parts if isinstance(part, Text)) == sample.text
         assert "".join(part.text for part in parts if isinstance(part, Reasoning)) == sample.reasoning
         calls = [part for part in parts if isinstance(part, ToolCall)]
         assert [(call.name, call.arguments) for call in calls] == list(sample.tool_calls)
-        assert len({call.id for call in calls}) == len(calls), "every call has an id of its own"
+        assert len({call.id for call in calls}) == len(calls), "two tool calls have the same id"
         if sample.call_ids:
             assert tuple(call.id for call in calls) == sample.call_ids
         assert response.finish_reason is sample.finish_reason
@@ -256,9 +257,9 @@ class ProviderCase:
     async def service(
         self, url: str, *, client: Any = None, watcher: object = None, **changes: object
     ) -> AsyncIterator[Service]:
-        """A service for a server at `url`; `changes` are settings, `watcher` is one more extension.
+        """Open a service whose server is at `url`. `changes` are settings, and `watcher` is a further extension.
 
-        A test that hangs in the block fails.
+        The block fails if it takes longer than `LIMIT`.
         """
         extensions = self.extensions(url) + ([watcher] if watcher is not None else [])
         made = self.made_settings(url, extensions=extensions, **changes)
@@ -268,24 +269,24 @@ class ProviderCase:
                 yield service
 
     async def read(self, service: Service, request: ChatRequest | None = None) -> list[Event]:
-        """All events of a stream."""
+        """Return all events of a stream."""
         async with service.stream(request or self.sample_text.request) as stream:
             return [event async for event in stream]
 
     async def chat(self, service: Service) -> ChatResponse:
-        """A whole answer."""
+        """Return a response that is not streamed."""
         return await service.chat(self.sample_text.request)
 
     async def ask(self, service: Service, way: str) -> object:
-        """A call made in a `way`: `chat` or `stream`."""
+        """Call `chat` or `stream`, as `way` says."""
         return await (self.chat(service) if way == "chat" else self.read(service))
 
     def head(self) -> dict[str, str]:
-        """The headers of a streamed answer."""
+        """Return the headers of a streamed response."""
         return {"content-type": self.wire.framing.content_type}
 
     def streams(self, frames: Iterable[bytes], *, end: bool = True) -> Script:
-        """Answer with a stream of these frames, and end it."""
+        """Return a script that responds with these frames. Without `end`, it closes the connection instead."""
 
         async def script(exchange: Exchange) -> None:
             await exchange.start(headers=self.head())
@@ -300,7 +301,7 @@ class ProviderCase:
         return script
 
     def answers(self, way: str = "stream", sample: Sample | None = None) -> Script:
-        """Answer as a sample does."""
+        """Return a script that responds with a sample, by default with the first one."""
         sample = sample or self.sample_text
         if way == "stream":
             return self.streams(sample.frames)
@@ -312,7 +313,7 @@ class ProviderCase:
         return script
 
     def fails(self, status: int, message: str = "it failed", **headers: str) -> Script:
-        """Answer with an error status."""
+        """Return a script that responds with an error status."""
 
         async def script(exchange: Exchange) -> None:
             body = self.wire.error_body(message)
@@ -327,7 +328,7 @@ def _tls_context(**options: Any) -> ssl.SSLContext:
 
 
 def in_turn(*scripts: Script) -> Script:
-    """The first request gets the first script, and so on; the last one serves all others."""
+    """Return a script that runs the first script for the first request, and so on, and the last for all others."""
 
     async def script(exchange: Exchange) -> None:
         await scripts[min(exchange.number, len(scripts)) - 1](exchange)
@@ -336,7 +337,7 @@ def in_turn(*scripts: Script) -> Script:
 
 
 async def until_hung_up(exchange: Exchange) -> None:
-    """Answer nothing, and wait until the client has gone."""
+    """Send nothing, and wait until the client closes the connection."""
     await exchange.hung_up()
 
 

@@ -1,4 +1,4 @@
-"""The fault classes, and when a class does not apply. The tests are in `trunkline.testing.faults`."""
+"""The fault classes, and the reasons why a class does not apply. The tests are in `trunkline.testing.faults`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Facts:
-    """Facts about a provider that decide which classes apply to it. Its author cannot choose."""
+    """Facts about a provider that decide which classes apply to it. The kit finds them; authors cannot set them."""
 
     in_process: bool
     server_sent_events: bool
@@ -116,7 +116,7 @@ TESTS: Mapping[str, Callable[[Facts], str | None]] = {
     "test_fault_19_bare_error_mid_stream": _no_bare_json,
     "test_fault_27_early_error": _error_events,
 }
-"""Tests that may not apply although their class does."""
+"""Tests that may not apply to a provider although their class does."""
 
 
 def not_applicable(test: str, facts: Facts) -> str | None:

@@ -1,4 +1,4 @@
-"""`ProviderTests`: the class that a plugin's tests subclass. Everything runs offline, on asyncio and on trio.
+"""`ProviderTests`, the class that a plugin's tests subclass. All tests run offline, on asyncio and on trio.
 
 from trunkline.testing import ProviderTests, canary
 
@@ -19,35 +19,38 @@ from trunkline.testing.requests import RequestTests
 
 
 class WireTests(BasicTests, RequestTests, WireFaults, ErrorFaults, FuzzFaults):
-    """What depends on the provider: its settings, translator, parser, authentication and errors."""
+    """The tests of the provider's own code: its settings, translator, parser, authentication and errors."""
 
 
 class TransportTests(ConnectionFaults, RetryFaults, LifecycleFaults):
-    """What the core does alike for each provider: connections, timeouts, retries, redirects, cancelling and closing.
+    """The tests of code that providers share: connections, timeouts, retries, redirects, cancellation and closing.
 
-    What depends on the provider in these tests is its framing, and its transport if it has one of its own.
+    Their results depend only on the provider's framing and, if it has its own, on its transport.
     """
 
 
 class ProviderTests(WireTests, TransportTests):
-    """Conformance and the fault catalogue, for one provider.
+    """The conformance kit: tests of one provider, including the fault catalogue. Subclass it and set its attributes.
 
-    `provider` is the name of an installed provider, or a `Provider`; `variant` tells apart several classes of one.
-    In `settings` the text `{url}` stands for the address of the kit's server, and `canary(…)` for each secret; the
-    extensions that `settings` names take part in every test. `secrets` are canaries that come by another way than
-    the settings, a token that an extension acquires, say. `wire` is what the kit has to know of the wire; `samples`
-    are further exchanges. `request_body` is the decoded body of the first sample's streamed request, to the model
-    `m`, where the test is to hold the translator to it. `skips` maps the name of a test that is left out to the
-    reason, which the report shows.
+    - `provider`: the name of an installed provider, or a `Provider`.
+    - `variant`: a name that distinguishes several test classes of one provider in reports.
+    - `settings`: the settings of the tested services. Use `{url}` for the address of the kit's server, and `canary(…)`
+      for each secret. Extensions in `settings` are active in every test.
+    - `wire`: the provider's wire format.
+    - `samples`: exchanges to test in addition to those of `wire`.
+    - `secrets`: canaries that do not come from the settings, for example a token that an extension acquires.
+    - `request_body`: the expected JSON body of the first sample's streamed request with the model `m`. If it is
+      `None`, the body is not compared.
+    - `skips`: tests to leave out, by name, each with the reason that the report shows.
     """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         standard = {name for name in dir(ProviderTests) if name.startswith("test_")}
         for name in standard & vars(cls).keys():
-            raise TypeError(f"{cls.__name__}.{name} replaces a standard test; to leave it out, give 'skips' the reason")
+            raise TypeError(f"{cls.__name__}.{name} replaces a test of the kit; to skip that test, add it to 'skips'")
         for name, reason in cls.skips.items():
             if name not in standard:
-                raise TypeError(f"{cls.__name__}.skips names {name!r}, which is no standard test")
+                raise TypeError(f"{cls.__name__}.skips names {name!r}, which is not a test of the kit")
             if not reason.strip():
-                raise TypeError(f"{cls.__name__}.skips leaves out {name} without a reason")
+                raise TypeError(f"{cls.__name__}.skips has no reason for {name}")

@@ -1,4 +1,4 @@
-"""Leads a provider whose transport is not HTTP to a loopback server, so that its wire can be tested on real sockets."""
+"""An extension that sends the requests of an in-process provider to a loopback server, to test it on real sockets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class _ToServer(HTTPTransport):
         self._url = url
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
-        """Send to the server, whatever the request's own host."""
+        """Send the request to the server, whatever its own host is."""
         path = urlsplit(wire_request.url).path
         return super().send(attrs.evolve(wire_request, url=self._url + path), timeouts)
 
 
 class Detour:
-    """An extension that puts HTTP to the server at `url` in the place of a provider's own transport."""
+    """An extension that replaces a provider's own transport by HTTP to the server at `url`."""
 
     def __init__(self, url: str) -> None:
         self._url = url

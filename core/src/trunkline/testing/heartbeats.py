@@ -1,4 +1,4 @@
-"""Heartbeats in step with their reader: the server sends each when the client has read the one before."""
+"""Heartbeats in step with their reader: the server sends one whenever the client has read the previous one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from trunkline.testing.server import Exchange
 
 
 class Heartbeats:
-    """An extension of the client that sees what it reads, and a script's way to send `heartbeat` in step with that."""
+    """Sends heartbeats from a server's script, each after the client has read the last one.
+
+    It is also an extension of the client's service, to see what the client reads.
+    """
 
     def __init__(self, heartbeat: bytes) -> None:
         self._heartbeat = heartbeat
         self._seen = anyio.Event()
         self._looked = time.monotonic()
         self.longest_pause: float = 0.0
-        """The longest time without a read, in seconds, from the beginning to the last `look`. In step it is short,
-        unless the machine stood still."""
+        """The longest time between two reads, in seconds, from the start to the last `look`. It is short unless the
+        machine was too busy to run the test."""
 
     def look(self) -> None:
-        """Something was read, or reading has ended."""
+        """Note that the client has read, or has stopped reading."""
         now = time.monotonic()
         self.longest_pause = max(self.longest_pause, now - self._looked)
         self._looked = now

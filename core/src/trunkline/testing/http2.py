@@ -1,4 +1,4 @@
-"""A loopback HTTP/2 server in clear text (prior knowledge), scripted as the HTTP/1.1 one is. Needs `h2`."""
+"""A scripted loopback HTTP/2 server without TLS (prior knowledge), like the one for HTTP/1.1. Needs `h2`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class HTTP2Exchange:
         self._id = stream_id
 
     async def start(self, *, status: int = 200, headers: Mapping[str, str] = SSE) -> None:
-        """Send the head of a response."""
+        """Send the status and headers of a response."""
         self._connection.send_headers(self._id, [(":status", str(status)), *headers.items()])
         await self._flush()
 
     async def chunk(self, data: bytes) -> None:
-        """Send some of the body."""
+        """Send a piece of the body."""
         self._connection.send_data(self._id, data)
         await self._flush()
 
@@ -46,12 +46,12 @@ class HTTP2Exchange:
         await self._flush()
 
     async def reset_stream(self) -> None:
-        """Send RST_STREAM: this answer is over, the connection is not."""
+        """Send RST_STREAM, which ends this response but not the connection."""
         self._connection.reset_stream(self._id, h2.errors.ErrorCodes.INTERNAL_ERROR)
         await self._flush()
 
     async def go_away(self, *, processed: bool) -> None:
-        """Send GOAWAY and close. `processed` says whether this request counts among those that were looked at."""
+        """Send GOAWAY and close the connection. `processed` says whether GOAWAY reports this request as processed."""
         self._connection.close_connection(last_stream_id=self._id if processed else 0)
         await self._flush()
         await self._stream.aclose()
@@ -71,9 +71,9 @@ class HTTP2Server:
         self.url: str = f"http://127.0.0.1:{port}"
         """The server's URL."""
         self.requests: int = 0
-        """How many requests have come."""
+        """The number of requests received."""
         self.accepted: int = 0
-        """How many connections have been opened."""
+        """The number of connections accepted."""
 
     async def _serve(self, stream: anyio.abc.SocketStream) -> None:
         self.accepted += 1
@@ -89,7 +89,7 @@ class HTTP2Server:
                     if data := connection.data_to_send():
                         await stream.send(data)
         except* (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
-            pass  # the client has hung up, or the script has
+            pass  # the client or the script closed the connection
 
     async def _handle(self, exchange: HTTP2Exchange) -> None:
         await self._handler(exchange)
@@ -117,9 +117,9 @@ class HTTP2Server:
 
 @asynccontextmanager
 async def serve_http2(handler: Handler) -> AsyncIterator[HTTP2Server]:
-    """Run a server on a free port of 127.0.0.1 for as long as the block runs.
+    """Run a server on a free port of 127.0.0.1 until the block ends.
 
-    A client has to know beforehand that it speaks HTTP/2: `httpx2.AsyncClient(http1=False, http2=True)`.
+    The client must be configured to use HTTP/2 only: `httpx2.AsyncClient(http1=False, http2=True)`.
     """
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
@@ -133,4 +133,4 @@ async def serve_http2(handler: Handler) -> AsyncIterator[HTTP2Server]:
             failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:
-        raise failure  # as it is, and not in a group
+        raise failure  # outside of the task group, which would wrap it in an exception group

@@ -1,4 +1,4 @@
-"""The fixture `trunkline_recording`, for pytest: record once with `--trunkline-record`, replay from then on."""
+"""The pytest fixture `trunkline_recording`: run once with `--trunkline-record`, later runs replay the recording."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("trunkline").addoption(
         "--trunkline-record",
         action="store_true",
-        help="send what tests with the fixture trunkline_recording ask for, and record it anew",
+        help="record anew: send the requests of tests that use the fixture trunkline_recording to the providers",
     )
 
 
 @pytest.fixture
 def trunkline_recording(request: pytest.FixtureRequest) -> Iterator[Recorder | Player]:
-    """Every service that the test opens is answered from a recording of the test's own.
+    """Answer every service that the test opens from the test's own recording.
 
-    It lies beside the test file, in `recordings/<test file>/<test>.json`. The backends of anyio share one. With
-    `--trunkline-record` the services are reached, and the recording is made.
+    The recording is in `recordings/<test file>/<test>.json`, next to the test file. Runs of the test on different
+    anyio backends share one recording. With `--trunkline-record`, requests are sent to the providers and recorded.
     """
     from trunkline.testing.tapes import record, replay
 

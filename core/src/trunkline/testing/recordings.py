@@ -1,7 +1,7 @@
-"""Recorded exchanges: the values, their file, what is taken out of them, and how a request is matched. No network.
+"""Recorded exchanges: their classes, their file format, redaction, and matching of requests. No network.
 
-The file is JSON, made to be read and to be compared in a review: bodies that are JSON stand as JSON, text as text, and
-each chunk of an answer as it arrived, decompressed. Only what cannot be text is base64.
+The file is JSON that people can read, and compare in a review. It has JSON bodies as JSON, texts as text, and each
+chunk of a response as it arrived, decompressed. Only data that is not UTF-8 text is base64.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ FORMAT = "trunkline-recording/1"
 REDACTED = "REDACTED"
 
 COMPLETE = "complete"
-"""The answer was read to its end."""
+"""The response was read to its end."""
 LEFT = "left"
-"""The reader left before the end; after the terminator of a stream that is the rule."""
+"""The reader stopped before the end of the body. After the terminator of a stream, this is normal."""
 
 _SECRET_NAME = re.compile(r"auth|cookie|secret|signature|credential|password|organization|key|token\b", re.IGNORECASE)
 _TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection", "date", "keep-alive"})
-"""Headers of the connection, not of the answer: the chunks are recorded as they are after decoding."""
+"""Headers that do not apply to the recorded chunks, which are decompressed and outlive the connection."""
 _COMPARED = ("method", "url", "body")
 
 Object: TypeAlias = dict[str, Any]
 
 
 class RecordingMismatch(CallError):
-    """A request that is not in the recording, or a recording that was not used up. The message shows the difference."""
+    """A request is not in the recording, or part of the recording was not used. The message shows the difference."""
 
 
 @attrs.define(kw_only=True)
 class RecordedExchange:
-    """One request and what came of it, in the form in which the file has it.
+    """One request and its response, in the form of the recording's file.
 
-    `request` has `method`, `url`, `headers` and `body`; `response` has `status` and `headers`, or is `None` where
-    none came; `ended` is `complete`, `left`, or `{"error": class, "message": text}` of the error that ended it.
+    `request` has `method`, `url`, `headers` and `body`. `response` has `status` and `headers`; it is `None` if there
+    was no response. `ended` is `complete`, `left`, or `{"error": class, "message": text}` if an error ended it.
     """
 
     service: str
@@ -59,7 +59,7 @@ class RecordedExchange:
     used: bool = False
 
     def dump(self, secrets: tuple[str, ...]) -> Object:
-        """The exchange for the file, without `secrets`."""
+        """Return the exchange as JSON for the file, with `secrets` redacted."""
         table: Object = {"service": self.service, "request": self.request, "response": self.response}
         if self.response is not None:
             table["chunks"] = [_dump_bytes(chunk) for chunk in _scrubbed_chunks(self.chunks, secrets)]
@@ -69,7 +69,7 @@ class RecordedExchange:
 
     @classmethod
     def load(cls, table: Object) -> RecordedExchange:
-        """The exchange that `dump` made `table` of."""
+        """Return the exchange from which `dump` made `table`."""
         return cls(
             service=table["service"],
             request=table["request"],
@@ -80,7 +80,7 @@ class RecordedExchange:
 
 
 def describe(wire_request: WireRequest, secrets: tuple[str, ...]) -> Object:
-    """A request as it is recorded and compared: credentials redacted, a body of JSON as JSON."""
+    """Return a request in its recorded form: credentials redacted, a JSON body as JSON."""
     description: Object = _scrubbed(
         {
             "method": wire_request.method,
@@ -94,15 +94,15 @@ def describe(wire_request: WireRequest, secrets: tuple[str, ...]) -> Object:
 
 
 def describe_response(status: int, headers: Mapping[str, str]) -> Object:
-    """The head of an answer as it is recorded."""
+    """Return the status and headers of a response in their recorded form."""
     kept = {name.lower(): value for name, value in headers.items() if name.lower() not in _TRANSFER}
     return {"status": status, "headers": _redacted(kept)}
 
 
 def match(request: Object, exchanges: Sequence[RecordedExchange], path: Path) -> RecordedExchange:
-    """The first unused exchange whose method, URL and body are those of `request`; it is marked as used.
+    """Return the first unused exchange with the method, URL and body of `request`, and mark it as used.
 
-    Raises `RecordingMismatch`, which shows what differs from the closest one.
+    Raises `RecordingMismatch` if there is none. Its message shows how the most similar unused exchange differs.
     """
     wanted = _compared(request)
     unused = [exchange for exchange in exchanges if not exchange.used]
@@ -111,8 +111,8 @@ def match(request: Object, exchanges: Sequence[RecordedExchange], path: Path) ->
             exchange.used = True
             return exchange
     if not unused:
-        told = "every exchange of it has been used" if exchanges else "it is empty"
-        raise RecordingMismatch(f"{path.name} has no answer to this request: {told}\n{_pretty(wanted)}")
+        reason = "all of its exchanges have been used" if exchanges else "it is empty"
+        raise RecordingMismatch(f"{path.name} has no response to this request: {reason}\n{_pretty(wanted)}")
     text = _pretty(wanted)
 
     def likeness(exchange: RecordedExchange) -> float:
@@ -125,21 +125,21 @@ def match(request: Object, exchanges: Sequence[RecordedExchange], path: Path) ->
         )
     )
     raise RecordingMismatch(
-        f"{path.name} has no answer to this request, which differs from the closest that is left:\n{difference}\n"
-        f"If the change is meant, record anew."
+        f"{path.name} has no response to this request. Difference from the most similar unused request:\n"
+        f"{difference}\nIf the change is intended, record anew."
     )
 
 
 def read(path: Path) -> list[RecordedExchange]:
-    """The exchanges of a file. Raises `RecordingMismatch` where it is missing or not a recording."""
+    """Return the exchanges of a file. Raises `RecordingMismatch` if the file is missing or not a recording."""
     try:
         table = loads(path.read_bytes())
     except FileNotFoundError:
         raise RecordingMismatch(f"there is no recording {path}; make it once with trunkline.testing.record") from None
     except ValueError as error:
-        raise RecordingMismatch(f"{path} is no recording: {error}") from None
+        raise RecordingMismatch(f"{path} is not a recording: {error}") from None
     if not isinstance(table, dict) or table.get("format") != FORMAT:
-        raise RecordingMismatch(f"{path} is no recording of the format {FORMAT!r}")
+        raise RecordingMismatch(f"{path} is not a recording in the format {FORMAT!r}")
     try:
         return [RecordedExchange.load(exchange) for exchange in table["exchanges"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -147,7 +147,7 @@ def read(path: Path) -> list[RecordedExchange]:
 
 
 def write(path: Path, exchanges: Sequence[RecordedExchange], secrets: tuple[str, ...]) -> None:
-    """Write a file, and the folders above it. It appears whole or not at all."""
+    """Write a recording atomically, and create its parent directories."""
     table = {"format": FORMAT, "exchanges": [exchange.dump(secrets) for exchange in exchanges]}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
@@ -191,7 +191,7 @@ def _scrubbed(value: Any, secrets: tuple[str, ...]) -> Any:
 def _scrubbed_chunks(chunks: list[bytes], secrets: tuple[str, ...]) -> list[bytes]:
     scrubbed = [_scrubbed_bytes(chunk, secrets) for chunk in chunks]
     whole = b"".join(scrubbed)
-    # A secret may lie across two chunks; where the answer is cut then no longer matters.
+    # A secret may span two chunks. Then the chunks are joined before redaction, and their boundaries are lost.
     return scrubbed if _scrubbed_bytes(whole, secrets) == whole else [_scrubbed_bytes(whole, secrets)]
 
 

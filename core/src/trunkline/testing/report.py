@@ -1,8 +1,8 @@
-"""A pytest plugin that writes down what the fault catalogue came to: `-p trunkline.testing.report --fault-report PATH`.
+"""A pytest plugin that reports the results of the fault catalogue: `-p trunkline.testing.report --fault-report PATH`.
 
-The file is JSON: for each provider, fault class and backend whether its tests passed, failed, did not apply or were
-skipped, with the reasons. A test without a backend of its own counts for both. Besides: how many other tests of the
-kit passed and failed, and each test that an author left out.
+The report is a JSON file. For each provider, fault class and backend it says whether the tests passed, failed, did not
+apply or were skipped, with the reasons. A test that does not use an anyio backend counts for both. The report also has
+the numbers of other tests of the kit that passed and failed, and each test that an author skipped.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _GRAVITY = ("failed", "skipped", "passed", "n/a")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option `--fault-report`."""
+    """Add the option `--fault-report`."""
     parser.addoption("--fault-report", metavar="PATH", help="write the results of the fault catalogue to this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Records where a path is given."""
+    """Record the results if the option is given."""
     path = config.getoption("--fault-report")
     if path:
         config.pluginmanager.register(_Recorder(Path(path)), "trunkline-fault-report")
@@ -68,7 +68,7 @@ class _Recorder:
             cell.setdefault(outcome, set()).add(reason)
 
     def pytest_sessionfinish(self) -> None:
-        """Writes the file."""
+        """Write the report."""
         providers = sorted({provider for provider, _, _ in self._cells})
         results = {
             provider: {
@@ -87,7 +87,7 @@ class _Recorder:
 
     def _cell(self, provider: str, number: int, backend: str) -> dict[str, str]:
         outcomes = self._cells.get((provider, number, backend), {"not run": {""}})
-        # A class of which one test failed has failed; one of which some do not apply is as good as the others.
+        # The worst outcome of a class's tests counts; tests that do not apply count only if there are no others.
         outcome = next((known for known in _GRAVITY if known in outcomes), "not run")
         reasons = "; ".join(sorted(reason for reason in outcomes.get(outcome, ()) if reason))
         return {"outcome": outcome, "reason": reasons} if reasons else {"outcome": outcome}

@@ -1,4 +1,4 @@
-"""What a request says is sent, or told of; translating and signing change nothing but the request."""
+"""The conformance tests of requests: everything in a request is sent or gives a warning, and each is signed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from trunkline.testing.case import NOWHERE, ProviderCase
 from trunkline.testing.wireformat import WEATHER, Sample
 
 MARK = "mark-5e7fc0de"
-"""A text that stands in no request by chance."""
+"""A text that is in no request by chance."""
 
 ANOTHER = "another-provider"
 
@@ -64,7 +64,7 @@ FIELDS: tuple[dict[str, Any], ...] = (
     {"reasoning": ReasoningOptions(effort="high")},
     {"reasoning": ReasoningOptions(max_tokens=2048)},
 )
-"""Fields of a request. The user's id is left out, since a setting says whether it is sent."""
+"""Fields of a request. The user's id is not among them, because a setting decides whether it is sent."""
 
 MEDIA: tuple[Part, ...] = (
     Image(data=b"\x89PNG\r\n\x1a\n", media_type="image/png"),
@@ -118,34 +118,34 @@ _HEAVY = ("aiohttp", "boto3", "botocore", "httpx", "httpx2", "pydantic", "reques
 
 
 class RequestTests(ProviderCase):
-    """The conformance tests of what is sent."""
+    """The conformance tests of requests."""
 
     def _translated(self, request: ChatRequest, translator: Translator | None = None) -> Translation:
         made = translator or self.open_steps().translator
         translation: Translation = made.translate(attrs.evolve(request, model="m"), stream=True)
         return translation
 
-    def _is_sent_or_told(self, request: ChatRequest, without: ChatRequest) -> None:
+    def _check_sent_or_warned(self, request: ChatRequest, without: ChatRequest) -> None:
         try:
             translation = self._translated(request)
         except CallError:
             return
         plain = self._translated(without)
-        told = set(translation.warnings) - set(plain.warnings)
-        assert told or translation.wire_request != plain.wire_request, "it is not sent, and no warning tells of that"
+        warnings = set(translation.warnings) - set(plain.warnings)
+        assert warnings or translation.wire_request != plain.wire_request, "not sent, and no warning says so"
 
     @pytest.mark.parametrize("fields", FIELDS, ids=lambda fields: list(fields)[-1])
-    def test_a_field_is_sent_or_told_of(self, fields: dict[str, Any]) -> None:
-        """A field that is set changes what is sent, or a warning says that it does not."""
+    def test_each_field_is_sent_or_warned_about(self, fields: dict[str, Any]) -> None:
+        """A field that is set changes the wire request, gives a warning, or is refused."""
         plain = {"tools": fields["tools"]} if "tools" in fields and len(fields) > 1 else {}
-        self._is_sent_or_told(ChatRequest(messages="Hi", **fields), ChatRequest(messages="Hi", **plain))
+        self._check_sent_or_warned(ChatRequest(messages="Hi", **fields), ChatRequest(messages="Hi", **plain))
 
     @pytest.mark.parametrize("part", MEDIA, ids=lambda part: type(part).__name__.lower())
-    def test_media_are_sent_or_told_of(self, part: Part) -> None:
-        """So does a picture, a document or a sound."""
+    def test_media_are_sent_or_warned_about(self, part: Part) -> None:
+        """An image, document or audio part changes the wire request, gives a warning, or is refused."""
         plain = Message(role="user", parts=[Text(text="Hi")])
         request = ChatRequest(messages=[attrs.evolve(plain, parts=[*plain.parts, part])])
-        self._is_sent_or_told(request, ChatRequest(messages=[plain]))
+        self._check_sent_or_warned(request, ChatRequest(messages=[plain]))
 
     @pytest.mark.parametrize(
         "part",
@@ -156,15 +156,15 @@ class RequestTests(ProviderCase):
         ],
         ids=["reasoning", "encrypted-reasoning", "opaque"],
     )
-    def test_what_another_provider_made_stays_out(self, part: Part) -> None:
-        """Reasoning and opaque parts go to the provider that made them, and a warning tells when they do not."""
+    def test_parts_of_another_provider_are_not_sent(self, part: Part) -> None:
+        """Reasoning and opaque parts of another provider are left out, with a warning."""
         messages = [user("Hi"), Message(role="assistant", parts=[part, Text(text="Hello")]), user("And?")]
         translation = self._translated(ChatRequest(messages=messages))
         assert MARK.encode() not in translation.wire_request.body
         assert translation.warnings
 
-    def test_unsigned_reasoning_stays_out(self) -> None:
-        """Where the wire takes reasoning back with its signature alone, what has none is not sent, with a warning."""
+    def test_unsigned_reasoning_is_not_sent(self) -> None:
+        """If the API requires signatures, reasoning without a signature is left out, with a warning."""
         if not self.wire.signed_reasoning:
             return
         mine = Reasoning(text=MARK, provider=self.plugin().name)
@@ -173,52 +173,52 @@ class RequestTests(ProviderCase):
         assert MARK.encode() not in translation.wire_request.body
         assert translation.warnings
 
-    def test_an_answer_goes_back_whole(self, sample: Sample) -> None:
-        """What the provider has to get back of its own answer (a signature, say) stands in the next request."""
+    def test_next_request_replays_the_response(self, sample: Sample) -> None:
+        """The next request contains what the provider needs of its last response, for example a signature."""
         for response in (self.folded(self.decode(sample.frames)), *self._whole(sample)):
             calls = [part for part in response.parts if isinstance(part, ToolCall)]
             results = [Message(role="tool", parts=[ToolResult(tool_call_id=call.id, parts="Sun")]) for call in calls]
             follow_up = sample.request.with_messages(response.message, *results, user("And?"))
             body = self._translated(follow_up).wire_request.body.decode()
             for text in sample.replays:
-                assert text in body, f"{text!r} of the answer is not in the next request"
+                assert text in body, f"{text!r} is in the response but not in the next request"
 
     def _whole(self, sample: Sample) -> list[ChatResponse]:
         return [] if sample.body is None else [self.parser().body(WireResponse(status=200, body=sample.body))]
 
     @pytest.mark.parametrize("together", [True, False], ids=["one-message", "a-message-each"])
-    def test_the_history_is_sent(self, together: bool) -> None:
-        """Texts, calls and results of the conversation are all in the request."""
+    def test_whole_conversation_is_sent(self, together: bool) -> None:
+        """The request contains all texts, tool calls and tool results of the conversation."""
         calls = [ToolCall(id=f"call_{at}", name="weather", arguments={"city": f"{MARK}-call-{at}"}) for at in (1, 2)]
         results = [ToolResult(tool_call_id=f"call_{at}", name="weather", parts=f"{MARK}-result-{at}") for at in (1, 2)]
-        told = [Message(role="tool", parts=[result]) for result in results]
+        separate = [Message(role="tool", parts=[result]) for result in results]
         messages = [
             system(f"{MARK}-system"),
             user(f"{MARK}-user"),
             Message(role="assistant", parts=[Text(text=f"{MARK}-text"), *calls]),
-            *([Message(role="tool", parts=results)] if together else told),
+            *([Message(role="tool", parts=results)] if together else separate),
             assistant(f"{MARK}-answer"),
             user(f"{MARK}-last"),
         ]
         body = self._translated(ChatRequest(messages=messages, tools=[WEATHER])).wire_request.body.decode()
         kinds = ("system", "user", "text", "call-1", "call-2", "result-1", "result-2", "answer", "last")
         lost = [kind for kind in kinds if f"{MARK}-{kind}" not in body]
-        assert not lost, f"these of the conversation are not sent: {', '.join(lost)}"
+        assert not lost, f"these parts of the conversation are not sent: {', '.join(lost)}"
 
     def test_provider_options_are_passed_on(self) -> None:
-        """The request's `provider_options` are in what is sent."""
+        """The wire request contains the `provider_options`."""
         request = ChatRequest(messages="Hi", provider_options={self.plugin().name: {"x_kit": MARK}})
         assert MARK.encode() in self._translated(request).wire_request.body
 
-    def test_what_is_not_set_is_not_sent(self) -> None:
-        """No field is sent as null, since servers refuse those. The body is that of `request_body`, if it is given."""
+    def test_unset_fields_are_not_sent(self) -> None:
+        """No unset field is sent as null, which servers refuse. The body equals `request_body` if that is given."""
         body = json.loads(self._translated(self.sample_text.request).wire_request.body)
         assert None not in body.values()
         if self.request_body is not None:
             assert body == self.request_body
 
     def test_translating_is_pure(self) -> None:
-        """A request is translated alike each time, whatever was translated before."""
+        """A request is translated in the same way each time, whatever was translated before."""
         translator = self.open_steps().translator
         plain, rich = ChatRequest(messages="Hi"), ChatRequest(messages="Hi", tools=[WEATHER], top_k=37, seed=4321)
         foreign = Opaque(provider=ANOTHER, kind="block", data={})
@@ -226,8 +226,8 @@ class RequestTests(ProviderCase):
         first = [self._translated(request, translator) for request in (plain, rich, lossy)]
         assert [self._translated(request, translator) for request in (plain, rich, lossy)] == first
 
-    def test_a_slash_at_the_end_of_a_url_changes_nothing(self) -> None:
-        """A URL in the settings may end in a slash, as people paste it."""
+    def test_trailing_slash_of_a_url_is_ignored(self) -> None:
+        """A URL in the settings may end in a slash."""
         given = {
             name: value.replace("{url}", NOWHERE)
             for name, value in self.settings.items()
@@ -248,23 +248,23 @@ class RequestTests(ProviderCase):
         return found
 
     async def test_each_request_is_signed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Every request is signed, without a secret in its URL, and nothing that it takes blocks the event loop."""
+        """Every request is signed, has no secret in its URL, and signing does not block the event loop."""
         blocking: list[str] = []
         _watch(monkeypatch, blocking)
         steps = self.open_steps()
         plain = self._translated(ChatRequest(messages="Hi"), steps.translator).wire_request
         async with steps.auth:
             signed = [steps.auth.sign(plain, await steps.auth.acquire()) for _ in range(2)]
-        assert set(signed[0].headers) == set(signed[1].headers), "the second request is signed as the first"
+        assert set(signed[0].headers) == set(signed[1].headers), "the second request has different headers"
         for secret in self.canaries():
-            assert secret not in signed[0].url, "a secret stands in the URL, which servers and proxies log"
+            assert secret not in signed[0].url, "the URL contains a secret; servers and proxies log URLs"
         assert not blocking, f"{blocking[0]} was called in the thread of the event loop"
 
     def test_loading_the_provider_is_light(self) -> None:
-        """Importing it imports no HTTP library and nothing that a call alone needs, and reads no variable."""
+        """Importing the provider imports no HTTP library and no module used only in calls, and reads no variable."""
         if not isinstance(self.provider, str):
             return
-        done = subprocess.run(  # noqa: S603  # the name of an installed provider  # the name of an installed provider
+        done = subprocess.run(  # noqa: S603  # the name of an installed provider
             [sys.executable, "-c", _PROBE, self.provider],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             capture_output=True,
@@ -274,12 +274,14 @@ class RequestTests(ProviderCase):
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
         early = [name for name in found["modules"] if name in _HEAVY + _LATER]
-        assert not early, f"importing the provider imports {', '.join(early)}: let that wait until a service opens"
-        assert not found["variables"], f"importing the provider reads {', '.join(found['variables'])}"
+        assert not early, f"importing the provider imports {', '.join(early)}: import them when a service opens"
+        assert not found["variables"], (
+            f"importing the provider reads the environment variables {', '.join(found['variables'])}"
+        )
 
 
 def _watch(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
-    """Note what blocks when this thread calls it."""
+    """Record calls of blocking functions that this thread makes."""
     here = threading.get_ident()
 
     def watched(owner: Any, name: str) -> None:

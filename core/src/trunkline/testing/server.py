@@ -1,8 +1,8 @@
-"""A loopback HTTP/1.1 server, scripted byte by byte: real sockets, no mock transport.
+"""A loopback HTTP/1.1 server that tests script byte by byte. It uses real sockets, not a mock transport.
 
-A handler is called for each request and says what the server does, faults included. The server runs in the event loop
-of the test, on asyncio and trio, counts its sockets, and tells when a client has hung up, so that tests wait for events
-and never for a duration.
+The server calls a handler for each request, which decides what the server does, including faults. The server runs in
+the event loop of the test, on asyncio or trio. It counts its open connections and notices when a client closes one, so
+tests wait for events and need no sleeps.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ JSON: Mapping[str, str] = {"content-type": "application/json"}
 
 @attrs.frozen(kw_only=True)
 class ReceivedRequest:
-    """A request as the server got it; header names are in lower case."""
+    """A request that the server received. Header names are in lower case."""
 
     method: str
     target: str
@@ -38,7 +38,7 @@ class Exchange:
 
     def __init__(self, server: LoopbackServer, stream: anyio.abc.SocketStream, request: ReceivedRequest) -> None:
         self.request = request
-        """The request as it came: method, target, headers and body."""
+        """The received request: method, target, headers and body."""
         self.keep_alive: bool = True
         """Whether the connection stays open after the handler returns."""
         self.number: int = len(server.requests)
@@ -47,16 +47,16 @@ class Exchange:
         self._stream = stream
 
     async def raw(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send these bytes unchanged."""
         await self._stream.send(data)
 
     async def respond(self, body: bytes = b"", *, status: int = 200, headers: Mapping[str, str] = JSON) -> None:
-        """Send a whole response."""
+        """Send a complete response."""
         head = self._head(status, {**headers, "content-length": str(len(body))})
         await self.raw(head + body)
 
     async def start(self, *, status: int = 200, headers: Mapping[str, str] = SSE) -> None:
-        """Send the head of a chunked response."""
+        """Send the status and headers of a chunked response."""
         await self.raw(self._head(status, {**headers, "transfer-encoding": "chunked"}))
 
     async def chunk(self, data: bytes) -> None:
@@ -68,12 +68,12 @@ class Exchange:
         await self.raw(b"0\r\n\r\n")
 
     async def hang_up(self) -> None:
-        """Close the connection in good order (FIN)."""
+        """Close the connection cleanly (FIN)."""
         self.keep_alive = False
         await self._stream.send_eof()
 
     async def reset(self) -> None:
-        """Break the connection (RST)."""
+        """Reset the connection (RST)."""
         self.keep_alive = False
         raw: socket.socket = self._stream.extra(anyio.abc.SocketAttribute.raw_socket)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -107,11 +107,11 @@ class LoopbackServer:
         self.url: str = f"http://127.0.0.1:{port}"
         """The server's URL."""
         self.requests: list[ReceivedRequest] = []
-        """The requests that have come, in order."""
+        """The received requests, in order."""
         self.connections: int = 0
-        """How many connections are open."""
+        """The number of open connections."""
         self.accepted: int = 0
-        """How many connections have been opened."""
+        """The number of connections accepted so far."""
         self._changed = anyio.Event()
 
     async def wait_idle(self) -> None:
@@ -136,7 +136,7 @@ class LoopbackServer:
                     if not exchange.keep_alive:
                         return
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
-            return  # the client has hung up, which is its right
+            return  # a client may close its connection at any time
         finally:
             self._count(-1)
 
@@ -185,7 +185,7 @@ class _Connection:
 
 
 def closed_port() -> int:
-    """A port of 127.0.0.1 where nothing listens: connections are refused."""
+    """Return a port of 127.0.0.1 on which nothing listens, so that connections are refused."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port: int = unused.getsockname()[1]
@@ -194,9 +194,9 @@ def closed_port() -> int:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """The URL of a listener that never accepts and whose backlog is full: attempts to connect are not answered.
+    """Yield the URL of a listener that never accepts and has a full backlog, so that connecting never succeeds.
 
-    Where a system answers them all the same (not Linux), the connections are accepted by the kernel and stay silent.
+    On systems other than Linux, the kernel may accept the connections nevertheless. Then they stay silent.
     """
     waiting: list[socket.socket] = []
     with socket.socket() as listener:
@@ -217,7 +217,7 @@ def black_hole() -> Iterator[str]:
 
 @asynccontextmanager
 async def serve(handler: Handler) -> AsyncIterator[LoopbackServer]:
-    """Run a server on a free port of 127.0.0.1 for as long as the block runs."""
+    """Run a server on a free port of 127.0.0.1 until the block ends."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
     server = LoopbackServer(handler, port)
@@ -230,4 +230,4 @@ async def serve(handler: Handler) -> AsyncIterator[LoopbackServer]:
             failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:
-        raise failure  # as it is, and not in a group
+        raise failure  # outside of the task group, which would wrap it in an exception group

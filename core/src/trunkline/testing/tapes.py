@@ -1,4 +1,4 @@
-"""Recording and replay of what an application exchanges with its providers, at the wire, for any provider.
+"""Record the HTTP exchanges of an application with its providers, and replay them in tests.
 
     with trunkline.testing.record("weather.json"):      # once, against the real provider
         await ask_about_the_weather()
@@ -6,8 +6,8 @@
     with trunkline.testing.replay("weather.json"):      # from then on: no network, no credentials
         await ask_about_the_weather()
 
-Inside the block every service that opens is recorded, or answered from the recording. To do it to one service alone,
-name the tape among its extensions: `open_service(…, extensions=[replay("weather.json")])`.
+Every service that opens inside the block is recorded, or answered from the recording. To record or replay a single
+service, pass the recorder or player as an extension: `open_service(…, extensions=[replay("weather.json")])`.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from trunkline.testing.recordings import (
 
 
 def record(path: str | os.PathLike[str]) -> Recorder:
-    """Record into the file `path`, which is replaced.
+    """Record into the file `path`. An existing file is replaced.
 
-    Credentials stay out of it: the service's secrets wherever they stand, and every header and query parameter whose
-    name tells of one. What was said stays in it, so look before you commit.
+    Credentials are redacted: the service's secrets wherever they occur, and each header and query parameter whose name
+    suggests a credential. The conversation itself is recorded, so read the file before you commit it.
     """
     return Recorder(Path(path))
 
 
 def replay(path: str | os.PathLike[str]) -> Player:
-    """Answer from the file `path`. Nothing is sent, and credentials are not asked for.
+    """Answer requests from the recording in the file `path`. Nothing is sent, and no credentials are needed.
 
-    A request is answered by the first exchange, not used yet, of the same method, URL and body. Any other raises
-    `RecordingMismatch` with the difference; so does leaving the block while exchanges are left. Settings that are
-    required must be set, to anything: they are not in the recording.
+    A request is answered by the first unused exchange with the same method, URL and body. A request without such an
+    exchange raises `RecordingMismatch`, which shows the difference. Leaving the block while exchanges are unused raises
+    it too. Required settings must be set, but any value will do: the recording does not contain them.
     """
     return Player(Path(path))
 
@@ -76,7 +76,7 @@ class _Tape:
 
 
 class Recorder(_Tape):
-    """What `record` gives: a context manager, and an extension."""
+    """The return value of `record`: a context manager and an extension."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -85,19 +85,19 @@ class Recorder(_Tape):
 
     @hookimpl(wrapper=True)
     def trunkline_auth(self, context: ServiceContext[Any]) -> Generator[None, Auth, Auth]:
-        """Keeps an eye on the service's credentials, to leave them out of the file."""
+        """Remember the service's `Auth`, whose secrets must not be in the file."""
         auth = yield
         self._auths[context.name] = auth
         return auth
 
     @hookimpl(wrapper=True)
     def trunkline_transport(self, context: ServiceContext[Any]) -> Generator[None, Transport | None, Transport | None]:
-        """Records what the service's transport carries."""
+        """Record the exchanges of the service's transport."""
         transport = yield
         return None if transport is None else _RecordingTransport(self, context, transport)
 
     def secrets(self, context: ServiceContext[Any]) -> tuple[str, ...]:
-        """All secrets that were met so far, those of this service among them."""
+        """All secrets of the recorded services so far, including this one."""
         known = (*context.settings.secrets(), *getattr(self._auths.get(context.name), "secrets", ()))
         self._secrets.update(dict.fromkeys(known))
         return tuple(self._secrets)
@@ -108,12 +108,12 @@ class Recorder(_Tape):
 
 
 class Player(_Tape):
-    """What `replay` gives: a context manager, and an extension."""
+    """The return value of `replay`: a context manager and an extension."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.exchanges: list[RecordedExchange] = read(path)
-        """The recorded exchanges, in their order."""
+        """The recorded exchanges, in order."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -124,21 +124,21 @@ class Player(_Tape):
 
     @hookimpl(tryfirst=True)
     def trunkline_auth(self, context: ServiceContext[Any]) -> Auth:
-        """No credentials are needed."""
+        """Sign nothing, since replaying needs no credentials."""
         return NoAuth()
 
     @hookimpl(tryfirst=True)
     def trunkline_transport(self, context: ServiceContext[Any]) -> Transport:
-        """Answers from the recording."""
+        """Answer from the recording."""
         return _ReplayingTransport(self, context)
 
     def check(self) -> None:
-        """Raise `RecordingMismatch` where an exchange of the recording was not used."""
+        """Raise `RecordingMismatch` if an exchange of the recording was not used."""
         unused = [exchange for exchange in self.exchanges if not exchange.used]
         if unused:
-            told = ", ".join(f"{exchange.request['method']} {exchange.request['url']}" for exchange in unused)
+            requests = ", ".join(f"{exchange.request['method']} {exchange.request['url']}" for exchange in unused)
             raise RecordingMismatch(
-                f"{len(unused)} of the {len(self.exchanges)} exchanges of {self.path.name} were not used: {told}"
+                f"{len(unused)} of the {len(self.exchanges)} exchanges of {self.path.name} were not used: {requests}"
             )
 
 
@@ -164,7 +164,7 @@ class _RecordingTransport:
 
 
 class _Recording:
-    """An answer that is recorded as it is read."""
+    """A response that is recorded while it is read."""
 
     def __init__(
         self, tape: Recorder, exchange: RecordedExchange, inner: AbstractAsyncContextManager[ByteStream]
@@ -218,7 +218,7 @@ class _Recording:
         return chunk
 
     def _end(self, error: BaseException) -> None:
-        # Whatever is not ours is the reader's leaving: a cancellation, a timeout of the pipeline.
+        # Other exceptions mean that the reader left: it was cancelled, or a timeout of the call expired.
         if isinstance(error, TrunklineError):
             self._exchange.ended = {"error": type(error).__name__, "message": str(error)}
 
@@ -240,7 +240,7 @@ class _ReplayingTransport:
 
 
 class _Replay:
-    """An answer from the recording."""
+    """A response from the recording."""
 
     def __init__(self, exchange: RecordedExchange, path: Path) -> None:
         self._exchange = exchange
@@ -272,10 +272,10 @@ class _Replay:
         ended = self._exchange.ended
         if isinstance(ended, str):
             return RecordingMismatch(
-                f"{self._path.name}: this answer was left at this point when it was recorded; record anew"
+                f"{self._path.name}: the recording of this response ends here, because its reader stopped; record anew"
             )
         kind = getattr(errors, str(ended.get("error")), None)
         message = str(ended.get("message"))
         if isinstance(kind, type) and issubclass(kind, RemoteError):
             return kind(message)
-        return RecordingMismatch(f"{self._path.name}: this answer ended with {ended.get('error')}: {message}")
+        return RecordingMismatch(f"{self._path.name}: this response ended with {ended.get('error')}: {message}")

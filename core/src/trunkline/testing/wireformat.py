@@ -1,4 +1,4 @@
-"""What the kit has to be told of a provider's wire: a framing, a few exchanges, and what its errors look like."""
+"""A provider's wire format, as the kit needs it: a framing, a few sample exchanges, and the form of errors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from trunkline.request import ChatRequest, Tool
 from trunkline.response import FinishReason, Usage
 
 CANARY = "canary-"
-"""How every canary begins."""
+"""The prefix of every canary."""
 
 
 def canary(name: str) -> str:
-    """A secret that must show up nowhere: give one for each secret setting."""
+    """Return a fake secret. Use one for each secret setting; the kit checks that it is never shown."""
     return f"{CANARY}{name.replace('_', '-')}-5e7fc0de"
 
 
 class Framing(Protocol):
-    """How frames are cut from bytes, so that the kit can write frames of its own."""
+    """How a wire format divides bytes into frames. The kit uses it to read and write frames."""
 
     @property
     def name(self) -> str:
@@ -37,33 +37,33 @@ class Framing(Protocol):
 
     @property
     def checked(self) -> bool:
-        """Whether each frame carries a checksum, so that a flipped byte is always noticed."""
+        """Whether each frame has a checksum, so that every flipped byte is detected."""
         ...
 
     def frame(self, payload: bytes, name: str = "") -> bytes:
-        """A new frame with this payload; `name` is its type, where frames have one."""
+        """Return a new frame with this payload. `name` is its type, if frames have types."""
         ...
 
     def payload(self, frame: bytes) -> bytes:
-        """The payload of a frame."""
+        """Return the payload of a frame."""
         ...
 
     def replaced(self, frame: bytes, payload: bytes) -> bytes:
-        """The same frame with another payload."""
+        """Return the same frame with a different payload."""
         ...
 
     def heartbeat(self) -> bytes:
-        """Bytes that say nothing but that the connection lives."""
+        """Return bytes that keep the connection alive but are not part of the response."""
         ...
 
     def spellings(self, frames: tuple[bytes, ...]) -> Mapping[str, bytes]:
-        """Other ways in which the framing may write the same stream, by name."""
+        """Return other valid encodings of the same stream, by name."""
         ...
 
 
 @attrs.frozen
 class ServerSentEvents:
-    """Server-sent events, as in the WHATWG HTML standard. `named` where frames have an `event:` line."""
+    """Server-sent events, as in the WHATWG HTML standard. `named` is true if events have an `event:` line."""
 
     named: bool = False
     name: str = attrs.field(default="server-sent events", init=False)
@@ -71,26 +71,26 @@ class ServerSentEvents:
     checked: bool = attrs.field(default=False, init=False)
 
     def frame(self, payload: bytes, name: str = "") -> bytes:
-        """An event."""
+        """Return an event with this data."""
         head = b"event: " + name.encode() + b"\n" if self.named else b""
         return head + b"data: " + payload + b"\n\n"
 
     def payload(self, frame: bytes) -> bytes:
-        """Its data."""
+        """Return the data of an event."""
         lines = [line for line in frame.split(b"\n") if line.startswith(b"data:")]
         return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
 
     def replaced(self, frame: bytes, payload: bytes) -> bytes:
-        """The event with other data."""
+        """Return the event with different data."""
         kept = [line for line in frame.split(b"\n") if line and not line.startswith(b"data:")]
         return b"\n".join([*kept, *(b"data: " + line for line in payload.split(b"\n"))]) + b"\n\n"
 
     def heartbeat(self) -> bytes:
-        """A comment."""
+        """Return a comment."""
         return b": keep-alive\n\n"
 
     def spellings(self, frames: tuple[bytes, ...]) -> Mapping[str, bytes]:
-        """Line endings, comments, data on several lines, and what else the standard allows."""
+        """Return variants that the standard allows: other line endings, comments, data on several lines, and more."""
         stream = b"".join(frames)
         return {
             "cr": stream.replace(b"\n", b"\r"),
@@ -113,23 +113,23 @@ class JSONLines:
     checked: bool = attrs.field(default=False, init=False)
 
     def frame(self, payload: bytes, name: str = "") -> bytes:
-        """A line."""
+        """Return a line."""
         return payload + b"\n"
 
     def payload(self, frame: bytes) -> bytes:
-        """The line without its end."""
+        """Return the line without its line ending."""
         return frame.rstrip(b"\r\n")
 
     def replaced(self, frame: bytes, payload: bytes) -> bytes:
-        """Another line."""
+        """Return a line with the new payload."""
         return payload + b"\n"
 
     def heartbeat(self) -> bytes:
-        """A blank line."""
+        """Return a blank line."""
         return b"\n"
 
     def spellings(self, frames: tuple[bytes, ...]) -> Mapping[str, bytes]:
-        """Line endings and blank lines."""
+        """Return variants with other line endings and with blank lines."""
         stream = b"".join(frames)
         return {
             "crlf": stream.replace(b"\n", b"\r\n"),
@@ -146,10 +146,10 @@ def _spread(payload: bytes) -> bytes:
 
 
 SSE = ServerSentEvents()
-"""Server-sent events without types."""
+"""Server-sent events without an `event:` line."""
 
 NAMED_SSE = ServerSentEvents(named=True)
-"""Server-sent events with an `event:` line each."""
+"""Server-sent events that each have an `event:` line."""
 
 JSON_LINES = JSONLines()
 """JSON lines."""
@@ -159,18 +159,18 @@ WEATHER = Tool(
     description="Tells the weather.",
     parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
-"""The tool that the samples' answers call."""
+"""The tool that the responses of the samples call."""
 
 
 @attrs.frozen(kw_only=True)
 class Sample:
-    """One exchange, and what it means.
+    """One exchange with a provider, and the response that a correct parser makes of it.
 
-    `frames` are the frames of the streamed answer as they are on the wire, up to the terminator and with it; `body` is
-    the answer to the same request without streaming. The other fields say what both mean, so that the kit does not
-    take a parser's word for it. `call_ids` are the ids of the calls, where the wire has any; `replays` are texts of the
-    answer that the next request has to hold (a signature, say). `same_usage` is false where a wire tells less in one of
-    the two.
+    `frames` are the frames of the streamed response, byte for byte, including the terminator. `body` is the response
+    to the same request without streaming. The other fields are the expected content of both. `call_ids` are the ids
+    of the tool calls, if the wire format has ids. `replays` are texts of the response that the next request must
+    contain, for example a signature. `same_usage` is false if the streamed and the other response report different
+    usage; then `usage` is that of the streamed one.
     """
 
     name: str
@@ -188,22 +188,25 @@ class Sample:
 
     @property
     def stream(self) -> bytes:
-        """The bytes of the streamed answer."""
+        """The bytes of the streamed response."""
         return b"".join(self.frames)
 
 
 @attrs.frozen(kw_only=True)
 class WireFormat:
-    """What the kit knows of a dialect, or of one provider's wire.
+    """The wire format of one provider, or one that several providers share.
 
-    `samples` begin with a plain text of two deltas or more; one has two tool calls. `error_body` writes the body of
-    an HTTP error with a given message, and `error_event` a frame that tells of a failure of the provider's own, which
-    is an `error_type`. `finish` is the finish reason of one of the samples in the wire's own word. `optional_end` is
-    the number of frames at a stream's end without which it is complete all the same. `free` names the fields whose
-    objects are the model's own, a tool call's arguments, where the kit must not put fields of tomorrow.
-    `finish_reasons` are the wire's words that may stand in the place of `finish`, and what they mean.
-    `signed_reasoning` says that reasoning is taken back with its signature alone. `errors` are further frames that
-    tell of an error, each with the error that it is.
+    `samples` begin with plain text in at least two deltas, and one sample has two tool calls.
+
+    `error_body` returns the body of an HTTP error with a given message. `error_event` returns the frame of an error
+    that the provider reports in a stream, which is raised as `error_type`; it is `None` if the format has no such
+    frames. `errors` are further error frames, each with the error class that it is raised as.
+
+    `finish` is the finish reason of one of the samples, as it is on the wire. `finish_reasons` maps values that may
+    replace `finish` to their meaning. `optional_end` is the number of frames at the end of a stream without which the
+    stream is still complete. `free` names the fields whose objects the model writes, such as the arguments of a tool
+    call; the kit adds no unknown fields to them. `signed_reasoning` says that the API accepts reasoning in a request
+    only with its signature.
     """
 
     framing: Framing
@@ -219,7 +222,7 @@ class WireFormat:
     errors: tuple[tuple[bytes, type[RemoteError]], ...] = ()
 
     def edited(self, sample: Sample, edit: Callable[[Any], Any]) -> tuple[bytes, ...]:
-        """The sample's frames with their JSON changed by `edit`; frames that are not JSON stay as they are."""
+        """Return the sample's frames with their JSON changed by `edit`. Frames that are not JSON stay unchanged."""
         frames = []
         for frame in sample.frames:
             try:

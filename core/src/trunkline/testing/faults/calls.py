@@ -1,4 +1,4 @@
-"""Fault classes 24 to 30: retries, redirects, fetching, secrets."""
+"""Fault classes 24 to 30: retries, redirects, fetching of URLs, secrets."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def _in(seconds: float) -> str:
 
 
 class RetryFaults(ProviderCase):
-    """The tests of classes 24 to 29 that exercise the core: waiting, redirects, fetching."""
+    """The tests of classes 24 to 29 that test the core: retries, redirects, fetching of URLs."""
 
     @pytest.mark.parametrize("value", ["86400", "1e300", "far"])
-    async def test_fault_24_absurd(self, value: str) -> None:
-        """What is longer than the cap reaches the caller, who is told of it."""
+    async def test_fault_24_wait_above_the_limit(self, value: str) -> None:
+        """If the requested wait is above the limit, the call is not retried, and its error has the wait."""
         value = _in(10 * 365 * 86400) if value == "far" else value
         async with serve(self.fails(429, **{"retry-after": value})) as server:
             async with self.service(server.url, max_retries=2) as service:
@@ -44,8 +44,8 @@ class RetryFaults(ProviderCase):
         assert caught.value.retry_after is not None
         assert caught.value.retry_after >= 86400
 
-    async def test_fault_24_limit(self) -> None:
-        """The cap is a setting."""
+    async def test_fault_24_limit_is_a_setting(self) -> None:
+        """The setting `retry_after_limit` is the limit."""
         async with serve(self.fails(429, **{"retry-after": "7"})) as server:
             async with self.service(server.url, max_retries=2, retry_after_limit=6) as service:
                 with pytest.raises(RemoteError) as caught:
@@ -54,7 +54,7 @@ class RetryFaults(ProviderCase):
         assert caught.value.retry_after == 7
 
     async def test_fault_25_jitter(self) -> None:
-        """Waits that nobody asked for differ."""
+        """If the provider requests no wait, the waits of different calls differ."""
         watcher = Watcher()
         async with serve(self.fails(500)) as server, anyio.create_task_group() as tasks:
             async with self.service(server.url, watcher=watcher, max_retries=1) as service:
@@ -67,7 +67,7 @@ class RetryFaults(ProviderCase):
         assert len(set(watcher.delays)) == 5
 
     async def test_fault_26_storm(self) -> None:
-        """Callers who are all refused come back once each, spread, and all succeed."""
+        """If the provider refuses many calls at once, each is retried once after a different wait, and succeeds."""
         callers, refused = 30, 0
         watcher = Watcher()
 
@@ -86,16 +86,16 @@ class RetryFaults(ProviderCase):
             assert refused <= 1.2 * callers
             assert len(server.requests) <= 2 * callers
         assert not watcher.failures
-        assert len(set(watcher.delays)) == len(watcher.delays), "the callers come back together"
+        assert len(set(watcher.delays)) == len(watcher.delays), "several calls waited for the same time"
 
     @WAYS
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_fault_28_redirect(self, status: int, way: str) -> None:
-        """A redirect is not followed, and the error says where it pointed, without what may be secret there."""
+        """A redirect is not followed. The error has its target, without parts of the URL that may be secret."""
 
         async def redirect(exchange: Exchange) -> None:
-            there = f"{other.url}/elsewhere?token={self.canaries()[0]}"
-            await exchange.respond(b"", status=status, headers={"location": there})
+            target = f"{other.url}/elsewhere?token={self.canaries()[0]}"
+            await exchange.respond(b"", status=status, headers={"location": target})
 
         async with serve(self.answers(way)) as other, serve(redirect) as server:
             async with self.service(server.url, max_retries=2) as service:
@@ -109,12 +109,12 @@ class RetryFaults(ProviderCase):
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "0.0.0.0", "10.0.0.1"])
     @pytest.mark.parametrize("allowed", [False, True], ids=["not-allowed", "allowed"])
     async def test_fault_29_url_fetching(self, host: str, allowed: bool) -> None:
-        """Media by URL are not fetched unless that is allowed, and never from an address inside."""
+        """Media URLs are not fetched unless a setting allows it, and never from an address in the internal network."""
 
-        async def inside(exchange: Exchange) -> None:
+        async def internal(exchange: Exchange) -> None:
             await exchange.respond(b"GIF89a", headers={"content-type": "image/gif"})
 
-        async with serve(inside) as target, serve(self.answers("chat")) as server:
+        async with serve(internal) as target, serve(self.answers("chat")) as server:
             for kind in self.plugin().bytes_only_media:
                 request = _media_request(kind, f"http://{host}:{target.port}/secret")
                 async with self.service(server.url, fetch_urls=allowed) as service:
@@ -128,10 +128,10 @@ class RetryFaults(ProviderCase):
 
 
 class ErrorFaults(ProviderCase):
-    """The tests of classes 24 to 30 that exercise the provider: its errors, what they ask for, and what they show."""
+    """The tests of classes 24 to 30 that test the provider: its errors, the waits they request, and hidden secrets."""
 
     async def _delay(self, **headers: str) -> float:
-        """The delay that is told after a 429 with these headers."""
+        """Return the wait before the retry after a 429 with these headers, in seconds."""
         watcher = Watcher()
         async with serve(self.fails(429, **headers)) as server, anyio.create_task_group() as tasks:
             async with self.service(server.url, watcher=watcher, max_retries=1) as service:
@@ -156,14 +156,14 @@ class ErrorFaults(ProviderCase):
         ],
     )
     async def test_fault_24_retry_after(self, header: str, value: str, least: float, most: float) -> None:
-        """A wait is never shorter than what is asked for; what cannot be read, or has passed, asks for nothing."""
+        """The wait is at least as long as requested. A value that is invalid or in the past requests no wait."""
         if value.endswith(" s"):
             value = _in(float(value[:-2]))
         assert least <= await self._delay(**{header: value}) <= most
 
     @pytest.mark.parametrize("status", RETRYABLE)
     async def test_fault_25_retryable_status(self, status: int) -> None:
-        """These are tried again before the first event, after a wait with jitter, and are typed when it is over."""
+        """A request that fails with one of these statuses is retried after a wait."""
         script = in_turn(self.fails(status, **{"retry-after-ms": "1"}), self.answers())
         watcher = Watcher()
         async with serve(script) as server, self.service(server.url, max_retries=1, watcher=watcher) as service:
@@ -173,7 +173,7 @@ class ErrorFaults(ProviderCase):
 
     @WAYS
     async def test_fault_25_retries_end(self, way: str) -> None:
-        """Retries have an end, and the error then has the status and says what the provider said."""
+        """After the last retry, the error has the status and the provider's message."""
         script = self.fails(503, "no room today", **{"retry-after-ms": "1"})
         async with serve(script) as server, self.service(server.url, max_retries=1) as service:
             with pytest.raises(RemoteError, match="no room today") as caught:
@@ -185,7 +185,7 @@ class ErrorFaults(ProviderCase):
     @WAYS
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
     async def test_fault_25_other_status(self, status: int, way: str) -> None:
-        """The others are not: the same request would fail again."""
+        """Other statuses are not retried, because the same request would fail again."""
         async with serve(self.fails(status)) as server, self.service(server.url, max_retries=2) as service:
             with pytest.raises(RemoteError) as caught:
                 await self.ask(service, way)
@@ -194,7 +194,7 @@ class ErrorFaults(ProviderCase):
         assert not caught.value.retryable
 
     async def test_fault_27_early_error(self) -> None:
-        """An error before any output of a stream is tried again like its status."""
+        """A stream that reports an error before any output is retried."""
         assert self.wire.error_event is not None
         opening = self.opening().frames[:-1]
         early = self.streams([*opening, self.wire.error_event("the model fell over")])
@@ -205,7 +205,7 @@ class ErrorFaults(ProviderCase):
 
     @WAYS
     async def test_fault_27_bare_error(self, way: str) -> None:
-        """So is an error in the place of an answer, with the status 200."""
+        """An error body with status 200 instead of a response is retried."""
 
         async def early(exchange: Exchange) -> None:
             await exchange.respond(self.wire.error_body("the model fell over"))
@@ -218,54 +218,58 @@ class ErrorFaults(ProviderCase):
     # Secrets
 
     def _paths(self) -> Iterator[tuple[str, Script]]:
-        told = " ".join(self.canaries())
+        secrets = " ".join(self.canaries())
         for status in (400, 401, 403, 404, 422, 429, 500, 503):
             yield str(status), self._echo(status)
-        yield "page", _page(f"<html><title>{told}</title>{told}</html>".encode())
-        yield "200 error", _page(self.wire.error_body(told))
-        yield "no answer", _page(b'{"what": "' + told.encode() + b'"}')
+        yield "page", _page(f"<html><title>{secrets}</title>{secrets}</html>".encode())
+        yield "200 error", _page(self.wire.error_body(secrets))
+        yield "other JSON", _page(b'{"what": "' + secrets.encode() + b'"}')
         yield "truncated", self.streams(self.opening().frames)
-        yield "malformed", self.streams([self.wire.framing.replaced(self.opening().frames[-1], told.encode())])
+        yield "malformed", self.streams([self.wire.framing.replaced(self.opening().frames[-1], secrets.encode())])
         yield "silent", until_hung_up
         if self.wire.error_event is not None:
-            yield "error event", self.streams([*self.opening().frames, self.wire.error_event(told)])
-        yield "redirect", _redirect(f"http://user:{told.split()[0]}@127.0.0.1:9/?key={told.split()[-1]}")
+            yield "error event", self.streams([*self.opening().frames, self.wire.error_event(secrets)])
+        yield "redirect", _redirect(f"http://user:{secrets.split()[0]}@127.0.0.1:9/?key={secrets.split()[-1]}")
 
     def _echo(self, status: int) -> Script:
-        """Answer as a provider that tells back what it got."""
+        """Return a script that responds with an error whose message quotes the request's headers and URL."""
 
         async def script(exchange: Exchange) -> None:
-            told = " ".join([*exchange.request.headers.values(), exchange.request.target, *self.canaries()])
-            await exchange.respond(self.wire.error_body(told), status=status, headers=JSON)
+            message = " ".join([*exchange.request.headers.values(), exchange.request.target, *self.canaries()])
+            await exchange.respond(self.wire.error_body(message), status=status, headers=JSON)
 
         return script
 
     @WAYS
     async def test_fault_30_secrets(self, way: str, caplog: pytest.LogCaptureFixture) -> None:
-        """No secret is in an error, its traceback, its pickle, a log record or a `repr`, on any path to an error."""
-        assert len(self.canaries()) > 1, "give a canary() for each secret setting"
+        """However a call fails, no secret is in the error, its traceback or pickle, a log record or a `repr`."""
+        assert len(self.canaries()) > 1, "the class's settings need a canary() for each secret setting"
         with caplog.at_level(logging.DEBUG):
             for name, script in self._paths():
                 async with serve(script) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
                     with pytest.raises(TrunklineError) as caught:
                         await self.ask(service, way)
-                        await self.ask(service, "stream")  # what a whole answer does not meet
-                    self.assert_silent(name, caught.value, repr(service), repr(service.settings))
+                        await self.ask(service, "stream")  # for faults that only a stream has
+                    self.assert_no_secret(name, caught.value, repr(service), repr(service.settings))
             async with self.service(f"http://127.0.0.1:{closed_port()}") as service:
                 with pytest.raises(TrunklineError) as caught:
                     await self.ask(service, way)
-                self.assert_silent("refused", caught.value)
-        # What the HTTP client says at DEBUG holds whatever headers a server sends.
-        records = [one for one in caplog.records if not one.name.startswith(_CLIENTS) or one.levelno > logging.DEBUG]
+                self.assert_no_secret("refused", caught.value)
+        # HTTP clients log all headers of a response at DEBUG, which may echo the secrets.
+        records = [
+            record
+            for record in caplog.records
+            if not record.name.startswith(_CLIENTS) or record.levelno > logging.DEBUG
+        ]
         logged = [record.getMessage() + str(record.exc_text) for record in records]
-        self.assert_silent("the log", *logged)
+        self.assert_no_secret("the log", *logged)
 
-    def assert_silent(self, path: str, *shown: object) -> None:
-        """Assert that nothing of these shows a canary."""
+    def assert_no_secret(self, path: str, *shown: object) -> None:
+        """Assert that none of these values, seen after the fault `path`, contains a canary."""
         for value in shown:
             for form, text in _forms(value):
                 for secret in self.canaries():
-                    assert secret not in text, f"a secret is in the {form} after {path!r}"
+                    assert secret not in text, f"the {form} contains a secret after the fault {path!r}"
 
 
 _CLIENTS = ("aiohttp", "h2", "hpack", "httpcore", "httpx")
@@ -300,7 +304,7 @@ def _redirect(location: str) -> Script:
 
 
 async def _quietly(call: Any, request: ChatRequest) -> None:
-    """Make a call that is cancelled, or ends as its service closes."""
+    """Make a call that is cancelled, or fails because its service closes."""
     with contextlib.suppress(TrunklineError):
         await call(request)
 

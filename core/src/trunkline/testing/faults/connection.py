@@ -1,4 +1,4 @@
-"""Fault classes 1 to 12, the transport, and those tests of classes 13, 16 and 18 that need a socket."""
+"""Fault classes 1 to 12, which concern the transport, and the tests of classes 13, 16 and 18 that need a socket."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
 
 
 class ConnectionFaults(ProviderCase):
-    """Classes 1 to 12, and the tests of classes 13, 16 and 18 that exercise the core."""
+    """The tests of classes 1 to 12, and the tests of classes 13, 16 and 18 that test the core."""
 
     def check_partial(self, error: RemoteError) -> None:
-        """Assert that an error tells what had arrived when the opening of the first sample had."""
-        assert error.partial is not None, "an error in a stream tells what had arrived"
+        """Assert that the error's partial response is the opening of the first sample."""
+        assert error.partial is not None, "an error in a stream must have a partial response"
         assert error.partial.text == self.opening().text
         assert error.partial.finish_reason is FinishReason.ERROR
 
-    async def _retried_and_raised(self, url: str, way: str, place: str) -> None:
+    async def _check_raised_and_retried(self, url: str, way: str, place: str) -> None:
         watcher = Watcher()
         async with self.service(url) as service:
             with pytest.raises(ConnectionFailed) as caught:
@@ -56,13 +56,13 @@ class ConnectionFaults(ProviderCase):
 
     @WAYS
     async def test_fault_01_refused_connection(self, way: str) -> None:
-        """A refused connection is a `ConnectionFailed` that names host and port, and is retried."""
+        """A refused connection raises `ConnectionFailed`, which names host and port, and is retried."""
         port = closed_port()
-        await self._retried_and_raised(f"http://127.0.0.1:{port}", way, f"127.0.0.1:{port}")
+        await self._check_raised_and_retried(f"http://127.0.0.1:{port}", way, f"127.0.0.1:{port}")
 
     @WAYS
     async def test_fault_01_name_not_found(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """So is a host that has no address."""
+        """A host name that cannot be resolved raises `ConnectionFailed` and is retried."""
         known = socket.getaddrinfo
 
         def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -71,11 +71,11 @@ class ConnectionFaults(ProviderCase):
             return known(host, *args, **kwargs)
 
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-        await self._retried_and_raised("http://trunkline.invalid:8080", way, "trunkline.invalid:8080")
+        await self._check_raised_and_retried("http://trunkline.invalid:8080", way, "trunkline.invalid:8080")
 
     @WAYS
     async def test_fault_02_connect_black_hole(self, way: str) -> None:
-        """A connection that no one answers is a `ConnectTimeout`."""
+        """A connection attempt that is not answered raises `ConnectTimeout`."""
         with black_hole() as url:
             async with self.service(url, connect_timeout=QUICK) as service:
                 with pytest.raises(ConnectTimeout):
@@ -83,14 +83,14 @@ class ConnectionFaults(ProviderCase):
 
     @WAYS
     async def test_fault_03_no_headers(self, way: str) -> None:
-        """A server that accepts and says nothing is a `FirstChunkTimeout`, and its connection is closed."""
+        """A server that accepts and sends nothing raises `FirstChunkTimeout`, and the connection is closed."""
         async with serve(until_hung_up) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
             with pytest.raises(FirstChunkTimeout):
                 await self.ask(service, way)
             await server.wait_idle()
 
     async def test_fault_04_no_first_chunk(self) -> None:
-        """Headers alone are no first chunk of a stream."""
+        """A stream that sends only headers raises `FirstChunkTimeout`."""
 
         async def script(exchange: Exchange) -> None:
             await exchange.start(headers=self.head())
@@ -102,7 +102,7 @@ class ConnectionFaults(ProviderCase):
             await server.wait_idle()
 
     async def test_fault_05_stall(self) -> None:
-        """A stream that stands still is a `ChunkTimeout` with the partial."""
+        """A stream that stalls raises `ChunkTimeout` with the partial response."""
 
         async def script(exchange: Exchange) -> None:
             await exchange.start(headers=self.head())
@@ -116,7 +116,7 @@ class ConnectionFaults(ProviderCase):
         self.check_partial(caught.value)
 
     async def test_fault_05_stall_of_a_body(self) -> None:
-        """So is a whole answer that stops in its middle."""
+        """A body that stalls raises `ChunkTimeout`."""
 
         async def script(exchange: Exchange) -> None:
             await exchange.start(headers={"content-type": "application/json"})
@@ -131,11 +131,11 @@ class ConnectionFaults(ProviderCase):
 
     @pytest.mark.parametrize("begun", [False, True], ids=["before", "after"])
     async def test_fault_06_heartbeats(self, begun: bool) -> None:
-        """Heartbeats are no first chunk; after it they keep the idle timer quiet, but not the total one."""
+        """Heartbeats do not count as the first chunk. After it, they reset `chunk_timeout` but not `total_timeout`."""
         for limit in (QUICK, 4 * QUICK, 16 * QUICK):
             limits = {"chunk_timeout" if begun else "first_chunk_timeout": limit, "total_timeout": 2 * limit}
             error, longest_pause = await self._under_heartbeats(begun, limits)
-            # Where the machine stood still, limits that are longer have to tell.
+            # A pause that long means that the machine was too busy: try again with longer limits.
             if longest_pause < 0.8 * limit:
                 break
         assert isinstance(error, TotalTimeout if begun else FirstChunkTimeout), repr(error)
@@ -143,7 +143,7 @@ class ConnectionFaults(ProviderCase):
             self.check_partial(error)
 
     async def _under_heartbeats(self, begun: bool, limits: Mapping[str, float]) -> tuple[RemoteError, float]:
-        """The error that a reader gets of heartbeats without an end, and its longest pause in seconds."""
+        """Read endless heartbeats. Return the error, and the longest pause between two reads in seconds."""
         heartbeats = Heartbeats(self.wire.framing.heartbeat())
 
         async def script(exchange: Exchange) -> None:
@@ -160,7 +160,7 @@ class ConnectionFaults(ProviderCase):
         return caught.value, heartbeats.longest_pause
 
     async def test_fault_07_reset(self) -> None:
-        """A connection that breaks mid-stream is a `StreamInterrupted` with the partial; nothing is sent again."""
+        """A connection reset mid-stream raises `StreamInterrupted` with the partial response. It is not retried."""
         seen = anyio.Event()
 
         async def script(exchange: Exchange) -> None:
@@ -180,7 +180,7 @@ class ConnectionFaults(ProviderCase):
 
     @pytest.mark.parametrize("end", [True, False], ids=["end", "hang-up"])
     async def test_fault_08_truncated(self, end: bool) -> None:
-        """A stream that ends in good order, but without its terminator, is never a success."""
+        """A stream that ends cleanly but without its terminator raises `StreamInterrupted`."""
         sample = self.sample_text
         complete = len(sample.frames) - self.wire.optional_end
         async with serve(lambda exchange: scripts[exchange.number - 1](exchange)) as server:
@@ -202,7 +202,7 @@ class ConnectionFaults(ProviderCase):
 
     @pytest.mark.parametrize("after", ["parked", "reset"])
     async def test_fault_09_parked_socket(self, after: str) -> None:
-        """Once the terminator has come, nothing that the socket does matters; a parked one is given up."""
+        """After the terminator, a reset is ignored, and a connection that the server leaves open is closed."""
 
         async def script(exchange: Exchange) -> None:
             await exchange.start(headers=self.head())
@@ -224,11 +224,11 @@ class ConnectionFaults(ProviderCase):
 
     @WAYS
     async def test_fault_10_stale_connection(self, way: str) -> None:
-        """A kept connection that the server has closed is replaced, and the caller does not notice."""
+        """If the server closes an idle connection as a request arrives, the request is retried on a new one."""
 
         async def script(exchange: Exchange) -> None:
             if exchange.number == 2:
-                exchange.keep_alive = False  # closed as the second request comes, without a byte of an answer
+                exchange.keep_alive = False  # close when the second request arrives, without a response
             else:
                 await self.answers(way)(exchange)
 
@@ -239,7 +239,7 @@ class ConnectionFaults(ProviderCase):
 
     @WAYS
     async def test_fault_10_connection_closed_while_idle(self, way: str) -> None:
-        """One that was closed between two calls costs no attempt."""
+        """If the server closed the idle connection before a call, the call succeeds without a retry."""
 
         async def script(exchange: Exchange) -> None:
             await self.answers(way)(exchange)
@@ -252,7 +252,7 @@ class ConnectionFaults(ProviderCase):
 
     @pytest.mark.parametrize("fault", ["goaway", "reset"])
     async def test_fault_11_http2(self, fault: str) -> None:
-        """GOAWAY or RST_STREAM in the middle of a stream is a `StreamInterrupted` with the partial."""
+        """GOAWAY or RST_STREAM mid-stream raises `StreamInterrupted` with the partial response."""
         seen = anyio.Event()
 
         async def script(exchange: HTTP2Exchange) -> None:
@@ -271,8 +271,8 @@ class ConnectionFaults(ProviderCase):
         self.check_partial(caught.value)
 
     @pytest.mark.parametrize("fault", ["goaway", "reset"])
-    async def test_fault_11_http2_before_the_answer(self, fault: str) -> None:
-        """Before any byte of the answer the request is sent again."""
+    async def test_fault_11_http2_before_the_response(self, fault: str) -> None:
+        """GOAWAY or RST_STREAM before the response is retried."""
 
         async def script(exchange: HTTP2Exchange) -> None:
             if exchange.number == 1:
@@ -288,7 +288,7 @@ class ConnectionFaults(ProviderCase):
         assert server.requests == 2
 
     async def test_fault_12_content_encoding(self) -> None:
-        """A compressed stream is decoded as it comes."""
+        """A compressed stream is decompressed as it arrives."""
         seen = anyio.Event()
         opening = self.opening()
 
@@ -310,7 +310,7 @@ class ConnectionFaults(ProviderCase):
 
     @pytest.mark.parametrize("status", [200, 400])
     async def test_fault_12_content_encoding_of_a_body(self, status: int) -> None:
-        """A compressed answer, or error, is decoded once."""
+        """A compressed body of a response or an error is decompressed once."""
         assert self.sample_text.body is not None
         body = self.sample_text.body if status == 200 else self.wire.error_body("the model fell over")
 
@@ -326,7 +326,7 @@ class ConnectionFaults(ProviderCase):
 
     @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
     async def test_fault_12_wrong_encoding(self, encoding: str) -> None:
-        """An encoding that the answer does not have is a `ProtocolViolation`."""
+        """A `content-encoding` that the body does not have raises `ProtocolViolation`."""
 
         async def script(exchange: Exchange) -> None:
             await exchange.start(headers={**self.head(), "content-encoding": encoding})
@@ -338,7 +338,7 @@ class ConnectionFaults(ProviderCase):
                 await self.read(service)
 
     async def test_fault_12_broken_encoding(self) -> None:
-        """One that breaks in the middle is that too, with the partial."""
+        """Compressed data that is broken mid-stream raises `ProtocolViolation` with the partial response."""
         seen = anyio.Event()
 
         async def script(exchange: Exchange) -> None:
@@ -358,15 +358,15 @@ class ConnectionFaults(ProviderCase):
         self.check_partial(caught.value)
 
     async def test_fault_13_bytes_one_by_one(self) -> None:
-        """The same on a socket."""
+        """A stream that arrives byte by byte on a socket gives the same response."""
         stream = self.sample_text.stream
         script = self.streams(stream[at : at + 1] for at in range(len(stream)))
         async with serve(script) as server, self.service(server.url) as service:
             self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
 
     @pytest.mark.parametrize("way", ["chat", "stream"])
-    async def test_fault_16_limit(self, way: str) -> None:
-        """How large an event and a body may be are settings."""
+    async def test_fault_16_limits_are_settings(self, way: str) -> None:
+        """The settings `frame_limit` and `body_limit` limit the size of an event and of a body."""
 
         async def script(exchange: Exchange) -> None:
             if way == "stream":
@@ -384,8 +384,8 @@ class ConnectionFaults(ProviderCase):
                 await self.ask(service, way)
             await server.wait_idle()
 
-    async def test_fault_18_the_connection_is_given_up(self) -> None:
-        """After an error event nothing is waited for."""
+    async def test_fault_18_connection_is_closed(self) -> None:
+        """After an error event, the connection is closed without waiting for the end of the stream."""
         error_event = self.wire.error_event
         assert error_event is not None
 

@@ -1,4 +1,4 @@
-"""Fault classes 31 to 39: cancelling, closing, slow readers, many at once, and fuzzed bytes."""
+"""Fault classes 31 to 39: cancellation, closing, slow readers, concurrent streams, and fuzzed bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FUZZ = settings(
 
 
 class _Stalling:
-    """A script that opens an answer and stalls; it tells when it got a request and when its client has gone."""
+    """A script that starts a response and stalls. Its events say that a request came and that the client left."""
 
     def __init__(self, case: ProviderCase, *, headers: bool = True) -> None:
         self.asked = anyio.Event()
@@ -47,11 +47,11 @@ class _Stalling:
 
 
 class LifecycleFaults(ProviderCase):
-    """Classes 31 to 36, and 38."""
+    """The tests of classes 31 to 36, and 38."""
 
     @WAYS
     async def test_fault_31_cancelled_before_headers(self, way: str) -> None:
-        """Cancelling a call that waits for its answer closes the connection, and the service goes on."""
+        """Cancelling a call that waits for its response closes the connection."""
         script = _Stalling(self, headers=False)
         async with serve(script) as server, self.service(server.url) as service:
             async with anyio.create_task_group() as tasks:
@@ -62,7 +62,7 @@ class LifecycleFaults(ProviderCase):
             await server.wait_idle()
 
     async def test_fault_32_cancelled_mid_stream(self) -> None:
-        """Cancelling a reader closes the connection."""
+        """Cancelling the reader of a stream closes the connection."""
         script = _Stalling(self)
         async with serve(script) as server, self.service(server.url) as service:
             with anyio.CancelScope() as scope:
@@ -75,7 +75,7 @@ class LifecycleFaults(ProviderCase):
             await server.wait_idle()
 
     async def test_fault_32_exception_mid_stream(self) -> None:
-        """So does an exception of the reader's own, which comes out as it is."""
+        """An exception in the reader's code closes the connection and is raised unchanged."""
         script = _Stalling(self)
         async with serve(script) as server, self.service(server.url) as service:
             with pytest.raises(LookupError):
@@ -90,7 +90,7 @@ class LifecycleFaults(ProviderCase):
                     raise LookupError("the application's own")
 
     async def test_fault_33_early_break(self) -> None:
-        """Leaving the loop and the block closes the connection."""
+        """Leaving the loop and the block early closes the connection."""
         script = _Stalling(self)
         async with serve(script) as server, self.service(server.url) as service:
             async with service.stream(self.sample_text.request) as stream:
@@ -102,7 +102,7 @@ class LifecycleFaults(ProviderCase):
 
     @WAYS
     async def test_fault_34_cancelled_in_backoff(self, way: str) -> None:
-        """A call that waits to try again ends when it is cancelled, and sends nothing more."""
+        """A call that is cancelled while it waits for a retry ends at once and sends no further request."""
         watcher = Watcher()
 
         async def failing(exchange: Exchange) -> None:
@@ -120,7 +120,7 @@ class LifecycleFaults(ProviderCase):
             assert len(server.requests) == len(watcher.delays)
 
     async def test_fault_35_slow_consumer(self) -> None:
-        """A reader that does not read holds the provider back; what it has not read waits outside the process."""
+        """A reader that stops reading slows the provider down. The unread data is not buffered in the process."""
         opening = self.opening()
         repeated = opening.frames[-1] * max(1, 65536 // len(opening.frames[-1]))
         held_back, sent = anyio.Event(), 0
@@ -142,11 +142,11 @@ class LifecycleFaults(ProviderCase):
             async with service.stream(self.sample_text.request) as stream:
                 await anext(stream)
                 await held_back.wait()
-                assert sent < 64 * 1024 * 1024, "the whole stream was taken in, though nobody read it"
+                assert sent < 64 * 1024 * 1024, "unread data is buffered without a limit"
             await server.wait_idle()
 
     async def test_fault_36_neighbours(self) -> None:
-        """Streams that are cancelled disturb no other, and leave no connection behind."""
+        """Cancelling streams does not affect other streams, and leaves no connection open."""
         sample, cancelled, whole = self.sample_text, 40, 8
         answers: list[Any] = []
         stalled = anyio.Event()
@@ -192,7 +192,7 @@ class LifecycleFaults(ProviderCase):
             await server.wait_idle()
 
     async def test_fault_38_service_closed(self) -> None:
-        """Closing a service ends its streams and calls with `ServiceClosed`, and leaves no connection."""
+        """Closing a service ends its streams and calls with `ServiceClosed`, and leaves no connection open."""
         script = _Stalling(self)
         ended: list[BaseException] = []
 
@@ -223,10 +223,10 @@ class LifecycleFaults(ProviderCase):
 
 
 class FuzzFaults(ProviderCase):
-    """The tests of classes 37 and 39, which exercise the provider's parser."""
+    """The tests of classes 37 and 39, which test the provider's parser."""
 
     async def test_fault_37_usage_on_abort(self) -> None:
-        """The usage of a stream that was cut off is unknown, and not 0."""
+        """The usage of an interrupted stream is unknown, not 0."""
         async with serve(self.streams(self.opening().frames)) as server, self.service(server.url) as service:
             with pytest.raises(StreamInterrupted) as caught:
                 await self.read(service)
@@ -246,7 +246,7 @@ class FuzzFaults(ProviderCase):
 
     @pytest.mark.parametrize("read", ["stream", "body", "error"])
     def test_fault_39_fuzzed_bytes(self, read: str) -> None:
-        """Whatever the bytes, what comes is an answer or one of our errors."""
+        """Any bytes give either a response or a `TrunklineError`."""
         parser = self.parser()
 
         @FUZZ
@@ -265,7 +265,7 @@ class FuzzFaults(ProviderCase):
         run()
 
     def test_fault_39_fuzzed_json(self) -> None:
-        """The same where the frames hold JSON of the right outline with values that are not."""
+        """Frames in which any JSON value is replaced by an unexpected one give a response or a `TrunklineError`."""
         odd: st.SearchStrategy[Any] = st.sampled_from(
             [None, True, -1, 1e308, "", "x", [], [None], [[]], {}, {"a": None}, {"type": []}]
         )
