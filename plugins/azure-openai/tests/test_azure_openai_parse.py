@@ -288,8 +288,8 @@ def test_the_findings_of_the_responses_api_are_kept() -> None:
     found = parser("responses").body(WireResponse(status=200, body=json.dumps(whole).encode()))
     assert metadata(found) == {"content_filters": FILTERS, "service_tier": "default"}
     done = {"type": "response.completed", "response": whole}
-    told = fold(events(wire(done, done=False), "responses"), "azure-openai")
-    assert (told.text, metadata(told)) == ("Hi", metadata(found))
+    response = fold(events(wire(done, done=False), "responses"), "azure-openai")
+    assert (response.text, metadata(response)) == ("Hi", metadata(found))
 
 
 def test_a_blocked_completion_of_the_responses_api_finishes_so() -> None:

@@ -39,7 +39,7 @@ def test_the_least_that_is_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "setting", "told"),
+    ("fields", "setting", "problem"),
     [
         ({"api_key": None}, "api_key", "token_provider"),
         ({"token_provider": token}, "token_provider", "both set"),
@@ -58,11 +58,11 @@ def test_the_least_that_is_needed() -> None:
         ({"send_user_id": "some"}, "send_user_id", "hashed"),
     ],
 )
-def test_a_mistake_names_the_setting_and_shows_no_secret(fields: dict[str, Any], setting: str, told: str) -> None:
+def test_a_mistake_names_the_setting_and_shows_no_secret(fields: dict[str, Any], setting: str, problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         made(**fields)
     assert caught.value.setting == setting
-    assert told in str(caught.value)
+    assert problem in str(caught.value)
     assert "REDACTED" not in str(caught.value)
 
 
@@ -115,7 +115,7 @@ def test_the_deployment_of_the_url_is_the_default_model_unless_there_is_one() ->
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "noted"),
     [
         ({}, []),
         ({"api_url": "http://gw.example.com"}, ["plain HTTP"]),
@@ -124,10 +124,10 @@ def test_the_deployment_of_the_url_is_the_default_model_unless_there_is_one() ->
         ({"api_url": f"{R}/openai/v1/responses", "api": "responses"}, ["removed"]),
     ],
 )
-def test_what_should_be_known_of_the_url_is_noted(fields: dict[str, Any], told: list[str]) -> None:
+def test_what_should_be_known_of_the_url_is_noted(fields: dict[str, Any], noted: list[str]) -> None:
     notes = [note for _, note in made(**fields).notes()]
-    assert len(notes) == len(told)
-    assert all(part in note for part, note in zip(told, notes, strict=True))
+    assert len(notes) == len(noted)
+    assert all(part in note for part, note in zip(noted, notes, strict=True))
 
 
 def test_the_schema_offers_what_a_file_can_say() -> None:

@@ -65,7 +65,7 @@ def translate(
     return body, translation
 
 
-def told(translation: Translation) -> list[tuple[str, str]]:
+def warnings_of(translation: Translation) -> list[tuple[str, str]]:
     return [(warning.kind, warning.subject) for warning in translation.warnings]
 
 
@@ -225,7 +225,7 @@ def test_the_default_version_is_sent_only_what_its_specification_has() -> None:
     assert body.keys() - IN_2024_10_21 == {"model"}
     assert body["stream_options"] == {"include_usage": True}
     assert {item["role"] for item in body["messages"]} == {"system", "user", "assistant", "tool"}
-    assert ("unsupported", "metadata") in told(translation)
+    assert ("unsupported", "metadata") in warnings_of(translation)
 
 
 def test_the_whole_request_is_on_the_wire_of_the_v1_surface() -> None:
@@ -256,7 +256,7 @@ def test_the_whole_request_is_on_the_wire_of_the_v1_surface() -> None:
     }
     assert [item["role"] for item in messages] == ["system", "user", "assistant", "assistant", "tool", "user", "user"]
     # What the dialect cannot say: a failed tool, and a picture in its result.
-    assert {kind for kind, _ in told(translation)} == {"changed"}
+    assert {kind for kind, _ in warnings_of(translation)} == {"changed"}
 
 
 @pytest.mark.parametrize(
@@ -296,14 +296,14 @@ def test_the_output_limit_has_the_name_that_the_model_takes(api_url: str, model:
 )
 def test_what_a_surface_does_not_take_is_left_out_with_a_warning(api_url: str, subjects: set[str]) -> None:
     translation = steps(api_url, send_user_id=True).translator.translate(full(), stream=False)
-    assert {subject for kind, subject in told(translation) if kind == "unsupported"} == subjects
+    assert {subject for kind, subject in warnings_of(translation) if kind == "unsupported"} == subjects
 
 
 def test_a_reasoning_model_gets_the_effort_and_no_sampling() -> None:
     body, translation = translate(model="o3", reasoning=ReasoningOptions(effort="high"), temperature=1, stop=["x"])
     assert body["reasoning_effort"] == "high"
     assert not body.keys() & {"temperature", "stop"}
-    assert told(translation) == [("unsupported", "temperature"), ("unsupported", "stop")]
+    assert warnings_of(translation) == [("unsupported", "temperature"), ("unsupported", "stop")]
 
 
 def test_documents_are_left_out_but_for_text() -> None:
@@ -312,13 +312,13 @@ def test_documents_are_left_out_but_for_text() -> None:
         Message(role="user", parts=[Document(data=b"plain", name="a.txt", media_type="text/plain")]),
     )
     assert [item["content"] for item in body["messages"]] == ["Read", "a.txt\n\nplain"]
-    assert told(translation) == [("left_out", "document"), ("emulated", "document")]
+    assert warnings_of(translation) == [("left_out", "document"), ("emulated", "document")]
 
 
 def test_audio_goes_to_the_surfaces_that_take_it() -> None:
     spoken = Message(role="user", parts=[Text(text="Hear"), Audio(data=b"RIFF\x00\x00\x00\x00WAVE")])
     assert translate(spoken)[0]["messages"][0]["content"][1]["type"] == "input_audio"
-    assert told(translate(spoken, api_url=CLASSIC)[1]) == [("left_out", "audio")]
+    assert warnings_of(translate(spoken, api_url=CLASSIC)[1]) == [("left_out", "audio")]
 
 
 def test_reasoning_of_the_history_is_left_out_with_one_warning() -> None:
@@ -330,7 +330,7 @@ def test_reasoning_of_the_history_is_left_out_with_one_warning() -> None:
         user("q"),
     )  # fmt: skip
     assert [item["content"] for item in body["messages"]] == ["q", "a", "q", "b", "q"]
-    assert told(translation) == [("left_out", "reasoning"), ("left_out", "opaque part")]
+    assert warnings_of(translation) == [("left_out", "reasoning"), ("left_out", "opaque part")]
 
 
 def test_ids_of_another_provider_are_made_valid_alike_for_call_and_result() -> None:

@@ -148,7 +148,7 @@ def test_a_dated_setting_makes_a_root_classic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pasted", "told"),
+    ("pasted", "problem"),
     [
         ("", "a URL"),
         ("two words", "without spaces"),
@@ -158,8 +158,8 @@ def test_a_dated_setting_makes_a_root_classic() -> None:
         (f"{R}/openai/deployments/d?api-version={{version}}", "version such as"),
     ],
 )
-def test_what_is_no_endpoint_is_refused(pasted: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_endpoint_is_refused(pasted: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         surface_of(pasted)
 
 

@@ -55,7 +55,7 @@ def no_thread_stays() -> Iterator[None]:
 
 
 class Script:
-    """A model that says what it is told, and waits for `go` before each piece after the first."""
+    """A model that answers as scripted, and waits for `go` before each piece after the first."""
 
     def __init__(self, *texts: str, error: Exception | None = None, endless: bool = False) -> None:
         self.texts = texts

@@ -97,7 +97,7 @@ def item_events(draw: st.DrawFn, index: int, item: dict[str, Any]) -> list[dict[
     def repeated(event: dict[str, Any]) -> list[dict[str, Any]]:
         return [event] if draw(st.booleans()) else []
 
-    def told(kind: str, text: str, field: str, **where: Any) -> list[dict[str, Any]]:
+    def pieces_and_whole(kind: str, text: str, field: str, **where: Any) -> list[dict[str, Any]]:
         deltas = [{"type": f"response.{kind}.delta", **place, **where, "delta": piece} for piece in pieces(draw, text)]
         return [*deltas, *repeated({"type": f"response.{kind}.done", **place, **where, field: text})]
 
@@ -105,22 +105,22 @@ def item_events(draw: st.DrawFn, index: int, item: dict[str, Any]) -> list[dict[
     announced = {name: empty.get(name, value) for name, value in item.items()}
     events = [{"type": "response.output_item.added", "output_index": index, "item": announced}]
     for number, part in enumerate(item.get("summary", [])):
-        events += told("reasoning_summary_text", part["text"], "text", summary_index=number)
+        events += pieces_and_whole("reasoning_summary_text", part["text"], "text", summary_index=number)
     for number, part in enumerate(item.get("content", [])):
         where = {"content_index": number}
         begun = {**part, "annotations": []} | {name: "" for name in ("text", "refusal") if name in part}
         events.append({"type": "response.content_part.added", **place, **where, "part": begun})
         if part["type"] == "refusal":
-            events += told("refusal", part["refusal"], "refusal", **where)
+            events += pieces_and_whole("refusal", part["refusal"], "refusal", **where)
             continue
-        events += told("output_text", part["text"], "text", **where)
+        events += pieces_and_whole("output_text", part["text"], "text", **where)
         kind = "response.output_text.annotation.added"
         events += [{"type": kind, **place, **where, "annotation": note} for note in part["annotations"]]
         events += repeated({"type": "response.content_part.done", **place, **where, "part": part})
     if "arguments" in item:
-        events += told("function_call_arguments", item["arguments"], "arguments")
+        events += pieces_and_whole("function_call_arguments", item["arguments"], "arguments")
     if "input" in item:
-        events += told("custom_tool_call_input", item["input"], "input")
+        events += pieces_and_whole("custom_tool_call_input", item["input"], "input")
     if item["type"] == "web_search_call":
         return [*events, {"type": "response.output_item.done", "output_index": index, "item": item}]
     return events + repeated({"type": "response.output_item.done", "output_index": index, "item": item})

@@ -111,7 +111,7 @@ def translate(accepted: Callable[[bytes], dict[str, Any]]) -> Translate:
     return run
 
 
-def told(translation: Translation) -> list[tuple[str, str]]:
+def warnings_of(translation: Translation) -> list[tuple[str, str]]:
     return [(warning.kind, warning.subject) for warning in translation.warnings]
 
 
@@ -127,7 +127,7 @@ def test_a_plain_request_stores_nothing_and_asks_for_encrypted_reasoning(transla
         "store": False,
         "include": ["reasoning.encrypted_content"],
     }
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-4.1-mini", "ft:gpt-4o:acme", "gpt-5-chat-latest"])
@@ -136,7 +136,7 @@ def test_a_model_that_never_reasons_is_neither_asked_for_nor_given_reasoning(tra
     body, translation = translate(user("Q"), history, user("Q"), model=model)
     assert "include" not in body
     assert [item["role"] for item in body["input"]] == ["user", "assistant", "user"]
-    assert told(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("left_out", "reasoning")]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_in_json_mode_instructions_that_ask_for_json_go_where_the_server_looks_f
 def test_a_users_part_in_the_wires_words(translate: Translate, part: Part, content: object) -> None:
     body, translation = translate(user(part))
     assert body["input"] == [{"role": "user", "content": content}]
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 @pytest.mark.parametrize(
@@ -240,12 +240,12 @@ def test_what_the_wire_cannot_say_of_a_users_part_is_told(
     body, translation = translate(user(part), user("Hi"))
     expected = [{"role": "user", "content": content}] if content is not None else []
     assert body["input"] == [*expected, {"role": "user", "content": "Hi"}]
-    assert told(translation) == ([warning] if warning else [])
+    assert warnings_of(translation) == ([warning] if warning else [])
 
 
 def test_a_participants_name_is_left_out_with_a_warning(translate: Translate) -> None:
     _, translation = translate(Message(role="user", parts="Hi", name="Ada"))
-    assert told(translation) == [("left_out", "message name")]
+    assert warnings_of(translation) == [("left_out", "message name")]
 
 
 @pytest.mark.parametrize(
@@ -313,14 +313,14 @@ def test_a_turn_of_this_provider_is_replayed_item_by_item_as_it_came(translate: 
         {"type": "function_call_output", "call_id": "call_1", "output": "ok"},
         {"type": "custom_tool_call_output", "call_id": "call_2", "output": "ok"},
     ]
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 def test_a_refusal_of_this_provider_is_replayed_as_one(translate: Translate) -> None:
     refusal = Text(text="No.", refusal=True, provider_metadata=own(id="msg_1", status="completed"))
     body, translation = translate(user("Q"), assistant(refusal), user("Why?"))
     assert body["input"][1]["content"] == [{"type": "refusal", "refusal": "No."}]
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 def test_a_foreign_turn_is_sent_in_words_and_what_only_its_provider_understands_is_left_out(
@@ -340,7 +340,7 @@ def test_a_foreign_turn_is_sent_in_words_and_what_only_its_provider_understands_
         {"type": "function_call", "call_id": "toolu_1", "name": "weather", "arguments": '{"city":"Oslo"}'},
         {"type": "function_call_output", "call_id": "toolu_1", "output": "rain"},
     ]
-    assert told(translation) == [("left_out", "reasoning"), ("left_out", "opaque part")]
+    assert warnings_of(translation) == [("left_out", "reasoning"), ("left_out", "opaque part")]
 
 
 @pytest.mark.parametrize(
@@ -355,13 +355,13 @@ def test_foreign_words_that_are_not_plain_text_are_sent_as_text(
 ) -> None:
     body, translation = translate(user("Q"), assistant(part), user("Q"))
     assert body["input"][1] == {"type": "message", "role": "assistant", "content": "No."}
-    assert told(translation) == [warning]
+    assert warnings_of(translation) == [warning]
 
 
 def test_media_in_an_assistant_turn_is_left_out_with_a_warning(translate: Translate) -> None:
     body, translation = translate(user("Q"), assistant("A", Image(data=PNG)), user("Q"))
     assert body["input"][1] == {"type": "message", "role": "assistant", "content": "A"}
-    assert told(translation) == [("left_out", "image")]
+    assert warnings_of(translation) == [("left_out", "image")]
 
 
 def reasoned(**reasoning: Any) -> Message:
@@ -379,7 +379,7 @@ def test_reasoning_without_its_state_is_left_out_and_so_are_the_ids_that_point_t
         {"type": "message", "role": "assistant", "content": "A", "phase": "final_answer"},
         {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}", "status": "completed"},
     ]
-    assert told(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("left_out", "reasoning")]
 
 
 @pytest.mark.parametrize(
@@ -419,14 +419,14 @@ def test_reasoning_that_carries_its_state_or_is_stored_is_replayed(
     assert body["input"][1] == item
     assert body["input"][2]["id"] == "msg_1"
     assert body["input"][3]["id"] == "fc_1"
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 def test_reasoning_that_nothing_follows_is_left_out(translate: Translate) -> None:
     cut = assistant(Reasoning(provider="openai", encrypted="E", provider_metadata=own(id="rs_1", summary=[])))
     body, translation = translate(user("Q"), cut, user("Go on."))
     assert [item["role"] for item in body["input"]] == ["user", "user"]
-    assert told(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("left_out", "reasoning")]
 
 
 def test_a_call_id_longer_than_the_wire_takes_is_the_same_in_the_call_and_its_result(translate: Translate) -> None:
@@ -473,18 +473,18 @@ def test_a_tool_result_in_the_wires_words(
     call = ToolCall(id="1", name="weather")
     body, translation = translate(user("Q"), assistant(call), Message(role="tool", parts=result))
     assert body["input"][2] == {"type": "function_call_output", "call_id": "1", "output": output}
-    assert told(translation) == warnings
+    assert warnings_of(translation) == warnings
 
 
 def test_a_result_without_its_call_is_left_out_unless_a_stored_response_holds_the_call(translate: Translate) -> None:
     body, translation = translate(user("Q"), tool_result("call_1", "ok"))
     assert len(body["input"]) == 1
-    assert told(translation) == [("left_out", "tool result")]
+    assert warnings_of(translation) == [("left_out", "tool result")]
     body, translation = translate(
         tool_result("call_1", "ok"), provider_options={"openai": {"previous_response_id": "resp_1"}}
     )
     assert body["input"] == [{"type": "function_call_output", "call_id": "call_1", "output": "ok"}]
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 # Tools and everything else
@@ -542,7 +542,7 @@ def test_a_schema_is_sent_flat(translate: Translate) -> None:
 def test_reasoning_options_are_sent_and_a_budget_in_tokens_is_told(translate: Translate) -> None:
     body, translation = translate(reasoning=ReasoningOptions(effort="low", summary="auto", max_tokens=100))
     assert body["reasoning"] == {"effort": "low", "summary": "auto"}
-    assert told(translation) == [("unsupported", "reasoning.max_tokens")]
+    assert warnings_of(translation) == [("unsupported", "reasoning.max_tokens")]
 
 
 def test_sampling_goes_to_a_model_that_does_not_reason_now(translate: Translate) -> None:
@@ -557,7 +557,7 @@ def test_sampling_goes_to_a_model_that_does_not_reason_now(translate: Translate)
         "metadata": {"run": "7"},
     }
     assert body["include"] == ["reasoning.encrypted_content", "message.output_text.logprobs"]
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 @pytest.mark.parametrize(
@@ -571,7 +571,7 @@ def test_sampling_is_left_out_with_a_warning_while_a_model_reasons(
     )
     assert not {"temperature", "top_p", "top_logprobs"} & body.keys()
     assert body["include"] == ["reasoning.encrypted_content"]
-    assert told(translation) == [("unsupported", name) for name in ("temperature", "top_p", "logprobs")]
+    assert warnings_of(translation) == [("unsupported", name) for name in ("temperature", "top_p", "logprobs")]
 
 
 @pytest.mark.parametrize(
@@ -581,7 +581,7 @@ def test_sampling_is_left_out_with_a_warning_while_a_model_reasons(
 def test_what_the_api_has_no_word_for_is_told(translate: Translate, setting: dict[str, Any]) -> None:
     body, translation = translate(**setting)
     assert not setting.keys() & body.keys()
-    assert told(translation) == [("unsupported", next(iter(setting)))]
+    assert warnings_of(translation) == [("unsupported", next(iter(setting)))]
 
 
 def test_the_users_id_goes_only_where_the_setting_says_so(translate: Translate) -> None:
@@ -623,13 +623,13 @@ def test_message_and_part_options_reach_their_items(translate: Translate) -> Non
     assert body["input"][1]["phase"] == "commentary"
     assert body["input"][2]["namespace"] == "n"
     assert body["input"][3]["status"] == "completed"
-    assert told(translation) == []
+    assert warnings_of(translation) == []
 
 
 def test_message_options_without_an_item_to_go_to_are_told(translate: Translate) -> None:
     turn = Message(role="assistant", parts=ToolCall(id="1", name="f"), provider_options=own(phase="commentary"))
     _, translation = translate(user("Q"), turn, tool_result("1", "ok"))
-    assert told(translation) == [("left_out", "provider_options")]
+    assert warnings_of(translation) == [("left_out", "provider_options")]
 
 
 # Counting

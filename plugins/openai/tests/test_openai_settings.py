@@ -88,7 +88,7 @@ def test_a_profile_is_a_name_a_table_or_a_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "accepted"),
     [
         ("nope", "openrouter"),
         (7, "table"),
@@ -103,8 +103,8 @@ def test_a_profile_is_a_name_a_table_or_a_value() -> None:
         ({"reasoning_models": {"x": "sometimes"}}, "reasoning_models"),
     ],
 )
-def test_a_wrong_profile_is_refused_with_what_is_accepted(value: Any, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_a_wrong_profile_is_refused_with_what_is_accepted(value: Any, accepted: str) -> None:
+    with pytest.raises(ConfigurationError, match=accepted):
         OpenAICompatibleSettings(api_url="https://x/v1", profile=value)
 
 

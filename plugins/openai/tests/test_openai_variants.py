@@ -92,8 +92,8 @@ def test_a_history_of_its_own() -> None:
 
 def test_a_parser_of_its_own_keeps_the_order() -> None:
     def delta(logprob: float | None = None, **fields: Any) -> bytes:
-        told = {"content": [{"token": "t", "logprob": logprob}]} if logprob is not None else None
-        choice = {"index": 0, "delta": fields, "logprobs": told, "finish_reason": None}
+        logprobs = {"content": [{"token": "t", "logprob": logprob}]} if logprob is not None else None
+        choice = {"index": 0, "delta": fields, "logprobs": logprobs, "finish_reason": None}
         return b"data: %s\n\n" % json.dumps({"choices": [choice]}).encode()
 
     stream = [
