@@ -69,12 +69,12 @@ def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
 def uv_environment(environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that let uv reach the package index wherever pip reaches it.
 
-    uv reads none of pip's settings, and trusts only the authorities that it ships, unless told to use the system's.
-    A variable of uv's own that is set already is left alone.
+    uv ignores pip's settings, and by default trusts only the certificate authorities that it ships. Variables of uv
+    that are already set are not changed.
     """
     has_system_certificates = any(Path(path).exists() for path in SYSTEM_CERTIFICATES)
     wanted = {
-        # The second name is for older versions of uv. Without a system store, uv fails if it is told to use one.
+        # The second name is for older versions of uv. Without a system store, uv fails if it must use one.
         ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS"): "true" if has_system_certificates else "",
         ("UV_DEFAULT_INDEX", "UV_INDEX_URL"): pip.get("index-url", ""),
         ("UV_INSECURE_HOST",): " ".join(pip.get("trusted-host", "").split()),

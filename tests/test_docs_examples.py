@@ -1,9 +1,9 @@
-"""Every example in the documentation runs, against real behaviour: a server on loopback, or the embedded model.
+"""Runs every example of the documentation against a loopback server or the embedded model.
 
-What the examples may write around themselves is told in `support/doc_examples.py`; how the server answers, in
-`support/model_server.py`. A block of Python may use `await` at its top, as in `python -m asyncio`; it runs on asyncio
-and on trio, with `trunkline` imported. One that defines `main` and does not call it has it called. No example reaches
-beyond loopback.
+`support/doc_examples.py` describes the comments that control an example, and `support/model_server.py` the server's
+responses. A Python block may use `await` at the top level, as in `python -m asyncio`. It runs on asyncio and on trio,
+with `trunkline` imported. If it defines `main` without calling it, the test calls it. No example connects beyond
+loopback.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def test_a_long_retry_after_is_no_time() -> None:
 @pytest.mark.parametrize(
     "unit", ["<title", "<title ", " ", "\\n", "maximum context ", "1", ".", "The Canonical ", "[", "/"]
 )
-def test_a_long_error_is_told_shortly(name: str, unit: str) -> None:
+def test_long_error_message_is_shortened(name: str, unit: str) -> None:
     text = unit * (400_000 // len(unit))
     bodies = (
         f"<html>{text}",
@@ -268,7 +268,7 @@ async def test_an_error_that_is_nested_too_deeply_to_be_shown_is_ours() -> None:
 
 
 @pytest.mark.anyio
-async def test_of_many_reports_of_usage_before_an_answer_the_last_is_told() -> None:
+async def test_last_of_many_usage_reports_wins() -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers={"content-type": "text/event-stream"})
         reports = [b'data: {"choices":[],"usage":{"prompt_tokens":%d}}\n\n' % number for number in range(1, 3001)]
@@ -281,5 +281,5 @@ async def test_of_many_reports_of_usage_before_an_answer_the_last_is_told() -> N
         async with open_service("openai-compatible", api_url=server.url, default_model="m") as service:
             async with service.stream("hi") as stream:
                 events = [event async for event in stream]
-    told = [event.usage.input_tokens for event in events if isinstance(event, UsageReported)]
-    assert told == [3000]
+    reported = [event.usage.input_tokens for event in events if isinstance(event, UsageReported)]
+    assert reported == [3000]

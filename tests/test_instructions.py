@@ -16,8 +16,8 @@ ALLOWED = 1.10
 
 @pytest.fixture(scope="module")
 def counted() -> dict[str, float]:
-    told = subprocess.run([sys.executable, str(COUNTER)], capture_output=True, text=True, check=True, timeout=120)
-    ratios: dict[str, float] = json.loads(told.stdout)
+    counter = subprocess.run([sys.executable, str(COUNTER)], capture_output=True, text=True, check=True, timeout=120)
+    ratios: dict[str, float] = json.loads(counter.stdout)
     return ratios
 
 

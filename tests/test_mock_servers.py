@@ -242,7 +242,7 @@ async def test_a_tool_choice_is_understood_in_its_four_forms(
     assert [call.name for call in response.tool_calls] == called
 
 
-async def test_arguments_that_are_no_json_are_kept_and_told(mock: LLMock, open_wire: Open) -> None:
+async def test_invalid_arguments_are_kept_and_reported(mock: LLMock, open_wire: Open) -> None:
     await mock.script({"type": "tool_fault", "kind": "malformed_arguments", "times": 2})
     async with open_wire() as service:
         for response in (await service.chat(ASKED), (await read(service, ASKED))[1]):

@@ -25,9 +25,9 @@ def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_new_package_passes_the_kit(package: BuiltPackage) -> None:
-    told = package.run("pytest", "-q", "-p", "no:cacheprovider", "-k", KIT)
-    assert " passed" in told
-    assert "failed" not in told
+    output = package.run("pytest", "-q", "-p", "no:cacheprovider", "-k", KIT)
+    assert " passed" in output
+    assert "failed" not in output
 
 
 def test_a_new_package_passes_its_linter_and_type_checker(package: BuiltPackage) -> None:

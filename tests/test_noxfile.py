@@ -1,4 +1,4 @@
-"""What noxfile.py tells uv about the network: whatever lets pip reach the package index lets uv reach it too."""
+"""The network settings that noxfile.py passes to uv: wherever pip reaches the package index, uv reaches it too."""
 
 from __future__ import annotations
 

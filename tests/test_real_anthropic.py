@@ -106,7 +106,7 @@ async def test_a_chat_is_answered_with_its_model_finish_reason_and_usage(url: st
     assert (usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens) == (0, None, None)
 
 
-async def test_a_stream_comes_token_by_token_and_tells_its_usage(url: str) -> None:
+async def test_stream_arrives_token_by_token_and_reports_usage(url: str) -> None:
     async with opened(url) as service:
         events, response = await read(service, asked())
     deltas = [event for event in events if type(event) is TextDelta]
@@ -193,7 +193,7 @@ async def test_a_wrong_key_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_a_conversation_that_does_not_fit_is_told(url: str, streaming: bool) -> None:
+async def test_conversation_that_does_not_fit_is_an_error(url: str, streaming: bool) -> None:
     request = asked("yes " * 3000)
     async with opened(url) as service:
         with pytest.raises(ContextTooLong) as raised:

@@ -112,7 +112,7 @@ async def test_a_model_of_nobody_is_an_error_with_the_proxy_s_words(url: str) ->
 
 
 async def test_a_failure_in_the_midst_of_a_stream_is_an_error(url: str) -> None:
-    """llama.cpp refuses the schema, which the proxy learns after its 200: it tells in a line of the stream."""
+    """llama.cpp refuses the schema after the proxy has sent status 200, so the error is a line of the stream."""
     async with opened(url) as service:
         with pytest.raises(ServerError, match="schema"):
             async with service.stream(

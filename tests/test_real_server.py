@@ -131,7 +131,7 @@ def asked(text: str = "Hi", **options: Any) -> ChatRequest:
 
 
 def endless(**options: Any) -> ChatRequest:
-    """A request whose answer would take a minute: llama.cpp is told not to stop by itself."""
+    """A request whose answer would take a minute: `ignore_eos` prevents an earlier end."""
     passed_on: JSONObject = {"ignore_eos": True}
     return asked(
         max_output_tokens=ENDLESS, provider_options={"openai-compatible": passed_on, "openai": passed_on}, **options
@@ -144,7 +144,7 @@ async def read(service: Service, request: ChatRequest) -> tuple[list[Event], Cha
 
 
 class Server:
-    """What the server itself tells of its work."""
+    """The server's own view of its work."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx2.AsyncClient(base_url=url, headers={"authorization": f"Bearer {KEY}"}, verify=False)
@@ -199,7 +199,7 @@ async def test_a_chat_is_answered_with_its_model_finish_reason_and_usage(open_ei
     assert 0 < usage.output_tokens < 60
 
 
-async def test_a_stream_comes_token_by_token_and_tells_its_usage(open_either: Open) -> None:
+async def test_stream_arrives_token_by_token_and_reports_usage(open_either: Open) -> None:
     async with open_either() as service:
         events, response = await read(service, asked())
     deltas = [event for event in events if type(event) is TextDelta]
@@ -208,10 +208,10 @@ async def test_a_stream_comes_token_by_token_and_tells_its_usage(open_either: Op
     assert type(events[0]) is ResponseStarted
     finished = events[-1]
     assert type(finished) is Finished
-    (told,) = (event.usage for event in events if type(event) is UsageReported)
-    assert finished.usage == told == response.usage
-    assert told.output_tokens == 8
-    assert told.input_tokens
+    (usage,) = (event.usage for event in events if type(event) is UsageReported)
+    assert finished.usage == usage == response.usage
+    assert usage.output_tokens == 8
+    assert usage.input_tokens
 
 
 @pytest.mark.parametrize("options", [{}, {"seed": 7}, {"max_output_tokens": 60}], ids=["length", "seed", "stop"])
@@ -242,7 +242,7 @@ async def test_a_limit_of_tokens_ends_the_answer_with_length(open_chat: Open) ->
 
 
 async def test_over_responses_the_server_says_completed_for_an_answer_that_it_cut(open_responses: Open) -> None:
-    # OpenAI says `incomplete`, with the reason `max_output_tokens`. The server does not tell the two apart.
+    # OpenAI says `incomplete`, with the reason `max_output_tokens`. The server does not distinguish the two.
     async with open_responses() as service:
         response = await service.chat(asked(max_output_tokens=3))
     assert (response.finish_reason, response.raw_finish_reason) == (FinishReason.STOP, "completed")
@@ -406,7 +406,7 @@ async def test_texts_are_embedded_in_their_order(embedding_url: str) -> None:
     assert response.usage.output_tokens in (0, None)
 
 
-async def test_embeddings_that_are_switched_off_are_told(open_chat: Open) -> None:
+async def test_disabled_embeddings_are_an_error(open_chat: Open) -> None:
     async with open_chat() as service:
         with pytest.raises(ServerError, match="does not support embeddings") as caught:
             await service.embed("a cat")
@@ -425,7 +425,7 @@ async def test_an_unknown_model_is_answered_by_the_model_that_is_loaded(open_eit
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-async def test_a_prompt_that_is_too_long_is_told_apart_and_not_sent_again(open_either: Open, streamed: bool) -> None:
+async def test_too_long_prompt_has_its_own_error_and_is_not_retried(open_either: Open, streamed: bool) -> None:
     retries = Retries()
     request = asked("word " * 3000)
     async with open_either(max_retries=3, extensions=[retries]) as service:
@@ -463,9 +463,9 @@ async def test_a_wrong_key_is_refused_and_stands_nowhere_in_the_error(
                 await (read(service, asked()) if streamed else service.chat(asked()))
             error = caught.value
             assert error.status == 401
-            told = [str(error), repr(error), repr(vars(error)), repr(service), repr(service.settings)]
-            told += traceback.TracebackException.from_exception(error, capture_locals=True).format()
-            assert WRONG_KEY not in "".join(told)
+            shown = [str(error), repr(error), repr(vars(error)), repr(service), repr(service.settings)]
+            shown += traceback.TracebackException.from_exception(error, capture_locals=True).format()
+            assert WRONG_KEY not in "".join(shown)
             assert WRONG_KEY.encode() not in pickle.dumps((error.args, error.body, error.partial))
     assert WRONG_KEY not in caplog.text
 

@@ -63,17 +63,17 @@ async def ask(provider: str, settings: dict[str, Any]) -> tuple[Any, ...]:
 async def test_a_real_servers_answers_come_back_as_they_were(name: str, url: str, tmp_path: Path) -> None:
     provider, settings = SERVICES[name]
     with record(tmp_path / "tape.json"):
-        told = await ask(provider, {**settings, "api_url": url, "api_key": KEY})
+        recorded = await ask(provider, {**settings, "api_url": url, "api_key": KEY})
     assert KEY not in (tmp_path / "tape.json").read_text(encoding="utf-8")
     with replay(tmp_path / "tape.json"):
-        assert await ask(provider, {**settings, "api_url": url, "api_key": "unused"}) == told
+        assert await ask(provider, {**settings, "api_url": url, "api_key": "unused"}) == recorded
 
 
 async def test_a_model_inside_the_process_is_recorded_too(model_file: Path, tmp_path: Path) -> None:
     with record(tmp_path / "tape.json"):
-        told = await ask("llamacpp", {})
+        recorded = await ask("llamacpp", {})
     with replay(tmp_path / "tape.json"):
-        assert await ask("llamacpp", {"model_path": "/nowhere.gguf"}) == told
+        assert await ask("llamacpp", {"model_path": "/nowhere.gguf"}) == recorded
 
 
 TESTS = """

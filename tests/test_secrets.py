@@ -1,8 +1,8 @@
-"""No secret shows: canaries of every credential kind pushed through every error path, and looked for everywhere.
+"""No secret is exposed: the tests send canaries of each kind of credential through each way in which a call can fail.
 
-One table of cases, one of answers. What an error tells, what a report with the variables of each frame shows, what is
-logged at DEBUG by anyone, what an observer and its spans of OpenTelemetry see, and what `repr`, pickle and copies give
-must hold no canary, in none of the forms in which servers echo one.
+There is one table of cases and one of responses. No canary may appear in an error, in a traceback with the variables of
+each frame, in any log record at DEBUG, in what an observer and its OpenTelemetry spans see, or in the `repr`, pickle
+and copies of an error. This includes each encoded form in which servers echo a secret.
 """
 
 from __future__ import annotations
@@ -212,8 +212,8 @@ def answering(status: int, body: Callable[[str], Any], **headers: str) -> Answer
     async def answer(exchange: Exchange, echo: str) -> None:
         content = body(echo)
         data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-        told = {"content-type": "application/json", "x-request-id": echo[:150], **headers}
-        await exchange.respond(data, status=status, headers=told)
+        sent = {"content-type": "application/json", "x-request-id": echo[:150], **headers}
+        await exchange.respond(data, status=status, headers=sent)
 
     return answer
 
@@ -255,15 +255,21 @@ def sse(value: Any, event: str = "message") -> bytes:
     return f"event: {event}\ndata: {json.dumps(value)}\n\n".encode()
 
 
-def said(echo: str) -> dict[str, Any]:
+def error_fields(echo: str) -> dict[str, Any]:
     return {"message": echo, "type": "canary", "code": echo[:60], "param": {echo[:40]: [echo]}}
 
 
 TEXT = {"id": "1", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hello"}}]}
 ANSWERS: dict[str, Answer] = {
-    **{f"status {code}": answering(code, lambda echo: {"error": said(echo), **said(echo)}) for code in (400, 401, 403)},
-    **{f"status {code}": answering(code, lambda echo: {"error": said(echo)}) for code in (402, 404, 413, 422, 429)},
-    **{f"status {code}": answering(code, said) for code in (418, 500, 503, 529)},
+    **{
+        f"status {code}": answering(code, lambda echo: {"error": error_fields(echo), **error_fields(echo)})
+        for code in (400, 401, 403)
+    },
+    **{
+        f"status {code}": answering(code, lambda echo: {"error": error_fields(echo)})
+        for code in (402, 404, 413, 422, 429)
+    },
+    **{f"status {code}": answering(code, error_fields) for code in (418, 500, 503, 529)},
     "text": answering(401, lambda echo: echo, **{"content-type": "text/plain"}),
     "page": answering(502, lambda echo: f"<html><body>{echo}</body></html>", **{"content-type": "text/html"}),
     **{f"cut at {size}": answering(401, lambda echo, size=size: "x" * size + echo) for size in (60, 70, 185, 480, 490)},
@@ -274,9 +280,9 @@ ANSWERS: dict[str, Answer] = {
     "cut JSON": answering(200, lambda echo: '{"error": "' + echo),
     "garbled stream": streaming(lambda echo: f"data: {echo}\n\n".encode()),
     "cut stream": streaming(lambda echo: sse(TEXT), lambda echo: f"data: {echo}".encode()),
-    "error in the stream": streaming(lambda echo: sse({"error": said(echo)}), lambda echo: b""),
-    "error event": streaming(lambda echo: sse(TEXT) + sse({"type": "error", "error": said(echo)}, "error")),
-    "failed event": streaming(lambda echo: sse({"type": "response.failed", "response": {"error": said(echo)}})),
+    "error in the stream": streaming(lambda echo: sse({"error": error_fields(echo)}), lambda echo: b""),
+    "error event": streaming(lambda echo: sse(TEXT) + sse({"type": "error", "error": error_fields(echo)}, "error")),
+    "failed event": streaming(lambda echo: sse({"type": "response.failed", "response": {"error": error_fields(echo)}})),
     "error message": streaming(aws_message, media_type="application/vnd.amazon.eventstream"),
     "lost": lost,
     "malformed": malformed,
@@ -308,7 +314,7 @@ class Recorder(Observer):
         self.spans[call] = self._tracer.start_span(operation, attributes={"call": shown})
 
     def retried(self, call: int, error: TrunklineError, delay: float) -> None:
-        self.seen.append(told(error))
+        self.seen.append(exposed(error))
         self.spans[call].record_exception(error)
 
     def finished(self, call: int, response: object) -> None:
@@ -317,7 +323,7 @@ class Recorder(Observer):
         self._end(call)
 
     def failed(self, call: int, error: BaseException) -> None:
-        self.seen.append(told(error))
+        self.seen.append(exposed(error))
         self.failures.append(error)
         self.spans[call].record_exception(error)
         self.spans[call].set_status(StatusCode.ERROR, str(error))
@@ -351,8 +357,8 @@ def log() -> Iterator[Log]:
     root.removeHandler(handler)
 
 
-def told(error: BaseException) -> str:
-    """All that an error, its causes and contexts can show, the variables of each frame but this file's included."""
+def exposed(error: BaseException) -> str:
+    """Return all text that an error, its causes and contexts expose, with the variables of frames of other files."""
     lines: list[str] = []
     chain: list[BaseException] = [error]
     while chain:
@@ -423,7 +429,7 @@ async def fail(service: Service, call: Callable[[], Awaitable[object]]) -> str:
     """What the error of a call shows."""
     with pytest.raises(TrunklineError) as caught:
         await call()
-    return told(caught.value)
+    return exposed(caught.value)
 
 
 @pytest.mark.anyio
@@ -603,8 +609,8 @@ async def test_a_cancelled_call_and_a_broken_plugin_show_no_variables_either(
             environment.setattr("trunkline.authoring.auth.HeaderAuth.sign", broken)
             with pytest.raises(KeyError) as wrong:
                 await service.chat("Hello?")
-    assert not leaks(case, "cancelled", told(caught.value))
-    assert not leaks(case, "broken", told(wrong.value))
+    assert not leaks(case, "cancelled", exposed(caught.value))
+    assert not leaks(case, "broken", exposed(wrong.value))
 
 
 # Settings
@@ -646,7 +652,7 @@ def test_a_setting_that_is_refused_is_not_shown(name: str, log: Log) -> None:
     for make in makers:
         with pytest.raises(ConfigurationError) as caught:
             make()
-        assert not leaks(ANY, name, told(caught.value))
+        assert not leaks(ANY, name, exposed(caught.value))
     assert not leaks(ANY, name, "\n".join(log.lines))
 
 

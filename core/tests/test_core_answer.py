@@ -147,14 +147,14 @@ def test_whatever_comes_the_events_fold_and_end_with_one_finished(pieces: list[t
         (None, ServerError, True),
     ],
 )
-def test_a_status_tells_the_class(status: int | None, kind: type[RemoteError], retryable: bool) -> None:
+def test_status_decides_the_error_class(status: int | None, kind: type[RemoteError], retryable: bool) -> None:
     error = status_error("no", provider="acme", status=status)
     assert (type(error), error.retryable) == (kind, retryable)
 
 
-def test_a_header_says_how_long_to_wait_before_the_body_does_and_no_message_is_empty() -> None:
-    told = status_error(" ", provider="acme", status=429, headers={"retry-after": "3"}, wait=9.0)
-    assert (told.retry_after, told.message) == (3.0, "status 429 without a description (Too Many Requests)")
+def test_retry_after_header_overrides_the_body_and_message_is_never_empty() -> None:
+    error = status_error(" ", provider="acme", status=429, headers={"retry-after": "3"}, wait=9.0)
+    assert (error.retry_after, error.message) == (3.0, "status 429 without a description (Too Many Requests)")
     assert status_error("", provider="acme", status=429, wait=9.0).retry_after == 9.0
     assert "999" in status_error("", provider="acme", status=999).message
 
@@ -212,7 +212,7 @@ def test_what_has_to_be_an_object_is_one_or_a_violation(text: bytes) -> None:
         decode_object(text, "the body", provider="acme")
 
 
-def test_every_field_that_cannot_be_sent_is_told_of() -> None:
+def test_each_unsupported_field_gives_a_warning() -> None:
     warnings = Warnings()
     request = ChatRequest(
         messages="hi",
@@ -239,7 +239,7 @@ def test_arguments_that_come_decoded_are_taken_as_they_are() -> None:
     assert calls('{"city":"Oslo"}').arguments == {"city": "Oslo"}
     for nothing in (None, {}):
         assert (calls(nothing).arguments, calls(nothing).invalid_arguments) == ({}, None)
-    # What JSON has no word for, and what is no object, is told and not raised.
+    # Values that JSON cannot express, or that are not objects, become `invalid_arguments`; nothing is raised.
     assert calls({"a": float("nan")}).invalid_arguments == '{"a":NaN}'
     assert calls([1]).invalid_arguments == "[1]"
     deep: list[object] = []

@@ -153,7 +153,7 @@ async def test_a_strict_service_refuses_what_it_would_warn_about(toy: Any) -> No
 
 
 @pytest.mark.parametrize("cut", ["end", "hang_up", "reset"])
-async def test_a_stream_without_its_terminator_is_interrupted_and_tells_the_partial(toy: Any, cut: str) -> None:
+async def test_stream_without_terminator_raises_with_partial_response(toy: Any, cut: str) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
         await exchange.chunk(b'{"open":1}\n{"text":"he"}\n')
@@ -723,48 +723,48 @@ async def test_closing_a_service_in_the_moment_in_which_a_stream_opens(toy: Any)
 
 
 class Diary(Observer):
-    """Writes down what it is told."""
+    """Records the calls of its methods."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     @hookimpl
     def trunkline_observer(self, context: Any) -> Observer:
         return self
 
     def started(self, call: int, context: Any, operation: str, request: object) -> None:
-        self.told.append(f"started {operation}")
+        self.calls.append(f"started {operation}")
 
     def first_event(self, call: int) -> None:
-        self.told.append("first event")
+        self.calls.append("first event")
 
     def retried(self, call: int, error: Exception, delay: float) -> None:
-        self.told.append("retried")
+        self.calls.append("retried")
 
     def finished(self, call: int, response: object) -> None:
-        self.told.append("finished")
+        self.calls.append("finished")
 
     def failed(self, call: int, error: BaseException) -> None:
-        self.told.append(f"failed {type(error).__name__}")
+        self.calls.append(f"failed {type(error).__name__}")
 
 
-async def test_observers_are_told_of_each_step(toy: Any) -> None:
+async def test_observers_see_each_step(toy: Any) -> None:
     diary = Diary()
     handler = failing(1, **{"retry-after-ms": "1"})
     async with serve(handler) as server, toy(server.url, extensions=[diary]) as service:
         await service.chat("hi")
         await read(service)
-    assert diary.told == ["started chat", "retried", "finished", "started stream", "first event", "finished"]
+    assert diary.calls == ["started chat", "retried", "finished", "started stream", "first event", "finished"]
 
 
-async def test_observers_are_told_of_failures_once(toy: Any) -> None:
+async def test_observers_see_each_failure_once(toy: Any) -> None:
     diary = Diary()
     async with serve(failing(9)) as server, toy(server.url, extensions=[diary], max_retries=0) as service:
         with pytest.raises(ServerError):
             await service.chat("hi")
         with pytest.raises(ServerError):
             await read(service)
-    assert diary.told == ["started chat", "failed ServerError", "started stream", "failed ServerError"]
+    assert diary.calls == ["started chat", "failed ServerError", "started stream", "failed ServerError"]
 
 
 async def test_an_observer_that_fails_is_logged_and_harms_no_call(toy: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -190,7 +190,7 @@ def test_aiohttp_has_the_names_that_the_transport_overrides_and_reads() -> None:
         assert callable(getattr(StreamReader, name))
 
 
-def test_aiohttp_has_the_exceptions_that_the_transport_tells_apart() -> None:
+def test_aiohttp_has_the_exceptions_that_the_transport_distinguishes() -> None:
     assert issubclass(ContentEncodingError, HttpProcessingError)
     assert issubclass(aiohttp.ConnectionTimeoutError, aiohttp.ClientError)
     assert issubclass(aiohttp.SocketTimeoutError, aiohttp.ClientError)

@@ -81,7 +81,7 @@ async def test_a_redirect_is_checked_like_the_first_address() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         ({"body": b"x", "status": 404}, "status 404"),
         ({"body": b"<html>", "headers": {"content-type": "text/html"}}, "text/html"),
@@ -92,12 +92,12 @@ async def test_a_redirect_is_checked_like_the_first_address() -> None:
         ({"status": 302, "headers": {"location": "file:///etc/passwd"}}, "http or https"),
     ],
 )
-async def test_what_is_not_as_it_should_be_is_refused(answer: dict[str, Any], told: str) -> None:
+async def test_unexpected_response_is_refused(answer: dict[str, Any], message: str) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(**answer)
 
     async with serve(handler) as server:
-        with pytest.raises(FetchFailed, match=told):
+        with pytest.raises(FetchFailed, match=message):
             await fetch(server.url, ["image/"], limits=FetchLimits(size=100), allowed=anywhere)
 
 

@@ -95,7 +95,7 @@ def depth_of(value: object) -> int:
 
 
 @given(JSON_VALUES, st.sampled_from([None, 1]))
-def test_the_depth_of_any_json_is_told_rightly(value: object, indent: int | None) -> None:
+def test_depth_of_any_json_is_measured_correctly(value: object, indent: int | None) -> None:
     data = json.dumps(value, indent=indent, ensure_ascii=False).encode()
     depth = depth_of(value)
     check_nesting(data, depth)

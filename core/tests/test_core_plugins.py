@@ -114,9 +114,9 @@ BROKEN = [
 
 
 @pytest.mark.usefixtures("crowd")
-@pytest.mark.parametrize(("name", "distribution", "told"), BROKEN)
-def test_a_broken_provider_is_an_error_that_names_the_distribution(name: str, distribution: str, told: str) -> None:
-    with pytest.raises(PluginError, match=told) as caught:
+@pytest.mark.parametrize(("name", "distribution", "message"), BROKEN)
+def test_broken_provider_raises_an_error_with_its_distribution(name: str, distribution: str, message: str) -> None:
+    with pytest.raises(PluginError, match=message) as caught:
         load_provider(name)
     assert caught.value.distribution == distribution
     assert distribution.split(", ")[0] in str(caught.value)
@@ -321,9 +321,9 @@ def test_every_mistake_of_every_service_is_reported_together(install: Any) -> No
     }
     with pytest.raises(ConfigurationError, match="5 settings are wrong") as caught:
         open_services({"services": services}, environ={})
-    told = str(caught.value)
+    message = str(caught.value)
     for word in ("'a'", "'url'", "'max_retries'", "'nowhere'", "'provider'", "'ghost'"):
-        assert word in told
+        assert word in message
 
 
 @pytest.mark.anyio

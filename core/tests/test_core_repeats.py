@@ -198,7 +198,7 @@ def test_the_events_are_the_same_however_the_bytes_come(pieces: list[tuple[str, 
 
 
 @pytest.mark.parametrize("cut", range(1, 50, 7))
-def test_what_came_before_an_error_in_a_long_read_is_told(cut: int) -> None:
+def test_events_before_an_error_in_a_long_read_are_delivered(cut: int) -> None:
     decoder: StreamDecoder[SSEFrame] = StreamDecoder(SSEFramer(), Parser())
     for _ in range(10):
         decoder.feed(event("a"))

@@ -190,8 +190,10 @@ async def spend(service: Service) -> Pipeline:
 
 
 @pytest.mark.parametrize("operation", ["chat", "stream"])
-@pytest.mark.parametrize("tells", [True, False], ids=["retry-after", "silent"])
-async def test_a_storm_sees_few_retries_and_all_calls_succeed_after_it(toy: Any, operation: str, tells: bool) -> None:
+@pytest.mark.parametrize("names_wait", [True, False], ids=["retry-after", "silent"])
+async def test_overloaded_server_gets_few_retries_and_all_calls_succeed_later(
+    toy: Any, operation: str, names_wait: bool
+) -> None:
     calls, storm = 60, 1.0
     during = 0
     ends = anyio.current_time() + storm
@@ -202,7 +204,7 @@ async def test_a_storm_sees_few_retries_and_all_calls_succeed_after_it(toy: Any,
         if left <= 0:
             return await answer(exchange)
         during += 1
-        headers = {"retry-after-ms": str(1 + int(left * 1000))} if tells else {}
+        headers = {"retry-after-ms": str(1 + int(left * 1000))} if names_wait else {}
         return await exchange.respond(b"slow down", status=429, headers=headers)
 
     texts: list[str] = []
@@ -217,11 +219,11 @@ async def test_a_storm_sees_few_retries_and_all_calls_succeed_after_it(toy: Any,
                     tasks.start_soon(caller)
         assert texts == ["hello"] * calls
         assert during <= 1.2 * calls
-        if tells:
+        if names_wait:
             assert len(server.requests) <= 2 * calls
 
 
-async def test_a_call_that_waits_for_the_budget_to_its_deadline_tells_the_provider_s_error(toy: Any) -> None:
+async def test_call_that_waits_for_the_budget_until_its_deadline_raises_the_providers_error(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(b"slow down", status=429, headers={"retry-after-ms": "0"})
 

@@ -107,7 +107,7 @@ def test_environment_variables_become_the_setting_s_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("mode", "quick", "'fast' or 'slow', not 'quick'"),
         ("strict", "perhaps", "true or false, not 'perhaps'"),
@@ -130,8 +130,8 @@ def test_environment_variables_become_the_setting_s_type() -> None:
         ("nonsense_entirely", "x", "the settings are api_key, region"),
     ],
 )
-def test_a_bad_setting_names_the_service_the_setting_and_what_is_accepted(name: str, value: Any, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
+def test_error_names_service_setting_and_accepted_values(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         make(table={"api_key": "k", **{name: value}})
     error = caught.value
     assert "'my-demo'" in str(error)
@@ -144,7 +144,7 @@ def test_a_missing_setting_says_all_the_ways_to_give_it() -> None:
         make()
 
 
-def test_all_mistakes_are_told_together() -> None:
+def test_all_wrong_settings_are_reported_together() -> None:
     with pytest.raises(ConfigurationError, match="3 settings are wrong") as caught:
         make(table={"mode": "x", "wrong": 1})
     assert {error.setting for error in caught.value.errors} == {"mode", "wrong", "api_key"}
@@ -196,7 +196,7 @@ def test_the_keyring_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "told"),
+    ("reference", "message"),
     [
         ({"env": "NOT_SET"}, "NOT_SET, which is not set"),
         ({"file": "/nowhere/at/all"}, "cannot be read"),
@@ -206,8 +206,8 @@ def test_the_keyring_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"keyring": "no-user"}, "service/user"),
     ],
 )
-def test_a_reference_to_nothing_is_a_clear_error(reference: Any, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
+def test_invalid_reference_is_a_clear_error(reference: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         make(table={"api_key": reference})
     assert caught.value.setting == "api_key"
 
@@ -216,7 +216,7 @@ def test_a_reference_to_nothing_is_a_clear_error(reference: Any, told: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[services", "is not TOML"),
         ("", r"no services; add a table \[services.NAME\]"),
@@ -225,10 +225,10 @@ def test_a_reference_to_nothing_is_a_clear_error(reference: Any, told: str) -> N
         ("[defaults]\napi_key = 'x'\n[services.a]\nprovider='x'", r"\[defaults\] has 'api_key'"),
     ],
 )
-def test_a_file_of_another_form_is_a_clear_error(tmp_path: Path, text: str, told: str) -> None:
+def test_malformed_file_is_a_clear_error(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "trunkline.toml"
     file.write_text(text)
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=message):
         read_configuration(file)
 
 
@@ -244,7 +244,7 @@ def test_defaults_hold_for_all_services() -> None:
     assert [read.services[name]["max_retries"] for name in ("a", "b")] == [7, 1]
 
 
-# What settings tell of themselves
+# Descriptions of settings
 
 
 def test_every_setting_has_a_label_and_a_description() -> None:
@@ -292,12 +292,12 @@ def test_a_url_is_taken_as_it_was_pasted_and_shows_no_secret() -> None:
     made = Pasted(plain=" localhost:8080/v1/ ", own=" api.example:80/ ")
     assert (made.plain, made.own) == ("http://localhost:8080/v1", "api.example:80/")
     assert "sesame" not in repr(Pasted(plain="https://me:sesame@api.example", own="https://me:sesame@api.example"))
-    for values, told in (
+    for values, message in (
         ({"plain": "ftp://api.example"}, "plain.*http://"),
         ({"own": "api.example/v1"}, "own.*without a version"),
         ({"plain": 7}, "plain.*a URL, not int"),
     ):
-        with pytest.raises(ConfigurationError, match=told):
+        with pytest.raises(ConfigurationError, match=message):
             Pasted(**values)
 
 

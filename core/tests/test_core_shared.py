@@ -93,7 +93,7 @@ def test_a_tool_message_holds_results_alone() -> None:
         pair_turns([Message(role="tool", parts=Text(text="hm"))], Warnings())
 
 
-def test_a_warning_is_told_once() -> None:
+def test_repeated_warning_is_reported_once() -> None:
     warnings = Warnings()
     for _ in range(2):
         warnings.add("unsupported", "seed", "no seed")

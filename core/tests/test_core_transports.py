@@ -1,4 +1,4 @@
-"""The two HTTP transports do the same: what is sent, what is told of an answer, what is closed and when."""
+"""The two HTTP transports behave alike: they send the same requests, read the same responses, and close alike."""
 
 from __future__ import annotations
 
@@ -178,12 +178,12 @@ async def test_a_login_in_the_url_is_sent(transport: Transport, login: str) -> N
         await whole(transport, server.url.replace("http://", f"http://{login}@"))
     name, _, word = login.partition(":")
     name, word = unquote(name), unquote(word)
-    told = base64.b64encode(f"{name}:{word}".encode()).decode()
-    assert server.requests[0].headers["authorization"] == f"Basic {told}"
+    credentials = base64.b64encode(f"{name}:{word}".encode()).decode()
+    assert server.requests[0].headers["authorization"] == f"Basic {credentials}"
     assert server.requests[0].headers["host"] == server.url.removeprefix("http://")
 
 
-async def test_a_body_that_is_empty_has_its_length_told(transport: Transport) -> None:
+async def test_empty_body_has_a_content_length(transport: Transport) -> None:
     async with serve(ok) as server:
         await whole(transport, server.url, method="POST")
         await whole(transport, server.url, method="GET")
@@ -208,7 +208,7 @@ async def test_a_header_that_cannot_be_sent_is_an_error_that_does_not_show_it(tr
     assert "secret" not in str(caught.value)
 
 
-# What is told of an answer
+# Responses
 
 
 async def test_the_headers_of_an_answer_are_in_lower_case(transport: Transport) -> None:
@@ -295,7 +295,7 @@ OPEN = HEAD + b"\r\none"
 @pytest.mark.parametrize("sent", [CHUNKED, CHUNKED + b"5\r\ntw", SIZED, OPEN], ids=["chunked", "cut", "sized", "open"])
 @pytest.mark.parametrize("cut", ["hang_up", "reset"])
 @pytest.mark.parametrize("reads", ["before", "after"])
-async def test_what_came_is_given_before_the_connection_is_told_to_be_lost(
+async def test_received_data_is_delivered_before_the_connection_error(
     transport: Transport, sent: bytes, cut: str, reads: str
 ) -> None:
     async def handler(exchange: Exchange) -> None:

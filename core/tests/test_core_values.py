@@ -142,7 +142,7 @@ def test_a_tool_choice_is_a_word_or_a_tool_s_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"messages": []}, "at least one message"),
         ({"tool_choice": "wether", "tools": [Tool(name="weather")]}, "'wether'.*weather"),
@@ -150,8 +150,8 @@ def test_a_tool_choice_is_a_word_or_a_tool_s_name() -> None:
         ({"tools": [Tool(name="a"), Tool(name="a")]}, "same name"),
     ],
 )
-def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidRequest, match=told):
+def test_contradictory_request_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         ChatRequest(**{"messages": "hi", **fields})
 
 
@@ -195,7 +195,7 @@ EVENTS: list[Event] = [
 ]
 
 
-def test_fold_keeps_the_order_of_the_starts_and_tells_interleaved_parts_apart() -> None:
+def test_fold_separates_interleaved_parts_in_order_of_their_start() -> None:
     response = fold(EVENTS, "toy")
     assert response.parts == (
         Reasoning(text="hm", provider="toy", signature="s"),

@@ -188,8 +188,8 @@ if __name__ == "__main__":
     sys.modules["msgspec"] = None  # type: ignore[assignment]  # the same decoder wherever it runs
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
-    told = ratios()
-    print(json.dumps(told))
+    measured = ratios()
+    print(json.dumps(measured))
     if "--record" in sys.argv:
         known = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
-        RECORDED.write_text(json.dumps({**known, VERSION: told}, indent=2) + "\n")
+        RECORDED.write_text(json.dumps({**known, VERSION: measured}, indent=2) + "\n")

@@ -1,8 +1,8 @@
-"""The provider of the benchmark, a process of its own on the loopback address; it prints its port.
+"""The benchmark's provider: a separate process that serves on the loopback address and prints its port.
 
-The first segment of a path says how a stream is sent, as letters with numbers: `n` texts in all, `b` events a write
-(and HTTP chunk), `g` milliseconds between writes, `h1` to keep the end back for ever. `GET /count` tells, and resets,
-how many connections and requests there were.
+The first segment of a path says how to send a stream, as letters with numbers: `n` is the number of texts, `b` the
+number of events in each write (and HTTP chunk), `g` the milliseconds between writes; `h1` never sends the end.
+`GET /count` returns and resets the numbers of connections and requests.
 """
 
 from __future__ import annotations

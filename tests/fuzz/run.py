@@ -99,8 +99,8 @@ def run(names: list[str], work: Path, seconds: float, *, own: bool) -> int:
         ended = subprocess.run([*command, *(["--own-seeds"] if own else [])], capture_output=True, check=False)
         output = ended.stderr.decode("utf-8", "replace") + ended.stdout.decode("utf-8", "replace")
         (work / f"{name}.log").write_text(output, encoding="utf-8")
-        told = re.findall(r"#(\d+)\s+\S+\s+cov: (\d+) ft: (\d+)", output)
-        count, coverage, features = max((tuple(map(int, line)) for line in told), default=(0, 0, 0))
+        progress = re.findall(r"#(\d+)\s+\S+\s+cov: (\d+) ft: (\d+)", output)
+        count, coverage, features = max((tuple(map(int, line)) for line in progress), default=(0, 0, 0))
         executions += count
         failed += ended.returncode != 0
         result = "ok" if ended.returncode == 0 else f"FAILED, see {work / (name + '.log')}"

@@ -36,9 +36,9 @@ def expected(name: str) -> set[str]:
 
 
 def import_all(distribution: str) -> int:
-    """Import every module of a distribution but those that need an extra; tells how many there are."""
+    """Import every module of a distribution except those that need an extra. Return the number of imports."""
     package = importlib.import_module(distribution.replace("-", "_"))
-    # A package that cannot be imported is passed over here; its import below then tells why.
+    # `walk_packages` ignores packages that cannot be imported; importing them below raises the error.
     found = pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda _: None)
     names = [module.name for module in found if not module.name.startswith(EXTRAS)]
     for name in names:

@@ -1,4 +1,4 @@
-"""Runs the conformance kit against the planted bugs of `mutants.toml`, and tells which it catches.
+"""Runs the conformance kit against the planted bugs of `mutants.toml`, and reports which it catches.
 
 `python tests/mutants/run.py [--report FILE] [--jobs 2] [ID …]`. For each mutant the source of a plugin is copied, the
 bug planted, and the plugin's conformance test run against the copy, which stands before the plugin on the path. The
@@ -41,7 +41,7 @@ class MutantError(Exception):
 
 
 class Result(NamedTuple):
-    """What the kit said: the first test that failed, or none."""
+    """The result of a run of the kit: the first test that failed, or `None`."""
 
     test: str | None
     seconds: float
@@ -92,7 +92,7 @@ def plant(edits: Iterable[dict[str, str]], package: Path) -> None:
 
 
 def run_kit(test: Path, folder: Path, keyword: str) -> str | None:
-    """Run a conformance test against the copy in `folder`; gives the first test that failed."""
+    """Run a conformance test against the copy in `folder`; return the first test that failed."""
     paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     command = [sys.executable, "-m", "pytest", str(test), "-x", "-q", "-k", keyword, "--timeout=60", "--tb=line"]
     try:
@@ -112,8 +112,8 @@ def run_kit(test: Path, folder: Path, keyword: str) -> str | None:
         return found[1]
     if "Timeout" in done.stdout + done.stderr:
         return "a test that took more than 60 s"
-    told = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
-    raise MutantError(f"the run of {test.name} failed without a test (exit {done.returncode}):\n{told}")
+    output = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    raise MutantError(f"the run of {test.name} failed without a test (exit {done.returncode}):\n{output}")
 
 
 def keywords(mutant: dict[str, Any]) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ def try_kit(mutant: dict[str, Any], globex: Path) -> Result:
 
 
 def run(chosen: list[dict[str, Any]], jobs: int, *, unchanged: bool = True) -> Iterator[dict[str, Any]]:
-    """Run the kit against the chosen mutants; tells of each once it is done. Raises `MutantError`."""
+    """Run the kit against the chosen mutants, and yield each result. Raises `MutantError`."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as name, ThreadPoolExecutor(jobs) as pool:
         globex = Path(name) / "trunkline-globex"
         make_globex(globex)

@@ -36,7 +36,7 @@ _REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 _KINDS = {"converse": "application/vnd.amazon.eventstream", "ollama": "application/x-ndjson"}
 
 PRELUDE = 8
-"""The bytes of an AWS message that tell its length and that of its headers."""
+"""The size of the two lengths at the start of an AWS message: of the message and of its headers."""
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ def parameters(arguments: argparse.Namespace) -> xllamacpp.CommonParams:
     # Threads spin while they wait for one another, and collapse where cores are shared.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.use_jinja = True
-    # A prompt that is found in the cache is told in the usage: without one, equal calls have equal usage.
+    # Usage includes the tokens that were in the prompt cache. Without a cache, equal calls report equal usage.
     params.cache_prompt = False
     params.endpoint_slots = params.endpoint_metrics = True
     if arguments.embeddings:
@@ -35,7 +35,7 @@ def parameters(arguments: argparse.Namespace) -> xllamacpp.CommonParams:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--key", required=True)

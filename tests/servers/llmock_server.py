@@ -13,7 +13,7 @@ from llmock.testing import LLMockServer
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()

@@ -16,7 +16,7 @@ import uvicorn
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--key", required=True)

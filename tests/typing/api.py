@@ -154,7 +154,7 @@ async def streaming(service: Service) -> str:
 
 
 def show(event: Event) -> str:
-    """The union of events is closed: a type checker tells which one a `match` forgot."""
+    """The union of events is closed: a type checker reports an event that a `match` does not handle."""
     match event:
         case ResponseStarted(model=model, warnings=warnings):
             assert_type(model, str | None)
@@ -184,7 +184,7 @@ def show(event: Event) -> str:
 
 
 async def failing(service: Service) -> float | None:
-    """Errors tell what they know."""
+    """The attributes of errors have precise types."""
     try:
         await service.chat("Hello")
     except trunkline.StreamInterrupted as error:

@@ -48,7 +48,7 @@ def test_options_reach_the_request(call: Any, key: str, tmp_path: Path) -> None:
     assert "warning: temperature: fakes are always cold" in err
 
 
-def test_an_image_that_cannot_be_read_is_told_before_any_request(call: Any, key: str, tmp_path: Path) -> None:
+def test_unreadable_image_is_reported_before_any_request(call: Any, key: str, tmp_path: Path) -> None:
     status, _, err = call(*FAKE, "echo", "--image", "nowhere.png", "Hi")
     assert status == 2
     assert "--image nowhere.png: No such file or directory" in err
@@ -59,7 +59,7 @@ def test_a_prompt_may_look_like_an_option_after_two_hyphens(call: Any, key: str)
     assert call(*FAKE, "echo", "--", "--debug", "-x")[1] == "You said: --debug -x\n"
 
 
-def test_reasoning_and_sources_are_told_apart_on_stderr(call: Any, key: str) -> None:
+def test_reasoning_and_sources_are_labelled_on_stderr(call: Any, key: str) -> None:
     _, out, err = call(*FAKE, "think", "Hi")
     assert out == "Yes.\nIndeed\n"
     assert "[reasoning] Hmm, so.\n" in err

@@ -25,7 +25,7 @@ def test_services_that_are_well_have_a_line_each_and_status_0(call: Any) -> None
     assert "settings, credentials, reachable (2 models), answer from fake-1" in lines[0]
 
 
-def test_each_failure_is_told_with_its_step_and_no_secret(call: Any) -> None:
+def test_each_failure_is_reported_with_its_step_and_no_secret(call: Any) -> None:
     write(
         service("good"),
         service("denied", key="wrong-canary-12345"),
@@ -36,14 +36,14 @@ def test_each_failure_is_told_with_its_step_and_no_secret(call: Any) -> None:
     )
     status, out, err = call("check")
     assert status == 1
-    told = {block.split()[0]: block for block in out.replace("\n    ", " | ").splitlines()}
-    assert "ok" in told["good"].split()
-    assert "reachability: fake: the key *** is wrong (status 401)" in told["denied"]
-    assert "reachability: fake: cannot reach fake" in told["lost"]
-    assert "request:" in told["cut"]
-    assert "setting 'level'" in told["setless"]
-    assert "setting 'colour'" in told["setless"]
-    assert "no provider 'missing' is installed" in told["gone"]
+    results = {block.split()[0]: block for block in out.replace("\n    ", " | ").splitlines()}
+    assert "ok" in results["good"].split()
+    assert "reachability: fake: the key *** is wrong (status 401)" in results["denied"]
+    assert "reachability: fake: cannot reach fake" in results["lost"]
+    assert "request:" in results["cut"]
+    assert "setting 'level'" in results["setless"]
+    assert "setting 'colour'" in results["setless"]
+    assert "no provider 'missing' is installed" in results["gone"]
     assert "canary" not in out + err
 
 
@@ -70,11 +70,11 @@ def test_one_service_or_one_provider_can_be_checked(call: Any, key: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(None, "trunkline init"), ("= 1", "not TOML"), ("x = 1", "'x' at the top level")]
+    ("text", "message"), [(None, "trunkline init"), ("= 1", "not TOML"), ("x = 1", "'x' at the top level")]
 )
-def test_a_configuration_that_is_missing_or_wrong_is_told(call: Any, text: str | None, said: str) -> None:
+def test_missing_or_invalid_configuration_is_reported(call: Any, text: str | None, message: str) -> None:
     if text is not None:
         write(text)
     status, _, err = call("check")
     assert status in (1, 2)
-    assert said in err
+    assert message in err

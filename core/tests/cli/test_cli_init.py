@@ -68,7 +68,7 @@ def test_a_secret_is_neither_written_nor_repeated(call: Any, arguments: list[str
     assert not FILE.exists()
 
 
-def test_every_mistake_is_told_and_nothing_is_written(call: Any) -> None:
+def test_every_mistake_is_reported_and_nothing_is_written(call: Any) -> None:
     status, _, err = call("init", "--provider", "fake", "--set", "level=0", "--set", "colour=red")
     assert status == 1
     for name in ("api_key", "level", "colour"):
@@ -82,17 +82,17 @@ def test_the_customary_variable_does_not_stand_in_for_a_missing_secret(call: Any
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "--provider is required"),
         (["--provider", "fake", "--service", "a b"], "the name of a service"),
         (["--provider", "fake", "--secret", "level=env:LEVEL"], "level is not a secret"),
     ],
 )
-def test_what_is_missing_or_wrong_is_told(call: Any, arguments: list[str], said: str) -> None:
+def test_missing_or_invalid_argument_is_reported(call: Any, arguments: list[str], message: str) -> None:
     status, _, err = call("init", *arguments)
     assert status == 2
-    assert said in err
+    assert message in err
 
 
 def test_on_a_terminal_it_asks_until_the_answers_will_do(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_of_several_services_none_is_guessed(call: Any, configured: Path) -> Non
     assert "select one with --service: one, two" in err
 
 
-def test_a_service_that_is_not_there_is_told_with_those_that_are(call: Any, configured: Path) -> None:
+def test_unknown_service_is_reported_with_the_known_ones(call: Any, configured: Path) -> None:
     status, _, err = call("chat", "--service", "three", "Hi")
     assert status == 2
     assert "no service 'three'; it has: one, two" in err
@@ -62,7 +62,7 @@ def test_settings_of_the_command_line_come_first(call: Any, configured: Path) ->
     assert call("chat", "-s", "one", "--set", "default_model=turns", "Hi")[1].startswith("[['user', 'Hi']]")
 
 
-def test_all_wrong_settings_are_told_together(call: Any, key: str) -> None:
+def test_all_wrong_settings_are_reported_together(call: Any, key: str) -> None:
     status, _, err = call("chat", "-p", "fake", "--set", "level=0", "--set", "colour=red", "--set", "strict=what", "Hi")
     assert status == 1
     assert "3 settings are wrong" in err
@@ -82,7 +82,7 @@ def test_without_a_file_the_only_provider_that_is_ready_is_taken(call: Any, alon
     assert "[provider fake]" in err
 
 
-def test_without_a_file_and_a_choice_it_is_told_what_to_do(
+def test_missing_file_and_choice_are_reported_with_what_to_do(
     call: Any, alone: None, key: str, site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.install("dist-snap", {"trunkline.providers": {"snap": "snap:provider"}}, {"snap": "1 / 0"})
@@ -105,13 +105,13 @@ def test_two_providers_that_are_ready_are_no_choice(
     assert "several providers are ready to use" in err
 
 
-def test_no_model_anywhere_is_told_before_any_request(call: Any, key: str) -> None:
+def test_missing_model_is_reported_before_any_request(call: Any, key: str) -> None:
     status, _, err = call("chat", "-p", "fake", "Hi")
     assert status == 2
     assert "--model" in err
 
 
-def test_a_service_without_a_file_is_told_how_to_make_one(call: Any, key: str) -> None:
+def test_service_without_a_file_is_an_error_that_says_how_to_make_one(call: Any, key: str) -> None:
     status, _, err = call("models", "-s", "one")
     assert status == 2
     assert "trunkline init" in err

@@ -204,10 +204,10 @@ class Parser:
     def _count(self, raw: Any) -> None:
         if not isinstance(raw, dict):
             return
-        told = {name: value for name in ("input", "output") if type(value := raw.get(name)) is int}
+        counts = {name: value for name in ("input", "output") if type(value := raw.get(name)) is int}
         if BUG == "usage_added_up" and self._usage is not None and self._usage.output_tokens:
-            told["output"] = told.get("output", 0) + self._usage.output_tokens
-        self._usage = Usage(input_tokens=told.get("input"), output_tokens=told.get("output"))
+            counts["output"] = counts.get("output", 0) + self._usage.output_tokens
+        self._usage = Usage(input_tokens=counts.get("input"), output_tokens=counts.get("output"))
         self._events.append(UsageReported(usage=self._usage))
 
     def _end(self, data: dict[str, Any]) -> None:

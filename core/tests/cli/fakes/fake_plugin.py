@@ -48,7 +48,7 @@ class SpareSettings(FakeSettings):
 
 class Translator:
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        told = {
+        body = {
             "model": request.model,
             "turns": [[message.role, message.text] for message in request.messages],
             "images": sum(isinstance(part, Image) for message in request.messages for part in message.parts),
@@ -57,7 +57,7 @@ class Translator:
         }
         warned = (CallWarning(kind="unsupported", subject="temperature", message="fakes are always cold"),)
         return Translation(
-            wire_request=WireRequest(url="fake:/chat", body=dumps(told)),
+            wire_request=WireRequest(url="fake:/chat", body=dumps(body)),
             warnings=warned if request.temperature is not None else (),
         )
 
