@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from strict_types import strict_adapter
 from trunkline._plugins.registry import Steps, open_steps
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.wire import WireResponse
@@ -31,9 +29,6 @@ from trunkline.messages import (
 )
 from trunkline.request import ChatRequest, EmbedRequest, ReasoningOptions, ResponseFormat, Tool
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
-
-ROOT = Path(__file__).resolve().parents[3]
-ORACLES = (ROOT / os.environ.get("TRUNKLINE_ORACLES", "../shared/oracles")).resolve()
 
 RESOURCE = "https://r.openai.azure.com"
 V1 = f"{RESOURCE}/openai/v1"
@@ -143,22 +138,7 @@ REASONING = ChatRequest(
 
 
 def adapter(module: str, name: str) -> Any:
-    path = ORACLES / "strict_td.py"
-    if not path.is_file():
-        if os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS") == "1":
-            pytest.fail(f"the oracle is required and is not at {path}")
-        pytest.skip(f"no oracle at {path}")
-    pytest.importorskip("pydantic")
-    pytest.importorskip("openai")
-    oracle = sys.modules.get("trunkline_strict_td")
-    if oracle is None:
-        spec = importlib.util.spec_from_file_location("trunkline_strict_td", path)
-        assert spec is not None
-        assert spec.loader is not None
-        oracle = importlib.util.module_from_spec(spec)
-        sys.modules["trunkline_strict_td"] = oracle
-        spec.loader.exec_module(oracle)
-    return oracle.strict_adapter(getattr(importlib.import_module(module), name))
+    return strict_adapter(getattr(importlib.import_module(module), name))
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -71,10 +71,11 @@ def conversation(*turns: Message, **fields: Any) -> tuple[list[Any], list[tuple[
 
 @cache
 def specification() -> Any:
+    """The published specification as validators by name, or `None` if it is not here."""
     if not SPECIFICATION.exists():
         if os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS") == "1":
             pytest.fail(f"the oracle is required and is not at {SPECIFICATION}")
-        pytest.skip(f"no oracle at {SPECIFICATION}")
+        return None
     yaml = pytest.importorskip("yaml")
     jsonschema = pytest.importorskip("jsonschema")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -85,7 +86,9 @@ def specification() -> Any:
 
 
 def check_specification(body: Any) -> None:
-    specification()("ChatCompletionRequest").validate(body)
+    """Check a body against the specification, if it is here; the official client checks every body too."""
+    if specification() is not None:
+        specification()("ChatCompletionRequest").validate(body)
 
 
 def check_client(body: Any) -> None:
@@ -255,8 +258,11 @@ def test_bodies_are_what_the_oracles_accept(case: str, stream: bool) -> None:
 
 def test_the_oracles_refuse_what_other_servers_take() -> None:
     body = body_of(translate("hi", stream=True))
-    with pytest.raises(Exception, match="stream_options"):
-        check_specification({**body, "stream_options": {"include_usage": True}})
+    if specification() is not None:
+        with pytest.raises(Exception, match="stream_options"):
+            check_specification({**body, "stream_options": {"include_usage": True}})
+    with pytest.raises(AssertionError):
+        check_client({**body, "stream_options": {"include_usage": True}})
     late = [*body["messages"], {"role": "assistant", "content": "x"}]
     with pytest.raises(Exception, match="last role"):
         check_common({**body, "messages": late}, "V15")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from strict_types import strict_adapter
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import InvalidRequest
@@ -38,8 +35,6 @@ from trunkline_openai.responses_parse import ResponsesParser
 from trunkline_openai.responses_translate import ResponsesTranslator
 from trunkline_openai.settings import OpenAISettings
 
-ROOT = Path(__file__).resolve().parents[3]
-ORACLES = Path(os.environ.get("TRUNKLINE_ORACLES") or ROOT.parent / "shared" / "oracles")
 MODEL = "gpt-5.4"
 PNG = b"\x89PNG\r\n\x1a\n"
 WEATHER = Tool(
@@ -57,36 +52,13 @@ def context(**settings: Any) -> ServiceContext[OpenAISettings]:
     )
 
 
-def missing(what: str) -> None:
-    if os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS") == "1":
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-def strict_adapter(params: str) -> Any:
-    path = ORACLES / "strict_td.py"
-    if not path.is_file():
-        missing(f"no strict_td.py in {ORACLES}; set TRUNKLINE_ORACLES")
-    if importlib.util.find_spec("openai") is None or importlib.util.find_spec("pydantic") is None:
-        missing("the openai SDK is not installed")
-    module = sys.modules.get("trunkline_strict_td")
-    if module is None:
-        spec = importlib.util.spec_from_file_location("trunkline_strict_td", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["trunkline_strict_td"] = module
-        spec.loader.exec_module(module)
-    responses = importlib.import_module("openai.types.responses.response_create_params")
-    counting = importlib.import_module("openai.types.responses.input_token_count_params")
-    return module.strict_adapter(getattr(responses, params, None) or getattr(counting, params))
-
-
 @pytest.fixture(scope="module")
 def accepted() -> Callable[[bytes], dict[str, Any]]:
     """Decodes a request's body, once OpenAI's own types, made strict, have taken it."""
-    plain = strict_adapter("ResponseCreateParamsNonStreaming")
-    streaming = strict_adapter("ResponseCreateParamsStreaming")
+    from openai.types.responses import response_create_params as params
+
+    plain = strict_adapter(params.ResponseCreateParamsNonStreaming)
+    streaming = strict_adapter(params.ResponseCreateParamsStreaming)
 
     def check(body: bytes) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(body)
@@ -636,6 +608,8 @@ def test_message_options_without_an_item_to_go_to_are_told(translate: Translate)
 
 
 def test_counting_sends_the_conversation_and_nothing_that_only_shapes_the_answer() -> None:
+    from openai.types.responses.input_token_count_params import InputTokenCountParams
+
     request = ChatRequest(
         messages=[system("Be brief."), user("Hi")],
         model=MODEL,
@@ -647,7 +621,7 @@ def test_counting_sends_the_conversation_and_nothing_that_only_shapes_the_answer
     )
     translation = count_tokens.build(context(), request)
     body = json.loads(translation.wire_request.body)
-    strict_adapter("InputTokenCountParams").validate_python(body)
+    strict_adapter(InputTokenCountParams).validate_python(body)
     assert translation.wire_request.url == "https://api.openai.com/v1/responses/input_tokens"
     assert body.keys() == {"model", "instructions", "input", "tools"}
     assert translation.warnings == ()

@@ -1,10 +1,8 @@
-import importlib.util
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
+from strict_types import strict_adapter
 from trunkline import messages as m
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.errors import InvalidRequest
@@ -31,9 +29,6 @@ from trunkline_openai.profile import PROFILES, Profile, profile_from
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
 from trunkline_openai.translate import ChatTranslator
 from trunkline_openai.urls import default_url
-
-ROOT = Path(__file__).resolve().parents[3]
-ORACLES = (ROOT / os.environ.get("TRUNKLINE_ORACLES", "../shared/oracles")).resolve()
 
 PNG = b"\x89PNG\r\n\x1a\n"
 WAV = b"RIFF\x00\x00\x00\x00WAVE"
@@ -127,25 +122,12 @@ FULL = {
 @pytest.mark.parametrize("case", FULL)
 @pytest.mark.parametrize("stream", [False, True])
 def test_bodies_are_what_the_official_client_types_accept(case: str, stream: bool) -> None:
-    path = ORACLES / "strict_td.py"
-    if not path.exists():
-        if os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS") == "1":
-            pytest.fail(f"the oracle is required and is not at {path}")
-        pytest.skip(f"no oracle at {path}")
-    pytest.importorskip("pydantic")
-    params = pytest.importorskip("openai.types.chat.completion_create_params")
-    spec = importlib.util.spec_from_file_location("strict_td", path)
-    assert spec is not None
-    assert spec.loader is not None
-    oracle = importlib.util.module_from_spec(spec)
-    import sys
+    from openai.types.chat import completion_create_params as params
 
-    sys.modules["strict_td"] = oracle
-    spec.loader.exec_module(oracle)
     kind = params.CompletionCreateParamsStreaming if stream else params.CompletionCreateParamsNonStreaming
     settings = OpenAISettings(api_key=Secret("sk-secret"), send_user_id=True)
     body = body_of(translate(FULL[case], settings=settings, stream=stream))
-    oracle.strict_adapter(kind).validate_python(body)
+    strict_adapter(kind).validate_python(body)
 
 
 def test_the_whole_request_is_on_the_wire() -> None:
