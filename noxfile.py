@@ -35,13 +35,13 @@ PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.tom
 FOLDERS = {"core": "trunkline", **{f"plugins/{plugin}": f"trunkline-{plugin}" for plugin in PLUGINS}}
 DIST = ROOT / "dist"
 
-# Some containers and shells set this. Every test process would compile its imports anew, which takes most of the time.
+# If this is set, as in some containers, every test process compiles its imports anew, which takes most of the time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PINNED = ROOT / "requirements" / "dev.txt"
-"""What a session installs from, beside the distributions: pinned and hashed. The session `pin` writes it."""
+"""The pinned and hashed requirements of all sessions. The session `pin` writes this file."""
 
-# pyenv's shims answer only for the versions that are switched on; the others that it has are as good here.
+# pyenv's shims run only the active versions, so add all installed versions.
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(PYENV.glob("versions/3.*/bin")))])
 
@@ -128,7 +128,7 @@ NOT_QUICK = (
     "*llamacpp_*",  # a model
     "*core_kit*.py",
 )
-"""What `nox -s quick` leaves out of them."""
+"""The files that `nox -s quick` leaves out of `QUICK`."""
 
 
 def group(name: str) -> list[str]:
@@ -137,12 +137,12 @@ def group(name: str) -> list[str]:
 
 
 def pinned(session: nox.Session, *requirements: str) -> None:
-    """Install in the versions of requirements/dev.txt, their hashes checked."""
+    """Install the versions of requirements/dev.txt, and check their hashes."""
     session.install("--constraint", str(PINNED), *requirements)
 
 
 def compile_requirements(session: nox.Session, output: Path, *arguments: str, upgrade: bool = False) -> None:
-    """Resolve for every Python and platform, with hashes and without a word of where the packages come from."""
+    """Resolve requirements for every Python and platform, with hashes and without the address of the index."""
     session.run(
         *("uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes"),
         *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
@@ -160,7 +160,7 @@ def install(session: nox.Session, *requirements: str, extras: str) -> None:
 
 
 def install_once(session: nox.Session, *requirements: str, extras: str) -> None:
-    """Install as `install` does, unless the environment that is reused has the same already."""
+    """Install as `install` does, unless the reused environment has the same requirements already."""
     declared = [PINNED, ROOT / "pyproject.toml", *(ROOT / folder / "pyproject.toml" for folder in FOLDERS)]
     wanted = hashlib.sha256(repr((requirements, extras)).encode())
     for path in declared:
@@ -174,7 +174,7 @@ def install_once(session: nox.Session, *requirements: str, extras: str) -> None:
 
 @nox.session(reuse_venv=True)
 def quick(session: nox.Session) -> None:
-    """Lint, and run the tests of what matters most, in a minute at most. Words after `--` go to pytest.
+    """Lint, and run the most important tests, in at most a minute. Arguments after `--` go to pytest.
 
     These are the tests of the core and the unit tests of each provider: settings, translating, parsing, errors, calls.
     `QUICK` and `NOT_QUICK` choose them. The environment is kept, and installed into only when a requirement changes.
@@ -191,7 +191,7 @@ def quick(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Set all up and have the embedded model answer a question, streaming. Words after `--` are the question."""
+    """Ask the embedded model a question and stream its answer. The words after `--` are the question."""
     install(session, extras="cli")
     question = session.posargs or ["In one or two sentences: why is the sky blue?"]
     session.run("trunkline", "chat", "--provider", "llamacpp", *question)
@@ -199,7 +199,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format, style, and who imports whom. Repair with `ruff format` and `ruff check --fix`."""
+    """Check formatting, style and imports. To fix, run `ruff format` and `ruff check --fix`."""
     pinned(session, *group("lint"))
     session.run("ruff", "format", "--check")
     session.run("ruff", "check")
@@ -207,7 +207,7 @@ def lint(session: nox.Session) -> None:
 
 
 def lint_imports(session: nox.Session) -> None:
-    """Hold the imports against the contracts in pyproject.toml. The sources are read, and need not be installed."""
+    """Check the imports by the contracts in pyproject.toml. The distributions need not be installed."""
     sources = [ROOT / folder / "src" for folder in FOLDERS]
     session.run("lint-imports", "--no-cache", env={"PYTHONPATH": os.pathsep.join(map(str, sources))}, silent=True)
 
@@ -231,7 +231,7 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def pin(session: nox.Session) -> None:
-    """Write requirements/dev.txt: every dependency group and what the distributions need, pinned and hashed.
+    """Write requirements/dev.txt: the dependency groups and the requirements of the distributions, pinned and hashed.
 
     Everything is upgraded; with `-- --no-upgrade` only new requirements are added.
     """
@@ -243,7 +243,7 @@ def pin(session: nox.Session) -> None:
 
 
 def bill_of_materials(session: nox.Session, folder: str, name: str) -> None:
-    """Write what a distribution resolves to, as a CycloneDX file beside its wheel."""
+    """Write the resolved requirements of a distribution as a CycloneDX file next to its wheel."""
     resolved = Path(session.create_tmp()) / f"{name}.txt"
     resolved.unlink(missing_ok=True)
     compile_requirements(session, resolved, folder)
@@ -272,7 +272,7 @@ def changelog(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build every distribution into dist/, and check what is in it."""
+    """Build every distribution into dist/, and check the contents."""
     pinned(session, *group("build"))
     for old in DIST.glob("trunkline*"):
         old.unlink()
@@ -289,9 +289,9 @@ def build(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 @nox.parametrize("distribution", ["core", *PLUGINS], ids=["core", *PLUGINS])
 def isolated(session: nox.Session, distribution: str) -> None:
-    """Install one built wheel with what its metadata declares and no more; import all of it, and make a call.
+    """Install one built wheel with only its declared requirements, import all of its modules, and make a call.
 
-    A plugin's own unit tests then run against its wheel, with the test tools beside it and no other plugin.
+    A plugin's own unit tests then run against its wheel, with the test tools and no other plugin.
     """
     name = "trunkline" if distribution == "core" else f"trunkline-{distribution}"
     wheels = session.run("python", "-I", "tests/isolated/wheels_for.py", str(DIST), name, silent=True)
@@ -321,7 +321,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=[python for python in PYTHONS if python != ".".join(platform.python_version_tuple()[:2])])
 def smoke(session: nox.Session) -> None:
-    """Run the core's tests on the other Pythons that are installed; `tests_all` runs everything on them."""
+    """Run the core's tests on the other installed Pythons. `tests_all` runs all tests on them."""
     install(session, *group("tests"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, "-q", "-x", *PARALLEL, "core/tests", *session.posargs)
@@ -329,7 +329,7 @@ def smoke(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests on the Python that runs nox. Words after `--` go to pytest."""
+    """Run all tests on the Python that runs nox. Arguments after `--` go to pytest."""
     install(session, *group("tests"), *group("packages"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *PARALLEL, *session.posargs)
@@ -337,7 +337,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def recount(session: nox.Session) -> None:
-    """Write tests/recorded_counts.json anew from the recordings, after they have changed. Look at the difference."""
+    """Rewrite tests/recorded_counts.json after the recordings have changed. Review the difference."""
     install(session, *group("tests"), extras="cli,fast,testing")
     (ROOT / "tests" / "recorded_counts.json").unlink(missing_ok=True)
     modules = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/test_recorded_*.py"))]
@@ -346,7 +346,7 @@ def recount(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run the fault catalogue over every provider, write docs/faults.md from it, and measure the promises in brief."""
+    """Run the fault catalogue for every provider, write docs/faults.md, and measure the promises briefly."""
     install(session, *group("tests"), extras="testing")
     report = Path(session.create_tmp()) / "faults.json"
     tests = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("plugins/*/tests/test_*_conformance.py"))]
@@ -359,7 +359,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Run the conformance kit against planted bugs, and write docs/mutants.md. Words after `--` go to the runner."""
+    """Run the conformance kit against planted bugs, and write docs/mutants.md. `-- ID …` runs only some bugs."""
     install(session, *group("tests"), extras="cli,testing")
     report = Path(session.create_tmp()) / "mutants.json"
     session.run("python", "tests/mutants/run.py", f"--report={report}", *session.posargs)
@@ -368,14 +368,14 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz every framer and parser, guided by coverage: an hour, or what `-- --seconds 600` says."""
+    """Fuzz every framer and parser, guided by coverage, for an hour or for as long as `-- --seconds 600` says."""
     install(session, *group("fuzz"), extras="cli,testing")
     session.run("python", "tests/fuzz/run.py", *(session.posargs or ["--seconds", "3600"]))
 
 
 @nox.session(python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
-    """Run all tests on every Python that is installed: `nox -s tests_all-3.13` for one."""
+    """Run all tests on every installed Python, or on one with `nox -s tests_all-3.13`."""
     install(session, *group("tests"), *group("packages"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *PARALLEL, *session.posargs)
@@ -383,6 +383,6 @@ def tests_all(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and memory beside the HTTP client by hand; `-- --peers` adds other libraries. Takes minutes."""
+    """Compare speed and memory with a hand-written HTTP client; `-- --peers` adds other libraries. Takes minutes."""
     install(session, "uvloop", extras="fast")
     session.run("python", "tests/bench/run.py", *session.posargs)

@@ -1,11 +1,11 @@
 """Count the Python instructions of the hot paths, as ratios to a hand-written loop over the same bytes in the same run.
 
     python tests/bench/instructions.py             print the ratios as JSON
-    python tests/bench/instructions.py --record    write them down, for this version of Python
+    python tests/bench/instructions.py --record    record them for this version of Python
 
-Why instructions of the interpreter, and not of the processor: they are the same on every machine, need nothing but
-Python, and take seconds. Under callgrind the figures hold for one build of Python and of the C library, so that what is
-recorded on one machine says little on another. What C code costs is not seen; the benchmark beside this file has that.
+The test counts instructions of the interpreter, not of the processor: they are the same on every machine, need only
+Python, and take seconds to count. Counts by callgrind depend on the build of Python and of the C library, so they
+cannot be compared between machines. The cost of C code is not counted here; the benchmark in this folder measures it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAMES = {"chat": "openai-compatible", "anthropic": "anthropic", "bedrock": "bedr
 
 
 def count(run: Callable[[], object]) -> int:
-    """The instructions that `run` takes."""
+    """Return the number of instructions that `run` executes."""
     seen = 0
 
     def local(frame: FrameType, event: str, argument: object) -> Any:
@@ -49,8 +49,8 @@ def count(run: Callable[[], object]) -> int:
     return seen
 
 
-class Answer:
-    """An answer that is all there: its chunks come without waiting."""
+class MemoryResponse:
+    """A response in memory, whose chunks arrive without waiting."""
 
     status = 200
 
@@ -81,8 +81,8 @@ class Memory:
         return None
 
     @asynccontextmanager
-    async def send(self, wire_request: object, timeouts: object) -> AsyncIterator[Answer]:
-        yield Answer(self._headers, self._chunks)
+    async def send(self, wire_request: object, timeouts: object) -> AsyncIterator[MemoryResponse]:
+        yield MemoryResponse(self._headers, self._chunks)
 
 
 def service(wire: str, headers: dict[str, str], chunks: list[bytes]) -> Any:
@@ -105,7 +105,7 @@ def service(wire: str, headers: dict[str, str], chunks: list[bytes]) -> Any:
 
 
 async def read_all(opened: Any, texts: int) -> None:
-    """One stream, and check it."""
+    """Read one stream and check it."""
     import payloads
     import trunkline
 
@@ -118,7 +118,7 @@ async def read_all(opened: Any, texts: int) -> None:
 
 
 def stream_cost(wire: str, texts: int, batch: int) -> int:
-    """The instructions of one stream."""
+    """Return the number of instructions for one stream."""
     import payloads
 
     events = payloads.WIRES[wire][1](texts)
@@ -127,14 +127,14 @@ def stream_cost(wire: str, texts: int, batch: int) -> int:
 
     async def run() -> int:
         async with opened:
-            await read_all(opened, texts)  # the service opens, and what is imported late is there
+            await read_all(opened, texts)  # opens the service and does its late imports
             return count(lambda: _drive(read_all(opened, texts)))
 
     return asyncio.run(run())
 
 
 def _drive(coroutine: Any) -> None:
-    # Nothing waits for anything but a turn of the loop, which the tracer must not see.
+    # Run the coroutine without the event loop, whose instructions must not count. It waits only for turns of the loop.
     while True:
         try:
             coroutine.send(None)
@@ -143,12 +143,12 @@ def _drive(coroutine: Any) -> None:
 
 
 def reference_cost(wire: str, texts: int) -> int:
-    """The instructions of the hand-written loop."""
+    """Return the number of instructions of the hand-written loop."""
     import payloads
     from clients import _raw
 
     async def run() -> None:
-        answer = Answer({}, payloads.WIRES[wire][1](texts))
+        answer = MemoryResponse({}, payloads.WIRES[wire][1](texts))
         async for _ in getattr(_raw, wire)(answer):
             pass
 
@@ -156,7 +156,7 @@ def reference_cost(wire: str, texts: int) -> int:
 
 
 def call_cost() -> int:
-    """The instructions of one call without streaming."""
+    """Return the number of instructions for one call without streaming."""
     import payloads
 
     opened = service("chat", {"content-type": "application/json"}, [payloads.chat_body()])
@@ -170,7 +170,7 @@ def call_cost() -> int:
 
 
 def ratios() -> dict[str, float]:
-    """Of each hot path, how often the instructions of one chunk of the hand-written loop it takes."""
+    """Return the instructions of each hot path, as multiples of those of the hand-written loop for one chunk."""
     found = {}
     for wire in NAMES:
         reference = (reference_cost(wire, MANY) - reference_cost(wire, FEW)) / (MANY - FEW)

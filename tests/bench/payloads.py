@@ -1,4 +1,4 @@
-"""What the provider of the benchmark answers: bytes of three wire formats, made once."""
+"""The responses of the benchmark's provider: bytes in three wire formats, made once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from zlib import crc32
 
 WORDS = ("river ", "stone ", "maple ", "cloud ", "brick ", "light ", "ocean ", "field ")
-"""The deltas of a stream, in turn and of one length, so that counting characters shows one that is lost or doubled."""
+"""The deltas of a stream, repeated in turn. They have the same length, so a lost or doubled one changes the count."""
 
 SIZE = len(WORDS[0])
 ANSWER = "".join(WORDS) * 8
@@ -36,7 +36,7 @@ def _chat_usage(tokens: int) -> dict[str, object]:
 
 
 def chat_body() -> bytes:
-    """A Chat Completions answer."""
+    """A Chat Completions response."""
     message = {"role": "assistant", "content": ANSWER, "refusal": None, "annotations": []}
     return _json(
         {
@@ -81,7 +81,7 @@ def chat_events(n: int) -> list[bytes]:
 
 
 def anthropic_body() -> bytes:
-    """A Messages answer."""
+    """A Messages response."""
     return _json(
         {
             "id": "msg_bench000000000000000001",
@@ -116,7 +116,7 @@ def anthropic_events(n: int) -> list[bytes]:
 
 
 def bedrock_body() -> bytes:
-    """A Converse answer."""
+    """A Converse response."""
     return _json(
         {
             "metrics": {"latencyMs": 400},
@@ -128,7 +128,7 @@ def bedrock_body() -> bytes:
 
 
 def event_stream_message(headers: dict[str, str], payload: bytes) -> bytes:
-    """One message of `application/vnd.amazon.eventstream`, its headers strings."""
+    """One message of `application/vnd.amazon.eventstream`, with string headers."""
     packed = b"".join(
         struct.pack("!B", len(name)) + name.encode() + b"\x07" + struct.pack("!H", len(value)) + value.encode()
         for name, value in headers.items()
@@ -163,4 +163,4 @@ WIRES: dict[str, tuple[Callable[[], bytes], Callable[[int], list[bytes]], bytes]
     "anthropic": (anthropic_body, anthropic_events, b"text/event-stream; charset=utf-8"),
     "bedrock": (bedrock_body, bedrock_events, b"application/vnd.amazon.eventstream"),
 }
-"""Of each wire format: a whole body, the events of a stream, and the stream's content type."""
+"""For each wire format: a response body, the events of a stream, and the content type of the stream."""

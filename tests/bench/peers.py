@@ -1,4 +1,4 @@
-"""The other libraries of the benchmark, each in an environment of its own under `out/venvs`."""
+"""The other libraries of the benchmark, each in its own environment under `out/venvs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VENVS = Path(__file__).resolve().parent / "out" / "venvs"
 
 @dataclass(frozen=True)
 class Peer:
-    """A library: the wire format that it is measured with, and what is installed."""
+    """A library: the wire format to measure it with, and the packages to install."""
 
     wire: str
     requirements: tuple[str, ...]
@@ -30,7 +30,7 @@ PEERS = {
 
 
 def python(name: str) -> Path:
-    """The Python of a peer's environment, which is made where it is missing."""
+    """Return the Python of a peer's environment. Create the environment if it does not exist."""
     venv = VENVS / name
     found = venv / "bin" / "python"
     if not found.exists():

@@ -38,7 +38,7 @@ def _whole(wire: str) -> bytes:
 
 @functools.cache
 def _writes(wire: str, texts: int, batch: int) -> list[bytes]:
-    """A streamed answer, write for write."""
+    """Yield the writes of a streamed response."""
     _, events_of, content_type = WIRES[wire]
     events = events_of(texts)
     chunks = [b"".join(events[at : at + batch]) for at in range(0, len(events), batch)]
@@ -50,7 +50,7 @@ def _writes(wire: str, texts: int, batch: int) -> list[bytes]:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: a request at a time."""
+    """One connection, which serves one request at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._write()
 
     def _write(self) -> None:
-        # One write for each turn of the event loop, so that each is a packet of its own and streams take turns.
+        # One write in each turn of the event loop, so that each is a separate packet and streams take turns.
         if self._paused or self._lost or not self._writes:
             return
         self.transport.write(self._writes[self._at])

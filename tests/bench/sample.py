@@ -1,9 +1,9 @@
-"""One sample: one measure of one client, in this process, which is fresh. Prints a JSON object.
+"""Take one sample, that is one measure of one client, in this fresh process. Prints a JSON object.
 
     python sample.py CLIENT MEASURE ORIGIN '{"texts": 5000}'
 
-Time is CPU time of this process, user and system, in microseconds. What is repeated is taken in equal batches, and the
-lower quartile of them counts: whatever else runs on the machine makes a batch dearer and never cheaper.
+Times are CPU times of this process, user and system, in microseconds. Repeated work is measured in equal batches, and
+the result is their lower quartile, because other programs on the machine can only make a batch slower.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ sys.path[:0] = [str(Path(__file__).parent)]
 
 
 def cpu() -> float:
-    """CPU time so far, in microseconds."""
+    """Return the CPU time used so far, in microseconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return (used.ru_utime + used.ru_stime) * 1e6
 
 
 def memory(key: str) -> float:
-    """`VmRSS` or `VmHWM` (its peak), in KiB."""
+    """Return `VmRSS`, or `VmHWM`, which is its peak, in KiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
             return float(line.split()[1])
@@ -40,7 +40,7 @@ def memory(key: str) -> float:
 
 
 def lower_quartile(marks: list[float], per: int) -> float:
-    """The cost of one, from the CPU time at the bounds of batches of `per`."""
+    """Return the CPU time of one repetition, from the CPU times at the bounds of batches of `per` repetitions."""
     import statistics  # not on the cold path of any client
 
     costs = [(after - before) / per for before, after in pairwise(marks)]
@@ -48,13 +48,13 @@ def lower_quartile(marks: list[float], per: int) -> float:
 
 
 async def connected(client: ModuleType, origin: str, path: str) -> Any:
-    """The client's state for a provider that answers as `path` says."""
+    """Return the client's state for a provider that responds as `path` says."""
     state = client.connect(f"{origin}/{path}")
     return await state if hasattr(state, "__await__") else state
 
 
 async def read(client: ModuleType, state: Any, texts: int) -> float:
-    """Read one stream and check it; the wall time of its first text."""
+    """Read one stream and check it. Return the wall time of its first text."""
     import payloads
 
     first = 0.0
@@ -72,7 +72,7 @@ async def read(client: ModuleType, state: Any, texts: int) -> float:
 
 
 async def cold(client: ModuleType, origin: str) -> dict[str, float]:
-    """All that a process does up to its first answer."""
+    """Everything that a process does until its first response."""
     state = await connected(client, origin, "n1")
     await client.call(state)
     return {"cpu": time.process_time() * 1e6, "peak_kib": memory("VmHWM"), "modules": float(len(sys.modules))}
@@ -95,7 +95,7 @@ async def call(client: ModuleType, origin: str, calls: int = 1500, batch: int = 
 
 
 async def first(client: ModuleType, origin: str, streams: int = 300, batch: int = 15) -> dict[str, float]:
-    """A stream of two texts: the wall time to the first, and the CPU time of all of it."""
+    """A stream of two texts: the wall time until the first, and the CPU time of the stream."""
     import statistics
 
     state = await connected(client, origin, "n2")
@@ -114,7 +114,7 @@ async def first(client: ModuleType, origin: str, streams: int = 300, batch: int 
 async def chunk(
     client: ModuleType, origin: str, how: str = "", texts: int = 3000, streams: int = 7
 ) -> dict[str, float]:
-    """One chunk of a long stream: the stream's time by the number of its chunks."""
+    """One chunk of a long stream: the time of the stream divided by the number of its chunks."""
     import statistics
 
     warm = await connected(client, origin, "n200")
@@ -130,7 +130,7 @@ async def chunk(
 
 
 async def own(client: ModuleType, origin: str, texts: int = 3000, streams: int = 15) -> dict[str, float]:
-    """What a chunk costs besides its transport: its bytes are there, one chunk a read."""
+    """The cost of a chunk without the transport: its bytes are in memory, with one chunk in each read."""
     import statistics
 
     import instructions
@@ -142,7 +142,7 @@ async def own(client: ModuleType, origin: str, texts: int = 3000, streams: int =
     events = events_of(texts)
 
     async def by_hand() -> None:
-        async for _ in getattr(_raw, wire)(instructions.Answer({}, events)):
+        async for _ in getattr(_raw, wire)(instructions.MemoryResponse({}, events)):
             pass
 
     costs = []
@@ -155,7 +155,7 @@ async def own(client: ModuleType, origin: str, texts: int = 3000, streams: int =
 
 
 async def together(client: ModuleType, origin: str, streams: int = 200, texts: int = 200) -> dict[str, Any]:
-    """Many streams at once, on a client that has served one request."""
+    """Many concurrent streams, on a client that has made one request before."""
     state = await connected(client, origin, f"n{texts}")
     await read(client, state, texts)
     gc.collect()

@@ -1,11 +1,11 @@
-"""Coverage-guided fuzzing with atheris: each target of the table in turn, each for a share of the time.
+"""Coverage-guided fuzzing with atheris. The targets run one after the other and share the time.
 
     python tests/fuzz/run.py --seconds 3600            all targets
-    python tests/fuzz/run.py --seconds 60 stream-x     some of them
-    python tests/fuzz/run.py --keep                    take over what is new into the kept corpus, minimised
+    python tests/fuzz/run.py --seconds 60 stream-x     only these
+    python tests/fuzz/run.py --keep                    add new inputs to the kept corpus, minimised
 
-What is found grows in the folder `--work`; a failing input is kept there as `crash-…`. Recordings in `../shared`
-serve as seeds where they are there, and nothing that came of them is taken over: `--keep` takes inputs of a work folder
+New inputs are written to the folder `--work`; a failing input is kept there as `crash-…`. If there are recordings in
+`../shared`, they are used as seeds. The kept corpus contains nothing derived from them: `--keep` needs a work folder
 that was made with `--own-seeds`.
 """
 
@@ -31,11 +31,11 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 RECORDINGS = ROOT / (os.environ.get("TRUNKLINE_RECORDINGS") or "../shared/recordings") / "open"
 LONGEST = 20_000
-"""The longest input that is tried, in bytes. Longer ones are counted in tests/test_fuzz.py."""
+"""The longest input to try, in bytes. tests/test_fuzz.py counts the longer ones."""
 
 
 def recorded(kind: str) -> Iterator[bytes]:
-    """Bodies of recorded answers, of the kind that a target takes."""
+    """Yield the bodies of recorded responses of the kind that a target takes."""
     for path in sorted(RECORDINGS.glob("*.jsonl")) if kind in ("streams", "answers") else ():
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -46,7 +46,7 @@ def recorded(kind: str) -> Iterator[bytes]:
 
 
 def seed(folder: Path, kind: str, *, own: bool) -> list[bytes]:
-    """Fill a folder of inputs with the recordings, unless only our own seeds are wanted; gives all seeds."""
+    """Write recordings to a folder of inputs, unless `own` is true. Return all seeds."""
     found = [path.read_bytes() for path in sorted((HERE / "seeds" / kind).iterdir())]
     if not own:
         wanted = Random(0).sample(bodies, min(200, len(bodies))) if (bodies := list(recorded(kind))) else []
@@ -57,7 +57,7 @@ def seed(folder: Path, kind: str, *, own: bool) -> list[bytes]:
 
 
 def fuzz(name: str, folder: Path, arguments: list[str], *, own: bool) -> None:
-    """Fuzz one target in this process, which ends in it."""
+    """Fuzz one target in this process. Does not return."""
     import atheris
 
     with atheris.instrument_imports(include=sorted(_packages())):
@@ -89,7 +89,7 @@ def _packages() -> set[str]:
 
 
 def run(names: list[str], work: Path, seconds: float, *, own: bool) -> int:
-    """Each target in a process of its own. Prints executions and coverage; gives how many failed."""
+    """Run each target in its own process and print executions and coverage. Return the number of failed targets."""
     failed, executions, started = 0, 0, time.monotonic()
     for done, name in enumerate(names):
         share = (seconds - (time.monotonic() - started)) / (len(names) - done)
@@ -110,7 +110,7 @@ def run(names: list[str], work: Path, seconds: float, *, own: bool) -> int:
 
 
 def keep(names: list[str], work: Path, budget: int) -> None:
-    """Keep, of what the fuzzer grew, the smallest inputs that between them take every step that any of them takes."""
+    """Keep the smallest of the fuzzer's inputs that together take every step that any of them takes."""
     from fuzz_targets import targets
 
     for name in names:
@@ -133,7 +133,7 @@ def keep(names: list[str], work: Path, budget: int) -> None:
 
 
 def _taken(name: str, data: bytes) -> set[tuple[str, int, int]]:
-    """The steps from line to line of our packages that an input takes."""
+    """Return the steps from line to line in our packages that an input takes."""
     from fuzz_targets import targets
 
     steps: set[tuple[str, int, int]] = set()
@@ -163,12 +163,14 @@ def _taken(name: str, data: bytes) -> set[tuple[str, int, int]]:
 def main() -> None:
     """The command line."""
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    reader.add_argument("targets", nargs="*", help="names of targets; all where none is named")
-    reader.add_argument("--seconds", type=float, default=600, help="for all targets together")
-    reader.add_argument("--work", type=Path, default=ROOT / ".fuzz", help="where inputs and logs go")
-    reader.add_argument("--own-seeds", action="store_true", help="without recordings")
-    reader.add_argument("--keep", action="store_true", help="minimise into tests/fuzz/corpus")
-    reader.add_argument("--budget", type=int, default=20_000, help="bytes kept for each target")
+    reader.add_argument("targets", nargs="*", help="the targets to run (default: all)")
+    reader.add_argument("--seconds", type=float, default=600, help="the time for all targets together")
+    reader.add_argument("--work", type=Path, default=ROOT / ".fuzz", help="the folder for inputs and logs")
+    reader.add_argument("--own-seeds", action="store_true", help="do not use recordings as seeds")
+    reader.add_argument("--keep", action="store_true", help="add minimised inputs to tests/fuzz/corpus")
+    reader.add_argument(
+        "--budget", type=int, default=20_000, help="the size limit of the kept inputs of each target, in bytes"
+    )
     reader.add_argument("--one", help=argparse.SUPPRESS)
     given = reader.parse_args()
     work = given.work.resolve()

@@ -1,9 +1,9 @@
 """Runs the conformance kit against the planted bugs of `mutants.toml`, and reports which it catches.
 
-`python tests/mutants/run.py [--report FILE] [--jobs 2] [ID …]`. For each mutant the source of a plugin is copied, the
-bug planted, and the plugin's conformance test run against the copy, which stands before the plugin on the path. The
-test runs on asyncio, or on trio where the mutant says `backend = "trio"`. The unchanged plugins run first: they must
-pass.
+`python tests/mutants/run.py [--report FILE] [--jobs 2] [ID …]`. For each mutant, it copies the source of a plugin,
+plants the bug in the copy, and runs the plugin's conformance test against the copy, which precedes the plugin on the
+path. The test runs on asyncio, or on trio if the mutant has `backend = "trio"`. The unchanged plugins run first and
+must pass.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("mutants.toml")
 GLOBEX = "globex"
 KEPT = ("id", "package", "class", "complaint", "why")
-"""What of a mutant stands in the report."""
+"""The fields of a mutant that the report contains."""
 
 LIMIT = 600.0
-"""Seconds for one run of a conformance test."""
+"""The time limit for one run of a conformance test, in seconds."""
 
 _COMMAND = "import sys; from trunkline.cli import main; sys.exit(main(sys.argv[1:]))"
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (?:\S*::)?([^\s:]\S*)", re.MULTILINE)
 
 
 class MutantError(Exception):
-    """A mutant that cannot be planted, or a run that says nothing of one."""
+    """A mutant cannot be planted, or the run of its test has no result."""
 
 
 class Result(NamedTuple):
@@ -48,13 +48,13 @@ class Result(NamedTuple):
 
 
 def mutants() -> list[dict[str, Any]]:
-    """The planted bugs."""
+    """Return the planted bugs."""
     found: list[dict[str, Any]] = tomllib.loads(TABLE.read_text("utf-8"))["mutant"]
     return found
 
 
 def make_globex(folder: Path) -> None:
-    """Make the package of a new provider, as an author would, with a wire format of its own."""
+    """Create the package of a new provider with its own wire format, as an author would."""
     made = subprocess.run(
         [sys.executable, "-c", _COMMAND, "new-plugin", GLOBEX, "--folder", str(folder)],
         capture_output=True,
@@ -65,7 +65,7 @@ def make_globex(folder: Path) -> None:
 
 
 def copy_plugin(package: str, globex: Path, folder: Path, tests: str | None = None) -> tuple[Path, Path]:
-    """Copy a plugin's package into `folder`; gives its copy, and its conformance test or that of the plugin `tests`."""
+    """Copy a plugin's package into `folder`. Return the copy and the conformance test, by default the plugin's own."""
     module = f"trunkline_{package.replace('-', '_')}"
     home = globex if package == GLOBEX else ROOT / "plugins" / package
     copy = folder / module
@@ -73,7 +73,7 @@ def copy_plugin(package: str, globex: Path, folder: Path, tests: str | None = No
     if package != GLOBEX:
         tests = tests or package
         return copy, ROOT / "plugins" / tests / "tests" / f"test_{tests.replace('-', '_')}_conformance.py"
-    # It is not installed: what an installer would write makes it one of the distributions.
+    # The copy is not installed, so write the metadata that makes it a distribution.
     written = folder / f"{module}-0.1.0.dist-info"
     written.mkdir()
     (written / "METADATA").write_text(f"Metadata-Version: 2.1\nName: trunkline-{GLOBEX}\nVersion: 0.1.0\n", "utf-8")
@@ -82,12 +82,12 @@ def copy_plugin(package: str, globex: Path, folder: Path, tests: str | None = No
 
 
 def plant(edits: Iterable[dict[str, str]], package: Path) -> None:
-    """Make the edits. Raises `MutantError` for one whose old text does not stand once in its file."""
+    """Make the edits. Raises `MutantError` if the old text of one is not exactly once in its file."""
     for edit in edits:
         path = package / edit["file"]
         text = path.read_text("utf-8")
         if (count := text.count(edit["old"])) != 1:
-            raise MutantError(f"{edit['file']} holds the old text {count} times, not once: {edit['old'][:80]!r}")
+            raise MutantError(f"{edit['file']} contains the old text {count} times, not once: {edit['old'][:80]!r}")
         path.write_text(text.replace(edit["old"], edit["new"]), "utf-8")
 
 
@@ -117,7 +117,7 @@ def run_kit(test: Path, folder: Path, keyword: str) -> str | None:
 
 
 def keywords(mutant: dict[str, Any]) -> tuple[str, ...]:
-    """Which tests run, one lot after the other: first those of the mutant's class or complaint, then all."""
+    """Return the expressions that select tests, in order: first those of the mutant's class or complaint, then all."""
     if mutant.get("backend") == "trio":
         return ("trio and not fault", "trio")
     near = f"fault_{mutant['class']:02}_" if "class" in mutant else "not fault"
@@ -155,12 +155,12 @@ def run(chosen: list[dict[str, Any]], jobs: int, *, unchanged: bool = True) -> I
 
 
 def main() -> None:
-    """Run what the arguments ask for. Ends with an error where a mutant survived."""
+    """Run the chosen mutants. Exit with an error if a mutant survived."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("ids", nargs="*", help="the mutants to run; all without")
-    parser.add_argument("--report", type=Path, help="where the results are written as JSON")
+    parser.add_argument("ids", nargs="*", help="the mutants to run (default: all)")
+    parser.add_argument("--report", type=Path, help="the JSON file to write the results to")
     parser.add_argument("--mutants-only", action="store_true", help="do not run the unchanged plugins first")
-    parser.add_argument("--jobs", type=int, default=2, help="how many run at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="the number of mutants to run at a time")
     options = parser.parse_args()
     known = {mutant["id"]: mutant for mutant in mutants()}
     if unknown := set(options.ids) - known.keys():

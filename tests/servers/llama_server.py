@@ -1,9 +1,9 @@
-"""A real llama.cpp server on a free port of 127.0.0.1: llama.cpp's own HTTP server, as the package xllamacpp brings it.
+"""Runs llama.cpp's own HTTP server, from the package xllamacpp, on a free port of 127.0.0.1.
 
     python llama_server.py MODEL.gguf --key KEY --alias NAME [--context 2048] [--embeddings]
 
-It prints `ready URL` when it listens. It ends on SIGTERM, and when its standard input does, so that it never outlives
-the tests. Calls at the same time wait for one another: there is one slot.
+It prints `ready URL` when it listens. It stops on SIGTERM, and when its standard input is closed, so that it never
+outlives the tests. It has one slot, so concurrent calls wait for one another.
 """
 
 import argparse
@@ -15,14 +15,14 @@ import xllamacpp
 
 
 def parameters(arguments: argparse.Namespace) -> xllamacpp.CommonParams:
-    """llama.cpp's parameters."""
+    """Return llama.cpp's parameters."""
     params = xllamacpp.CommonParams()
     params.model.path = arguments.model
     params.model_alias = {arguments.alias}
     params.hostnames, params.port = ["127.0.0.1"], 0
     params.api_keys = [arguments.key]
     params.n_ctx, params.n_parallel = arguments.context, 1
-    # Threads spin while they wait for one another, and collapse where cores are shared.
+    # Threads wait in busy loops, which is very slow if other processes use the same cores.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.use_jinja = True
     # Usage includes the tokens that were in the prompt cache. Without a cache, equal calls report equal usage.

@@ -1,7 +1,7 @@
-"""The mock server of the package llmock on a free port of 127.0.0.1.
+"""Runs the mock server of the package llmock on a free port of 127.0.0.1.
 
-Where nothing is scripted it answers with the texts that it was sent. It prints `ready URL` when it listens. It ends on
-SIGTERM, and when its standard input does.
+Without a scripted response, it echoes the texts of the request. It prints `ready URL` when it listens. It stops on
+SIGTERM, and when its standard input is closed.
 """
 
 import signal

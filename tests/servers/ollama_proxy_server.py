@@ -1,9 +1,9 @@
-"""The package ollama-proxy-plus on a free port of 127.0.0.1: Ollama's API in front of a Chat Completions server.
+"""Runs the package ollama-proxy-plus, Ollama's API in front of a Chat Completions server, on a free port of 127.0.0.1.
 
     python ollama_proxy_server.py URL --key KEY
 
-Its models are `local/NAME`. It prints `ready URL` when it listens. It ends on SIGTERM, and when its standard
-input does.
+Its models are `local/NAME`. It prints `ready URL` when it listens. It stops on SIGTERM, and when its standard input is
+closed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--key", required=True)
     arguments = parser.parse_args()
-    # It reads its configuration when it is imported.
+    # The package reads its configuration on import.
     os.environ |= {"PROVIDERS_LOCAL_API_KEY": arguments.key, "PROVIDERS_LOCAL_BASE_URL": f"{arguments.url}/v1"}
     os.environ["EXTRA_MODELS"] = "local/smollm2"
     from ollama_proxy.server import app

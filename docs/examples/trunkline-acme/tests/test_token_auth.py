@@ -34,12 +34,12 @@ def token(value: str, **fields: Any) -> bytes:
 
 
 async def issue(exchange: Exchange) -> None:
-    """A new token for each exchange: token-1, token-2 …"""
+    """Issue a new token for each request: token-1, token-2 …"""
     await exchange.respond(token(f"token-{exchange.number}"))
 
 
 def gateway(*refused: str) -> Callable[[Exchange], Awaitable[None]]:
-    """The gateway: it answers whoever has a token, but for those that are `refused`."""
+    """Return a handler for the gateway. It responds to requests with any token except those in `refused`."""
 
     async def answer(exchange: Exchange) -> None:
         given = exchange.request.headers.get("authorization", "")
@@ -57,7 +57,7 @@ def gateway(*refused: str) -> Callable[[Exchange], Awaitable[None]]:
 async def acme(
     endpoint: Callable[[Exchange], Awaitable[None]], *refused: str, **settings: object
 ) -> AsyncIterator[tuple[trunkline.Service, LoopbackServer, LoopbackServer]]:
-    """A service behind the gateway, the token endpoint and the gateway."""
+    """Open a service behind the gateway. Yield the service, the token endpoint and the gateway."""
     async with serve(endpoint) as tokens, serve(gateway(*refused)) as server:
         extension = Acme(token_url=f"{tokens.url}/token", client_id="re:ports", client_secret=SECRET, scope="chat")
         async with trunkline.open_service(
@@ -67,7 +67,7 @@ async def acme(
 
 
 class ContextRecorder:
-    """An extension that keeps the context of the service that it is loaded for, and authenticates nothing."""
+    """An extension that records the context of its service, and signs nothing."""
 
     context: trunkline.ServiceContext[trunkline.Settings]
 
@@ -110,7 +110,7 @@ async def all_at_once(count: int, call: Callable[[], Awaitable[Any]]) -> list[An
 # When a token is fetched
 
 
-async def test_a_token_is_fetched_once_and_goes_with_every_request() -> None:
+async def test_token_is_fetched_once_and_sent_with_every_request() -> None:
     async with acme(issue) as (service, tokens, _server):
         assert (await service.chat("Hello")).text == "Bearer token-1"
         assert (await service.chat("Hello")).text == "Bearer token-1"
@@ -119,21 +119,21 @@ async def test_a_token_is_fetched_once_and_goes_with_every_request() -> None:
     assert b64decode(asked.headers["authorization"].removeprefix("Basic ")).decode() == f"re%3Aports:{SECRET}"
 
 
-async def test_calls_that_wait_share_one_exchange() -> None:
+async def test_waiting_calls_share_one_token_request() -> None:
     async with acme(issue) as (service, tokens, _server):
         answers = await all_at_once(20, lambda: service.chat("Hello"))
         assert {answer.text for answer in answers} == {"Bearer token-1"}
         assert len(tokens.requests) == 1
 
 
-async def test_after_a_401_a_new_token_is_fetched_once_for_all_calls() -> None:
+async def test_new_token_is_fetched_once_for_all_calls_after_a_401() -> None:
     async with acme(issue, "token-1") as (service, tokens, _server):
         answers = await all_at_once(20, lambda: service.chat("Hello"))
         assert {answer.text for answer in answers} == {"Bearer token-2"}
         assert len(tokens.requests) == 2
 
 
-async def test_a_token_that_stays_refused_is_an_error_that_does_not_show_it() -> None:
+async def test_error_for_a_refused_token_does_not_show_the_token() -> None:
     async with acme(issue, "token-1", "token-2") as (service, _tokens, server):
         with pytest.raises(trunkline.AuthenticationError, match="is no good") as caught:
             await service.chat("Hello")
@@ -141,7 +141,7 @@ async def test_a_token_that_stays_refused_is_an_error_that_does_not_show_it() ->
     assert "token-" not in f"{caught.value} {caught.value.body}"
 
 
-async def test_a_token_is_renewed_before_its_end_and_nobody_else_waits() -> None:
+async def test_token_is_renewed_before_it_expires_without_blocking_other_calls() -> None:
     now, begun, go_on = 0.0, anyio.Event(), anyio.Event()
 
     async def endpoint(exchange: Exchange) -> None:
@@ -164,7 +164,7 @@ async def test_a_token_is_renewed_before_its_end_and_nobody_else_waits() -> None
         assert "token-1" in tested.secrets, "an error of a call in progress may still contain it"
 
 
-async def test_a_cancelled_exchange_is_done_by_the_next_in_the_queue() -> None:
+async def test_next_waiting_call_repeats_a_cancelled_token_request() -> None:
     begun = anyio.Event()
 
     async def endpoint(exchange: Exchange) -> None:
@@ -193,7 +193,7 @@ async def test_a_cancelled_exchange_is_done_by_the_next_in_the_queue() -> None:
 # Errors
 
 
-async def test_a_failure_is_shared_by_those_who_wait_and_each_has_an_error_of_its_own() -> None:
+async def test_waiting_calls_share_a_failure_but_not_the_error_object() -> None:
     async def endpoint(exchange: Exchange) -> None:
         await exchange.respond(b"", status=500)
 
@@ -204,7 +204,7 @@ async def test_a_failure_is_shared_by_those_who_wait_and_each_has_an_error_of_it
     assert len({id(error) for error in errors}) == 10
 
 
-async def test_a_renewal_that_fails_does_not_end_a_token_that_lives() -> None:
+async def test_failed_renewal_keeps_a_valid_token() -> None:
     now = 0.0
 
     async def endpoint(exchange: Exchange) -> None:
@@ -222,7 +222,7 @@ async def test_a_renewal_that_fails_does_not_end_a_token_that_lives() -> None:
             await tested.acquire()
 
 
-async def test_an_endpoint_that_fails_for_now_is_asked_again() -> None:
+async def test_temporary_failure_of_the_endpoint_is_retried() -> None:
     async def endpoint(exchange: Exchange) -> None:
         if exchange.number == 1:
             await exchange.respond(b"", status=503, headers={"retry-after-ms": "1"})
@@ -234,7 +234,7 @@ async def test_an_endpoint_that_fails_for_now_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-async def test_a_refused_client_gets_an_error_and_nothing_is_sent(status: int) -> None:
+async def test_refused_client_raises_and_sends_no_chat_request(status: int) -> None:
     async def endpoint(exchange: Exchange) -> None:
         given = exchange.request.headers["authorization"]
         body = {"error": "invalid_client", "error_description": f"no client {SECRET} ({given})"}
@@ -251,7 +251,7 @@ async def test_a_refused_client_gets_an_error_and_nothing_is_sent(status: int) -
     assert given not in shown
 
 
-async def test_an_endpoint_that_is_away_or_silent_is_a_failed_connection() -> None:
+async def test_unreachable_or_silent_endpoint_raises_connection_failed() -> None:
     async def endpoint(exchange: Exchange) -> None:
         await exchange.start()
         await exchange.hung_up()
@@ -291,7 +291,7 @@ async def test_a_redirect_is_not_followed() -> None:
         b" " * 65537,
     ],
 )
-async def test_what_is_no_token_is_a_protocol_violation(body: bytes) -> None:
+async def test_invalid_token_response_raises_protocol_violation(body: bytes) -> None:
     async def endpoint(exchange: Exchange) -> None:
         await exchange.respond(body)
 
@@ -301,7 +301,7 @@ async def test_what_is_no_token_is_a_protocol_violation(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("expires_in", [None, 0, -5, True, "600", [], 1e308])
-async def test_a_missing_or_wrong_lifetime_becomes_the_default(expires_in: object) -> None:
+async def test_missing_or_invalid_lifetime_uses_the_default(expires_in: object) -> None:
     async def endpoint(exchange: Exchange) -> None:
         await exchange.respond(token("token-1", expires_in=expires_in))
 
@@ -320,7 +320,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_environment")
 @pytest.mark.parametrize("missing", ["token_url", "client_id", "client_secret"])
-async def test_what_is_missing_is_named_with_its_variable(missing: str) -> None:
+async def test_error_for_a_missing_setting_names_its_variable(missing: str) -> None:
     given = {"token_url": "https://id.acme.example/token", "client_id": "reports", "client_secret": SECRET}
     extension = Acme(**{name: value for name, value in given.items() if name != missing})  # type: ignore[arg-type]
     with pytest.raises(trunkline.ConfigurationError, match=f"ACME_{missing.upper()}") as caught:
@@ -341,7 +341,7 @@ async def ask(extension: Acme) -> None:
         await service.chat("Hello")
 
 
-async def test_nothing_shows_the_secret() -> None:
+async def test_reprs_show_no_secret() -> None:
     extension = Acme(token_url="https://id.acme.example", client_id="reports", client_secret=SECRET)
     async with auth("https://id.acme.example") as tested:
         assert SECRET not in f"{extension} {tested} {grant('https://id.acme.example')}"
