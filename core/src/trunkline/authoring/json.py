@@ -29,6 +29,7 @@ __all__ = [
     "decode_string",
     "dumps",
     "encode_request",
+    "excerpt",
     "json_text",
     "loads",
     "loads_finite",
@@ -54,11 +55,16 @@ def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, A
     try:
         value = loads(text)
     except (ValueError, RecursionError):
-        excerpt = text[:80] if isinstance(text, str) else text[:80].decode("utf-8", "replace")
-        raise ProtocolViolation(f"{what} is not JSON: {' '.join(excerpt.split())!r}", provider=provider) from None
+        raise ProtocolViolation(f"{what} is not JSON: {excerpt(text)}", provider=provider) from None
     if not isinstance(value, dict):
         raise ProtocolViolation(f"{what} is a JSON {type(value).__name__}, not an object", provider=provider)
     return value
+
+
+def excerpt(text: bytes | str) -> str:
+    """Return the beginning of a text (at most 80 characters) on one line and in quotes, for an error message."""
+    shown = text[:80] if isinstance(text, str) else text[:80].decode("utf-8", "replace")
+    return repr(" ".join(shown.split()))
 
 
 def as_string(value: object) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.json import decode_object, loads
+from trunkline.authoring.json import decode_object, excerpt, loads
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
 from trunkline.authoring.wire import WireResponse
@@ -68,7 +68,7 @@ class ChatParser(ChunkReader):
         if frame.event == BARE and "choices" not in chunk:
             if _ERROR_FIELDS & chunk.keys():
                 raise self.error(chunk, provider=self.provider)
-            raise _without_choices(chunk, self.provider)
+            raise _without_choices(data, self.provider)
         if frame.event == BARE:
             self._complete = self._whole = True
         self.take(chunk)
@@ -129,9 +129,8 @@ class ChatParser(ChunkReader):
         return ProtocolViolation(f"an event of the stream is a JSON {kind}, not an object", provider=self.provider)
 
 
-def _without_choices(value: dict[str, Any], provider: str) -> ProtocolViolation:
-    found = f"only {', '.join(map(repr, sorted(value)[:5]))}" if value else "it is an empty object"
-    return ProtocolViolation(f"the answer has no 'choices', {found}", provider=provider)
+def _without_choices(text: bytes, provider: str) -> ProtocolViolation:
+    return ProtocolViolation(f"the answer has no 'choices': {excerpt(text)}", provider=provider)
 
 
 class ChatResponseParser:
@@ -167,7 +166,7 @@ class ChatResponseParser:
         if body.get("error") or body.get("object") == "error" or "choices" not in body:
             if body.get("error") or _ERROR_FIELDS & body.keys():
                 raise self._parser.error(body, provider=provider, headers=wire_response.headers)
-            raise _without_choices(body, provider)
+            raise _without_choices(wire_response.body, provider)
         response = fold(self._parser(provider=provider, profile=self.profile).whole(body), provider)
         return attrs.evolve(response, raw=body)
 
