@@ -70,7 +70,7 @@ def test_every_installed_provider_is_fuzzed() -> None:
         assert {f"stream-{item.name}", f"answer-{item.name}"} <= TARGETS.keys()
 
 
-def test_what_was_kept_is_read(target: Target) -> None:
+def test_kept_inputs_are_read(target: Target) -> None:
     for path in kept(target):
         target.run(path.read_bytes())
 

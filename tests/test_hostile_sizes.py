@@ -195,7 +195,7 @@ def test_a_brace_that_is_never_closed_keeps_no_more_than_four_mebibytes() -> Non
 # Texts of a size at which a square would end with the test's timeout
 
 
-def test_a_long_retry_after_is_no_time() -> None:
+def test_too_long_retry_after_value_is_ignored() -> None:
     for text in ("1" * 200_000, "1m" * 100_000, " " * 200_000, "Wed, " * 50_000):
         assert retry_after({"retry-after": text}) is None
 

@@ -32,5 +32,5 @@ def test_a_hot_path_takes_no_more_instructions_than_recorded(path: str, counted:
 @pytest.mark.skipif(
     RECORDED is None, reason="nothing is recorded for this version of Python, whose instructions differ"
 )
-def test_what_is_counted_is_what_is_recorded(counted: dict[str, float]) -> None:
+def test_recorded_paths_are_the_counted_ones(counted: dict[str, float]) -> None:
     assert counted.keys() == RECORDED.keys()

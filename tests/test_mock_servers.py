@@ -288,7 +288,7 @@ FAULTS: dict[str, type[RemoteError]] = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_a_broken_stream_raises_with_what_had_arrived(mock: LLMock, open_wire: Open, kind: str) -> None:
+async def test_broken_stream_raises_with_partial_response(mock: LLMock, open_wire: Open, kind: str) -> None:
     await mock.script(*fault(kind, **({"stall_seconds": 20} if kind == "stall" else {})))
     text = ""
     async with open_wire(chunk_timeout=0.15, max_retries=2) as service:
@@ -333,7 +333,7 @@ async def test_a_stream_that_breaks_before_its_first_event_is_asked_for_again(
     assert await mock.requests() == 2
 
 
-async def test_a_first_event_that_does_not_come_is_a_timeout(mock: LLMock, open_wire: Open) -> None:
+async def test_missing_first_event_raises_a_timeout(mock: LLMock, open_wire: Open) -> None:
     await mock.script({"type": "slow_first_token", "seconds": 20})
     async with open_wire(first_chunk_timeout=0.15) as service:
         with pytest.raises(FirstChunkTimeout):

@@ -44,7 +44,7 @@ def test_every_text_of_the_conversation_is_sent(service: str, title: str) -> Non
 
 
 @pytest.mark.parametrize("service", portability.SERVICES)
-def test_what_another_provider_signed_is_left_out_with_a_warning(service: str) -> None:
+def test_signed_parts_of_another_provider_are_left_out_with_a_warning(service: str) -> None:
     translation, body = sent(service, "a history from elsewhere")
     assert "c2lnbmVk" not in body
     assert "web_search" not in body
@@ -85,7 +85,7 @@ def test_ids_that_a_provider_refuses_are_replaced_in_call_and_result(service: st
 
 
 @pytest.mark.parametrize("service", portability.SERVICES)
-def test_what_the_wire_has_no_word_for_is_warned_about_and_not_sent(service: str) -> None:
+def test_unsupported_fields_give_warnings_and_are_not_sent(service: str) -> None:
     translation, _ = sent(service, "sampling")
     body = json.loads(translation.wire_request.body)
     keys = set(body) | set(body.get("inferenceConfig", {})) | set(body.get("additionalModelRequestFields", {}))

@@ -104,7 +104,7 @@ async def test_the_model_is_listed(url: str) -> None:
         assert MODEL in [model.id for model in await service.list_models()]
 
 
-async def test_a_model_of_nobody_is_an_error_with_the_proxy_s_words(url: str) -> None:
+async def test_unknown_model_is_an_error_with_the_message_of_the_proxy(url: str) -> None:
     async with opened(url, default_model="nobody/x") as service:
         with pytest.raises(RemoteError, match="nobody") as caught:
             await service.chat(asked("Hi"))

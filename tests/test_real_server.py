@@ -241,7 +241,7 @@ async def test_a_limit_of_tokens_ends_the_answer_with_length(open_chat: Open) ->
     assert response.usage.output_tokens == 3
 
 
-async def test_over_responses_the_server_says_completed_for_an_answer_that_it_cut(open_responses: Open) -> None:
+async def test_responses_api_of_the_server_reports_a_cut_answer_as_completed(open_responses: Open) -> None:
     # OpenAI says `incomplete`, with the reason `max_output_tokens`. The server does not distinguish the two.
     async with open_responses() as service:
         response = await service.chat(asked(max_output_tokens=3))
@@ -354,7 +354,7 @@ async def test_a_system_prompt_and_several_turns_count_as_input_over_responses(o
     assert counts[0] < counts[1]
 
 
-async def test_the_answer_goes_back_as_a_turn_of_the_conversation(open_either: Open) -> None:
+async def test_response_can_be_sent_back_in_the_conversation(open_either: Open) -> None:
     request = asked("Name a colour.")
     async with open_either() as service:
         first = await service.chat(request)
@@ -453,9 +453,7 @@ async def test_an_image_that_the_model_cannot_take_is_an_error_that_says_so(open
     assert caught.value.status == 500
 
 
-async def test_a_wrong_key_is_refused_and_stands_nowhere_in_the_error(
-    open_either: Open, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_wrong_key_is_refused_and_not_in_the_error(open_either: Open, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with open_either(api_key=WRONG_KEY) as service:
         for streamed in (False, True):

@@ -60,7 +60,7 @@ async def ask(provider: str, settings: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-async def test_a_real_servers_answers_come_back_as_they_were(name: str, url: str, tmp_path: Path) -> None:
+async def test_responses_of_a_real_server_are_replayed_unchanged(name: str, url: str, tmp_path: Path) -> None:
     provider, settings = SERVICES[name]
     with record(tmp_path / "tape.json"):
         recorded = await ask(provider, {**settings, "api_url": url, "api_key": KEY})

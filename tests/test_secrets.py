@@ -679,7 +679,7 @@ def test_settings_keep_their_secrets_however_they_are_looked_at(name: str, envir
         assert not leaks(case, name, repr(attrs.asdict(made)))
 
 
-def test_what_cannot_be_shown_cannot_be_stored_or_pickled() -> None:
+def test_secrets_cannot_be_stored_or_pickled() -> None:
     request = WireRequest(url=f"https://u:{KEY}@x/?key={KEY}", headers={"Authorization": KEY}, body=KEY.encode())
     answer = WireResponse(status=200, headers={"x-echo": KEY}, body=KEY.encode())
     for value in (Secret(KEY), request, answer, request.headers):

@@ -142,7 +142,7 @@ def test_the_workspace_names_every_distribution() -> None:
     assert [name for name in DISTRIBUTIONS if f"[`{name}`]" not in changelog] == []
 
 
-def test_every_test_file_has_a_name_of_its_own() -> None:
+def test_names_of_test_files_are_unique() -> None:
     paths = [path for folder in ("core", "plugins", "tests") for path in (ROOT / folder).rglob("test_*.py")]
     names = [path.name for path in paths if "site-packages" not in path.parts]
     assert sorted(names) == sorted(set(names))
@@ -156,7 +156,7 @@ def outside(places: tuple[str, ...], name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_await_stands_only_where_io_is(name: str) -> None:
+def test_only_modules_with_io_use_await(name: str) -> None:
     places = ASYNC_IN_CORE if name == "trunkline" else ASYNC_IN_PLUGINS
     awaits = (ast.Await, ast.AsyncFor, ast.AsyncWith)
     found = {

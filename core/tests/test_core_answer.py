@@ -97,7 +97,7 @@ def test_two_calls_are_never_fused(pieces: list[tuple[object, dict[str, str]]]) 
     assert calls(*pieces) == [("a", "f", {}), ("b", "g", {})]
 
 
-def test_a_name_may_come_in_pieces_and_a_call_without_an_id_gets_one_that_does_not_change() -> None:
+def test_tool_name_in_pieces_is_joined_and_a_generated_id_is_stable() -> None:
     pieces: list[tuple[object, dict[str, str]]] = [(0, {"name": "wea"}), (0, {"name": "ther", "arguments": "{}"})]
     [(made, name, _)] = calls(*pieces)
     assert name == "weather"
@@ -118,7 +118,7 @@ PIECE = st.one_of(
 
 
 @given(st.lists(PIECE, max_size=20))
-def test_whatever_comes_the_events_fold_and_end_with_one_finished(pieces: list[tuple[str, object]]) -> None:
+def test_any_input_gives_events_that_fold_and_end_with_one_finished(pieces: list[tuple[str, object]]) -> None:
     answer = EventBuilder("acme")
     for kind, value in pieces:
         if kind == "tool_call":
@@ -201,13 +201,13 @@ def test_embeddings_are_numbers_or_base64() -> None:
 
 
 @pytest.mark.parametrize("value", [None, {}, [None], [["a"]], [[True]], [{}], ["AAA="], ["?"], ["ü"], [[10**400]]])
-def test_anything_else_is_no_embedding(value: object) -> None:
+def test_other_values_are_not_embeddings(value: object) -> None:
     with pytest.raises(ProtocolViolation, match=r"acme: .*embedding"):
         decode_vectors(value, provider="acme")
 
 
 @pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff", b"[" * 100_000, b"1" * 10_000])
-def test_what_has_to_be_an_object_is_one_or_a_violation(text: bytes) -> None:
+def test_json_that_is_not_an_object_raises_protocol_violation(text: bytes) -> None:
     with pytest.raises(ProtocolViolation, match="acme: the body is"):
         decode_object(text, "the body", provider="acme")
 
@@ -226,7 +226,7 @@ def test_each_unsupported_field_gives_a_warning() -> None:
     assert [warning.subject for warning in warnings.all()] == ["response_format", "seed", "metadata"]
 
 
-def test_arguments_that_come_decoded_are_taken_as_they_are() -> None:
+def test_decoded_arguments_are_accepted() -> None:
     def calls(arguments: object) -> ToolCall:
         answer = EventBuilder("acme")
         answer.start()

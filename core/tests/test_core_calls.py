@@ -81,7 +81,7 @@ async def test_chat_answers(toy: Any) -> None:
     assert server.requests[0].headers["authorization"] == "Bearer toy-secret-key"
 
 
-async def test_a_stream_ends_with_finished_and_folds_to_what_chat_gives(toy: Any) -> None:
+async def test_stream_ends_with_finished_and_folds_to_the_response_of_chat(toy: Any) -> None:
     async with serve(answer) as server, toy(server.url) as service:
         async with service.stream("hi") as stream:
             events = [event async for event in stream]
@@ -133,7 +133,7 @@ async def test_a_call_without_a_model_fails_before_any_request(toy: Any) -> None
 # Warnings
 
 
-async def test_what_the_provider_cannot_express_is_a_warning_on_the_response(toy: Any) -> None:
+async def test_unsupported_fields_give_warnings_on_the_response(toy: Any) -> None:
     async with serve(answer) as server, toy(server.url) as service:
         response = await service.chat(ChatRequest(messages="hi", seed=1))
         events = await read(service, ChatRequest(messages="hi", seed=1))
@@ -173,7 +173,7 @@ async def test_stream_without_terminator_raises_with_partial_response(toy: Any, 
         _ = stream.response
 
 
-async def test_the_partial_holds_an_event_whose_line_was_cut_at_its_end(toy: Any) -> None:
+async def test_partial_response_includes_an_event_that_lacks_only_its_line_end(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
         await exchange.chunk(b'{"open":1}\n{"text":"he"}\n{"text":"llo"}')
@@ -335,7 +335,7 @@ async def test_headers_and_heartbeats_are_not_a_first_chunk(toy: Any) -> None:
             await read(service)
 
 
-async def test_a_stream_that_stands_still_is_a_chunk_timeout_with_the_partial(toy: Any) -> None:
+async def test_stalled_stream_raises_chunk_timeout_with_partial_response(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
         await exchange.chunk(b'{"open":1}\n{"text":"he"}\n')
@@ -449,7 +449,7 @@ async def test_cancelling_before_the_headers_closes_the_connection(toy: Any, ope
         await server.wait_idle()
 
 
-async def test_closing_a_service_ends_what_runs_with_a_clear_error(toy: Any) -> None:
+async def test_closing_a_service_ends_running_calls_with_a_clear_error(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         if b'"stream":true' in exchange.request.body:
             await exchange.start(headers=LINES)
@@ -628,7 +628,7 @@ async def test_an_acquired_secret_that_the_provider_echoes_is_scrubbed(toy: Any)
             await service.chat("hi")
 
 
-async def test_a_redirect_is_not_followed_and_the_error_says_where_it_pointed(toy: Any) -> None:
+async def test_redirect_is_not_followed_and_its_target_is_in_the_error(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(status=307, headers={"location": "https://elsewhere.example/v1?token=secret"})
 
@@ -806,7 +806,7 @@ async def test_the_proxy_of_the_environment_is_used(toy: Any, monkeypatch: pytes
     assert proxy.requests[0].target == "http://provider.example/chat"
 
 
-async def test_a_ca_bundle_that_is_no_bundle_is_named(toy: Any, tmp_path: Any) -> None:
+async def test_invalid_ca_bundle_is_named_in_the_error(toy: Any, tmp_path: Any) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.write_text("nothing")
     async with toy("https://provider.example", ca_bundle=str(bundle)) as service:

@@ -102,7 +102,7 @@ async def test_unexpected_response_is_refused(answer: dict[str, Any], message: s
 
 
 @pytest.mark.anyio
-async def test_a_server_that_never_answers_is_given_up() -> None:
+async def test_server_that_never_responds_times_out() -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.hung_up()
 
@@ -245,7 +245,7 @@ async def test_a_redirect_keeps_to_the_rules_of_the_first_url(to: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_url_brings_no_header_of_its_own() -> None:
+async def test_line_breaks_in_a_media_url_inject_no_header() -> None:
     async with serve(picture) as server:
         with contextlib.suppress(FetchFailed):
             await fetch(f"{server.url}/a\r\nx-own: 1\r\n b", allowed=anywhere)

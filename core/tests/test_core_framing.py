@@ -46,7 +46,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("data", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_the_same_events_come_at_every_split(data: bytes, expected: list[tuple[str, str]]) -> None:
+def test_events_are_the_same_at_every_split(data: bytes, expected: list[tuple[str, str]]) -> None:
     wanted = [SSEFrame(text.encode(), event) for text, event in expected]
     assert frames(data) == wanted
     for first in range(len(data) + 1):
@@ -82,9 +82,7 @@ BARE_ERROR = b'{"error": {\n"message": "busy"}}'
         (b"data: a\n\n{cut", [(b"a", "message"), (b"{cut", BARE)]),
     ],
 )
-def test_a_json_object_where_an_event_was_due_is_a_frame_of_its_own(
-    data: bytes, expected: list[tuple[bytes, str]]
-) -> None:
+def test_bare_json_object_between_events_is_a_frame(data: bytes, expected: list[tuple[bytes, str]]) -> None:
     for cut in range(len(data) + 1):
         framer = SSEOrJSONFramer()
         found = framer.feed(data[:cut]) + framer.feed(data[cut:]) + framer.finish()
@@ -101,7 +99,7 @@ def lines(data: bytes, *cuts: int) -> list[bytes]:
     return found + framer.finish()
 
 
-def test_json_lines_come_at_every_split() -> None:
+def test_json_lines_are_the_same_at_every_split() -> None:
     data = '{"a":"ø"}\r\n\n {"b":1} \n{"c":2}'.encode()
     wanted = ['{"a":"ø"}'.encode(), b'{"b":1}', b'{"c":2}']
     for first in range(len(data) + 1):
@@ -118,7 +116,7 @@ def test_a_body_is_one_frame_at_the_end() -> None:
 BARE_FIRST = b'data: 1\n\n{"error":\n {"message":"}"}}\ndata: 2\n\n{no json}\n{"b":1}{"c":2}\ndata: 3\n\n{"open'
 
 
-def test_bare_objects_stand_in_their_place_at_any_split() -> None:
+def test_bare_objects_keep_their_place_at_any_split() -> None:
     expected = [
         SSEFrame(b"1"),
         SSEFrame(b'{"error":\n {"message":"}"}}', BARE),
@@ -133,7 +131,7 @@ def test_bare_objects_stand_in_their_place_at_any_split() -> None:
         assert [*found, *framer.finish()] == expected
 
 
-def test_frames_before_what_is_broken_are_taken_and_then_the_error_is_raised() -> None:
+def test_frames_before_a_broken_one_are_read_before_the_error_is_raised() -> None:
     found: list[int] = []
     with pytest.raises(ProtocolViolation, match="broken"):
         found.extend(frames_before([1, 2], ProtocolViolation("broken")))

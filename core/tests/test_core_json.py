@@ -52,14 +52,14 @@ def decode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
         '"\ud800"',
     ],
 )
-def test_unusual_json_is_what_the_standard_library_makes_of_it(text: bytes | str, decode: Any) -> None:
+def test_unusual_json_is_decoded_like_the_standard_library_does(text: bytes | str, decode: Any) -> None:
     assert same(decode(text), json.loads(text))
 
 
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"[1,]", b"01", b'"\xff"', b'["\x01"]', b"{} x", b"tru", "\ufeff{}", b"\x0c1"]
 )
-def test_what_is_not_json_is_a_value_error(text: bytes | str, decode: Any) -> None:
+def test_invalid_json_raises_value_error(text: bytes | str, decode: Any) -> None:
     with pytest.raises(ValueError):
         decode(text)
 
@@ -71,7 +71,7 @@ def test_too_deep_is_a_recursion_error(decode: Any) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(VALUES)
-def test_any_value_comes_back(value: Any) -> None:
+def test_any_value_survives_a_round_trip(value: Any) -> None:
     text = json.dumps(value)
     assert same(loads(text.encode()), json.loads(text))
 

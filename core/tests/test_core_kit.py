@@ -108,7 +108,7 @@ class Override:
         return HeaderAuth("x-token", canary("token"))
 
 
-def test_extensions_among_the_settings_are_part_of_what_is_tested() -> None:
+def test_extensions_in_the_settings_are_tested_too() -> None:
     step = SimpleNamespace(translate=print, stream=print, body=print, error=print)
     without = Provider(
         name="open",

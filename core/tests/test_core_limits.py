@@ -40,7 +40,7 @@ def deep(depth: int) -> bytes:
     ("framer", "piece"),
     [(SSEFramer, b"data: 123456789"), (SSEFramer, b"data:1\n"), (JSONLinesFramer, b"123"), (BodyFramer, b"123")],
 )
-def test_a_frame_over_the_limit_is_refused_before_it_is_whole(framer: Any, piece: bytes) -> None:
+def test_frame_over_the_limit_is_refused_before_it_is_complete(framer: Any, piece: bytes) -> None:
     decoder = StreamDecoder(framer(), Keeping(), frame_limit=100)
     with pytest.raises(ProtocolViolation, match=r"frame_limit \(100 bytes\)"):
         for _ in range(40):
@@ -75,7 +75,7 @@ def test_frames_within_the_limit_never_add_up_to_it(sizes: list[int], cut: int) 
     assert [len(frame) for frame in parser.frames] == sizes
 
 
-def test_no_limit_is_no_limit() -> None:
+def test_limit_of_none_allows_any_size() -> None:
     parser = Keeping()
     decoder = StreamDecoder(JSONLinesFramer(), parser, frame_limit=None, nesting_limit=None)
     decoder.feed(deep(500) + b"\n")
@@ -159,7 +159,7 @@ async def test_an_answer_over_a_size_limit_names_the_setting(toy: Any, operation
 
 
 @pytest.mark.parametrize("operation", ["chat", "stream"])
-async def test_an_error_nested_without_end_is_our_error(toy: Any, operation: str) -> None:
+async def test_deeply_nested_error_raises_a_trunkline_error(toy: Any, operation: str) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(deep(100_000), status=500)
 

@@ -209,7 +209,7 @@ def test_opening_one_provider_imports_no_other() -> None:
 
 
 @pytest.mark.usefixtures("crowd")
-def test_a_provider_that_is_not_installed_is_named_with_what_is() -> None:
+def test_error_for_a_missing_provider_lists_the_installed_ones() -> None:
     with pytest.raises(ProviderNotFound, match=r"'fin' is installed; installed: .*fine.*pip install trunkline-fin"):
         load_provider("fin")
 

@@ -27,7 +27,7 @@ async def test_the_backend_decides(anyio_backend_name: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_read_that_takes_too_long_is_ended(read: ReadTimeout) -> None:
+async def test_read_that_takes_too_long_is_cancelled(read: ReadTimeout) -> None:
     read.extend(SHORT)
     with read:
         assert read.active
@@ -66,7 +66,7 @@ async def test_time_between_reads_does_not_count(read: ReadTimeout) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_read_may_be_allowed_more_time_while_it_goes_on(read: ReadTimeout) -> None:
+async def test_running_read_can_get_more_time(read: ReadTimeout) -> None:
     read.extend(SHORT)
     with read:
         read.extend(LONG)
@@ -218,7 +218,7 @@ async def test_a_reading_that_is_used_again_has_its_timer_still(monkeypatch: pyt
 
 
 @pytest.mark.anyio
-async def test_a_reading_that_is_used_again_ends_what_takes_too_long() -> None:
+async def test_reused_read_timeout_cancels_a_slow_read() -> None:
     read_timeouts = ReadTimeouts()
     first = read_timeouts.acquire()
     first.extend(LONG)

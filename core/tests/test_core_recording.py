@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "recordings" / "tape.json"
 
 
-async def test_what_was_recorded_is_replayed_without_a_network(toy: Any, path: Path) -> None:
+async def test_recording_is_replayed_without_a_network(toy: Any, path: Path) -> None:
     async with serve(answer) as server:
         with record(path):
             async with toy(server.url) as service:
@@ -61,7 +61,7 @@ async def test_what_was_recorded_is_replayed_without_a_network(toy: Any, path: P
     assert again.text == whole.text.replace(KEY, "***")
 
 
-async def test_the_file_can_be_read_and_holds_no_credentials(toy: Any, path: Path) -> None:
+async def test_file_is_readable_and_contains_no_credentials(toy: Any, path: Path) -> None:
     async with serve(answer) as server:
         with record(path):
             async with toy(server.url, headers={"x-gate-token": "gate-token-value"}) as service:

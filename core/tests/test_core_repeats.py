@@ -53,7 +53,7 @@ def test_a_frame_that_repeats_another_gives_its_own_text(before: str, text: str)
 
 
 @given(TEXTS, st.binary() | TEXTS.map(str.encode))
-def test_what_is_read_at_a_glance_is_what_decoding_gives(before: str, inside: bytes) -> None:
+def test_fast_path_gives_the_same_events_as_decoding(before: str, inside: bytes) -> None:
     head, _, tail = frame("#").partition(b'"#"')
     data = head + inside + tail
     found = glance(learned(frame(before)), data)
@@ -94,7 +94,7 @@ def test_of_a_member_that_is_there_twice_the_last_counts() -> None:
 
 
 @given(TEXTS, st.text("abcXYZ019"), st.text("abcXYZ019"))
-def test_padding_says_nothing(text: str, before: str, after: str) -> None:
+def test_padding_is_ignored(text: str, before: str, after: str) -> None:
     repeats = learned(frame("a", p=before), padding=("obfuscation", "p"))
     assert glance(repeats, frame(text, p=after)) == (text or None)
 

@@ -55,7 +55,7 @@ def test_a_success_lets_two_go_and_makes_the_pause_short_again() -> None:
     assert budget.next_probe == 21.5
 
 
-def test_a_budget_that_nobody_asks_for_a_while_is_full_again() -> None:
+def test_unused_budget_is_full_again_after_a_while() -> None:
     budget = RetryBudget(capacity=2, longest_pause=8.0, uniform=middle)
     assert [budget.take(now) for now in (0.0, 0.0, 0.5, 1.5, 3.5)] == [True] * 5
     assert not budget.take(budget.next_probe - 0.01)
@@ -66,7 +66,7 @@ def test_a_budget_that_nobody_asks_for_a_while_is_full_again() -> None:
     st.integers(1, 8),
     st.lists(st.tuples(st.sampled_from(["take", "take", "give up", "succeed"]), st.floats(0, 5)), max_size=300),
 )
-def test_retries_never_exceed_what_successes_and_probes_allow(capacity: int, steps: list[tuple[str, float]]) -> None:
+def test_retries_never_exceed_the_successes_and_probes(capacity: int, steps: list[tuple[str, float]]) -> None:
     budget = RetryBudget(capacity=capacity)
     now, sent, successes = 0.0, 0, 0
     for step, pause in steps:
@@ -137,7 +137,7 @@ async def test_calls_are_let_go_in_the_order_in_which_they_came() -> None:
             assert "".join(sorted(gone)) == expected  # those that go together may go in any order
 
 
-async def test_a_cancelled_call_leaves_at_once_and_holds_no_one_up() -> None:
+async def test_cancelled_call_ends_at_once_and_blocks_no_other_call() -> None:
     queue = RetryQueue(spent(1, 1000))
     async with anyio.create_task_group() as tasks:
         gone, scopes = await waiting(tasks, queue, "abc")
@@ -152,7 +152,7 @@ async def test_a_cancelled_call_leaves_at_once_and_holds_no_one_up() -> None:
         scopes[2].cancel()
 
 
-async def test_without_a_success_the_first_goes_when_its_time_comes_and_the_next_takes_its_place() -> None:
+async def test_without_a_success_waiting_calls_retry_in_order() -> None:
     queue = RetryQueue(spent(1, QUICK / 2))
     with anyio.fail_after(LONG):
         async with anyio.create_task_group() as tasks:
@@ -327,7 +327,7 @@ class Flaky:
 
 
 @pytest.mark.parametrize("operation", ["chat", "stream"])
-async def test_credentials_that_cannot_be_had_for_now_are_asked_for_again(toy: Any, operation: str) -> None:
+async def test_temporary_failure_to_get_credentials_is_retried(toy: Any, operation: str) -> None:
     auth = Flaky(2, lambda: ConnectionFailed("cannot reach the identity service", retry_after=0.001))
     async with serve(answer) as server, toy(server.url, {"auth": lambda context: auth}) as service:
         assert await call(service, operation) == "hello"
@@ -342,7 +342,7 @@ async def test_credentials_that_are_refused_are_not_asked_for_again(toy: Any) ->
         assert (auth.asked, len(server.requests)) == (1, 0)
 
 
-async def test_a_refresh_that_fails_for_now_is_tried_again_and_a_stale_credential_is_not_sent_twice(toy: Any) -> None:
+async def test_failed_refresh_is_retried_without_sending_the_stale_credential_again(toy: Any) -> None:
     class Stale(Flaky):
         async def acquire(self, *, refresh: bool = False) -> str:
             self.asked += 1

@@ -60,7 +60,7 @@ def make(environ: dict[str, str] | None = None, table: dict[str, Any] | None = N
 # Precedence
 
 
-def test_the_sources_come_in_the_order_of_the_design() -> None:
+def test_sources_of_settings_have_the_documented_order() -> None:
     own, customary = {"TRUNKLINE_MY_DEMO_API_KEY": "own"}, {"DEMO_KEY": "customary", "DEMO_TOKEN": "second"}
     table = {"api_key": "file"}
     assert make({**own, **customary}, table, api_key="argument").api_key == Secret("argument")
@@ -139,7 +139,7 @@ def test_error_names_service_setting_and_accepted_values(name: str, value: Any, 
     assert "canary" not in str(error)
 
 
-def test_a_missing_setting_says_all_the_ways_to_give_it() -> None:
+def test_error_for_a_missing_setting_lists_all_ways_to_set_it() -> None:
     with pytest.raises(ConfigurationError, match="TRUNKLINE_MY_DEMO_API_KEY or DEMO_KEY or DEMO_TOKEN"):
         make()
 
@@ -256,7 +256,7 @@ def test_every_setting_has_a_label_and_a_description() -> None:
     assert [info.name for info in setting_infos(DemoSettings) if info.required] == ["api_key"]
 
 
-def test_the_json_schema_is_one_and_takes_what_the_file_takes() -> None:
+def test_json_schema_is_valid_and_accepts_what_the_file_accepts() -> None:
     schema: Any = json_schema(DemoSettings)
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate({"api_key": {"env": "X"}, "mode": "slow", "headers": {"a": {"file": "b"}}}, schema)
@@ -272,7 +272,7 @@ def test_a_file_that_is_nested_too_deeply_is_a_configuration_error(tmp_path: Pat
         read_configuration(path)
 
 
-def test_a_reference_to_the_home_of_nobody_is_a_configuration_error(tmp_path: Path) -> None:
+def test_home_of_an_unknown_user_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="refers to the file"):
         resolve_reference({"file": "~no-such-user-here/key"}, environ={}, folder=tmp_path)
 

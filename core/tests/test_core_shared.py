@@ -43,7 +43,7 @@ def test_a_url_is_taken_as_people_paste_it(pasted: str, url: str) -> None:
     "pasted",
     ["", " ", "https://", "ftp://x.example", "https://a b.example", "https://x.example:p", "https://a..b", "\x00"],
 )
-def test_what_is_no_url_is_refused_with_what_is_accepted(pasted: str) -> None:
+def test_invalid_url_is_refused_with_the_accepted_forms(pasted: str) -> None:
     with pytest.raises(ValueError, match="a URL"):
         split_url(pasted)
 
@@ -64,7 +64,7 @@ def test_plain_http_to_another_machine_is_worth_a_note() -> None:
 ONE, TWO = ToolCall(id="a", name="t"), ToolCall(id="b", name="t")
 
 
-def test_results_stand_beside_their_calls_wherever_they_stood() -> None:
+def test_results_are_moved_next_to_their_calls() -> None:
     warnings = Warnings()
     messages = [assistant("see", ONE, TWO), tool_result(TWO, "2"), user("and?"), tool_result(ONE, "1")]
     first, second = pair_turns(messages, warnings)
@@ -88,7 +88,7 @@ def test_a_result_without_a_call_is_left_out_with_a_warning() -> None:
     assert [(warning.kind, warning.subject) for warning in warnings.all()] == [("left_out", "tool result")]
 
 
-def test_a_tool_message_holds_results_alone() -> None:
+def test_tool_message_contains_only_results() -> None:
     with pytest.raises(InvalidRequest, match="only ToolResult parts"):
         pair_turns([Message(role="tool", parts=Text(text="hm"))], Warnings())
 
@@ -114,11 +114,11 @@ def test_a_user_s_id_is_sent_as_the_setting_says() -> None:
 
 
 @pytest.mark.parametrize(("value", "setting"), [("yes", True), ("0", False), (True, True), (" Hashed ", "hashed")])
-def test_send_user_id_takes_truth_values_and_hashed(value: object, setting: object) -> None:
+def test_send_user_id_accepts_booleans_and_hashed(value: object, setting: object) -> None:
     assert convert_send_user_id(value) == setting
 
 
 @pytest.mark.parametrize("value", ["perhaps", 1.5, None])
-def test_send_user_id_takes_nothing_else(value: object) -> None:
+def test_send_user_id_refuses_other_values(value: object) -> None:
     with pytest.raises(ValueError, match="hashed"):
         convert_send_user_id(value)

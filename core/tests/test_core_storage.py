@@ -50,13 +50,13 @@ CONVERSATION = (
 )
 
 
-def test_a_conversation_comes_back_as_it_was() -> None:
+def test_conversation_survives_a_round_trip() -> None:
     stored = json.loads(json.dumps(to_json(CONVERSATION)))
     assert messages_from_json(stored) == CONVERSATION
     assert messages_from_json(stored)[2].parts[0].provider_metadata == {"toy": {"id": 1}}  # type: ignore[union-attr]
 
 
-def test_a_request_comes_back_as_it_was() -> None:
+def test_request_survives_a_round_trip() -> None:
     request = ChatRequest(
         messages=CONVERSATION,
         model="m",
@@ -70,7 +70,7 @@ def test_a_request_comes_back_as_it_was() -> None:
     assert from_json(ChatRequest, json.loads(json.dumps(to_json(request)))) == request
 
 
-def test_a_response_comes_back_as_it_was_but_for_raw() -> None:
+def test_response_without_raw_survives_a_round_trip() -> None:
     response = ChatResponse(
         parts=CONVERSATION[2].parts,
         finish_reason=FinishReason.TOOL_CALLS,

@@ -151,7 +151,7 @@ async def test_httpx2_is_chosen_where_aiohttp_is_missing_or_old(
 # What is sent
 
 
-async def test_a_request_is_sent_as_it_is(transport: Transport) -> None:
+async def test_request_is_sent_unchanged(transport: Transport) -> None:
     path = "/model/a.b%3A0/arn%3Aaws%2Fx/~'()*+,;=@/%C3%A4?q=a%20b&c=%2F+d&key="
     async with serve(ok) as server:
         await whole(transport, server.url + path, headers={"X-A": "1", "authorization": "k"}, body=b"\x00{}")
@@ -346,7 +346,7 @@ async def test_a_chunk_that_is_none_is_an_interruption(transport: Transport, sur
                     read_one.set()
 
 
-async def test_a_complete_answer_is_complete_whatever_comes_of_its_connection(transport: Transport) -> None:
+async def test_complete_response_is_complete_however_the_connection_ends(transport: Transport) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.raw(CHUNKED + b"0\r\n\r\n")
         await exchange.reset()
@@ -464,7 +464,7 @@ async def test_a_black_hole_is_a_connect_timeout(transport: Transport) -> None:
     assert f"within {QUICK:g} s" in error.message
 
 
-async def test_headers_that_do_not_come_are_a_first_chunk_timeout(transport: Transport) -> None:
+async def test_missing_headers_raise_first_chunk_timeout(transport: Transport) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.hung_up()
         gone.set()
@@ -605,7 +605,7 @@ async def test_a_request_that_is_half_written_is_cut(transport: Transport) -> No
     assert taken < size / 2
 
 
-async def test_a_slow_reader_holds_the_server_back(transport: Transport) -> None:
+async def test_slow_reader_slows_the_server_down(transport: Transport) -> None:
     async def handler(exchange: Exchange) -> None:
         nonlocal sent
         await exchange.start()

@@ -74,7 +74,7 @@ def test_every_public_name_is_there() -> None:
 # Messages
 
 
-def test_a_message_takes_strings_and_parts() -> None:
+def test_message_accepts_strings_and_parts() -> None:
     assert user("Look:", Image(data=PNG)).parts == (Text(text="Look:"), Image(data=PNG, media_type="image/png"))
     assert Message(role="user", parts="hi") == user("hi")
     assert Message(role="user", parts=Text(text="hi")) == user("hi")  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ CALL = ToolCall(id="c1", name="weather", arguments={"city": "Oslo"})
         ([], (Text(text="[]"),)),
     ],
 )
-def test_a_tool_result_takes_text_parts_or_json(result: Any, parts: tuple[Any, ...]) -> None:
+def test_tool_result_accepts_text_parts_or_json(result: Any, parts: tuple[Any, ...]) -> None:
     [answer] = tool_result(CALL, result, is_error=True).parts
     assert answer == trunkline.ToolResult(tool_call_id="c1", name="weather", parts=parts, is_error=True)
 
@@ -210,7 +210,7 @@ def test_fold_separates_interleaved_parts_in_order_of_their_start() -> None:
     assert response.message.role == "assistant"
 
 
-def test_a_long_answer_in_small_pieces_takes_little_more_memory_than_its_text() -> None:
+def test_long_response_in_small_pieces_needs_little_more_memory_than_its_text() -> None:
     pieces = 20_000
     folded = Fold()
     folded.add(TextStart(index=0))
@@ -243,7 +243,9 @@ def test_unfold_and_fold_are_inverse() -> None:
         ("[" * 100_000, {}, "[" * 100_000),
     ],
 )
-def test_arguments_that_are_no_object_are_kept_and_warned_about(text: str, arguments: Any, invalid: str | None) -> None:
+def test_arguments_that_are_not_an_object_are_kept_with_a_warning(
+    text: str, arguments: Any, invalid: str | None
+) -> None:
     response = fold(
         [
             ToolCallStart(index=0, id="c", name="t"),
@@ -383,7 +385,7 @@ def test_no_retry_after_header_raises(text: str) -> None:
     assert wait is None or wait >= 0
 
 
-def test_the_wait_is_what_is_asked_for_or_grows_with_jitter() -> None:
+def test_wait_is_the_requested_one_or_grows_with_jitter() -> None:
     policy = RetryPolicy(max_retries=9)
     longest, shortest = (lambda low, high: high), (lambda low, high: low)
     assert [policy.delay(n, ServerError("x"), uniform=longest) for n in (1, 2, 3, 6)] == [0.5, 1.0, 2.0, 8.0]
@@ -392,7 +394,7 @@ def test_the_wait_is_what_is_asked_for_or_grows_with_jitter() -> None:
     assert policy.delay(1, RateLimited("x", retry_after=5), uniform=longest) == pytest.approx(5.6)
 
 
-def test_what_is_not_retryable_is_not_retried() -> None:
+def test_other_errors_are_not_retried() -> None:
     policy = RetryPolicy(max_retries=2)
     assert policy.delay(3, ServerError("x")) is None
     assert policy.delay(1, RemoteError("x")) is None
@@ -412,7 +414,7 @@ def test_an_error_says_what_happened_where() -> None:
     assert error.retryable
 
 
-def test_errors_survive_pickling_and_keep_what_they_know() -> None:
+def test_errors_keep_their_attributes_when_pickled() -> None:
     error = StreamInterrupted("cut", provider="toy", request_id="r", partial=fold(EVENTS))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.partial, again.request_id) == (str(error), error.partial, "r")

@@ -77,14 +77,14 @@ def test_an_answer_without_text_says_that_its_budget_was_used_up(call: Any, key:
     assert "raise --max-output-tokens" in call(*FAKE, "budget", "Hi")[2]
 
 
-def test_a_stream_that_is_cut_off_is_a_failure_that_shows_what_came(call: Any, key: str) -> None:
+def test_interrupted_stream_fails_and_shows_the_received_text(call: Any, key: str) -> None:
     status, out, err = call(*FAKE, "cut", "Hi")
     assert (status, out) == (1, "half an ans\n")
     assert "trunkline: fake: the stream ended without its last line" in err
     assert "Traceback" not in err
 
 
-def test_events_come_as_json_lines(call: Any, key: str) -> None:
+def test_events_are_printed_as_json_lines(call: Any, key: str) -> None:
     _, out, err = call(*FAKE, "think", "--json", "--temperature", "1", "Hi")
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["type"] for event in events] == [
@@ -112,7 +112,7 @@ def test_an_error_is_a_json_line_as_well(call: Any, key: str) -> None:
     assert (last["type"], last["error"], last["provider"]) == ("error", "StreamInterrupted", "fake")
 
 
-def test_an_error_holds_no_secret(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_contains_no_secret(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_API_KEY", "wrong-canary-key-1234")
     for extra in ([], ["--json"], ["--debug"]):
         status, out, err = call(*FAKE, "echo", *extra, "Hi")

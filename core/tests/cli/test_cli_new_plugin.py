@@ -53,7 +53,7 @@ def test_a_name_that_is_a_word_of_python_still_gives_a_module(call: Any) -> None
 
 
 @pytest.mark.parametrize("name", ["Acme", "acme_two", "-acme", "2acme", "acme--two", "ac/me", ""])
-def test_what_is_no_name_is_refused(call: Any, name: str) -> None:
+def test_invalid_plugin_name_is_refused(call: Any, name: str) -> None:
     status, _, err = call("new-plugin", "--", name)
     assert status == 2
     assert "lower-case letters" in err

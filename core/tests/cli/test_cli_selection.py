@@ -96,7 +96,7 @@ def test_missing_file_and_choice_are_reported_with_what_to_do(
     assert "ZeroDivisionError" in err
 
 
-def test_two_providers_that_are_ready_are_no_choice(
+def test_several_configured_providers_require_a_choice(
     call: Any, alone: None, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPARE_PLACE", "there")
