@@ -75,11 +75,6 @@ class EventBuilder:
         """Whether the response calls a tool."""
         return bool(self._calls)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the response has no part so far."""
-        return not self._parts and not self._calls
-
     def take(self) -> list[Event]:
         """Return the events that were added since the last call."""
         events, self._events = self._events, []

@@ -25,11 +25,8 @@ from trunkline.settings import Settings
 hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
 """Decorator that marks a function as the implementation of a hook in `trunkline.hookspecs`."""
 
-Frame = TypeVar("Frame")
 S = TypeVar("S", bound=Settings)
 S_co = TypeVar("S_co", bound=Settings, covariant=True)
-T = TypeVar("T")
-A_contra = TypeVar("A_contra", contravariant=True)
 F_co = TypeVar("F_co", bound="bytes | HasData", covariant=True)
 F_contra = TypeVar("F_contra", contravariant=True)
 

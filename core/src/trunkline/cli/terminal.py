@@ -14,7 +14,6 @@ from typing import TextIO
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 DIM = "\x1b[2m"
-BOLD = "\x1b[1m"
 PLAIN = "\x1b[0m"
 
 
