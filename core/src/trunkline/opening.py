@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import anyio
 
-from trunkline._config.sources import make_settings, read_configuration
+from trunkline._config.sources import Table, make_settings, provider_of, read_configuration
 from trunkline._http.choice import HTTPTransports
+from trunkline._http.common import HTTPClient
 from trunkline._plugins.registry import EXTENSIONS, find_plugin, load_provider
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import clear_traceback_locals
 from trunkline.service import Service
 from trunkline.settings import Settings, raise_config_errors
-
-if TYPE_CHECKING:
-    from trunkline._http.common import HTTPClient
 
 
 def _check_client(client: HTTPClient | None, settings: Settings, service: str) -> None:
@@ -158,24 +156,14 @@ def _make_services(
 
 def _make_configured(
     name: str,
-    table: Mapping[str, object],
-    folder: os.PathLike[str],
+    table: Table,
+    folder: Path,
     environ: Mapping[str, str] | None,
     client: HTTPClient | None,
     transports: HTTPTransports,
 ) -> Service:
-    from pathlib import Path
-
-    settings = dict(table)
-    provider = settings.pop("provider", None)
-    if not isinstance(provider, str):
-        raise ConfigurationError(
-            f"service {name!r}: setting 'provider' is required: the name of an installed provider",
-            service=name,
-            setting="provider",
-        )
-    plugin = load_provider(provider)
-    checked = make_settings(name, plugin, arguments={}, table=settings, environ=environ, folder=Path(folder))
+    plugin = load_provider(provider_of(name, table))
+    checked = make_settings(name, plugin, arguments={}, table=table, environ=environ, folder=folder)
     for extension in checked.extensions:
         if isinstance(extension, str):
             find_plugin(EXTENSIONS, extension, kind="extension")

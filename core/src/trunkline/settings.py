@@ -539,9 +539,12 @@ def json_schema(cls: type[Settings]) -> JSONObject:
     }
 
 
+REFERENCE_KINDS = ("env", "file", "keyring")
+"""Where a reference in a configuration file may say that a secret is kept: `{ env = "NAME" }` and so on."""
+
 _REFERENCE: JSONObject = {
     "type": "object",
-    "properties": {name: {"type": "string"} for name in ("env", "file", "keyring")},
+    "properties": {name: {"type": "string"} for name in REFERENCE_KINDS},
     "minProperties": 1,
     "maxProperties": 1,
     "additionalProperties": False,

@@ -30,6 +30,7 @@ from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
 from trunkline.settings import (
+    REFERENCE_KINDS,
     SettingInfo,
     Settings,
     convert,
@@ -41,7 +42,6 @@ from trunkline.settings import (
 
 Table: TypeAlias = Mapping[str, object]
 
-_REFERENCES = ("env", "file", "keyring")
 _TOP_LEVEL = ("services", "defaults")
 
 
@@ -99,6 +99,18 @@ def variable_name(service: str, setting: str) -> str:
     return re.sub(r"[^A-Z0-9]", "_", f"TRUNKLINE_{service}_{setting}".upper())
 
 
+def provider_of(service: str, table: Table) -> str:
+    """Return the name of the provider in a service's table. Raises `ConfigurationError` if there is none."""
+    provider = table.get("provider")
+    if not isinstance(provider, str):
+        raise ConfigurationError(
+            f"service {service!r}: setting 'provider' is required: the name of an installed provider",
+            service=service,
+            setting="provider",
+        )
+    return provider
+
+
 def make_settings(
     service: str,
     provider: Provider,
@@ -110,9 +122,9 @@ def make_settings(
 ) -> Settings:
     """Make the settings of one service from all sources.
 
-    `arguments` and `table` map names of settings to values; `environ` defaults to the process's environment, and
-    `folder`, which file references are relative to, to the current one. Raises one `ConfigurationError` that lists
-    every mistake.
+    `arguments` and `table` map names of settings to values; the `provider` in `table` is ignored. `environ` defaults to
+    the process's environment, and `folder`, which file references are relative to, to the current one. Raises one
+    `ConfigurationError` that lists every mistake.
     """
     environ = os.environ if environ is None else environ
     infos = setting_infos(provider.settings)
@@ -121,7 +133,7 @@ def make_settings(
     # Highest precedence first.
     sources: list[Mapping[str, object]] = [
         arguments,
-        table or {},
+        {name: value for name, value in (table or {}).items() if name != "provider"},
         _without_none(from_service_variables),
         _without_none(from_provider_variables),
     ]
@@ -227,7 +239,7 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
     `folder` is what a relative path of a file reference is resolved against. Raises `ConfigurationError`, which names
     the variable, file or keyring entry but never the value.
     """
-    if len(reference) != 1 or next(iter(reference)) not in _REFERENCES:
+    if len(reference) != 1 or next(iter(reference)) not in REFERENCE_KINDS:
         raise ConfigurationError('must be a string, or a reference { env = "…" }, { file = "…" } or { keyring = "…" }')
     [(kind, name)] = reference.items()
     if not isinstance(name, str) or not name:

@@ -118,7 +118,7 @@ def _table(
         table[name] = _typed(infos[name], value) if name in infos else value
     table.update(references)
     # Check everything except the secrets: what the references name may not exist yet.
-    trial = {name: "set-later" if name in references else value for name, value in table.items() if name != "provider"}
+    trial = {name: "set-later" if name in references else value for name, value in table.items()}
     make_settings(service, plugin, arguments={}, table=trial, environ={})
     return table
 

@@ -6,16 +6,16 @@ import os
 import re
 from typing import TypeAlias
 
+from trunkline.settings import REFERENCE_KINDS
+
 Reference: TypeAlias = dict[str, str]
 """One entry: `env`, `file` or `keyring`, and the name of the variable, file or keyring entry."""
-
-_KINDS = ("env", "file", "keyring")
 
 
 def parse_reference(text: str) -> Reference | None:
     """Parse `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`. Returns `None` for any other text."""
     kind, _, name = text.partition(":")
-    return {kind: name} if kind in _KINDS and name else None
+    return {kind: name} if kind in REFERENCE_KINDS and name else None
 
 
 def is_variable_name(text: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from trunkline._config.sources import Configuration, make_settings, read_configuration
+from trunkline._config.sources import Configuration, make_settings, provider_of, read_configuration
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
 from trunkline.cli.failures import CommandError
 from trunkline.errors import ConfigurationError, PluginError
@@ -145,17 +145,10 @@ def from_file(path: Path, configuration: Configuration, name: str, options: Serv
     """Return one service of a configuration file."""
     if name not in configuration.services:
         raise CommandError(f"{path} has no service {name!r}; it has: {', '.join(configuration.services)}")
-    table = dict(configuration.services[name])
-    provider = table.pop("provider", None)
-    if not isinstance(provider, str):
-        raise ConfigurationError(
-            f"service {name!r}: setting 'provider' is required: the name of an installed provider",
-            service=name,
-            setting="provider",
-        )
+    table = configuration.services[name]
     settings = make_settings(
         name,
-        load_provider(provider),
+        load_provider(provider_of(name, table)),
         arguments=assignments(options.set_),
         table=table,
         folder=configuration.folder,
