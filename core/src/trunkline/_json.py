@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -18,6 +19,11 @@ JSONObject: TypeAlias = Mapping[str, JSONValue]
 
 ProviderOptions: TypeAlias = Mapping[str, JSONObject]
 """Fields that only one provider understands, under the provider's name."""
+
+
+def type_tag(cls: type) -> str:
+    """Return the `type` that marks an instance of a class in JSON: the class's name in snake case."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 def _decoder() -> Callable[[bytes | str], Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from functools import cache
 from typing import TypeVar, cast
 
@@ -17,7 +16,7 @@ from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
-from trunkline._json import JSONValue
+from trunkline._json import JSONValue, type_tag
 from trunkline.errors import InvalidRequest
 from trunkline.messages import Message, Part, ToolResultPart
 from trunkline.response import ChatResponse, FinishReason
@@ -59,10 +58,6 @@ def messages_from_json(data: JSONValue) -> tuple[Message, ...]:
     return tuple(from_json(Message, item) for item in data)
 
 
-def _tag(cls: type) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
-
-
 @cache
 def _converter() -> Converter:
     converter = Converter(omit_if_default=True, forbid_extra_keys=False)
@@ -73,7 +68,7 @@ def _converter() -> Converter:
         converter.register_structure_hook(plain, _plain)
     converter.register_structure_hook(FinishReason, lambda reason, _: FinishReason(reason))
     for union in (ToolResultPart, Part):
-        configure_tagged_union(union, converter, tag_name="type", tag_generator=_tag)
+        configure_tagged_union(union, converter, tag_name="type", tag_generator=type_tag)
     converter.register_unstructure_hook_factory(
         lambda kind: kind is ChatResponse,
         lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True, raw=override(omit=True)),

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping
 
 import attrs
 
+from trunkline._json import type_tag
 from trunkline.errors import RemoteError, TrunklineError
 from trunkline.events import Event
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
 
 
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
 def _plain(value: object) -> object:
-    kind_of = type(value)
-    if attrs.has(kind_of):
-        fields = {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(kind_of)}
-        kind = isinstance(value, (Audio, Citation, Document, Image, Opaque))
-        return {"type": _snake(type(value).__name__), **fields} if kind else fields
+    cls = type(value)
+    if attrs.has(cls):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(cls)}
+        is_part = isinstance(value, (Audio, Citation, Document, Image, Opaque))
+        return {"type": type_tag(cls), **fields} if is_part else fields
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Mapping):
@@ -39,7 +35,7 @@ def event_line(event: Event) -> str:
     """Return the event as one line of ASCII JSON, with every field; bytes are in base64."""
     fields = _plain(event)
     assert isinstance(fields, dict)
-    return json.dumps({**fields, "type": _snake(type(event).__name__)})
+    return json.dumps({**fields, "type": type_tag(type(event))})
 
 
 def error_line(error: TrunklineError) -> str:
