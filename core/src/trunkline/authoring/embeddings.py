@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import struct
 from base64 import b64decode
 
@@ -18,7 +17,7 @@ def decode_vectors(values: object, *, provider: str) -> tuple[tuple[float, ...],
         raise ProtocolViolation("the answer has no list of embeddings", provider=provider)
     try:
         return tuple(_vector(value) for value in values)
-    except (ValueError, OverflowError, struct.error, binascii.Error):
+    except (ValueError, OverflowError, struct.error):
         raise ProtocolViolation("an embedding is neither numbers nor base64", provider=provider) from None
 
 

@@ -40,6 +40,11 @@ _KINDS: Mapping[int, type[RemoteError]] = {
 _RETRYABLE = frozenset({408, 409, 424, 425})
 
 _TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+_RETRY_AFTER_LIMIT = 64
+"""A longer value of `Retry-After`, in characters, is ignored; every valid form is shorter."""
 
 
 def kind_of(status: int | None) -> type[RemoteError]:
@@ -117,16 +122,6 @@ def _phrase(status: int | None) -> str:
         return f"status {status} without a description"
 
 
-_LONGEST = 64
-"""A longer value of `Retry-After`, in characters, is ignored; every valid form is shorter."""
-
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> float | None:
     """Return the delay, in seconds, that the headers of a response ask for, or `None`.
 
@@ -137,7 +132,7 @@ def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.t
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    if value is None or len(value) > _LONGEST:
+    if value is None or len(value) > _RETRY_AFTER_LIMIT:
         return None
     seconds = _number(value)
     if seconds is None:

@@ -17,14 +17,14 @@ from trunkline._json import (
 from trunkline.errors import InvalidRequest, ProtocolViolation
 
 __all__ = [
+    "JSONObject",
+    "JSONValue",
+    "ProviderOptions",
     "as_count",
     "as_list",
     "as_object",
     "as_objects",
     "as_string",
-    "JSONObject",
-    "JSONValue",
-    "ProviderOptions",
     "decode_object",
     "decode_string",
     "dumps",
