@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import anyio
@@ -21,11 +21,10 @@ import attrs
 
 from trunkline._http import dialling
 from trunkline._urls import redact_url
+from trunkline.authoring.provider import MediaClass
 from trunkline.errors import FetchFailed
 from trunkline.messages import Audio, Document, Image, Message, Part, ToolResult, ToolResultPart
-
-if TYPE_CHECKING:
-    from trunkline.request import ChatRequest
+from trunkline.request import ChatRequest
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -35,7 +34,7 @@ _UNICAST = ip_network("2000::/3")  # the global unicast addresses
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
 _ISATAP = 0x5EFE  # RFC 5214: in front of an IPv4 address in the last 32 bits
 _STORAGE = ("s3://", "gs://")
-_TYPES: dict[type, tuple[str, ...]] = {
+_TYPES: dict[MediaClass, tuple[str, ...]] = {
     Image: ("image/",),
     Audio: ("audio/",),
     Document: ("application/", "text/"),
@@ -147,7 +146,7 @@ async def _resolve(url: str, host: str, port: int, allowed: Callable[[Address], 
 
 async def fetch_parts(
     request: ChatRequest,
-    kinds: tuple[type[Image] | type[Document] | type[Audio], ...],
+    kinds: tuple[MediaClass, ...],
     *,
     limits: FetchLimits = FetchLimits(),
     allowed: Callable[[Address], bool] = is_public,
@@ -159,10 +158,7 @@ async def fetch_parts(
     """
     fetched: dict[str, tuple[bytes, str]] = {}
 
-    async def part(value: Part) -> Part:
-        if isinstance(value, ToolResult):
-            parts = [await part(item) for item in value.parts]
-            return attrs.evolve(value, parts=tuple(item for item in parts if isinstance(item, _ANY_RESULT)))
+    async def media(value: ToolResultPart) -> ToolResultPart:
         if not isinstance(value, (Image, Document, Audio)) or not isinstance(value, kinds) or value.url is None:
             return value
         if value.url.lower().startswith(_STORAGE):
@@ -172,10 +168,12 @@ async def fetch_parts(
         data, media_type = fetched[value.url]
         return attrs.evolve(value, data=data, url=None, media_type=value.media_type or media_type)
 
+    async def part(value: Part) -> Part:
+        if isinstance(value, ToolResult):
+            return attrs.evolve(value, parts=tuple([await media(item) for item in value.parts]))
+        return await media(value) if isinstance(value, (Image, Document, Audio)) else value
+
     async def message(value: Message) -> Message:
         return attrs.evolve(value, parts=tuple([await part(item) for item in value.parts]))
 
     return attrs.evolve(request, messages=tuple([await message(value) for value in request.messages]))
-
-
-_ANY_RESULT = ToolResultPart.__args__  # type: ignore[attr-defined]  # the members of the union

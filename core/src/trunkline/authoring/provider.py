@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import attrs
 import pluggy
@@ -29,6 +29,10 @@ S = TypeVar("S", bound=Settings)
 S_co = TypeVar("S_co", bound=Settings, covariant=True)
 F_co = TypeVar("F_co", bound="bytes | HasData", covariant=True)
 F_contra = TypeVar("F_contra", contravariant=True)
+
+
+MediaClass: TypeAlias = type[Image] | type[Document] | type[Audio]
+"""A kind of media, given as the class of its parts."""
 
 
 @attrs.frozen(kw_only=True)
@@ -278,7 +282,7 @@ class Provider:
     response_parser: Callable[[ServiceContext[Any]], ResponseParser]
     transport: Callable[[ServiceContext[Any]], Transport | None] = _no_transport
     operations: Operations | Callable[[ServiceContext[Any]], Operations] = Operations()
-    bytes_only_media: tuple[type[Image] | type[Document] | type[Audio], ...] = ()
+    bytes_only_media: tuple[MediaClass, ...] = ()
 
     @hookimpl
     def trunkline_auth(self, context: ServiceContext[Any]) -> Auth:
@@ -321,7 +325,7 @@ def lazy_provider(
     name: str,
     settings: type[S],
     load: Callable[[], ProviderParts[S]],
-    bytes_only_media: tuple[type[Image] | type[Document] | type[Audio], ...] = (),
+    bytes_only_media: tuple[MediaClass, ...] = (),
 ) -> Provider:
     """Create a `Provider` whose modules are imported when its first service opens.
 
