@@ -29,6 +29,7 @@ import pluggy
 from trunkline import hookspecs
 from trunkline.authoring.provider import (
     Auth,
+    MediaClass,
     Observer,
     Operations,
     Provider,
@@ -39,7 +40,6 @@ from trunkline.authoring.provider import (
     hookimpl,
 )
 from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound
-from trunkline.messages import Audio, Document, Image
 
 PROVIDERS = "trunkline.providers"
 EXTENSIONS = "trunkline.extensions"
@@ -227,7 +227,7 @@ class Steps:
     transport: Transport | None
     observers: tuple[Observer, ...]
     operations: Operations
-    bytes_only_media: tuple[type[Image] | type[Document] | type[Audio], ...]
+    bytes_only_media: tuple[MediaClass, ...]
 
 
 class _CoreHooks:
@@ -286,7 +286,7 @@ def _extension(extension: object) -> tuple[object, str]:
     return load_plugin(item, kind="extension"), item.distribution
 
 
-def _optional(hook: Any, context: ServiceContext[Any], wanted: type) -> Any:
+def _optional(hook: pluggy.HookCaller, context: ServiceContext[Any], wanted: type) -> Any:
     try:
         result = hook(context=context)
     except (ConfigurationError, RecursionError):
@@ -298,17 +298,12 @@ def _optional(hook: Any, context: ServiceContext[Any], wanted: type) -> Any:
             distribution=_implementers(hook),
             service=context.name,
         ) from error
-    if result is not None and not isinstance(result, wanted):
-        raise PluginError(
-            f"service {context.name!r}: the hook {hook.name} of {_implementers(hook)} returned a "
-            f"{type(result).__name__}; it must return {wanted.__name__}",
-            distribution=_implementers(hook),
-            service=context.name,
-        )
+    if result is not None:
+        _check_result(hook, context, result, wanted)
     return result
 
 
-def _required(hook: Any, context: ServiceContext[Any], wanted: type) -> Any:
+def _required(hook: pluggy.HookCaller, context: ServiceContext[Any], wanted: type) -> Any:
     result = _optional(hook, context, wanted)
     if result is None:
         raise PluginError(
@@ -319,18 +314,22 @@ def _required(hook: Any, context: ServiceContext[Any], wanted: type) -> Any:
     return result
 
 
-def _observers(hook: Any, context: ServiceContext[Any]) -> tuple[Observer, ...]:
+def _observers(hook: pluggy.HookCaller, context: ServiceContext[Any]) -> tuple[Observer, ...]:
     results = _optional(hook, context, list) or []
     for result in results:
-        if not isinstance(result, Observer):
-            raise PluginError(
-                f"service {context.name!r}: the hook {hook.name} of {_implementers(hook)} returned a "
-                f"{type(result).__name__}; it must return an Observer",
-                distribution=_implementers(hook),
-                service=context.name,
-            )
+        _check_result(hook, context, result, Observer)
     return tuple(results)
 
 
-def _implementers(hook: Any) -> str:
+def _check_result(hook: pluggy.HookCaller, context: ServiceContext[Any], result: object, wanted: type) -> None:
+    if not isinstance(result, wanted):
+        raise PluginError(
+            f"service {context.name!r}: the hook {hook.name} of {_implementers(hook)} returned a "
+            f"{type(result).__name__}; it must return {wanted.__name__}",
+            distribution=_implementers(hook),
+            service=context.name,
+        )
+
+
+def _implementers(hook: pluggy.HookCaller) -> str:
     return ", ".join(implementation.plugin_name for implementation in hook.get_hookimpls())
