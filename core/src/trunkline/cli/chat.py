@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import mimetypes
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -115,26 +114,16 @@ def _image(source: str) -> Part:
 
 
 async def _answer(selected: SelectedService, request: ChatRequest, as_json: bool) -> None:
-    from trunkline.cli.display import Display, JSONDisplay
+    from trunkline.cli.display import show_stream
     from trunkline.cli.eventjson import error_line
     from trunkline.errors import TrunklineError
     from trunkline.opening import open_service
 
-    display = JSONDisplay() if as_json else Display()
-    started = time.monotonic()
-    response = None
     try:
-        # Ctrl-C cancels the task here. Leaving the blocks closes the connection, so that the provider stops generating.
-        async with (
-            open_service(selected.settings, name=selected.name) as service,
-            service.stream(request) as stream,
-        ):
-            async for event in stream:
-                display.show(event)
-            response = stream.response
+        # Ctrl-C cancels the task here. Leaving the block closes the connection, so that the provider stops generating.
+        async with open_service(selected.settings, name=selected.name) as service:
+            await show_stream(service.stream(request), as_json=as_json)
     except TrunklineError as error:
         if as_json:
             print(error_line(error), flush=True)
         raise
-    finally:
-        display.close(response, seconds=time.monotonic() - started)

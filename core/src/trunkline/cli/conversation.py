@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import time
 from collections.abc import Callable
 
-from trunkline.cli.display import Display, JSONDisplay
+from trunkline.cli.display import show_stream
 from trunkline.cli.eventjson import error_line
 from trunkline.cli.failures import INTERRUPTED
 from trunkline.cli.selection import SelectedService
@@ -42,7 +41,6 @@ class Conversation:
         self._history = history
         self._attached = attached
         self._as_json = as_json
-        self._stream: Stream | None = None
 
     def run(self) -> int:
         """Run the conversation and return the exit status."""
@@ -66,9 +64,9 @@ class Conversation:
 
     def _turn(self, runner: asyncio.Runner, service: Service, line: str) -> None:
         turn = user(line, *self._attached)
-        self._stream = None
+        stream = service.stream(self._request(messages=(*self._history, turn)))
         try:
-            runner.run(self._answer(service, (*self._history, turn)))
+            runner.run(show_stream(stream, as_json=self._as_json))
         except KeyboardInterrupt:
             print_note("[stopped]", style=DIM)
         except ConfigurationError:
@@ -78,34 +76,19 @@ class Conversation:
             if self._as_json:
                 print(error_line(error), flush=True)
             print_note(f"trunkline: {error}")
-        answer = _history_message(self._stream)
+        answer = _history_message(stream)
         if answer is not None:
             self._history = (*self._history, turn, answer)
             self._attached = ()
 
-    async def _answer(self, service: Service, messages: tuple[Message, ...]) -> None:
-        display = JSONDisplay() if self._as_json else Display()
-        started = time.monotonic()
-        response = None
-        try:
-            async with service.stream(self._request(messages=messages)) as stream:
-                self._stream = stream
-                async for event in stream:
-                    display.show(event)
-                response = stream.response
-        finally:
-            display.close(response, seconds=time.monotonic() - started)
 
-
-def _history_message(stream: Stream | None) -> Message | None:
+def _history_message(stream: Stream) -> Message | None:
     """Return the message for the history: the complete answer, or only the text of an unfinished one.
 
     No provider accepts half a tool call, or reasoning without its signature. Nor does one accept a tool call without a
     result, and there are no tools here to produce one. If there is no text, the result is `None`, and the question is
     not kept either.
     """
-    if stream is None:
-        return None
     message = stream.partial.message
     texts = tuple(part for part in message.parts if isinstance(part, Text) and part.text)
     if not texts:

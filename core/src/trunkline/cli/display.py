@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TextIO
 
 from trunkline.cli.eventjson import event_line
@@ -18,6 +19,21 @@ from trunkline.events import (
 )
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
 from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.service import Stream
+
+
+async def show_stream(stream: Stream, *, as_json: bool) -> None:
+    """Enter the stream, show each event as it arrives, and end with a summary. Raises what the stream raises."""
+    display = JSONDisplay() if as_json else Display()
+    started = time.monotonic()
+    response = None
+    try:
+        async with stream:
+            async for event in stream:
+                display.show(event)
+            response = stream.response
+    finally:
+        display.close(response, seconds=time.monotonic() - started)
 
 
 class Display:
