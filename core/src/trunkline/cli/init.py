@@ -128,11 +128,9 @@ def _typed(info: SettingInfo, value: object) -> object:
         converted = convert(info, value)
     except ValueError:
         return value  # reported together with the other mistakes
-    return list(converted) if isinstance(converted, tuple) else converted if _is_plain(converted) else value
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, (bool, int, float, str))
+    if isinstance(converted, tuple):
+        return list(converted)
+    return converted if isinstance(converted, (bool, int, float, str)) else value
 
 
 def _text(service: str, table: Mapping[str, object]) -> str:

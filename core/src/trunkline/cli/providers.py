@@ -67,27 +67,27 @@ def providers(
 
 def _rows(check: bool) -> list[Row]:
     found = [(group, item) for group in _KINDS for item in installed(group)]
-    seen = {(group, item): _visible(group, item, found) for group, item in found}
+    conflicts = {(group, item): _name_conflict(group, item, found) for group, item in found}
     results: dict[tuple[str, InstalledPlugin], str | None] = {}
     if check:
         from trunkline.cli.probe import probe_all
 
-        unclear = [key for key, problem in seen.items() if problem is None]
-        problems = probe_all([item for _, item in unclear], [group for group, _ in unclear])
-        results = dict(zip(unclear, problems, strict=True))
+        importable = [key for key, problem in conflicts.items() if problem is None]
+        problems = probe_all([item for _, item in importable], [group for group, _ in importable])
+        results = dict(zip(importable, problems, strict=True))
     return [
         Row(
             kind=_KINDS[group],
             item=item,
-            problem=seen[group, item] or results.get((group, item)),
+            problem=conflicts[group, item] or results.get((group, item)),
             checked=(group, item) in results,
         )
         for group, item in found
     ]
 
 
-def _visible(group: str, item: InstalledPlugin, found: list[tuple[str, InstalledPlugin]]) -> str | None:
-    """Return what is wrong with an entry point, as far as that shows without importing it."""
+def _name_conflict(group: str, item: InstalledPlugin, found: list[tuple[str, InstalledPlugin]]) -> str | None:
+    """Return why another plugin or command hides this one or is hidden by it, or `None`."""
     from trunkline.cli import BUILT_IN
 
     claims = Counter((other_group, other.name) for other_group, other in found)

@@ -70,7 +70,7 @@ def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, object
     return values
 
 
-def configuration_path(options: ServiceOptions) -> Path | None:
+def _configuration_path(options: ServiceOptions) -> Path | None:
     """Return the configuration file to use. The default is used only if it exists; otherwise returns `None`."""
     if options.config is not None:
         return options.config
@@ -95,8 +95,8 @@ def select_service(options: ServiceOptions) -> SelectedService:
     """
     _check(options)
     if options.provider is not None:
-        return from_provider(options.provider, options)
-    path = configuration_path(options)
+        return _from_provider(options.provider, options)
+    path = _configuration_path(options)
     if path is None:
         if options.service is not None:
             raise CommandError(
@@ -108,40 +108,39 @@ def select_service(options: ServiceOptions) -> SelectedService:
     names = list(configuration.services)
     if options.service is None and len(names) > 1:
         raise CommandError(f"{path} has several services; select one with --service: {', '.join(names)}")
-    return from_file(path, configuration, options.service or names[0], options)
+    return _from_file(path, configuration, options.service or names[0], options)
 
 
 def select_services(options: ServiceOptions) -> dict[str, SelectedService | ConfigurationError]:
     """Return all services that the options select, by name. A service with wrong settings is given as its error."""
     _check(options)
-    path = configuration_path(options)
-    found: dict[str, SelectedService | ConfigurationError] = {}
-    if options.provider is not None or path is None:
-        if options.provider is None:
-            raise CommandError(
-                "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
-            )
+    if options.provider is not None:
         try:
-            found[options.provider] = from_provider(options.provider, options)
+            return {options.provider: _from_provider(options.provider, options)}
         except ConfigurationError as error:
-            found[options.provider] = error
-        return found
+            return {options.provider: error}
+    path = _configuration_path(options)
+    if path is None:
+        raise CommandError(
+            "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
+        )
     configuration = read_configuration(path)
+    found: dict[str, SelectedService | ConfigurationError] = {}
     for name in configuration.services if options.service is None else [options.service]:
         try:
-            found[name] = from_file(path, configuration, name, options)
+            found[name] = _from_file(path, configuration, name, options)
         except ConfigurationError as error:
             found[name] = error
     return found
 
 
-def from_provider(name: str, options: ServiceOptions) -> SelectedService:
+def _from_provider(name: str, options: ServiceOptions) -> SelectedService:
     """Return a service whose settings come from the environment and `--set`."""
     settings = make_settings(name, load_provider(name), arguments=assignments(options.set_))
     return SelectedService(name=name, settings=settings, origin=f"provider {name}")
 
 
-def from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> SelectedService:
+def _from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> SelectedService:
     """Return one service of a configuration file."""
     if name not in configuration.services:
         raise CommandError(f"{path} has no service {name!r}; it has: {', '.join(configuration.services)}")
@@ -162,7 +161,7 @@ def _only_usable(options: ServiceOptions) -> SelectedService:
     reasons: dict[str, str] = {}
     for name in sorted({item.name for item in installed(PROVIDERS)}):
         try:
-            usable.append(from_provider(name, options))
+            usable.append(_from_provider(name, options))
             reasons[name] = "ready"
         except PluginError as error:
             reasons[name] = f"broken: {error}"
