@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Literal, NoReturn, TypeAlias, TypeVar, Unpack
 
@@ -135,7 +136,7 @@ class Service:
             while True:
                 translation = Translation(wire_request=operation.build(pipeline.context, cursor))
                 page, cursor = await pipeline.call(
-                    translation, lambda answer: operation.parse(pipeline.context, answer), call.deadline, call.retried
+                    translation, partial(operation.parse, pipeline.context), call.deadline, call.retried
                 )
                 models.extend(page)
                 if cursor is None:
@@ -158,7 +159,7 @@ class Service:
             with_model = attrs.evolve(request, model=pipeline.model(request.model))
             translation = operation.build(pipeline.context, with_model)
             response = await pipeline.call(
-                translation, lambda answer: operation.parse(pipeline.context, answer), call.deadline, call.retried
+                translation, partial(operation.parse, pipeline.context), call.deadline, call.retried
             )
             return attrs.evolve(response, warnings=(*translation.warnings, *response.warnings))
 
@@ -178,7 +179,7 @@ class Service:
             with_model = attrs.evolve(request, model=pipeline.model(request.model))
             translation = operation.build(pipeline.context, with_model)
             return await pipeline.call(
-                translation, lambda answer: operation.parse(pipeline.context, answer), call.deadline, call.retried
+                translation, partial(operation.parse, pipeline.context), call.deadline, call.retried
             )
 
         return await self._run("count_tokens", request, run)

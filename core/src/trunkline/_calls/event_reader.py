@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -131,11 +132,11 @@ class EventReader:
             try:
                 chunk = await self._chunks.__anext__()
             except StopAsyncIteration:
-                self._hold(self._decoded(self._at_end, bytes(head)))
+                self._hold(self._decoded(partial(self._at_end, bytes(head))))
                 ended = True
                 continue
             head += chunk if limit is None else chunk[: limit - len(head)]
-            self._hold(self._decoded(self._decoder.feed, chunk))
+            self._hold(self._decoded(partial(self._decoder.feed, chunk)))
 
     def _hold(self, events: list[Event]) -> None:
         """Keep events until one has content. Of consecutive usage reports the last one replaces the others."""
@@ -187,7 +188,7 @@ class EventReader:
                 with read_timeout:
                     chunk = await self._chunks.__anext__()
             except StopAsyncIteration:
-                return self._decoded(lambda _: decoder.finish(), b"")
+                return self._decoded(decoder.finish)
             finally:
                 deadline.left -= read_timeout.time() - started
             if read_timeout.ended:
@@ -199,11 +200,11 @@ class EventReader:
             if events:
                 return events
 
-    def _decoded(self, decode: Callable[[bytes], list[Event]], data: bytes) -> list[Event]:
-        """The events that `decode` returns. An error that follows some of them waits until they were delivered."""
+    def _decoded(self, decode: Callable[[], list[Event]]) -> list[Event]:
+        """Return the events that `decode` returns. An error that follows some of them is raised after them."""
         self._decoder.late = []
         try:
-            return decode(data)
+            return decode()
         except TrunklineError as error:
             return self._events_before(error)
 

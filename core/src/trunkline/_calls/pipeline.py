@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -22,7 +23,7 @@ from trunkline._calls.retry import RetryPolicy
 from trunkline._calls.retry_queue import RetryQueue
 from trunkline._calls.token_limits import apply_limits
 from trunkline._plugins.registry import Steps
-from trunkline.authoring.provider import ServiceContext, Timeouts, Translation, Transport
+from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -52,10 +53,6 @@ class RetryCallback(Protocol):
     def __call__(self, error: TrunklineError, delay: float) -> None: ...
 
 
-def _timeouts(settings: Settings) -> Timeouts:
-    return Timeouts(connect=settings.connect_timeout, headers=settings.first_chunk_timeout)
-
-
 @attrs.frozen(kw_only=True)
 class Pipeline:
     """The steps of one open service, ready to run calls."""
@@ -67,12 +64,18 @@ class Pipeline:
     retries: RetryQueue = attrs.field(factory=RetryQueue)
     read_timeouts: ReadTimeouts = attrs.field(factory=ReadTimeouts)
     secrets: tuple[str, ...] = attrs.field(repr=False)
-    settings: Settings = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda self: self.context.settings, takes_self=True)
-    )
-    timeouts: Timeouts = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda self: _timeouts(self.settings), takes_self=True)
-    )
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the service."""
+        settings: Settings = self.context.settings
+        return settings
+
+    def _send(self, wire_request: WireRequest) -> AbstractAsyncContextManager[ByteStream]:
+        """Send a request once, with the service's timeouts for the connection and for the headers."""
+        settings = self.settings
+        timeouts = Timeouts(connect=settings.connect_timeout, headers=settings.first_chunk_timeout)
+        return self.transport.send(wire_request, timeouts)
 
     # The two kinds of call
 
@@ -86,7 +89,7 @@ class Pipeline:
         """Send a request, read the whole answer and return what `read` makes of it."""
 
         async def attempt(wire_request: WireRequest) -> T:
-            async with self.transport.send(wire_request, self.timeouts) as answer:
+            async with self._send(wire_request) as answer:
                 check_headers(answer, self.settings)
                 response = await read_body(answer, self.settings, self.read_timeouts)
             return read(raise_for_status(response, self.steps.parser))
@@ -99,7 +102,7 @@ class Pipeline:
 
         async def attempt(wire_request: WireRequest) -> EventReader:
             reader = EventReader(
-                self.transport.send(wire_request, self.timeouts),
+                self._send(wire_request),
                 parser=self.steps.parser,
                 settings=self.settings,
                 deadline=deadline,
