@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import (
@@ -23,19 +22,17 @@ from typing import (
     SupportsIndex,
     TypeAlias,
     TypeVar,
-    Union,
     get_args,
     get_origin,
 )
 
 import attrs
 
+from trunkline._json import JSONObject
+from trunkline._setting_types import convert_to, schema_of, without_none
 from trunkline._urls import plain_http_note, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret, clear_traceback_locals
-
-if TYPE_CHECKING:
-    from trunkline._json import JSONObject
 
 S = TypeVar("S", bound=type)
 T = TypeVar("T")
@@ -107,8 +104,17 @@ def setting(
     `repr` for the value. The other arguments are described in `SettingInfo`.
     If code may also give another type than the one that the setting reads as, annotate it with `Converted`.
     """
-    metadata = {_KEY: (label, description, tuple(environment), group, convert, schema, minimum, base_url)}
-    options: dict[str, Any] = {"metadata": metadata, "repr": show or True}
+    metadata = {
+        "label": label,
+        "description": description,
+        "environment": tuple(environment),
+        "group": group,
+        "convert": convert,
+        "schema": schema,
+        "minimum": minimum,
+        "base_url": base_url,
+    }
+    options: dict[str, Any] = {"metadata": {_KEY: metadata}, "repr": show or True}
     if factory is not None:
         return attrs.field(factory=factory, **options)
     return attrs.field(default=default, **options)
@@ -398,7 +404,6 @@ def _read_infos(cls: type[Settings]) -> list[SettingInfo]:
     for field in _fields(cls):
         if _KEY not in field.metadata:
             continue
-        label, description, environment, group, converter, schema, minimum, base_url = field.metadata[_KEY]
         hint = hints[field.name]
         if get_origin(hint) is Converted:
             hint = get_args(hint)[0]
@@ -406,18 +411,11 @@ def _read_infos(cls: type[Settings]) -> list[SettingInfo]:
         infos.append(
             SettingInfo(
                 name=field.name,
-                label=label,
-                description=description,
                 required=default is attrs.NOTHING,
                 secret=Secret in (hint, *get_args(hint)),
                 default=default,
                 type=hint,
-                environment=environment,
-                group=group,
-                convert=converter,
-                schema=schema,
-                minimum=minimum,
-                base_url=base_url,
+                **field.metadata[_KEY],
             )
         )
     return infos
@@ -434,96 +432,18 @@ def convert(info: SettingInfo, value: object) -> object:
         return None
     if info.convert is not None:
         return info.convert(value)
-    result = _convert(kind, value)
+    result = convert_to(kind, value)
     if info.minimum is not None and isinstance(result, (int, float)) and result < info.minimum:
         raise ValueError(f"a number of at least {info.minimum:g}, not {value!r}")
     return result
-
-
-def without_none(hint: object) -> object:
-    """Return the type `X` of the annotation `X | None`; any other annotation is returned unchanged."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return next(arg for arg in get_args(hint) if arg is not type(None))
-    return hint
-
-
-BOOLEAN_WORDS = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
-"""The texts that are accepted for a boolean, in lower case."""
-
-
-def _convert(kind: object, value: object) -> object:
-    origin = get_origin(kind)
-    if kind is Secret:
-        if isinstance(value, Secret):
-            secret = value
-        elif isinstance(value, str):
-            secret = Secret(value.strip())
-        else:
-            raise ValueError(f"a string, not {type(value).__name__}")
-        if not secret:
-            raise ValueError("a string that is not empty")
-        if not secret.reveal().isprintable():
-            raise ValueError("a string without line breaks or control characters")
-        return secret
-    if kind is str:
-        if isinstance(value, Secret):
-            value = value.reveal()
-        if not isinstance(value, str) or not value.strip():
-            raise ValueError("a string that is not empty")
-        return value.strip()
-    if kind is bool:
-        truth = BOOLEAN_WORDS.get(value.strip().lower()) if isinstance(value, str) else value
-        if not isinstance(truth, bool):
-            raise ValueError(f"true or false, not {value!r}")
-        return truth
-    if kind in (int, float):
-        return _number(int if kind is int else float, value)
-    if origin is Literal:
-        if value not in get_args(kind):
-            raise ValueError(f"{' or '.join(map(repr, get_args(kind)))}, not {value!r}")
-        return value
-    if origin is not None and issubclass(origin, Mapping):
-        # The values may be secret, so the error does not show them.
-        if not isinstance(value, Mapping) or not all(
-            isinstance(name, str) and isinstance(text, str) for name, text in value.items()
-        ):
-            raise ValueError("a table of strings")
-        return Headers(value)
-    if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
-            raise ValueError("a list of strings")
-        return tuple(item.strip() for item in items if item.strip())
-    return value
-
-
-def _number(kind: type[int] | type[float], value: object) -> int | float:
-    wanted = "a whole number" if kind is int else "a number of seconds" if kind is float else "a number"
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"{wanted}, not {value!r}")
-    try:
-        number = kind(value)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{wanted}, not {value!r}") from None
-    if number != number or (kind is int and isinstance(value, float) and value != number):
-        raise ValueError(f"{wanted}, not {value!r}")
-    return number
 
 
 def json_schema(cls: type[Settings]) -> JSONObject:
     """Return the JSON Schema (draft 2020-12) of a service's table in a configuration file, without `provider`."""
     properties: dict[str, JSONObject] = {}
     for info in setting_infos(cls):
-        described: dict[str, Any] = {"title": info.label, "description": info.description, **_schema(info)}
+        schema = schema_of(without_none(info.type)) if info.schema is None else info.schema
+        described: dict[str, Any] = {"title": info.label, "description": info.description, **schema}
         if not info.required and isinstance(info.default, (str, int, float, bool)):
             described["default"] = info.default
         if info.minimum is not None:
@@ -537,32 +457,3 @@ def json_schema(cls: type[Settings]) -> JSONObject:
         "required": [info.name for info in setting_infos(cls) if info.required],
         "additionalProperties": False,
     }
-
-
-REFERENCE_KINDS = ("env", "file", "keyring")
-"""Where a reference in a configuration file may say that a secret is kept: `{ env = "NAME" }` and so on."""
-
-_REFERENCE: JSONObject = {
-    "type": "object",
-    "properties": {name: {"type": "string"} for name in REFERENCE_KINDS},
-    "minProperties": 1,
-    "maxProperties": 1,
-    "additionalProperties": False,
-}
-
-
-def _schema(info: SettingInfo) -> JSONObject:
-    if info.schema is not None:
-        return info.schema
-    kind = without_none(info.type)
-    origin = get_origin(kind)
-    if kind is Secret:
-        return {"anyOf": [{"type": "string"}, _REFERENCE], "writeOnly": True}
-    if origin is Literal:
-        return {"enum": list(get_args(kind))}
-    if origin is not None and issubclass(origin, Mapping):
-        return {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, _REFERENCE]}}
-    if origin is tuple:
-        return {"type": "array", "items": {"type": "string"}}
-    names: dict[object, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
-    return {"type": names[kind]} if kind in names else {}

@@ -26,18 +26,17 @@ from typing import Any, TypeAlias, get_origin
 
 import attrs
 
+from trunkline._setting_types import REFERENCE_KINDS, without_none
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
 from trunkline.settings import (
-    REFERENCE_KINDS,
     SettingInfo,
     Settings,
     convert,
     raise_config_errors,
     setting_error,
     setting_infos,
-    without_none,
 )
 
 Table: TypeAlias = Mapping[str, object]

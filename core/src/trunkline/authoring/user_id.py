@@ -6,8 +6,9 @@ import hashlib
 import hmac
 from typing import Literal, TypeAlias
 
+from trunkline._setting_types import BOOLEAN_WORDS
 from trunkline.secrets import Secret
-from trunkline.settings import BOOLEAN_WORDS, setting
+from trunkline.settings import setting
 
 SendUserId: TypeAlias = Literal[False, True, "hashed"]
 """How a request's user id is sent: not at all, unchanged, or as a keyed hash."""

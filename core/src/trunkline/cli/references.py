@@ -6,7 +6,7 @@ import os
 import re
 from typing import TypeAlias
 
-from trunkline.settings import REFERENCE_KINDS
+from trunkline._setting_types import REFERENCE_KINDS
 
 Reference: TypeAlias = dict[str, str]
 """One entry: `env`, `file` or `keyring`, and the name of the variable, file or keyring entry."""
