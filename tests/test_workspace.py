@@ -27,6 +27,7 @@ ASYNC_IN_CORE = (
     "_http/",
     "opening.py",
     "service.py",
+    "stream.py",
     "cli/",
     "testing/",
 )

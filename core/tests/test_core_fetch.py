@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 import pytest
 from trunkline import ChatRequest, Document, FetchFailed, Image, tool_result, user
-from trunkline._calls.fetch import FetchLimits, fetch, fetch_parts, is_public
+from trunkline._calls.fetch import FetchLimits, fetch, fetch_parts
+from trunkline._http.dialling import is_public
 from trunkline.testing import Exchange, serve
 
 PNG = b"\x89PNG\r\n\x1a\n0000"
@@ -61,7 +62,7 @@ async def test_a_name_that_changes_its_address_is_dialled_at_the_one_that_was_ch
         return [(2, 1, 6, "", (address, port))]
 
     async with serve(picture) as server:
-        monkeypatch.setattr("trunkline._calls.fetch.anyio.getaddrinfo", rebinding)
+        monkeypatch.setattr("trunkline._http.dialling.anyio.getaddrinfo", rebinding)
         one = ip_address("127.0.0.1")
         await fetch(f"http://rebind.example:{server.port}/a.png", allowed=lambda address: address == one)
     assert asked[0] == "rebind.example"
@@ -204,7 +205,7 @@ async def test_a_name_whose_answer_changes_between_redirects_is_checked_each_tim
         await exchange.respond(status=302, headers={"location": "/again"})
 
     async with serve(handler) as server:
-        monkeypatch.setattr("trunkline._calls.fetch.anyio.getaddrinfo", rebinding)
+        monkeypatch.setattr("trunkline._http.dialling.anyio.getaddrinfo", rebinding)
         one = ip_address("127.0.0.1")
         with pytest.raises(FetchFailed, match=r"127\.0\.0\.2, which is not public"):
             await fetch(f"http://rebind.example:{server.port}/", allowed=lambda address: address == one)
@@ -216,7 +217,7 @@ async def test_a_name_with_one_address_that_is_not_public_is_not_dialled(monkeyp
     async def both(host: Any, port: Any, **options: Any) -> Any:
         return [(2, 1, 6, "", ("8.8.8.8", port)), (2, 1, 6, "", ("127.0.0.1", port))]
 
-    monkeypatch.setattr("trunkline._calls.fetch.anyio.getaddrinfo", both)
+    monkeypatch.setattr("trunkline._http.dialling.anyio.getaddrinfo", both)
     with pytest.raises(FetchFailed, match=r"127\.0\.0\.1, which is not public"):
         await fetch("http://both.example/")
 

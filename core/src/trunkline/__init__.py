@@ -118,10 +118,12 @@ if TYPE_CHECKING:
     )
     from trunkline.service import (
         Service as Service,
-        Stream as Stream,
     )
     from trunkline.settings import (
         Settings as Settings,
+    )
+    from trunkline.stream import (
+        Stream as Stream,
     )
 
 _MODULES = {
@@ -147,8 +149,9 @@ _MODULES = {
     "request": "ChatParams ChatRequest EmbedParams EmbedRequest ReasoningOptions ResponseFormat Tool ToolChoice",
     "response": "CallWarning ChatResponse EmbedResponse FinishReason ModelInfo TokenLogprob Usage",
     "secrets": "Secret",
-    "service": "Service Stream",
+    "service": "Service",
     "settings": "Settings",
+    "stream": "Stream",
 }
 """The public names, by the module that defines them. A test holds them against the imports above."""
 

@@ -151,7 +151,7 @@ def url_setting(
         convert=convert,
         show=_show_url,
         schema={"type": "string", "format": "uri"},
-        base_url=base_url,
+        base_url=base_url or _normalized,
     )
 
 
@@ -178,6 +178,10 @@ def settings(cls: S) -> S:
 
     settings_class.__init__ = init  # type: ignore[misc]
     return settings_class
+
+
+def _normalized(url: str) -> tuple[str, Sequence[str]]:
+    return split_url(url)[0].geturl(), ()
 
 
 def _show_url(url: object) -> str:

@@ -1,7 +1,7 @@
 """Read the events of one streamed answer: open it up to its first content, then read batch by batch.
 
 An `EventReader` retries nothing, folds nothing, and does not know whether the stream is open, failed or closed.
-`trunkline.service.Stream` keeps that state, and decides when to read and when to close.
+`trunkline.stream.Stream` keeps that state, and decides when to read and when to close.
 """
 
 from __future__ import annotations

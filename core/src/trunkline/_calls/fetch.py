@@ -1,8 +1,8 @@
 """Fetch images, documents and audio given by URL, for providers that accept only bytes.
 
 Fetching is off by default (setting `fetch_urls`), since a URL in a conversation may come from anyone and could point
-into a private network. Only public addresses are reached. The host is resolved here, and the address that was checked
-is the address that is dialled (see `_http/dialling.py`). Each redirect is checked again. No credentials or cookies are
+into a private network. Only public addresses are reached, and the address that was checked is the one that is dialled
+(see `_http/dialling.py`). Each redirect is checked again. No credentials or cookies are
 sent. Scheme, media type, size and time are limited.
 
 No proxy is used, whether from the settings or the environment: the proxy would resolve the name itself, so the address
@@ -12,27 +12,19 @@ could not be checked. Where a proxy is the only way out, a fetch fails, and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import anyio
 import attrs
 
 from trunkline._http import dialling
+from trunkline._http.dialling import Address, is_public
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import MediaClass
 from trunkline.errors import FetchFailed
 from trunkline.messages import Audio, Document, Image, Message, Part, ToolResult, ToolResultPart
 from trunkline.request import ChatRequest
 
-Address: TypeAlias = IPv4Address | IPv6Address
-
-# Networks that `is_global` of some Python versions wrongly reports as public (RFC 6890 and the IANA registries).
-_SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")))
-_UNICAST = ip_network("2000::/3")  # the global unicast addresses
-_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
-_ISATAP = 0x5EFE  # RFC 5214: in front of an IPv4 address in the last 32 bits
 _STORAGE = ("s3://", "gs://")
 _TYPES: dict[MediaClass, tuple[str, ...]] = {
     Image: ("image/",),
@@ -48,24 +40,6 @@ class FetchLimits:
     size: int = 20 * 1024 * 1024
     seconds: float = 30.0
     redirects: int = 3
-
-
-def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet: not private, shared, loopback, link-local, multicast or reserved.
-
-    For an IPv6 address that contains an IPv4 address (mapped, NAT64), the IPv4 address decides. Tunnels (6to4, Teredo,
-    ISATAP) are not public: they lead to an IPv4 address of the sender's choice.
-    """
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if address in _NAT64:
-            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
-        if address not in _UNICAST or (int(address) >> 32) & 0xFDFFFFFF == _ISATAP:
-            return False
-    if any(address in network for network in _SPECIAL):
-        return False
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
 async def fetch(
@@ -106,12 +80,8 @@ async def _get(
     if not url.isascii():
         raise _failed(url, "it is not a valid URL: characters outside of ASCII must be percent-encoded, or in Punycode")
     headers = [("Host", parts.netloc), ("Accept-Encoding", "identity"), ("User-Agent", "trunkline")]
-
-    async def resolve(host: str, port: int) -> str:
-        return await _resolve(url, host, port, allowed)
-
     try:
-        async with dialling.get(url, headers, resolve=resolve) as response:
+        async with dialling.get(url, headers, allowed=allowed) as response:
             if 300 <= response.status < 400 and "location" in response.headers:
                 return response.headers["location"]
             if response.status != 200:
@@ -129,19 +99,6 @@ async def _get(
         raise _failed(url, str(error)) from None
     except ValueError as error:
         raise _failed(url, f"it is not a valid URL: {error}") from None
-
-
-async def _resolve(url: str, host: str, port: int, allowed: Callable[[Address], bool]) -> str:
-    """Return an address of a host. Raises `FetchFailed` unless all of its addresses are allowed."""
-    try:
-        found = await anyio.getaddrinfo(host, port)
-    except OSError as error:
-        raise _failed(url, f"{host} cannot be resolved: {error}") from None
-    addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-    refused = [address for address in addresses if not allowed(address)]
-    if refused or not addresses:
-        raise _failed(url, f"{host} resolves to {', '.join(map(str, refused)) or 'nothing'}, which is not public")
-    return str(addresses[0])
 
 
 async def fetch_parts(

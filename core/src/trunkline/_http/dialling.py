@@ -1,8 +1,8 @@
-"""GET requests whose address is chosen by the caller, for fetching media from URLs that nobody vouches for.
+"""GET requests to public addresses only, for fetching media from URLs that nobody vouches for.
 
-httpcore2 dials through a network backend, which can be replaced. The backend here asks `resolve` for the address of a
-host and dials exactly that address. So the address that was checked is the address that is used: a name that resolves
-to another address a moment later (DNS rebinding) gains nothing. TLS still verifies the certificate of the host's name.
+httpcore2 dials through a network backend, which can be replaced. The backend here resolves a host, checks its addresses
+and dials one of them. So the address that was checked is the address that is used: a name that resolves to another
+address a moment later (DNS rebinding) gains nothing. TLS still verifies the certificate of the host's name.
 
 The backend classes are public in httpcore2; `test_core_dependencies.py` checks their signatures.
 """
@@ -11,14 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TypeAlias, cast
 
+import anyio
 import httpcore2
 
-Resolve: TypeAlias = Callable[[str, int], Awaitable[str]]
-"""Returns the address to dial for a host and a port, or raises an error of its own to refuse."""
+Address: TypeAlias = IPv4Address | IPv6Address
+
+# Networks that `is_global` of some Python versions wrongly reports as public (RFC 6890 and the IANA registries).
+_SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")))
+_UNICAST = ip_network("2000::/3")  # the global unicast addresses
+_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
+_ISATAP = 0x5EFE  # RFC 5214: in front of an IPv4 address in the last 32 bits
 
 
 class DiallingError(Exception):
@@ -51,16 +58,37 @@ class DialledResponse:
         return None
 
 
+def is_public(address: Address) -> bool:
+    """Whether an address is on the public internet: not private, shared, loopback, link-local, multicast or reserved.
+
+    For an IPv6 address that contains an IPv4 address (mapped, NAT64), the IPv4 address decides. Tunnels (6to4, Teredo,
+    ISATAP) are not public: they lead to an IPv4 address of the sender's choice.
+    """
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address in _NAT64:
+            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+        if address not in _UNICAST or (int(address) >> 32) & 0xFDFFFFFF == _ISATAP:
+            return False
+    if any(address in network for network in _SPECIAL):
+        return False
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
 @asynccontextmanager
-async def get(url: str, headers: Sequence[tuple[str, str]], *, resolve: Resolve) -> AsyncIterator[DialledResponse]:
+async def get(
+    url: str, headers: Sequence[tuple[str, str]], *, allowed: Callable[[Address], bool] = is_public
+) -> AsyncIterator[DialledResponse]:
     """Send a GET request on a connection of its own, without a proxy and without following redirects.
 
-    Raises `DiallingError` if the connection or the response fails, and `ValueError` for a URL that cannot be requested.
+    The host's addresses are checked, and the connection goes to one of them. Raises `DiallingError` if one is not
+    `allowed`, or if the connection or the response fails, and `ValueError` for a URL that cannot be requested.
     """
     try:
         async with (
             httpcore2.AsyncConnectionPool(
-                ssl_context=ssl.create_default_context(), network_backend=_ResolvingBackend(resolve)
+                ssl_context=ssl.create_default_context(), network_backend=_CheckedBackend(allowed)
             ) as pool,
             pool.stream("GET", url, headers=headers) as response,
         ):
@@ -71,11 +99,11 @@ async def get(url: str, headers: Sequence[tuple[str, str]], *, resolve: Resolve)
         raise ValueError(str(error)) from None
 
 
-class _ResolvingBackend(httpcore2.AsyncNetworkBackend):
-    """Dials the address that `resolve` returns for a host."""
+class _CheckedBackend(httpcore2.AsyncNetworkBackend):
+    """Resolves the host itself, and dials an address that it has checked."""
 
-    def __init__(self, resolve: Resolve) -> None:
-        self._resolve = resolve
+    def __init__(self, allowed: Callable[[Address], bool]) -> None:
+        self._allowed = allowed
         self._network = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
 
     async def connect_tcp(
@@ -86,5 +114,18 @@ class _ResolvingBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        address = await self._resolve(host, port)
+        address = await _resolve(host, port, self._allowed)
         return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+
+
+async def _resolve(host: str, port: int, allowed: Callable[[Address], bool]) -> str:
+    """Return an address of a host. Raises `DiallingError` unless all of its addresses are allowed."""
+    try:
+        found = await anyio.getaddrinfo(host, port)
+    except OSError as error:
+        raise DiallingError(f"{host} cannot be resolved: {error}") from None
+    addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    refused = [address for address in addresses if not allowed(address)]
+    if refused or not addresses:
+        raise DiallingError(f"{host} resolves to {', '.join(map(str, refused)) or 'nothing'}, which is not public")
+    return str(addresses[0])

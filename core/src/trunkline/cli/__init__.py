@@ -67,7 +67,7 @@ def _without_debug(tokens: Sequence[str]) -> tuple[list[str], bool]:
 def _assemble(command: str | None) -> App:
     from cyclopts import App
 
-    from trunkline.cli.external import add_external_commands
+    from trunkline.cli.plugin_commands import add_external_commands
 
     app = App(
         name="trunkline",

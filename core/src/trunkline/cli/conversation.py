@@ -16,7 +16,8 @@ from trunkline.errors import CallError, ConfigurationError, TrunklineError
 from trunkline.messages import Message, Part, Text, user
 from trunkline.opening import open_service
 from trunkline.request import ChatRequest
-from trunkline.service import Service, Stream
+from trunkline.service import Service
+from trunkline.stream import Stream
 
 PROMPT = "> "
 

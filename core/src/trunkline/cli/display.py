@@ -19,7 +19,7 @@ from trunkline.events import (
 )
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
 from trunkline.response import ChatResponse, FinishReason, Usage
-from trunkline.service import Stream
+from trunkline.stream import Stream
 
 
 async def show_stream(stream: Stream, *, as_json: bool) -> None:

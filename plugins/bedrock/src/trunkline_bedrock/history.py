@@ -2,7 +2,7 @@
 
 Bedrock's rules: the system prompt is separate; roles alternate; every tool call is answered in the next turn; ids and
 names of tool calls are short and of a small alphabet; no text is blank; a document needs a text next to it. Models add
-their own (see `families`). History that breaks a rule is mended, with a warning, rather than refused.
+their own (see `model_families`). History that breaks a rule is mended, with a warning, rather than refused.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from trunkline.messages import (
 )
 
 from trunkline_bedrock.blocks import UNKNOWN
-from trunkline_bedrock.families import Family
 from trunkline_bedrock.media import Block, Media
+from trunkline_bedrock.model_families import Family
 
 _ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _STRICT_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")

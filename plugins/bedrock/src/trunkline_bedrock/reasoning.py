@@ -7,7 +7,7 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest, ReasoningOptions
 
-from trunkline_bedrock.families import Family
+from trunkline_bedrock.model_families import Family
 
 Fields = dict[str, Any]
 

@@ -12,8 +12,8 @@ from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_bedrock.families import Family, family_of
 from trunkline_bedrock.history import History, merged
+from trunkline_bedrock.model_families import Family, family_of
 from trunkline_bedrock.reasoning import reasoning_fields, thinks
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.urls import model_url, runtime_base
