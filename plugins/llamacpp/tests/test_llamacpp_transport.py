@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -374,10 +375,11 @@ async def test_a_real_model_stops_while_it_reads_a_long_prompt(model: Model) -> 
     async with LlamaCppTransport(model) as transport:
         async with transport.send(chat("word " * 900, stream=True), Timeouts()) as wire_response:
             await anext(aiter(wire_response))
-        assert_no_thread_stays()
-        # Reading the whole prompt takes some seven seconds on one core.
-        with anyio.fail_after(4):
-            assert (await answer(transport, chat(max_tokens=1)))[0] == 200
+            computed = time.process_time()
+        assert_no_thread_stays(LIMIT)
+        # Reading the whole prompt takes some seven seconds of one processor. Their number does not depend on the load.
+        assert time.process_time() - computed < 3
+        assert (await answer(transport, chat(max_tokens=1)))[0] == 200
 
 
 async def test_the_event_loop_runs_while_a_real_model_computes(model: Model) -> None:
