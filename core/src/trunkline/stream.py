@@ -195,7 +195,7 @@ class Stream:
         """Raise the error for an await that was ended: by `aclose`, otherwise because it took too long."""
         error: TrunklineError
         if self._is_closed:
-            message = f"service {self._service!r} was closed while it streamed"
+            message = f"a stream of service {self._service!r} was closed while it was being read"
             error = ServiceClosed(message, partial=self._fold.response())
         else:
             error = timeout_error()
