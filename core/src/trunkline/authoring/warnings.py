@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 import attrs
 
-from trunkline.request import ChatRequest
+from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, WarningKind
 
-_ALWAYS = frozenset({"messages", "model", "provider_options"})
+_ALWAYS = frozenset({"messages", "texts", "model", "provider_options"})
 
 
 class Warnings:
@@ -22,9 +22,9 @@ class Warnings:
         """Add a warning. The arguments are the fields of `CallWarning`."""
         self._found.setdefault(CallWarning(kind=kind, subject=subject, message=message))
 
-    def unsupported(self, request: ChatRequest, *, supported: Collection[str]) -> None:
+    def unsupported(self, request: ChatRequest | EmbedRequest, *, supported: Collection[str]) -> None:
         """Add a warning for each field of the request that is set but is not in `supported`."""
-        for field in attrs.fields(ChatRequest):
+        for field in attrs.fields(type(request)):
             value = getattr(request, field.name)
             if field.name in _ALWAYS or field.name in supported or value is None or value in ((), {}):
                 continue

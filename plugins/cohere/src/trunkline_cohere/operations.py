@@ -17,7 +17,7 @@ from trunkline.response import EmbedResponse, ModelInfo
 
 from trunkline_cohere.errors import error_from_body
 from trunkline_cohere.settings import CohereSettings
-from trunkline_cohere.translate import HEADERS, UNSUPPORTED
+from trunkline_cohere.translate import HEADERS
 from trunkline_cohere.urls import base_url
 from trunkline_cohere.usage import embedding_usage
 
@@ -66,8 +66,7 @@ def build_embed(context: ServiceContext[CohereSettings], request: EmbedRequest) 
     }
     if request.dimensions is not None:
         body["output_dimension"] = request.dimensions
-    if request.user_id is not None:
-        warnings.add("unsupported", "user_id", UNSUPPORTED)
+    warnings.unsupported(request, supported={"dimensions"})
     body.update(request.provider_options.get(context.provider, {}))
     url = endpoint_url(base_url(context.settings.api_url)[0], "/v2/embed")
     wire_request = WireRequest(url=url, headers=HEADERS, body=encode_request(body))

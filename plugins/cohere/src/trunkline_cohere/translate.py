@@ -40,8 +40,26 @@ _RANGES: tuple[tuple[str, str, float, float], ...] = (
     ("presence_penalty", "presence_penalty", 0, 1),
 )
 
+SUPPORTED = {
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning",
+    "max_output_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+    "logprobs",
+    "top_logprobs",
+}
+"""The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
+
 HEADERS: Mapping[str, str] = {"content-type": "application/json", "accept": "application/json"}
-UNSUPPORTED = "not supported by Cohere; ignored"
 
 # Lists in `provider_options` with these names are appended to those of the request instead of replacing them.
 _JOINED = ("documents", "tools")
@@ -77,10 +95,7 @@ def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
         body["documents"] = history.documents
     _reasoning(request, body, warnings)
     _sampling(request, body, warnings)
-    if request.user_id is not None:
-        warnings.add("unsupported", "user_id", UNSUPPORTED)
-    if request.metadata:
-        warnings.add("unsupported", "metadata", UNSUPPORTED)
+    warnings.unsupported(request, supported=SUPPORTED)
     return body
 
 

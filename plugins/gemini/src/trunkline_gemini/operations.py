@@ -16,7 +16,7 @@ from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo
 
 from trunkline_gemini.settings import GeminiSettings
-from trunkline_gemini.translate import HEADERS, UNSUPPORTED, chat_body
+from trunkline_gemini.translate import HEADERS, chat_body
 from trunkline_gemini.urls import base_url, method_url, model_path
 
 PAGE_SIZE = 1000
@@ -49,8 +49,7 @@ def parse_models(
 def build_embed(context: ServiceContext[GeminiSettings], request: EmbedRequest) -> Translation:
     """Build the request for the vectors of some texts. Set `taskType` and `title` in `provider_options`."""
     warnings = Warnings()
-    if request.user_id is not None:
-        warnings.add("unsupported", "user_id", UNSUPPORTED)
+    warnings.unsupported(request, supported={"dimensions"})
     name = str(request.model)
     each: dict[str, Any] = {"model": model_path(name)}
     if request.dimensions is not None:

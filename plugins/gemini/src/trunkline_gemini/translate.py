@@ -22,7 +22,6 @@ from trunkline_gemini.urls import base_url, method_url
 JSON: TypeAlias = dict[str, Any]
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
-UNSUPPORTED = "not supported by Gemini; ignored"
 
 SUPPORTED = {
     "tools",

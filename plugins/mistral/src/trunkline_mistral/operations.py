@@ -23,8 +23,7 @@ def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translat
     body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "encoding_format": "float"}
     if request.dimensions is not None:
         body["output_dimension"] = request.dimensions
-    if request.user_id is not None:
-        warnings.add("unsupported", "user_id", "not supported by Mistral; ignored")
+    warnings.unsupported(request, supported={"dimensions"})
     body.update(request.provider_options.get(context.provider, {}))
     wire_request = WireRequest(
         url=default_url(context.settings, "/embeddings", request.model),

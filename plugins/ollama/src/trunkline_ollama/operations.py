@@ -16,7 +16,7 @@ from trunkline.response import EmbedResponse, ModelInfo, Usage
 
 from trunkline_ollama.errors import error_from_body
 from trunkline_ollama.settings import OllamaSettings
-from trunkline_ollama.translate import HEADERS, UNSUPPORTED, with_options
+from trunkline_ollama.translate import HEADERS, with_options
 from trunkline_ollama.urls import base_url
 
 
@@ -39,8 +39,7 @@ def parse_models(
 def build_embed(context: ServiceContext[OllamaSettings], request: EmbedRequest) -> Translation:
     """Build the request for the vectors of some texts. A text that is too long is an error unless `truncate` is set."""
     warnings = Warnings()
-    if request.user_id is not None:
-        warnings.add("unsupported", "user_id", UNSUPPORTED)
+    warnings.unsupported(request, supported={"dimensions"})
     settings = context.settings
     body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "truncate": settings.truncate}
     if request.dimensions is not None:

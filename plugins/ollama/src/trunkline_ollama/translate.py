@@ -19,7 +19,6 @@ from trunkline_ollama.urls import base_url
 JSON: TypeAlias = dict[str, Any]
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
-UNSUPPORTED = "not supported by Ollama; ignored"
 
 OPTIONS: Mapping[str, str] = {
     "max_output_tokens": "num_predict",
