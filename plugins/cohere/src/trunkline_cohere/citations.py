@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.json import as_count, as_list, as_string
+from trunkline.authoring.json import as_count, as_objects, as_string
 from trunkline.messages import Citation, Part
 
 _PASSAGES = ("text", "snippet", "content", "output")
@@ -22,7 +22,7 @@ def citations_from(raw: Any, text_before: int, provider: str) -> list[Citation]:
     start, end = as_count(raw.get("start")), as_count(raw.get("end"))
     if raw.get("type") in ("THINKING_CONTENT", "PLAN"):
         start = end = None
-    sources = [source for source in as_list(raw.get("sources")) if isinstance(source, dict)]
+    sources = as_objects(raw.get("sources"))
     return [_citation(raw, source, start, end, text_before, provider) for source in sources or [{}]]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline.authoring.http_errors import error_body, status_error
-from trunkline.authoring.json import as_object, as_string
+from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContentFiltered, ContextTooLong, QuotaExhausted, RemoteError
 
@@ -37,7 +37,7 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
 
 
 def error_from_body(
-    body: object,
+    body: JSONValue,
     *,
     provider: str,
     status: int | None = None,
@@ -62,7 +62,7 @@ def error_from_body(
         code=code,
         request_id=as_string(fields.get("id")) or request_id or headers.get("x-debug-trace-id"),
         wait=_wait(headers, now),
-        body=body if isinstance(body, (dict, list, str, int, float, bool)) else None,
+        body=body,
     )
 
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import error_body, kind_of, status_error
-from trunkline.authoring.json import as_list, as_string
+from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.json import JSONValue, as_objects, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import AuthenticationError, ContextTooLong, QuotaExhausted, RemoteError
 
@@ -27,7 +27,7 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
 
 
 def error_from_body(
-    body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
     """Return the error that a decoded body, or a chunk of a stream, describes. It never raises.
 
@@ -38,7 +38,7 @@ def error_from_body(
     error = first.get("error") if isinstance(first, dict) else first
     fields: dict[str, Any] = error if isinstance(error, dict) else {"message": error}
     message, code = as_string(fields.get("message")) or "", fields.get("code")
-    details = [item for item in as_list(fields.get("details")) if isinstance(item, dict)]
+    details = as_objects(fields.get("details"))
     if status is None and isinstance(code, int) and 400 <= code < 600:
         status = code
     return status_error(
@@ -49,7 +49,7 @@ def error_from_body(
         kind=_kind(status, message, details),
         code=as_string(fields.get("status")) or None,
         wait=_wait(details),
-        body=body if isinstance(body, (dict, list, str)) else None,
+        body=body,
     )
 
 
@@ -59,10 +59,10 @@ def _kind(status: int | None, message: str, details: list[dict[str, Any]]) -> ty
     if _TOO_LONG.search(message) and status in (None, 400, 413):
         return ContextTooLong
     # A daily quota is not worth waiting for; a quota per minute is.
-    violations = [item for detail in details for item in as_list(detail.get("violations")) if isinstance(item, dict)]
+    violations = [item for detail in details for item in as_objects(detail.get("violations"))]
     if status == 429 and any("PerDay" in str(item.get("quotaId")) for item in violations):
         return QuotaExhausted
-    return kind_of(None) if status is None else None
+    return None
 
 
 def _wait(details: list[dict[str, Any]]) -> float | None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from trunkline.authoring.http_errors import error_body, status_error
-from trunkline.authoring.json import as_string
+from trunkline.authoring.json import JSONValue, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContextTooLong, QuotaExhausted, RemoteError
 
@@ -26,7 +26,7 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
 
 
 def error_from_body(
-    body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
     """Return the error that a decoded body, or a line of a stream, describes. It never raises."""
     error = body.get("error") if isinstance(body, dict) else body
@@ -38,7 +38,7 @@ def error_from_body(
         status=status,
         headers=headers,
         kind=_kind(status, message),
-        body=body if isinstance(body, (dict, list, str)) else None,
+        body=body,
     )
 
 
