@@ -18,7 +18,7 @@ from trunkline.fold import Fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 
-# The life of a stream, which the class below keeps alone:
+# The life of a stream. Only the class below changes its state:
 #
 #         __aenter__             first event            Finished, or an error
 #   new ─────────────> opening ─────────────> open ─────────────────────────> ended
@@ -85,7 +85,7 @@ class Stream:
         self._fold = Fold(provider)
         self._failed = False
         self._interrupt: Callable[[], bool] | None = None
-        self._awaited: anyio.Event | None = None  # set, where `aclose` waits for it, when the await has ended
+        self._awaited: anyio.Event | None = None  # `aclose` waits for it; set when the await has ended
 
     def __repr__(self) -> str:
         return f"<Stream of the service {self._service!r}>"
@@ -145,7 +145,7 @@ class Stream:
             self._await_ended()
         if self._reader is None:  # the scope was cancelled
             self._raise_interrupted(deadline.timeout_error)
-        if self._state == "opening":  # otherwise `aclose` came in the moment in which it opened
+        if self._state == "opening":  # otherwise `aclose` was called at the moment when it opened
             self._state = "open"
             self._interrupt = self._reader.cancel_read
 
@@ -192,7 +192,7 @@ class Stream:
             self._call.failed(error, outer)
 
     def _raise_interrupted(self, timeout_error: Callable[[], RequestTimeout]) -> NoReturn:
-        """Raise the error for an await that was ended: by `aclose`, otherwise because it took too long."""
+        """Raise the error for an await that was interrupted, by `aclose` or because it took too long."""
         error: TrunklineError
         if self._is_closed:
             message = f"a stream of service {self._service!r} was closed while it was being read"
@@ -203,7 +203,7 @@ class Stream:
         raise error
 
     def _refuse(self) -> NoReturn:
-        """Raise what a read gets for which there is nothing more."""
+        """Raise the error for a read in a state in which there is nothing to read."""
         if self._fold.finished or self._failed:
             raise StopAsyncIteration
         if self._is_closed:

@@ -13,7 +13,7 @@ from trunkline.errors import TotalTimeout
 class CallDeadline:
     """How much of `total_timeout` a call has left. The time that the application takes to read a stream is not counted.
 
-    `left` is in seconds. `scope` is the one cancel scope that the call is sent in. Whoever enters it raises
+    `left` is in seconds. `scope` is the cancel scope that the call runs in. The code that enters it raises
     `timeout_error()` if the deadline cancelled it.
     """
 
@@ -26,7 +26,7 @@ class CallDeadline:
         self._started = 0.0
 
     def __enter__(self) -> anyio.CancelScope:
-        """Count the time of the block. `scope`, which is entered already, is cancelled when no time is left."""
+        """Count the time of the block, and cancel `scope` (which is entered already) when no time is left."""
         self._started = time.monotonic()
         if self.total is not None:
             self.scope.deadline = anyio.current_time() + max(self.left, 0)
@@ -37,5 +37,5 @@ class CallDeadline:
         self.left -= time.monotonic() - self._started
 
     def timeout_error(self) -> TotalTimeout:
-        """The error for a call that has no time left."""
+        """Return the error for a call that has no time left."""
         return TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")

@@ -35,19 +35,19 @@ from trunkline.response import CallWarning
 from trunkline.settings import Settings
 
 _NO_CONTENT = (ResponseStarted, UsageReported, TextStart, ReasoningStart)
-"""Events that say nothing of the answer yet. They are held back until one that does has arrived."""
+"""Events without content. They are held back until content arrives, since a call is retried only before that."""
 
 EXCERPT = 200
 """How many characters of an answer an error quotes when the answer cannot be understood."""
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
-    # Each provider has its own header for the id, and all their names end alike.
+    # Each provider has its own header for the id, but all the names end with `request-id` or `requestid`.
     return next((value for name, value in headers.items() if name.replace("-", "").endswith("requestid")), None)
 
 
 class EventReader:
-    """The events of one answer, in batches as they arrive. `open` makes one; whoever opened it calls `aclose`."""
+    """The events of one answer, in batches as they arrive. Call `open` first, and `aclose` if `open` succeeded."""
 
     __slots__ = (
         "_answer",
@@ -94,13 +94,13 @@ class EventReader:
     async def open(self) -> None:
         """Send the request and read up to the first event with content, so that an error before it can be retried.
 
-        Where that fails the connection is closed and the error raised.
+        If that fails, the connection is closed and the error is raised.
         """
         entered = False
         try:
             settings, read_timeout = self._settings, self._read_timeout
             seconds, connect = settings.first_chunk_timeout, settings.connect_timeout
-            # `connect_timeout` comes on top of `first_chunk_timeout`, which starts once the connection stands.
+            # `first_chunk_timeout` starts when the connection is made, so `connect_timeout` is added to it.
             started = read_timeout.extend(math.inf if seconds is None or connect is None else seconds + connect)
             with read_timeout:
                 self._answer = await self._exchange.__aenter__()
@@ -139,7 +139,7 @@ class EventReader:
             self._hold(self._decoded(partial(self._decoder.feed, chunk)))
 
     def _hold(self, events: list[Event]) -> None:
-        """Keep events until one has content. Of consecutive usage reports the last one replaces the others."""
+        """Hold events back until one has content. Of consecutive usage reports, only the last is kept."""
         for event in events:
             if type(event) is UsageReported and self._first and type(self._first[-1]) is UsageReported:
                 self._first[-1] = event
@@ -153,20 +153,21 @@ class EventReader:
         return self._read_timeout.active
 
     def cancel_read(self) -> bool:
-        """End the read that another task is waiting in: its `next` returns `None`. Returns whether there is one."""
+        """End the read that another task is waiting in: its `next` returns `None`. Returns whether there was one."""
         active = self._read_timeout.active
         if active:
             self._read_timeout.end()
         return active
 
     def timeout_error(self) -> RequestTimeout:
-        """The error for a read that took too long."""
+        """Return the error for a read that took too long."""
         return self._deadline.timeout_error() if self._deadline.left <= 0 else chunk_timeout(self._settings)
 
     async def next(self) -> list[Event] | None:
-        """Return the next events, at least one; an empty list after the last one. Raises what cuts the stream short.
+        """Return the next events: at least one, or an empty list after the last one.
 
-        Returns `None` where the read was ended: it took too long, or another task called `cancel_read`.
+        Returns `None` if the read was ended, because it took too long or because another task called `cancel_read`.
+        Raises a `RemoteError` if the stream is cut short.
         """
         if self._first:
             events, self._first = self._first, []
@@ -209,7 +210,7 @@ class EventReader:
             return self._events_before(error)
 
     def _events_before(self, error: TrunklineError) -> list[Event]:
-        """The events that the same bytes gave before an error. Where there are none, the error is raised."""
+        """Return the events that the same bytes gave before an error. Raises the error now if there are none."""
         if isinstance(error, RemoteError):
             error.request_id = error.request_id or _request_id(self._answer.headers)
         if not self._decoder.late:
@@ -225,7 +226,7 @@ class EventReader:
         return [attrs.evolve(started, warnings=(*self._warnings, *started.warnings)), *rest]
 
     def _at_end(self, head: bytes) -> list[Event]:
-        # Some servers answer a streaming request with a whole answer or a bare error, and a proxy with an HTML page.
+        # Some servers answer a streaming request with a whole body or a bare error, and some proxies with an HTML page.
         answer = self._answer
         is_json_lines = "ndjson" in answer.headers.get("content-type", "")
         if head.lstrip()[:1] in (b"{", b"[", b"<") and not is_json_lines:
@@ -243,8 +244,8 @@ class EventReader:
         return self._decoder.finish()
 
     async def aclose(self) -> None:
-        """Close the connection. After a finished answer its last bytes are read first, so that it can be used again."""
+        """Close the connection. If the answer is finished, its last bytes are read first, to reuse the connection."""
         self._read_timeouts.release(self._read_timeout)
-        # The transport takes an exception to mean that the answer is not worth reading to its end.
+        # An exception tells the transport not to read the rest of the answer.
         unfinished = None if self._decoder.finished else GeneratorExit()
         await self._exchange.__aexit__(type(unfinished) if unfinished else None, unfinished, None)

@@ -17,7 +17,7 @@ _numbers = itertools.count(1)
 
 
 class ObservedCall:
-    """One call: its number, its deadline, and the observers that hear of its steps."""
+    """One call: its number, its deadline, and the observers to notify of its steps."""
 
     __slots__ = ("_observers", "_pipeline", "deadline", "number")
 
@@ -38,7 +38,7 @@ class ObservedCall:
         for observer in self._observers:
             try:
                 notify(observer)
-            except Exception:  # an observer's mistake must not reach the call that it watches
+            except Exception:  # an observer's mistake must not affect the call
                 _log.exception("an observer failed: %s", type(observer).__name__)
 
     def retried(self, error: TrunklineError, delay: float) -> None:

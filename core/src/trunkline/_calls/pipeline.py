@@ -41,7 +41,7 @@ from trunkline.settings import Settings, setting_error
 T = TypeVar("T")
 
 LONGEST_WAIT = 600.0
-"""Seconds that a call may wait for one retry where `total_timeout` is off."""
+"""The longest time, in seconds, that a call waits for one retry if `total_timeout` is off."""
 
 _UNKNOWN = object()
 """A placeholder for credentials that have not been acquired yet."""
@@ -77,7 +77,7 @@ class Pipeline:
         timeouts = Timeouts(connect=settings.connect_timeout, headers=settings.first_chunk_timeout)
         return self.transport.send(wire_request, timeouts)
 
-    # The two kinds of call
+    # The two kinds of calls
 
     async def call(
         self,
@@ -86,7 +86,7 @@ class Pipeline:
         deadline: CallDeadline,
         on_retry: RetryCallback,
     ) -> T:
-        """Send a request, read the whole answer and return what `read` makes of it."""
+        """Send a request, read the whole body, and return the result of `read`."""
 
         async def attempt(wire_request: WireRequest) -> T:
             async with self._send(wire_request) as answer:
@@ -98,7 +98,7 @@ class Pipeline:
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
 
     async def stream(self, translation: Translation, deadline: CallDeadline, on_retry: RetryCallback) -> EventReader:
-        """Send a request and read the answer up to its first event."""
+        """Send a request and read the stream up to its first event with content."""
 
         async def attempt(wire_request: WireRequest) -> EventReader:
             reader = EventReader(
@@ -118,7 +118,7 @@ class Pipeline:
     # Before the request
 
     def model(self, requested: str | None) -> str:
-        """The model of a request. Raises `ConfigurationError` where neither the request nor the settings name one."""
+        """Return the model to use. Raises `ConfigurationError` if neither the request nor the settings name one."""
         model = requested or self.settings.default_model
         if not model:
             problem = "is not set, and the request names no model; set one of the two"
@@ -126,7 +126,7 @@ class Pipeline:
         return model
 
     async def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """The wire request, with the warnings of the token limits and of the translation."""
+        """Translate a request, within the token limits. The warnings of both are in the result."""
         model = self.model(request.model)
         with_model = request if request.model == model else attrs.evolve(request, model=model)
         request, warnings = apply_limits(with_model, self.settings)
@@ -140,7 +140,7 @@ class Pipeline:
         return attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
 
     def finish_body(self, response: ChatResponse, warnings: tuple[CallWarning, ...]) -> ChatResponse:
-        """A whole response, with the provider's name and the core's own warnings added."""
+        """Return the response of a whole body with the provider's name and the core's own warnings added."""
         # A parser that folds events has these warnings already.
         new = tuple(
             warning
@@ -200,18 +200,18 @@ class Pipeline:
                 await self._wait(failed, delay, scope, deadline)
 
     async def _credentials(self, stale: object) -> object:
-        """The credentials for the next attempt; others than the `stale` ones, where `Auth` can get them."""
+        """Return the credentials for the next attempt: not the `stale` ones, if `Auth` can get others."""
         credentials = await self.steps.auth.acquire()
-        if stale is not _UNKNOWN and credentials == stale:  # otherwise another call has replaced them already
+        if stale is not _UNKNOWN and credentials == stale:  # if they differ, another call has refreshed them
             credentials = await self.steps.auth.acquire(refresh=True)
         return credentials
 
     async def _wait(
         self, failed: TrunklineError, delay: float, scope: anyio.CancelScope, deadline: CallDeadline
     ) -> None:
-        """Wait `delay` seconds, then for the retry budget. Raises `failed` when the call has no time left."""
+        """Wait `delay` seconds, then for the retry budget. Raises `failed` if the call runs out of time."""
         started, ends_at = anyio.current_time(), scope.deadline
-        scope.deadline = math.inf  # `failed` says more than the `TotalTimeout` that the scope would lead to
+        scope.deadline = math.inf  # raise `failed` below: it says more than a `TotalTimeout`
         longest = LONGEST_WAIT + delay if deadline.total is None else ends_at - started
         with anyio.move_on_after(longest) as waiting:
             await anyio.sleep(delay)
@@ -227,11 +227,11 @@ class Pipeline:
     # Errors
 
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
-        """Add the provider's or the service's name to an error, and take the service's secrets out of it."""
+        """Add the name of the provider or of the service to an error, and remove the service's secrets from it."""
         scrub_error(error, (*self.secrets, *getattr(self.steps.auth, "secrets", ())))
         if isinstance(error, RemoteError):
             error.provider = error.provider or self.context.provider
-            # A traceback shows the cause as well.
+            # A traceback also shows the cause.
             if isinstance(error.__cause__, RemoteError):
                 self.finalize_error(error.__cause__)
         elif isinstance(error, ConfigurationError):
@@ -240,7 +240,7 @@ class Pipeline:
 
 
 def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
-    """Take secrets out of an error: out of its message and its fields, and cut off causes that show one."""
+    """Remove secrets from an error's message and fields, and drop the causes that show one."""
     error.args = tuple(scrub_value(arg, secrets) for arg in error.args)
     if isinstance(error, RemoteError):
         error.message = scrub(error.message, secrets) or type(error).__name__
@@ -248,7 +248,7 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
         error.request_id = scrub(error.request_id, secrets) if error.request_id else error.request_id
         try:
             error.body = scrub_value(error.body, secrets)
-        except RecursionError:  # possible where `nesting_limit` is off
+        except RecursionError:  # possible if `nesting_limit` is off
             error.body = None
         error.args = (error.message,)
     elif isinstance(error, ConfigurationError):

@@ -37,12 +37,12 @@ class ReadTimeout(Protocol):
     """The clock, in seconds."""
 
     def extend(self, seconds: float) -> float:
-        """Allow the current read, or the next one, this many seconds from now. Returns the time on its clock."""
+        """Allow the current read, or the next one, this many seconds from now. Returns the clock's time."""
         ...
 
     @property
     def usable(self) -> bool:
-        """Whether the running task can use it: an object with a timer belongs to one event loop."""
+        """Whether the running event loop can use it: a timer belongs to the loop that started it."""
         ...
 
     def end(self) -> None:
@@ -61,7 +61,7 @@ class ReadTimeout(Protocol):
 
 
 def new_read_timeout() -> ReadTimeout:
-    """Make one for a stream that the running task reads."""
+    """Return a new read timeout, for a stream that is read in the running event loop."""
     asyncio = sys.modules.get("asyncio")
     try:
         task = asyncio.current_task() if asyncio is not None else None
@@ -77,7 +77,7 @@ class ReadTimeouts:
         self._free: list[ReadTimeout] = []
 
     def acquire(self) -> ReadTimeout:
-        """Return one for an answer that the running task reads."""
+        """Return an unused read timeout for the running event loop, or a new one."""
         while self._free:
             known = self._free.pop()
             if known.usable:
@@ -85,7 +85,7 @@ class ReadTimeouts:
         return new_read_timeout()
 
     def release(self, used: ReadTimeout) -> None:
-        """Take one back when its answer has been read."""
+        """Take a read timeout back. Its stream has been read."""
         self._free.append(used)
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class TaskReadTimeout:
         return now
 
     def end(self) -> None:
-        # If somebody else is cancelling the task already, that ends the read, and must not look like our own ending.
+        # If other code is cancelling the task already, that ends the read, and it must not look as if we did.
         task = self._task
         if task is not None and not self.ended and task.cancelling() == self._cancelling:
             self.ended = True
@@ -153,7 +153,7 @@ class TaskReadTimeout:
         if not self.ended or task is None:
             return False
         if task.uncancel() > self._cancelling:
-            return False  # somebody else is cancelling the task as well: their cancellation must go on
+            return False  # other code is cancelling the task as well, and its cancellation must go on
         from asyncio import CancelledError
 
         return kind is not None and issubclass(kind, CancelledError)

@@ -24,8 +24,8 @@ def check_headers(answer: ByteStream, settings: Settings) -> None:
 async def read_body(answer: ByteStream, settings: Settings, read_timeouts: ReadTimeouts) -> WireResponse:
     """Read the whole body.
 
-    Raises `ChunkTimeout` where it stalls, and `ProtocolViolation` where it is larger than `body_limit` or nested deeper
-    than `nesting_limit`.
+    Raises `ChunkTimeout` if it stalls, and `ProtocolViolation` if it is larger than `body_limit` or nested deeper than
+    `nesting_limit`.
     """
     chunks, size = [], 0
     limit, seconds = settings.body_limit, settings.chunk_timeout
@@ -51,7 +51,7 @@ async def read_body(answer: ByteStream, settings: Settings, read_timeouts: ReadT
 
 
 def raise_for_status(response: WireResponse, parser: ResponseParser) -> WireResponse:
-    """Return a response of success; raise the provider's error for any other status.
+    """Return the response if its status is 2xx. Raises the provider's error for any other status.
 
     Redirects are not followed, since the credentials would be sent to another address.
     """
@@ -68,5 +68,5 @@ def raise_for_status(response: WireResponse, parser: ResponseParser) -> WireResp
 
 
 def chunk_timeout(settings: Settings) -> ChunkTimeout:
-    """The error for an answer that stalls in the middle."""
+    """Return the error for an answer that stalls in the middle."""
     return ChunkTimeout(f"nothing came for longer than chunk_timeout ({settings.chunk_timeout:g} s)")

@@ -16,6 +16,9 @@ import attrs
 
 from trunkline.errors import RemoteError
 
+REWARD = 2
+"""The tokens that a success returns. With two, each round of successes doubles the number of retries."""
+
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
@@ -48,14 +51,14 @@ class RetryPolicy:
 class RetryBudget:
     """How many retries the calls of one service may send, all together. Pure: the time is passed in, in seconds.
 
-    A token bucket, as in the AWS SDKs' standard mode and in gRPC's retry throttling. It begins full. A retry takes one
-    token, a success of any call brings two back, and a bucket is never fuller than at the start. A few failures beside
-    many successes are therefore retried at once; where nothing succeeds the tokens are soon gone, and what is left is
-    one probe after a pause that doubles from `first_pause` to `longest_pause`. Once a probe succeeds, its two tokens
-    let two calls go, and theirs four: the callers of a storm come back as fast as the provider answers, not at once.
-    A probe that nobody asks for, for as long as `longest_pause`, fills the bucket: there is no storm any more.
+    A token bucket, as in the AWS SDKs' standard mode and in gRPC's retry throttling. It starts full. A retry takes one
+    token, and a success of any call returns two, up to the capacity. So a few failures among many successes are retried
+    at once. If nothing succeeds, the tokens run out, and single retries ("probes") are sent after pauses that double
+    from `first_pause` to `longest_pause`. When a probe succeeds, its two tokens allow two retries, which allow four:
+    the waiting calls return as fast as the provider answers, not all at once. If a probe is due and no call asks for it
+    for `longest_pause`, nothing is failing any more, and the bucket is filled.
 
-    Only retries are asked about: the first attempt of a call is always free.
+    The first attempt of a call is always free.
     """
 
     __slots__ = ("_longest_pause", "_next_probe", "_pause", "_shortest_pause", "_tokens", "_uniform", "capacity")
@@ -77,16 +80,16 @@ class RetryBudget:
 
     @property
     def full(self) -> bool:
-        """Whether nothing has been taken that successes have not brought back."""
+        """Whether no token is missing."""
         return self._tokens == self.capacity
 
     @property
     def next_probe(self) -> float:
-        """When `take` allows a retry without a success before it; infinite while there are tokens."""
+        """When `take` allows the next probe; infinite while there are tokens."""
         return self._next_probe
 
     def take(self, now: float) -> bool:
-        """Whether a retry may be sent now; it is then paid for."""
+        """Take a token. Returns whether a retry may be sent now."""
         if now - self._next_probe > self._longest_pause:
             self._tokens = self.capacity
             self._next_probe, self._pause = math.inf, self._shortest_pause
@@ -102,7 +105,7 @@ class RetryBudget:
         return True
 
     def give(self, tokens: int) -> None:
-        """Bring tokens back: what a success earns (`REWARD`), or one that was taken for a retry that was not sent."""
+        """Return tokens: the `REWARD` of a success, or the token of a retry that was not sent."""
         self._tokens = min(self.capacity, self._tokens + tokens)
         self._next_probe = math.inf
 
@@ -112,9 +115,5 @@ class RetryBudget:
         self._pause = self._shortest_pause
 
     def _set_pause(self, now: float) -> None:
-        # The processes of one application would otherwise probe in step.
+        # Random, so that the processes of one application do not probe at the same moment.
         self._next_probe = now + self._uniform(0.75, 1.25) * self._pause
-
-
-REWARD = 2
-"""The tokens that a success brings: the number of retries out doubles with each round of answers."""

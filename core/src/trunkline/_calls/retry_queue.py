@@ -10,7 +10,7 @@ from trunkline._calls.retry import RetryBudget
 
 
 class _Place:
-    """A place in the queue. `changed` is set when its call may go, and when it has become the first."""
+    """A place in the queue. `changed` is set when its call may retry, and when it becomes the first in the queue."""
 
     __slots__ = ("changed", "may_go")
 
@@ -20,9 +20,9 @@ class _Place:
 
 
 class RetryQueue:
-    """Where retries wait for the budget. Each waits for one event; the first also for the time of the next probe.
+    """The queue in which retries wait for the budget. The first one also waits for the time of the next probe.
 
-    There is no task and no lock behind it: successes and the first in the queue let the others go.
+    It needs no task and no lock: a success, and the first in the queue, let the others go.
     """
 
     def __init__(self, budget: RetryBudget | None = None) -> None:
@@ -40,7 +40,7 @@ class RetryQueue:
                 self._let_go()
 
     async def turn(self) -> None:
-        """Wait until the budget allows this call a retry, which is then paid for."""
+        """Wait until the budget allows this call to retry, and take the token."""
         if not self._places and self.budget.take(anyio.current_time()):
             return
         place = _Place()
@@ -55,7 +55,7 @@ class RetryQueue:
                     self._let_go()
         except BaseException:
             if place.may_go:
-                self.budget.give(1)  # it was let go and is cancelled before it could: the next may, in its place
+                self.budget.give(1)  # cancelled after it got its token: the next one gets it
             self._places.pop(place, None)
             self._let_go()
             raise
@@ -67,4 +67,4 @@ class RetryQueue:
             place.may_go = True
             place.changed.set()
         if self._places:
-            next(iter(self._places)).changed.set()  # it is the first now, and has a time to wait for
+            next(iter(self._places)).changed.set()  # it is the first now, and waits for the next probe
