@@ -100,7 +100,7 @@ def _messages(value: str | Message | Iterable[Message]) -> tuple[Message, ...]:
     return messages
 
 
-def _stop(value: str | Iterable[str]) -> tuple[str, ...]:
+def _strings(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -139,7 +139,7 @@ class ChatRequest:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
-    stop: tuple[str, ...] = attrs.field(converter=_stop, default=())
+    stop: tuple[str, ...] = attrs.field(converter=_strings, default=())
     seed: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
@@ -199,7 +199,7 @@ class EmbedRequest:
     `texts` accepts a string or an iterable of strings. Raises `InvalidRequest` if there is no text.
     """
 
-    texts: tuple[str, ...] = attrs.field(converter=_stop)
+    texts: tuple[str, ...] = attrs.field(converter=_strings)
     model: str | None = None
     dimensions: int | None = None
     user_id: str | None = attrs.field(default=None, repr=False)
