@@ -23,7 +23,7 @@ from trunkline._calls.retry import RetryPolicy
 from trunkline._calls.retry_queue import RetryQueue
 from trunkline._calls.token_limits import apply_limits
 from trunkline._plugins.registry import Steps
-from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
+from trunkline.authoring.provider import AuthWithSecrets, ByteStream, ServiceContext, Timeouts, Translation, Transport
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -228,7 +228,9 @@ class Pipeline:
 
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
         """Add the name of the provider or of the service to an error, and remove the service's secrets from it."""
-        scrub_error(error, (*self.secrets, *getattr(self.steps.auth, "secrets", ())))
+        auth = self.steps.auth
+        acquired = auth.secrets if isinstance(auth, AuthWithSecrets) else ()
+        scrub_error(error, (*self.secrets, *acquired))
         if isinstance(error, RemoteError):
             error.provider = error.provider or self.context.provider
             # A traceback also shows the cause.

@@ -65,8 +65,7 @@ class Auth(Protocol):
     The context manager is entered by the first call and left by the task that closes the service. These may be
     different tasks, so no task group and no cancel scope may stay open in it.
 
-    An `Auth` that acquires secrets which are not in the settings, such as tokens, should return them as strings from a
-    property `secrets`. The core removes them from errors.
+    If it acquires secrets that are not in the settings, such as tokens, it should be an `AuthWithSecrets`.
     """
 
     async def __aenter__(self) -> object: ...
@@ -83,6 +82,16 @@ class Auth(Protocol):
 
     def sign(self, wire_request: WireRequest, credentials: Any) -> WireRequest:
         """Return the request with the credentials added. Pure; called for each attempt."""
+        ...
+
+
+@runtime_checkable
+class AuthWithSecrets(Auth, Protocol):
+    """An `Auth` that acquires secrets which are not in the settings. The core removes them from errors."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets that it holds now."""
         ...
 
 
