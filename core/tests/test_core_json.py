@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from trunkline.authoring.json import loads
+from trunkline.authoring.json import as_count, loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.characters(categories=["Cs"]),
@@ -99,3 +99,15 @@ def test_without_the_extra_the_standard_library_decodes() -> None:
         "assert _json._decode is json.loads; assert _json.loads(b'[1]') == [1]"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [((3,), 3), ((3.0,), 3), ((0,), 0), ((-1,), None), ((True,), None), ((1.5,), None), (("3",), None), ((), None)],
+)
+def test_count_is_a_whole_number_of_at_least_zero(values: tuple[object, ...], count: int | None) -> None:
+    assert as_count(*values) == count
+
+
+def test_first_valid_count_is_used() -> None:
+    assert as_count(None, "7", 5, 6) == 5

@@ -72,11 +72,17 @@ def as_string(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def as_count(value: object) -> int | None:
-    """Return the value as an `int` if it is a whole number of at least 0 (`3.0` counts as one), else `None`."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and value >= 0 else None
+def as_count(*values: object) -> int | None:
+    """Return the first value that is a whole number of at least 0 (`3.0` counts as one) as an `int`, else `None`.
+
+    Several values are for counts that servers send under different names.
+    """
+    for value in values:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is int and value >= 0:
+            return value
+    return None
 
 
 def as_list(value: object) -> list[Any]:

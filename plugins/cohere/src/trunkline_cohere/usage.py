@@ -18,8 +18,8 @@ def usage_from(raw: Any) -> Usage | None:
     if not isinstance(raw, dict) or not raw:
         return None
     tokens, billed = as_object(raw.get("tokens")), as_object(raw.get("billed_units"))
-    input_tokens = _first("input_tokens", tokens, billed)
-    output_tokens = _first("output_tokens", tokens, billed)
+    input_tokens = as_count(tokens.get("input_tokens"), billed.get("input_tokens"))
+    output_tokens = as_count(tokens.get("output_tokens"), billed.get("output_tokens"))
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -33,9 +33,6 @@ def usage_from(raw: Any) -> Usage | None:
 def embedding_usage(meta: Any) -> Usage | None:
     """Return the usage of an embedding request, or `None` if the answer reports none."""
     fields = as_object(meta)
-    tokens = _first("input_tokens", as_object(fields.get("tokens")), as_object(fields.get("billed_units")))
+    counted, billed = as_object(fields.get("tokens")), as_object(fields.get("billed_units"))
+    tokens = as_count(counted.get("input_tokens"), billed.get("input_tokens"))
     return None if tokens is None else Usage(input_tokens=tokens, total_tokens=tokens, raw=fields)
-
-
-def _first(name: str, *counts: dict[str, Any]) -> int | None:
-    return next((value for fields in counts if (value := as_count(fields.get(name))) is not None), None)
