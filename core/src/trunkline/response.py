@@ -106,7 +106,7 @@ class ChatResponse:
     @property
     def text(self) -> str:
         """The text parts, joined, without refusals."""
-        return self.message.text
+        return "".join(part.text for part in self.parts if isinstance(part, Text) and not part.refusal)
 
     @property
     def refusal(self) -> str | None:
@@ -121,7 +121,7 @@ class ChatResponse:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls, in order."""
-        return self.message.tool_calls
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
     @property
     def citations(self) -> tuple[Citation, ...]:
