@@ -77,6 +77,7 @@ def module(example: Example) -> str:
 
 def main(folder: Path) -> None:
     """Write the modules, the packages that they import, and a configuration for each checker."""
+    folder = folder.resolve()  # nox names its folders relative to the project, and pyright to the configuration
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.py"):
         old.unlink()
