@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from itertools import pairwise
@@ -10,13 +9,22 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
-from trunkline.authoring.decoder import StreamDecoder
+from parser_properties import (
+    SAME,
+    check_body,
+    check_error,
+    check_frames,
+    check_same,
+    cut,
+    filled,
+    json_values,
+    texts,
+    wild,
+)
 from trunkline.authoring.framing import SSEFrame
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import InvalidRequest, TrunklineError
-from trunkline.events import Event, Finished, ResponseStarted
-from trunkline.fold import fold
+from trunkline.errors import InvalidRequest
 from trunkline.messages import Citation, Message, Opaque, Reasoning, Text, ToolCall, ToolResult
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
@@ -27,13 +35,6 @@ from trunkline_anthropic.translate import MessagesTranslator
 
 CONTEXT = ServiceContext(name="test", provider="anthropic", settings=AnthropicSettings(api_key="REDACTED-KEY"))  # type: ignore[arg-type]  # converted
 
-texts: st.SearchStrategy[Any] = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-filled: st.SearchStrategy[Any] = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
 objects: st.SearchStrategy[Any] = st.dictionaries(texts, json_values, max_size=3)
 citations: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {"type": st.just("char_location"), "cited_text": texts, "document_index": st.integers(0, 3)}
@@ -76,17 +77,12 @@ def answers(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def pieces(draw: st.DrawFn, text: str) -> list[str]:
-    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
-    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-
-
 def block_events(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
     """The block as the events of a stream."""
     begun, deltas = dict(block), []
     if block["type"] == "text":
         begun |= {"text": ""} | ({"citations": []} if "citations" in block else {})
-        deltas = [{"type": "text_delta", "text": piece} for piece in pieces(draw, block["text"])]
+        deltas = [{"type": "text_delta", "text": piece} for piece in cut(draw, block["text"])]
         for citation in block.get("citations", []):
             # Citations keep their order among themselves.
             earlier = [at for at, delta in enumerate(deltas) if delta["type"] == "citations_delta"]
@@ -94,12 +90,12 @@ def block_events(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[dic
             deltas.insert(at, {"type": "citations_delta", "citation": citation})
     elif block["type"] == "thinking":
         begun |= {"thinking": "", "signature": ""}
-        deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(draw, block["thinking"])]
+        deltas = [{"type": "thinking_delta", "thinking": piece} for piece in cut(draw, block["thinking"])]
         deltas.append({"type": "signature_delta", "signature": block["signature"]})
     elif "input" in block and (block["input"] or draw(st.booleans())):
         begun |= {"input": {}}
         text = json.dumps(block["input"], ensure_ascii=draw(st.booleans()))
-        deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *pieces(draw, text)]]
+        deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *cut(draw, text)]]
     place = {"index": index}
     return [
         {"type": "content_block_start", **place, "content_block": begun},
@@ -133,8 +129,7 @@ def streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[bytes]]:
         f"event: {event['type']}{newline}data: {json.dumps(event, ensure_ascii=ascii_only)}{newline}{newline}"
         for event in events
     ).encode()
-    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=6)))
-    return answer, [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    return answer, cut(draw, data, 6)
 
 
 def body_of(answer: dict[str, Any]) -> ChatResponse:
@@ -145,18 +140,7 @@ def body_of(answer: dict[str, Any]) -> ChatResponse:
 @given(streams())
 def test_a_stream_split_anywhere_folds_to_the_bodys_response(stream: tuple[dict[str, Any], list[bytes]]) -> None:
     answer, chunks = stream
-    decoder = StreamDecoder(*MessagesParser(CONTEXT).stream())
-    events: list[Event] = []
-    for chunk in chunks:
-        events += decoder.feed(chunk)
-    folded = fold([*events, *decoder.finish()], "anthropic")
-    whole = body_of(answer)
-    assert folded.parts == whole.parts
-    assert (folded.finish_reason, folded.raw_finish_reason) == (whole.finish_reason, whole.raw_finish_reason)
-    assert folded.usage == whole.usage
-    assert folded.provider_metadata == whole.provider_metadata
-    metadata = [[getattr(part, "provider_metadata", None) for part in response.parts] for response in (folded, whole)]
-    assert metadata[0] == metadata[1]
+    check_same(MessagesParser(CONTEXT), "anthropic", json.dumps(answer).encode(), chunks, (*SAME, "provider_metadata"))
 
 
 @settings(max_examples=100, deadline=None)
@@ -186,10 +170,6 @@ KINDS = [
     "ping",
     "error",
 ]
-# What a field may hold: now and then what it should, else anything.
-wild: st.SearchStrategy[Any] = st.one_of(
-    json_values, st.sampled_from([float("nan"), float("inf"), 10**400, "\ud800", [[]], {"": {}}])
-)
 wild_blocks: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {},
     optional={
@@ -262,26 +242,12 @@ wild_frames = st.builds(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(wild_frames, max_size=6))
 def test_arbitrary_frames_raise_nothing_but_our_errors_and_give_events_that_fold(frames: list[SSEFrame]) -> None:
-    parser = MessagesStreamParser("anthropic")
-    events: list[Event] = []
-    with contextlib.suppress(TrunklineError):
-        for frame in frames:
-            events += parser.feed(frame)
-            if events and type(events[-1]) is Finished:
-                break
-        else:
-            parser.finish()
-    if events:
-        assert type(events[0]) is ResponseStarted
-        assert [type(event) for event in events].count(ResponseStarted) == 1
-    if events and type(events[-1]) is Finished:
-        fold(events)
+    check_frames(MessagesStreamParser("anthropic"), frames)
 
 
 @settings(max_examples=200, deadline=None)
 @given((wild_messages | json_values).map(json.dumps).map(str.encode) | st.binary(max_size=20), st.integers(200, 599))
 def test_arbitrary_bodies_raise_nothing_but_our_errors(text: bytes, status: int) -> None:
-    wire = WireResponse(status=200, body=text)
     assert OPERATIONS.count_tokens is not None
     assert OPERATIONS.list_models is not None
     for read in (
@@ -289,11 +255,8 @@ def test_arbitrary_bodies_raise_nothing_but_our_errors(text: bytes, status: int)
         lambda wire: OPERATIONS.count_tokens.parse(CONTEXT, wire),
         lambda wire: OPERATIONS.list_models.parse(CONTEXT, wire),
     ):
-        with contextlib.suppress(TrunklineError):
-            read(wire)
-    error = MessagesParser(CONTEXT).error(WireResponse(status=status, body=text))
-    assert isinstance(error, TrunklineError)
-    assert str(error)
+        check_body(read, text)
+    check_error(MessagesParser(CONTEXT), text, status)
 
 
 ids = st.sampled_from(["a", "b", "call_1", "", "x.y"])

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
+from parser_properties import WHOLE, check_body, check_same, check_stream, cut, json_of
 from trunkline._plugins.registry import open_steps
-from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
-from trunkline.events import Event, Finished, ResponseStarted
-from trunkline.fold import fold
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
 from trunkline_azure_openai.errors import error_from_body
 
@@ -28,8 +24,8 @@ PARSER = open_steps(azure_openai, ServiceContext(name="mine", provider="azure-op
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[bytes, bytes, list[int]]:
-    """A body, the same as a stream with the chunks of Azure's filters, and where the stream's bytes are cut."""
+def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
+    """A body, and the chunks of bytes of the same as a stream, with the events of Azure's filters."""
     texts = draw(st.lists(TEXT, min_size=1, max_size=4))
     reasoning = draw(st.lists(TEXT, max_size=2))
     calls = [
@@ -69,55 +65,21 @@ def answers(draw: st.DrawFn) -> tuple[bytes, bytes, list[int]]:
         chunks.append({"id": "c", "model": "m", "choices": [], "usage": usage})
     stream = b"".join(b"data: %s\n\n" % json.dumps(item, ensure_ascii=False).encode() for item in chunks)
     stream += b"data: [DONE]\n\n"
-    places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=6)))
-    return json.dumps(whole).encode(), stream, places
-
-
-def decode(data: bytes, places: list[int]) -> list[Event]:
-    decoder = StreamDecoder(*PARSER.stream())
-    found = [event for at, end in pairwise([0, *places, len(data)]) for event in decoder.feed(data[at:end])]
-    return [*found, *decoder.finish()]
+    return json.dumps(whole).encode(), cut(draw, stream, 6)
 
 
 @settings(deadline=None, max_examples=120)
 @given(answers())
-def test_a_folded_stream_equals_the_whole_answer_wherever_it_is_cut(answer: tuple[bytes, bytes, list[int]]) -> None:
-    whole, stream, places = answer
-    events = decode(stream, places)
-    assert events == decode(stream, [])
-    assert [type(event) for event in events].count(Finished) == 1
-    assert [type(event) for event in events].count(ResponseStarted) == 1
-    assert isinstance(events[0], ResponseStarted)
-    assert isinstance(events[-1], Finished)
-    assert fold(events, "azure-openai") == PARSER.body(WireResponse(status=200, body=whole))
+def test_a_folded_stream_equals_the_whole_answer_wherever_it_is_cut(answer: tuple[bytes, list[bytes]]) -> None:
+    check_same(PARSER, "azure-openai", *answer, WHOLE)
 
 
-FIELDS = [
-    "choices",
-    "index",
-    "delta",
-    "message",
-    "content",
-    "content_filter_results",
-    "content_filter_offsets",
-    "prompt_filter_results",
-    "hate",
-    "filtered",
-    "severity",
-    "detected",
-    "context",
-    "citations",
-    "error",
-    "innererror",
-    "inner_error",
-    "code",
-    "finish_reason",
-    "usage",
-]
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 500) | st.floats() | st.sampled_from(["", "x", "stop", "safe", "401"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
-    max_leaves=25,
+JSON = json_of(
+    """
+    choices index delta message content content_filter_results content_filter_offsets prompt_filter_results
+    hate filtered severity detected context citations error innererror inner_error code finish_reason usage
+    """,
+    ["", "x", "stop", "safe", "401"],
 )
 
 
@@ -126,13 +88,7 @@ JSON = st.recursive(
 def test_no_json_makes_the_parser_raise_anything_but_our_errors(first: Any, second: Any, top: Any) -> None:
     fields = top if isinstance(top, dict) else {}
     for choice in ({"delta": first, "content_filter_results": second}, {"message": first}, first):
-        value = {**fields, "choices": [choice, choice]}
-        for attempt in (
-            lambda value=value: PARSER.body(WireResponse(status=200, body=json.dumps(value).encode())),
-            lambda value=value: decode(b"data: %s\n\n" % json.dumps(value).encode() * 2 + b"data: [DONE]\n\n", []),
-        ):
-            try:
-                attempt()
-            except RemoteError:
-                continue
+        data = json.dumps({**fields, "choices": [choice, choice]}).encode()
+        check_body(PARSER.body, data)
+        check_stream(PARSER, "azure-openai", b"data: %s\n\n" % data * 2 + b"data: [DONE]\n\n")
     assert isinstance(error_from_body(top, provider="p", status=401), RemoteError)

@@ -2,17 +2,11 @@
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given, settings, strategies as st
-from trunkline.authoring.decoder import StreamDecoder
+from parser_properties import check_body, check_cut_off, check_error, check_same, check_stream, cut, json_of
 from trunkline.authoring.provider import ServiceContext
-from trunkline.authoring.wire import WireResponse
-from trunkline.errors import RemoteError, TrunklineError
-from trunkline.events import Event, Finished
-from trunkline.fold import fold
 from trunkline.settings import Settings
 from trunkline_bedrock.parse import ConverseParser
 
@@ -48,11 +42,6 @@ BLOCK = st.one_of(
 )
 
 
-def cut(draw: st.DrawFn, text: str) -> list[str]:
-    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
-    return [text[at:end] for at, end in pairwise([0, *places, len(text)])]
-
-
 def events_of(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[tuple[str, Any]]:
     def delta(**inner: Any) -> tuple[str, Any]:
         return "contentBlockDelta", {"contentBlockIndex": index, "delta": inner}
@@ -84,8 +73,8 @@ def events_of(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[tuple[
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[str, Any]], list[float]]:
-    """A body, the events of the same answer, and where their bytes are cut."""
+def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """A body, and the events of the same answer."""
     content = draw(st.lists(BLOCK, max_size=5))
     for position, block in enumerate(content):
         if "toolUse" in block:
@@ -97,91 +86,36 @@ def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[str, Any]], lis
     for index, block in enumerate(content):
         events += events_of(draw, index, block)
     events += [("messageStop", {"stopReason": reason}), ("metadata", {"usage": usage, "metrics": {"latencyMs": 1}})]
-    return whole, events, draw(st.lists(st.floats(0, 1), max_size=6))
+    return whole, events
 
 
-def decode(data: bytes, places: list[int]) -> list[Event]:
-    decoder = StreamDecoder(*PARSER.stream())
-    edges = [0, *sorted(places), len(data)]
-    events = [event for at, end in pairwise(edges) for event in decoder.feed(data[at:end])]
-    return [*events, *decoder.finish()]
+Answer = tuple[dict[str, Any], list[tuple[str, Any]]]
 
 
 @settings(deadline=None, max_examples=200)
-@given(answers())
-def test_a_folded_stream_equals_the_whole_answer(
-    event: Encode, answer: tuple[dict[str, Any], list[tuple[str, Any]], list[float]]
-) -> None:
-    whole, named, shares = answer
+@given(answers(), st.data())
+def test_a_folded_stream_equals_the_whole_answer(event: Encode, answer: Answer, draws: st.DataObject) -> None:
+    whole, named = answer
     data = b"".join(event(name, payload) for name, payload in named)
-    events = decode(data, [int(share * len(data)) for share in shares])
-    assert [type(item) for item in events].count(Finished) == 1
-    assert events == decode(data, [])
-    folded = fold(events, "bedrock")
-    response = PARSER.body(WireResponse(status=200, body=json.dumps(whole).encode()))
-    assert folded.parts == response.parts
-    assert (folded.finish_reason, folded.usage) == (response.finish_reason, response.usage)
+    chunks = cut(draws.draw, data, 6)  # type: ignore[arg-type]
+    check_same(PARSER, "bedrock", json.dumps(whole).encode(), chunks)
 
 
 @settings(deadline=None, max_examples=60)
 @given(answers(), st.floats(0, 1))
-def test_a_stream_cut_off_is_never_a_success(
-    event: Encode, answer: tuple[dict[str, Any], list[tuple[str, Any]], list[float]], share: float
-) -> None:
+def test_a_stream_cut_off_is_never_a_success(event: Encode, answer: Answer, share: float) -> None:
     data = b"".join(event(name, payload) for name, payload in answer[1])
-    with pytest.raises(RemoteError):
-        decode(data[: int(share * (len(data) - 1))], [])
+    check_cut_off(PARSER, data[: int(share * (len(data) - 1))])
 
 
-KEYS = st.sampled_from(
-    [
-        "text",
-        "toolUse",
-        "toolUseId",
-        "name",
-        "input",
-        "type",
-        "reasoningContent",
-        "reasoningText",
-        "signature",
-        "redactedContent",
-        "citation",
-        "citationsContent",
-        "citations",
-        "content",
-        "image",
-        "source",
-        "bytes",
-        "format",
-        "delta",
-        "start",
-        "contentBlockIndex",
-        "usage",
-        "inputTokens",
-        "stopReason",
-        "output",
-        "message",
-        "trace",
-        "toolResult",
-        "location",
-        "web",
-        "sourceContent",
-        "audio",
-        "s3Location",
-        "uri",
-        "promptRouter",
-        "p",
-    ]
-)
-VALUE = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-1, 3)
-    | st.floats()
-    | st.sampled_from(["", "a", "YQ==", "server_tool_use"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=12,
-)
+FIELDS = """
+    text toolUse toolUseId name input type reasoningContent reasoningText signature redactedContent citation
+    citationsContent citations content image source bytes format delta start contentBlockIndex usage
+    inputTokens stopReason output message trace toolResult location web sourceContent audio s3Location uri
+    promptRouter p
+"""
+KEYS = st.sampled_from(FIELDS.split())
+VALUE = json_of(FIELDS, ["", "a", "YQ==", "server_tool_use"], max_leaves=12)
 NAMES = st.sampled_from(
     ["messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata", "new"]
 )
@@ -191,10 +125,7 @@ NAMES = st.sampled_from(
 @given(st.lists(st.tuples(NAMES, st.dictionaries(KEYS, VALUE, max_size=4), st.sampled_from(["event", "exception"]))))
 def test_no_json_in_events_raises_anything_else(event: Encode, named: list[tuple[str, Any, str]]) -> None:
     data = b"".join(event(name, payload, kind) for name, payload, kind in named)
-    try:
-        fold(decode(data, []))
-    except TrunklineError:
-        return
+    check_stream(PARSER, "bedrock", data)
 
 
 @settings(deadline=None, max_examples=300)
@@ -204,10 +135,7 @@ def test_no_json_in_a_body_raises_anything_else(content: list[Any], other: Any) 
         {"output": {"message": {"content": content}}, "stopReason": other, "usage": other, "trace": other}
     )
     for text in (data, json.dumps(other)):
-        try:
-            PARSER.body(WireResponse(status=200, body=text.encode()))
-        except TrunklineError:
-            continue
+        check_body(PARSER.body, text.encode())
 
 
 @settings(deadline=None, max_examples=200)
@@ -217,6 +145,4 @@ def test_no_json_in_a_body_raises_anything_else(content: list[Any], other: Any) 
     st.dictionaries(st.sampled_from(["x-amzn-errortype", "retry-after"]), TEXT),
 )
 def test_no_error_body_raises_at_all(data: bytes, status: int, headers: dict[str, str]) -> None:
-    error = PARSER.error(WireResponse(status=status, headers=headers, body=data))
-    assert isinstance(error, RemoteError)
-    assert str(error)
+    check_error(PARSER, data, status, **headers)

@@ -1,17 +1,12 @@
 """An answer is the same however it came: whole, or as a stream cut anywhere. And nothing breaks the parser."""
 
 import json
-from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
-from trunkline.authoring.decoder import StreamDecoder
+from parser_properties import SAME, check_body, check_same, check_stream, cut
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import RemoteError
-from trunkline.events import Event, Finished, ResponseStarted
-from trunkline.fold import fold
 from trunkline.messages import Citation, Reasoning, Text, ToolCall
 from trunkline.secrets import Secret
 from trunkline_cohere import CohereSettings
@@ -29,11 +24,6 @@ SOURCE = st.builds(
     st.sampled_from(["document", "tool"]),
     WORDS,
 )
-
-
-def cut(draw: st.DrawFn, text: str) -> list[str]:
-    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
-    return [text[start:end] for start, end in pairwise([0, *places, len(text)])]
 
 
 def event(kind: str, index: int | None, **message: Any) -> dict[str, Any]:
@@ -94,28 +84,14 @@ def encoded(draw: st.DrawFn, wire: list[dict[str, Any]]) -> bytes:
     return b"".join(frames) + b"data: [DONE]\n\n"
 
 
-def decode(data: bytes, places: list[int]) -> list[Event]:
-    decoder = StreamDecoder(*PARSER.stream())
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [*(found for at, to in pairwise(edges) for found in decoder.feed(data[at:to])), *decoder.finish()]
-
-
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_stream_folds_to_what_the_body_gives_at_any_split(data: st.DataObject) -> None:
     whole, wire = data.draw(answers())
-    stream = encoded(data.draw, wire)  # type: ignore[arg-type]
-    events = decode(stream, data.draw(st.lists(st.integers(0, 5000), max_size=6)))
-    folded = fold(events, "cohere")
-    body = PARSER.body(WireResponse(status=200, body=json.dumps(whole).encode()))
-    assert folded.parts == body.parts
-    assert (folded.finish_reason, folded.usage, folded.id) == (body.finish_reason, body.usage, body.id)
-    assert folded.warnings == body.warnings
-    assert [part.provider_metadata for part in folded.parts if isinstance(part, Reasoning)] == [
-        part.provider_metadata for part in body.parts if isinstance(part, Reasoning)
-    ]
-    assert isinstance(events[0], ResponseStarted)
-    assert [type(event) for event in events].count(Finished) == 1
+    draw: Any = data.draw
+    check_same(
+        PARSER, "cohere", json.dumps(whole).encode(), cut(draw, encoded(draw, wire), 6), (*SAME, "id", "warnings")
+    )
 
 
 @given(answer=answers())
@@ -158,19 +134,13 @@ LIKELY = st.builds(
 )
 
 
-def survives(data: bytes) -> None:
-    with suppress(RemoteError):
-        fold(decode(data, []))
-
-
 @given(frames=st.lists(LIKELY | JSON, max_size=8))
 @settings(max_examples=300, deadline=None)
 def test_any_json_in_frames_gives_events_or_our_errors(frames: list[Any]) -> None:
-    survives(b"".join(b"data: %s\n\n" % json.dumps(frame).encode() for frame in frames))
+    check_stream(PARSER, "cohere", b"".join(b"data: %s\n\n" % json.dumps(frame).encode() for frame in frames))
 
 
 @given(data=st.builds(lambda message, rest: {**rest, "message": message}, JSON, st.dictionaries(KEYS, JSON)) | JSON)
 @settings(max_examples=300, deadline=None)
 def test_any_json_as_a_body_gives_a_response_or_our_errors(data: Any) -> None:
-    with suppress(RemoteError):
-        PARSER.body(WireResponse(status=200, body=json.dumps(data).encode()))
+    check_body(PARSER.body, json.dumps(data).encode())

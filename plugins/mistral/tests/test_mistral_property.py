@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from parser_properties import WHOLE, check_body, check_cut_off, check_same, check_stream, cut, json_of
 from trunkline._plugins.registry import Steps, open_steps
-from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import InvalidRequest, RemoteError
-from trunkline.events import Event, Finished
-from trunkline.fold import fold
+from trunkline.errors import InvalidRequest
 from trunkline.messages import Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
@@ -100,36 +98,31 @@ USAGE = st.none() | st.fixed_dictionaries(
 )
 
 
-def pieces(draw: st.DrawFn, text: str) -> list[str]:
-    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=2)))
-    return [text[at:end] for at, end in pairwise([0, *places, len(text)])]
-
-
-def cut(draw: st.DrawFn, chunk: dict[str, Any]) -> list[Any]:
+def deltas_of(draw: st.DrawFn, chunk: dict[str, Any]) -> list[Any]:
     """A chunk as the contents of some deltas; a signature comes last."""
     if chunk["type"] == "text":
-        return [piece if draw(st.booleans()) else [{**chunk, "text": piece}] for piece in pieces(draw, chunk["text"])]
+        return [piece if draw(st.booleans()) else [{**chunk, "text": piece}] for piece in cut(draw, chunk["text"])]
     if chunk["type"] != "thinking":
         return [[chunk]]
     signature = {"signature": chunk["signature"]} if "signature" in chunk else {}
     plain = {key: value for key, value in chunk.items() if key != "signature"}
-    texts = pieces(draw, chunk["thinking"][0]["text"])
+    texts = cut(draw, chunk["thinking"][0]["text"])
     deltas = [{**plain, "thinking": [{"type": "text", "text": piece}]} for piece in texts]
     deltas[-1].update(signature)
     return [[delta] for delta in deltas]
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[bytes, bytes, list[int]]:
-    """A body, the same as a stream, and where the stream's bytes are cut."""
+def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
+    """A body, and the chunks of bytes of the same as a stream."""
     content: Any = draw(st.none() | TEXT | st.lists(CHUNK, max_size=5))
     message: dict[str, Any] = {"role": "assistant", "content": content}
     finish = draw(st.sampled_from(["stop", "length", "model_length", "tool_calls", "error", "odd"]))
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     if isinstance(content, str):
-        deltas += [{"content": piece} for piece in pieces(draw, content)]
+        deltas += [{"content": piece} for piece in cut(draw, content)]
     for chunk in content if isinstance(content, list) else ():
-        deltas += [{"content": piece} for piece in cut(draw, chunk)]
+        deltas += [{"content": piece} for piece in deltas_of(draw, chunk)]
     calls = [
         {"id": f"call{position}0000", "index": position, "function": {"name": "f", "arguments": arguments}}
         for position, arguments in enumerate(draw(st.lists(st.sampled_from(["", "{}", '{"a": 1}', "no"]), max_size=3)))
@@ -148,35 +141,18 @@ def answers(draw: st.DrawFn) -> tuple[bytes, bytes, list[int]]:
         whole["usage"] = chunks[-1]["usage"] = usage
     stream = b"".join(b"data: %s\n\n" % json.dumps(value, ensure_ascii=False).encode() for value in chunks)
     stream += b"data: [DONE]\n\n"
-    places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=6)))
-    return json.dumps(whole).encode(), stream, places
-
-
-def decode(data: bytes, places: list[int]) -> list[Event]:
-    decoder = StreamDecoder(*steps().parser.stream())
-    events = [event for at, end in pairwise([0, *places, len(data)]) for event in decoder.feed(data[at:end])]
-    return [*events, *decoder.finish()]
+    return json.dumps(whole).encode(), cut(draw, stream, 6)
 
 
 @settings(deadline=None, max_examples=250)
 @given(answers())
-def test_a_folded_stream_equals_the_whole_answer(answer: tuple[bytes, bytes, list[int]]) -> None:
-    whole, stream, places = answer
-    events = decode(stream, places)
-    assert [type(event) for event in events].count(Finished) == 1
-    assert isinstance(events[-1], Finished)
-    folded = fold(events, "mistral")
-    response = steps().parser.body(WireResponse(status=200, body=whole))
-    assert folded == response
-    assert [getattr(part, "provider_metadata", 0) for part in folded.parts] == [
-        getattr(part, "provider_metadata", 0) for part in response.parts
-    ]
-    assert decode(stream, []) == events
+def test_a_folded_stream_equals_the_whole_answer(answer: tuple[bytes, list[bytes]]) -> None:
+    check_same(steps().parser, "mistral", *answer, WHOLE)
 
 
 @settings(deadline=None, max_examples=150)
 @given(answers())
-def test_an_answer_can_be_sent_back(answer: tuple[bytes, bytes, list[int]]) -> None:
+def test_an_answer_can_be_sent_back(answer: tuple[bytes, list[bytes]]) -> None:
     response = steps().parser.body(WireResponse(status=200, body=answer[0]))
     request = ChatRequest(messages="q", model="m").with_messages(response.message)
     translation = steps().translator.translate(request, stream=False)
@@ -185,33 +161,18 @@ def test_an_answer_can_be_sent_back(answer: tuple[bytes, bytes, list[int]]) -> N
 
 @settings(deadline=None, max_examples=60)
 @given(answers(), st.data())
-def test_a_stream_cut_off_is_never_a_success(answer: tuple[bytes, bytes, list[int]], data: st.DataObject) -> None:
-    stream = answer[1]
-    end = data.draw(st.integers(0, len(stream) - len(b"[DONE]\n\n")))
-    with pytest.raises(RemoteError):
-        decode(stream[:end], [])
+def test_a_stream_cut_off_is_never_a_success(answer: tuple[bytes, list[bytes]], data: st.DataObject) -> None:
+    stream = b"".join(answer[1])
+    check_cut_off(steps().parser, stream[: data.draw(st.integers(0, len(stream) - len(b"[DONE]\n\n")))])
 
 
-FIELDS = [
-    "choices",
-    "index",
-    "delta",
-    "message",
-    "content",
-    "tool_calls",
-    "function",
-    "name",
-    "arguments",
-    "id",
-    "type",
-]
-FIELDS += ["thinking", "text", "signature", "closed", "reference_ids", "image_url", "usage", "prompt_tokens", "object"]
-FIELDS += ["prompt_token_details", "finish_reason", "logprobs", "role", "messages", "error", "detail"]
-KINDS = ["thinking", "text", "reference", "image_url", "tool_file", "error", "", "x"]
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 3) | st.floats() | st.sampled_from(KINDS),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
-    max_leaves=25,
+JSON = json_of(
+    """
+    choices index delta message content tool_calls function name arguments id type thinking text signature
+    closed reference_ids image_url usage prompt_tokens object prompt_token_details finish_reason logprobs role
+    messages error detail
+    """,
+    ["thinking", "text", "reference", "image_url", "tool_file", "error", "", "x"],
 )
 
 
@@ -221,13 +182,10 @@ def test_no_json_makes_the_parser_raise_anything_but_our_errors(delta: Any, top:
     fields = top if isinstance(top, dict) else {}
     for choice in ({"delta": delta}, {"message": delta}, {"delta": {"content": delta}}, delta):
         data = json.dumps({**fields, "choices": [choice, choice]}).encode()
-        try:
-            if whole:
-                steps().parser.body(WireResponse(status=200, body=data))
-            else:
-                fold(decode(b"data: %s\n\ndata: [DONE]\n\n" % data, []), "mistral")
-        except RemoteError:
-            continue
+        if whole:
+            check_body(steps().parser.body, data)
+        else:
+            check_stream(steps().parser, "mistral", b"data: %s\n\ndata: [DONE]\n\n" % data)
 
 
 @settings(deadline=None, max_examples=100)

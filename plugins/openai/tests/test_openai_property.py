@@ -1,16 +1,11 @@
 """An answer is the same however it came: whole, or as a stream cut anywhere."""
 
 import json
-from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
-from trunkline.authoring.decoder import StreamDecoder
+from parser_properties import WHOLE, check_body, check_cut_off, check_same, check_stream, cut, json_of
 from trunkline.authoring.provider import ServiceContext
-from trunkline.authoring.wire import WireResponse
-from trunkline.errors import RemoteError
-from trunkline.events import Event, Finished
-from trunkline.fold import fold
 from trunkline.settings import Settings
 from trunkline_openai.parse import ChatResponseParser
 from trunkline_openai.profile import PROFILES, Profile
@@ -56,15 +51,9 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
     return message
 
 
-def cut(draw: st.DrawFn, text: str) -> list[str]:
-    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
-    edges = [0, *places, len(text)]
-    return [text[start:end] for start, end in pairwise(edges)]
-
-
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[bytes, bytes, list[int], Profile]:
-    """A body, the same as a stream, where the stream's bytes are cut, and a profile."""
+def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes], Profile]:
+    """A body, the chunks of bytes of the same as a stream, and a profile."""
     message, usage = draw(messages()), draw(USAGE)
     finish = draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter", "odd", None]))
     whole: dict[str, Any] = {
@@ -93,107 +82,38 @@ def answers(draw: st.DrawFn) -> tuple[bytes, bytes, list[int], Profile]:
     escape = draw(st.booleans())
     stream = b"".join(b"data: %s\n\n" % json.dumps(chunk, ensure_ascii=escape).encode() for chunk in chunks)
     stream += b"data: [DONE]\n\n"
-    places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     profile = draw(st.sampled_from([PROFILES["generic"], PROFILES["openai"], Profile(name="p", think_tags=True)]))
-    return json.dumps(whole).encode(), stream, places, profile
+    return json.dumps(whole).encode(), cut(draw, stream, 6), profile
 
 
 def reader(profile: Profile) -> ChatResponseParser:
     return ChatResponseParser(ServiceContext(name="s", provider="p", settings=Settings()), profile=profile)
 
 
-def decode(parser: ChatResponseParser, data: bytes, places: list[int]) -> list[Event]:
-    decoder = StreamDecoder(*parser.stream())
-    edges = [0, *places, len(data)]
-    events = [event for at, end in pairwise(edges) for event in decoder.feed(data[at:end])]
-    return [*events, *decoder.finish()]
-
-
 @settings(deadline=None, max_examples=150)
 @given(answers())
-def test_a_folded_stream_equals_the_whole_answer(answer: tuple[bytes, bytes, list[int], Profile]) -> None:
-    whole, stream, places, profile = answer
-    parser = reader(profile)
-    events = decode(parser, stream, places)
-    assert [type(event) for event in events].count(Finished) == 1
-    assert isinstance(events[-1], Finished)
-    folded = fold(events, "p")
-    response = parser.body(WireResponse(status=200, body=whole))
-    assert folded.parts == response.parts
-    assert folded.tool_calls == response.tool_calls
-    assert (folded.finish_reason, folded.usage) == (response.finish_reason, response.usage)
-    assert folded == response
-    assert decode(parser, stream, []) == events
+def test_a_folded_stream_equals_the_whole_answer(answer: tuple[bytes, list[bytes], Profile]) -> None:
+    whole, chunks, profile = answer
+    check_same(reader(profile), "p", whole, chunks, WHOLE)
 
 
 @settings(deadline=None, max_examples=60)
 @given(answers(), st.data())
-def test_a_stream_cut_off_is_never_a_success(
-    answer: tuple[bytes, bytes, list[int], Profile], data: st.DataObject
-) -> None:
-    _, stream, _, profile = answer
+def test_a_stream_cut_off_is_never_a_success(answer: tuple[bytes, list[bytes], Profile], data: st.DataObject) -> None:
+    _, chunks, profile = answer
+    stream = b"".join(chunks)
     # Nothing after the D of [DONE] is missed.
-    end = data.draw(st.integers(0, len(stream) - len(b"[DONE]\n\n")))
-    try:
-        events = decode(reader(profile), stream[:end], [])
-    except RemoteError:
-        return
-    raise AssertionError(f"a success: {events[-1]}")
+    check_cut_off(reader(profile), stream[: data.draw(st.integers(0, len(stream) - len(b"[DONE]\n\n")))])
 
 
-FIELDS = [
-    "choices",
-    "index",
-    "delta",
-    "message",
-    "content",
-    "tool_calls",
-    "function",
-    "name",
-    "arguments",
-    "id",
-    "audio",
-    "data",
-    "annotations",
-    "type",
-    "url_citation",
-    "logprobs",
-    "top_logprobs",
-    "token",
-    "logprob",
-    "usage",
-    "prompt_tokens",
-    "prompt_tokens_details",
-    "x_groq",
-    "error",
-    "finish_reason",
-    "finish_details",
-    "reasoning",
-    "reasoning_details",
-    "signature",
-    "images",
-    "image_url",
-    "url",
-    "text",
-    "thinking",
-    "function_call",
-    "custom",
-    "input",
-    "citations",
-    "search_results",
-]
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 3) | st.floats() | st.sampled_from(["", "x", "stop", "AAEC", "text"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(FIELDS),
-            inner,
-            max_size=5,
-        )
-    ),
-    max_leaves=25,
+JSON = json_of(
+    """
+    choices index delta message content tool_calls function name arguments id audio data annotations type
+    url_citation logprobs top_logprobs token logprob usage prompt_tokens prompt_tokens_details x_groq error
+    finish_reason finish_details reasoning reasoning_details signature images image_url url text thinking
+    function_call custom input citations search_results
+    """,
+    ["", "x", "stop", "AAEC", "text"],
 )
 
 
@@ -203,12 +123,8 @@ def test_no_json_makes_the_parser_raise_anything_but_our_errors(delta: Any, top:
     parser = reader(Profile(name="p", think_tags=True))
     fields = top if isinstance(top, dict) else {}
     for choice in ({"delta": delta}, {"message": delta}, delta):
-        value = {**fields, "choices": [choice, choice]}
-        try:
-            if whole:
-                parser.body(WireResponse(status=200, body=json.dumps(value).encode()))
-            else:
-                stream = b"data: %s\n\ndata: [DONE]\n\n" % json.dumps(value).encode()
-                fold(decode(parser, stream, []), "p")
-        except RemoteError:
-            continue
+        data = json.dumps({**fields, "choices": [choice, choice]}).encode()
+        if whole:
+            check_body(parser.body, data)
+        else:
+            check_stream(parser, "p", b"data: %s\n\ndata: [DONE]\n\n" % data)

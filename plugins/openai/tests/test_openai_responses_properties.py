@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
-from trunkline.authoring.decoder import StreamDecoder
+from parser_properties import check_body, check_error, check_frames, check_same, cut, filled, json_values, texts, wild
 from trunkline.authoring.framing import SSEFrame
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import TrunklineError
-from trunkline.events import Event
-from trunkline.fold import decode_arguments, fold
+from trunkline.fold import decode_arguments
 from trunkline.messages import ToolCall
 from trunkline.response import ChatResponse
 from trunkline.settings import Settings
@@ -23,13 +20,6 @@ from trunkline_openai.responses_parse import ResponsesParser, ResponsesStreamPar
 
 CONTEXT: ServiceContext[Any] = ServiceContext(name="test", provider="openai", settings=Settings())
 
-texts: st.SearchStrategy[Any] = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-filled: st.SearchStrategy[Any] = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
 url_citations: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {"type": st.just("url_citation"), "url": filled, "title": texts, "start_index": st.integers(0, 5)}
 )
@@ -85,11 +75,6 @@ def answers(draw: st.DrawFn) -> dict[str, Any]:
     return {"id": "resp_1", "model": "m", "output": output, "usage": draw(usages), **draw(endings)}
 
 
-def pieces(draw: st.DrawFn, text: str) -> list[str]:
-    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
-    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-
-
 def item_events(draw: st.DrawFn, index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
     """The item as a stream tells it; any of the repetitions may be missing, as servers leave them out."""
     place = {"output_index": index, "item_id": item["id"]}
@@ -98,7 +83,7 @@ def item_events(draw: st.DrawFn, index: int, item: dict[str, Any]) -> list[dict[
         return [event] if draw(st.booleans()) else []
 
     def pieces_and_whole(kind: str, text: str, field: str, **where: Any) -> list[dict[str, Any]]:
-        deltas = [{"type": f"response.{kind}.delta", **place, **where, "delta": piece} for piece in pieces(draw, text)]
+        deltas = [{"type": f"response.{kind}.delta", **place, **where, "delta": piece} for piece in cut(draw, text)]
         return [*deltas, *repeated({"type": f"response.{kind}.done", **place, **where, field: text})]
 
     empty = {"summary": [], "content": [], "arguments": "", "input": ""}
@@ -138,8 +123,7 @@ def streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[bytes]]:
     data = "".join(
         f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=ascii_only)}\n\n" for event in events
     ).encode()
-    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=6)))
-    return answer, [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    return answer, cut(draw, data, 6)
 
 
 def body_of(answer: dict[str, Any]) -> ChatResponse:
@@ -150,18 +134,7 @@ def body_of(answer: dict[str, Any]) -> ChatResponse:
 @given(streams())
 def test_a_stream_split_anywhere_folds_to_the_bodys_response(stream: tuple[dict[str, Any], list[bytes]]) -> None:
     answer, chunks = stream
-    decoder = StreamDecoder(*ResponsesParser(CONTEXT).stream())
-    events: list[Event] = []
-    for chunk in chunks:
-        events += decoder.feed(chunk)
-    folded = fold([*events, *decoder.finish()], "openai")
-    whole = body_of(answer)
-    assert folded.parts == whole.parts
-    assert folded.tool_calls == whole.tool_calls
-    assert folded.finish_reason == whole.finish_reason
-    assert folded.usage == whole.usage
-    metadata = [[getattr(part, "provider_metadata", None) for part in response.parts] for response in (folded, whole)]
-    assert metadata[0] == metadata[1]
+    check_same(ResponsesParser(CONTEXT), "openai", json.dumps(answer).encode(), chunks)
 
 
 @settings(max_examples=100, deadline=None)
@@ -205,10 +178,6 @@ KINDS = [
     "error",
 ]
 ITEM_TYPES = ["message", "function_call", "custom_tool_call", "reasoning", "web_search_call"]
-# What a field may hold: now and then what it should, else anything.
-wild: st.SearchStrategy[Any] = st.one_of(
-    json_values, st.sampled_from([float("nan"), float("inf"), 10**400, "\ud800", [[]], {"": {}}])
-)
 wild_lists: st.SearchStrategy[Any] = st.lists(
     st.one_of(
         wild,
@@ -282,38 +251,13 @@ wild_frames = st.builds(
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(wild_frames, max_size=5))
-def test_arbitrary_frames_raise_nothing_but_our_errors(frames: list[SSEFrame]) -> None:
-    parser = ResponsesStreamParser("openai")
-    events: list[Event] = []
-    try:
-        for frame in frames:
-            events += parser.feed(frame)
-        parser.finish()
-    except TrunklineError:
-        pass
+def test_arbitrary_frames_raise_nothing_but_our_errors_and_give_events_that_fold(frames: list[SSEFrame]) -> None:
+    check_frames(ResponsesStreamParser("openai"), frames)
 
 
 @settings(max_examples=200, deadline=None)
 @given(wild_responses.map(json.dumps).map(str.encode) | st.binary(max_size=20))
 def test_arbitrary_bodies_raise_nothing_but_our_errors(text: bytes) -> None:
-    wire = WireResponse(status=200, body=text)
     for read in (ResponsesParser(CONTEXT).body, lambda wire: count_tokens.parse(CONTEXT, wire)):
-        with contextlib.suppress(TrunklineError):
-            read(wire)
-    assert isinstance(ResponsesParser(CONTEXT).error(WireResponse(status=500, body=text)), TrunklineError)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(wild_frames, max_size=5))
-def test_events_that_a_parser_gives_can_always_be_folded(frames: list[SSEFrame]) -> None:
-    parser = ResponsesStreamParser("openai")
-    events: list[Event] = []
-    try:
-        for frame in frames:
-            events += parser.feed(frame)
-            if events and type(events[-1]).__name__ == "Finished":
-                break
-    except TrunklineError:
-        return
-    if events and type(events[-1]).__name__ == "Finished":
-        fold(events)
+        check_body(read, text)
+    check_error(ResponsesParser(CONTEXT), text)
