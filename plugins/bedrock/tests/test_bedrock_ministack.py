@@ -36,7 +36,7 @@ def policy(*actions: str) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # as the emulator, which keeps what is made in it
 def account(ministack: str) -> Account:
     iam = client("iam", ministack)
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
