@@ -214,6 +214,16 @@ async def test_an_error_inside_a_stream_carries_the_partial(toy: Any) -> None:
     assert caught.value.partial.text == "he"
 
 
+async def test_an_unreadable_body_raises_an_error_with_its_status_and_request_id(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"<html>busy</html>", headers={"x-client-request-id": "c", "x-toy-request-id": "req-1"})
+
+    async with serve(handler) as server, toy(server.url) as service:
+        with pytest.raises(ProtocolViolation) as caught:
+            await service.chat("hi")
+    assert (caught.value.status, caught.value.request_id) == (200, "req-1")
+
+
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b'{"unknown": 1}'])
 async def test_a_page_where_a_stream_was_due_is_a_protocol_violation_with_an_excerpt(toy: Any, body: bytes) -> None:
     async def handler(exchange: Exchange) -> None:

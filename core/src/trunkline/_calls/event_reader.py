@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.response_reader import check_headers, chunk_timeout, raise_for_status, read_body
 from trunkline.authoring.decoder import StreamDecoder, check_nesting
+from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import ByteStream, ResponseParser
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -39,11 +40,6 @@ _NO_CONTENT = (ResponseStarted, UsageReported, TextStart, ReasoningStart)
 
 EXCERPT = 200
 """How many characters of an answer an error quotes when the answer cannot be understood."""
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    # Each provider has its own header for the id, but all the names end with `request-id` or `requestid`.
-    return next((value for name, value in headers.items() if name.replace("-", "").endswith("requestid")), None)
 
 
 class EventReader:
@@ -212,7 +208,7 @@ class EventReader:
     def _events_before(self, error: TrunklineError) -> list[Event]:
         """Return the events that the same bytes gave before an error. Raises the error now if there are none."""
         if isinstance(error, RemoteError):
-            error.request_id = error.request_id or _request_id(self._answer.headers)
+            error.request_id = error.request_id or request_id_from(self._answer.headers)
         if not self._decoder.late:
             raise error
         self._error = error

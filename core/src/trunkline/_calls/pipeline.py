@@ -23,11 +23,13 @@ from trunkline._calls.retry import RetryPolicy
 from trunkline._calls.retry_queue import RetryQueue
 from trunkline._calls.token_limits import apply_limits
 from trunkline._plugins.registry import Steps
+from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import AuthWithSecrets, ByteStream, ServiceContext, Timeouts, Translation, Transport
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
     ConfigurationError,
+    ProtocolViolation,
     RemoteError,
     TrunklineError,
     UnsupportedRequest,
@@ -92,7 +94,15 @@ class Pipeline:
             async with self._send(wire_request) as answer:
                 check_headers(answer, self.settings)
                 response = await read_body(answer, self.settings, self.read_timeouts)
-            return read(raise_for_status(response, self.steps.parser))
+            raise_for_status(response, self.steps.parser)
+            try:
+                return read(response)
+            except RemoteError as error:
+                error.request_id = error.request_id or request_id_from(response.headers)
+                # Another error is one that the body reports. Its status is the one in the body, if there is one.
+                if isinstance(error, ProtocolViolation):
+                    error.status = error.status or response.status
+                raise
 
         self._refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)

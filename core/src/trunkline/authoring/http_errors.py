@@ -113,6 +113,22 @@ def error_body(wire_response: WireResponse) -> JSONValue:
     return body
 
 
+def request_id_from(headers: Mapping[str, str], *names: str) -> str | None:
+    """Return the provider's id of a request, from the headers of its response, or `None`.
+
+    `headers` must have lower-case names. The headers `names` are tried first, then `x-request-id`, `request-id` and any
+    other whose name ends with `request-id` or `requestid`, except for ids that the client chose.
+    """
+    others = (
+        name
+        for name in headers
+        if name.replace("-", "").endswith("requestid") and not name.endswith("client-request-id")
+    )
+    return next(
+        (value for name in (*names, "x-request-id", "request-id", *others) if (value := headers.get(name))), None
+    )
+
+
 def _phrase(status: int | None) -> str:
     if status is None:
         return "an error without a description"

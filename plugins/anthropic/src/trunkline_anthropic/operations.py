@@ -15,7 +15,7 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest
 from trunkline.response import ModelInfo
 
-from trunkline_anthropic.errors import error_from_body, request_id
+from trunkline_anthropic.errors import error_from_body
 from trunkline_anthropic.settings import AnthropicSettings
 from trunkline_anthropic.translate import messages_body, request_headers
 from trunkline_anthropic.urls import base_url
@@ -54,7 +54,7 @@ def parse_models(
     body = _body(context, wire_response)
     data = body.get("data")
     if not isinstance(data, list):
-        raise _violation(context, wire_response, "the list of models has no 'data'")
+        raise ProtocolViolation("the list of models has no 'data'", provider=context.provider)
     models = tuple(
         ModelInfo(id=model["id"], name=as_string(model.get("display_name")), created=_created(model), raw=model)
         for model in data
@@ -83,27 +83,15 @@ def parse_count_tokens(context: ServiceContext[AnthropicSettings], wire_response
     """Return the number of tokens. Raises `ProtocolViolation` if the body has none."""
     tokens = as_count(_body(context, wire_response).get("input_tokens"))
     if tokens is None:
-        raise _violation(context, wire_response, "the count of tokens has no input_tokens")
+        raise ProtocolViolation("the count of tokens has no input_tokens", provider=context.provider)
     return tokens
 
 
 def _body(context: ServiceContext[AnthropicSettings], wire_response: WireResponse) -> dict[str, Any]:
-    try:
-        body = decode_object(wire_response.body, "the answer", provider=context.provider)
-    except ProtocolViolation as error:
-        error.status, error.request_id = wire_response.status, request_id(wire_response.headers)
-        raise
+    body = decode_object(wire_response.body, "the answer", provider=context.provider)
     if body.get("error"):
         raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
     return body
-
-
-def _violation(
-    context: ServiceContext[AnthropicSettings], wire_response: WireResponse, message: str
-) -> ProtocolViolation:
-    return ProtocolViolation(
-        message, provider=context.provider, status=wire_response.status, request_id=request_id(wire_response.headers)
-    )
 
 
 def _created(model: dict[str, Any]) -> int | None:

@@ -14,7 +14,7 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import EmbedRequest
 from trunkline.response import CallWarning, EmbedResponse, ModelInfo
 
-from trunkline_openai.errors import error_from_body, request_id
+from trunkline_openai.errors import error_from_body
 from trunkline_openai.profile import Profile
 from trunkline_openai.translate import request_headers, sent_user_id
 from trunkline_openai.urls import UrlFor
@@ -67,7 +67,7 @@ def parse_models(context: ServiceContext[Any], wire_response: WireResponse) -> t
     # Together sends the list itself.
     data = body if isinstance(body, list) else body.get("data", body.get("models"))
     if not isinstance(data, list):
-        raise _violation(context, wire_response, "the list of models has no 'data'")
+        raise ProtocolViolation("the list of models has no 'data'", provider=context.provider)
     models = tuple(
         ModelInfo(
             id=model["id"],
@@ -87,7 +87,7 @@ def parse_embeddings(context: ServiceContext[Any], wire_response: WireResponse) 
     body = _body(context, wire_response)
     data = body if isinstance(body, list) else body.get("data")
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise _violation(context, wire_response, "the answer has no list of embeddings")
+        raise ProtocolViolation("the answer has no list of embeddings", provider=context.provider)
     if all(type(item.get("index")) is int for item in data):
         data = sorted(data, key=lambda item: int(item["index"]))
     fields = as_object(body)
@@ -113,14 +113,5 @@ def _body(context: ServiceContext[Any], wire_response: WireResponse) -> Any:
     if isinstance(body, dict) and body.get("error"):
         raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
     if not isinstance(body, (dict, list)):
-        raise _violation(context, wire_response, "the answer is not JSON")
+        raise ProtocolViolation("the answer is not JSON", provider=context.provider)
     return body
-
-
-def _violation(context: ServiceContext[Any], wire_response: WireResponse, message: str) -> ProtocolViolation:
-    return ProtocolViolation(
-        message,
-        provider=context.provider,
-        status=wire_response.status,
-        request_id=request_id(wire_response.headers),
-    )

@@ -17,7 +17,7 @@ from trunkline.fold import fold
 from trunkline.response import ChatResponse
 
 from trunkline_openai.chunks import ChunkReader
-from trunkline_openai.errors import error_from_response, request_id
+from trunkline_openai.errors import error_from_response
 from trunkline_openai.profile import Profile
 
 _ERROR_FIELDS = frozenset({"message", "detail", "code", "errors"})
@@ -152,13 +152,6 @@ class ChatResponseParser:
 
         Raises the error in the body, or `ProtocolViolation`.
         """
-        try:
-            return self._body(wire_response)
-        except ProtocolViolation as error:
-            error.status, error.request_id = wire_response.status, request_id(wire_response.headers)
-            raise
-
-    def _body(self, wire_response: WireResponse) -> ChatResponse:
         provider = self.context.provider
         if wire_response.body.lstrip().startswith((b"data:", b": ", b"event:")):
             return self._streamed(wire_response.body)
