@@ -73,8 +73,8 @@ def status_error(
 
     `headers` must have lower-case names. `wait` is the delay in seconds that the body asks for; a `Retry-After` header
     takes precedence. `retryable` is what the body says about retrying; the header `x-should-retry` (`true` or `false`)
-    takes precedence, and without either the status and the class decide. An empty message is replaced by the status's
-    standard phrase.
+    takes precedence, and without either the status and the class decide. Without `request_id`, the id is found with
+    `request_id_from`. An empty message is replaced by the status's standard phrase.
     """
     delay = retry_after(headers)
     kind = kind or kind_of(status)
@@ -90,7 +90,7 @@ def status_error(
         provider=provider,
         status=status,
         code=code,
-        request_id=request_id,
+        request_id=request_id or request_id_from(headers),
         retry_after=wait if delay is None else delay,
         retryable=retryable,
         body=body,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import error_body, kind_of, status_error
+from trunkline.authoring.http_errors import error_body, kind_of, request_id_from, status_error
 from trunkline.authoring.json import as_object, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -27,8 +27,6 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-
-_REQUEST_ID_HEADERS = ("request-id", "x-request-id", "apim-request-id", "x-vertex-ai-request-id", "cf-ray")
 
 # These codes decide alone, whatever the type and the status.
 _BY_CODE: dict[str, type[RemoteError]] = {
@@ -104,16 +102,13 @@ def error_from_body(
         headers=headers,
         kind=kind,
         code=names[0] if names else None,
-        request_id=request_id(headers) or as_string(as_object(body).get("request_id")),
+        request_id=request_id_from(headers, "request-id")
+        or headers.get("cf-ray")
+        or as_string(as_object(body).get("request_id")),
         # The general class is only chosen for what may succeed later, such as a conflict.
         retryable=True if kind is RemoteError else None,
         body=body if isinstance(body, (dict, list, str, int, float, bool)) else None,
     )
-
-
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return the provider's id of a request, from a response's headers (names in lower case)."""
-    return next((value for name in _REQUEST_ID_HEADERS if (value := headers.get(name))), None)
 
 
 def _kind(names: list[str], message: str, status: int | None) -> type[RemoteError]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from trunkline.authoring.http_errors import error_body, kind_of, status_error
+from trunkline.authoring.http_errors import error_body, kind_of, request_id_from, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -25,6 +25,8 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
+
+REQUEST_ID_HEADER = "x-amzn-requestid"
 
 # By the error's name without the suffix `Exception`: its class, and its status in AWS's model of the service.
 _BY_NAME: dict[str, tuple[type[RemoteError], int | None]] = {
@@ -99,7 +101,7 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
         message=message_of(body),
         status=wire_response.status,
         provider=provider,
-        request_id=request_id(headers),
+        request_id=request_id_from(headers, REQUEST_ID_HEADER),
         headers=headers,
         body=body,
     )
@@ -145,11 +147,6 @@ def make_error(
         request_id=request_id,
         body=_without_request_in(body),
     )
-
-
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return AWS's id of a request, from a response's headers (names in lower case)."""
-    return headers.get("x-amzn-requestid") or headers.get("x-amz-request-id")
 
 
 def _refined(kind: type[RemoteError], name: str, message: str) -> type[RemoteError]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.authoring.http_errors import error_body
+from trunkline.authoring.http_errors import error_body, request_id_from
 from trunkline.authoring.json import JSONObject, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -22,7 +22,7 @@ from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
 
 from trunkline_bedrock.blocks import Blocks
-from trunkline_bedrock.errors import error_from_response, make_error, message_of, request_id
+from trunkline_bedrock.errors import REQUEST_ID_HEADER, error_from_response, make_error, message_of
 from trunkline_bedrock.framing import EventStreamFrame, EventStreamFramer
 from trunkline_bedrock.usage import usage_from
 
@@ -65,7 +65,9 @@ class ConverseParser:
                 "the body is not an answer of Converse: it has no output.message.content", provider=self._provider
             )
         blocks = Blocks(self._provider)
-        events: list[Event] = [ResponseStarted(id=request_id(wire_response.headers), model=_routed(data))]
+        events: list[Event] = [
+            ResponseStarted(id=request_id_from(wire_response.headers, REQUEST_ID_HEADER), model=_routed(data))
+        ]
         for block in content:
             blocks.whole(block, events)
         _finish(data, blocks, self._provider, events, raw=data)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.http_errors import error_body, request_id_from, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContentFiltered, ContextTooLong, QuotaExhausted, RemoteError
@@ -60,7 +60,7 @@ def error_from_body(
         headers=headers,
         kind=_kind(message, code, status),
         code=code,
-        request_id=as_string(fields.get("id")) or request_id or headers.get("x-debug-trace-id"),
+        request_id=as_string(fields.get("id")) or request_id or request_id_from(headers, "x-debug-trace-id"),
         wait=_wait(headers, now),
         body=body,
     )

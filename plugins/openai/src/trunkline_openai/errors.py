@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
-from trunkline.authoring.http_errors import error_body, kind_of, status_error
+from trunkline.authoring.http_errors import error_body, kind_of, request_id_from, status_error
 from trunkline.authoring.json import loads
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -29,16 +29,8 @@ from trunkline.errors import (
     ServerError,
 )
 
-_REQUEST_ID_HEADERS = (
-    "x-request-id",
-    "request-id",
-    "apim-request-id",
-    "x-ms-request-id",
-    "mistral-correlation-id",
-    "x-kong-request-id",
-    "x-github-request-id",
-    "cf-ray",
-)
+# Before the ids of a proxy in front of the server.
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
 
 # Codes and types that mean the same with any status, in lower case.
 _DECISIVE: dict[str, type[RemoteError]] = {
@@ -161,14 +153,9 @@ def error_from_body(
         headers=headers,
         kind=_kind(facts, effective),
         code=facts.codes[0] if facts.codes else None,
-        request_id=request_id(headers),
+        request_id=request_id_from(headers, *_REQUEST_ID_HEADERS) or headers.get("cf-ray"),
         body=body if isinstance(body, (dict, list, str, int, float, bool)) else None,
     )
-
-
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's id for a request, from a response's headers (names in lower case)."""
-    return next((value for name in _REQUEST_ID_HEADERS if (value := headers.get(name))), None)
 
 
 def _kind(facts: _Facts, status: int | None) -> type[RemoteError]:
