@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from trunkline import ConfigurationError, PluginError, ProviderNotFound, hookimpl, open_service, open_services
-from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, installed, load_provider
+from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, check_hooks, installed, load_provider
 from trunkline.authoring.provider import Provider
 from trunkline.testing import Exchange, serve
 
@@ -109,7 +111,7 @@ BROKEN = [
     ("named", "dist-named", "'something'"),
     ("twice", "dist-twice-a, dist-twice-b", "uninstall all but one"),
     ("misspelt", "dist-misspelt", "trunkline_authh, which is not a hook"),
-    ("unmarked", "dist-unmarked", "without the decorator"),
+    ("unmarked", "dist-unmarked", "trunkline_observer, which would never be called"),
 ]
 
 
@@ -183,6 +185,41 @@ async def test_hook_of_a_newer_core_is_ignored_if_it_is_optional(toy: Any) -> No
         async with toy(server.url, extensions=[Required()]) as service:
             with pytest.raises(PluginError, match="trunkline_not_yet_there, which is not a hook"):
                 await service.chat("hi")
+
+
+class MisspeltSpecname:
+    @hookimpl(specname="trunkline_aut")
+    def auth(self, context: Any) -> None: ...
+
+
+class MarkedObject:
+    trunkline_auth = hookimpl(partial(lambda context: None))
+
+
+@pytest.mark.parametrize(
+    ("extension", "message"),
+    [
+        (MisspeltSpecname(), "trunkline_aut, which is not a hook"),
+        (MarkedObject(), "trunkline_auth, which would never be called"),
+    ],
+)
+def test_implementation_that_pluggy_ignores_raises(extension: object, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        check_hooks(extension, "dist-acme")
+
+
+def test_implementation_may_name_its_hook_in_specname() -> None:
+    class Named:
+        @hookimpl(specname="trunkline_auth")
+        def trunkline_token(self, context: Any) -> None: ...
+
+    check_hooks(Named(), "dist-acme")
+
+
+def test_extension_module_may_import_a_plugin() -> None:
+    module = ModuleType("acme")
+    vars(module)["trunkline_openai"] = ModuleType("trunkline_openai")
+    check_hooks(module, "dist-acme")
 
 
 @pytest.mark.usefixtures("crowd")

@@ -50,7 +50,7 @@ EXPECTED = {
     "number": "is a int",
     "alias": "with the name 'fake'",
     "misspelt": "trunkline_aauth",
-    "unmarked": "without the decorator",
+    "unmarked": "which would never be called",
     "signature": "weather",
     "fine": None,
     "greet": None,

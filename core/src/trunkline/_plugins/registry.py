@@ -16,6 +16,7 @@ Opening a service goes through these steps:
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -192,29 +193,37 @@ def _hook_names() -> frozenset[str]:
 
 
 def check_hooks(plugin: object, distribution: str) -> None:
-    """Raise `PluginError` if an attribute of `plugin` is named like a hook but would never be called as one.
+    """Raise `PluginError` if `plugin` has a hook implementation that would never be called.
 
-    pluggy ignores functions with an unknown name and functions without the marker, so a misspelt override of
-    authentication would be skipped silently. An implementation marked with `optionalhook=True` may be for a newer core,
-    and is ignored by this one.
+    pluggy ignores an implementation of an unknown hook, and whatever is not a function with the marker. A misspelt
+    override of authentication would be skipped silently. An implementation marked with `optionalhook=True` may be for a
+    newer core, and is ignored by this one.
     """
+    manager = pluggy.PluginManager("trunkline")
     for name in dir(plugin):
-        if not name.startswith(_PREFIX):
+        options = manager.parse_hookimpl_opts(plugin, name)
+        if options is None and not _named_like_hook(plugin, name):
             continue
-        options = getattr(getattr(plugin, name), "trunkline_impl", None)
-        if name not in _hook_names():
+        hook = name if options is None else options["specname"] or name
+        if hook not in _hook_names():
             if options is not None and options["optionalhook"]:
                 continue
             raise PluginError(
-                f"{distribution!r} has {name}, which is not a hook of trunkline; "
+                f"{distribution!r} has {hook}, which is not a hook of trunkline; "
                 f"the hooks are {', '.join(sorted(_hook_names()))}",
                 distribution=distribution,
             )
         if options is None:
             raise PluginError(
-                f"{distribution!r} has {name} without the decorator @trunkline.hookimpl, so it would never be called",
+                f"{distribution!r} has {name}, which would never be called: it must be a function with the decorator "
+                "@trunkline.hookimpl",
                 distribution=distribution,
             )
+
+
+def _named_like_hook(plugin: object, name: str) -> bool:
+    # An extension that is a module may import `trunkline_openai`.
+    return name.startswith(_PREFIX) and not inspect.ismodule(inspect.getattr_static(plugin, name, None))
 
 
 @attrs.frozen(kw_only=True)
