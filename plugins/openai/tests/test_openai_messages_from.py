@@ -314,9 +314,10 @@ def test_an_error_does_not_show_what_the_conversation_says() -> None:
         messages_from([diary])
 
 
-def test_one_message_in_place_of_a_list_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="messages must be a list of dicts, not a dict"):
-        messages_from(MESSAGE)
+@pytest.mark.parametrize(("value", "kind"), [(MESSAGE, "dict"), (None, "NoneType"), (5, "int")])
+def test_value_in_place_of_a_list_is_refused(value: Any, kind: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"messages must be a list of dicts, not a {kind}"):
+        messages_from(value)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def messages_from(messages: Iterable[Mapping[str, object]], *, provider: str = "
     Raises `InvalidRequest` for a message that is not of this form. The error names its position (`messages[2].content`)
     and what is accepted there.
     """
-    if isinstance(messages, (str, Mapping)):
+    if isinstance(messages, (str, Mapping)) or not isinstance(messages, Iterable):
         raise InvalidRequest(f"messages must be a list of dicts, not {_shown(messages)}")
     reader = _ConversationReader(provider)
     return tuple(reader.message(f"messages[{position}]", message) for position, message in enumerate(messages))
@@ -96,7 +96,7 @@ class _ConversationReader:
             case "function":
                 name = _string(at, fields, "name")
                 if name not in self._function_calls:
-                    raise InvalidRequest(f"{at} is a result of {name!r}, but no function_call of it comes before")
+                    raise InvalidRequest(f"{at} is a result of {_shown(name)}, but no function_call of it comes before")
                 return self._tool_result(at, fields, self._function_calls[name], name)
             case role:
                 raise _unexpected(f"{at}.role", _ROLES, role)
