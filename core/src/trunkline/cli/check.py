@@ -116,7 +116,7 @@ async def _reachability(service: Service) -> str:
         if error.status is None or error.status >= 500 or isinstance(error, AuthenticationError):
             raise
         return "reachable"
-    return f"reachable ({len(models)} models)"
+    return f"reachable ({len(models)} model{'' if len(models) == 1 else 's'})"
 
 
 async def _request(service: Service) -> str:
