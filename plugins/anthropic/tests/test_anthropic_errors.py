@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -20,7 +21,7 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline_anthropic.errors import error_from_body, error_from_response
+from trunkline_anthropic.errors import error_from_body
 
 
 def error_json(kind: str | None, message: str = "Oops", code: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -33,7 +34,9 @@ def error_json(kind: str | None, message: str = "Oops", code: str | None = None,
 def error(body: object, status: int, **headers: str) -> RemoteError:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return error_from_response(WireResponse(status=status, headers=named, body=data), provider="anthropic")
+    return error_from_response(
+        WireResponse(status=status, headers=named, body=data), provider="anthropic", read=error_from_body
+    )
 
 
 CASES: list[tuple[int, object, type[RemoteError], bool]] = [

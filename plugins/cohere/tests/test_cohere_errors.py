@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -19,7 +20,7 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline_cohere.errors import error_from_body, error_from_response
+from trunkline_cohere.errors import error_from_body
 
 CASES: list[tuple[int, str, type[RemoteError], bool]] = [
     (400, "invalid request: messages must be provided", BadRequest, False),
@@ -52,7 +53,9 @@ def response(status: int, body: Any, **headers: str) -> WireResponse:
 
 @pytest.mark.parametrize(("status", "message", "kind", "retryable"), CASES)
 def test_each_status_has_its_error(status: int, message: str, kind: type[RemoteError], retryable: bool) -> None:
-    error = error_from_response(response(status, {"id": "req-1", "message": message}), provider="cohere")
+    error = error_from_response(
+        response(status, {"id": "req-1", "message": message}), provider="cohere", read=error_from_body
+    )
     assert type(error) is kind
     assert (error.message, error.status, error.request_id, error.retryable) == (message, status, "req-1", retryable)
     assert error.body == {"id": "req-1", "message": message}
@@ -60,13 +63,13 @@ def test_each_status_has_its_error(status: int, message: str, kind: type[RemoteE
 
 def test_the_error_type_is_the_code_and_decides() -> None:
     body = {"error_type": "TOO_MANY_TOKENS", "id": "i", "message": "size limit"}
-    error = error_from_response(response(400, body), provider="cohere")
+    error = error_from_response(response(400, body), provider="cohere", read=error_from_body)
     assert type(error) is ContextTooLong
     assert error.code == "TOO_MANY_TOKENS"
 
 
 def test_the_trace_id_stands_in_for_the_request_id() -> None:
-    error = error_from_response(response(500, b"", x_debug_trace_id="trace"), provider="cohere")
+    error = error_from_response(response(500, b"", x_debug_trace_id="trace"), provider="cohere", read=error_from_body)
     assert error.request_id == "trace"
 
 
@@ -85,7 +88,7 @@ BODIES: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("body", "message"), BODIES)
 def test_a_message_is_found_in_any_body(body: Any, message: str) -> None:
-    assert error_from_response(response(502, body), provider="cohere").message == message
+    assert error_from_response(response(502, body), provider="cohere", read=error_from_body).message == message
 
 
 WAITS: list[tuple[dict[str, str], float | None]] = [

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from hypothesis import given, strategies as st
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -16,13 +17,15 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline_openai.errors import error_from_body, error_from_response
+from trunkline_openai.errors import error_from_body
 
 
 def answer(status: int, body: object = b"", **headers: str) -> RemoteError:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return error_from_response(WireResponse(status=status, headers=named, body=data), provider="acme")
+    return error_from_response(
+        WireResponse(status=status, headers=named, body=data), provider="acme", read=error_from_body
+    )
 
 
 def envelope(message: str = "no", **fields: object) -> dict[str, object]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import Protocol
 
 from trunkline._json import JSONValue, loads
 from trunkline.authoring.wire import WireResponse
@@ -95,6 +96,20 @@ def status_error(
         retryable=retryable,
         body=body,
     )
+
+
+class ErrorReader(Protocol):
+    """A provider's function that makes the error that a decoded body describes. It never raises."""
+
+    def __call__(
+        self, body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    ) -> RemoteError: ...
+
+
+def error_from_response(wire_response: WireResponse, *, provider: str, read: ErrorReader) -> RemoteError:
+    """Return the error of a response with an error status: `read` gets its decoded body, status and headers."""
+    body = error_body(wire_response)
+    return read(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
 
 
 def error_body(wire_response: WireResponse) -> JSONValue:

@@ -11,9 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import error_body, kind_of, request_id_from, status_error
+from trunkline.authoring.http_errors import kind_of, request_id_from, status_error
 from trunkline.authoring.json import as_object, as_string
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -76,12 +75,6 @@ _BY_MESSAGE: tuple[tuple[re.Pattern[str], type[RemoteError]], ...] = (
         QuotaExhausted,
     ),
 )
-
-
-def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
-    """Return the error that a response describes. It never raises, whatever the body is."""
-    body = error_body(wire_response)
-    return error_from_body(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
 
 
 def error_from_body(

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.json import as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
@@ -24,7 +25,7 @@ from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
 
 from trunkline_anthropic.blocks import AnswerState, Block, Data, TextBlock, new_block
-from trunkline_anthropic.errors import error_from_body, error_from_response
+from trunkline_anthropic.errors import error_from_body
 from trunkline_anthropic.usage import usage_from
 
 _REASONS = {
@@ -71,7 +72,7 @@ class MessagesParser:
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
-        return error_from_response(wire_response, provider=self._provider)
+        return error_from_response(wire_response, provider=self._provider, read=error_from_body)
 
 
 def _delta_text(data: Data) -> object:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.json import as_object, as_objects, as_string
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
 from trunkline.messages import Citation
-from trunkline_openai.errors import error_from_response
 from trunkline_openai.parse import ChatParser
 from trunkline_openai.responses_parse import ResponsesParser
 

@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import error_body, request_id_from, status_error
+from trunkline.authoring.http_errors import request_id_from, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContentFiltered, ContextTooLong, QuotaExhausted, RemoteError
 
 _OWN_STATUSES: Mapping[int | None, type[RemoteError]] = {
@@ -27,13 +26,6 @@ _TOO_LONG = re.compile(
 )
 # The monthly limit of a trial key. The limit per minute is a `RateLimited`, which is worth waiting for.
 _NO_QUOTA = re.compile(r"/ ?month|per month|monthly|billing limit|spend(ing)? limit", re.IGNORECASE)
-
-
-def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
-    """Return the error that a response describes, whatever its body is. It never raises."""
-    return error_from_body(
-        error_body(wire_response), provider=provider, status=wire_response.status, headers=wire_response.headers
-    )
 
 
 def error_from_body(

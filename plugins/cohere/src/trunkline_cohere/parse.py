@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import attrs
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.json import as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -21,7 +22,7 @@ from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLog
 from trunkline.settings import Settings
 
 from trunkline_cohere.citations import citations_from
-from trunkline_cohere.errors import error_from_body, error_from_response
+from trunkline_cohere.errors import error_from_body
 from trunkline_cohere.event_builder import CohereEventBuilder
 from trunkline_cohere.usage import usage_from
 
@@ -71,7 +72,7 @@ class CohereParser:
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error of a response with an error status."""
-        return error_from_response(wire_response, provider=self._provider)
+        return error_from_response(wire_response, provider=self._provider, read=error_from_body)
 
 
 class CohereStreamParser:

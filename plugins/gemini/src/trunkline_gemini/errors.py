@@ -10,20 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.http_errors import status_error
 from trunkline.authoring.json import JSONValue, as_objects, as_string
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import AuthenticationError, ContextTooLong, QuotaExhausted, RemoteError
 
 _TOO_LONG = re.compile(r"exceeds the maximum number of (input )?tokens|input token count .* exceeds", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
-
-
-def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
-    """Return the error that a response describes. It never raises."""
-    return error_from_body(
-        error_body(wire_response), provider=provider, status=wire_response.status, headers=wire_response.headers
-    )
 
 
 def error_from_body(

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import attrs
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.json import ProviderOptions, as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -21,7 +22,7 @@ from trunkline.messages import Audio, Citation, Document, Image, Opaque
 from trunkline.response import CallWarning, ChatResponse, FinishReason
 from trunkline.settings import Settings
 
-from trunkline_gemini.errors import error_from_body, error_from_response
+from trunkline_gemini.errors import error_from_body
 from trunkline_gemini.usage import usage_from
 
 Data: TypeAlias = dict[str, Any]
@@ -67,7 +68,7 @@ class GeminiParser:
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error of a response with an error status."""
-        return error_from_response(wire_response, provider=self._provider)
+        return error_from_response(wire_response, provider=self._provider, read=error_from_body)
 
 
 class GeminiStream:

@@ -8,21 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.http_errors import status_error
 from trunkline.authoring.json import JSONValue, as_string
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContextTooLong, QuotaExhausted, RemoteError
 
 _TOO_LONG = re.compile(r"exceed\w* .{0,40}context|prompt (is )?too long", re.IGNORECASE)
 # `you have reached your weekly usage limit`: it resets after hours or days, so a retry is no use.
 _QUOTA = re.compile(r"usage limit", re.IGNORECASE)
-
-
-def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
-    """Return the error that a response describes. It never raises."""
-    return error_from_body(
-        error_body(wire_response), provider=provider, status=wire_response.status, headers=wire_response.headers
-    )
 
 
 def error_from_body(

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import attrs
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import JSONLinesFramer
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.json import as_count, as_list, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -21,7 +22,7 @@ from trunkline.fold import fold
 from trunkline.response import ChatResponse, FinishReason, TokenLogprob, Usage
 from trunkline.settings import Settings
 
-from trunkline_ollama.errors import error_from_body, error_from_response
+from trunkline_ollama.errors import error_from_body
 
 Data: TypeAlias = dict[str, Any]
 
@@ -55,7 +56,7 @@ class OllamaParser:
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error of a response with an error status."""
-        return error_from_response(wire_response, provider=self._provider)
+        return error_from_response(wire_response, provider=self._provider, read=error_from_body)
 
 
 class OllamaStream:

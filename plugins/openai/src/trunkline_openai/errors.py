@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
-from trunkline.authoring.http_errors import error_body, kind_of, request_id_from, status_error
+from trunkline.authoring.http_errors import kind_of, request_id_from, status_error
 from trunkline.authoring.json import loads
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -115,24 +114,6 @@ class _Facts:
     message: str
     codes: tuple[str, ...]
     number: int | None
-
-
-class ErrorReader(Protocol):
-    """A function that reads an error from a decoded body, as `error_from_body` does."""
-
-    def __call__(
-        self, body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
-    ) -> RemoteError: ...
-
-
-def error_from_response(wire_response: WireResponse, *, provider: str, read: ErrorReader | None = None) -> RemoteError:
-    """The error for a response with an error status, whatever its body is. It never raises.
-
-    `read` replaces `error_from_body`, for a provider whose bodies mean something else.
-    """
-    read = read or error_from_body
-    body = error_body(wire_response)
-    return read(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
 
 
 def error_from_body(

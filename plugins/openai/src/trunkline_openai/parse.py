@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.json import decode_object, excerpt, loads
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
@@ -17,7 +18,6 @@ from trunkline.fold import fold
 from trunkline.response import ChatResponse
 
 from trunkline_openai.chunks import ChunkReader
-from trunkline_openai.errors import error_from_response
 from trunkline_openai.profile import Profile
 
 _ERROR_FIELDS = frozenset({"message", "detail", "code", "errors"})

@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -19,7 +20,7 @@ from trunkline.fold import Fold
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.settings import Settings
 
-from trunkline_openai.errors import error_from_body, error_from_response
+from trunkline_openai.errors import error_from_body
 from trunkline_openai.responses_output import (
     CallItem,
     Data,
@@ -73,7 +74,7 @@ class ResponsesParser:
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """The error for a response with an error status. It never raises."""
-        return error_from_response(wire_response, provider=self._provider)
+        return error_from_response(wire_response, provider=self._provider, read=error_from_body)
 
 
 Handler: TypeAlias = Callable[["ResponsesStreamParser", Data, "list[Event]"], None]
