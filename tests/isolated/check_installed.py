@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import json
 import pkgutil
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ def expected(name: str) -> set[str]:
     """The distributions of this project that `name` needs, itself included."""
     found = {name}
     for line in requires(name) or []:
-        required = line.split(";")[0].split(">")[0].split("=")[0].strip()
+        required = re.split(r"[^\w.-]", line, maxsplit=1)[0]
         if required.startswith("trunkline") and "extra ==" not in line and required not in found:
             found |= expected(required)
     return found
