@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from trunkline import ConfigurationError, PluginError, ProviderNotFound, hookimpl, open_service, open_services
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, check_hooks, installed, load_provider
-from trunkline.authoring.provider import Provider
+from trunkline.authoring.provider import Operations, Provider
 from trunkline.testing import Exchange, serve
 
 GOOD = """
@@ -185,6 +185,16 @@ async def test_hook_of_a_newer_core_is_ignored_if_it_is_optional(toy: Any) -> No
         async with toy(server.url, extensions=[Required()]) as service:
             with pytest.raises(PluginError, match="trunkline_not_yet_there, which is not a hook"):
                 await service.chat("hi")
+
+
+@pytest.mark.anyio
+async def test_failure_in_the_function_operations_raises_an_error_without_secrets(toy: Any) -> None:
+    def operations(context: Any) -> Operations:
+        raise LookupError(f"no operations for {context.settings.api_key.reveal()}")
+
+    async with toy("http://localhost", provider={"operations": operations}, api_key="sk-0123456789") as service:
+        with pytest.raises(PluginError, match=r"operations of toy failed: LookupError: no operations for \*\*\*"):
+            await service.chat("hi")
 
 
 class MisspeltSpecname:

@@ -283,7 +283,7 @@ def open_steps(
         parser=_required(hook.trunkline_response_parser, context, ResponseParser),
         transport=_optional(hook.trunkline_transport, context, Transport),
         observers=_observers(hook.trunkline_observer, context),
-        operations=provider.operations_for(context),
+        operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
     )
 
@@ -295,18 +295,30 @@ def _extension(extension: object) -> tuple[object, str]:
     return load_plugin(item, kind="extension"), item.distribution
 
 
+def _failed(context: ServiceContext[Any], step: str, plugins: str, error: Exception) -> PluginError:
+    return PluginError(
+        f"service {context.name!r}: {step} of {plugins} failed: {type(error).__name__}: {error}",
+        distribution=plugins,
+        service=context.name,
+    )
+
+
+def _operations(provider: Provider, context: ServiceContext[Any]) -> Operations:
+    try:
+        return provider.operations_for(context)
+    except (ConfigurationError, RecursionError):
+        raise
+    except Exception as error:
+        raise _failed(context, "the function operations", provider.name, error) from error
+
+
 def _optional(hook: pluggy.HookCaller, context: ServiceContext[Any], wanted: type) -> Any:
     try:
         result = hook(context=context)
     except (ConfigurationError, RecursionError):
         raise
     except Exception as error:
-        raise PluginError(
-            f"service {context.name!r}: the hook {hook.name} of {_implementers(hook)} failed: "
-            f"{type(error).__name__}: {error}",
-            distribution=_implementers(hook),
-            service=context.name,
-        ) from error
+        raise _failed(context, f"the hook {hook.name}", _implementers(hook), error) from error
     if result is not None:
         _check_result(hook, context, result, wanted)
     return result
