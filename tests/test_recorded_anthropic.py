@@ -117,7 +117,7 @@ def theirs(exchange: Exchange) -> Found:
     message: Any = _read(exchange)
     usage = message.usage
     details = usage.output_tokens_details
-    told = ("text", "tool_use", "thinking", "redacted_thinking")
+    sent = ("text", "tool_use", "thinking", "redacted_thinking")
     return Found(
         text="".join(block.text for block in message.content if block.type == "text"),
         calls=tuple(
@@ -129,7 +129,7 @@ def theirs(exchange: Exchange) -> Found:
             if block.type in ("thinking", "redacted_thinking")
         ),
         others=tuple(
-            f"{block.type} {_json(_block(block, 'input'))}" for block in message.content if block.type not in told
+            f"{block.type} {_json(_block(block, 'input'))}" for block in message.content if block.type not in sent
         ),
         citations=tuple(
             citation.cited_text for block in message.content for citation in _block(block, "citations") or ()

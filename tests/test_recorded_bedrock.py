@@ -117,9 +117,9 @@ def theirs(exchange: Exchange) -> Found:
             call = block["toolUse"]
             calls.append((call["toolUseId"], call["name"], json.dumps(call["input"], sort_keys=True)))
         reasoning = block.get("reasoningContent", {})
-        told = reasoning.get("reasoningText", {})
-        thoughts.append(told.get("text", ""))
-        signatures += [told["signature"]] if told.get("signature") else []
+        sent = reasoning.get("reasoningText", {})
+        thoughts.append(sent.get("text", ""))
+        signatures += [sent["signature"]] if sent.get("signature") else []
         redacted += [base64.b64encode(reasoning["redactedContent"]).decode()] if "redactedContent" in reasoning else []
     usage = facts.get("usage") or {}
     cached = usage.get("cacheReadInputTokens", 0) + usage.get("cacheWriteInputTokens", 0)
@@ -176,8 +176,8 @@ def _stream(exchange: Exchange) -> tuple[list[Any], dict[str, Any]]:
             if key == "redactedContent":
                 block["reasoningContent"] = {"redactedContent": value}
                 continue
-            told = block.setdefault("reasoningContent", {}).setdefault("reasoningText", {})
-            told[key] = told.get(key, "") + value
+            sent = block.setdefault("reasoningContent", {}).setdefault("reasoningText", {})
+            sent[key] = sent.get(key, "") + value
     for block in blocks.values():
         if "toolUse" in block:
             block["toolUse"]["input"] = decode_arguments(block["toolUse"]["input"])[0]

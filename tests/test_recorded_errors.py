@@ -1,4 +1,4 @@
-"""Recorded errors: the class of each, told by a table of statuses and codes that is the test's own."""
+"""Recorded errors: each must get the class that a table of statuses and codes, independent of the plugins, gives it."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def problems_of(exchange: Exchange, error: RemoteError) -> list[str]:
         found.append("the message is empty")
     if error.status != exchange.status:
         found.append(f"the status is {error.status}, not {exchange.status}")
-    told = next((exchange.headers[name] for name in REQUEST_ID_HEADERS if name in exchange.headers), None)
-    if error.request_id != told:
-        found.append(f"the request id is {error.request_id}, not {told}")
+    sent = next((exchange.headers[name] for name in REQUEST_ID_HEADERS if name in exchange.headers), None)
+    if error.request_id != sent:
+        found.append(f"the request id is {error.request_id}, not {sent}")
     if {"retry-after", "retry-after-ms"} & exchange.headers.keys() and error.retry_after is None:
         found.append("retry_after is missing")
     if error.retryable is not (exchange.status >= 429 and type(error) is not QuotaExhausted):

@@ -49,8 +49,8 @@ def parts_of(exchange: Exchange) -> list[tuple[str, str, str | None]]:
                 strict=True,
             ):
                 if part.function_call is not None:
-                    told = json.dumps([part.function_call.name, part.function_call.args or {}], sort_keys=True)
-                    found.append(("call", told, signature))
+                    sent = json.dumps([part.function_call.name, part.function_call.args or {}], sort_keys=True)
+                    found.append(("call", sent, signature))
                 elif part.text is not None:
                     found.append(("thought" if part.thought else "text", part.text, signature))
                 else:
@@ -59,11 +59,11 @@ def parts_of(exchange: Exchange) -> list[tuple[str, str, str | None]]:
 
 
 def usage_of(exchange: Exchange) -> tuple[int | None, ...]:
-    told = [chunk["usageMetadata"] for chunk in chunks_of(exchange) if chunk.get("usageMetadata")]
-    if not told:
+    sent = [chunk["usageMetadata"] for chunk in chunks_of(exchange) if chunk.get("usageMetadata")]
+    if not sent:
         return (None,) * 4
     usage = types.GenerateContentResponseUsageMetadata.model_validate(
-        {key: value for key, value in told[-1].items() if isinstance(value, int) and key != "trafficType"}
+        {key: value for key, value in sent[-1].items() if isinstance(value, int) and key != "trafficType"}
     )
     return (
         usage.prompt_token_count,
@@ -129,10 +129,10 @@ class TestGemini(RecordedTests):
             translation = self.steps().translator.translate(request, stream=False)
             assert not translation.warnings, exchange.id
             contents = loads(translation.wire_request.body)["contents"]
-            told = sorted(signature for _, _, signature in parts_of(exchange) if signature)
+            sent = sorted(signature for _, _, signature in parts_of(exchange) if signature)
             back = sorted(
                 part["thoughtSignature"] for turn in contents for part in turn["parts"] if "thoughtSignature" in part
             )
-            assert back == told, exchange.id
-            signed += bool(told)
+            assert back == sent, exchange.id
+            signed += bool(sent)
         assert_counts("gemini/gemini", signed=signed)

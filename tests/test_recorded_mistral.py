@@ -201,11 +201,11 @@ def test_embeddings_and_models_are_read() -> None:
         if exchange.status != 200:
             continue
         if path(exchange).endswith("/embeddings"):
-            told = json.loads(exchange.body)
+            sent = json.loads(exchange.body)
             response = operations.embed.parse(context, exchange.wire_response)
-            assert [list(vector) for vector in response.embeddings] == [item["embedding"] for item in told["data"]]
+            assert [list(vector) for vector in response.embeddings] == [item["embedding"] for item in sent["data"]]
             assert response.usage is not None
-            assert response.usage.input_tokens == told["usage"]["prompt_tokens"]
+            assert response.usage.input_tokens == sent["usage"]["prompt_tokens"]
             counts["embeddings"] += 1
         elif path(exchange).endswith("/models"):
             models, cursor = operations.list_models.parse(context, exchange.wire_response)

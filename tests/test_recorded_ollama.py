@@ -96,10 +96,10 @@ class TestOllama(RecordedTests):
             request = ChatRequest(messages="hi", model="m").with_messages(response.message)
             translation = self.steps().translator.translate(request, stream=False)
             assert not translation.warnings, exchange.id
-            told = json.loads(translation.wire_request.body)["messages"][-1]
-            assert told["content"] == response.text
-            assert told.get("thinking", "") == response.reasoning
-            assert len(told.get("tool_calls", ())) == len(response.tool_calls)
+            sent = json.loads(translation.wire_request.body)["messages"][-1]
+            assert sent["content"] == response.text
+            assert sent.get("thinking", "") == response.reasoning
+            assert len(sent.get("tool_calls", ())) == len(response.tool_calls)
 
     def test_the_recorded_embedding_is_read(self) -> None:
         [exchange] = [exchange for exchange in recorded("ollama") if urlsplit(exchange.url).path == "/api/embed"]

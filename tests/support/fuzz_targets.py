@@ -54,7 +54,7 @@ class Outcome:
     events: tuple[Event, ...]
     error: TrunklineError | None
 
-    def told(self) -> tuple[str, str | None]:
+    def outcome(self) -> tuple[str, str | None]:
         """The outcome in a form that can be compared: NaN equals itself."""
         return repr(self.events), type(self.error).__name__ if self.error is not None else None
 
@@ -103,7 +103,7 @@ def check_stream(parser: ResponseParser, data: bytes) -> Outcome:
     outcomes = [decoded(parser, pieces(data, places)) for places in splits(data)]
     first = outcomes[0]
     for other in outcomes[1:]:
-        assert other.told() == first.told(), f"cut otherwise:\n{first.told()}\n{other.told()}"
+        assert other.outcome() == first.outcome(), f"cut otherwise:\n{first.outcome()}\n{other.outcome()}"
     finished = [type(event) is Finished for event in first.events]
     assert finished.count(True) == (0 if first.error is not None else 1)
     assert first.error is not None or finished[-1]
