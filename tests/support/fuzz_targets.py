@@ -18,10 +18,9 @@ from zlib import crc32
 
 import attrs
 from trunkline import storage
-from trunkline._calls import retry
 from trunkline._config import sources as config
 from trunkline._plugins.registry import installed, load_provider, open_steps
-from trunkline.authoring import urls, wire
+from trunkline.authoring import http_errors, urls
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
 from trunkline.authoring.provider import Framer, Provider, ResponseParser, ServiceContext
@@ -229,14 +228,14 @@ def check_retry_after(data: bytes) -> None:
     """The headers that tell when to try again; the input is both."""
     text = data.decode("latin-1")
     for headers in ({"retry-after": text}, {"retry-after-ms": text}):
-        wait = retry.retry_after(headers, now=lambda: 1.0e9)
+        wait = http_errors.retry_after(headers, now=lambda: 1.0e9)
         assert wait is None or 0 <= wait < float("inf")
 
 
 def check_url(data: bytes) -> None:
     """A URL as someone pastes it, for the core's rule and for each provider's setting."""
     text = data.decode("utf-8", "replace")
-    wire.redact_url(text)
+    urls.redact_url(text)
     try:
         url, _ = urls.split_url(text)
     except ValueError:
