@@ -12,6 +12,7 @@ async def main() -> None:
             async for event in stream:
                 if isinstance(event, trunkline.TextDelta):
                     print(event.text, end="", flush=True)
+        print()
         print(stream.response.usage, stream.response.warnings)
 
 
