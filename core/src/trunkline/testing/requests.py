@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import attrs
 import pytest
 
+from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import ServiceContext, Translation, Translator
 from trunkline.authoring.wire import WireResponse
@@ -251,9 +253,13 @@ class RequestTests(ProviderCase):
         """Every request is signed, has no secret in its URL, and signing does not block the event loop."""
         blocking: list[str] = []
         _watch(monkeypatch, blocking)
-        steps = self.open_steps()
-        plain = self._translated(ChatRequest(messages="Hi"), steps.translator).wire_request
-        async with steps.auth:
+        async with AsyncExitStack() as resources:
+            transports = HTTPTransports()  # an `Auth` may send requests of its own, for a token
+            resources.push_async_callback(transports.aclose)
+            context = attrs.evolve(self.context(), transport=transports.shared(self.made_settings()))
+            steps = open_steps(self.plugin(), context, self.extensions())
+            plain = self._translated(ChatRequest(messages="Hi"), steps.translator).wire_request
+            await resources.enter_async_context(steps.auth)
             signed = [steps.auth.sign(plain, await steps.auth.acquire()) for _ in range(2)]
         assert set(signed[0].headers) == set(signed[1].headers), "the second request has different headers"
         for secret in self.canaries():
