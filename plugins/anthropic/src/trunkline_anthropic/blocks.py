@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from trunkline.authoring.json import as_list, as_string, dumps, loads
+from trunkline.authoring.json import as_objects, as_string, dumps, loads
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -94,7 +94,7 @@ class TextBlock(Block):
         events.append(TextStart(index=self._index))
         if self.data.get("text"):
             self._add(self.answer.text(self.data, "text"), events)
-        self._citations += [citation for citation in as_list(self.data.get("citations")) if isinstance(citation, dict)]
+        self._citations += as_objects(self.data.get("citations"))
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
         """Add more text, or a citation."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trunkline.authoring.json import as_count
 from trunkline.response import Usage
 
@@ -16,20 +14,15 @@ def usage_from(raw: object) -> Usage | None:
     """
     if not isinstance(raw, dict) or not raw:
         return None
-    fresh, output = _count(raw, "inputTokens"), _count(raw, "outputTokens")
-    read = _count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount")
-    write = _count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
+    # Models spell the names of the counts of the cache differently.
+    fresh, output = as_count(raw.get("inputTokens")), as_count(raw.get("outputTokens"))
+    read = as_count(raw.get("cacheReadInputTokens"), raw.get("cacheReadInputTokenCount"))
+    write = as_count(raw.get("cacheWriteInputTokens"), raw.get("cacheWriteInputTokenCount"))
     return Usage(
         input_tokens=fresh + (read or 0) + (write or 0) if fresh is not None else None,
         output_tokens=output,
-        total_tokens=_count(raw, "totalTokens"),
+        total_tokens=as_count(raw.get("totalTokens")),
         cache_read_tokens=read,
         cache_write_tokens=write,
         raw=raw,
     )
-
-
-def _count(raw: dict[str, Any], *names: str) -> int | None:
-    """Return the first valid count under one of the names, which models spell differently."""
-    counts = (as_count(raw.get(name)) for name in names)
-    return next((count for count in counts if count is not None), None)

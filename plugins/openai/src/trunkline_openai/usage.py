@@ -15,12 +15,10 @@ def usage_from(raw: Any) -> Usage | None:
     # Mistral also spells it without the s.
     prompt = as_object(raw.get("prompt_tokens_details") or raw.get("prompt_token_details"))
     completion = as_object(raw.get("completion_tokens_details"))
-    input_tokens = _first(raw, "prompt_tokens", "input_tokens")
-    output_tokens = _first(raw, "completion_tokens", "output_tokens")
+    input_tokens = as_count(raw.get("prompt_tokens"), raw.get("input_tokens"))
+    output_tokens = as_count(raw.get("completion_tokens"), raw.get("output_tokens"))
     total_tokens = as_count(raw.get("total_tokens"))
-    reasoning = as_count(completion.get("reasoning_tokens"))
-    if reasoning is None:
-        reasoning = as_count(raw.get("reasoning_tokens"))
+    reasoning = as_count(completion.get("reasoning_tokens"), raw.get("reasoning_tokens"))
     if (
         reasoning
         and input_tokens is not None
@@ -29,14 +27,14 @@ def usage_from(raw: Any) -> Usage | None:
     ):
         # xAI counts reasoning separately from the completion, as its total shows.
         output_tokens += reasoning
-    cache_read = as_count(prompt.get("cached_tokens"))
-    if cache_read is None:
-        cache_read = _first(
-            raw, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "num_cached_tokens"
-        )
-    cache_write = as_count(prompt.get("cache_write_tokens"))
-    if cache_write is None:
-        cache_write = as_count(raw.get("cache_creation_input_tokens"))
+    cache_read = as_count(
+        prompt.get("cached_tokens"),
+        raw.get("prompt_cache_hit_tokens"),
+        raw.get("cached_tokens"),
+        raw.get("cache_read_input_tokens"),
+        raw.get("num_cached_tokens"),
+    )
+    cache_write = as_count(prompt.get("cache_write_tokens"), raw.get("cache_creation_input_tokens"))
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -46,7 +44,3 @@ def usage_from(raw: Any) -> Usage | None:
         reasoning_tokens=reasoning,
         raw=raw,
     )
-
-
-def _first(raw: dict[str, Any], *keys: str) -> int | None:
-    return next((count for key in keys if (count := as_count(raw.get(key))) is not None), None)
