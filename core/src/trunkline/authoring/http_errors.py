@@ -48,7 +48,7 @@ _RETRY_AFTER_LIMIT = 64
 """A longer value of `Retry-After`, in characters, is ignored; every valid form is shorter."""
 
 
-def kind_of(status: int | None) -> type[RemoteError]:
+def error_class(status: int | None) -> type[RemoteError]:
     """Return the class of the error for a status. `None` means an error inside a response: a `ServerError`."""
     if status is None or status >= 500:
         return _KINDS.get(status or 0, ServerError)
@@ -78,7 +78,7 @@ def status_error(
     `request_id_from`. An empty message is replaced by the status's standard phrase.
     """
     delay = retry_after(headers)
-    kind = kind or kind_of(status)
+    kind = kind or error_class(status)
     should_retry = headers.get("x-should-retry", "").strip().lower()
     if should_retry in ("true", "false"):
         retryable = should_retry == "true"

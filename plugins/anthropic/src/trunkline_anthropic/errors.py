@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import kind_of, request_id_from, status_error
+from trunkline.authoring.http_errors import error_class, request_id_from, status_error
 from trunkline.authoring.json import as_object, as_string
 from trunkline.errors import (
     AuthenticationError,
@@ -113,7 +113,7 @@ def _kind(names: list[str], message: str, status: int | None) -> type[RemoteErro
         for pattern, kind in _BY_MESSAGE:
             if pattern.search(message):
                 return kind
-    by_status = kind_of(status)
+    by_status = error_class(status)
     is_specific = status is not None and by_status not in (BadRequest, ServerError)
     if named is None or (named in _GENERIC and is_specific):
         return by_status

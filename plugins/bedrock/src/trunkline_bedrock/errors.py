@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from trunkline.authoring.http_errors import error_body, kind_of, request_id_from, status_error
+from trunkline.authoring.http_errors import error_body, error_class, request_id_from, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -142,7 +142,7 @@ def make_error(
         provider=provider,
         status=error_status if error_status is not None else status,
         headers=headers,
-        kind=_refined(kind or kind_of(error_status), short_name, message),
+        kind=_refined(kind or error_class(error_status), short_name, message),
         code=error_name(name),
         request_id=request_id,
         body=_without_request_in(body),

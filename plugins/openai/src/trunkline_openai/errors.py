@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
-from trunkline.authoring.http_errors import kind_of, request_id_from, status_error
+from trunkline.authoring.http_errors import error_class, request_id_from, status_error
 from trunkline.authoring.json import loads
 from trunkline.errors import (
     AuthenticationError,
@@ -161,7 +161,7 @@ def _kind(facts: _Facts, status: int | None) -> type[RemoteError]:
         for code in codes:
             if code in _BY_CODE:
                 return _BY_CODE[code]
-    return kind_of(status)
+    return error_class(status)
 
 
 def _facts(body: object) -> _Facts:
