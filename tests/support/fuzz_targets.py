@@ -1,8 +1,8 @@
 """What is fuzzed: every framer and parser, as functions of bytes that raise only where a promise is broken.
 
 The table is built from the providers that are installed, so a new plugin is in it without being named. Each target
-checks the promises of docs/architecture.md itself: no input raises anything but Trunkline's errors, the events and the
-error's class are the same however the bytes are cut, and `Finished` is the last event, or there is an error.
+checks the rules of docs/reference/contracts.md itself: no input raises anything but Trunkline's errors, the events and
+the error's class are the same however the bytes are cut, and `Finished` is the last event, or there is an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trunkline: one async interface to every LLM provider.
+"""Trunkline: one async interface for LLM providers.
 
 The names for applications. Each name is imported on first use, which keeps `import trunkline` fast. Plugins import from
 `trunkline.authoring`.

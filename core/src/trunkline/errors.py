@@ -252,11 +252,11 @@ class ConnectTimeout(RequestTimeout):
 
 
 class FirstChunkTimeout(RequestTimeout):
-    """No byte of the response arrived within `first_chunk_timeout`."""
+    """No content of a stream, or no headers of another response, arrived within `first_chunk_timeout`."""
 
 
 class ChunkTimeout(RequestTimeout):
-    """No byte of the stream arrived for longer than `chunk_timeout`."""
+    """No byte of the response arrived for longer than `chunk_timeout`."""
 
 
 class TotalTimeout(RequestTimeout):

@@ -224,12 +224,13 @@ class Settings:
     )
     first_chunk_timeout: float | None = setting(
         "First chunk timeout",
-        "Seconds to wait, once connected, for the first byte of the response. Local models load during this time.",
+        "Seconds to wait, once connected, for the first content of a stream, or for the headers of a response that is "
+        "not streamed. Local models load during this time.",
         default=300.0,
         minimum=0,
     )
     chunk_timeout: float | None = setting(
-        "Chunk timeout", "Seconds to wait for the next chunk of a stream.", default=120.0, minimum=0
+        "Chunk timeout", "Seconds to wait for the next chunk of a response.", default=120.0, minimum=0
     )
     total_timeout: float | None = setting(
         "Total timeout",

@@ -24,7 +24,7 @@ BUILT_IN = {
     "settings": "Show the settings of a provider.",
 }
 
-_HELP = """One interface to every LLM provider.
+_HELP = """One interface for LLM providers.
 
 Errors are reported in one or two lines; `--debug`, or the environment variable TRUNKLINE_DEBUG, adds the traceback.
 """
