@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from trunkline.authoring.json import as_count, loads
+from trunkline.authoring.json import JSONObject, as_count, loads, with_options
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.characters(categories=["Cs"]),
@@ -111,3 +111,33 @@ def test_count_is_a_whole_number_of_at_least_zero(values: tuple[object, ...], co
 
 def test_first_valid_count_is_used() -> None:
     assert as_count(None, "7", 5, 6) == 5
+
+
+def test_option_replaces_the_field_of_its_name() -> None:
+    body: JSONObject = {"model": "m", "thinking": {"type": "enabled", "budget": 1}}
+    merged = with_options(body, {"acme": {"thinking": {"type": "disabled"}, "x": 1}, "other": {"y": 2}}, "acme")
+    assert merged == {"model": "m", "thinking": {"type": "disabled"}, "x": 1}
+    assert body == {"model": "m", "thinking": {"type": "enabled", "budget": 1}}
+
+
+def test_option_extends_a_joined_field() -> None:
+    body: JSONObject = {"config": {"a": 1, "b": 1}, "tools": [{"name": "search"}]}
+    options: JSONObject = {"config": {"b": 2}, "tools": ({"name": "search"}, {"name": "fetch"}), "new": [1]}
+    assert with_options(body, {"acme": options}, "acme", joined=("config", "tools", "new")) == {
+        "config": {"a": 1, "b": 2},
+        "tools": [{"name": "search"}, {"name": "fetch"}],
+        "new": [1],
+    }
+
+
+def test_option_of_another_type_replaces_a_joined_field() -> None:
+    body: JSONObject = {"config": {"a": 1}, "tools": [1]}
+    merged = with_options(body, {"acme": {"config": None, "tools": {}}}, "acme", joined=("config", "tools"))
+    assert merged == {"config": None, "tools": {}}
+
+
+def test_without_options_the_value_is_copied() -> None:
+    body = {"model": "m"}
+    copy = with_options(body, {}, "acme")
+    assert copy == body
+    assert copy is not body

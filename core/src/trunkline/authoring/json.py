@@ -1,7 +1,8 @@
-"""Encode the JSON body of a request, and decode the JSON that a provider sends."""
+"""Build and encode the JSON body of a request, and decode the JSON that a provider sends."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from trunkline._json import (
@@ -33,6 +34,7 @@ __all__ = [
     "json_text",
     "loads",
     "loads_finite",
+    "with_options",
 ]
 
 
@@ -45,6 +47,26 @@ def encode_request(body: object) -> bytes:
         return dumps(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"the request contains a value that is not valid in JSON: {error}") from None
+
+
+def with_options(
+    value: JSONObject, provider_options: ProviderOptions, provider: str, *, joined: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return a JSON object of a request (the body, or a part of it) with one provider's options merged in.
+
+    An option replaces the field of the same name. Fields named in `joined` are extended instead, so that an option does
+    not silently remove what the request asks for: an object gets the option's fields, and a list gets those items of
+    the option that it does not contain yet.
+    """
+    options = provider_options.get(provider) or {}
+    result: dict[str, Any] = {**value, **options}
+    for name in options.keys() & joined:
+        present, option = value.get(name), options[name]
+        if isinstance(present, Mapping) and isinstance(option, Mapping):
+            result[name] = {**present, **option}
+        elif isinstance(present, (list, tuple)) and isinstance(option, (list, tuple)):
+            result[name] = [*present, *(item for item in option if item not in present)]
+    return result
 
 
 def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from trunkline.authoring.json import JSONObject, encode_request
+from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.user_id import user_identifier
@@ -66,8 +66,7 @@ def messages_body(
 ) -> tuple[Block, tuple[str, ...]]:
     """Return the JSON body, without `stream`, and the beta features that the request's `provider_options` name."""
     settings, provider = context.settings, context.provider
-    options = dict(request.provider_options.get(provider) or {})
-    betas = _betas(options.pop("betas", ()))
+    betas = _betas((request.provider_options.get(provider) or {}).get("betas", ()))
     model = model_named(request.model or "")
     older = settings.api_version == OLDER
     history = History(provider, warnings, takes_documents=older)
@@ -84,7 +83,8 @@ def messages_body(
     user_id = user_identifier(request.user_id, settings.send_user_id, settings.api_key)
     if user_id is not None:
         body["metadata"] = {"user_id": user_id}
-    _merge(body, options)
+    body = with_options(body, request.provider_options, provider, joined=("output_config", "metadata", "tools"))
+    body.pop("betas", None)  # sent as a header
     return body, betas
 
 
@@ -93,22 +93,6 @@ def _betas(value: object) -> tuple[str, ...]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.isascii() for name in names):
         raise InvalidRequest("provider_options 'betas' must be a list of names of beta features, in ASCII")
     return tuple(names)
-
-
-def _merge(body: Block, options: JSONObject) -> None:
-    """Merge a request's `provider_options` into the body.
-
-    `output_config` and `metadata` are merged and `tools` are appended, so that an option does not silently remove
-    something else. Any other option replaces what was there.
-    """
-    for name, value in options.items():
-        there = body.get(name)
-        if name in ("output_config", "metadata") and isinstance(value, Mapping) and isinstance(there, dict):
-            body[name] = {**there, **value}
-        elif name == "tools" and isinstance(value, (list, tuple)) and isinstance(there, list):
-            body[name] = [*there, *value]
-        else:
-            body[name] = value
 
 
 def _tools(request: ChatRequest, provider: str, model: Model, body: Block, warnings: Warnings) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.json import as_count, as_string, decode_object, encode_request
+from trunkline.authoring.json import as_count, as_string, decode_object, encode_request, with_options
 from trunkline.authoring.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -116,7 +116,7 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
         )
     if request.user_id is not None:
         warnings.add("unsupported", "user_id", "not supported by InvokeModel; ignored")
-    body.update(request.provider_options.get(context.provider, {}))
+    body = with_options(body, request.provider_options, context.provider)
     return Translation(wire_request=_model_request(context.settings, model, "invoke", body), warnings=warnings.all())
 
 

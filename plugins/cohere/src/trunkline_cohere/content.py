@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.json import ProviderOptions, loads
+from trunkline.authoring.json import loads, with_options
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image, Opaque, Part, Text
 
@@ -13,12 +13,6 @@ JSON = dict[str, Any]
 _TEXT_TYPES = frozenset(
     {"application/json", "application/xml", "application/yaml", "application/x-yaml", "application/markdown"}
 )
-
-
-def with_options(value: JSON, options: ProviderOptions, provider: str) -> JSON:
-    """Return a wire value with this provider's `provider_options` merged into it."""
-    extra = options.get(provider)
-    return {**value, **extra} if extra else value
 
 
 def content(blocks: list[JSON]) -> str | list[JSON]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from hashlib import sha256
 
+from trunkline.authoring.json import with_options
 from trunkline.authoring.tool_results import Turn, pair_turns
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
@@ -24,7 +25,7 @@ from trunkline.messages import (
 )
 
 from trunkline_cohere.citations import wire_citations
-from trunkline_cohere.content import JSON, Blocks, content, with_options, without_empty_texts
+from trunkline_cohere.content import JSON, Blocks, content, without_empty_texts
 
 TOOL_PLAN = "tool_plan"
 """The wire field of a tool plan, and the mark in a `Reasoning`'s metadata that it came as one."""

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.json import as_string, decode_object, encode_request
+from trunkline.authoring.json import as_string, decode_object, encode_request, with_options
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
@@ -67,7 +67,7 @@ def build_embed(context: ServiceContext[CohereSettings], request: EmbedRequest) 
     if request.dimensions is not None:
         body["output_dimension"] = request.dimensions
     warnings.unsupported(request, supported={"dimensions"})
-    body.update(request.provider_options.get(context.provider, {}))
+    body = with_options(body, request.provider_options, context.provider)
     url = endpoint_url(base_url(context.settings.api_url)[0], "/v2/embed")
     wire_request = WireRequest(url=url, headers=HEADERS, body=encode_request(body))
     return Translation(wire_request=wire_request, warnings=warnings.all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trunkline.authoring.json import JSONObject, encode_request
+from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
@@ -61,9 +61,6 @@ SUPPORTED = {
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json", "accept": "application/json"}
 
-# Lists in `provider_options` with these names are appended to those of the request instead of replacing them.
-_JOINED = ("documents", "tools")
-
 
 class CohereTranslator:
     """Translates requests for one service."""
@@ -78,7 +75,7 @@ class CohereTranslator:
         body = chat_body(request, self._context.provider, warnings)
         if stream:
             body["stream"] = True
-        _merge(body, request.provider_options.get(self._context.provider, {}))
+        body = with_options(body, request.provider_options, self._context.provider, joined=("documents", "tools"))
         headers = {**HEADERS, "accept": "text/event-stream"} if stream else HEADERS
         wire_request = WireRequest(url=self._url, headers=headers, body=encode_request(body))
         return Translation(wire_request=wire_request, warnings=warnings.all())
@@ -97,16 +94,6 @@ def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
     _sampling(request, body, warnings)
     warnings.unsupported(request, supported=SUPPORTED)
     return body
-
-
-def _merge(body: JSON, options: JSONObject) -> None:
-    """Merge a request's `provider_options` into the body; documents and tools are appended."""
-    for name, value in options.items():
-        present = body.get(name)
-        if name in _JOINED and isinstance(value, (list, tuple)) and isinstance(present, list):
-            body[name] = [*present, *value]
-        else:
-            body[name] = value
 
 
 def _tools(request: ChatRequest, body: JSON, provider: str, warnings: Warnings) -> None:

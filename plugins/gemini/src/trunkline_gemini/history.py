@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from trunkline.authoring.json import ProviderOptions
+from trunkline.authoring.json import ProviderOptions, with_options
 from trunkline.authoring.tool_results import pair_turns
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
@@ -79,7 +79,8 @@ class History:
                 if needs_signature:
                     wire_part.setdefault("thoughtSignature", UNSIGNED)
                 needs_signature = False
-            parts.append({**wire_part, **self._options(part)})
+            options = {} if isinstance(part, (Opaque, Citation)) else part.provider_options
+            parts.append(with_options(wire_part, options, self._provider))
         return parts
 
     def _part(self, part: Part) -> JSON | None:
@@ -145,8 +146,4 @@ class History:
         for part in result.parts:
             if isinstance(part, Opaque):
                 self._warnings.add("left_out", part.kind, "Gemini accepts text and media in tool results; left out")
-        return {"functionResponse": response, **self._options(result)}
-
-    def _options(self, part: Part) -> Mapping[str, Any]:
-        options: ProviderOptions = getattr(part, "provider_options", {})
-        return options.get(self._provider, {})
+        return with_options({"functionResponse": response}, result.provider_options, self._provider)

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.json import as_count, as_object, as_string, decode_object, encode_request
+from trunkline.authoring.json import as_count, as_object, as_string, decode_object, encode_request, with_options
 from trunkline.authoring.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
@@ -54,7 +54,7 @@ def build_embed(context: ServiceContext[GeminiSettings], request: EmbedRequest) 
     each: dict[str, Any] = {"model": model_path(name)}
     if request.dimensions is not None:
         each["outputDimensionality"] = request.dimensions
-    each |= request.provider_options.get(context.provider, {})
+    each = with_options(each, request.provider_options, context.provider)
     body = {"requests": [{**each, "content": {"parts": [{"text": text}]}} for text in request.texts]}
     url = method_url(_base(context), name, "batchEmbedContents")
     return _translation(url, body, warnings)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from trunkline.authoring.json import encode_request
+from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -101,13 +101,9 @@ def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
     _sampling(request, config, warnings)
     _format(request, config)
     _thinking(request, config, warnings)
-    options = dict(request.provider_options.get(provider, {}))
-    extra_config = options.pop("generationConfig", {})
-    if isinstance(extra_config, Mapping):
-        config |= extra_config
     if config:
         body["generationConfig"] = config
-    return body | options
+    return with_options(body, request.provider_options, provider, joined=("generationConfig",))
 
 
 def _tools(request: ChatRequest, body: JSON, provider: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from trunkline.authoring.json import with_options
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
@@ -27,7 +28,7 @@ from trunkline.messages import (
     Text,
     ToolResult,
 )
-from trunkline_openai.history import JSON, AnsweredCall, History, content_of, with_options
+from trunkline_openai.history import JSON, AnsweredCall, History, content_of
 
 CONTINUED = "OK."
 """The assistant message inserted between a tool result and a user message."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from trunkline.authoring.json import encode_request
+from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import Embed, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -24,7 +24,7 @@ def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translat
     if request.dimensions is not None:
         body["output_dimension"] = request.dimensions
     warnings.unsupported(request, supported={"dimensions"})
-    body.update(request.provider_options.get(context.provider, {}))
+    body = with_options(body, request.provider_options, context.provider)
     wire_request = WireRequest(
         url=default_url(context.settings, "/embeddings", request.model),
         headers=request_headers(context.settings),

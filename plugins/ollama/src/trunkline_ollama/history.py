@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from trunkline.authoring.json import with_options
 from trunkline.authoring.tool_results import pair_turns
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
@@ -65,13 +66,14 @@ class History:
             value["thinking"] = "".join(thinking)
         if calls:
             value["tool_calls"] = calls
-        return {**value, **message.provider_options.get(self._provider, {})}
+        return with_options(value, message.provider_options, self._provider)
 
     def _call(self, call: ToolCall) -> JSON:
         if call.invalid_arguments is not None:
             message = f"the arguments of {call.name} are not a JSON object; left out"
             self._warnings.add("changed", f"tool call {call.name}", message)
-        return {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}, **self._options(call)}
+        value: JSON = {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
+        return with_options(value, call.provider_options, self._provider)
 
     def _result(self, call: ToolCall, result: ToolResult) -> JSON:
         text = "".join(self._texts(result.parts))
@@ -83,7 +85,7 @@ class History:
         images = [image for part in result.parts if not isinstance(part, Text) for image in self._image(part)]
         if images:
             value["images"] = images
-        return {**value, **self._options(result)}
+        return with_options(value, result.provider_options, self._provider)
 
     def _texts(self, parts: Sequence[Part]) -> Iterator[str]:
         return (part.text for part in parts if isinstance(part, Text))
@@ -111,6 +113,3 @@ class History:
             case Citation() | Text() | ToolCall() | ToolResult():
                 pass  # citations are not sent back; the others are handled by the callers
         return []
-
-    def _options(self, part: ToolCall | ToolResult) -> Mapping[str, Any]:
-        return part.provider_options.get(self._provider, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.json import as_count, as_string, decode_object, encode_request
+from trunkline.authoring.json import as_count, as_string, decode_object, encode_request, with_options
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
@@ -16,7 +16,7 @@ from trunkline.response import EmbedResponse, ModelInfo, Usage
 
 from trunkline_ollama.errors import error_from_body
 from trunkline_ollama.settings import OllamaSettings
-from trunkline_ollama.translate import HEADERS, with_options
+from trunkline_ollama.translate import HEADERS, JOINED, add_settings
 from trunkline_ollama.urls import base_url
 
 
@@ -44,7 +44,8 @@ def build_embed(context: ServiceContext[OllamaSettings], request: EmbedRequest) 
     body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "truncate": settings.truncate}
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
-    body = with_options(body, settings, {}, request.provider_options.get(context.provider, {}))
+    add_settings(body, settings, {})
+    body = with_options(body, request.provider_options, context.provider, joined=JOINED)
     url = endpoint_url(base_url(settings.api_url)[0], "/api/embed")
     return Translation(
         wire_request=WireRequest(url=url, headers=HEADERS, body=encode_request(body)), warnings=warnings.all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from trunkline.authoring.json import encode_request
+from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
@@ -19,6 +19,9 @@ from trunkline_ollama.urls import base_url
 JSON: TypeAlias = dict[str, Any]
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
+
+JOINED = ("options",)
+"""Fields of the body that `provider_options` extend instead of replacing them."""
 
 OPTIONS: Mapping[str, str] = {
     "max_output_tokens": "num_predict",
@@ -88,26 +91,22 @@ class OllamaTranslator:
             body["logprobs"] = True
             if request.top_logprobs is not None:
                 body["top_logprobs"] = request.top_logprobs
-        merged = with_options(body, settings, _options(request), request.provider_options.get(self._provider, {}))
-        wire_request = WireRequest(url=self._url, headers=HEADERS, body=encode_request(merged))
+        add_settings(body, settings, _options(request))
+        body = with_options(body, request.provider_options, self._provider, joined=JOINED)
+        wire_request = WireRequest(url=self._url, headers=HEADERS, body=encode_request(body))
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-def with_options(body: JSON, settings: OllamaSettings, options: JSON, own: Mapping[str, Any]) -> JSON:
-    """Return the body with the options from request and settings, and the `provider_options` (`own`) merged in last."""
+def add_settings(body: JSON, settings: OllamaSettings, options: JSON) -> None:
+    """Add the settings to the body, and the `options` of the request, which take precedence."""
     if settings.context_length is not None:
         options = {"num_ctx": settings.context_length, **options}
     if settings.keep_alive is not None:
         # The server accepts seconds as a number only; a string needs a unit.
         text = settings.keep_alive
         body["keep_alive"] = int(text) if text.lstrip("-").isdigit() else text
-    given = own.get("options")
-    if isinstance(given, Mapping):
-        options = {**options, **given}
-        own = {name: value for name, value in own.items() if name != "options"}
     if options:
         body["options"] = options
-    return {**body, **own}
 
 
 def _options(request: ChatRequest) -> JSON:

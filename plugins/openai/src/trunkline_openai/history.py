@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from trunkline.authoring.json import JSONValue, ProviderOptions
+from trunkline.authoring.json import JSONValue, with_options
 from trunkline.authoring.tool_results import Turn, pair_turns
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
@@ -52,12 +52,6 @@ class AnsweredCall(NamedTuple):
     call: ToolCall
     call_id: str
     results: tuple[ToolResult, ...]
-
-
-def with_options(value: JSON, options: ProviderOptions, provider: str) -> JSON:
-    """The value, with the options for the provider merged in."""
-    extra = options.get(provider)
-    return {**value, **extra} if extra else value
 
 
 class History:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads
+from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads, with_options
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -47,7 +47,7 @@ def chat_operations(
         elif user_id is not None:
             message = "not supported by this server; ignored"
             warnings.append(CallWarning(kind="unsupported", subject="user_id", message=message))
-        body.update(request.provider_options.get(context.provider, {}))
+        body = with_options(body, request.provider_options, context.provider)
         wire_request = WireRequest(
             url=url(settings, "/embeddings", request.model),
             headers=request_headers(settings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.authoring.json import as_count, decode_object, encode_request
+from trunkline.authoring.json import as_count, decode_object, encode_request, with_options
 from trunkline.authoring.provider import CountTokens, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -10,7 +10,7 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest
 
 from trunkline_openai.errors import error_from_body
-from trunkline_openai.responses_translate import merge_options, responses_body
+from trunkline_openai.responses_translate import JOINED, responses_body
 from trunkline_openai.settings import OpenAISettings
 from trunkline_openai.translate import request_headers
 from trunkline_openai.urls import default_url
@@ -39,7 +39,7 @@ def build_count_tokens(context: ServiceContext[OpenAISettings], request: ChatReq
     """The request for the number of input tokens of `request`. Warnings that do not affect the number are dropped."""
     warnings = Warnings()
     body = responses_body(request, context, warnings)
-    merge_options(body, request.provider_options.get(context.provider, {}))
+    body = with_options(body, request.provider_options, context.provider, joined=JOINED)
     counted = {name: value for name, value in body.items() if name in _COUNTED}
     return Translation(
         wire_request=WireRequest(

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
-from trunkline.authoring.json import JSONObject, ProviderOptions
+from trunkline.authoring.json import JSONObject, ProviderOptions, with_options
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -150,7 +150,7 @@ class InputItems:
             data = {"type": "input_file", **self._file_source(part)}
         else:
             return self._audio(part)
-        return [{**data, **self._options(part.provider_options)}]
+        return [with_options(data, part.provider_options, self._provider)]
 
     def _audio(self, part: Audio) -> list[Data]:
         if part.transcript is None:
@@ -302,7 +302,7 @@ class InputItems:
             item["arguments"] = call.arguments_json
         names = ("id", "namespace", "caller") if custom else ("id", "status", "namespace", "caller")
         item.update({name: metadata[name] for name in names if name in metadata and (name != "id" or self._keep_ids)})
-        self.items.append({**item, **self._options(call.provider_options)})
+        self.items.append(with_options(item, call.provider_options, self._provider))
 
     def _add_reasoning(self, part: Reasoning) -> None:
         metadata = self._options(part.provider_metadata)
@@ -327,7 +327,7 @@ class InputItems:
             item["content"] = content
         if part.encrypted is not None:
             item["encrypted_content"] = part.encrypted
-        self.items.append({**item, **self._options(part.provider_options)})
+        self.items.append(with_options(item, part.provider_options, self._provider))
 
     def _leave_out_reasoning(self, why: str) -> None:
         self._keep_ids = False

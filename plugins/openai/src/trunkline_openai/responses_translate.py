@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.json import JSONObject, encode_request
+from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -22,6 +21,9 @@ LOGPROBS = "message.output_text.logprobs"
 
 # Models that never reason. They refuse reasoning in the input and requests for encrypted reasoning.
 _WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o", "gpt-5-chat")
+
+JOINED = ("text", "reasoning", "metadata", "stream_options", "tool_choice", "include", "tools")
+"""Fields of the body that `provider_options` extend instead of replacing them."""
 
 _UNSUPPORTED = "not supported by the Responses API; ignored"
 
@@ -42,7 +44,7 @@ class ResponsesTranslator:
         warnings = Warnings()
         body = self.body(request, warnings, stream=stream)
         settings = self.context.settings
-        merge_options(body, request.provider_options.get(self.context.provider, {}))
+        body = with_options(body, request.provider_options, self.context.provider, joined=JOINED)
         return Translation(
             wire_request=WireRequest(
                 url=self._url(settings, "/responses", request.model),
@@ -81,22 +83,6 @@ def responses_body(request: ChatRequest, context: ServiceContext[Any], warnings:
     if user_id is not None:
         body["safety_identifier"] = user_id
     return body
-
-
-def merge_options(body: Data, options: JSONObject) -> None:
-    """Merge a request's `provider_options` into the body.
-
-    Objects (`text`, `reasoning`) are merged and the lists `include` and `tools` are extended, so that an option does
-    not silently remove something else. Any other option replaces the field.
-    """
-    for name, value in options.items():
-        current = body.get(name)
-        if isinstance(value, Mapping) and isinstance(current, dict):
-            body[name] = {**current, **value}
-        elif name in ("include", "tools") and isinstance(value, (list, tuple)) and isinstance(current, list):
-            body[name] = current + [item for item in value if item not in current]
-        else:
-            body[name] = value
 
 
 def _never_reasons(model: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from trunkline.authoring.json import encode_request
+from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.user_id import user_identifier
 from trunkline.authoring.warnings import Warnings
@@ -43,7 +43,7 @@ class ChatTranslator:
         """The request to send. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
         body = self.body(request, warnings, stream=stream)
-        body.update(request.provider_options.get(self.context.provider, {}))
+        body = with_options(body, request.provider_options, self.context.provider)
         settings = self.context.settings
         wire_request = WireRequest(
             method="POST",
