@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from typing import Protocol, TypeAlias
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
 from trunkline._urls import url_secrets
 from trunkline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 class HTTPClient(Protocol):
@@ -25,6 +29,24 @@ class HTTPClient(Protocol):
 
     def build_request(self, method: str, url: str, /) -> object:
         """Build a request with the client's own headers and base URL."""
+        ...
+
+
+class HTTPResponse(Protocol):
+    """A response of httpcore2 or of httpx2 whose headers have arrived and whose body has not been read."""
+
+    status: int
+    raw_headers: Sequence[tuple[bytes, bytes]]
+    """The names and values, in the order of their arrival."""
+    http_version: object
+    """`b"HTTP/1.1"`, for example."""
+    chunks: AsyncIterable[bytes] | None
+    """The body as it arrives. `None` if an event hook of the application's client has already read it."""
+    aclose: Callable[[], Awaitable[None]]
+    """Close the connection, or return it to its pool if the body was read to its end."""
+
+    def decoded(self) -> httpx2.Response:
+        """Return the same response in the form that decompresses the body."""
         ...
 
 

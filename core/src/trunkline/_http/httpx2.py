@@ -1,6 +1,6 @@
 """The HTTP transport of httpx2, for asyncio and trio.
 
-There are three ways to send, which differ only in `_build`, `_send` and `_errors`:
+There are three ways to send, each a `_Sender`:
 
 - `Pool` (see `_http/pool.py`), which uses httpcore2 directly: the default
 - a client of httpx2, if a proxy is configured
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ssl
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import lru_cache, partial
-from types import TracebackType
-from typing import Any
+from functools import lru_cache
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
+import attrs
 
 from trunkline._http.common import (
     CLOSE_LIMIT,
@@ -27,6 +28,7 @@ from trunkline._http.common import (
     MAX_IDLE_CONNECTIONS,
     HTTPClient,
     HTTPErrors,
+    HTTPResponse,
     environment_proxies,
     reason_of,
     tls_context,
@@ -44,6 +46,22 @@ from trunkline.errors import (
     StreamInterrupted,
 )
 
+if TYPE_CHECKING:
+    import httpx2
+
+
+Send: TypeAlias = Callable[[WireRequest, Mapping[str, float | None]], Awaitable[HTTPResponse]]
+"""Sends a request, with timeouts in seconds under httpx's names for them, and waits for the headers of the response."""
+
+
+@attrs.frozen
+class _Sender:
+    """A way to send, with the errors that it raises. `aclose` is `None` for the application's own client."""
+
+    send: Send
+    errors: HTTPErrors
+    aclose: Callable[[], Awaitable[None]] | None = None
+
 
 class HTTPTransport:
     """A `Transport` over HTTP/1.1, on asyncio and trio, with one pool of connections.
@@ -60,78 +78,112 @@ class HTTPTransport:
     ) -> None:
         self._proxy = proxy
         self._ca_bundle = ca_bundle
-        self._owns_client = client is None
-        self._client: Any = client
+        self._client = client
         # A client of the wrong type is an error when the service is created, not at its first call.
-        self._library: Any = _library_of(client) if client is not None else None
-        self._errors: Any = None
-        self._build: Any = None
-        self._send: Any = None
+        self._library = _library_of(client) if client is not None else None
+        self._sender: _Sender | None = None
 
     async def __aenter__(self) -> HTTPTransport:
-        if self._client is None:
-            if self._proxy is None and not environment_proxies():
-                self._open_pool()
-            else:
-                self._open_client()
-            guard_logs("httpx2")
-        else:
-            self._build, self._send = self._client.build_request, _sender(self._client)
-            self._errors = _client_errors(self._library)
+        if self._library is not None:
+            client = cast("httpx2.AsyncClient", self._client)
+            self._sender = _Sender(_send_with(client, client.build_request), _client_errors(self._library))
             guard_logs(self._library.__name__)
+            return self
+        direct = self._proxy is None and not environment_proxies()
+        self._sender = _pool_sender(self._ca_bundle) if direct else _proxy_sender(self._proxy, self._ca_bundle)
+        guard_logs("httpx2")
         return self
 
-    def _open_pool(self) -> None:
-        from trunkline._http.pool import POOL_ERRORS, Pool
-
-        # A CA bundle is loaded now, so that a wrong file is reported now. Loading the system's certificates takes long,
-        # so the pool does it when it needs them.
-        custom = tls_context(self._ca_bundle) if self._ca_bundle is not None else None
-        pool = Pool(
-            max_idle=MAX_IDLE_CONNECTIONS,
-            idle_seconds=IDLE_SECONDS,
-            make_tls_context=lambda: custom or tls_context(None),
-        )
-        self._client, self._errors, self._build, self._send = pool, POOL_ERRORS, pool.build, pool.send
-
-    def _open_client(self) -> None:
-        from http.cookiejar import CookieJar, DefaultCookiePolicy
-
-        import httpx2
-
-        verify = tls_context(self._ca_bundle) if self._ca_bundle is not None else True
-        try:
-            client = httpx2.AsyncClient(
-                proxy=self._proxy,
-                verify=verify,
-                # No limit on connections in use: each open stream holds one, so a limit would let streams that the
-                # application reads slowly block its other calls.
-                limits=httpx2.Limits(
-                    max_connections=None,
-                    max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-                    keepalive_expiry=IDLE_SECONDS,
-                ),
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # stores no cookies
-            )
-        except (ValueError, ImportError, httpx2.InvalidURL) as error:
-            proxy = f" {redact_url(self._proxy)}" if self._proxy else " of the environment"
-            raise ConfigurationError(f"the proxy{proxy} cannot be used: {error}", setting="proxy") from None
-        self._client, self._errors = client, _client_errors(httpx2)
-        self._build, self._send = _builder(httpx2, client.headers), _sender(client)
-
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._owns_client and self._client is not None:
-            client, self._client = self._client, None
+        if self._sender is not None and self._sender.aclose is not None:
             with anyio.CancelScope(shield=True):
-                await client.aclose()
+                await self._sender.aclose()
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request. Leaving the context manager closes the response; see `_Exchange`."""
-        return _Exchange(self._send, self._errors, self._build, wire_request, timeouts)
+        assert self._sender is not None, "the transport is not open"
+        return _Exchange(self._sender, wire_request, timeouts)
 
 
-def _client_errors(library: Any) -> HTTPErrors:
+def _pool_sender(ca_bundle: str | None) -> _Sender:
+    from trunkline._http.pool import POOL_ERRORS, Pool
+
+    # A CA bundle is loaded now, so that a wrong file is reported now. Loading the system's certificates takes long, so
+    # the pool does it when it needs them.
+    custom = tls_context(ca_bundle) if ca_bundle is not None else None
+    pool = Pool(
+        max_idle=MAX_IDLE_CONNECTIONS,
+        idle_seconds=IDLE_SECONDS,
+        make_tls_context=lambda: custom or tls_context(None),
+    )
+    return _Sender(pool.send, POOL_ERRORS, pool.aclose)
+
+
+def _proxy_sender(proxy: str | None, ca_bundle: str | None) -> _Sender:
+    from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+    import httpx2
+
+    verify = tls_context(ca_bundle) if ca_bundle is not None else True
+    try:
+        client = httpx2.AsyncClient(
+            proxy=proxy,
+            verify=verify,
+            # No limit on connections in use: each open stream holds one, so a limit would let streams that the
+            # application reads slowly block its other calls.
+            limits=httpx2.Limits(
+                max_connections=None,
+                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+                keepalive_expiry=IDLE_SECONDS,
+            ),
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # stores no cookies
+        )
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:
+        name = f" {redact_url(proxy)}" if proxy else " of the environment"
+        raise ConfigurationError(f"the proxy{name} cannot be used: {error}", setting="proxy") from None
+    return _Sender(_send_with(client, _builder(client.headers)), _client_errors(httpx2), client.aclose)
+
+
+def _send_with(client: httpx2.AsyncClient, build: Callable[..., httpx2.Request]) -> Send:
+    """Return a function that sends with a client of httpx2 or httpx. `build` is the client's `build_request`."""
+
+    async def send(wire_request: WireRequest, timeouts: Mapping[str, float | None]) -> HTTPResponse:
+        request = build(
+            wire_request.method,
+            wire_request.url,
+            headers=dict(wire_request.headers),
+            content=wire_request.body,
+            extensions={"timeout": timeouts},
+        )
+        # `auth=None`: otherwise a client adds an Authorization header from the URL or from .netrc, and the request is
+        # not what a signature covers.
+        return _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
+
+    return send
+
+
+class _ClientResponse:
+    """The `HTTPResponse` of a client of httpx2 or httpx."""
+
+    __slots__ = ("_response", "aclose", "chunks", "http_version", "raw_headers", "status")
+
+    def __init__(self, response: httpx2.Response) -> None:
+        # Its declared type is also that of the library's synchronous API.
+        stream: Any = response.stream
+        self._response = response
+        self.status = response.status_code
+        self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers.raw
+        self.http_version: object = response.extensions.get("http_version")
+        self.chunks: AsyncIterable[bytes] | None = None if response.is_stream_consumed else stream
+        self.aclose: Callable[[], Awaitable[None]] = response.aclose
+
+    def decoded(self) -> httpx2.Response:
+        """Return the client's response, which decompresses the body."""
+        return self._response
+
+
+def _client_errors(library: ModuleType) -> HTTPErrors:
     """Return the exceptions of a client's module, `httpx2` or `httpx`."""
     return HTTPErrors(
         connect_timeout=library.ConnectTimeout,
@@ -145,27 +197,25 @@ def _client_errors(library: Any) -> HTTPErrors:
     )
 
 
-def _sender(client: Any) -> Any:
-    # `auth=None`: otherwise a client adds an Authorization header from the URL or from .netrc, and the request is not
-    # what a signature covers.
-    return partial(client.send, stream=True, auth=None, follow_redirects=False)
+def _builder(default_headers: Mapping[str, str]) -> Callable[..., httpx2.Request]:
+    """Return a faster `build_request`, for a client of httpx2 that only has the library's default headers."""
+    import httpx2
 
+    url_of = lru_cache(maxsize=64)(httpx2.URL)
+    defaults = {name.lower(): value for name, value in default_headers.items()}
 
-def _builder(library: Any, defaults: Mapping[str, str]) -> Any:
-    """Return a faster `build_request`, for a client that only has the library's default headers."""
-    url_of = lru_cache(maxsize=64)(library.URL)
-
-    def build(method: str, url: str, *, headers: Mapping[str, str], content: bytes, extensions: Any) -> Any:
+    def build(
+        method: str, url: str, *, headers: Mapping[str, str], content: bytes, extensions: dict[str, Any]
+    ) -> httpx2.Request:
         target = url_of(url)
         if target.is_relative_url:
-            raise library.UnsupportedProtocol("the URL has no scheme or no host")
-        return library.Request(method, target, headers={**defaults, **headers}, content=content, extensions=extensions)
+            raise httpx2.UnsupportedProtocol("the URL has no scheme or no host")
+        return httpx2.Request(method, target, headers={**defaults, **headers}, content=content, extensions=extensions)
 
-    defaults = {name.lower(): value for name, value in defaults.items()}
     return build
 
 
-def _library_of(client: object) -> Any:
+def _library_of(client: object) -> ModuleType:
     """Return the module of the application's client. Raises `ConfigurationError` if it is not a client of httpx."""
     for base in type(client).__mro__:
         name = base.__module__.partition(".")[0]
@@ -221,8 +271,8 @@ class _Exchange:
 
     1. Entering builds and sends the request and waits for the headers. The timeouts for connecting and for the headers
        are the library's; the body has none here, since the caller limits how long each read may take.
-    2. Iterating reads the body where the library receives it (`response.stream`). For a compressed body, `aiter_bytes`
-       of httpx decompresses it, at a higher cost for each chunk.
+    2. Iterating reads the body where the library receives it (`HTTPResponse.chunks`). For a compressed body,
+       `aiter_bytes` of httpx decompresses it, at a higher cost for each chunk.
     3. Leaving decides whether the connection can be used again. HTTP/1.1 allows that only if the response was read to
        its end, so:
 
@@ -236,10 +286,10 @@ class _Exchange:
     """
 
     __slots__ = (
-        "_build",
         "_chunks",
         "_ended",
         "_errors",
+        "_has_response",
         "_raw",
         "_request",
         "_response",
@@ -249,23 +299,23 @@ class _Exchange:
         "headers",
     )
 
-    def __init__(self, send: Any, errors: HTTPErrors, build: Any, request: WireRequest, timeouts: Timeouts) -> None:
-        self._send = send
-        self._build = build
-        self._errors = errors
+    _response: HTTPResponse
+    _chunks: AsyncIterator[bytes]
+    _raw: AsyncIterable[bytes]
+
+    def __init__(self, sender: _Sender, request: WireRequest, timeouts: Timeouts) -> None:
+        self._send = sender.send
+        self._errors = sender.errors
         self._request: WireRequest | None = request
         self._url = request.url
         self._timeouts = timeouts
-        self._response: Any = None
         self.headers: Mapping[str, str] = {}
-        self._chunks: Any = None
-        self._raw: Any = None
+        self._has_response = False
         self._ended = False
 
     @property
     def status(self) -> int:
-        status: int = self._response.status_code
-        return status
+        return self._response.status
 
     async def __aenter__(self) -> ByteStream:
         request, timeouts, self._request = self._request, self._timeouts, None
@@ -274,18 +324,12 @@ class _Exchange:
         limits = {"connect": timeouts.connect, "read": timeouts.headers, "write": timeouts.headers, "pool": None}
         sending.set(True)
         try:
-            built = self._build(
-                request.method,
-                request.url,
-                headers=dict(request.headers),
-                content=request.body,
-                extensions={"timeout": limits},
-            )
-            response = self._response = await self._send(built)
+            response = self._response = await self._send(request, limits)
+            self._has_response = True
             # The library looks this up again when reading the body starts. From here on the pipeline's own timer limits
             # how long a read may take.
             limits["read"] = None
-            self.headers = _decode_headers(getattr(response.headers, "raw", response.headers))
+            self.headers = _decode_headers(response.raw_headers)
         except Exception as error:
             failed = self._translate_error(error)
         finally:
@@ -300,18 +344,18 @@ class _Exchange:
     def _open_body(self) -> None:
         response = self._response
         plain = self.headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
-        if plain and not getattr(response, "is_stream_consumed", False):
+        if plain and response.chunks is not None:
             # Read directly from the connection: the generators that httpx puts around it cost more than all other work
             # for a chunk together.
-            self._raw = self._chunks = response.stream.__aiter__()
+            self._raw = self._chunks = response.chunks.__aiter__()
             return
-        if hasattr(response, "decoded"):  # a `PoolResponse`
-            response = response.decoded()
+        decoded = response.decoded()
         # `aiter_bytes` reads from `self.aiter_raw()`. Replacing that method on the instance gives us the raw iterator,
         # which `__aexit__` reads to its end.
-        self._raw = raw = _RawChunks(response.aiter_raw())
-        response.aiter_raw = lambda chunk_size=None: raw
-        self._chunks = response.aiter_bytes()
+        raw: Any = _RawChunks(decoded.aiter_raw())
+        self._raw = raw
+        decoded.aiter_raw = lambda chunk_size=None: raw  # type: ignore[method-assign]
+        self._chunks = decoded.aiter_bytes()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -342,8 +386,7 @@ class _Exchange:
 
     def _is_reusable(self) -> bool:
         """Whether the connection can be used again once the response was read to its end."""
-        version = self._response.extensions.get("http_version")
-        return version == b"HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
+        return self._response.http_version == b"HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
 
     async def _drain(self, chunks: AsyncIterable[bytes]) -> bool:
         """Read the rest of a body. Returns whether its end was reached within `DRAIN_LIMIT` bytes.
@@ -368,8 +411,7 @@ class _Exchange:
     async def __anext__(self) -> bytes:
         # `sending` is not set here: while a body is read, the library logs neither headers nor URLs.
         try:
-            chunk: bytes = await self._chunks.__anext__()
-            return chunk
+            return await self._chunks.__anext__()
         except StopAsyncIteration:
             self._ended = True
             raise
@@ -386,7 +428,7 @@ class _Exchange:
         reason = reason_of(error)
         if isinstance(error, errors.connect_timeout):
             return ConnectTimeout(f"no connection to {url} within {self._timeouts.connect:g} s")
-        if self._response is None and isinstance(error, errors.response_timeout):
+        if not self._has_response and isinstance(error, errors.response_timeout):
             return FirstChunkTimeout(f"no response from {url} within {self._timeouts.headers:g} s")
         if isinstance(error, errors.decoding):
             return ProtocolViolation(f"the response from {url} cannot be decompressed: {reason}")
@@ -400,7 +442,7 @@ class _Exchange:
         if isinstance(error, errors.invalid_url):
             return ConfigurationError(f"a request to {url} cannot be sent: {reason}")
         if isinstance(error, errors.transport):
-            if self._response is None:
+            if not self._has_response:
                 return ConnectionFailed(f"cannot reach {url}: {reason}")
             return StreamInterrupted(f"the connection to {url} was lost: {reason}")
         if isinstance(error, UnicodeError):
@@ -408,7 +450,7 @@ class _Exchange:
         if isinstance(error, ssl.SSLError):
             return ConnectionFailed(f"no secure connection to {url}: {reason}", retryable=False)
         if isinstance(error, OSError):
-            if self._response is None:
+            if not self._has_response:
                 return ConnectionFailed(f"cannot reach {url}: {reason}")
             return StreamInterrupted(f"the connection to {url} was lost: {reason}")
         return error

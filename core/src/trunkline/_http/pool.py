@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -27,6 +27,7 @@ import httpcore2
 import httpx2
 
 from trunkline._http.common import HTTPErrors
+from trunkline.authoring.wire import WireRequest
 
 _TRANSPORT_ERRORS = (
     httpcore2.TimeoutException,
@@ -52,37 +53,35 @@ _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 
 
 class PoolResponse:
-    """A response of a `Pool`, with the attributes of an `httpx2.Response` that the transport uses.
+    """The `HTTPResponse` of a `Pool`."""
 
-    `aclose` closes the connection, unless the response was read to its end.
-    """
-
-    __slots__ = ("aclose", "extensions", "headers", "status_code", "stream")
+    __slots__ = ("_stream", "aclose", "chunks", "http_version", "raw_headers", "status")
 
     def __init__(self, response: httpcore2.Response) -> None:
-        self.aclose = response.aclose
-        self.status_code = response.status
-        self.headers = response.headers  # pairs of bytes, in the order of their arrival
-        self.extensions = response.extensions
-        self.stream: Any = response.stream
+        # Its declared type is also that of the library's synchronous API.
+        stream: Any = response.stream
+        self._stream: AsyncIterable[bytes] = stream
+        self.chunks: AsyncIterable[bytes] | None = stream
+        self.aclose: Callable[[], Awaitable[None]] = response.aclose
+        self.status = response.status
+        self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers
+        self.http_version: object = response.extensions.get("http_version")
 
     def decoded(self) -> httpx2.Response:
         """Return the same response as an `httpx2.Response`, which decompresses the body."""
-        return httpx2.Response(
-            self.status_code, headers=self.headers, stream=_Body(self.stream), extensions=dict(self.extensions)
-        )
+        return httpx2.Response(self.status, headers=self.raw_headers, stream=_Body(self._stream, self.aclose))
 
 
 class _Body(httpx2.AsyncByteStream):
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: AsyncIterable[bytes], close: Callable[[], Awaitable[None]]) -> None:
         self._stream = stream
+        self._close = close
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks: AsyncIterator[bytes] = self._stream.__aiter__()
-        return chunks
+        return self._stream.__aiter__()
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        await self._close()
 
 
 class Pool:
@@ -107,21 +106,24 @@ class Pool:
         defaults = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500))).headers
         self._default_headers = {name.lower(): value for name, value in defaults.items()}
 
-    def build(
-        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes, extensions: dict[str, Any]
-    ) -> httpcore2.Request:
-        """Build a request. Raises one of `POOL_ERRORS`, or `UnicodeError` for a header that is not ASCII."""
-        target, host, login = _target(url)
-        all_headers = {"host": host, **self._default_headers, **headers}
+    def _build(self, wire_request: WireRequest, timeouts: Mapping[str, float | None]) -> httpcore2.Request:
+        method, content = wire_request.method, wire_request.body
+        target, host, login = _target(wire_request.url)
+        all_headers = {"host": host, **self._default_headers, **wire_request.headers}
         if login is not None:
             all_headers["authorization"] = login
         if content or method in _METHODS_WITH_BODY:
             all_headers["content-length"] = str(len(content))
         raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in all_headers.items()]
-        return httpcore2.Request(method, target, headers=raw, content=content, extensions=extensions)
+        return httpcore2.Request(method, target, headers=raw, content=content, extensions={"timeout": timeouts})
 
-    async def send(self, request: httpcore2.Request) -> PoolResponse:
-        """Send a request and wait for the headers of the response."""
+    async def send(self, wire_request: WireRequest, timeouts: Mapping[str, float | None]) -> PoolResponse:
+        """Send a request and wait for the headers of the response.
+
+        `timeouts` has the names and units of httpx2. Raises one of `POOL_ERRORS`, or `UnicodeError` for a header that
+        is not ASCII.
+        """
+        request = self._build(wire_request, timeouts)
         pool = self._plain
         if request.url.scheme == b"https":
             if self._secure is None:
