@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
-from trunkline import ProtocolViolation
 from trunkline.authoring.framing import (
     BARE,
     BodyFramer,
@@ -12,7 +11,6 @@ from trunkline.authoring.framing import (
     SSEFrame,
     SSEFramer,
     SSEOrJSONFramer,
-    frames_before,
 )
 
 
@@ -129,12 +127,3 @@ def test_bare_objects_keep_their_place_at_any_split() -> None:
         framer = SSEOrJSONFramer()
         found = [frame for at in range(0, len(BARE_FIRST), size) for frame in framer.feed(BARE_FIRST[at : at + size])]
         assert [*found, *framer.finish()] == expected
-
-
-def test_frames_before_a_broken_one_are_read_before_the_error_is_raised() -> None:
-    found: list[int] = []
-    with pytest.raises(ProtocolViolation, match="broken"):
-        found.extend(frames_before([1, 2], ProtocolViolation("broken")))
-    assert found == [1, 2]
-    with pytest.raises(ProtocolViolation, match="broken"):
-        frames_before([], ProtocolViolation("broken"))

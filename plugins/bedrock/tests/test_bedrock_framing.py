@@ -19,7 +19,11 @@ Encode = Callable[..., bytes]
 def frames_of(data: bytes, *places: int) -> list[EventStreamFrame]:
     framer = EventStreamFramer()
     edges = [0, *sorted(places), len(data)]
-    found = [frame for at, end in pairwise(edges) for frame in framer.feed(data[at:end])]
+    found: list[EventStreamFrame] = []
+    for at, end in pairwise(edges):
+        found += framer.feed(data[at:end])
+        if found and found[-1].kind == "broken":
+            raise ProtocolViolation(found[-1].message)
     return [*found, *framer.finish()]
 
 
@@ -82,15 +86,23 @@ def prelude(total: int, headers: int) -> bytes:
     ],
 )
 def test_lengths_that_cannot_be_are_refused_at_once(data: bytes) -> None:
-    with pytest.raises(ProtocolViolation):
-        EventStreamFramer().feed(data)
+    [frame] = EventStreamFramer().feed(data)
+    assert frame.kind == "broken"
 
 
 @pytest.mark.parametrize("packed", [b"\x05abcd", b"\x01a\x63", b"\x01\xff\x07\0\0", b"\x01a\0\x01a\0", b"\0"])
 def test_broken_headers_are_a_violation(packed: bytes) -> None:
     head = prelude(len(packed) + 16, len(packed)) + packed
-    with pytest.raises(ProtocolViolation):
-        EventStreamFramer().feed(head + struct.pack("!I", crc32(head)))
+    [frame] = EventStreamFramer().feed(head + struct.pack("!I", crc32(head)))
+    assert frame.kind == "broken"
+    assert "headers" in frame.message
+
+
+def test_messages_before_a_broken_one_in_the_same_read_are_returned(event: Encode) -> None:
+    whole = event("contentBlockDelta", {"delta": {"text": "é{"}})
+    frames = EventStreamFramer().feed(whole + whole[:-1] + b"?")
+    assert [frame.kind for frame in frames] == ["event", "broken"]
+    assert "checksum" in frames[1].message
 
 
 def test_headers_of_other_types_are_read() -> None:
@@ -123,10 +135,8 @@ def test_text_in_place_of_a_stream_waits_for_the_end_of_the_file(data: bytes) ->
 @pytest.mark.parametrize("size", [1, 5, 12, 100])
 def test_garbage_before_text_is_a_violation_however_it_is_cut(size: int) -> None:
     data = b"\f" * 40 + b"{}"
-    framer = EventStreamFramer()
     with pytest.raises(ProtocolViolation, match="checksum"):
-        for at in range(0, len(data), size):
-            framer.feed(data[at : at + size])
+        frames_of(data, *range(size, len(data), size))
 
 
 def test_a_long_message_in_small_reads_comes_whole(event: Encode) -> None:

@@ -4,8 +4,9 @@
 frames that lack only their last line ending.
 
 The frames must not depend on how the network splits the bytes into reads: a read may end in the middle of a character,
-of a line ending, or of anything else. That holds for errors as well. If a read contains complete frames and then
-something broken, the frames come first and the error follows (`frames_before`), as if two reads had brought them.
+of a line ending, or of anything else. That holds for errors as well: a framer that finds something broken must not
+raise while it has complete frames to return. It returns a last frame that stands for the broken bytes, and the parser
+raises the error. `StreamDecoder` then delivers the events of the frames before it.
 
 Framers do not limit the size of a frame; `trunkline.authoring.decoder` does. Each must take linear time and little more
 memory than the frame, even if the frame arrives in many small reads.
@@ -14,42 +15,18 @@ memory than the frame, even if the frame arrives in many small reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from trunkline._json import loads
-from trunkline.errors import ProtocolViolation
 
 BARE = "bare"
 """The event type of a JSON object that was found outside any event, see `SSEOrJSONFramer`."""
-
-Frame = TypeVar("Frame")
 
 _BARE_LIMIT = 4 * 1024 * 1024
 _NAMES = 64
 _BRACE = re.compile(rb"[\r\n]\{")
 _OUTSIDE = re.compile(rb'["{}]')
 _INSIDE = re.compile(rb'["\\]')
-
-
-def frames_before(frames: list[Frame], error: ProtocolViolation) -> list[Frame]:
-    """Return a list that raises `error` after the last of `frames` when it is iterated; raise it now if there are none.
-
-    For a framer that finds something broken after complete frames.
-    """
-    if not frames:
-        raise error
-    return _FramesBefore(frames, error)
-
-
-class _FramesBefore(list[Frame]):
-    def __init__(self, frames: list[Frame], error: ProtocolViolation) -> None:
-        super().__init__(frames)
-        self._error = error
-
-    def __iter__(self) -> Iterator[Frame]:
-        yield from super().__iter__()
-        raise self._error
 
 
 class SSEFrame(NamedTuple):

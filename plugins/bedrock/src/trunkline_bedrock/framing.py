@@ -19,7 +19,6 @@ from struct import Struct
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
-from trunkline.authoring.framing import frames_before
 from trunkline.errors import ProtocolViolation
 
 _PRELUDE = Struct("!III")
@@ -44,7 +43,8 @@ _About: TypeAlias = tuple[str, str, str]
 class EventStreamFrame(NamedTuple):
     """A message of the stream: its `kind` (`event`, `exception` or `error`), the `name` of its type, and its payload.
 
-    For an `error`, `name` is the error code and `message` its text.
+    For an `error`, `name` is the error code and `message` its text. The framer's own kind `broken` stands for bytes
+    that are no message; `message` says what is wrong with them, and nothing after them can be read.
     """
 
     kind: str
@@ -77,7 +77,10 @@ class EventStreamFramer:
         self._known: dict[bytes, _About] = {}
 
     def feed(self, data: bytes) -> list[EventStreamFrame]:
-        """Return the messages that `data` completes. Raises `ProtocolViolation` for a broken message."""
+        """Return the messages that `data` completes. A broken message is a frame of the kind `broken`, the last one.
+
+        It is not raised here, since the messages before it would be lost.
+        """
         if self._text or (self._at_start and _is_text(self._left + data)):
             self._text = True
             return []
@@ -85,7 +88,7 @@ class EventStreamFramer:
         try:
             self._cut(data, frames)
         except ProtocolViolation as error:
-            return frames_before(frames, error)
+            frames.append(EventStreamFrame("broken", "", b"", str(error)))
         return frames
 
     def _cut(self, data: bytes, frames: list[EventStreamFrame]) -> None:

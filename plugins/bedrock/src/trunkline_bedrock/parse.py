@@ -121,7 +121,10 @@ class ConverseStreamParser:
         self._metadata: Data | None = None
 
     def feed(self, frame: EventStreamFrame) -> list[Event]:
-        """Return the events of one message. Raises the error that an `exception` or `error` message describes."""
+        """Return the events of one message.
+
+        Raises the error that an `exception` or `error` message describes, and `ProtocolViolation` for a broken one.
+        """
         if frame.kind != "event":
             raise self._error(frame)
         handler = _HANDLERS.get(frame.name)
@@ -141,6 +144,8 @@ class ConverseStreamParser:
         raise StreamInterrupted(f"the stream ended before {missing}", provider=self._provider)
 
     def _error(self, frame: EventStreamFrame) -> TrunklineError:
+        if frame.kind == "broken":
+            return ProtocolViolation(frame.message, provider=self._provider)
         body = error_body(WireResponse(status=200, body=frame.data))
         error = make_error(
             name=frame.name or None,
