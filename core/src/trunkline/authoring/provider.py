@@ -108,7 +108,7 @@ class Translator(Protocol):
 
 
 class HasData(Protocol):
-    """A frame with other fields beside its bytes, such as the type of an event."""
+    """A frame that has other fields in addition to its bytes, such as the type of an event."""
 
     @property
     def data(self) -> bytes: ...
@@ -261,7 +261,7 @@ class CountTokens:
 
 @attrs.frozen(kw_only=True)
 class Operations:
-    """The operations that a provider offers besides chat. One that is `None` raises `UnsupportedOperation`."""
+    """The operations of a provider other than chat. An operation that is `None` raises `UnsupportedOperation`."""
 
     list_models: ListModels | None = None
     embed: Embed | None = None
