@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.http_errors import error_class, request_id_from, status_error
-from trunkline.authoring.json import as_object, as_string
+from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -78,7 +78,7 @@ _BY_MESSAGE: tuple[tuple[re.Pattern[str], type[RemoteError]], ...] = (
 
 
 def error_from_body(
-    body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
     """Return the error that a decoded body describes. It never raises.
 
@@ -100,7 +100,7 @@ def error_from_body(
         or as_string(as_object(body).get("request_id")),
         # The general class is only chosen for what may succeed later, such as a conflict.
         retryable=True if kind is RemoteError else None,
-        body=body if isinstance(body, (dict, list, str, int, float, bool)) else None,
+        body=body,
     )
 
 

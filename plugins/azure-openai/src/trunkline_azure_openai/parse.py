@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.http_errors import error_from_response
-from trunkline.authoring.json import as_object, as_objects, as_string
+from trunkline.authoring.json import JSONValue, as_object, as_objects, as_string
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
@@ -47,7 +47,7 @@ class AzureParser(ChatParser):
 
     @staticmethod
     def error(
-        body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+        body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
     ) -> RemoteError:
         """The error that a decoded body describes. It never raises."""
         return error_from_body(body, provider=provider, status=status, headers=headers)

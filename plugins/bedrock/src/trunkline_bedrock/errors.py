@@ -127,7 +127,7 @@ def make_error(
     provider: str,
     request_id: str | None = None,
     headers: Mapping[str, str] = {},
-    body: object = None,
+    body: JSONValue = None,
 ) -> RemoteError:
     """Make the error for a name, a message and a status, any of which may be missing. It never raises.
 
@@ -179,9 +179,9 @@ def _without_request(text: str) -> str:
     return text[: match.start()].rstrip() if match is not None else text
 
 
-def _without_request_in(body: object) -> JSONValue:
+def _without_request_in(body: JSONValue) -> JSONValue:
     if isinstance(body, dict):
         return {key: _without_request(value) if isinstance(value, str) else value for key, value in body.items()}
     if isinstance(body, str):
         return _without_request(body)
-    return body if isinstance(body, (list, int, float, bool)) else None
+    return body

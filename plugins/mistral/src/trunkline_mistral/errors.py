@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from trunkline.authoring.json import as_object, as_string
+from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.errors import BadRequest, ContentFiltered, Overloaded, RateLimited, RemoteError, ServerError
 from trunkline_openai.errors import error_from_body as chat_completions_error
 
@@ -20,7 +20,7 @@ _GUARDRAIL = re.compile(r"blocked by (a )?guardrail", re.IGNORECASE)
 
 
 def error_from_body(
-    body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
     """Return the error that a decoded body describes. It never raises."""
     error = chat_completions_error(body, provider=provider, status=status, headers=headers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.json import as_list, as_object, as_string
+from trunkline.authoring.json import JSONValue, as_list, as_object, as_string
 from trunkline.errors import RemoteError
 from trunkline.events import PartAdded, ReasoningEnd
 from trunkline.messages import Citation, Opaque
@@ -114,7 +114,7 @@ class MistralParser(ChatParser):
 
     @staticmethod
     def error(
-        body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+        body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
     ) -> RemoteError:
         """Return the error that a decoded body describes. It never raises."""
         return error_from_body(body, provider=provider, status=status, headers=headers)

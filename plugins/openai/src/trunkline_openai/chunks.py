@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from trunkline.authoring.json import as_list, as_objects, as_string, dumps
+from trunkline.authoring.json import JSONValue, as_list, as_objects, as_string, dumps
 from trunkline.errors import ProtocolViolation, RemoteError
 from trunkline.events import (
     Event,
@@ -192,7 +192,7 @@ class ChunkReader:
 
     @staticmethod
     def error(
-        body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+        body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
     ) -> RemoteError:
         """The error that a decoded body or chunk describes, as `error_from_body` reads it."""
         return error_from_body(body, provider=provider, status=status, headers=headers)

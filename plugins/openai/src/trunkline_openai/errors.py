@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 from trunkline.authoring.http_errors import error_class, request_id_from, status_error
-from trunkline.authoring.json import loads
+from trunkline.authoring.json import JSONValue, loads
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -117,7 +117,7 @@ class _Facts:
 
 
 def error_from_body(
-    body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> RemoteError:
     """The error that a decoded body describes. It never raises.
 
@@ -135,7 +135,7 @@ def error_from_body(
         kind=_kind(facts, effective),
         code=facts.codes[0] if facts.codes else None,
         request_id=request_id_from(headers, *_REQUEST_ID_HEADERS) or headers.get("cf-ray"),
-        body=body if isinstance(body, (dict, list, str, int, float, bool)) else None,
+        body=body,
     )
 
 
