@@ -8,8 +8,8 @@ import pytest
 from hypothesis import settings
 
 # A loaded machine makes an example slow, not wrong: speed is shown by the benchmark.
-settings.register_profile("trunkline", deadline=None)
-settings.load_profile("trunkline")
+settings.register_profile("trunkline", deadline=None, max_examples=75)
+settings.register_profile("exhaustive", settings.get_profile("trunkline"), max_examples=400)
 
 TRANSPORT_ONCE = frozenset({"TestGemini", "TestOllama", "TestBedrock"})
 """The conformance classes that run the kit's tests of the core (`TransportTests`): one for each framing.
@@ -20,17 +20,29 @@ connection pool on trio; `core/tests/test_core_kit_transports.py` adds the other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option `--whole-kit`."""
+    """Add the option `--exhaustive`."""
     parser.addoption(
-        "--whole-kit",
+        "--exhaustive",
         action="store_true",
-        help="run the conformance kit's tests of the core for every provider, not once for each framing",
+        help="run what tests/README.md lists as left out: the kit's tests of the core for every provider, recorded "
+        "streams cut at every place, and more examples of each kind",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples Hypothesis tries."""
+    settings.load_profile("exhaustive" if config.getoption("--exhaustive") else "trunkline")
+
+
+@pytest.fixture(scope="session")
+def exhaustive(request: pytest.FixtureRequest) -> bool:
+    """Whether the option `--exhaustive` is given."""
+    return bool(request.config.getoption("--exhaustive"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the kit's tests of the core for all providers but those of `TRANSPORT_ONCE`."""
-    if config.getoption("--whole-kit"):
+    if config.getoption("--exhaustive"):
         return
     dropped = list(_repeated(items))
     if dropped:

@@ -366,7 +366,7 @@ def faults(session: nox.Session) -> None:
     install(session, *group("tests"), extras="testing")
     report = Path(session.create_tmp()) / "faults.json"
     tests = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("plugins/*/tests/test_*_conformance.py"))]
-    kit = ("--whole-kit", "-p", "trunkline.testing.report", f"--fault-report={report}")
+    kit = ("--exhaustive", "-p", "trunkline.testing.report", f"--fault-report={report}")
     session.run(*PYTEST, "-q", *kit, *tests, *session.posargs, success_codes=[0, 1])
     session.run("python", "docs/faults.py", str(report))
     session.run("python", "docs/faults.py", str(report), "--check")
@@ -391,10 +391,10 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
-    """Run all tests on every installed Python, or on one with `nox -s tests_all-3.13`."""
+    """Run all tests, and exhaustively, on every installed Python, or on one with `nox -s tests_all-3.13`."""
     install(session, *group("tests"), *group("packages"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
-    session.run(*PYTEST, *PARALLEL, *session.posargs)
+    session.run(*PYTEST, *PARALLEL, "--exhaustive", *session.posargs)
 
 
 @nox.session

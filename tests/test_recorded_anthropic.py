@@ -172,9 +172,6 @@ class TestAnthropic(RecordedTests):
     provider = "anthropic"
     files = ("anthropic", "other")
     settings = {"api_key": "REDACTED"}
-    short = 2400
-    whole_path = 4
-    splits = 6
     cuts = 6
     finish = {
         "end_turn": FinishReason.STOP,

@@ -188,8 +188,6 @@ class TestBedrock(RecordedTests):
     provider = "bedrock"
     files = ("bedrock-converse", "bedrock-converse-stream")
     settings = {"aws_region": "us-east-1", "api_key": "REDACTED"}
-    short = 2500
-    splits = 12
     cuts = 1
     long_byte_by_byte = True
     finish = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from random import Random
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -117,27 +118,34 @@ class Accumulator:
         )
 
 
-def the_clients(exchange: Exchange) -> Found | str:
-    """What the client finds, or the error that it raises."""
+@cache
+def _client() -> Any:
+    """Mistral's client, whose requests each say in their model which exchange answers them."""
     package = pytest.importorskip("mistralai.client")
+    exchanges = {exchange.id: exchange for exchange in recorded("mistral")}
 
-    def answer(_: httpx2.Request) -> httpx2.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        exchange = exchanges[json.loads(request.content)["model"]]
         kind = "text/event-stream" if exchange.streaming else "application/json"
         return httpx2.Response(200, headers={"content-type": kind}, content=exchange.body)
 
-    with httpx2.Client(transport=httpx2.MockTransport(answer)) as transport:
-        client = package.Mistral(api_key="REDACTED", client=transport)
-        accumulator = Accumulator()
-        asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "q"}]}
-        try:
-            if exchange.streaming:
-                with client.chat.stream(**asked) as events:
-                    for event in events:
-                        accumulator.add(event.data)
-            else:
-                accumulator.add(client.chat.complete(**asked))
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
+    return package.Mistral(api_key="REDACTED", client=httpx2.Client(transport=httpx2.MockTransport(answer)))
+
+
+def the_clients(exchange: Exchange) -> Found | str:
+    """What the client finds, or the error that it raises."""
+    client = _client()
+    accumulator = Accumulator()
+    asked: dict[str, Any] = {"model": exchange.id, "messages": [{"role": "user", "content": "q"}]}
+    try:
+        if exchange.streaming:
+            with client.chat.stream(**asked) as events:
+                for event in events:
+                    accumulator.add(event.data)
+        else:
+            accumulator.add(client.chat.complete(**asked))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
     return accumulator.found()
 
 

@@ -16,6 +16,7 @@ import attrs
 import pytest
 from recorded_counts import assert_counts
 from recordings import Exchange, cut, recorded, report
+from splits import SHORT, sampled_places, short_streams_by_feature
 from trunkline._plugins.registry import Steps, load_provider, open_steps
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
@@ -31,18 +32,16 @@ class RecordedTests:
     """Tests of one provider's recordings.
 
     `files` are the names of its files of recordings. `settings` are those of its service. `finish` maps the wire's
-    finish reasons. A stream of at most `short` bytes is cut in two at every place, a longer one at `splits` places;
-    `whole_path` limits how many short streams in a file go through framer and parser at every place: of the others the
-    frames are compared, which are all that a parser sees of a stream. Each stream is cut off at `cuts` places.
+    finish reasons. `every_split` streams of each file are cut in two at every place, the others at `splits` places (see
+    `splits.py`). Each stream is cut off at `cuts` places.
     """
 
     provider: ClassVar[str]
     files: ClassVar[tuple[str, ...]]
     settings: ClassVar[Mapping[str, object]] = {}
     finish: ClassVar[Mapping[str, FinishReason]]
-    short: ClassVar[int] = 4096
-    whole_path: ClassVar[int | None] = None
-    splits: ClassVar[int] = 10
+    every_split: ClassVar[int] = 5
+    splits: ClassVar[int] = 6
     cuts: ClassVar[int] = 10
     piece: ClassVar[int] = 60
     """The most bytes of a small piece."""
@@ -169,31 +168,32 @@ class RecordedTests:
                 problems.append(f"{exchange.id}: {found}, not {expected}")
         assert not problems, report(problems)
 
-    def test_each_stream_gives_the_same_events_at_every_split(self, file: str) -> None:
-        problems, short = [], 0
-        for exchange in self.streams(file):
-            whole_path = self.whole_path is None or short < self.whole_path
-            short += len(exchange.body) <= self.short
-            problems += [f"{exchange.id}: {problem}" for problem in self._differing(exchange, whole_path)]
+    def test_each_stream_gives_the_same_events_however_it_is_split(self, file: str, exhaustive: bool) -> None:
+        streams = self.streams(file)
+        every_split = short_streams_by_feature(streams, None if exhaustive else self.every_split)
+        problems = []
+        for exchange in streams:
+            compare_frames = exhaustive and exchange.id not in every_split and len(exchange.body) <= SHORT
+            differing = self._differing(exchange, exchange.id in every_split, compare_frames)
+            problems += [f"{exchange.id}: {problem}" for problem in differing]
         assert not problems, report(problems)
-        assert_counts(self.subject(file), short_streams=short)
+        assert_counts(self.subject(file), short_streams=sum(len(exchange.body) <= SHORT for exchange in streams))
 
-    def _differing(self, exchange: Exchange, whole_path: bool) -> Iterator[str]:
+    def _differing(self, exchange: Exchange, at_every_place: bool, compare_frames: bool) -> Iterator[str]:
         body, random = exchange.body, Random(exchange.id)
         expected = self.events_of([body])
-        is_short = len(body) <= self.short
-        sampled = range(1, len(body)) if is_short and whole_path else random.sample(range(1, len(body)), self.splits)
-        for at in sampled:
+        for at in range(1, len(body)) if at_every_place else sampled_places(body, random, self.splits):
             if self.events_of([body[:at], body[at:]]) != expected:
                 yield f"split at {at}"
-        if is_short and not whole_path:
+        if compare_frames:
+            # A parser sees only a stream's frames, so these suffice.
             frames = self.frames_of([body])
             for at in range(1, len(body)):
                 if self.frames_of([body[:at], body[at:]]) != frames:
-                    yield f"split at {at}"
+                    yield f"frames split at {at}"
         lengths = [random.randint(1, self.piece) for _ in range(3 * len(body) // self.piece)]
         pieces = {"as it was read": exchange.chunks, "in small pieces": list(cut(body, lengths))}
-        if is_short or self.long_byte_by_byte:
+        if len(body) <= SHORT or self.long_byte_by_byte:
             pieces["byte by byte"] = [body[at : at + 1] for at in range(len(body))]
         for how, chunks in pieces.items():
             if self.events_of(chunks) != expected:
