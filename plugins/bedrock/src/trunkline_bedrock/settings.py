@@ -71,7 +71,7 @@ class BedrockSettings(Settings):
     )
     aws_profile: str | None = setting(
         "AWS Profile",
-        "A profile in AWS's configuration files, to use instead of the credentials in the environment.",
+        "A profile in AWS's configuration files, to use instead of the `AWS_…` credentials in the environment.",
         default=None,
         group=CREDENTIALS,
     )
