@@ -226,6 +226,12 @@ def test_each_unsupported_field_gives_a_warning() -> None:
     assert [warning.subject for warning in warnings.all()] == ["response_format", "seed", "metadata"]
 
 
+def test_logprobs_that_are_not_wanted_give_no_warning() -> None:
+    warnings = Warnings()
+    warnings.unsupported(ChatRequest(messages="hi", model="m", logprobs=False), supported=())
+    assert warnings.all() == ()
+
+
 def test_decoded_arguments_are_accepted() -> None:
     def calls(arguments: object) -> ToolCall:
         answer = EventBuilder("acme")

@@ -23,10 +23,15 @@ class Warnings:
         self._found.setdefault(CallWarning(kind=kind, subject=subject, message=message))
 
     def unsupported(self, request: ChatRequest | EmbedRequest, *, supported: Collection[str]) -> None:
-        """Add a warning for each field of the request that is set but is not in `supported`."""
+        """Add a warning for each field of the request that is set but is not in `supported`.
+
+        `logprobs=False` asks for nothing, so it counts as not set.
+        """
         for field in attrs.fields(type(request)):
             value = getattr(request, field.name)
             if field.name in _ALWAYS or field.name in supported or value is None or value in ((), {}):
+                continue
+            if field.name == "logprobs" and value is False:
                 continue
             self.add("unsupported", field.name, "not supported by this provider; ignored")
 

@@ -24,6 +24,22 @@ from trunkline_anthropic.urls import base_url
 OLDER = "2023-06-01"
 """The version of the API that accepts sampling parameters."""
 
+SUPPORTED = {
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning",
+    "max_output_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop",
+    "user_id",
+    "metadata",
+}
+"""The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
+
 _JSON_WANTED = "Answer with one JSON value and nothing else: no words before or after it, no code fence."
 
 
@@ -79,7 +95,9 @@ def messages_body(
     if history.system:
         body["system"] = plain(history.system)
     _sampling(request, model, body, warnings, older=older)
-    _unsupported(request, warnings)
+    warnings.unsupported(request, supported=SUPPORTED)
+    if request.metadata:
+        warnings.add("unsupported", "metadata", "the Messages API has no metadata except a user id; ignored")
     user_id = user_identifier(request.user_id, settings.send_user_id, settings.api_key)
     if user_id is not None:
         body["metadata"] = {"user_id": user_id}
@@ -186,12 +204,3 @@ def _sampling(request: ChatRequest, model: Model, body: Block, warnings: Warning
             body[name] = value
             continue
         warnings.add("unsupported", name, why)
-
-
-def _unsupported(request: ChatRequest, warnings: Warnings) -> None:
-    for name in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs"):
-        value = getattr(request, name)
-        if value is not None and value is not False:
-            warnings.add("unsupported", name, "not supported by the Messages API; ignored")
-    if request.metadata:
-        warnings.add("unsupported", "metadata", "the Messages API has no metadata except a user id; ignored")

@@ -114,8 +114,7 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
         raise UnsupportedOperation(
             f"embeddings on Bedrock are supported for models of Cohere and Amazon Titan, not for {model!r}"
         )
-    if request.user_id is not None:
-        warnings.add("unsupported", "user_id", "not supported by InvokeModel; ignored")
+    warnings.unsupported(request, supported={"dimensions"})
     body = with_options(body, request.provider_options, context.provider)
     return Translation(wire_request=_model_request(context.settings, model, "invoke", body), warnings=warnings.all())
 

@@ -20,6 +20,21 @@ from trunkline_bedrock.urls import model_url, runtime_base
 
 Body = dict[str, Any]
 
+SUPPORTED = {
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning",
+    "max_output_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop",
+    "metadata",
+}
+"""The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
+
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 _METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,\-.]{1,256}")
 _METADATA_LIMIT = 16
@@ -167,10 +182,7 @@ def _sampling(request: ChatRequest, body: Body, fields: Body, family: Family, wa
             for parent in parents:
                 target = target.setdefault(parent, {})
             target[name] = request.top_k
-    for name in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "user_id"):
-        value = getattr(request, name)
-        if value is not None and value is not False:
-            warnings.add("unsupported", name, "not supported by Converse; ignored")
+    warnings.unsupported(request, supported=SUPPORTED)
 
 
 def _format(request: ChatRequest, body: Body, warnings: Warnings) -> None:

@@ -9,10 +9,11 @@ from urllib.parse import quote
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads, with_options
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
 from trunkline.request import EmbedRequest
-from trunkline.response import CallWarning, EmbedResponse, ModelInfo
+from trunkline.response import EmbedResponse, ModelInfo
 
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.profile import Profile
@@ -39,21 +40,20 @@ def chat_operations(
         body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "encoding_format": "float"}
         if request.dimensions is not None:
             body["dimensions"] = request.dimensions
-        warnings: list[CallWarning] = []
+        warnings = Warnings()
         user_id = sent_user_id(request.user_id, settings)
         if user_id is not None and chosen.user_id_field is not None:
             # The embeddings endpoint only has the older field.
             body["user"] = user_id
         elif user_id is not None:
-            message = "not supported by this server; ignored"
-            warnings.append(CallWarning(kind="unsupported", subject="user_id", message=message))
+            warnings.add("unsupported", "user_id", "not supported by this server; ignored")
         body = with_options(body, request.provider_options, context.provider)
         wire_request = WireRequest(
             url=url(settings, "/embeddings", request.model),
             headers=request_headers(settings),
             body=encode_request(body),
         )
-        return Translation(wire_request=wire_request, warnings=tuple(warnings))
+        return Translation(wire_request=wire_request, warnings=warnings.all())
 
     return Operations(
         list_models=ListModels(build=build_models, parse=parse_models) if list_models else None,

@@ -25,7 +25,21 @@ _WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o", "gpt-5-chat")
 JOINED = ("text", "reasoning", "metadata", "stream_options", "tool_choice", "include", "tools")
 """Fields of the body that `provider_options` extend instead of replacing them."""
 
-_UNSUPPORTED = "not supported by the Responses API; ignored"
+SUPPORTED = {
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning",
+    "max_output_tokens",
+    "temperature",
+    "top_p",
+    "logprobs",
+    "top_logprobs",
+    "user_id",
+    "metadata",
+}
+"""The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
 
 
 class ResponsesTranslator:
@@ -201,11 +215,7 @@ def _sampling(request: ChatRequest, body: Data, warnings: Warnings) -> None:
             body["include"].append(LOGPROBS)
         else:
             body[name] = value
-    for name in ("frequency_penalty", "presence_penalty", "seed", "top_k"):
-        if getattr(request, name) is not None:
-            warnings.add("unsupported", name, _UNSUPPORTED)
-    if request.stop:
-        warnings.add("unsupported", "stop", _UNSUPPORTED)
+    warnings.unsupported(request, supported=SUPPORTED)
 
 
 def _is_reasoning(request: ChatRequest) -> bool:
