@@ -118,7 +118,7 @@ def test_recorded_embeddings_are_read() -> None:
         statuses[exchange.status] += 1
         settings = AzureOpenAISettings(api_url=exchange.url, api_key="REDACTED")  # type: ignore[arg-type]
         context = ServiceContext(name="recorded", provider="azure-openai", settings=settings)
-        operation = azure_openai.operations_for(context).embed
+        operation = azure_openai.operations(context).embed
         assert operation is not None
         if exchange.status == 200:
             response = operation.parse(context, exchange.wire_response)

@@ -204,7 +204,7 @@ class TestCohere(RecordedTests):
 
     def test_every_recorded_embedding_is_read(self) -> None:
         context = self.context()
-        embed = load_provider("cohere").operations_for(context).embed
+        embed = load_provider("cohere").operations(context).embed
         assert embed is not None
         for exchange in recorded("cohere"):
             if path(exchange) == "/v2/embed":

@@ -200,7 +200,7 @@ class TestMistral(RecordedTests):
 
 
 def test_embeddings_and_models_are_read() -> None:
-    operations = load_provider("mistral").operations_for(cast("Any", None))
+    operations = load_provider("mistral").operations(cast("Any", None))
     context: Any = ServiceContext(name="recorded", provider="mistral", settings=cast("Any", None))
     assert operations.embed is not None
     assert operations.list_models is not None

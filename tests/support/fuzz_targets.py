@@ -143,8 +143,7 @@ def check_answer(provider: Provider, context: ServiceContext[Any], parser: Respo
         assert isinstance(failed, RemoteError)
         check_error(failed)
         repr(failed)
-    found = provider.operations
-    operations = found(context) if callable(found) else found
+    operations = provider.operations(context)
     for parse in (operations.embed, operations.count_tokens):
         if parse is not None:
             try:
@@ -249,11 +248,10 @@ def check_url(data: bytes) -> None:
             except ConfigurationError as error:
                 check_error(error)
                 continue
-            operations = provider.operations
             context = ServiceContext(name="fuzz", provider=provider.name, settings=settings)
-            found = operations(context) if callable(operations) else operations
-            if found.list_models is not None:
-                found.list_models.build(context, None)
+            operations = provider.operations(context)
+            if operations.list_models is not None:
+                operations.list_models.build(context, None)
 
 
 # The table

@@ -391,7 +391,7 @@ def test_log_probabilities_stay_among_what_is_included() -> None:
 )
 def test_texts_are_embedded_by_a_deployment(api_url: str, url: str) -> None:
     here = context(api_url)
-    operation = azure_openai.operations_for(here).embed
+    operation = azure_openai.operations(here).embed
     assert operation is not None
     wire = operation.build(here, EmbedRequest(texts=["a"], model="ada", dimensions=2)).wire_request
     assert wire.url == url
@@ -403,11 +403,11 @@ def test_texts_are_embedded_by_a_deployment(api_url: str, url: str) -> None:
 def test_models_are_listed_where_the_surface_lists_them() -> None:
     for api_url, url in [(V1, f"{V1}/models"), (CLASSIC, f"{RESOURCE}/openai/models?api-version=2024-10-21")]:
         here = context(api_url)
-        operation = azure_openai.operations_for(here).list_models
+        operation = azure_openai.operations(here).list_models
         assert operation is not None
         assert operation.build(here, None).url == url
         body = {"data": [{"id": "gpt-4.1", "created_at": 5, "lifecycle_status": "generally-available"}]}
         [model], cursor = operation.parse(here, WireResponse(status=200, body=json.dumps(body).encode()))
         assert (model.id, model.created, cursor) == ("gpt-4.1", 5, None)
-    assert azure_openai.operations_for(context(INFERENCE)).list_models is None
-    assert azure_openai.operations_for(context(V1)).count_tokens is None
+    assert azure_openai.operations(context(INFERENCE)).list_models is None
+    assert azure_openai.operations(context(V1)).count_tokens is None

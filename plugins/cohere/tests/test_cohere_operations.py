@@ -22,7 +22,7 @@ def response(body: Any) -> WireResponse:
 
 
 def test_cohere_lists_and_embeds_but_counts_no_tokens(context: Context) -> None:
-    operations = cohere.operations_for(context)
+    operations = cohere.operations(context)
     assert operations.list_models is not None
     assert operations.embed is not None
     assert operations.count_tokens is None

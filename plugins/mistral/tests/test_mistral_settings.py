@@ -83,7 +83,7 @@ def test_the_key_is_a_bearer_token() -> None:
 
 
 def test_models_are_listed() -> None:
-    operation = mistral.operations_for(context()).list_models
+    operation = mistral.operations(context()).list_models
     assert operation is not None
     request = operation.build(context(), None)
     assert (request.method, request.url) == ("GET", "https://api.mistral.ai/v1/models")
@@ -100,7 +100,7 @@ def test_models_are_listed() -> None:
 
 
 def test_texts_are_embedded() -> None:
-    operation = mistral.operations_for(context()).embed
+    operation = mistral.operations(context()).embed
     assert operation is not None
     request = EmbedRequest(
         texts=["a", "b"],
@@ -129,18 +129,18 @@ def test_texts_are_embedded() -> None:
 
 @pytest.mark.parametrize("value", [b"", {}, {"data": [7]}, {"object": "error", "message": "m", "error": {"code": 1}}])
 def test_what_is_no_embedding_is_an_error(value: object) -> None:
-    operation = mistral.operations_for(context()).embed
+    operation = mistral.operations(context()).embed
     assert operation is not None
     with pytest.raises(RemoteError):
         operation.parse(context(), response(value))
 
 
 def test_there_is_no_token_counting() -> None:
-    assert mistral.operations_for(context()).count_tokens is None
+    assert mistral.operations(context()).count_tokens is None
 
 
 def test_what_is_no_list_of_models_is_a_protocol_violation() -> None:
-    operation = mistral.operations_for(context()).list_models
+    operation = mistral.operations(context()).list_models
     assert operation is not None
     with pytest.raises(ProtocolViolation):
         operation.parse(context(), response({}))

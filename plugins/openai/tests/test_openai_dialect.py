@@ -114,7 +114,7 @@ def service() -> ServiceContext[Settings]:
 
 
 def test_models_are_listed(service: ServiceContext[Settings]) -> None:
-    operation = openai_compatible.operations_for(service).list_models
+    operation = openai_compatible.operations(service).list_models
     assert operation is not None
     request = operation.build(service, None)
     assert (request.method, request.url, request.body) == ("GET", "https://x/v1/models", b"")
@@ -129,7 +129,7 @@ def test_models_are_listed(service: ServiceContext[Settings]) -> None:
 
 
 def test_texts_are_embedded(service: ServiceContext[Settings]) -> None:
-    operation = openai_compatible.operations_for(service).embed
+    operation = openai_compatible.operations(service).embed
     assert operation is not None
     request = EmbedRequest(
         texts=["a", "b"], model="m", dimensions=2, user_id="u", provider_options={"openai-compatible": {"x": 1}}
@@ -169,7 +169,7 @@ def test_texts_are_embedded(service: ServiceContext[Settings]) -> None:
     ],
 )
 def test_what_is_no_embedding_is_a_protocol_violation(value: object, service: ServiceContext[Settings]) -> None:
-    operation = openai_compatible.operations_for(service).embed
+    operation = openai_compatible.operations(service).embed
     assert operation is not None
     with pytest.raises(ProtocolViolation):
         operation.parse(service, response(value))
@@ -177,14 +177,14 @@ def test_what_is_no_embedding_is_a_protocol_violation(value: object, service: Se
 
 @pytest.mark.parametrize("value", [b"", {}, {"data": {}}])
 def test_what_is_no_list_of_models_is_a_protocol_violation(value: object, service: ServiceContext[Settings]) -> None:
-    operation = openai_compatible.operations_for(service).list_models
+    operation = openai_compatible.operations(service).list_models
     assert operation is not None
     with pytest.raises(ProtocolViolation):
         operation.parse(service, response(value))
 
 
 def test_an_error_in_a_200_answer_is_raised(service: ServiceContext[Settings]) -> None:
-    operations = openai_compatible.operations_for(service)
+    operations = openai_compatible.operations(service)
     assert operations.embed is not None
     with pytest.raises(RemoteError, match="m"):
         operations.embed.parse(service, response({"error": {"message": "m"}}))

@@ -305,7 +305,7 @@ def _failed(context: ServiceContext[Any], step: str, plugins: str, error: Except
 
 def _operations(provider: Provider, context: ServiceContext[Any]) -> Operations:
     try:
-        return provider.operations_for(context)
+        return provider.operations(context)
     except (ConfigurationError, RecursionError):
         raise
     except Exception as error:

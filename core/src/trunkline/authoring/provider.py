@@ -272,14 +272,18 @@ def _no_transport(context: ServiceContext[Any]) -> Transport | None:
     return None
 
 
+def _chat_only(context: ServiceContext[Any]) -> Operations:
+    return Operations()
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Provider:
     """A provider, described by its parts. The entry point of a plugin names one; pluggy calls its hooks.
 
     `name` is the name that `open_service` takes, and must equal that of the entry point. `settings` is the class of its
-    settings. Each other part is a function of the `ServiceContext` that is called once, when a service opens;
-    `operations` may be the operations themselves instead. `bytes_only_media` lists the types of media that the provider
-    does not accept by URL: the core fetches them if the setting `fetch_urls` allows it.
+    settings. Each other part is a function of the `ServiceContext` that is called once, when a service opens.
+    `bytes_only_media` lists the types of media that the provider does not accept by URL: the core fetches them if the
+    setting `fetch_urls` allows it.
 
     Use `lazy_provider` to import the modules of the parts only when a service opens.
     """
@@ -290,7 +294,7 @@ class Provider:
     translator: Callable[[ServiceContext[Any]], Translator]
     response_parser: Callable[[ServiceContext[Any]], ResponseParser]
     transport: Callable[[ServiceContext[Any]], Transport | None] = _no_transport
-    operations: Operations | Callable[[ServiceContext[Any]], Operations] = Operations()
+    operations: Callable[[ServiceContext[Any]], Operations] = _chat_only
     bytes_only_media: tuple[MediaClass, ...] = ()
 
     @hookimpl
@@ -313,10 +317,6 @@ class Provider:
         """Implements the hook."""
         return self.transport(context)
 
-    def operations_for(self, context: ServiceContext[Any]) -> Operations:
-        """Return the operations for a service."""
-        return _operations(self.operations, context)
-
 
 @attrs.frozen(kw_only=True)
 class ProviderParts(Generic[S]):
@@ -326,7 +326,7 @@ class ProviderParts(Generic[S]):
     translator: Callable[[ServiceContext[S]], Translator]
     response_parser: Callable[[ServiceContext[S]], ResponseParser]
     transport: Callable[[ServiceContext[S]], Transport | None] = _no_transport
-    operations: Operations | Callable[[ServiceContext[S]], Operations] = Operations()
+    operations: Callable[[ServiceContext[S]], Operations] = _chat_only
 
 
 def lazy_provider(
@@ -349,12 +349,6 @@ def lazy_provider(
         translator=lambda context: parts().translator(context),
         response_parser=lambda context: parts().response_parser(context),
         transport=lambda context: parts().transport(context),
-        operations=lambda context: _operations(parts().operations, context),
+        operations=lambda context: parts().operations(context),
         bytes_only_media=bytes_only_media,
     )
-
-
-def _operations(
-    operations: Operations | Callable[[ServiceContext[S]], Operations], context: ServiceContext[S]
-) -> Operations:
-    return operations if isinstance(operations, Operations) else operations(context)

@@ -202,7 +202,7 @@ def _provider(kind: type[FakeSettings]) -> Provider:
         translator=lambda context: Translator(),
         response_parser=lambda context: Parser(),
         transport=lambda context: Transport(),
-        operations=Operations(
+        operations=lambda context: Operations(
             list_models=ListModels(
                 build=lambda context, cursor: WireRequest(method="GET", url="fake:/models"), parse=_models
             )

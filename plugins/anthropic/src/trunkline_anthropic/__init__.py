@@ -23,7 +23,7 @@ def _load() -> ProviderParts[AnthropicSettings]:
     from trunkline_anthropic.translate import MessagesTranslator
 
     return ProviderParts(
-        auth=_auth, translator=MessagesTranslator, response_parser=MessagesParser, operations=OPERATIONS
+        auth=_auth, translator=MessagesTranslator, response_parser=MessagesParser, operations=lambda context: OPERATIONS
     )
 
 

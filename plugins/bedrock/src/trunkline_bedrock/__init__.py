@@ -19,7 +19,10 @@ def _load() -> ProviderParts[BedrockSettings]:
     from trunkline_bedrock.translate import ConverseTranslator
 
     return ProviderParts(
-        auth=bedrock_auth, translator=ConverseTranslator, response_parser=ConverseParser, operations=OPERATIONS
+        auth=bedrock_auth,
+        translator=ConverseTranslator,
+        response_parser=ConverseParser,
+        operations=lambda context: OPERATIONS,
     )
 
 

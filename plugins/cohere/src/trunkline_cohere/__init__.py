@@ -19,11 +19,13 @@ def _auth(context: ServiceContext[CohereSettings]) -> Auth:
 
 
 def _load() -> ProviderParts[CohereSettings]:
-    from trunkline_cohere.operations import operations
+    from trunkline_cohere.operations import OPERATIONS
     from trunkline_cohere.parse import CohereParser
     from trunkline_cohere.translate import CohereTranslator
 
-    return ProviderParts(auth=_auth, translator=CohereTranslator, response_parser=CohereParser, operations=operations)
+    return ProviderParts(
+        auth=_auth, translator=CohereTranslator, response_parser=CohereParser, operations=lambda context: OPERATIONS
+    )
 
 
 cohere = lazy_provider(name="cohere", settings=CohereSettings, load=_load, bytes_only_media=(Document,))

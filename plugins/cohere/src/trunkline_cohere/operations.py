@@ -85,7 +85,7 @@ def parse_embeddings(context: ServiceContext[CohereSettings], wire_response: Wir
     return EmbedResponse(embeddings=vectors, usage=embedding_usage(body.get("meta")), raw=body)
 
 
-operations = Operations(
+OPERATIONS = Operations(
     list_models=ListModels(build=build_models, parse=parse_models),
     embed=Embed(build=build_embed, parse=parse_embeddings),
 )

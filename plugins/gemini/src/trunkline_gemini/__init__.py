@@ -18,11 +18,13 @@ def _auth(context: ServiceContext[GeminiSettings]) -> Auth:
 
 
 def _load() -> ProviderParts[GeminiSettings]:
-    from trunkline_gemini.operations import operations
+    from trunkline_gemini.operations import OPERATIONS
     from trunkline_gemini.parse import GeminiParser
     from trunkline_gemini.translate import GeminiTranslator
 
-    return ProviderParts(auth=_auth, translator=GeminiTranslator, response_parser=GeminiParser, operations=operations)
+    return ProviderParts(
+        auth=_auth, translator=GeminiTranslator, response_parser=GeminiParser, operations=lambda context: OPERATIONS
+    )
 
 
 gemini = lazy_provider(name="gemini", settings=GeminiSettings, load=_load, bytes_only_media=(Image, Document, Audio))

@@ -85,7 +85,7 @@ def parse_count(context: ServiceContext[GeminiSettings], wire_response: WireResp
     return total
 
 
-operations = Operations(
+OPERATIONS = Operations(
     list_models=ListModels(build=build_models, parse=parse_models),
     embed=Embed(build=build_embed, parse=parse_embeddings),
     count_tokens=CountTokens(build=build_count, parse=parse_count),

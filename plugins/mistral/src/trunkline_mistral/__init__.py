@@ -17,7 +17,7 @@ def _load() -> ChatParts:
     from trunkline_mistral.parse import MistralParser
     from trunkline_mistral.translate import MistralTranslator
 
-    return ChatParts(translator=MistralTranslator, parser=MistralParser, operations=OPERATIONS)
+    return ChatParts(translator=MistralTranslator, parser=MistralParser, operations=lambda context: OPERATIONS)
 
 
 mistral: Provider = chat_completions(name="mistral", settings=MistralSettings, profile=PROFILE, load=_load)

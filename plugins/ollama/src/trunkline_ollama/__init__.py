@@ -19,11 +19,13 @@ def _auth(context: ServiceContext[OllamaSettings]) -> Auth:
 
 
 def _load() -> ProviderParts[OllamaSettings]:
-    from trunkline_ollama.operations import operations
+    from trunkline_ollama.operations import OPERATIONS
     from trunkline_ollama.parse import OllamaParser
     from trunkline_ollama.translate import OllamaTranslator
 
-    return ProviderParts(auth=_auth, translator=OllamaTranslator, response_parser=OllamaParser, operations=operations)
+    return ProviderParts(
+        auth=_auth, translator=OllamaTranslator, response_parser=OllamaParser, operations=lambda context: OPERATIONS
+    )
 
 
 ollama = lazy_provider(name="ollama", settings=OllamaSettings, load=_load, bytes_only_media=(Image,))

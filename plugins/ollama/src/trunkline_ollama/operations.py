@@ -61,7 +61,7 @@ def parse_embeddings(context: ServiceContext[OllamaSettings], wire_response: Wir
     return EmbedResponse(embeddings=vectors, model=as_string(body.get("model")), usage=usage, raw=body)
 
 
-operations = Operations(
+OPERATIONS = Operations(
     list_models=ListModels(build=build_models, parse=parse_models),
     embed=Embed(build=build_embed, parse=parse_embeddings),
 )

@@ -35,11 +35,12 @@ def _load_responses() -> ProviderParts[OpenAISettings]:
     from trunkline_openai.responses_parse import ResponsesParser
     from trunkline_openai.responses_translate import ResponsesTranslator
 
+    operations = attrs.evolve(chat_operations(PROFILES["openai"], default_url), count_tokens=count_tokens)
     return ProviderParts(
         auth=bearer_auth,
         translator=ResponsesTranslator,
         response_parser=ResponsesParser,
-        operations=attrs.evolve(chat_operations(PROFILES["openai"], default_url), count_tokens=count_tokens),
+        operations=lambda context: operations,
     )
 
 

@@ -50,7 +50,7 @@ class ChatParts:
 
     translator: type[ChatTranslator] | None = None
     parser: type[ChatParser] | None = None
-    operations: Operations | Callable[[ServiceContext[Any]], Operations] | None = None
+    operations: Callable[[ServiceContext[Any]], Operations] | None = None
     transport: Callable[[ServiceContext[Any]], Transport] | None = None
 
 
@@ -91,7 +91,7 @@ def chat_completions(
             translator=lambda context: translator(context, profile=profile_of(context), url=url),
             response_parser=lambda context: ChatResponseParser(context, profile=profile_of(context), parser=parser),
             transport=parts.transport or _no_transport,
-            operations=parts.operations or chat_operations(profile, url),
+            operations=parts.operations or (lambda context: chat_operations(profile, url)),
         )
 
     return lazy_provider(name=name, settings=settings, load=load_parts)
@@ -107,7 +107,7 @@ def chat_or_responses(chat: Provider, responses: Provider) -> Provider:
         chat,
         translator=lambda context: chosen(context).translator(context),
         response_parser=lambda context: chosen(context).response_parser(context),
-        operations=lambda context: chosen(context).operations_for(context),
+        operations=lambda context: chosen(context).operations(context),
     )
 
 
