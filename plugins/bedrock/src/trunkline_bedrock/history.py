@@ -262,11 +262,11 @@ class History:
 
     def _answers(self, call_id: str, call: ToolCall, results: list[ToolResult]) -> list[Block]:
         if not results:
-            why = f"Bedrock requires a result for each call; an error was sent for the call of {call.name}"
+            why = f"Bedrock requires a result for each call; an error was sent for the call to {call.name}"
             self._warnings.add("emulated", "tool result", why)
             return [{"toolResult": self._failed(call_id, [{"text": _UNANSWERED}])}]
         if len(results) > 1:
-            why = f"the {len(results)} results of the call of {call.name} were merged"
+            why = f"the {len(results)} results of the call to {call.name} were merged"
             self._warnings.add("changed", "tool result", why)
             parts = tuple(part for result in results for part in result.parts)
             failed = any(result.is_error for result in results)

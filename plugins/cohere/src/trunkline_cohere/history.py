@@ -189,7 +189,7 @@ class History:
         media: list[JSON] = []
         for call_id, call, results in calls_with_results:
             if not results:
-                message = f"the call of {call.name} has no result, which Cohere refuses; {NO_RESULT!r} was sent as one"
+                message = f"the call to {call.name} has no result, which Cohere refuses; {NO_RESULT!r} was sent as one"
                 self._warnings.add("changed", "tool call", message)
                 wire.append({"role": "tool", "tool_call_id": call_id, "content": NO_RESULT})
                 continue

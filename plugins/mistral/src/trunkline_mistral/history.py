@@ -139,7 +139,7 @@ class MistralHistory(History):
             value: JSON = {"role": "tool", "tool_call_id": call_id, "name": call.name, "content": NO_RESULT}
             if not results:
                 self.warnings.add(
-                    "changed", "tool call", f"the call of {call.name!r} has no result; {NO_RESULT!r} was sent"
+                    "changed", "tool call", f"the call to {call.name!r} has no result; {NO_RESULT!r} was sent"
                 )
             elif len(results) > 1:
                 self.warnings.add(
