@@ -41,7 +41,7 @@ def error(message: str) -> bytes:
 GENERATE_CONTENT = WireFormat(
     framing=SSE,
     finish="STOP",
-    free=frozenset({"args"}),
+    free_form_fields=frozenset({"args"}),
     error_body=error,
     error_event=lambda message: SSE.frame(error(message), ""),
     samples=(

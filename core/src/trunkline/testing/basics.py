@@ -44,14 +44,14 @@ class BasicTests(ProviderCase):
 
     async def test_chat_and_stream(self) -> None:
         """`chat` and `stream` work end to end, and a second call uses the same connection."""
-        for way in ("chat", "stream"):
-            async with serve(self.answers(way)) as server, self.service(server.url) as service:
-                response: Any = await self.ask(service, way)
-                again: Any = await self.ask(service, way)
-                if way == "stream":
+        for method in ("chat", "stream"):
+            async with serve(self.answers(method)) as server, self.service(server.url) as service:
+                response: Any = await self.ask(service, method)
+                again: Any = await self.ask(service, method)
+                if method == "stream":
                     response, again = self.folded(response), self.folded(again)
-                self.check(self.sample_text, response, streamed=way == "stream")
-                self.check(self.sample_text, again, streamed=way == "stream")
+                self.check(self.sample_text, response, streamed=method == "stream")
+                self.check(self.sample_text, again, streamed=method == "stream")
                 assert server.accepted == 1
 
     async def test_request_of_each_sample_is_sent(self) -> None:

@@ -248,7 +248,7 @@ class ProviderCase:
         if sample.call_ids:
             assert tuple(call.id for call in calls) == sample.call_ids
         assert response.finish_reason is sample.finish_reason
-        if streamed or sample.same_usage:
+        if streamed or sample.same_usage_in_body:
             assert response.usage == sample.usage
 
     # With I/O
@@ -277,9 +277,9 @@ class ProviderCase:
         """Return a response that is not streamed."""
         return await service.chat(self.sample_text.request)
 
-    async def ask(self, service: Service, way: str) -> object:
-        """Call `chat` or `stream`, as `way` says."""
-        return await (self.chat(service) if way == "chat" else self.read(service))
+    async def ask(self, service: Service, method: str) -> object:
+        """Call `chat` or `stream`, as `method` says."""
+        return await (self.chat(service) if method == "chat" else self.read(service))
 
     def head(self) -> dict[str, str]:
         """Return the headers of a streamed response."""
@@ -300,10 +300,10 @@ class ProviderCase:
 
         return script
 
-    def answers(self, way: str = "stream", sample: Sample | None = None) -> Script:
+    def answers(self, method: str = "stream", sample: Sample | None = None) -> Script:
         """Return a script that responds with a sample, by default with the first one."""
         sample = sample or self.sample_text
-        if way == "stream":
+        if method == "stream":
             return self.streams(sample.frames)
 
         async def script(exchange: Exchange) -> None:

@@ -20,7 +20,7 @@ from trunkline.request import ChatRequest
 from trunkline.testing.case import QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
 from trunkline.testing.server import JSON, Exchange, closed_port, serve
 
-WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
+METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
 
 RETRYABLE = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 
@@ -88,19 +88,19 @@ class RetryFaults(ProviderCase):
         assert not watcher.failures
         assert len(set(watcher.delays)) == len(watcher.delays), "several calls waited for the same time"
 
-    @WAYS
+    @METHODS
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    async def test_fault_28_redirect(self, status: int, way: str) -> None:
+    async def test_fault_28_redirect(self, status: int, method: str) -> None:
         """A redirect is not followed. The error has its target, without parts of the URL that may be secret."""
 
         async def redirect(exchange: Exchange) -> None:
             target = f"{other.url}/elsewhere?token={self.canaries()[0]}"
             await exchange.respond(b"", status=status, headers={"location": target})
 
-        async with serve(self.answers(way)) as other, serve(redirect) as server:
+        async with serve(self.answers(method)) as other, serve(redirect) as server:
             async with self.service(server.url, max_retries=2) as service:
                 with pytest.raises(UnexpectedRedirect) as caught:
-                    await self.ask(service, way)
+                    await self.ask(service, method)
             assert not other.requests
             assert len(server.requests) == 1
             assert f"{other.url}/elsewhere" in str(caught.value)
@@ -171,24 +171,24 @@ class ErrorFaults(ProviderCase):
             assert len(server.requests) == 2
         assert len(watcher.delays) == 1
 
-    @WAYS
-    async def test_fault_25_retries_end(self, way: str) -> None:
+    @METHODS
+    async def test_fault_25_retries_end(self, method: str) -> None:
         """After the last retry, the error has the status and the provider's message."""
         script = self.fails(503, "no room today", **{"retry-after-ms": "1"})
         async with serve(script) as server, self.service(server.url, max_retries=1) as service:
             with pytest.raises(RemoteError, match="no room today") as caught:
-                await self.ask(service, way)
+                await self.ask(service, method)
             assert len(server.requests) == 2
         assert caught.value.status == 503
         assert caught.value.provider == self.plugin().name
 
-    @WAYS
+    @METHODS
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-    async def test_fault_25_other_status(self, status: int, way: str) -> None:
+    async def test_fault_25_other_status(self, status: int, method: str) -> None:
         """Other statuses are not retried, because the same request would fail again."""
         async with serve(self.fails(status)) as server, self.service(server.url, max_retries=2) as service:
             with pytest.raises(RemoteError) as caught:
-                await self.ask(service, way)
+                await self.ask(service, method)
             assert len(server.requests) == 1
         assert caught.value.status == status
         assert not caught.value.retryable
@@ -203,16 +203,16 @@ class ErrorFaults(ProviderCase):
                 self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
             assert len(server.requests) == 2
 
-    @WAYS
-    async def test_fault_27_bare_error(self, way: str) -> None:
+    @METHODS
+    async def test_fault_27_bare_error(self, method: str) -> None:
         """An error body with status 200 instead of a response is retried."""
 
         async def early(exchange: Exchange) -> None:
             await exchange.respond(self.wire.error_body("the model fell over"))
 
-        async with serve(in_turn(early, self.answers(way))) as server:
+        async with serve(in_turn(early, self.answers(method))) as server:
             async with self.service(server.url, max_retries=1) as service:
-                await self.ask(service, way)
+                await self.ask(service, method)
             assert len(server.requests) == 2
 
     # Secrets
@@ -240,20 +240,20 @@ class ErrorFaults(ProviderCase):
 
         return script
 
-    @WAYS
-    async def test_fault_30_secrets(self, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    @METHODS
+    async def test_fault_30_secrets(self, method: str, caplog: pytest.LogCaptureFixture) -> None:
         """However a call fails, no secret is in the error, its traceback or pickle, a log record or a `repr`."""
         assert len(self.canaries()) > 1, "the class's settings need a canary() for each secret setting"
         with caplog.at_level(logging.DEBUG):
             for name, script in self._paths():
                 async with serve(script) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
                     with pytest.raises(TrunklineError) as caught:
-                        await self.ask(service, way)
+                        await self.ask(service, method)
                         await self.ask(service, "stream")  # for faults that only a stream has
                     self.assert_no_secret(name, caught.value, repr(service), repr(service.settings))
             async with self.service(f"http://127.0.0.1:{closed_port()}") as service:
                 with pytest.raises(TrunklineError) as caught:
-                    await self.ask(service, way)
+                    await self.ask(service, method)
                 self.assert_no_secret("refused", caught.value)
         # HTTP clients log all headers of a response at DEBUG, which may echo the secrets.
         records = [

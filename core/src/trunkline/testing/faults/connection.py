@@ -30,7 +30,7 @@ from trunkline.testing.heartbeats import Heartbeats
 from trunkline.testing.http2 import HTTP2Exchange, serve_http2
 from trunkline.testing.server import JSON, Exchange, black_hole, closed_port, serve
 
-WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
+METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
 
 
 class ConnectionFaults(ProviderCase):
@@ -42,26 +42,26 @@ class ConnectionFaults(ProviderCase):
         assert error.partial.text == self.opening().text
         assert error.partial.finish_reason is FinishReason.ERROR
 
-    async def _check_raised_and_retried(self, url: str, way: str, place: str) -> None:
+    async def _check_raised_and_retried(self, url: str, method: str, place: str) -> None:
         watcher = Watcher()
         async with self.service(url) as service:
             with pytest.raises(ConnectionFailed) as caught:
-                await self.ask(service, way)
+                await self.ask(service, method)
         assert place in str(caught.value)
         assert not any(secret in str(caught.value) for secret in self.canaries())
         async with self.service(url, watcher=watcher, max_retries=1) as service, anyio.create_task_group() as tasks:
-            tasks.start_soon(self.ask, service, way)
+            tasks.start_soon(self.ask, service, method)
             await watcher.retrying.wait()
             tasks.cancel_scope.cancel()
 
-    @WAYS
-    async def test_fault_01_refused_connection(self, way: str) -> None:
+    @METHODS
+    async def test_fault_01_refused_connection(self, method: str) -> None:
         """A refused connection raises `ConnectionFailed`, which names host and port, and is retried."""
         port = closed_port()
-        await self._check_raised_and_retried(f"http://127.0.0.1:{port}", way, f"127.0.0.1:{port}")
+        await self._check_raised_and_retried(f"http://127.0.0.1:{port}", method, f"127.0.0.1:{port}")
 
-    @WAYS
-    async def test_fault_01_name_not_found(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @METHODS
+    async def test_fault_01_name_not_found(self, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A host name that cannot be resolved raises `ConnectionFailed` and is retried."""
         known = socket.getaddrinfo
 
@@ -71,22 +71,22 @@ class ConnectionFaults(ProviderCase):
             return known(host, *args, **kwargs)
 
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-        await self._check_raised_and_retried("http://trunkline.invalid:8080", way, "trunkline.invalid:8080")
+        await self._check_raised_and_retried("http://trunkline.invalid:8080", method, "trunkline.invalid:8080")
 
-    @WAYS
-    async def test_fault_02_connect_black_hole(self, way: str) -> None:
+    @METHODS
+    async def test_fault_02_connect_black_hole(self, method: str) -> None:
         """A connection attempt that is not answered raises `ConnectTimeout`."""
         with black_hole() as url:
             async with self.service(url, connect_timeout=QUICK) as service:
                 with pytest.raises(ConnectTimeout):
-                    await self.ask(service, way)
+                    await self.ask(service, method)
 
-    @WAYS
-    async def test_fault_03_no_headers(self, way: str) -> None:
+    @METHODS
+    async def test_fault_03_no_headers(self, method: str) -> None:
         """A server that accepts and sends nothing raises `FirstChunkTimeout`, and the connection is closed."""
         async with serve(until_hung_up) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
             with pytest.raises(FirstChunkTimeout):
-                await self.ask(service, way)
+                await self.ask(service, method)
             await server.wait_idle()
 
     async def test_fault_04_no_first_chunk(self) -> None:
@@ -182,12 +182,12 @@ class ConnectionFaults(ProviderCase):
     async def test_fault_08_truncated(self, end: bool) -> None:
         """A stream that ends cleanly but without its terminator raises `StreamInterrupted`."""
         sample = self.sample_text
-        complete = len(sample.frames) - self.wire.optional_end
+        complete = len(sample.frames) - self.wire.optional_final_frames
         async with serve(lambda exchange: scripts[exchange.number - 1](exchange)) as server:
             async with self.service(server.url) as service:
                 cuts = [sample.frames[:count] for count in range(complete)]
                 cuts += [(*sample.frames[:at], frame[: len(frame) // 2]) for at, frame in enumerate(sample.frames)]
-                cuts = cuts[: len(cuts) - self.wire.optional_end]
+                cuts = cuts[: len(cuts) - self.wire.optional_final_frames]
                 scripts = [self.streams(frames, end=end) for frames in cuts]
                 for frames in cuts:
                     arrived = "".join(
@@ -222,33 +222,33 @@ class ConnectionFaults(ProviderCase):
                 self.check(self.sample_text, stream.response, streamed=True)
             await server.wait_idle()
 
-    @WAYS
-    async def test_fault_10_stale_connection(self, way: str) -> None:
+    @METHODS
+    async def test_fault_10_stale_connection(self, method: str) -> None:
         """If the server closes an idle connection as a request arrives, the request is retried on a new one."""
 
         async def script(exchange: Exchange) -> None:
             if exchange.number == 2:
                 exchange.keep_alive = False  # close when the second request arrives, without a response
             else:
-                await self.answers(way)(exchange)
+                await self.answers(method)(exchange)
 
         async with serve(script) as server, self.service(server.url, max_retries=1) as service:
-            await self.ask(service, way)
-            await self.ask(service, way)
+            await self.ask(service, method)
+            await self.ask(service, method)
             assert server.accepted == 2
 
-    @WAYS
-    async def test_fault_10_connection_closed_while_idle(self, way: str) -> None:
+    @METHODS
+    async def test_fault_10_connection_closed_while_idle(self, method: str) -> None:
         """If the server closed the idle connection before a call, the call succeeds without a retry."""
 
         async def script(exchange: Exchange) -> None:
-            await self.answers(way)(exchange)
+            await self.answers(method)(exchange)
             exchange.keep_alive = False
 
         async with serve(script) as server, self.service(server.url, max_retries=0) as service:
-            await self.ask(service, way)
+            await self.ask(service, method)
             await server.wait_idle()
-            await self.ask(service, way)
+            await self.ask(service, method)
 
     @pytest.mark.parametrize("fault", ["goaway", "reset"])
     async def test_fault_11_http2(self, fault: str) -> None:
@@ -364,12 +364,12 @@ class ConnectionFaults(ProviderCase):
         async with serve(script) as server, self.service(server.url) as service:
             self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
 
-    @pytest.mark.parametrize("way", ["chat", "stream"])
-    async def test_fault_16_limits_are_settings(self, way: str) -> None:
+    @pytest.mark.parametrize("method", ["chat", "stream"])
+    async def test_fault_16_limits_are_settings(self, method: str) -> None:
         """The settings `frame_limit` and `body_limit` limit the size of an event and of a body."""
 
         async def script(exchange: Exchange) -> None:
-            if way == "stream":
+            if method == "stream":
                 await exchange.start(headers=self.head())
                 await exchange.chunk(self.opening().stream)
                 await exchange.chunk(self.wire.framing.frame(b'"' + MEBIBYTE + b'"', TOMORROW))
@@ -378,10 +378,10 @@ class ConnectionFaults(ProviderCase):
                 await exchange.chunk(MEBIBYTE)
             await exchange.hung_up()
 
-        limits: dict[str, Any] = {"frame_limit": 65536} if way == "stream" else {"body_limit": 65536}
+        limits: dict[str, Any] = {"frame_limit": 65536} if method == "stream" else {"body_limit": 65536}
         async with serve(script) as server, self.service(server.url, **limits) as service:
             with pytest.raises(ProtocolViolation, match="65536"):
-                await self.ask(service, way)
+                await self.ask(service, method)
             await server.wait_idle()
 
     async def test_fault_18_connection_is_closed(self) -> None:

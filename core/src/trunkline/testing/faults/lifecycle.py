@@ -18,7 +18,7 @@ from trunkline.testing.case import QUICK, ProviderCase, Watcher
 from trunkline.testing.server import Exchange, serve
 from trunkline.testing.wireformat import Sample
 
-WAYS = pytest.mark.parametrize("way", ["chat", "stream"])
+METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
 
 FUZZ = settings(
     max_examples=60,
@@ -49,13 +49,13 @@ class _Stalling:
 class LifecycleFaults(ProviderCase):
     """The tests of classes 31 to 36, and 38."""
 
-    @WAYS
-    async def test_fault_31_cancelled_before_headers(self, way: str) -> None:
+    @METHODS
+    async def test_fault_31_cancelled_before_headers(self, method: str) -> None:
         """Cancelling a call that waits for its response closes the connection."""
         script = _Stalling(self, headers=False)
         async with serve(script) as server, self.service(server.url) as service:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.ask, service, way)
+                tasks.start_soon(self.ask, service, method)
                 await script.asked.wait()
                 tasks.cancel_scope.cancel()
             await script.gone.wait()
@@ -100,8 +100,8 @@ class LifecycleFaults(ProviderCase):
             await script.gone.wait()
             await server.wait_idle()
 
-    @WAYS
-    async def test_fault_34_cancelled_in_backoff(self, way: str) -> None:
+    @METHODS
+    async def test_fault_34_cancelled_in_backoff(self, method: str) -> None:
         """A call that is cancelled while it waits for a retry ends at once and sends no further request."""
         watcher = Watcher()
 
@@ -114,7 +114,7 @@ class LifecycleFaults(ProviderCase):
             async with self.service(server.url, watcher=watcher, max_retries=3) as service:
                 with anyio.fail_after(10):
                     async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self.ask, service, way)
+                        tasks.start_soon(self.ask, service, method)
                         await watcher.retrying.wait()
                         tasks.cancel_scope.cancel()
             assert len(server.requests) == len(watcher.delays)
@@ -196,9 +196,9 @@ class LifecycleFaults(ProviderCase):
         script = _Stalling(self)
         ended: list[BaseException] = []
 
-        async def use(service: Any, way: str) -> None:
+        async def use(service: Any, method: str) -> None:
             try:
-                if way == "chat":
+                if method == "chat":
                     await service.chat(self.sample_text.request)
                 else:
                     async with service.stream(self.sample_text.request) as stream:
@@ -211,8 +211,8 @@ class LifecycleFaults(ProviderCase):
         streaming = anyio.Event()
         async with serve(script) as server, self.service(server.url) as service:
             async with anyio.create_task_group() as tasks:
-                for way in ("stream", "chat", "stream"):
-                    tasks.start_soon(use, service, way)
+                for method in ("stream", "chat", "stream"):
+                    tasks.start_soon(use, service, method)
                 await streaming.wait()
                 await script.asked.wait()
                 await service.aclose()

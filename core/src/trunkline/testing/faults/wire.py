@@ -31,7 +31,7 @@ class WireFaults(ProviderCase):
     def test_fault_08_truncated_at_every_byte(self) -> None:
         """A stream cut at any byte before its terminator raises `StreamInterrupted`. This test uses no sockets."""
         for sample in self.all_samples():
-            last = b"".join(sample.frames[: len(sample.frames) - self.wire.optional_end])
+            last = b"".join(sample.frames[: len(sample.frames) - self.wire.optional_final_frames])
             for cut in range(len(last.rstrip(b"\r\n"))):
                 with pytest.raises(StreamInterrupted):
                     self.decode([last[:cut]])
@@ -315,7 +315,7 @@ class WireFaults(ProviderCase):
         """Unknown fields are ignored."""
         for sample in self.all_samples():
             for new in ({"a": [1]}, "text", 7, None):
-                frames = self.wire.edited(sample, partial(_with_field, new=new, free=self.wire.free))
+                frames = self.wire.edited(sample, partial(_with_field, new=new, free_form=self.wire.free_form_fields))
                 self.check(sample, self.folded(self.decode(frames)), streamed=True)
 
     def test_fault_23_unknown_finish(self) -> None:
@@ -347,12 +347,12 @@ class WireFaults(ProviderCase):
         return changed != self.wire.edited(sample, lambda value: value)
 
 
-def _with_field(value: Any, new: Any, free: frozenset[str]) -> Any:
+def _with_field(value: Any, new: Any, free_form: frozenset[str]) -> Any:
     """Return the value with a new field in each object, except in objects that the model writes."""
     if isinstance(value, dict):
-        kept = {name: item if name in free else _with_field(item, new, free) for name, item in value.items()}
+        kept = {name: item if name in free_form else _with_field(item, new, free_form) for name, item in value.items()}
         return {**kept, "x_" + TOMORROW: new}
-    return [_with_field(item, new, free) for item in value] if isinstance(value, list) else value
+    return [_with_field(item, new, free_form) for item in value] if isinstance(value, list) else value
 
 
 def _names(frames: Iterable[bytes], payload: Callable[[bytes], bytes]) -> set[str]:
