@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 # A loaded machine makes an example slow, not wrong: speed is shown by the benchmark.
-settings.register_profile("trunkline", deadline=None, max_examples=75)
+settings.register_profile("trunkline", deadline=None, max_examples=60)
 settings.register_profile("exhaustive", settings.get_profile("trunkline"), max_examples=400)
 
 TRANSPORT_ONCE = frozenset({"TestGemini", "TestOllama", "TestBedrock"})

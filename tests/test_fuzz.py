@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from fuzz_mutation import mutate
 from fuzz_targets import Target, check_stream, parsers, targets
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from trunkline._plugins.registry import installed
 
 FUZZ = Path(__file__).parent / "fuzz"
@@ -76,14 +76,12 @@ def test_kept_inputs_are_read(target: Target) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=60, deadline=None)
 @given(data=BYTES)
 def test_raw_bytes_raise_our_errors_alone(name: str, data: bytes) -> None:
     TARGETS[name].run(data)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=150, deadline=None)
 @given(number=st.integers(0, 2**32))
 def test_broken_inputs_raise_our_errors_alone(name: str, number: int) -> None:
     target = TARGETS[name]

@@ -93,14 +93,26 @@ def _both(tree: Any, number: int) -> Any:
 VARIATIONS = (_same, _widened, _both)
 
 
-def grown(data: bytes, times: int) -> Iterator[bytes]:
-    """The stream with each of its events repeated that many times, once for each variation."""
+def shape(tree: Any) -> object:
+    """The fields of an event, with its type but without its other values."""
+    if isinstance(tree, dict):
+        return frozenset((key, value if key == "type" else shape(value)) for key, value in tree.items())
+    return tuple(map(shape, tree)) if isinstance(tree, list) else type(tree)
+
+
+def grown(data: bytes, times: int, seen: set[object]) -> Iterator[bytes]:
+    """The stream with each of its events repeated that many times, once for each variation.
+
+    An event with the same fields as one before, in this stream or in those seen, is not repeated.
+    """
     messages = read_messages(data)
     events: list[tuple[Any, Any]] = messages or read_sse(data) or []
     write: Callable[[list[Any]], bytes] = write_messages if messages else write_sse
     for at, (name, tree) in enumerate(events):
-        if isinstance(tree, Raw):
+        kind = repr(name), shape(tree)
+        if isinstance(tree, Raw) or kind in seen:
             continue
+        seen.add(kind)
         for variation in VARIATIONS:
             repeated = [(name, variation(tree, number)) for number in range(times)]
             yield write([*events[: at + 1], *repeated, *events[at + 1 :]])
@@ -123,8 +135,9 @@ def test_twice_as_many_events_cost_twice_the_steps(name: str) -> None:
             folded.add(event)
         folded.response()
 
+    seen: tuple[set[object], set[object]] = (set(), set())
     for data in spoken(name):
-        for small, large in zip(grown(data, MANY), grown(data, 2 * MANY), strict=True):
+        for small, large in zip(grown(data, MANY, seen[0]), grown(data, 2 * MANY, seen[1]), strict=True):
             fewer = steps(lambda small=small: read(small))  # type: ignore[misc]
             more = steps(lambda large=large: read(large))  # type: ignore[misc]
             assert more < 2.3 * fewer, (fewer, more, small[:2000])
@@ -144,7 +157,7 @@ def framed(framer: Framer[Any], data: bytes, size: int) -> int:
 def test_a_line_in_small_reads_takes_little_memory_beyond_its_size(
     make: Callable[[], Framer[Any]], start: bytes
 ) -> None:
-    data = start + b"ab" * 100_000
+    data = start + b"ab" * 25_000
     tracemalloc.start()
     try:
         framed(make(), data, 2)
@@ -161,10 +174,10 @@ def test_a_line_in_small_reads_takes_little_memory_beyond_its_size(
 def test_many_lines_in_reads_that_end_within_them_cost_linear_steps(
     make: Callable[[], Framer[Any]], unit: bytes
 ) -> None:
-    fewer = steps(lambda: framed(make(), unit * 1000, 1))
-    more = steps(lambda: framed(make(), unit * 2000, 1))
+    fewer = steps(lambda: framed(make(), unit * 500, 1))
+    more = steps(lambda: framed(make(), unit * 1000, 1))
     assert more < 2.3 * fewer
-    at_once = steps(lambda: framed(make(), unit * 2000, 1_000_000))
+    at_once = steps(lambda: framed(make(), unit * 1000, 1_000_000))
     assert at_once <= more
 
 
@@ -205,7 +218,7 @@ def test_too_long_retry_after_value_is_ignored() -> None:
     "unit", ["<title", "<title ", " ", "\\n", "maximum context ", "1", ".", "The Canonical ", "[", "/"]
 )
 def test_long_error_message_is_shortened(name: str, unit: str) -> None:
-    text = unit * (400_000 // len(unit))
+    text = unit * (200_000 // len(unit))
     bodies = (
         f"<html>{text}",
         text,
@@ -223,7 +236,7 @@ HUGE = {
     "fraction": b"0." + b"3" * 300_000,
     "exponent": b"1e999999999",
     "lists": b"[" * 30_000 + b"]" * 30_000,
-    "objects": b'{"a":' * 30_000 + b"1" + b"}" * 30_000,
+    "objects": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
     "deep": b"[" * 900 + b"]" * 900,
     "surrogate": b'"\\ud800"',
     "bytes of a surrogate": b'"\xed\xa0\x80"',

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from trunkline.authoring.json import JSONObject, as_count, loads, with_options
 
 VALUES = st.recursive(
@@ -69,14 +69,12 @@ def test_too_deep_is_a_recursion_error(decode: Any) -> None:
         decode(b"[" * 100_000 + b"]" * 100_000)
 
 
-@settings(deadline=None, max_examples=200)
 @given(VALUES)
 def test_any_value_survives_a_round_trip(value: Any) -> None:
     text = json.dumps(value)
     assert same(loads(text.encode()), json.loads(text))
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=40) | st.text(alphabet='[]{},:"\\0123456789eE+-.truefalsn ', max_size=20).map(str.encode))
 def test_any_bytes_are_taken_or_refused_as_the_standard_library_does(data: bytes) -> None:
     try:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from trunkline.authoring.decoder import StreamDecoder, check_nesting
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer
 from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted
@@ -104,7 +104,6 @@ def test_depth_of_any_json_is_measured_correctly(value: object, indent: int | No
             check_nesting(data, depth - 1)
 
 
-@settings(max_examples=200)
 @given(st.binary() | st.lists(st.sampled_from([b'"', b"\\", b"{", b"]", b"a"])).map(b"".join))
 def test_any_bytes_have_a_depth_or_are_refused(data: bytes) -> None:
     try:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+from hypothesis import given
 from parser_properties import (
     SAME,
     check_body,
@@ -136,14 +136,12 @@ def body_of(answer: dict[str, Any]) -> ChatResponse:
     return MessagesParser(CONTEXT).body(WireResponse(status=200, body=json.dumps(answer).encode()))
 
 
-@settings(max_examples=150, deadline=None)
 @given(streams())
 def test_a_stream_split_anywhere_folds_to_the_bodys_response(stream: tuple[dict[str, Any], list[bytes]]) -> None:
     answer, chunks = stream
     check_same(MessagesParser(CONTEXT), "anthropic", json.dumps(answer).encode(), chunks, (*SAME, "provider_metadata"))
 
 
-@settings(max_examples=100, deadline=None)
 @given(answers())
 def test_a_body_loses_nothing(answer: dict[str, Any]) -> None:
     response = body_of(answer)
@@ -239,13 +237,11 @@ wild_frames = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
 @given(st.lists(wild_frames, max_size=6))
 def test_arbitrary_frames_raise_nothing_but_our_errors_and_give_events_that_fold(frames: list[SSEFrame]) -> None:
     check_frames(MessagesStreamParser("anthropic"), frames)
 
 
-@settings(max_examples=200, deadline=None)
 @given((wild_messages | json_values).map(json.dumps).map(str.encode) | st.binary(max_size=20), st.integers(200, 599))
 def test_arbitrary_bodies_raise_nothing_but_our_errors(text: bytes, status: int) -> None:
     assert OPERATIONS.count_tokens is not None
@@ -280,7 +276,6 @@ messages: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(messages, min_size=1, max_size=7))
 def test_any_conversation_keeps_the_rules_of_order(conversation: list[Message]) -> None:
     request = ChatRequest(messages=conversation, model="claude-haiku-4-5")

@@ -475,7 +475,9 @@ async def chat_many(service: Service, count: int) -> int:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_500_concurrent_calls_across_an_expiry_cause_one_refresh_and_no_failure(clock: Clock, kind: str) -> None:
+async def test_many_concurrent_calls_across_an_expiry_cause_one_refresh_and_no_failure(
+    clock: Clock, kind: str, exhaustive: bool
+) -> None:
     source = Source(clock)
     provider: TokenProvider = source if kind == "async" else source.give
     gate = Gate("token-1")
@@ -486,7 +488,8 @@ async def test_500_concurrent_calls_across_an_expiry_cause_one_refresh_and_no_fa
             assert await chat_many(service, 1) == 1
             clock.time += HOUR + 1
             gate.good = "token-2"
-            assert await chat_many(service, MANY) == MANY
+            count = MANY if exhaustive else 120
+            assert await chat_many(service, count) == count
     assert (source.count, gate.refused) == (2, 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from parser_properties import WHOLE, check_body, check_same, check_stream, cut, json_of
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import ServiceContext
@@ -68,7 +68,6 @@ def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     return json.dumps(whole).encode(), cut(draw, stream, 6)
 
 
-@settings(deadline=None, max_examples=120)
 @given(answers())
 def test_a_folded_stream_equals_the_whole_answer_wherever_it_is_cut(answer: tuple[bytes, list[bytes]]) -> None:
     check_same(PARSER, "azure-openai", *answer, WHOLE)
@@ -83,7 +82,6 @@ JSON = json_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
 @given(first=JSON, second=JSON, top=JSON)
 def test_no_json_makes_the_parser_raise_anything_but_our_errors(first: Any, second: Any, top: Any) -> None:
     fields = top if isinstance(top, dict) else {}

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import pytest
 from botocore.eventstream import EventStreamBuffer, ParserError
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from trunkline.errors import ProtocolViolation
 from trunkline_bedrock.framing import EventStreamFrame, EventStreamFramer
 
@@ -205,7 +205,6 @@ def by_botocore(data: bytes) -> list[EventStreamFrame] | None:
     return found
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(st.tuples(HEADERS, st.binary(max_size=50)), max_size=4), st.data())
 def test_messages_are_those_that_botocore_reads(messages: list[tuple[dict[str, bytes], bytes]], draw: Any) -> None:
     data = b""
@@ -222,7 +221,6 @@ def test_messages_are_those_that_botocore_reads(messages: list[tuple[dict[str, b
         assert frames_of(data, *places) == expected
 
 
-@settings(deadline=None, max_examples=200)
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_no_bytes_raise_anything_else(chunks: list[bytes]) -> None:
     framer = EventStreamFramer()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from parser_properties import check_body, check_cut_off, check_error, check_same, check_stream, cut, json_of
 from trunkline.authoring.provider import ServiceContext
 from trunkline.settings import Settings
@@ -92,7 +92,6 @@ def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
 Answer = tuple[dict[str, Any], list[tuple[str, Any]]]
 
 
-@settings(deadline=None, max_examples=200)
 @given(answers(), st.data())
 def test_a_folded_stream_equals_the_whole_answer(event: Encode, answer: Answer, draws: st.DataObject) -> None:
     whole, named = answer
@@ -101,7 +100,6 @@ def test_a_folded_stream_equals_the_whole_answer(event: Encode, answer: Answer, 
     check_same(PARSER, "bedrock", json.dumps(whole).encode(), chunks)
 
 
-@settings(deadline=None, max_examples=60)
 @given(answers(), st.floats(0, 1))
 def test_a_stream_cut_off_is_never_a_success(event: Encode, answer: Answer, share: float) -> None:
     data = b"".join(event(name, payload) for name, payload in answer[1])
@@ -121,14 +119,12 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=400)
 @given(st.lists(st.tuples(NAMES, st.dictionaries(KEYS, VALUE, max_size=4), st.sampled_from(["event", "exception"]))))
 def test_no_json_in_events_raises_anything_else(event: Encode, named: list[tuple[str, Any, str]]) -> None:
     data = b"".join(event(name, payload, kind) for name, payload, kind in named)
     check_stream(PARSER, "bedrock", data)
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(st.dictionaries(KEYS, VALUE, max_size=3), max_size=3), VALUE)
 def test_no_json_in_a_body_raises_anything_else(content: list[Any], other: Any) -> None:
     data = json.dumps(
@@ -138,7 +134,6 @@ def test_no_json_in_a_body_raises_anything_else(content: list[Any], other: Any) 
         check_body(PARSER.body, text.encode())
 
 
-@settings(deadline=None, max_examples=200)
 @given(
     st.binary(max_size=200),
     st.integers(100, 599),

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from parser_properties import SAME, check_body, check_same, check_stream, cut
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -85,7 +85,6 @@ def encoded(draw: st.DrawFn, wire: list[dict[str, Any]]) -> bytes:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
 def test_a_stream_folds_to_what_the_body_gives_at_any_split(data: st.DataObject) -> None:
     whole, wire = data.draw(answers())
     draw: Any = data.draw
@@ -95,7 +94,6 @@ def test_a_stream_folds_to_what_the_body_gives_at_any_split(data: st.DataObject)
 
 
 @given(answer=answers())
-@settings(max_examples=100, deadline=None)
 def test_a_body_gives_what_stands_in_it(answer: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
     message = answer[0]["message"]
     body = PARSER.body(WireResponse(status=200, body=json.dumps(answer[0]).encode()))
@@ -135,12 +133,10 @@ LIKELY = st.builds(
 
 
 @given(frames=st.lists(LIKELY | JSON, max_size=8))
-@settings(max_examples=300, deadline=None)
 def test_any_json_in_frames_gives_events_or_our_errors(frames: list[Any]) -> None:
     check_stream(PARSER, "cohere", b"".join(b"data: %s\n\n" % json.dumps(frame).encode() for frame in frames))
 
 
 @given(data=st.builds(lambda message, rest: {**rest, "message": message}, JSON, st.dictionaries(KEYS, JSON)) | JSON)
-@settings(max_examples=300, deadline=None)
 def test_any_json_as_a_body_gives_a_response_or_our_errors(data: Any) -> None:
     check_body(PARSER.body, json.dumps(data).encode())

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from parser_properties import WHOLE, check_body, check_cut_off, check_same, check_stream, cut, json_of
 from trunkline._plugins.registry import Steps, open_steps
 from trunkline.authoring.provider import ServiceContext
@@ -58,7 +58,6 @@ def unique_ids(message: Message) -> bool:
     return len(ids) == len(set(ids))
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(TURNS.filter(unique_ids), max_size=8))
 def test_every_conversation_is_one_that_mistral_takes(turns: list[Message]) -> None:
     common = pytest.importorskip("mistral_common.protocol.instruct.request").ChatCompletionRequest
@@ -144,13 +143,11 @@ def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     return json.dumps(whole).encode(), cut(draw, stream, 6)
 
 
-@settings(deadline=None, max_examples=250)
 @given(answers())
 def test_a_folded_stream_equals_the_whole_answer(answer: tuple[bytes, list[bytes]]) -> None:
     check_same(steps().parser, "mistral", *answer, WHOLE)
 
 
-@settings(deadline=None, max_examples=150)
 @given(answers())
 def test_an_answer_can_be_sent_back(answer: tuple[bytes, list[bytes]]) -> None:
     response = steps().parser.body(WireResponse(status=200, body=answer[0]))
@@ -159,7 +156,6 @@ def test_an_answer_can_be_sent_back(answer: tuple[bytes, list[bytes]]) -> None:
     assert {warning.kind for warning in translation.warnings} <= {"changed", "left_out"}
 
 
-@settings(deadline=None, max_examples=60)
 @given(answers(), st.data())
 def test_a_stream_cut_off_is_never_a_success(answer: tuple[bytes, list[bytes]], data: st.DataObject) -> None:
     stream = b"".join(answer[1])
@@ -176,7 +172,6 @@ JSON = json_of(
 )
 
 
-@settings(deadline=None, max_examples=250)
 @given(delta=JSON, top=JSON, whole=st.booleans())
 def test_no_json_makes_the_parser_raise_anything_but_our_errors(delta: Any, top: Any, whole: bool) -> None:
     fields = top if isinstance(top, dict) else {}
@@ -188,7 +183,6 @@ def test_no_json_makes_the_parser_raise_anything_but_our_errors(delta: Any, top:
             check_stream(steps().parser, "mistral", b"data: %s\n\ndata: [DONE]\n\n" % data)
 
 
-@settings(deadline=None, max_examples=100)
 @given(JSON)
 def test_no_metadata_of_a_stored_answer_breaks_the_translation(metadata: Any) -> None:
     kept = {"mistral": metadata} if isinstance(metadata, dict) else {}

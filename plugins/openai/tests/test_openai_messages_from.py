@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -115,7 +115,6 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-@settings(deadline=None, max_examples=150)
 @given(conversations(), st.sampled_from(["reasoning_content", "reasoning", "thinking"]))
 def test_what_the_translator_writes_is_read_back_equal(conversation: tuple[Message, ...], field: str) -> None:
     wire = written(*conversation, reasoning_replay=field)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from parser_properties import WHOLE, check_body, check_cut_off, check_same, check_stream, cut, json_of
 from trunkline.authoring.provider import ServiceContext
 from trunkline.settings import Settings
@@ -90,14 +90,12 @@ def reader(profile: Profile) -> ChatResponseParser:
     return ChatResponseParser(ServiceContext(name="s", provider="p", settings=Settings()), profile=profile)
 
 
-@settings(deadline=None, max_examples=150)
 @given(answers())
 def test_a_folded_stream_equals_the_whole_answer(answer: tuple[bytes, list[bytes], Profile]) -> None:
     whole, chunks, profile = answer
     check_same(reader(profile), "p", whole, chunks, WHOLE)
 
 
-@settings(deadline=None, max_examples=60)
 @given(answers(), st.data())
 def test_a_stream_cut_off_is_never_a_success(answer: tuple[bytes, list[bytes], Profile], data: st.DataObject) -> None:
     _, chunks, profile = answer
@@ -117,7 +115,6 @@ JSON = json_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
 @given(delta=JSON, top=JSON, whole=st.booleans())
 def test_no_json_makes_the_parser_raise_anything_but_our_errors(delta: Any, top: Any, whole: bool) -> None:
     parser = reader(Profile(name="p", think_tags=True))

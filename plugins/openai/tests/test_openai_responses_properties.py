@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+from hypothesis import given
 from parser_properties import check_body, check_error, check_frames, check_same, cut, filled, json_values, texts, wild
 from trunkline.authoring.framing import SSEFrame
 from trunkline.authoring.provider import ServiceContext
@@ -130,14 +130,12 @@ def body_of(answer: dict[str, Any]) -> ChatResponse:
     return ResponsesParser(CONTEXT).body(WireResponse(status=200, body=json.dumps(answer).encode()))
 
 
-@settings(max_examples=150, deadline=None)
 @given(streams())
 def test_a_stream_split_anywhere_folds_to_the_bodys_response(stream: tuple[dict[str, Any], list[bytes]]) -> None:
     answer, chunks = stream
     check_same(ResponsesParser(CONTEXT), "openai", json.dumps(answer).encode(), chunks)
 
 
-@settings(max_examples=100, deadline=None)
 @given(answers())
 def test_a_body_loses_no_call_and_no_text(answer: dict[str, Any]) -> None:
     response = body_of(answer)
@@ -249,13 +247,11 @@ wild_frames = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
 @given(st.lists(wild_frames, max_size=5))
 def test_arbitrary_frames_raise_nothing_but_our_errors_and_give_events_that_fold(frames: list[SSEFrame]) -> None:
     check_frames(ResponsesStreamParser("openai"), frames)
 
 
-@settings(max_examples=200, deadline=None)
 @given(wild_responses.map(json.dumps).map(str.encode) | st.binary(max_size=20))
 def test_arbitrary_bodies_raise_nothing_but_our_errors(text: bytes) -> None:
     for read in (ResponsesParser(CONTEXT).body, lambda wire: count_tokens.parse(CONTEXT, wire)):
