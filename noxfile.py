@@ -9,9 +9,10 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import nox
 
@@ -19,6 +20,8 @@ if sys.version_info < (3, 11):  # noqa: UP036  # nox itself runs on older Python
     sys.exit(
         f"Trunkline needs Python 3.11 or later; {sys.prefix} has {platform.python_version()}. Make it with a newer one."
     )
+
+_Item = TypeVar("_Item")
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -131,6 +134,15 @@ NOT_QUICK = (
 """The files that `nox -s quick` leaves out of `QUICK`."""
 
 
+def side_by_side(function: Callable[[_Item], object], items: Iterable[_Item]) -> None:
+    """Call a function for each item, two at a time. All calls are made, even if one fails.
+
+    The commands that it runs should be silent: nox then shows the whole output of each that fails.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(function, items))
+
+
 def group(name: str) -> list[str]:
     """The requirements of a dependency group."""
     return list(nox.project.dependency_groups(GROUPS, name))
@@ -154,8 +166,12 @@ def compile_requirements(session: nox.Session, output: Path, *arguments: str, up
 
 def install(session: nox.Session, *requirements: str, extras: str) -> None:
     """Install the core with its extras and every plugin, from the checkout, and the model."""
-    editable = [f"core[{extras}]", *(f"plugins/{plugin}" for plugin in PLUGINS)]
-    pinned(session, *(argument for path in editable for argument in ("-e", path)), *requirements)
+    # uv rebuilds what its command line names at each install. What a file names it takes from its cache, as long as the
+    # files in the distribution's `tool.uv.cache-keys` are the same.
+    editable = [f"-e {ROOT}/core[{extras}]", *(f"-e {ROOT}/plugins/{plugin}" for plugin in PLUGINS)]
+    checkout = Path(session.create_tmp()) / "checkout.txt"
+    checkout.write_text("\n".join(editable), encoding="utf-8")
+    pinned(session, "--requirement", str(checkout), *requirements)
     session.install("--no-deps", MODEL)
 
 
@@ -216,17 +232,29 @@ def lint_imports(session: nox.Session) -> None:
 def typing(session: nox.Session) -> None:
     """Check the types of the core, the plugins, the typed-usage file and the documentation's examples.
 
-    mypy and pyright both run; pyright is strict only with the examples.
+    mypy and pyright both run, side by side; pyright is strict only with the examples.
     """
     install(session, *group("typing"), extras="cli,fast,keyring,testing")
     sources = ["core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "tests/typing"]
-    session.run("mypy", *sources)
-    session.run("pyright")
-    session.run("pyright", "--ignoreexternal", "--verifytypes", "trunkline")
     examples = str(Path(session.create_tmp()) / "examples")
     session.run("python", "tests/support/typed_examples.py", examples)
-    session.run("mypy", "--config-file", f"{examples}/mypy.ini", examples)
-    session.run("pyright", "--project", examples)
+
+    def check(commands: Sequence[Sequence[str]]) -> None:
+        for command in commands:
+            session.run(*command, silent=True)
+
+    check_sources = ("mypy", *sources)
+    # The examples come second: mypy then has the core in its cache.
+    check_examples = ("mypy", "--config-file", f"{examples}/mypy.ini", examples)
+    side_by_side(
+        check,
+        [
+            [("pyright",)],
+            [check_sources, check_examples],
+            [("pyright", "--ignoreexternal", "--verifytypes", "trunkline")],
+            [("pyright", "--project", examples)],
+        ],
+    )
 
 
 @nox.session
@@ -243,13 +271,17 @@ def pin(session: nox.Session) -> None:
 
 
 def bill_of_materials(session: nox.Session, folder: str, name: str) -> None:
-    """Write the resolved requirements of a distribution as a CycloneDX file next to its wheel."""
+    """Write the resolved requirements of a distribution as a CycloneDX file next to its wheel.
+
+    Checking the files against CycloneDX's schema takes longer than the rest of the build, so only a release does it.
+    """
+    validate = "--validate" if "--validate" in session.posargs else "--no-validate"
     resolved = Path(session.create_tmp()) / f"{name}.txt"
     resolved.unlink(missing_ok=True)
     compile_requirements(session, resolved, folder)
     session.run(
         *("cyclonedx-py", "requirements", str(resolved), "--pyproject", f"{folder}/pyproject.toml"),
-        *("--mc-type=library", "--of=JSON", "--output-reproducible", "-o", str(DIST / f"{name}.cdx.json")),
+        *("--mc-type=library", "--of=JSON", "--output-reproducible", validate, "-o", str(DIST / f"{name}.cdx.json")),
         silent=True,
     )
 
@@ -272,7 +304,10 @@ def changelog(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build every distribution into dist/, and check the contents."""
+    """Build every distribution into dist/, and check the contents.
+
+    With `-- --validate` the bills of materials are checked against their schema too.
+    """
     pinned(session, *group("build"))
     for old in DIST.glob("trunkline*"):
         old.unlink()
@@ -281,8 +316,7 @@ def build(session: nox.Session) -> None:
         session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), folder, silent=True)
         bill_of_materials(session, folder, FOLDERS[folder])
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(build_one, FOLDERS))
+    side_by_side(build_one, FOLDERS)
     session.run("python", "tests/isolated/check_archives.py", str(DIST))
 
 

@@ -97,7 +97,9 @@ def main(folder: Path) -> None:
                 if path.endswith(".py"):  # a module that later examples of the page import
                     (folder / path).write_text(text, encoding="utf-8")
     path = ":".join(packages)
-    mypy = ["[mypy]", "strict = True", "python_version = 3.11", f"mypy_path = {path}", "exclude = /scaffolded/"]
+    # The options of pyproject.toml: with others, mypy would not use its cache of the core.
+    options = ("strict = True", "python_version = 3.11", "warn_unreachable = True")
+    mypy = ["[mypy]", *options, f"mypy_path = {path}", "exclude = /scaffolded/"]
     (folder / "mypy.ini").write_text("\n".join(mypy) + "\n", encoding="utf-8")
     pyright = {"typeCheckingMode": "strict", "pythonVersion": "3.11", "extraPaths": packages, "exclude": ["scaffolded"]}
     (folder / "pyrightconfig.json").write_text(json.dumps(pyright, indent=2), encoding="utf-8")
