@@ -158,7 +158,7 @@ def make_toy(**changes: Any) -> Provider:
         "auth": lambda context: HeaderAuth("authorization", context.settings.api_key.reveal(), prefix="Bearer "),
         "translator": ToyTranslator,
         "response_parser": lambda context: ToyParser(),
-        "operations": Operations(
+        "operations": lambda context: Operations(
             list_models=ListModels(build=_list, parse=_listed), embed=Embed(build=_embed, parse=_embedded)
         ),
     }
