@@ -138,7 +138,7 @@ class ServiceClosed(CallError):
     def __init__(self, message: str, *, partial: ChatResponse | None = None) -> None:
         super().__init__(message)
         self.partial = partial
-        """The part of a streamed answer that had arrived."""
+        """The part of a streamed response that had arrived."""
 
 
 class RemoteError(TrunklineError):
@@ -178,7 +178,7 @@ class RemoteError(TrunklineError):
         self.body = body
         """The decoded error body."""
         self.partial = partial
-        """The part of a streamed answer that had arrived; its `finish_reason` is `error`."""
+        """The part of a streamed response that had arrived; its `finish_reason` is `error`."""
 
     def __str__(self) -> str:
         provider = self.provider or "the provider"

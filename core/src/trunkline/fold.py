@@ -41,7 +41,7 @@ def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
     return (arguments, None) if isinstance(arguments, dict) else ({}, text)
 
 
-def answer_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[CallWarning, ...]:
+def response_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[CallWarning, ...]:
     """Return the warnings about a response that do not depend on the provider.
 
     They report tool calls whose arguments are not a JSON object, and an output limit that left no room for an answer.
@@ -148,7 +148,7 @@ class Fold:
     def _folded(self) -> ChatResponse:
         parts = tuple(part.part() if isinstance(part, _OpenPart) else part for part in self._parts)
         finished = self._finished or Finished(reason=FinishReason.ERROR)
-        warnings = answer_warnings(parts, finished.reason) if self._finished is not None else ()
+        warnings = response_warnings(parts, finished.reason) if self._finished is not None else ()
         return ChatResponse(
             parts=parts,
             finish_reason=finished.reason,

@@ -185,7 +185,7 @@ class ToolCall:
 
 @attrs.frozen(kw_only=True)
 class Citation:
-    """A source that the answer cites.
+    """A source that the response cites.
 
     `start` and `end` are character offsets into the text of the response, or `None` if the provider sends none.
     `cited_text` is the quoted passage of the source. `provider_metadata` holds the provider's other fields.

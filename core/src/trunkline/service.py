@@ -95,7 +95,7 @@ class Service:
     async def chat(
         self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
     ) -> ChatResponse:
-        """Send a request and return the whole answer. A string is one user message.
+        """Send a request and return the whole response. A string is one user message.
 
         The keywords are the fields of a `ChatRequest`: `service.chat("…", temperature=0)`. If `request` is a
         `ChatRequest`, they replace its fields for this call.
@@ -113,7 +113,7 @@ class Service:
         return await self._run("chat", request, run)
 
     def stream(self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]) -> Stream:
-        """Send a request and read the answer as it arrives.
+        """Send a request and read the response as it arrives.
 
         `async with service.stream(…) as stream: async for event in stream: …`. The arguments are those of `chat`.
         Leaving the block closes the connection, whether by an exception, a `break` or a `return`.

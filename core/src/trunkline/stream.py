@@ -1,4 +1,4 @@
-"""`Stream`, one answer as it arrives."""
+"""`Stream`, one response as it arrives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _StreamState: TypeAlias = Literal["new", "opening", "open", "ended", "closed"]
 
 
 class Stream:
-    """One answer as it arrives. An async context manager and an async iterator of events.
+    """One response as it arrives. An async context manager and an async iterator of events.
 
     The last event is `Finished`. A stream that is cut off raises instead, and the error carries what had arrived in
     `partial`. Leaving the block, or `aclose`, closes the connection. One task at a time may read.

@@ -580,5 +580,5 @@ def test_arguments_that_are_no_json_are_a_protocol_violation() -> None:
 
 def test_endless_tool_name_is_a_protocol_violation() -> None:
     pieces = [call("delta", 0, name="x" * 100) for _ in range(200)]
-    with pytest.raises(ProtocolViolation, match="a tool name in the answer is longer"):
+    with pytest.raises(ProtocolViolation, match="a tool name in the response is longer"):
         answer(call("start", 0, name="x"), *pieces, end("TOOL_CALL"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from trunkline_llamacpp.runtime import Model
-from trunkline_llamacpp.whole_answer import whole_answer
+from trunkline_llamacpp.whole_response import whole_response
 
 
 def _delta(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _delta(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str,
 )
 def test_deltas_are_joined(chunks: list[dict[str, Any]], message: dict[str, Any], finish_reason: str) -> None:
     usage = {"choices": [], "usage": {"total_tokens": 3}}
-    body = json.loads(whole_answer([*chunks, usage]))
+    body = json.loads(whole_response([*chunks, usage]))
     assert body["choices"] == [{"index": 0, "message": message, "finish_reason": finish_reason}]
     assert (body["id"], body["model"], body["object"], body["usage"]) == (
         "1",
@@ -74,7 +74,9 @@ def test_deltas_are_joined(chunks: list[dict[str, Any]], message: dict[str, Any]
 
 
 def test_progress_is_left_out() -> None:
-    body = json.loads(whole_answer([{**_delta({}), "prompt_progress": {"total": 4}}, _delta({"content": "a"}, "stop")]))
+    body = json.loads(
+        whole_response([{**_delta({}), "prompt_progress": {"total": 4}}, _delta({"content": "a"}, "stop")])
+    )
     assert "prompt_progress" not in body
 
 
@@ -95,7 +97,7 @@ def test_it_is_what_the_model_itself_answers(model_file: Path) -> None:
             server.handle_chat_completions(json.dumps(body), lambda text, texts=texts: bool(texts.append(text)))  # type: ignore[misc]
             if body is request:
                 expected = json.loads(texts[0])
-        found = json.loads(whole_answer(map(json.loads, texts)))
+        found = json.loads(whole_response(map(json.loads, texts)))
         for body in (expected, found):
             for name in ("id", "created", "timings"):
                 del body[name]

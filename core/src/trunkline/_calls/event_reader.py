@@ -1,4 +1,4 @@
-"""Read the events of one streamed answer: open it up to its first content, then read batch by batch.
+"""Read the events of one streamed response: open it up to its first content, then read batch by batch.
 
 An `EventReader` retries nothing, folds nothing, and does not know whether the stream is open, failed or closed.
 `trunkline.stream.Stream` keeps that state, and decides when to read and when to close.
@@ -39,14 +39,13 @@ _NO_CONTENT = (ResponseStarted, UsageReported, TextStart, ReasoningStart)
 """Events without content. They are held back until content arrives, since a call is retried only before that."""
 
 EXCERPT = 200
-"""How many characters of an answer an error quotes when the answer cannot be understood."""
+"""How many characters of a response an error quotes when the response cannot be understood."""
 
 
 class EventReader:
-    """The events of one answer, in batches as they arrive. Call `open` first, and `aclose` if `open` succeeded."""
+    """The events of one response, in batches as they arrive. Call `open` first, and `aclose` if `open` succeeded."""
 
     __slots__ = (
-        "_answer",
         "_chunk_seconds",
         "_chunks",
         "_deadline",
@@ -58,6 +57,7 @@ class EventReader:
         "_parser",
         "_read_timeout",
         "_read_timeouts",
+        "_response",
         "_settings",
         "_warnings",
     )
@@ -99,17 +99,17 @@ class EventReader:
             # `first_chunk_timeout` starts when the connection is made, so `connect_timeout` is added to it.
             started = read_timeout.extend(math.inf if seconds is None or connect is None else seconds + connect)
             with read_timeout:
-                self._answer = await self._exchange.__aenter__()
+                self._response = await self._exchange.__aenter__()
                 entered = True
-                check_headers(self._answer, settings)
+                check_headers(self._response, settings)
                 if seconds is not None:
                     left = math.inf if connect is None else started + connect + seconds - read_timeout.time()
                     read_timeout.extend(min(left, seconds))
-                if not 200 <= self._answer.status < 300:
-                    raise_for_status(await read_body(self._answer, settings, self._read_timeouts), self._parser)
+                if not 200 <= self._response.status < 300:
+                    raise_for_status(await read_body(self._response, settings, self._read_timeouts), self._parser)
                 await self._read_head()
             if read_timeout.ended:
-                raise FirstChunkTimeout(f"no answer within first_chunk_timeout ({seconds:g} s)")
+                raise FirstChunkTimeout(f"no response within first_chunk_timeout ({seconds:g} s)")
         except BaseException:
             self._read_timeouts.release(self._read_timeout)
             if entered:
@@ -119,7 +119,7 @@ class EventReader:
     async def _read_head(self) -> None:
         limit = self._settings.body_limit
         head, ended = bytearray(), False
-        self._chunks = self._answer.__aiter__()
+        self._chunks = self._response.__aiter__()
         while not self._has_content:
             if self._error is not None:
                 raise self._error
@@ -208,7 +208,7 @@ class EventReader:
     def _events_before(self, error: TrunklineError) -> list[Event]:
         """Return the events that the same bytes gave before an error. Raises the error now if there are none."""
         if isinstance(error, RemoteError):
-            error.request_id = error.request_id or request_id_from(self._answer.headers)
+            error.request_id = error.request_id or request_id_from(self._response.headers)
         if not self._decoder.late:
             raise error
         self._error = error
@@ -223,25 +223,25 @@ class EventReader:
 
     def _at_end(self, head: bytes) -> list[Event]:
         # Some servers answer a streaming request with a whole body or a bare error, and some proxies with an HTML page.
-        answer = self._answer
-        is_json_lines = "ndjson" in answer.headers.get("content-type", "")
+        response = self._response
+        is_json_lines = "ndjson" in response.headers.get("content-type", "")
         if head.lstrip()[:1] in (b"{", b"[", b"<") and not is_json_lines:
-            check_nesting(head, self._settings.nesting_limit, status=answer.status)
-            whole = WireResponse(status=answer.status, headers=answer.headers, body=head)
+            check_nesting(head, self._settings.nesting_limit, status=response.status)
+            whole = WireResponse(status=response.status, headers=response.headers, body=head)
             try:
                 events = unfold(self._parser.body(whole))
             except ProtocolViolation as error:
                 excerpt = head[: EXCERPT * 4].decode("utf-8", "replace")[:EXCERPT]
-                raise ProtocolViolation(f"expected a stream, but the answer begins: {excerpt}") from error
+                raise ProtocolViolation(f"expected a stream, but the response begins: {excerpt}") from error
             self._decoder.finished = True
             return events
         if not head:
-            raise StreamInterrupted("the answer is empty")
+            raise StreamInterrupted("the response is empty")
         return self._decoder.finish()
 
     async def aclose(self) -> None:
-        """Close the connection. If the answer is finished, its last bytes are read first, to reuse the connection."""
+        """Close the connection. If the response is finished, its last bytes are read first, to reuse the connection."""
         self._read_timeouts.release(self._read_timeout)
-        # An exception tells the transport not to read the rest of the answer.
+        # An exception tells the transport not to read the rest of the response.
         unfinished = None if self._decoder.finished else GeneratorExit()
         await self._exchange.__aexit__(type(unfinished) if unfinished else None, unfinished, None)

@@ -34,7 +34,7 @@ from trunkline.errors import (
     TrunklineError,
     UnsupportedRequest,
 )
-from trunkline.fold import answer_warnings
+from trunkline.fold import response_warnings
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
 from trunkline.secrets import clear_traceback_locals, drop_secret_causes, scrub, scrub_value
@@ -91,9 +91,9 @@ class Pipeline:
         """Send a request, read the whole body, and return the result of `read`."""
 
         async def attempt(wire_request: WireRequest) -> T:
-            async with self._send(wire_request) as answer:
-                check_headers(answer, self.settings)
-                response = await read_body(answer, self.settings, self.read_timeouts)
+            async with self._send(wire_request) as byte_stream:
+                check_headers(byte_stream, self.settings)
+                response = await read_body(byte_stream, self.settings, self.read_timeouts)
             raise_for_status(response, self.steps.parser)
             try:
                 return read(response)
@@ -154,7 +154,7 @@ class Pipeline:
         # A parser that folds events has these warnings already.
         new = tuple(
             warning
-            for warning in answer_warnings(response.parts, response.finish_reason)
+            for warning in response_warnings(response.parts, response.finish_reason)
             if warning not in response.warnings
         )
         if not warnings and not new and response.provider == self.context.provider:

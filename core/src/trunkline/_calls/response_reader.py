@@ -1,4 +1,4 @@
-"""Read the provider's answer to one request: its headers, its status and, for a call without streaming, its body."""
+"""Read the provider's response to one request: its headers, its status and, for a call without streaming, its body."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from trunkline.errors import ChunkTimeout, ProtocolViolation, UnexpectedRedirect
 from trunkline.settings import Settings
 
 
-def check_headers(answer: ByteStream, settings: Settings) -> None:
+def check_headers(response: ByteStream, settings: Settings) -> None:
     """Raise `ProtocolViolation` if the headers are larger than the setting `header_limit`."""
     limit = settings.header_limit
-    if limit is not None and sum(len(name) + len(value) for name, value in answer.headers.items()) > limit:
-        message = f"the headers of the answer are larger than header_limit ({limit} bytes)"
-        raise ProtocolViolation(message, status=answer.status)
+    if limit is not None and sum(len(name) + len(value) for name, value in response.headers.items()) > limit:
+        message = f"the headers of the response are larger than header_limit ({limit} bytes)"
+        raise ProtocolViolation(message, status=response.status)
 
 
-async def read_body(answer: ByteStream, settings: Settings, read_timeouts: ReadTimeouts) -> WireResponse:
+async def read_body(response: ByteStream, settings: Settings, read_timeouts: ReadTimeouts) -> WireResponse:
     """Read the whole body.
 
     Raises `ChunkTimeout` if it stalls, and `ProtocolViolation` if it is larger than `body_limit` or nested deeper than
@@ -29,7 +29,7 @@ async def read_body(answer: ByteStream, settings: Settings, read_timeouts: ReadT
     """
     chunks, size = [], 0
     limit, seconds = settings.body_limit, settings.chunk_timeout
-    iterator, read_timeout = answer.__aiter__(), read_timeouts.acquire()
+    iterator, read_timeout = response.__aiter__(), read_timeouts.acquire()
     try:
         while True:
             read_timeout.extend(math.inf if seconds is None else seconds)
@@ -41,13 +41,15 @@ async def read_body(answer: ByteStream, settings: Settings, read_timeouts: ReadT
                 break
             size += len(chunk)
             if limit is not None and size > limit:
-                raise ProtocolViolation(f"the answer is larger than body_limit ({limit} bytes)", status=answer.status)
+                raise ProtocolViolation(
+                    f"the response is larger than body_limit ({limit} bytes)", status=response.status
+                )
             chunks.append(chunk)
     finally:
         read_timeouts.release(read_timeout)
     body = b"".join(chunks)
-    check_nesting(body, settings.nesting_limit, status=answer.status)
-    return WireResponse(status=answer.status, headers=answer.headers, body=body)
+    check_nesting(body, settings.nesting_limit, status=response.status)
+    return WireResponse(status=response.status, headers=response.headers, body=body)
 
 
 def raise_for_status(response: WireResponse, parser: ResponseParser) -> WireResponse:
@@ -68,5 +70,5 @@ def raise_for_status(response: WireResponse, parser: ResponseParser) -> WireResp
 
 
 def chunk_timeout(settings: Settings) -> ChunkTimeout:
-    """Return the error for an answer that stalls in the middle."""
+    """Return the error for a response that stalls in the middle."""
     return ChunkTimeout(f"nothing came for longer than chunk_timeout ({settings.chunk_timeout:g} s)")

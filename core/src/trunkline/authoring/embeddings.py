@@ -1,4 +1,4 @@
-"""The vectors in an answer to an embedding request."""
+"""The vectors in the response to an embedding request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def decode_vectors(values: object, *, provider: str) -> tuple[tuple[float, ...],
     Raises `ProtocolViolation` for anything else.
     """
     if not isinstance(values, list):
-        raise ProtocolViolation("the answer has no list of embeddings", provider=provider)
+        raise ProtocolViolation("the response has no list of embeddings", provider=provider)
     try:
         return tuple(_vector(value) for value in values)
     except (ValueError, OverflowError, struct.error):

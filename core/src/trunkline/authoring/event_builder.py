@@ -222,7 +222,7 @@ class EventBuilder:
         while self._started_calls < len(self._calls):
             call = self._calls[self._started_calls]
             if not call.name:
-                raise ProtocolViolation("the answer calls a tool without a name", provider=self._provider)
+                raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
             call.index = self._next()
             call_id = call.id or self._make_id(self._started_calls)
             self._started_calls += 1

@@ -300,7 +300,7 @@ class ProviderCase:
 
         return script
 
-    def answers(self, method: str = "stream", sample: Sample | None = None) -> Script:
+    def responds(self, method: str = "stream", sample: Sample | None = None) -> Script:
         """Return a script that responds with a sample, by default with the first one."""
         sample = sample or self.sample_text
         if method == "stream":

@@ -172,26 +172,26 @@ class _Recording:
         self._tape = tape
         self._exchange = exchange
         self._inner = inner
-        self._answer: ByteStream
+        self._response: ByteStream
         self._chunks: AsyncIterator[bytes]
 
     @property
     def status(self) -> int:
-        return self._answer.status
+        return self._response.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return self._answer.headers
+        return self._response.headers
 
     async def __aenter__(self) -> Self:
         try:
-            self._answer = await self._inner.__aenter__()
+            self._response = await self._inner.__aenter__()
         except BaseException as error:
             self._end(error)
             self._tape.save()
             raise
-        self._chunks = self._answer.__aiter__()
-        self._exchange.response = describe_response(self._answer.status, self._answer.headers)
+        self._chunks = self._response.__aiter__()
+        self._exchange.response = describe_response(self._response.status, self._response.headers)
         return self
 
     async def __aexit__(

@@ -1,8 +1,8 @@
-"""The content blocks of an answer: each turns what arrives for it into events.
+"""The content blocks of a response: each turns what arrives for it into events.
 
 The life of a block: `content_block_start` creates it with its first data (`start`), any number of
 `content_block_delta` add to it (`delta`), and `content_block_stop` completes it (`stop`). Blocks have an index and may
-interleave. In an answer that was not streamed the first data is the whole block, and `start` and `stop` follow one
+interleave. In a response that was not streamed the first data is the whole block, and `start` and `stop` follow one
 another; a block therefore reports what its first data holds, whether or not deltas follow.
 """
 
@@ -31,8 +31,8 @@ from trunkline.messages import Citation, Opaque
 Data: TypeAlias = dict[str, Any]
 
 
-class AnswerState:
-    """What the blocks of one answer share: the provider's name, the next part's index, the length of the text so far.
+class ResponseState:
+    """What the blocks of one response share: the provider's name, the next part's index, the length of the text so far.
 
     `text_length` is the offset, in characters, at which the next text block begins; citations count from there.
     """
@@ -62,8 +62,8 @@ class AnswerState:
 class Block:
     """A content block. `data` is what it started with."""
 
-    def __init__(self, answer: AnswerState, data: Data) -> None:
-        self.answer = answer
+    def __init__(self, response: ResponseState, data: Data) -> None:
+        self.response = response
         self.data = data
 
     def start(self, events: list[Event]) -> None:
@@ -73,7 +73,7 @@ class Block:
         """Add the events of a delta. An unknown kind is ignored; one that belongs to another block is an error."""
         if kind in ("text_delta", "thinking_delta", "input_json_delta"):
             raise ProtocolViolation(
-                f"a {kind} arrived in a block of type {self.data.get('type')}", provider=self.answer.provider
+                f"a {kind} arrived in a block of type {self.data.get('type')}", provider=self.response.provider
             )
 
     def stop(self, events: list[Event]) -> None:
@@ -83,9 +83,9 @@ class Block:
 class TextBlock(Block):
     """Text and its citations. The citations follow the end of the text, since they apply to the whole block."""
 
-    def __init__(self, answer: AnswerState, data: Data) -> None:
-        super().__init__(answer, data)
-        self._index = answer.new_index()
+    def __init__(self, response: ResponseState, data: Data) -> None:
+        super().__init__(response, data)
+        self._index = response.new_index()
         self._length = 0
         self._citations: list[Data] = []
 
@@ -93,14 +93,14 @@ class TextBlock(Block):
         """Start the text, with the text and the citations in the first data."""
         events.append(TextStart(index=self._index))
         if self.data.get("text"):
-            self._add(self.answer.text(self.data, "text"), events)
+            self._add(self.response.text(self.data, "text"), events)
         self._citations += as_objects(self.data.get("citations"))
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
         """Add more text, or a citation."""
         if kind == "text_delta":
             text = delta.get("text")
-            self._add(text if type(text) is str else self.answer.text(delta, "text"), events)
+            self._add(text if type(text) is str else self.response.text(delta, "text"), events)
         elif kind == "citations_delta":
             if isinstance(delta.get("citation"), dict):
                 self._citations.append(delta["citation"])
@@ -118,8 +118,8 @@ class TextBlock(Block):
 
     def stop(self, events: list[Event]) -> None:
         """End the text and add its citations."""
-        start, provider = self.answer.text_length, self.answer.provider
-        self.answer.text_length = end = start + self._length
+        start, provider = self.response.text_length, self.response.provider
+        self.response.text_length = end = start + self._length
         metadata: dict[str, Data] = {provider: {"citations": self._citations}} if self._citations else {}
         events.append(TextEnd(index=self._index, provider_metadata=metadata))
         events += [_citation(citation, start, end, provider) for citation in self._citations]
@@ -145,31 +145,31 @@ class ThinkingBlock(Block):
     thinking; the signature then is all there is to send back, so an empty block is kept as well.
     """
 
-    def __init__(self, answer: AnswerState, data: Data) -> None:
-        super().__init__(answer, data)
-        self._index = answer.new_index()
+    def __init__(self, response: ResponseState, data: Data) -> None:
+        super().__init__(response, data)
+        self._index = response.new_index()
         self._signature = as_string(data.get("signature")) or None
 
     def start(self, events: list[Event]) -> None:
         """Start the thinking, with the text in the first data."""
         events.append(ReasoningStart(index=self._index))
         if self.data.get("thinking"):
-            events.append(ReasoningDelta(index=self._index, text=self.answer.text(self.data, "thinking")))
+            events.append(ReasoningDelta(index=self._index, text=self.response.text(self.data, "thinking")))
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
         """Add more thinking, or the signature."""
         if kind == "thinking_delta":
-            if text := self.answer.text(delta, "thinking"):
+            if text := self.response.text(delta, "thinking"):
                 events.append(ReasoningDelta(index=self._index, text=text))
         elif kind == "signature_delta":
             # It replaces what the start held (an empty string). An empty signature never replaces a real one.
-            self._signature = self.answer.text(delta, "signature") or self._signature
+            self._signature = self.response.text(delta, "signature") or self._signature
         else:
             super().delta(kind, delta, events)
 
     def stop(self, events: list[Event]) -> None:
         """End the thinking."""
-        events.append(ReasoningEnd(index=self._index, provider=self.answer.provider, signature=self._signature))
+        events.append(ReasoningEnd(index=self._index, provider=self.response.provider, signature=self._signature))
 
 
 class RedactedThinkingBlock(Block):
@@ -177,33 +177,33 @@ class RedactedThinkingBlock(Block):
 
     def stop(self, events: list[Event]) -> None:
         """Add all events of the block."""
-        index = self.answer.new_index()
-        encrypted = self.answer.text(self.data, "data")
+        index = self.response.new_index()
+        encrypted = self.response.text(self.data, "data")
         events.append(ReasoningStart(index=index))
-        events.append(ReasoningEnd(index=index, provider=self.answer.provider, encrypted=encrypted, redacted=True))
+        events.append(ReasoningEnd(index=index, provider=self.response.provider, encrypted=encrypted, redacted=True))
 
 
 class ToolUseBlock(Block):
     """A call of one of the application's tools."""
 
-    def __init__(self, answer: AnswerState, data: Data) -> None:
-        super().__init__(answer, data)
-        self._index = answer.new_index()
+    def __init__(self, response: ResponseState, data: Data) -> None:
+        super().__init__(response, data)
+        self._index = response.new_index()
         self._has_deltas = False
-        answer.has_calls = True
+        response.has_calls = True
 
     def start(self, events: list[Event]) -> None:
         """Start the call. The input in the first data has to wait: a stream sends `{}` here and the input in deltas."""
         call_id, name = as_string(self.data.get("id")), as_string(self.data.get("name"))
         if not call_id or not name:
-            raise ProtocolViolation("a tool_use has no id or no name", provider=self.answer.provider)
+            raise ProtocolViolation("a tool_use has no id or no name", provider=self.response.provider)
         events.append(ToolCallStart(index=self._index, id=call_id, name=name))
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
         """Add more of the arguments."""
         if kind != "input_json_delta":
             super().delta(kind, delta, events)
-        elif text := self.answer.text(delta, "partial_json"):
+        elif text := self.response.text(delta, "partial_json"):
             self._has_deltas = True
             events.append(ToolCallDelta(index=self._index, arguments=text))
 
@@ -216,7 +216,7 @@ class ToolUseBlock(Block):
             for name, value in self.data.items()
             if name not in ("type", "id", "name", "input") and value is not None
         }
-        metadata: dict[str, Data] = {self.answer.provider: kept} if kept else {}
+        metadata: dict[str, Data] = {self.response.provider: kept} if kept else {}
         events.append(ToolCallEnd(index=self._index, provider_metadata=metadata))
 
     def _first_input(self) -> str:
@@ -227,15 +227,15 @@ class ToolUseBlock(Block):
             return dumps(value).decode() if value != {} else ""
         except (ValueError, RecursionError):
             raise ProtocolViolation(
-                "the input of a tool call is not valid JSON", provider=self.answer.provider
+                "the input of a tool call is not valid JSON", provider=self.response.provider
             ) from None
 
 
 class OpaqueBlock(Block):
     """A server tool's call or result, a compaction, or an unknown block: kept whole, to be sent back as it is."""
 
-    def __init__(self, answer: AnswerState, data: Data) -> None:
-        super().__init__(answer, dict(data))
+    def __init__(self, response: ResponseState, data: Data) -> None:
+        super().__init__(response, dict(data))
         self._pieces: dict[str, list[str]] = {}
 
     def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
@@ -261,7 +261,7 @@ class OpaqueBlock(Block):
                 first = data.get(name)
                 data[name] = first + text if isinstance(first, str) else text
         kind = as_string(data.get("type")) or "unknown"
-        events.append(PartAdded(part=Opaque(provider=self.answer.provider, kind=kind, data=data)))
+        events.append(PartAdded(part=Opaque(provider=self.response.provider, kind=kind, data=data)))
 
 
 def _parsed_input(text: str) -> Data:
@@ -281,9 +281,9 @@ _KINDS: dict[str, type[Block]] = {
 }
 
 
-def new_block(answer: AnswerState, data: object) -> Block:
+def new_block(response: ResponseState, data: object) -> Block:
     """Create the block that starts with `data`. Raises `ProtocolViolation` if `data` is no content block."""
     kind = data.get("type") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(kind, str):
-        raise ProtocolViolation("a content block has no type", provider=answer.provider)
-    return _KINDS.get(kind, OpaqueBlock)(answer, data)
+        raise ProtocolViolation("a content block has no type", provider=response.provider)
+    return _KINDS.get(kind, OpaqueBlock)(response, data)

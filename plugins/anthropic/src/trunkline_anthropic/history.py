@@ -166,7 +166,7 @@ class History:
             else:
                 blocks += self._assistant_part(part)
         self._append("assistant", self._message_options(message, blocks))
-        self._append("user", [self._answer(call) for call in calls])
+        self._append("user", [self._result(call) for call in calls])
 
     def _assistant_part(self, part: Part) -> list[Block]:
         if isinstance(part, Text):
@@ -185,7 +185,7 @@ class History:
         blocks = self._content.blocks(part)
         citations = self._content.options(part.provider_metadata).get("citations")
         if blocks and blocks[0].get("type") == "text" and isinstance(citations, (list, tuple)) and citations:
-            # Answers have a `file_id`, which requests must not have.
+            # Responses have a `file_id`, which requests must not have.
             kept = [
                 {name: value for name, value in citation.items() if name != "file_id"}
                 for citation in citations
@@ -216,7 +216,7 @@ class History:
         block = {**kept, "type": "tool_use", "id": call_id, "name": part.name, "input": arguments}
         return self._content.with_options(block, part.provider_options)
 
-    def _answer(self, call: _Call) -> Block:
+    def _result(self, call: _Call) -> Block:
         if call.results:
             return self._content.tool_result(call.id, call.results)
         why = "the API requires a result for each call; an error was sent for a call that has none"

@@ -1,4 +1,4 @@
-"""Listing models and counting tokens: pure pairs of functions that build a request and parse its answer."""
+"""Listing models and counting tokens: pure pairs of functions that build a request and parse its response."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def parse_count_tokens(context: ServiceContext[AnthropicSettings], wire_response
 
 
 def _body(context: ServiceContext[AnthropicSettings], wire_response: WireResponse) -> dict[str, Any]:
-    body = decode_object(wire_response.body, "the answer", provider=context.provider)
+    body = decode_object(wire_response.body, "the response", provider=context.provider)
     if body.get("error"):
         raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
     return body

@@ -1,9 +1,9 @@
-"""Parsing the answers of the Messages API: whole bodies, and streams of typed server-sent events.
+"""Parsing the responses of the Messages API: whole bodies, and streams of typed server-sent events.
 
 A stream is `message_start`, then for each content block `content_block_start`, `content_block_delta` … and
 `content_block_stop` (see `blocks`), then `message_delta` with the stop reason and the usage, and `message_stop`.
 Deltas name their block by its index, so blocks may interleave. `ping` and unknown events are ignored; an `error` event
-may come at any time. Only `message_stop` completes a stream: an end of file before it is a truncated answer.
+may come at any time. Only `message_stop` completes a stream: an end of file before it is a truncated response.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trunkline.fold import Fold
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
 
-from trunkline_anthropic.blocks import AnswerState, Block, Data, TextBlock, new_block
+from trunkline_anthropic.blocks import Block, Data, ResponseState, TextBlock, new_block
 from trunkline_anthropic.errors import error_from_body
 from trunkline_anthropic.usage import usage_from
 
@@ -35,11 +35,11 @@ _REASONS = {
     "model_context_window_exceeded": FinishReason.LENGTH,
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.CONTENT_FILTER,
-    # A server tool takes long: sending the conversation with this answer appended continues it.
+    # A server tool takes long: sending the conversation with this response appended continues it.
     "pause_turn": FinishReason.OTHER,
 }
 
-# Fields of an answer without a normalised place; they go to `provider_metadata`.
+# Fields of a response without a normalised place; they go to `provider_metadata`.
 _METADATA = ("stop_sequence", "stop_details", "container", "context_management", "diagnostics")
 
 _MOST_COUNTS = 200
@@ -47,7 +47,7 @@ _MOST_COUNTS = 200
 
 
 class MessagesParser:
-    """Parses the answers of the Messages API."""
+    """Parses the responses of the Messages API."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
@@ -87,7 +87,7 @@ class MessagesStreamParser:
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._answer = AnswerState(provider)
+        self._response = ResponseState(provider)
         self._started = False
         self._blocks: dict[int, Block] = {}
         self._last: int = -1  # the index of the block that started last
@@ -161,7 +161,7 @@ class MessagesStreamParser:
     def _begin(self, index: object, data: object, events: list[Event]) -> Block:
         key = index if type(index) is int else self._last + 1
         self._end(key, events)
-        block = self._blocks[key] = new_block(self._answer, data)
+        block = self._blocks[key] = new_block(self._response, data)
         self._last = key
         block.start(events)
         return block
@@ -214,7 +214,7 @@ class MessagesStreamParser:
     def _whole(self, data: Data, events: list[Event]) -> None:
         content = data.get("content")
         if not isinstance(content, list) and (content is not None or "stop_reason" not in data):
-            raise ProtocolViolation("the answer is not a message: it has no content", provider=self._provider)
+            raise ProtocolViolation("the response is not a message: it has no content", provider=self._provider)
         self._start(data, events)
         if (usage := usage_from(self._usage)) is not None:
             events.append(UsageReported(usage=usage))
@@ -225,7 +225,7 @@ class MessagesStreamParser:
             self._end(key, events)
         raw = as_string(self._ending.pop("stop_reason", None))
         reason = _REASONS.get(raw or "")
-        if self._answer.has_calls and (reason is None or raw == "end_turn"):
+        if self._response.has_calls and (reason is None or raw == "end_turn"):
             reason = FinishReason.TOOL_CALLS
         events.append(
             Finished(

@@ -1,4 +1,4 @@
-"""Answers of Azure: OpenAI's, with the results of the content filters. Pure."""
+"""Responses of Azure: OpenAI's, with the results of the content filters. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEVERITIES = ("safe", "low", "medium", "high")
 
 
 class AzureParser(ChatParser):
-    """Reads one answer.
+    """Reads one response.
 
     The content filters report on the text of each chunk. The response keeps the most severe result of each category.
     """

@@ -1,4 +1,4 @@
-"""The content blocks of an answer, from whole blocks or from the deltas of a stream.
+"""The content blocks of a response, from whole blocks or from the deltas of a stream.
 
 The life of a block in a stream: only tool calls, tool results and images are announced, by a `contentBlockStart`. Text
 and reasoning start with their first `contentBlockDelta`. A `contentBlockStop` completes a block, and so does the end of
@@ -57,7 +57,7 @@ class _Block:
 
 
 class Blocks:
-    """The blocks of one answer, as events."""
+    """The blocks of one response, as events."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -234,7 +234,7 @@ class Blocks:
         try:
             return b64decode(text, validate=True)
         except (binascii.Error, ValueError):
-            raise self._violation("binary content of the answer is not base64") from None
+            raise self._violation("binary content of the response is not base64") from None
 
     def _call(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):

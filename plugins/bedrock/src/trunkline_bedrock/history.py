@@ -173,12 +173,12 @@ class History:
 
     def _assistant(self, turn: Turn) -> None:
         content: list[Block] = []
-        answers: list[Block] = []
+        results: list[Block] = []
         for position, part in enumerate(turn.message.parts):
             if isinstance(part, ToolCall):
                 call_id = self._call_id(part.id)
                 content += self._call(part, call_id)
-                answers += self._answers(call_id, part, turn.results.get(position, []))
+                results += self._results(call_id, part, turn.results.get(position, []))
             elif isinstance(part, Reasoning):
                 content += self._reasoning(part)
             elif isinstance(part, Text):
@@ -191,8 +191,8 @@ class History:
             elif not isinstance(part, (Citation, ToolResult)):
                 content += self._part(part)
         self._add("assistant", content, turn.message)
-        if answers:
-            self._add("user", answers, None)
+        if results:
+            self._add("user", results, None)
 
     def _cited(self, part: Text) -> list[Block]:
         citations = part.provider_metadata.get(self._provider, {}).get("citations")
@@ -260,7 +260,7 @@ class History:
         block: Block = {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
         return self._with_options(block, call.provider_options)
 
-    def _answers(self, call_id: str, call: ToolCall, results: list[ToolResult]) -> list[Block]:
+    def _results(self, call_id: str, call: ToolCall, results: list[ToolResult]) -> list[Block]:
         if not results:
             why = f"Bedrock requires a result for each call; an error was sent for the call to {call.name}"
             self._warnings.add("emulated", "tool result", why)

@@ -50,7 +50,7 @@ def parse_models(
         return _infos(data["modelSummaries"], "modelId", "modelName"), _PROFILES
     profiles = data.get("inferenceProfileSummaries")
     if not isinstance(profiles, list):
-        raise ProtocolViolation("the answer has no list of models", provider=context.provider)
+        raise ProtocolViolation("the response has no list of models", provider=context.provider)
     token = as_string(data.get("nextToken"))
     cursor = f"{_PROFILES}:{token}" if token and profiles else None
     return _infos(profiles, "inferenceProfileId", "inferenceProfileName"), cursor
@@ -81,7 +81,7 @@ def _model_request(settings: BedrockSettings, model: str, operation: str, body: 
 
 
 def parse_count(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> int:
-    """Return the number of tokens. Raises `ProtocolViolation` if the answer has none."""
+    """Return the number of tokens. Raises `ProtocolViolation` if the response has none."""
     data = decode_object(wire_response.body, "the count of tokens", provider=context.provider)
     count = as_count(data.get("inputTokens"))
     if count is None:
@@ -120,8 +120,8 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
 
 
 def parse_embed(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> EmbedResponse:
-    """Return the vectors, in the order of the texts. Raises `ProtocolViolation` if the answer has none."""
-    data = decode_object(wire_response.body, "the answer", provider=context.provider)
+    """Return the vectors, in the order of the texts. Raises `ProtocolViolation` if the response has none."""
+    data = decode_object(wire_response.body, "the response", provider=context.provider)
     vectors = data.get("embeddings")
     if isinstance(vectors, dict):
         vectors = vectors.get("float")

@@ -1,4 +1,4 @@
-"""Parsing the answers of Converse (whole bodies) and of ConverseStream (event streams).
+"""Parsing the responses of Converse (whole bodies) and of ConverseStream (event streams).
 
 A stream is `messageStart`, the events of the content blocks (see `blocks`), `messageStop` with the stop reason, and
 `metadata` with the usage. The last two come in any order, and both are needed: a stream that ends without one of them
@@ -40,11 +40,11 @@ _REASONS = {
     "malformed_tool_use": FinishReason.ERROR,
 }
 _METADATA = ("metrics", "trace", "performanceConfig", "serviceTier", "additionalModelResponseFields")
-"""Fields of an answer without a normalised place; they go to `provider_metadata`."""
+"""Fields of a response without a normalised place; they go to `provider_metadata`."""
 
 
 class ConverseParser:
-    """Parses the answers of Converse and ConverseStream."""
+    """Parses the responses of Converse and ConverseStream."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
@@ -62,7 +62,7 @@ class ConverseParser:
                 # Some proxies send errors with status 200.
                 raise error_from_response(wire_response, provider=self._provider)
             raise ProtocolViolation(
-                "the body is not an answer of Converse: it has no output.message.content", provider=self._provider
+                "the body is not a response of Converse: it has no output.message.content", provider=self._provider
             )
         blocks = Blocks(self._provider)
         events: list[Event] = [
@@ -74,7 +74,7 @@ class ConverseParser:
         folded = Fold(self._provider)
         for event in events:
             folded.add(event)
-        # The core adds the warnings about the answer itself.
+        # The core adds the warnings about the response itself.
         return attrs.evolve(folded.response(), warnings=())
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
@@ -83,7 +83,7 @@ class ConverseParser:
 
 
 def _routed(data: Mapping[str, Any]) -> str | None:
-    """Return the model that a prompt router chose. No other answer names its model."""
+    """Return the model that a prompt router chose. No other response names its model."""
     return as_string(as_object(as_object(data.get("trace")).get("promptRouter")).get("invokedModelId"))
 
 

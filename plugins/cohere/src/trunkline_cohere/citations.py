@@ -1,4 +1,4 @@
-"""Cohere's citations as the core's: one for each source, because one passage of an answer may rest on several."""
+"""Cohere's citations as the core's: one for each source, because one passage of a response may rest on several."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _PASSAGES = ("text", "snippet", "content", "output")
 def citations_from(raw: Any, text_before: int, provider: str) -> list[Citation]:
     """Return one `Citation` per source of an entry of `citations`, or none if it is not an object.
 
-    `text_before` is how many characters of the answer's text precede the cited block: Cohere counts offsets within the
-    block, the core within the text. Citations of thinking or of a tool plan have no offsets.
+    `text_before` is how many characters of the response's text precede the cited block: Cohere counts offsets within
+    the block, the core within the text. Citations of thinking or of a tool plan have no offsets.
     """
     if not isinstance(raw, dict):
         return []

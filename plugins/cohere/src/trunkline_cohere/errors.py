@@ -40,7 +40,7 @@ def error_from_body(
     """Return the error that a decoded body describes. It never raises.
 
     `status` is `None` for an error inside a stream or inside a response with status 200; unless the body is more
-    specific, such an error is the server's own failure. `request_id` is the answer's id, used if the error has none.
+    specific, such an error is the server's own failure. `request_id` is the response's id, used if the error has none.
     """
     message = _message(body)
     fields = as_object(body)

@@ -1,4 +1,4 @@
-"""Builds the events of one answer: content blocks, the tool plan and tool calls.
+"""Builds the events of one response: content blocks, the tool plan and tool calls.
 
 Cohere names its blocks and calls by an index of its own, may leave it out, and may keep several open at once, so the
 core's `EventBuilder`, which ends a part when another begins, does not fit.
@@ -64,7 +64,7 @@ class _Call:
 
 
 class CohereEventBuilder:
-    """Builds the events of an answer's parts. Each method appends to the list `events` that it is given.
+    """Builds the events of a response's parts. Each method appends to the list `events` that it is given.
 
     A start always begins a new part, so two parts with the same wire index are never merged. A delta belongs to the
     newest part with its wire index. A delta without an index, or with an unknown one after a start without an index,
@@ -88,7 +88,7 @@ class CohereEventBuilder:
 
     @property
     def has_calls(self) -> bool:
-        """Whether the answer calls a tool."""
+        """Whether the response calls a tool."""
         return bool(self._calls)
 
     def _next(self) -> int:
@@ -145,7 +145,7 @@ class CohereEventBuilder:
             self._end_block(block, events)
 
     def text_before(self, wire_index: object) -> int:
-        """Return how many characters of the answer's text precede a block."""
+        """Return how many characters of the response's text precede a block."""
         block = self._block_by_index.get(wire_index) if type(wire_index) is int else None
         return block.text_before if block is not None else 0
 
@@ -233,7 +233,7 @@ class CohereEventBuilder:
 
     def _add_to_call(self, call: _Call, data: object, events: list[Event]) -> None:
         if not isinstance(data, dict):
-            raise ProtocolViolation("a tool call in the answer is not an object", provider=self._provider)
+            raise ProtocolViolation("a tool call in the response is not an object", provider=self._provider)
         function = as_object(data.get("function"))
         arguments = function.get("arguments")
         call.id = call.id or as_string(data.get("id")) or ""
@@ -241,7 +241,7 @@ class CohereEventBuilder:
         if name and not call.started:
             call.name += name
             if len(call.name) > _LONGEST_NAME:
-                message = f"a tool name in the answer is longer than {_LONGEST_NAME} characters"
+                message = f"a tool name in the response is longer than {_LONGEST_NAME} characters"
                 raise ProtocolViolation(message, provider=self._provider)
         if arguments is not None and not isinstance(arguments, str):
             try:
@@ -267,21 +267,21 @@ class CohereEventBuilder:
         events.append(ToolCallStart(index=call.index, id=call.id, name=call.name))
 
     def _make_id(self, call: _Call) -> str:
-        # Deterministic, so a streamed answer and a whole one get the same ids; unique within the answer.
+        # Deterministic, so a streamed response and a whole one get the same ids; unique within the response.
         seed = f"{call.name}.{call.id}.{call.position}".encode("utf-8", "replace")
         return f"{call.name}_{sha256(seed).hexdigest()[:12]}"
 
     def _end_call(self, call: _Call, events: list[Event]) -> None:
         call.open = False
         if not call.name:
-            raise ProtocolViolation("the answer calls a tool without a name", provider=self._provider)
+            raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
         self._start_call(call, events)
         if call.arguments:
             events.append(ToolCallDelta(index=call.index, arguments="".join(call.arguments)))
         events.append(ToolCallEnd(index=call.index))
 
     def finish(self, events: list[Event]) -> None:
-        """End every open part: the answer is complete."""
+        """End every open part: the response is complete."""
         for block in self._blocks:
             if block.open:
                 self._end_block(block, events)

@@ -93,7 +93,7 @@ OPERATIONS = Operations(
 
 
 def _body(context: ServiceContext[CohereSettings], wire_response: WireResponse) -> dict[str, Any]:
-    body = decode_object(wire_response.body, "the answer", provider=context.provider)
+    body = decode_object(wire_response.body, "the response", provider=context.provider)
     if isinstance(body.get("message"), str):
         raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
     return body

@@ -1,4 +1,4 @@
-"""Parse the answers of the v2 chat API: whole bodies, and streams of typed server-sent events.
+"""Parse the responses of the v2 chat API: whole bodies, and streams of typed server-sent events.
 
 A stream is `message-start`, then the events of blocks, tool plan, tool calls and citations, then `message-end`. An
 error is an event too, or a bare JSON object in an event's place. Parsing does no I/O.
@@ -39,7 +39,7 @@ _REASONS = {
 
 
 class CohereParser:
-    """Parses the answers of the v2 chat API."""
+    """Parses the responses of the v2 chat API."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
@@ -111,7 +111,7 @@ class CohereStreamParser:
         raise StreamInterrupted("the stream ended before message-end", provider=self._provider, request_id=self._id)
 
     def _bare(self, data: Data, text: bytes) -> list[Event]:
-        """Return the events of a bare JSON object in an event's place: the whole answer. Raises if it is an error."""
+        """Return the events of a bare JSON object in an event's place: the whole response. Raises if it is an error."""
         message = data.get("message")
         if isinstance(message, str) or data.get("error"):
             raise error_from_body(data, provider=self._provider, request_id=self._id)
@@ -121,7 +121,7 @@ class CohereStreamParser:
         return self.whole(data, message)
 
     def whole(self, data: Data, message: Data) -> list[Event]:
-        """Return the events of an answer that was not streamed: blocks, the tool plan, tool calls.
+        """Return the events of a response that was not streamed: blocks, the tool plan, tool calls.
 
         Citations follow the block that they refer to, as in a stream.
         """
@@ -133,7 +133,7 @@ class CohereStreamParser:
         logprobs = data.get("logprobs")
         for position, block in enumerate(blocks):
             if not isinstance(block, dict):
-                self._wrong("a content block in the answer is not an object")
+                self._wrong("a content block in the response is not an object")
             # A body has one list of log probabilities for all of its text; it goes with the first text block.
             block_logprobs = _logprobs(logprobs) if block.get("type") == "text" else ()
             logprobs = None if block_logprobs else logprobs
@@ -231,15 +231,15 @@ class CohereStreamParser:
         reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
         error = {key: data[key] for key in ("error", "error_type") if data.get(key)}
         if reason is FinishReason.ERROR and not self._builder.has_parts:
-            # Nothing was generated, so this is a failed call, which can be retried, rather than an answer.
-            message = error.get("error") or f"the answer ended with {raw_reason} before it began"
+            # Nothing was generated, so this is a failed call, which can be retried, rather than a response.
+            message = error.get("error") or f"the response ended with {raw_reason} before it began"
             body = {"message": message, "error_type": error.get("error_type")}
             raise error_from_body(body, provider=self._provider, request_id=self._id)
         if self._builder.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):
             reason = FinishReason.TOOL_CALLS
         warnings: tuple[CallWarning, ...] = ()
         if reason is FinishReason.ERROR or error:
-            message = as_string(error.get("error")) or "the provider failed before the answer was complete"
+            message = as_string(error.get("error")) or "the provider failed before the response was complete"
             warnings = (CallWarning(kind="other", subject="finish_reason", message=message),)
         usage = usage_from(data.get("usage"))
         if usage is not None:

@@ -9,7 +9,7 @@ from trunkline.response import Usage
 
 
 def usage_from(raw: Any) -> Usage | None:
-    """Return the usage of a chat, or `None` if the answer reports none.
+    """Return the usage of a chat, or `None` if the response reports none.
 
     `tokens` counts everything the model read and wrote, including cached and reasoning tokens. `billed_units`, which
     excludes Cohere's own preamble, is used only where `tokens` is missing. The total is their sum, because Cohere
@@ -31,7 +31,7 @@ def usage_from(raw: Any) -> Usage | None:
 
 
 def embedding_usage(meta: Any) -> Usage | None:
-    """Return the usage of an embedding request, or `None` if the answer reports none."""
+    """Return the usage of an embedding request, or `None` if the response reports none."""
     fields = as_object(meta)
     counted, billed = as_object(fields.get("tokens")), as_object(fields.get("billed_units"))
     tokens = as_count(counted.get("input_tokens"), billed.get("input_tokens"))

@@ -81,7 +81,7 @@ def parse_count(context: ServiceContext[GeminiSettings], wire_response: WireResp
     """Return the count. Raises `ProtocolViolation` if there is none."""
     total = as_count(_body(context, wire_response).get("totalTokens"))
     if total is None:
-        raise ProtocolViolation("the answer has no field 'totalTokens'", provider=context.provider)
+        raise ProtocolViolation("the response has no field 'totalTokens'", provider=context.provider)
     return total
 
 
@@ -103,4 +103,4 @@ def _translation(url: str, body: dict[str, Any], warnings: Warnings) -> Translat
 
 
 def _body(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> dict[str, Any]:
-    return decode_object(wire_response.body, "the answer", provider=context.provider)
+    return decode_object(wire_response.body, "the response", provider=context.provider)

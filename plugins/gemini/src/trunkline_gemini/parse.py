@@ -1,6 +1,6 @@
-"""Parse the answers of generateContent: one body, or a stream of server-sent events.
+"""Parse the responses of generateContent: one body, or a stream of server-sent events.
 
-Each event contains a complete `GenerateContentResponse` with the next piece of the answer. Parsing does no I/O.
+Each event contains a complete `GenerateContentResponse` with the next piece of the response. Parsing does no I/O.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _UNSPECIFIED = ("", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
 
 
 class GeminiParser:
-    """Parses the answers of one service."""
+    """Parses the responses of one service."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
@@ -75,7 +75,7 @@ class GeminiStream:
     """Turns the chunks of one stream into events.
 
     A finish reason completes the stream; it has no other end marker. There is one exception: when the model runs code,
-    the chunk that ends with the code also has a finish reason, although the code's result and the rest of the answer
+    the chunk that ends with the code also has a finish reason, although the code's result and the rest of the response
     follow (recordings 04a59751d29d53f7, f32e2446a758532a). That finish reason is ignored.
     """
 
@@ -107,7 +107,7 @@ class GeminiStream:
         parts = content.get("parts") if isinstance(content, dict) else None
         for part in as_list(parts):
             if not isinstance(part, dict):
-                raise ProtocolViolation("a part of the answer is not an object", provider=self._provider)
+                raise ProtocolViolation("a part of the response is not an object", provider=self._provider)
             self._part(part)
             self._ended_with_code = "executableCode" in part
         for citation in _citations(candidate, self._provider):
@@ -148,7 +148,7 @@ class GeminiStream:
     def _call(self, call: Data, metadata: ProviderOptions) -> None:
         name = call.get("name")
         if not isinstance(name, str) or not name:
-            raise ProtocolViolation("the answer calls a tool without a name", provider=self._provider)
+            raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
         arguments = call.get("args")
         self._builder.tool_call(
             self._calls,
@@ -164,7 +164,7 @@ class GeminiStream:
         try:
             content = b64decode(as_string(data.get("data")) or "", validate=True)
         except ValueError:
-            raise ProtocolViolation("the media in the answer is not valid base64", provider=self._provider) from None
+            raise ProtocolViolation("the media in the response is not valid base64", provider=self._provider) from None
         kind = (media_type or "").partition("/")[0]
         part_type = Image if kind == "image" else Audio if kind == "audio" else Document
         return part_type(data=content, media_type=media_type, provider_metadata=metadata)

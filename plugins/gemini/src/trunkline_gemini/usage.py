@@ -7,7 +7,7 @@ from trunkline.response import Usage
 
 
 def usage_from(raw: object, *, is_final: bool) -> Usage | None:
-    """Return the usage that a chunk reports, or `None`. `is_final` is whether the chunk ends the answer.
+    """Return the usage that a chunk reports, or `None`. `is_final` is whether the chunk ends the response.
 
     `candidatesTokenCount` excludes thoughts, and `promptTokenCount` excludes the prompts of hosted tools; both are
     added here.

@@ -1,6 +1,6 @@
 """llama.cpp for Trunkline: a GGUF model inside the process.
 
-llama.cpp speaks the Chat Completions API, so `trunkline_openai` translates requests and parses answers. Only the
+llama.cpp speaks the Chat Completions API, so `trunkline_openai` translates requests and parses responses. Only the
 transport is different. The first call loads the model.
 """
 

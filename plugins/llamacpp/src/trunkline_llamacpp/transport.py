@@ -1,13 +1,13 @@
 """A transport to a model in this process: it answers Chat Completions requests as an HTTP server would.
 
-llama.cpp blocks, so loading a model and computing an answer each run in a thread. How a piece of an answer gets to the
-reading task:
+llama.cpp blocks, so loading a model and computing a response each run in a thread. How a piece of a response gets to
+the reading task:
 
     thread                                         event loop
     llama.cpp calls back with a piece
     _Exchange._send -> _EventLoop.call_soon -----> _put: appends to the queue, sets the event `_more`
                                                    __anext__: takes it from the queue, or waits for `_more`
-    the answer is complete, or failed
+    the response is complete, or failed
     _Job._run ------> _EventLoop.call_soon ------> _finished: frees the model for the next request
 
 - A thread never waits for the event loop: a loop that was closed would block it for ever. `call_soon` then returns
@@ -15,8 +15,8 @@ reading task:
 - All state is changed on the event loop, and needs no lock. The thread only reads `_stopping`: when the reader leaves,
   it makes llama.cpp stop at the next callback.
 - The queue is unbounded; the context length limits its size. With back-pressure, a stream that is read slowly would
-  keep the model from all other requests, and an application that asks a second question while it reads the first answer
-  would wait for itself.
+  keep the model from all other requests, and an application that asks a second question while it reads the first
+  response would wait for itself.
 - No task group or cancel scope is open while the application's code runs.
 """
 
@@ -37,7 +37,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import FirstChunkTimeout, ServiceClosed, StreamInterrupted, TrunklineError
 
 from trunkline_llamacpp.runtime import Model, Server
-from trunkline_llamacpp.whole_answer import whole_answer
+from trunkline_llamacpp.whole_response import whole_response
 
 T = TypeVar("T")
 
@@ -199,7 +199,7 @@ class _WholeResponse:
 
 
 class _Exchange:
-    """One request and its answer, computed in a thread. Subclasses define what is computed."""
+    """One request and its response, computed in a thread. Subclasses define what is computed."""
 
     def __init__(self, instance: _LoadedModel, request: WireRequest, timeouts: Timeouts) -> None:
         self.status = 200
@@ -265,7 +265,7 @@ class _Exchange:
             if self._job is None or self._job.done.is_set():
                 raise StopAsyncIteration
             if self._stopping:
-                raise StreamInterrupted("the service was closed before the answer was complete")
+                raise StreamInterrupted("the service was closed before the response was complete")
             await self._wait()
         return self._chunks.popleft()
 
@@ -326,7 +326,7 @@ class _Exchange:
         raise NotImplementedError
 
     def _send(self, put: Callable[[bytes], None], data: bytes) -> bool:
-        """Pass a piece of the answer to the event loop. True if computing must stop."""
+        """Pass a piece of the response to the event loop. True if computing must stop."""
         return not self._loop.call_soon(put, data) or self._stopping
 
 
@@ -335,7 +335,7 @@ class _Chat(_Exchange):
 
     llama.cpp always computes a stream here and reports its progress with the prompt, because it can only be stopped in
     a callback. Progress also keeps the reader's timeouts from expiring: it is sent as a comment in a stream, and as a
-    space before the JSON of a whole answer.
+    space before the JSON of a whole response.
     """
 
     def _prepare(self, body: bytes) -> str:
@@ -375,7 +375,7 @@ class _Chat(_Exchange):
         if errors:
             self._send(self._put_error, errors[0].encode())
         elif not self._stopping:
-            last = b"data: [DONE]\n\n" if self._streamed else whole_answer(collected)
+            last = b"data: [DONE]\n\n" if self._streamed else whole_response(collected)
             self._send(self._put_sse if self._streamed else self._put, last)
 
     def _put_sse(self, chunk: bytes) -> None:

@@ -133,7 +133,7 @@ class MistralHistory(History):
             item["closed"] = False
         return with_options(item, part.provider_options, self.provider)
 
-    def answers(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
+    def tool_results(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
         """Append exactly one result for each tool call of a message."""
         for call, call_id, results in answered:
             value: JSON = {"role": "tool", "tool_call_id": call_id, "name": call.name, "content": NO_RESULT}

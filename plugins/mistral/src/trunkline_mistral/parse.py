@@ -1,6 +1,6 @@
 """Parse what Mistral adds to Chat Completions: content that is a list of chunks. Does no I/O.
 
-An answer's `content` is a string, or an ordered list of chunks: text, thinking, references and others. A stream splits
+A response's `content` is a string, or an ordered list of chunks: text, thinking, references and others. A stream splits
 thinking into several chunks, as it does text. Consecutive thinking chunks are one part, which ends at a signature.
 """
 
@@ -58,14 +58,14 @@ class Thinking:
 
 
 class MistralParser(ChatParser):
-    """Parses one answer."""
+    """Parses one response."""
 
     def __init__(self, *, provider: str, profile: Profile) -> None:
         super().__init__(provider=provider, profile=profile)
         self._thinking = Thinking()
 
     def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
-        """Add to the answer's text."""
+        """Add to the response's text."""
         if text:
             self.end_reasoning()
         super().text(text, logprobs)
@@ -108,7 +108,7 @@ class MistralParser(ChatParser):
                 self.add(PartAdded(part=Opaque(provider=self.provider, kind=name, data=item)))
 
     def _end_parts(self) -> None:
-        # Text that follows becomes a new part, so that the order is kept when the answer is sent back.
+        # Text that follows becomes a new part, so that the order is kept when the response is sent back.
         self.end_text()
         self.end_reasoning()
 

@@ -73,7 +73,7 @@ def _id(model: dict[str, Any]) -> str | None:
 
 
 def _body(context: ServiceContext[OllamaSettings], wire_response: WireResponse) -> dict[str, Any]:
-    body = decode_object(wire_response.body, "the answer", provider=context.provider)
+    body = decode_object(wire_response.body, "the response", provider=context.provider)
     if "error" in body:
         raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
     return body

@@ -1,4 +1,4 @@
-"""Parse the answers of the chat API: a stream of JSON lines, each a piece of the message, or one body.
+"""Parse the responses of the chat API: a stream of JSON lines, each a piece of the message, or one body.
 
 The lines of a stream and a whole body are objects of the same form. The last line, or the body, has `"done": true`.
 Parsing does no I/O.
@@ -36,7 +36,7 @@ REASONS: Mapping[str, FinishReason] = {
 
 
 class OllamaParser:
-    """Parses the answers of one service."""
+    """Parses the responses of one service."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
@@ -69,7 +69,7 @@ class OllamaStream:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer is complete."""
+        """Whether the response is complete."""
         return self._builder.finished
 
     def feed(self, frame: bytes) -> list[Event]:
@@ -84,7 +84,7 @@ class OllamaStream:
         """Return the events of one decoded line or body. Raises the error that it carries, if it does."""
         if "error" in data:
             raise error_from_body(data, provider=self._provider)
-        # Answers have no id. The time of the first line makes the generated ids of tool calls differ between answers.
+        # Responses have no id. The time of the first line makes the ids of tool calls differ between responses.
         self._builder.start(model=as_string(data.get("model")) or None, seed=as_string(data.get("created_at")))
         message = data.get("message")
         if isinstance(message, dict):
@@ -106,7 +106,7 @@ class OllamaStream:
     def _call(self, call: object) -> None:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(call, dict) or not isinstance(function, dict):
-            raise ProtocolViolation("a tool call in the answer has no function", provider=self._provider)
+            raise ProtocolViolation("a tool call in the response has no function", provider=self._provider)
         # Each call arrives complete. Old servers send no `index`, or 0 for every call, so the calls are counted here.
         self._builder.tool_call(
             self._calls,

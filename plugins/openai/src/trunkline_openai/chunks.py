@@ -1,10 +1,10 @@
 """Chunks of Chat Completions -> events. Pure.
 
-A chunk has `choices`, and a choice has a `delta`: a piece of the answer's message. The message of a whole body is read
-as one large delta, so that a response is the same whether it was streamed or not.
+A chunk has `choices`, and a choice has a `delta`: a piece of the response's message. The message of a whole body is
+read as one large delta, so that a response is the same whether it was streamed or not.
 
 Parts are in the order in which they started. Within one delta this is reasoning, text, refusal, images, citations, tool
-calls. The API has one text and one reasoning for an answer, so later pieces continue the part that is open.
+calls. The API has one text and one reasoning for a response, so later pieces continue the part that is open.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from trunkline.events import (
 from trunkline.messages import Citation, Opaque
 from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
 
-from trunkline_openai.answer_parts import AudioPieces, annotation, image_added, sources
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.logprobs import token_logprobs
 from trunkline_openai.profile import Profile
 from trunkline_openai.reasoning import ReasoningBlocks, detail_text, thinking_text
+from trunkline_openai.response_parts import AudioPieces, annotation, image_added, sources
 from trunkline_openai.think_tags import ThinkTags
 from trunkline_openai.tool_calls import LEGACY, ToolCalls
 from trunkline_openai.usage import usage_from
@@ -81,7 +81,7 @@ def _delta_fields(reasoning_fields: tuple[str, ...]) -> frozenset[str]:
 
 
 class ChunkReader:
-    """Turns the chunks of one answer into events.
+    """Turns the chunks of one response into events.
 
     A variant of the API overrides `content_part`, `text`, `reasoning`, `reasoning_end`, `keep`, `sources` or `error`.
     """
@@ -127,7 +127,7 @@ class ChunkReader:
             self.text(item)
             return
         if not isinstance(item, dict):
-            raise ProtocolViolation("a part of the answer's content is not an object", provider=self.provider)
+            raise ProtocolViolation("a part of the response's content is not an object", provider=self.provider)
         kind = item.get("type")
         if kind in ("text", "output_text", None) and isinstance(item.get("text"), str):
             self.text(item["text"])
@@ -142,7 +142,7 @@ class ChunkReader:
             self._events.append(PartAdded(part=opaque))
 
     def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
-        """Add to the answer's text."""
+        """Add to the response's text."""
         if self._think is None:
             self._add_text(text, logprobs)
             return
@@ -170,7 +170,7 @@ class ChunkReader:
         self.metadata[key] = value
 
     def sources(self) -> list[Citation]:
-        """The citations that stand beside the message, once the answer is complete."""
+        """The citations that stand beside the message, once the response is complete."""
         return sources(self.metadata)
 
     def end_text(self) -> None:
@@ -219,7 +219,7 @@ class ChunkReader:
         try:
             self._take_chunk(chunk)
         except RecursionError:
-            raise ProtocolViolation("the answer is nested too deeply", provider=self.provider) from None
+            raise ProtocolViolation("the response is nested too deeply", provider=self.provider) from None
 
     def _take_chunk(self, chunk: dict[str, Any]) -> None:
         if self._id is None and isinstance(chunk.get("id"), str) and chunk["id"]:
@@ -234,7 +234,7 @@ class ChunkReader:
         choices = chunk.get("choices")
         if choices:
             if not isinstance(choices, list):
-                raise ProtocolViolation("the answer's choices are not a list", provider=self.provider)
+                raise ProtocolViolation("the response's choices are not a list", provider=self.provider)
             for choice in choices:
                 self._take_choice(choice)
         usage = chunk.get("usage")
@@ -258,7 +258,7 @@ class ChunkReader:
 
     def _take_choice(self, choice: Any) -> None:
         if not isinstance(choice, dict):
-            raise ProtocolViolation("a choice of the answer is not an object", provider=self.provider)
+            raise ProtocolViolation("a choice of the response is not an object", provider=self.provider)
         index = choice.get("index") or 0
         if not isinstance(index, int):
             index = 0
@@ -290,7 +290,7 @@ class ChunkReader:
         if delta is None:
             return
         if not isinstance(delta, dict):
-            raise ProtocolViolation("a delta of the answer is not an object", provider=self.provider)
+            raise ProtocolViolation("a delta of the response is not an object", provider=self.provider)
         content = delta.get("content")
         tokens = token_logprobs(logprobs.get("content")) if logprobs is not None else ()
         if len(delta) == 1 and type(content) is str:
@@ -339,7 +339,7 @@ class ChunkReader:
         calls = delta.get("tool_calls")
         if calls:
             if not isinstance(calls, list):
-                raise ProtocolViolation("the answer's tool calls are not a list", provider=self.provider)
+                raise ProtocolViolation("the response's tool calls are not a list", provider=self.provider)
             if whole:
                 self._calls.whole(calls, self._events)
             else:
@@ -362,7 +362,7 @@ class ChunkReader:
             self._events.append(TextDelta(index=self._text, text=text, logprobs=logprobs))
 
     def close(self) -> list[Event]:
-        """Return the last events, once the answer is complete."""
+        """Return the last events, once the response is complete."""
         if self._think is not None:
             for is_reasoning, piece in self._think.finish():
                 if is_reasoning:
@@ -396,15 +396,15 @@ class ChunkReader:
 
     def _warnings(self) -> tuple[CallWarning, ...]:
         if self._choice is None:
-            return (CallWarning(kind="other", subject="choices", message="the answer has no choices"),)
+            return (CallWarning(kind="other", subject="choices", message="the response has no choices"),)
         if not self._others:
             return ()
         count = len(self._others) + 1
-        message = f"the answer has {count} choices; only the first is read (without streaming, `raw` has them all)"
+        message = f"the response has {count} choices; only the first is read (without streaming, `raw` has them all)"
         return (CallWarning(kind="other", subject="n", message=message),)
 
     def _json_text(self, value: Any) -> str:
         try:
             return dumps(value).decode()
         except (TypeError, ValueError, RecursionError):
-            raise ProtocolViolation("the answer holds a value that is not JSON", provider=self.provider) from None
+            raise ProtocolViolation("the response holds a value that is not JSON", provider=self.provider) from None

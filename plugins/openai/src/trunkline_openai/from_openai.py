@@ -27,8 +27,8 @@ from trunkline.messages import (
     ToolResultPart,
 )
 
-from trunkline_openai.answer_parts import AudioPieces, annotation
 from trunkline_openai.reasoning import ReasoningBlocks, detail_text, thinking_text
+from trunkline_openai.response_parts import AudioPieces, annotation
 
 Fields: TypeAlias = Mapping[str, Any]
 

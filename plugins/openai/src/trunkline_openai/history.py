@@ -1,7 +1,7 @@
 """A request's messages, as Chat Completions takes them. Pure.
 
 The API has one string or list of parts for a message's content; reasoning, tool calls, audio and annotations of an
-answer are fields beside it. Each tool result is a message, which must follow the message with its call.
+response are fields beside it. Each tool result is a message, which must follow the message with its call.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from trunkline.messages import (
     ToolResult,
 )
 
-from trunkline_openai.answer_parts import ANNOTATION
 from trunkline_openai.profile import Profile
+from trunkline_openai.response_parts import ANNOTATION
 
 JSON = dict[str, Any]
 
@@ -238,7 +238,7 @@ class History:
         if calls:
             value["tool_calls"] = calls
         wire.append(with_options(value, message.provider_options, self.provider))
-        self.answers(answered, wire)
+        self.tool_results(answered, wire)
 
     def _call_id(self, call_id: str) -> str:
         if not call_id:
@@ -299,7 +299,7 @@ class History:
         else:
             value[field] = "".join(part.text for part in parts)
 
-    def answers(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
+    def tool_results(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
         """Append the results of the tool calls of one message."""
         media: list[JSON] = []
         for call_id, result in [(call.call_id, result) for call in answered for result in call.results]:

@@ -1,4 +1,4 @@
-"""The log probabilities of an answer's tokens, which Chat Completions and Responses report in the same form."""
+"""The log probabilities of a response's tokens, which Chat Completions and Responses report in the same form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List models and embed texts: functions that build a request and parse its answer. Pure."""
+"""List models and embed texts: functions that build a request and parse its response. Pure."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def parse_embeddings(context: ServiceContext[Any], wire_response: WireResponse) 
     body = _body(context, wire_response)
     data = body if isinstance(body, list) else body.get("data")
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise ProtocolViolation("the answer has no list of embeddings", provider=context.provider)
+        raise ProtocolViolation("the response has no list of embeddings", provider=context.provider)
     if all(type(item.get("index")) is int for item in data):
         data = sorted(data, key=lambda item: int(item["index"]))
     fields = as_object(body)
@@ -113,5 +113,5 @@ def _body(context: ServiceContext[Any], wire_response: WireResponse) -> Any:
     if isinstance(body, dict) and body.get("error"):
         raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
     if not isinstance(body, (dict, list)):
-        raise ProtocolViolation("the answer is not JSON", provider=context.provider)
+        raise ProtocolViolation("the response is not JSON", provider=context.provider)
     return body

@@ -1,4 +1,4 @@
-"""Answers of Chat Completions: the frames of a stream -> events, a whole body -> ChatResponse. Pure."""
+"""Responses of Chat Completions: the frames of a stream -> events, a whole body -> ChatResponse. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _content(chunk: dict[str, Any]) -> object:
 
 
 class ChatParser(ChunkReader):
-    """Reads one answer: `feed` takes the frames of a stream, `whole` a body that was not streamed.
+    """Reads one response: `feed` takes the frames of a stream, `whole` a body that was not streamed.
 
     A stream ends with the frame `[DONE]`. Servers whose profile has `finish_reason_suffices` leave it out. Servers that
     ignore `"stream": true` send a whole body, which the framer marks as `BARE`.
@@ -99,7 +99,7 @@ class ChatParser(ChunkReader):
         return not others and type(delta.get("content")) is str
 
     def finish(self) -> list[Event]:
-        """The last events, at the end of the file. Raises `StreamInterrupted` if the answer is not complete."""
+        """The last events, at the end of the file. Raises `StreamInterrupted` if the response is not complete."""
         if self._complete or (self._reason is not None and self.profile.finish_reason_suffices):
             return self.close()
         after = " after its finish reason" if self._reason is not None else ""
@@ -130,7 +130,7 @@ class ChatParser(ChunkReader):
 
 
 def _without_choices(text: bytes, provider: str) -> ProtocolViolation:
-    return ProtocolViolation(f"the answer has no 'choices': {excerpt(text)}", provider=provider)
+    return ProtocolViolation(f"the response has no 'choices': {excerpt(text)}", provider=provider)
 
 
 class ChatResponseParser:
@@ -180,4 +180,4 @@ def _object(body: bytes, provider: str) -> dict[str, Any]:
         value = None
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         return value[0]
-    return value if isinstance(value, dict) else decode_object(body, "the answer", provider=provider)
+    return value if isinstance(value, dict) else decode_object(body, "the response", provider=provider)

@@ -96,7 +96,7 @@ class Profile:
     - `reasoning_replay`: the field in which the server expects reasoning back, or `None`. `reasoning_details` sends
       OpenRouter's blocks back unchanged, `thinking` makes content parts of it (Mistral), any other field gets the text.
 
-    Answers:
+    Responses:
 
     - `reasoning_fields`: the fields of a message that may have reasoning; the first one that is set wins.
     - `think_tags`: `<think>…</think>` at the beginning of the text is reasoning.

@@ -1,4 +1,4 @@
-"""Reasoning in an answer of Chat Completions, in the forms that compatible servers have for it."""
+"""Reasoning in a response of Chat Completions, in the forms that compatible servers have for it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A conversation as the `input` items of the Responses API. Pure.
 
-Answers of this provider are sent back as the items that they were: in their order, with their ids, `phase` and
+Responses of this provider are sent back as the items that they were: in their order, with their ids, `phase` and
 encrypted reasoning. Two rules of the API decide what is sent:
 
 - A reasoning item must be followed by another item of its turn. Reasoning at the end of a turn is therefore removed.
@@ -274,7 +274,7 @@ class InputItems:
         item.update(options)
 
     def _add_plain_text(self, part: Text, phase: object, options: JSONObject) -> None:
-        """Add text without an id of this provider. The API accepts an answer without an id only as a string."""
+        """Add text without an id of this provider. The API accepts a message without an id only as a string."""
         if part.refusal:
             why = "a refusal from another provider was sent as plain text"
             self._warnings.add("changed", "refusal", why)

@@ -41,7 +41,7 @@ Data: TypeAlias = dict[str, Any]
 
 
 class OutputState:
-    """What the items of one answer share: the provider's name, the next part's index, and the lengths of the texts."""
+    """What the items of one response share: the provider's name, the next part's index, the lengths of the texts."""
 
     def __init__(self, provider: str) -> None:
         self.provider = provider

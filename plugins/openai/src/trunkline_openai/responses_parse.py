@@ -1,4 +1,4 @@
-"""Answers of the Responses API: streams of typed server-sent events, and whole bodies. Pure.
+"""Parse what the Responses API sends: streams of typed server-sent events, and whole bodies. Pure.
 
 This module finds the item that an event belongs to; `responses_output` turns what an item receives into events.
 """

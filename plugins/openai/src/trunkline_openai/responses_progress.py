@@ -1,4 +1,4 @@
-"""How much of an answer of the Responses API has been turned into events so far.
+"""How much of a response of the Responses API has been turned into events so far.
 
 A stream repeats everything that it said: in deltas, when a piece is done, when an item is done, and in the last event.
 These classes find the rest that is new in linear time, however many pieces and items there are.

@@ -1,4 +1,4 @@
-"""Separate `<think>…</think>` at the beginning of an answer from its text, wherever the stream is cut."""
+"""Separate `<think>…</think>` at the beginning of a response from its text, wherever the stream is cut."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ThinkTags:
         return pieces + self._flush("text") if self._held else pieces
 
     def finish(self) -> list[tuple[bool, str]]:
-        """Return the text that is still held back, at the end of the answer."""
+        """Return the text that is still held back, at the end of the response."""
         held, self._held = self._held, ""
         return [(self._state == "inside", held)] if held and self._state in ("before", "inside") else []
 

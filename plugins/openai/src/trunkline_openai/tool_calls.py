@@ -1,4 +1,4 @@
-"""Assemble the tool calls of an answer from the deltas of a stream.
+"""Assemble the tool calls of a response from the deltas of a stream.
 
 As specified, each delta has an `index`. The first delta of an index has the call's `id` and `name`, the later ones have
 pieces of the arguments. Servers differ from this in many ways:
@@ -55,7 +55,7 @@ class _Call:
 
 
 class ToolCalls:
-    """The calls of one answer. `next_index` returns the index for a new part of the answer."""
+    """The calls of one response. `next_index` returns the index for a new part of the response."""
 
     def __init__(self, next_index: Callable[[], int], *, provider: str) -> None:
         self._next_index = next_index
@@ -80,7 +80,7 @@ class ToolCalls:
     def delta(self, delta: object, events: list[Event], *, key: object = None) -> None:
         """Read one entry of `tool_calls`. `key` replaces the index of an entry without one."""
         if not isinstance(delta, dict):
-            raise ProtocolViolation("a tool call in the answer is not an object", provider=self._provider)
+            raise ProtocolViolation("a tool call in the response is not an object", provider=self._provider)
         function = delta.get("function")
         custom = delta.get("custom")
         # Some servers send both, one of them empty.
@@ -100,7 +100,7 @@ class ToolCalls:
             call.name += name
             if len(call.name) > _LONGEST_NAME:
                 raise ProtocolViolation(
-                    f"a tool's name in the answer is longer than {_LONGEST_NAME} characters", provider=self._provider
+                    f"a tool's name in the response is longer than {_LONGEST_NAME} characters", provider=self._provider
                 )
         self._take(call, arguments, events)
 
@@ -119,7 +119,7 @@ class ToolCalls:
             if not call.name:
                 if not call.id and not call.arguments:
                     continue
-                raise ProtocolViolation("the answer calls a tool without a name", provider=self._provider)
+                raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
             self._start(call, events)
             if call.custom:
                 text = dumps({"input": "".join(call.arguments)}).decode()
@@ -190,7 +190,7 @@ class ToolCalls:
         return call.index
 
     def _make_id(self, position: int) -> str:
-        # The same whether the answer is streamed or not, and different for each answer.
+        # The same whether the response is streamed or not, and different for each response.
         return "call_" + sha256(f"{self.seed}/{position}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 

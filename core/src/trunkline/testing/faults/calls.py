@@ -77,7 +77,7 @@ class RetryFaults(ProviderCase):
                 refused += 1
                 await self.fails(429, **{"retry-after-ms": "50"})(exchange)
             else:
-                await self.answers("chat")(exchange)
+                await self.responds("chat")(exchange)
 
         async with serve(script) as server, self.service(server.url, watcher=watcher, max_retries=3) as service:
             async with anyio.create_task_group() as tasks:
@@ -97,7 +97,7 @@ class RetryFaults(ProviderCase):
             target = f"{other.url}/elsewhere?token={self.canaries()[0]}"
             await exchange.respond(b"", status=status, headers={"location": target})
 
-        async with serve(self.answers(method)) as other, serve(redirect) as server:
+        async with serve(self.responds(method)) as other, serve(redirect) as server:
             async with self.service(server.url, max_retries=2) as service:
                 with pytest.raises(UnexpectedRedirect) as caught:
                     await self.ask(service, method)
@@ -114,7 +114,7 @@ class RetryFaults(ProviderCase):
         async def internal(exchange: Exchange) -> None:
             await exchange.respond(b"GIF89a", headers={"content-type": "image/gif"})
 
-        async with serve(internal) as target, serve(self.answers("chat")) as server:
+        async with serve(internal) as target, serve(self.responds("chat")) as server:
             for kind in self.plugin().bytes_only_media:
                 request = _media_request(kind, f"http://{host}:{target.port}/secret")
                 async with self.service(server.url, fetch_urls=allowed) as service:
@@ -164,7 +164,7 @@ class ErrorFaults(ProviderCase):
     @pytest.mark.parametrize("status", RETRYABLE)
     async def test_fault_25_retryable_status(self, status: int) -> None:
         """A request that fails with one of these statuses is retried after a wait."""
-        script = in_turn(self.fails(status, **{"retry-after-ms": "1"}), self.answers())
+        script = in_turn(self.fails(status, **{"retry-after-ms": "1"}), self.responds())
         watcher = Watcher()
         async with serve(script) as server, self.service(server.url, max_retries=1, watcher=watcher) as service:
             self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
@@ -198,7 +198,7 @@ class ErrorFaults(ProviderCase):
         assert self.wire.error_event is not None
         opening = self.opening().frames[:-1]
         early = self.streams([*opening, self.wire.error_event("the model fell over")])
-        async with serve(in_turn(early, self.answers())) as server:
+        async with serve(in_turn(early, self.responds())) as server:
             async with self.service(server.url, max_retries=1) as service:
                 self.check(self.sample_text, self.folded(await self.read(service)), streamed=True)
             assert len(server.requests) == 2
@@ -210,7 +210,7 @@ class ErrorFaults(ProviderCase):
         async def early(exchange: Exchange) -> None:
             await exchange.respond(self.wire.error_body("the model fell over"))
 
-        async with serve(in_turn(early, self.answers(method))) as server:
+        async with serve(in_turn(early, self.responds(method))) as server:
             async with self.service(server.url, max_retries=1) as service:
                 await self.ask(service, method)
             assert len(server.requests) == 2

@@ -230,7 +230,7 @@ class ConnectionFaults(ProviderCase):
             if exchange.number == 2:
                 exchange.keep_alive = False  # close when the second request arrives, without a response
             else:
-                await self.answers(method)(exchange)
+                await self.responds(method)(exchange)
 
         async with serve(script) as server, self.service(server.url, max_retries=1) as service:
             await self.ask(service, method)
@@ -242,7 +242,7 @@ class ConnectionFaults(ProviderCase):
         """If the server closed the idle connection before a call, the call succeeds without a retry."""
 
         async def script(exchange: Exchange) -> None:
-            await self.answers(method)(exchange)
+            await self.responds(method)(exchange)
             exchange.keep_alive = False
 
         async with serve(script) as server, self.service(server.url, max_retries=0) as service:

@@ -148,7 +148,7 @@ class LifecycleFaults(ProviderCase):
     async def test_fault_36_neighbours(self) -> None:
         """Cancelling streams does not affect other streams, and leaves no connection open."""
         sample, cancelled, whole = self.sample_text, 40, 8
-        answers: list[Any] = []
+        responses: list[Any] = []
         stalled = anyio.Event()
         stalling = 0
 
@@ -175,7 +175,7 @@ class LifecycleFaults(ProviderCase):
                     scope.cancel()
 
         async def stay(service: Any) -> None:
-            answers.append(self.folded(await self.read(service)))
+            responses.append(self.folded(await self.read(service)))
 
         async with serve(script) as server, self.service(server.url) as service:
             async with anyio.create_task_group() as tasks:
@@ -185,9 +185,9 @@ class LifecycleFaults(ProviderCase):
                     async with anyio.create_task_group() as leaving:
                         for _ in range(cancelled):
                             leaving.start_soon(leave, service)
-            assert len(answers) == whole
-            for answer in answers:
-                self.check(sample, answer, streamed=True)
+            assert len(responses) == whole
+            for response in responses:
+                self.check(sample, response, streamed=True)
             await service.aclose()
             await server.wait_idle()
 

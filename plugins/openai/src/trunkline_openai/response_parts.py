@@ -1,4 +1,4 @@
-"""Parts of an answer of Chat Completions other than text, reasoning and tool calls: audio, images and citations."""
+"""Parts of a response of Chat Completions other than text, reasoning and tool calls: audio, images and citations."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ class AudioPieces:
                 return b"".join(b64decode(piece, validate=True) for piece in self._data)
             return b64decode("".join(self._data), validate=True)
         except (binascii.Error, ValueError):
-            raise ProtocolViolation("the answer's audio is not base64", provider=self._provider) from None
+            raise ProtocolViolation("the response's audio is not base64", provider=self._provider) from None
 
 
 def image_added(item: Any, provider: str) -> PartAdded:
-    """The event for an image of the answer. Raises `ProtocolViolation` for an item without a usable image."""
+    """The event for an image of the response. Raises `ProtocolViolation` for an item without a usable image."""
     value = as_object(item).get("image_url")
     url = value.get("url") if isinstance(value, dict) else value
     if not isinstance(url, str) or not url:
-        raise ProtocolViolation("an image in the answer has no URL", provider=provider)
+        raise ProtocolViolation("an image in the response has no URL", provider=provider)
     try:
         return PartAdded(part=Image(url=url))
     except (InvalidRequest, ValueError) as error:
-        raise ProtocolViolation(f"an image in the answer cannot be read: {error}", provider=provider) from None
+        raise ProtocolViolation(f"an image in the response cannot be read: {error}", provider=provider) from None
 
 
 def annotation(item: Any, provider: str) -> Citation | PartAdded | None:

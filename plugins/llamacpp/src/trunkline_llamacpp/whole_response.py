@@ -1,7 +1,7 @@
-"""The body of an answer that was not requested as a stream. Pure.
+"""The body of a response that was not requested as a stream. Pure.
 
-llama.cpp computes every answer as a stream here, because only a stream can be stopped. This module joins its chunks to
-the body that llama.cpp would have sent.
+llama.cpp computes every response as a stream here, because only a stream can be stopped. This module joins its chunks
+to the body that llama.cpp would have sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trunkline.authoring.json import dumps
 _TEXTS = ("content", "reasoning_content")
 
 
-def whole_answer(chunks: Iterable[dict[str, Any]]) -> bytes:
+def whole_response(chunks: Iterable[dict[str, Any]]) -> bytes:
     """Join the chunks of a stream to a Chat Completions body with one choice."""
     body: dict[str, Any] = {}
     message: dict[str, Any] = {"role": "assistant", "content": None}
