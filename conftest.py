@@ -30,7 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose how many examples Hypothesis tries."""
+    """Register the marker `exhaustive`, and choose how many examples Hypothesis tries."""
+    config.addinivalue_line("markers", "exhaustive: run only with --exhaustive; tests/README.md says why")
     settings.load_profile("exhaustive" if config.getoption("--exhaustive") else "trunkline")
 
 
@@ -41,10 +42,10 @@ def exhaustive(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the kit's tests of the core for all providers but those of `TRANSPORT_ONCE`."""
+    """Deselect tests marked `exhaustive`, and the kit's tests of the core for all providers but `TRANSPORT_ONCE`."""
     if config.getoption("--exhaustive"):
         return
-    dropped = list(_repeated(items))
+    dropped = [*_repeated(items), *(item for item in items if item.get_closest_marker("exhaustive"))]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         left_out = set(dropped)

@@ -48,6 +48,10 @@ ENDLESS = 1900
 SERVER = Path(__file__).parent / "servers" / "llama_server.py"
 
 
+one_backend = pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.exhaustive)])
+"""For tests of what an answer contains: the backend makes no difference to it, and the model takes a second."""
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -91,6 +95,7 @@ async def read(service: Service, request: ChatRequest) -> tuple[list[Event], Cha
 # Answers
 
 
+@one_backend
 async def test_a_chat_is_answered_with_its_model_finish_reason_and_usage(url: str) -> None:
     async with opened(url) as service:
         response = await service.chat(asked(max_output_tokens=60))
@@ -120,6 +125,7 @@ async def test_stream_arrives_token_by_token_and_reports_usage(url: str) -> None
     assert last.output_tokens == 8
 
 
+@one_backend
 @pytest.mark.parametrize("limit", [3, 60], ids=["length", "stop"])
 async def test_the_events_of_a_stream_fold_to_the_answer_of_a_chat(url: str, limit: int) -> None:
     async with opened(url) as service:
@@ -129,6 +135,7 @@ async def test_the_events_of_a_stream_fold_to_the_answer_of_a_chat(url: str, lim
     assert whole.finish_reason is (FinishReason.LENGTH if limit == 3 else FinishReason.STOP)
 
 
+@one_backend
 async def test_a_stop_sequence_ends_the_answer_before_it(url: str) -> None:
     async with opened(url) as service:
         free = await service.chat(asked(max_output_tokens=20))
@@ -140,6 +147,7 @@ async def test_a_stop_sequence_ends_the_answer_before_it(url: str) -> None:
     assert response.provider_metadata["anthropic"]["stop_sequence"] == word
 
 
+@one_backend
 async def test_a_conversation_of_several_turns_is_understood(url: str) -> None:
     conversation = (
         system("Do as you are told."),
@@ -154,6 +162,7 @@ async def test_a_conversation_of_several_turns_is_understood(url: str) -> None:
     assert "walnut" in response.text
 
 
+@one_backend
 async def test_the_newer_version_leaves_the_temperature_out_and_says_so(url: str) -> None:
     async with opened(url, api_version="2026-10-21") as service:
         response = await service.chat(asked())
@@ -163,6 +172,7 @@ async def test_the_newer_version_leaves_the_temperature_out_and_says_so(url: str
 # Operations
 
 
+@one_backend
 async def test_tokens_are_counted_as_the_usage_has_them(url: str) -> None:
     async with opened(url) as service:
         counted = await service.count_tokens(asked())

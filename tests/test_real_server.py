@@ -66,6 +66,10 @@ SERVER = Path(__file__).parent / "servers" / "llama_server.py"
 Open: TypeAlias = Callable[..., Service]
 
 
+one_backend = pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.exhaustive)])
+"""For tests of what an answer contains: the backend makes no difference to it, and the model takes a second."""
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -183,6 +187,7 @@ class Retries(Observer):
 # Answers
 
 
+@one_backend
 async def test_a_chat_is_answered_with_its_model_finish_reason_and_usage(open_either: Open) -> None:
     async with open_either() as service:
         response = await service.chat(asked(max_output_tokens=60))
@@ -214,6 +219,7 @@ async def test_stream_arrives_token_by_token_and_reports_usage(open_either: Open
     assert usage.input_tokens
 
 
+@one_backend
 @pytest.mark.parametrize("options", [{}, {"seed": 7}, {"max_output_tokens": 60}], ids=["length", "seed", "stop"])
 async def test_the_events_of_a_stream_fold_to_the_answer_of_a_chat(open_chat: Open, options: dict[str, Any]) -> None:
     async with open_chat() as service:
@@ -222,6 +228,7 @@ async def test_the_events_of_a_stream_fold_to_the_answer_of_a_chat(open_chat: Op
     assert fold(events, "openai-compatible") == response == whole
 
 
+@one_backend
 async def test_the_events_of_a_stream_of_responses_fold_to_the_answer_of_a_chat(open_responses: Open) -> None:
     async with open_responses() as service:
         whole = await service.chat(asked())
@@ -233,6 +240,7 @@ async def test_the_events_of_a_stream_of_responses_fold_to_the_answer_of_a_chat(
     assert (whole.model, folded.model) == (ALIAS, None)
 
 
+@one_backend
 async def test_a_limit_of_tokens_ends_the_answer_with_length(open_chat: Open) -> None:
     async with open_chat() as service:
         response = await service.chat(asked(max_output_tokens=3))
@@ -241,6 +249,7 @@ async def test_a_limit_of_tokens_ends_the_answer_with_length(open_chat: Open) ->
     assert response.usage.output_tokens == 3
 
 
+@one_backend
 async def test_responses_api_of_the_server_reports_a_cut_answer_as_completed(open_responses: Open) -> None:
     # OpenAI says `incomplete`, with the reason `max_output_tokens`. The server does not distinguish the two.
     async with open_responses() as service:
@@ -250,6 +259,7 @@ async def test_responses_api_of_the_server_reports_a_cut_answer_as_completed(ope
     assert response.usage.output_tokens == 3
 
 
+@one_backend
 async def test_the_limit_of_the_settings_is_sent(open_either: Open) -> None:
     async with open_either(output_token_limit=2) as service:
         response = await service.chat(asked(max_output_tokens=None))
@@ -257,6 +267,7 @@ async def test_the_limit_of_the_settings_is_sent(open_either: Open) -> None:
     assert response.usage.output_tokens == 2
 
 
+@one_backend
 async def test_a_stop_sequence_ends_the_answer_before_it(open_chat: Open) -> None:
     async with open_chat() as service:
         free = await service.chat(asked(max_output_tokens=20))
@@ -268,6 +279,7 @@ async def test_a_stop_sequence_ends_the_answer_before_it(open_chat: Open) -> Non
     assert streamed == response
 
 
+@one_backend
 async def test_log_probabilities_come_with_their_tokens_whole_and_streamed(open_chat: Open) -> None:
     async with open_chat() as service:
         whole = await service.chat(asked(top_logprobs=3))
@@ -300,6 +312,7 @@ SCHEMA: JSONObject = {
 
 
 # Over Responses the server reads no `text.format`: it answers freely.
+@one_backend
 async def test_json_follows_its_schema_whole_and_streamed(open_chat: Open) -> None:
     request = asked("The weather in Rome is fine.", response_format=ResponseFormat(schema=SCHEMA), max_output_tokens=60)
     async with open_chat() as service:
@@ -320,6 +333,7 @@ async def prompt_of(url: str, messages: list[dict[str, str]]) -> str:
     return str(answer.json()["prompt"])
 
 
+@one_backend
 async def test_a_system_prompt_and_several_turns_reach_the_model_in_their_places(url: str, open_chat: Open) -> None:
     conversation = [
         system("Do as you are told."),
@@ -339,6 +353,7 @@ async def test_a_system_prompt_and_several_turns_reach_the_model_in_their_places
     assert "walnut" in response.text
 
 
+@one_backend
 async def test_a_system_prompt_and_several_turns_count_as_input_over_responses(open_responses: Open) -> None:
     conversation = [system("Do as you are told."), user("Say one."), assistant("One."), user("Say two.")]
     counts: list[int | None] = []
@@ -354,6 +369,7 @@ async def test_a_system_prompt_and_several_turns_count_as_input_over_responses(o
     assert counts[0] < counts[1]
 
 
+@one_backend
 async def test_response_can_be_sent_back_in_the_conversation(open_either: Open) -> None:
     request = asked("Name a colour.")
     async with open_either() as service:
@@ -365,6 +381,7 @@ async def test_response_can_be_sent_back_in_the_conversation(open_either: Open) 
     assert (second.usage.input_tokens or 0) > (first.usage.input_tokens or 0) + (first.usage.output_tokens or 0)
 
 
+@one_backend
 async def test_options_of_the_provider_are_passed_on_and_cached_tokens_are_counted(open_chat: Open) -> None:
     # The server starts without its cache of prompts; each request may switch it on.
     request = asked("Why is the sky blue?", provider_options={"openai-compatible": {"cache_prompt": True}})
@@ -388,6 +405,7 @@ async def test_models_are_listed(open_either: Open) -> None:
     assert model.raw["owned_by"] == "llamacpp"
 
 
+@one_backend
 async def test_texts_are_embedded_in_their_order(embedding_url: str) -> None:
     async with opener(embedding_url, "chat")() as service:
         response = await service.embed(["a cat", "the national debt", "a kitten"])
@@ -416,6 +434,7 @@ async def test_disabled_embeddings_are_an_error(open_chat: Open) -> None:
 # Refusals
 
 
+@one_backend
 async def test_an_unknown_model_is_answered_by_the_model_that_is_loaded(open_either: Open) -> None:
     # OpenAI answers 404. The server has one model, answers with it whatever is asked for, and says which it was.
     async with open_either() as service:
@@ -435,6 +454,7 @@ async def test_too_long_prompt_has_its_own_error_and_is_not_retried(open_either:
     assert retries.count == 0
 
 
+@one_backend
 async def test_an_input_limit_makes_a_long_conversation_fit(open_chat: Open) -> None:
     turns = [turn for _ in range(30) for turn in (user("word " * 20), assistant("Yes."))]
     async with open_chat(input_token_limit=200) as service:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent / "reliability"
-MEASUREMENTS = ("truncation", "cancellation", "neighbours", "slow_consumer", "soak", "peers")
+MEASUREMENTS = ("cancellation", "peers")
+LONG = ("truncation", "neighbours", "slow_consumer", "soak")
 
 
-@pytest.mark.parametrize("name", MEASUREMENTS)
+@pytest.mark.parametrize("name", [*MEASUREMENTS, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in LONG)])
 def test_a_measurement_runs_and_its_promise_is_kept(name: str, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     command = [sys.executable, str(FOLDER / f"{name}.py"), "--size", "smoke", "--json", str(figures)]
