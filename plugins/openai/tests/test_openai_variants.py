@@ -17,18 +17,18 @@ from trunkline.messages import Citation, Part, Reasoning, Text, ToolCall, assist
 from trunkline.request import ChatRequest
 from trunkline.response import TokenLogprob
 from trunkline_openai import ChatParts, OpenAICompatibleSettings, Profile, chat_completions
-from trunkline_openai.history import JSON, AnsweredCall, History
+from trunkline_openai.history import AnsweredCall, History
 from trunkline_openai.parse import ChatParser
 from trunkline_openai.translate import ChatTranslator
 
 
 class AcmeHistory(History):
-    def part(self, part: Part, role: str, only_text: bool) -> JSON | None:
+    def part(self, part: Part, role: str, only_text: bool) -> dict[str, Any] | None:
         if isinstance(part, Citation):
             return {"type": "source", "url": part.url}
         return super().part(part, role, only_text)
 
-    def answers(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
+    def tool_results(self, answered: list[AnsweredCall], wire: list[dict[str, Any]]) -> None:
         wire += [{"role": "tool", "name": call.call.name, "count": len(call.results)} for call in answered]
 
 

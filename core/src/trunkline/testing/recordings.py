@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import attrs
@@ -36,8 +36,6 @@ _TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"
 """Headers that do not apply to the recorded chunks, which are decompressed and outlive the connection."""
 _COMPARED = ("method", "url", "body")
 
-Object: TypeAlias = dict[str, Any]
-
 
 class RecordingMismatch(CallError):
     """A request is not in the recording, or part of the recording was not used. The message shows the difference."""
@@ -52,23 +50,23 @@ class RecordedExchange:
     """
 
     service: str
-    request: Object
-    response: Object | None = None
+    request: dict[str, Any]
+    response: dict[str, Any] | None = None
     chunks: list[bytes] = attrs.field(factory=list)
-    ended: str | Object = LEFT
+    ended: str | dict[str, Any] = LEFT
     used: bool = False
 
-    def dump(self, secrets: tuple[str, ...]) -> Object:
+    def dump(self, secrets: tuple[str, ...]) -> dict[str, Any]:
         """Return the exchange as JSON for the file, with `secrets` redacted."""
-        table: Object = {"service": self.service, "request": self.request, "response": self.response}
+        table: dict[str, Any] = {"service": self.service, "request": self.request, "response": self.response}
         if self.response is not None:
             table["chunks"] = [_dump_bytes(chunk) for chunk in _scrubbed_chunks(self.chunks, secrets)]
         table["ended"] = self.ended
-        scrubbed: Object = _scrubbed(table, secrets)
+        scrubbed: dict[str, Any] = _scrubbed(table, secrets)
         return scrubbed
 
     @classmethod
-    def load(cls, table: Object) -> RecordedExchange:
+    def load(cls, table: dict[str, Any]) -> RecordedExchange:
         """Return the exchange from which `dump` made `table`."""
         return cls(
             service=table["service"],
@@ -79,9 +77,9 @@ class RecordedExchange:
         )
 
 
-def describe(wire_request: WireRequest, secrets: tuple[str, ...]) -> Object:
+def describe(wire_request: WireRequest, secrets: tuple[str, ...]) -> dict[str, Any]:
     """Return a request in its recorded form: credentials redacted, a JSON body as JSON."""
-    description: Object = _scrubbed(
+    description: dict[str, Any] = _scrubbed(
         {
             "method": wire_request.method,
             "url": _redacted_url(wire_request.url),
@@ -93,13 +91,13 @@ def describe(wire_request: WireRequest, secrets: tuple[str, ...]) -> Object:
     return description
 
 
-def describe_response(status: int, headers: Mapping[str, str]) -> Object:
+def describe_response(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
     """Return the status and headers of a response in their recorded form."""
     kept = {name.lower(): value for name, value in headers.items() if name.lower() not in _TRANSFER}
     return {"status": status, "headers": _redacted(kept)}
 
 
-def match(request: Object, exchanges: Sequence[RecordedExchange], path: Path) -> RecordedExchange:
+def match(request: dict[str, Any], exchanges: Sequence[RecordedExchange], path: Path) -> RecordedExchange:
     """Return the first unused exchange with the method, URL and body of `request`, and mark it as used.
 
     Raises `RecordingMismatch` if there is none. Its message shows how the most similar unused exchange differs.
@@ -157,7 +155,7 @@ def write(path: Path, exchanges: Sequence[RecordedExchange], secrets: tuple[str,
     temporary.replace(path)
 
 
-def _compared(request: Object) -> Object:
+def _compared(request: dict[str, Any]) -> dict[str, Any]:
     return {name: request.get(name) for name in _COMPARED}
 
 
@@ -165,7 +163,7 @@ def _pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
 
 
-def _redacted(headers: Mapping[str, str]) -> Object:
+def _redacted(headers: Mapping[str, str]) -> dict[str, Any]:
     return {name: REDACTED if _SECRET_NAME.search(name) else headers[name] for name in sorted(headers)}
 
 
@@ -200,14 +198,14 @@ def _scrubbed_bytes(data: bytes, secrets: tuple[str, ...]) -> bytes:
     return scrub(data.decode("latin-1"), as_bytes).encode("latin-1")
 
 
-def _dump_bytes(data: bytes) -> str | Object:
+def _dump_bytes(data: bytes) -> str | dict[str, Any]:
     try:
         return data.decode()
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(data).decode()}
 
 
-def _load_bytes(data: str | Object) -> bytes:
+def _load_bytes(data: str | dict[str, Any]) -> bytes:
     if isinstance(data, str):
         return data.encode()
     try:
@@ -216,7 +214,7 @@ def _load_bytes(data: str | Object) -> bytes:
         raise ValueError(str(error)) from None
 
 
-def _dump_body(body: bytes) -> Object:
+def _dump_body(body: bytes) -> dict[str, Any]:
     try:
         return {"json": loads(body)}
     except (ValueError, RecursionError):

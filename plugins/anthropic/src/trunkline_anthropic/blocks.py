@@ -8,7 +8,7 @@ another; a block therefore reports what its first data holds, whether or not del
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 from trunkline.authoring.json import as_objects, as_string, dumps, loads
 from trunkline.errors import ProtocolViolation
@@ -27,8 +27,6 @@ from trunkline.events import (
     text_delta,
 )
 from trunkline.messages import Citation, Opaque
-
-Data: TypeAlias = dict[str, Any]
 
 
 class ResponseState:
@@ -49,7 +47,7 @@ class ResponseState:
         self._next_index += 1
         return index
 
-    def text(self, data: Data, name: str) -> str:
+    def text(self, data: dict[str, Any], name: str) -> str:
         """Return the field `name` of `data`. Raises `ProtocolViolation` if it is not a string."""
         value = data.get(name)
         if type(value) is not str:
@@ -62,14 +60,14 @@ class ResponseState:
 class Block:
     """A content block. `data` is what it started with."""
 
-    def __init__(self, response: ResponseState, data: Data) -> None:
+    def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         self.response = response
         self.data = data
 
     def start(self, events: list[Event]) -> None:
         """Add the events of the block's start, and of the content in its first data."""
 
-    def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
+    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
         """Add the events of a delta. An unknown kind is ignored; one that belongs to another block is an error."""
         if kind in ("text_delta", "thinking_delta", "input_json_delta"):
             raise ProtocolViolation(
@@ -83,11 +81,11 @@ class Block:
 class TextBlock(Block):
     """Text and its citations. The citations follow the end of the text, since they apply to the whole block."""
 
-    def __init__(self, response: ResponseState, data: Data) -> None:
+    def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         super().__init__(response, data)
         self._index = response.new_index()
         self._length = 0
-        self._citations: list[Data] = []
+        self._citations: list[dict[str, Any]] = []
 
     def start(self, events: list[Event]) -> None:
         """Start the text, with the text and the citations in the first data."""
@@ -96,7 +94,7 @@ class TextBlock(Block):
             self._add(self.response.text(self.data, "text"), events)
         self._citations += as_objects(self.data.get("citations"))
 
-    def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
+    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
         """Add more text, or a citation."""
         if kind == "text_delta":
             text = delta.get("text")
@@ -120,12 +118,12 @@ class TextBlock(Block):
         """End the text and add its citations."""
         start, provider = self.response.text_length, self.response.provider
         self.response.text_length = end = start + self._length
-        metadata: dict[str, Data] = {provider: {"citations": self._citations}} if self._citations else {}
+        metadata: dict[str, dict[str, Any]] = {provider: {"citations": self._citations}} if self._citations else {}
         events.append(TextEnd(index=self._index, provider_metadata=metadata))
         events += [_citation(citation, start, end, provider) for citation in self._citations]
 
 
-def _citation(data: Data, start: int, end: int, provider: str) -> Citation:
+def _citation(data: dict[str, Any], start: int, end: int, provider: str) -> Citation:
     source = as_string(data.get("url")) or as_string(data.get("source")) or ""
     return Citation(
         url=source if source.startswith(("http://", "https://")) else None,
@@ -145,7 +143,7 @@ class ThinkingBlock(Block):
     thinking; the signature then is all there is to send back, so an empty block is kept as well.
     """
 
-    def __init__(self, response: ResponseState, data: Data) -> None:
+    def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         super().__init__(response, data)
         self._index = response.new_index()
         self._signature = as_string(data.get("signature")) or None
@@ -156,7 +154,7 @@ class ThinkingBlock(Block):
         if self.data.get("thinking"):
             events.append(ReasoningDelta(index=self._index, text=self.response.text(self.data, "thinking")))
 
-    def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
+    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
         """Add more thinking, or the signature."""
         if kind == "thinking_delta":
             if text := self.response.text(delta, "thinking"):
@@ -186,7 +184,7 @@ class RedactedThinkingBlock(Block):
 class ToolUseBlock(Block):
     """A call of one of the application's tools."""
 
-    def __init__(self, response: ResponseState, data: Data) -> None:
+    def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         super().__init__(response, data)
         self._index = response.new_index()
         self._has_deltas = False
@@ -199,7 +197,7 @@ class ToolUseBlock(Block):
             raise ProtocolViolation("a tool_use has no id or no name", provider=self.response.provider)
         events.append(ToolCallStart(index=self._index, id=call_id, name=name))
 
-    def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
+    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
         """Add more of the arguments."""
         if kind != "input_json_delta":
             super().delta(kind, delta, events)
@@ -216,7 +214,7 @@ class ToolUseBlock(Block):
             for name, value in self.data.items()
             if name not in ("type", "id", "name", "input") and value is not None
         }
-        metadata: dict[str, Data] = {self.response.provider: kept} if kept else {}
+        metadata: dict[str, dict[str, Any]] = {self.response.provider: kept} if kept else {}
         events.append(ToolCallEnd(index=self._index, provider_metadata=metadata))
 
     def _first_input(self) -> str:
@@ -234,11 +232,11 @@ class ToolUseBlock(Block):
 class OpaqueBlock(Block):
     """A server tool's call or result, a compaction, or an unknown block: kept whole, to be sent back as it is."""
 
-    def __init__(self, response: ResponseState, data: Data) -> None:
+    def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         super().__init__(response, dict(data))
         self._pieces: dict[str, list[str]] = {}
 
-    def delta(self, kind: object, delta: Data, events: list[Event]) -> None:
+    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
         """Merge a delta into the block: strings are appended to the field of that name, other values replace it."""
         for name, value in delta.items():
             if name == "type":
@@ -264,7 +262,7 @@ class OpaqueBlock(Block):
         events.append(PartAdded(part=Opaque(provider=self.response.provider, kind=kind, data=data)))
 
 
-def _parsed_input(text: str) -> Data:
+def _parsed_input(text: str) -> dict[str, Any]:
     try:
         value = loads(text)
     except (ValueError, RecursionError):

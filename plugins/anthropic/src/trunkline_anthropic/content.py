@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 from trunkline.authoring.json import JSONObject, ProviderOptions
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image, Opaque, Part, Text, ToolResult
 
-Block: TypeAlias = dict[str, Any]
 """A content block, or any other JSON object of a request."""
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
@@ -38,12 +37,12 @@ class Content:
         """Return the options of a message or part that are meant for this provider."""
         return options.get(self.provider) or {}
 
-    def with_options(self, block: Block, options: ProviderOptions) -> Block:
+    def with_options(self, block: dict[str, Any], options: ProviderOptions) -> dict[str, Any]:
         """Return the block with a part's options merged in; options with a `type` replace the whole block."""
         own = self.options(options)
         return dict(own) if "type" in own else {**block, **own}
 
-    def blocks(self, part: Part) -> list[Block]:
+    def blocks(self, part: Part) -> list[dict[str, Any]]:
         """Return the block of a text, a medium or an opaque part; a part that cannot be sent adds a warning instead."""
         if isinstance(part, Text):
             return self._text(part)
@@ -55,7 +54,7 @@ class Content:
             source = self._image_source(part) if isinstance(part, Image) else self._document_source(part)
             if source is None and "type" not in self.options(part.provider_options):
                 return []
-            block: Block = {"type": "image" if isinstance(part, Image) else "document", "source": source}
+            block: dict[str, Any] = {"type": "image" if isinstance(part, Image) else "document", "source": source}
             if isinstance(part, Document) and part.name is not None:
                 block["title"] = part.name
             if isinstance(part, Image) and part.detail not in (None, "auto"):
@@ -63,7 +62,7 @@ class Content:
             return [self.with_options(block, part.provider_options)]
         return []
 
-    def opaque(self, part: Opaque) -> list[Block]:
+    def opaque(self, part: Opaque) -> list[dict[str, Any]]:
         """Return the block as it arrived, if this provider made it."""
         if part.provider == self.provider:
             return [dict(part.data)]
@@ -74,7 +73,7 @@ class Content:
         """Warn that a part was not sent."""
         self._warnings.add("left_out", type(part).__name__.lower(), why)
 
-    def _text(self, part: Text) -> list[Block]:
+    def _text(self, part: Text) -> list[dict[str, Any]]:
         block = self.with_options({"type": "text", "text": part.text}, part.provider_options)
         text = block.get("text")
         if block["type"] != "text" or not isinstance(text, str) or text.strip():
@@ -88,14 +87,14 @@ class Content:
             )
         return []
 
-    def _audio(self, part: Audio) -> list[Block]:
+    def _audio(self, part: Audio) -> list[dict[str, Any]]:
         if part.transcript:
             self._warnings.add("emulated", "audio", "the API does not accept audio; the transcript was sent instead")
             return [{"type": "text", "text": part.transcript}]
         self.left_out(part, "the API does not accept audio; send a transcript")
         return []
 
-    def _image_source(self, part: Image) -> Block | None:
+    def _image_source(self, part: Image) -> dict[str, Any] | None:
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
         if part.url is not None:
@@ -108,7 +107,7 @@ class Content:
             self._warnings.add("changed", "image", "its media type is not set; sent as image/png; set media_type")
         return {"type": "base64", "media_type": media_type or "image/png", "data": part.base64}
 
-    def _document_source(self, part: Document) -> Block | None:
+    def _document_source(self, part: Document) -> dict[str, Any] | None:
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
         media_type = (part.media_type or "").partition(";")[0].strip().lower()
@@ -136,12 +135,12 @@ class Content:
             self._warnings.add("changed", "document", "it is not valid UTF-8; invalid bytes were replaced")
             return data.decode("utf-8", "replace")
 
-    def tool_result(self, call_id: str, results: list[ToolResult]) -> Block:
+    def tool_result(self, call_id: str, results: list[ToolResult]) -> dict[str, Any]:
         """Return the block that answers a call. Several results of one call are merged."""
         if len(results) > 1:
             self._warnings.add("changed", "tool result", "the API takes one result for each call; several were merged")
         content = [block for result in results for part in result.parts for block in self.blocks(part)]
-        block: Block = {"type": "tool_result", "tool_use_id": call_id}
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id}
         is_error = any(result.is_error for result in results)
         if is_error:
             block["is_error"] = True
@@ -154,7 +153,7 @@ class Content:
         return block
 
 
-def plain(blocks: list[Block]) -> str | list[Block]:
+def plain(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     """Return a plain string if the blocks are a single text: every server that imitates the API accepts that form."""
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"} and blocks[0]["type"] == "text":
         return str(blocks[0]["text"])

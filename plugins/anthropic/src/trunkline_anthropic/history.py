@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import Any
 
 import attrs
 from trunkline.authoring.warnings import Warnings
@@ -29,7 +30,7 @@ from trunkline.messages import (
     ToolResult,
 )
 
-from trunkline_anthropic.content import Block, Content, plain
+from trunkline_anthropic.content import Content, plain
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 _THINKING = ("thinking", "redacted_thinking")
@@ -49,8 +50,8 @@ class History:
     """Translates the messages of one request into `system` and `messages`."""
 
     def __init__(self, provider: str, warnings: Warnings, *, takes_documents: bool = False) -> None:
-        self.system: list[Block] = []
-        self.messages: list[Block] = []
+        self.system: list[dict[str, Any]] = []
+        self.messages: list[dict[str, Any]] = []
         self._content = Content(provider, warnings)
         self._provider = provider
         self._warnings = warnings
@@ -109,7 +110,7 @@ class History:
     def _system(self, message: Message) -> None:
         options = dict(self._content.options(message.provider_options))
         in_place = options.pop("role", None) == "system"
-        blocks: list[Block] = []
+        blocks: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, (Text, Opaque)):
                 blocks += self._content.blocks(part)
@@ -133,8 +134,8 @@ class History:
             )
         self.system += blocks
 
-    def _user(self, message: Message) -> list[Block]:
-        blocks: list[Block] = []
+    def _user(self, message: Message) -> list[dict[str, Any]]:
+        blocks: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, ToolCall):
                 raise InvalidRequest("a user message cannot contain a tool call; put it in an assistant message")
@@ -143,7 +144,7 @@ class History:
             blocks += self._content.blocks(part)
         return blocks
 
-    def _message_options(self, message: Message, blocks: list[Block]) -> list[Block]:
+    def _message_options(self, message: Message, blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Merge the message's options into its last block that can have options (thinking cannot)."""
         options = self._content.options(message.provider_options)
         if options:
@@ -156,7 +157,7 @@ class History:
         return blocks
 
     def _assistant(self, position: int, message: Message) -> None:
-        blocks: list[Block] = []
+        blocks: list[dict[str, Any]] = []
         calls: list[_Call] = []
         for place, part in enumerate(message.parts):
             if isinstance(part, ToolCall):
@@ -168,7 +169,7 @@ class History:
         self._append("assistant", self._message_options(message, blocks))
         self._append("user", [self._result(call) for call in calls])
 
-    def _assistant_part(self, part: Part) -> list[Block]:
+    def _assistant_part(self, part: Part) -> list[dict[str, Any]]:
         if isinstance(part, Text):
             return self._own_text(part)
         if isinstance(part, Reasoning):
@@ -178,7 +179,7 @@ class History:
             return []
         return [] if isinstance(part, Citation) else self._content.blocks(part)
 
-    def _own_text(self, part: Text) -> list[Block]:
+    def _own_text(self, part: Text) -> list[dict[str, Any]]:
         if part.refusal:
             why = "the API has no refusals; sent as plain text"
             self._warnings.add("changed", "refusal", why)
@@ -194,7 +195,7 @@ class History:
             blocks[0].setdefault("citations", kept)
         return blocks
 
-    def _reasoning(self, part: Reasoning) -> list[Block]:
+    def _reasoning(self, part: Reasoning) -> list[dict[str, Any]]:
         if part.provider_options.get(self._provider):
             self._warnings.add(
                 "left_out", "provider_options", "reasoning must be sent back unmodified, so its options were left out"
@@ -206,7 +207,7 @@ class History:
         self._lost_reasoning += 1
         return []
 
-    def _call(self, part: ToolCall, call_id: str) -> Block:
+    def _call(self, part: ToolCall, call_id: str) -> dict[str, Any]:
         arguments = dict(part.arguments)
         if part.invalid_arguments is not None:
             why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
@@ -216,14 +217,14 @@ class History:
         block = {**kept, "type": "tool_use", "id": call_id, "name": part.name, "input": arguments}
         return self._content.with_options(block, part.provider_options)
 
-    def _result(self, call: _Call) -> Block:
+    def _result(self, call: _Call) -> dict[str, Any]:
         if call.results:
             return self._content.tool_result(call.id, call.results)
         why = "the API requires a result for each call; an error was sent for a call that has none"
         self._warnings.add("emulated", "tool result", why)
         return {"type": "tool_result", "tool_use_id": call.id, "is_error": True, "content": _NO_RESULT}
 
-    def _append(self, role: str, blocks: Iterable[Block]) -> None:
+    def _append(self, role: str, blocks: Iterable[dict[str, Any]]) -> None:
         blocks = list(blocks)
         if not blocks:
             return

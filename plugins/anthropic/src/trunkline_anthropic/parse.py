@@ -9,7 +9,7 @@ may come at any time. Only `message_stop` completes a stream: an end of file bef
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
@@ -24,7 +24,7 @@ from trunkline.fold import Fold
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
 
-from trunkline_anthropic.blocks import Block, Data, ResponseState, TextBlock, new_block
+from trunkline_anthropic.blocks import Block, ResponseState, TextBlock, new_block
 from trunkline_anthropic.errors import error_from_body
 from trunkline_anthropic.usage import usage_from
 
@@ -75,11 +75,11 @@ class MessagesParser:
         return error_from_response(wire_response, provider=self._provider, read=error_from_body)
 
 
-def _delta_text(data: Data) -> object:
+def _delta_text(data: dict[str, Any]) -> object:
     return data["delta"]["text"]
 
 
-Handler: TypeAlias = Callable[["MessagesStreamParser", Data, "list[Event]"], None]
+Handler: TypeAlias = Callable[["MessagesStreamParser", dict[str, Any], "list[Event]"], None]
 
 
 class MessagesStreamParser:
@@ -93,8 +93,8 @@ class MessagesStreamParser:
         self._last: int = -1  # the index of the block that started last
         self.repeats = Repeats("text", _delta_text)
         self._text: TextBlock | None = None  # the block of the last delta, if that was text
-        self._usage: Data = {}
-        self._ending: Data = {}  # the stop reason, and what goes to `provider_metadata`
+        self._usage: dict[str, Any] = {}
+        self._ending: dict[str, Any] = {}  # the stop reason, and what goes to `provider_metadata`
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. Raises the error that an `error` event describes."""
@@ -131,7 +131,7 @@ class MessagesStreamParser:
         """Raise `StreamInterrupted`: the end of file came before `message_stop`."""
         raise StreamInterrupted("the stream ended before message_stop", provider=self._provider)
 
-    def whole(self, message: Data) -> list[Event]:
+    def whole(self, message: dict[str, Any]) -> list[Event]:
         """Return the events of a message that arrived whole."""
         events: list[Event] = []
         self._whole(message, events)
@@ -139,7 +139,7 @@ class MessagesStreamParser:
 
     # Blocks
 
-    def _delta(self, data: Data, events: list[Event]) -> None:
+    def _delta(self, data: dict[str, Any], events: list[Event]) -> None:
         index = data.get("index")
         block = self._blocks.get(index if type(index) is int else self._last)
         delta = data.get("delta")
@@ -171,16 +171,16 @@ class MessagesStreamParser:
         if block is not None:
             block.stop(events)
 
-    def _block_start(self, data: Data, events: list[Event]) -> None:
+    def _block_start(self, data: dict[str, Any], events: list[Event]) -> None:
         self._begin(data.get("index"), data.get("content_block"), events)
 
-    def _block_stop(self, data: Data, events: list[Event]) -> None:
+    def _block_stop(self, data: dict[str, Any], events: list[Event]) -> None:
         index = data.get("index")
         self._end(index if type(index) is int else self._last, events)
 
     # The message
 
-    def _message_start(self, data: Data, events: list[Event]) -> None:
+    def _message_start(self, data: dict[str, Any], events: list[Event]) -> None:
         message = data.get("message")
         if self._started or not isinstance(message, dict):
             return
@@ -189,7 +189,7 @@ class MessagesStreamParser:
         if (usage := usage_from(self._usage)) is not None and usage.input_tokens:
             events.append(UsageReported(usage=attrs.evolve(usage, output_tokens=None, total_tokens=None)))
 
-    def _start(self, message: Data, events: list[Event]) -> None:
+    def _start(self, message: dict[str, Any], events: list[Event]) -> None:
         if not self._started:
             events.append(ResponseStarted(id=as_string(message.get("id")), model=as_string(message.get("model"))))
         self._update(message, message.get("usage"))
@@ -197,12 +197,12 @@ class MessagesStreamParser:
             self._end(index - 1, events)
             self._begin(index, block, events)
 
-    def _message_delta(self, data: Data, events: list[Event]) -> None:
+    def _message_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         self._update({**data, **as_object(data.get("delta"))}, data.get("usage"))
         if (usage := usage_from(self._usage)) is not None:
             events.append(UsageReported(usage=usage))
 
-    def _update(self, fields: Data, usage: object) -> None:
+    def _update(self, fields: dict[str, Any], usage: object) -> None:
         """Keep what ends up in `Finished`. Counts are totals, so a later count replaces an earlier one."""
         names = ("stop_reason", *_METADATA)
         self._ending.update({name: fields[name] for name in names if fields.get(name) is not None})
@@ -211,7 +211,7 @@ class MessagesStreamParser:
             if len(self._usage) > _MOST_COUNTS:
                 raise ProtocolViolation(f"the usage has more than {_MOST_COUNTS} fields", provider=self._provider)
 
-    def _whole(self, data: Data, events: list[Event]) -> None:
+    def _whole(self, data: dict[str, Any], events: list[Event]) -> None:
         content = data.get("content")
         if not isinstance(content, list) and (content is not None or "stop_reason" not in data):
             raise ProtocolViolation("the response is not a message: it has no content", provider=self._provider)
@@ -220,7 +220,7 @@ class MessagesStreamParser:
             events.append(UsageReported(usage=usage))
         self._message_stop(data, events)
 
-    def _message_stop(self, data: Data, events: list[Event]) -> None:
+    def _message_stop(self, data: dict[str, Any], events: list[Event]) -> None:
         for key in list(self._blocks):
             self._end(key, events)
         raw = as_string(self._ending.pop("stop_reason", None))
@@ -236,7 +236,7 @@ class MessagesStreamParser:
             )
         )
 
-    def _error(self, data: Data, events: list[Event]) -> None:
+    def _error(self, data: dict[str, Any], events: list[Event]) -> None:
         raise error_from_body(data, provider=self._provider)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest, ReasoningOptions
 
-from trunkline_anthropic.content import Block
 from trunkline_anthropic.models import EFFORTS, Model, Thinking
 
 OUTPUT_TOKENS = 8192
@@ -31,7 +30,7 @@ With the answer it stays below 21,333 tokens, above which Anthropic's own client
 
 
 def set_thinking(
-    request: ChatRequest, model: Model, body: Block, warnings: Warnings, *, interleaved: bool = False
+    request: ChatRequest, model: Model, body: dict[str, Any], warnings: Warnings, *, interleaved: bool = False
 ) -> None:
     """Add `thinking`, `output_config.effort` and `max_tokens` to the body, which already has its messages and tools.
 
@@ -103,7 +102,7 @@ def _budget(options: ReasoningOptions, limit: int | None, warnings: Warnings, *,
     return budget
 
 
-def _allowed(kind: Thinking | None, model: Model, body: Block, warnings: Warnings) -> Thinking | None:
+def _allowed(kind: Thinking | None, model: Model, body: dict[str, Any], warnings: Warnings) -> Thinking | None:
     """Turn thinking off if the API would refuse it: with a forced tool, and in a turn that began without thinking."""
     if kind is None:
         return None
@@ -119,7 +118,7 @@ def _allowed(kind: Thinking | None, model: Model, body: Block, warnings: Warning
     return kind
 
 
-def _began_without(messages: list[Block]) -> bool:
+def _began_without(messages: list[dict[str, Any]]) -> bool:
     # The API wants an assistant message with tool calls to begin with its signed thinking while thinking is on.
     if len(messages) < 2 or not _first_is(messages[-1], "tool_result"):
         return False
@@ -131,8 +130,8 @@ def _first_is(message: Mapping[str, Any], *types: str) -> bool:
     return isinstance(content, list) and content[0].get("type") in types
 
 
-def _config(kind: Thinking, budget: int, options: ReasoningOptions, warnings: Warnings) -> Block:
-    config: Block = {"type": kind}
+def _config(kind: Thinking, budget: int, options: ReasoningOptions, warnings: Warnings) -> dict[str, Any]:
+    config: dict[str, Any] = {"type": kind}
     if kind == "enabled":
         config["budget_tokens"] = budget
     if kind != "disabled" and options.summary is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -13,7 +14,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_anthropic.content import Block, plain
+from trunkline_anthropic.content import plain
 from trunkline_anthropic.history import History
 from trunkline_anthropic.models import Model, model_named
 from trunkline_anthropic.schema import closed_schema
@@ -79,7 +80,7 @@ def request_headers(
 
 def messages_body(
     request: ChatRequest, context: ServiceContext[AnthropicSettings], warnings: Warnings
-) -> tuple[Block, tuple[str, ...]]:
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the JSON body, without `stream`, and the beta features that the request's `provider_options` name."""
     settings, provider = context.settings, context.provider
     betas = _betas((request.provider_options.get(provider) or {}).get("betas", ()))
@@ -87,7 +88,7 @@ def messages_body(
     older = settings.api_version == OLDER
     history = History(provider, warnings, takes_documents=older)
     history.translate(request.messages)
-    body: Block = {"model": request.model, "messages": history.messages}
+    body: dict[str, Any] = {"model": request.model, "messages": history.messages}
     _tools(request, provider, model, body, warnings)
     interleaved = any(beta.startswith("interleaved-thinking") for beta in (*settings.betas, *betas))
     set_thinking(request, model, body, warnings, interleaved=interleaved)
@@ -113,12 +114,12 @@ def _betas(value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _tools(request: ChatRequest, provider: str, model: Model, body: Block, warnings: Warnings) -> None:
+def _tools(request: ChatRequest, provider: str, model: Model, body: dict[str, Any], warnings: Warnings) -> None:
     if not request.tools:
         return
     body["tools"] = [_tool(tool, provider, warnings) for tool in request.tools]
     choice = request.tool_choice
-    wanted: Block | None = None
+    wanted: dict[str, Any] | None = None
     if choice is not None:
         kind = {"required": "any"}.get(choice.mode, choice.mode)
         wanted = {"type": kind}
@@ -134,11 +135,11 @@ def _tools(request: ChatRequest, provider: str, model: Model, body: Block, warni
         body["tool_choice"] = wanted
 
 
-def _tool(tool: Tool, provider: str, warnings: Warnings) -> Block:
+def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     options = tool.provider_options.get(provider) or {}
     if options.get("type", "custom") not in ("custom", None):
         return dict(options)
-    data: Block = {"name": tool.name}
+    data: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         data["description"] = tool.description
     schema = dict(tool.parameters)
@@ -149,7 +150,7 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> Block:
     return {**data, "input_schema": schema, **options}
 
 
-def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> Block:
+def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> dict[str, Any]:
     try:
         closed, moved = closed_schema(schema)
     except RecursionError:
@@ -160,7 +161,9 @@ def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> Block:
     return closed
 
 
-def _format(request: ChatRequest, model: Model, body: Block, system: list[Block], warnings: Warnings) -> None:
+def _format(
+    request: ChatRequest, model: Model, body: dict[str, Any], system: list[dict[str, Any]], warnings: Warnings
+) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
@@ -178,7 +181,7 @@ def _format(request: ChatRequest, model: Model, body: Block, system: list[Block]
     warnings.add("emulated", "response_format", f"{missing}; the system prompt asks for JSON instead")
 
 
-def _sampling(request: ChatRequest, model: Model, body: Block, warnings: Warnings, *, older: bool) -> None:
+def _sampling(request: ChatRequest, model: Model, body: dict[str, Any], warnings: Warnings, *, older: bool) -> None:
     stop = [text for text in request.stop if text.strip()]
     if len(stop) < len(request.stop):
         warnings.add("unsupported", "stop", "the API refuses blank stop sequences; they were left out")

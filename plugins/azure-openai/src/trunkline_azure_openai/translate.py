@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest
-from trunkline_openai.history import JSON
 from trunkline_openai.responses_translate import ENCRYPTED_REASONING, ResponsesTranslator
 from trunkline_openai.translate import ChatTranslator
 
@@ -14,7 +15,7 @@ from trunkline_azure_openai.profiles import V1, limit_field
 class AzureTranslator(ChatTranslator):
     """Chat Completions, with the field for the output limit that the deployment's model accepts."""
 
-    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
         body = super().body(request, warnings, stream=stream)
         field, wanted = self.profile.max_tokens_field, limit_field(self.profile, request.model or "")
@@ -26,7 +27,7 @@ class AzureTranslator(ChatTranslator):
 class AzureResponsesTranslator(ResponsesTranslator):
     """Responses. The user's id is sent as `user`, and encrypted reasoning is requested only if the model reasons."""
 
-    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
         body = super().body(request, warnings, stream=stream)
         # Older versions refuse unknown fields.

@@ -33,8 +33,6 @@ from trunkline.events import (
 from trunkline.fold import decode_arguments
 from trunkline.messages import Audio, Citation, Image, Opaque
 
-Data = dict[str, Any]
-
 SERVER_TOOL = "server_tool_use"
 UNKNOWN = "unknown."
 """The prefix of an `Opaque`'s `kind` if it is made of unknown deltas, which cannot be sent back."""
@@ -48,11 +46,11 @@ class _Block:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.index: int | None = None
-        self.data: Data = {}
+        self.data: dict[str, Any] = {}
         self.pieces: list[str] = []
         self.signature: list[str] = []
         self.redacted: list[str] = []
-        self.citations: list[Data] = []
+        self.citations: list[dict[str, Any]] = []
         self.bytes: list[str] = []
 
 
@@ -79,7 +77,7 @@ class Blocks:
         media = self._media(name, inner) if isinstance(inner, dict) else None
         events.append(PartAdded(part=media or Opaque(provider=self._provider, kind=name, data=block)))
 
-    def start(self, index: int, start: Data, events: list[Event]) -> None:
+    def start(self, index: int, start: dict[str, Any], events: list[Event]) -> None:
         """Start an announced block."""
         self.stop(index, events)
         for kind, inner in start.items():
@@ -92,7 +90,7 @@ class Blocks:
                 block.data = dict(inner)
             return
 
-    def delta(self, index: int, delta: Data, events: list[Event]) -> None:
+    def delta(self, index: int, delta: dict[str, Any], events: list[Event]) -> None:
         """Add a delta to a block, and start the block if it was not announced."""
         text = delta.get("text")
         if type(text) is str:  # nearly every delta
@@ -306,7 +304,7 @@ class Blocks:
         media = self._media(kind, data)
         events.append(PartAdded(part=media or Opaque(provider=self._provider, kind=kind, data={kind: data})))
 
-    def _media(self, kind: str, data: Data) -> Image | Audio | None:
+    def _media(self, kind: str, data: dict[str, Any]) -> Image | Audio | None:
         """Return an image or audio as the core's part, or `None` if it is neither or cannot be read."""
         source = data.get("source")
         if kind not in ("image", "audio") or not isinstance(source, dict):
@@ -336,7 +334,7 @@ def _merged_texts(content: list[Any]) -> list[Any]:
     return result
 
 
-def citation_from(value: Data, provider: str) -> Citation:
+def citation_from(value: dict[str, Any], provider: str) -> Citation:
     """Return a citation. Its location in the source stays in `provider_metadata`."""
     url = as_string(as_object(as_object(value.get("location")).get("web")).get("url"))
     source = as_string(value.get("source")) or ""

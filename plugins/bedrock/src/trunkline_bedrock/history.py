@@ -33,7 +33,7 @@ from trunkline.messages import (
 )
 
 from trunkline_bedrock.blocks import UNKNOWN
-from trunkline_bedrock.media import Block, Media
+from trunkline_bedrock.media import Media
 from trunkline_bedrock.model_families import Family
 
 _ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
@@ -58,8 +58,8 @@ class History:
         self._unnamed = 0
         self._lost_reasoning: dict[str, int] = {}
         self._lost_opaque = 0
-        self.system: list[Block] = []
-        self.messages: list[Block] = []
+        self.system: list[dict[str, Any]] = []
+        self.messages: list[dict[str, Any]] = []
         self.tool_names: dict[str, None] = {}
         """The names of the tools that the history calls, in order of their first call."""
 
@@ -92,7 +92,7 @@ class History:
             why = f"{self._lost_opaque} part(s) of the history were left out: only their provider understands them"
             self._warnings.add("left_out", "opaque part", why)
 
-    def _add(self, role: str, content: list[Block], message: Message | None) -> None:
+    def _add(self, role: str, content: list[dict[str, Any]], message: Message | None) -> None:
         """Append content to the conversation. Consecutive messages of one role are merged."""
         options = self._options(message.provider_options) if message is not None else {}
         content += [{key: value} for key, value in options.items()]
@@ -123,10 +123,10 @@ class History:
                 self._warnings.add("left_out", kind, "Converse accepts only text in a system message")
         self.system += [{key: value} for key, value in self._options(message.provider_options).items()]
 
-    def _text(self, part: Text) -> list[Block]:
+    def _text(self, part: Text) -> list[dict[str, Any]]:
         """Return the block of a text, guarded if its options say so, and those of its other options (a cache point)."""
         options = self._options(part.provider_options)
-        blocks: list[Block] = []
+        blocks: list[dict[str, Any]] = []
         guard = options.pop("guardContent", None)
         if guard is not None and part.text:
             blocks.append(
@@ -140,15 +140,15 @@ class History:
             self._warnings.add("changed", "refusal", "Converse has no refusals; sent as plain text")
         return blocks + [{key: value} for key, value in options.items()]
 
-    def _content(self, message: Message, role: str) -> list[Block]:
-        content: list[Block] = []
+    def _content(self, message: Message, role: str) -> list[dict[str, Any]]:
+        content: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, ToolCall):
                 raise InvalidRequest(f"a {role} message cannot contain a tool call; put it in an assistant message")
             content += self._part(part)
         return content
 
-    def _part(self, part: Part) -> list[Block]:
+    def _part(self, part: Part) -> list[dict[str, Any]]:
         if isinstance(part, Text):
             return self._text(part)
         if isinstance(part, (Image, Document, Audio)):
@@ -162,7 +162,7 @@ class History:
             self._lose_reasoning("it is not in an assistant message")
         return []
 
-    def _with_options(self, block: Block, options: ProviderOptions) -> list[Block]:
+    def _with_options(self, block: dict[str, Any], options: ProviderOptions) -> list[dict[str, Any]]:
         """Merge options into a block. A cache point among them becomes a block of its own after it."""
         extra = self._options(options)
         if not extra:
@@ -172,8 +172,8 @@ class History:
         return [{kind: merged(inner, extra)}, *after]
 
     def _assistant(self, turn: Turn) -> None:
-        content: list[Block] = []
-        results: list[Block] = []
+        content: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         for position, part in enumerate(turn.message.parts):
             if isinstance(part, ToolCall):
                 call_id = self._call_id(part.id)
@@ -194,13 +194,13 @@ class History:
         if results:
             self._add("user", results, None)
 
-    def _cited(self, part: Text) -> list[Block]:
+    def _cited(self, part: Text) -> list[dict[str, Any]]:
         citations = part.provider_metadata.get(self._provider, {}).get("citations")
         if not part.text or not isinstance(citations, (list, tuple)) or self._options(part.provider_options):
             return self._text(part)
         return [{"citationsContent": {"content": [{"text": part.text}], "citations": list(citations)}}]
 
-    def _spoken(self, part: Audio) -> list[Block]:
+    def _spoken(self, part: Audio) -> list[dict[str, Any]]:
         if part.transcript:
             self._warnings.add(
                 "emulated",
@@ -213,7 +213,7 @@ class History:
         )
         return []
 
-    def _reasoning(self, part: Reasoning) -> list[Block]:
+    def _reasoning(self, part: Reasoning) -> list[dict[str, Any]]:
         if part.provider != self._provider:
             self._lose_reasoning("it is from another provider")
         elif self._family.replays == "none":
@@ -221,9 +221,9 @@ class History:
         elif self._family.replays == "signed" and part.signature is None and part.encrypted is None:
             self._lose_reasoning("it has no signature, which this model requires")
         else:
-            blocks: list[Block] = []
+            blocks: list[dict[str, Any]] = []
             if part.text or part.signature is not None:
-                reasoning: Block = {"text": part.text}
+                reasoning: dict[str, Any] = {"text": part.text}
                 if part.signature is not None:
                     reasoning["signature"] = part.signature
                 blocks.append({"reasoningContent": {"reasoningText": reasoning}})
@@ -246,7 +246,7 @@ class History:
             self._ids[call_id] = f"call_{sha256(call_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
         return self._ids[call_id]
 
-    def _call(self, call: ToolCall, call_id: str) -> list[Block]:
+    def _call(self, call: ToolCall, call_id: str) -> list[dict[str, Any]]:
         name = call.name
         if not _NAME.fullmatch(name):
             name = _NOT_IN_NAME.sub("_", name)[:64] or "unnamed"
@@ -257,10 +257,10 @@ class History:
             why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
             self._warnings.add("changed", "tool call", why)
         self.tool_names.setdefault(name)
-        block: Block = {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
+        block: dict[str, Any] = {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
         return self._with_options(block, call.provider_options)
 
-    def _results(self, call_id: str, call: ToolCall, results: list[ToolResult]) -> list[Block]:
+    def _results(self, call_id: str, call: ToolCall, results: list[ToolResult]) -> list[dict[str, Any]]:
         if not results:
             why = f"Bedrock requires a result for each call; an error was sent for the call to {call.name}"
             self._warnings.add("emulated", "tool result", why)
@@ -273,14 +273,14 @@ class History:
             results = [attrs.evolve(results[-1], parts=parts, is_error=failed)]
         return self._result(call_id, results[0])
 
-    def _failed(self, call_id: str, content: list[Block]) -> Block:
+    def _failed(self, call_id: str, content: list[dict[str, Any]]) -> dict[str, Any]:
         if self._family.result_status:
             return {"toolUseId": call_id, "content": content, "status": "error"}
         why = "this model does not support the error status; 'Error:' was put before the result"
         self._warnings.add("changed", "tool result", why)
         return {"toolUseId": call_id, "content": [{"text": "Error:"}, *content]}
 
-    def _result(self, call_id: str, result: ToolResult) -> list[Block]:
+    def _result(self, call_id: str, result: ToolResult) -> list[dict[str, Any]]:
         content = [block for part in result.parts for block in self._result_part(part)]
         inner = self._failed(call_id, content) if result.is_error else {"toolUseId": call_id, "content": content}
         if not inner["content"]:
@@ -288,7 +288,7 @@ class History:
             inner["content"] = [{"json": {}} if self._family.json_results else {"text": "(no output)"}]
         return self._with_options({"toolResult": inner}, result.provider_options)
 
-    def _result_part(self, part: ToolResultPart) -> list[Block]:
+    def _result_part(self, part: ToolResultPart) -> list[dict[str, Any]]:
         if isinstance(part, Text):
             if not part.text.strip():
                 return []

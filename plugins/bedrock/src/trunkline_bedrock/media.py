@@ -9,8 +9,6 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image
 
-Block = dict[str, Any]
-
 _IMAGES = {
     "image/png": "png",
     "image/jpeg": "jpeg",
@@ -103,7 +101,7 @@ class Media:
         self._warnings = warnings
         self._names: set[str] = set()
 
-    def block(self, part: Image | Document | Audio) -> Block | None:
+    def block(self, part: Image | Document | Audio) -> dict[str, Any] | None:
         """Return the block, or `None`, with a warning, for media that Bedrock does not accept."""
         kind, formats, fallback = next(
             (kind, formats, fallback) for cls, kind, formats, fallback in _TYPES if isinstance(part, cls)
@@ -125,13 +123,13 @@ class Media:
             return None
         if isinstance(part, Image) and part.detail is not None:
             self._warnings.add("unsupported", "image detail", "not supported by Converse; ignored")
-        inner: Block = {"format": form, "source": source}
+        inner: dict[str, Any] = {"format": form, "source": source}
         if kind == "document":
             assert isinstance(part, Document)
             inner = {"name": self._name(part.name, form), **inner}
         return {kind: inner}
 
-    def _source(self, part: Image | Document | Audio, kind: str) -> Block | None:
+    def _source(self, part: Image | Document | Audio, kind: str) -> dict[str, Any] | None:
         if part.data is not None:
             if part.data:
                 return {"bytes": b64encode(part.data).decode()}

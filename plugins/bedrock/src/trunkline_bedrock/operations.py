@@ -16,7 +16,7 @@ from trunkline.response import EmbedResponse, ModelInfo, Usage
 
 from trunkline_bedrock.model_families import family_of
 from trunkline_bedrock.settings import BedrockSettings
-from trunkline_bedrock.translate import Body, converse_body, request_headers
+from trunkline_bedrock.translate import converse_body, request_headers
 from trunkline_bedrock.urls import control_base, model_url, runtime_base
 
 _PROFILES = "profiles"
@@ -75,7 +75,7 @@ def build_count(context: ServiceContext[BedrockSettings], request: ChatRequest) 
     )
 
 
-def _model_request(settings: BedrockSettings, model: str, operation: str, body: Body) -> WireRequest:
+def _model_request(settings: BedrockSettings, model: str, operation: str, body: dict[str, Any]) -> WireRequest:
     url = model_url(runtime_base(settings.aws_region, settings.api_url), model, operation)
     return WireRequest(url=url, headers=request_headers(), body=encode_request(body))
 
@@ -99,7 +99,11 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
     model = request.model or ""
     family = family_of(model)
     if family.name == "cohere":
-        body: Body = {"texts": list(request.texts), "input_type": "search_document", "embedding_types": ["float"]}
+        body: dict[str, Any] = {
+            "texts": list(request.texts),
+            "input_type": "search_document",
+            "embedding_types": ["float"],
+        }
         if request.dimensions is not None and "embed-v4" in model:
             body["output_dimension"] = request.dimensions
         elif request.dimensions is not None:

@@ -26,8 +26,6 @@ from trunkline_bedrock.errors import REQUEST_ID_HEADER, error_from_response, mak
 from trunkline_bedrock.framing import EventStreamFrame, EventStreamFramer
 from trunkline_bedrock.usage import usage_from
 
-Data: TypeAlias = dict[str, Any]
-
 _REASONS = {
     "end_turn": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
@@ -87,7 +85,7 @@ def _routed(data: Mapping[str, Any]) -> str | None:
     return as_string(as_object(as_object(data.get("trace")).get("promptRouter")).get("invokedModelId"))
 
 
-def _finish(data: Data, blocks: Blocks, provider: str, events: list[Event], raw: JSONObject) -> None:
+def _finish(data: dict[str, Any], blocks: Blocks, provider: str, events: list[Event], raw: JSONObject) -> None:
     usage = usage_from(data.get("usage"))
     if usage is not None:
         events.append(UsageReported(usage=usage))
@@ -107,7 +105,7 @@ def _finish(data: Data, blocks: Blocks, provider: str, events: list[Event], raw:
     )
 
 
-Handler: TypeAlias = Callable[["ConverseStreamParser", Data, "list[Event]"], None]
+Handler: TypeAlias = Callable[["ConverseStreamParser", dict[str, Any], "list[Event]"], None]
 
 
 class ConverseStreamParser:
@@ -117,8 +115,8 @@ class ConverseStreamParser:
         self._provider = provider
         self._blocks = Blocks(provider)
         self._started = False
-        self._stop: Data | None = None
-        self._metadata: Data | None = None
+        self._stop: dict[str, Any] | None = None
+        self._metadata: dict[str, Any] | None = None
 
     def feed(self, frame: EventStreamFrame) -> list[Event]:
         """Return the events of one message.
@@ -158,24 +156,24 @@ class ConverseStreamParser:
             error.retryable = True  # the status of the model's own server, which says that a retry may help
         return error
 
-    def _message_start(self, data: Data, events: list[Event]) -> None:
+    def _message_start(self, data: dict[str, Any], events: list[Event]) -> None:
         """Ignore it: it contains only the role."""
 
-    def _block_start(self, data: Data, events: list[Event]) -> None:
+    def _block_start(self, data: dict[str, Any], events: list[Event]) -> None:
         self._blocks.start(self._index(data), self._inner(data, "start"), events)
 
-    def _block_delta(self, data: Data, events: list[Event]) -> None:
+    def _block_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         self._blocks.delta(self._index(data), self._inner(data, "delta"), events)
 
-    def _block_stop(self, data: Data, events: list[Event]) -> None:
+    def _block_stop(self, data: dict[str, Any], events: list[Event]) -> None:
         self._blocks.stop(self._index(data), events)
 
-    def _message_stop(self, data: Data, events: list[Event]) -> None:
+    def _message_stop(self, data: dict[str, Any], events: list[Event]) -> None:
         self._blocks.stop_all(events)
         self._stop = data
         self._complete(events)
 
-    def _metadata_event(self, data: Data, events: list[Event]) -> None:
+    def _metadata_event(self, data: dict[str, Any], events: list[Event]) -> None:
         self._metadata = data
         self._complete(events)
 
@@ -187,13 +185,13 @@ class ConverseStreamParser:
         raw = {key: value for key, value in ending.items() if key != "p"}  # `p` is padding
         _finish(ending, self._blocks, self._provider, events, raw)
 
-    def _index(self, data: Data) -> int:
+    def _index(self, data: dict[str, Any]) -> int:
         index = data.get("contentBlockIndex", 0)
         if type(index) is not int:
             raise ProtocolViolation("a contentBlockIndex is not an integer", provider=self._provider)
         return index
 
-    def _inner(self, data: Data, name: str) -> Data:
+    def _inner(self, data: dict[str, Any], name: str) -> dict[str, Any]:
         inner = data.get(name)
         if not isinstance(inner, dict):
             raise ProtocolViolation(f"an event of a content block has no {name}", provider=self._provider)

@@ -9,8 +9,6 @@ from trunkline.request import ChatRequest, ReasoningOptions
 
 from trunkline_bedrock.model_families import Family
 
-Fields = dict[str, Any]
-
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32000}
 """The thinking budget in tokens for each effort, for the Claude models that take budgets. Their minimum is 1,024."""
 
@@ -19,7 +17,7 @@ _ADAPTIVE = {"minimal": "low", "low": "low", "medium": "medium", "high": "high",
 _THREE = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 
 
-def reasoning_fields(request: ChatRequest, family: Family, warnings: Warnings) -> tuple[Fields, Fields]:
+def reasoning_fields(request: ChatRequest, family: Family, warnings: Warnings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the fields for `additionalModelRequestFields`, and the fields for the body itself."""
     options = request.reasoning
     if options is None or (options.effort is None and options.max_tokens is None and options.summary is None):
@@ -48,7 +46,7 @@ def reasoning_fields(request: ChatRequest, family: Family, warnings: Warnings) -
     return (_by_effort(options, family, warnings), {}) if options.effort is not None else ({}, {})
 
 
-def thinks(fields: Fields) -> bool:
+def thinks(fields: dict[str, Any]) -> bool:
     """Return whether these fields turn Claude's thinking on."""
     thinking = fields.get("thinking")
     return isinstance(thinking, dict) and thinking.get("type") != "disabled"
@@ -58,7 +56,7 @@ def _forces_tool(request: ChatRequest) -> bool:
     return request.tool_choice is not None and request.tool_choice.mode in ("required", "tool")
 
 
-def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings) -> Fields:
+def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings) -> dict[str, Any]:
     if options.effort == "none":
         return {"thinking": {"type": "disabled"}}
     budget = options.max_tokens
@@ -88,10 +86,10 @@ def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings)
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
-def _adaptive(options: ReasoningOptions, warnings: Warnings) -> tuple[Fields, Fields]:
+def _adaptive(options: ReasoningOptions, warnings: Warnings) -> tuple[dict[str, Any], dict[str, Any]]:
     if options.effort == "none":
         return {"thinking": {"type": "disabled"}}, {}
-    thinking: Fields = {"type": "adaptive"}
+    thinking: dict[str, Any] = {"type": "adaptive"}
     if options.summary is not None:
         thinking["display"] = "summarized"
         if options.summary != "auto":
@@ -103,7 +101,7 @@ def _adaptive(options: ReasoningOptions, warnings: Warnings) -> tuple[Fields, Fi
     return {"thinking": thinking}, {"outputConfig": {"effort": effort}}
 
 
-def _by_effort(options: ReasoningOptions, family: Family, warnings: Warnings) -> Fields:
+def _by_effort(options: ReasoningOptions, family: Family, warnings: Warnings) -> dict[str, Any]:
     assert options.effort is not None
     if options.effort == "none":
         if family.reasoning == "nova":

@@ -18,8 +18,6 @@ from trunkline_bedrock.reasoning import reasoning_fields, thinks
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.urls import model_url, runtime_base
 
-Body = dict[str, Any]
-
 SUPPORTED = {
     "tools",
     "tool_choice",
@@ -66,12 +64,12 @@ class ConverseTranslator:
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-def converse_body(request: ChatRequest, warnings: Warnings, *, provider: str) -> Body:
+def converse_body(request: ChatRequest, warnings: Warnings, *, provider: str) -> dict[str, Any]:
     """Return the body. The request's `provider_options` are merged into it last, so they win."""
     family = family_of(request.model or "")
     history = History(provider=provider, family=family, warnings=warnings)
     history.translate(request.messages)
-    body: Body = {"messages": history.messages}
+    body: dict[str, Any] = {"messages": history.messages}
     fields, more = reasoning_fields(request, family, warnings)
     body.update(more)
     _tools(request, body, fields, history, family, warnings, provider)
@@ -82,14 +80,14 @@ def converse_body(request: ChatRequest, warnings: Warnings, *, provider: str) ->
     _metadata(request, body, warnings)
     if fields:
         body["additionalModelRequestFields"] = fields
-    result: Body = merged(body, request.provider_options.get(provider, {}))
+    result: dict[str, Any] = merged(body, request.provider_options.get(provider, {}))
     return result
 
 
 def _tools(
     request: ChatRequest,
-    body: Body,
-    fields: Body,
+    body: dict[str, Any],
+    fields: dict[str, Any],
     history: History,
     family: Family,
     warnings: Warnings,
@@ -106,13 +104,13 @@ def _tools(
     # If the history has tool calls, Converse requires the definitions of tools, even if none is offered any more.
     past = [name for name in history.tool_names if name not in known] if not request.tools else []
     tools += [{"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}} for name in past]
-    config: Body = {"tools": tools}
+    config: dict[str, Any] = {"tools": tools}
     if forbidden:
         why = "Converse cannot forbid tool calls after earlier ones; the system prompt forbids them instead"
         warnings.add("emulated", "tool_choice" if request.tools else "tools", why)
         history.system.append({"text": _NO_TOOLS})
     elif choice is not None:
-        wire: Body = {"auto": {}}
+        wire: dict[str, Any] = {"auto": {}}
         if choice.mode != "auto" and not family.forced_tools:
             why = f"models of the family {family.name!r} cannot be forced to call a tool; sent as 'auto'"
             warnings.add("unsupported", "tool_choice", why)
@@ -127,7 +125,7 @@ def _tools(
             warnings.add("unsupported", "parallel_tool_calls", "not supported by this model; ignored")
         else:
             mode = choice.mode if choice is not None else "auto"
-            kind: Body = {
+            kind: dict[str, Any] = {
                 "type": {"required": "any", "tool": "tool"}.get(mode, "auto"),
                 "disable_parallel_tool_use": True,
             }
@@ -136,12 +134,12 @@ def _tools(
             fields["tool_choice"] = kind
 
 
-def _tool(tool: Tool, warnings: Warnings, provider: str) -> list[Body]:
+def _tool(tool: Tool, warnings: Warnings, provider: str) -> list[dict[str, Any]]:
     options = dict(tool.provider_options.get(provider, {}))
     after = [{"cachePoint": options.pop("cachePoint")}] if "cachePoint" in options else []
     if "systemTool" in options or "toolSpec" in options:
         return [options, *after]
-    spec: Body = {"name": tool.name, "inputSchema": {"json": tool.parameters}}
+    spec: dict[str, Any] = {"name": tool.name, "inputSchema": {"json": tool.parameters}}
     if tool.description:
         spec["description"] = tool.description
     if tool.strict is not None:
@@ -149,8 +147,10 @@ def _tool(tool: Tool, warnings: Warnings, provider: str) -> list[Body]:
     return [{"toolSpec": merged(spec, options)}, *after]
 
 
-def _sampling(request: ChatRequest, body: Body, fields: Body, family: Family, warnings: Warnings) -> None:
-    config: Body = {}
+def _sampling(
+    request: ChatRequest, body: dict[str, Any], fields: dict[str, Any], family: Family, warnings: Warnings
+) -> None:
+    config: dict[str, Any] = {}
     if request.max_output_tokens is not None:
         config["maxTokens"] = request.max_output_tokens
     refused = "" if family.sampling else "this model refuses it"
@@ -185,7 +185,7 @@ def _sampling(request: ChatRequest, body: Body, fields: Body, family: Family, wa
     warnings.unsupported(request, supported=SUPPORTED)
 
 
-def _format(request: ChatRequest, body: Body, warnings: Warnings) -> None:
+def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
@@ -193,14 +193,14 @@ def _format(request: ChatRequest, body: Body, warnings: Warnings) -> None:
         why = "Converse supports JSON only with a schema; give a schema, or ask for JSON in the prompt"
         warnings.add("unsupported", "response_format", why)
         return
-    json_schema: Body = {"schema": encode_request(form.schema).decode(), "name": form.name}
+    json_schema: dict[str, Any] = {"schema": encode_request(form.schema).decode(), "name": form.name}
     if form.description is not None:
         json_schema["description"] = form.description
     text_format = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": json_schema}}}
     body["outputConfig"] = {**body.get("outputConfig", {}), **text_format}
 
 
-def _metadata(request: ChatRequest, body: Body, warnings: Warnings) -> None:
+def _metadata(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     if not request.metadata:
         return
     valid = {

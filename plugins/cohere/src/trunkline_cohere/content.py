@@ -8,21 +8,19 @@ from trunkline.authoring.json import loads, with_options
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image, Opaque, Part, Text
 
-JSON = dict[str, Any]
-
 _TEXT_TYPES = frozenset(
     {"application/json", "application/xml", "application/yaml", "application/x-yaml", "application/markdown"}
 )
 
 
-def content(blocks: list[JSON]) -> str | list[JSON]:
+def content(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     """Return a plain string if the blocks are a single text, else the blocks."""
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"} and blocks[0]["type"] == "text":
         return str(blocks[0]["text"])
     return blocks
 
 
-def without_empty_texts(blocks: list[JSON]) -> list[JSON]:
+def without_empty_texts(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the blocks without empty texts, which Cohere refuses in some places."""
     return [block for block in blocks if block != {"type": "text", "text": ""}]
 
@@ -35,20 +33,20 @@ class Blocks:
         self._warnings = warnings
         self.lost_opaque = 0
 
-    def text(self, part: Text) -> JSON:
+    def text(self, part: Text) -> dict[str, Any]:
         """Return a text block."""
         if part.refusal:
             self._warnings.add("changed", "refusal", "Cohere cannot mark refusals; the refusal was sent as plain text")
         return with_options({"type": "text", "text": part.text}, part.provider_options, self._provider)
 
-    def opaque(self, part: Opaque) -> JSON | None:
+    def opaque(self, part: Opaque) -> dict[str, Any] | None:
         """Return this provider's own block unchanged; count another provider's in `lost_opaque` and return `None`."""
         if part.provider == self._provider:
             return dict(part.data)
         self.lost_opaque += 1
         return None
 
-    def image(self, part: Image) -> JSON | None:
+    def image(self, part: Image) -> dict[str, Any] | None:
         """Return an image block, or add a warning and return `None`."""
         if part.file_id is not None:
             self._refuse(part, "Cohere has no uploaded files; send the image's bytes or its URL")
@@ -62,7 +60,7 @@ class Blocks:
         image = {"url": url} if part.detail is None else {"url": url, "detail": part.detail}
         return with_options({"type": "image_url", "image_url": image}, part.provider_options, self._provider)
 
-    def audio(self, part: Audio) -> JSON | None:
+    def audio(self, part: Audio) -> dict[str, Any] | None:
         """Return the audio's transcript as text, or `None` if it has none. Adds a warning in both cases."""
         if part.transcript:
             self._warnings.add("emulated", "audio", "Cohere does not accept audio; the transcript was sent instead")
@@ -70,7 +68,7 @@ class Blocks:
         self._refuse(part, "Cohere does not accept audio; set its transcript")
         return None
 
-    def document(self, part: Document) -> JSON | None:
+    def document(self, part: Document) -> dict[str, Any] | None:
         """Return a document as Cohere's `{"data": {…}}`, or add a warning and return `None` if it has no text.
 
         A JSON object is sent as it is, so that its fields can be cited. Any other text is sent in the field `text`,
@@ -84,14 +82,14 @@ class Blocks:
         if text is None:
             self._refuse(part, f"Cohere accepts documents as text, not as {part.media_type or 'bytes'}; send its text")
             return None
-        data: JSON = {}
+        data: dict[str, Any] = {}
         if part.name is not None:
             data["title"] = part.name
         fields = _json_object(text) if "json" in (part.media_type or "") else None
         data |= fields if fields is not None else {"text": text}
         return with_options({"data": data}, part.provider_options, self._provider)
 
-    def inline(self, part: Document) -> JSON | None:
+    def inline(self, part: Document) -> dict[str, Any] | None:
         """Return a document as a text block that begins with its name, for requests that cannot contain documents."""
         text = document_text(part) if part.data is not None else None
         if text is None:
@@ -125,7 +123,7 @@ def document_text(part: Document) -> str | None:
         return None
 
 
-def _json_object(text: str) -> JSON | None:
+def _json_object(text: str) -> dict[str, Any] | None:
     try:
         value = loads(text)
     except (ValueError, RecursionError):

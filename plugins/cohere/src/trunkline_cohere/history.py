@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import Any
 
 from trunkline.authoring.json import with_options
 from trunkline.authoring.tool_results import Turn, pair_turns
@@ -25,7 +26,7 @@ from trunkline.messages import (
 )
 
 from trunkline_cohere.citations import wire_citations
-from trunkline_cohere.content import JSON, Blocks, content, without_empty_texts
+from trunkline_cohere.content import Blocks, content, without_empty_texts
 
 TOOL_PLAN = "tool_plan"
 """The wire field of a tool plan, and the mark in a `Reasoning`'s metadata that it came as one."""
@@ -43,7 +44,7 @@ class History:
     """
 
     def __init__(self, *, provider: str, warnings: Warnings, takes_documents: bool = True) -> None:
-        self.documents: list[JSON] = []
+        self.documents: list[dict[str, Any]] = []
         self._provider = provider
         self._warnings = warnings
         self._takes_documents = takes_documents
@@ -51,9 +52,9 @@ class History:
         self._ids: set[str] = set()
         self._lost_reasoning = 0
 
-    def translate(self, messages: Iterable[Message]) -> list[JSON]:
+    def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Return the wire messages. Raises `InvalidRequest` for a conversation that can never be sent."""
-        wire: list[JSON] = []
+        wire: list[dict[str, Any]] = []
         for turn in pair_turns(messages, self._warnings):
             if turn.message.role == "assistant":
                 self._assistant(turn, wire)
@@ -82,14 +83,14 @@ class History:
                 f"{self._blocks.lost_opaque} part(s) that only another provider understands were left out",
             )
 
-    def _message(self, message: Message) -> JSON:
+    def _message(self, message: Message) -> dict[str, Any]:
         if message.name is not None:
             self._warnings.add("left_out", "message name", "not supported by Cohere; ignored")
         return {"role": message.role}
 
     # System and user messages
 
-    def _simple(self, message: Message, wire: list[JSON]) -> None:
+    def _simple(self, message: Message, wire: list[dict[str, Any]]) -> None:
         blocks = [block for part in message.parts if (block := self._block(part, message.role)) is not None]
         blocks = without_empty_texts(blocks) or blocks[:1]
         # If nothing remains (only documents, say, or parts that were left out), no message is sent.
@@ -97,7 +98,7 @@ class History:
             value = {**self._message(message), "content": content(blocks) or ""}
             wire.append(with_options(value, message.provider_options, self._provider))
 
-    def _block(self, part: Part, role: str) -> JSON | None:
+    def _block(self, part: Part, role: str) -> dict[str, Any] | None:
         if isinstance(part, Text):
             return self._blocks.text(part)
         if isinstance(part, Document):
@@ -116,7 +117,7 @@ class History:
             self._blocks.refuse(part, f"{role} messages")
         return None
 
-    def _document(self, part: Document) -> JSON | None:
+    def _document(self, part: Document) -> dict[str, Any] | None:
         if not self._takes_documents:
             return self._blocks.inline(part)
         document = self._blocks.document(part)
@@ -126,11 +127,11 @@ class History:
 
     # Assistant messages and the results of their tool calls
 
-    def _assistant(self, turn: Turn, wire: list[JSON]) -> None:
+    def _assistant(self, turn: Turn, wire: list[dict[str, Any]]) -> None:
         message = turn.message
-        blocks: list[JSON] = []
+        blocks: list[dict[str, Any]] = []
         plans: list[str] = []
-        calls: list[JSON] = []
+        calls: list[dict[str, Any]] = []
         calls_with_results: list[tuple[str, ToolCall, list[ToolResult]]] = []
         for position, part in enumerate(message.parts):
             if isinstance(part, ToolCall):
@@ -166,7 +167,7 @@ class History:
         wire.append(value)
         self._results(calls_with_results, wire)
 
-    def _reasoning(self, part: Reasoning, blocks: list[JSON], plans: list[str]) -> None:
+    def _reasoning(self, part: Reasoning, blocks: list[dict[str, Any]], plans: list[str]) -> None:
         if part.provider != self._provider or not part.text:
             self._lost_reasoning += 1
         elif part.provider_metadata.get(self._provider, {}).get("type") == TOOL_PLAN:
@@ -185,16 +186,18 @@ class History:
         self._ids.add(found)
         return found
 
-    def _results(self, calls_with_results: list[tuple[str, ToolCall, list[ToolResult]]], wire: list[JSON]) -> None:
-        media: list[JSON] = []
+    def _results(
+        self, calls_with_results: list[tuple[str, ToolCall, list[ToolResult]]], wire: list[dict[str, Any]]
+    ) -> None:
+        media: list[dict[str, Any]] = []
         for call_id, call, results in calls_with_results:
             if not results:
                 message = f"the call to {call.name} has no result, which Cohere refuses; {NO_RESULT!r} was sent as one"
                 self._warnings.add("changed", "tool call", message)
                 wire.append({"role": "tool", "tool_call_id": call_id, "content": NO_RESULT})
                 continue
-            blocks: list[JSON] = []
-            value: JSON = {"role": "tool", "tool_call_id": call_id}
+            blocks: list[dict[str, Any]] = []
+            value: dict[str, Any] = {"role": "tool", "tool_call_id": call_id}
             for result in results:
                 blocks += self._result(result, media)
                 value = with_options(value, result.provider_options, self._provider)
@@ -203,11 +206,11 @@ class History:
         if media:
             wire.append({"role": "user", "content": media})
 
-    def _result(self, result: ToolResult, media: list[JSON]) -> list[JSON]:
-        blocks: list[JSON] = []
-        images: list[JSON] = []
+    def _result(self, result: ToolResult, media: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        blocks: list[dict[str, Any]] = []
+        images: list[dict[str, Any]] = []
         for part in result.parts:
-            block: JSON | None = None
+            block: dict[str, Any] | None = None
             if isinstance(part, Image):
                 image = self._blocks.image(part)
                 images += [image] if image is not None else []
@@ -238,5 +241,5 @@ def _digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _call(part: ToolCall, call_id: str) -> JSON:
+def _call(part: ToolCall, call_id: str) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": {"name": part.name, "arguments": part.arguments_json}}

@@ -26,8 +26,6 @@ from trunkline_cohere.errors import error_from_body
 from trunkline_cohere.event_builder import CohereEventBuilder
 from trunkline_cohere.usage import usage_from
 
-Data: TypeAlias = dict[str, Any]
-
 _REASONS = {
     "COMPLETE": FinishReason.STOP,
     "STOP_SEQUENCE": FinishReason.STOP,
@@ -110,7 +108,7 @@ class CohereStreamParser:
         """Raise `StreamInterrupted`: the stream ended before `message-end`."""
         raise StreamInterrupted("the stream ended before message-end", provider=self._provider, request_id=self._id)
 
-    def _bare(self, data: Data, text: bytes) -> list[Event]:
+    def _bare(self, data: dict[str, Any], text: bytes) -> list[Event]:
         """Return the events of a bare JSON object in an event's place: the whole response. Raises if it is an error."""
         message = data.get("message")
         if isinstance(message, str) or data.get("error"):
@@ -120,7 +118,7 @@ class CohereStreamParser:
             self._wrong(f"the stream contains a JSON object that is not an event: {excerpt!r}")
         return self.whole(data, message)
 
-    def whole(self, data: Data, message: Data) -> list[Event]:
+    def whole(self, data: dict[str, Any], message: dict[str, Any]) -> list[Event]:
         """Return the events of a response that was not streamed: blocks, the tool plan, tool calls.
 
         Citations follow the block that they refer to, as in a stream.
@@ -154,7 +152,7 @@ class CohereStreamParser:
 
     # One method per wire event type; see _HANDLERS.
 
-    def _message(self, data: Data) -> Data:
+    def _message(self, data: dict[str, Any]) -> dict[str, Any]:
         delta = data.get("delta")
         message = delta.get("message") if isinstance(delta, dict) else None
         if not isinstance(message, dict):
@@ -164,20 +162,20 @@ class CohereStreamParser:
     def _wrong(self, what: str) -> NoReturn:
         raise ProtocolViolation(what, provider=self._provider, request_id=self._id)
 
-    def _message_start(self, data: Data, events: list[Event]) -> None:
+    def _message_start(self, data: dict[str, Any], events: list[Event]) -> None:
         if self._started:
             return
         self._id = as_string(data.get("id")) or None
         self._started = True
         events.append(ResponseStarted(id=self._id))
 
-    def _content_start(self, data: Data, events: list[Event]) -> None:
+    def _content_start(self, data: dict[str, Any], events: list[Event]) -> None:
         block = self._message(data).get("content")
         if not isinstance(block, dict):
             self._wrong("content-start has no content")
         self._builder.content_start(_index(data), block, events, _logprobs(data.get("logprobs")))
 
-    def _content_delta(self, data: Data, events: list[Event]) -> None:
+    def _content_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         block = self._message(data).get("content")
         if isinstance(block, str):
             block = {"text": block}
@@ -186,10 +184,10 @@ class CohereStreamParser:
         logprobs = _logprobs(data["logprobs"]) if "logprobs" in data else ()
         self._builder.content_delta(_index(data), block, events, logprobs)
 
-    def _content_end(self, data: Data, events: list[Event]) -> None:
+    def _content_end(self, data: dict[str, Any], events: list[Event]) -> None:
         self._builder.content_end(_index(data), events)
 
-    def _tool_plan_delta(self, data: Data, events: list[Event]) -> None:
+    def _tool_plan_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         self._plan(self._message(data).get("tool_plan"), events)
 
     def _plan(self, plan: object, events: list[Event]) -> None:
@@ -197,23 +195,23 @@ class CohereStreamParser:
             self._wrong("the tool plan is not a string")
         self._builder.plan(plan, events)
 
-    def _tool_call_start(self, data: Data, events: list[Event]) -> None:
+    def _tool_call_start(self, data: dict[str, Any], events: list[Event]) -> None:
         for call in self._calls(data):
             self._builder.call_start(_index(data), call, events)
 
-    def _tool_call_delta(self, data: Data, events: list[Event]) -> None:
+    def _tool_call_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         for call in self._calls(data):
             self._builder.call_delta(_index(data), call, events)
 
-    def _calls(self, data: Data) -> list[Any]:
+    def _calls(self, data: dict[str, Any]) -> list[Any]:
         # Documented as a single object despite the plural name; a list is accepted too.
         calls = self._message(data).get("tool_calls")
         return calls if isinstance(calls, list) else [calls]
 
-    def _tool_call_end(self, data: Data, events: list[Event]) -> None:
+    def _tool_call_end(self, data: dict[str, Any], events: list[Event]) -> None:
         self._builder.call_end(_index(data), events)
 
-    def _citation_start(self, data: Data, events: list[Event]) -> None:
+    def _citation_start(self, data: dict[str, Any], events: list[Event]) -> None:
         raw = self._message(data).get("citations")
         for single in raw if isinstance(raw, list) else [raw]:
             self._cite(single, events)
@@ -222,10 +220,10 @@ class CohereStreamParser:
         before = self._builder.text_before(raw.get("content_index") if isinstance(raw, dict) else None)
         events += citations_from(raw, before, self._provider)
 
-    def _message_end(self, data: Data, events: list[Event]) -> None:
+    def _message_end(self, data: dict[str, Any], events: list[Event]) -> None:
         self._end(as_object(data.get("delta")), events)
 
-    def _end(self, data: Data, events: list[Event], raw: Data | None = None) -> None:
+    def _end(self, data: dict[str, Any], events: list[Event], raw: dict[str, Any] | None = None) -> None:
         self._builder.finish(events)
         raw_reason = as_string(data.get("finish_reason")) or None
         reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
@@ -256,7 +254,7 @@ class CohereStreamParser:
         )
 
 
-def _index(data: Data) -> int | None:
+def _index(data: dict[str, Any]) -> int | None:
     index = data.get("index")
     return index if type(index) is int else None
 
@@ -300,7 +298,7 @@ def _sum(numbers: list[Any]) -> float:
         return float("-inf")
 
 
-Handler: TypeAlias = Callable[[CohereStreamParser, Data, "list[Event]"], None]
+Handler: TypeAlias = Callable[[CohereStreamParser, dict[str, Any], "list[Event]"], None]
 
 _HANDLERS: dict[str, Handler] = {
     "message-start": CohereStreamParser._message_start,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -11,7 +12,6 @@ from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_cohere.content import JSON
 from trunkline_cohere.history import History
 from trunkline_cohere.settings import CohereSettings
 from trunkline_cohere.urls import base_url
@@ -81,9 +81,9 @@ class CohereTranslator:
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
+def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> dict[str, Any]:
     """Return the JSON body, without `stream` and the request's `provider_options`."""
-    body: JSON = {"model": request.model}
+    body: dict[str, Any] = {"model": request.model}
     _tools(request, body, provider, warnings)
     _format(request, body, warnings)
     history = History(provider=provider, warnings=warnings, takes_documents="response_format" not in body)
@@ -96,7 +96,7 @@ def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
     return body
 
 
-def _tools(request: ChatRequest, body: JSON, provider: str, warnings: Warnings) -> None:
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: Warnings) -> None:
     tools, choice = request.tools, request.tool_choice
     if not tools:
         return
@@ -125,17 +125,17 @@ def _tools(request: ChatRequest, body: JSON, provider: str, warnings: Warnings) 
             warnings.add("changed", "strict tools", message)
 
 
-def _tool(tool: Tool, provider: str) -> JSON:
+def _tool(tool: Tool, provider: str) -> dict[str, Any]:
     options = tool.provider_options.get(provider, {})
     if options.get("type", "function") != "function":
         return dict(options)
-    function: JSON = {"name": tool.name, "parameters": tool.parameters}
+    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
     if tool.description is not None:
         function["description"] = tool.description
     return {"type": "function", "function": function, **options}
 
 
-def _format(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
@@ -143,7 +143,7 @@ def _format(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
         message = "Cohere does not accept a response format with tools; ignored. Describe the format in the prompt"
         warnings.add("unsupported", "response_format", message)
         return
-    wire: JSON = {"type": "json_object"}
+    wire: dict[str, Any] = {"type": "json_object"}
     if form.schema is not None:
         wire["json_schema"] = dict(form.schema)
         if form.description is not None:
@@ -151,7 +151,7 @@ def _format(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
     body["response_format"] = wire
 
 
-def _reasoning(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     options = request.reasoning
     if options is None:
         return
@@ -175,7 +175,7 @@ def _reasoning(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
         warnings.add("emulated", "reasoning.effort", message)
 
 
-def _sampling(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     for name, wire_name in (("max_output_tokens", "max_tokens"), ("temperature", "temperature"), ("seed", "seed")):
         value = getattr(request, name)
         if value is not None:

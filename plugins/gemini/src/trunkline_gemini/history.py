@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 from trunkline.authoring.json import ProviderOptions, with_options
 from trunkline.authoring.tool_results import pair_turns
@@ -22,8 +22,6 @@ from trunkline.messages import (
     ToolResult,
 )
 
-JSON: TypeAlias = dict[str, Any]
-
 UNSIGNED = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 """`skip_thought_signature_validator` in base64: the signature that Google documents for calls from other models."""
 
@@ -38,11 +36,11 @@ class History:
         self._provider = provider
         self._warnings = warnings
         self._needs_signatures = needs_signatures
-        self.system: list[JSON] = []
+        self.system: list[dict[str, Any]] = []
 
-    def translate(self, messages: Iterable[Message]) -> list[JSON]:
+    def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Return the turns. A part that Gemini does not accept is left out with a warning."""
-        contents: list[JSON] = []
+        contents: list[dict[str, Any]] = []
         for turn in pair_turns(messages, self._warnings):
             message = turn.message
             if message.role == "system":
@@ -51,7 +49,7 @@ class History:
             parts = self._parts(message)
             if parts:
                 contents.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
-            results: list[JSON] = []
+            results: list[dict[str, Any]] = []
             for position, part in enumerate(message.parts):
                 if isinstance(part, ToolCall):
                     results += [self._result(part, result) for result in turn.results.get(position, ())]
@@ -68,8 +66,8 @@ class History:
                 reason = "Gemini's system instruction accepts text only; left out"
                 self._warnings.add("left_out", type(part).__name__.lower(), reason)
 
-    def _parts(self, message: Message) -> list[JSON]:
-        parts: list[JSON] = []
+    def _parts(self, message: Message) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = []
         needs_signature = self._needs_signatures
         for part in message.parts:
             wire_part = self._part(part)
@@ -83,7 +81,7 @@ class History:
             parts.append(with_options(wire_part, options, self._provider))
         return parts
 
-    def _part(self, part: Part) -> JSON | None:
+    def _part(self, part: Part) -> dict[str, Any] | None:
         match part:
             case Text():
                 signature = self._signature(part.provider_metadata)
@@ -106,25 +104,25 @@ class History:
                 pass  # citations are not sent back; results are sent after their calls
         return None
 
-    def _reasoning(self, part: Reasoning) -> JSON | None:
+    def _reasoning(self, part: Reasoning) -> dict[str, Any] | None:
         if part.provider != self._provider:
             message = f"reasoning from {part.provider or 'another provider'} cannot be sent to Gemini; left out"
             self._warnings.add("left_out", "reasoning", message)
             return None
-        thought: JSON = {"text": part.text, "thought": True}
+        thought: dict[str, Any] = {"text": part.text, "thought": True}
         return thought | {"thoughtSignature": part.signature} if part.signature else thought
 
-    def _signature(self, metadata: ProviderOptions) -> JSON:
+    def _signature(self, metadata: ProviderOptions) -> dict[str, Any]:
         signature = metadata.get(self._provider, {}).get("thoughtSignature")
         return {"thoughtSignature": signature} if isinstance(signature, str) else {}
 
-    def _media(self, part: Image | Document | Audio) -> JSON:
+    def _media(self, part: Image | Document | Audio) -> dict[str, Any]:
         if part.data is not None:
             media_type = part.media_type or "application/octet-stream"
             if part.media_type is None:
                 message = "the media type is unknown, which Gemini refuses; set media_type"
                 self._warnings.add("other", type(part).__name__.lower(), message)
-            media: JSON = {"inlineData": {"mimeType": media_type, "data": part.base64}}
+            media: dict[str, Any] = {"inlineData": {"mimeType": media_type, "data": part.base64}}
         else:
             media = {"fileData": {"fileUri": part.url or part.file_id}}
             if part.media_type is not None:
@@ -133,10 +131,10 @@ class History:
             media["mediaResolution"] = {"level": f"MEDIA_RESOLUTION_{part.detail.upper()}"}
         return media
 
-    def _result(self, call: ToolCall, result: ToolResult) -> JSON:
+    def _result(self, call: ToolCall, result: ToolResult) -> dict[str, Any]:
         texts = [part.text for part in result.parts if isinstance(part, Text)]
         media = [self._media(part) for part in result.parts if isinstance(part, (Image, Document, Audio))]
-        response: JSON = {"id": call.id, "name": call.name}
+        response: dict[str, Any] = {"id": call.id, "name": call.name}
         response["response"] = {"error" if result.is_error else "output": "".join(texts)}
         if media:
             # Supported from Gemini 3 on; earlier models refuse it with status 400 and a clear message.

@@ -6,7 +6,7 @@ Each event contains a complete `GenerateContentResponse` with the next piece of 
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 from trunkline.authoring.event_builder import EventBuilder
@@ -24,8 +24,6 @@ from trunkline.settings import Settings
 
 from trunkline_gemini.errors import error_from_body
 from trunkline_gemini.usage import usage_from
-
-Data: TypeAlias = dict[str, Any]
 
 _FILTERED = (
     "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION "
@@ -93,7 +91,7 @@ class GeminiStream:
         """Raise `StreamInterrupted`: the stream ended before a finish reason."""
         raise StreamInterrupted("the stream ended before a finish reason", provider=self._provider)
 
-    def chunk(self, data: Data) -> list[Event]:
+    def chunk(self, data: dict[str, Any]) -> list[Event]:
         """Return the events of one `GenerateContentResponse`. Raises the error that it carries, if it does."""
         if data.get("error"):
             raise error_from_body(data, provider=self._provider)
@@ -118,7 +116,7 @@ class GeminiStream:
         self._end(data, candidate)
         return builder.take()
 
-    def end_of_body(self, data: Data) -> list[Event]:
+    def end_of_body(self, data: dict[str, Any]) -> list[Event]:
         """Return the last events of a whole body, which may lack a finish reason but needs a candidate."""
         if self._builder.finished:
             return []
@@ -127,7 +125,7 @@ class GeminiStream:
         self._builder.finish(FinishReason.OTHER)
         return self._builder.take()
 
-    def _part(self, part: Data) -> None:
+    def _part(self, part: dict[str, Any]) -> None:
         signature = as_string(part.get("thoughtSignature")) or None
         metadata: ProviderOptions = {self._provider: {"thoughtSignature": signature}} if signature else {}
         if isinstance(call := part.get("functionCall"), dict):
@@ -145,7 +143,7 @@ class GeminiStream:
             if part:
                 self._builder.add(Opaque(provider=self._provider, kind=kind, data=part))
 
-    def _call(self, call: Data, metadata: ProviderOptions) -> None:
+    def _call(self, call: dict[str, Any], metadata: ProviderOptions) -> None:
         name = call.get("name")
         if not isinstance(name, str) or not name:
             raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
@@ -159,7 +157,7 @@ class GeminiStream:
         )
         self._calls += 1
 
-    def _media(self, data: Data, metadata: ProviderOptions) -> Image | Audio | Document:
+    def _media(self, data: dict[str, Any], metadata: ProviderOptions) -> Image | Audio | Document:
         media_type = as_string(data.get("mimeType")) or None
         try:
             content = b64decode(as_string(data.get("data")) or "", validate=True)
@@ -169,7 +167,7 @@ class GeminiStream:
         part_type = Image if kind == "image" else Audio if kind == "audio" else Document
         return part_type(data=content, media_type=media_type, provider_metadata=metadata)
 
-    def _end(self, data: Data, candidate: Data) -> None:
+    def _end(self, data: dict[str, Any], candidate: dict[str, Any]) -> None:
         raw = _reason(candidate.get("finishReason"))
         feedback = as_object(data.get("promptFeedback"))
         blocked = as_string(feedback.get("blockReason")) or ""
@@ -190,7 +188,7 @@ class GeminiStream:
         self._builder.finish(reason, raw_reason=raw, warnings=warnings)
 
 
-def _citations(candidate: Data, provider: str) -> list[Citation]:
+def _citations(candidate: dict[str, Any], provider: str) -> list[Citation]:
     metadata = as_object(candidate.get("citationMetadata"))
     # The API's first version called the field citationSources.
     sources = as_list(metadata.get("citations") or metadata.get("citationSources"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -18,8 +18,6 @@ from trunkline.request import ChatRequest, Tool
 from trunkline_gemini.history import History
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.urls import base_url, method_url
-
-JSON: TypeAlias = dict[str, Any]
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -89,15 +87,15 @@ def generation(model: str | None) -> int:
     return int(found[1]) if found else 3
 
 
-def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
+def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> dict[str, Any]:
     """Return the JSON body, with the request's `provider_options` merged in."""
     warnings.unsupported(request, supported=SUPPORTED)
     history = History(provider, warnings, needs_signatures=generation(request.model) >= 3)
-    body: JSON = {"contents": history.translate(request.messages)}
+    body: dict[str, Any] = {"contents": history.translate(request.messages)}
     if history.system:
         body["systemInstruction"] = {"parts": history.system}
     _tools(request, body, provider)
-    config: JSON = {}
+    config: dict[str, Any] = {}
     _sampling(request, config, warnings)
     _format(request, config)
     _thinking(request, config, warnings)
@@ -106,9 +104,9 @@ def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> JSON:
     return with_options(body, request.provider_options, provider, joined=("generationConfig",))
 
 
-def _tools(request: ChatRequest, body: JSON, provider: str) -> None:
-    declared: list[JSON] = []
-    hosted: list[JSON] = []
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str) -> None:
+    declared: list[dict[str, Any]] = []
+    hosted: list[dict[str, Any]] = []
     for tool in request.tools:
         options = dict(tool.provider_options.get(provider, {}))
         # A hosted tool (googleSearch, codeExecution …) is sent as it is, next to the function declarations.
@@ -118,22 +116,22 @@ def _tools(request: ChatRequest, body: JSON, provider: str) -> None:
         body["tools"] = [*tools, *hosted]
     choice = request.tool_choice
     if choice is not None and declared:  # refused with status 400 if there are no declarations
-        calling: JSON = {"mode": _MODES[choice.mode]}
+        calling: dict[str, Any] = {"mode": _MODES[choice.mode]}
         if choice.name is not None:
             calling["allowedFunctionNames"] = [choice.name]
         body["toolConfig"] = {"functionCallingConfig": calling}
 
 
-def _tool(tool: Tool, options: JSON) -> JSON:
+def _tool(tool: Tool, options: dict[str, Any]) -> dict[str, Any]:
     if options and "parametersJsonSchema" not in options and "parameters" not in options:
         return options
-    declaration: JSON = {"name": tool.name, "parametersJsonSchema": tool.parameters, **options}
+    declaration: dict[str, Any] = {"name": tool.name, "parametersJsonSchema": tool.parameters, **options}
     if tool.description is not None:
         declaration["description"] = tool.description
     return declaration
 
 
-def _sampling(request: ChatRequest, config: JSON, warnings: Warnings) -> None:
+def _sampling(request: ChatRequest, config: dict[str, Any], warnings: Warnings) -> None:
     for name, wire_name in (
         ("max_output_tokens", "maxOutputTokens"),
         ("temperature", "temperature"),
@@ -160,7 +158,7 @@ def _sampling(request: ChatRequest, config: JSON, warnings: Warnings) -> None:
             config["logprobs"] = request.top_logprobs
 
 
-def _format(request: ChatRequest, config: JSON) -> None:
+def _format(request: ChatRequest, config: dict[str, Any]) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
@@ -169,11 +167,11 @@ def _format(request: ChatRequest, config: JSON) -> None:
         config["responseJsonSchema"] = form.schema
 
 
-def _thinking(request: ChatRequest, config: JSON, warnings: Warnings) -> None:
+def _thinking(request: ChatRequest, config: dict[str, Any], warnings: Warnings) -> None:
     options = request.reasoning
     if options is None:
         return
-    thinking: JSON = {"includeThoughts": options.effort != "none"}
+    thinking: dict[str, Any] = {"includeThoughts": options.effort != "none"}
     if options.summary is not None:
         message = "Gemini has only one kind of thought summary; it was requested"
         warnings.add("changed", "reasoning.summary", message)

@@ -13,6 +13,7 @@ A conversation that breaks a rule is mended, with a warning.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from trunkline.authoring.json import with_options
 from trunkline.errors import InvalidRequest
@@ -28,7 +29,7 @@ from trunkline.messages import (
     Text,
     ToolResult,
 )
-from trunkline_openai.history import JSON, AnsweredCall, History, content_of
+from trunkline_openai.history import AnsweredCall, History, content_of
 
 CONTINUED = "OK."
 """The assistant message inserted between a tool result and a user message."""
@@ -42,9 +43,9 @@ _DETAILS = ("low", "auto", "high")
 class MistralHistory(History):
     """Translates the messages of one request."""
 
-    def translate(self, messages: Iterable[Message]) -> list[JSON]:
+    def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Return the wire messages. Raises `InvalidRequest` for a conversation that cannot be sent."""
-        wire: list[JSON] = []
+        wire: list[dict[str, Any]] = []
         for message in super().translate(messages):
             self._append(message, wire)
         if not wire:
@@ -56,7 +57,7 @@ class MistralHistory(History):
             last.setdefault("prefix", True)
         return wire
 
-    def _append(self, message: JSON, wire: list[JSON]) -> None:
+    def _append(self, message: dict[str, Any], wire: list[dict[str, Any]]) -> None:
         role = message["role"]
         before = wire[-1]["role"] if wire else None
         if role == "assistant" and not message.get("tool_calls") and not _is_filled(message.get("content")):
@@ -80,14 +81,14 @@ class MistralHistory(History):
             wire.append({"role": "assistant", "content": CONTINUED})
         wire.append(message)
 
-    def part(self, part: Part, role: str, only_text: bool) -> JSON | None:
+    def part(self, part: Part, role: str, only_text: bool) -> dict[str, Any] | None:
         """Return a part as a content chunk, or add a warning and return `None`."""
         if isinstance(part, Citation):
             ids = part.provider_metadata.get(self.provider, {}).get("reference_ids")
             return {"type": "reference", "reference_ids": ids} if role == "assistant" and ids else None
         return super().part(part, role, only_text)
 
-    def image(self, part: Image) -> JSON | None:
+    def image(self, part: Image) -> dict[str, Any] | None:
         """Return an image by its bytes, its URL, or the id of an uploaded file."""
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
@@ -99,7 +100,7 @@ class MistralHistory(History):
             )
         return item
 
-    def document(self, part: Document) -> JSON | None:
+    def document(self, part: Document) -> dict[str, Any] | None:
         """Return a document by its bytes, its URL, or the id of an uploaded file; plain text as a text chunk."""
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
@@ -108,10 +109,10 @@ class MistralHistory(History):
             if (part.media_type or "").startswith("text/"):
                 return super().document(part)
             url = f"data:{self.media_type(part, 'application/pdf')};base64,{part.base64}"
-        item: JSON = {"type": "document_url", "document_url": url}
+        item: dict[str, Any] = {"type": "document_url", "document_url": url}
         return item if part.name is None else {**item, "document_name": part.name}
 
-    def audio(self, part: Audio) -> JSON | None:
+    def audio(self, part: Audio) -> dict[str, Any] | None:
         """Return audio as a plain string, which is base64 or a URL, or by the id of an uploaded file."""
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
@@ -122,10 +123,10 @@ class MistralHistory(History):
         kept = part.provider_metadata.get(self.provider, {}).get("thinking")
         return part.provider == self.provider and bool(part.text or part.signature or kept)
 
-    def thinking(self, part: Reasoning) -> JSON:
+    def thinking(self, part: Reasoning) -> dict[str, Any]:
         """Return reasoning in the form in which it arrived."""
         metadata = part.provider_metadata.get(self.provider, {})
-        item: JSON = {"type": "thinking"}
+        item: dict[str, Any] = {"type": "thinking"}
         item["thinking"] = metadata.get("thinking") or ([{"type": "text", "text": part.text}] if part.text else [])
         if part.signature:
             item["signature"] = part.signature
@@ -133,10 +134,10 @@ class MistralHistory(History):
             item["closed"] = False
         return with_options(item, part.provider_options, self.provider)
 
-    def tool_results(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
+    def tool_results(self, answered: list[AnsweredCall], wire: list[dict[str, Any]]) -> None:
         """Append exactly one result for each tool call of a message."""
         for call, call_id, results in answered:
-            value: JSON = {"role": "tool", "tool_call_id": call_id, "name": call.name, "content": NO_RESULT}
+            value: dict[str, Any] = {"role": "tool", "tool_call_id": call_id, "name": call.name, "content": NO_RESULT}
             if not results:
                 self.warnings.add(
                     "changed", "tool call", f"the call to {call.name!r} has no result; {NO_RESULT!r} was sent"
@@ -153,7 +154,7 @@ class MistralHistory(History):
                 value = with_options(value, result.provider_options, self.provider)
             wire.append(value)
 
-    def _result(self, result: ToolResult) -> list[JSON]:
+    def _result(self, result: ToolResult) -> list[dict[str, Any]]:
         items = [item for part in result.parts if (item := self._result_part(part)) is not None]
         if result.is_error:
             self.warnings.add(
@@ -167,7 +168,7 @@ class MistralHistory(History):
                 items.insert(0, {"type": "text", "text": "Error: "})
         return items
 
-    def _result_part(self, part: Text | Image | Document | Audio | Opaque) -> JSON | None:
+    def _result_part(self, part: Text | Image | Document | Audio | Opaque) -> dict[str, Any] | None:
         return self.part(part, "tool", False)
 
 

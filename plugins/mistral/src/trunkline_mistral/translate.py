@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest
-from trunkline_openai.history import JSON, History
+from trunkline_openai.history import History
 from trunkline_openai.translate import ChatTranslator
 
 from trunkline_mistral.history import MistralHistory
@@ -19,7 +19,7 @@ class MistralTranslator(ChatTranslator):
 
     history: ClassVar[type[History]] = MistralHistory
 
-    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """Return the JSON body, without the request's `provider_options`."""
         body = super().body(request, warnings, stream=stream)
         if "seed" in body:
@@ -44,7 +44,7 @@ class MistralTranslator(ChatTranslator):
         warnings.add("unsupported", subject, message)
         return False
 
-    def _choice(self, body: JSON, warnings: Warnings) -> None:
+    def _choice(self, body: dict[str, Any], warnings: Warnings) -> None:
         choice = body.get("tool_choice")
         if choice == "required":
             body["tool_choice"] = "any"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from trunkline.authoring.json import with_options
 from trunkline.authoring.tool_results import pair_turns
@@ -22,8 +22,6 @@ from trunkline.messages import (
     ToolResult,
 )
 
-JSON: TypeAlias = dict[str, Any]
-
 
 class History:
     """Translates the messages of one request."""
@@ -32,9 +30,9 @@ class History:
         self._provider = provider
         self._warnings = warnings
 
-    def translate(self, messages: Iterable[Message]) -> list[JSON]:
+    def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Return the messages. A part that Ollama does not accept is left out with a warning."""
-        wire: list[JSON] = []
+        wire: list[dict[str, Any]] = []
         for turn in pair_turns(messages, self._warnings):
             if message := self._message(turn.message):
                 wire.append(message)
@@ -43,7 +41,7 @@ class History:
                     wire += [self._result(part, result) for result in turn.results.get(position, ())]
         return wire
 
-    def _message(self, message: Message) -> JSON | None:
+    def _message(self, message: Message) -> dict[str, Any] | None:
         if message.name is not None:
             self._warnings.add("left_out", "message name", "not supported by Ollama; ignored")
         texts, images, thinking, calls = [], [], [], []
@@ -59,7 +57,7 @@ class History:
                     images += self._image(part)
         if not ("".join(texts) or images or thinking or calls):
             return None
-        value: JSON = {"role": message.role, "content": "".join(texts)}
+        value: dict[str, Any] = {"role": message.role, "content": "".join(texts)}
         if images:
             value["images"] = images
         if thinking:
@@ -68,20 +66,20 @@ class History:
             value["tool_calls"] = calls
         return with_options(value, message.provider_options, self._provider)
 
-    def _call(self, call: ToolCall) -> JSON:
+    def _call(self, call: ToolCall) -> dict[str, Any]:
         if call.invalid_arguments is not None:
             message = f"the arguments of {call.name} are not a JSON object; left out"
             self._warnings.add("changed", f"tool call {call.name}", message)
-        value: JSON = {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
+        value: dict[str, Any] = {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
         return with_options(value, call.provider_options, self._provider)
 
-    def _result(self, call: ToolCall, result: ToolResult) -> JSON:
+    def _result(self, call: ToolCall, result: ToolResult) -> dict[str, Any]:
         text = "".join(self._texts(result.parts))
         if result.is_error:
             message = "Ollama cannot mark a tool result as failed; its text was prefixed with 'Error: '"
             self._warnings.add("changed", "tool result", message)
             text = f"Error: {text}"
-        value: JSON = {"role": "tool", "content": text, "tool_name": call.name, "tool_call_id": call.id}
+        value: dict[str, Any] = {"role": "tool", "content": text, "tool_name": call.name, "tool_call_id": call.id}
         images = [image for part in result.parts if not isinstance(part, Text) for image in self._image(part)]
         if images:
             value["images"] = images

@@ -7,7 +7,7 @@ Parsing does no I/O.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 from trunkline.authoring.event_builder import EventBuilder
@@ -23,8 +23,6 @@ from trunkline.response import ChatResponse, FinishReason, TokenLogprob, Usage
 from trunkline.settings import Settings
 
 from trunkline_ollama.errors import error_from_body
-
-Data: TypeAlias = dict[str, Any]
 
 REASONS: Mapping[str, FinishReason] = {
     "stop": FinishReason.STOP,
@@ -80,7 +78,7 @@ class OllamaStream:
         """Raise `StreamInterrupted`: the stream ended before the line with `"done": true`."""
         raise StreamInterrupted("the stream ended before a line with 'done': true", provider=self._provider)
 
-    def read(self, data: Data) -> list[Event]:
+    def read(self, data: dict[str, Any]) -> list[Event]:
         """Return the events of one decoded line or body. Raises the error that it carries, if it does."""
         if "error" in data:
             raise error_from_body(data, provider=self._provider)
@@ -95,7 +93,7 @@ class OllamaStream:
             self._builder.finish(REASONS.get(raw_reason, FinishReason.OTHER), raw_reason=raw_reason or None)
         return self._builder.take()
 
-    def _message(self, message: Data, logprobs: tuple[TokenLogprob, ...]) -> None:
+    def _message(self, message: dict[str, Any], logprobs: tuple[TokenLogprob, ...]) -> None:
         thinking, calls = as_string(message.get("thinking")) or "", message.get("tool_calls")
         self._builder.reasoning(thinking)
         # A line with thinking or tool calls has their log probabilities, not those of the text.
@@ -117,7 +115,7 @@ class OllamaStream:
         self._calls += 1
 
 
-def _usage(data: Data) -> Usage | None:
+def _usage(data: dict[str, Any]) -> Usage | None:
     # Older servers leave `prompt_eval_count` out, or send 0, if the prompt was in their cache: 0 means unknown.
     input_tokens, output_tokens = as_count(data.get("prompt_eval_count")) or None, as_count(data.get("eval_count"))
     raw = {name: value for name, value in data.items() if name.endswith(("_count", "_duration"))}

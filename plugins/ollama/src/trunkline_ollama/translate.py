@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -15,8 +15,6 @@ from trunkline.request import ChatRequest, Tool
 from trunkline_ollama.history import History
 from trunkline_ollama.settings import OllamaSettings
 from trunkline_ollama.urls import base_url
-
-JSON: TypeAlias = dict[str, Any]
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -74,7 +72,7 @@ class OllamaTranslator:
         warnings = Warnings()
         warnings.unsupported(request, supported=SUPPORTED)
         settings = self._settings
-        body: JSON = {
+        body: dict[str, Any] = {
             "model": request.model,
             "messages": History(self._provider, warnings).translate(request.messages),
             # Must be sent: the server's default is true.
@@ -97,7 +95,7 @@ class OllamaTranslator:
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-def add_settings(body: JSON, settings: OllamaSettings, options: JSON) -> None:
+def add_settings(body: dict[str, Any], settings: OllamaSettings, options: dict[str, Any]) -> None:
     """Add the settings to the body, and the `options` of the request, which take precedence."""
     if settings.context_length is not None:
         options = {"num_ctx": settings.context_length, **options}
@@ -109,14 +107,14 @@ def add_settings(body: JSON, settings: OllamaSettings, options: JSON) -> None:
         body["options"] = options
 
 
-def _options(request: ChatRequest) -> JSON:
-    options: JSON = {
+def _options(request: ChatRequest) -> dict[str, Any]:
+    options: dict[str, Any] = {
         wire_name: value for name, wire_name in OPTIONS.items() if (value := getattr(request, name)) is not None
     }
     return {**options, "stop": list(request.stop)} if request.stop else options
 
 
-def _tools(request: ChatRequest, body: JSON, provider: str, warnings: Warnings) -> None:
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: Warnings) -> None:
     choice, tools = request.tool_choice, request.tools
     if request.parallel_tool_calls is False:
         message = "Ollama cannot disable parallel tool calls; ignored"
@@ -135,20 +133,20 @@ def _tools(request: ChatRequest, body: JSON, provider: str, warnings: Warnings) 
         body["tools"] = [_tool(tool, provider) for tool in tools]
 
 
-def _tool(tool: Tool, provider: str) -> JSON:
-    function: JSON = {"name": tool.name, "parameters": tool.parameters}
+def _tool(tool: Tool, provider: str) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
     if tool.description is not None:
         function["description"] = tool.description
     return {"type": "function", "function": function, **tool.provider_options.get(provider, {})}
 
 
-def _format(request: ChatRequest, body: JSON) -> None:
+def _format(request: ChatRequest, body: dict[str, Any]) -> None:
     form = request.response_format
     if form is not None and form.type != "text":
         body["format"] = "json" if form.schema is None else form.schema
 
 
-def _thinking(request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+def _thinking(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     reasoning = request.reasoning
     if reasoning is None:
         return

@@ -31,8 +31,6 @@ from trunkline.messages import (
 from trunkline_openai.profile import Profile
 from trunkline_openai.response_parts import ANNOTATION
 
-JSON = dict[str, Any]
-
 AUDIO_FORMATS = {
     "audio/wav": "wav",
     "audio/x-wav": "wav",
@@ -68,9 +66,9 @@ class History:
         self._lost_opaque = 0
         self._unnamed = 0
 
-    def translate(self, messages: Iterable[Message]) -> list[JSON]:
+    def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """The messages to send. Raises `InvalidRequest` for a conversation that no provider could accept."""
-        wire: list[JSON] = []
+        wire: list[dict[str, Any]] = []
         for turn in pair_turns(messages, self.warnings):
             message = turn.message
             if message.role == "assistant":
@@ -97,8 +95,8 @@ class History:
                 f"{self._lost_opaque} part(s) of the history that only another provider understands were not sent",
             )
 
-    def _message(self, role: str, message: Message) -> JSON:
-        wire: JSON = {"role": role}
+    def _message(self, role: str, message: Message) -> dict[str, Any]:
+        wire: dict[str, Any] = {"role": role}
         if message.name is not None:
             if "names" in self.profile.takes:
                 wire["name"] = message.name
@@ -108,7 +106,7 @@ class History:
                 )
         return wire
 
-    def _simple(self, message: Message, role: str, wire: list[JSON]) -> None:
+    def _simple(self, message: Message, role: str, wire: list[dict[str, Any]]) -> None:
         only_text = message.role == "system"
         content = [
             item
@@ -120,7 +118,7 @@ class History:
         value = {**self._message(role, message), "content": content_of(content)}
         wire.append(with_options(value, message.provider_options, self.provider))
 
-    def part(self, part: Part, role: str, only_text: bool) -> JSON | None:
+    def part(self, part: Part, role: str, only_text: bool) -> dict[str, Any] | None:
         """A part of a message as an item of its content, or `None`, with a warning."""
         if isinstance(part, Text):
             return with_options({"type": "text", "text": part.text}, part.provider_options, self.provider)
@@ -143,13 +141,13 @@ class History:
         """Warn that a part was not sent."""
         self.warnings.add("left_out", type(part).__name__.lower(), why)
 
-    def media(self, part: Image | Document | Audio) -> JSON | None:
+    def media(self, part: Image | Document | Audio) -> dict[str, Any] | None:
         """An image, document or audio as an item of the content, or `None`, with a warning."""
         if isinstance(part, Image):
             return self.image(part)
         return self.audio(part) if isinstance(part, Audio) else self.document(part)
 
-    def image(self, part: Image) -> JSON | None:
+    def image(self, part: Image) -> dict[str, Any] | None:
         """An image as an item of the content, or `None`, with a warning."""
         takes = self.profile.takes
         if part.file_id is not None:
@@ -177,7 +175,7 @@ class History:
             )
         return part.media_type or fallback
 
-    def audio(self, part: Audio) -> JSON | None:
+    def audio(self, part: Audio) -> dict[str, Any] | None:
         """Audio as an item of the content, or `None`, with a warning."""
         form = AUDIO_FORMATS.get((part.media_type or "").lower())
         if part.data is None or "audio_data" not in self.profile.takes:
@@ -188,7 +186,7 @@ class History:
             return None
         return {"type": "input_audio", "input_audio": {"data": part.base64, "format": form}}
 
-    def document(self, part: Document) -> JSON | None:
+    def document(self, part: Document) -> dict[str, Any] | None:
         """A document as an item of the content, or `None`, with a warning."""
         takes = self.profile.takes
         if part.file_id is not None and "document_file_id" in takes:
@@ -204,11 +202,11 @@ class History:
         self.left_out(part, "this server does not accept this document (as bytes, URL or file id); send its text")
         return None
 
-    def _assistant(self, turn: Turn, wire: list[JSON]) -> None:
+    def _assistant(self, turn: Turn, wire: list[dict[str, Any]]) -> None:
         message = turn.message
         value = self._message("assistant", message)
-        content: list[JSON] = []
-        calls: list[JSON] = []
+        content: list[dict[str, Any]] = []
+        calls: list[dict[str, Any]] = []
         answered: list[AnsweredCall] = []
         reasoning: list[Reasoning] = []
         for position, part in enumerate(message.parts):
@@ -252,7 +250,7 @@ class History:
             ]
         return self._ids[call_id]
 
-    def _call(self, part: ToolCall, call_id: str) -> JSON:
+    def _call(self, part: ToolCall, call_id: str) -> dict[str, Any]:
         metadata = part.provider_metadata.get(self.provider, {})
         if metadata.get("type") == "custom":
             text = part.arguments.get("input", part.arguments_json)
@@ -260,7 +258,7 @@ class History:
         function = {"name": part.name, "arguments": part.arguments_json}
         return {"id": call_id, "type": "function", "function": function}
 
-    def _refusal(self, part: Text) -> JSON:
+    def _refusal(self, part: Text) -> dict[str, Any]:
         if "refusals" in self.profile.takes:
             return {"type": "refusal", "refusal": part.text}
         self.warnings.add(
@@ -268,7 +266,7 @@ class History:
         )
         return {"type": "text", "text": part.text}
 
-    def _spoken(self, part: Audio, value: JSON, content: list[JSON]) -> None:
+    def _spoken(self, part: Audio, value: dict[str, Any], content: list[dict[str, Any]]) -> None:
         audio_id = part.provider_metadata.get(self.provider, {}).get("id")
         if isinstance(audio_id, str):
             value["audio"] = {"id": audio_id}
@@ -285,12 +283,12 @@ class History:
             return False
         return bool(part.text or (field == "reasoning_details" and part.provider_metadata.get(self.provider)))
 
-    def thinking(self, part: Reasoning) -> JSON:
+    def thinking(self, part: Reasoning) -> dict[str, Any]:
         """Reasoning as an item of the content, for servers that expect it there."""
-        item: JSON = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
+        item: dict[str, Any] = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
         return {**item, "signature": part.signature} if part.signature else item
 
-    def _replay(self, parts: list[Reasoning], value: JSON) -> None:
+    def _replay(self, parts: list[Reasoning], value: dict[str, Any]) -> None:
         field = self.profile.reasoning_replay
         if not parts or field is None:
             return
@@ -299,12 +297,12 @@ class History:
         else:
             value[field] = "".join(part.text for part in parts)
 
-    def tool_results(self, answered: list[AnsweredCall], wire: list[JSON]) -> None:
+    def tool_results(self, answered: list[AnsweredCall], wire: list[dict[str, Any]]) -> None:
         """Append the results of the tool calls of one message."""
-        media: list[JSON] = []
+        media: list[dict[str, Any]] = []
         for call_id, result in [(call.call_id, result) for call in answered for result in call.results]:
-            found: list[JSON] = []
-            texts: list[JSON] = []
+            found: list[dict[str, Any]] = []
+            texts: list[dict[str, Any]] = []
             for part in result.parts:
                 if isinstance(part, Text):
                     options = part.provider_options
@@ -335,7 +333,7 @@ class History:
             wire.append({"role": "user", "content": media})
 
 
-def content_of(items: list[JSON]) -> str | list[JSON]:
+def content_of(items: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     """The content as a plain string if possible, because every server accepts one."""
     if not items:
         return ""

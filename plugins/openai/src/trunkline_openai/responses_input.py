@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
-from typing import Any, TypeAlias
+from typing import Any
 
 from trunkline.authoring.json import JSONObject, ProviderOptions, with_options
 from trunkline.authoring.warnings import Warnings
@@ -31,8 +31,6 @@ from trunkline.messages import (
     ToolResult,
     ToolResultPart,
 )
-
-Data: TypeAlias = dict[str, Any]
 
 CALL_ID_LIMIT = 64
 """The longest `call_id` that the API accepts, in characters. A longer id of another provider is sent as a hash."""
@@ -62,7 +60,7 @@ class InputItems:
         takes_reasoning: bool = True,
         custom_tools: Collection[str] = (),
     ) -> None:
-        self.items: list[Data] = []
+        self.items: list[dict[str, Any]] = []
         self._warnings = warnings
         self._provider = provider
         self._stored = stored
@@ -73,7 +71,7 @@ class InputItems:
         self._calls: dict[str, bool] = {}
         self._keep_ids = True
         # The message item that the next text is added to.
-        self._open: Data | None = None
+        self._open: dict[str, Any] | None = None
 
     def add(self, message: Message) -> None:
         """Add a message. Raises `InvalidRequest` for a part that its role cannot have."""
@@ -92,12 +90,12 @@ class InputItems:
             self._add_input(message)
             self._apply(options, first, lambda item: True)
 
-    def finish(self) -> list[Data]:
+    def finish(self) -> list[dict[str, Any]]:
         """Return the items, after the last message."""
         self._end_turn()
         return self.items
 
-    def _apply(self, options: JSONObject, first: int, fits: Callable[[Data], bool]) -> None:
+    def _apply(self, options: JSONObject, first: int, fits: Callable[[dict[str, Any]], bool]) -> None:
         if not options:
             return
         fitting = [item for item in self.items[first:] if fits(item)]
@@ -113,7 +111,7 @@ class InputItems:
 
     def _add_input(self, message: Message) -> None:
         role = "developer" if message.role == "system" else "user"
-        content: list[Data] = []
+        content: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, (ToolResult, Opaque)):
                 self._add_content(role, content)
@@ -134,14 +132,14 @@ class InputItems:
                 self._warnings.add("left_out", "reasoning", f"a {message.role} message cannot contain reasoning")
         self._add_content(role, content)
 
-    def _add_content(self, role: str, content: list[Data]) -> None:
+    def _add_content(self, role: str, content: list[dict[str, Any]]) -> None:
         if not content:
             return
         plain = len(content) == 1 and content[0].keys() == {"type", "text"} and content[0]["type"] == "input_text"
         self.items.append({"role": role, "content": content[0]["text"] if plain else content})
 
-    def _content(self, part: Text | Image | Document | Audio) -> list[Data]:
-        data: Data
+    def _content(self, part: Text | Image | Document | Audio) -> list[dict[str, Any]]:
+        data: dict[str, Any]
         if isinstance(part, Text):
             data = {"type": "input_text", "text": part.text}
         elif isinstance(part, Image):
@@ -152,7 +150,7 @@ class InputItems:
             return self._audio(part)
         return [with_options(data, part.provider_options, self._provider)]
 
-    def _audio(self, part: Audio) -> list[Data]:
+    def _audio(self, part: Audio) -> list[dict[str, Any]]:
         if part.transcript is None:
             why = "the Responses API does not accept audio; set a transcript, or use Chat Completions"
             self._warnings.add("left_out", "audio", why)
@@ -162,12 +160,12 @@ class InputItems:
         )
         return [{"type": "input_text", "text": part.transcript}]
 
-    def _image_source(self, part: Image) -> Data:
+    def _image_source(self, part: Image) -> dict[str, Any]:
         if part.file_id is not None:
             return {"file_id": part.file_id}
         return {"image_url": part.url if part.url is not None else self._data_url(part, "image/png")}
 
-    def _file_source(self, part: Document) -> Data:
+    def _file_source(self, part: Document) -> dict[str, Any]:
         if part.file_id is not None:
             return {"file_id": part.file_id}
         if part.url is not None:
@@ -201,7 +199,7 @@ class InputItems:
                 "tool result",
                 "the API cannot mark a result as failed, so its text was prefixed with 'Error: '",
             )
-        output: str | list[Data]
+        output: str | list[dict[str, Any]]
         if all(data.keys() == {"type", "text"} for data in content):
             output = (ERROR_PREFIX if result.is_error else "") + "".join(data["text"] for data in content)
         else:
@@ -209,7 +207,7 @@ class InputItems:
         kind = "custom_tool_call_output" if self._calls.get(result.tool_call_id) else "function_call_output"
         self.items.append({"type": kind, "call_id": _call_id(result.tool_call_id), "output": output, **options})
 
-    def _result_content(self, part: ToolResultPart) -> list[Data]:
+    def _result_content(self, part: ToolResultPart) -> list[dict[str, Any]]:
         if not isinstance(part, Opaque):
             return self._content(part)
         if part.provider == self._provider:
@@ -249,7 +247,7 @@ class InputItems:
         metadata = self._options(part.provider_metadata)
         options = self._options(part.provider_options)
         item_id, phase = metadata.get("id"), metadata.get("phase")
-        item: Data
+        item: dict[str, Any]
         if not isinstance(item_id, str) or not self._keep_ids:
             self._add_plain_text(part, phase, options)
             return
@@ -293,7 +291,7 @@ class InputItems:
         metadata = self._options(call.provider_metadata)
         custom = metadata.get("type") == "custom" or call.name in self._custom_tools
         kind = "custom_tool_call" if custom else "function_call"
-        item: Data = {"type": kind, "call_id": _call_id(call.id), "name": call.name}
+        item: dict[str, Any] = {"type": kind, "call_id": _call_id(call.id), "name": call.name}
         self._calls[call.id] = custom
         if custom:
             text = call.arguments.get("input")
@@ -316,7 +314,7 @@ class InputItems:
         if part.encrypted is None and not content and not (self._stored and metadata.get("id")):
             self._leave_out_reasoning("it has no encrypted content, and the provider did not store it")
             return
-        item: Data = {"type": "reasoning"}
+        item: dict[str, Any] = {"type": "reasoning"}
         if metadata.get("id") is not None:
             item["id"] = metadata["id"]
         summary = metadata.get("summary")

@@ -15,7 +15,7 @@ not been emitted yet becomes events. A body that was not streamed is read as the
 from __future__ import annotations
 
 import json
-from typing import Any, TypeAlias
+from typing import Any
 
 from trunkline.authoring.json import JSONObject, as_count, as_objects, as_string, dumps
 from trunkline.errors import ProtocolViolation
@@ -37,8 +37,6 @@ from trunkline.messages import Citation, Opaque
 from trunkline_openai.logprobs import token_logprobs
 from trunkline_openai.responses_progress import EmittedText, TextOffsets
 
-Data: TypeAlias = dict[str, Any]
-
 
 class OutputState:
     """What the items of one response share: the provider's name, the next part's index, the lengths of the texts."""
@@ -59,13 +57,13 @@ class OutputState:
 class Item:
     """An output item. `finish` emits the rest of it and ends its parts; calling it again does nothing."""
 
-    def __init__(self, output: OutputState, kind: str, data: Data) -> None:
+    def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         self.output = output
         self.kind = kind
         self.data = data
         self.finished = False
 
-    def finish(self, data: Data, events: list[Event]) -> None:
+    def finish(self, data: dict[str, Any], events: list[Event]) -> None:
         """Emit the rest of the item. `data` is the whole item, or empty if the server did not repeat it."""
         if self.finished:
             return
@@ -76,7 +74,7 @@ class Item:
     def start(self, events: list[Event]) -> None:
         """Emit what is known when the item is announced."""
 
-    def _finish(self, data: Data, events: list[Event]) -> None:
+    def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
         raise NotImplementedError
 
     def metadata(self, *names: str) -> dict[str, JSONObject]:
@@ -88,7 +86,7 @@ class Item:
 class OpaqueItem(Item):
     """An item of a type that has no part: a hosted tool's call, a compaction, anything unknown. It is kept whole."""
 
-    def finish(self, data: Data, events: list[Event]) -> None:
+    def finish(self, data: dict[str, Any], events: list[Event]) -> None:
         """Emit the item as the server sent it last."""
         if not self.finished:
             self.finished = True
@@ -114,7 +112,7 @@ class _TextPiece:
 class MessageItem(Item):
     """A message: texts and refusals by their content index, with citations and log probabilities."""
 
-    def __init__(self, output: OutputState, kind: str, data: Data) -> None:
+    def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         super().__init__(output, kind, data)
         self._pieces: dict[tuple[int, bool], _TextPiece] = {}
 
@@ -167,7 +165,7 @@ class MessageItem(Item):
             )
         )
 
-    def part(self, content_index: object, part: Data, events: list[Event]) -> None:
+    def part(self, content_index: object, part: dict[str, Any], events: list[Event]) -> None:
         """Emit the rest of a content part, of which `part` is the whole."""
         kind = part.get("type")
         if kind in ("output_text", "text"):
@@ -180,7 +178,7 @@ class MessageItem(Item):
                 self.piece(content_index, events, refusal=True), as_string(part.get("refusal")) or "", None, events
             )
 
-    def _finish(self, data: Data, events: list[Event]) -> None:
+    def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
         content = data.get("content")
         parts = [{"type": "output_text", "text": content}] if isinstance(content, str) else as_objects(content)
         for content_index, part in enumerate(parts):
@@ -188,7 +186,7 @@ class MessageItem(Item):
             if kind in ("output_text", "text", "refusal"):
                 self.part(self._key(content_index, kind == "refusal"), part, events)
             else:
-                message: Data = {"type": "message", "role": "assistant", "content": [part]}
+                message: dict[str, Any] = {"type": "message", "role": "assistant", "content": [part]}
                 opaque = Opaque(provider=self.output.provider, kind=as_string(kind) or "unknown", data=message)
                 events.append(PartAdded(part=opaque))
         metadata = self.metadata("id", "status", "phase")
@@ -205,7 +203,7 @@ class MessageItem(Item):
 class CallItem(Item):
     """A call of a function or of a custom tool."""
 
-    def __init__(self, output: OutputState, kind: str, data: Data) -> None:
+    def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         super().__init__(output, kind, data)
         output.has_calls = True
         self._custom = kind == "custom_tool_call"
@@ -250,7 +248,7 @@ class CallItem(Item):
         if rest:
             self.delta(rest, events)
 
-    def _finish(self, data: Data, events: list[Event]) -> None:
+    def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
         self.start(events)
         if self._index is None:
             call_id, name = (
@@ -287,7 +285,7 @@ def _argument_text(value: object, provider: str) -> str:
 class ReasoningItem(Item):
     """Reasoning: the parts of its summary or of the text itself, with blank lines between them."""
 
-    def __init__(self, output: OutputState, kind: str, data: Data) -> None:
+    def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         super().__init__(output, kind, data)
         self._index: int | None = None
         self._pieces: dict[tuple[str, int], EmittedText] = {}
@@ -322,7 +320,7 @@ class ReasoningItem(Item):
         emitted = self._pieces.get(key)
         self.delta(source, position, text if emitted is None else emitted.rest(text), events)
 
-    def _finish(self, data: Data, events: list[Event]) -> None:
+    def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
         index = self._begin(events)
         for source in ("summary", "content"):
             texts = [(as_string(part.get("text")) or "") for part in as_objects(data.get(source))]
@@ -332,7 +330,7 @@ class ReasoningItem(Item):
                 for position, text in enumerate(texts):
                     self.complete(source, position, text, events)
         provider = self.output.provider
-        kept: Data = {"id": item_id} if (item_id := as_string(data.get("id")) or "") else {}
+        kept: dict[str, Any] = {"id": item_id} if (item_id := as_string(data.get("id")) or "") else {}
         kept["summary"] = as_objects(data.get("summary"))
         if content := as_objects(data.get("content")):
             kept["content"] = content
@@ -354,6 +352,6 @@ _KINDS: dict[str, type[Item]] = {
 }
 
 
-def new_item(output: OutputState, kind: str, data: Data) -> Item:
+def new_item(output: OutputState, kind: str, data: dict[str, Any]) -> Item:
     """Return a new item for a type of the API."""
     return _KINDS.get(kind, OpaqueItem)(output, kind, data)

@@ -6,7 +6,7 @@ This module finds the item that an event belongs to; `responses_output` turns wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
@@ -23,7 +23,6 @@ from trunkline.settings import Settings
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.responses_output import (
     CallItem,
-    Data,
     Item,
     MessageItem,
     OutputState,
@@ -77,7 +76,7 @@ class ResponsesParser:
         return error_from_response(wire_response, provider=self._provider, read=error_from_body)
 
 
-Handler: TypeAlias = Callable[["ResponsesStreamParser", Data, "list[Event]"], None]
+Handler: TypeAlias = Callable[["ResponsesStreamParser", dict[str, Any], "list[Event]"], None]
 
 
 class ResponsesStreamParser:
@@ -120,7 +119,7 @@ class ResponsesStreamParser:
             provider=self._provider,
         )
 
-    def whole(self, response: Data, wire_response: WireResponse) -> list[Event]:
+    def whole(self, response: dict[str, Any], wire_response: WireResponse) -> list[Event]:
         """The events of a body that was not streamed. Raises the error in it."""
         status = response.get("status")
         if status == "failed" or (response.get("error") and status not in ("completed", "incomplete", "cancelled")):
@@ -133,7 +132,7 @@ class ResponsesStreamParser:
         self._finish_response(response, as_string(status) or "", events)
         return events
 
-    def _start(self, data: Data, events: list[Event]) -> None:
+    def _start(self, data: dict[str, Any], events: list[Event]) -> None:
         self._started = True
         if type(events[0]) is not ResponseStarted:
             response = data.get("response")
@@ -147,7 +146,7 @@ class ResponsesStreamParser:
             item = self._by_index.get((kind, index))
         return item
 
-    def _add(self, kind: str, index: object, data: Data) -> Item:
+    def _add(self, kind: str, index: object, data: dict[str, Any]) -> Item:
         item = new_item(self._output, kind, data)
         self._items.append(item)
         item_id = data.get("id")
@@ -157,7 +156,7 @@ class ResponsesStreamParser:
             self._by_index[kind, index] = item
         return item
 
-    def _item(self, data: Data, kind: str, cls: type[ItemT]) -> ItemT:
+    def _item(self, data: dict[str, Any], kind: str, cls: type[ItemT]) -> ItemT:
         """The item that a delta belongs to. It is created if the server did not announce it."""
         index, item_id = data.get("output_index"), data.get("item_id")
         item = self._find(kind, index, item_id)
@@ -170,13 +169,13 @@ class ResponsesStreamParser:
         assert isinstance(item, cls)
         return item
 
-    def _item_data(self, data: Data) -> tuple[str, Data]:
+    def _item_data(self, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         item = data.get("item")
         if not isinstance(item, dict) or not isinstance(item.get("type"), str):
             raise ProtocolViolation(f"{data.get('type')} has no item with a type", provider=self._provider)
         return item["type"], item
 
-    def _item_added(self, data: Data, events: list[Event]) -> None:
+    def _item_added(self, data: dict[str, Any], events: list[Event]) -> None:
         kind, item_data = self._item_data(data)
         index = data.get("output_index")
         item = self._find(kind, index, item_data.get("id"))
@@ -184,7 +183,7 @@ class ResponsesStreamParser:
             item = self._add(kind, index, item_data)
         item.start(events)
 
-    def _item_done(self, data: Data, events: list[Event]) -> None:
+    def _item_done(self, data: dict[str, Any], events: list[Event]) -> None:
         kind, item_data = self._item_data(data)
         index = data.get("output_index")
         item = self._find(kind, index, item_data.get("id"))
@@ -194,18 +193,18 @@ class ResponsesStreamParser:
 
     # Texts, calls, reasoning
 
-    def _part(self, data: Data, events: list[Event]) -> None:
+    def _part(self, data: dict[str, Any], events: list[Event]) -> None:
         part = data.get("part")
         if not isinstance(part, dict) or part.get("type") not in ("output_text", "text", "refusal"):
             return
         self._item(data, "message", MessageItem).part(data.get("content_index"), part, events)
 
-    def _text_delta(self, data: Data, events: list[Event]) -> None:
+    def _text_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
         piece = item.piece(data.get("content_index"), events)
         item.delta(piece, self._text(data, "delta"), data.get("logprobs"), events)
 
-    def _text_done(self, data: Data, events: list[Event]) -> None:
+    def _text_done(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
         item.complete(
             item.piece(data.get("content_index"), events),
@@ -214,48 +213,48 @@ class ResponsesStreamParser:
             events,
         )
 
-    def _refusal_delta(self, data: Data, events: list[Event]) -> None:
+    def _refusal_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
         item.delta(item.piece(data.get("content_index"), events, refusal=True), self._text(data, "delta"), None, events)
 
-    def _refusal_done(self, data: Data, events: list[Event]) -> None:
+    def _refusal_done(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
         piece = item.piece(data.get("content_index"), events, refusal=True)
         item.complete(piece, as_string(data.get("refusal")) or "", None, events)
 
-    def _annotation(self, data: Data, events: list[Event]) -> None:
+    def _annotation(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
         item.annotate(item.piece(data.get("content_index"), events), data.get("annotation"), events)
 
-    def _arguments_delta(self, data: Data, events: list[Event]) -> None:
+    def _arguments_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         self._item(data, "function_call", CallItem).delta(self._text(data, "delta"), events)
 
-    def _arguments_done(self, data: Data, events: list[Event]) -> None:
+    def _arguments_done(self, data: dict[str, Any], events: list[Event]) -> None:
         self._item(data, "function_call", CallItem).complete(as_string(data.get("arguments")) or "", events)
 
-    def _input_delta(self, data: Data, events: list[Event]) -> None:
+    def _input_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         self._item(data, "custom_tool_call", CallItem).delta(self._text(data, "delta"), events)
 
-    def _input_done(self, data: Data, events: list[Event]) -> None:
+    def _input_done(self, data: dict[str, Any], events: list[Event]) -> None:
         self._item(data, "custom_tool_call", CallItem).complete(as_string(data.get("input")) or "", events)
 
-    def _summary_delta(self, data: Data, events: list[Event]) -> None:
+    def _summary_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
         item.delta("summary", data.get("summary_index"), self._text(data, "delta"), events)
 
-    def _summary_done(self, data: Data, events: list[Event]) -> None:
+    def _summary_done(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
         item.complete("summary", data.get("summary_index"), as_string(data.get("text")) or "", events)
 
-    def _reasoning_delta(self, data: Data, events: list[Event]) -> None:
+    def _reasoning_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
         item.delta("content", data.get("content_index"), self._text(data, "delta"), events)
 
-    def _reasoning_done(self, data: Data, events: list[Event]) -> None:
+    def _reasoning_done(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
         item.complete("content", data.get("content_index"), as_string(data.get("text")) or "", events)
 
-    def _text(self, data: Data, name: str) -> str:
+    def _text(self, data: dict[str, Any], name: str) -> str:
         value = data.get(name)
         if not isinstance(value, str):
             raise ProtocolViolation(f"{data.get('type')} has a {name} that is not text", provider=self._provider)
@@ -263,12 +262,12 @@ class ResponsesStreamParser:
 
     # The response
 
-    def _created(self, data: Data, events: list[Event]) -> None:
+    def _created(self, data: dict[str, Any], events: list[Event]) -> None:
         response = data.get("response")
         if not self._started:
             events.append(_response_started(response if isinstance(response, dict) else {}))
 
-    def _terminal(self, data: Data, events: list[Event]) -> None:
+    def _terminal(self, data: dict[str, Any], events: list[Event]) -> None:
         response = data.get("response")
         if not isinstance(response, dict):
             raise ProtocolViolation(f"{data.get('type')} has no response object", provider=self._provider)
@@ -279,13 +278,13 @@ class ResponsesStreamParser:
         status = stated if stated in ("completed", "incomplete", "cancelled") else status
         self._finish_response(response, status, events)
 
-    def _error(self, data: Data, events: list[Event]) -> None:
+    def _error(self, data: dict[str, Any], events: list[Event]) -> None:
         error = data.get("error")
         if not error:
             error = {name: data[name] for name in ("code", "message", "param") if name in data}
         raise error_from_body(_error_body(error), provider=self._provider)
 
-    def _finish_response(self, response: Data, status: str, events: list[Event]) -> None:
+    def _finish_response(self, response: dict[str, Any], status: str, events: list[Event]) -> None:
         self._finish_items(as_objects(response.get("output")), events)
         usage = read_usage(response.get("usage"))
         if usage is not None:
@@ -303,7 +302,7 @@ class ResponsesStreamParser:
             )
         )
 
-    def _finish_items(self, output: list[Data], events: list[Event]) -> None:
+    def _finish_items(self, output: list[dict[str, Any]], events: list[Event]) -> None:
         """Match the items in the last event with the streamed ones, so that each is finished once."""
         unmatched: UnmatchedItems[Item] = UnmatchedItems()
         for item in self._items:
@@ -326,7 +325,7 @@ class ResponsesStreamParser:
             item.finish({}, events)
 
 
-def _another(item: Item, data: Data) -> bool:
+def _another(item: Item, data: dict[str, Any]) -> bool:
     """Whether `data` is a different item than `item`, although their id or index is the same."""
     if isinstance(item, CallItem) and as_string(data.get("call_id")) and (as_string(item.data.get("call_id")) or ""):
         return _other_call(item, data)
@@ -334,23 +333,23 @@ def _another(item: Item, data: Data) -> bool:
     return item.finished and (known is None or known != data.get("id"))
 
 
-def _other_call(item: Item, data: Data) -> bool:
+def _other_call(item: Item, data: dict[str, Any]) -> bool:
     known, other = as_string(item.data.get("call_id")) or "", as_string(data.get("call_id")) or ""
     return isinstance(item, CallItem) and bool(known and other) and known != other
 
 
-def _response_started(response: Data) -> ResponseStarted:
+def _response_started(response: dict[str, Any]) -> ResponseStarted:
     return ResponseStarted(id=as_string(response.get("id")) or None, model=as_string(response.get("model")) or None)
 
 
-def _error_body(error: object) -> Data:
+def _error_body(error: object) -> dict[str, Any]:
     """The error in the form of an error response's body."""
     if isinstance(error, dict):
         return {"error": error}
     return {"error": {"message": as_string(error) or "the provider reported a failure without a reason"}}
 
 
-def _finish_reason(response: Data, status: str, *, has_calls: bool) -> tuple[FinishReason, str | None]:
+def _finish_reason(response: dict[str, Any], status: str, *, has_calls: bool) -> tuple[FinishReason, str | None]:
     if status == "incomplete":
         details = response.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None

@@ -12,7 +12,7 @@ from trunkline.messages import Message, Text
 from trunkline.request import ChatRequest, Tool
 
 from trunkline_openai.profile import PROFILES
-from trunkline_openai.responses_input import Data, InputItems
+from trunkline_openai.responses_input import InputItems
 from trunkline_openai.translate import request_headers, sent_user_id
 from trunkline_openai.urls import UrlFor, default_url
 
@@ -68,7 +68,7 @@ class ResponsesTranslator:
             warnings=warnings.all(),
         )
 
-    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> Data:
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
         body = responses_body(request, self.context, warnings)
         if stream:
@@ -77,11 +77,11 @@ class ResponsesTranslator:
         return body
 
 
-def responses_body(request: ChatRequest, context: ServiceContext[Any], warnings: Warnings) -> Data:
+def responses_body(request: ChatRequest, context: ServiceContext[Any], warnings: Warnings) -> dict[str, Any]:
     """The JSON body, without streaming and the request's `provider_options`."""
     provider = context.provider
     options = request.provider_options.get(provider, {})
-    body: Data = {"model": request.model}
+    body: dict[str, Any] = {"model": request.model}
     _conversation(request, body, warnings, provider, options)
     body["store"] = False
     body["include"] = [] if _never_reasons(request.model or "") else [ENCRYPTED_REASONING]
@@ -103,7 +103,9 @@ def _never_reasons(model: str) -> bool:
     return model.rpartition("/")[2].removeprefix("ft:").lower().startswith(_WITHOUT_REASONING)
 
 
-def _conversation(request: ChatRequest, body: Data, warnings: Warnings, provider: str, options: JSONObject) -> None:
+def _conversation(
+    request: ChatRequest, body: dict[str, Any], warnings: Warnings, provider: str, options: JSONObject
+) -> None:
     messages = request.messages
     items = InputItems(
         provider,
@@ -140,7 +142,7 @@ def _kind(tool: Tool, provider: str) -> str:
     return kind if isinstance(kind, str) else "function"
 
 
-def _tools(request: ChatRequest, body: Data, provider: str) -> None:
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str) -> None:
     if not request.tools:
         return
     body["tools"] = [_tool(tool, provider) for tool in request.tools]
@@ -156,12 +158,12 @@ def _tools(request: ChatRequest, body: Data, provider: str) -> None:
         body["tool_choice"] = {"type": kind, "name": choice.name} if named else {"type": kind}
 
 
-def _tool(tool: Tool, provider: str) -> Data:
+def _tool(tool: Tool, provider: str) -> dict[str, Any]:
     options = tool.provider_options.get(provider, {})
     kind = _kind(tool, provider)
     if kind not in ("function", "custom"):
         return dict(options)
-    data: Data = {"type": kind, "name": tool.name}
+    data: dict[str, Any] = {"type": kind, "name": tool.name}
     if tool.description is not None:
         data["description"] = tool.description
     if kind == "function":
@@ -170,14 +172,14 @@ def _tool(tool: Tool, provider: str) -> Data:
     return {**data, **options}
 
 
-def _format(request: ChatRequest, body: Data) -> None:
+def _format(request: ChatRequest, body: dict[str, Any]) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
     if form.type == "json":
         body["text"] = {"format": {"type": "json_object"}}
         return
-    data: Data = {"type": "json_schema", "name": form.name, "schema": form.schema}
+    data: dict[str, Any] = {"type": "json_schema", "name": form.name, "schema": form.schema}
     if form.description is not None:
         data["description"] = form.description
     if form.strict is not None:
@@ -185,7 +187,7 @@ def _format(request: ChatRequest, body: Data) -> None:
     body["text"] = {"format": data}
 
 
-def _reasoning(request: ChatRequest, body: Data, warnings: Warnings) -> None:
+def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     options = request.reasoning
     if options is None:
         return
@@ -196,7 +198,7 @@ def _reasoning(request: ChatRequest, body: Data, warnings: Warnings) -> None:
         warnings.add("unsupported", "reasoning.max_tokens", "not supported by the Responses API; ignored, use effort")
 
 
-def _sampling(request: ChatRequest, body: Data, warnings: Warnings) -> None:
+def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     if request.max_output_tokens is not None:
         body["max_output_tokens"] = request.max_output_tokens
     wanted: list[tuple[str, Any]] = [

@@ -14,7 +14,7 @@ from trunkline.request import ChatRequest, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 
-from trunkline_openai.history import JSON, History
+from trunkline_openai.history import History
 from trunkline_openai.profile import Profile
 from trunkline_openai.urls import UrlFor
 
@@ -53,7 +53,7 @@ class ChatTranslator:
         )
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
-    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> JSON:
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
         reasons = self.profile.reasons(request.model or "")
         developer = self.profile.developer_role and reasons != "never"
@@ -63,7 +63,7 @@ class ChatTranslator:
             system_role="developer" if developer else self.profile.system_role,
             warnings=warnings,
         )
-        body: JSON = {"model": request.model, "messages": history.translate(request.messages)}
+        body: dict[str, Any] = {"model": request.model, "messages": history.translate(request.messages)}
         if stream:
             body["stream"] = True
             options = {"include_usage": True} if self.profile.stream_options else {}
@@ -93,7 +93,7 @@ class ChatTranslator:
             return effort != "none"
         return reasons == "always" or (reasons == "opt_in" and effort not in (None, "none"))
 
-    def _tools(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+    def _tools(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
         choice = request.tool_choice
         if not request.tools or not self.takes("tools", "tools", warnings):
             return
@@ -113,18 +113,18 @@ class ChatTranslator:
         elif choice.mode != "required" or self.takes("tool_choice_required", "tool_choice", warnings):
             body["tool_choice"] = choice.mode
 
-    def _named(self, tools: tuple[Tool, ...], name: str | None) -> JSON:
+    def _named(self, tools: tuple[Tool, ...], name: str | None) -> dict[str, Any]:
         tool = next(tool for tool in tools if tool.name == name)
         kind = tool.provider_options.get(self.context.provider, {}).get("type", "function")
         if kind == "custom":
             return {"type": "custom", "custom": {"name": name}}
         return {"type": "function", "function": {"name": name}} if kind == "function" else {"type": kind}
 
-    def _tool(self, tool: Tool, warnings: Warnings) -> JSON:
+    def _tool(self, tool: Tool, warnings: Warnings) -> dict[str, Any]:
         options = tool.provider_options.get(self.context.provider, {})
         if options.get("type", "function") != "function":
             return dict(options)
-        function: JSON = {"name": tool.name}
+        function: dict[str, Any] = {"name": tool.name}
         if tool.description is not None:
             function["description"] = tool.description
         function["parameters"] = tool.parameters
@@ -135,13 +135,13 @@ class ChatTranslator:
                 self.takes("strict_tools", "strict tools", warnings)
         return {"type": "function", "function": function, **options}
 
-    def _format(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+    def _format(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
         form = request.response_format
         if form is None or form.type == "text":
             return
         takes = self.profile.takes
         if form.type == "json_schema" and "json_schema" in takes:
-            schema: JSON = {"name": form.name, "schema": form.schema}
+            schema: dict[str, Any] = {"name": form.name, "schema": form.schema}
             if form.description is not None:
                 schema["description"] = form.description
             if form.strict is not None:
@@ -156,7 +156,7 @@ class ChatTranslator:
                 )
             body["response_format"] = {"type": "json_object"}
 
-    def _reasoning(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+    def _reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
         options = request.reasoning
         if options is None:
             return
@@ -168,7 +168,7 @@ class ChatTranslator:
                     "unsupported", f"reasoning.{name}", "not supported by Chat Completions; ignored, use effort"
                 )
 
-    def _sampling(self, request: ChatRequest, body: JSON, warnings: Warnings, *, reasoning: bool) -> None:
+    def _sampling(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings, *, reasoning: bool) -> None:
         if request.max_output_tokens is not None:
             body[self.profile.max_tokens_field] = request.max_output_tokens
         wanted: list[tuple[str, str | None, Any]] = [
@@ -187,7 +187,8 @@ class ChatTranslator:
                 warnings.add("unsupported", name, f"{request.model} does not accept it while reasoning; ignored")
             elif feature is None or self.takes(feature, name, warnings):
                 body[name] = value
-        for name, value in (("seed", request.seed), ("top_k", request.top_k)):
+        for name in ("seed", "top_k"):
+            value = getattr(request, name)
             if value is not None and self.takes(name, name, warnings):
                 body[name] = value
         limit = self.profile.stop_limit
@@ -197,7 +198,7 @@ class ChatTranslator:
                 "unsupported", "stop", f"this server accepts {limit} stop sequences; only the first {limit} were sent"
             )
 
-    def _identity(self, request: ChatRequest, body: JSON, warnings: Warnings) -> None:
+    def _identity(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
         if request.metadata and self.takes("metadata", "metadata", warnings):
             body["metadata"] = dict(request.metadata)
         field, user_id = self.profile.user_id_field, sent_user_id(request.user_id, self.context.settings)
