@@ -198,6 +198,10 @@ class Service:
         """Close the service and end the calls that are still running. Closing it again does nothing."""
         if self._closed:
             return
+        # The order matters. First, new calls are refused. Running calls are cancelled: their scopes are open in the
+        # tasks that make them. A stream has no scope that stays open, so it is closed, which interrupts its reads. The
+        # resources come last. If the service is opening at this moment, that task has the lock `_opening`; it ends
+        # first, so that what it opened is closed here, and its call then raises `ServiceClosed`.
         self._closed = True
         for scope in tuple(self._running):
             scope.cancel()

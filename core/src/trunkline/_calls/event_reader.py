@@ -42,6 +42,12 @@ EXCERPT = 200
 """How many characters of a response an error quotes when the response cannot be understood."""
 
 
+# What a read may leave for a later one:
+#
+# - `_first` holds the events before the first content. A call may be retried until then, so `open` does not let the
+#   application see them. They are delivered by the first `next`.
+# - `_error` holds an error that the same bytes brought after some events. The events are delivered first, and the next
+#   `next` raises the error. If there were no events, the error is raised at once.
 class EventReader:
     """The events of one response, in batches as they arrive. Call `open` first, and `aclose` if `open` succeeded."""
 

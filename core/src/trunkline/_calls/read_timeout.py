@@ -94,6 +94,15 @@ class ReadTimeouts:
             self._free.pop().close()
 
 
+# The timer: `_deadline` is the time at which the current read has taken too long, and `_due` the time at which the
+# timer fires. A read normally only moves `_deadline`. The timer is set again in two cases: by `extend` if it would fire
+# too late for the new deadline, and by `_look` if it fired before the deadline. If it fires while nothing is being
+# read, it stays off until the next `extend`.
+#
+# The cancellation: `end` cancels the task, and `__exit__` takes that back with `uncancel`. Other code, such as a task
+# group, may cancel the same task. `_cancelling` is the number of cancellations that were pending when the block was
+# entered. If there are more in `end`, other code was first, and `end` leaves the read to it. If there are more after
+# `uncancel`, other code came second, and the `CancelledError` has to leave the block.
 class TaskReadTimeout:
     """A read timeout on asyncio: one timer for all reads."""
 

@@ -9,6 +9,17 @@ import anyio
 from trunkline._calls.retry import RetryBudget
 
 
+# How a waiting call gets its turn:
+#
+# - A call that may not retry at once waits in a `_Place`, in the order of arrival.
+# - Two events hand out tokens, both in `_let_go`: an attempt of any call succeeds, which returns tokens, or the time of
+#   the next probe comes. Only the first place waits with that time as its deadline; the others have none.
+# - `changed` wakes a place for two reasons, and `may_go` tells them apart: the place has a token, or it has become the
+#   first and has to wait again, now with the deadline.
+# - A call that is cancelled in the queue leaves it, and returns its token if it already had one. It then calls
+#   `_let_go`, since the next place may be able to go now, or may have become the first.
+#
+# No wake-up is lost: `turn` replaces `changed` and waits for it without an await in between.
 class _Place:
     """A place in the queue. `changed` is set when its call may retry, and when it becomes the first in the queue."""
 
@@ -22,7 +33,7 @@ class _Place:
 class RetryQueue:
     """The queue in which retries wait for the budget. The first one also waits for the time of the next probe.
 
-    It needs no task and no lock: a success, and the first in the queue, let the others go.
+    It needs no task and no lock: the calls that succeed, and the call that is first in the queue, wake the others.
     """
 
     def __init__(self, budget: RetryBudget | None = None) -> None:

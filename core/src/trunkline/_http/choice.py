@@ -38,6 +38,7 @@ class HTTPTransports:
         key: tuple[str | None, str | None, str] = (None, None, "httpx2")
         if self._client is None:
             key = (settings.proxy, settings.ca_bundle, http_library(settings))
+        # The lock is held while a transport opens, so that services that start at once share it.
         async with self._opening:
             if key not in self._transports:
                 transport = self._make(*key)

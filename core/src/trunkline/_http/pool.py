@@ -126,6 +126,7 @@ class Pool:
         request = self._build(wire_request, timeouts)
         pool = self._plain
         if request.url.scheme == b"https":
+            # Without an await between the check and the assignment, so that two first calls share one pool.
             if self._secure is None:
                 self._secure = httpcore2.AsyncConnectionPool(ssl_context=self._make_tls_context(), **self._limits)
             pool = self._secure

@@ -135,6 +135,7 @@ class StreamDecoder(Generic[Frame]):
         return self._repeating.text_events(texts)
 
     def _decode(self, data: bytes) -> list[Event]:
+        # One list under two names: if parsing raises, `late` has the events so far.
         events = self.late = []
         if self.finished:
             return events

@@ -43,6 +43,19 @@ class TokenAuth:
     """An `Auth` that gets tokens from the setting `token_provider` and sends them as bearer tokens.
 
     A sync token provider runs in a worker thread, because it may block on the network.
+
+    Renewing the token, with any number of calls at once:
+
+    - Before `refresh_on`, `acquire` returns the token without the lock.
+    - Between `refresh_on` and `expires_on`, the first call takes the lock and renews the token. Calls that find the
+      lock taken use the old token, which is still valid. If the renewal fails, the old token stays, and the next
+      attempt is made after `RETRY_EARLY` seconds.
+    - If the token has expired, there is none yet, or a request was refused (`refresh=True`), every call waits for the
+      lock. `_renewals` counts the renewals that have ended. A call that finds another number than before it waited does
+      not ask again: it takes the new token, or raises the failure.
+
+    A call that is cancelled while it renews the token releases the lock without counting, so the next call in line
+    renews it instead.
     """
 
     def __init__(self, context: ServiceContext[AzureOpenAISettings], *, now: Callable[[], float] = time.time) -> None:
