@@ -18,6 +18,14 @@ Server-sent events or JSON, JSON lines, and the AWS event stream. Each runs over
 connection pool on trio; `core/tests/test_core_kit_transports.py` adds the other ways to send. See `tests/README.md`.
 """
 
+SAME_STREAM_PARSER = frozenset({"TestOpenAICompatible", "TestAzureOpenAIResponses", "TestLlamaCpp"})
+"""The conformance classes whose streams are read by the same framer and parser as those of another class.
+
+They leave out the two tests that try every byte of every sample. See `tests/README.md`.
+"""
+
+EVERY_BYTE = frozenset({"test_fault_08_truncated_at_every_byte", "test_fault_13_splits"})
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option `--exhaustive`."""
@@ -61,5 +69,7 @@ def _repeated(items: list[pytest.Item]) -> Iterator[pytest.Item]:
             from trunkline.testing.conformance import TransportTests
 
             tests_of_the_core = {name for name in dir(TransportTests) if name.startswith("test_")}
-        if item.originalname in tests_of_the_core and item.cls.__name__ not in TRANSPORT_ONCE:
+        name = item.cls.__name__
+        of_the_core = item.originalname in tests_of_the_core and name not in TRANSPORT_ONCE
+        if of_the_core or (item.originalname in EVERY_BYTE and name in SAME_STREAM_PARSER):
             yield item

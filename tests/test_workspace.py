@@ -327,7 +327,7 @@ def test_contributing_lists_every_session_of_the_noxfile() -> None:
 
 
 def test_the_tests_of_the_core_run_once_for_each_framing(request: pytest.FixtureRequest) -> None:
-    """`TRANSPORT_ONCE` in the root `conftest.py` names conformance classes that exist, one for each framing."""
+    """The root `conftest.py` names conformance classes that exist; `TRANSPORT_ONCE` has one for each framing."""
     conftest = next(
         plugin
         for plugin in request.config.pluginmanager.get_plugins()
@@ -340,6 +340,8 @@ def test_the_tests_of_the_core_run_once_for_each_framing(request: pytest.Fixture
         if set(re.findall(r"^class (\w+)", text, re.MULTILINE)) & conftest.TRANSPORT_ONCE
     ]
     assert len(plugins) == len(conftest.TRANSPORT_ONCE)
+    classes = set(re.findall(r"^class (\w+)", "\n".join(pages.values()), re.MULTILINE))
+    assert classes >= conftest.SAME_STREAM_PARSER
 
     def framers(plugin: str) -> set[str]:
         parsers = (PLUGINS[plugin] / "src").rglob("*parse.py")

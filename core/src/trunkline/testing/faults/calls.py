@@ -9,11 +9,13 @@ import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
+from trunkline._calls.retry import RetryPolicy
 from trunkline.errors import RemoteError, TrunklineError, UnexpectedRedirect
 from trunkline.messages import Audio, Document, Image, Text, user
 from trunkline.request import ChatRequest
@@ -193,8 +195,9 @@ class ErrorFaults(ProviderCase):
         assert caught.value.status == status
         assert not caught.value.retryable
 
-    async def test_fault_27_early_error(self) -> None:
+    async def test_fault_27_early_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A stream that reports an error before any output is retried."""
+        _shorten_first_delay(monkeypatch)
         assert self.wire.error_event is not None
         opening = self.opening().frames[:-1]
         early = self.streams([*opening, self.wire.error_event("the model fell over")])
@@ -204,8 +207,9 @@ class ErrorFaults(ProviderCase):
             assert len(server.requests) == 2
 
     @METHODS
-    async def test_fault_27_bare_error(self, method: str) -> None:
+    async def test_fault_27_bare_error(self, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """An error body with status 200 instead of a response is retried."""
+        _shorten_first_delay(monkeypatch)
 
         async def early(exchange: Exchange) -> None:
             await exchange.respond(self.wire.error_body("the model fell over"))
@@ -270,6 +274,11 @@ class ErrorFaults(ProviderCase):
             for form, text in _forms(value):
                 for secret in self.canaries():
                     assert secret not in text, f"the {form} contains a secret after the fault {path!r}"
+
+
+def _shorten_first_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry after a few milliseconds: a response with status 200 need not say how long to wait."""
+    monkeypatch.setattr("trunkline.service.RetryPolicy", partial(RetryPolicy, first_delay=0.005))
 
 
 _CLIENTS = ("aiohttp", "h2", "hpack", "httpcore", "httpx")
