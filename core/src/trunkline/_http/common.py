@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
@@ -42,8 +42,10 @@ class HTTPResponse(Protocol):
     """`b"HTTP/1.1"`, for example."""
     chunks: AsyncIterable[bytes] | None
     """The body as it arrives. `None` if an event hook of the application's client has already read it."""
-    aclose: Callable[[], Awaitable[None]]
-    """Close the connection, or return it to its pool if the body was read to its end."""
+
+    def aclose(self) -> Awaitable[None]:
+        """Close the connection, or return it to its pool if the body was read to its end."""
+        ...
 
     def decoded(self) -> httpx2.Response:
         """Return the same response in the form that decompresses the body."""

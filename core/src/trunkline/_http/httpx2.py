@@ -166,7 +166,7 @@ def _send_with(client: httpx2.AsyncClient, build: Callable[..., httpx2.Request])
 class _ClientResponse:
     """The `HTTPResponse` of a client of httpx2 or httpx."""
 
-    __slots__ = ("_response", "aclose", "chunks", "http_version", "raw_headers", "status")
+    __slots__ = ("_response", "chunks", "http_version", "raw_headers", "status")
 
     def __init__(self, response: httpx2.Response) -> None:
         # Its declared type is also that of the library's synchronous API.
@@ -176,7 +176,10 @@ class _ClientResponse:
         self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers.raw
         self.http_version: object = response.extensions.get("http_version")
         self.chunks: AsyncIterable[bytes] | None = None if response.is_stream_consumed else stream
-        self.aclose: Callable[[], Awaitable[None]] = response.aclose
+
+    def aclose(self) -> Awaitable[None]:
+        """Close the connection, or return it to its pool if the body was read to its end."""
+        return self._response.aclose()
 
     def decoded(self) -> httpx2.Response:
         """Return the client's response, which decompresses the body."""

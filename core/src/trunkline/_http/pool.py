@@ -55,17 +55,21 @@ _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 class PoolResponse:
     """The `HTTPResponse` of a `Pool`."""
 
-    __slots__ = ("_stream", "aclose", "chunks", "http_version", "raw_headers", "status")
+    __slots__ = ("_response", "_stream", "chunks", "http_version", "raw_headers", "status")
 
     def __init__(self, response: httpcore2.Response) -> None:
         # Its declared type is also that of the library's synchronous API.
         stream: Any = response.stream
         self._stream: AsyncIterable[bytes] = stream
         self.chunks: AsyncIterable[bytes] | None = stream
-        self.aclose: Callable[[], Awaitable[None]] = response.aclose
+        self._response = response
         self.status = response.status
         self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers
         self.http_version: object = response.extensions.get("http_version")
+
+    def aclose(self) -> Awaitable[None]:
+        """Close the connection, or return it to its pool if the body was read to its end."""
+        return self._response.aclose()
 
     def decoded(self) -> httpx2.Response:
         """Return the same response as an `httpx2.Response`, which decompresses the body."""
