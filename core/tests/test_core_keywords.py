@@ -85,7 +85,7 @@ async def requests_of(toy: Any, call: Callable[[Service], Awaitable[object]]) ->
     sent = Sent()
     async with (
         serve(answer) as server,
-        toy(server.url, provider={"operations": OPERATIONS}, extensions=[sent]) as service,
+        toy(server.url, provider={"operations": lambda context: OPERATIONS}, extensions=[sent]) as service,
     ):
         await call(service)
     return sent.requests
