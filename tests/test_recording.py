@@ -101,6 +101,7 @@ def recordings(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json"))
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the tests that it runs use both
 async def test_the_fixture_records_with_the_option_and_replays_without_a_server(tmp_path: Path) -> None:
     (tmp_path / "test_words.py").write_text(TESTS)
 

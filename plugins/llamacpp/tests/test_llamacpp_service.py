@@ -21,6 +21,9 @@ from trunkline_llamacpp.settings import LlamaCppSettings
 
 pytestmark = pytest.mark.anyio
 
+one_backend = pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.exhaustive)])
+"""For tests of what an answer contains: the backend makes no difference to it, and the model takes a second."""
+
 
 @pytest.fixture
 async def service(model_file: Path, anyio_backend: str) -> AsyncIterator[Service]:
@@ -32,6 +35,7 @@ def request(text: str = "Hi", **options: Any) -> ChatRequest:
     return ChatRequest(messages=text, temperature=0, seed=1, **options)
 
 
+@one_backend
 async def test_a_chat_is_answered_without_any_setting(model_file: Path) -> None:
     async with open_service("llamacpp") as service:
         response = await service.chat(request(max_output_tokens=6))
@@ -44,6 +48,7 @@ async def test_a_chat_is_answered_without_any_setting(model_file: Path) -> None:
     assert (usage.output_tokens, usage.total_tokens) == (6, (usage.input_tokens or 0) + 6)
 
 
+@one_backend
 async def test_the_events_of_a_stream_fold_to_the_answer_of_a_chat(service: Service) -> None:
     # The first call fills the cache of the prompt, which usage tells of.
     table: list[dict[str, Any]] = [{}, {"top_logprobs": 2, "max_output_tokens": 4}, {"stop": ("can",)}]
@@ -64,6 +69,7 @@ async def test_the_events_of_a_stream_fold_to_the_answer_of_a_chat(service: Serv
         assert sum(type(event) is TextDelta for event in events) >= 3
 
 
+@one_backend
 async def test_json_follows_its_schema(service: Service) -> None:
     schema: JSONObject = {
         "type": "object",
@@ -76,6 +82,7 @@ async def test_json_follows_its_schema(service: Service) -> None:
     assert json.loads(response.text)["sky"] in ("red", "blue")
 
 
+@one_backend
 async def test_a_conversation_that_is_too_long_is_told_apart(service: Service) -> None:
     with pytest.raises(ContextTooLong) as caught:
         await service.chat(request("word " * 2000))
