@@ -137,6 +137,9 @@ NOT_QUICK = (
     "*llamacpp_whole.py",  # a model
     "*/cli/*",  # starts processes
     "*core_kit*.py",
+    "*core_transports.py",  # each connection, timeout and encoding, over five transports
+    "*core_fetch.py",
+    "*core_retries.py",
 )
 """The files that `nox -s quick` leaves out of `QUICK`."""
 
