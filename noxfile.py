@@ -345,7 +345,7 @@ def isolated(session: nox.Session) -> None:
     A plugin's own unit tests then run against its wheel, with the test tools and no other plugin. Each distribution has
     an environment of its own. `-- core bedrock` checks only these.
     """
-    pinned(session, *(requirement for requirement in group("build") if requirement.startswith("uv")))
+    pinned(session, "uv")
     named = [folder for folder in FOLDERS if folder.removeprefix("plugins/") in session.posargs]
 
     def check(folder: str) -> None:
