@@ -153,7 +153,9 @@ def side_by_side(function: Callable[[_Item], object], items: Iterable[_Item]) ->
     The commands that it runs should be silent: nox then shows the whole output of each that fails.
     """
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(function, items))
+        calls = [pool.submit(function, item) for item in items]
+    for call in calls:
+        call.result()  # raises what the call raised
 
 
 def group(name: str) -> list[str]:
