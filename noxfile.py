@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -148,12 +148,17 @@ NOT_SMOKE = ("*core_kit*.py", "*core_retries.py")
 
 
 def side_by_side(function: Callable[[_Item], object], items: Iterable[_Item]) -> None:
-    """Call a function for each item, two at a time. All calls are made, even if one fails.
+    """Call a function for each item, two at a time. All calls are made, even if one fails, until Ctrl-C is pressed.
 
     The commands that it runs should be silent: nox then shows the whole output of each that fails.
     """
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(function, item) for item in items]
+        try:
+            wait(calls)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
     for call in calls:
         call.result()  # raises what the call raised
 
@@ -189,7 +194,7 @@ def install(session: nox.Session, *requirements: str, extras: str) -> None:
     # uv rebuilds what its command line names at each install. What a file names it takes from its cache, as long as the
     # files in the distribution's `tool.uv.cache-keys` are the same.
     editable = [f"-e {ROOT}/core[{extras}]", *(f"-e {ROOT}/plugins/{plugin}" for plugin in PLUGINS)]
-    checkout = Path(session.create_tmp()) / "checkout.txt"
+    checkout = Path(session.virtualenv.location) / "checkout.txt"
     checkout.write_text("\n".join(editable), encoding="utf-8")
     pinned(session, "--requirement", str(checkout), *requirements)
     session.install("--no-deps", MODEL)
@@ -348,7 +353,10 @@ def isolated(session: nox.Session) -> None:
     an environment of its own. `-- core bedrock` checks only these.
     """
     pinned(session, "uv")
-    named = [folder for folder in FOLDERS if folder.removeprefix("plugins/") in session.posargs]
+    folders = {folder.removeprefix("plugins/"): folder for folder in FOLDERS}
+    if unknown := set(session.posargs) - set(folders):
+        session.error(f"no distribution has the name {', '.join(unknown)}; there are {', '.join(folders)}")
+    named = [folders[name] for name in session.posargs]
 
     def check(folder: str) -> None:
         name = FOLDERS[folder]

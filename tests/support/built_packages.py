@@ -28,8 +28,9 @@ class BuiltPackage:
 
     def check(self) -> None:
         """The author's own linter and type checker, with the settings of the package."""
-        self.run("ruff", "check")
-        self.run("ruff", "format", "--check")
+        # A folder above may have a `.gitignore` that leaves everything out, as the folders of nox do.
+        self.run("ruff", "check", "--no-respect-gitignore")
+        self.run("ruff", "format", "--check", "--no-respect-gitignore")
         self.run("mypy")
 
 

@@ -11,7 +11,7 @@ import pytest
 from botocore.eventstream import EventStreamBuffer, ParserError
 from hypothesis import given, strategies as st
 from trunkline.errors import ProtocolViolation
-from trunkline_bedrock.framing import EventStreamFrame, EventStreamFramer
+from trunkline_bedrock.framing import BrokenFrame, EventStreamFrame, EventStreamFramer
 
 Encode = Callable[..., bytes]
 
@@ -22,7 +22,7 @@ def frames_of(data: bytes, *places: int) -> list[EventStreamFrame]:
     found: list[EventStreamFrame] = []
     for at, end in pairwise(edges):
         found += framer.feed(data[at:end])
-        if found and found[-1].kind == "broken":
+        if found and isinstance(found[-1], BrokenFrame):
             raise ProtocolViolation(found[-1].message)
     return [*found, *framer.finish()]
 
@@ -87,21 +87,21 @@ def prelude(total: int, headers: int) -> bytes:
 )
 def test_lengths_that_cannot_be_are_refused_at_once(data: bytes) -> None:
     [frame] = EventStreamFramer().feed(data)
-    assert frame.kind == "broken"
+    assert isinstance(frame, BrokenFrame)
 
 
 @pytest.mark.parametrize("packed", [b"\x05abcd", b"\x01a\x63", b"\x01\xff\x07\0\0", b"\x01a\0\x01a\0", b"\0"])
 def test_broken_headers_are_a_violation(packed: bytes) -> None:
     head = prelude(len(packed) + 16, len(packed)) + packed
     [frame] = EventStreamFramer().feed(head + struct.pack("!I", crc32(head)))
-    assert frame.kind == "broken"
+    assert isinstance(frame, BrokenFrame)
     assert "headers" in frame.message
 
 
 def test_messages_before_a_broken_one_in_the_same_read_are_returned(event: Encode) -> None:
     whole = event("contentBlockDelta", {"delta": {"text": "é{"}})
     frames = EventStreamFramer().feed(whole + whole[:-1] + b"?")
-    assert [frame.kind for frame in frames] == ["event", "broken"]
+    assert [type(frame) for frame in frames] == [EventStreamFrame, BrokenFrame]
     assert "checksum" in frames[1].message
 
 

@@ -374,6 +374,7 @@ def test_a_block_that_goes_on_in_another_form_is_a_protocol_violation(
 def test_events_before_a_broken_message_are_returned(stream: Callable[..., bytes]) -> None:
     data = stream(delta(0, text="Hi"))
     decoder = StreamDecoder(*PARSER.stream())
-    with pytest.raises(ProtocolViolation):
+    with pytest.raises(ProtocolViolation) as raised:
         decoder.feed(data[:-1] + b"x")
+    assert str(raised.value) == "bedrock: a message of the event stream is broken: its checksum differs"
     assert any(event == TextDelta(index=0, text="Hi") for event in decoder.late)

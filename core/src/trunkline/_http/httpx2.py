@@ -50,8 +50,11 @@ if TYPE_CHECKING:
     import httpx2
 
 
-Send: TypeAlias = Callable[[WireRequest, Mapping[str, float | None]], Awaitable[HTTPResponse]]
-"""Sends a request, with timeouts in seconds under httpx's names for them, and waits for the headers of the response."""
+Send: TypeAlias = Callable[[WireRequest, dict[str, float | None]], Awaitable[HTTPResponse]]
+"""Sends a request, with timeouts in seconds under httpx's names for them, and waits for the headers of the response.
+
+It must keep the dict and not a copy: `_Exchange` changes the read timeout in it after the headers have come.
+"""
 
 
 @attrs.frozen
@@ -148,7 +151,7 @@ def _proxy_sender(proxy: str | None, ca_bundle: str | None) -> _Sender:
 def _send_with(client: httpx2.AsyncClient, build: Callable[..., httpx2.Request]) -> Send:
     """Return a function that sends with a client of httpx2 or httpx. `build` is the client's `build_request`."""
 
-    async def send(wire_request: WireRequest, timeouts: Mapping[str, float | None]) -> HTTPResponse:
+    async def send(wire_request: WireRequest, timeouts: dict[str, float | None]) -> HTTPResponse:
         request = build(
             wire_request.method,
             wire_request.url,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -110,7 +110,7 @@ class Pool:
         defaults = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500))).headers
         self._default_headers = {name.lower(): value for name, value in defaults.items()}
 
-    def _build(self, wire_request: WireRequest, timeouts: Mapping[str, float | None]) -> httpcore2.Request:
+    def _build(self, wire_request: WireRequest, timeouts: dict[str, float | None]) -> httpcore2.Request:
         method, content = wire_request.method, wire_request.body
         target, host, login = _target(wire_request.url)
         all_headers = {"host": host, **self._default_headers, **wire_request.headers}
@@ -121,7 +121,7 @@ class Pool:
         raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in all_headers.items()]
         return httpcore2.Request(method, target, headers=raw, content=content, extensions={"timeout": timeouts})
 
-    async def send(self, wire_request: WireRequest, timeouts: Mapping[str, float | None]) -> PoolResponse:
+    async def send(self, wire_request: WireRequest, timeouts: dict[str, float | None]) -> PoolResponse:
         """Send a request and wait for the headers of the response.
 
         `timeouts` has the names and units of httpx2. Raises one of `POOL_ERRORS`, or `UnicodeError` for a header that

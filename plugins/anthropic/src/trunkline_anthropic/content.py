@@ -8,8 +8,6 @@ from trunkline.authoring.json import JSONObject, ProviderOptions
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image, Opaque, Part, Text, ToolResult
 
-"""A content block, or any other JSON object of a request."""
-
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 """The media types of images that the API accepts."""
 
@@ -37,7 +35,7 @@ class Content:
         """Return the options of a message or part that are meant for this provider."""
         return options.get(self.provider) or {}
 
-    def with_options(self, block: dict[str, Any], options: ProviderOptions) -> dict[str, Any]:
+    def block_with_options(self, block: dict[str, Any], options: ProviderOptions) -> dict[str, Any]:
         """Return the block with a part's options merged in; options with a `type` replace the whole block."""
         own = self.options(options)
         return dict(own) if "type" in own else {**block, **own}
@@ -59,7 +57,7 @@ class Content:
                 block["title"] = part.name
             if isinstance(part, Image) and part.detail not in (None, "auto"):
                 self._warnings.add("unsupported", "image detail", "not supported by the Messages API; ignored")
-            return [self.with_options(block, part.provider_options)]
+            return [self.block_with_options(block, part.provider_options)]
         return []
 
     def opaque(self, part: Opaque) -> list[dict[str, Any]]:
@@ -74,7 +72,7 @@ class Content:
         self._warnings.add("left_out", type(part).__name__.lower(), why)
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
-        block = self.with_options({"type": "text", "text": part.text}, part.provider_options)
+        block = self.block_with_options({"type": "text", "text": part.text}, part.provider_options)
         text = block.get("text")
         if block["type"] != "text" or not isinstance(text, str) or text.strip():
             return [block]
@@ -149,7 +147,7 @@ class Content:
         if content:
             block["content"] = plain(content)
         for result in results:
-            block = self.with_options(block, result.provider_options)
+            block = self.block_with_options(block, result.provider_options)
         return block
 
 

@@ -215,7 +215,7 @@ class History:
             arguments = {"invalid_arguments": part.invalid_arguments}
         kept = self._content.options(part.provider_metadata)
         block = {**kept, "type": "tool_use", "id": call_id, "name": part.name, "input": arguments}
-        return self._content.with_options(block, part.provider_options)
+        return self._content.block_with_options(block, part.provider_options)
 
     def _result(self, call: _Call) -> dict[str, Any]:
         if call.results:

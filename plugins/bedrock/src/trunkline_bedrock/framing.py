@@ -43,14 +43,17 @@ _About: TypeAlias = tuple[str, str, str]
 class EventStreamFrame(NamedTuple):
     """A message of the stream: its `kind` (`event`, `exception` or `error`), the `name` of its type, and its payload.
 
-    For an `error`, `name` is the error code and `message` its text. The framer's own kind `broken` stands for bytes
-    that are no message; `message` says what is wrong with them, and nothing after them can be read.
+    For an `error`, `name` is the error code and `message` its text.
     """
 
     kind: str
     name: str
     data: bytes
     message: str = ""
+
+
+class BrokenFrame(EventStreamFrame):
+    """Stands for bytes that are no message. `message` says what is wrong with them. Nothing after them can be read."""
 
 
 _new_frame = tuple.__new__  # a named tuple's own constructor costs as much as a checksum
@@ -77,9 +80,9 @@ class EventStreamFramer:
         self._known: dict[bytes, _About] = {}
 
     def feed(self, data: bytes) -> list[EventStreamFrame]:
-        """Return the messages that `data` completes. A broken message is a frame of the kind `broken`, the last one.
+        """Return the messages that `data` completes. A broken message is a `BrokenFrame`, the last one.
 
-        It is not raised here, since the messages before it would be lost.
+        No error is raised here, since the messages before it would be lost.
         """
         if self._text or (self._at_start and _is_text(self._left + data)):
             self._text = True
@@ -88,7 +91,7 @@ class EventStreamFramer:
         try:
             self._cut(data, frames)
         except ProtocolViolation as error:
-            frames.append(EventStreamFrame("broken", "", b"", str(error)))
+            frames.append(BrokenFrame("broken", "", b"", error.message))
         return frames
 
     def _cut(self, data: bytes, frames: list[EventStreamFrame]) -> None:

@@ -23,7 +23,7 @@ from trunkline.settings import Settings
 
 from trunkline_bedrock.blocks import Blocks
 from trunkline_bedrock.errors import REQUEST_ID_HEADER, error_from_response, make_error, message_of
-from trunkline_bedrock.framing import EventStreamFrame, EventStreamFramer
+from trunkline_bedrock.framing import BrokenFrame, EventStreamFrame, EventStreamFramer
 from trunkline_bedrock.usage import usage_from
 
 _REASONS = {
@@ -142,7 +142,7 @@ class ConverseStreamParser:
         raise StreamInterrupted(f"the stream ended before {missing}", provider=self._provider)
 
     def _error(self, frame: EventStreamFrame) -> TrunklineError:
-        if frame.kind == "broken":
+        if isinstance(frame, BrokenFrame):
             return ProtocolViolation(frame.message, provider=self._provider)
         body = error_body(WireResponse(status=200, body=frame.data))
         error = make_error(
