@@ -34,6 +34,8 @@ nox.options.sessions = ["lint", "typing", "isolated", "docs", "smoke", "tests"]
 ROOT = Path(__file__).parent
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core" / "pyproject.toml"))
+PYTHON = ".".join(platform.python_version_tuple()[:2])
+"""The Python that runs nox."""
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 FOLDERS = {"core": "trunkline", **{f"plugins/{plugin}": f"trunkline-{plugin}" for plugin in PLUGINS}}
 DIST = ROOT / "dist"
@@ -396,9 +398,12 @@ def docs(session: nox.Session) -> None:
     session.run("python", "docs/check_site.py", "site")
 
 
-@nox.session(python=[python for python in PYTHONS if python != ".".join(platform.python_version_tuple()[:2])])
+@nox.session(python=[python for python in (PYTHONS[0], PYTHONS[-1]) if python != PYTHON])
 def smoke(session: nox.Session) -> None:
-    """Run the core's tests on the other installed Pythons, except `NOT_SMOKE`. `tests_all` runs all tests on them."""
+    """Run the core's tests, except `NOT_SMOKE`, on the oldest and the newest Python, unless nox itself runs on it.
+
+    `tests_all` runs all tests on every Python.
+    """
     install(session, *group("tests"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, "-q", "-x", *PARALLEL, *leave_out(NOT_SMOKE), "core/tests", *session.posargs)
