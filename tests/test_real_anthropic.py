@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from backends import one_backend
 from server_process import server_process
 from trunkline import (
     AuthenticationError,
@@ -46,10 +47,6 @@ ENDLESS = 1900
 """Tokens of an answer that is too long to be waited for: three quarters of a minute at the usual 40 a second."""
 
 SERVER = Path(__file__).parent / "servers" / "llama_server.py"
-
-
-one_backend = pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.exhaustive)])
-"""For tests of what an answer contains: the backend makes no difference to it, and the model takes a second."""
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -21,6 +21,7 @@ import anyio
 import httpx2
 import jsonschema
 import pytest
+from backends import one_backend
 from server_process import server_process
 from trunkline import (
     AuthenticationError,
@@ -64,10 +65,6 @@ ENDLESS = 1900
 SERVER = Path(__file__).parent / "servers" / "llama_server.py"
 
 Open: TypeAlias = Callable[..., Service]
-
-
-one_backend = pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.exhaustive)])
-"""For tests of what an answer contains: the backend makes no difference to it, and the model takes a second."""
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -121,6 +118,19 @@ def open_chat(url: str) -> Open:
 @pytest.fixture
 def open_responses(url: str) -> Open:
     return opener(url, "responses")
+
+
+either_on_one_backend = pytest.mark.parametrize(
+    ("anyio_backend", "open_either"),
+    [
+        ("asyncio", "chat"),
+        ("trio", "responses"),
+        pytest.param("asyncio", "responses", marks=pytest.mark.exhaustive),
+        pytest.param("trio", "chat", marks=pytest.mark.exhaustive),
+    ],
+    indirect=["open_either"],
+)
+"""Each API and each backend, but not each pair of them: for tests that keep the model busy for seconds."""
 
 
 @pytest.fixture(params=["chat", "responses"])
@@ -529,6 +539,7 @@ async def leave(service: Service, how: str) -> None:
                 scope.cancel()
 
 
+@either_on_one_backend
 @pytest.mark.parametrize("how", ["break", "cancel", "exception"])
 async def test_leaving_a_stream_stops_the_generation(url: str, open_either: Open, how: str) -> None:
     async with open_either() as service, cut_short(url):
@@ -538,6 +549,7 @@ async def test_leaving_a_stream_stops_the_generation(url: str, open_either: Open
             assert how == "exception"
 
 
+@either_on_one_backend
 async def test_cancelling_a_call_that_is_not_streamed_stops_the_generation(url: str, open_either: Open) -> None:
     async with open_either() as service, Server(url) as server, cut_short(url):
         async with anyio.create_task_group() as tasks:
@@ -547,6 +559,7 @@ async def test_cancelling_a_call_that_is_not_streamed_stops_the_generation(url: 
             tasks.cancel_scope.cancel()
 
 
+@either_on_one_backend
 async def test_a_timeout_stops_the_generation(url: str, open_either: Open) -> None:
     async with open_either(first_chunk_timeout=0.3) as service, cut_short(url):
         # The headers of a whole answer come with its end.
@@ -565,6 +578,7 @@ async def test_closing_the_service_ends_its_streams_and_their_generation(url: st
                     pass
 
 
+@either_on_one_backend
 async def test_calls_at_once_are_all_answered_and_equal_the_call_alone(open_either: Open) -> None:
     answers: list[str] = []
     async with open_either() as service:
