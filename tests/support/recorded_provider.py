@@ -16,7 +16,7 @@ import attrs
 import pytest
 from recorded_counts import assert_counts
 from recordings import Exchange, cut, recorded, report
-from splits import SHORT, sampled_places, short_streams_by_feature
+from splits import SHORT, cut_at_every_place, sampled_places
 from trunkline._plugins.registry import Steps, load_provider, open_steps
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
@@ -124,11 +124,6 @@ class RecordedTests:
         events = [event for piece in pieces for event in decoder.feed(piece)]
         return [*events, *decoder.finish()]
 
-    def frames_of(self, pieces: Sequence[bytes]) -> list[object]:
-        """The frames of a stream that comes in these pieces."""
-        framer, _ = self.steps().parser.stream()
-        return [*(frame for piece in pieces for frame in framer.feed(piece)), *framer.finish()]
-
     def response_of(self, exchange: Exchange) -> ChatResponse:
         """The response that an answer gives. Raises as the parser does."""
         known = self._responses
@@ -168,29 +163,23 @@ class RecordedTests:
                 problems.append(f"{exchange.id}: {found}, not {expected}")
         assert not problems, report(problems)
 
+    @pytest.mark.timeout(900)  # with --exhaustive, it takes minutes
     def test_each_stream_gives_the_same_events_however_it_is_split(self, file: str, exhaustive: bool) -> None:
         streams = self.streams(file)
-        every_split = short_streams_by_feature(streams, None if exhaustive else self.every_split)
+        every_split = cut_at_every_place(streams, None if exhaustive else self.every_split)
         problems = []
         for exchange in streams:
-            compare_frames = exhaustive and exchange.id not in every_split and len(exchange.body) <= SHORT
-            differing = self._differing(exchange, exchange.id in every_split, compare_frames)
+            differing = self._differing(exchange, exchange.id in every_split)
             problems += [f"{exchange.id}: {problem}" for problem in differing]
         assert not problems, report(problems)
         assert_counts(self.subject(file), short_streams=sum(len(exchange.body) <= SHORT for exchange in streams))
 
-    def _differing(self, exchange: Exchange, at_every_place: bool, compare_frames: bool) -> Iterator[str]:
+    def _differing(self, exchange: Exchange, at_every_place: bool) -> Iterator[str]:
         body, random = exchange.body, Random(exchange.id)
         expected = self.events_of([body])
         for at in range(1, len(body)) if at_every_place else sampled_places(body, random, self.splits):
             if self.events_of([body[:at], body[at:]]) != expected:
                 yield f"split at {at}"
-        if compare_frames:
-            # A parser sees only a stream's frames, so these suffice.
-            frames = self.frames_of([body])
-            for at in range(1, len(body)):
-                if self.frames_of([body[:at], body[at:]]) != frames:
-                    yield f"frames split at {at}"
         lengths = [random.randint(1, self.piece) for _ in range(3 * len(body) // self.piece)]
         pieces = {"as it was read": exchange.chunks, "in small pieces": list(cut(body, lengths))}
         if len(body) <= SHORT or self.long_byte_by_byte:

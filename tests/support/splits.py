@@ -1,8 +1,8 @@
 """Where the tests cut a recorded stream in two.
 
 The cost of every split grows with the square of a stream's length. So only a few streams are cut at every place: the
-shortest ones that together have every feature. The others are cut at sampled places. With the option `--exhaustive`,
-every short stream is cut at every place.
+shortest ones that together have the most features. The others are cut at sampled places. With the option
+`--exhaustive`, every short stream is cut at every place.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SHORT = 4096
 _LINE_END = re.compile(rb"\r?\n")
 
 
-def short_streams_by_feature(streams: Iterable[Exchange], most: int | None) -> set[str]:
-    """Return the ids of short streams that together have every feature, the shortest first, and at most `most` of them.
+def cut_at_every_place(streams: Iterable[Exchange], most: int | None) -> set[str]:
+    """Return the ids of the streams to cut at every place: all short ones, or a choice of at most `most`.
 
-    The features are the tags and the finish reasons.
+    The choice takes the shortest first, and only those that have a new feature: a tag or a finish reason.
     """
     chosen: set[str] = set()
     seen: set[str] = set()
@@ -30,7 +30,7 @@ def short_streams_by_feature(streams: Iterable[Exchange], most: int | None) -> s
         features = exchange.tags.union(exchange.finish_reasons)
         if len(exchange.body) > SHORT or len(chosen) == most:
             break
-        if not features <= seen:
+        if most is None or not features <= seen:
             chosen.add(exchange.id)
             seen |= features
     return chosen
