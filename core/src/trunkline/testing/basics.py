@@ -25,11 +25,11 @@ class BasicTests(ProviderCase):
     def test_streamed_equals_whole(self, sample: Sample) -> None:
         """A streamed and a non-streamed response have the same content, which is the content of the sample."""
         streamed = self.folded(self.decode(sample.frames))
-        self.check(sample, streamed, streamed=True)
+        self.check(sample, streamed)
         if sample.body is None:
             return
         whole = self.parser().body(WireResponse(status=200, body=sample.body))
-        self.check(sample, whole, streamed=False)
+        self.check(sample, whole)
         assert [type(part) for part in streamed.parts] == [type(part) for part in whole.parts]
         assert streamed.finish_reason == whole.finish_reason
 
@@ -50,8 +50,8 @@ class BasicTests(ProviderCase):
                 again: Any = await self.ask(service, method)
                 if method == "stream":
                     response, again = self.folded(response), self.folded(again)
-                self.check(self.sample_text, response, streamed=method == "stream")
-                self.check(self.sample_text, again, streamed=method == "stream")
+                self.check(self.sample_text, response)
+                self.check(self.sample_text, again)
                 assert server.accepted == 1
 
     async def test_request_of_each_sample_is_sent(self) -> None:

@@ -237,7 +237,7 @@ class ProviderCase:
                 return Opening(frames[:count], "".join(delta.text for delta in deltas))
         raise AssertionError("the first sample of the wire format must be plain text in at least two deltas")
 
-    def check(self, sample: Sample, response: ChatResponse, *, streamed: bool) -> None:
+    def check(self, sample: Sample, response: ChatResponse) -> None:
         """Assert that a response has the content that the sample declares."""
         parts = response.parts
         assert "".join(part.text for part in parts if isinstance(part, Text)) == sample.text
@@ -248,8 +248,7 @@ class ProviderCase:
         if sample.call_ids:
             assert tuple(call.id for call in calls) == sample.call_ids
         assert response.finish_reason is sample.finish_reason
-        if streamed or sample.same_usage_in_body:
-            assert response.usage == sample.usage
+        assert response.usage == sample.usage
 
     # With I/O
 

@@ -169,8 +169,7 @@ class Sample:
     `frames` are the frames of the streamed response, byte for byte, including the terminator. `body` is the response
     to the same request without streaming. The other fields are the expected content of both. `call_ids` are the ids
     of the tool calls, if the wire format has ids. `replays` are texts of the response that the next request must
-    contain, for example a signature. `same_usage_in_body` is false if `body` reports a different usage than the stream;
-    `usage` is the usage in the stream.
+    contain, for example a signature.
     """
 
     name: str
@@ -184,7 +183,6 @@ class Sample:
     replays: tuple[str, ...] = ()
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage | None = None
-    same_usage_in_body: bool = True
 
     @property
     def stream(self) -> bytes:
@@ -203,8 +201,7 @@ class WireFormat:
     frames. `errors` are further error frames, each with the error class that it is raised as.
 
     `finish` is the finish reason of one of the samples, as it is on the wire. `finish_reasons` maps values that may
-    replace `finish` to their meaning. `optional_final_frames` is the number of frames at the end of a stream without
-    which the stream is still complete. `free_form_fields` names the fields whose objects the model writes, such as the
+    replace `finish` to their meaning. `free_form_fields` names the fields whose objects the model writes, such as the
     arguments of a tool call; the kit adds no unknown fields to them. `signed_reasoning` says that the API accepts
     reasoning in a request only with its signature.
     """
@@ -215,7 +212,6 @@ class WireFormat:
     error_event: Callable[[str], bytes] | None
     error_type: type[RemoteError] = ServerError
     finish: str
-    optional_final_frames: int = 0
     free_form_fields: frozenset[str] = frozenset({"arguments", "input"})
     finish_reasons: Mapping[str, FinishReason] = attrs.field(factory=dict)
     signed_reasoning: bool = False

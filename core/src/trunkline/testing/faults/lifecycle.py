@@ -187,7 +187,7 @@ class LifecycleFaults(ProviderCase):
                             leaving.start_soon(leave, service)
             assert len(responses) == whole
             for response in responses:
-                self.check(sample, response, streamed=True)
+                self.check(sample, response)
             await service.aclose()
             await server.wait_idle()
 
