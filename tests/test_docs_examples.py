@@ -1,9 +1,9 @@
 """Runs every example of the documentation against a loopback server or the embedded model.
 
 `support/doc_examples.py` describes the comments that control an example, and `support/model_server.py` the server's
-responses. A Python block may use `await` at the top level, as in `python -m asyncio`. It runs on asyncio and on trio,
-with `trunkline` imported. If it defines `main` without calling it, the test calls it. No example connects beyond
-loopback.
+responses. A Python block may use `await` at the top level, as in `python -m asyncio`. It runs on asyncio, and with the
+option `--exhaustive` on trio too, with `trunkline` imported. If it defines `main` without calling it, the test calls
+it. No example connects beyond loopback.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ async def run(code: CodeType, namespace: dict[str, Any]) -> None:
         await anyio.to_thread.run_sync(exec, code, namespace)
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", pytest.param("trio", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("example", of("python"))
 def test_python_runs(example: Example, backend: str, folder: Path) -> None:
     if example.not_run is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from backends import one_backend
 from server_process import server_process
 from trunkline import ChatRequest, open_service, user
 from trunkline.testing import Exchange, record, replay, serve
@@ -59,6 +60,7 @@ async def ask(provider: str, settings: dict[str, Any]) -> tuple[Any, ...]:
     return [type(event) for event in events], stream.response.parts, stream.response.usage, whole.parts, whole.usage
 
 
+@one_backend
 @pytest.mark.parametrize("name", SERVICES)
 async def test_responses_of_a_real_server_are_replayed_unchanged(name: str, url: str, tmp_path: Path) -> None:
     provider, settings = SERVICES[name]
@@ -69,6 +71,7 @@ async def test_responses_of_a_real_server_are_replayed_unchanged(name: str, url:
         assert await ask(provider, {**settings, "api_url": url, "api_key": "unused"}) == recorded
 
 
+@one_backend
 async def test_a_model_inside_the_process_is_recorded_too(model_file: Path, tmp_path: Path) -> None:
     with record(tmp_path / "tape.json"):
         recorded = await ask("llamacpp", {})
@@ -101,7 +104,7 @@ def recordings(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json"))
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the tests that it runs use both
+@one_backend  # the tests that it runs use both
 async def test_the_fixture_records_with_the_option_and_replays_without_a_server(tmp_path: Path) -> None:
     (tmp_path / "test_words.py").write_text(TESTS)
 

@@ -188,6 +188,20 @@ EVERYTHING = {**TEMPORARY, **BEARER, "AWS_PROFILE": "keys", **CONTAINER, **INSTA
 GIVEN = "ASIA1 canary-token-1"
 
 
+async def check_sent(
+    environment: pytest.MonkeyPatch, profiles: Path, environ: dict[str, str], settings: dict[str, str], sent: str
+) -> None:
+    async with running() as aws:
+        environment.setenv("AWS_ENDPOINT_URL_STS", aws.server.url)
+        for name, value in environ.items():
+            environment.setenv(name, value.replace("@", aws.server.url).replace("#", str(profiles.parent)))
+        async with opened(aws, **settings) as service:
+            await service.chat("x")
+            await service.chat("x")
+        assert aws.sent == [sent, sent]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize(
     ("environ", "settings", "sent"),
     [
@@ -203,41 +217,42 @@ GIVEN = "ASIA1 canary-token-1"
         (EVERYTHING, {"aws_profile": "role"}, GIVEN),
         (EVERYTHING, {"aws_profile": "process"}, "PROCESS t"),
         (EVERYTHING, {"aws_profile": "web"}, GIVEN),
-        # The chain, one step after the other.
+        # Several credentials in the environment.
         (EVERYTHING, {}, "ENV t"),
         ({**PAIR, **BEARER}, {}, "ENV"),
-        (PAIR, {}, "ENV"),
-        (BEARER, {}, "Bearer env-bearer"),
         ({**BEARER, "AWS_PROFILE": "keys", **CONTAINER, **INSTANCE, **WEB}, {}, "Bearer env-bearer"),
-        ({"AWS_PROFILE": "keys"}, {}, "PROFILE"),
         ({"AWS_PROFILE": "keys", **CONTAINER}, {}, "PROFILE"),
-        ({"AWS_PROFILE": "role"}, {}, GIVEN),
-        ({"AWS_PROFILE": "process"}, {}, "PROCESS t"),
-        ({"AWS_PROFILE": "web"}, {}, GIVEN),
-        (WEB, {}, GIVEN),
-        (CONTAINER, {}, GIVEN),
-        (INSTANCE, {}, GIVEN),
         # The profile of the settings beats the environment's.
         ({"AWS_PROFILE": "nobody", **PAIR}, {"aws_profile": "keys"}, "PROFILE"),
         (BEARER, {"aws_profile": "keys"}, "PROFILE"),
     ],
 )
 @pytest.mark.anyio
-async def test_which_credentials_reach_bedrock(
-    environment: pytest.MonkeyPatch,
-    profiles: Path,
-    environ: dict[str, str],
-    settings: dict[str, str],
-    sent: str,
+async def test_the_first_of_several_credentials_reaches_bedrock(
+    environment: pytest.MonkeyPatch, profiles: Path, environ: dict[str, str], settings: dict[str, str], sent: str
 ) -> None:
-    async with running() as aws:
-        environment.setenv("AWS_ENDPOINT_URL_STS", aws.server.url)
-        for name, value in environ.items():
-            environment.setenv(name, value.replace("@", aws.server.url).replace("#", str(profiles.parent)))
-        async with opened(aws, **settings) as service:
-            await service.chat("x")
-            await service.chat("x")
-        assert aws.sent == [sent, sent]
+    await check_sent(environment, profiles, environ, settings, sent)
+
+
+@pytest.mark.parametrize(
+    ("environ", "sent"),
+    [
+        (PAIR, "ENV"),
+        (BEARER, "Bearer env-bearer"),
+        ({"AWS_PROFILE": "keys"}, "PROFILE"),
+        ({"AWS_PROFILE": "role"}, GIVEN),
+        ({"AWS_PROFILE": "process"}, "PROCESS t"),
+        ({"AWS_PROFILE": "web"}, GIVEN),
+        (WEB, GIVEN),
+        (CONTAINER, GIVEN),
+        (INSTANCE, GIVEN),
+    ],
+)
+@pytest.mark.anyio
+async def test_credentials_of_each_source_reach_bedrock(
+    environment: pytest.MonkeyPatch, profiles: Path, environ: dict[str, str], sent: str
+) -> None:
+    await check_sent(environment, profiles, environ, {}, sent)
 
 
 @pytest.mark.parametrize(
