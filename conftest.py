@@ -18,8 +18,8 @@ Server-sent events or JSON, JSON lines, and the AWS event stream. Each runs over
 connection pool on trio; `core/tests/test_core_kit_transports.py` adds the other ways to send. See `tests/README.md`.
 """
 
-SAME_STREAM_PARSER = frozenset({"TestOpenAICompatible", "TestAzureOpenAIResponses", "TestLlamaCpp"})
-"""The conformance classes whose streams are read by the same framer and parser as those of another class.
+SAME_STREAM_PARSER = frozenset({"TestOpenAI", "TestAzureOpenAIResponses", "TestLlamaCpp"})
+"""The conformance classes whose samples another class has too, with the same framer and parser.
 
 They leave out the two tests that try every byte of every sample. See `tests/README.md`.
 """
