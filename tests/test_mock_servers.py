@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -47,6 +48,7 @@ from trunkline import (
     tool_result,
     user,
 )
+from trunkline._calls.retry import RetryPolicy
 from trunkline.authoring.json import JSONObject
 from trunkline.fold import fold
 
@@ -324,8 +326,9 @@ async def test_a_broken_tool_call_is_never_a_whole_one(mock: LLMock, open_wire: 
 
 @pytest.mark.parametrize("kind", ["truncate", "disconnect"])
 async def test_a_stream_that_breaks_before_its_first_event_is_asked_for_again(
-    mock: LLMock, open_wire: Open, kind: str
+    mock: LLMock, open_wire: Open, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("trunkline.service.RetryPolicy", partial(RetryPolicy, first_delay=0.005))
     await mock.script({"type": "stream_fault", "kind": kind, "after_chunks": 0})
     async with open_wire(max_retries=1) as service:
         _, response = await read(service, "?")

@@ -314,7 +314,6 @@ async def test_received_data_is_delivered_before_the_connection_error(
         go_on.set()
         if reads == "after":
             with anyio.fail_after(LONG):
-                await anyio.wait_all_tasks_blocked()
                 await server.wait_idle()
                 await anyio.wait_all_tasks_blocked()
         try:
