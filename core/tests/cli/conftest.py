@@ -153,11 +153,19 @@ class Screen:
         os.close(slave)
         self.shown = ""
 
-    def wait_for(self, pattern: str) -> str:
-        """Read until the screen matches; take what is read off it and return it."""
+    def wait_for(self, pattern: str, press: str = "") -> str:
+        """Type `press`, and read until the screen matches; take what is read off it and return it.
+
+        As in `end`, `press` is typed again if nothing happens.
+        """
         deadline = time.monotonic() + PATIENCE
         while not (match := re.search(pattern, self.shown)):
-            ready, _, _ = select.select([self._master], [], [], max(deadline - time.monotonic(), 0))
+            if press:
+                self.enter(press)
+            ready, _, _ = select.select([self._master], [], [], 2 if press else max(deadline - time.monotonic(), 0))
+            if press and not ready and time.monotonic() < deadline:
+                continue
+            press = ""
             try:
                 data = os.read(self._master, 4096) if ready else b""
             except OSError:
