@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from trunkline.authoring.provider import Framer, HasData, Parser
 from trunkline.authoring.repeats import BoundaryFramer, RepeatingParser, Repeats, Template
@@ -41,6 +41,20 @@ def check_nesting(data: bytes | bytearray, limit: int | None, *, status: int | N
     if max(accumulate(map((-1).__add__, steps)), default=0) > limit:
         message = f"the JSON of the response is nested deeper than nesting_limit ({limit})"
         raise ProtocolViolation(message, status=status)
+
+
+_repeating_types: dict[tuple[type, type], bool] = {}
+
+
+def _can_repeat(framer: object, parser: object) -> bool:
+    # Checking an object against a protocol takes longer than the rest of what a stream needs to start, so the result is
+    # kept for each pair of types.
+    types = type(framer), type(parser)
+    known = _repeating_types.get(types)
+    if known is None:
+        known = isinstance(parser, RepeatingParser) and isinstance(framer, BoundaryFramer)
+        _repeating_types[types] = known
+    return known
 
 
 class StreamDecoder(Generic[Frame]):
@@ -81,10 +95,10 @@ class StreamDecoder(Generic[Frame]):
         self._framer = framer
         self._parser = parser
         self._repeats: Repeats | None = None
-        if isinstance(parser, RepeatingParser) and isinstance(framer, BoundaryFramer):
-            self._repeats = parser.repeats
-            self._repeating: RepeatingParser = parser
-            self._boundary: BoundaryFramer = framer
+        if _can_repeat(framer, parser):
+            self._repeating = cast(RepeatingParser, parser)
+            self._boundary = cast(BoundaryFramer, framer)
+            self._repeats = self._repeating.repeats
         self._frame_limit: float = math.inf if frame_limit is None else frame_limit
         self._nesting_limit = nesting_limit
         self._most_brackets: float = math.inf if nesting_limit is None else nesting_limit

@@ -28,10 +28,10 @@ class Warnings:
         `logprobs=False` asks for nothing, so it counts as not set.
         """
         for field in attrs.fields(type(request)):
-            value = getattr(request, field.name)
-            if field.name in _ALWAYS or field.name in supported or value is None or value in ((), {}):
+            if field.name in supported or field.name in _ALWAYS:
                 continue
-            if field.name == "logprobs" and value is False:
+            value = getattr(request, field.name)
+            if value is None or value in ((), {}) or (field.name == "logprobs" and value is False):
                 continue
             self.add("unsupported", field.name, "not supported by this provider; ignored")
 
