@@ -170,7 +170,7 @@ class ChunkReader:
         self.metadata[key] = value
 
     def sources(self) -> list[Citation]:
-        """The citations that stand beside the message, once the response is complete."""
+        """The citations outside of the message, once the response is complete."""
         return sources(self.metadata)
 
     def end_text(self) -> None:

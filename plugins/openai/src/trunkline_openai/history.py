@@ -1,7 +1,7 @@
 """A request's messages, as Chat Completions takes them. Pure.
 
-The API has one string or list of parts for a message's content; reasoning, tool calls, audio and annotations of an
-response are fields beside it. Each tool result is a message, which must follow the message with its call.
+The API has one string or list of parts for a message's content; reasoning, tool calls, audio and annotations of a
+response are separate fields. Each tool result is a message, which must follow the message with its call.
 """
 
 from __future__ import annotations
