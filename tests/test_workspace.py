@@ -22,7 +22,6 @@ ASYNC_IN_CORE = (
     "_calls/pipeline.py",
     "_calls/event_reader.py",
     "_calls/response_reader.py",
-    "_calls/retry_queue.py",
     "_calls/fetch.py",
     "_http/",
     "opening.py",

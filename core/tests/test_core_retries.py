@@ -1,19 +1,20 @@
-"""The retry budget of a service: the policy alone, the queue before it, and a storm against a real server."""
+"""Retries: the budget that all calls of a service share, alone and against a real server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import anyio
-import anyio.abc
-import anyio.lowlevel
 import pytest
 from hypothesis import given, strategies as st
-from trunkline._calls.pipeline import Pipeline
-from trunkline._calls.retry import REWARD, RetryBudget
-from trunkline._calls.retry_queue import RetryQueue
-from trunkline.errors import ConnectionFailed, RateLimited, RemoteError, ServerError
+from trunkline import hookimpl
+from trunkline._calls.retry import RetryBudget, RetryPolicy
+from trunkline.authoring.provider import Observer
+from trunkline.errors import ConnectionFailed, RateLimited, RemoteError, ServerError, TrunklineError
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 
@@ -21,144 +22,45 @@ pytestmark = pytest.mark.anyio
 
 LINES = {"content-type": "application/x-ndjson"}
 LONG = 10.0
-QUICK = 0.1
 
 
-def middle(low: float, high: float) -> float:
-    return (low + high) / 2
+# The budget
 
 
-# The policy
+def test_budget_allows_as_many_retries_as_it_has_tokens() -> None:
+    budget = RetryBudget(3)
+    assert [budget.take() for _ in range(5)] == [True, True, True, False, False]
 
 
-def test_a_budget_that_is_spent_allows_probes_ever_more_rarely() -> None:
-    budget = RetryBudget(capacity=3, uniform=middle)
-    assert [budget.take(0.0) for _ in range(4)] == [True, True, True, False]
-    times = []
-    for _ in range(7):
-        times.append(budget.next_probe)
-        assert not budget.take(budget.next_probe - 0.01)
-        assert budget.take(budget.next_probe)
-    assert times == [0.5, 1.5, 3.5, 7.5, 15.5, 23.5, 31.5]
+def test_success_returns_one_token_up_to_the_capacity() -> None:
+    budget = RetryBudget(2)
+    budget.give()
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    budget.give()
+    assert [budget.take() for _ in range(2)] == [True, False]
 
 
-def test_a_success_lets_two_go_and_makes_the_pause_short_again() -> None:
-    budget = RetryBudget(capacity=1, uniform=middle)
-    assert budget.take(0.0)
-    assert budget.take(10.0)
-    budget = RetryBudget(capacity=2, uniform=middle)
-    for now in (0.0, 0.0, 10.0, 20.0):
-        assert budget.take(now)
-    budget.succeeded()
-    assert budget.full
-    assert [budget.take(21.0) for _ in range(REWARD + 1)] == [True, True, False]
-    assert budget.next_probe == 21.5
+@given(st.integers(0, 8), st.lists(st.sampled_from(["retry", "retry", "success"]), max_size=300))
+def test_retries_never_exceed_the_capacity_and_the_successes(capacity: int, steps: list[str]) -> None:
+    budget = RetryBudget(capacity)
+    sent = sum(budget.take() for step in steps if step == "retry" or budget.give())
+    assert sent <= capacity + steps.count("success")
+    assert 0 <= budget.tokens <= capacity
 
 
-def test_unused_budget_is_full_again_after_a_while() -> None:
-    budget = RetryBudget(capacity=2, longest_pause=8.0, uniform=middle)
-    assert [budget.take(now) for now in (0.0, 0.0, 0.5, 1.5, 3.5)] == [True] * 5
-    assert not budget.take(budget.next_probe - 0.01)
-    assert [budget.take(budget.next_probe + 8.01), budget.take(100.0), budget.take(100.0)] == [True, True, False]
+def test_threads_that_share_a_budget_take_each_token_once() -> None:
+    budget = RetryBudget(10_000)
+    start = threading.Barrier(4)
 
+    def take_all(_: int) -> int:
+        start.wait()
+        taken = 0
+        while budget.take():
+            taken += 1
+        return taken
 
-@given(
-    st.integers(1, 8),
-    st.lists(st.tuples(st.sampled_from(["take", "take", "give up", "succeed"]), st.floats(0, 5)), max_size=300),
-)
-def test_retries_never_exceed_the_successes_and_probes(capacity: int, steps: list[tuple[str, float]]) -> None:
-    budget = RetryBudget(capacity=capacity)
-    now, sent, successes = 0.0, 0, 0
-    for step, pause in steps:
-        now += pause
-        if step == "succeed":
-            budget.succeeded()
-            successes += 1
-        elif budget.take(now):
-            if step == "take":
-                sent += 1
-            else:
-                budget.give(1)
-        # The shortest pause between two probes is 0.75 × 0.5 s.
-        assert sent <= capacity + REWARD * successes + now / 0.375
-        # Nobody who waits is forgotten: there is a token, or a time at which there is one.
-        assert budget.next_probe <= now + 10 or budget.take(now)
-        sent += budget.next_probe == float("inf")
-
-
-@given(st.lists(st.floats(0.001, 3), min_size=1, max_size=400))
-def test_while_nothing_succeeds_thirty_seconds_see_few_retries(pauses: list[float]) -> None:
-    budget = RetryBudget()
-    now, taken = 0.0, 0
-    for pause in pauses:
-        taken += budget.take(now)
-        now += pause
-        if now > 30:
-            break
-    assert taken <= budget.capacity + 9
-
-
-# The queue
-
-
-async def waiting(
-    tasks: anyio.abc.TaskGroup, queue: RetryQueue, names: str
-) -> tuple[list[str], list[anyio.CancelScope]]:
-    """Calls that wait, in this order; the names of those that may go are added to the list that is returned."""
-    gone: list[str] = []
-    scopes = [anyio.CancelScope() for _ in names]
-
-    async def call(name: str, scope: anyio.CancelScope) -> None:
-        with scope:
-            await queue.turn()
-            gone.append(name)
-
-    for number, (name, scope) in enumerate(zip(names, scopes, strict=True)):
-        tasks.start_soon(call, name, scope)
-        while len(queue) <= number:
-            await anyio.lowlevel.checkpoint()
-    return gone, scopes
-
-
-def spent(capacity: int, pause: float) -> RetryBudget:
-    budget = RetryBudget(capacity=capacity, first_pause=pause, longest_pause=pause)
-    while not budget.next_probe < float("inf"):
-        budget.take(anyio.current_time())
-    return budget
-
-
-async def test_calls_are_let_go_in_the_order_in_which_they_came() -> None:
-    queue = RetryQueue(spent(2, 1000))
-    async with anyio.create_task_group() as tasks:
-        gone, _ = await waiting(tasks, queue, "abcde")
-        for expected in ("ab", "abcd", "abcde"):
-            queue.succeeded()
-            await anyio.wait_all_tasks_blocked()
-            assert "".join(sorted(gone)) == expected  # those that go together may go in any order
-
-
-async def test_cancelled_call_ends_at_once_and_blocks_no_other_call() -> None:
-    queue = RetryQueue(spent(1, 1000))
-    async with anyio.create_task_group() as tasks:
-        gone, scopes = await waiting(tasks, queue, "abc")
-        scopes[0].cancel()
-        await anyio.wait_all_tasks_blocked()
-        assert len(queue) == 2
-        queue.succeeded()
-        scopes[1].cancel()  # it may go, and is cancelled before it does
-        await anyio.wait_all_tasks_blocked()
-        assert gone in (["b"], ["c"])
-        assert len(queue) == (gone == ["b"])
-        scopes[2].cancel()
-
-
-async def test_without_a_success_waiting_calls_retry_in_order() -> None:
-    queue = RetryQueue(spent(1, QUICK / 2))
-    with anyio.fail_after(LONG):
-        async with anyio.create_task_group() as tasks:
-            gone, scopes = await waiting(tasks, queue, "abc")
-            scopes[0].cancel()
-    assert gone == ["b", "c"]
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(take_all, range(4))) == 10_000
 
 
 # Through a service
@@ -181,91 +83,171 @@ async def call(service: Service, operation: str) -> str:
         return stream.response.text
 
 
-async def spend(service: Service) -> Pipeline:
-    """Spend the budget of a service, for far longer than a test takes."""
-    pipeline = await service._open()
-    while pipeline.retries.budget.next_probe == float("inf"):
-        pipeline.retries.budget.take(anyio.current_time() + 1000)
-    return pipeline
+def spend(service: Service) -> None:
+    """Take all tokens of a service's retry budget."""
+    while service._retry_budget.take():
+        pass
+
+
+@pytest.fixture
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all waits a tenth as long that the provider does not ask for."""
+    short = partial(RetryPolicy, first_delay=0.05, longest_delay=0.8)
+    monkeypatch.setattr("trunkline.service.RetryPolicy", short)
+
+
+class Watch(Observer):
+    """Counts retries, and sets `retrying` at the first."""
+
+    def __init__(self) -> None:
+        self.delays: list[float] = []
+        self.retrying = anyio.Event()
+
+    @hookimpl
+    def trunkline_observer(self, context: object) -> Observer:
+        return self
+
+    def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+        self.delays.append(delay)
+        self.retrying.set()
+
+
+def refuse(status: int, **headers: str) -> Callable[[Exchange], Awaitable[None]]:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"go away", status=status, headers={n.replace("_", "-"): v for n, v in headers.items()})
+
+    return handler
+
+
+async def gather(calls: int, call: Callable[[], Awaitable[object]]) -> list[RemoteError]:
+    """Make calls at the same time, and return the errors of those that fail."""
+    errors: list[RemoteError] = []
+
+    async def caller() -> None:
+        try:
+            await call()
+        except RemoteError as error:
+            errors.append(error)
+
+    with anyio.fail_after(4 * LONG):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(calls):
+                tasks.start_soon(caller)
+    return errors
 
 
 @pytest.mark.parametrize("operation", ["chat", "stream"])
-@pytest.mark.parametrize("names_wait", [True, False], ids=["retry-after", "silent"])
-async def test_overloaded_server_gets_few_retries_and_all_calls_succeed_later(
-    toy: Any, operation: str, names_wait: bool
+async def test_calls_that_are_refused_with_a_retry_after_all_succeed_at_their_second_attempt(
+    toy: Any, operation: str
 ) -> None:
-    # A server that names no wait must fail for longer than the first delay of a retry, which is half a second at most.
-    # One that names the wait gets retries only after the storm, so a short storm tests the same.
-    calls, storm = 60, 0.3 if names_wait else 0.6
-    during = 0
-    ends = anyio.current_time() + storm
+    calls = 150  # more than the budget has tokens
+    ends = anyio.current_time() + 0.5
 
     async def handler(exchange: Exchange) -> None:
-        nonlocal during
         left = ends - anyio.current_time()
         if left <= 0:
             return await answer(exchange)
-        during += 1
-        headers = {"retry-after-ms": str(1 + int(left * 1000))} if names_wait else {}
-        return await exchange.respond(b"slow down", status=429, headers=headers)
-
-    texts: list[str] = []
-
-    async def caller() -> None:
-        texts.append(await call(service, operation))
+        return await refuse(429, retry_after_ms=str(1 + int(left * 1000)))(exchange)
 
     async with serve(handler) as server, toy(server.url, total_timeout=30.0) as service:
-        with anyio.fail_after(4 * LONG):
-            async with anyio.create_task_group() as tasks:
-                for _ in range(calls):
-                    tasks.start_soon(caller)
-        assert texts == ["hello"] * calls
-        assert during <= 1.2 * calls
-        if names_wait:
-            assert len(server.requests) <= 2 * calls
+        assert await gather(calls, lambda: call(service, operation)) == []
+        assert len(server.requests) <= 2 * calls
 
 
-async def test_call_that_waits_for_the_budget_until_its_deadline_raises_the_providers_error(toy: Any) -> None:
+@pytest.mark.usefixtures("short_delays")
+@pytest.mark.parametrize("operation", ["chat", "stream"])
+async def test_callers_of_a_service_that_is_down_send_a_hundred_retries_and_have_their_errors(
+    toy: Any, operation: str
+) -> None:
+    calls = 150
+    async with serve(refuse(503)) as server, toy(server.url) as service:
+        errors = await gather(calls, lambda: call(service, operation))
+        assert len(errors) == calls
+        assert len(server.requests) == calls + 100
+        budget = [error for error in errors if "retry budget" in str(error)]
+        # 100 tokens are at most two retries of 50 calls each; the other calls could not pay for one.
+        assert len(budget) >= 50
+        assert {error.status for error in errors} == {503}
+
+
+@pytest.mark.usefixtures("short_delays")
+async def test_forty_callers_survive_an_outage_that_is_shorter_than_two_waits(toy: Any) -> None:
+    # Two waits are at least 0.75 × (0.05 + 0.1) s.
+    ends = anyio.current_time() + 0.1
+
     async def handler(exchange: Exchange) -> None:
-        await exchange.respond(b"slow down", status=429, headers={"retry-after-ms": "0"})
+        await (refuse(503) if anyio.current_time() < ends else answer)(exchange)
 
-    async with serve(handler) as server, toy(server.url, total_timeout=3 * QUICK, max_retries=50) as service:
-        await spend(service)
-        with (
-            anyio.fail_after(LONG),
-            pytest.raises(RateLimited, match=r"slow down; waited .* budget.*\(0.3 s\)") as caught,
-        ):
+    async with serve(handler) as server, toy(server.url) as service:
+        assert await gather(40, lambda: service.chat("hi")) == []
+
+
+async def test_call_without_a_token_raises_its_error_at_once_and_says_why(toy: Any) -> None:
+    watch = Watch()
+    async with serve(refuse(503)) as server, toy(server.url, extensions=[watch]) as service:
+        spend(service)
+        with pytest.raises(
+            ServerError, match="go away; not retried, because too many calls of service 'toy'"
+        ) as caught:
             await service.chat("hi")
-        assert caught.value.status == 429
+        assert caught.value.status == 503
         assert len(server.requests) == 1
+        assert not watch.delays
 
 
-async def test_a_call_that_is_cancelled_while_it_waits_for_the_budget_ends_at_once(toy: Any) -> None:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.respond(b"slow down", status=429, headers={"retry-after-ms": "0"})
+async def test_only_the_first_retry_after_a_retry_after_needs_no_token(toy: Any) -> None:
+    async with serve(refuse(429, retry_after_ms="1")) as server, toy(server.url, max_retries=5) as service:
+        spend(service)
+        with pytest.raises(RateLimited, match="retry budget"):
+            await service.chat("hi")
+        assert len(server.requests) == 2
 
-    async with serve(handler) as server, toy(server.url, max_retries=50) as service:
-        pipeline = await spend(service)
+
+async def test_token_is_taken_before_the_wait_and_returned_if_the_wait_is_cancelled(toy: Any) -> None:
+    watch = Watch()
+    async with serve(refuse(503)) as server, toy(server.url, extensions=[watch]) as service:
         with anyio.fail_after(LONG):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(service.chat, "hi")
-                while not len(pipeline.retries):
-                    await anyio.lowlevel.checkpoint()
+                await watch.retrying.wait()
+                assert service._retry_budget.tokens == 99
                 tasks.cancel_scope.cancel()
-        assert (len(server.requests), len(pipeline.retries)) == (1, 0)
+        assert len(server.requests) == 1
+        assert service._retry_budget.tokens == 100
 
 
-async def test_the_budget_is_full_again_once_calls_succeed(toy: Any) -> None:
+async def test_second_attempt_after_a_401_needs_no_token(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
-        if len(server.requests) % 3:
-            await exchange.respond(b"down", status=500, headers={"retry-after-ms": "0"})
-        else:
-            await answer(exchange)
+        await (refuse(401) if len(server.requests) == 1 else answer)(exchange)
+
+    auth = Flaky(0, lambda: ConnectionFailed("never"))
+    async with serve(handler) as server, toy(server.url, {"auth": lambda context: auth}) as service:
+        spend(service)
+        assert await call(service, "chat") == "hello"
+        assert len(server.requests) == 2
+
+
+async def test_wait_that_would_exceed_the_deadline_is_not_begun(toy: Any) -> None:
+    watch = Watch()
+    async with serve(refuse(429, retry_after="30")) as server:
+        async with toy(server.url, extensions=[watch], total_timeout=20.0) as service:
+            with anyio.fail_after(LONG), pytest.raises(RateLimited, match="go away") as caught:
+                await service.chat("hi")
+            assert service._retry_budget.tokens == 100
+        assert len(server.requests) == 1
+    assert caught.value.retry_after == 30
+    assert not watch.delays
+
+
+@pytest.mark.usefixtures("short_delays")
+async def test_budget_is_full_again_after_as_many_successes_as_retries(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await (refuse(500) if len(server.requests) < 3 else answer)(exchange)
 
     async with serve(handler) as server, toy(server.url) as service:
-        for _ in range(4):
-            assert (await service.chat("hi")).text == "hello"
-        assert (await service._open()).retries.budget.full
+        for tokens in (99, 100, 100):
+            assert await call(service, "stream") == "hello"
+            assert service._retry_budget.tokens == tokens
 
 
 # Before any content

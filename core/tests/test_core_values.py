@@ -389,7 +389,7 @@ def test_wait_is_the_requested_one_or_grows_with_jitter() -> None:
     policy = RetryPolicy(max_retries=9)
     longest, shortest = (lambda low, high: high), (lambda low, high: low)
     assert [policy.delay(n, ServerError("x"), uniform=longest) for n in (1, 2, 3, 6)] == [0.5, 1.0, 2.0, 8.0]
-    assert policy.delay(1, ServerError("x"), uniform=shortest) == pytest.approx(0.05)
+    assert policy.delay(1, ServerError("x"), uniform=shortest) == pytest.approx(0.375)
     assert policy.delay(1, RateLimited("x", retry_after=5), uniform=shortest) == 5
     assert policy.delay(1, RateLimited("x", retry_after=5), uniform=longest) == pytest.approx(5.6)
 

@@ -14,7 +14,7 @@ import attrs
 
 from trunkline._calls.observed import ObservedCall
 from trunkline._calls.pipeline import Pipeline, scrub_error
-from trunkline._calls.retry import RetryPolicy
+from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import environment_secrets
 from trunkline._plugins.registry import open_steps
@@ -73,6 +73,7 @@ class Service:
         self._pipeline: Pipeline | None = None
         self._opening = anyio.Lock()
         self._closed = False
+        self._retry_budget = RetryBudget()
         self._running: set[anyio.CancelScope] = set()
         self._streams: set[Stream] = set()
 
@@ -262,6 +263,7 @@ class Service:
             policy=RetryPolicy(
                 max_retries=self.settings.max_retries, retry_after_limit=self.settings.retry_after_limit
             ),
+            retry_budget=self._retry_budget,
             secrets=self._secrets(),
         )
 

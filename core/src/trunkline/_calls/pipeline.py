@@ -6,7 +6,6 @@ held open across a yield would corrupt the scope stack on both backends.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -19,8 +18,7 @@ from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.response_reader import check_headers, raise_for_status, read_body
-from trunkline._calls.retry import RetryPolicy
-from trunkline._calls.retry_queue import RetryQueue
+from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
 from trunkline._plugins.registry import Steps
 from trunkline.authoring.http_errors import request_id_from
@@ -42,9 +40,6 @@ from trunkline.settings import Settings, setting_error
 
 T = TypeVar("T")
 
-LONGEST_WAIT = 600.0
-"""The longest time, in seconds, that a call waits for one retry if `total_timeout` is off."""
-
 _UNKNOWN = object()
 """A placeholder for credentials that have not been acquired yet."""
 
@@ -63,7 +58,7 @@ class Pipeline:
     steps: Steps
     transport: Transport
     policy: RetryPolicy
-    retries: RetryQueue = attrs.field(factory=RetryQueue)
+    retry_budget: RetryBudget
     read_timeouts: ReadTimeouts = attrs.field(factory=ReadTimeouts)
     secrets: tuple[str, ...] = attrs.field(repr=False)
 
@@ -179,12 +174,13 @@ class Pipeline:
     ) -> T:
         # Two kinds of failure lead to another attempt. A 401 does once, if `Auth` then has other credentials: the old
         # ones may have expired, and the same ones would only fail again. A retryable error does while the policy, the
-        # retry budget and the deadline allow it.
+        # deadline and the retry budget allow it; if one of them does not, the error is raised at once.
         wire_request = wire_request.with_headers(self.settings.headers)
         auth, failures, outer = self.steps.auth, 0, sys.exception()
         credentials: Any = _UNKNOWN
         stale: Any = _UNKNOWN
         refused: TrunklineError | None = None
+        scheduled = False  # whether a retry has been sent at the time that the provider asked for
         with deadline as scope:
             while True:
                 try:
@@ -196,7 +192,7 @@ class Pipeline:
                 except TrunklineError as error:
                     failed = self.finalize_error(error)
                 else:
-                    self.retries.succeeded()
+                    self.retry_budget.give()
                     return result
                 clear_traceback_locals(failed, outer)
                 if isinstance(failed, AuthenticationError) and credentials is not _UNKNOWN and refused is None:
@@ -204,10 +200,23 @@ class Pipeline:
                     continue
                 failures += 1
                 delay = self.policy.delay(failures, failed)
-                if delay is None or anyio.current_time() + delay >= scope.deadline:
+                if not isinstance(failed, RemoteError) or delay is None:
                     raise failed
-                on_retry(failed, delay)
-                await self._wait(failed, delay, scope, deadline)
+                if anyio.current_time() + delay >= scope.deadline:
+                    raise failed
+                free = failed.retry_after is not None and not scheduled
+                if free:
+                    scheduled = True
+                elif not self.retry_budget.take():
+                    self._say_not_retried(failed)
+                    raise failed
+                try:
+                    on_retry(failed, delay)
+                    await anyio.sleep(delay)
+                except BaseException:
+                    if not free:
+                        self.retry_budget.give()  # cancelled: the retry that the token paid for is not sent
+                    raise
 
     async def _credentials(self, stale: object) -> object:
         """Return the credentials for the next attempt: not the `stale` ones, if `Auth` can get others."""
@@ -216,23 +225,13 @@ class Pipeline:
             credentials = await self.steps.auth.acquire(refresh=True)
         return credentials
 
-    async def _wait(
-        self, failed: TrunklineError, delay: float, scope: anyio.CancelScope, deadline: CallDeadline
-    ) -> None:
-        """Wait `delay` seconds, then for the retry budget. Raises `failed` if the call runs out of time."""
-        started, ends_at = anyio.current_time(), scope.deadline
-        scope.deadline = math.inf  # raise `failed` below: it says more than a `TotalTimeout`
-        longest = LONGEST_WAIT + delay if deadline.total is None else ends_at - started
-        with anyio.move_on_after(longest) as waiting:
-            await anyio.sleep(delay)
-            await self.retries.turn()
-        scope.deadline = ends_at
-        if waiting.cancelled_caught:
-            bound = "" if deadline.total is None else f", the end of total_timeout ({deadline.total:g} s)"
-            if isinstance(failed, RemoteError):
-                failed.message = f"{failed.message}; waited {longest:.3g} s for the service's retry budget{bound}"
-                failed.args = (failed.message,)
-            raise failed
+    def _say_not_retried(self, failed: RemoteError) -> None:
+        """Add to an error's message that the retry budget did not allow a retry."""
+        failed.message += (
+            f"; not retried, because too many calls of service {self.context.name!r} failed lately "
+            "(its retry budget is empty)"
+        )
+        failed.args = (failed.message,)
 
     # Errors
 

@@ -219,7 +219,7 @@ class Observer:
         """A call starts. `operation` is `chat`, `stream`, `embed`, `list_models`, `count_tokens` or `authenticate`."""
 
     def retried(self, call: int, error: TrunklineError, delay: float) -> None:
-        """An attempt failed and another follows in `delay` seconds, or later where the retry budget is spent."""
+        """An attempt failed, and the next one is sent in `delay` seconds. Called before the wait."""
 
     def first_event(self, call: int) -> None:
         """The first event of a stream has arrived."""

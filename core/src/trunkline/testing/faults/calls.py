@@ -69,8 +69,11 @@ class RetryFaults(ProviderCase):
         assert len(set(watcher.delays)) == 5
 
     async def test_fault_26_storm(self) -> None:
-        """If the provider refuses many calls at once, each is retried once after a different wait, and succeeds."""
-        callers, refused = 30, 0
+        """If the provider refuses many calls and names a wait, each waits a different time, and its retry succeeds.
+
+        They are more calls than the retry budget has tokens: a retry after a `Retry-After` that was read needs none.
+        """
+        callers, refused = 110, 0
         watcher = Watcher()
 
         async def script(exchange: Exchange) -> None:
@@ -85,8 +88,7 @@ class RetryFaults(ProviderCase):
             async with anyio.create_task_group() as tasks:
                 for _ in range(callers):
                     tasks.start_soon(self.chat, service)
-            assert refused <= 1.2 * callers
-            assert len(server.requests) <= 2 * callers
+            assert len(server.requests) == 2 * callers
         assert not watcher.failures
         assert len(set(watcher.delays)) == len(watcher.delays), "several calls waited for the same time"
 
