@@ -8,12 +8,13 @@ import pytest
 from trunkline._http.choice import HTTPTransports
 from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.framing import JSONLinesFramer
-from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.http_errors import error_body, retry_after
 from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.provider import Embed, ListModels, Operations, Provider, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    NotFound,
     ProtocolViolation,
     RateLimited,
     RemoteError,
@@ -66,6 +67,8 @@ def toy_error(status: int, body: bytes, headers: Any) -> RemoteError:
     options: dict[str, Any] = {"status": status, "retry_after": retry_after(headers)}
     if status == 401:
         return AuthenticationError(message, **options)
+    if status == 404:
+        return NotFound(message, **options)
     if status == 429:
         return RateLimited(message, **options)
     return ServerError(message, **options)
@@ -103,7 +106,9 @@ class ToyParser:
         return ChatResponse(parts=(Text(text=text),), finish_reason=FinishReason.STOP, usage=Usage(output_tokens=1))
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        return toy_error(wire_response.status, wire_response.body, wire_response.headers)
+        error = toy_error(wire_response.status, wire_response.body, wire_response.headers)
+        error.body = error_body(wire_response)
+        return error
 
 
 class ToyStream:
@@ -169,11 +174,13 @@ def make_toy(**changes: Any) -> Provider:
 def toy(http_library: str) -> Any:
     """Make a service of the toy provider: `toy(url, **settings)`; `provider=` takes changes of the provider."""
 
-    def make(url: str, provider: dict[str, Any] | None = None, client: Any = None, **values: Any) -> Service:
+    def make(
+        url: str, provider: dict[str, Any] | None = None, client: Any = None, name: str = "toy", **values: Any
+    ) -> Service:
         values.setdefault("default_model", "toy-1")
         values.setdefault("http_library", http_library)
         return Service(
-            "toy",
+            name,
             make_toy(**(provider or {})),
             ToySettings(url=url, **values),
             transports=HTTPTransports(client),

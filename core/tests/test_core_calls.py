@@ -20,7 +20,6 @@ from trunkline import (
     Finished,
     FinishReason,
     FirstChunkTimeout,
-    NotFound,
     Observer,
     ProtocolViolation,
     RateLimited,
@@ -825,8 +824,8 @@ async def test_invalid_ca_bundle_is_named_in_the_error(toy: Any, tmp_path: Any) 
 
 
 async def test_every_error_status_reaches_the_plugin_s_own_classes(toy: Any) -> None:
-    async with serve(failing(9, 404)) as server, toy(server.url, max_retries=0) as service:
+    async with serve(failing(9, 413)) as server, toy(server.url, max_retries=0) as service:
         with pytest.raises(RemoteError) as caught:
             await service.chat("hi")
-    assert caught.value.status == 404
-    assert not isinstance(caught.value, NotFound)  # the toy knows no such class
+    assert caught.value.status == 413
+    assert type(caught.value) is ServerError  # the toy has no other class for it

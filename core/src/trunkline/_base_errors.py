@@ -9,6 +9,18 @@ from __future__ import annotations
 class TrunklineError(Exception):
     """The base class of all errors of Trunkline and its plugins."""
 
+    def __init__(self, *args: object, service: str | None = None) -> None:
+        super().__init__(*args)
+        self.service = service
+        """The name of the service that raised the error, or `None` if no service was involved."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        # Many messages name the service themselves.
+        if self.service is None or f"service {self.service!r}" in text:
+            return text
+        return f"service {self.service!r}: {text}"
+
 
 class CallError(TrunklineError):
     """The call is wrong: it cannot be made as written. Nothing was sent."""

@@ -36,6 +36,7 @@ An error in the middle of a stream has the part of the response that had arrived
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from trunkline._base_errors import CallError, InvalidRequest, TrunklineError
@@ -92,9 +93,7 @@ class ConfigurationError(TrunklineError):
         setting: str | None = None,
         errors: Sequence[ConfigurationError] = (),
     ) -> None:
-        super().__init__(message)
-        self.service = service
-        """The name of the service, if the error belongs to one."""
+        super().__init__(message, service=service)
         self.setting = setting
         """The name of the setting, if the error belongs to one."""
         self.errors: tuple[ConfigurationError, ...] = tuple(errors)
@@ -135,8 +134,8 @@ class UnsupportedRequest(CallError):
 class ServiceClosed(CallError):
     """The service was closed before or during the call. `partial` is what had arrived of a streamed response."""
 
-    def __init__(self, message: str, *, partial: ChatResponse | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, service: str | None = None, partial: ChatResponse | None = None) -> None:
+        super().__init__(message, service=service)
         self.partial = partial
         """The part of a streamed response that had arrived."""
 
@@ -152,6 +151,9 @@ class RemoteError(TrunklineError):
         message: str,
         *,
         provider: str | None = None,
+        service: str | None = None,
+        model: str | None = None,
+        endpoint: str | None = None,
         status: int | None = None,
         code: str | None = None,
         request_id: str | None = None,
@@ -160,11 +162,15 @@ class RemoteError(TrunklineError):
         body: JSONValue = None,
         partial: ChatResponse | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, service=service)
         self.message = message
         """What happened, in words."""
         self.provider = provider
         """The name of the provider."""
+        self.model = model
+        """The model that the request names, or the setting `default_model`."""
+        self.endpoint = endpoint
+        """The method and URL of the request, without the query: `POST https://api.openai.com/v1/chat/completions`."""
         self.status = status
         """The HTTP status."""
         self.code = code
@@ -181,14 +187,31 @@ class RemoteError(TrunklineError):
         """The part of a streamed response that had arrived; its `finish_reason` is `error`."""
 
     def __str__(self) -> str:
-        provider = self.provider or "the provider"
+        origin = self.service or self.provider or "the provider"
+        if self.service and self.provider and self.service != self.provider:
+            origin = f"{self.service} ({self.provider})"
         details = [
+            self.endpoint if self.endpoint and self._endpoint_matters else "",
+            f"model {self.model!r}" if self.model and isinstance(self, NotFound) else "",
             f"status {self.status}" if self.status is not None else "",
             f"code {self.code}" if self.code else "",
             f"request id {self.request_id}" if self.request_id else "",
         ]
         suffix = ", ".join(detail for detail in details if detail)
-        return f"{provider}: {self.message}" + (f" ({suffix})" if suffix else "")
+        return f"{origin}: {self.message}" + (f" ({suffix})" if suffix else "")
+
+    def __repr__(self) -> str:
+        fields = {"service": self.service, "provider": self.provider, "status": self.status, "code": self.code}
+        known = "".join(f", {name}={value!r}" for name, value in fields.items() if value is not None)
+        return f"{type(self).__name__}({self.message!r}{known})"
+
+    @property
+    def _endpoint_matters(self) -> bool:
+        """Whether the address may be wrong: nothing was found there, or the answer is not from the provider's API."""
+        if isinstance(self, (NotFound, UnexpectedRedirect, ProtocolViolation)):
+            return True
+        not_json = isinstance(self.body, str)  # the text of a proxy or of a web server, such as the title of a page
+        return not_json or self.status == HTTPStatus.METHOD_NOT_ALLOWED
 
 
 class AuthenticationError(RemoteError):

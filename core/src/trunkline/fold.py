@@ -65,10 +65,21 @@ def response_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[Call
 class Fold:
     """Folds events one at a time, so that a stream can return what has arrived so far."""
 
-    __slots__ = ("_finished", "_logprobs", "_open", "_parts", "_provider", "_response", "_started", "_usage")
+    __slots__ = (
+        "_finished",
+        "_logprobs",
+        "_open",
+        "_parts",
+        "_provider",
+        "_response",
+        "_service",
+        "_started",
+        "_usage",
+    )
 
-    def __init__(self, provider: str | None = None) -> None:
+    def __init__(self, provider: str | None = None, service: str | None = None) -> None:
         self._provider = provider
+        self._service = service
         self._started = ResponseStarted()
         self._finished: Finished | None = None
         self._response: ChatResponse | None = None
@@ -94,7 +105,7 @@ class Fold:
 
     def _add(self, event: Event) -> None:
         if self._finished is not None:
-            raise ProtocolViolation(f"{type(event).__name__} after Finished", provider=self._provider)
+            raise self._violation(f"{type(event).__name__} after Finished")
         if isinstance(event, TextDelta):
             raise self._no_part(event.index)
         if isinstance(event, ReasoningDelta):
@@ -103,7 +114,7 @@ class Fold:
             self._part(event.index).add(event.arguments)
         elif isinstance(event, (TextStart, ReasoningStart, ToolCallStart)):
             if event.index in self._open:
-                raise ProtocolViolation(f"two parts have the index {event.index}", provider=self._provider)
+                raise self._violation(f"two parts have the index {event.index}")
             part = self._open[event.index] = _OpenPart(event)
             self._parts.append(part)
         elif isinstance(event, (TextEnd, ReasoningEnd, ToolCallEnd)):
@@ -129,7 +140,10 @@ class Fold:
             raise self._no_part(index) from None
 
     def _no_part(self, index: int) -> ProtocolViolation:
-        return ProtocolViolation(f"no part has the index {index}", provider=self._provider)
+        return self._violation(f"no part has the index {index}")
+
+    def _violation(self, message: str) -> ProtocolViolation:
+        return ProtocolViolation(message, provider=self._provider, service=self._service)
 
     @property
     def finished(self) -> bool:
@@ -159,6 +173,7 @@ class Fold:
             id=self._started.id,
             model=self._started.model,
             provider=self._provider,
+            service=self._service,
             provider_metadata=finished.provider_metadata,
             raw=finished.raw,
         )

@@ -162,10 +162,14 @@ def _make_configured(
     client: HTTPClient | None,
     transports: HTTPTransports,
 ) -> Service:
-    plugin = load_provider(provider_of(name, table))
-    checked = make_settings(name, plugin, arguments={}, table=table, environ=environ, folder=folder)
-    for extension in checked.extensions:
-        if isinstance(extension, str):
-            find_plugin(EXTENSIONS, extension, kind="extension")
+    try:
+        plugin = load_provider(provider_of(name, table))
+        checked = make_settings(name, plugin, arguments={}, table=table, environ=environ, folder=folder)
+        for extension in checked.extensions:
+            if isinstance(extension, str):
+                find_plugin(EXTENSIONS, extension, kind="extension")
+    except ConfigurationError as error:
+        error.service = error.service or name
+        raise
     _check_client(client, checked, name)
     return Service(name, plugin, checked, transports=transports)

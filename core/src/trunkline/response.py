@@ -88,7 +88,8 @@ class ChatResponse:
 
     `usage` is `None` if the provider reported no token counts. `raw_finish_reason` is the provider's own finish reason.
     `raw` is the decoded body of a response that was not streamed; for a stream it is the last event if that contains
-    the complete response, else `None`. `model` is the model that answered, as the provider names it.
+    the complete response, else `None`. `model` is the model that answered, as the provider names it. `service` is the
+    name of the service, by default the provider's.
     """
 
     parts: tuple[Part, ...]
@@ -100,6 +101,7 @@ class ChatResponse:
     id: str | None = attrs.field(default=None, eq=False)
     model: str | None = None
     provider: str | None = None
+    service: str | None = attrs.field(default=None, eq=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
     raw: JSONValue = attrs.field(default=None, repr=False, eq=False)
 
@@ -140,6 +142,8 @@ class EmbedResponse:
 
     embeddings: tuple[tuple[float, ...], ...] = attrs.field(repr=False)
     model: str | None = None
+    provider: str | None = None
+    service: str | None = attrs.field(default=None, eq=False)
     usage: Usage | None = None
     warnings: tuple[CallWarning, ...] = ()
     raw: JSONValue = attrs.field(default=None, repr=False, eq=False)

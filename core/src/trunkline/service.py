@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import TypeVar, Unpack
 
@@ -34,15 +34,6 @@ from trunkline.stream import Stream
 T = TypeVar("T")
 
 _log = logging.getLogger("trunkline")
-
-
-def _request(
-    request: ChatRequest | str | Message | Iterable[Message], settings: Settings, params: ChatParams
-) -> ChatRequest:
-    if isinstance(request, ChatRequest):
-        return attrs.evolve(request, **params) if params else request
-    params.setdefault("model", settings.default_model)
-    return ChatRequest(messages=request, **params)
 
 
 class Service:
@@ -104,7 +95,7 @@ class Service:
         Raises a `RemoteError` if the provider or the connection fails, a `CallError` if the request cannot be made, and
         a `ConfigurationError` if a setting is wrong.
         """
-        request = _request(request, self.settings, params)
+        request = self._request(request, params)
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, stream=False)
@@ -120,7 +111,7 @@ class Service:
         Leaving the block closes the connection, whether by an exception, a `break` or a `return`.
         """
         return Stream(
-            _request(request, self.settings, params),
+            self._request(request, params),
             service=self.name,
             provider=self.provider,
             open_service=self._open,
@@ -151,10 +142,11 @@ class Service:
 
         Raises `UnsupportedOperation` if the provider has no embeddings.
         """
-        if isinstance(texts, EmbedRequest):
-            request = attrs.evolve(texts, **params)
-        else:
-            request = EmbedRequest(texts=texts, **params)
+        with self._named_errors():
+            if isinstance(texts, EmbedRequest):
+                request = attrs.evolve(texts, **params)
+            else:
+                request = EmbedRequest(texts=texts, **params)
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> EmbedResponse:
             operation = self._operation(pipeline.steps.operations.embed, "embed")
@@ -163,7 +155,12 @@ class Service:
             response = await pipeline.call(
                 translation, partial(operation.parse, pipeline.context), call.deadline, call.retried
             )
-            return attrs.evolve(response, warnings=(*translation.warnings, *response.warnings))
+            return attrs.evolve(
+                response,
+                provider=self.provider,
+                service=self.name,
+                warnings=(*translation.warnings, *response.warnings),
+            )
 
         return await self._run("embed", request, run)
 
@@ -174,7 +171,7 @@ class Service:
 
         Raises `UnsupportedOperation` if the provider does not count.
         """
-        request = _request(request, self.settings, params)
+        request = self._request(request, params)
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
@@ -216,6 +213,22 @@ class Service:
             if self._owns_transports:
                 await self._transports.aclose()
 
+    def _request(self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams) -> ChatRequest:
+        with self._named_errors():
+            if isinstance(request, ChatRequest):
+                return attrs.evolve(request, **params) if params else request
+            params.setdefault("model", self.settings.default_model)
+            return ChatRequest(messages=request, **params)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Add the service's name to an error that is raised before the call begins."""
+        try:
+            yield
+        except TrunklineError as error:
+            error.service = self.name
+            raise
+
     def _operation(self, operation: T | None, name: str) -> T:
         if operation is None:
             raise UnsupportedOperation(f"service {self.name!r}: the provider {self.provider!r} has no {name}")
@@ -223,7 +236,7 @@ class Service:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ServiceClosed(f"service {self.name!r} is closed")
+            raise ServiceClosed(f"service {self.name!r} is closed", service=self.name)
 
     async def _open(self) -> Pipeline:
         self._check_open()
@@ -253,6 +266,7 @@ class Service:
                 self._resources = resources.pop_all()
         except BaseException as error:
             if isinstance(error, TrunklineError):
+                error.service = error.service or self.name
                 scrub_error(error, self._secrets())
             clear_traceback_locals(error, outer)
             raise

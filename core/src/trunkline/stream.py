@@ -82,7 +82,7 @@ class Stream:
         self._reader: EventReader | None = None
         self._batch: list[Event] = []
         self._position = 0
-        self._fold = Fold(provider)
+        self._fold = Fold(provider, service)
         self._failed = False
         self._interrupt: Callable[[], bool] | None = None
         self._awaited: anyio.Event | None = None  # `aclose` waits for it; set when the await has ended
@@ -94,7 +94,7 @@ class Stream:
     def response(self) -> ChatResponse:
         """The whole response, once `Finished` has arrived. Raises `CallError` before that."""
         if not self._fold.finished:
-            raise CallError("the stream has not finished; read it to its end, or use 'partial'")
+            raise CallError("the stream has not finished; read it to its end, or use 'partial'", service=self._service)
         return self._fold.response()
 
     @property
@@ -108,11 +108,11 @@ class Stream:
 
     async def __aenter__(self) -> Stream:
         if self._state != "new":
-            raise CallError("a stream can be entered only once; ask the service for another")
+            raise CallError("a stream can be entered only once; ask the service for another", service=self._service)
         self._state = "opening"
         pipeline = await self._open_service()
         if self._is_closed:
-            raise CallError("the stream was closed before it opened")
+            raise CallError("the stream was closed before it opened", service=self._service)
         call = self._call = ObservedCall(pipeline, "stream", self._request)
         self._open_streams.add(self)
         try:
@@ -196,7 +196,7 @@ class Stream:
         error: TrunklineError
         if self._is_closed:
             message = f"a stream of service {self._service!r} was closed while it was being read"
-            error = ServiceClosed(message, partial=self._fold.response())
+            error = ServiceClosed(message, service=self._service, partial=self._fold.response())
         else:
             error = timeout_error()
         self._fail(error)
@@ -208,10 +208,12 @@ class Stream:
             raise StopAsyncIteration
         if self._is_closed:
             self._check_open()
-            raise CallError("the stream is closed")
+            raise CallError("the stream is closed", service=self._service)
         if self._state != "open":
-            raise CallError("enter the stream before reading it: async with service.stream(…) as stream")
-        raise CallError("another task is reading this stream; only one at a time may")
+            raise CallError(
+                "enter the stream before reading it: async with service.stream(…) as stream", service=self._service
+            )
+        raise CallError("another task is reading this stream; only one at a time may", service=self._service)
 
     def _await_ended(self) -> None:
         if self._awaited is not None:

@@ -38,7 +38,7 @@ def test_each_failure_is_reported_with_its_step_and_no_secret(call: Any) -> None
     assert status == 1
     results = {block.split()[0]: block for block in out.replace("\n    ", " | ").splitlines()}
     assert "ok" in results["good"].split()
-    assert "reachability: fake: the key *** is wrong (status 401)" in results["denied"]
+    assert "reachability: denied (fake): the key *** is wrong (status 401)" in results["denied"]
     assert "reachability: fake: cannot reach fake" in results["lost"]
     assert "request:" in results["cut"]
     assert "setting 'level'" in results["setless"]

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.pipeline import Pipeline
 from trunkline.authoring.provider import Observer
-from trunkline.errors import TrunklineError
+from trunkline.errors import RemoteError, TrunklineError
+from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.secrets import clear_traceback_locals
 
 _log = logging.getLogger("trunkline")
@@ -19,13 +20,16 @@ _numbers = itertools.count(1)
 class ObservedCall:
     """One call: its number, its deadline, and the observers to notify of its steps."""
 
-    __slots__ = ("_observers", "_pipeline", "deadline", "number")
+    __slots__ = ("_model", "_observers", "_pipeline", "deadline", "number")
 
     def __init__(self, pipeline: Pipeline, operation: str, request: object) -> None:
         self._pipeline = pipeline
         self._observers = pipeline.steps.observers
         self.number = next(_numbers)
         self.deadline = CallDeadline(pipeline.settings.total_timeout)
+        self._model: str | None = None
+        if isinstance(request, (ChatRequest, EmbedRequest)):
+            self._model = request.model or pipeline.settings.default_model
         context = pipeline.context
         self._notify(lambda observer: observer.started(self.number, context, operation, request))
 
@@ -43,6 +47,7 @@ class ObservedCall:
 
     def retried(self, error: TrunklineError, delay: float) -> None:
         """An attempt failed; another follows in `delay` seconds."""
+        self._add_model(error)
         self._notify(lambda observer: observer.retried(self.number, error, delay))
 
     def first_event(self) -> None:
@@ -57,5 +62,10 @@ class ObservedCall:
         """The call failed. `outer` is the exception that the application was handling when it made the call."""
         if isinstance(error, TrunklineError):
             self._pipeline.finalize_error(error)
+            self._add_model(error)
         clear_traceback_locals(error, outer)
         self._notify(lambda observer: observer.failed(self.number, error))
+
+    def _add_model(self, error: TrunklineError) -> None:
+        if isinstance(error, RemoteError):
+            error.model = error.model or self._model

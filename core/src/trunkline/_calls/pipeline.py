@@ -21,6 +21,7 @@ from trunkline._calls.response_reader import check_headers, raise_for_status, re
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
 from trunkline._plugins.registry import Steps
+from trunkline._urls import redact_url
 from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import AuthWithSecrets, ByteStream, ServiceContext, Timeouts, Translation, Transport
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -145,16 +146,19 @@ class Pipeline:
         return attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
 
     def finish_body(self, response: ChatResponse, warnings: tuple[CallWarning, ...]) -> ChatResponse:
-        """Return the response of a whole body with the provider's name and the core's own warnings added."""
+        """Return the response of a whole body, with the names of service and provider and the core's own warnings."""
         # A parser that folds events has these warnings already.
         new = tuple(
             warning
             for warning in response_warnings(response.parts, response.finish_reason)
             if warning not in response.warnings
         )
-        if not warnings and not new and response.provider == self.context.provider:
-            return response
-        return attrs.evolve(response, provider=self.context.provider, warnings=(*warnings, *response.warnings, *new))
+        return attrs.evolve(
+            response,
+            service=self.context.name,
+            provider=self.context.provider,
+            warnings=(*warnings, *response.warnings, *new),
+        )
 
     def _refuse_if_strict(self, translation: Translation) -> None:
         if self.settings.strict and translation.warnings:
@@ -176,6 +180,7 @@ class Pipeline:
         # ones may have expired, and the same ones would only fail again. A retryable error does while the policy, the
         # deadline and the retry budget allow it; if one of them does not, the error is raised at once.
         wire_request = wire_request.with_headers(self.settings.headers)
+        endpoint = f"{wire_request.method} {redact_url(wire_request.url)}"
         auth, failures, outer = self.steps.auth, 0, sys.exception()
         credentials: Any = _UNKNOWN
         stale: Any = _UNKNOWN
@@ -190,6 +195,8 @@ class Pipeline:
                             raise refused
                     result = await attempt(auth.sign(wire_request, credentials))
                 except TrunklineError as error:
+                    if isinstance(error, RemoteError):
+                        error.endpoint = error.endpoint or endpoint
                     failed = self.finalize_error(error)
                 else:
                     self.retry_budget.give()
@@ -236,17 +243,16 @@ class Pipeline:
     # Errors
 
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
-        """Add the name of the provider or of the service to an error, and remove the service's secrets from it."""
+        """Add the names of the service and the provider to an error, and remove the service's secrets from it."""
         auth = self.steps.auth
         acquired = auth.secrets if isinstance(auth, AuthWithSecrets) else ()
         scrub_error(error, (*self.secrets, *acquired))
+        error.service = error.service or self.context.name
         if isinstance(error, RemoteError):
             error.provider = error.provider or self.context.provider
             # A traceback also shows the cause.
             if isinstance(error.__cause__, RemoteError):
                 self.finalize_error(error.__cause__)
-        elif isinstance(error, ConfigurationError):
-            error.service = error.service or self.context.name
         return error
 
 
@@ -257,6 +263,7 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
         error.message = scrub(error.message, secrets) or type(error).__name__
         error.code = scrub(error.code, secrets) if error.code else error.code
         error.request_id = scrub(error.request_id, secrets) if error.request_id else error.request_id
+        error.endpoint = scrub(error.endpoint, secrets) if error.endpoint else error.endpoint
         try:
             error.body = scrub_value(error.body, secrets)
         except RecursionError:  # possible if `nesting_limit` is off
