@@ -250,6 +250,44 @@ async def test_budget_is_full_again_after_as_many_successes_as_retries(toy: Any)
             assert service._retry_budget.tokens == tokens
 
 
+# Waits
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [pytest.param(429, "rate limited", id="429"), pytest.param(503, "server error", id="503")]
+)
+@pytest.mark.parametrize("operation", ["chat", "stream"])
+async def test_wait_of_more_than_a_second_is_logged_and_observed_before_it(
+    toy: Any, operation: str, status: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch()
+    async with serve(refuse(status, retry_after="30")) as server, toy(server.url, extensions=[watch]) as service:
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call, service, operation)
+                await watch.retrying.wait()
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+        assert len(server.requests) == 1
+    assert 30 <= watch.delays[0] <= 31
+    logged = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert ("trunkline", "WARNING", f"service 'toy': {reason}; trying again in 30 s") in logged
+
+
+async def test_wait_of_less_than_a_second_is_observed_but_not_logged(
+    toy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch()
+
+    async def handler(exchange: Exchange) -> None:
+        await (refuse(429, retry_after_ms="1") if len(server.requests) == 1 else answer)(exchange)
+
+    async with serve(handler) as server, toy(server.url, extensions=[watch]) as service:
+        assert await call(service, "chat") == "hello"
+    assert len(watch.delays) == 1
+    assert not [record for record in caplog.records if record.name == "trunkline"]
+
+
 # Before any content
 
 

@@ -159,17 +159,17 @@ class Screen:
         As in `end`, `press` is typed again if nothing happens.
         """
         deadline = time.monotonic() + PATIENCE
+        self.enter(press)
         while not (match := re.search(pattern, self.shown)):
-            if press:
-                self.enter(press)
             ready, _, _ = select.select([self._master], [], [], 2 if press else max(deadline - time.monotonic(), 0))
             if press and not ready and time.monotonic() < deadline:
+                self.enter(press)
                 continue
-            press = ""
             try:
                 data = os.read(self._master, 4096) if ready else b""
             except OSError:
                 data = b""  # Linux: the other side is closed
+            press = press if data == b"^C" else ""  # the terminal's echo is not a reaction
             assert data, f"{pattern!r} is not on the screen: {self.shown!r}"
             self.shown += data.decode()
         seen, self.shown = self.shown[: match.end()], self.shown[match.end() :]
@@ -184,20 +184,20 @@ class Screen:
         Python loses a Ctrl-C that comes between showing a prompt and waiting for its answer. A person types it again.
         """
         deadline = time.monotonic() + PATIENCE
+        self.enter(press)
         while True:
-            if press:
-                self.enter(press)
             ready, _, _ = select.select([self._master], [], [], 2 if press else max(deadline - time.monotonic(), 0))
             if not ready:
                 assert time.monotonic() < deadline, f"it has not ended: {self.shown!r}"
+                self.enter(press)
                 continue
-            press = ""
             try:
                 data = os.read(self._master, 4096)
             except OSError:
                 break
             if not data:
                 break
+            press = press if data == b"^C" else ""  # the terminal's echo is not a reaction
             self.shown += data.decode()
         return self.process.wait(PATIENCE), self.shown
 

@@ -236,3 +236,21 @@ def test_in_a_conversation_stdout_may_be_a_file(terminal: Any, key: str, tmp_pat
     screen.enter("\n")
     assert screen.end()[0] == 0
     assert (tmp_path / "answers").read_text() == "You said: Hi\n"
+
+
+@pytest.mark.parametrize("extra", [(), ("--json",)], ids=["text", "json"])
+def test_long_wait_before_a_retry_is_shown_before_it(terminal: Any, key: str, extra: tuple[str, ...]) -> None:
+    screen = terminal(*FAKE, "busy", *extra, "Hi")
+    screen.wait_for(r"service 'fake': rate limited; trying again in 30 s\r\n")
+    status, rest = screen.end("\x03")
+    assert status == 130
+    assert "trying again" not in rest
+
+
+def test_long_wait_in_a_conversation_is_shown_and_can_be_stopped(terminal: Any, key: str) -> None:
+    screen = terminal(*FAKE, "busy")
+    screen.wait_for("> ")
+    screen.enter("Hi\n")
+    screen.wait_for("rate limited; trying again in 30 s")
+    screen.wait_for(r"\[stopped\](.|\n)*> ", press="\x03")
+    assert screen.end("\n")[0] == 0

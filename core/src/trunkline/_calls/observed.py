@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Callable
 
 from trunkline._calls.deadline import CallDeadline
@@ -15,6 +16,9 @@ from trunkline.secrets import clear_traceback_locals
 
 _log = logging.getLogger("trunkline")
 _numbers = itertools.count(1)
+
+_LOGGED_WAIT = 1.0
+"""A wait before a retry is logged if it is longer than this, in seconds."""
 
 
 class ObservedCall:
@@ -46,9 +50,12 @@ class ObservedCall:
                 _log.exception("an observer failed: %s", type(observer).__name__)
 
     def retried(self, error: TrunklineError, delay: float) -> None:
-        """An attempt failed; another follows in `delay` seconds."""
+        """An attempt failed; another follows in `delay` seconds. Called before the wait."""
         self._add_model(error)
         self._notify(lambda observer: observer.retried(self.number, error, delay))
+        if delay > _LOGGED_WAIT:
+            service = self._pipeline.context.name
+            _log.warning("service %r: %s; trying again in %d s", service, _reason(error), delay)
 
     def first_event(self) -> None:
         """The first event of a stream has arrived."""
@@ -69,3 +76,8 @@ class ObservedCall:
     def _add_model(self, error: TrunklineError) -> None:
         if isinstance(error, RemoteError):
             error.model = error.model or self._model
+
+
+def _reason(error: TrunklineError) -> str:
+    """Return the kind of an error in words: "rate limited" for `RateLimited`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()

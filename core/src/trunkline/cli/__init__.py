@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     tokens, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
     from trunkline.cli.failures import reported_errors
-    from trunkline.cli.terminal import lenient_output
+    from trunkline.cli.terminal import lenient_output, log_on_stderr
 
     lenient_output()
-    with reported_errors(debug=debug or bool(os.environ.get("TRUNKLINE_DEBUG"))) as outcome:
+    debug = debug or bool(os.environ.get("TRUNKLINE_DEBUG"))
+    with log_on_stderr(), reported_errors(debug=debug) as outcome:
         app = _assemble(tokens[0] if tokens else None)
         result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         outcome.status = result if isinstance(result, int) else 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 # C0 except newline and tab, DEL, and C1: some terminals treat U+009B as the start of an escape sequence.
@@ -47,6 +48,22 @@ def print_note(text: str, *, style: str | None = None) -> None:
     """Print a line to stderr, without control characters. stdout is for the command's result."""
     text = safe(text)
     print(styled(text, style, sys.stderr) if style else text, file=sys.stderr, flush=True)
+
+
+class _LogNotes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print_note(record.getMessage(), style=DIM)
+
+
+@contextlib.contextmanager
+def log_on_stderr() -> Iterator[None]:
+    """Show the warnings of Trunkline's logger on stderr during the block, such as a long wait before a retry."""
+    logger, handler = logging.getLogger("trunkline"), _LogNotes(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def lenient_output() -> None:

@@ -12,10 +12,11 @@ import anyio
 from trunkline import events
 from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.framing import JSONLinesFramer
+from trunkline.authoring.http_errors import retry_after
 from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.provider import ListModels, Operations, Provider, ServiceContext, Timeouts, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
-from trunkline.errors import AuthenticationError, ConnectionFailed, StreamInterrupted, TrunklineError
+from trunkline.errors import AuthenticationError, ConnectionFailed, RateLimited, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished
 from trunkline.fold import fold
 from trunkline.messages import Citation, Image
@@ -112,9 +113,8 @@ def answer(asked: Any) -> list[bytes | None]:
 
 
 class ByteStream:
-    headers: dict[str, str] = {"content-type": "application/x-ndjson"}
-
-    def __init__(self, status: int, lines: list[bytes | None]) -> None:
+    def __init__(self, status: int, lines: list[bytes | None], headers: dict[str, str] | None = None) -> None:
+        self.headers = headers or {"content-type": "application/x-ndjson"}
         self.status = status
         self._lines = iter(lines)
 
@@ -153,6 +153,8 @@ class Transport:
             yield ByteStream(401, [b"the key " + key.encode() + b" is wrong"])
         elif wire_request.url == "fake:/models":
             yield ByteStream(200, [dumps(["echo", "stall"])])
+        elif loads(wire_request.body)["model"] == "busy":
+            yield ByteStream(429, [b"too many requests"], {"retry-after": "30"})
         else:
             try:
                 yield ByteStream(200, answer(loads(wire_request.body)))
@@ -187,7 +189,9 @@ class Parser:
         return fold(map(build, wire_response.body.splitlines()))
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        return AuthenticationError(wire_response.body.decode(), status=wire_response.status)
+        kind = {401: AuthenticationError, 429: RateLimited}[wire_response.status]
+        wait = retry_after(wire_response.headers)
+        return kind(wire_response.body.decode(), status=wire_response.status, retry_after=wait)
 
 
 def _models(context: ServiceContext[Any], wire_response: WireResponse) -> tuple[tuple[ModelInfo, ...], str | None]:
