@@ -72,13 +72,15 @@ def convert_to(kind: object, value: object) -> object:
         if value not in get_args(kind):
             raise ValueError(f"{' or '.join(map(repr, get_args(kind)))}, not {value!r}")
         return value
-    if origin is not None and issubclass(origin, Mapping):
+    if kind is Headers or (origin is not None and issubclass(origin, Mapping)):
         # The values may be secret, so the error does not show them.
+        if isinstance(value, Headers):
+            return value
         if not isinstance(value, Mapping) or not all(
             isinstance(name, str) and isinstance(text, str) for name, text in value.items()
         ):
             raise ValueError("a table of strings")
-        return Headers(value)
+        return Headers(value) if kind is Headers else dict(value)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
@@ -107,7 +109,7 @@ def schema_of(kind: object) -> JSONObject:
         return {"anyOf": [{"type": "string"}, _REFERENCE], "writeOnly": True}
     if origin is Literal:
         return {"enum": list(get_args(kind))}
-    if origin is not None and issubclass(origin, Mapping):
+    if kind is Headers or (origin is not None and issubclass(origin, Mapping)):
         return {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, _REFERENCE]}}
     if origin is tuple:
         return {"type": "array", "items": {"type": "string"}}

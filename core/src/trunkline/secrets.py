@@ -7,7 +7,7 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
 from functools import lru_cache
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeAlias, overload
 from urllib.parse import quote
 
 MASK = "***"
@@ -50,16 +50,23 @@ class Secret:
         raise TypeError("a Secret cannot be pickled")
 
 
-class Headers(Mapping[str, str]):
-    """HTTP headers: a mapping whose `repr` shows only the names. Pickling raises `TypeError`."""
+class Headers:
+    """HTTP headers by name. `repr` shows only the names, and pickling raises `TypeError`.
+
+    `dict(headers)` gives the values. The class is no `Mapping`, since error trackers show the values of every mapping
+    among the local variables of a traceback, whatever its `repr` is.
+    """
 
     __slots__ = ("_values",)
 
-    def __init__(self, values: Mapping[str, str] = {}) -> None:
-        self._values = dict(values)
+    def __init__(self, values: HeaderValues | None = None) -> None:
+        self._values = dict(values or {})
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -67,12 +74,29 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
-    # The views that Mapping provides look up each name again; these do not.
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Headers):
+            return self._values == other._values
+        return self._values == other if isinstance(other, Mapping) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # like a mapping
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the value of a header, or `default` if there is none."""
+        return self._values.get(name, default)
 
     def keys(self) -> KeysView[str]:
+        """Return the names."""
         return self._values.keys()
 
     def items(self) -> ItemsView[str, str]:
+        """Return the names and values."""
         return self._values.items()
 
     def __repr__(self) -> str:
@@ -86,6 +110,10 @@ class Headers(Mapping[str, str]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("headers cannot be pickled, since they may hold a secret")
+
+
+HeaderValues: TypeAlias = Mapping[str, str] | Headers
+"""Headers as functions accept them: a mapping from names to values, or `Headers`."""
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

@@ -218,7 +218,9 @@ class Settings:
         default=None,
         minimum=1,
     )
-    headers: Mapping[str, str] = setting("Headers", "HTTP headers to add to each request.", factory=Headers)
+    headers: Converted[Headers, Mapping[str, str]] = setting(
+        "Headers", "HTTP headers to add to each request.", factory=Headers
+    )
     connect_timeout: float | None = setting(
         "Connect timeout", "Seconds to wait for a connection to be made.", default=10.0, minimum=0
     )

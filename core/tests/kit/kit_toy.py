@@ -63,7 +63,7 @@ class ToySettings(Settings):
 
 class LeakyAuth(HeaderAuth):
     def __repr__(self) -> str:
-        return f"LeakyAuth({self._headers})"
+        return f"LeakyAuth({dict(self._headers)})"
 
 
 def toy_error(status: int | None, body: Any, headers: Any) -> RemoteError:

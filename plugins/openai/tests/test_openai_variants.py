@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from trunkline._plugins.registry import Steps, open_steps
@@ -16,6 +15,7 @@ from trunkline.fold import fold
 from trunkline.messages import Citation, Part, Reasoning, Text, ToolCall, assistant, tool_result, user
 from trunkline.request import ChatRequest
 from trunkline.response import TokenLogprob
+from trunkline.secrets import Headers, HeaderValues
 from trunkline_openai import ChatParts, OpenAICompatibleSettings, Profile, chat_completions
 from trunkline_openai.history import AnsweredCall, History
 from trunkline_openai.parse import ChatParser
@@ -59,7 +59,7 @@ class AcmeParser(ChatParser):
 
     @staticmethod
     def error(
-        body: object, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+        body: object, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
     ) -> RemoteError:
         return Overloaded("acme is full", provider=provider, status=status)
 

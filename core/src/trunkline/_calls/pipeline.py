@@ -23,7 +23,7 @@ from trunkline._calls.token_limits import apply_limits
 from trunkline._plugins.registry import Steps
 from trunkline._urls import redact_url
 from trunkline.authoring.http_errors import request_id_from
-from trunkline.authoring.provider import AuthWithSecrets, ByteStream, ServiceContext, Timeouts, Translation, Transport
+from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -244,8 +244,7 @@ class Pipeline:
 
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
         """Add the names of the service and the provider to an error, and remove the service's secrets from it."""
-        auth = self.steps.auth
-        acquired = auth.secrets if isinstance(auth, AuthWithSecrets) else ()
+        acquired = (secret for auth in self.steps.auths for secret in auth.secrets)
         scrub_error(error, (*self.secrets, *acquired))
         error.service = error.service or self.context.name
         if isinstance(error, RemoteError):

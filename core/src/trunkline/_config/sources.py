@@ -29,7 +29,7 @@ import attrs
 from trunkline._setting_types import REFERENCE_KINDS, without_none
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError
-from trunkline.secrets import Secret
+from trunkline.secrets import Headers, Secret
 from trunkline.settings import (
     SettingInfo,
     Settings,
@@ -186,9 +186,10 @@ def _parsed(info: SettingInfo, text: str | None) -> Any:
     # An empty variable counts as not set. Settings that are tables are written as JSON.
     if not text:
         return None
-    origin = get_origin(without_none(info.type))
+    kind = without_none(info.type)
+    origin = get_origin(kind)
     if text.lstrip().startswith("{") and (
-        info.convert is not None or (origin is not None and issubclass(origin, Mapping))
+        info.convert is not None or kind is Headers or (origin is not None and issubclass(origin, Mapping))
     ):
         try:
             return json.loads(text)
@@ -222,7 +223,7 @@ def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], 
     kind = without_none(info.type)
     if kind in (str, Secret) and isinstance(value, Mapping):
         return resolve_reference(value, environ=environ, folder=folder)
-    if info.name == "headers" and isinstance(value, Mapping):
+    if kind is Headers and isinstance(value, Mapping):
         return {
             name: resolve_reference(text, environ=environ, folder=folder).reveal()
             if isinstance(text, Mapping)

@@ -40,7 +40,7 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from trunkline._http.common import CLOSE_LIMIT, DRAIN_LIMIT, IDLE_SECONDS, reason_of, tls_context
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, Timeouts
-from trunkline.authoring.wire import WireRequest
+from trunkline.authoring.wire import LowerHeaders, WireRequest
 from trunkline.errors import (
     ConfigurationError,
     ConnectionFailed,
@@ -50,6 +50,7 @@ from trunkline.errors import (
     StreamInterrupted,
     TrunklineError,
 )
+from trunkline.secrets import Headers
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -207,7 +208,7 @@ class _Exchange:
         self._timeouts = timeouts
         self._response: Any = None
         self._content: Any = None
-        self._headers: dict[str, str] | None = None
+        self._headers: Headers | None = None
         self._ended = False
 
     @property
@@ -216,7 +217,7 @@ class _Exchange:
         return status
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> Headers:
         if self._headers is None:
             self._headers = _decode_headers(self._response.headers)
         return self._headers
@@ -354,7 +355,7 @@ def _url(url: str) -> yarl.URL:
     return yarl.URL(url, encoded=url.isascii() and " " not in url)
 
 
-def _decode_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _decode_headers(headers: Mapping[str, str]) -> Headers:
     """Return the headers with names in lower case; repeated ones are joined with a comma (RFC 9110, section 5.3)."""
     lower: dict[str, str] = {}
     for name, value in headers.items():
@@ -362,4 +363,4 @@ def _decode_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not value.isascii():  # aiohttp decodes bytes that are not UTF-8 to surrogates
             value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         lower[name] = f"{lower[name]}, {value}" if name in lower else value
-    return lower
+    return LowerHeaders(lower)

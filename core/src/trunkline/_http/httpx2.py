@@ -45,6 +45,7 @@ from trunkline.errors import (
     ProtocolViolation,
     StreamInterrupted,
 )
+from trunkline.secrets import Headers
 
 if TYPE_CHECKING:
     import httpx2
@@ -253,7 +254,7 @@ class _RawChunks:
         """Do nothing."""
 
 
-def _decode_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
+def _decode_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
     # Names in lower case; repeated headers are joined with a comma (RFC 9110, section 5.3).
     found: dict[str, str] = {}
     for raw_name, raw_value in pairs:
@@ -315,7 +316,7 @@ class _Exchange:
         self._request: WireRequest | None = request
         self._url = request.url
         self._timeouts = timeouts
-        self.headers: Mapping[str, str] = {}
+        self.headers = Headers()
         self._has_response = False
         self._ended = False
 

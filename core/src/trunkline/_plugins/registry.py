@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -40,13 +41,16 @@ from trunkline.authoring.provider import (
     Transport,
     hookimpl,
 )
-from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound
+from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound, TrunklineError
 
 PROVIDERS = "trunkline.providers"
 EXTENSIONS = "trunkline.extensions"
 COMMANDS = "trunkline.commands"
 
 _PREFIX = "trunkline_"
+
+STACK_LINES = 8
+"""How many of the innermost functions an error for a broken plugin lists."""
 
 _extensions_of_every_service: list[object] = []
 
@@ -228,15 +232,72 @@ def _named_like_hook(plugin: object, name: str) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Steps:
-    """The objects that the hooks of one service returned; they do the service's work."""
+    """The objects that the hooks of one service returned; they do the service's work.
+
+    `auths` holds every `Auth` that an implementation of `trunkline_auth` returned: `auth`, and those inside it.
+    `owners` has the name of the plugin that returned each object, by the name of the field.
+    """
 
     auth: Auth
+    auths: tuple[Auth, ...]
     translator: Translator
     parser: ResponseParser
     transport: Transport | None
     observers: tuple[Observer, ...]
     operations: Operations
     bytes_only_media: tuple[MediaClass, ...]
+    owners: Mapping[str, str]
+
+
+class _HookResults:
+    """What each hook implementation of one service returned, and which plugin it belongs to.
+
+    pluggy gives only the final result of a hook. The secrets of an `Auth` that a wrapper puts into another are needed
+    too, and errors name the plugin that an object comes from.
+    """
+
+    def __init__(self) -> None:
+        self.auths: list[Auth] = []
+        self._owners: list[tuple[object, str]] = []
+
+    def watch(self, implementation: pluggy.HookImpl) -> None:
+        """Note what an implementation returns, or yields as the result of a wrapper, from now on."""
+        function: Callable[..., Any] = implementation.function
+        hook, label = implementation.opts["specname"] or function.__name__, implementation.plugin_name
+
+        def watched(*args: object, **kwargs: object) -> object:
+            try:
+                result = function(*args, **kwargs)
+            except Exception as error:
+                self._note(hook, label, error)
+                raise
+            if implementation.wrapper:
+                return watched_wrapper(result)
+            if not implementation.hookwrapper:
+                self._note(hook, label, result)
+            return result
+
+        def watched_wrapper(generator: Generator[None, object, object]) -> Generator[None, object, object]:
+            try:
+                result = yield from generator
+            except Exception as error:
+                self._note(hook, label, error)
+                raise
+            self._note(hook, label, result)
+            return result
+
+        implementation.function = watched  # type: ignore[misc]
+
+    def _note(self, hook: str, label: str, result: object) -> None:
+        if self.owner_of(result) is not None:
+            return
+        self._owners.append((result, label))
+        if hook == "trunkline_auth" and isinstance(result, Auth):
+            self.auths.append(result)
+
+    def owner_of(self, value: object) -> str | None:
+        """Return the name of the plugin that returned an object, or raised an exception, first."""
+        return next((label for known, label in self._owners if known is value), None)
 
 
 class _CoreHooks:
@@ -276,15 +337,25 @@ def open_steps(
             raise PluginError(
                 f"the extension {label!r} cannot be used: {error}", distribution=label, service=context.name
             ) from error
-    hook = manager.hook
+    results = _HookResults()
+    for name in _hook_names():
+        for implementation in getattr(manager.hook, name).get_hookimpls():
+            results.watch(implementation)
+    calls = _HookCalls(context=context, results=results)
+    auth = calls.required(manager.hook.trunkline_auth, Auth)
+    steps: dict[str, Any] = {
+        "auth": auth,
+        "translator": calls.required(manager.hook.trunkline_translator, Translator),
+        "parser": calls.required(manager.hook.trunkline_response_parser, ResponseParser),
+        "transport": calls.optional(manager.hook.trunkline_transport, Transport),
+    }
     return Steps(
-        auth=_required(hook.trunkline_auth, context, Auth),
-        translator=_required(hook.trunkline_translator, context, Translator),
-        parser=_required(hook.trunkline_response_parser, context, ResponseParser),
-        transport=_optional(hook.trunkline_transport, context, Transport),
-        observers=_observers(hook.trunkline_observer, context),
+        **steps,
+        auths=tuple(results.auths) or (auth,),
+        observers=calls.observers(manager.hook.trunkline_observer),
         operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
+        owners={"operations": provider.name, **{name: results.owner_of(step) or "" for name, step in steps.items()}},
     )
 
 
@@ -295,61 +366,83 @@ def _extension(extension: object) -> tuple[object, str]:
     return load_plugin(item, kind="extension"), item.distribution
 
 
-def _failed(context: ServiceContext[Any], step: str, plugins: str, error: Exception) -> PluginError:
-    return PluginError(
-        f"service {context.name!r}: {step} of {plugins} failed: {type(error).__name__}: {error}",
-        distribution=plugins,
+def plugin_error(context: ServiceContext[Any], step: str, plugin: str, error: Exception) -> PluginError:
+    """Return the error for an exception that a plugin did not mean to raise.
+
+    `step` says in words what failed, and `plugin` is the name of the plugin or extension that it belongs to. The error
+    has the places in the source where the exception was raised in a note, since its traceback is not kept.
+    """
+    distribution = _distribution(plugin)
+    failed = PluginError(
+        f"service {context.name!r}: {step} of {distribution} failed: {type(error).__name__}: {error}",
+        distribution=distribution,
         service=context.name,
     )
+    failed.add_note("".join(["Raised in:\n", *traceback.format_tb(error.__traceback__)[-STACK_LINES:]]).rstrip())
+    return failed
+
+
+def _distribution(plugin: str) -> str:
+    """Return the name of the distribution that has the provider `plugin`; an extension is known by its own name."""
+    return next((item.distribution for item in installed(PROVIDERS) if item.name == plugin), plugin)
 
 
 def _operations(provider: Provider, context: ServiceContext[Any]) -> Operations:
     try:
         return provider.operations(context)
-    except (ConfigurationError, RecursionError):
+    except TrunklineError:
         raise
     except Exception as error:
-        raise _failed(context, "the function operations", provider.name, error) from error
+        failed = plugin_error(context, "the function operations", provider.name, error)
+    raise failed
 
 
-def _optional(hook: pluggy.HookCaller, context: ServiceContext[Any], wanted: type) -> Any:
-    try:
-        result = hook(context=context)
-    except (ConfigurationError, RecursionError):
-        raise
-    except Exception as error:
-        raise _failed(context, f"the hook {hook.name}", _implementers(hook), error) from error
-    if result is not None:
-        _check_result(hook, context, result, wanted)
-    return result
+@attrs.frozen(kw_only=True)
+class _HookCalls:
+    """Calls the hooks of one service and checks their results. An error names the plugin that it belongs to."""
 
+    context: ServiceContext[Any]
+    results: _HookResults
 
-def _required(hook: pluggy.HookCaller, context: ServiceContext[Any], wanted: type) -> Any:
-    result = _optional(hook, context, wanted)
-    if result is None:
-        raise PluginError(
-            f"service {context.name!r}: the hook {hook.name} returned nothing; "
-            f"a provider must return {wanted.__name__}",
-            service=context.name,
-        )
-    return result
+    def optional(self, hook: pluggy.HookCaller, wanted: type) -> Any:
+        try:
+            result = hook(context=self.context)
+        except TrunklineError:
+            raise
+        except Exception as error:
+            plugin = self.results.owner_of(error) or _implementers(hook)
+            failed = plugin_error(self.context, f"the hook {hook.name}", plugin, error)
+        else:
+            if result is not None:
+                self._check(hook, result, wanted)
+            return result
+        raise failed
 
+    def required(self, hook: pluggy.HookCaller, wanted: type) -> Any:
+        result = self.optional(hook, wanted)
+        if result is None:
+            raise PluginError(
+                f"service {self.context.name!r}: the hook {hook.name} returned nothing; "
+                f"a provider must return {wanted.__name__}",
+                service=self.context.name,
+            )
+        return result
 
-def _observers(hook: pluggy.HookCaller, context: ServiceContext[Any]) -> tuple[Observer, ...]:
-    results = _optional(hook, context, list) or []
-    for result in results:
-        _check_result(hook, context, result, Observer)
-    return tuple(results)
+    def observers(self, hook: pluggy.HookCaller) -> tuple[Observer, ...]:
+        results = self.optional(hook, list) or []
+        for result in results:
+            self._check(hook, result, Observer)
+        return tuple(results)
 
-
-def _check_result(hook: pluggy.HookCaller, context: ServiceContext[Any], result: object, wanted: type) -> None:
-    if not isinstance(result, wanted):
-        raise PluginError(
-            f"service {context.name!r}: the hook {hook.name} of {_implementers(hook)} returned a "
-            f"{type(result).__name__}; it must return {wanted.__name__}",
-            distribution=_implementers(hook),
-            service=context.name,
-        )
+    def _check(self, hook: pluggy.HookCaller, result: object, wanted: type) -> None:
+        if not isinstance(result, wanted):
+            distribution = _distribution(self.results.owner_of(result) or _implementers(hook))
+            raise PluginError(
+                f"service {self.context.name!r}: the hook {hook.name} of {distribution} returned a "
+                f"{type(result).__name__}; it must return {wanted.__name__}",
+                distribution=distribution,
+                service=self.context.name,
+            )
 
 
 def _implementers(hook: pluggy.HookCaller) -> str:

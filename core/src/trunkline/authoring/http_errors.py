@@ -23,6 +23,7 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
+from trunkline.secrets import Headers, HeaderValues
 
 MESSAGE_LIMIT = 1000
 """The longest message of an error, in characters, since a message may quote a response body."""
@@ -62,7 +63,7 @@ def status_error(
     *,
     provider: str,
     status: int | None = None,
-    headers: Mapping[str, str] = {},
+    headers: HeaderValues = Headers(),
     kind: type[RemoteError] | None = None,
     code: str | None = None,
     request_id: str | None = None,
@@ -102,7 +103,7 @@ class ErrorReader(Protocol):
     """A provider's function that makes the error that a decoded body describes. It never raises."""
 
     def __call__(
-        self, body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+        self, body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
     ) -> RemoteError: ...
 
 
@@ -128,7 +129,7 @@ def error_body(wire_response: WireResponse) -> JSONValue:
     return body
 
 
-def request_id_from(headers: Mapping[str, str], *names: str) -> str | None:
+def request_id_from(headers: HeaderValues, *names: str) -> str | None:
     """Return the provider's id of a request, from the headers of its response, or `None`.
 
     `headers` must have lower-case names. The headers `names` are tried first, then `x-request-id`, `request-id` and any
@@ -153,7 +154,7 @@ def _phrase(status: int | None) -> str:
         return f"status {status} without a description"
 
 
-def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> float | None:
+def retry_after(headers: HeaderValues, *, now: Callable[[], float] = time.time) -> float | None:
     """Return the delay, in seconds, that the headers of a response ask for, or `None`.
 
     `headers` must have lower-case names. `retry-after-ms` wins over `retry-after`, which may be seconds, a duration

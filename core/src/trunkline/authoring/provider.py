@@ -6,7 +6,7 @@ no I/O and read no clock, so they can be tested without a network.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -20,6 +20,7 @@ from trunkline.events import Event
 from trunkline.messages import Audio, Document, Image
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
+from trunkline.secrets import Headers
 from trunkline.settings import Settings
 
 hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
@@ -64,9 +65,16 @@ class Auth(Protocol):
 
     The context manager is entered by the first call and left by the task that closes the service. These may be
     different tasks, so no task group and no cancel scope may stay open in it.
-
-    If it acquires secrets that are not in the settings, such as tokens, it should be an `AuthWithSecrets`.
     """
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets that it acquired and that are not in the settings, such as the current token and the one before.
+
+        The core removes them from errors. It reads them from every `Auth` that an implementation of `trunkline_auth`
+        returns, also from one that a hook wrapper puts into another.
+        """
+        ...
 
     async def __aenter__(self) -> object: ...
 
@@ -82,16 +90,6 @@ class Auth(Protocol):
 
     def sign(self, wire_request: WireRequest, credentials: Any) -> WireRequest:
         """Return the request with the credentials added. Pure; called for each attempt."""
-        ...
-
-
-@runtime_checkable
-class AuthWithSecrets(Auth, Protocol):
-    """An `Auth` that acquires secrets which are not in the settings. The core removes them from errors."""
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The secrets that it holds now."""
         ...
 
 
@@ -176,7 +174,7 @@ class ByteStream(Protocol):
         ...
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> Headers:
         """The headers of the response, with names in lower case."""
         ...
 

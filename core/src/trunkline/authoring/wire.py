@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import attrs
 
 from trunkline._urls import redact_url
-from trunkline.secrets import Headers
+from trunkline.secrets import Headers, HeaderValues
 
 
 class LowerHeaders(Headers):
@@ -16,7 +14,7 @@ class LowerHeaders(Headers):
     __slots__ = ()
 
 
-def _lower(headers: Mapping[str, str]) -> LowerHeaders:
+def _lower(headers: HeaderValues) -> LowerHeaders:
     if type(headers) is LowerHeaders:
         return headers
     return LowerHeaders({name.lower(): value for name, value in headers.items()})
@@ -28,10 +26,10 @@ class WireRequest:
 
     method: str = "POST"
     url: str = attrs.field(repr=redact_url)
-    headers: Mapping[str, str] = attrs.field(converter=_lower, factory=Headers, repr=lambda value: str(sorted(value)))
+    headers: Headers = attrs.field(converter=_lower, factory=Headers, repr=lambda value: str(sorted(value)))
     body: bytes = attrs.field(default=b"", repr=lambda value: f"<{len(value)} bytes>")
 
-    def with_headers(self, headers: Mapping[str, str]) -> WireRequest:
+    def with_headers(self, headers: HeaderValues) -> WireRequest:
         """Return a copy of the request with `headers` added. Headers with the same names are replaced."""
         if not headers:
             return self
@@ -44,5 +42,5 @@ class WireResponse:
     """A complete HTTP response. Names of headers are converted to lower case; the body is decompressed."""
 
     status: int
-    headers: Mapping[str, str] = attrs.field(converter=_lower, factory=Headers, repr=lambda value: str(sorted(value)))
+    headers: Headers = attrs.field(converter=_lower, factory=Headers, repr=lambda value: str(sorted(value)))
     body: bytes = attrs.field(default=b"", repr=lambda value: f"<{len(value)} bytes>")

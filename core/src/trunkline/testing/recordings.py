@@ -11,7 +11,7 @@ import binascii
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -21,7 +21,7 @@ import attrs
 from trunkline._json import loads
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import CallError
-from trunkline.secrets import scrub
+from trunkline.secrets import HeaderValues, scrub
 
 FORMAT = "trunkline-recording/1"
 REDACTED = "REDACTED"
@@ -91,7 +91,7 @@ def describe(wire_request: WireRequest, secrets: tuple[str, ...]) -> dict[str, A
     return description
 
 
-def describe_response(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
+def describe_response(status: int, headers: HeaderValues) -> dict[str, Any]:
     """Return the status and headers of a response in their recorded form."""
     kept = {name.lower(): value for name, value in headers.items() if name.lower() not in _TRANSFER}
     return {"status": status, "headers": _redacted(kept)}
@@ -163,7 +163,7 @@ def _pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
 
 
-def _redacted(headers: Mapping[str, str]) -> dict[str, Any]:
+def _redacted(headers: HeaderValues) -> dict[str, Any]:
     return {name: REDACTED if _SECRET_NAME.search(name) else headers[name] for name in sorted(headers)}
 
 

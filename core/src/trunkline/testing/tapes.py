@@ -13,7 +13,7 @@ service, pass the recorder or player as an extension: `open_service(…, extensi
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Generator
 from contextlib import AbstractAsyncContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.provider import Auth, ByteStream, ServiceContext, Timeouts, Transport, hookimpl
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, TrunklineError
+from trunkline.secrets import Headers
 from trunkline.testing.recordings import (
     COMPLETE,
     RecordedExchange,
@@ -180,7 +181,7 @@ class _Recording:
         return self._response.status
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> Headers:
         return self._response.headers
 
     async def __aenter__(self) -> Self:
@@ -248,7 +249,7 @@ class _Replay:
         self._path = path
         response = exchange.response or {}
         self.status: int = response.get("status", 0)
-        self.headers: Mapping[str, str] = response.get("headers", {})
+        self.headers = Headers(response.get("headers", {}))
 
     async def __aenter__(self) -> Self:
         if self._exchange.response is None:

@@ -26,6 +26,7 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
+from trunkline.secrets import Headers, HeaderValues
 
 # These codes decide alone, whatever the type and the status.
 _BY_CODE: dict[str, type[RemoteError]] = {
@@ -78,7 +79,7 @@ _BY_MESSAGE: tuple[tuple[re.Pattern[str], type[RemoteError]], ...] = (
 
 
 def error_from_body(
-    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
     """Return the error that a decoded body describes. It never raises.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from trunkline.authoring.json import JSONValue
 from trunkline.errors import PermissionDenied, RemoteError
+from trunkline.secrets import Headers, HeaderValues
 from trunkline_openai.errors import error_from_body as read
 
 
 def error_from_body(
-    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
     """The error that a decoded body describes. It never raises.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.http_errors import error_from_response
@@ -11,6 +10,7 @@ from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
 from trunkline.messages import Citation
+from trunkline.secrets import Headers, HeaderValues
 from trunkline_openai.parse import ChatParser
 from trunkline_openai.responses_parse import ResponsesParser
 
@@ -47,7 +47,7 @@ class AzureParser(ChatParser):
 
     @staticmethod
     def error(
-        body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
     ) -> RemoteError:
         """The error that a decoded body describes. It never raises."""
         return error_from_body(body, provider=provider, status=status, headers=headers)

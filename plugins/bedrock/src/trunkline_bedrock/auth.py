@@ -160,13 +160,16 @@ class ChainAuth(StaticAuth):
         self._clock = clock
         self._refreshing = anyio.Lock()
         self._lease: _Lease | None = None
+        self._previous: _Lease | None = None
         self._refreshed_at = self._failed_at = -float("inf")
         self._sent_tokens: tuple[str, ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The secrets that the chain returned, and those that it sent, for the core to remove from errors."""
-        acquired = secrets_of(self._lease.credentials) if self._lease is not None else ()
+        # Calls in progress may still use the credentials from before the last refresh.
+        leases = (self._lease, self._previous)
+        acquired = (secret for lease in leases if lease is not None for secret in secrets_of(lease.credentials))
         return (*acquired, *self._sent_tokens)
 
     async def acquire(self, *, refresh: bool = False) -> Credentials:  # type: ignore[override]
@@ -201,6 +204,7 @@ class ChainAuth(StaticAuth):
             return lease.credentials
         if lease is not None:
             self._refreshed_at = now
+        self._previous = lease
         self._lease = _Lease(credentials=credentials, obtained=now, expires=expires)
         return credentials
 

@@ -7,7 +7,6 @@ namespace before it or a URL after it. The name decides first, then the status.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from trunkline.authoring.http_errors import error_body, error_class, request_id_from, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
@@ -25,6 +24,7 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
+from trunkline.secrets import Headers, HeaderValues
 
 REQUEST_ID_HEADER = "x-amzn-requestid"
 
@@ -126,7 +126,7 @@ def make_error(
     status: int | None,
     provider: str,
     request_id: str | None = None,
-    headers: Mapping[str, str] = {},
+    headers: HeaderValues = Headers(),
     body: JSONValue = None,
 ) -> RemoteError:
     """Make the error for a name, a message and a status, any of which may be missing. It never raises.

@@ -14,6 +14,7 @@ from typing import Any
 from trunkline.authoring.http_errors import request_id_from, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.errors import ContentFiltered, ContextTooLong, QuotaExhausted, RemoteError
+from trunkline.secrets import Headers, HeaderValues
 
 _OWN_STATUSES: Mapping[int | None, type[RemoteError]] = {
     498: ContentFiltered,  # the prompt contains a token on Cohere's deny list
@@ -33,7 +34,7 @@ def error_from_body(
     *,
     provider: str,
     status: int | None = None,
-    headers: Mapping[str, str] = {},
+    headers: HeaderValues = Headers(),
     request_id: str | None = None,
     now: Callable[[], float] = time.time,
 ) -> RemoteError:
@@ -66,7 +67,7 @@ def _kind(message: str, code: str | None, status: int | None) -> type[RemoteErro
     return _OWN_STATUSES.get(status)
 
 
-def _wait(headers: Mapping[str, str], now: Callable[[], float]) -> float | None:
+def _wait(headers: HeaderValues, now: Callable[[], float]) -> float | None:
     # Unix time in seconds, as Cohere's own client reads it.
     try:
         wait = float(headers["x-ratelimit-reset"]) - now()

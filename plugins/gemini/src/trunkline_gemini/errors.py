@@ -7,19 +7,19 @@ the place of a chunk.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.http_errors import status_error
 from trunkline.authoring.json import JSONValue, as_objects, as_string
 from trunkline.errors import AuthenticationError, ContextTooLong, QuotaExhausted, RemoteError
+from trunkline.secrets import Headers, HeaderValues
 
 _TOO_LONG = re.compile(r"exceeds the maximum number of (input )?tokens|input token count .* exceeds", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
 def error_from_body(
-    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
     """Return the error that a decoded body, or a chunk of a stream, describes. It never raises.
 

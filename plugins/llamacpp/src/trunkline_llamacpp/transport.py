@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -35,6 +35,7 @@ from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.provider import ByteStream, Timeouts
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import FirstChunkTimeout, ServiceClosed, StreamInterrupted, TrunklineError
+from trunkline.secrets import Headers
 
 from trunkline_llamacpp.runtime import Model, Server
 from trunkline_llamacpp.whole_response import whole_response
@@ -180,7 +181,7 @@ class _WholeResponse:
 
     def __init__(self, status: int, body: bytes) -> None:
         self.status = status
-        self.headers: Mapping[str, str] = {"content-type": "application/json"}
+        self.headers = Headers({"content-type": "application/json"})
         self._chunks = [body]
 
     async def __aenter__(self) -> ByteStream:
@@ -203,7 +204,7 @@ class _Exchange:
 
     def __init__(self, instance: _LoadedModel, request: WireRequest, timeouts: Timeouts) -> None:
         self.status = 200
-        self.headers: Mapping[str, str] = {"content-type": "application/json"}
+        self.headers = Headers({"content-type": "application/json"})
         self.closing: Callable[[_Exchange], None] = lambda exchange: None
         self._instance = instance
         self._request = request
@@ -314,7 +315,7 @@ class _Exchange:
         except (ValueError, KeyError, TypeError):
             code = None
         self.status = code if isinstance(code, int) and 400 <= code < 600 else 500
-        self.headers = {"content-type": "application/json"}
+        self.headers = Headers({"content-type": "application/json"})
         self._put(body)
 
     # In the thread
@@ -380,7 +381,7 @@ class _Chat(_Exchange):
 
     def _put_sse(self, chunk: bytes) -> None:
         if not self._begun:
-            self.headers = {"content-type": "text/event-stream"}
+            self.headers = Headers({"content-type": "text/event-stream"})
         self._put(chunk)
 
 

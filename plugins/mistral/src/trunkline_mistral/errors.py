@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.errors import BadRequest, ContentFiltered, Overloaded, RateLimited, RemoteError, ServerError
+from trunkline.secrets import Headers, HeaderValues
 from trunkline_openai.errors import error_from_body as chat_completions_error
 
 _NO_CAPACITY = re.compile(r"capacity exceeded", re.IGNORECASE)
@@ -20,7 +21,7 @@ _GUARDRAIL = re.compile(r"blocked by (a )?guardrail", re.IGNORECASE)
 
 
 def error_from_body(
-    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
     """Return the error that a decoded body describes. It never raises."""
     error = chat_completions_error(body, provider=provider, status=status, headers=headers)

@@ -6,7 +6,6 @@ thinking into several chunks, as it does text. Consecutive thinking chunks are o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.json import JSONValue, as_list, as_object, as_string
@@ -14,6 +13,7 @@ from trunkline.errors import RemoteError
 from trunkline.events import PartAdded, ReasoningEnd
 from trunkline.messages import Citation, Opaque
 from trunkline.response import TokenLogprob
+from trunkline.secrets import Headers, HeaderValues
 from trunkline_openai.parse import ChatParser
 from trunkline_openai.profile import Profile
 from trunkline_openai.reasoning import thinking_text
@@ -114,7 +114,7 @@ class MistralParser(ChatParser):
 
     @staticmethod
     def error(
-        body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
     ) -> RemoteError:
         """Return the error that a decoded body describes. It never raises."""
         return error_from_body(body, provider=provider, status=status, headers=headers)

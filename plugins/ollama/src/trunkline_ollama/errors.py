@@ -6,11 +6,11 @@ The body is `{"error": "…"}`. In a stream, such an object takes the place of a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from trunkline.authoring.http_errors import status_error
 from trunkline.authoring.json import JSONValue, as_string
 from trunkline.errors import ContextTooLong, QuotaExhausted, RemoteError
+from trunkline.secrets import Headers, HeaderValues
 
 _TOO_LONG = re.compile(r"exceed\w* .{0,40}context|prompt (is )?too long", re.IGNORECASE)
 # `you have reached your weekly usage limit`: it resets after hours or days, so a retry is no use.
@@ -18,7 +18,7 @@ _QUOTA = re.compile(r"usage limit", re.IGNORECASE)
 
 
 def error_from_body(
-    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
     """Return the error that a decoded body, or a line of a stream, describes. It never raises."""
     error = body.get("error") if isinstance(body, dict) else body

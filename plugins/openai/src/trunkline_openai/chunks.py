@@ -9,7 +9,6 @@ calls. The API has one text and one reasoning for a response, so later pieces co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +29,7 @@ from trunkline.events import (
 )
 from trunkline.messages import Citation, Opaque
 from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
+from trunkline.secrets import Headers, HeaderValues
 
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.logprobs import token_logprobs
@@ -192,7 +192,7 @@ class ChunkReader:
 
     @staticmethod
     def error(
-        body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
     ) -> RemoteError:
         """The error that a decoded body or chunk describes, as `error_from_body` reads it."""
         return error_from_body(body, provider=provider, status=status, headers=headers)

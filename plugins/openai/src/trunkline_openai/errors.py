@@ -27,6 +27,7 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
+from trunkline.secrets import Headers, HeaderValues
 
 # Before the ids of a proxy in front of the server.
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
@@ -117,7 +118,7 @@ class _Facts:
 
 
 def error_from_body(
-    body: JSONValue, *, provider: str, status: int | None = None, headers: Mapping[str, str] = {}
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
     """The error that a decoded body describes. It never raises.
 
