@@ -126,6 +126,8 @@ class ToyStream:
             events += [ResponseStarted(id="1", model="toy-1")]
         if "error" in line:
             raise toy_error(line["error"], b"in the stream", {})
+        if "usage" in line:
+            events.append(UsageReported(usage=Usage(input_tokens=line["usage"][0], output_tokens=line["usage"][1])))
         if "open" in line:
             events.append(TextStart(index=0))
         if "text" in line:

@@ -9,9 +9,8 @@ async def main() -> None:
         print(response.text)
 
         async with service.stream("Why is it red in the evening?") as stream:
-            async for event in stream:
-                if isinstance(event, trunkline.TextDelta):
-                    print(event.text, end="", flush=True)
+            async for text in stream.text:
+                print(text, end="", flush=True)
         print()
         print(stream.response.usage, stream.response.warnings)
 

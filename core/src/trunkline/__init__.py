@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         RequestTimeout as RequestTimeout,
         ServerError as ServerError,
         ServiceClosed as ServiceClosed,
+        StreamClosed as StreamClosed,
         StreamInterrupted as StreamInterrupted,
         TotalTimeout as TotalTimeout,
         TrunklineError as TrunklineError,
@@ -134,8 +135,8 @@ _MODULES = {
         "AuthenticationError BadRequest CallError ChunkTimeout ConfigurationError ConnectTimeout "
         "ConnectionFailed ContentFiltered ContextTooLong FetchFailed FirstChunkTimeout InvalidRequest "
         "NotFound Overloaded PermissionDenied PluginError ProtocolViolation ProviderNotFound QuotaExhausted "
-        "RateLimited RemoteError RequestTimeout ServerError ServiceClosed StreamInterrupted TotalTimeout "
-        "TrunklineError UnexpectedRedirect UnsupportedOperation UnsupportedRequest"
+        "RateLimited RemoteError RequestTimeout ServerError ServiceClosed StreamClosed StreamInterrupted "
+        "TotalTimeout TrunklineError UnexpectedRedirect UnsupportedOperation UnsupportedRequest"
     ),
     "events": (
         "Event Finished PartAdded ReasoningDelta ReasoningEnd ReasoningStart ResponseStarted TextDelta "

@@ -9,7 +9,8 @@ TrunklineError
 │   ├── FetchFailed                 media given by URL could not be fetched, or must not be
 │   ├── UnsupportedOperation        the provider has no such operation
 │   ├── UnsupportedRequest          the provider cannot express the request, and the service is `strict`
-│   └── ServiceClosed               the service was closed before or during the call
+│   ├── ServiceClosed               the service was closed before or during the call
+│   └── StreamClosed                the stream was closed before it was read to its end
 └── RemoteError                     the provider or the connection to it failed
     ├── AuthenticationError         401: the credential is missing, wrong or expired
     ├── PermissionDenied            403: the credential lacks the permission
@@ -73,6 +74,7 @@ __all__ = [
     "RequestTimeout",
     "ServerError",
     "ServiceClosed",
+    "StreamClosed",
     "StreamInterrupted",
     "TotalTimeout",
     "TrunklineError",
@@ -138,6 +140,15 @@ class ServiceClosed(CallError):
         super().__init__(message, service=service)
         self.partial = partial
         """The part of a streamed response that had arrived."""
+
+
+class StreamClosed(CallError):
+    """The stream was closed before it was read to its end. `partial` is what had arrived."""
+
+    def __init__(self, message: str, *, service: str | None = None, partial: ChatResponse | None = None) -> None:
+        super().__init__(message, service=service)
+        self.partial = partial
+        """The part of the response that had arrived."""
 
 
 class RemoteError(TrunklineError):
@@ -292,6 +303,7 @@ class StreamInterrupted(RemoteError):
     """The stream ended, or its connection was lost, before the response was complete.
 
     Every wire format marks its end; a stream without that mark is an error, even if the connection closed normally.
+    Also raised by a read that follows a cancelled one: a read that was cancelled ends the stream.
     """
 
     retryable_by_default = True

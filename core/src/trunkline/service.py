@@ -115,7 +115,7 @@ class Service:
             service=self.name,
             provider=self.provider,
             open_service=self._open,
-            check_open=self._check_open,
+            service_is_closed=lambda: self._closed,
             open_streams=self._streams,
         )
 

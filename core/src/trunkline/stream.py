@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Literal, NoReturn, TypeAlias
 
@@ -12,8 +13,16 @@ import anyio
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.observed import ObservedCall
 from trunkline._calls.pipeline import Pipeline
-from trunkline.errors import CallError, RemoteError, RequestTimeout, ServiceClosed, TrunklineError
-from trunkline.events import Event, Finished
+from trunkline.errors import (
+    CallError,
+    RemoteError,
+    RequestTimeout,
+    ServiceClosed,
+    StreamClosed,
+    StreamInterrupted,
+    TrunklineError,
+)
+from trunkline.events import Event, Finished, TextDelta, TextStart
 from trunkline.fold import Fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
@@ -30,9 +39,15 @@ from trunkline.response import ChatResponse
 # One task reads. `aclose` may come from that task, when it leaves the block, or from another one, such as the task that
 # closes the service. While the reading task awaits (in opening or open), the connection cannot be closed: neither HTTP
 # library allows both at once. So `aclose` sets the state to closed, interrupts the await, and waits for `_awaited`. The
-# reading task then finds the state closed and raises `ServiceClosed`. `_interrupt` is the only way to end an await: it
-# cancels the call's scope while opening, and the read afterwards. If bytes arrive before the interrupt takes effect,
-# their events are delivered.
+# reading task then finds the state closed and raises `StreamClosed` or `ServiceClosed`. `_interrupt` is the only way to
+# end an await: it cancels the call's scope while opening, and the read afterwards. If bytes arrive before the interrupt
+# takes effect, their events are delivered.
+#
+# Only a stream that has delivered `Finished` ends the loop that reads it. `_failure` is the reason why any other stream
+# ended: the error of a read, or the cancellation of one. After a cancelled read the stream cannot go on: bytes may
+# be lost between the connection and the reader. Every later read raises the reason again, as a new exception each time,
+# so that a loop that reads on never takes a part of a response for the whole. `_failure` is a copy, since the exception
+# that was raised refers to the frames that it passed through, and those to the stream.
 _StreamState: TypeAlias = Literal["new", "opening", "open", "ended", "closed"]
 
 
@@ -41,6 +56,9 @@ class Stream:
 
     The last event is `Finished`. A stream that is cut off raises instead, and the error carries what had arrived in
     `partial`. Leaving the block, or `aclose`, closes the connection. One task at a time may read.
+
+    A read that is cancelled, for example by a timeout around it, ends the stream: the next read raises
+    `StreamInterrupted`. A stream that raised an error raises it again when it is read on.
     """
 
     __slots__ = (
@@ -48,16 +66,17 @@ class Stream:
         "_awaited",
         "_batch",
         "_call",
-        "_check_open",
-        "_failed",
+        "_failure",
         "_fold",
         "_interrupt",
         "_open_service",
         "_open_streams",
         "_position",
+        "_provider",
         "_reader",
         "_request",
         "_service",
+        "_service_is_closed",
         "_state",
     )
 
@@ -68,13 +87,13 @@ class Stream:
         service: str,
         provider: str,
         open_service: Callable[[], Awaitable[Pipeline]],
-        check_open: Callable[[], None],
+        service_is_closed: Callable[[], bool],
         open_streams: set[Stream],
     ) -> None:
         # What a stream needs of its service: to open it, to ask whether it is closed, and to be closed with it.
         self._service = service
         self._open_service = open_service
-        self._check_open = check_open
+        self._service_is_closed = service_is_closed
         self._open_streams = open_streams
         self._request = request
         self._state: _StreamState = "new"
@@ -82,8 +101,9 @@ class Stream:
         self._reader: EventReader | None = None
         self._batch: list[Event] = []
         self._position = 0
+        self._provider = provider
         self._fold = Fold(provider, service)
-        self._failed = False
+        self._failure: TrunklineError | None = None
         self._interrupt: Callable[[], bool] | None = None
         self._awaited: anyio.Event | None = None  # `aclose` waits for it; set when the await has ended
 
@@ -103,6 +123,20 @@ class Stream:
         return self._fold.response()
 
     @property
+    def text(self) -> AsyncIterator[str]:
+        """The text as it arrives, without refusals: `async for text in stream.text`. Other events are skipped.
+
+        Raises what reading the events raises. The response has the other parts, such as reasoning and tool calls.
+        """
+        return _TextDeltas(self)
+
+    async def finish(self) -> ChatResponse:
+        """Read the stream to its end and return the whole response. Raises what reading the events raises."""
+        async for _ in self:
+            pass
+        return self.response
+
+    @property
     def _is_closed(self) -> bool:
         return self._state == "closed"
 
@@ -112,7 +146,7 @@ class Stream:
         self._state = "opening"
         pipeline = await self._open_service()
         if self._is_closed:
-            raise CallError("the stream was closed before it opened", service=self._service)
+            raise StreamClosed("the stream was closed before it opened", service=self._service)
         call = self._call = ObservedCall(pipeline, "stream", self._request)
         self._open_streams.add(self)
         try:
@@ -171,7 +205,11 @@ class Stream:
             self._batch, position = batch, 0
         event = self._batch[position]
         self._position = position + 1
-        self._fold.add(event)
+        try:
+            self._fold.add(event)
+        except TrunklineError as error:  # the provider sent the events in an impossible order
+            self._fail(error, error.__context__)
+            raise
         if type(event) is Finished:
             self._finish()
         return event
@@ -183,37 +221,57 @@ class Stream:
             self._call.finished(self._fold.response())
 
     def _fail(self, error: BaseException, outer: BaseException | None = None) -> None:
-        self._failed = True
-        if not self._is_closed:
-            self._state = "ended"
         if isinstance(error, RemoteError) and error.partial is None:
             error.partial = self._fold.response()
         if self._call is not None:
             self._call.failed(error, outer)
+        self._failure = self._failure_of(error)  # copied when no secret is left in it
+        self._batch, self._position = [], 0
+        if not self._is_closed:
+            self._state = "ended"
 
     def _raise_interrupted(self, timeout_error: Callable[[], RequestTimeout]) -> NoReturn:
         """Raise the error for an await that was interrupted, by `aclose` or because it took too long."""
-        error: TrunklineError
-        if self._is_closed:
-            message = f"a stream of service {self._service!r} was closed while it was being read"
-            error = ServiceClosed(message, service=self._service, partial=self._fold.response())
-        else:
-            error = timeout_error()
+        error = self._closed_error(" while it was being read") if self._is_closed else timeout_error()
         self._fail(error)
         raise error
 
     def _refuse(self) -> NoReturn:
         """Raise the error for a read in a state in which there is nothing to read."""
-        if self._fold.finished or self._failed:
+        if self._fold.finished:
             raise StopAsyncIteration
+        if self._failure is not None:
+            error = copy.copy(self._failure)
+            if isinstance(error, RemoteError) and error.partial is None:
+                error.partial = self._fold.response()
+            raise error
         if self._is_closed:
-            self._check_open()
-            raise CallError("the stream is closed", service=self._service)
+            raise self._closed_error(" before it was read to its end")
         if self._state != "open":
             raise CallError(
                 "enter the stream before reading it: async with service.stream(…) as stream", service=self._service
             )
         raise CallError("another task is reading this stream; only one at a time may", service=self._service)
+
+    def _failure_of(self, error: BaseException) -> TrunklineError:
+        """Return the error that a later read raises after `error` has ended the stream."""
+        if isinstance(error, TrunklineError):
+            try:
+                return copy.copy(error)
+            except Exception:  # the class of a plugin may need other arguments
+                reason = f"failed: {error}"
+        elif isinstance(error, Exception):
+            reason = f"failed: {type(error).__name__}"
+        else:
+            reason = "was cancelled"
+        what = "opening this stream" if self._state == "opening" else "an earlier read of this stream"
+        message = f"{what} {reason}; a stream cannot be read on after that"
+        return StreamInterrupted(message, provider=self._provider, service=self._service)
+
+    def _closed_error(self, when: str) -> TrunklineError:
+        closed = ServiceClosed if self._service_is_closed() else StreamClosed
+        message = f"a stream of service {self._service!r} was closed{when}"
+        return closed(message, service=self._service, partial=self._fold.response())
 
     def _await_ended(self) -> None:
         if self._awaited is not None:
@@ -222,10 +280,18 @@ class Stream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        # Observers hear of a cancellation as a failure of the call, wherever in the block it arrived. Any other way to
+        # leave the block early is no failure.
+        await self._close(None if isinstance(error, (Exception, GeneratorExit)) else error)
 
     async def aclose(self) -> None:
-        """Close the connection, in whatever state the stream is. Closing it again does nothing."""
+        """Close the connection, in whatever state the stream is. Closing it again does nothing.
+
+        A task that is reading the stream gets a `StreamClosed`.
+        """
+        await self._close(None)
+
+    async def _close(self, cancelled: BaseException | None) -> None:
         if self._is_closed:
             return
         self._state = "closed"
@@ -237,5 +303,34 @@ class Stream:
             reader, self._reader = self._reader, None
             if reader is not None:
                 await reader.aclose()
-        if not self._fold.finished and not self._failed and self._call is not None:
-            self._call.failed(CallError("the stream was closed before its end"))
+        call = self._call
+        if call is None or self._fold.finished or self._failure is not None:
+            return
+        if cancelled is not None:
+            call.cancelled(cancelled)
+        elif self._service_is_closed():
+            call.failed(self._closed_error(" before it was read to its end"))
+        elif call.observed:
+            call.abandoned(self._fold.response())
+
+
+class _TextDeltas:
+    """The text of a stream, as it arrives. No generator: one that is dropped halfway would need closing."""
+
+    __slots__ = ("_refusals", "_stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._refusals: set[int] = set()
+
+    def __aiter__(self) -> _TextDeltas:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            event = await self._stream.__anext__()
+            if type(event) is TextDelta:
+                if event.index not in self._refusals:
+                    return event.text
+            elif type(event) is TextStart and event.refusal:
+                self._refusals.add(event.index)

@@ -12,6 +12,7 @@ from trunkline._calls.pipeline import Pipeline
 from trunkline.authoring.provider import Observer
 from trunkline.errors import RemoteError, TrunklineError
 from trunkline.request import ChatRequest, EmbedRequest
+from trunkline.response import ChatResponse
 from trunkline.secrets import clear_traceback_locals
 
 _log = logging.getLogger("trunkline")
@@ -64,6 +65,14 @@ class ObservedCall:
     def finished(self, response: object) -> None:
         """The call succeeded."""
         self._notify(lambda observer: observer.finished(self.number, response))
+
+    def abandoned(self, partial: ChatResponse) -> None:
+        """The application left the stream before its end."""
+        self._notify(lambda observer: observer.abandoned(self.number, partial))
+
+    def cancelled(self, error: BaseException) -> None:
+        """The application was cancelled in its own code, between two reads. The exception is the application's."""
+        self._notify(lambda observer: observer.failed(self.number, error))
 
     def failed(self, error: BaseException, outer: BaseException | None = None) -> None:
         """The call failed. `outer` is the exception that the application was handling when it made the call."""

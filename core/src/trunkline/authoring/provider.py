@@ -228,6 +228,9 @@ class Observer:
     def failed(self, call: int, error: BaseException) -> None:
         """The call failed, or was cancelled."""
 
+    def abandoned(self, call: int, partial: ChatResponse) -> None:
+        """The application left a stream before its end. `partial` has what the application had read, and its usage."""
+
 
 @attrs.frozen(kw_only=True)
 class ListModels:

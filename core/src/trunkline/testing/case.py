@@ -47,11 +47,12 @@ Script = Callable[[Exchange], Awaitable[None]]
 
 
 class Watcher(Observer):
-    """An extension that records the retries and failures of a service's calls, so that tests can wait for them."""
+    """An extension that records a service's retries, and its calls that fail or are abandoned."""
 
     def __init__(self) -> None:
         self.delays: list[float] = []
         self.failures: list[BaseException] = []
+        self.abandonments: list[ChatResponse] = []
         self.retrying: anyio.Event = anyio.Event()
 
     @hookimpl
@@ -67,6 +68,10 @@ class Watcher(Observer):
     def failed(self, call: int, error: BaseException) -> None:
         """Record the error."""
         self.failures.append(error)
+
+    def abandoned(self, call: int, partial: ChatResponse) -> None:
+        """Record what the application had read."""
+        self.abandonments.append(partial)
 
 
 @attrs.frozen

@@ -100,8 +100,12 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(37, "usage_on_abort", "usage of an interrupted stream"),
     _class(38, "service_closed", "service closed while streams are open"),
     _class(39, "fuzzed_bytes", "random bytes fed to framers and parsers"),
+    _class(40, "cancelled_read", "a cancelled read of a stream, which is then read on"),
+    _class(51, "abandoned", "early break from a stream, as observers see it"),
 )
 """The catalogue, ordered by number."""
+
+_BY_NUMBER = {fault.number: fault for fault in FAULTS}
 
 
 def _no_bare_json(facts: Facts) -> str | None:
@@ -130,4 +134,4 @@ def not_applicable(test: str, facts: Facts) -> str | None:
 def fault_of(test: str) -> FaultClass | None:
     """Return the fault class of a test, or `None`."""
     found = re.match(r"test_fault_(\d\d)_", test)
-    return FAULTS[int(found[1]) - 1] if found else None
+    return _BY_NUMBER[int(found[1])] if found else None

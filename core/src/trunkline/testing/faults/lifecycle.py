@@ -1,4 +1,4 @@
-"""Fault classes 31 to 39: cancellation, closing, slow readers, concurrent streams, and fuzzed bytes."""
+"""Fault classes 31 to 40, and 51: cancellation, closing, slow readers, concurrent streams, and fuzzed bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ServiceClosed, StreamInterrupted, TrunklineError
+from trunkline.errors import CallError, ServiceClosed, StreamInterrupted, TrunklineError
 from trunkline.events import Finished, TextDelta
 from trunkline.service import Service
 from trunkline.testing.case import QUICK, ProviderCase, Watcher
@@ -47,7 +47,7 @@ class _Stalling:
 
 
 class LifecycleFaults(ProviderCase):
-    """The tests of classes 31 to 36, and 38."""
+    """The tests of classes 31 to 36, 38, 40 and 51."""
 
     @METHODS
     async def test_fault_31_cancelled_before_headers(self, method: str) -> None:
@@ -220,6 +220,41 @@ class LifecycleFaults(ProviderCase):
             await server.wait_idle()
             with pytest.raises(ServiceClosed):
                 await self.chat(service)
+
+    async def test_fault_40_cancelled_read(self) -> None:
+        """After a cancelled read, the next read raises `StreamInterrupted`, so the loop never just ends."""
+        script, opening = _Stalling(self), self.opening()
+        async with serve(script) as server, self.service(server.url) as service:
+            async with service.stream(self.sample_text.request) as stream:
+                async for event in stream:
+                    if isinstance(event, TextDelta) and stream.partial.text == opening.text:
+                        break
+                with anyio.move_on_after(QUICK) as scope:
+                    while True:
+                        await anext(stream)
+                assert scope.cancelled_caught
+                with pytest.raises(StreamInterrupted, match="cancelled") as caught:
+                    async for _ in stream.text:
+                        pass
+                assert caught.value.partial is not None
+                assert caught.value.partial.text == opening.text
+                with pytest.raises(CallError):
+                    _ = stream.response
+            await script.gone.wait()
+            await server.wait_idle()
+
+    async def test_fault_51_abandoned(self) -> None:
+        """Observers hear that a stream was abandoned, not that it failed, with what had been read and its usage."""
+        script, watcher = _Stalling(self), Watcher()
+        async with serve(script) as server, self.service(server.url, watcher=watcher) as service:
+            async with service.stream(self.sample_text.request) as stream:
+                async for event in stream:
+                    if isinstance(event, TextDelta):
+                        break
+            assert watcher.abandonments == [stream.partial]
+            assert stream.partial.text
+            assert not watcher.failures
+            await server.wait_idle()
 
 
 class FuzzFaults(ProviderCase):
