@@ -27,6 +27,7 @@ ASYNC_IN_CORE = (
     "opening.py",
     "service.py",
     "stream.py",
+    "web.py",
     "cli/",
     "testing/",
 )

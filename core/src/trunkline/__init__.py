@@ -126,6 +126,11 @@ if TYPE_CHECKING:
     from trunkline.stream import (
         Stream as Stream,
     )
+    from trunkline.web import (
+        Heartbeat as Heartbeat,
+        heartbeats as heartbeats,
+        until_disconnect as until_disconnect,
+    )
 
 _MODULES = {
     "_http.common": "HTTPClient",
@@ -153,6 +158,7 @@ _MODULES = {
     "service": "Service",
     "settings": "Settings",
     "stream": "Stream",
+    "web": "Heartbeat heartbeats until_disconnect",
 }
 """The public names, by the module that defines them. A test holds them against the imports above."""
 
