@@ -16,7 +16,19 @@ import pytest
 import trio
 import trio.testing
 import trunkline
-from trunkline import CallError, Finished, Heartbeat, ServerError, StreamInterrupted, TextDelta
+from trunkline import (
+    CallError,
+    ChatResponse,
+    Finished,
+    Heartbeat,
+    Observer,
+    ServerError,
+    ServiceContext,
+    StreamClosed,
+    StreamInterrupted,
+    TextDelta,
+    hookimpl,
+)
 from trunkline.testing import Exchange, serve
 
 pytestmark = pytest.mark.anyio
@@ -182,6 +194,49 @@ async def test_leaving_the_block_ends_the_read_and_closes_the_connection(
                 tasks.start_soon(read)
         with anyio.fail_after(5):
             await server.wait_idle()
+
+
+class Diary(Observer):
+    """What an observer hears of the end of calls."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    @hookimpl
+    def trunkline_observer(self, context: ServiceContext[Any]) -> Observer:
+        return self
+
+    def failed(self, call: int, error: BaseException) -> None:
+        self.entries.append(type(error).__name__)
+
+    def abandoned(self, call: int, partial: ChatResponse) -> None:
+        self.entries.append(f"abandoned after {partial.text!r}")
+
+
+@pytest.mark.parametrize("way", ["heartbeats", "aclose"])
+async def test_observers_hear_that_a_stream_was_abandoned_during_a_read(way: str, toy: Toy) -> None:
+    diary = Diary()
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url, extensions=(diary,)) as service:
+        stream = service.stream("Hi")
+        if way == "heartbeats":
+            async with trunkline.heartbeats(stream, SOON) as events:
+                async for event in events:
+                    if isinstance(event, Heartbeat) and stream.partial.text:
+                        break
+        else:
+            async with stream, anyio.create_task_group() as tasks:
+
+                async def read() -> None:
+                    with pytest.raises(StreamClosed):
+                        await stream.finish()
+
+                tasks.start_soon(read)
+                await anyio.wait_all_tasks_blocked()
+                while not stream.partial.text:
+                    await anyio.lowlevel.checkpoint()
+                await anyio.wait_all_tasks_blocked()
+                await stream.aclose()
+    assert diary.entries == ["abandoned after 'Hello'"]
 
 
 @pytest.mark.parametrize("handler", [hang_at_once, hang_after_the_first_chunk])

@@ -223,7 +223,9 @@ class Stream:
     def _fail(self, error: BaseException, outer: BaseException | None = None) -> None:
         if isinstance(error, RemoteError) and error.partial is None:
             error.partial = self._fold.response()
-        if self._call is not None:
+        if self._call is not None and isinstance(error, StreamClosed):  # the application closed it, which is no failure
+            self._call.abandoned(self._fold.response())
+        elif self._call is not None:
             self._call.failed(error, outer)
         self._failure = self._failure_of(error)  # copied when no secret is left in it
         self._batch, self._position = [], 0

@@ -165,6 +165,10 @@ class _Heartbeats(Generic[T]):
         self._wake()
         if self._scope is not None and self._ended is not None:
             with anyio.CancelScope(shield=True):
+                # Closing interrupts a read, and tells observers that the stream was abandoned, not that it was
+                # cancelled. The scope ends what closing does not interrupt, such as the opening of the service.
+                if isinstance(self._stream, Stream):
+                    await self._stream.aclose()
                 self._scope.cancel()
                 await self._ended.wait()
 
