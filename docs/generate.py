@@ -21,7 +21,7 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|portability|names|tree|commands|bench): (?P<name>[\w.-]+) -->\n)"
+    r"(<!-- (?P<kind>settings|common|portability|names|tree|commands|bench|down): (?P<name>[\w.-]+) -->\n)"
     r".*?(<!-- end (?P=kind) -->)",
     re.DOTALL,
 )
@@ -82,6 +82,12 @@ def portability(name: str) -> str:
     return table
 
 
+def down(name: str) -> str:
+    """Return the table of what a service does when its provider is down."""
+    table: str = script(DOCS / "provider_down.py").table()
+    return table
+
+
 def bench(name: str) -> str:
     """Return a table of the measurements in benchmark.json."""
     report = script(DOCS.parent / "tests" / "bench" / "report.py")
@@ -122,6 +128,7 @@ def commands(name: str) -> str:
 
 MAKERS: dict[str, Callable[[str], str]] = {
     "bench": bench,
+    "down": down,
     "settings": settings,
     "common": common,
     "portability": portability,
