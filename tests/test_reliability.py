@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent / "reliability"
-MEASUREMENTS = ("cancellation", "peers")
+MEASUREMENTS = ("cancellation", "storm", "fallback", "peers")
 LONG = ("truncation", "neighbours", "slow_consumer", "soak")
 
 

@@ -30,7 +30,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
@@ -208,13 +208,14 @@ class Client:
             self.process = None
 
 
-def environments() -> dict[str, str]:
-    """The Python of each peer's virtual environment in `TRUNKLINE_PEERS`; missing environments are created."""
+def environments(names: Iterable[str] = VENVS) -> dict[str, str]:
+    """The Python of these peers' virtual environments in `TRUNKLINE_PEERS`; missing environments are created."""
     folder = os.environ.get("TRUNKLINE_PEERS")
     if not folder:
         return {}
     found = {}
-    for name, venv in VENVS.items():
+    for name in names:
+        venv = VENVS[name]
         python = Path(folder) / venv / "bin" / "python"
         if not python.exists():
             _make(Path(folder) / venv, venv)

@@ -11,10 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STORM = {"smoke": ("--callers", "30", "--storm", "1"), "ci": ("--callers", "60", "--storm", "2"), "full": ()}
-"""Arguments of `storm.py`, which has no `--size` and prints its figures."""
-
-MEASUREMENTS = ("truncation", "cancellation", "neighbours", "storm", "slow_consumer", "soak", "peers")
+MEASUREMENTS = ("truncation", "cancellation", "neighbours", "storm", "fallback", "slow_consumer", "soak", "peers")
 
 
 def main() -> int:
@@ -24,9 +21,8 @@ def main() -> int:
     arguments = parser.parse_args()
     failed = []
     for name in MEASUREMENTS:
-        command = [sys.executable, str(HERE / f"{name}.py")]
-        command += STORM[arguments.size] if name == "storm" else ("--size", arguments.size)
-        if arguments.json is not None and name != "storm":
+        command = [sys.executable, str(HERE / f"{name}.py"), "--size", arguments.size]
+        if arguments.json is not None:
             arguments.json.mkdir(parents=True, exist_ok=True)
             command += ["--json", str(arguments.json / f"{name}.json")]
         if subprocess.run(command, check=False).returncode:

@@ -1,136 +1,299 @@
-"""Measure a storm of 429: many callers of one service while the provider answers 429 for some time.
+"""Measure what happens to many calls of one service while the provider refuses them.
 
-`python tests/reliability/storm.py` runs 500 callers through 30 seconds, on asyncio and trio, with three variants of
-`Retry-After`: `honest` names the end of the storm, `short` is far too short, `none` is missing. It prints a line for
-each and then all figures as JSON. It fails if a promise is broken: while the provider answers 429, there are at most
-1.2 requests per call; at least 99 % of the calls succeed; with an honest `Retry-After` all calls succeed, with at most
-two requests each.
+Three promises. While the provider answers 429 with a truthful `Retry-After`, no call fails, and there are at most 2.2
+requests per call. While it answers 503 and names no time, there are at most as many requests as calls, plus the 100
+tokens of the retry budget, and each call has its error within 2 s plus the time of its own requests. An outage of one
+second makes none of 40 calls fail.
 
-`--callers 60 --storm 1` takes seconds. `--provider` selects another wire format of `wires.py`.
+Two cases in which the rule of the retry budget loses calls are measured without a promise: a `Retry-After` that is too
+short, and a provider that accepts fewer calls per second than there are. Each is also measured with a limit that the
+application sets before it sends the calls: an `anyio.CapacityLimiter`, or starting the calls at the provider's rate.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-import sys
+import logging
+import statistics
 from collections import Counter
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
 
 import anyio
-from trunkline import TrunklineError
+import attrs
+from measuring import BACKENDS, Result, command, on
+from trunkline import TrunklineError, hookimpl
+from trunkline.authoring.provider import ByteStream, Timeouts, Transport
+from trunkline.authoring.wire import WireRequest
 from trunkline.testing import Exchange, serve
 from wires import WIRES, Wire
 
-Figures: TypeAlias = dict[str, str | int | float | None]
+MOST_REQUESTS_PER_CALL = 2.2
+RETRY_BUDGET = 100
+LONGEST_WAIT = 2.0
+"""The longest time until an error, in seconds, beside the time of the call's own requests."""
 
-VARIANTS = ("honest", "short", "none")
-BACKENDS = ("asyncio", "trio")
-_CALLER = re.compile(rb"caller \d+")
+SHORT_RETRY_AFTER = 1
+RATE, BURST = 50, 100
+"""The limited provider accepts `BURST` calls at once, and then `RATE` calls a second."""
+
+Refusal = Callable[[], Mapping[str, str] | None]
+"""Returns the headers with which a request is refused now, or `None` to answer it."""
 
 
-class Storm:
-    """The provider: it answers 429 until `ends`, by the event loop's clock, and counts the requests."""
+@attrs.frozen(kw_only=True)
+class Options:
+    providers: tuple[str, ...] = ("openai-compatible",)
+    callers: int = 500
+    seconds: float = 30.0
+    """How long the provider answers 429."""
+    short_seconds: float = 10.0
+    """How long it answers 429 with a `Retry-After` that is too short."""
+    backends: tuple[str, ...] = BACKENDS
 
-    def __init__(self, wire: Wire, variant: str, seconds: float) -> None:
-        self.ends = anyio.current_time() + seconds
-        self.during = 0
-        self.by_caller: Counter[bytes] = Counter()
-        self.returned: list[float] = []
-        self._variant = variant
-        self._wire = wire
 
-    async def handle(self, exchange: Exchange) -> None:
-        """Answer one request."""
-        self.by_caller.update(_CALLER.findall(exchange.request.body))
-        left = self.ends - anyio.current_time()
-        if left <= 0:
-            self.returned.append(-left)
-            await exchange.start(headers=self._wire.headers)
-            await exchange.chunk(b"".join(self._wire.stream(["hi"])))
+SIZES = {
+    "smoke": Options(callers=120, seconds=0.5, short_seconds=0.0, backends=BACKENDS[:1]),
+    "ci": Options(callers=150, seconds=2.0, short_seconds=4.0),
+    "full": Options(),
+}
+
+
+# The provider
+
+
+def until(ends: float, headers: Callable[[float], Mapping[str, str]]) -> Refusal:
+    """Refuse requests until the event loop's clock shows `ends`; `headers` gets the seconds that are left."""
+
+    def refused() -> Mapping[str, str] | None:
+        left = ends - anyio.current_time()
+        return headers(left) if left > 0 else None
+
+    return refused
+
+
+def above_the_rate() -> Refusal:
+    """Refuse the requests of a client that sends more than `RATE` a second."""
+    tokens, since = float(BURST), anyio.current_time()
+
+    def refused() -> Mapping[str, str] | None:
+        nonlocal tokens, since
+        now = anyio.current_time()
+        tokens, since = min(BURST, tokens + (now - since) * RATE), now
+        if tokens < 1:
+            return {"retry-after": "1"}
+        tokens -= 1
+        return None
+
+    return refused
+
+
+# The callers
+
+
+caller: ContextVar[int] = ContextVar("caller")
+
+
+@attrs.define
+class RequestTimes:
+    """An extension that measures how long the requests of each caller take, in seconds."""
+
+    seconds: Counter[int] = attrs.field(factory=Counter)  # type: ignore[type-arg]
+
+    @hookimpl(wrapper=True)
+    def trunkline_transport(self, context: object) -> Any:
+        """Implements the hook."""
+        transport = yield
+        return TimedTransport(transport, self.seconds)
+
+
+@attrs.frozen
+class TimedTransport:
+    transport: Transport
+    seconds: Counter[int]
+
+    async def __aenter__(self) -> None:
+        await self.transport.__aenter__()
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self.transport.__aexit__(*exc_info)
+
+    @asynccontextmanager
+    async def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
+        """Send a request, and add its time to that of its caller."""
+        begun = anyio.current_time()
+        try:
+            async with self.transport.send(wire_request, timeouts) as byte_stream:
+                yield byte_stream
+        finally:
+            self.seconds[caller.get()] += anyio.current_time() - begun  # type: ignore[assignment]
+
+
+class Pace:
+    """Lets calls start at a rate, in calls per second."""
+
+    def __init__(self, rate: float) -> None:
+        self._gap = 1 / rate
+        self._next = anyio.current_time()
+
+    async def __aenter__(self) -> None:
+        turn = max(self._next, anyio.current_time())
+        self._next = turn + self._gap
+        await anyio.sleep_until(turn)
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+async def measured(
+    wire: Wire,
+    status: int,
+    make_refusal: Callable[[], Refusal],
+    callers: int,
+    make_limit: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+) -> dict[str, Any]:
+    """Make many calls at once, and return what happened to them. Times are in seconds."""
+    refused, limit = make_refusal(), make_limit()
+    requests, times, errors, waits = 0, list[float](), list[float](), list[float]()
+    messages, request_times = Counter[str](), RequestTimes()
+    begun = 0.0
+
+    async def handle(exchange: Exchange) -> None:
+        nonlocal requests
+        requests += 1
+        headers = refused()
+        if headers is None:
+            await exchange.start(headers=wire.headers)
+            await exchange.chunk(b"".join(wire.stream(["hi"])))
             return await exchange.end()
-        self.during += 1
-        asked = {"honest": {"retry-after-ms": f"{left * 1000 + 1:.0f}"}, "short": {"retry-after": "1"}, "none": {}}
-        headers = {"content-type": "application/json", **asked[self._variant]}
-        return await exchange.respond(b'{"error":{"message":"slow down"}}', status=429, headers=headers)
+        body = b'{"error":{"message":"not now"}}'
+        return await exchange.respond(body, status=status, headers={"content-type": "application/json", **headers})
 
-
-async def run(provider: str, variant: str, callers: int, seconds: float, total_timeout: float) -> Figures:
-    """The figures of one storm."""
-    wire = WIRES[provider]
-    storm = Storm(wire, variant, seconds)
-    succeeded, errors = 0, Counter[str]()
-    settings = {"total_timeout": total_timeout, "http_library": "auto"}
-    async with serve(storm.handle) as server, wire.open(server.url, **settings) as service:
-
-        async def call(number: int) -> None:
-            nonlocal succeeded
+    async def call(number: int) -> None:
+        caller.set(number)
+        async with limit:
+            started = anyio.current_time()
             try:
-                async with service.stream(f"caller {number}") as stream:
+                async with service.stream("hi") as stream:
                     async for _ in stream:
                         pass
-                succeeded += 1
+                times.append(anyio.current_time() - begun)
             except TrunklineError as error:
-                errors[str(error)] += 1
+                seconds = anyio.current_time() - started
+                errors.append(seconds)
+                waits.append(seconds - request_times.seconds[number])
+                messages[str(error)] += 1
 
+    async with serve(handle) as server, wire.open(server.url, extensions=[request_times]) as service:
+        await service.authenticate()  # opens the service, which imports the plugin
+        begun, refused, limit = anyio.current_time(), make_refusal(), make_limit()
         async with anyio.create_task_group() as tasks:
             for number in range(callers):
                 tasks.start_soon(call, number)
-    returned = sorted(storm.returned)
-    busiest = max(Counter(int(at * 10) for at in returned).values(), default=0)
-    for error, times in errors.most_common(3):
-        print(f"  {times} × {error}", file=sys.stderr)
     return {
         "calls": callers,
-        "storm_seconds": seconds,
-        "requests_during": storm.during,
-        "requests_during_per_call": round(storm.during / callers, 3),
-        "succeeded": succeeded,
-        "most_requests_of_a_call": max(storm.by_caller.values(), default=0),
-        "first_return_seconds": round(returned[0], 3) if returned else None,
-        "median_return_seconds": round(returned[len(returned) // 2], 3) if returned else None,
-        "last_return_seconds": round(returned[-1], 3) if returned else None,
-        "most_returns_in_100_ms": busiest,
+        "succeeded": len(times),
+        "requests": requests,
+        "requests per call": round(requests / callers, 2),
+        "last success": round(max(times), 1) if times else None,
+        "median error": round(statistics.median(errors), 1) if errors else None,
+        "last error": round(max(errors), 1) if errors else None,
+        "longest wait before an error": round(max(waits), 2) if waits else None,
+        "errors": dict(messages.most_common(2)),
     }
 
 
-def kept(variant: str, figures: Figures) -> bool:
-    """Whether the promises hold."""
-    calls, during, succeeded = (int(figures[name] or 0) for name in ("calls", "requests_during", "succeeded"))
-    if variant == "honest" and (succeeded < calls or int(figures["most_requests_of_a_call"] or 0) > 2):
-        return False
-    return during <= 1.2 * calls and succeeded >= 0.99 * calls
+# The cases
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--callers", type=int, default=500)
-    parser.add_argument("--storm", type=float, default=30.0, help="seconds for which the provider answers 429")
-    parser.add_argument("--total-timeout", type=float, default=90.0, help="the service's setting, in seconds")
-    parser.add_argument("--provider", choices=tuple(WIRES), default="openai-compatible")
-    parser.add_argument("--variant", choices=VARIANTS, action="append", help="the kind of Retry-After; all by default")
-    parser.add_argument("--backend", choices=BACKENDS, action="append", help="both by default")
-    options = parser.parse_args(arguments)
-    results: list[Figures] = []
-    for backend in options.backend or BACKENDS:
-        for variant in options.variant or VARIANTS:
-            asked = (options.provider, variant, options.callers, options.storm, options.total_timeout)
-            figures = anyio.run(run, *asked, backend=backend)
-            kept_all = kept(variant, figures)
-            results.append({"backend": backend, "retry_after": variant, **figures, "kept": kept_all})
-            print(
-                f"{backend}, Retry-After {variant}: {figures['requests_during']} requests during the storm for "
-                f"{figures['calls']} calls ({figures['requests_during_per_call']} per call), {figures['succeeded']} "
-                f"succeeded, at most {figures['most_requests_of_a_call']} requests per call, back within "
-                f"{figures['first_return_seconds']} to {figures['last_return_seconds']} s: "
-                f"{'kept' if kept_all else 'BROKEN'}"
-            )
-    print(json.dumps(results, indent=1))
-    return 0 if all(result["kept"] for result in results) else 1
+def truthful(left: float) -> Mapping[str, str]:
+    return {"retry-after-ms": f"{left * 1000 + 1:.0f}"}
+
+
+def too_short(left: float) -> Mapping[str, str]:
+    return {"retry-after": str(SHORT_RETRY_AFTER)}
+
+
+def nothing(left: float) -> Mapping[str, str]:
+    return {}
+
+
+def refusing(seconds: float, headers: Callable[[float], Mapping[str, str]]) -> Callable[[], Refusal]:
+    """Refuse requests for some seconds, which begin with the calls."""
+    return lambda: until(anyio.current_time() + seconds, headers)
+
+
+Case = tuple[str, Callable[[Wire], Awaitable[dict[str, Any]]], Callable[[dict[str, Any]], bool]]
+
+
+def cases(options: Options) -> list[Case]:
+    """Each case: its name, how it is measured, and whether the promise was kept."""
+    callers, seconds, short = options.callers, options.seconds, options.short_seconds
+    found: list[Case] = [
+        (
+            f"429 for {seconds:g} s, truthful Retry-After",
+            lambda wire: measured(wire, 429, refusing(seconds, truthful), callers),
+            lambda found: found["succeeded"] == callers and found["requests"] <= MOST_REQUESTS_PER_CALL * callers,
+        ),
+        (
+            "503 without end",
+            lambda wire: measured(wire, 503, refusing(1e9, nothing), callers),
+            lambda found: (
+                found["requests"] <= callers + RETRY_BUDGET + found["succeeded"]
+                and found["longest wait before an error"] <= LONGEST_WAIT
+            ),
+        ),
+        (
+            "503 for 1 s",
+            lambda wire: measured(wire, 503, refusing(1, nothing), 40),
+            lambda found: found["succeeded"] == found["calls"],
+        ),
+    ]
+    if not short:
+        return found
+    return [
+        *found,
+        (
+            f"429 for {short:g} s, Retry-After of {SHORT_RETRY_AFTER} s",
+            lambda wire: measured(wire, 429, refusing(short, too_short), callers),
+            lambda found: True,
+        ),
+        (
+            "the same, 10 calls at a time",
+            lambda wire: measured(wire, 429, refusing(short, too_short), callers, lambda: anyio.CapacityLimiter(10)),
+            lambda found: True,
+        ),
+        (
+            f"429 above {RATE} calls a second",
+            lambda wire: measured(wire, 429, above_the_rate, callers),
+            lambda found: True,
+        ),
+        (
+            f"the same, {RATE} calls started a second",
+            lambda wire: measured(wire, 429, above_the_rate, callers, lambda: Pace(RATE)),
+            lambda found: True,
+        ),
+    ]
+
+
+def measure(options: Options) -> Result:
+    figures: dict[str, Any] = {}
+    broken = []
+    for provider in options.providers:
+        wire = WIRES[provider]
+        for backend in options.backends:
+            rows = figures.setdefault(provider, {}).setdefault(backend, {})
+            for name, run, kept in cases(options):
+                rows[name] = on(backend, run, wire)
+                if not kept(rows[name]):
+                    broken.append(f"{provider} on {backend}: {name}: {rows[name]}")
+    first = next(iter(next(iter(figures.values())).values()))
+    summary = "; ".join(
+        f"{name}: {row['succeeded']} of {row['calls']} calls, {row['requests']} requests" for name, row in first.items()
+    )
+    return Result(not broken, "; ".join(broken) or summary, figures)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    logging.getLogger("trunkline").setLevel(logging.ERROR)  # not a warning for each wait
+    command("storm", SIZES, measure)

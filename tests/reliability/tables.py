@@ -71,6 +71,27 @@ def by_backend(figures: dict[str, Any]) -> Iterator[str]:
     yield table(("", *backends), [(name, *(shown(figures[backend][name]) for backend in backends)) for name in names])
 
 
+def storm(figures: dict[str, Any]) -> Iterator[str]:
+    """One table for each provider. A cell has a value for each backend, or one if all are the same."""
+    facts = ("succeeded", "requests per call", "last success", "last error", "longest wait before an error")
+    for provider, backends in figures.items():
+
+        def shown(case: str, fact: str, rows: Sequence[Any] = tuple(backends.values())) -> str:
+            values = ["–" if row[case][fact] is None else str(row[case][fact]) for row in rows]
+            return values[0] if len(set(values)) == 1 else ", ".join(values)
+
+        cases: dict[str, Any] = next(iter(backends.values()))
+        rows = [(case, row["calls"], *(shown(case, fact) for fact in facts)) for case, row in cases.items()]
+        yield f"{provider}; {', '.join(backends)}; times in seconds:"
+        yield table(("the provider answers", "calls", *facts), rows)
+
+
+def fallback(figures: dict[str, Any]) -> Iterator[str]:
+    facts = ("answered", "median seconds", "slowest seconds", "requests to the first service")
+    rows = [(figures["versions"][name], *(row[fact] for fact in facts)) for name, row in figures["clients"].items()]
+    yield table((f"{figures['callers']} calls", *facts), rows)
+
+
 def peers(figures: dict[str, Any]) -> Iterator[str]:
     clients = list(figures["outcomes"])
     kinds = ("handled", "foreign", "hung", "silent", "lost", "leaked", "n/a")
@@ -87,6 +108,8 @@ TABLES = {
     "truncation": truncation,
     "cancellation": cancellation,
     "neighbours": by_backend,
+    "storm": storm,
+    "fallback": fallback,
     "slow_consumer": by_backend,
     "soak": by_backend,
     "peers": peers,
