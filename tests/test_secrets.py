@@ -39,7 +39,7 @@ from trunkline._calls.retry import RetryPolicy
 from trunkline._plugins.registry import load_provider
 from trunkline.authoring.provider import Observer
 from trunkline.authoring.wire import WireRequest, WireResponse
-from trunkline.errors import ConfigurationError, TrunklineError, UnexpectedRedirect
+from trunkline.errors import ConfigurationError, PluginError, TrunklineError, UnexpectedRedirect
 from trunkline.secrets import Secret, scrub
 from trunkline.service import Service
 from trunkline.storage import to_json
@@ -642,7 +642,9 @@ async def test_a_cancelled_call_and_a_broken_plugin_show_no_variables_either(
                 with anyio.fail_after(0.1):
                     await service.chat("Hello?")
             environment.setattr("trunkline.authoring.auth.HeaderAuth.sign", broken)
-            with pytest.raises(KeyError) as wrong:
+            with pytest.raises(
+                PluginError, match="the authentication of trunkline-openai failed: KeyError: 1"
+            ) as wrong:
                 await service.chat("Hello?")
     assert not leaks(case, "cancelled", exposed(caught.value))
     assert not leaks(case, "broken", exposed(wrong.value))

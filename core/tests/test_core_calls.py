@@ -541,6 +541,10 @@ class Tokens:
     def __init__(self) -> None:
         self.token = 0
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return ()
+
     async def __aenter__(self) -> Tokens:
         return self
 

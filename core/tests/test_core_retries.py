@@ -332,6 +332,10 @@ class Flaky:
         self._times = times
         self._error = error
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return ()
+
     async def __aenter__(self) -> Flaky:
         return self
 

@@ -5,6 +5,8 @@ They have a module of their own because `trunkline.errors` refers to `ChatRespon
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TrunklineError(Exception):
     """The base class of all errors of Trunkline and its plugins."""
@@ -20,6 +22,17 @@ class TrunklineError(Exception):
         if self.service is None or f"service {self.service!r}" in text:
             return text
         return f"service {self.service!r}: {text}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # `Exception` would call the class with `args` alone, but an error of a plugin may have other parameters.
+        state = dict(vars(self))
+        if "__notes__" in state:
+            state["__notes__"] = list(state["__notes__"])  # a copy gets notes of its own
+        return _rebuild, (type(self), self.args), state
+
+
+def _rebuild(cls: type[TrunklineError], args: tuple[object, ...]) -> TrunklineError:
+    return cls.__new__(cls, *args)
 
 
 class CallError(TrunklineError):

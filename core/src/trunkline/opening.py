@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from trunkline._config.sources import Table, make_settings, provider_of, read_co
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import HTTPClient
 from trunkline._plugins.registry import EXTENSIONS, find_plugin, load_provider
-from trunkline.errors import ConfigurationError, TrunklineError
-from trunkline.secrets import clear_traceback_locals
+from trunkline.errors import ConfigurationError
+from trunkline.secrets import without_traceback
 from trunkline.service import Service
 from trunkline.settings import Settings, raise_config_errors
 
@@ -48,14 +47,13 @@ def open_service(
 
     Raises `ProviderNotFound`, `PluginError` or `ConfigurationError`.
     """
-    outer = sys.exception()
     try:
         return _make_service(provider, name, http_client, settings)
-    except TrunklineError as error:
-        # The settings may be secret, and error reporters show the local variables of each frame.
-        settings.clear()
-        clear_traceback_locals(error, outer)
-        raise
+    except BaseException as error:
+        failed = without_traceback(error)
+    # The settings may be secret, and error trackers show the local variables of each frame.
+    settings.clear()
+    raise failed
 
 
 def _make_service(
@@ -127,13 +125,12 @@ def open_services(
     Raises `ConfigurationError` for a file that cannot be read or is wrong. One error lists every mistake in the
     settings of all services.
     """
-    outer = sys.exception()
     try:
         return _make_services(source, http_client, environ)
-    except TrunklineError as error:
-        source, environ = "", None  # for the reason given in `open_service`
-        clear_traceback_locals(error, outer)
-        raise
+    except BaseException as error:
+        failed = without_traceback(error)
+    source, environ = "", None  # for the reason given in `open_service`
+    raise failed
 
 
 def _make_services(

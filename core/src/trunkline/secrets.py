@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NoReturn, Self, TypeAlias, overload
 from urllib.parse import quote
+
+from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
 
 MASK = "***"
 
@@ -119,16 +123,28 @@ HeaderValues: TypeAlias = Mapping[str, str] | Headers
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with each of `secrets` replaced by `***`, in every form in which servers and proxies echo it.
 
-    The forms are: plain, percent-encoded, escaped as in JSON, and base64; also the first part of a secret that an
-    excerpt cut off. Secrets shorter than `MIN_SECRET_LENGTH` are not replaced.
+    The forms are: plain, percent-encoded, escaped as in JSON, and base64, also as a part of a longer text in base64;
+    and the first part of a secret that an excerpt cut off. Secrets shorter than `MIN_SECRET_LENGTH` are not replaced.
     """
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= MIN_SECRET_LENGTH:
             text = _without(text, secret)
-            data = secret.encode("utf-8", "surrogatepass")
-            for encoded in (b64encode(data).decode(), urlsafe_b64encode(data).decode()):
-                text = _without(text, encoded.rstrip("="))
+            for encoded in _base64_forms(secret):
+                text = _without(text, encoded)
     return text
+
+
+def _base64_forms(secret: str) -> Iterator[str]:
+    """Yield a secret in base64, alone and as it looks inside of a longer text, such as `Bearer` and the secret."""
+    data = secret.encode("utf-8", "surrogatepass")
+    for encode in (b64encode, urlsafe_b64encode):
+        yield encode(data).decode().rstrip("=")
+        for skipped in (1, 2):  # the bytes of the longer text before the secret, modulo 3
+            # Only the characters that encode no bits of what surrounds the secret are the same in every text.
+            inner = data[3 - skipped :]
+            aligned = encode(inner[: len(inner) - len(inner) % 3]).decode()
+            if len(aligned) >= MIN_SECRET_LENGTH + 2:
+                yield aligned
 
 
 def scrub_value(value: Any, secrets: tuple[str, ...]) -> Any:
@@ -137,7 +153,9 @@ def scrub_value(value: Any, secrets: tuple[str, ...]) -> Any:
         return scrub(value, secrets)
     if isinstance(value, Mapping):
         return {scrub_value(name, secrets): scrub_value(item, secrets) for name, item in value.items()}
-    return [scrub_value(item, secrets) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, tuple):
+        return tuple(scrub_value(item, secrets) for item in value)
+    return [scrub_value(item, secrets) for item in value] if isinstance(value, list) else value
 
 
 def _without(text: str, secret: str) -> str:
@@ -171,50 +189,90 @@ def _spellings(character: str) -> str:
     return f"(?:{'|'.join(patterns)}|(?i:{percent}){'|[+]' if character == ' ' else ''})"
 
 
-def clear_traceback_locals(error: BaseException, outer: BaseException | None = None) -> None:
-    """Clear the local variables in the tracebacks of an error, its causes and its contexts.
+def without_traceback(error: BaseException) -> BaseException:
+    """Return the exception to raise in place of `error`, without the traceback that led to it.
 
-    Error reporters may show the local variables of each frame. Our frames and the HTTP client's hold headers and
-    bodies. File names and line numbers stay. `outer` is the exception that the application was handling when it called
-    us; its traceback is left alone.
+    An error of Trunkline is copied, with its attributes, notes and causes: its object may be shared by several calls.
+    Any other exception stays the same object. Raise the result after the `except` block that caught `error`.
     """
-    import traceback
-
-    seen: set[int] = set() if outer is None else {id(outer)}
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        current = waiting.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if current.__traceback__ is not None:
-            traceback.clear_frames(current.__traceback__)
-        waiting += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            waiting += current.exceptions
+    if isinstance(error, TrunklineError):
+        copied = _copied(error)
+        return copied if copied is not None else TrunklineError(str(error))
+    _cut(error)
+    return error
 
 
-def drop_secret_causes(error: BaseException, secrets: tuple[str, ...]) -> None:
-    """Remove each cause and context of `error` that shows a secret.
+def _cut(error: BaseException) -> None:
+    error.__traceback__ = None
+    # anyio looks for its own cancellation in the contexts of a cancellation that another library has replaced.
+    context, error.__context__ = error.__context__, None
+    if type(context) is type(error):
+        with suppress(Exception):
+            error.__context__ = type(context)(*context.args)
+    if error.__cause__ is not None:
+        error.__cause__, error.__suppress_context__ = None, False
+    if isinstance(error, BaseExceptionGroup):
+        for single in error.exceptions:
+            _cut(single)
 
-    These exceptions were raised by other libraries, so their messages cannot be scrubbed reliably.
+
+MAX_CAUSES = 8
+"""How many causes, one of the other, a copy of an error keeps."""
+
+
+def _copied(error: BaseException, depth: int = 0) -> BaseException | None:
+    """Return a copy without traceback and context, or `None` for an exception that cannot be copied."""
+    if depth > MAX_CAUSES:
+        return None
+    try:
+        if isinstance(error, BaseExceptionGroup):
+            singles = (_copied(single, depth + 1) for single in error.exceptions)
+            copied: BaseException = error.derive([single for single in singles if single is not None])
+        else:
+            copied = copy.copy(error)
+        if copied is error or not isinstance(copied, BaseException):
+            return None
+        if error.__cause__ is not None:
+            copied.__cause__ = _copied(error.__cause__, depth + 1)
+    except Exception:  # the class of another library may need other arguments than `args`
+        return None
+    return copied
+
+
+def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
+    """Remove secrets from an error's message, fields and notes, and drop the causes that show one.
+
+    The error must belong to the caller alone: see `without_traceback`.
     """
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        current = waiting.pop()
-        seen.add(id(current))
-        for link in ("__cause__", "__context__"):
-            linked: BaseException | None = getattr(current, link)
-            if linked is None or id(linked) in seen:
-                continue
-            if _shows(linked, secrets):
-                setattr(current, link, None)
-            else:
-                waiting.append(linked)
+    fields = vars(error)
+    for name, value in fields.items():
+        if isinstance(value, (str, list, tuple, dict)):
+            try:
+                fields[name] = scrub_value(value, secrets)
+            except RecursionError:  # a body may be nested deeply if `nesting_limit` is off
+                fields[name] = None
+    error.args = tuple(scrub_value(arg, secrets) for arg in error.args)
+    if isinstance(error, RemoteError):
+        error.message = error.message or type(error).__name__
+        error.args = (error.message,)
+    elif isinstance(error, ConfigurationError):
+        for single in error.errors:
+            scrub_error(single, secrets)
+    current: BaseException = error
+    while (cause := current.__cause__) is not None:
+        if isinstance(cause, TrunklineError):
+            scrub_error(cause, secrets)
+            return
+        # The text of another library's exception cannot be scrubbed reliably.
+        if _shows(cause, secrets):
+            current.__cause__ = None
+            return
+        current = cause
 
 
 def _shows(error: BaseException, secrets: tuple[str, ...]) -> bool:
+    if isinstance(error, BaseExceptionGroup) and any(_shows(single, secrets) for single in error.exceptions):
+        return True
     try:
         text = f"{error} {error!r} {vars(error)!r}"
     except Exception:  # another library's __str__ or __repr__ may fail; assume the worst

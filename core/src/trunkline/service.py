@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
-from typing import TypeVar, Unpack
+from typing import Any, Protocol, TypeVar, Unpack, cast
 
 import anyio
 import attrs
 
 from trunkline._calls.observed import ObservedCall
-from trunkline._calls.pipeline import Pipeline, scrub_error
+from trunkline._calls.pipeline import Pipeline
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import environment_secrets
-from trunkline._plugins.registry import open_steps
-from trunkline.authoring.provider import Provider, ServiceContext, Translation
+from trunkline._plugins.registry import Steps, open_steps, plugin_error
+from trunkline.authoring.provider import Provider, ServiceContext, Translation, Transport
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     ServiceClosed,
     TrunklineError,
@@ -27,13 +27,23 @@ from trunkline.errors import (
 from trunkline.messages import Message
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
-from trunkline.secrets import clear_traceback_locals
+from trunkline.secrets import scrub, scrub_error, without_traceback
 from trunkline.settings import Settings
 from trunkline.stream import Stream
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _log = logging.getLogger("trunkline")
+
+
+class _Operation(Protocol[T_co]):
+    @property
+    def parse(self) -> Callable[[ServiceContext[Any], WireResponse], T_co]: ...
+
+
+def _parse(pipeline: Pipeline, operation: _Operation[T], response: WireResponse) -> T:
+    return pipeline.run_step("operations", operation.parse, pipeline.context, response)
 
 
 class Service:
@@ -99,7 +109,7 @@ class Service:
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, stream=False)
-            response = await pipeline.call(translation, pipeline.steps.parser.body, call.deadline, call.retried)
+            response = await pipeline.call(translation, pipeline.parser.body, call.deadline, call.retried)
             return pipeline.finish_body(response, translation.warnings)
 
         return await self._run("chat", request, run)
@@ -127,9 +137,12 @@ class Service:
             models: list[ModelInfo] = []
             cursor: str | None = None
             while True:
-                translation = Translation(wire_request=operation.build(pipeline.context, cursor))
+                wire_request = pipeline.run_step("operations", operation.build, pipeline.context, cursor)
                 page, cursor = await pipeline.call(
-                    translation, partial(operation.parse, pipeline.context), call.deadline, call.retried
+                    Translation(wire_request=wire_request),
+                    partial(_parse, pipeline, operation),
+                    call.deadline,
+                    call.retried,
                 )
                 models.extend(page)
                 if cursor is None:
@@ -151,10 +164,9 @@ class Service:
         async def run(pipeline: Pipeline, call: ObservedCall) -> EmbedResponse:
             operation = self._operation(pipeline.steps.operations.embed, "embed")
             with_model = attrs.evolve(request, model=pipeline.model(request.model))
-            translation = operation.build(pipeline.context, with_model)
-            response = await pipeline.call(
-                translation, partial(operation.parse, pipeline.context), call.deadline, call.retried
-            )
+            translation = pipeline.run_step("operations", operation.build, pipeline.context, with_model)
+            parse = partial(_parse, pipeline, operation)
+            response = await pipeline.call(translation, parse, call.deadline, call.retried)
             return attrs.evolve(
                 response,
                 provider=self.provider,
@@ -176,10 +188,9 @@ class Service:
         async def run(pipeline: Pipeline, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
             with_model = attrs.evolve(request, model=pipeline.model(request.model))
-            translation = operation.build(pipeline.context, with_model)
-            return await pipeline.call(
-                translation, partial(operation.parse, pipeline.context), call.deadline, call.retried
-            )
+            translation = pipeline.run_step("operations", operation.build, pipeline.context, with_model)
+            parse = partial(_parse, pipeline, operation)
+            return await pipeline.call(translation, parse, call.deadline, call.retried)
 
         return await self._run("count_tokens", request, run)
 
@@ -188,7 +199,7 @@ class Service:
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> None:
             with call.deadline:
-                await pipeline.steps.auth.acquire()
+                await pipeline.acquire()
 
         await self._run("authenticate", None, run)
 
@@ -252,24 +263,28 @@ class Service:
         return (*self.settings.secrets(), *environment_secrets())
 
     async def _make_pipeline(self) -> Pipeline:
-        outer = sys.exception()
+        own = self._transports.shared(self.settings)
+        context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings, transport=own)
         try:
-            own = self._transports.shared(self.settings)
-            context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings, transport=own)
             for setting, note in self.settings.notes():
-                _log.warning("service %r: setting %r: %s", self.name, setting, note)
+                _log.warning("service %r: setting %r: %s", self.name, setting, scrub(note, self._secrets()))
             steps = open_steps(self._provider, context, self.settings.extensions, own)
-            transport = steps.transport or own
+        except Exception as error:
+            known = isinstance(error, TrunklineError)
+            opened = without_traceback(error) if known else plugin_error(context, "settings", self.provider, error)
+            failed = cast(TrunklineError, opened)
+            failed.service = failed.service or self.name
+            scrub_error(failed, self._secrets())
+        else:
+            pipeline = self._pipeline_of(context, steps, steps.transport or own)
             async with AsyncExitStack() as resources:
-                await resources.enter_async_context(transport)
-                await resources.enter_async_context(steps.auth)
+                await pipeline.enter(resources, pipeline.transport, "transport")
+                await pipeline.enter(resources, steps.auth, "auth")
                 self._resources = resources.pop_all()
-        except BaseException as error:
-            if isinstance(error, TrunklineError):
-                error.service = error.service or self.name
-                scrub_error(error, self._secrets())
-            clear_traceback_locals(error, outer)
-            raise
+            return pipeline
+        raise failed
+
+    def _pipeline_of(self, context: ServiceContext[Settings], steps: Steps, transport: Transport) -> Pipeline:
         return Pipeline(
             context=context,
             steps=steps,
@@ -282,7 +297,6 @@ class Service:
         )
 
     async def _run(self, operation: str, request: object, run: Callable[[Pipeline, ObservedCall], Awaitable[T]]) -> T:
-        outer = sys.exception()
         pipeline = await self._open()
         call = ObservedCall(pipeline, operation, request)
         scope = call.deadline.scope
@@ -293,7 +307,7 @@ class Service:
                 call.finished(result)
                 return result
         except BaseException as error:
-            call.failed(error, outer)
+            call.failed(error)
             raise
         finally:
             self._running.discard(scope)

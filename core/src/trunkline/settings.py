@@ -8,7 +8,6 @@ Values are checked when a settings object is created; a wrong value raises `Conf
 from __future__ import annotations
 
 import functools
-import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import (
@@ -31,8 +30,8 @@ import attrs
 from trunkline._json import JSONObject
 from trunkline._setting_types import convert_to, schema_of, without_none
 from trunkline._urls import plain_http_note, redact_url, split_url, url_secrets
-from trunkline.errors import ConfigurationError
-from trunkline.secrets import Headers, Secret, clear_traceback_locals
+from trunkline.errors import ConfigurationError, PluginError, TrunklineError
+from trunkline.secrets import Headers, Secret, scrub, without_traceback
 
 S = TypeVar("S", bound=type)
 T = TypeVar("T")
@@ -166,15 +165,16 @@ def settings(cls: S) -> S:
 
     @functools.wraps(attrs_init)
     def init(self: Any, **values: Any) -> None:
-        outer = sys.exception()
         try:
             attrs_init(self, **values)
-        except ConfigurationError as error:
-            # The values may be secret, and error reporters show the local variables of each frame.
-            values.clear()
-            self = None
-            clear_traceback_locals(error, outer)
-            raise
+        except BaseException as error:
+            failed = without_traceback(error)
+        else:
+            return
+        # The values may be secret, and error trackers show the local variables of each frame.
+        values.clear()
+        self = None
+        raise failed
 
     settings_class.__init__ = init  # type: ignore[misc]
     return settings_class
@@ -317,8 +317,18 @@ class Settings:
             except ValueError as error:
                 errors.append(setting_error(info.name, f"must be {error}", provider=self.provider))
         if not errors:
-            errors.extend(setting_error(name, message, provider=self.provider) for name, message in self.problems())
+            errors.extend(self._problem_errors())
         raise_config_errors(errors)
+
+    def _problem_errors(self) -> list[ConfigurationError]:
+        try:
+            return [setting_error(name, message, provider=self.provider) for name, message in self.problems()]
+        except TrunklineError:
+            raise
+        except Exception as error:
+            text = scrub(f"{type(error).__name__}: {error}", self.secrets())
+            failed = _plugin_error(type(self).__module__, f"checking the settings of {self.provider!r} failed: {text}")
+        raise failed
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each mistake in the combination of settings, as the name of a setting and the rest of a sentence.
@@ -438,11 +448,37 @@ def convert(info: SettingInfo, value: object) -> object:
     if optional and (value is None or (kind in (int, float) and value == "none")):
         return None
     if info.convert is not None:
-        return info.convert(value)
+        return _convert_with(info.convert, info, value)
     result = convert_to(kind, value)
     if info.minimum is not None and isinstance(result, (int, float)) and result < info.minimum:
         raise ValueError(f"a number of at least {info.minimum:g}, not {value!r}")
     return result
+
+
+def _convert_with(function: Callable[[object], object], info: SettingInfo, value: object) -> object:
+    """Call a plugin's function. Its errors may quote the value, which may be secret."""
+    try:
+        return function(value)
+    except TrunklineError:
+        raise
+    except ValueError as error:
+        failed: Exception = ValueError(scrub(str(error), _texts(value)) if info.secret else str(error))
+    except Exception as error:
+        name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+        message = f"the function {name}, which converts the setting {info.name!r}, failed: {type(error).__name__}"
+        failed = _plugin_error(function.__module__, message)
+    raise failed
+
+
+def _plugin_error(module: str, message: str) -> PluginError:
+    # Settings do not know which distribution they come from; that of a module usually has the same name.
+    return PluginError(message, distribution=module.partition(".")[0].replace("_", "-"))
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, Secret):
+        return (value.reveal(),)
+    return (value,) if isinstance(value, str) else ()
 
 
 def json_schema(cls: type[Settings]) -> JSONObject:

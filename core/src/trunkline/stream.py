@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Literal, NoReturn, TypeAlias
@@ -159,7 +158,6 @@ class Stream:
 
     async def _open(self, call: ObservedCall, pipeline: Pipeline) -> None:
         """Send the request and wait for the first event, in one scope that `aclose` can cancel."""
-        outer = sys.exception()
         deadline = call.deadline
 
         def interrupt() -> bool:
@@ -172,7 +170,7 @@ class Stream:
                 translation = await pipeline.translate(self._request, stream=True)
                 self._reader = await pipeline.stream(translation, deadline, call.retried)
         except BaseException as error:
-            self._fail(error, outer)
+            self._fail(error)
             raise
         finally:
             self._interrupt = None
@@ -192,14 +190,20 @@ class Stream:
             reader = self._reader
             if self._state != "open" or reader is None or reader.is_reading:
                 self._refuse()
-            outer = sys.exception()
+            batch: list[Event] | None = None
+            failed: BaseException | None = None
             try:
                 batch = await reader.next()
             except BaseException as error:
-                self._fail(error, outer)
-                raise
+                failed = error if self._call is None else self._call.at_border(error)
+                self._fail(failed)
             finally:
                 self._await_ended()
+            if failed is not None:
+                try:
+                    raise failed
+                finally:
+                    del failed  # it refers to this frame
             if batch is None:
                 self._raise_interrupted(reader.timeout_error)
             self._batch, position = batch, 0
@@ -208,7 +212,7 @@ class Stream:
         try:
             self._fold.add(event)
         except TrunklineError as error:  # the provider sent the events in an impossible order
-            self._fail(error, error.__context__)
+            self._fail(error)
             raise
         if type(event) is Finished:
             self._finish()
@@ -220,13 +224,13 @@ class Stream:
         if self._call is not None and self._call.observed:
             self._call.finished(self._fold.response())
 
-    def _fail(self, error: BaseException, outer: BaseException | None = None) -> None:
+    def _fail(self, error: BaseException) -> None:
         if isinstance(error, RemoteError) and error.partial is None:
             error.partial = self._fold.response()
         if self._call is not None and isinstance(error, StreamClosed):  # the application closed it, which is no failure
             self._call.abandoned(self._fold.response())
         elif self._call is not None:
-            self._call.failed(error, outer)
+            self._call.failed(error)
         self._failure = self._failure_of(error)  # copied when no secret is left in it
         self._batch, self._position = [], 0
         if not self._is_closed:

@@ -85,7 +85,7 @@ def toy_error(status: int | None, body: Any, headers: Any) -> RemoteError:
         body=body if isinstance(body, dict) else None,
     )
     if BUG == "key_in_error":
-        error.hint = "the key was " + canary("api_key")  # type: ignore[attr-defined]
+        error.hint = {"the key was " + canary("api_key")}  # type: ignore[attr-defined]
     return error
 
 

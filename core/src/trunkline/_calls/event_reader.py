@@ -15,12 +15,13 @@ from typing import Any
 
 import attrs
 
+from trunkline._calls.borders import GuardedParser
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.response_reader import check_headers, chunk_timeout, raise_for_status, read_body
 from trunkline.authoring.decoder import StreamDecoder, check_nesting
 from trunkline.authoring.http_errors import request_id_from
-from trunkline.authoring.provider import ByteStream, ResponseParser
+from trunkline.authoring.provider import ByteStream
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     FirstChunkTimeout,
@@ -72,7 +73,7 @@ class EventReader:
         self,
         exchange: AbstractAsyncContextManager[ByteStream],
         *,
-        parser: ResponseParser,
+        parser: GuardedParser,
         settings: Settings,
         deadline: CallDeadline,
         read_timeouts: ReadTimeouts,
@@ -198,8 +199,8 @@ class EventReader:
                 return None
             try:
                 events = decoder.feed(chunk)
-            except TrunklineError as error:
-                events = self._events_before(error)
+            except Exception as error:
+                events = self._events_before(self._parser.broken(error))
             if events:
                 return events
 
@@ -208,8 +209,9 @@ class EventReader:
         self._decoder.late = []
         try:
             return decode()
-        except TrunklineError as error:
-            return self._events_before(error)
+        except Exception as error:
+            failed = self._parser.broken(error)
+        return self._events_before(failed)
 
     def _events_before(self, error: TrunklineError) -> list[Event]:
         """Return the events that the same bytes gave before an error. Raises the error now if there are none."""

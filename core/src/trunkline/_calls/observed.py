@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+import traceback
 from collections.abc import Callable
 
 from trunkline._calls.deadline import CallDeadline
@@ -13,7 +14,7 @@ from trunkline.authoring.provider import Observer
 from trunkline.errors import RemoteError, TrunklineError
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse
-from trunkline.secrets import clear_traceback_locals
+from trunkline.secrets import scrub
 
 _log = logging.getLogger("trunkline")
 _numbers = itertools.count(1)
@@ -47,8 +48,10 @@ class ObservedCall:
         for observer in self._observers:
             try:
                 notify(observer)
-            except Exception:  # an observer's mistake must not affect the call
-                _log.exception("an observer failed: %s", type(observer).__name__)
+            except Exception as error:  # an observer's mistake must not affect the call
+                # Not `_log.exception`: the text may contain a secret, and handlers may show the variables of frames.
+                report = scrub("".join(traceback.format_exception(error)), self._pipeline.known_secrets())
+                _log.error("an observer failed: %s\n%s", type(observer).__name__, report)
 
     def retried(self, error: TrunklineError, delay: float) -> None:
         """An attempt failed; another follows in `delay` seconds. Called before the wait."""
@@ -66,6 +69,10 @@ class ObservedCall:
         """The call succeeded."""
         self._notify(lambda observer: observer.finished(self.number, response))
 
+    def at_border(self, error: BaseException) -> BaseException:
+        """Return the exception to raise for one that reading the response raised; see `Pipeline.at_border`."""
+        return self._pipeline.at_border(error)
+
     def abandoned(self, partial: ChatResponse) -> None:
         """The application left the stream before its end."""
         self._notify(lambda observer: observer.abandoned(self.number, partial))
@@ -74,12 +81,11 @@ class ObservedCall:
         """The application was cancelled in its own code, between two reads. The exception is the application's."""
         self._notify(lambda observer: observer.failed(self.number, error))
 
-    def failed(self, error: BaseException, outer: BaseException | None = None) -> None:
-        """The call failed. `outer` is the exception that the application was handling when it made the call."""
+    def failed(self, error: BaseException) -> None:
+        """The call failed."""
         if isinstance(error, TrunklineError):
             self._pipeline.finalize_error(error)
             self._add_model(error)
-        clear_traceback_locals(error, outer)
         self._notify(lambda observer: observer.failed(self.number, error))
 
     def _add_model(self, error: TrunklineError) -> None:

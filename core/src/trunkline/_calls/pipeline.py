@@ -6,28 +6,27 @@ held open across a yield would corrupt the scope stack on both backends.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import anyio
 import attrs
 
+from trunkline._calls.borders import STEPS, Credentials, GuardedParser, Step, run_step
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.response_reader import check_headers, raise_for_status, read_body
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
-from trunkline._plugins.registry import Steps
+from trunkline._plugins.registry import Steps, plugin_error
 from trunkline._urls import redact_url
 from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
-    ConfigurationError,
     ProtocolViolation,
     RemoteError,
     TrunklineError,
@@ -36,13 +35,11 @@ from trunkline.errors import (
 from trunkline.fold import response_warnings
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
-from trunkline.secrets import clear_traceback_locals, drop_secret_causes, scrub, scrub_value
+from trunkline.secrets import scrub_error, without_traceback
 from trunkline.settings import Settings, setting_error
 
+P = ParamSpec("P")
 T = TypeVar("T")
-
-_UNKNOWN = object()
-"""A placeholder for credentials that have not been acquired yet."""
 
 
 class RetryCallback(Protocol):
@@ -90,7 +87,7 @@ class Pipeline:
             async with self._send(wire_request) as byte_stream:
                 check_headers(byte_stream, self.settings)
                 response = await read_body(byte_stream, self.settings, self.read_timeouts)
-            raise_for_status(response, self.steps.parser)
+            raise_for_status(response, self.parser)
             try:
                 return read(response)
             except RemoteError as error:
@@ -109,7 +106,7 @@ class Pipeline:
         async def attempt(wire_request: WireRequest) -> EventReader:
             reader = EventReader(
                 self._send(wire_request),
-                parser=self.steps.parser,
+                parser=self.parser,
                 settings=self.settings,
                 deadline=deadline,
                 read_timeouts=self.read_timeouts,
@@ -140,7 +137,7 @@ class Pipeline:
             from trunkline._calls.fetch import fetch_parts
 
             request = await fetch_parts(request, self.steps.bytes_only_media)
-        translation = self.steps.translator.translate(request, stream=stream)
+        translation = self.run_step("translator", self.steps.translator.translate, request, stream=stream)
         if not warnings:
             return translation
         return attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
@@ -181,29 +178,30 @@ class Pipeline:
         # deadline and the retry budget allow it; if one of them does not, the error is raised at once.
         wire_request = wire_request.with_headers(self.settings.headers)
         endpoint = f"{wire_request.method} {redact_url(wire_request.url)}"
-        auth, failures, outer = self.steps.auth, 0, sys.exception()
-        credentials: Any = _UNKNOWN
-        stale: Any = _UNKNOWN
+        failures = 0
+        credentials: Credentials | None = None
+        stale: Credentials | None = None
         refused: TrunklineError | None = None
         scheduled = False  # whether a retry has been sent at the time that the provider asked for
         with deadline as scope:
             while True:
                 try:
-                    if credentials is _UNKNOWN:
+                    if credentials is None:
                         credentials = await self._credentials(stale)
                         if refused is not None and credentials == stale:
                             raise refused
-                    result = await attempt(auth.sign(wire_request, credentials))
-                except TrunklineError as error:
-                    if isinstance(error, RemoteError):
-                        error.endpoint = error.endpoint or endpoint
-                    failed = self.finalize_error(error)
+                    result = await attempt(self._sign(wire_request, credentials))
+                except BaseException as error:
+                    failed = self.at_border(error)
                 else:
                     self.retry_budget.give()
                     return result
-                clear_traceback_locals(failed, outer)
-                if isinstance(failed, AuthenticationError) and credentials is not _UNKNOWN and refused is None:
-                    refused, stale, credentials = failed, credentials, _UNKNOWN
+                if not isinstance(failed, TrunklineError):
+                    raise failed
+                if isinstance(failed, RemoteError):
+                    failed.endpoint = failed.endpoint or endpoint
+                if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
+                    refused, stale, credentials = failed, credentials, None
                     continue
                 failures += 1
                 delay = self.policy.delay(failures, failed)
@@ -225,12 +223,33 @@ class Pipeline:
                         self.retry_budget.give()  # cancelled: the retry that the token paid for is not sent
                     raise
 
-    async def _credentials(self, stale: object) -> object:
+    async def enter(self, resources: AsyncExitStack, manager: AbstractAsyncContextManager[object], step: Step) -> None:
+        """Enter the context manager of a step, to be left with `resources`."""
+        try:
+            await resources.enter_async_context(manager)
+        except BaseException as error:
+            failed = self.at_border(error, step)
+        else:
+            return
+        raise failed
+
+    async def acquire(self, *, refresh: bool = False) -> Credentials:
+        """Return credentials from the service's `Auth`."""
+        try:
+            return Credentials(await self.steps.auth.acquire(refresh=refresh))
+        except BaseException as error:
+            failed = self.at_border(error, "auth")
+        raise failed
+
+    async def _credentials(self, stale: Credentials | None) -> Credentials:
         """Return the credentials for the next attempt: not the `stale` ones, if `Auth` can get others."""
-        credentials = await self.steps.auth.acquire()
-        if stale is not _UNKNOWN and credentials == stale:  # if they differ, another call has refreshed them
-            credentials = await self.steps.auth.acquire(refresh=True)
+        credentials = await self.acquire()
+        if credentials == stale:  # if they differ, another call has refreshed them
+            credentials = await self.acquire(refresh=True)
         return credentials
+
+    def _sign(self, wire_request: WireRequest, credentials: Credentials) -> WireRequest:
+        return self.run_step("auth", lambda: self.steps.auth.sign(wire_request, credentials.value))
 
     def _say_not_retried(self, failed: RemoteError) -> None:
         """Add to an error's message that the retry budget did not allow a retry."""
@@ -242,10 +261,33 @@ class Pipeline:
 
     # Errors
 
+    def at_border(self, error: BaseException, step: Step = "transport") -> BaseException:
+        """Return the exception to raise for one that a step raised, without secrets and without its traceback.
+
+        Call it in the `except` block, and raise the result after that block; see `_calls/borders.py`.
+        """
+        if isinstance(error, Exception) and not isinstance(error, TrunklineError):
+            error = plugin_error(self.context, STEPS[step], self.steps.owners[step], error)
+        else:
+            error = without_traceback(error)
+        return self.finalize_error(error) if isinstance(error, TrunklineError) else error
+
+    def run_step(self, step: Step, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function of a plugin. An exception passes through `at_border`."""
+        return run_step(self.at_border, step, function, *args, **kwargs)
+
+    @property
+    def parser(self) -> GuardedParser:
+        """The service's parser. Its exceptions pass through `at_border`."""
+        return GuardedParser(self.steps.parser, self.at_border)
+
+    def known_secrets(self) -> tuple[str, ...]:
+        """Return the secrets of the settings and of the environment, and those that the service's `Auth` acquired."""
+        return (*self.secrets, *(secret for auth in self.steps.auths for secret in auth.secrets))
+
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
         """Add the names of the service and the provider to an error, and remove the service's secrets from it."""
-        acquired = (secret for auth in self.steps.auths for secret in auth.secrets)
-        scrub_error(error, (*self.secrets, *acquired))
+        scrub_error(error, self.known_secrets())
         error.service = error.service or self.context.name
         if isinstance(error, RemoteError):
             error.provider = error.provider or self.context.provider
@@ -253,22 +295,3 @@ class Pipeline:
             if isinstance(error.__cause__, RemoteError):
                 self.finalize_error(error.__cause__)
         return error
-
-
-def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
-    """Remove secrets from an error's message and fields, and drop the causes that show one."""
-    error.args = tuple(scrub_value(arg, secrets) for arg in error.args)
-    if isinstance(error, RemoteError):
-        error.message = scrub(error.message, secrets) or type(error).__name__
-        error.code = scrub(error.code, secrets) if error.code else error.code
-        error.request_id = scrub(error.request_id, secrets) if error.request_id else error.request_id
-        error.endpoint = scrub(error.endpoint, secrets) if error.endpoint else error.endpoint
-        try:
-            error.body = scrub_value(error.body, secrets)
-        except RecursionError:  # possible if `nesting_limit` is off
-            error.body = None
-        error.args = (error.message,)
-    elif isinstance(error, ConfigurationError):
-        for single in error.errors:
-            scrub_error(single, secrets)
-    drop_secret_causes(error, secrets)

@@ -28,7 +28,7 @@ import attrs
 
 from trunkline._setting_types import REFERENCE_KINDS, without_none
 from trunkline.authoring.provider import Provider
-from trunkline.errors import ConfigurationError
+from trunkline.errors import ConfigurationError, PluginError
 from trunkline.secrets import Headers, Secret
 from trunkline.settings import (
     SettingInfo,
@@ -153,11 +153,15 @@ def make_settings(
             values[info.name] = convert(info, _dereferenced(value, info, environ, folder or Path.cwd()))
         except ValueError as error:
             errors.append(setting_error(info.name, f"must be {error}", service=service))
+        except PluginError:
+            raise
         except ConfigurationError as error:
             errors.append(setting_error(info.name, str(error), service=service))
     raise_config_errors(errors)
     try:
         return provider.settings(**values)  # type: ignore[arg-type]  # converted one by one above
+    except PluginError:
+        raise
     except ConfigurationError as error:
         # The settings class names only the provider in its errors; users look for the service.
         found = error.errors or (error,)

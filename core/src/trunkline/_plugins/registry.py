@@ -437,9 +437,12 @@ class _HookCalls:
     def _check(self, hook: pluggy.HookCaller, result: object, wanted: type) -> None:
         if not isinstance(result, wanted):
             distribution = _distribution(self.results.owner_of(result) or _implementers(hook))
+            members = [name for name in dir(wanted) if not name.startswith("_")]
+            missing = [name for name in members if not hasattr(result, name)]
+            lacks = f", and lacks {', '.join(missing)}" if 0 < len(missing) < len(members) else ""
             raise PluginError(
                 f"service {self.context.name!r}: the hook {hook.name} of {distribution} returned a "
-                f"{type(result).__name__}; it must return {wanted.__name__}",
+                f"{type(result).__name__}; it must return {wanted.__name__}{lacks}",
                 distribution=distribution,
                 service=self.context.name,
             )

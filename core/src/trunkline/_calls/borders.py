@@ -1,0 +1,96 @@
+"""Borders between the core and what it calls: the steps of plugins and the transports.
+
+An exception that crosses a border leaves all frames below it behind. Those frames belong to plugins and HTTP libraries,
+their local variables hold credentials, and error trackers show the local variables of every frame of a traceback. Above
+the borders, our own frames hold credentials only in objects whose `repr` shows nothing: `Secret`, `Headers`,
+`WireRequest` and `Credentials`.
+
+The rules, for a function that calls a step:
+
+- The `except` block only passes the exception to `Pipeline.at_border`. What that returns is raised after the block, so
+  that the exception below does not become its `__context__`.
+- No frame is cleared, and no exception of somebody else is changed. `traceback.clear_frames` closes the coroutines that
+  it finds suspended, also those of the application, if one exception object is raised in several tasks.
+- An error of Trunkline is copied. The object may be shared: a plugin may keep the failure of a token refresh, or of
+  loading a model, and raise it to each call that waited.
+- An exception that is not ours becomes a `PluginError`. Those that are no `Exception`, such as a cancellation, stay the
+  same object, since event loops compare it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
+
+import attrs
+
+from trunkline.authoring.provider import Framer, Parser, ResponseParser
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import TrunklineError
+from trunkline.response import ChatResponse
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Step: TypeAlias = Literal["auth", "translator", "parser", "transport", "operations"]
+"""A step of a plugin, by the name of its field in `Steps`."""
+
+STEPS: dict[Step, str] = {
+    "auth": "the authentication",
+    "translator": "the translator",
+    "parser": "the response parser",
+    "transport": "the transport",
+    "operations": "an operation",
+}
+"""What errors call the steps."""
+
+
+class AtBorder(Protocol):
+    """Returns the exception to raise for one that a step raised; see `Pipeline.at_border`."""
+
+    def __call__(self, error: BaseException, step: Step) -> BaseException: ...
+
+
+@attrs.frozen(repr=False)
+class Credentials:
+    """What `Auth.acquire` returned. Its `repr` shows nothing, since the value may be a plain string."""
+
+    value: Any
+
+
+def run_step(at_border: AtBorder, step: Step, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function of a plugin."""
+    try:
+        return function(*args, **kwargs)
+    except BaseException as error:
+        failed = at_border(error, step)
+    raise failed
+
+
+class GuardedParser:
+    """A plugin's `ResponseParser` behind a border. The framer and the parser of a stream are not, for speed.
+
+    Whoever calls those passes their exceptions to `broken`.
+    """
+
+    def __init__(self, parser: ResponseParser, at_border: AtBorder) -> None:
+        self._parser = parser
+        self._at_border = at_border
+
+    def stream(self) -> tuple[Framer[Any], Parser[Any]]:
+        """Return a new framer and a new parser."""
+        return run_step(self._at_border, "parser", self._parser.stream)
+
+    def body(self, wire_response: WireResponse) -> ChatResponse:
+        """Parse the response of a call that was not streamed."""
+        return run_step(self._at_border, "parser", self._parser.body, wire_response)
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:
+        """Return the error for a response with an error status."""
+        return run_step(self._at_border, "parser", self._parser.error, wire_response)
+
+    def broken(self, error: Exception) -> TrunklineError:
+        """Return the error for an exception of a stream's framer or parser."""
+        failed = self._at_border(error, "parser")
+        assert isinstance(failed, TrunklineError)
+        return failed
