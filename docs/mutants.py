@@ -33,13 +33,37 @@ def _subject(mutant: dict[str, Any]) -> str:
 
 def page(report: list[dict[str, Any]]) -> str:
     """The complete page."""
-    caught = sum(mutant["test"] is not None for mutant in report)
-    lines = [HEAD, f"**The kit catches {caught} of {len(report)} bugs.**", ""]
-    lines += ["| plugin | bug | class; complaint of users | caught by |", "|---|---|---|---|"]
+    core = [mutant for mutant in report if mutant["package"] == "core"]
+    plugins = [mutant for mutant in report if mutant["package"] != "core"]
+    return "\n".join(
+        [
+            HEAD,
+            f"**The kit catches {_caught(plugins)} bugs.**",
+            "",
+            *_table("plugin", plugins),
+            "",
+            "## Bugs in the core",
+            "",
+            "The core's tests (`core/tests/`) are tested in the same way.",
+            "",
+            f"**The core's tests catch {_caught(core)} bugs.**",
+            "",
+            *_table("package", core),
+            "",
+        ]
+    )
+
+
+def _caught(report: list[dict[str, Any]]) -> str:
+    return f"{sum(mutant['test'] is not None for mutant in report)} of {len(report)}"
+
+
+def _table(head: str, report: list[dict[str, Any]]) -> list[str]:
+    lines = [f"| {head} | bug | class; complaint of users | caught by |", "|---|---|---|---|"]
     for mutant in report:
         test = f"`{mutant['test'].partition('[')[0]}`" if mutant["test"] is not None else "**nothing**"
         lines.append(f"| {mutant['package']} | {mutant['why']} | {_subject(mutant)} | {test} |")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def main(arguments: list[str]) -> None:

@@ -52,15 +52,21 @@ def test_each_planted_bug_can_be_planted(runner: ModuleType, globex: Path, tmp_p
     assert set(range(8, 24)) <= {mutant.get("class") for mutant in found}
     for mutant in found:
         assert mutant.keys() & {"class", "complaint"}, mutant["id"]
-        package, conformance = runner.copy_plugin(mutant["package"], globex, tmp_path / mutant["id"])
+        package, conformance = runner.copy_plugin(
+            mutant["package"], globex, tmp_path / mutant["id"], mutant.get("tests")
+        )
         runner.plant(mutant["edit"], package)
         assert conformance.is_file()
-        for path in package.glob("*.py"):
-            compile(path.read_text("utf-8"), str(path), "exec")
+        assert mutant["package"] != "core" or f"def {mutant['test']}(" in conformance.read_text("utf-8")
+        for edit in mutant["edit"]:
+            compile((package / edit["file"]).read_text("utf-8"), edit["file"], "exec")
 
 
 def test_the_page_lists_every_planted_bug(runner: ModuleType) -> None:
     page = (ROOT / "docs" / "mutants.md").read_text(encoding="utf-8")
     found = runner.mutants()
-    assert f"**The kit catches {len(found)} of {len(found)} bugs.**" in page, "run: nox -s mutants"
+    core = sum(mutant["package"] == "core" for mutant in found)
+    plugins = len(found) - core
+    assert f"**The kit catches {plugins} of {plugins} bugs.**" in page, "run: nox -s mutants"
+    assert f"**The core's tests catch {core} of {core} bugs.**" in page, "run: nox -s mutants"
     assert all(f"| {mutant['package']} | {mutant['why']} |" in page for mutant in found), "run: nox -s mutants"

@@ -1,9 +1,9 @@
-"""Runs the conformance kit against the planted bugs of `mutants.toml`, and reports which it catches.
+"""Runs the kit and the core's tests against the planted bugs of `mutants.toml`, and reports which they catch.
 
 `python tests/mutants/run.py [--report FILE] [--jobs 2] [ID …]`. For each mutant, it copies the source of a plugin,
 plants the bug in the copy, and runs the plugin's conformance test against the copy, which precedes the plugin on the
-path. The test runs on asyncio, or on trio if the mutant has `backend = "trio"`. The unchanged plugins run first and
-must pass.
+path. The test runs on asyncio, or on trio if the mutant has `backend = "trio"`. A bug of the core is planted in a copy
+of the core, and the test that the mutant names must fail. The unchanged plugins and tests run first and must pass.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("mutants.toml")
 GLOBEX = "globex"
+CORE = "core"
 KEPT = ("id", "package", "class", "complaint", "why")
 """The fields of a mutant that the report contains."""
 
@@ -65,7 +66,14 @@ def make_globex(folder: Path) -> None:
 
 
 def copy_plugin(package: str, globex: Path, folder: Path, tests: str | None = None) -> tuple[Path, Path]:
-    """Copy a plugin's package into `folder`. Return the copy and the conformance test, by default the plugin's own."""
+    """Copy a package into `folder`. Return the copy and the test.
+
+    The test is the plugin's conformance test. `tests` names another plugin whose test it is, or for the core the file.
+    """
+    if package == CORE:
+        copy = folder / "trunkline"
+        shutil.copytree(ROOT / CORE / "src" / "trunkline", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        return copy, ROOT / CORE / "tests" / str(tests)
     module = f"trunkline_{package.replace('-', '_')}"
     home = globex if package == GLOBEX else ROOT / "plugins" / package
     copy = folder / module
@@ -117,7 +125,12 @@ def run_kit(test: Path, folder: Path, keyword: str) -> str | None:
 
 
 def keywords(mutant: dict[str, Any]) -> tuple[str, ...]:
-    """Return the expressions that select tests, in order: first those of the mutant's class or complaint, then all."""
+    """Return the expressions that select tests, in order: first those of the mutant's class or complaint, then all.
+
+    For the core, the expression is the name of the test that must fail.
+    """
+    if mutant["package"] == CORE:
+        return (mutant["test"],)
     if mutant.get("backend") == "trio":
         return ("trio and not fault", "trio")
     near = f"fault_{mutant['class']:02}_" if "class" in mutant else "not fault"
@@ -137,17 +150,29 @@ def try_kit(mutant: dict[str, Any], globex: Path) -> Result:
     return Result(failed, time.monotonic() - begun)
 
 
+def _unchanged(chosen: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return mutants without a bug: one for each plugin, and one for each test of the core."""
+    found: dict[str, dict[str, Any]] = {}
+    for mutant in chosen:
+        if mutant["package"] == CORE:
+            found[mutant["test"]] = {**mutant, "id": mutant["test"], "edit": []}
+        else:
+            package = mutant.get("tests", mutant["package"])
+            found[package] = {"id": package, "package": package, "edit": []}
+    return [found[name] for name in sorted(found)]
+
+
 def run(chosen: list[dict[str, Any]], jobs: int, *, unchanged: bool = True) -> Iterator[dict[str, Any]]:
     """Run the kit against the chosen mutants, and yield each result. Raises `MutantError`."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as name, ThreadPoolExecutor(jobs) as pool:
         globex = Path(name) / "trunkline-globex"
         make_globex(globex)
-        sound = sorted({mutant.get("tests", mutant["package"]) for mutant in chosen}) if unchanged else []
-        plain = [{"package": package, "edit": []} for package in sound]
+        plain = _unchanged(chosen) if unchanged else []
+        sound = [mutant["id"] for mutant in plain]
         for package, result in zip(sound, pool.map(lambda mutant: try_kit(mutant, globex), plain), strict=True):
             print(f"{'unchanged ' + package:44} {result.test or 'passes'}  {result.seconds:.0f} s", flush=True)
             if result.test is not None:
-                raise MutantError(f"the plugin {package} fails without a planted bug: {result.test}")
+                raise MutantError(f"{package} fails without a planted bug: {result.test}")
         results = pool.map(lambda mutant: try_kit(mutant, globex), chosen)
         for mutant, result in zip(chosen, results, strict=True):
             print(f"{mutant['id']:44} {result.test or 'SURVIVED'}  {result.seconds:.0f} s", flush=True)
