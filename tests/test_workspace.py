@@ -23,6 +23,7 @@ ASYNC_IN_CORE = (
     "_calls/event_reader.py",
     "_calls/response_reader.py",
     "_calls/fetch.py",
+    "_event_loops.py",
     "_http/",
     "opening.py",
     "service.py",

@@ -186,7 +186,6 @@ def toy(http_library: str) -> Any:
             make_toy(**(provider or {})),
             ToySettings(url=url, **values),
             transports=HTTPTransports(client),
-            owns_transports=True,
         )
 
     return make

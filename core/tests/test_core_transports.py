@@ -81,9 +81,8 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def transport(library: Any, anyio_backend: str) -> AsyncIterator[Transport]:
-    transports = HTTPTransports()
-    yield await transports.get(Settings(http_library=library))
-    await transports.aclose()
+    async with HTTPTransports().shared(Settings(http_library=library)) as transport:
+        yield transport
 
 
 async def whole(transport: Transport, url: str, **request: Any) -> tuple[int, dict[str, str], bytes]:
@@ -120,11 +119,13 @@ async def listen(handle: Callable[[anyio.abc.SocketStream], Awaitable[None]]) ->
 
 async def test_aiohttp_is_chosen_on_asyncio_and_httpx2_on_trio(anyio_backend: str) -> None:
     transports = HTTPTransports()
-    transport = await transports.get(Settings())
-    assert isinstance(transport, HTTPTransport) is (anyio_backend == "trio")
-    assert await transports.get(Settings()) is transport
-    assert isinstance(await transports.get(Settings(http_library="httpx2")), HTTPTransport)
-    await transports.aclose()
+    first, second = [await transports.acquire(Settings()) for _ in range(2)]
+    assert isinstance(first.transport, HTTPTransport) is (anyio_backend == "trio")
+    assert second is first
+    other = await transports.acquire(Settings(http_library="httpx2"))
+    assert isinstance(other.transport, HTTPTransport)
+    for shared in (first, second, *([other] if other is not first else [])):
+        await transports.release(shared)
 
 
 async def test_httpx2_is_chosen_where_there_is_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +397,6 @@ async def test_tls_is_checked_and_a_bundle_is_trusted(library: Any, transport: T
     context.load_cert_chain(bundle)
     gone, refused = anyio.Event(), anyio.Event()
     settings = Settings(http_library=library, ca_bundle=str(bundle))
-    transports = HTTPTransports()
     async with listen(handle) as url:
         secure = url.replace("http:", "https:")
         with anyio.fail_after(LONG):
@@ -404,11 +404,10 @@ async def test_tls_is_checked_and_a_bundle_is_trusted(library: Any, transport: T
             assert isinstance(error, ConnectionFailed)
             assert "CERTIFICATE_VERIFY_FAILED" in error.message
             await refused.wait()
-            trusting = await transports.get(settings)
-            async with trusting.send(WireRequest(url=secure), Timeouts(connect=LONG)) as answer:
-                assert await answer.__aiter__().__anext__() == b"one"
-            await gone.wait()
-    await transports.aclose()
+            async with HTTPTransports().shared(settings) as trusting:
+                async with trusting.send(WireRequest(url=secure), Timeouts(connect=LONG)) as answer:
+                    assert await answer.__aiter__().__anext__() == b"one"
+                await gone.wait()
 
 
 # What fails before an answer

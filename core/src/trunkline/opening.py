@@ -72,7 +72,7 @@ def _make_service(
         checked = make_settings(name or provider, plugin, arguments=settings)
     service_name = name or plugin.name
     _check_client(client, checked, service_name)
-    return Service(service_name, plugin, checked, transports=HTTPTransports(client), owns_transports=True)
+    return Service(service_name, plugin, checked, transports=HTTPTransports(client))
 
 
 class Services(Mapping[str, Service]):
@@ -81,9 +81,8 @@ class Services(Mapping[str, Service]):
     Each service opens at its first call. Leaving the context manager closes all of them.
     """
 
-    def __init__(self, services: Mapping[str, Service], transports: HTTPTransports) -> None:
+    def __init__(self, services: Mapping[str, Service]) -> None:
         self._services = dict(services)
-        self._transports = transports
 
     def __getitem__(self, name: str) -> Service:
         try:
@@ -104,11 +103,11 @@ class Services(Mapping[str, Service]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all services, and cancel the calls that still run."""
+        """Close all services, as `Service.aclose` does. Returns when all of them are closed."""
         with anyio.CancelScope(shield=True):
-            for service in self._services.values():
-                await service.aclose()
-            await self._transports.aclose()
+            async with anyio.create_task_group() as tasks:
+                for service in self._services.values():
+                    tasks.start_soon(service.aclose)
 
 
 def open_services(
@@ -148,7 +147,7 @@ def _make_services(
         except ConfigurationError as error:
             errors.append(error)
     raise_config_errors(errors)
-    return Services(services, transports)
+    return Services(services)
 
 
 def _make_configured(

@@ -11,15 +11,18 @@ from typing import Any, Protocol, TypeVar, Unpack, cast
 import anyio
 import attrs
 
+from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.observed import ObservedCall
 from trunkline._calls.pipeline import Pipeline
 from trunkline._calls.retry import RetryBudget, RetryPolicy
+from trunkline._event_loops import PerLoop
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import environment_secrets
 from trunkline._plugins.registry import Steps, open_steps, plugin_error
 from trunkline.authoring.provider import Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
+    CallError,
     ServiceClosed,
     TrunklineError,
     UnsupportedOperation,
@@ -29,7 +32,7 @@ from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 from trunkline.secrets import scrub, scrub_error, without_traceback
 from trunkline.settings import Settings
-from trunkline.stream import Stream
+from trunkline.stream import CLOSING_LIMIT, Stream
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -46,12 +49,47 @@ def _parse(pipeline: Pipeline, operation: _Operation[T], response: WireResponse)
     return pipeline.run_step("operations", operation.parse, pipeline.context, response)
 
 
+class _LoopPart:
+    """What a service has open in one event loop, and the calls that run in it."""
+
+    def __init__(self) -> None:
+        self.pipeline: Pipeline | None = None
+        self.resources = AsyncExitStack()
+        self.opening = anyio.Lock()  # held by the call that opens the service
+        self.calls: set[anyio.CancelScope] = set()
+        self.streams: set[Stream] = set()
+        self.closing = False
+        self._no_calls = anyio.Event()  # set when the last call has ended, once `closing` is true
+
+    def call_ended(self, scope: anyio.CancelScope) -> None:
+        self.calls.discard(scope)
+        if self.closing and not self.calls:
+            self._no_calls.set()
+
+    async def end_calls(self) -> None:
+        # Running calls are cancelled: their scopes are open in the tasks that make them. A stream has no scope that
+        # stays open, so it is closed, which interrupts its reads. Both raise `ServiceClosed` in their own tasks.
+        self.closing = True
+        for scope in tuple(self.calls):
+            scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            for stream in tuple(self.streams):
+                tasks.start_soon(stream.aclose)
+            if self.calls:
+                with anyio.move_on_after(CLOSING_LIMIT):
+                    await self._no_calls.wait()
+
+
 class Service:
     """A configured provider, ready to be called. `open_service` and `open_services` make one.
 
     A service opens on its first call and may be used by any number of tasks at once. `name` is its name in the
     configuration, and `settings` are its settings. Closing it ends the calls that are still running: they raise
     `ServiceClosed`.
+
+    A service belongs to no event loop: it may be used in several `asyncio.run`, one after another or in several threads
+    at once, and in a process that was forked. Each event loop has its own connections and credentials, which are closed
+    when the loop ends.
     """
 
     def __init__(
@@ -61,7 +99,6 @@ class Service:
         settings: Settings,
         *,
         transports: HTTPTransports,
-        owns_transports: bool = False,
     ) -> None:
         self.name = name
         """The service's name: its name in the configuration file, or the provider's name."""
@@ -69,14 +106,12 @@ class Service:
         """The settings that the service was opened with."""
         self._provider = provider
         self._transports = transports
-        self._owns_transports = owns_transports
-        self._resources = AsyncExitStack()
-        self._pipeline: Pipeline | None = None
-        self._opening = anyio.Lock()
+        self._parts = PerLoop(_LoopPart, _close_part)
+        # What all event loops share:
         self._closed = False
         self._retry_budget = RetryBudget()
-        self._running: set[anyio.CancelScope] = set()
-        self._streams: set[Stream] = set()
+        self._kept: dict[type[object], object] = {}
+        self._noted = False
 
     @property
     def provider(self) -> str:
@@ -124,9 +159,10 @@ class Service:
             self._request(request, params),
             service=self.name,
             provider=self.provider,
-            open_service=self._open,
-            service_is_closed=lambda: self._closed,
-            open_streams=self._streams,
+            total_timeout=self.settings.total_timeout,
+            open_streams=self._open_streams,
+            open_service=lambda: self._open(self._part()),
+            service_is_closed=self._is_closed,
         )
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
@@ -181,14 +217,21 @@ class Service:
     ) -> int:
         """Return the provider's own count of a request's tokens. The arguments are those of `chat`.
 
+        The request is prepared as for `chat`: the token limits apply to it, and media are fetched. What the provider
+        cannot count is left out, with a warning in the log of `trunkline`; a `strict` service raises instead.
+
         Raises `UnsupportedOperation` if the provider does not count.
         """
         request = self._request(request, params)
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
-            with_model = attrs.evolve(request, model=pipeline.model(request.model))
-            translation = pipeline.run_step("operations", operation.build, pipeline.context, with_model)
+            prepared, warnings = await pipeline.prepare(request)
+            translation = pipeline.run_step("operations", operation.build, pipeline.context, prepared)
+            translation = attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
+            if not self.settings.strict:
+                for warning in translation.warnings:
+                    _log.warning("service %r: count_tokens: %s", self.name, warning)
             parse = partial(_parse, pipeline, operation)
             return await pipeline.call(translation, parse, call.deadline, call.retried)
 
@@ -198,31 +241,19 @@ class Service:
         """Open the service and acquire its credentials without sending a request. Raises what a call would."""
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> None:
-            with call.deadline:
-                await pipeline.acquire()
+            await pipeline.acquire()
 
         await self._run("authenticate", None, run)
 
     async def aclose(self) -> None:
-        """Close the service and end the calls that are still running. Closing it again does nothing."""
-        if self._closed:
-            return
-        # The order matters. First, new calls are refused. Running calls are cancelled: their scopes are open in the
-        # tasks that make them. A stream has no scope that stays open, so it is closed, which interrupts its reads. The
-        # resources come last. If the service is opening at this moment, that task has the lock `_opening`; it ends
-        # first, so that what it opened is closed here, and its call then raises `ServiceClosed`.
+        """Close the service and end the calls that are still running in this event loop.
+
+        Returns when they have ended, after a few seconds at most. Closing it again does nothing, but also waits for the
+        end of the first closing. Calls in other event loops are not ended; new calls are refused everywhere.
+        """
         self._closed = True
-        for scope in tuple(self._running):
-            scope.cancel()
-        with anyio.CancelScope(shield=True):
-            for stream in tuple(self._streams):
-                await stream.aclose()
-            async with self._opening:
-                if self._pipeline is not None:
-                    self._pipeline.read_timeouts.close()
-                await self._resources.aclose()
-            if self._owns_transports:
-                await self._transports.aclose()
+        await self._parts.aclose()
+        self._kept.clear()
 
     def _request(self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams) -> ChatRequest:
         with self._named_errors():
@@ -245,29 +276,43 @@ class Service:
             raise UnsupportedOperation(f"service {self.name!r}: the provider {self.provider!r} has no {name}")
         return operation
 
-    def _check_open(self) -> None:
-        if self._closed:
+    def _part(self) -> _LoopPart:
+        """Return the part of the running event loop. Raises `ServiceClosed` if the service is closed or closing."""
+        try:
+            part = self._parts.get()
+        except RuntimeError:
+            raise CallError("no event loop of asyncio or trio is running", service=self.name) from None
+        if self._closed or part.closing:
             raise ServiceClosed(f"service {self.name!r} is closed", service=self.name)
+        return part
 
-    async def _open(self) -> Pipeline:
-        self._check_open()
-        if self._pipeline is not None:
-            return self._pipeline
-        async with self._opening:
-            if self._pipeline is None:
-                self._pipeline = await self._make_pipeline()
-        self._check_open()
-        return self._pipeline
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    def _open_streams(self) -> set[Stream]:
+        return self._part().streams
+
+    async def _open(self, part: _LoopPart) -> Pipeline:
+        """Open the service in the running event loop, unless another call did.
+
+        If the call that opens it is cancelled or runs out of time, the next one that waits opens it.
+        """
+        if part.pipeline is None:
+            async with part.opening:
+                if part.pipeline is None:
+                    part.pipeline = await self._make_pipeline(part)
+        return part.pipeline
 
     def _secrets(self) -> tuple[str, ...]:
         return (*self.settings.secrets(), *environment_secrets())
 
-    async def _make_pipeline(self) -> Pipeline:
+    async def _make_pipeline(self, part: _LoopPart) -> Pipeline:
         own = self._transports.shared(self.settings)
-        context = ServiceContext(name=self.name, provider=self.provider, settings=self.settings, transport=own)
+        context = ServiceContext(
+            name=self.name, provider=self.provider, settings=self.settings, transport=own, kept=self._kept
+        )
         try:
-            for setting, note in self.settings.notes():
-                _log.warning("service %r: setting %r: %s", self.name, setting, scrub(note, self._secrets()))
+            self._log_notes()
             steps = open_steps(self._provider, context, self.settings.extensions, own)
         except Exception as error:
             known = isinstance(error, TrunklineError)
@@ -278,9 +323,12 @@ class Service:
         else:
             pipeline = self._pipeline_of(context, steps, steps.transport or own)
             async with AsyncExitStack() as resources:
+                resources.push_async_exit(own)
                 await pipeline.enter(resources, pipeline.transport, "transport")
                 await pipeline.enter(resources, steps.auth, "auth")
-                self._resources = resources.pop_all()
+                if part.closing:
+                    raise ServiceClosed(f"service {self.name!r} was closed while it opened", service=self.name)
+                part.resources = resources.pop_all()
             return pipeline
         raise failed
 
@@ -296,23 +344,47 @@ class Service:
             secrets=self._secrets(),
         )
 
+    def _log_notes(self) -> None:
+        if not self._noted:
+            self._noted = True
+            for setting, note in self.settings.notes():
+                _log.warning("service %r: setting %r: %s", self.name, setting, scrub(note, self._secrets()))
+
     async def _run(self, operation: str, request: object, run: Callable[[Pipeline, ObservedCall], Awaitable[T]]) -> T:
-        pipeline = await self._open()
-        call = ObservedCall(pipeline, operation, request)
-        scope = call.deadline.scope
-        self._running.add(scope)
+        part = self._part()
+        deadline = CallDeadline(self.settings.total_timeout)
+        scope = deadline.scope
+        call: ObservedCall | None = None
+        part.calls.add(scope)
         try:
-            with scope:
-                result = await run(pipeline, call)
-                call.finished(result)
-                return result
-        except BaseException as error:
-            call.failed(error)
-            raise
+            try:
+                with scope, deadline:
+                    pipeline = await self._open(part)
+                    call = ObservedCall(pipeline, operation, request, deadline)
+                    result = await run(pipeline, call)
+                    call.finished(result)
+                    return result
+            except BaseException as error:
+                if call is not None:
+                    call.failed(error)
+                raise
+            # The scope was cancelled: by the closing of the service, otherwise by the deadline.
+            ended: TrunklineError = deadline.timeout_error(provider=self.provider, service=self.name)
+            if part.closing:
+                ended = ServiceClosed(f"service {self.name!r} was closed during the call", service=self.name)
+            if call is not None:
+                call.failed(ended)
+            raise ended
         finally:
-            self._running.discard(scope)
-        # The scope was cancelled: by the closing of the service, otherwise by the deadline.
-        closed = ServiceClosed(f"service {self.name!r} was closed during the call")
-        ended = closed if self._closed else call.deadline.timeout_error()
-        call.failed(ended)
-        raise ended
+            part.call_ended(scope)
+
+
+async def _close_part(part: _LoopPart) -> None:
+    """Close what a service has open in the running event loop. Nothing in here waits without a limit."""
+    try:
+        await part.end_calls()
+    finally:
+        if part.pipeline is not None:
+            part.pipeline.read_timeouts.close()
+        with anyio.move_on_after(CLOSING_LIMIT):
+            await part.resources.aclose()

@@ -9,9 +9,11 @@ from typing import Literal, NoReturn, TypeAlias
 
 import anyio
 
+from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.observed import ObservedCall
 from trunkline._calls.pipeline import Pipeline
+from trunkline._event_loops import running_loop
 from trunkline.errors import (
     CallError,
     RemoteError,
@@ -47,6 +49,9 @@ from trunkline.response import ChatResponse
 # be lost between the connection and the reader. Every later read raises the reason again, as a new exception each time,
 # so that a loop that reads on never takes a part of a response for the whole. `_failure` is a copy, since the exception
 # that was raised refers to the frames that it passed through, and those to the stream.
+CLOSING_LIMIT = 5.0
+"""Seconds that closing waits at most for an await that it has interrupted, such as a read or a call."""
+
 _StreamState: TypeAlias = Literal["new", "opening", "open", "ended", "closed"]
 
 
@@ -65,9 +70,13 @@ class Stream:
         "_awaited",
         "_batch",
         "_call",
+        "_closing",
+        "_deadline",
         "_failure",
         "_fold",
+        "_get_open_streams",
         "_interrupt",
+        "_loop",
         "_open_service",
         "_open_streams",
         "_position",
@@ -85,15 +94,20 @@ class Stream:
         *,
         service: str,
         provider: str,
+        total_timeout: float | None,
+        open_streams: Callable[[], set[Stream]],
         open_service: Callable[[], Awaitable[Pipeline]],
         service_is_closed: Callable[[], bool],
-        open_streams: set[Stream],
     ) -> None:
-        # What a stream needs of its service: to open it, to ask whether it is closed, and to be closed with it.
+        # What a stream needs of its service: to be closed with it in the running event loop (`open_streams`, which
+        # raises `ServiceClosed`), to open it, and to ask whether it is closed.
         self._service = service
+        self._get_open_streams = open_streams
+        self._open_streams: set[Stream] = set()
         self._open_service = open_service
         self._service_is_closed = service_is_closed
-        self._open_streams = open_streams
+        self._deadline = CallDeadline(total_timeout)
+        self._loop: object = None  # the event loop that the stream was opened in
         self._request = request
         self._state: _StreamState = "new"
         self._call: ObservedCall | None = None
@@ -105,6 +119,7 @@ class Stream:
         self._failure: TrunklineError | None = None
         self._interrupt: Callable[[], bool] | None = None
         self._awaited: anyio.Event | None = None  # `aclose` waits for it; set when the await has ended
+        self._closing: anyio.Event | None = None  # set when closing has ended; a second `aclose` waits for it
 
     def __repr__(self) -> str:
         return f"<Stream of the service {self._service!r}>"
@@ -142,23 +157,21 @@ class Stream:
     async def __aenter__(self) -> Stream:
         if self._state != "new":
             raise CallError("a stream can be entered only once; ask the service for another", service=self._service)
+        self._open_streams = self._get_open_streams()
+        self._loop = running_loop()
         self._state = "opening"
-        pipeline = await self._open_service()
-        if self._is_closed:
-            raise StreamClosed("the stream was closed before it opened", service=self._service)
-        call = self._call = ObservedCall(pipeline, "stream", self._request)
         self._open_streams.add(self)
         try:
-            await self._open(call, pipeline)
+            call = await self._open()
         except BaseException:
             await self.aclose()
             raise
         call.first_event()
         return self
 
-    async def _open(self, call: ObservedCall, pipeline: Pipeline) -> None:
+    async def _open(self) -> ObservedCall:
         """Send the request and wait for the first event, in one scope that `aclose` can cancel."""
-        deadline = call.deadline
+        deadline = self._deadline
 
         def interrupt() -> bool:
             deadline.scope.cancel()
@@ -166,7 +179,9 @@ class Stream:
 
         self._interrupt = interrupt
         try:
-            with deadline.scope:
+            with deadline.scope, deadline:
+                pipeline = await self._open_service()
+                call = self._call = ObservedCall(pipeline, "stream", self._request, deadline)
                 translation = await pipeline.translate(self._request, stream=True)
                 self._reader = await pipeline.stream(translation, deadline, call.retried)
         except BaseException as error:
@@ -180,6 +195,7 @@ class Stream:
         if self._state == "opening":  # otherwise `aclose` was called at the moment when it opened
             self._state = "open"
             self._interrupt = self._reader.cancel_read
+        return call
 
     def __aiter__(self) -> Stream:
         return self
@@ -195,6 +211,8 @@ class Stream:
             try:
                 batch = await reader.next()
             except BaseException as error:
+                if isinstance(error, Exception):
+                    self._check_loop("read")
                 failed = error if self._call is None else self._call.at_border(error)
                 self._fail(failed)
             finally:
@@ -238,7 +256,12 @@ class Stream:
 
     def _raise_interrupted(self, timeout_error: Callable[[], RequestTimeout]) -> NoReturn:
         """Raise the error for an await that was interrupted, by `aclose` or because it took too long."""
-        error = self._closed_error(" while it was being read") if self._is_closed else timeout_error()
+        error: TrunklineError
+        if self._is_closed:
+            error = self._closed_error(" before it opened" if self._reader is None else " while it was being read")
+        else:
+            error = timeout_error()
+            error.service, error.provider = self._service, self._provider
         self._fail(error)
         raise error
 
@@ -297,20 +320,37 @@ class Stream:
         """
         await self._close(None)
 
-    async def _close(self, cancelled: BaseException | None) -> None:
-        if self._is_closed:
-            return
-        self._state = "closed"
-        self._open_streams.discard(self)
-        with anyio.CancelScope(shield=True):
+    async def _close_reader(self) -> None:
+        if self._interrupt is not None and self._interrupt():
             self._awaited = anyio.Event()
-            if self._interrupt is not None and self._interrupt():
+            with anyio.move_on_after(CLOSING_LIMIT):
                 await self._awaited.wait()
+        if self._reader is not None and not self._reader.is_reading:
             reader, self._reader = self._reader, None
-            if reader is not None:
-                await reader.aclose()
+            await reader.aclose()
+        # Otherwise the read could not be interrupted. The connection is closed when the reading task leaves the block.
+
+    def _check_loop(self, what: str) -> None:
+        """Raise `CallError` if another event loop is running than the one that the stream was opened in."""
+        if self._loop is not None and self._loop is not running_loop():
+            raise CallError(f"a stream can be {what} only in the event loop that opened it", service=self._service)
+
+    async def _close(self, cancelled: BaseException | None) -> None:
+        self._check_loop("closed")
+        with anyio.CancelScope(shield=True):
+            if self._closing is not None and not self._closing.is_set():
+                await self._closing.wait()
+            if self._is_closed and self._reader is None:
+                return
+            self._state = "closed"
+            self._open_streams.discard(self)
+            self._closing = anyio.Event()
+            try:
+                await self._close_reader()
+            finally:
+                self._closing.set()
         call = self._call
-        if call is None or self._fold.finished or self._failure is not None:
+        if call is None or self._reader is not None or self._fold.finished or self._failure is not None:
             return
         if cancelled is not None:
             call.cancelled(cancelled)

@@ -375,8 +375,9 @@ async def test_many_calls_after_the_keys_end_cause_one_refresh_and_no_failure(co
         container(aws)
         async with opened(aws, max_retries=0) as service:
             await service.chat("x")
-            assert service._pipeline is not None
-            auth = service._pipeline.steps.auth
+            pipeline = service._parts.get().pipeline
+            assert pipeline is not None
+            auth = pipeline.steps.auth
             assert isinstance(auth, ChainAuth)
             assert auth._lease is not None
             auth._lease = attrs.evolve(auth._lease, expires=time.time() - 1)

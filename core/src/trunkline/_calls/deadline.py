@@ -1,4 +1,4 @@
-"""The time that one call may take."""
+"""The time that one call may take, from opening the service to the last byte of the response."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class CallDeadline:
         self.scope.deadline = math.inf
         self.left -= time.monotonic() - self._started
 
-    def timeout_error(self) -> TotalTimeout:
+    def timeout_error(self, *, provider: str | None = None, service: str | None = None) -> TotalTimeout:
         """Return the error for a call that has no time left."""
-        return TotalTimeout(f"not complete within total_timeout ({self.total:g} s)")
+        message = f"not complete within total_timeout ({self.total:g} s)"
+        return TotalTimeout(message, provider=provider, service=service)

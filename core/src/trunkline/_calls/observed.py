@@ -28,11 +28,11 @@ class ObservedCall:
 
     __slots__ = ("_model", "_observers", "_pipeline", "deadline", "number")
 
-    def __init__(self, pipeline: Pipeline, operation: str, request: object) -> None:
+    def __init__(self, pipeline: Pipeline, operation: str, request: object, deadline: CallDeadline) -> None:
         self._pipeline = pipeline
         self._observers = pipeline.steps.observers
         self.number = next(_numbers)
-        self.deadline = CallDeadline(pipeline.settings.total_timeout)
+        self.deadline = deadline
         self._model: str | None = None
         if isinstance(request, (ChatRequest, EmbedRequest)):
             self._model = request.model or pipeline.settings.default_model

@@ -128,8 +128,11 @@ class Pipeline:
             raise setting_error("default_model", problem, service=self.context.name)
         return model
 
-    async def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
-        """Translate a request, within the token limits. The warnings of both are in the result."""
+    async def prepare(self, request: ChatRequest) -> tuple[ChatRequest, tuple[CallWarning, ...]]:
+        """Return a request as the translator gets it, with warnings about what was left out.
+
+        Its model is set, the token limits are applied, and media are fetched that the provider accepts only as bytes.
+        """
         model = self.model(request.model)
         with_model = request if request.model == model else attrs.evolve(request, model=model)
         request, warnings = apply_limits(with_model, self.settings)
@@ -137,6 +140,11 @@ class Pipeline:
             from trunkline._calls.fetch import fetch_parts
 
             request = await fetch_parts(request, self.steps.bytes_only_media)
+        return request, warnings
+
+    async def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        """Prepare and translate a request. The warnings of both are in the result."""
+        request, warnings = await self.prepare(request)
         translation = self.run_step("translator", self.steps.translator.translate, request, stream=stream)
         if not warnings:
             return translation
@@ -183,45 +191,44 @@ class Pipeline:
         stale: Credentials | None = None
         refused: TrunklineError | None = None
         scheduled = False  # whether a retry has been sent at the time that the provider asked for
-        with deadline as scope:
-            while True:
-                try:
-                    if credentials is None:
-                        credentials = await self._credentials(stale)
-                        if refused is not None and credentials == stale:
-                            raise refused
-                    result = await attempt(self._sign(wire_request, credentials))
-                except BaseException as error:
-                    failed = self.at_border(error)
-                else:
-                    self.retry_budget.give()
-                    return result
-                if not isinstance(failed, TrunklineError):
-                    raise failed
-                if isinstance(failed, RemoteError):
-                    failed.endpoint = failed.endpoint or endpoint
-                if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
-                    refused, stale, credentials = failed, credentials, None
-                    continue
-                failures += 1
-                delay = self.policy.delay(failures, failed)
-                if not isinstance(failed, RemoteError) or delay is None:
-                    raise failed
-                if anyio.current_time() + delay >= scope.deadline:
-                    raise failed
-                free = failed.retry_after is not None and not scheduled
-                if free:
-                    scheduled = True
-                elif not self.retry_budget.take():
-                    self._say_not_retried(failed)
-                    raise failed
-                try:
-                    on_retry(failed, delay)
-                    await anyio.sleep(delay)
-                except BaseException:
-                    if not free:
-                        self.retry_budget.give()  # cancelled: the retry that the token paid for is not sent
-                    raise
+        while True:
+            try:
+                if credentials is None:
+                    credentials = await self._credentials(stale)
+                    if refused is not None and credentials == stale:
+                        raise refused
+                result = await attempt(self._sign(wire_request, credentials))
+            except BaseException as error:
+                failed = self.at_border(error)
+            else:
+                self.retry_budget.give()
+                return result
+            if not isinstance(failed, TrunklineError):
+                raise failed
+            if isinstance(failed, RemoteError):
+                failed.endpoint = failed.endpoint or endpoint
+            if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
+                refused, stale, credentials = failed, credentials, None
+                continue
+            failures += 1
+            delay = self.policy.delay(failures, failed)
+            if not isinstance(failed, RemoteError) or delay is None:
+                raise failed
+            if anyio.current_time() + delay >= deadline.scope.deadline:
+                raise failed
+            free = failed.retry_after is not None and not scheduled
+            if free:
+                scheduled = True
+            elif not self.retry_budget.take():
+                self._say_not_retried(failed)
+                raise failed
+            try:
+                on_retry(failed, delay)
+                await anyio.sleep(delay)
+            except BaseException:
+                if not free:
+                    self.retry_budget.give()  # cancelled: the retry that the token paid for is not sent
+                raise
 
     async def enter(self, resources: AsyncExitStack, manager: AbstractAsyncContextManager[object], step: Step) -> None:
         """Enter the context manager of a step, to be left with `resources`."""

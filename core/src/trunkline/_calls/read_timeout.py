@@ -75,6 +75,7 @@ class ReadTimeouts:
 
     def __init__(self) -> None:
         self._free: list[ReadTimeout] = []
+        self._closed = False
 
     def acquire(self) -> ReadTimeout:
         """Return an unused read timeout for the running event loop, or a new one."""
@@ -86,10 +87,14 @@ class ReadTimeouts:
 
     def release(self, used: ReadTimeout) -> None:
         """Take a read timeout back. Its stream has been read."""
-        self._free.append(used)
+        if self._closed:
+            used.close()
+        else:
+            self._free.append(used)
 
     def close(self) -> None:
-        """Release all timers, when the service closes."""
+        """Release all timers, when the service closes. Timers that are in use are released when they are given back."""
+        self._closed = True
         while self._free:
             self._free.pop().close()
 

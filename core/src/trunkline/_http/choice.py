@@ -5,46 +5,106 @@ Both libraries are imported when the first transport opens, so that `import trun
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import os
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
 
 import anyio
 
+from trunkline._event_loops import is_closed, running_loop
 from trunkline._http.common import HTTPClient, environment_proxies
 from trunkline._http.httpx2 import HTTPTransport
 from trunkline.authoring.provider import ByteStream, Timeouts, Transport
 from trunkline.authoring.wire import WireRequest
+from trunkline.errors import CallError
 from trunkline.settings import Settings, setting_error
 
 MIN_AIOHTTP = (3, 14)
 """The oldest version of aiohttp that is used; the extra `aiohttp` requires the same."""
 
 
+_Key: TypeAlias = tuple[str | None, str | None, str]
+"""What services must have in common to share a transport: the proxy, the CA bundle and the HTTP library."""
+
+
 class HTTPTransports:
     """The HTTP transports of one or more services.
 
     Services with the same proxy, CA bundle and HTTP library share a transport, and so its connections. `client` is the
-    application's own client; if it is given, all services use it.
+    application's own client; if it is given, all services use it. Each event loop has its own transports. A transport
+    opens with the first service that uses it in a loop, and closes with the last one.
     """
 
     def __init__(self, client: HTTPClient | None = None) -> None:
         self._client = client
-        self._transports: dict[tuple[str | None, str | None, str], Transport] = {}
-        self._resources = AsyncExitStack()
-        self._opening = anyio.Lock()
+        self._client_loop: Callable[[], object] | None = None  # gives the loop that the client belongs to
+        # By process as well: the child of a fork must not use the connections of its parent.
+        self._open: dict[tuple[int, object, _Key], _OpenTransport] = {}
 
-    async def get(self, settings: Settings) -> Transport:
-        """Return the open transport for a service with these settings."""
-        key: tuple[str | None, str | None, str] = (None, None, "httpx2")
+    def _key(self, settings: Settings) -> _Key:
+        if self._client is not None:
+            return (None, None, "httpx2")
+        return (settings.proxy, settings.ca_bundle, http_library(settings))
+
+    def shared(self, settings: Settings) -> SharedTransport:
+        """Return a `Transport` for one service in the running event loop.
+
+        Entering it opens the shared transport or joins it; leaving it closes the shared transport after the last one.
+        """
+        return SharedTransport(self, settings)
+
+    async def acquire(self, settings: Settings) -> _OpenTransport:
+        """Return the shared transport for a service with these settings, opened. Call `release` once for each call."""
+        loop = running_loop()
+        self._check_client(loop)
+        self._drop_closed_loops()
+        place = (os.getpid(), loop, self._key(settings))
+        shared = self._open.get(place)
+        if shared is None:
+            shared = self._open[place] = _OpenTransport(place, self._make(*place[2]))
+        shared.users += 1
+        try:
+            # The lock is held while a transport opens, so that services that start at once share it.
+            async with shared.opening:
+                if not shared.is_open:
+                    await shared.transport.__aenter__()
+                    shared.is_open = True
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.release(shared)
+            raise
+        return shared
+
+    async def release(self, shared: _OpenTransport) -> None:
+        """Close a shared transport if nobody else uses it. The application's own client stays open."""
+        shared.users -= 1
+        if shared.users:
+            return
+        self._open.pop(shared.place, None)
+        if shared.is_open:
+            shared.is_open = False
+            await shared.transport.__aexit__(None, None, None)
+
+    def _check_client(self, loop: object) -> None:
         if self._client is None:
-            key = (settings.proxy, settings.ca_bundle, http_library(settings))
-        # The lock is held while a transport opens, so that services that start at once share it.
-        async with self._opening:
-            if key not in self._transports:
-                transport = self._make(*key)
-                await self._resources.enter_async_context(transport)
-                self._transports[key] = transport
-        return self._transports[key]
+            return
+        if self._client_loop is None:
+            try:
+                self._client_loop = weakref.ref(loop)
+            except TypeError:  # trio's token, which is small
+                self._client_loop = lambda: loop
+        elif self._client_loop() is not loop:
+            raise CallError(
+                "http_client belongs to the event loop in which it was first used, and cannot be used in another one; "
+                "create a client and its services in each event loop, or leave http_client out"
+            )
+
+    def _drop_closed_loops(self) -> None:
+        for place in tuple(self._open):
+            if is_closed(place[1]):
+                self._open.pop(place, None)  # the garbage collector closes its sockets
 
     def _make(self, proxy: str | None, ca_bundle: str | None, library: str) -> Transport:
         if library == "aiohttp":
@@ -53,41 +113,53 @@ class HTTPTransports:
             return AiohttpTransport(ca_bundle=ca_bundle)
         return HTTPTransport(proxy=proxy, ca_bundle=ca_bundle, client=self._client)
 
-    def shared(self, settings: Settings) -> Transport:
-        """Return a `Transport` that opens the shared transport with a service, and leaves it open when that closes."""
-        return _SharedTransport(self, settings)
 
-    async def aclose(self) -> None:
-        """Close all transports. The application's own client stays open."""
-        await self._resources.aclose()
+class _OpenTransport:
+    """A transport that services share in one event loop, and the number of its users."""
+
+    def __init__(self, place: tuple[int, object, _Key], transport: Transport) -> None:
+        self.place = place
+        self.transport = transport
+        self.users = 0
+        self.is_open = False
+        self.opening = anyio.Lock()
 
 
-class _SharedTransport:
-    """One service's view of a shared transport. Closing it leaves the shared transport open."""
+class SharedTransport:
+    """One service's view of a shared transport, in one event loop.
+
+    A service whose provider has its own transport never enters this one. Its `Auth` may still send with it, and the
+    shared transport is opened then. Leaving it is right in both cases.
+    """
 
     def __init__(self, transports: HTTPTransports, settings: Settings) -> None:
         self._transports = transports
         self._settings = settings
-        self._transport: Transport | None = None
+        self._shared: _OpenTransport | None = None
 
-    async def __aenter__(self) -> _SharedTransport:
-        self._transport = await self._transports.get(self._settings)
+    async def __aenter__(self) -> SharedTransport:
+        shared = await self._transports.acquire(self._settings)
+        if self._shared is None:
+            self._shared = shared
+        else:  # another task has entered meanwhile
+            await self._transports.release(shared)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        return None
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            await self._transports.release(shared)
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
-        if self._transport is None:
+        if self._shared is None:
             return self._open_and_send(wire_request, timeouts)
-        return self._transport.send(wire_request, timeouts)
+        return self._shared.transport.send(wire_request, timeouts)
 
     @asynccontextmanager
     async def _open_and_send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
-        # A service whose provider has its own transport never enters this one. Its `Auth` may still send with it, and
-        # the shared transport is opened then.
-        transport = await self._transports.get(self._settings)
-        async with transport.send(wire_request, timeouts) as response:
+        await self.__aenter__()
+        assert self._shared is not None
+        async with self._shared.transport.send(wire_request, timeouts) as response:
             yield response
 
 

@@ -26,6 +26,7 @@ from trunkline.settings import Settings
 hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
 """Decorator that marks a function as the implementation of a hook in `trunkline.hookspecs`."""
 
+T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
 S_co = TypeVar("S_co", bound=Settings, covariant=True)
 F_co = TypeVar("F_co", bound="bytes | HasData", covariant=True)
@@ -49,6 +50,20 @@ class ServiceContext(Generic[S_co]):
     provider: str
     settings: S_co
     transport: Transport | None = attrs.field(default=None, repr=False, eq=False)
+    _kept: dict[type[object], object] = attrs.field(factory=dict, repr=False, eq=False)
+
+    def keep(self, kind: type[T], make: Callable[[], T]) -> T:
+        """Return the service's object of the class `kind`; `make` creates it on the first call.
+
+        A service may be used in several event loops, in several threads at once, and it calls the hooks for each loop.
+        Use this for what is too expensive to have twice, such as a loaded model. The object must not belong to an event
+        loop, and must be safe to use from several threads. The service drops it when it is closed.
+        """
+        found = self._kept.get(kind)
+        if found is None:
+            found = self._kept.setdefault(kind, make())
+        assert isinstance(found, kind)
+        return found
 
 
 @attrs.frozen(kw_only=True)

@@ -267,7 +267,7 @@ class ProviderCase:
         """
         extensions = self.extensions(url) + ([watcher] if watcher is not None else [])
         made = self.made_settings(url, extensions=extensions, **changes)
-        service = Service("tested", self.plugin(), made, transports=HTTPTransports(client), owns_transports=True)
+        service = Service("tested", self.plugin(), made, transports=HTTPTransports(client))
         with anyio.fail_after(LIMIT):
             async with service:
                 yield service

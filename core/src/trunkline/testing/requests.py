@@ -254,9 +254,9 @@ class RequestTests(ProviderCase):
         blocking: list[str] = []
         _watch(monkeypatch, blocking)
         async with AsyncExitStack() as resources:
-            transports = HTTPTransports()  # an `Auth` may send requests of its own, for a token
-            resources.push_async_callback(transports.aclose)
-            context = attrs.evolve(self.context(), transport=transports.shared(self.made_settings()))
+            shared = HTTPTransports().shared(self.made_settings())  # an `Auth` may send requests, for a token
+            resources.push_async_exit(shared)
+            context = attrs.evolve(self.context(), transport=shared)
             steps = open_steps(self.plugin(), context, self.extensions())
             plain = self._translated(ChatRequest(messages="Hi"), steps.translator).wire_request
             await resources.enter_async_context(steps.auth)

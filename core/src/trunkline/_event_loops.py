@@ -1,0 +1,141 @@
+"""Keep what belongs to one event loop apart from what belongs to none.
+
+A service belongs to no event loop. It may be made at import, used in several `asyncio.run` one after another, and in
+several threads at once, each with a loop. What it opens, such as connections and locks, belongs to one loop. `PerLoop`
+keeps one value for each loop, and closes it when the loop ends:
+
+- **A loop that ends.** When a loop ends, asyncio and trio close the async generators that are still suspended: asyncio
+  with `loop.shutdown_asyncgens`, which `asyncio.run` calls, and trio at the end of `trio.run`. Each value therefore has
+  a suspended generator whose `finally` closes the value. A loop that is closed without that leaves its value behind.
+  The value is dropped when the next loop is used, and the garbage collector closes its sockets.
+- **Two ways to close.** `aclose` and the end of the loop may come at the same time. The first one closes the value; the
+  other waits for it.
+- **A fork.** The child inherits sockets that its parent goes on using. It must neither use nor close them: if the child
+  removes a socket from its selector, it may vanish from the parent's, since both processes share the selector. So every
+  `PerLoop` is empty in the child, and what was inherited is kept for ever and never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+import anyio
+
+T = TypeVar("T")
+
+
+def running_loop() -> object:
+    """Return the running event loop: that of asyncio, or trio's token. Raises `RuntimeError` if there is none."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        # In trio's guest mode a loop of asyncio runs as well, but no task of it.
+        task = asyncio.current_task() if asyncio is not None else None
+    except RuntimeError:
+        task = None
+    if task is not None:
+        return task.get_loop()
+    trio = sys.modules.get("trio")
+    if trio is None:
+        raise RuntimeError("no running event loop")
+    token: object = trio.lowlevel.current_trio_token()
+    return token
+
+
+def is_closed(loop: object) -> bool:
+    """Whether an event loop is known to have ended. trio does not say."""
+    closed: Callable[[], bool] | None = getattr(loop, "is_closed", None)
+    return closed is not None and closed()
+
+
+class PerLoop(Generic[T]):
+    """One value for each event loop, made by `make` on its first use, and closed by `close` when the loop ends."""
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make = make
+        self._close = close
+        self._entries: dict[object, _Entry[T]] = {}
+        _all.add(self)
+
+    def get(self) -> T:
+        """Return the value of the running event loop. Raises `RuntimeError` if none is running."""
+        loop = running_loop()
+        entry = self._entries.get(loop)
+        return self._add(loop).value if entry is None else entry.value
+
+    async def aclose(self) -> None:
+        """Close the value of the running event loop, and return when it is closed."""
+        entry = self._entries.get(running_loop())
+        if entry is not None:
+            await entry.aclose()
+
+    def _add(self, loop: object) -> _Entry[T]:
+        for known in tuple(self._entries):
+            if is_closed(known):
+                self._entries.pop(known, None)
+        value = self._make()
+        entry = self._entries[loop] = _Entry(value, partial(self._end, loop, value))
+        return entry
+
+    async def _end(self, loop: object, value: T) -> None:
+        try:
+            await self._close(value)
+        finally:
+            self._entries.pop(loop, None)
+
+    def forget(self) -> None:
+        """Begin anew in the child of a fork."""
+        _inherited.append(self._entries)
+        self._entries = {}
+
+
+class _Entry(Generic[T]):
+    """The value of one event loop, and the generator that the loop closes at its end."""
+
+    def __init__(self, value: T, close: Callable[[], Awaitable[None]]) -> None:
+        self.value = value
+        self._close = close
+        self._closed: anyio.Event | None = None
+        self._at_end = self._close_at_end_of_loop()
+        with suppress(StopIteration):
+            # Run up to the `yield`. Nothing is awaited before it, so that no event loop is needed for that.
+            self._at_end.asend(None).send(None)
+
+    async def _close_at_end_of_loop(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self._close_once()
+
+    async def _close_once(self) -> None:
+        if self._closed is not None:
+            await self._closed.wait()
+            return
+        self._closed = anyio.Event()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+        finally:
+            self._closed.set()
+
+    async def aclose(self) -> None:
+        await self._close_once()
+        await self._at_end.aclose()
+
+
+_all: WeakSet[PerLoop[Any]] = WeakSet()
+_inherited: list[object] = []
+
+
+def _forget_all() -> None:
+    for known in tuple(_all):
+        known.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
