@@ -114,7 +114,8 @@ class _Entry(Generic[T]):
 
     async def _close_once(self) -> None:
         if self._closed is not None:
-            await self._closed.wait()
+            if not self._closed.is_set():
+                await self._closed.wait()
             return
         self._closed = anyio.Event()
         try:
@@ -125,7 +126,7 @@ class _Entry(Generic[T]):
 
     async def aclose(self) -> None:
         await self._close_once()
-        await self._at_end.aclose()
+        await self._at_end.aclose()  # waits for nothing, since the value is closed
 
 
 _all: WeakSet[PerLoop[Any]] = WeakSet()
