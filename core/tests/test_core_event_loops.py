@@ -324,7 +324,7 @@ def test_service_that_is_dropped_closes_its_connections(toy: Toy, url: str) -> N
         del service
         gc.collect()
         with anyio.fail_after(LONG):
-            while transports._open:  # noqa: ASYNC110  # nothing tells when the collector's task has ended
+            while transports._open:  # nothing tells when the collector's task has ended
                 await checkpoint()
 
     asyncio.run(main())

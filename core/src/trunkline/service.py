@@ -369,9 +369,11 @@ class Service:
                     call.failed(error)
                 raise
             # The scope was cancelled: by the closing of the service, otherwise by the deadline.
-            ended: TrunklineError = deadline.timeout_error(provider=self.provider, service=self.name)
+            ended: TrunklineError
             if part.closing:
                 ended = ServiceClosed(f"service {self.name!r} was closed during the call", service=self.name)
+            else:
+                ended = deadline.timeout_error(provider=self.provider, service=self.name)
             if call is not None:
                 call.failed(ended)
             raise ended
