@@ -252,7 +252,10 @@ def test_every_setting_has_a_label_and_a_description() -> None:
         assert info.label
         assert info.description.endswith(".")
     assert [info.name for info in setting_infos(DemoSettings)][:2] == ["api_key", "region"]
-    assert [info.name for info in setting_infos(DemoSettings) if info.secret] == ["api_key", "first", "second"]
+    assert [info.name for info in setting_infos(DemoSettings) if info.secret] == [
+        *("api_key", "first", "second"),
+        "client_key_passphrase",
+    ]
     assert [info.name for info in setting_infos(DemoSettings) if info.required] == ["api_key"]
 
 

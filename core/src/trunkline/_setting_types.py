@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import types
+import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, Union, get_args, get_origin
 
 from trunkline._json import JSONObject
@@ -45,15 +49,12 @@ def convert_to(kind: object, value: object) -> object:
     origin = get_origin(kind)
     if kind is Secret:
         if isinstance(value, Secret):
-            secret = value
-        elif isinstance(value, str):
-            secret = Secret(value.strip())
-        else:
+            value = value.reveal()
+        if not isinstance(value, str):
             raise ValueError(f"a string, not {type(value).__name__}")
+        secret = Secret(value.strip())
         if not secret:
             raise ValueError("a string that is not empty")
-        if not secret.reveal().isprintable():
-            raise ValueError("a string without line breaks or control characters")
         return secret
     if kind is str:
         if isinstance(value, Secret):
@@ -87,6 +88,45 @@ def convert_to(kind: object, value: object) -> object:
             raise ValueError("a list of strings")
         return tuple(item.strip() for item in items if item.strip())
     return value
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def credential(secret: Secret) -> Secret:
+    """Return the secret if an HTTP header can hold it. Raises `ValueError`, which names the first wrong character."""
+    for character in secret.reveal():
+        if not "!" <= character <= "~":
+            name = unicodedata.name(character, f"the character U+{ord(character):04X}").lower()
+            raise ValueError(f"printable ASCII without spaces, since it is sent as an HTTP header; it contains {name}")
+    return secret
+
+
+def headers(value: object) -> Headers:
+    """Return the headers in a table of strings, without spaces and line breaks around their values.
+
+    Raises `ValueError` for a name or a value that HTTP does not allow. Its message shows no value.
+    """
+    table = convert_to(Headers, value)
+    assert isinstance(table, Headers)
+    trimmed = {name: text.strip() for name, text in table.items()}
+    for name, text in trimmed.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"a table of HTTP headers; HTTP does not allow the name {name!r}")
+        if not (text.isascii() and text.replace("\t", "").isprintable()):
+            raise ValueError(f"a table of HTTP headers; the value of {name!r} is not printable ASCII")
+    return Headers(trimmed)
+
+
+def path(value: object) -> str:
+    """Return the path of a file, with `~` expanded. Raises `ValueError` with a noun phrase: what is accepted."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("the path of a file")
+    try:
+        return str(Path(text.strip()).expanduser())
+    except RuntimeError:  # `~user` for a user that does not exist
+        raise ValueError("the path of a file in the home folder of a user that exists") from None
 
 
 def _number(kind: type[int] | type[float], value: object) -> int | float:

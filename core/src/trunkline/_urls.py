@@ -10,7 +10,11 @@ from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 _AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//")
 _SECRET_PARAMETER = re.compile(r"key|token|secret|pass|auth|sig|code|cred", re.IGNORECASE)
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+_UNIX_HOST = re.compile(r"^%2[Ff][A-Za-z0-9._~%-]+$")
 _HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?)$")
+
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks")
+"""The schemes of the proxies that can be used. `socks` means SOCKS5: desktops on Linux write it so."""
 
 
 def redact_url(url: str) -> str:
@@ -46,12 +50,30 @@ def url_secrets(url: str) -> Iterator[str]:
             yield from (value, unquote_plus(value))
 
 
+def proxy_url(pasted: str) -> str:
+    """Normalise the URL of a proxy. Raises `ValueError` with a noun phrase that says what is accepted."""
+    text = pasted.strip()
+    if "://" not in text:
+        text = f"http://{text}"
+    try:
+        url = urlsplit(text)
+        valid = bool(url.hostname) and (url.port is None or url.port > 0) and not re.search(r"\s", text)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("the URL of a proxy, such as http://host:8080 or socks5://host:1080")
+    if url.scheme not in PROXY_SCHEMES:
+        raise ValueError(f"the URL of a proxy that starts with {', '.join(PROXY_SCHEMES)}, not {url.scheme}")
+    return url._replace(path="", query="", fragment="").geturl()
+
+
 def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
     """Normalise a pasted URL. Returns the URL and notes on the changes that a user should know about.
 
     Surrounding spaces and quotes, the fragment, and duplicate and trailing slashes are removed; path and query stay. A
     missing scheme becomes `https`, or `http` for this machine and for a host with a port in a private network. Raises
     `ValueError` with a noun phrase that says what is accepted.
+    The scheme `http+unix` means a Unix socket, whose percent-encoded path is in place of the host.
     """
     text = pasted.strip().strip("'\"<>").strip()
     if not text or any(character.isspace() or not character.isprintable() for character in text):
@@ -81,6 +103,10 @@ def _split(text: str) -> SplitResult:
         host, _ = url.hostname, url.port
     except ValueError:
         raise ValueError("a URL with a valid host and port") from None
+    if url.scheme.lower() == "http+unix":
+        if not _UNIX_HOST.match(url.netloc):
+            raise ValueError("a URL of a Unix socket such as http+unix://%2Frun%2Fserver.sock/v1, with each / as %2F")
+        return url
     if url.scheme.lower() not in ("http", "https"):
         raise ValueError(f"a URL that starts with http:// or https://, not {url.scheme}://")
     bare = f"[{host}]" if host and ":" in host else host

@@ -15,12 +15,26 @@ from trunkline._plugins.registry import EXTENSIONS, find_plugin, load_provider
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import without_traceback
 from trunkline.service import Service
-from trunkline.settings import Settings, raise_config_errors
+from trunkline.settings import Settings, raise_config_errors, setting_infos
+
+_CONNECTION_SETTINGS = (
+    "proxy",
+    "ca_bundle",
+    "verify",
+    "client_certificate",
+    "client_key",
+    "client_key_passphrase",
+    "tcp_keepalive",
+)
+"""The settings that describe connections. They have no effect on the application's own HTTP client."""
 
 
 def _check_client(client: HTTPClient | None, settings: Settings, service: str) -> None:
-    for name in ("proxy", "ca_bundle"):
-        if client is not None and getattr(settings, name) is not None:
+    if client is None:
+        return
+    for info in setting_infos(Settings):
+        name = info.name
+        if name in _CONNECTION_SETTINGS and getattr(settings, name) != info.default:
             raise ConfigurationError(
                 f"service {service!r}: setting {name!r} has no effect on your own http_client; "
                 f"configure the client instead, or remove one of the two",

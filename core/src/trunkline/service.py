@@ -17,7 +17,7 @@ from trunkline._calls.pipeline import Pipeline
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._event_loops import PerLoop
 from trunkline._http.choice import HTTPTransports
-from trunkline._http.common import environment_secrets
+from trunkline._http.proxies import environment_secrets
 from trunkline._plugins.registry import Steps, open_steps, plugin_error
 from trunkline.authoring.provider import Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.wire import WireResponse

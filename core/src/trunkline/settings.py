@@ -8,6 +8,7 @@ Values are checked when a settings object is created; a wrong value raises `Conf
 from __future__ import annotations
 
 import functools
+import os
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import (
@@ -27,9 +28,10 @@ from typing import (
 
 import attrs
 
+from trunkline import _setting_types
 from trunkline._json import JSONObject
 from trunkline._setting_types import convert_to, schema_of, without_none
-from trunkline._urls import plain_http_note, redact_url, split_url, url_secrets
+from trunkline._urls import plain_http_note, proxy_url, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError, PluginError, TrunklineError
 from trunkline.secrets import Headers, Secret, scrub, without_traceback
 
@@ -65,7 +67,8 @@ class SettingInfo:
     Settings with the same `group` all come from the same source: a key from the environment is never combined with a
     key id from a file. `convert` converts a configured value to the setting's type; it raises `ValueError` with a noun
     phrase that says what is accepted. `minimum` is the smallest number that is accepted. `base_url` is set for URLs:
-    see `BaseURL`.
+    see `BaseURL`. `path` is set for paths of files. `passphrase` is set for a secret that is not sent as an HTTP
+    header, so it may contain any printable character.
     """
 
     name: str
@@ -81,6 +84,8 @@ class SettingInfo:
     schema: JSONObject | None
     minimum: float | None
     base_url: BaseURL | None
+    path: bool
+    passphrase: bool
 
 
 def setting(
@@ -95,6 +100,8 @@ def setting(
     schema: JSONObject | None = None,
     minimum: float | None = None,
     base_url: BaseURL | None = None,
+    path: bool = False,
+    passphrase: bool = False,
     show: Callable[[object], str] | None = None,
 ) -> Any:
     """Declare a setting of a `Settings` class.
@@ -112,6 +119,8 @@ def setting(
         "schema": schema,
         "minimum": minimum,
         "base_url": base_url,
+        "path": path,
+        "passphrase": passphrase,
     }
     options: dict[str, Any] = {"metadata": {_KEY: metadata}, "repr": show or True}
     if factory is not None:
@@ -154,7 +163,25 @@ def url_setting(
     )
 
 
-@typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting, url_setting))
+def path_setting(label: str, description: str, *, environment: Sequence[str] = ()) -> Any:
+    """Declare an optional setting that is the path of a file.
+
+    `~` is expanded. In a configuration file, a relative path is relative to the folder of that file.
+    """
+    return setting(
+        label,
+        description,
+        default=None,
+        environment=environment,
+        convert=_setting_types.path,
+        schema={"type": "string"},
+        path=True,
+    )
+
+
+@typing.dataclass_transform(
+    kw_only_default=True, frozen_default=True, field_specifiers=(setting, url_setting, path_setting)
+)
 def settings(cls: S) -> S:
     """Decorate a subclass of `Settings`: make it a frozen attrs class with keyword-only arguments.
 
@@ -188,6 +215,12 @@ def _show_url(url: object) -> str:
     return repr(redact_url(url) if isinstance(url, str) else url)
 
 
+def _proxy(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a string that is not empty")
+    return proxy_url(value)
+
+
 def _extensions(value: object) -> tuple[object, ...]:
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
@@ -219,7 +252,7 @@ class Settings:
         minimum=1,
     )
     headers: Converted[Headers, Mapping[str, str]] = setting(
-        "Headers", "HTTP headers to add to each request.", factory=Headers
+        "Headers", "HTTP headers to add to each request.", factory=Headers, convert=_setting_types.headers
     )
     connect_timeout: float | None = setting(
         "Connect timeout", "Seconds to wait for a connection to be made.", default=10.0, minimum=0
@@ -285,14 +318,45 @@ class Settings:
     )
     proxy: str | None = setting(
         "Proxy",
-        "The URL of an HTTP or SOCKS proxy. By default, the proxies of the environment are used.",
+        "The URL of an HTTP or SOCKS proxy, such as `http://user:password@host:8080` or `socks5://host:1080`. By "
+        "default, the proxies of the environment are used.",
         default=None,
+        convert=_proxy,
+        schema={"type": "string"},
         show=_show_url,
     )
-    ca_bundle: str | None = setting(
+    ca_bundle: Converted[str | None, str | os.PathLike[str]] = path_setting(
         "CA bundle",
-        "A file of certificate authorities (PEM) to trust instead of the system's.",
+        "A file of certificate authorities (PEM) to trust instead of the system's, or a folder of them that "
+        "`openssl rehash` has prepared.",
+    )
+    verify: bool = setting(
+        "Verify certificates",
+        "Check the certificate of the server. Without the check, anybody between you and the server can read the "
+        "requests and their keys.",
+        default=True,
+    )
+    client_certificate: Converted[str | None, str | os.PathLike[str]] = path_setting(
+        "Client certificate",
+        "A file with the certificate (PEM) to show to a server that asks for one (mutual TLS). It may also contain the "
+        "private key.",
+    )
+    client_key: Converted[str | None, str | os.PathLike[str]] = path_setting(
+        "Client key",
+        "A file with the private key (PEM) of the client certificate. By default, it is in the certificate's file.",
+    )
+    client_key_passphrase: Converted[Secret | None, str] = setting(
+        "Passphrase of the client key",
+        "The passphrase of the private key, if the key is encrypted.",
         default=None,
+        passphrase=True,
+    )
+    tcp_keepalive: float | None = setting(
+        "TCP keep-alive",
+        "Seconds of silence on a connection after which the operating system checks that it is alive. Routers drop "
+        "connections that are silent for some minutes, for example while a model thinks.",
+        default=60.0,
+        minimum=1,
     )
     http_library: Literal["auto", "aiohttp", "httpx2"] = setting(
         "HTTP library",
@@ -322,13 +386,20 @@ class Settings:
 
     def _problem_errors(self) -> list[ConfigurationError]:
         try:
-            return [setting_error(name, message, provider=self.provider) for name, message in self.problems()]
+            problems = (*self._tls_problems(), *self.problems())
+            return [setting_error(name, message, provider=self.provider) for name, message in problems]
         except TrunklineError:
             raise
         except Exception as error:
             text = scrub(f"{type(error).__name__}: {error}", self.secrets())
             failed = _plugin_error(type(self).__module__, f"checking the settings of {self.provider!r} failed: {text}")
         raise failed
+
+    def _tls_problems(self) -> Iterator[tuple[str, str]]:
+        if self.client_certificate is None and self.client_key is not None:
+            yield "client_certificate", "is missing: client_key is set, and the two belong together"
+        if self.client_certificate is None and self.client_key_passphrase is not None:
+            yield "client_certificate", "is missing: client_key_passphrase is set, and the two belong together"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each mistake in the combination of settings, as the name of a setting and the rest of a sentence.
@@ -341,9 +412,14 @@ class Settings:
     def notes(self) -> Iterator[tuple[str, str]]:
         """Yield warnings to log when the service opens, each as the name of a setting and a sentence.
 
-        The base class reports what `base_url` changed in a URL, and an API key that would be sent unencrypted.
+        The base class reports what `base_url` changed in a URL, an API key that would be sent unencrypted, and
+        certificates that are not checked.
         """
-        has_key = any(isinstance(getattr(self, info.name), Secret) for info in setting_infos(type(self)))
+        if not self.verify:
+            yield "verify", "is false: the certificates of servers are not checked, so others can read the requests"
+        has_key = any(
+            isinstance(getattr(self, info.name), Secret) and not info.passphrase for info in setting_infos(type(self))
+        )
         for info in setting_infos(type(self)):
             value = getattr(self, info.name)
             if info.base_url is None or not isinstance(value, str):
@@ -450,6 +526,8 @@ def convert(info: SettingInfo, value: object) -> object:
     if info.convert is not None:
         return _convert_with(info.convert, info, value)
     result = convert_to(kind, value)
+    if isinstance(result, Secret) and not info.passphrase:
+        return _setting_types.credential(result)
     if info.minimum is not None and isinstance(result, (int, float)) and result < info.minimum:
         raise ValueError(f"a number of at least {info.minimum:g}, not {value!r}")
     return result

@@ -69,7 +69,11 @@ class Pipeline:
     def _send(self, wire_request: WireRequest) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request once, with the service's timeouts for the connection and for the headers."""
         settings = self.settings
-        timeouts = Timeouts(connect=settings.connect_timeout, headers=settings.first_chunk_timeout)
+        timeouts = Timeouts(
+            connect=settings.connect_timeout,
+            headers=settings.first_chunk_timeout,
+            resend=self.policy.max_retries > 0,
+        )
         return self.transport.send(wire_request, timeouts)
 
     # The two kinds of calls

@@ -50,7 +50,7 @@ class Configuration:
 
     services: Mapping[str, Table] = attrs.field(repr=False)
     folder: Path
-    """The folder that relative paths in references to files are resolved against."""
+    """The folder that relative paths in the file are resolved against."""
 
 
 def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
@@ -122,7 +122,7 @@ def make_settings(
     """Make the settings of one service from all sources.
 
     `arguments` and `table` map names of settings to values; the `provider` in `table` is ignored. `environ` defaults to
-    the process's environment, and `folder`, which file references are relative to, to the current one. Raises one
+    the process's environment, and `folder`, which the paths in `table` are relative to, to the current one. Raises one
     `ConfigurationError` that lists every mistake.
     """
     environ = os.environ if environ is None else environ
@@ -150,7 +150,10 @@ def make_settings(
             continue
         value = source[info.name]
         try:
-            values[info.name] = convert(info, _dereferenced(value, info, environ, folder or Path.cwd()))
+            converted = convert(info, _dereferenced(value, info, environ, folder or Path.cwd()))
+            if info.path and source is sources[1] and isinstance(converted, str):
+                converted = str((folder or Path.cwd()) / converted)  # relative to the file that contains it
+            values[info.name] = converted
         except ValueError as error:
             errors.append(setting_error(info.name, f"must be {error}", service=service))
         except PluginError:
@@ -251,14 +254,14 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
     if kind == "env":
         if not environ.get(name):
             raise ConfigurationError(f"refers to the environment variable {name}, which is not set")
-        return Secret(environ[name])
+        return _trimmed(environ[name])
     if kind == "file":
         try:
             path = folder / Path(name).expanduser()
         except RuntimeError as error:  # `~user` for a user that does not exist
             raise ConfigurationError(f"refers to the file {name!r}: {error}") from None
         try:
-            return Secret(path.read_text(encoding="utf-8").strip())
+            return _trimmed(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigurationError(
                 f"refers to the file {str(path)!r}, which cannot be read: {error.strerror}"
@@ -266,6 +269,11 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
         except UnicodeDecodeError:
             raise ConfigurationError(f"refers to the file {str(path)!r}, which is not text") from None
     return _from_keyring(name)
+
+
+def _trimmed(text: str) -> Secret:
+    # Editors write a byte-order mark at the start of a file, and `echo` a line break at its end.
+    return Secret(text.strip().strip("\ufeff").strip())
 
 
 def _from_keyring(name: str) -> Secret:
@@ -283,4 +291,4 @@ def _from_keyring(name: str) -> Secret:
         raise ConfigurationError(f"refers to the keyring entry {name!r}, which cannot be read: {error}") from None
     if not value:
         raise ConfigurationError(f"refers to the keyring entry {name!r}, which does not exist")
-    return Secret(value)
+    return _trimmed(value)

@@ -5,6 +5,8 @@ changes that:
 
 - URLs are sent unchanged, since signatures cover them; aiohttp would normalise the path.
 - There are no cookies, and no credentials from `.netrc`.
+- A request is not sent again by aiohttp itself. This module does it, on a new connection, where `Timeouts` allows it.
+- Bodies are decompressed by httpx2, so both libraries ask for the same encodings and report the same errors.
 - Bytes that arrived before a connection broke are returned before the error is raised; aiohttp drops them.
 - A connection that is given up is aborted, even while a request is still being written. `close` would wait for that.
 - A connection that breaks the rules of HTTP in the middle of a body ends the read; aiohttp would wait for ever.
@@ -12,7 +14,11 @@ changes that:
 **Names that aiohttp does not document.** They have no other way to be reached. `test_core_dependencies.py` checks each
 of them against the installed version, and the extra `aiohttp` caps the version:
 
-- `ClientResponse.start(connection)`, which reads the headers, is overridden. `response_class` passes the subclass in.
+- `ClientResponse.start(connection)`, which reads the headers, and `ClientRequest.send(connection)` are overridden.
+  `response_class` and `request_class` pass the subclasses in.
+- `ClientSession._retry_connection`, which is set to `False`.
+- `BaseConnector._conns`, the idle connections by address, and `ResponseHandler.abort()`.
+- `ResponseHandler.data_received(data)` is replaced on an instance while the first byte of a response is awaited.
 - `connection.protocol`, a `ResponseHandler`, with `read_timeout`, `exception()` and `closed` (a future); and
   `connection.transport`, the asyncio transport, for `abort()`.
 - `response.content`, a `StreamReader`, with `exception()`, `set_exception()`, `read_nowait()`, `total_raw_bytes`.
@@ -25,9 +31,11 @@ import asyncio
 import io
 import math
 import re
+import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -35,19 +43,30 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 import aiohttp
 import anyio
 import yarl
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from trunkline._http.common import CLOSE_LIMIT, DRAIN_LIMIT, IDLE_SECONDS, reason_of, tls_context
+from trunkline._http.common import (
+    CLOSE_LIMIT,
+    DRAIN_LIMIT,
+    IDLE_SECONDS,
+    ConnectionOptions,
+    check_headers,
+    default_headers,
+    encodings,
+    keepalive_options,
+    unix_target,
+    unknown_encoding,
+)
+from trunkline._http.decoding import DecodingError, Undecodable, decompressed
+from trunkline._http.failures import CLOSED, CUT, INVALID, TOO_LARGE, interrupted, no_response, not_decodable
+from trunkline._http.tls import has_own_files, tls_context
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, Timeouts
 from trunkline.authoring.wire import LowerHeaders, WireRequest
 from trunkline.errors import (
     ConfigurationError,
-    ConnectionFailed,
     ConnectTimeout,
     FirstChunkTimeout,
-    ProtocolViolation,
-    StreamInterrupted,
     TrunklineError,
 )
 from trunkline.secrets import Headers
@@ -70,49 +89,95 @@ HEADER_LIMIT = 64 * 1024
 
 
 class AiohttpTransport:
-    """A `Transport` over HTTP/1.1, on asyncio, with one pool of connections.
+    """A `Transport` over HTTP/1.1, on asyncio, with one pool of connections. It uses no proxy."""
 
-    `ca_bundle` is the setting of that name.
-    """
-
-    def __init__(self, *, ca_bundle: str | None = None) -> None:
-        self._ca_bundle = ca_bundle
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, options: ConnectionOptions | None = None) -> None:
+        self._options = options or ConnectionOptions()
         self._tls: ssl.SSLContext | None = None
+        self._sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> AiohttpTransport:
-        self._tls = None if self._ca_bundle is None else tls_context(self._ca_bundle)
-        self._session = aiohttp.ClientSession(
-            # `limit=0` is no limit: each open stream holds a connection, so a limit would let streams that the
-            # application reads slowly block its other calls.
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=IDLE_SECONDS, resolver=aiohttp.ThreadedResolver()
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            response_class=_Response,
-            skip_auto_headers=("Content-Type",),
-            read_bufsize=READ_BUFFER,
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
-        )
+        # The files in the settings are read now, so that a wrong one is reported now. Loading the system's certificates
+        # takes long, so that is done when they are needed.
+        self._tls = tls_context(self._options) if has_own_files(self._options) else None
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            with anyio.CancelScope(shield=True):
+        sessions, self._sessions = list(self._sessions.values()), {}
+        with anyio.CancelScope(shield=True):
+            for session in sessions:
                 await session.close()
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request. Leaving the context manager closes the response; see `_Exchange`."""
-        assert self._session is not None
-        if self._tls is None and wire_request.url.startswith("https:"):
-            self._tls = tls_context(None)
-        return _Exchange(self._session, self._tls, wire_request, timeouts)
+        return _Exchange(self, wire_request, timeouts)
+
+    def tls(self, url: str) -> ssl.SSLContext | None:
+        """Return the TLS context for requests to a URL. Raises `ConfigurationError` for a file that cannot be used."""
+        if self._tls is None and url.startswith("https:"):
+            self._tls = tls_context(self._options)
+        return self._tls
+
+    def session(self, unix_socket: str | None, *, keeps: bool = True) -> aiohttp.ClientSession:
+        """Return the session for TCP or for a Unix socket. One that does not keep connections opens one a request."""
+        session = self._sessions.get((unix_socket, keeps))
+        if session is None:
+            session = self._sessions[unix_socket, keeps] = self._make_session(unix_socket, keeps)
+        return session
+
+    def _make_session(self, unix_socket: str | None, keeps: bool) -> aiohttp.ClientSession:
+        # `limit=0` is no limit: each open stream holds a connection, so a limit would let streams that the application
+        # reads slowly block its other calls.
+        options: dict[str, Any] = {
+            "limit": 0,
+            **({"keepalive_timeout": IDLE_SECONDS} if keeps else {"force_close": True}),
+        }
+        connector: aiohttp.BaseConnector
+        if unix_socket is not None:
+            connector = aiohttp.UnixConnector(unix_socket, **options)
+        else:
+            socket_options = keepalive_options(self._options.tcp_keepalive)
+
+            def make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+                family, kind, protocol = address[:3]
+                made = socket.socket(family=family, type=kind, proto=protocol)
+                for option in socket_options:
+                    made.setsockopt(*option)
+                return made
+
+            connector = aiohttp.TCPConnector(
+                resolver=aiohttp.ThreadedResolver(), socket_factory=make_socket if socket_options else None, **options
+            )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_Request,
+            response_class=_Response,
+            skip_auto_headers=("Content-Type",),
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER,
+            max_line_size=HEADER_LIMIT,
+            max_field_size=HEADER_LIMIT,
+        )
+        session._retry_connection = False  # it would send GET again, even where `max_retries` is 0
+        return session
 
 
 class _StaleConnection(aiohttp.ClientConnectionError):
-    """An idle connection of the pool was closed by the server before any byte of the response arrived."""
+    """A reused connection was closed by the server before any byte of the response arrived."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that notes whether the connection that it could not be written to was a reused one."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        reused = conn.protocol in _used
+        try:
+            return await super().send(conn)
+        except aiohttp.ClientConnectionResetError as error:
+            if reused:
+                raise _StaleConnection(str(error)) from error
+            raise
 
 
 class _Response(aiohttp.ClientResponse):
@@ -130,6 +195,7 @@ class _Response(aiohttp.ClientResponse):
         self.protocol = protocol
         seconds, protocol.read_timeout = protocol.read_timeout, None
         reused = protocol in _used
+        answered = _note_first_byte(protocol) if reused else None
         try:
             with anyio.move_on_after(seconds) as scope:
                 await super().start(connection)
@@ -139,7 +205,8 @@ class _Response(aiohttp.ClientResponse):
             # Closing would wait until the server has taken the rest of a request that is still being written.
             if transport is not None:
                 transport.abort()
-            if reused and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+            broken = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+            if broken and answered is not None and not answered():
                 raise _StaleConnection(str(error)) from error
             raise
         _used.add(protocol)
@@ -154,9 +221,24 @@ class _Response(aiohttp.ClientResponse):
 
 
 # The response that is being read on each connection, and the connections that had at least one response. Both are weak:
-# aiohttp decides how long a connection lives.
-_reading: WeakKeyDictionary[ResponseHandler, _Response] = WeakKeyDictionary()
+# aiohttp decides how long a connection lives. A response holds its connection, so the dictionary must not hold it.
+_reading: WeakKeyDictionary[ResponseHandler, ref[_Response]] = WeakKeyDictionary()
 _used: WeakSet[ResponseHandler] = WeakSet()
+
+
+def _note_first_byte(protocol: ResponseHandler) -> Callable[[], bool]:
+    """Return a function that tells whether a byte has arrived on a connection since this call."""
+    arrived = False
+    receive = protocol.data_received
+
+    def data_received(data: bytes) -> None:
+        nonlocal arrived
+        arrived = True
+        vars(protocol).pop("data_received", None)  # only the first byte is of interest
+        receive(data)
+
+    vars(protocol)["data_received"] = data_received
+    return lambda: arrived
 
 
 def _watch_connection(protocol: ResponseHandler, response: _Response) -> None:
@@ -166,7 +248,7 @@ def _watch_connection(protocol: ResponseHandler, response: _Response) -> None:
     reader. A connection serves many responses; the callback is added once, and looks up the current one.
     """
     watched = protocol in _reading
-    _reading[protocol] = response
+    _reading[protocol] = ref(response)
     closed = protocol.closed
     if closed is None:
         # The connection closed between the headers and this line.
@@ -179,8 +261,10 @@ def _watch_connection(protocol: ResponseHandler, response: _Response) -> None:
             if not future.cancelled():
                 future.exception()  # marks it as retrieved; otherwise the event loop logs it
             protocol = reference()
-            if protocol is not None and (reading := _reading.pop(protocol, None)) is not None:
-                reading.connection_closed()
+            current = None if protocol is None else _reading.pop(protocol, None)
+            response = None if current is None else current()
+            if response is not None:
+                response.connection_closed()
 
         closed.add_done_callback(on_close)
 
@@ -193,21 +277,17 @@ class _Exchange:
     - aiohttp takes a connection back as soon as the end of the body has arrived, even if nobody has read it yet. So if
       the body is complete, leaving the block has nothing to close.
     - A connection that is given up is aborted: nothing that is still to be written is waited for.
-    - If a reused connection turns out to be closed before any byte of the response, the request is sent once more. The
-      server may have closed an idle connection while the request was on its way, which says nothing about the request.
     """
 
-    __slots__ = ("_content", "_ended", "_headers", "_request", "_response", "_session", "_timeouts", "_tls")
+    __slots__ = ("_chunks", "_content", "_ended", "_headers", "_request", "_response", "_timeouts", "_transport")
 
-    def __init__(
-        self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None, request: WireRequest, timeouts: Timeouts
-    ) -> None:
-        self._session = session
-        self._tls = tls
+    def __init__(self, transport: AiohttpTransport, request: WireRequest, timeouts: Timeouts) -> None:
+        self._transport = transport
         self._request = request
         self._timeouts = timeouts
         self._response: Any = None
         self._content: Any = None
+        self._chunks: AsyncIterator[bytes] = self
         self._headers: Headers | None = None
         self._ended = False
 
@@ -223,30 +303,65 @@ class _Exchange:
         return self._headers
 
     async def __aenter__(self) -> ByteStream:
+        check_headers(self._request.headers, self._request.url)
+        failed: BaseException | None = None
         try:
-            try:
-                self._response = await self._send()
-            except (_StaleConnection, aiohttp.ClientConnectionResetError):
-                # The server may have closed an idle connection before it read the request; retry once.
-                self._response = await self._send()
+            await self._open()
         except Exception as error:
-            raise self._translate_error(error) from None
-        self._content = self._response.content
+            failed = self._translate_error(error)
+        if failed is not None:
+            raise failed
         return self
 
-    async def _send(self) -> aiohttp.ClientResponse:
+    async def _open(self) -> None:
+        unix = unix_target(self._request.url)
+        path, url = (None, self._request.url) if unix is None else unix
+        target = _url(url)
+        session, tls = self._transport.session(path), self._transport.tls(url)
+        try:
+            response = await self._send(session, target, tls)
+        except _StaleConnection:
+            # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
+            # load balancer leads elsewhere now.
+            _close_idle(session, target)
+            if not self._timeouts.resend:
+                raise
+            response = await self._send(self._transport.session(path, keeps=False), target, tls)
+        self._response, self._content = response, response.content
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        if encoding in ("", "identity"):
+            return
+        unknown = unknown_encoding(encoding, encodings(default_headers()["accept-encoding"]))
+        if unknown is not None:
+            self._chunks = Undecodable(self._request.url, response.status, unknown)
+        else:
+            self._chunks = self._decompress(encoding)
+
+    async def _send(
+        self, session: aiohttp.ClientSession, url: yarl.URL, tls: ssl.SSLContext | None
+    ) -> aiohttp.ClientResponse:
         request, timeouts = self._request, self._timeouts
-        return await self._session.request(
+        return await session.request(
             request.method,
-            _url(request.url),
-            headers=dict(request.headers),
+            url,
+            headers={**_default_headers(), **request.headers},
             data=(io.BytesIO(request.body) if len(request.body) > LARGE_BODY else request.body) or None,
             allow_redirects=False,
-            ssl=self._tls or True,
+            ssl=tls or True,
             timeout=aiohttp.ClientTimeout(
                 connect=timeouts.connect, sock_read=timeouts.headers, ceil_threshold=math.inf
             ),
         )
+
+    async def _decompress(self, encoding: str) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in decompressed(encoding, self):
+                yield chunk
+        except DecodingError:
+            failed = not_decodable(self._request.url, encoding)
+        else:
+            return
+        raise failed
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -278,7 +393,7 @@ class _Exchange:
             return
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+        return self._chunks
 
     async def __anext__(self) -> bytes:
         try:
@@ -320,34 +435,45 @@ class _Exchange:
     def _translate_error(self, error: BaseException) -> BaseException:
         """Return our error for one of aiohttp's."""
         url = redact_url(self._request.url)
-        reason = self._reason(error)
         before = self._response is None
+        if isinstance(error, TrunklineError):
+            return error.with_traceback(None)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return ConnectTimeout(f"no connection to {url} within {self._timeouts.connect:g} s")
         if before and isinstance(error, aiohttp.SocketTimeoutError):
             return FirstChunkTimeout(f"no response from {url} within {self._timeouts.headers:g} s")
-        if isinstance(error, ContentEncodingError) or isinstance(error.__cause__, ContentEncodingError):
-            return ProtocolViolation(f"the response from {url} cannot be decompressed: {reason}")
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-            return ConfigurationError(f"a request to {url} cannot be sent: {reason}")
+            return ConfigurationError(f"a request to {url} cannot be sent: it is not a valid HTTP URL")
         # Before the check for ValueError, since the error for a wrong certificate is a ValueError as well.
-        if before and isinstance(error, (aiohttp.ClientError, OSError)):
-            return ConnectionFailed(f"cannot reach {url}: {reason}")
+        if before and isinstance(error, (aiohttp.ClientError, HttpProcessingError, OSError)):
+            return no_response(self._request.url, error, self._reason(error))
         if before and isinstance(error, ValueError):
-            return ConfigurationError(f"a request to {url} cannot be sent: {reason}")
+            return ConfigurationError(f"a request to {url} cannot be sent: it is not valid HTTP")
         if not before and isinstance(error, (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)):
-            return StreamInterrupted(f"the connection to {url} was lost: {reason}")
+            return interrupted(self._request.url, error, self._reason(error))
         return error
 
     def _reason(self, error: BaseException) -> str:
-        """Return the text of an error without secrets: some of aiohttp's errors contain the URL with its query."""
-        if isinstance(error, aiohttp.ClientConnectorError):
-            return reason_of(error.os_error)
+        if isinstance(error, LineTooLong) or isinstance(error.__cause__, LineTooLong):
+            return TOO_LARGE
         if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
-            return error.message.partition("\n")[0].rstrip(":")  # further lines quote bytes of the response
-        if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-            return "not a valid HTTP URL"
-        return reason_of(error).replace(self._request.url, redact_url(self._request.url))
+            return INVALID
+        return CLOSED if self._response is None else CUT
+
+
+def _close_idle(session: aiohttp.ClientSession, url: yarl.URL) -> None:
+    """Close the idle connections to a server."""
+    assert session.connector is not None
+    for key, connections in session.connector._conns.items():
+        if (key.host, key.port) == (url.host, url.port):
+            for protocol, _ in connections:
+                protocol.abort()
+
+
+@cache
+def _default_headers() -> dict[str, str]:
+    # aiohttp itself sets `Connection`.
+    return {name: value for name, value in default_headers().items() if name != "connection"}
 
 
 def _url(url: str) -> yarl.URL:

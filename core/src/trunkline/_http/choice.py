@@ -14,8 +14,9 @@ from typing import TypeAlias
 import anyio
 
 from trunkline._event_loops import is_closed, running_loop
-from trunkline._http.common import HTTPClient, environment_proxies
+from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._http.httpx2 import HTTPTransport
+from trunkline._http.proxies import environment_proxies
 from trunkline.authoring.provider import ByteStream, Timeouts, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import CallError
@@ -25,16 +26,16 @@ MIN_AIOHTTP = (3, 14)
 """The oldest version of aiohttp that is used; the extra `aiohttp` requires the same."""
 
 
-_Key: TypeAlias = tuple[str | None, str | None, str]
+_Key: TypeAlias = tuple[ConnectionOptions, str]
 """What services must have in common to share a transport: the proxy, the CA bundle and the HTTP library."""
 
 
 class HTTPTransports:
     """The HTTP transports of one or more services.
 
-    Services with the same proxy, CA bundle and HTTP library share a transport, and so its connections. `client` is the
-    application's own client; if it is given, all services use it. Each event loop has its own transports. A transport
-    opens with the first service that uses it in a loop, and closes with the last one.
+    Services with the same connection options and HTTP library share a transport, and so its connections. `client` is
+    the application's own client; if it is given, all services use it. Each event loop has its own transports. A
+    transport opens with the first service that uses it in a loop, and closes with the last one.
     """
 
     def __init__(self, client: HTTPClient | None = None) -> None:
@@ -45,8 +46,8 @@ class HTTPTransports:
 
     def _key(self, settings: Settings) -> _Key:
         if self._client is not None:
-            return (None, None, "httpx2")
-        return (settings.proxy, settings.ca_bundle, http_library(settings))
+            return (ConnectionOptions(), "httpx2")
+        return (ConnectionOptions.of(settings), http_library(settings))
 
     def shared(self, settings: Settings) -> SharedTransport:
         """Return a `Transport` for one service in the running event loop.
@@ -106,12 +107,12 @@ class HTTPTransports:
             if is_closed(place[1]):
                 self._open.pop(place, None)  # the garbage collector closes its sockets
 
-    def _make(self, proxy: str | None, ca_bundle: str | None, library: str) -> Transport:
+    def _make(self, options: ConnectionOptions, library: str) -> Transport:
         if library == "aiohttp":
             from trunkline._http.aiohttp import AiohttpTransport
 
-            return AiohttpTransport(ca_bundle=ca_bundle)
-        return HTTPTransport(proxy=proxy, ca_bundle=ca_bundle, client=self._client)
+            return AiohttpTransport(options)
+        return HTTPTransport(options, client=self._client)
 
 
 class _OpenTransport:

@@ -1,18 +1,26 @@
-"""What the transports share: limits, TLS settings, proxies of the environment, and the text of errors."""
+"""What the transports share: options, limits, default headers, and the check of headers."""
 
 from __future__ import annotations
 
-import ssl
+import math
+import re
+import socket
 from collections.abc import AsyncIterable, Awaitable, Sequence
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
-from trunkline._urls import url_secrets
+from trunkline import __version__
+from trunkline._urls import redact_url
 from trunkline.errors import ConfigurationError
+from trunkline.secrets import Headers, Secret
 
 if TYPE_CHECKING:
-    import httpx2
+    from trunkline.settings import Settings
+
+USER_AGENT = f"trunkline/{__version__}"
+"""The `User-Agent` of all requests, unless the settings or the application's own client have another."""
 
 
 class HTTPClient(Protocol):
@@ -40,15 +48,13 @@ class HTTPResponse(Protocol):
     """The names and values, in the order of their arrival."""
     http_version: object
     """`b"HTTP/1.1"`, for example."""
-    chunks: AsyncIterable[bytes] | None
-    """The body as it arrives. `None` if an event hook of the application's client has already read it."""
+    chunks: AsyncIterable[bytes]
+    """The body as it arrives."""
+    is_decoded: bool
+    """Whether `chunks` are decompressed: an event hook of the application's client has already read the body."""
 
     def aclose(self) -> Awaitable[None]:
         """Close the connection, or return it to its pool if the body was read to its end."""
-        ...
-
-    def decoded(self) -> httpx2.Response:
-        """Return the same response in the form that decompresses the body."""
         ...
 
 
@@ -67,6 +73,8 @@ class HTTPErrors:
     proxy: ErrorTypes
     local_protocol: ErrorTypes
     """The request breaks a rule of HTTP, so the library refuses to send it."""
+    remote_protocol: ErrorTypes
+    """What the server sent breaks a rule of HTTP, or ends too early."""
     invalid_url: ErrorTypes
     transport: ErrorTypes
     """The connection failed, for any of the reasons above or another."""
@@ -87,47 +95,98 @@ DRAIN_LIMIT = 64 * 1024
 """The most bytes to read after the end of a response so that its connection can be used again."""
 
 
-def environment_secrets() -> tuple[str, ...]:
-    """Return the secrets in the URLs of the environment's proxies."""
-    from urllib.request import getproxies
+@attrs.frozen(kw_only=True)
+class ConnectionOptions:
+    """The settings that connections depend on. Services with equal options share their connections."""
 
-    return tuple(secret for url in getproxies().values() for secret in url_secrets(url))
+    proxy: str | None = attrs.field(default=None, repr=redact_url)
+    ca_bundle: str | None = None
+    verify: bool = True
+    client_certificate: str | None = None
+    client_key: str | None = None
+    client_key_passphrase: Secret | None = None
+    tcp_keepalive: float | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> ConnectionOptions:
+        """Return the options in the settings of a service."""
+        return cls(**{field.name: getattr(settings, field.name) for field in attrs.fields(cls)})
 
 
-def environment_proxies() -> bool:
-    """Whether the environment sets a proxy for any address."""
-    from urllib.request import getproxies
+def keepalive_options(seconds: float | None) -> list[tuple[int, int, int]]:
+    """Return the socket options that check an idle TCP connection after `seconds`, and then at the same interval.
 
-    proxies = getproxies()
-    return any(proxies.get(scheme) for scheme in ("http", "https", "all"))
-
-
-def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Create the TLS context: with the certificates in the file `ca_bundle`, or with httpx2's default.
-
-    Raises `ConfigurationError` if the file cannot be read.
+    After five checks without an answer the operating system closes the connection.
     """
-    if ca_bundle is None:
-        import httpx2
+    if seconds is None:
+        return []
+    interval = math.ceil(seconds)
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    # Each platform has some of these. macOS calls TCP_KEEPIDLE by another name.
+    wanted = (("TCP_KEEPIDLE", interval), ("TCP_KEEPALIVE", interval), ("TCP_KEEPINTVL", interval), ("TCP_KEEPCNT", 5))
+    for name, value in wanted:
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
 
-        return httpx2.create_ssl_context()
-    try:
-        return ssl.create_default_context(cafile=ca_bundle)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"setting 'ca_bundle': {ca_bundle!r} is not a readable file of PEM certificates: {error}",
-            setting="ca_bundle",
-        ) from None
+
+@cache
+def default_headers() -> dict[str, str]:
+    """Return the headers of each request, in lower case. Both libraries send the same.
+
+    The encodings are those that httpx2 can decompress, which depends on the packages that are installed. Bodies are
+    decompressed by httpx2 with either library.
+    """
+    import httpx2
+
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500)))
+    encodings = client.headers["accept-encoding"]
+    return {"accept": "*/*", "accept-encoding": encodings, "connection": "keep-alive", "user-agent": USER_AGENT}
 
 
-def reason_of(error: BaseException) -> str:
-    """Return the message of an error, followed by the messages of its causes."""
-    # The libraries raise "All connection attempts failed"; the operating system's reason is one or two causes below.
-    causes = [str(error).strip()]
-    cause = error.__cause__ or error.__context__
-    while cause is not None and len(causes) < 4:
-        text = str(cause).strip()
-        if text and text not in causes[-1]:
-            causes.append(text)
-        cause = cause.__cause__ or cause.__context__
-    return ": ".join(cause for cause in causes if cause) or type(error).__name__
+def encodings(accept_encoding: str) -> frozenset[str]:
+    """Return the values of `Content-Encoding` that the sender of an `Accept-Encoding` header can decompress."""
+    return frozenset({"", "identity", *(name.strip().lower() for name in accept_encoding.split(","))})
+
+
+def unknown_encoding(content_encoding: str, known: frozenset[str]) -> str | None:
+    """Return the first encoding of a body that is not one of `known`, or `None`."""
+    return next((name for name in map(str.strip, content_encoding.lower().split(",")) if name not in known), None)
+
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@lru_cache(maxsize=256)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+def check_headers(headers: Headers, url: str) -> None:
+    """Raise `ConfigurationError` for a header that HTTP does not allow. Its message shows no value.
+
+    aiohttp would send such a name as it is, and non-ASCII values in UTF-8; httpx2 would refuse them.
+    """
+    for name, value in headers.items():
+        if not _is_name(name):
+            problem = f"HTTP does not allow the header name {name!r}"
+        elif not (value.isascii() and value.replace("\t", "").isprintable()) or value != value.strip():
+            problem = f"the value of the header {name!r} is not printable ASCII without surrounding spaces"
+        else:
+            continue
+        raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
+
+
+def unix_target(url: str) -> tuple[str, str] | None:
+    """Return the socket's path and the `http:` URL of a request, if the URL has the scheme `http+unix`.
+
+    Raises `ConfigurationError` if this platform has no Unix sockets.
+    """
+    if not url.startswith("http+unix:"):
+        return None
+    from urllib.parse import unquote, urlsplit
+
+    if not hasattr(socket, "AF_UNIX"):
+        raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: this platform has no Unix sockets")
+    parts = urlsplit(url)
+    return unquote(parts.netloc), parts._replace(scheme="http", netloc="localhost").geturl()

@@ -1,22 +1,20 @@
 """The HTTP transport of httpx2, for asyncio and trio.
 
-There are three ways to send, each a `_Sender`:
+There are two ways to send, each a `_Sender`:
 
 - `Pool` (see `_http/pool.py`), which uses httpcore2 directly: the default
-- a client of httpx2, if a proxy is configured
 - the application's own client, which is used without changes and never closed. A client of `httpx` works as well, since
-  both libraries have the same API; its exceptions are looked up in the module that the client comes from.
+  both libraries have the same API; its exceptions are looked up in the module that the client comes from. Such a client
+  does not say whether a connection was reused, so a request on a stale one is an error that the retry policy handles.
 """
 
 from __future__ import annotations
 
-import ssl
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import lru_cache
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 import attrs
@@ -24,26 +22,37 @@ import attrs
 from trunkline._http.common import (
     CLOSE_LIMIT,
     DRAIN_LIMIT,
-    IDLE_SECONDS,
-    MAX_IDLE_CONNECTIONS,
+    USER_AGENT,
+    ConnectionOptions,
+    ErrorTypes,
     HTTPClient,
     HTTPErrors,
     HTTPResponse,
-    environment_proxies,
-    reason_of,
-    tls_context,
+    check_headers,
+    default_headers,
+    encodings,
+    unknown_encoding,
+)
+from trunkline._http.failures import (
+    CLOSED,
+    CUT,
+    INVALID,
+    TOO_LARGE,
+    interrupted,
+    no_response,
+    not_decodable,
 )
 from trunkline._http.log_filter import guard_logs, sending
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, Timeouts
 from trunkline.authoring.wire import LowerHeaders, WireRequest
 from trunkline.errors import (
+    CallError,
     ConfigurationError,
     ConnectionFailed,
     ConnectTimeout,
     FirstChunkTimeout,
-    ProtocolViolation,
-    StreamInterrupted,
+    TrunklineError,
 )
 from trunkline.secrets import Headers
 
@@ -51,37 +60,39 @@ if TYPE_CHECKING:
     import httpx2
 
 
-Send: TypeAlias = Callable[[WireRequest, dict[str, float | None]], Awaitable[HTTPResponse]]
-"""Sends a request, with timeouts in seconds under httpx's names for them, and waits for the headers of the response.
+class Send(Protocol):
+    """Sends a request and waits for the headers of the response.
 
-It must keep the dict and not a copy: `_Exchange` changes the read timeout in it after the headers have come.
-"""
+    `timeouts` holds seconds under httpx's names for them. The function must keep this dict and not a copy: `_Exchange`
+    changes the read timeout in it after the headers have come. `resend` is that of `Timeouts`.
+    """
+
+    def __call__(
+        self, wire_request: WireRequest, timeouts: dict[str, float | None], *, resend: bool
+    ) -> Awaitable[HTTPResponse]: ...
 
 
 @attrs.frozen
 class _Sender:
-    """A way to send, with the errors that it raises. `aclose` is `None` for the application's own client."""
+    """A way to send, with the errors that it raises, and the encodings of bodies that it can decompress.
+
+    `aclose` is `None` for the application's own client.
+    """
 
     send: Send
     errors: HTTPErrors
+    encodings: frozenset[str]
     aclose: Callable[[], Awaitable[None]] | None = None
 
 
 class HTTPTransport:
     """A `Transport` over HTTP/1.1, on asyncio and trio, with one pool of connections.
 
-    `proxy` and `ca_bundle` are the settings of that name. `client` is the application's own client.
+    `client` is the application's own client; `options` have no effect on it.
     """
 
-    def __init__(
-        self,
-        *,
-        proxy: str | None = None,
-        ca_bundle: str | None = None,
-        client: HTTPClient | None = None,
-    ) -> None:
-        self._proxy = proxy
-        self._ca_bundle = ca_bundle
+    def __init__(self, options: ConnectionOptions | None = None, *, client: HTTPClient | None = None) -> None:
+        self._options = options or ConnectionOptions()
         self._client = client
         # A client of the wrong type is an error when the service is created, not at its first call.
         self._library = _library_of(client) if client is not None else None
@@ -90,11 +101,14 @@ class HTTPTransport:
     async def __aenter__(self) -> HTTPTransport:
         if self._library is not None:
             client = cast("httpx2.AsyncClient", self._client)
-            self._sender = _Sender(_send_with(client, client.build_request), _client_errors(self._library))
+            known = encodings(client.headers.get("accept-encoding", ""))
+            self._sender = _Sender(_send_with(client), _client_errors(self._library), known)
             guard_logs(self._library.__name__)
             return self
-        direct = self._proxy is None and not environment_proxies()
-        self._sender = _pool_sender(self._ca_bundle) if direct else _proxy_sender(self._proxy, self._ca_bundle)
+        from trunkline._http.pool import POOL_ERRORS, Pool
+
+        pool = Pool(self._options)
+        self._sender = _Sender(pool.send, POOL_ERRORS, encodings(default_headers()["accept-encoding"]), pool.aclose)
         guard_logs("httpx2")
         return self
 
@@ -109,54 +123,19 @@ class HTTPTransport:
         return _Exchange(self._sender, wire_request, timeouts)
 
 
-def _pool_sender(ca_bundle: str | None) -> _Sender:
-    from trunkline._http.pool import POOL_ERRORS, Pool
+def _send_with(client: httpx2.AsyncClient) -> Send:
+    """Return a function that sends with the application's client of httpx2 or httpx."""
 
-    # A CA bundle is loaded now, so that a wrong file is reported now. Loading the system's certificates takes long, so
-    # the pool does it when it needs them.
-    custom = tls_context(ca_bundle) if ca_bundle is not None else None
-    pool = Pool(
-        max_idle=MAX_IDLE_CONNECTIONS,
-        idle_seconds=IDLE_SECONDS,
-        make_tls_context=lambda: custom or tls_context(None),
-    )
-    return _Sender(pool.send, POOL_ERRORS, pool.aclose)
-
-
-def _proxy_sender(proxy: str | None, ca_bundle: str | None) -> _Sender:
-    from http.cookiejar import CookieJar, DefaultCookiePolicy
-
-    import httpx2
-
-    verify = tls_context(ca_bundle) if ca_bundle is not None else True
-    try:
-        client = httpx2.AsyncClient(
-            proxy=proxy,
-            verify=verify,
-            # No limit on connections in use: each open stream holds one, so a limit would let streams that the
-            # application reads slowly block its other calls.
-            limits=httpx2.Limits(
-                max_connections=None,
-                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-                keepalive_expiry=IDLE_SECONDS,
-            ),
-            follow_redirects=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # stores no cookies
-        )
-    except (ValueError, ImportError, httpx2.InvalidURL) as error:
-        name = f" {redact_url(proxy)}" if proxy else " of the environment"
-        raise ConfigurationError(f"the proxy{name} cannot be used: {error}", setting="proxy") from None
-    return _Sender(_send_with(client, _builder(client.headers)), _client_errors(httpx2), client.aclose)
-
-
-def _send_with(client: httpx2.AsyncClient, build: Callable[..., httpx2.Request]) -> Send:
-    """Return a function that sends with a client of httpx2 or httpx. `build` is the client's `build_request`."""
-
-    async def send(wire_request: WireRequest, timeouts: dict[str, float | None]) -> HTTPResponse:
-        request = build(
+    async def send(wire_request: WireRequest, timeouts: dict[str, float | None], *, resend: bool) -> HTTPResponse:
+        if client.is_closed:
+            raise CallError("the http_client that the application passed is closed; keep it open while it is in use")
+        headers = dict(wire_request.headers)
+        if client.headers.get("user-agent", "").startswith("python-httpx"):
+            headers.setdefault("user-agent", USER_AGENT)  # unless the application has chosen one
+        request = client.build_request(
             wire_request.method,
             wire_request.url,
-            headers=dict(wire_request.headers),
+            headers=headers,
             content=wire_request.body,
             extensions={"timeout": timeouts},
         )
@@ -170,24 +149,21 @@ def _send_with(client: httpx2.AsyncClient, build: Callable[..., httpx2.Request])
 class _ClientResponse:
     """The `HTTPResponse` of a client of httpx2 or httpx."""
 
-    __slots__ = ("_response", "chunks", "http_version", "raw_headers", "status")
+    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "raw_headers", "status")
 
     def __init__(self, response: httpx2.Response) -> None:
-        # Its declared type is also that of the library's synchronous API.
-        stream: Any = response.stream
         self._response = response
         self.status = response.status_code
         self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers.raw
         self.http_version: object = response.extensions.get("http_version")
-        self.chunks: AsyncIterable[bytes] | None = None if response.is_stream_consumed else stream
+        # The declared type of the stream is also that of the library's synchronous API.
+        stream: Any = response.stream
+        self.is_decoded = response.is_stream_consumed
+        self.chunks: AsyncIterable[bytes] = response.aiter_bytes() if self.is_decoded else stream
 
     def aclose(self) -> Awaitable[None]:
         """Close the connection, or return it to its pool if the body was read to its end."""
         return self._response.aclose()
-
-    def decoded(self) -> httpx2.Response:
-        """Return the client's response, which decompresses the body."""
-        return self._response
 
 
 def _client_errors(library: ModuleType) -> HTTPErrors:
@@ -198,28 +174,11 @@ def _client_errors(library: ModuleType) -> HTTPErrors:
         decoding=library.DecodingError,
         proxy=library.ProxyError,
         local_protocol=library.LocalProtocolError,
+        remote_protocol=library.RemoteProtocolError,
         invalid_url=(library.InvalidURL, library.UnsupportedProtocol),
         transport=library.TransportError,
         reading=(library.HTTPError, library.StreamError),
     )
-
-
-def _builder(default_headers: Mapping[str, str]) -> Callable[..., httpx2.Request]:
-    """Return a faster `build_request`, for a client of httpx2 that only has the library's default headers."""
-    import httpx2
-
-    url_of = lru_cache(maxsize=64)(httpx2.URL)
-    defaults = {name.lower(): value for name, value in default_headers.items()}
-
-    def build(
-        method: str, url: str, *, headers: Mapping[str, str], content: bytes, extensions: dict[str, Any]
-    ) -> httpx2.Request:
-        target = url_of(url)
-        if target.is_relative_url:
-            raise httpx2.UnsupportedProtocol("the URL has no scheme or no host")
-        return httpx2.Request(method, target, headers={**defaults, **headers}, content=content, extensions=extensions)
-
-    return build
 
 
 def _library_of(client: object) -> ModuleType:
@@ -232,26 +191,6 @@ def _library_of(client: object) -> ModuleType:
         f"http_client must be an httpx2.AsyncClient (or an httpx.AsyncClient), not {type(client).__name__}",
         setting="http_client",
     )
-
-
-class _RawChunks:
-    """The compressed bytes of a response.
-
-    `aiter_bytes` of httpx closes the iterator that it reads from when decompressing fails. This wrapper ignores that,
-    so that `_Exchange.__aexit__` can still read the rest.
-    """
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._chunks
-
-    def __anext__(self) -> Awaitable[bytes]:
-        return self._chunks.__anext__()
-
-    async def aclose(self) -> None:
-        """Do nothing."""
 
 
 def _decode_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -278,8 +217,8 @@ class _Exchange:
 
     1. Entering builds and sends the request and waits for the headers. The timeouts for connecting and for the headers
        are the library's; the body has none here, since the caller limits how long each read may take.
-    2. Iterating reads the body where the library receives it (`HTTPResponse.chunks`). For a compressed body,
-       `aiter_bytes` of httpx decompresses it, at a higher cost for each chunk.
+    2. Iterating reads the body where the library receives it (`HTTPResponse.chunks`). A compressed body is decompressed
+       at a higher cost for each chunk.
     3. Leaving decides whether the connection can be used again. HTTP/1.1 allows that only if the response was read to
        its end, so:
 
@@ -300,7 +239,7 @@ class _Exchange:
         "_raw",
         "_request",
         "_response",
-        "_send",
+        "_sender",
         "_timeouts",
         "_url",
         "headers",
@@ -311,7 +250,7 @@ class _Exchange:
     _raw: AsyncIterable[bytes]
 
     def __init__(self, sender: _Sender, request: WireRequest, timeouts: Timeouts) -> None:
-        self._send = sender.send
+        self._sender = sender
         self._errors = sender.errors
         self._request: WireRequest | None = request
         self._url = request.url
@@ -327,11 +266,12 @@ class _Exchange:
     async def __aenter__(self) -> ByteStream:
         request, timeouts, self._request = self._request, self._timeouts, None
         assert request is not None
+        check_headers(request.headers, self._url)
         failed: Exception | None = None
         limits = {"connect": timeouts.connect, "read": timeouts.headers, "write": timeouts.headers, "pool": None}
         sending.set(True)
         try:
-            response = self._response = await self._send(request, limits)
+            response = self._response = await self._sender.send(request, limits, resend=timeouts.resend)
             self._has_response = True
             # The library looks this up again when reading the body starts. From here on the pipeline's own timer limits
             # how long a read may take.
@@ -350,27 +290,33 @@ class _Exchange:
 
     def _open_body(self) -> None:
         response = self._response
-        plain = self.headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
-        if plain and response.chunks is not None:
-            # Read directly from the connection: the generators that httpx puts around it cost more than all other work
-            # for a chunk together.
-            self._raw = self._chunks = response.chunks.__aiter__()
+        chunks = response.chunks.__aiter__()
+        # Read directly from the connection: the generators that httpx puts around it cost more than all other work for
+        # a chunk together.
+        self._raw = self._chunks = chunks
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        if encoding in ("", "identity") or response.is_decoded:
             return
-        decoded = response.decoded()
-        # `aiter_bytes` reads from `self.aiter_raw()`. Replacing that method on the instance gives us the raw iterator,
-        # which `__aexit__` reads to its end.
-        raw: Any = _RawChunks(decoded.aiter_raw())
-        self._raw = raw
-        decoded.aiter_raw = lambda chunk_size=None: raw  # type: ignore[method-assign]
-        self._chunks = decoded.aiter_bytes()
+        from trunkline._http.decoding import Undecodable, decompressed
+
+        unknown = unknown_encoding(encoding, self._sender.encodings)
+        if unknown is not None:
+            self._chunks = Undecodable(self._url, response.status, unknown)
+        else:
+            self._chunks = decompressed(encoding, chunks)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         sending.set(True)
+        try:
+            await self._close(kind)
+        finally:
+            sending.set(False)
+
+    async def _close(self, kind: type[BaseException] | None) -> None:
         if self._ended and self._is_reusable():
             await self._response.aclose()  # returns the connection to the pool, without waiting
-            sending.set(False)
             return
         with _close_scope() as scope:
             unread = kind is None and not self._ended
@@ -389,7 +335,6 @@ class _Exchange:
             with _close_scope():
                 await self._drain(self._chunks)
                 await self._drain(self._raw)
-        sending.set(False)
 
     def _is_reusable(self) -> bool:
         """Whether the connection can be used again once the response was read to its end."""
@@ -429,35 +374,38 @@ class _Exchange:
         raise failed
 
     def _translate_error(self, error: Exception) -> Exception:
-        """Return our error for one of the library's. Its text is kept if it can hold neither headers nor body."""
+        """Return our error for one of the library's."""
         errors = self._errors
         url = redact_url(self._url)
-        reason = reason_of(error)
+        if isinstance(error, TrunklineError):  # of the proxy, or of a file of certificates
+            return error.with_traceback(None)
         if isinstance(error, errors.connect_timeout):
             return ConnectTimeout(f"no connection to {url} within {self._timeouts.connect:g} s")
         if not self._has_response and isinstance(error, errors.response_timeout):
             return FirstChunkTimeout(f"no response from {url} within {self._timeouts.headers:g} s")
         if isinstance(error, errors.decoding):
-            return ProtocolViolation(f"the response from {url} cannot be decompressed: {reason}")
+            return not_decodable(self._url, self.headers.get("content-encoding", ""))
         if isinstance(error, errors.proxy):
-            return ConnectionFailed(f"the proxy refused to connect to {url}: {reason}")
+            return ConnectionFailed(f"the proxy of your http_client did not connect to {url}", retryable=False)
         if isinstance(error, errors.local_protocol):
-            # The library's text contains the header.
-            return ConfigurationError(
-                f"a request to {url} cannot be sent: a header has characters that HTTP does not allow"
-            )
+            return ConfigurationError(f"a request to {url} cannot be sent: it is not valid HTTP")
         if isinstance(error, errors.invalid_url):
-            return ConfigurationError(f"a request to {url} cannot be sent: {reason}")
-        if isinstance(error, errors.transport):
-            if not self._has_response:
-                return ConnectionFailed(f"cannot reach {url}: {reason}")
-            return StreamInterrupted(f"the connection to {url} was lost: {reason}")
+            return ConfigurationError(f"a request to {url} cannot be sent: it is not a valid HTTP URL")
         if isinstance(error, UnicodeError):
             return ConfigurationError(f"a request to {url} cannot be sent: a header or the URL is not ASCII")
-        if isinstance(error, ssl.SSLError):
-            return ConnectionFailed(f"no secure connection to {url}: {reason}", retryable=False)
-        if isinstance(error, OSError):
-            if not self._has_response:
-                return ConnectionFailed(f"cannot reach {url}: {reason}")
-            return StreamInterrupted(f"the connection to {url} was lost: {reason}")
+        if isinstance(error, (*_types(errors.transport), OSError)):
+            make = interrupted if self._has_response else no_response
+            return make(self._url, error, self._reason(error))
         return error
+
+    def _reason(self, error: Exception) -> str:
+        text = str(error)
+        if not isinstance(error, self._errors.remote_protocol) or text.startswith(
+            ("Server disconnected", "peer closed")
+        ):
+            return CUT if self._has_response else CLOSED
+        return TOO_LARGE if "too long" in text else INVALID
+
+
+def _types(errors: ErrorTypes) -> tuple[type[Exception], ...]:
+    return errors if isinstance(errors, tuple) else (errors,)

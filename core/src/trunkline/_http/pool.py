@@ -1,15 +1,20 @@
-"""Connections to servers without a proxy, by httpcore2. The only module of the transports that imports httpcore2.
+"""Connections to servers, by httpcore2. With `_http/dialling.py`, the only module that imports httpcore2.
 
 httpcore2 is the layer below the client of httpx2. The client's redirects, cookies and authentication are not wanted
 here, and going through it adds a fifth to the time of a call and a tenth to that of a chunk.
 
-Two kinds of things that httpcore2 and httpx2 do not document are relied on; `test_core_dependencies.py` checks them
-against the installed versions:
+**Stale connections.** A server may close an idle connection at any time, also while the next request is on its way. If
+a *reused* connection breaks before any byte of the response has arrived, the request is sent once more on a new
+connection. httpcore2 does not report whether a connection was reused or whether bytes arrived, so its network backend
+is wrapped: `_Backend` notes that a request dialled, and `_Connection` that a byte of its response arrived. A context
+variable (`_exchange`) leads from both to the request, since httpcore2 dials and writes in the task that sends.
+
+What httpcore2 and httpx2 do not document and this module relies on; `test_core_dependencies.py` checks it:
 
 - The dictionary of the request's extension `timeout` is read once for the headers and once more when the iteration of
   the body starts, so a timeout that is removed in between does not apply to the body (`_http/httpx2.py` does this).
-- The headers that a client of httpx2 sends by default (`User-Agent`, `Accept-Encoding` …) can be read from
-  `AsyncClient.headers`.
+- A pool dials and writes in the task that sends the request, and writes before it reads.
+- Closing an idle connection of a pool that was just assigned to a request makes the pool choose another.
 
 The module is imported when the first transport opens.
 """
@@ -18,16 +23,31 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+import sys
+from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Sequence
+from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
+import attrs
 import httpcore2
 import httpx2
 
-from trunkline._http.common import HTTPErrors
+from trunkline._http.common import (
+    IDLE_SECONDS,
+    MAX_IDLE_CONNECTIONS,
+    ConnectionOptions,
+    HTTPErrors,
+    default_headers,
+    keepalive_options,
+    unix_target,
+)
+from trunkline._http.failures import proxy_login, proxy_not_reached, proxy_refused
+from trunkline._http.proxies import Proxies, Proxy
+from trunkline._http.tls import has_own_files, tls_context
 from trunkline.authoring.wire import WireRequest
+from trunkline.errors import TrunklineError
 
 _TRANSPORT_ERRORS = (
     httpcore2.TimeoutException,
@@ -43,11 +63,15 @@ POOL_ERRORS = HTTPErrors(
     decoding=httpx2.DecodingError,
     proxy=httpcore2.ProxyError,
     local_protocol=httpcore2.LocalProtocolError,
+    remote_protocol=httpcore2.RemoteProtocolError,
     invalid_url=(httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpcore2.UnsupportedProtocol),
     transport=_TRANSPORT_ERRORS,
     reading=(*_TRANSPORT_ERRORS, httpx2.StreamError),
 )
 """The errors that a `Pool` and a `PoolResponse` raise."""
+
+_BROKEN = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
+"""What a connection raises that the server has closed."""
 
 _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 
@@ -55,13 +79,13 @@ _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 class PoolResponse:
     """The `HTTPResponse` of a `Pool`."""
 
-    __slots__ = ("_response", "_stream", "chunks", "http_version", "raw_headers", "status")
+    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "raw_headers", "status")
 
     def __init__(self, response: httpcore2.Response) -> None:
         # Its declared type is also that of the library's synchronous API.
         stream: Any = response.stream
-        self._stream: AsyncIterable[bytes] = stream
-        self.chunks: AsyncIterable[bytes] | None = stream
+        self.chunks: AsyncIterable[bytes] = stream
+        self.is_decoded = False
         self._response = response
         self.status = response.status
         self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers
@@ -71,83 +95,266 @@ class PoolResponse:
         """Close the connection, or return it to its pool if the body was read to its end."""
         return self._response.aclose()
 
-    def decoded(self) -> httpx2.Response:
-        """Return the same response as an `httpx2.Response`, which decompresses the body."""
-        return httpx2.Response(self.status, headers=self.raw_headers, stream=_Body(self._stream, self.aclose))
+
+class _Sent:
+    """What is known of one request on its way."""
+
+    __slots__ = ("connection", "dial_failed", "dialled")
+
+    def __init__(self) -> None:
+        self.dialled = False
+        self.dial_failed = False
+        self.connection: _Connection | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the request was written to a reused connection that has not returned a byte."""
+        return not self.dialled and self.connection is not None and not self.connection.answered
 
 
-class _Body(httpx2.AsyncByteStream):
-    def __init__(self, stream: AsyncIterable[bytes], close: Callable[[], Awaitable[None]]) -> None:
+_exchange: ContextVar[_Sent | None] = ContextVar("trunkline_exchange", default=None)
+
+
+class _Connection(httpcore2.AsyncNetworkStream):
+    """A connection that notes whether a byte has arrived since the last write.
+
+    Its methods are no coroutine functions, so that a chunk costs no second `await`.
+    """
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
-        self._close = close
+        self.answered = False
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._stream.__aiter__()
+    def read(self, max_bytes: int, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
+        read = self._stream.read if self.answered else self._first_read
+        return read(max_bytes, timeout)
 
-    async def aclose(self) -> None:
-        await self._close()
+    async def _first_read(self, max_bytes: int, timeout: float | None) -> bytes:
+        data = await self._stream.read(max_bytes, timeout)
+        self.answered = bool(data)
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        self.answered = False
+        sent = _exchange.get()
+        if sent is not None:
+            sent.connection = self
+        return self._stream.write(buffer, timeout)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        return _Connection(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _Backend(httpcore2.AsyncNetworkBackend):
+    """Dials with TCP keep-alive, and wraps the connections."""
+
+    def __init__(self, tcp_keepalive: float | None) -> None:
+        self._options = keepalive_options(tcp_keepalive)
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        return await self._dial(_network().connect_tcp(host, port, timeout, local_address, self._options))
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        return await self._dial(_network().connect_unix_socket(path, timeout))
+
+    async def _dial(self, dialling: Awaitable[httpcore2.AsyncNetworkStream]) -> httpcore2.AsyncNetworkStream:
+        sent = _exchange.get() or _Sent()
+        sent.dialled = sent.dial_failed = True
+        stream = await dialling
+        sent.dial_failed = False
+        return _Connection(stream)
+
+
+def _network() -> httpcore2.AsyncNetworkBackend:
+    trio = sys.modules.get("trio")
+    on_trio = trio is not None and trio.lowlevel.in_trio_run()
+    return cast("httpcore2.AsyncNetworkBackend", httpcore2.TrioBackend() if on_trio else httpcore2.AnyIOBackend())
+
+
+@attrs.frozen
+class _Route:
+    """What a pool of connections is for."""
+
+    secure: bool
+    proxy: Proxy | None
+    socket: str | None
 
 
 class Pool:
-    """A pool of connections, without a limit on the number of connections in use.
+    """Connections to all servers, directly or through proxies, without a limit on the number of connections in use.
 
-    At most `max_idle` idle connections are kept, each for `idle_seconds`. `make_tls_context` is called at the first
-    request to an `https:` URL: loading the system's certificates takes tens of milliseconds, which plain HTTP need not
-    pay.
+    The TLS context is created at the first request to an `https:` URL: loading the system's certificates takes tens of
+    milliseconds, which plain HTTP need not pay. The files in the settings are read now, so that a wrong one is reported
+    now. Raises `ConfigurationError` for a wrong file, or a wrong proxy in the settings.
     """
 
-    def __init__(self, *, max_idle: int, idle_seconds: float, make_tls_context: Callable[[], ssl.SSLContext]) -> None:
-        self._limits: dict[str, Any] = {
-            "max_connections": None,
-            "max_keepalive_connections": max_idle,
-            "keepalive_expiry": idle_seconds,
-        }
-        self._make_tls_context = make_tls_context
-        self._plain = httpcore2.AsyncConnectionPool(**self._limits)
-        self._secure: httpcore2.AsyncConnectionPool | None = None
-        # The headers that httpx2 sends by default. The encodings in Accept-Encoding are those that it can decompress,
-        # which depends on the packages that are installed.
-        defaults = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500))).headers
-        self._default_headers = {name.lower(): value for name, value in defaults.items()}
+    def __init__(self, options: ConnectionOptions) -> None:
+        self._options = options
+        self._backend = _Backend(options.tcp_keepalive)
+        self._proxies = Proxies(options.proxy)
+        self._tls = tls_context(options) if has_own_files(options) else None
+        self._routes: dict[tuple[str, str, int], _Route] = {}
+        self._pools: dict[_Route, httpcore2.AsyncConnectionPool] = {}
+        self._second_pools: dict[_Route, httpcore2.AsyncConnectionPool] = {}
 
-    def _build(self, wire_request: WireRequest, timeouts: dict[str, float | None]) -> httpcore2.Request:
-        method, content = wire_request.method, wire_request.body
-        target, host, login = _target(wire_request.url)
-        all_headers = {"host": host, **self._default_headers, **wire_request.headers}
-        if login is not None:
-            all_headers["authorization"] = login
-        if content or method in _METHODS_WITH_BODY:
-            all_headers["content-length"] = str(len(content))
-        raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in all_headers.items()]
-        return httpcore2.Request(method, target, headers=raw, content=content, extensions={"timeout": timeouts})
-
-    async def send(self, wire_request: WireRequest, timeouts: dict[str, float | None]) -> PoolResponse:
+    async def send(
+        self, wire_request: WireRequest, timeouts: dict[str, float | None], *, resend: bool = False
+    ) -> PoolResponse:
         """Send a request and wait for the headers of the response.
 
-        `timeouts` has the names and units of httpx2. Raises one of `POOL_ERRORS`, or `UnicodeError` for a header that
-        is not ASCII.
+        `timeouts` has the names and units of httpx2. If `resend` is set, the request is sent once more on a new
+        connection where the first was a stale one. Raises one of `POOL_ERRORS`, `UnicodeError` for a header that is not
+        ASCII, or the error of a proxy.
         """
-        request = self._build(wire_request, timeouts)
-        pool = self._plain
-        if request.url.scheme == b"https":
-            # Without an await between the check and the assignment, so that two first calls share one pool.
-            if self._secure is None:
-                self._secure = httpcore2.AsyncConnectionPool(ssl_context=self._make_tls_context(), **self._limits)
-            pool = self._secure
-        return PoolResponse(await pool.handle_async_request(request))
+        # Headers are only in the requests of httpcore2, and in no local variable: error trackers show these.
+        request, path = _build(wire_request, timeouts)
+        route = self._route(request.url, path)
+        sent = _Sent()
+        pool = self._pool(self._pools, route, MAX_IDLE_CONNECTIONS)
+        try:
+            response = await _send(pool, request, sent)
+        except _BROKEN:
+            if not sent.is_stale:
+                raise
+            # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
+            # load balancer leads elsewhere now.
+            await _close_idle(pool, request.url.origin)
+            if not resend:
+                raise
+            stale = True
+        except httpcore2.ProxyError as error:
+            failed, stale = _proxy_error(route, wire_request.url, error), False
+        except _TRANSPORT_ERRORS as error:
+            if route.proxy is None or not sent.dial_failed or isinstance(error, httpcore2.TimeoutException):
+                raise
+            failed, stale = proxy_not_reached(route.proxy, error), False
+        else:
+            return await self._checked(response, route)
+        if not stale:
+            raise failed
+        # This pool keeps no connection, so each of its requests has a new one.
+        pool = self._pool(self._second_pools, route, 0)
+        request, _ = _build(wire_request, timeouts)
+        return await self._checked(await _send(pool, request, _Sent()), route)
+
+    async def _checked(self, response: httpcore2.Response, route: _Route) -> PoolResponse:
+        if response.status == 407 and route.proxy is not None and not route.secure:
+            # The answer of the proxy, which forwards plain HTTP, and not of the provider.
+            await response.aclose()
+            raise proxy_login(route.proxy)
+        return PoolResponse(response)
+
+    def _route(self, target: httpcore2.URL, path: str | None) -> _Route:
+        scheme, host = target.scheme.decode("ascii"), target.host.decode("ascii")
+        port = target.port or (443 if scheme == "https" else 80)
+        if path is not None:
+            return _Route(secure=False, proxy=None, socket=path)
+        route = self._routes.get((scheme, host, port))
+        if route is None:
+            proxy = self._proxies.find(scheme, host, port)
+            route = self._routes[scheme, host, port] = _Route(secure=scheme == "https", proxy=proxy, socket=None)
+        return route
+
+    def _pool(
+        self, pools: dict[_Route, httpcore2.AsyncConnectionPool], route: _Route, max_idle: int
+    ) -> httpcore2.AsyncConnectionPool:
+        # Without an await between the look-up and the assignment, so that two first calls share one pool.
+        pool = pools.get(route)
+        if pool is None:
+            proxy = route.proxy
+            tls_to_proxy = proxy is not None and proxy.url.startswith("https:")
+            if self._tls is None and (route.secure or tls_to_proxy):
+                self._tls = tls_context(self._options)
+            pool = pools[route] = httpcore2.AsyncConnectionPool(
+                ssl_context=self._tls,
+                proxy=None if proxy is None else _httpcore_proxy(proxy, self._tls if tls_to_proxy else None),
+                max_connections=None,
+                max_keepalive_connections=max_idle,
+                keepalive_expiry=IDLE_SECONDS,
+                uds=route.socket,
+                network_backend=self._backend,
+            )
+        return pool
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._plain.aclose()
-        if self._secure is not None:
-            await self._secure.aclose()
+        for pool in (*self._pools.values(), *self._second_pools.values()):
+            await pool.aclose()
 
 
-# A service sends nearly all its requests to a few URLs, and parsing one takes longer than the rest of `build`.
+async def _send(pool: httpcore2.AsyncConnectionPool, request: httpcore2.Request, sent: _Sent) -> httpcore2.Response:
+    _exchange.set(sent)
+    try:
+        return await pool.handle_async_request(request)
+    finally:
+        _exchange.set(None)
+
+
+async def _close_idle(pool: httpcore2.AsyncConnectionPool, origin: httpcore2.Origin) -> None:
+    for connection in pool.connections:
+        if connection.is_idle() and connection.can_handle_request(origin):
+            await connection.aclose()
+
+
+def _build(wire_request: WireRequest, timeouts: dict[str, float | None]) -> tuple[httpcore2.Request, str | None]:
+    """Return the request in httpcore2's form, and the path of the Unix socket that it goes to."""
+    method, content = wire_request.method, wire_request.body
+    target, host, login, path = _target(wire_request.url)
+    headers = {**default_headers(), "host": host, **wire_request.headers}
+    if login is not None:
+        headers["authorization"] = login
+    if content or method in _METHODS_WITH_BODY:
+        headers["content-length"] = str(len(content))
+    raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+    return httpcore2.Request(method, target, headers=raw, content=content, extensions={"timeout": timeouts}), path
+
+
+def _httpcore_proxy(proxy: Proxy, tls: ssl.SSLContext | None) -> httpcore2.Proxy:
+    url = httpx2.URL(proxy.url)
+    scheme = b"socks5" if proxy.is_socks else url.raw_scheme
+    login = None if proxy.login is None else (proxy.login[0].encode(), proxy.login[1].encode())
+    parts = httpcore2.URL(scheme=scheme, host=url.raw_host, port=url.port, target=b"/")
+    return httpcore2.Proxy(parts, auth=login, ssl_context=tls)
+
+
+def _proxy_error(route: _Route, url: str, error: httpcore2.ProxyError) -> TrunklineError:
+    """Return our error for what a proxy answered to CONNECT, or to the handshake of SOCKS."""
+    assert route.proxy is not None
+    text = str(error)
+    status = text[:3]
+    if route.proxy.is_socks:
+        if not text.startswith("Proxy Server could not connect"):
+            return proxy_login(route.proxy)
+        reason = text.partition(":")[2].strip(" .").lower()
+        return proxy_refused(route.proxy, url, reason or "it gave no reason", retryable=True)
+    if status == "407":
+        return proxy_login(route.proxy)
+    return proxy_refused(route.proxy, url, f"status {status}", retryable=status.startswith("5"))
+
+
+# A service sends nearly all its requests to a few URLs, and parsing one takes longer than the rest of `_build`.
 @lru_cache(maxsize=64)
-def _target(url: str) -> tuple[httpcore2.URL, str, str | None]:
-    """Return the parsed URL, the value of the `Host` header, and that of `Authorization` if the URL has a user."""
-    target = httpx2.URL(url)
+def _target(url: str) -> tuple[httpcore2.URL, str, str | None, str | None]:
+    """Return the parsed URL, the headers `Host` and `Authorization` (if the URL has a user), and the Unix socket."""
+    unix = unix_target(url)
+    target = httpx2.URL(url if unix is None else unix[1])
     if target.is_relative_url:
         raise httpx2.UnsupportedProtocol("the URL has no scheme or no host")
     login = None
@@ -155,4 +362,4 @@ def _target(url: str) -> tuple[httpcore2.URL, str, str | None]:
         name, _, password = target.userinfo.decode("ascii").partition(":")
         login = "Basic " + base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode("ascii")
     parts = httpcore2.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
-    return parts, target.netloc.decode("ascii"), login
+    return parts, target.netloc.decode("ascii"), login, None if unix is None else unix[0]

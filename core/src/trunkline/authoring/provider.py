@@ -198,10 +198,16 @@ class ByteStream(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Limits for `Transport.send`, in seconds: for making the connection, and for the headers of the response."""
+    """Limits for `Transport.send`, in seconds: for making the connection, and for the headers of the response.
+
+    `resend` allows the transport to send the request once more, on a new connection, if a connection that it reused
+    breaks before any byte of the response has arrived. The server may have closed the idle connection, but it may also
+    have read the request.
+    """
 
     connect: float | None = None
     headers: float | None = None
+    resend: bool = False
 
 
 @runtime_checkable

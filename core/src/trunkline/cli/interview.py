@@ -46,11 +46,11 @@ class Interview:
         return _ask("Name of the service", default=provider)
 
     def settings(self, plugin: Provider, service: str) -> None:
-        """Ask for each missing setting that is required or secret, and for the default model."""
+        """Ask for each missing setting that is required or a credential, and for the default model."""
         for info in setting_infos(plugin.settings):
             if info.name in self._values or info.name in self._references:
                 continue
-            if info.secret:
+            if info.secret and not info.passphrase:
                 self._secret(info, service)
             elif info.required or info.name == "default_model":
                 self._plain(info)

@@ -41,8 +41,6 @@ class AnthropicSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report values that cannot be sent as HTTP headers."""
-        if not self.api_key.reveal().isascii():
-            yield "api_key", "must be ASCII, since it is sent as an HTTP header"
         if not all(beta.isascii() and beta.isprintable() for beta in self.betas):
             yield "betas", "must be printable ASCII, since it is sent as an HTTP header"
         if any(name.lower() == "anthropic-beta" for name in self.headers):

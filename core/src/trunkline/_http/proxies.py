@@ -1,0 +1,123 @@
+"""Which proxy a request goes through: that of the settings, or those of the environment with `NO_PROXY`."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
+
+import attrs
+
+from trunkline._urls import proxy_url, redact_url, url_secrets
+from trunkline.errors import ConfigurationError
+
+
+@attrs.frozen(kw_only=True)
+class Proxy:
+    """A proxy, and where it is configured."""
+
+    url: str = attrs.field(repr=redact_url)
+    origin: str
+    """The setting or the environment variable, in words."""
+    setting: str | None
+    """The name of the setting, if it is one."""
+
+    def __str__(self) -> str:
+        return f"the proxy {redact_url(self.url)} ({self.origin})"
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS5."""
+        return self.url.startswith("socks")
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """The user name and the password in the URL."""
+        parts = urlsplit(self.url)
+        return None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+
+
+class Proxies:
+    """The proxy for each address. The environment is read once, when the object is created."""
+
+    def __init__(self, configured: str | None) -> None:
+        self._configured = None if configured is None else _proxy(configured, "setting 'proxy'", "proxy")
+        self._environment = {} if configured is not None else getproxies()
+        self._direct = [
+            _Exception.read(entry) for entry in re.split(r"[,\s]+", self._environment.get("no", "")) if entry
+        ]
+
+    def find(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """Return the proxy for requests to an address, or `None`. Raises `ConfigurationError` for one that is unusable.
+
+        A wrong variable of the environment is an error only if a request would go through that proxy.
+        """
+        if self._configured is not None:
+            return self._configured
+        kind = next((kind for kind in (scheme, "all") if self._environment.get(kind)), None)
+        if kind is None or any(entry.matches(host, port) for entry in self._direct):
+            return None
+        return _proxy(self._environment[kind], _variable(kind), None)
+
+
+def _variable(kind: str) -> str:
+    names = (f"{kind}_proxy", f"{kind}_proxy".upper())
+    found = next((name for name in names if os.environ.get(name)), None)
+    return f"environment variable {found}" if found else "the system's settings"
+
+
+def _proxy(text: str, origin: str, setting: str | None) -> Proxy:
+    try:
+        url = proxy_url(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{origin} must be {error}", setting=setting) from None
+    if url.startswith("socks") and find_spec("socksio") is None:
+        raise ConfigurationError(
+            f"{origin}: a SOCKS proxy needs a package: pip install 'trunkline[socks]'", setting=setting
+        )
+    return Proxy(url=url, origin=origin, setting=setting)
+
+
+@attrs.frozen
+class _Exception:
+    """An entry of `NO_PROXY`: a host with its subdomains, an address or a network, all with an optional port."""
+
+    host: str
+    port: int | None
+
+    @classmethod
+    def read(cls, entry: str) -> _Exception:
+        entry = entry.partition("://")[2] or entry
+        bracketed = re.fullmatch(r"\[(.*)\](?::(\d+))?", entry)
+        if bracketed:
+            host, port = bracketed.groups()
+        elif entry.count(":") == 1:
+            host, _, port = entry.partition(":")
+        else:  # without a colon, or an IPv6 address
+            host, port = entry, None
+        return cls(host.lower().removeprefix("*.").strip("."), int(port) if port and port.isdigit() else None)
+
+    def matches(self, host: str, port: int) -> bool:
+        host = host.lower().strip("[]").rstrip(".")
+        if self.port is not None and port != self.port:
+            return False
+        if self.host == "*" or host == self.host or host.endswith(f".{self.host}"):
+            return True
+        try:
+            return ip_address(host) in ip_network(self.host, strict=False)
+        except ValueError:
+            return False
+
+
+def environment_secrets() -> tuple[str, ...]:
+    """Return the secrets in the URLs of the environment's proxies."""
+    return tuple(secret for url in getproxies().values() for secret in url_secrets(url))
+
+
+def environment_proxies() -> bool:
+    """Whether the environment sets a proxy for any address."""
+    proxies = getproxies()
+    return any(proxies.get(scheme) for scheme in ("http", "https", "all"))
