@@ -118,7 +118,7 @@ def test_environment_variables_become_the_setting_s_type() -> None:
         ("max_retries", True, "a whole number, not True"),
         ("input_token_limit", 0, "a number of at least 1"),
         ("api_key", "", "a string that is not empty"),
-        ("api_key", "a\nb", "line breaks"),
+        ("api_key", "a\nb", "a line break"),
         ("api_key", 5, "a string, not int"),
         ("region", " ", "a string that is not empty"),
         ("headers", {"a": 1}, "a table of strings"),

@@ -92,12 +92,14 @@ def convert_to(kind: object, value: object) -> object:
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+_CHARACTERS = {"\n": "a line break", "\r": "a line break", " ": "a space", "\ufeff": "a byte-order mark"}
+
 
 def credential(secret: Secret) -> Secret:
     """Return the secret if an HTTP header can hold it. Raises `ValueError`, which names the first wrong character."""
     for character in secret.reveal():
         if not "!" <= character <= "~":
-            name = unicodedata.name(character, f"the character U+{ord(character):04X}").lower()
+            name = _CHARACTERS.get(character) or f"the character {unicodedata.name(character, repr(character))}"
             raise ValueError(f"printable ASCII without spaces, since it is sent as an HTTP header; it contains {name}")
     return secret
 

@@ -18,6 +18,7 @@ import anyio
 import attrs
 
 from trunkline._http import dialling
+from trunkline._http.common import user_agent
 from trunkline._http.dialling import Address, is_public
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import MediaClass
@@ -79,7 +80,7 @@ async def _get(
         raise _failed(url, "it must be an http or https URL with a host and without user information")
     if not url.isascii():
         raise _failed(url, "it is not a valid URL: characters outside of ASCII must be percent-encoded, or in Punycode")
-    headers = [("Host", parts.netloc), ("Accept-Encoding", "identity"), ("User-Agent", "trunkline")]
+    headers = [("Host", parts.netloc), ("Accept-Encoding", "identity"), ("User-Agent", user_agent())]
     try:
         async with dialling.get(url, headers, allowed=allowed) as response:
             if 300 <= response.status < 400 and "location" in response.headers:

@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
-from trunkline import __version__
 from trunkline._urls import redact_url
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret
 
 if TYPE_CHECKING:
     from trunkline.settings import Settings
-
-USER_AGENT = f"trunkline/{__version__}"
-"""The `User-Agent` of all requests, unless the settings or the application's own client have another."""
 
 
 class HTTPClient(Protocol):
@@ -131,6 +127,14 @@ def keepalive_options(seconds: float | None) -> list[tuple[int, int, int]]:
 
 
 @cache
+def user_agent() -> str:
+    """Return the `User-Agent` of all requests, unless the settings or the application's own client have another."""
+    from importlib.metadata import version
+
+    return f"trunkline/{version('trunkline')}"
+
+
+@cache
 def default_headers() -> dict[str, str]:
     """Return the headers of each request, in lower case. Both libraries send the same.
 
@@ -141,7 +145,7 @@ def default_headers() -> dict[str, str]:
 
     client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500)))
     encodings = client.headers["accept-encoding"]
-    return {"accept": "*/*", "accept-encoding": encodings, "connection": "keep-alive", "user-agent": USER_AGENT}
+    return {"accept": "*/*", "accept-encoding": encodings, "connection": "keep-alive", "user-agent": user_agent()}
 
 
 def encodings(accept_encoding: str) -> frozenset[str]:

@@ -19,6 +19,10 @@ from typing import TypeAlias, cast
 import anyio
 import httpcore2
 
+from trunkline._http.common import ConnectionOptions
+from trunkline._http.failures import CUT, protocol_reason, reason_of
+from trunkline._http.tls import tls_context
+
 Address: TypeAlias = IPv4Address | IPv6Address
 
 # Networks that `is_global` of some Python versions wrongly reports as public (RFC 6890 and the IANA registries).
@@ -83,18 +87,21 @@ async def get(
     """Send a GET request on a connection of its own, without a proxy and without following redirects.
 
     The host's addresses are checked, and the connection goes to one of them. Raises `DiallingError` if one is not
-    `allowed`, or if the connection or the response fails, and `ValueError` for a URL that cannot be requested.
+    `allowed`, or if the connection or the response fails, `ValueError` for a URL that cannot be requested, and
+    `ConfigurationError` for a file of certificates that cannot be used.
     """
     try:
         async with (
             httpcore2.AsyncConnectionPool(
-                ssl_context=ssl.create_default_context(), network_backend=_CheckedBackend(allowed)
+                # Without a context, the pool would use one whose errors name no file.
+                ssl_context=tls_context(ConnectionOptions()) if url.startswith("https:") else None,
+                network_backend=_CheckedBackend(allowed),
             ) as pool,
             pool.stream("GET", url, headers=headers) as response,
         ):
             yield DialledResponse(response)
     except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, ssl.SSLError) as error:
-        raise DiallingError(str(error) or type(error).__name__) from None
+        raise DiallingError(reason_of(error, protocol_reason(error, CUT))) from None
     except httpcore2.UnsupportedProtocol as error:
         raise ValueError(str(error)) from None
 
@@ -123,7 +130,7 @@ async def _resolve(host: str, port: int, allowed: Callable[[Address], bool]) -> 
     try:
         found = await anyio.getaddrinfo(host, port)
     except OSError as error:
-        raise DiallingError(f"{host} cannot be resolved: {error}") from None
+        raise DiallingError(f"the name {host} cannot be resolved ({error.strerror})") from None
     addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
     refused = [address for address in addresses if not allowed(address)]
     if refused or not addresses:

@@ -75,9 +75,7 @@ def unknown_encoding_error(url: str, encoding: str) -> ProtocolViolation:
 
 def proxy_not_reached(proxy: Proxy, error: BaseException) -> ConnectionFailed:
     """Return the error of a proxy that no connection could be made to."""
-    tls = _find(error, ssl.SSLError)
-    reason = _tls_reason(tls) if isinstance(tls, ssl.SSLError) else None
-    return ConnectionFailed(f"cannot reach {proxy}: {reason or os_reason(error) or CLOSED}", retryable=False)
+    return ConnectionFailed(f"cannot reach {proxy}: {reason_of(error, CLOSED)}", retryable=False)
 
 
 def proxy_login(proxy: Proxy) -> ConfigurationError:
@@ -90,6 +88,21 @@ def proxy_login(proxy: Proxy) -> ConfigurationError:
 def proxy_refused(proxy: Proxy, url: str, reason: str, *, retryable: bool) -> ConnectionFailed:
     """Return the error of a proxy that did not connect to the server."""
     return ConnectionFailed(f"{proxy} did not connect to {redact_url(url)}: {reason}", retryable=retryable)
+
+
+def reason_of(error: BaseException, otherwise: str) -> str:
+    """Return the reason of TLS or of the operating system for an error, in words, or `otherwise` if there is none."""
+    tls = _find(error, ssl.SSLError)
+    return (_tls_reason(tls) if isinstance(tls, ssl.SSLError) else None) or os_reason(error) or otherwise
+
+
+def protocol_reason(error: BaseException, closed: str) -> str:
+    """Return what an error of httpx2, httpx or httpcore2 about the protocol means: `closed`, or what is wrong."""
+    text = str(error)
+    if "too long" in text:
+        return TOO_LARGE
+    # The other texts are those of h11 about bytes that are not HTTP. The classes do not tell them apart.
+    return closed if text.startswith(("Server disconnected", "peer closed connection")) or not text else INVALID
 
 
 def os_reason(error: BaseException) -> str | None:

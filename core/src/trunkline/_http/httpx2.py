@@ -22,7 +22,6 @@ import attrs
 from trunkline._http.common import (
     CLOSE_LIMIT,
     DRAIN_LIMIT,
-    USER_AGENT,
     ConnectionOptions,
     ErrorTypes,
     HTTPClient,
@@ -32,15 +31,15 @@ from trunkline._http.common import (
     default_headers,
     encodings,
     unknown_encoding,
+    user_agent,
 )
 from trunkline._http.failures import (
     CLOSED,
     CUT,
-    INVALID,
-    TOO_LARGE,
     interrupted,
     no_response,
     not_decodable,
+    protocol_reason,
 )
 from trunkline._http.log_filter import guard_logs, sending
 from trunkline._urls import redact_url
@@ -131,7 +130,7 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
             raise CallError("the http_client that the application passed is closed; keep it open while it is in use")
         headers = dict(wire_request.headers)
         if client.headers.get("user-agent", "").startswith("python-httpx"):
-            headers.setdefault("user-agent", USER_AGENT)  # unless the application has chosen one
+            headers.setdefault("user-agent", user_agent())  # unless the application has chosen one
         request = client.build_request(
             wire_request.method,
             wire_request.url,
@@ -399,12 +398,8 @@ class _Exchange:
         return error
 
     def _reason(self, error: Exception) -> str:
-        text = str(error)
-        if not isinstance(error, self._errors.remote_protocol) or text.startswith(
-            ("Server disconnected", "peer closed")
-        ):
-            return CUT if self._has_response else CLOSED
-        return TOO_LARGE if "too long" in text else INVALID
+        closed = CUT if self._has_response else CLOSED
+        return protocol_reason(error, closed) if isinstance(error, self._errors.remote_protocol) else closed
 
 
 def _types(errors: ErrorTypes) -> tuple[type[Exception], ...]:
