@@ -174,7 +174,10 @@ def test_only_modules_with_io_use_await(name: str) -> None:
 @pytest.mark.parametrize(
     ("libraries", "modules"),
     [
-        ({"httpx2", "httpx"}, {"_http/common.py", "_http/httpx2.py", "_http/pool.py"}),
+        (
+            {"httpx2", "httpx"},
+            {f"_http/{name}.py" for name in ("common", "decoding", "httpx2", "pool", "tls")},
+        ),
         ({"httpcore2"}, {"_http/pool.py", "_http/dialling.py"}),
         ({"aiohttp", "yarl"}, {"_http/aiohttp.py"}),
     ],
