@@ -27,7 +27,7 @@ MIN_AIOHTTP = (3, 14)
 
 
 _Key: TypeAlias = tuple[ConnectionOptions, str]
-"""What services must have in common to share a transport: the proxy, the CA bundle and the HTTP library."""
+"""What services must have in common to share a transport: their connection options and HTTP library."""
 
 
 class HTTPTransports:
