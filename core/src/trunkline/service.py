@@ -218,7 +218,7 @@ class Service:
         """Return the provider's own count of a request's tokens. The arguments are those of `chat`.
 
         The request is prepared as for `chat`: the token limits apply to it, and media are fetched. What the provider
-        cannot count is left out, with a warning in the log of `trunkline`; a `strict` service raises instead.
+        cannot count is left out, with a warning from the logger `trunkline`; a `strict` service raises as for `chat`.
 
         Raises `UnsupportedOperation` if the provider does not count.
         """
@@ -229,9 +229,8 @@ class Service:
             prepared, warnings = await pipeline.prepare(request)
             translation = pipeline.run_step("operations", operation.build, pipeline.context, prepared)
             translation = attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
-            if not self.settings.strict:
-                for warning in translation.warnings:
-                    _log.warning("service %r: count_tokens: %s", self.name, warning)
+            for warning in translation.warnings:
+                _log.warning("service %r: count_tokens: %s", self.name, warning)
             parse = partial(_parse, pipeline, operation)
             return await pipeline.call(translation, parse, call.deadline, call.retried)
 

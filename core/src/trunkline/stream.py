@@ -326,8 +326,8 @@ class Stream:
             with anyio.move_on_after(CLOSING_LIMIT):
                 await self._awaited.wait()
         if self._reader is not None and not self._reader.is_reading:
-            reader, self._reader = self._reader, None
-            await reader.aclose()
+            await self._reader.aclose()
+            self._reader = None
         # Otherwise the read could not be interrupted. The connection is closed when the reading task leaves the block.
 
     def _check_loop(self, what: str) -> None:
@@ -336,9 +336,11 @@ class Stream:
             raise CallError(f"a stream can be {what} only in the event loop that opened it", service=self._service)
 
     async def _close(self, cancelled: BaseException | None) -> None:
+        if self._is_closed and self._reader is None:
+            return
         self._check_loop("closed")
         with anyio.CancelScope(shield=True):
-            if self._closing is not None and not self._closing.is_set():
+            if self._closing is not None:
                 await self._closing.wait()
             if self._is_closed and self._reader is None:
                 return
