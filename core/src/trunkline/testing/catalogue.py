@@ -101,6 +101,7 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(38, "service_closed", "service closed while streams are open"),
     _class(39, "fuzzed_bytes", "random bytes fed to framers and parsers"),
     _class(40, "cancelled_read", "a cancelled read of a stream, which is then read on"),
+    _class(41, "service_down", "many callers of a service that answers 503", _over_http),
     _class(51, "abandoned", "early break from a stream, as observers see it"),
 )
 """The catalogue, ordered by number."""

@@ -19,7 +19,7 @@ from trunkline._calls.retry import RetryPolicy
 from trunkline.errors import RemoteError, TrunklineError, UnexpectedRedirect
 from trunkline.messages import Audio, Document, Image, Text, user
 from trunkline.request import ChatRequest
-from trunkline.testing.case import QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
+from trunkline.testing.case import LIMIT, QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
 from trunkline.testing.server import JSON, Exchange, closed_port, serve
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
@@ -74,12 +74,16 @@ class RetryFaults(ProviderCase):
         They are more calls than the retry budget has tokens: a retry after a `Retry-After` that was read needs none.
         """
         callers, refused = 110, 0
+        all_sent = anyio.Event()
         watcher = Watcher()
 
         async def script(exchange: Exchange) -> None:
             nonlocal refused
             if refused < callers:
                 refused += 1
+                if refused == callers:
+                    all_sent.set()
+                await all_sent.wait()  # so that no retry is among the requests that are refused
                 await self.fails(429, **{"retry-after-ms": "50"})(exchange)
             else:
                 await self.responds("chat")(exchange)
@@ -227,6 +231,28 @@ class ErrorFaults(ProviderCase):
             async with self.service(server.url, max_retries=1) as service:
                 await self.ask(service, method)
             assert len(server.requests) == 2
+
+    async def test_fault_41_service_down(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If a provider only answers 503, each call fails with that error, and all together send 100 retries."""
+        _shorten_first_delay(monkeypatch)
+        watcher, callers, errors = Watcher(), 60, list[RemoteError]()
+
+        async def call() -> None:
+            try:
+                await self.chat(service)
+            except RemoteError as error:
+                errors.append(error)
+
+        async with serve(self.fails(503, "no room today")) as server:
+            async with self.service(server.url, watcher=watcher, max_retries=2) as service:
+                with anyio.fail_after(LIMIT):
+                    async with anyio.create_task_group() as tasks:
+                        for _ in range(callers):
+                            tasks.start_soon(call)
+            assert len(server.requests) == callers + 100
+        assert len(errors) == callers
+        assert all(error.status == 503 and "no room today" in str(error) for error in errors)
+        assert max(watcher.delays) < 1, "the plugin adds to the waits"
 
     # Secrets
 
