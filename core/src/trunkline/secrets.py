@@ -120,6 +120,17 @@ HeaderValues: TypeAlias = Mapping[str, str] | Headers
 """Headers as functions accept them: a mapping from names to values, or `Headers`."""
 
 
+_PUBLIC_HEADERS = ("accept", "accept-encoding", "connection", "content-type", "user-agent")
+
+
+def header_secrets(headers: HeaderValues) -> Iterator[str]:
+    """Yield the values of headers that may be secret."""
+    for name, value in headers.items():
+        if name.lower() not in _PUBLIC_HEADERS:
+            yield value
+            yield value.rpartition(" ")[2]  # a server may echo the key without its scheme (`Bearer`)
+
+
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with each of `secrets` replaced by `***`, in every form in which servers and proxies echo it.
 

@@ -303,7 +303,7 @@ class Service:
         return part.pipeline
 
     def _secrets(self) -> tuple[str, ...]:
-        return (*self.settings.secrets(), *environment_secrets())
+        return (*self.settings.secrets(), *environment_secrets(), *self._transports.secrets())
 
     async def _make_pipeline(self, part: _LoopPart) -> Pipeline:
         own = self._transports.shared(self.settings)

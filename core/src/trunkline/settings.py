@@ -33,7 +33,7 @@ from trunkline._json import JSONObject
 from trunkline._setting_types import convert_to, schema_of, without_none
 from trunkline._urls import plain_http_note, proxy_url, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError, PluginError, TrunklineError
-from trunkline.secrets import Headers, Secret, scrub, without_traceback
+from trunkline.secrets import Headers, Secret, header_secrets, scrub, without_traceback
 
 S = TypeVar("S", bound=type)
 T = TypeVar("T")
@@ -439,10 +439,7 @@ class Settings:
                 found.append(value.reveal())
             elif isinstance(value, str) and ("//" in value or "@" in value):
                 found.extend(url_secrets(value))
-        for name, value in self.headers.items():
-            if name.lower() not in ("user-agent", "accept", "content-type"):
-                # A server may echo the key without its scheme (`Bearer`).
-                found += [value, value.rpartition(" ")[2]]
+        found += header_secrets(self.headers)
         return tuple(dict.fromkeys(secret for secret in found if secret))
 
     def __copy__(self) -> Self:

@@ -51,11 +51,11 @@ class AtBorder(Protocol):
     def __call__(self, error: BaseException, step: Step) -> BaseException: ...
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen
 class Credentials:
     """What `Auth.acquire` returned. Its `repr` shows nothing, since the value may be a plain string."""
 
-    value: Any
+    value: Any = attrs.field(repr=False)
 
 
 def run_step(at_border: AtBorder, step: Step, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

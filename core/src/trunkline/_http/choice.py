@@ -9,7 +9,7 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 
@@ -17,9 +17,11 @@ from trunkline._event_loops import is_closed, running_loop
 from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._http.httpx2 import HTTPTransport
 from trunkline._http.proxies import environment_proxies
+from trunkline._urls import url_secrets
 from trunkline.authoring.provider import ByteStream, Timeouts, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import CallError
+from trunkline.secrets import header_secrets
 from trunkline.settings import Settings, setting_error
 
 MIN_AIOHTTP = (3, 14)
@@ -113,6 +115,13 @@ class HTTPTransports:
 
             return AiohttpTransport(options)
         return HTTPTransport(options, client=self._client)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secrets that the application's own client sends with each request."""
+        client: Any = self._client
+        if client is None:
+            return ()
+        return (*header_secrets(client.headers), *url_secrets(f"//?{client.params}"))
 
 
 class _OpenTransport:
