@@ -326,7 +326,13 @@ class Stream:
             with anyio.move_on_after(CLOSING_LIMIT):
                 await self._awaited.wait()
         if self._reader is not None and not self._reader.is_reading:
-            await self._reader.aclose()
+            failed: BaseException | None = None
+            try:
+                await self._reader.aclose()
+            except BaseException as error:
+                failed = error if self._call is None else self._call.at_border(error)
+            if failed is not None:
+                raise failed
             self._reader = None
         # Otherwise the read could not be interrupted. The connection is closed when the reading task leaves the block.
 

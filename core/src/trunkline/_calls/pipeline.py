@@ -236,11 +236,20 @@ class Pipeline:
 
     async def enter(self, resources: AsyncExitStack, manager: AbstractAsyncContextManager[object], step: Step) -> None:
         """Enter the context manager of a step, to be left with `resources`."""
+
+        async def leave(*exc_info: Any) -> bool | None:
+            try:
+                return await manager.__aexit__(*exc_info)
+            except BaseException as error:
+                failed = self.at_border(error, step)
+            raise failed
+
         try:
-            await resources.enter_async_context(manager)
+            await manager.__aenter__()
         except BaseException as error:
             failed = self.at_border(error, step)
         else:
+            resources.push_async_exit(leave)
             return
         raise failed
 
