@@ -24,6 +24,16 @@ LINES = {"content-type": "application/x-ndjson"}
 LONG = 10.0
 
 
+@pytest.fixture
+def anyio_backend(stack: str) -> str:
+    return stack.partition("-")[0]
+
+
+@pytest.fixture
+def http_library(stack: str) -> str:
+    return "httpx2" if stack == "asyncio-httpx2" else "auto"
+
+
 # The budget
 
 
@@ -180,6 +190,22 @@ async def test_forty_callers_survive_an_outage_that_is_shorter_than_two_waits(to
 
     async with serve(handler) as server, toy(server.url) as service:
         assert await gather(40, lambda: service.chat("hi")) == []
+
+
+@pytest.mark.usefixtures("short_delays")
+async def test_fallback_to_another_service_answers_all_callers(toy: Any) -> None:
+    texts: list[str] = []
+
+    async def ask() -> None:
+        try:
+            texts.append(await call(down, "chat"))
+        except ServerError:
+            texts.append(await call(spare, "chat"))
+
+    async with serve(refuse(503)) as one, serve(answer) as other, toy(one.url) as down, toy(other.url) as spare:
+        assert await gather(60, ask) == []
+        assert len(one.requests) == 60 + 100
+    assert texts == ["hello"] * 60
 
 
 async def test_call_without_a_token_raises_its_error_at_once_and_says_why(toy: Any) -> None:
