@@ -135,17 +135,16 @@ def translate(service: str, request: ChatRequest) -> Translation:
 
 
 def table() -> str:
-    """Return a Markdown table with the warnings of each service for each conversation."""
+    """Return a Markdown table with the warnings of each service for each conversation. Lossy ones are bold."""
     services = list(SERVICES)
     rows = ["| | " + " | ".join(services) + " |", "|---" * (len(services) + 1) + "|"]
     for title, request in CONVERSATIONS.items():
         cells = []
         for service in services:
-            by_kind: dict[str, list[str]] = {}
+            by_kind: dict[str, dict[str, None]] = {}
             for warning in translate(service, request).warnings:
-                subjects = by_kind.setdefault(warning.kind.replace("_", " "), [])
-                if warning.subject not in subjects:
-                    subjects.append(warning.subject)
+                subject = f"**{warning.subject}**" if warning.lossy else warning.subject
+                by_kind.setdefault(warning.kind.replace("_", " "), {}).setdefault(subject)
             cells.append("; ".join(f"{kind}: {', '.join(subjects)}" for kind, subjects in by_kind.items()) or "whole")
         rows.append(f"| **{title}** | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"

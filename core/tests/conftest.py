@@ -81,7 +81,7 @@ class ToyTranslator:
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         warnings = ()
         if request.seed is not None:
-            warnings = (CallWarning(kind="unsupported", subject="seed", message="toys have no seed"),)
+            warnings = (CallWarning(kind="unsupported", subject="seed", message="toys have no seed", lossy=True),)
         body = {
             "model": request.model,
             "text": [message.text for message in request.messages],

@@ -96,7 +96,7 @@ def test_tool_message_contains_only_results() -> None:
 def test_repeated_warning_is_reported_once() -> None:
     warnings = Warnings()
     for _ in range(2):
-        warnings.add("unsupported", "seed", "no seed")
+        warnings.add("unsupported", "seed", "no seed", lossy=True)
     assert len(warnings.all()) == 1
 
 

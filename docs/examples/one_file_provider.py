@@ -47,7 +47,7 @@ class Translator:
                 elif isinstance(part, ToolResult):
                     body["messages"].append({"role": "tool", "call": part.tool_call_id, "text": part.text})
                 elif not isinstance(part, Text):
-                    warnings.add("left_out", type(part).__name__, "not supported by Bolt; left out")
+                    warnings.add("left_out", type(part).__name__, "not supported by Bolt", lossy=message.role == "user")
             if turn["text"] or turn["calls"]:
                 body["messages"].append(turn)
         if request.tools:

@@ -130,7 +130,7 @@ class UnsupportedOperation(CallError):
 
 
 class UnsupportedRequest(CallError):
-    """The provider cannot express a part of the request. Raised instead of a `CallWarning` if `strict` is set."""
+    """Something in the request would be lost with this provider. Raised for lossy warnings if `strict` is set."""
 
 
 class ServiceClosed(CallError):

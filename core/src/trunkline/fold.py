@@ -51,6 +51,7 @@ def response_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[Call
             kind="invalid_arguments",
             subject=f"tool call {part.name}",
             message="the model's arguments are not a JSON object; the text is in invalid_arguments",
+            lossy=False,
         )
         for part in parts
         if isinstance(part, ToolCall) and part.invalid_arguments is not None
@@ -58,7 +59,8 @@ def response_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[Call
     if reason is FinishReason.LENGTH and not any(isinstance(part, (Text, ToolCall, Audio)) for part in parts):
         reasoned = any(isinstance(part, Reasoning) for part in parts)
         cause = "reasoning used up the output limit" if reasoned else "the output limit was reached before any output"
-        warnings.append(CallWarning(kind="other", subject="max_output_tokens", message=f"{cause}; raise the limit"))
+        message = f"{cause}; raise the limit"
+        warnings.append(CallWarning(kind="other", subject="max_output_tokens", message=message, lossy=False))
     return tuple(warnings)
 
 

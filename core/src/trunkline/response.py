@@ -36,6 +36,11 @@ class FinishReason(StrEnum):
 class CallWarning:
     """A part of the request that the provider did not receive, or received in another form.
 
+    `lossy` says whether the application loses something by that: it asked for something that was not sent, or that was
+    sent with another meaning, so that the model does not see it or the response does not have it. A service with the
+    setting `strict` refuses a request with a lossy warning. Content that is sent in another form, and changes to the
+    history of the conversation without which the provider would refuse it, are not lossy.
+
     `kind` is one of:
 
     - `unsupported`: the provider has no such option; it was not sent
@@ -45,15 +50,19 @@ class CallWarning:
     - `invalid_arguments`: the model called a tool with arguments that are not a JSON object
     - `other`
 
-    `subject` names the setting, option or part. `message` says what happened and what to do.
+    `subject` names the setting, option or part. `message` says what happened and what to do. `count` is the number of
+    parts that the warning is about.
     """
 
     kind: WarningKind
     subject: str
     message: str
+    lossy: bool
+    count: int = 1
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.message}"
+        times = f" ({self.count} times)" if self.count > 1 else ""
+        return f"{self.subject}: {self.message}{times}"
 
 
 @attrs.frozen(kw_only=True)

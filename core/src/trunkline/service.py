@@ -20,6 +20,7 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import environment_secrets
 from trunkline._plugins.registry import Steps, open_steps, plugin_error
 from trunkline.authoring.provider import Provider, ServiceContext, Translation, Transport
+from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     CallError,
@@ -207,7 +208,7 @@ class Service:
                 response,
                 provider=self.provider,
                 service=self.name,
-                warnings=(*translation.warnings, *response.warnings),
+                warnings=merged((*translation.warnings, *response.warnings)),
             )
 
         return await self._run("embed", request, run)

@@ -308,7 +308,7 @@ class Settings:
     )
     strict: bool = setting(
         "Strict",
-        "Raise an error, instead of warning, if the provider cannot express a part of the request.",
+        "Raise an error, instead of warning, if something in the request would be lost with this provider.",
         default=False,
     )
     fetch_urls: bool = setting(

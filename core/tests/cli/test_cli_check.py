@@ -39,7 +39,7 @@ def test_each_failure_is_reported_with_its_step_and_no_secret(call: Any) -> None
     results = {block.split()[0]: block for block in out.replace("\n    ", " | ").splitlines()}
     assert "ok" in results["good"].split()
     assert "reachability: denied (fake): the key *** is wrong (status 401)" in results["denied"]
-    assert "reachability: fake: cannot reach fake" in results["lost"]
+    assert "reachability: lost (fake): cannot reach fake" in results["lost"]
     assert "request:" in results["cut"]
     assert "setting 'level'" in results["setless"]
     assert "setting 'colour'" in results["setless"]

@@ -232,7 +232,7 @@ def test_an_error_after_part_of_an_answer_ends_it_with_a_warning() -> None:
     )
     assert (response.finish_reason, response.text, response.usage) == ("error", "", None)
     assert response.warnings == (
-        CallWarning(kind="other", subject="finish_reason", message="an invalid tool generation"),
+        CallWarning(kind="other", subject="finish_reason", message="an invalid tool generation", lossy=False),
     )
     assert response.provider_metadata["cohere"]["error_type"] == "INVALID_TOOL_GENERATION"
 
@@ -523,7 +523,9 @@ def test_a_body_is_read() -> None:
 
 def test_a_notice_of_the_api_becomes_a_warning() -> None:
     found = body({"message": {"content": "Hi"}}, x_api_warning="model 'x' is deprecated")
-    assert found.warnings == (CallWarning(kind="other", subject="model", message="model 'x' is deprecated"),)
+    assert found.warnings == (
+        CallWarning(kind="other", subject="model", message="model 'x' is deprecated", lossy=False),
+    )
 
 
 def test_an_answer_that_is_empty_is_an_answer() -> None:

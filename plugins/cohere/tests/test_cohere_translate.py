@@ -423,7 +423,7 @@ MESSAGES: list[tuple[str, list[Message], list[dict[str, Any]], list[tuple[str, s
         "a turn of which nothing is left",
         [user("a"), assistant(Reasoning(text="x", provider="anthropic")), user("b")],
         [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
-        [("left_out", "assistant message"), ("left_out", "reasoning")],
+        [("left_out", "reasoning"), ("left_out", "assistant message")],
     ),
     (
         "opaque parts of others and of Cohere",

@@ -24,6 +24,7 @@ from trunkline._plugins.registry import Steps, plugin_error
 from trunkline._urls import redact_url
 from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
+from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -150,9 +151,9 @@ class Pipeline:
         """Prepare and translate a request. The warnings of both are in the result."""
         request, warnings = await self.prepare(request)
         translation = self.run_step("translator", self.steps.translator.translate, request, stream=stream)
-        if not warnings:
+        if not warnings and not translation.warnings:
             return translation
-        return attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
+        return attrs.evolve(translation, warnings=merged((*warnings, *translation.warnings)))
 
     def finish_body(self, response: ChatResponse, warnings: tuple[CallWarning, ...]) -> ChatResponse:
         """Return the response of a whole body, with the names of service and provider and the core's own warnings."""
@@ -170,10 +171,11 @@ class Pipeline:
         )
 
     def _refuse_if_strict(self, translation: Translation) -> None:
-        if self.settings.strict and translation.warnings:
-            warnings = "; ".join(str(warning) for warning in translation.warnings)
+        lossy = [warning for warning in translation.warnings if warning.lossy]
+        if self.settings.strict and lossy:
+            lines = "".join(f"\n  - {warning}" for warning in lossy)
             raise UnsupportedRequest(
-                f"service {self.context.name!r} is strict, and the request cannot be sent whole: {warnings}"
+                f"service {self.context.name!r} is strict, and the request cannot be sent whole:{lines}"
             )
 
     # The attempts

@@ -84,6 +84,7 @@ def apply_limits(request: ChatRequest, settings: Settings) -> tuple[ChatRequest,
         kind="truncated",
         subject="input_token_limit",
         message=f"the {gone} oldest of {len(turns)} turns were left out to stay within {limit} tokens (our estimate)",
+        lossy=True,
     )
     return attrs.evolve(request, messages=tuple(kept)), (warning,)
 

@@ -31,8 +31,9 @@ def pair_turns(messages: Iterable[Message], warnings: Warnings) -> list[Turn]:
         for result in results:
             owner = owners.get(result.tool_call_id)
             if owner is None:
-                problem = f"no tool call before this result has the id {result.tool_call_id!r}; keep the two together"
-                warnings.add("left_out", "tool result", problem)
+                cause = "no tool call before this result has the id"
+                problem = f"{cause} {result.tool_call_id!r}; keep the two together"
+                warnings.add("left_out", "tool result", problem, lossy=False, cause=cause)
             else:
                 owner[0].results.setdefault(owner[1], []).append(result)
         if message.role == "tool":

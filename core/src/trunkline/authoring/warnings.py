@@ -1,8 +1,8 @@
-"""Collect the warnings of one translation."""
+"""Collect the warnings of one translation. `docs/reference/contracts.md` says when a warning is lossy."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import attrs
 
@@ -13,19 +13,30 @@ _ALWAYS = frozenset({"messages", "texts", "model", "provider_options"})
 
 
 class Warnings:
-    """Collects warnings. Equal warnings are kept once."""
+    """Collects warnings. Warnings with the same cause are merged into one with a count."""
 
     def __init__(self) -> None:
-        self._found: dict[CallWarning, None] = {}
+        self._found: dict[tuple[str, str, bool, str], CallWarning] = {}
 
-    def add(self, kind: WarningKind, subject: str, message: str) -> None:
-        """Add a warning. The arguments are the fields of `CallWarning`."""
-        self._found.setdefault(CallWarning(kind=kind, subject=subject, message=message))
+    def add(self, kind: WarningKind, subject: str, message: str, *, lossy: bool, cause: str | None = None) -> None:
+        """Add a warning. The arguments are the fields of `CallWarning`.
+
+        If equal warnings are added, the result has one of them, and their number in `count`. Where the message names
+        one of many parts, such as the id of a tool call, `cause` is the text that all these messages have in common:
+        the first message is kept.
+        """
+        key = (kind, subject, lossy, message if cause is None else cause)
+        found = self._found.get(key)
+        if found is None:
+            self._found[key] = CallWarning(kind=kind, subject=subject, message=message, lossy=lossy)
+        else:
+            self._found[key] = attrs.evolve(found, count=found.count + 1)
 
     def unsupported(self, request: ChatRequest | EmbedRequest, *, supported: Collection[str]) -> None:
         """Add a warning for each field of the request that is set but is not in `supported`.
 
-        `logprobs=False` asks for nothing, so it counts as not set.
+        `logprobs=False` asks for nothing, so it counts as not set. The warnings are lossy, except for
+        `parallel_tool_calls=True`, which asks for what every model does by default.
         """
         for field in attrs.fields(type(request)):
             if field.name in supported or field.name in _ALWAYS:
@@ -33,8 +44,26 @@ class Warnings:
             value = getattr(request, field.name)
             if value is None or value in ((), {}) or (field.name == "logprobs" and value is False):
                 continue
-            self.add("unsupported", field.name, "not supported by this provider; ignored")
+            lossy = field.name != "parallel_tool_calls" or value is False
+            self.add("unsupported", field.name, "not supported by this provider; ignored", lossy=lossy)
 
     def all(self) -> tuple[CallWarning, ...]:
         """Return the warnings, in order."""
-        return tuple(self._found)
+        return tuple(self._found.values())
+
+
+def merged(warnings: Iterable[CallWarning]) -> tuple[CallWarning, ...]:
+    """Return the warnings in order, with equal ones merged into one that has their number in `count`."""
+    found: dict[CallWarning, int] = {}
+    for warning in warnings:
+        one = attrs.evolve(warning, count=1)
+        found[one] = found.get(one, 0) + warning.count
+    return tuple(attrs.evolve(warning, count=count) for warning, count in found.items())
+
+
+def changes_effort(effort: str) -> bool:
+    """Return whether the nearest level of reasoning that a model has is a lossy replacement for this effort.
+
+    It is not for `minimal` and `max`, which ask for the least and the most reasoning that the model is capable of.
+    """
+    return effort not in ("minimal", "max")

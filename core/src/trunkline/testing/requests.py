@@ -18,6 +18,7 @@ import pytest
 from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import ServiceContext, Translation, Translator
+from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import CallError
 from trunkline.messages import (
@@ -134,17 +135,19 @@ class RequestTests(ProviderCase):
             return
         plain = self._translated(without)
         warnings = set(translation.warnings) - set(plain.warnings)
-        assert warnings or translation.wire_request != plain.wire_request, "not sent, and no warning says so"
+        if translation.wire_request == plain.wire_request:
+            assert warnings, "not sent, and no warning says so"
+            assert any(warning.lossy for warning in warnings), "not sent, but the warning is not lossy"
 
     @pytest.mark.parametrize("fields", FIELDS, ids=lambda fields: list(fields)[-1])
     def test_each_field_is_sent_or_warned_about(self, fields: dict[str, Any]) -> None:
-        """A field that is set changes the wire request, gives a warning, or is refused."""
+        """A field that is set changes the wire request, gives a lossy warning, or is refused."""
         plain = {"tools": fields["tools"]} if "tools" in fields and len(fields) > 1 else {}
         self._check_sent_or_warned(ChatRequest(messages="Hi", **fields), ChatRequest(messages="Hi", **plain))
 
     @pytest.mark.parametrize("part", MEDIA, ids=lambda part: type(part).__name__.lower())
     def test_media_are_sent_or_warned_about(self, part: Part) -> None:
-        """An image, document or audio part changes the wire request, gives a warning, or is refused."""
+        """An image, document or audio part changes the wire request, gives a lossy warning, or is refused."""
         plain = Message(role="user", parts=[Text(text="Hi")])
         request = ChatRequest(messages=[attrs.evolve(plain, parts=[*plain.parts, part])])
         self._check_sent_or_warned(request, ChatRequest(messages=[plain]))
@@ -159,11 +162,12 @@ class RequestTests(ProviderCase):
         ids=["reasoning", "encrypted-reasoning", "opaque"],
     )
     def test_parts_of_another_provider_are_not_sent(self, part: Part) -> None:
-        """Reasoning and opaque parts of another provider are left out, with a warning."""
+        """Reasoning and opaque parts of another provider's answers are left out, with a warning that is not lossy."""
         messages = [user("Hi"), Message(role="assistant", parts=[part, Text(text="Hello")]), user("And?")]
         translation = self._translated(ChatRequest(messages=messages))
         assert MARK.encode() not in translation.wire_request.body
         assert translation.warnings
+        assert not _lossy(translation), "a strict service would refuse every history of another provider"
 
     def test_unsigned_reasoning_is_not_sent(self) -> None:
         """If the API requires signatures, reasoning without a signature is left out, with a warning."""
@@ -206,6 +210,19 @@ class RequestTests(ProviderCase):
         kinds = ("system", "user", "text", "call-1", "call-2", "result-1", "result-2", "answer", "last")
         lost = [kind for kind in kinds if f"{MARK}-{kind}" not in body]
         assert not lost, f"these parts of the conversation are not sent: {', '.join(lost)}"
+
+    def test_tool_conversation_has_no_lossy_warning(self) -> None:
+        """A strict service accepts a conversation with system messages, parallel results and a failed tool."""
+        translation = self._translated(ChatRequest(messages=_tool_conversation(1), tools=[WEATHER]))
+        assert not _lossy(translation), "everything can be sent, if need be in another form"
+
+    def test_warnings_are_not_repeated_for_each_turn(self) -> None:
+        """A long conversation gives no more warnings than a short one: the core merges those that are equal."""
+        short, long = (
+            merged(self._translated(ChatRequest(messages=_tool_conversation(turns), tools=[WEATHER])).warnings)
+            for turns in (2, 30)
+        )
+        assert len(long) <= len(short), "the messages differ from turn to turn; pass what they have in common as cause"
 
     def test_provider_options_are_passed_on(self) -> None:
         """The wire request contains the `provider_options`."""
@@ -284,6 +301,30 @@ class RequestTests(ProviderCase):
         assert not found["variables"], (
             f"importing the provider reads the environment variables {', '.join(found['variables'])}"
         )
+
+
+def _lossy(translation: Translation) -> list[str]:
+    return [str(warning) for warning in translation.warnings if warning.lossy]
+
+
+def _tool_conversation(turns: int) -> list[Message]:
+    """A conversation of `turns` turns with a system message, reasoning, two tool calls and their results each."""
+    messages: list[Message] = []
+    for turn in range(turns):
+        calls = [ToolCall(id=f"call_{turn}_{at}", name="weather", arguments={"city": "Oslo"}) for at in (1, 2)]
+        thought = Reasoning(text="The weather.", provider=ANOTHER, signature=MARK)
+        messages += [
+            system("Be brief."),
+            user("Hi"),
+            Message(role="assistant", parts=[thought, Text(text="Let me look."), *calls]),
+            Message(role="tool", parts=[ToolResult(tool_call_id=calls[0].id, name="weather", parts="Sun")]),
+            Message(
+                role="tool",
+                parts=[ToolResult(tool_call_id=calls[1].id, name="weather", parts="timeout", is_error=True)],
+            ),
+            assistant("Sun."),
+        ]
+    return [*messages, user("And?")]
 
 
 def _watch(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:

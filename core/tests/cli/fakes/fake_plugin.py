@@ -56,7 +56,7 @@ class Translator:
             "max": request.max_output_tokens,
             "temperature": request.temperature,
         }
-        warned = (CallWarning(kind="unsupported", subject="temperature", message="fakes are always cold"),)
+        warned = (CallWarning(kind="unsupported", subject="temperature", message="fakes are always cold", lossy=True),)
         return Translation(
             wire_request=WireRequest(url="fake:/chat", body=dumps(body)),
             warnings=warned if request.temperature is not None else (),

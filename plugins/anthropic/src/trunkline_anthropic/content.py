@@ -21,14 +21,10 @@ _TEXT_TYPES = (
 
 
 class Content:
-    """Makes the blocks of texts, media and tool results.
-
-    `lost_opaque` counts the `Opaque` parts of other providers, which are not sent.
-    """
+    """Makes the blocks of texts, media and tool results."""
 
     def __init__(self, provider: str, warnings: Warnings) -> None:
         self.provider = provider
-        self.lost_opaque = 0
         self._warnings = warnings
 
     def options(self, options: ProviderOptions) -> JSONObject:
@@ -40,14 +36,17 @@ class Content:
         own = self.options(options)
         return dict(own) if "type" in own else {**block, **own}
 
-    def blocks(self, part: Part) -> list[dict[str, Any]]:
-        """Return the block of a text, a medium or an opaque part; a part that cannot be sent adds a warning instead."""
+    def blocks(self, part: Part, *, by_model: bool = False) -> list[dict[str, Any]]:
+        """Return the block of a text, a medium or an opaque part; a part that cannot be sent adds a warning instead.
+
+        `by_model` says that the part is in an assistant message, so the application does not lose what it asked for.
+        """
         if isinstance(part, Text):
             return self._text(part)
         if isinstance(part, Opaque):
-            return self.opaque(part)
+            return self._opaque(part, by_model)
         if isinstance(part, Audio):
-            return self._audio(part)
+            return self._audio(part, by_model)
         if isinstance(part, (Image, Document)):
             source = self._image_source(part) if isinstance(part, Image) else self._document_source(part)
             if source is None and "type" not in self.options(part.provider_options):
@@ -56,20 +55,23 @@ class Content:
             if isinstance(part, Document) and part.name is not None:
                 block["title"] = part.name
             if isinstance(part, Image) and part.detail not in (None, "auto"):
-                self._warnings.add("unsupported", "image detail", "not supported by the Messages API; ignored")
+                self._warnings.add(
+                    "unsupported", "image detail", "not supported by the Messages API; ignored", lossy=True
+                )
             return [self.block_with_options(block, part.provider_options)]
         return []
 
-    def opaque(self, part: Opaque) -> list[dict[str, Any]]:
+    def _opaque(self, part: Opaque, by_model: bool) -> list[dict[str, Any]]:
         """Return the block as it arrived, if this provider made it."""
         if part.provider == self.provider:
             return [dict(part.data)]
-        self.lost_opaque += 1
+        why = f"only {part.provider} understands it; left out"
+        self._warnings.add("left_out", "opaque part", why, lossy=not by_model)
         return []
 
     def left_out(self, part: Part, why: str) -> None:
         """Warn that a part was not sent."""
-        self._warnings.add("left_out", type(part).__name__.lower(), why)
+        self._warnings.add("left_out", type(part).__name__.lower(), why, lossy=True)
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
         block = self.block_with_options({"type": "text", "text": part.text}, part.provider_options)
@@ -82,12 +84,18 @@ class Content:
                 "left_out",
                 "provider_options",
                 "the options of an empty text were left out, since the API refuses empty text",
+                lossy=True,
             )
         return []
 
-    def _audio(self, part: Audio) -> list[dict[str, Any]]:
+    def _audio(self, part: Audio, by_model: bool) -> list[dict[str, Any]]:
         if part.transcript:
-            self._warnings.add("emulated", "audio", "the API does not accept audio; the transcript was sent instead")
+            self._warnings.add(
+                "emulated",
+                "audio",
+                "the API does not accept audio; the transcript was sent instead",
+                lossy=not by_model,
+            )
             return [{"type": "text", "text": part.transcript}]
         self.left_out(part, "the API does not accept audio; send a transcript")
         return []
@@ -102,7 +110,9 @@ class Content:
             self.left_out(part, f"the API accepts {', '.join(IMAGE_TYPES)}, not {media_type}")
             return None
         if media_type is None:
-            self._warnings.add("changed", "image", "its media type is not set; sent as image/png; set media_type")
+            self._warnings.add(
+                "changed", "image", "its media type is not set; sent as image/png; set media_type", lossy=False
+            )
         return {"type": "base64", "media_type": media_type or "image/png", "data": part.base64}
 
     def _document_source(self, part: Document) -> dict[str, Any] | None:
@@ -123,20 +133,22 @@ class Content:
             return None
         if not media_type:
             message = "its media type is not set; sent as application/pdf; set media_type"
-            self._warnings.add("changed", "document", message)
+            self._warnings.add("changed", "document", message, lossy=False)
         return {"type": "base64", "media_type": "application/pdf", "data": part.base64}
 
     def _decoded(self, data: bytes) -> str:
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            self._warnings.add("changed", "document", "it is not valid UTF-8; invalid bytes were replaced")
+            self._warnings.add("changed", "document", "it is not valid UTF-8; invalid bytes were replaced", lossy=True)
             return data.decode("utf-8", "replace")
 
     def tool_result(self, call_id: str, results: list[ToolResult]) -> dict[str, Any]:
         """Return the block that answers a call. Several results of one call are merged."""
         if len(results) > 1:
-            self._warnings.add("changed", "tool result", "the API takes one result for each call; several were merged")
+            self._warnings.add(
+                "changed", "tool result", "the API takes one result for each call; several were merged", lossy=False
+            )
         content = [block for result in results for part in result.parts for block in self.blocks(part)]
         block: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id}
         is_error = any(result.is_error for result in results)

@@ -57,21 +57,21 @@ class History:
         self._warnings = warnings
         self._takes_documents = takes_documents
         self._calls: dict[tuple[int, int], _Call] = {}
-        self._lost_reasoning = 0
 
     def translate(self, messages: tuple[Message, ...]) -> None:
         """Fill `system` and `messages`. Raises `InvalidRequest` for a conversation that cannot be sent."""
         self._pair(messages)
         for position, message in enumerate(messages):
             if message.name is not None:
-                self._warnings.add("left_out", "message name", "the API does not accept names of participants")
+                self._warnings.add(
+                    "left_out", "message name", "the API does not accept names of participants", lossy=True
+                )
             if message.role == "system":
                 self._system(message)
             elif message.role == "user":
                 self._append("user", self._message_options(message, self._user(message)))
             elif message.role == "assistant":
                 self._assistant(position, message)
-        self._report_losses()
         self._complete()
 
     def _pair(self, messages: tuple[Message, ...]) -> None:
@@ -95,8 +95,9 @@ class History:
     def _give(self, result: ToolResult, message: Message | None, open_calls: dict[str, list[_Call]]) -> None:
         calls = open_calls.get(result.tool_call_id)
         if calls is None:
-            why = f"there is no tool call {result.tool_call_id!r} before this result; keep the two together"
-            self._warnings.add("left_out", "tool result", why)
+            cause = "no tool call before this result has the id"
+            why = f"{cause} {result.tool_call_id!r}; keep the two together"
+            self._warnings.add("left_out", "tool result", why, lossy=False, cause=cause)
             return
         if message is not None and message.provider_options:
             options = {
@@ -114,9 +115,7 @@ class History:
         for part in message.parts:
             if isinstance(part, (Text, Opaque)):
                 blocks += self._content.blocks(part)
-            elif isinstance(part, Reasoning):
-                self._lost_reasoning += 1
-            elif isinstance(part, (Image, Document, Audio)):
+            elif isinstance(part, (Image, Document, Audio, Reasoning)):
                 self._content.left_out(part, "the API accepts only text in a system message")
             elif isinstance(part, ToolCall):
                 raise InvalidRequest("a system message cannot contain a tool call; put it in an assistant message")
@@ -131,6 +130,7 @@ class History:
                 "system message",
                 "a system message in the middle of the conversation was moved to the system prompt; if the model "
                 f"accepts it there, set the message's provider_options[{self._provider!r}] to {{'role': 'system'}}",
+                lossy=False,
             )
         self.system += blocks
 
@@ -140,7 +140,7 @@ class History:
             if isinstance(part, ToolCall):
                 raise InvalidRequest("a user message cannot contain a tool call; put it in an assistant message")
             if isinstance(part, Reasoning):
-                self._lost_reasoning += 1
+                self._content.left_out(part, "a user message cannot contain reasoning")
             blocks += self._content.blocks(part)
         return blocks
 
@@ -153,7 +153,7 @@ class History:
                 blocks[fitting[-1]] = {**blocks[fitting[-1]], **options}
             else:
                 why = "the message has no block that can have options"
-                self._warnings.add("left_out", "provider_options", why)
+                self._warnings.add("left_out", "provider_options", why, lossy=True)
         return blocks
 
     def _assistant(self, position: int, message: Message) -> None:
@@ -177,12 +177,12 @@ class History:
         if isinstance(part, Image) or (isinstance(part, Document) and not self._takes_documents):
             self._content.left_out(part, "the API does not accept media in assistant messages")
             return []
-        return [] if isinstance(part, Citation) else self._content.blocks(part)
+        return [] if isinstance(part, Citation) else self._content.blocks(part, by_model=True)
 
     def _own_text(self, part: Text) -> list[dict[str, Any]]:
         if part.refusal:
             why = "the API has no refusals; sent as plain text"
-            self._warnings.add("changed", "refusal", why)
+            self._warnings.add("changed", "refusal", why, lossy=False)
         blocks = self._content.blocks(part)
         citations = self._content.options(part.provider_metadata).get("citations")
         if blocks and blocks[0].get("type") == "text" and isinstance(citations, (list, tuple)) and citations:
@@ -198,20 +198,24 @@ class History:
     def _reasoning(self, part: Reasoning) -> list[dict[str, Any]]:
         if part.provider_options.get(self._provider):
             self._warnings.add(
-                "left_out", "provider_options", "reasoning must be sent back unmodified, so its options were left out"
+                "left_out",
+                "provider_options",
+                "reasoning must be sent back unmodified, so its options were left out",
+                lossy=True,
             )
         if part.provider == self._provider and part.encrypted is not None:
             return [{"type": "redacted_thinking", "data": part.encrypted}]
         if part.provider == self._provider and part.signature:
             return [{"type": "thinking", "thinking": part.text, "signature": part.signature}]
-        self._lost_reasoning += 1
+        why = "reasoning of the history was left out: it is from another provider or has no signature"
+        self._warnings.add("left_out", "reasoning", why, lossy=False)
         return []
 
     def _call(self, part: ToolCall, call_id: str) -> dict[str, Any]:
         arguments = dict(part.arguments)
         if part.invalid_arguments is not None:
             why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
-            self._warnings.add("changed", f"tool call {part.name}", why)
+            self._warnings.add("changed", f"tool call {part.name}", why, lossy=False)
             arguments = {"invalid_arguments": part.invalid_arguments}
         kept = self._content.options(part.provider_metadata)
         block = {**kept, "type": "tool_use", "id": call_id, "name": part.name, "input": arguments}
@@ -221,7 +225,7 @@ class History:
         if call.results:
             return self._content.tool_result(call.id, call.results)
         why = "the API requires a result for each call; an error was sent for a call that has none"
-        self._warnings.add("emulated", "tool result", why)
+        self._warnings.add("emulated", "tool result", why, lossy=False)
         return {"type": "tool_result", "tool_use_id": call.id, "is_error": True, "content": _NO_RESULT}
 
     def _append(self, role: str, blocks: Iterable[dict[str, Any]]) -> None:
@@ -233,18 +237,6 @@ class History:
         else:
             self.messages.append({"role": role, "content": blocks})
 
-    def _report_losses(self) -> None:
-        if self._lost_reasoning:
-            why = (
-                f"{self._lost_reasoning} reasoning part(s) of the history were left out: "
-                "they are from another provider or have no signature"
-            )
-            self._warnings.add("left_out", "reasoning", why)
-        if self._content.lost_opaque:
-            count = self._content.lost_opaque
-            why = f"{count} part(s) of the history were left out: only another provider understands them"
-            self._warnings.add("left_out", "opaque part", why)
-
     def _complete(self) -> None:
         self._strip_end()
         if not self.messages:
@@ -252,7 +244,7 @@ class History:
         if self.messages[0]["role"] == "assistant":
             self.messages.insert(0, {"role": "user", "content": [{"type": "text", "text": _OPENING}]})
             why = f"the API requires a user message first; {_OPENING!r} was inserted"
-            self._warnings.add("emulated", "messages", why)
+            self._warnings.add("emulated", "messages", why, lossy=False)
         for message in self.messages:
             message["content"] = plain(message["content"])
 
@@ -265,7 +257,7 @@ class History:
         if isinstance(text, str) and text != text.rstrip():
             last["content"][-1]["text"] = text.rstrip()
             self._warnings.add(
-                "changed", "messages", "trailing white space was removed from the final assistant message"
+                "changed", "messages", "trailing white space was removed from the final assistant message", lossy=False
             )
 
 

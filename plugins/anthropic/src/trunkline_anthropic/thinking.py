@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.request import ChatRequest, ReasoningOptions
 
 from trunkline_anthropic.models import EFFORTS, Model, Thinking
@@ -55,30 +55,38 @@ def _kind(options: ReasoningOptions, model: Model, warnings: Warnings) -> Thinki
     if options.effort == "none":
         if "disabled" in model.thinking or not model.thinking:
             return "disabled"
-        warnings.add("changed", "reasoning.effort", "this model always thinks; sent as low effort")
+        warnings.add("changed", "reasoning.effort", "this model always thinks; sent as low effort", lossy=True)
         return "adaptive"
     if options.effort is None and options.max_tokens is None and options.summary is None:
         return None
     if not model.thinking:
-        warnings.add("unsupported", "reasoning", "this model does not think; ignored")
+        warnings.add("unsupported", "reasoning", "this model does not think; ignored", lossy=True)
         return None
     if options.max_tokens is not None and "enabled" in model.thinking:
         if options.effort is not None and not model.efforts:
             warnings.add(
-                "changed", "reasoning.effort", "this model accepts only a budget; reasoning.max_tokens was sent"
+                "changed",
+                "reasoning.effort",
+                "this model accepts only a budget; reasoning.max_tokens was sent",
+                lossy=False,
             )
         return "enabled"
     if "adaptive" in model.thinking:
         if options.max_tokens is not None:
             why = "this model accepts no budget, since it decides itself how much it thinks; use effort"
-            warnings.add("changed", "reasoning.max_tokens", why)
+            warnings.add("changed", "reasoning.max_tokens", why, lossy=True)
         return "adaptive"
     if options.effort is not None:
         warnings.add(
-            "emulated", "reasoning.effort", "this model accepts only a budget; one that matches the effort was sent"
+            "emulated",
+            "reasoning.effort",
+            "this model accepts only a budget; one that matches the effort was sent",
+            lossy=False,
         )
         return "enabled"
-    warnings.add("unsupported", "reasoning.summary", "this model only thinks with a budget; set max_tokens or effort")
+    warnings.add(
+        "unsupported", "reasoning.summary", "this model only thinks with a budget; set max_tokens or effort", lossy=True
+    )
     return None
 
 
@@ -87,18 +95,21 @@ def _budget(options: ReasoningOptions, limit: int | None, warnings: Warnings, *,
     budget = options.max_tokens if options.max_tokens is not None else BUDGETS[options.effort or "medium"]
     if budget < LEAST_BUDGET:
         warnings.add(
-            "changed", "reasoning.max_tokens", f"raised to {LEAST_BUDGET} tokens, the smallest thinking budget"
+            "changed",
+            "reasoning.max_tokens",
+            f"raised to {LEAST_BUDGET} tokens, the smallest thinking budget",
+            lossy=True,
         )
         budget = LEAST_BUDGET
     if limit is None or budget < limit or not capped:
         return budget
     if limit <= LEAST_BUDGET:
         why = f"an output limit of {limit} tokens leaves no room for thinking, which was not requested"
-        warnings.add("changed", "reasoning", why)
+        warnings.add("changed", "reasoning", why, lossy=True)
         return 0
     budget = max(LEAST_BUDGET, limit // 2)
     why = f"thinking counts as output; its budget was lowered to {budget} tokens, below the output limit"
-    warnings.add("changed", "reasoning.max_tokens", why)
+    warnings.add("changed", "reasoning.max_tokens", why, lossy=True)
     return budget
 
 
@@ -109,11 +120,11 @@ def _allowed(kind: Thinking | None, model: Model, body: dict[str, Any], warnings
     off: Thinking | None = "disabled" if "disabled" in model.thinking else None
     if body.get("tool_choice", {}).get("type") in ("any", "tool"):
         why = "the API cannot force a tool while the model thinks with a budget; the tool was forced, without thinking"
-        warnings.add("changed", "reasoning", why)
+        warnings.add("changed", "reasoning", why, lossy=True)
         return off
     if _began_without(body["messages"]):
         why = "the turn that the tool results belong to began without this provider's thinking, so it continues without"
-        warnings.add("changed", "reasoning", why)
+        warnings.add("changed", "reasoning", why, lossy=False)
         return off
     return kind
 
@@ -137,7 +148,7 @@ def _config(kind: Thinking, budget: int, options: ReasoningOptions, warnings: Wa
     if kind != "disabled" and options.summary is not None:
         config["display"] = "summarized"
         if options.summary != "auto":
-            warnings.add("changed", "reasoning.summary", "the API has summaries of one length only")
+            warnings.add("changed", "reasoning.summary", "the API has summaries of one length only", lossy=True)
     return config
 
 
@@ -146,7 +157,7 @@ def _effort(effort: str | None, kind: Thinking, model: Model, warnings: Warnings
         return None
     if not model.efforts:
         if kind == "adaptive":
-            warnings.add("unsupported", "reasoning.effort", "this model has no levels of effort; ignored")
+            warnings.add("unsupported", "reasoning.effort", "this model has no levels of effort; ignored", lossy=True)
         return None
     wanted = {"none": "low", "minimal": "low"}.get(effort, effort)
     if wanted not in model.efforts:
@@ -154,7 +165,12 @@ def _effort(effort: str | None, kind: Thinking, model: Model, warnings: Warnings
         lower = [level for level in model.efforts if EFFORTS.index(level) < EFFORTS.index(wanted)]
         wanted = lower[-1]
     if wanted != effort and effort != "none":
-        warnings.add("changed", "reasoning.effort", f"this model has no effort {effort!r}; {wanted!r} was sent")
+        warnings.add(
+            "changed",
+            "reasoning.effort",
+            f"this model has no effort {effort!r}; {wanted!r} was sent",
+            lossy=changes_effort(effort),
+        )
     return wanted
 
 

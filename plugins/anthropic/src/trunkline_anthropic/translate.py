@@ -98,7 +98,9 @@ def messages_body(
     _sampling(request, model, body, warnings, older=older)
     warnings.unsupported(request, supported=SUPPORTED)
     if request.metadata:
-        warnings.add("unsupported", "metadata", "the Messages API has no metadata except a user id; ignored")
+        warnings.add(
+            "unsupported", "metadata", "the Messages API has no metadata except a user id; ignored", lossy=True
+        )
     user_id = user_identifier(request.user_id, settings.send_user_id, settings.api_key)
     if user_id is not None:
         body["metadata"] = {"user_id": user_id}
@@ -127,7 +129,9 @@ def _tools(request: ChatRequest, provider: str, model: Model, body: dict[str, An
             tool = next(tool for tool in request.tools if tool.name == choice.name)
             wanted["name"] = tool.provider_options.get(provider, {}).get("name", tool.name)
         if kind in ("any", "tool") and not model.forced_tools:
-            warnings.add("changed", "tool_choice", "this model cannot be forced to call a tool; sent as 'auto'")
+            warnings.add(
+                "changed", "tool_choice", "this model cannot be forced to call a tool; sent as 'auto'", lossy=True
+            )
             wanted = {"type": "auto"}
     if request.parallel_tool_calls is False and (wanted is None or wanted["type"] != "none"):
         wanted = {**(wanted or {"type": "auto"}), "disable_parallel_tool_use": True}
@@ -157,7 +161,9 @@ def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> dict[str, A
         raise InvalidRequest(f"{subject}: the schema is nested too deeply") from None
     if moved:
         names = ", ".join(moved)
-        warnings.add("changed", subject, f"strict schemas cannot have {names}; moved to descriptions where possible")
+        warnings.add(
+            "changed", subject, f"strict schemas cannot have {names}; moved to descriptions where possible", lossy=True
+        )
     return closed
 
 
@@ -178,13 +184,13 @@ def _format(
         text = f"{text} It follows this JSON Schema: {encode_request(dict(form.schema)).decode()}"
     system.append({"type": "text", "text": text})
     missing = "this model lacks structured output" if form.schema is not None else "the API lacks JSON without a schema"
-    warnings.add("emulated", "response_format", f"{missing}; the system prompt asks for JSON instead")
+    warnings.add("emulated", "response_format", f"{missing}; the system prompt asks for JSON instead", lossy=True)
 
 
 def _sampling(request: ChatRequest, model: Model, body: dict[str, Any], warnings: Warnings, *, older: bool) -> None:
     stop = [text for text in request.stop if text.strip()]
     if len(stop) < len(request.stop):
-        warnings.add("unsupported", "stop", "the API refuses blank stop sequences; they were left out")
+        warnings.add("unsupported", "stop", "the API refuses blank stop sequences; they were left out", lossy=True)
     if stop:
         body["stop_sequences"] = stop
     wanted = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
@@ -202,8 +208,8 @@ def _sampling(request: ChatRequest, model: Model, body: dict[str, Any], warnings
             why = f"{request.model} accepts either temperature or top_p; temperature was sent"
         else:
             if name == "temperature" and value > 1:
-                warnings.add("changed", name, "the maximum is 1; lowered to 1")
+                warnings.add("changed", name, "the maximum is 1; lowered to 1", lossy=True)
                 value = 1
             body[name] = value
             continue
-        warnings.add("unsupported", name, why)
+        warnings.add("unsupported", name, why, lossy=True)

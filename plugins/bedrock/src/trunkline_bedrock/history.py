@@ -56,8 +56,6 @@ class History:
         self._media = Media(warnings)
         self._ids: dict[str, str] = {}
         self._unnamed = 0
-        self._lost_reasoning: dict[str, int] = {}
-        self._lost_opaque = 0
         self.system: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
         self.tool_names: dict[str, None] = {}
@@ -68,29 +66,22 @@ class History:
         for turn in pair_turns(messages, self._warnings):
             message = turn.message
             if message.name is not None:
-                self._warnings.add("left_out", "message name", "Converse does not accept names of participants")
+                self._warnings.add(
+                    "left_out", "message name", "Converse does not accept names of participants", lossy=True
+                )
             if message.role == "system":
                 self._system(message)
             elif message.role == "assistant":
                 self._assistant(turn)
             else:
                 self._add("user", self._content(message, "user"), message)
-        self._report_losses()
         self._beside_documents()
         if not self.messages:
             raise InvalidRequest("the conversation has no message with content that can be sent")
         if self.messages[0]["role"] == "assistant" and not self._family.leading_assistant:
             self.messages.insert(0, {"role": "user", "content": [{"text": _OPENING}]})
             why = f"this model requires a user message first; {_OPENING!r} was inserted"
-            self._warnings.add("emulated", "messages", why)
-
-    def _report_losses(self) -> None:
-        if self._lost_reasoning:
-            reasons = "; ".join(f"{count}: {why}" for why, count in self._lost_reasoning.items())
-            self._warnings.add("left_out", "reasoning", f"reasoning of the history was left out ({reasons})")
-        if self._lost_opaque:
-            why = f"{self._lost_opaque} part(s) of the history were left out: only their provider understands them"
-            self._warnings.add("left_out", "opaque part", why)
+            self._warnings.add("emulated", "messages", why, lossy=False)
 
     def _add(self, role: str, content: list[dict[str, Any]], message: Message | None) -> None:
         """Append content to the conversation. Consecutive messages of one role are merged."""
@@ -99,7 +90,7 @@ class History:
         if not content:
             if message is not None and not any(isinstance(part, ToolResult) for part in message.parts):
                 why = f"an empty {role} message was left out, since Bedrock refuses it"
-                self._warnings.add("left_out", "message", why)
+                self._warnings.add("left_out", "message", why, lossy=False)
             return
         if self.messages and self.messages[-1]["role"] == role:
             self.messages[-1]["content"] += content
@@ -112,15 +103,17 @@ class History:
     def _system(self, message: Message) -> None:
         if self.messages:
             why = "a system message in the middle of the conversation was moved to the system prompt"
-            self._warnings.add("changed", "system message", why)
+            self._warnings.add("changed", "system message", why, lossy=False)
         for part in message.parts:
             if isinstance(part, Text):
                 self.system += self._text(part)
             elif isinstance(part, Opaque) and part.provider == self._provider:
                 self.system.append(dict(part.data))
-            elif isinstance(part, (Image, Document, Audio)):
+            elif isinstance(part, Opaque):
+                self._lose_opaque(part, lossy=True)
+            elif isinstance(part, (Image, Document, Audio, Reasoning)):
                 kind = type(part).__name__.lower()
-                self._warnings.add("left_out", kind, "Converse accepts only text in a system message")
+                self._warnings.add("left_out", kind, "Converse accepts only text in a system message", lossy=True)
         self.system += [{key: value} for key, value in self._options(message.provider_options).items()]
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
@@ -135,9 +128,9 @@ class History:
         elif part.text.strip():
             blocks.append({"text": part.text})
         elif part.text:
-            self._warnings.add("left_out", "text", "a blank text was left out, since Bedrock refuses it")
+            self._warnings.add("left_out", "text", "a blank text was left out, since Bedrock refuses it", lossy=False)
         if part.refusal and part.text:
-            self._warnings.add("changed", "refusal", "Converse has no refusals; sent as plain text")
+            self._warnings.add("changed", "refusal", "Converse has no refusals; sent as plain text", lossy=False)
         return blocks + [{key: value} for key, value in options.items()]
 
     def _content(self, message: Message, role: str) -> list[dict[str, Any]]:
@@ -148,7 +141,7 @@ class History:
             content += self._part(part)
         return content
 
-    def _part(self, part: Part) -> list[dict[str, Any]]:
+    def _part(self, part: Part, *, by_model: bool = False) -> list[dict[str, Any]]:
         if isinstance(part, Text):
             return self._text(part)
         if isinstance(part, (Image, Document, Audio)):
@@ -157,9 +150,9 @@ class History:
         if isinstance(part, Opaque):
             if part.provider == self._provider and not part.kind.startswith(UNKNOWN):
                 return [dict(part.data)]
-            self._lost_opaque += 1
+            self._lose_opaque(part, lossy=not by_model)
         elif isinstance(part, Reasoning):
-            self._lose_reasoning("it is not in an assistant message")
+            self._lose_reasoning("it is not in an assistant message", lossy=True)
         return []
 
     def _with_options(self, block: dict[str, Any], options: ProviderOptions) -> list[dict[str, Any]]:
@@ -187,9 +180,9 @@ class History:
                 content += self._spoken(part)
             elif isinstance(part, (Image, Document)):
                 kind = type(part).__name__.lower()
-                self._warnings.add("left_out", kind, "Converse does not accept media in assistant messages")
+                self._warnings.add("left_out", kind, "Converse does not accept media in assistant messages", lossy=True)
             elif not isinstance(part, (Citation, ToolResult)):
-                content += self._part(part)
+                content += self._part(part, by_model=True)
         self._add("assistant", content, turn.message)
         if results:
             self._add("user", results, None)
@@ -206,10 +199,14 @@ class History:
                 "emulated",
                 "audio",
                 "Converse does not accept audio in assistant messages; the transcript was sent instead",
+                lossy=False,
             )
             return self._text(Text(text=part.transcript))
         self._warnings.add(
-            "left_out", "audio", "Converse does not accept audio in assistant messages, and this one has no transcript"
+            "left_out",
+            "audio",
+            "Converse does not accept audio in assistant messages, and this one has no transcript",
+            lossy=True,
         )
         return []
 
@@ -232,8 +229,12 @@ class History:
             return blocks + [{key: value} for key, value in self._options(part.provider_options).items()]
         return []
 
-    def _lose_reasoning(self, why: str) -> None:
-        self._lost_reasoning[why] = self._lost_reasoning.get(why, 0) + 1
+    def _lose_reasoning(self, why: str, *, lossy: bool = False) -> None:
+        self._warnings.add("left_out", "reasoning", f"reasoning of the history was left out: {why}", lossy=lossy)
+
+    def _lose_opaque(self, part: Opaque, *, lossy: bool) -> None:
+        why = f"only {part.provider} understands it; left out"
+        self._warnings.add("left_out", "opaque part", why, lossy=lossy)
 
     def _call_id(self, call_id: str) -> str:
         if not call_id:
@@ -250,12 +251,14 @@ class History:
         name = call.name
         if not _NAME.fullmatch(name):
             name = _NOT_IN_NAME.sub("_", name)[:64] or "unnamed"
-            self._warnings.add("changed", "tool call", f"Bedrock refuses the name {call.name!r}; sent as {name!r}")
+            self._warnings.add(
+                "changed", "tool call", f"Bedrock refuses the name {call.name!r}; sent as {name!r}", lossy=False
+            )
         arguments: Any = call.arguments
         if call.invalid_arguments is not None:
             arguments = {"invalid_arguments": call.invalid_arguments}
             why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
-            self._warnings.add("changed", "tool call", why)
+            self._warnings.add("changed", "tool call", why, lossy=False)
         self.tool_names.setdefault(name)
         block: dict[str, Any] = {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
         return self._with_options(block, call.provider_options)
@@ -263,11 +266,11 @@ class History:
     def _results(self, call_id: str, call: ToolCall, results: list[ToolResult]) -> list[dict[str, Any]]:
         if not results:
             why = f"Bedrock requires a result for each call; an error was sent for the call to {call.name}"
-            self._warnings.add("emulated", "tool result", why)
+            self._warnings.add("emulated", "tool result", why, lossy=False)
             return [{"toolResult": self._failed(call_id, [{"text": _UNANSWERED}])}]
         if len(results) > 1:
             why = f"the {len(results)} results of the call to {call.name} were merged"
-            self._warnings.add("changed", "tool result", why)
+            self._warnings.add("changed", "tool result", why, lossy=False)
             parts = tuple(part for result in results for part in result.parts)
             failed = any(result.is_error for result in results)
             results = [attrs.evolve(results[-1], parts=parts, is_error=failed)]
@@ -277,7 +280,7 @@ class History:
         if self._family.result_status:
             return {"toolUseId": call_id, "content": content, "status": "error"}
         why = "this model does not support the error status; 'Error:' was put before the result"
-        self._warnings.add("changed", "tool result", why)
+        self._warnings.add("changed", "tool result", why, lossy=False)
         return {"toolUseId": call_id, "content": [{"text": "Error:"}, *content]}
 
     def _result(self, call_id: str, result: ToolResult) -> list[dict[str, Any]]:
@@ -296,11 +299,11 @@ class History:
         if isinstance(part, Opaque):
             if part.provider == self._provider:
                 return [dict(part.data)]
-            self._lost_opaque += 1
+            self._lose_opaque(part, lossy=True)
             return []
         block = self._media.block(part)
         if block is not None and next(iter(block)) not in _RESULT_BLOCKS:
-            self._warnings.add("left_out", next(iter(block)), "not supported in a tool result; left out")
+            self._warnings.add("left_out", next(iter(block)), "not supported in a tool result; left out", lossy=True)
             return []
         if block is None:
             return []
@@ -313,7 +316,7 @@ class History:
             if document is not None and not any("text" in block for block in content):
                 content.append({"text": f"See the document {document['name']}."})
                 why = "Bedrock requires a text next to a document; one that names it was added"
-                self._warnings.add("emulated", "document", why)
+                self._warnings.add("emulated", "document", why, lossy=False)
 
 
 def merged(inner: Any, extra: Mapping[str, Any]) -> Any:

@@ -114,7 +114,9 @@ class Media:
             return None
         if not media_type:
             media_type = fallback
-            self._warnings.add("changed", kind, f"its media type is not set; sent as {fallback}; set media_type")
+            self._warnings.add(
+                "changed", kind, f"its media type is not set; sent as {fallback}; set media_type", lossy=False
+            )
         form = formats.get(media_type)
         if form is None and isinstance(part, Document) and media_type.startswith("text/"):
             form = "txt"
@@ -122,7 +124,9 @@ class Media:
             self._left_out(kind, f"Bedrock accepts {', '.join(formats)}, not {media_type}")
             return None
         if isinstance(part, Image) and part.detail is not None:
-            self._warnings.add("unsupported", "image detail", "not supported by Converse; ignored")
+            self._warnings.add(
+                "unsupported", "image detail", "not supported by Converse; ignored", lossy=part.detail != "auto"
+            )
         inner: dict[str, Any] = {"format": form, "source": source}
         if kind == "document":
             assert isinstance(part, Document)
@@ -141,13 +145,14 @@ class Media:
                 "unsupported",
                 kind,
                 "Bedrock accepts only bytes and s3:// URLs; left out; set fetch_urls = true, or send the bytes",
+                lossy=True,
             )
         else:
             self._left_out(kind, "Bedrock has no uploaded files; send the bytes or an s3:// URL")
         return None
 
     def _left_out(self, kind: str, why: str) -> None:
-        self._warnings.add("left_out", kind, why)
+        self._warnings.add("left_out", kind, why, lossy=True)
 
     def _name(self, given: str | None, form: str) -> str:
         name = given or _UNNAMED
@@ -165,7 +170,9 @@ class Media:
             unique = f"{valid[: _NAME_LIMIT - 8]} ({count})"
         self._names.add(unique.lower())
         if unique != name and given is not None:
-            self._warnings.add("changed", "document name", f"Bedrock refuses {given!r} here; sent as {unique!r}")
+            cause = "Bedrock refuses"
+            why = f"{cause} {given!r} here; sent as {unique!r}"
+            self._warnings.add("changed", "document name", why, lossy=False, cause=cause)
         return unique
 
 

@@ -107,7 +107,7 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
         if request.dimensions is not None and "embed-v4" in model:
             body["output_dimension"] = request.dimensions
         elif request.dimensions is not None:
-            warnings.add("unsupported", "dimensions", "not supported by this model; ignored")
+            warnings.add("unsupported", "dimensions", "not supported by this model; ignored", lossy=True)
     elif family.name == "amazon-titan" and "embed" in model:
         if len(request.texts) > 1:
             raise InvalidRequest("Titan embeds one text per request: make one call for each, or use a Cohere model")

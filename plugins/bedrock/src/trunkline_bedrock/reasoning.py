@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.request import ChatRequest, ReasoningOptions
 
 from trunkline_bedrock.model_families import Family
@@ -23,23 +23,28 @@ def reasoning_fields(request: ChatRequest, family: Family, warnings: Warnings) -
     if options is None or (options.effort is None and options.max_tokens is None and options.summary is None):
         return {}, {}
     if options.summary is not None and family.reasoning != "adaptive":
-        warnings.add("unsupported", "reasoning.summary", "not supported by this model; ignored")
+        warnings.add("unsupported", "reasoning.summary", "not supported by this model; ignored", lossy=True)
     if family.reasoning is None:
         if options.effort not in (None, "none") or options.max_tokens is not None:
             why = (
                 f"models of the family {family.name!r} have no known field for it; ignored; "
                 "set additionalModelRequestFields in provider_options"
             )
-            warnings.add("unsupported", "reasoning", why)
+            warnings.add("unsupported", "reasoning", why, lossy=True)
         return {}, {}
     if family.reasoning in ("budget", "adaptive") and _forces_tool(request) and options.effort != "none":
-        warnings.add("unsupported", "reasoning", "this model does not reason while a tool call is forced; ignored")
+        warnings.add(
+            "unsupported", "reasoning", "this model does not reason while a tool call is forced; ignored", lossy=True
+        )
         return {}, {}
     if family.reasoning == "budget":
         return _budget(request, options, warnings), {}
     if options.max_tokens is not None:
         warnings.add(
-            "unsupported", "reasoning.max_tokens", "this model accepts no number of tokens; ignored; use effort"
+            "unsupported",
+            "reasoning.max_tokens",
+            "this model accepts no number of tokens; ignored; use effort",
+            lossy=True,
         )
     if family.reasoning == "adaptive":
         return _adaptive(options, warnings)
@@ -65,23 +70,31 @@ def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings)
             return {}
         budget = BUDGETS[options.effort]
         why = f"this model accepts only a number of tokens; {options.effort!r} was sent as {budget}"
-        warnings.add("emulated", "reasoning.effort", why)
+        warnings.add("emulated", "reasoning.effort", why, lossy=False)
     elif options.effort is not None:
         warnings.add(
             "unsupported",
             "reasoning.effort",
             "this model accepts only a number of tokens; reasoning.max_tokens was sent",
+            lossy=False,
         )
     if budget < _LEAST_BUDGET:
-        warnings.add("changed", "reasoning.max_tokens", f"raised to {_LEAST_BUDGET} tokens, the minimum of this model")
+        warnings.add(
+            "changed",
+            "reasoning.max_tokens",
+            f"raised to {_LEAST_BUDGET} tokens, the minimum of this model",
+            lossy=True,
+        )
         budget = _LEAST_BUDGET
     limit = request.max_output_tokens
     if limit is not None and budget >= limit:
         if limit <= _LEAST_BUDGET:
             why = f"this model reasons with at least {_LEAST_BUDGET} tokens, and max_output_tokens is {limit}; ignored"
-            warnings.add("unsupported", "reasoning", why)
+            warnings.add("unsupported", "reasoning", why, lossy=True)
             return {}
-        warnings.add("changed", "reasoning", f"its tokens were lowered to {limit - 1}, below max_output_tokens")
+        warnings.add(
+            "changed", "reasoning", f"its tokens were lowered to {limit - 1}, below max_output_tokens", lossy=True
+        )
         budget = limit - 1
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
@@ -93,7 +106,7 @@ def _adaptive(options: ReasoningOptions, warnings: Warnings) -> tuple[dict[str, 
     if options.summary is not None:
         thinking["display"] = "summarized"
         if options.summary != "auto":
-            warnings.add("changed", "reasoning.summary", "this model has one kind of summary only")
+            warnings.add("changed", "reasoning.summary", "this model has one kind of summary only", lossy=True)
     if options.effort is None:
         return {"thinking": thinking}, {}
     effort = _ADAPTIVE[options.effort]
@@ -106,7 +119,9 @@ def _by_effort(options: ReasoningOptions, family: Family, warnings: Warnings) ->
     if options.effort == "none":
         if family.reasoning == "nova":
             return {"reasoningConfig": {"type": "disabled"}}
-        warnings.add("unsupported", "reasoning.effort", "the reasoning of this model cannot be turned off; ignored")
+        warnings.add(
+            "unsupported", "reasoning.effort", "the reasoning of this model cannot be turned off; ignored", lossy=True
+        )
         return {}
     effort = _THREE[options.effort]
     if family.reasoning == "nova":
@@ -122,4 +137,9 @@ def _by_effort(options: ReasoningOptions, family: Family, warnings: Warnings) ->
 
 def _warn_if_changed(wanted: str, sent: str, warnings: Warnings) -> None:
     if wanted != sent:
-        warnings.add("changed", "reasoning.effort", f"this model has no effort {wanted!r}; {sent!r} was sent")
+        warnings.add(
+            "changed",
+            "reasoning.effort",
+            f"this model has no effort {wanted!r}; {sent!r} was sent",
+            lossy=changes_effort(wanted),
+        )

@@ -97,7 +97,9 @@ def _tools(
     forbidden = not request.tools or (choice is not None and choice.mode == "none")
     if forbidden and not history.tool_names:
         if request.tools:
-            warnings.add("emulated", "tool_choice", "Converse cannot forbid tool calls, so the tools were left out")
+            warnings.add(
+                "emulated", "tool_choice", "Converse cannot forbid tool calls, so the tools were left out", lossy=False
+            )
         return
     tools = [block for tool in request.tools for block in _tool(tool, warnings, provider)]
     known = {block["toolSpec"]["name"] for block in tools if isinstance(block.get("toolSpec"), Mapping)}
@@ -107,13 +109,13 @@ def _tools(
     config: dict[str, Any] = {"tools": tools}
     if forbidden:
         why = "Converse cannot forbid tool calls after earlier ones; the system prompt forbids them instead"
-        warnings.add("emulated", "tool_choice" if request.tools else "tools", why)
+        warnings.add("emulated", "tool_choice" if request.tools else "tools", why, lossy=bool(request.tools))
         history.system.append({"text": _NO_TOOLS})
     elif choice is not None:
         wire: dict[str, Any] = {"auto": {}}
         if choice.mode != "auto" and not family.forced_tools:
             why = f"models of the family {family.name!r} cannot be forced to call a tool; sent as 'auto'"
-            warnings.add("unsupported", "tool_choice", why)
+            warnings.add("unsupported", "tool_choice", why, lossy=True)
         elif choice.mode == "required":
             wire = {"any": {}}
         elif choice.mode == "tool":
@@ -122,7 +124,7 @@ def _tools(
     body["toolConfig"] = config
     if request.parallel_tool_calls is False and not forbidden:
         if not family.one_call:
-            warnings.add("unsupported", "parallel_tool_calls", "not supported by this model; ignored")
+            warnings.add("unsupported", "parallel_tool_calls", "not supported by this model; ignored", lossy=True)
         else:
             mode = choice.mode if choice is not None else "auto"
             kind: dict[str, Any] = {
@@ -160,12 +162,17 @@ def _sampling(
         if value is None:
             continue
         if refused:
-            warnings.add("unsupported", name, f"{refused}; ignored")
+            warnings.add("unsupported", name, f"{refused}; ignored", lossy=True)
         elif name == "top_p" and family.one_of_sampling and request.temperature is not None:
-            warnings.add("unsupported", name, "this model refuses it together with temperature; ignored")
+            warnings.add("unsupported", name, "this model refuses it together with temperature; ignored", lossy=True)
         else:
             if not 0 <= value <= 1:
-                warnings.add("changed", name, f"Converse accepts 0 to 1; {value:g} was sent as {min(max(value, 0), 1)}")
+                warnings.add(
+                    "changed",
+                    name,
+                    f"Converse accepts 0 to 1; {value:g} was sent as {min(max(value, 0), 1)}",
+                    lossy=True,
+                )
             config[key] = min(max(value, 0), 1)
     stop = [text for text in request.stop if text]
     if stop:
@@ -175,7 +182,7 @@ def _sampling(
     if request.top_k is not None:
         if refused or family.top_k is None:
             why = refused or f"models of the family {family.name!r} have no known field for it"
-            warnings.add("unsupported", "top_k", f"{why}; ignored")
+            warnings.add("unsupported", "top_k", f"{why}; ignored", lossy=True)
         else:
             *parents, name = family.top_k
             target = fields
@@ -191,7 +198,7 @@ def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> N
         return
     if form.type == "json":
         why = "Converse supports JSON only with a schema; give a schema, or ask for JSON in the prompt"
-        warnings.add("unsupported", "response_format", why)
+        warnings.add("unsupported", "response_format", why, lossy=True)
         return
     json_schema: dict[str, Any] = {"schema": encode_request(form.schema).decode(), "name": form.name}
     if form.description is not None:
@@ -214,6 +221,6 @@ def _metadata(request: ChatRequest, body: dict[str, Any], warnings: Warnings) ->
             f"Bedrock accepts {_METADATA_LIMIT} entries of up to 256 letters, digits, spaces and :_@$#=/+,-. ; "
             f"{len(request.metadata) - len(sent)} left out"
         )
-        warnings.add("left_out", "metadata", why)
+        warnings.add("left_out", "metadata", why, lossy=True)
     if sent:
         body["requestMetadata"] = sent

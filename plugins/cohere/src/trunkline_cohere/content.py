@@ -31,19 +31,24 @@ class Blocks:
     def __init__(self, *, provider: str, warnings: Warnings) -> None:
         self._provider = provider
         self._warnings = warnings
-        self.lost_opaque = 0
 
     def text(self, part: Text) -> dict[str, Any]:
         """Return a text block."""
         if part.refusal:
-            self._warnings.add("changed", "refusal", "Cohere cannot mark refusals; the refusal was sent as plain text")
+            self._warnings.add(
+                "changed", "refusal", "Cohere cannot mark refusals; the refusal was sent as plain text", lossy=False
+            )
         return with_options({"type": "text", "text": part.text}, part.provider_options, self._provider)
 
-    def opaque(self, part: Opaque) -> dict[str, Any] | None:
-        """Return this provider's own block unchanged; count another provider's in `lost_opaque` and return `None`."""
+    def opaque(self, part: Opaque, *, by_model: bool) -> dict[str, Any] | None:
+        """Return this provider's own block unchanged. For another provider's, add a warning and return `None`.
+
+        `by_model` says that the part is in an assistant message, so the application does not lose what it asked for.
+        """
         if part.provider == self._provider:
             return dict(part.data)
-        self.lost_opaque += 1
+        why = f"only {part.provider} understands it; left out"
+        self._warnings.add("left_out", "opaque part", why, lossy=not by_model)
         return None
 
     def image(self, part: Image) -> dict[str, Any] | None:
@@ -55,15 +60,20 @@ class Blocks:
         if url is None:
             if part.media_type is None:
                 message = "the media type is unknown and was sent as image/png; set media_type"
-                self._warnings.add("changed", "image", message)
+                self._warnings.add("changed", "image", message, lossy=False)
             url = f"data:{part.media_type or 'image/png'};base64,{part.base64}"
         image = {"url": url} if part.detail is None else {"url": url, "detail": part.detail}
         return with_options({"type": "image_url", "image_url": image}, part.provider_options, self._provider)
 
-    def audio(self, part: Audio) -> dict[str, Any] | None:
-        """Return the audio's transcript as text, or `None` if it has none. Adds a warning in both cases."""
+    def audio(self, part: Audio, *, by_model: bool) -> dict[str, Any] | None:
+        """Return the audio's transcript as text, or `None` if it has none. Adds a warning in both cases.
+
+        `by_model` says that the part is in an assistant message, whose transcript says the same.
+        """
         if part.transcript:
-            self._warnings.add("emulated", "audio", "Cohere does not accept audio; the transcript was sent instead")
+            self._warnings.add(
+                "emulated", "audio", "Cohere does not accept audio; the transcript was sent instead", lossy=not by_model
+            )
             return {"type": "text", "text": part.transcript}
         self._refuse(part, "Cohere does not accept audio; set its transcript")
         return None
@@ -99,6 +109,7 @@ class Blocks:
             "emulated",
             "document",
             "Cohere does not accept documents with a response format; the document was sent as text",
+            lossy=False,
         )
         return {"type": "text", "text": f"{part.name}\n\n{text}" if part.name else text}
 
@@ -107,7 +118,7 @@ class Blocks:
         self._refuse(part, f"not allowed in {place} by Cohere; left out")
 
     def _refuse(self, part: Part, why: str) -> None:
-        self._warnings.add("unsupported", type(part).__name__.lower(), why)
+        self._warnings.add("unsupported", type(part).__name__.lower(), why, lossy=True)
 
 
 def document_text(part: Document) -> str | None:

@@ -50,7 +50,6 @@ class History:
         self._takes_documents = takes_documents
         self._blocks = Blocks(provider=provider, warnings=warnings)
         self._ids: set[str] = set()
-        self._lost_reasoning = 0
 
     def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Return the wire messages. Raises `InvalidRequest` for a conversation that can never be sent."""
@@ -60,7 +59,6 @@ class History:
                 self._assistant(turn, wire)
             else:
                 self._simple(turn.message, wire)
-        self._report_losses()
         if not wire:
             raise InvalidRequest(
                 "no message of the conversation can be sent to Cohere: it needs at least one with text or an image, "
@@ -68,24 +66,9 @@ class History:
             )
         return wire
 
-    def _report_losses(self) -> None:
-        if self._lost_reasoning:
-            self._warnings.add(
-                "left_out",
-                "reasoning",
-                f"{self._lost_reasoning} reasoning part(s) were left out: they came from another provider, or are a "
-                "tool plan without its tool calls",
-            )
-        if self._blocks.lost_opaque:
-            self._warnings.add(
-                "left_out",
-                "opaque part",
-                f"{self._blocks.lost_opaque} part(s) that only another provider understands were left out",
-            )
-
     def _message(self, message: Message) -> dict[str, Any]:
         if message.name is not None:
-            self._warnings.add("left_out", "message name", "not supported by Cohere; ignored")
+            self._warnings.add("left_out", "message name", "not supported by Cohere; ignored", lossy=True)
         return {"role": message.role}
 
     # System and user messages
@@ -104,13 +87,13 @@ class History:
         if isinstance(part, Document):
             return self._document(part)
         if isinstance(part, Opaque):
-            return self._blocks.opaque(part)
+            return self._blocks.opaque(part, by_model=role == "assistant")
         if isinstance(part, Reasoning):
-            self._lost_reasoning += 1
+            self._lose_reasoning(f"a {role} message cannot contain it", lossy=True)
         elif isinstance(part, ToolCall):
             raise InvalidRequest(f"a {role} message contains a tool call; tool calls belong in assistant messages")
         elif isinstance(part, Audio):
-            return self._blocks.audio(part)
+            return self._blocks.audio(part, by_model=role == "assistant")
         elif isinstance(part, Image):
             if role == "user":
                 return self._blocks.image(part)
@@ -155,26 +138,29 @@ class History:
         if plans and calls:
             value[TOOL_PLAN] = "".join(plans)
         elif plans:
-            self._lost_reasoning += len(plans)
+            self._lose_reasoning("it is a tool plan without its tool calls")
         citations = wire_citations(message.parts, self._provider)
         if citations:
             value["citations"] = citations
         value = with_options(value, message.provider_options, self._provider)
         if not value.get("content") and not value.get("tool_calls"):
             reason = "Cohere refuses assistant messages without text or tool calls; left out"
-            self._warnings.add("left_out", "assistant message", reason)
+            self._warnings.add("left_out", "assistant message", reason, lossy=False)
             return
         wire.append(value)
         self._results(calls_with_results, wire)
 
     def _reasoning(self, part: Reasoning, blocks: list[dict[str, Any]], plans: list[str]) -> None:
         if part.provider != self._provider or not part.text:
-            self._lost_reasoning += 1
+            self._lose_reasoning("it comes from another provider")
         elif part.provider_metadata.get(self._provider, {}).get("type") == TOOL_PLAN:
             plans.append(part.text)
         else:
             block = {"type": "thinking", "thinking": part.text}
             blocks.append(with_options(block, part.provider_options, self._provider))
+
+    def _lose_reasoning(self, why: str, *, lossy: bool = False) -> None:
+        self._warnings.add("left_out", "reasoning", f"reasoning of the history was left out: {why}", lossy=lossy)
 
     def _call_id(self, call_id: str) -> str:
         # Cohere documents no rule for ids but names citation sources after them: make each one plain, set and unique.
@@ -193,7 +179,7 @@ class History:
         for call_id, call, results in calls_with_results:
             if not results:
                 message = f"the call to {call.name} has no result, which Cohere refuses; {NO_RESULT!r} was sent as one"
-                self._warnings.add("changed", "tool call", message)
+                self._warnings.add("changed", "tool call", message, lossy=False)
                 wire.append({"role": "tool", "tool_call_id": call_id, "content": NO_RESULT})
                 continue
             blocks: list[dict[str, Any]] = []
@@ -223,13 +209,13 @@ class History:
                 blocks.append(block)
         if images:
             message = "Cohere accepts no images in tool results; they were sent in a user message that follows"
-            self._warnings.add("changed", "tool result", message)
+            self._warnings.add("changed", "tool result", message, lossy=False)
             media += images
         if not blocks:
             blocks.append({"type": "text", "text": _MEDIA_FOLLOWS if images else ""})
         if result.is_error:
             message = "Cohere cannot mark a tool result as failed; its text was prefixed with 'Error: '"
-            self._warnings.add("changed", "tool result", message)
+            self._warnings.add("changed", "tool result", message, lossy=False)
             if blocks[0].get("type") == "text":
                 blocks[0] = {**blocks[0], "text": f"{_ERROR}{blocks[0].get('text', '')}"}
             else:

@@ -64,7 +64,7 @@ class CohereParser:
         response = attrs.evolve(folded.response(), raw=data)
         notice = wire_response.headers.get("x-api-warning")
         if notice:
-            warning = CallWarning(kind="other", subject="model", message=notice)
+            warning = CallWarning(kind="other", subject="model", message=notice, lossy=False)
             response = attrs.evolve(response, warnings=(*response.warnings, warning))
         return response
 
@@ -238,7 +238,7 @@ class CohereStreamParser:
         warnings: tuple[CallWarning, ...] = ()
         if reason is FinishReason.ERROR or error:
             message = as_string(error.get("error")) or "the provider failed before the response was complete"
-            warnings = (CallWarning(kind="other", subject="finish_reason", message=message),)
+            warnings = (CallWarning(kind="other", subject="finish_reason", message=message, lossy=False),)
         usage = usage_from(data.get("usage"))
         if usage is not None:
             events.append(UsageReported(usage=usage))

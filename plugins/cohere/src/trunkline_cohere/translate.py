@@ -105,16 +105,17 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: 
             "unsupported",
             "parallel_tool_calls",
             "Cohere cannot disable parallel tool calls; the model may make several",
+            lossy=True,
         )
     form = request.response_format
     if choice is not None and choice.mode == "none" and form is not None and form.type != "text":
         message = "Cohere does not accept tools with a response format; tool_choice is 'none', so they were not sent"
-        warnings.add("emulated", "tools", message)
+        warnings.add("emulated", "tools", message, lossy=False)
         return
     if choice is not None and choice.mode == "tool" and len(tools) > 1:
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         message = f"Cohere cannot force a tool by name; only {choice.name} was sent, and a tool call is required"
-        warnings.add("emulated", "tool_choice", message)
+        warnings.add("emulated", "tool_choice", message, lossy=False)
     body["tools"] = [_tool(tool, provider) for tool in tools]
     if choice is not None and choice.mode != "auto":
         body["tool_choice"] = "NONE" if choice.mode == "none" else "REQUIRED"
@@ -122,7 +123,7 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: 
         body["strict_tools"] = True
         if any(tool.strict is False for tool in tools):
             message = "Cohere applies strict to all tools or to none; it was applied to all"
-            warnings.add("changed", "strict tools", message)
+            warnings.add("changed", "strict tools", message, lossy=True)
 
 
 def _tool(tool: Tool, provider: str) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> N
         return
     if "tools" in body:
         message = "Cohere does not accept a response format with tools; ignored. Describe the format in the prompt"
-        warnings.add("unsupported", "response_format", message)
+        warnings.add("unsupported", "response_format", message, lossy=True)
         return
     wire: dict[str, Any] = {"type": "json_object"}
     if form.schema is not None:
@@ -156,7 +157,12 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -
     if options is None:
         return
     if options.summary is not None:
-        warnings.add("unsupported", "reasoning.summary", "Cohere returns its full thinking and no summaries; ignored")
+        warnings.add(
+            "unsupported",
+            "reasoning.summary",
+            "Cohere returns its full thinking and no summaries; ignored",
+            lossy=options.summary != "auto",
+        )
     effort, budget = options.effort, options.max_tokens
     if effort == "none" or budget == 0:
         body["thinking"] = {"type": "disabled"}
@@ -164,7 +170,7 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -
         body["thinking"] = {"type": "enabled", "token_budget": budget}
         if effort is not None:
             message = "Cohere expects a token budget for thinking; reasoning.max_tokens was sent and the effort ignored"
-            warnings.add("unsupported", "reasoning.effort", message)
+            warnings.add("unsupported", "reasoning.effort", message, lossy=False)
     elif effort is not None:
         budget = BUDGETS[effort]
         if budget is not None and request.max_output_tokens is not None:
@@ -172,7 +178,7 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -
         body["thinking"] = {"type": "enabled"} if budget is None else {"type": "enabled", "token_budget": budget}
         amount = "without a limit" if budget is None else f"with a budget of {budget} tokens"
         message = f"Cohere expects a token budget for thinking; the effort {effort!r} was sent as thinking {amount}"
-        warnings.add("emulated", "reasoning.effort", message)
+        warnings.add("emulated", "reasoning.effort", message, lossy=False)
 
 
 def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
@@ -187,14 +193,14 @@ def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) ->
         body[wire_name] = min(max(value, low), high)
         if body[wire_name] != value:
             message = f"Cohere accepts {low:g} to {high:g}; {value:g} was sent as {body[wire_name]:g}"
-            warnings.add("changed", name, message)
+            warnings.add("changed", name, message, lossy=True)
     if request.stop:
         body["stop_sequences"] = list(request.stop[:STOP_LIMIT])
         if len(request.stop) > STOP_LIMIT:
             message = f"Cohere accepts at most {STOP_LIMIT} stop sequences; the first {STOP_LIMIT} were sent"
-            warnings.add("unsupported", "stop", message)
+            warnings.add("unsupported", "stop", message, lossy=True)
     if request.logprobs or request.top_logprobs is not None:
         body["logprobs"] = True
     if request.top_logprobs:
         message = "Cohere reports the log probabilities of chosen tokens only; those were requested"
-        warnings.add("unsupported", "top_logprobs", message)
+        warnings.add("unsupported", "top_logprobs", message, lossy=True)

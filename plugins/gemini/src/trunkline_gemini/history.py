@@ -64,13 +64,13 @@ class History:
                 yield part.text
             else:
                 reason = "Gemini's system instruction accepts text only; left out"
-                self._warnings.add("left_out", type(part).__name__.lower(), reason)
+                self._warnings.add("left_out", type(part).__name__.lower(), reason, lossy=True)
 
     def _parts(self, message: Message) -> list[dict[str, Any]]:
         parts: list[dict[str, Any]] = []
         needs_signature = self._needs_signatures
         for part in message.parts:
-            wire_part = self._part(part)
+            wire_part = self._part(part, by_model=message.role == "assistant")
             if wire_part is None:
                 continue
             if "functionCall" in wire_part:
@@ -81,33 +81,34 @@ class History:
             parts.append(with_options(wire_part, options, self._provider))
         return parts
 
-    def _part(self, part: Part) -> dict[str, Any] | None:
+    def _part(self, part: Part, *, by_model: bool) -> dict[str, Any] | None:
         match part:
             case Text():
                 signature = self._signature(part.provider_metadata)
                 return {"text": part.text, **signature} if part.text or signature else None
             case Reasoning():
-                return self._reasoning(part)
+                return self._reasoning(part, by_model=by_model)
             case ToolCall():
                 call = {"id": part.id, "name": part.name, "args": part.arguments}
                 if part.invalid_arguments is not None:
                     message = f"the arguments of {part.name} are not a JSON object; left out"
-                    self._warnings.add("changed", f"tool call {part.name}", message)
+                    self._warnings.add("changed", f"tool call {part.name}", message, lossy=False)
                 return {"functionCall": call, **self._signature(part.provider_metadata)}
             case Image() | Document() | Audio():
                 return self._media(part)
             case Opaque():
                 if part.provider == self._provider:
                     return dict(part.data)
-                self._warnings.add("left_out", part.kind, f"only {part.provider} understands this part; left out")
+                message = f"only {part.provider} understands this part; left out"
+                self._warnings.add("left_out", part.kind, message, lossy=not by_model)
             case Citation() | ToolResult():
                 pass  # citations are not sent back; results are sent after their calls
         return None
 
-    def _reasoning(self, part: Reasoning) -> dict[str, Any] | None:
+    def _reasoning(self, part: Reasoning, *, by_model: bool) -> dict[str, Any] | None:
         if part.provider != self._provider:
             message = f"reasoning from {part.provider or 'another provider'} cannot be sent to Gemini; left out"
-            self._warnings.add("left_out", "reasoning", message)
+            self._warnings.add("left_out", "reasoning", message, lossy=not by_model)
             return None
         thought: dict[str, Any] = {"text": part.text, "thought": True}
         return thought | {"thoughtSignature": part.signature} if part.signature else thought
@@ -121,7 +122,7 @@ class History:
             media_type = part.media_type or "application/octet-stream"
             if part.media_type is None:
                 message = "the media type is unknown, which Gemini refuses; set media_type"
-                self._warnings.add("other", type(part).__name__.lower(), message)
+                self._warnings.add("other", type(part).__name__.lower(), message, lossy=False)
             media: dict[str, Any] = {"inlineData": {"mimeType": media_type, "data": part.base64}}
         else:
             media = {"fileData": {"fileUri": part.url or part.file_id}}
@@ -143,5 +144,7 @@ class History:
             ]
         for part in result.parts:
             if isinstance(part, Opaque):
-                self._warnings.add("left_out", part.kind, "Gemini accepts text and media in tool results; left out")
+                self._warnings.add(
+                    "left_out", part.kind, "Gemini accepts text and media in tool results; left out", lossy=True
+                )
         return with_options({"functionResponse": response}, result.provider_options, self._provider)

@@ -177,12 +177,12 @@ class GeminiStream:
                 return
             reason = REASONS.get(raw, FinishReason.OTHER)
             if message := as_string(candidate.get("finishMessage")):
-                warnings = (CallWarning(kind="other", subject="finish_reason", message=message),)
+                warnings = (CallWarning(kind="other", subject="finish_reason", message=message, lossy=False),)
         elif blocked not in _UNSPECIFIED:
             # If the prompt is refused, there are no candidates at all.
             raw, reason = blocked, FinishReason.CONTENT_FILTER
             message = as_string(feedback.get("blockReasonMessage")) or "the prompt was refused"
-            warnings = (CallWarning(kind="other", subject="prompt", message=message),)
+            warnings = (CallWarning(kind="other", subject="prompt", message=message, lossy=False),)
         else:
             return
         self._builder.finish(reason, raw_reason=raw, warnings=warnings)

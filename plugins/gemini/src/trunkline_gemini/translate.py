@@ -11,7 +11,7 @@ from typing import Any
 
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
-from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
@@ -94,7 +94,7 @@ def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> dict[s
     body: dict[str, Any] = {"contents": history.translate(request.messages)}
     if history.system:
         body["systemInstruction"] = {"parts": history.system}
-    _tools(request, body, provider)
+    _tools(request, body, provider, warnings)
     config: dict[str, Any] = {}
     _sampling(request, config, warnings)
     _format(request, config)
@@ -104,13 +104,15 @@ def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> dict[s
     return with_options(body, request.provider_options, provider, joined=("generationConfig",))
 
 
-def _tools(request: ChatRequest, body: dict[str, Any], provider: str) -> None:
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: Warnings) -> None:
     declared: list[dict[str, Any]] = []
     hosted: list[dict[str, Any]] = []
     for tool in request.tools:
         options = dict(tool.provider_options.get(provider, {}))
         # A hosted tool (googleSearch, codeExecution …) is sent as it is, next to the function declarations.
         (hosted if options.pop("type", "function") != "function" else declared).append(_tool(tool, options))
+    if any(tool.strict for tool in request.tools):
+        warnings.add("unsupported", "strict", "Gemini does not enforce a tool's schema; ignored", lossy=True)
     tools = [{"functionDeclarations": declared}] if declared else []
     if tools or hosted:
         body["tools"] = [*tools, *hosted]
@@ -151,6 +153,7 @@ def _sampling(request: ChatRequest, config: dict[str, Any], warnings: Warnings) 
                 "unsupported",
                 "stop",
                 f"Gemini accepts at most {STOP_LIMIT} stop sequences; the first {STOP_LIMIT} were sent",
+                lossy=True,
             )
     if request.logprobs or request.top_logprobs is not None:
         config["responseLogprobs"] = True
@@ -172,22 +175,22 @@ def _thinking(request: ChatRequest, config: dict[str, Any], warnings: Warnings) 
     if options is None:
         return
     thinking: dict[str, Any] = {"includeThoughts": options.effort != "none"}
-    if options.summary is not None:
+    if options.summary not in (None, "auto"):
         message = "Gemini has only one kind of thought summary; it was requested"
-        warnings.add("changed", "reasoning.summary", message)
+        warnings.add("changed", "reasoning.summary", message, lossy=True)
     if options.max_tokens is not None:
         thinking["thinkingBudget"] = options.max_tokens
         if options.effort not in (None, "none"):
             message = "Gemini accepts a thinking budget or a level, not both; reasoning.max_tokens was sent"
-            warnings.add("unsupported", "reasoning.effort", message)
+            warnings.add("unsupported", "reasoning.effort", message, lossy=False)
     elif options.effort is not None and generation(request.model) >= 3:
         thinking["thinkingLevel"] = level = LEVELS[options.effort]
         if level.lower() != options.effort:
             message = f"this model has no thinking level {options.effort!r}; {level} was sent"
-            warnings.add("changed", "reasoning.effort", message)
+            warnings.add("changed", "reasoning.effort", message, lossy=changes_effort(options.effort))
     elif options.effort is not None:
         thinking["thinkingBudget"] = budget = 0 if options.effort == "none" else BUDGETS[options.effort]
         if budget > 0:
             message = f"this model expects a thinking budget; {options.effort!r} was sent as {budget} tokens"
-            warnings.add("emulated", "reasoning.effort", message)
+            warnings.add("emulated", "reasoning.effort", message, lossy=False)
     config["thinkingConfig"] = thinking

@@ -61,7 +61,9 @@ class MistralHistory(History):
         role = message["role"]
         before = wire[-1]["role"] if wire else None
         if role == "assistant" and not message.get("tool_calls") and not _is_filled(message.get("content")):
-            self.warnings.add("left_out", "assistant message", "Mistral refuses empty assistant messages; left out")
+            self.warnings.add(
+                "left_out", "assistant message", "Mistral refuses empty assistant messages; left out", lossy=False
+            )
             return
         if role == "assistant" and message.get("content") is None:
             message = {**message, "content": ""}
@@ -70,6 +72,7 @@ class MistralHistory(History):
                 "changed",
                 "system message",
                 "Mistral accepts none after an answer or a tool result; it was sent as a user message",
+                lossy=False,
             )
             role, message = "user", {**message, "role": "user"}
         if role == "user" and before == "tool":
@@ -77,6 +80,7 @@ class MistralHistory(History):
                 "changed",
                 "message order",
                 f"Mistral accepts no user message after a tool result; the answer {CONTINUED!r} was inserted",
+                lossy=False,
             )
             wire.append({"role": "assistant", "content": CONTINUED})
         wire.append(message)
@@ -96,7 +100,10 @@ class MistralHistory(History):
         if item is not None and part.detail is not None and part.detail not in _DETAILS:
             del item["image_url"]["detail"]
             self.warnings.add(
-                "unsupported", "image detail", f"Mistral accepts low, auto and high; {part.detail!r} was ignored"
+                "unsupported",
+                "image detail",
+                f"Mistral accepts low, auto and high; {part.detail!r} was ignored",
+                lossy=True,
             )
         return item
 
@@ -140,13 +147,17 @@ class MistralHistory(History):
             value: dict[str, Any] = {"role": "tool", "tool_call_id": call_id, "name": call.name, "content": NO_RESULT}
             if not results:
                 self.warnings.add(
-                    "changed", "tool call", f"the call to {call.name!r} has no result; {NO_RESULT!r} was sent"
+                    "changed",
+                    "tool call",
+                    f"the call to {call.name!r} has no result; {NO_RESULT!r} was sent",
+                    lossy=False,
                 )
             elif len(results) > 1:
                 self.warnings.add(
                     "changed",
                     "tool result",
                     f"Mistral accepts one result per call; {len(results)} of {call.name!r} were sent as one",
+                    lossy=False,
                 )
             if results:
                 value["content"] = content_of([item for result in results for item in self._result(result)])
@@ -161,6 +172,7 @@ class MistralHistory(History):
                 "changed",
                 "tool result",
                 "Mistral cannot mark a tool result as failed; its text was prefixed with 'Error: '",
+                lossy=False,
             )
             if items and items[0].get("type") == "text":
                 items[0] = {**items[0], "text": f"Error: {items[0].get('text', '')}"}

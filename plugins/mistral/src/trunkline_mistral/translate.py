@@ -27,21 +27,24 @@ class MistralTranslator(ChatTranslator):
         self._choice(body, warnings)
         if body.get("reasoning_effort") == "max":
             body["reasoning_effort"] = "xhigh"
-            warnings.add("changed", "reasoning.effort", "Mistral's highest effort is xhigh, which was sent for max")
+            warnings.add(
+                "changed", "reasoning.effort", "Mistral's highest effort is xhigh, which was sent for max", lossy=False
+            )
         if request.user_id is not None:
             warnings.add(
                 "unsupported",
                 "user_id",
                 "not supported by Mistral; ignored. If you need it, use `metadata`",
+                lossy=True,
             )
         return body
 
-    def takes(self, feature: str, subject: str, warnings: Warnings) -> bool:
+    def takes(self, feature: str, subject: str, warnings: Warnings, *, lossy: bool = True) -> bool:
         """Return whether Mistral supports a feature; if not, add a warning that `subject` was ignored."""
         if feature in self.profile.takes:
             return True
         message = _UNDOCUMENTED if feature in ("top_k", "logprobs") else "not supported by Mistral; ignored"
-        warnings.add("unsupported", subject, message)
+        warnings.add("unsupported", subject, message, lossy=lossy)
         return False
 
     def _choice(self, body: dict[str, Any], warnings: Warnings) -> None:
@@ -50,4 +53,4 @@ class MistralTranslator(ChatTranslator):
             body["tool_choice"] = "any"
         elif isinstance(choice, dict) and choice.get("type") != "function":
             del body["tool_choice"]
-            warnings.add("unsupported", "tool_choice", "Mistral can force only functions by name; ignored")
+            warnings.add("unsupported", "tool_choice", "Mistral can force only functions by name; ignored", lossy=True)

@@ -8,7 +8,7 @@ from typing import Any
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
-from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
@@ -118,7 +118,7 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: 
     choice, tools = request.tool_choice, request.tools
     if request.parallel_tool_calls is False:
         message = "Ollama cannot disable parallel tool calls; ignored"
-        warnings.add("unsupported", "parallel_tool_calls", message)
+        warnings.add("unsupported", "parallel_tool_calls", message, lossy=True)
     if choice is not None and choice.mode == "none":
         return  # the tools are not sent, so none can be called
     if choice is not None and choice.mode in ("required", "tool"):
@@ -126,9 +126,9 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: 
         if choice.name is not None:
             tools = tuple(tool for tool in tools if tool.name == choice.name)
             message = f"Ollama cannot force a tool call; only {choice.name!r} was sent, but the model may not call it"
-        warnings.add("unsupported", "tool_choice", message)
+        warnings.add("unsupported", "tool_choice", message, lossy=True)
     if any(tool.strict for tool in tools):
-        warnings.add("unsupported", "strict", "Ollama does not enforce a tool's schema; ignored")
+        warnings.add("unsupported", "strict", "Ollama does not enforce a tool's schema; ignored", lossy=True)
     if tools:
         body["tools"] = [_tool(tool, provider) for tool in tools]
 
@@ -152,21 +152,21 @@ def _thinking(request: ChatRequest, body: dict[str, Any], warnings: Warnings) ->
         return
     if reasoning.max_tokens is not None:
         message = "Ollama has thinking levels but no token budget; ignored"
-        warnings.add("unsupported", "reasoning.max_tokens", message)
+        warnings.add("unsupported", "reasoning.max_tokens", message, lossy=True)
     if reasoning.summary is not None:
         message = "Ollama returns the full thinking and no summaries; ignored"
-        warnings.add("unsupported", "reasoning.summary", message)
+        warnings.add("unsupported", "reasoning.summary", message, lossy=reasoning.summary != "auto")
     effort = reasoning.effort
     if effort is None:
         body["think"] = True
     elif effort == "none" and ALWAYS_THINKS in str(request.model):
         body["think"] = "low"
         message = f"thinking of {ALWAYS_THINKS} models cannot be switched off; the level 'low' was sent"
-        warnings.add("changed", "reasoning.effort", message)
+        warnings.add("changed", "reasoning.effort", message, lossy=True)
     elif effort == "none":
         body["think"] = False
     else:
         body["think"] = level = LEVELS[effort]
         if level != effort:
             message = f"Ollama has no thinking level {effort!r}; {level!r} was sent"
-            warnings.add("changed", "reasoning.effort", message)
+            warnings.add("changed", "reasoning.effort", message, lossy=changes_effort(effort))

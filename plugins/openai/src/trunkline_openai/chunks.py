@@ -396,12 +396,12 @@ class ChunkReader:
 
     def _warnings(self) -> tuple[CallWarning, ...]:
         if self._choice is None:
-            return (CallWarning(kind="other", subject="choices", message="the response has no choices"),)
+            return (CallWarning(kind="other", subject="choices", message="the response has no choices", lossy=False),)
         if not self._others:
             return ()
         count = len(self._others) + 1
         message = f"the response has {count} choices; only the first is read (without streaming, `raw` has them all)"
-        return (CallWarning(kind="other", subject="n", message=message),)
+        return (CallWarning(kind="other", subject="n", message=message, lossy=False),)
 
     def _json_text(self, value: Any) -> str:
         try:

@@ -62,8 +62,6 @@ class History:
         self.warnings = warnings
         self._ids: dict[str, str] = {}
         self._id_pattern = re.compile(profile.call_id_pattern)
-        self._lost_reasoning = 0
-        self._lost_opaque = 0
         self._unnamed = 0
 
     def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
@@ -77,23 +75,7 @@ class History:
                 self._simple(message, self._system_role, wire)
             elif message.role == "user":
                 self._simple(message, "user", wire)
-        self._report_losses()
         return wire
-
-    def _report_losses(self) -> None:
-        if self._lost_reasoning:
-            self.warnings.add(
-                "left_out",
-                "reasoning",
-                f"{self._lost_reasoning} reasoning part(s) of the history were not sent: another provider made them, "
-                "or this one does not accept them back",
-            )
-        if self._lost_opaque:
-            self.warnings.add(
-                "left_out",
-                "opaque part",
-                f"{self._lost_opaque} part(s) of the history that only another provider understands were not sent",
-            )
 
     def _message(self, role: str, message: Message) -> dict[str, Any]:
         wire: dict[str, Any] = {"role": role}
@@ -102,7 +84,10 @@ class History:
                 wire["name"] = message.name
             else:
                 self.warnings.add(
-                    "left_out", "message name", "names of participants are not supported by this server; ignored"
+                    "left_out",
+                    "message name",
+                    "names of participants are not supported by this server; ignored",
+                    lossy=True,
                 )
         return wire
 
@@ -130,16 +115,20 @@ class History:
         if isinstance(part, Opaque):
             if part.provider == self.provider and not part.kind.startswith(ANNOTATION):
                 return dict(part.data)
-            self._lost_opaque += 1
+            self._lose_opaque(part, lossy=role != "assistant")
         elif isinstance(part, Reasoning):
-            self._lost_reasoning += 1
+            self.left_out(part, f"a {role} message cannot contain reasoning")
         elif isinstance(part, ToolCall):
             raise InvalidRequest(f"a {role} message cannot contain a tool call; only an assistant message can")
         return None
 
+    def _lose_opaque(self, part: Opaque, *, lossy: bool) -> None:
+        why = f"only {part.provider} understands it; not sent"
+        self.warnings.add("left_out", "opaque part", why, lossy=lossy)
+
     def left_out(self, part: Part, why: str) -> None:
         """Warn that a part was not sent."""
-        self.warnings.add("left_out", type(part).__name__.lower(), why)
+        self.warnings.add("left_out", type(part).__name__.lower(), why, lossy=True)
 
     def media(self, part: Image | Document | Audio) -> dict[str, Any] | None:
         """An image, document or audio as an item of the content, or `None`, with a warning."""
@@ -171,7 +160,7 @@ class History:
         if part.media_type is None:
             kind = type(part).__name__.lower()
             self.warnings.add(
-                "changed", kind, f"its media type is unknown, so it was sent as {fallback}; set media_type"
+                "changed", kind, f"its media type is unknown, so it was sent as {fallback}; set media_type", lossy=False
             )
         return part.media_type or fallback
 
@@ -192,8 +181,10 @@ class History:
         if part.file_id is not None and "document_file_id" in takes:
             return {"type": "file", "file": {"file_id": part.file_id}}
         if part.data is not None and (part.media_type or "").startswith("text/"):
-            self.warnings.add("emulated", "document", "a text document was sent as text, preceded by its name")
-            text = part.data.decode("utf-8", "replace")
+            self.warnings.add(
+                "emulated", "document", "a text document was sent as text, preceded by its name", lossy=False
+            )
+            text = self._decoded(part.data)
             return {"type": "text", "text": f"{part.name}\n\n{text}" if part.name else text}
         if part.data is not None and "document_data" in takes:
             media_type = self.media_type(part, "application/pdf")
@@ -201,6 +192,13 @@ class History:
             return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data}}
         self.left_out(part, "this server does not accept this document (as bytes, URL or file id); send its text")
         return None
+
+    def _decoded(self, data: bytes) -> str:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            self.warnings.add("changed", "document", "it is not valid UTF-8; invalid bytes were replaced", lossy=True)
+            return data.decode("utf-8", "replace")
 
     def _assistant(self, turn: Turn, wire: list[dict[str, Any]]) -> None:
         message = turn.message
@@ -216,7 +214,9 @@ class History:
                 answered.append(AnsweredCall(part, call_id, tuple(turn.results.get(position, ()))))
             elif isinstance(part, Reasoning):
                 if not self.replays(part):
-                    self._lost_reasoning += 1
+                    why = "another provider made it, or this one does not accept it back"
+                    text = f"reasoning of the history was not sent: {why}"
+                    self.warnings.add("left_out", "reasoning", text, lossy=False)
                 elif self.profile.reasoning_replay == "thinking":
                     content.append(self.thinking(part))
                 else:
@@ -262,7 +262,7 @@ class History:
         if "refusals" in self.profile.takes:
             return {"type": "refusal", "refusal": part.text}
         self.warnings.add(
-            "changed", "refusal", "this server does not support refusals; a refusal was sent as plain text"
+            "changed", "refusal", "this server does not support refusals; a refusal was sent as plain text", lossy=False
         )
         return {"type": "text", "text": part.text}
 
@@ -271,7 +271,9 @@ class History:
         if isinstance(audio_id, str):
             value["audio"] = {"id": audio_id}
         elif part.transcript:
-            self.warnings.add("emulated", "audio", "a spoken answer from another provider was sent as its transcript")
+            self.warnings.add(
+                "emulated", "audio", "a spoken answer from another provider was sent as its transcript", lossy=False
+            )
             content.append({"type": "text", "text": part.transcript})
         else:
             self.left_out(part, "a spoken answer can be sent back only by its id or as its transcript")
@@ -308,7 +310,7 @@ class History:
                     options = part.provider_options
                     texts.append(with_options({"type": "text", "text": part.text}, options, self.provider))
                 elif isinstance(part, Opaque):
-                    self._lost_opaque += 1
+                    self._lose_opaque(part, lossy=True)
                 elif item := self.media(part):
                     found.append(item)
             if found:
@@ -316,6 +318,7 @@ class History:
                     "changed",
                     "tool result",
                     "its media was sent in a user message after it, because a result can contain only text",
+                    lossy=False,
                 )
                 media += found
             if not texts:
@@ -325,6 +328,7 @@ class History:
                     "changed",
                     "tool result",
                     "Chat Completions cannot mark a result as failed, so its text was prefixed with 'Error: '",
+                    lossy=False,
                 )
                 texts[0] = {**texts[0], "text": f"Error: {texts[0].get('text', '')}"}
             value = {"role": "tool", "tool_call_id": call_id, "content": content_of(texts)}

@@ -46,7 +46,7 @@ def chat_operations(
             # The embeddings endpoint only has the older field.
             body["user"] = user_id
         elif user_id is not None:
-            warnings.add("unsupported", "user_id", "not supported by this server; ignored")
+            warnings.add("unsupported", "user_id", "not supported by this server; ignored", lossy=True)
         body = with_options(body, request.provider_options, context.provider)
         wire_request = WireRequest(
             url=url(settings, "/embeddings", request.model),

@@ -79,7 +79,10 @@ class InputItems:
             self._end_turn()
         if message.name is not None:
             self._warnings.add(
-                "left_out", "message name", "names of participants are not supported by the Responses API; ignored"
+                "left_out",
+                "message name",
+                "names of participants are not supported by the Responses API; ignored",
+                lossy=True,
             )
         options = self._options(message.provider_options)
         first = len(self.items)
@@ -102,7 +105,9 @@ class InputItems:
         for item in fitting:
             item.update(options)
         if not fitting:
-            self._warnings.add("left_out", "provider_options", "the message became no item that could have its options")
+            self._warnings.add(
+                "left_out", "provider_options", "the message became no item that could have its options", lossy=True
+            )
 
     def _options(self, options: ProviderOptions) -> JSONObject:
         return options.get(self._provider) or {}
@@ -119,7 +124,7 @@ class InputItems:
                 if isinstance(part, ToolResult):
                     self._add_tool_result(part)
                 else:
-                    self._add_opaque(part)
+                    self._add_opaque(part, by_model=False)
             elif message.role == "tool":
                 raise InvalidRequest("a tool message can contain only ToolResult parts")
             elif isinstance(part, (Text, Image, Document, Audio)):
@@ -129,7 +134,9 @@ class InputItems:
                     f"a {message.role} message cannot contain a tool call; only an assistant message can"
                 )
             elif isinstance(part, Reasoning):
-                self._warnings.add("left_out", "reasoning", f"a {message.role} message cannot contain reasoning")
+                self._warnings.add(
+                    "left_out", "reasoning", f"a {message.role} message cannot contain reasoning", lossy=True
+                )
         self._add_content(role, content)
 
     def _add_content(self, role: str, content: list[dict[str, Any]]) -> None:
@@ -150,13 +157,16 @@ class InputItems:
             return self._audio(part)
         return [with_options(data, part.provider_options, self._provider)]
 
-    def _audio(self, part: Audio) -> list[dict[str, Any]]:
+    def _audio(self, part: Audio, *, by_model: bool = False) -> list[dict[str, Any]]:
         if part.transcript is None:
             why = "the Responses API does not accept audio; set a transcript, or use Chat Completions"
-            self._warnings.add("left_out", "audio", why)
+            self._warnings.add("left_out", "audio", why, lossy=True)
             return []
         self._warnings.add(
-            "emulated", "audio", "the Responses API does not accept audio; its transcript was sent instead"
+            "emulated",
+            "audio",
+            "the Responses API does not accept audio; its transcript was sent instead",
+            lossy=not by_model,
         )
         return [{"type": "input_text", "text": part.transcript}]
 
@@ -170,7 +180,9 @@ class InputItems:
             return {"file_id": part.file_id}
         if part.url is not None:
             if part.name is not None:
-                self._warnings.add("left_out", "document name", "the Responses API does not accept a name with a URL")
+                self._warnings.add(
+                    "left_out", "document name", "the Responses API does not accept a name with a URL", lossy=True
+                )
             return {"file_url": part.url}
         name = part.name or f"document.{_SUFFIXES.get(part.media_type or 'application/pdf', 'bin')}"
         return {"filename": name, "file_data": self._data_url(part, "application/pdf")}
@@ -179,7 +191,7 @@ class InputItems:
         if part.media_type is None:
             kind = type(part).__name__.lower()
             self._warnings.add(
-                "changed", kind, f"its media type is unknown, so it was sent as {fallback}; set media_type"
+                "changed", kind, f"its media type is unknown, so it was sent as {fallback}; set media_type", lossy=False
             )
         return f"data:{part.media_type or fallback};base64,{part.base64}"
 
@@ -190,6 +202,8 @@ class InputItems:
                 "left_out",
                 "tool result",
                 f"no tool call {result.tool_call_id!r} comes before this result; keep the two together",
+                lossy=False,
+                cause="no tool call",
             )
             return
         content = [data for part in result.parts for data in self._result_content(part)]
@@ -198,6 +212,7 @@ class InputItems:
                 "changed",
                 "tool result",
                 "the API cannot mark a result as failed, so its text was prefixed with 'Error: '",
+                lossy=False,
             )
         output: str | list[dict[str, Any]]
         if all(data.keys() == {"type", "text"} for data in content):
@@ -212,7 +227,7 @@ class InputItems:
             return self._content(part)
         if part.provider == self._provider:
             return [dict(part.data)]
-        self._warn_foreign(part)
+        self._warn_foreign(part, lossy=True)
         return []
 
     # Assistant messages
@@ -233,15 +248,15 @@ class InputItems:
         elif isinstance(part, Reasoning):
             self._add_reasoning(part)
         elif isinstance(part, Opaque):
-            self._add_opaque(part)
+            self._add_opaque(part, by_model=True)
         elif isinstance(part, ToolResult):
             self._add_tool_result(part)
         elif isinstance(part, Audio):
-            for data in self._audio(part):
+            for data in self._audio(part, by_model=True):
                 self._add_text(Text(text=data["text"]))
         else:
             kind = type(part).__name__.lower()
-            self._warnings.add("left_out", kind, "an assistant message cannot contain media here")
+            self._warnings.add("left_out", kind, "an assistant message cannot contain media here", lossy=True)
 
     def _add_text(self, part: Text) -> None:
         metadata = self._options(part.provider_metadata)
@@ -275,7 +290,7 @@ class InputItems:
         """Add text without an id of this provider. The API accepts a message without an id only as a string."""
         if part.refusal:
             why = "a refusal from another provider was sent as plain text"
-            self._warnings.add("changed", "refusal", why)
+            self._warnings.add("changed", "refusal", why, lossy=False)
         if not part.text and not options:
             return
         if self._open is None or "id" in self._open or self._open.get("phase") != phase or options:
@@ -329,17 +344,17 @@ class InputItems:
 
     def _leave_out_reasoning(self, why: str) -> None:
         self._keep_ids = False
-        self._warnings.add("left_out", "reasoning", f"reasoning of the history was not sent: {why}")
+        self._warnings.add("left_out", "reasoning", f"reasoning of the history was not sent: {why}", lossy=False)
 
-    def _add_opaque(self, part: Opaque) -> None:
+    def _add_opaque(self, part: Opaque, *, by_model: bool) -> None:
         if part.provider == self._provider:
             self.items.append(dict(part.data))
         else:
-            self._warn_foreign(part)
+            self._warn_foreign(part, lossy=not by_model)
 
-    def _warn_foreign(self, part: Opaque) -> None:
-        why = f"a part that only {part.provider} understands was not sent"
-        self._warnings.add("left_out", "opaque part", why)
+    def _warn_foreign(self, part: Opaque, *, lossy: bool) -> None:
+        why = f"only {part.provider} understands it; not sent"
+        self._warnings.add("left_out", "opaque part", why, lossy=lossy)
 
     def _end_turn(self) -> None:
         self._open = None

@@ -195,7 +195,9 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -
     if reasoning := {name: value for name, value in wanted.items() if value is not None}:
         body["reasoning"] = reasoning
     if options.max_tokens is not None:
-        warnings.add("unsupported", "reasoning.max_tokens", "not supported by the Responses API; ignored, use effort")
+        warnings.add(
+            "unsupported", "reasoning.max_tokens", "not supported by the Responses API; ignored, use effort", lossy=True
+        )
 
 
 def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
@@ -212,7 +214,9 @@ def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) ->
         if value is None:
             continue
         if reasoning:
-            warnings.add("unsupported", name, f"{request.model} does not accept it while reasoning; ignored")
+            warnings.add(
+                "unsupported", name, f"{request.model} does not accept it while reasoning; ignored", lossy=True
+            )
         elif name == "logprobs":
             body["include"].append(LOGPROBS)
         else:

@@ -78,12 +78,15 @@ class ChatTranslator:
         self._identity(request, body, warnings)
         return body
 
-    def takes(self, feature: str, subject: str, warnings: Warnings) -> bool:
+    def takes(self, feature: str, subject: str, warnings: Warnings, *, lossy: bool = True) -> bool:
         """Whether the server supports a feature. If not, warn that `subject` is ignored."""
         if feature in self.profile.takes:
             return True
         warnings.add(
-            "unsupported", subject, f"not supported by servers with the profile {self.profile.name!r}; ignored"
+            "unsupported",
+            subject,
+            f"not supported by servers with the profile {self.profile.name!r}; ignored",
+            lossy=lossy,
         )
         return False
 
@@ -98,13 +101,20 @@ class ChatTranslator:
         if not request.tools or not self.takes("tools", "tools", warnings):
             return
         if choice is not None and choice.mode == "none" and "tool_choice_none" not in self.profile.takes:
-            warnings.add("emulated", "tool_choice", "this server cannot forbid tool calls, so the tools were not sent")
+            warnings.add(
+                "emulated",
+                "tool_choice",
+                "this server cannot forbid tool calls, so the tools were not sent",
+                lossy=False,
+            )
             return
         body["tools"] = [self._tool(tool, warnings) for tool in request.tools]
-        if request.parallel_tool_calls is not None and self.takes(
-            "parallel_tool_calls", "parallel_tool_calls", warnings
+        parallel = request.parallel_tool_calls
+        # To allow several calls is the default of every model.
+        if parallel is not None and self.takes(
+            "parallel_tool_calls", "parallel_tool_calls", warnings, lossy=not parallel
         ):
-            body["parallel_tool_calls"] = request.parallel_tool_calls
+            body["parallel_tool_calls"] = parallel
         if choice is None:
             return
         if choice.mode == "tool":
@@ -153,6 +163,7 @@ class ChatTranslator:
                     "changed",
                     "response_format",
                     "this server does not support schemas, so any JSON was requested; describe the form in the prompt",
+                    lossy=True,
                 )
             body["response_format"] = {"type": "json_object"}
 
@@ -165,7 +176,10 @@ class ChatTranslator:
         for name in ("max_tokens", "summary"):
             if getattr(options, name) is not None:
                 warnings.add(
-                    "unsupported", f"reasoning.{name}", "not supported by Chat Completions; ignored, use effort"
+                    "unsupported",
+                    f"reasoning.{name}",
+                    "not supported by Chat Completions; ignored, use effort",
+                    lossy=True,
                 )
 
     def _sampling(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings, *, reasoning: bool) -> None:
@@ -176,7 +190,7 @@ class ChatTranslator:
             ("top_p", "top_p", request.top_p),
             ("frequency_penalty", "penalties", request.frequency_penalty),
             ("presence_penalty", "penalties", request.presence_penalty),
-            ("logprobs", "logprobs", True if request.top_logprobs is not None else request.logprobs),
+            ("logprobs", "logprobs", True if request.top_logprobs is not None else request.logprobs or None),
             ("top_logprobs", "logprobs", request.top_logprobs),
             ("stop", "stop", list(request.stop) or None),
         ]
@@ -184,7 +198,9 @@ class ChatTranslator:
             if value is None:
                 continue
             if reasoning:
-                warnings.add("unsupported", name, f"{request.model} does not accept it while reasoning; ignored")
+                warnings.add(
+                    "unsupported", name, f"{request.model} does not accept it while reasoning; ignored", lossy=True
+                )
             elif feature is None or self.takes(feature, name, warnings):
                 body[name] = value
         for name in ("seed", "top_k"):
@@ -195,7 +211,10 @@ class ChatTranslator:
         if limit is not None and len(body.get("stop", ())) > limit:
             body["stop"] = body["stop"][:limit]
             warnings.add(
-                "unsupported", "stop", f"this server accepts {limit} stop sequences; only the first {limit} were sent"
+                "unsupported",
+                "stop",
+                f"this server accepts {limit} stop sequences; only the first {limit} were sent",
+                lossy=True,
             )
 
     def _identity(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
@@ -205,7 +224,7 @@ class ChatTranslator:
         if user_id is not None and field is not None:
             body[field] = user_id
         elif user_id is not None:
-            warnings.add("unsupported", "user_id", "not supported by this server; ignored")
+            warnings.add("unsupported", "user_id", "not supported by this server; ignored", lossy=True)
 
 
 def sent_user_id(user_id: str | None, settings: Settings) -> str | None:
