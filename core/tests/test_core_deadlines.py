@@ -196,7 +196,7 @@ async def test_fetching_media_is_within_the_total_timeout(toy: Toy, method: str)
 
 def _count(context: ServiceContext[Any], request: ChatRequest) -> Translation:
     [image] = [part for part in request.messages[-1].parts if isinstance(part, Image)] or [None]
-    warning = CallWarning(kind="left_out", subject="image", message="not counted")
+    warning = CallWarning(kind="left_out", subject="image", message="not counted", lossy=True)
     body = dumps({"messages": len(request.messages), "bytes": image is not None and image.data is not None})
     return Translation(
         wire_request=WireRequest(url=f"{context.settings.url}/count", body=body), warnings=(warning,) if image else ()
