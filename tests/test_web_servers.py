@@ -1,0 +1,405 @@
+"""The applications of docs/howto/web-servers.md, served by uvicorn over real sockets, with clients that hang up."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import re
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+import httpx2
+import pytest
+import uvicorn
+from doc_examples import examples
+from starlette.middleware.base import BaseHTTPMiddleware
+from trunkline.testing import Exchange, LoopbackServer, serve
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "howto" / "web-servers.md"
+MODULES = ("sse", "fastapi_app", "fastapi_status", "litestar_app", "quart_app")
+GUARD = 5.0
+"""How long, in seconds, a test waits for what should happen at once."""
+
+
+def with_middleware(app: Any) -> Any:
+    app.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, call_next: call_next(request))
+    return app
+
+
+def for_newer_asgi(app: Any) -> Any:
+    """Tell Starlette that the server raises an error when it sends to a client that has gone, and do so."""
+
+    async def newer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        scope["asgi"]["spec_version"] = "2.4"
+
+        async def send_or_raise(message: Any) -> None:
+            await send(message)
+            # uvicorn's own `send` returns in silence. Its cycle knows whether the client has gone.
+            if send.__self__.disconnected:
+                raise OSError("the client has gone")
+
+        return await app(scope, receive, send_or_raise)
+
+    return newer
+
+
+APPLICATIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "fastapi": ("fastapi_app", lambda app: app),
+    "fastapi-middleware": ("fastapi_app", with_middleware),
+    "litestar": ("litestar_app", lambda app: app),
+    "quart": ("quart_app", lambda app: app),
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["httpx2", "aiohttp"])
+def http_library(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def application(
+    request: pytest.FixtureRequest, http_library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """One of the page's applications, which asks the provider at TRUNKLINE_OPENAI_API_URL."""
+    files = list(examples(PAGE, ROOT))[-1].files
+    assert set(files) == {f"{name}.py" for name in MODULES}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key-for-tests")
+    monkeypatch.setenv("TRUNKLINE_OPENAI_HTTP_LIBRARY", http_library)
+    monkeypatch.setenv("TRUNKLINE_OPENAI_MAX_RETRIES", "0")
+    module, wrap = APPLICATIONS[getattr(request, "param", "fastapi")]
+    yield wrap(importlib.import_module(module).app)
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def heartbeat_interval(application: Any) -> Callable[[float], None]:
+    """Set the interval of the heartbeats. By default no test waits for one."""
+
+    def change(seconds: float) -> None:
+        sys.modules["sse"].SECONDS = seconds  # type: ignore[attr-defined]
+
+    change(600.0)
+    return change
+
+
+def words(*texts: str) -> bytes:
+    chunks = [{"index": 0, "delta": {"content": text}, "finish_reason": None} for text in texts]
+    return b"".join(b"data: " + json.dumps({"choices": [chunk]}).encode() + b"\n\n" for chunk in chunks)
+
+
+END = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+
+
+class Provider:
+    """A provider that does what the question says. It notes which calls were hung up on."""
+
+    def __init__(self) -> None:
+        self.asked = anyio.Event()
+        self.hung_up = anyio.Event()
+        self.go_on = anyio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        body = json.loads(exchange.request.body)
+        question = body["messages"][-1]["content"]
+        self.asked.set()
+        match question:
+            case "busy":
+                return await exchange.respond(b'{"error": {"message": "no capacity"}}', status=503)
+            case "refuse":
+                return await exchange.respond(b'{"error": {"message": "no such model"}}', status=404)
+            case "silent":
+                return await self._wait(exchange)
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": "All is well."}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            return await exchange.respond(json.dumps({"choices": [choice]}).encode())
+        if question == "late":
+            await self.go_on.wait()
+        await exchange.start()
+        await exchange.chunk(words("All ", "is "))
+        match question:
+            case "then silent":
+                return await self._wait(exchange)
+            case "then broken":
+                return await exchange.hang_up()
+            case "then late":
+                await self.go_on.wait()
+        await exchange.chunk(words("well.") + END)
+        return await exchange.end()
+
+    async def _wait(self, exchange: Exchange) -> None:
+        await exchange.hung_up()
+        self.hung_up.set()
+
+
+@attrs.frozen
+class Running:
+    """The application, served by uvicorn, and the provider that it calls."""
+
+    url: str
+    port: int
+    server: uvicorn.Server
+    provider: Provider
+    upstream: LoopbackServer
+
+    async def ask(self, path: str, question: str) -> httpx2.Response:
+        async with httpx2.AsyncClient(timeout=GUARD) as client:
+            return await client.post(f"{self.url}{path}", json={"text": question})
+
+    def connect(self, path: str, question: str) -> socket.socket:
+        """Send a request over a socket, which the test closes."""
+        body = json.dumps({"text": question}).encode()
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=GUARD)
+        connection.sendall(head.encode() + body)
+        return connection
+
+    async def still_works(self, *, idle: bool = True) -> None:
+        """Check that the next call works and, unless a connection is kept for it, that no connection is open."""
+        if idle:
+            with anyio.fail_after(GUARD):
+                await self.upstream.wait_idle()
+        assert (await self.ask("/chat", "fine")).json() == {"text": "All is well."}
+
+
+@asynccontextmanager
+async def running(
+    application: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, **options: Any
+) -> AsyncIterator[Running]:
+    provider = Provider()
+    async with serve(provider) as upstream:
+        monkeypatch.setenv("TRUNKLINE_OPENAI_API_URL", upstream.url)
+        server = uvicorn.Server(
+            uvicorn.Config(application, port=0, lifespan="on", log_config=None, access_log=False, **options)
+        )
+        thread = threading.Thread(target=server.run)
+        with caplog.at_level(logging.WARNING):
+            thread.start()
+            try:
+                while not server.started:
+                    assert thread.is_alive(), caplog.text
+                    await anyio.sleep(0.01)
+                port = server.servers[0].sockets[0].getsockname()[1]
+                yield Running(f"http://127.0.0.1:{port}", port, server, provider, upstream)
+            finally:
+                server.should_exit = True
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(thread.join, GUARD)
+            assert not thread.is_alive()
+        with anyio.fail_after(GUARD):
+            await upstream.wait_idle()
+
+
+@pytest.fixture
+async def web(
+    application: Any,
+    heartbeat_interval: object,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> AsyncIterator[Running]:
+    """The running application. Nothing that it does may be logged as a warning or an error."""
+    async with running(application, monkeypatch, caplog, timeout_graceful_shutdown=3) as web:
+        yield web
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def read_until(connection: socket.socket, what: bytes) -> bytes:
+    def read() -> bytes:
+        got = b""
+        while what not in got:
+            more = connection.recv(65536)
+            assert more, got
+            got += more
+        return got
+
+    return await anyio.to_thread.run_sync(read)
+
+
+def events(text: str) -> list[tuple[str, Any]]:
+    found = re.findall(r"(?:event: (\w+)\n)?data: (.*)\n\n", text)
+    return [(name or "text", json.loads(data)) for name, data in found]
+
+
+every_application = pytest.mark.parametrize("application", APPLICATIONS, indirect=True)
+
+
+@every_application
+async def test_answers_arrive_whole_and_as_a_stream(web: Running) -> None:
+    assert (await web.ask("/chat", "fine")).json() == {"text": "All is well."}
+    response = await web.ask("/stream", "fine")
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["x-accel-buffering"] == "no"
+    *texts, last = events(response.text)
+    assert "".join(data["text"] for _, data in texts) == "All is well."
+    assert last == ("done", {})
+
+
+@every_application
+@pytest.mark.parametrize("path", ["/chat", "/stream"])
+async def test_client_that_hangs_up_before_the_first_token_ends_the_call(path: str, web: Running) -> None:
+    connection = web.connect(path, "silent")
+    with anyio.fail_after(GUARD):
+        await web.provider.asked.wait()
+        connection.close()
+        await web.provider.hung_up.wait()
+    await web.still_works()
+
+
+@every_application
+async def test_client_that_hangs_up_in_the_middle_of_a_stream_ends_the_call(web: Running) -> None:
+    connection = web.connect("/stream", "then silent")
+    await read_until(connection, b"is ")
+    connection.close()
+    with anyio.fail_after(GUARD):
+        await web.provider.hung_up.wait()
+    await web.still_works()
+
+
+@every_application
+@pytest.mark.parametrize("question", ["late", "then late"])
+async def test_heartbeats_arrive_before_the_first_token_and_between_tokens(
+    question: str, web: Running, heartbeat_interval: Callable[[float], None]
+) -> None:
+    heartbeat_interval(0.01)
+    with web.connect("/stream", question) as connection:
+        if question == "then late":
+            await read_until(connection, b"is ")
+        got = await read_until(connection, b": heartbeat\n\n")
+        assert b"data" not in got
+        web.provider.go_on.set()
+        await read_until(connection, b"event: done")
+    await web.still_works(idle=False)
+
+
+@every_application
+async def test_client_that_hangs_up_among_heartbeats_ends_the_call(
+    web: Running, heartbeat_interval: Callable[[float], None]
+) -> None:
+    heartbeat_interval(0.01)
+    connection = web.connect("/stream", "silent")
+    with anyio.fail_after(GUARD):
+        await web.provider.asked.wait()
+        await read_until(connection, b": heartbeat\n\n")
+        connection.close()
+        await web.provider.hung_up.wait()
+    await web.still_works()
+
+
+@every_application
+async def test_errors_have_a_status_or_are_an_event_of_the_stream(web: Running) -> None:
+    busy, refused = await web.ask("/chat", "busy"), await web.ask("/chat", "refuse")
+    assert (busy.status_code, busy.json()) == (503, {"error": "Overloaded"})
+    assert (refused.status_code, refused.json()) == (502, {"error": "NotFound"})
+    response = await web.ask("/stream", "busy")
+    assert (response.status_code, events(response.text)) == (200, [("error", {"error": "Overloaded"})])
+    response = await web.ask("/stream", "then broken")
+    assert [name for name, _ in events(response.text)] == ["text", "text", "error"]
+    await web.still_works(idle=False)
+
+
+@every_application
+async def test_many_clients_that_hang_up_leave_nothing_behind(web: Running) -> None:
+    connections = [web.connect("/stream", "then silent") for _ in range(20)]
+    connections += [web.connect("/chat", "silent") for _ in range(20)]
+    with anyio.fail_after(GUARD):
+        while len(web.upstream.requests) < 40:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+    for connection in connections:
+        connection.close()
+    await web.still_works()
+
+
+async def test_stream_can_be_opened_before_the_response_has_a_status(application: Any, web: Running) -> None:
+    importlib.import_module("fastapi_status")
+    assert (await web.ask("/stream-with-status", "refuse")).status_code == 502
+    assert "event: done" in (await web.ask("/stream-with-status", "fine")).text
+    for question in ("silent", "then silent"):
+        web.provider.asked, web.provider.hung_up = anyio.Event(), anyio.Event()
+        connection = web.connect("/stream-with-status", question)
+        with anyio.fail_after(GUARD):
+            await web.provider.asked.wait()
+            if question == "then silent":
+                await read_until(connection, b"is ")
+            connection.close()
+            await web.provider.hung_up.wait()
+    await web.still_works()
+
+
+async def test_server_with_newer_asgi_ends_the_call_at_the_next_heartbeat(
+    application: Any,
+    heartbeat_interval: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(for_newer_asgi(application), monkeypatch, caplog) as web:
+        heartbeat_interval(0.05)
+        connection = web.connect("/stream", "silent")
+        with anyio.fail_after(GUARD):
+            await web.provider.asked.wait()
+            await read_until(connection, b": heartbeat\n\n")
+            connection.close()
+            while not web.provider.hung_up.is_set():
+                await anyio.sleep(0.01)
+                # Starlette raises `ClientDisconnect` and drops the generator. The log records refer to it.
+                caplog.clear()
+        await web.still_works()
+
+
+async def test_stopping_the_server_ends_open_streams(
+    application: Any,
+    heartbeat_interval: object,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(application, monkeypatch, caplog, timeout_graceful_shutdown=1) as web:
+        connection = web.connect("/stream", "then silent")
+        await read_until(connection, b"is ")
+        web.server.should_exit = True
+        with anyio.fail_after(GUARD):
+            await web.provider.hung_up.wait()
+        rest = await anyio.to_thread.run_sync(connection.recv, 65536)
+        assert b"event: done" not in rest
+        connection.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_curl_shows_the_events_as_they_arrive(web: Running, heartbeat_interval: Callable[[float], None]) -> None:
+    heartbeat_interval(0.01)
+    body = json.dumps({"text": "then silent"})
+    command = ["curl", "-sN", "-H", "content-type: application/json", "-d", body, f"{web.url}/stream"]
+    async with await anyio.open_process(command, stderr=None) as curl:
+        assert curl.stdout is not None
+        got = b""
+        while b"heartbeat" not in got or b"is " not in got:
+            got += await curl.stdout.receive()
+        curl.terminate()
+    with anyio.fail_after(GUARD):
+        await web.provider.hung_up.wait()
+    await web.still_works()
