@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -11,7 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,13 @@ import anyio.to_thread
 import attrs
 import httpx2
 import pytest
+import trunkline
 import uvicorn
 from doc_examples import examples
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 from trunkline.testing import Exchange, LoopbackServer, serve
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +49,8 @@ def for_newer_asgi(app: Any) -> Any:
 
     async def newer(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            return await app(scope, receive, send)
+            await app(scope, receive, send)
+            return
         scope["asgi"]["spec_version"] = "2.4"
 
         async def send_or_raise(message: Any) -> None:
@@ -53,7 +59,7 @@ def for_newer_asgi(app: Any) -> Any:
             if send.__self__.disconnected:
                 raise OSError("the client has gone")
 
-        return await app(scope, receive, send_or_raise)
+        await app(scope, receive, send_or_raise)
 
     return newer
 
@@ -66,45 +72,41 @@ APPLICATIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["httpx2", "aiohttp"])
-def http_library(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def application(
-    request: pytest.FixtureRequest, http_library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
-    """One of the page's applications, which asks the provider at TRUNKLINE_OPENAI_API_URL."""
+@contextmanager
+def loaded(name: str, http_library: str, folder: Path, url: str) -> Iterator[Any]:
+    """Load one of the page's applications, which asks the provider at this URL."""
     files = list(examples(PAGE, ROOT))[-1].files
-    assert set(files) == {f"{name}.py" for name in MODULES}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("OPENAI_API_KEY", "a-key-for-tests")
-    monkeypatch.setenv("TRUNKLINE_OPENAI_HTTP_LIBRARY", http_library)
-    monkeypatch.setenv("TRUNKLINE_OPENAI_MAX_RETRIES", "0")
-    module, wrap = APPLICATIONS[getattr(request, "param", "fastapi")]
-    yield wrap(importlib.import_module(module).app)
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    assert set(files) == {f"{module}.py" for module in MODULES}
+    for path, text in files.items():
+        (folder / path).write_text(text, encoding="utf-8")
+    module, wrap = APPLICATIONS[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setenv("OPENAI_API_KEY", "a-key-for-tests")
+        patch.setenv("TRUNKLINE_OPENAI_HTTP_LIBRARY", http_library)
+        patch.setenv("TRUNKLINE_OPENAI_MAX_RETRIES", "0")
+        patch.setenv("TRUNKLINE_OPENAI_API_URL", url)
+        try:
+            yield wrap(importlib.import_module(module).app)
+        finally:
+            for loaded_module in MODULES:
+                sys.modules.pop(loaded_module, None)
 
 
-@pytest.fixture
-def heartbeat_interval(application: Any) -> Callable[[float], None]:
-    """Set the interval of the heartbeats. By default no test waits for one."""
+class Log(logging.Handler):
+    """What is logged as a warning or an error."""
 
-    def change(seconds: float) -> None:
-        sys.modules["sse"].SECONDS = seconds  # type: ignore[attr-defined]
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
 
-    change(600.0)
-    return change
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(f"{record.name}: {record.getMessage()}")
 
 
 def words(*texts: str) -> bytes:
@@ -115,10 +117,16 @@ def words(*texts: str) -> bytes:
 END = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
 
 
+CLOSE = {"connection": "close"}
+
+
 class Provider:
-    """A provider that does what the question says. It notes which calls were hung up on."""
+    """A provider that does what the question says. It keeps no connection open, so that none is left after a test."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.asked = anyio.Event()
         self.hung_up = anyio.Event()
         self.go_on = anyio.Event()
@@ -126,21 +134,22 @@ class Provider:
     async def __call__(self, exchange: Exchange) -> None:
         body = json.loads(exchange.request.body)
         question = body["messages"][-1]["content"]
+        exchange.keep_alive = False
         self.asked.set()
         match question:
             case "busy":
-                return await exchange.respond(b'{"error": {"message": "no capacity"}}', status=503)
+                return await exchange.respond(b'{"error": {"message": "no capacity"}}', status=503, headers=CLOSE)
             case "refuse":
-                return await exchange.respond(b'{"error": {"message": "no such model"}}', status=404)
+                return await exchange.respond(b'{"error": {"message": "no such model"}}', status=404, headers=CLOSE)
             case "silent":
                 return await self._wait(exchange)
         if not body.get("stream"):
             message = {"role": "assistant", "content": "All is well."}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            return await exchange.respond(json.dumps({"choices": [choice]}).encode())
+            return await exchange.respond(json.dumps({"choices": [choice]}).encode(), headers=CLOSE)
         if question == "late":
             await self.go_on.wait()
-        await exchange.start()
+        await exchange.start(headers={"content-type": "text/event-stream", **CLOSE})
         await exchange.chunk(words("All ", "is "))
         match question:
             case "then silent":
@@ -166,6 +175,7 @@ class Running:
     server: uvicorn.Server
     provider: Provider
     upstream: LoopbackServer
+    logged: list[str]
 
     async def ask(self, path: str, question: str) -> httpx2.Response:
         async with httpx2.AsyncClient(timeout=GUARD) as client:
@@ -181,53 +191,69 @@ class Running:
         connection.sendall(head.encode() + body)
         return connection
 
-    async def still_works(self, *, idle: bool = True) -> None:
-        """Check that the next call works and, unless a connection is kept for it, that no connection is open."""
-        if idle:
-            with anyio.fail_after(GUARD):
-                await self.upstream.wait_idle()
+    def heartbeat_interval(self, seconds: float) -> None:
+        """Set the interval of the heartbeats. By default no test waits for one."""
+        sys.modules["sse"].SECONDS = seconds  # type: ignore[attr-defined]
+
+    async def still_works(self) -> None:
+        """Check that no connection to the provider is open, and that the next call works."""
+        with anyio.fail_after(GUARD):
+            await self.upstream.wait_idle()
         assert (await self.ask("/chat", "fine")).json() == {"text": "All is well."}
 
 
 @asynccontextmanager
 async def running(
-    application: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, **options: Any
+    name: str, http_library: str, folder: Path, *, wrap: Callable[[Any], Any] = lambda app: app, shutdown: int = 3
 ) -> AsyncIterator[Running]:
-    provider = Provider()
-    async with serve(provider) as upstream:
-        monkeypatch.setenv("TRUNKLINE_OPENAI_API_URL", upstream.url)
-        server = uvicorn.Server(
-            uvicorn.Config(application, port=0, lifespan="on", log_config=None, access_log=False, **options)
-        )
-        thread = threading.Thread(target=server.run)
-        with caplog.at_level(logging.WARNING):
+    log = Log()
+    async with serve(Provider()) as upstream:
+        with loaded(name, http_library, folder, upstream.url) as app:
+            options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": shutdown}
+            server = uvicorn.Server(uvicorn.Config(wrap(app), port=0, lifespan="on", **options))
+            thread = threading.Thread(target=server.run)
+            logging.getLogger().addHandler(log)
             thread.start()
             try:
                 while not server.started:
-                    assert thread.is_alive(), caplog.text
+                    assert thread.is_alive(), log.messages
                     await anyio.sleep(0.01)
                 port = server.servers[0].sockets[0].getsockname()[1]
-                yield Running(f"http://127.0.0.1:{port}", port, server, provider, upstream)
+                provider: Any = upstream._handler
+                web = Running(f"http://127.0.0.1:{port}", port, server, provider, upstream, log.messages)
+                web.heartbeat_interval(600)
+                yield web
             finally:
                 server.should_exit = True
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(thread.join, GUARD)
+                logging.getLogger().removeHandler(log)
             assert not thread.is_alive()
         with anyio.fail_after(GUARD):
             await upstream.wait_idle()
 
 
-@pytest.fixture
-async def web(
-    application: Any,
-    heartbeat_interval: object,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+@pytest.fixture(scope="module", params=["httpx2", "aiohttp"])
+def http_library(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module", params=APPLICATIONS)
+async def shared(
+    request: pytest.FixtureRequest, http_library: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Running]:
-    """The running application. Nothing that it does may be logged as a warning or an error."""
-    async with running(application, monkeypatch, caplog, timeout_graceful_shutdown=3) as web:
+    async with running(request.param, http_library, tmp_path_factory.mktemp("web")) as web:
         yield web
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.fixture
+async def web(shared: Running) -> AsyncIterator[Running]:
+    """A running application. Nothing that it does may be logged as a warning or an error."""
+    shared.provider.reset()
+    shared.heartbeat_interval(600)
+    yield shared
+    assert shared.logged == []
 
 
 async def read_until(connection: socket.socket, what: bytes) -> bytes:
@@ -247,10 +273,6 @@ def events(text: str) -> list[tuple[str, Any]]:
     return [(name or "text", json.loads(data)) for name, data in found]
 
 
-every_application = pytest.mark.parametrize("application", APPLICATIONS, indirect=True)
-
-
-@every_application
 async def test_answers_arrive_whole_and_as_a_stream(web: Running) -> None:
     assert (await web.ask("/chat", "fine")).json() == {"text": "All is well."}
     response = await web.ask("/stream", "fine")
@@ -261,7 +283,6 @@ async def test_answers_arrive_whole_and_as_a_stream(web: Running) -> None:
     assert last == ("done", {})
 
 
-@every_application
 @pytest.mark.parametrize("path", ["/chat", "/stream"])
 async def test_client_that_hangs_up_before_the_first_token_ends_the_call(path: str, web: Running) -> None:
     connection = web.connect(path, "silent")
@@ -272,7 +293,6 @@ async def test_client_that_hangs_up_before_the_first_token_ends_the_call(path: s
     await web.still_works()
 
 
-@every_application
 async def test_client_that_hangs_up_in_the_middle_of_a_stream_ends_the_call(web: Running) -> None:
     connection = web.connect("/stream", "then silent")
     await read_until(connection, b"is ")
@@ -282,12 +302,9 @@ async def test_client_that_hangs_up_in_the_middle_of_a_stream_ends_the_call(web:
     await web.still_works()
 
 
-@every_application
 @pytest.mark.parametrize("question", ["late", "then late"])
-async def test_heartbeats_arrive_before_the_first_token_and_between_tokens(
-    question: str, web: Running, heartbeat_interval: Callable[[float], None]
-) -> None:
-    heartbeat_interval(0.01)
+async def test_heartbeats_arrive_before_the_first_token_and_between_tokens(question: str, web: Running) -> None:
+    web.heartbeat_interval(0.01)
     with web.connect("/stream", question) as connection:
         if question == "then late":
             await read_until(connection, b"is ")
@@ -295,14 +312,11 @@ async def test_heartbeats_arrive_before_the_first_token_and_between_tokens(
         assert b"data" not in got
         web.provider.go_on.set()
         await read_until(connection, b"event: done")
-    await web.still_works(idle=False)
+    await web.still_works()
 
 
-@every_application
-async def test_client_that_hangs_up_among_heartbeats_ends_the_call(
-    web: Running, heartbeat_interval: Callable[[float], None]
-) -> None:
-    heartbeat_interval(0.01)
+async def test_client_that_hangs_up_among_heartbeats_ends_the_call(web: Running) -> None:
+    web.heartbeat_interval(0.01)
     connection = web.connect("/stream", "silent")
     with anyio.fail_after(GUARD):
         await web.provider.asked.wait()
@@ -312,7 +326,6 @@ async def test_client_that_hangs_up_among_heartbeats_ends_the_call(
     await web.still_works()
 
 
-@every_application
 async def test_errors_have_a_status_or_are_an_event_of_the_stream(web: Running) -> None:
     busy, refused = await web.ask("/chat", "busy"), await web.ask("/chat", "refuse")
     assert (busy.status_code, busy.json()) == (503, {"error": "Overloaded"})
@@ -321,64 +334,68 @@ async def test_errors_have_a_status_or_are_an_event_of_the_stream(web: Running) 
     assert (response.status_code, events(response.text)) == (200, [("error", {"error": "Overloaded"})])
     response = await web.ask("/stream", "then broken")
     assert [name for name, _ in events(response.text)] == ["text", "text", "error"]
-    await web.still_works(idle=False)
+    await web.still_works()
 
 
-@every_application
 async def test_many_clients_that_hang_up_leave_nothing_behind(web: Running) -> None:
+    before = len(web.upstream.requests)
     connections = [web.connect("/stream", "then silent") for _ in range(20)]
     connections += [web.connect("/chat", "silent") for _ in range(20)]
     with anyio.fail_after(GUARD):
-        while len(web.upstream.requests) < 40:  # noqa: ASYNC110
+        while len(web.upstream.requests) < before + 40:  # noqa: ASYNC110
             await anyio.sleep(0.01)
     for connection in connections:
         connection.close()
     await web.still_works()
 
 
-async def test_stream_can_be_opened_before_the_response_has_a_status(application: Any, web: Running) -> None:
-    importlib.import_module("fastapi_status")
-    assert (await web.ask("/stream-with-status", "refuse")).status_code == 502
-    assert "event: done" in (await web.ask("/stream-with-status", "fine")).text
-    for question in ("silent", "then silent"):
-        web.provider.asked, web.provider.hung_up = anyio.Event(), anyio.Event()
-        connection = web.connect("/stream-with-status", question)
-        with anyio.fail_after(GUARD):
-            await web.provider.asked.wait()
-            if question == "then silent":
-                await read_until(connection, b"is ")
-            connection.close()
-            await web.provider.hung_up.wait()
-    await web.still_works()
+async def test_stream_can_be_opened_before_the_response_has_a_status(http_library: str, tmp_path: Path) -> None:
+    async with running("fastapi", http_library, tmp_path) as web:
+        importlib.import_module("fastapi_status")
+        assert (await web.ask("/stream-with-status", "refuse")).status_code == 502
+        assert "event: done" in (await web.ask("/stream-with-status", "fine")).text
+        for question in ("silent", "then silent"):
+            web.provider.reset()
+            connection = web.connect("/stream-with-status", question)
+            with anyio.fail_after(GUARD):
+                await web.provider.asked.wait()
+                if question == "then silent":
+                    await read_until(connection, b"is ")
+                connection.close()
+                await web.provider.hung_up.wait()
+        await web.still_works()
+    assert web.logged == []
 
 
-async def test_server_with_newer_asgi_ends_the_call_at_the_next_heartbeat(
-    application: Any,
-    heartbeat_interval: Callable[[float], None],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+async def test_server_with_newer_asgi_ends_the_call_at_once_if_heartbeats_get_receive(
+    http_library: str, tmp_path: Path
 ) -> None:
-    async with running(for_newer_asgi(application), monkeypatch, caplog) as web:
-        heartbeat_interval(0.05)
+    async def stream(request: Request) -> StreamingResponse:
+        async def texts() -> AsyncIterator[str]:
+            stream = request.state.service.stream("silent")
+            with contextlib.suppress(trunkline.StreamClosed):
+                async with trunkline.heartbeats(stream, 600, receive=request.receive) as events:
+                    async for _ in events:
+                        yield "something"
+
+        await request.body()
+        return StreamingResponse(texts())
+
+    def wrap(app: Any) -> Any:
+        app.router.routes.insert(0, Route("/stream", stream, methods=["POST"]))
+        return for_newer_asgi(app)
+
+    async with running("fastapi", http_library, tmp_path, wrap=wrap) as web:
         connection = web.connect("/stream", "silent")
         with anyio.fail_after(GUARD):
             await web.provider.asked.wait()
-            await read_until(connection, b": heartbeat\n\n")
             connection.close()
-            while not web.provider.hung_up.is_set():
-                await anyio.sleep(0.01)
-                # Starlette raises `ClientDisconnect` and drops the generator. The log records refer to it.
-                caplog.clear()
+            await web.provider.hung_up.wait()
         await web.still_works()
 
 
-async def test_stopping_the_server_ends_open_streams(
-    application: Any,
-    heartbeat_interval: object,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with running(application, monkeypatch, caplog, timeout_graceful_shutdown=1) as web:
+async def test_stopping_the_server_ends_open_streams(http_library: str, tmp_path: Path) -> None:
+    async with running("fastapi", http_library, tmp_path, shutdown=1) as web:
         connection = web.connect("/stream", "then silent")
         await read_until(connection, b"is ")
         web.server.should_exit = True
@@ -390,8 +407,8 @@ async def test_stopping_the_server_ends_open_streams(
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-async def test_curl_shows_the_events_as_they_arrive(web: Running, heartbeat_interval: Callable[[float], None]) -> None:
-    heartbeat_interval(0.01)
+async def test_curl_shows_the_events_as_they_arrive(web: Running) -> None:
+    web.heartbeat_interval(0.01)
     body = json.dumps({"text": "then silent"})
     command = ["curl", "-sN", "-H", "content-type: application/json", "-d", body, f"{web.url}/stream"]
     async with await anyio.open_process(command, stderr=None) as curl:

@@ -213,6 +213,20 @@ class Diary(Observer):
         self.entries.append(f"abandoned after {partial.text!r}")
 
 
+async def test_observers_hear_that_a_stream_was_cancelled(toy: Toy) -> None:
+    diary = Diary()
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url, extensions=(diary,)) as service:
+        async with anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                async for text in texts(service):
+                    if text:
+                        tasks.cancel_scope.cancel()
+
+            tasks.start_soon(read)
+    assert diary.entries in (["CancelledError"], ["Cancelled"])
+
+
 @pytest.mark.parametrize("way", ["heartbeats", "aclose"])
 async def test_observers_hear_that_a_stream_was_abandoned_during_a_read(way: str, toy: Toy) -> None:
     diary = Diary()
@@ -579,6 +593,34 @@ async def test_opening_a_stream_whose_client_disconnects_is_cancelled(toy: Toy, 
         assert await trunkline.until_disconnect(client.receive, stream.__aenter__()) is None
         with anyio.fail_after(5):
             await server.wait_idle()
+
+
+@pytest.mark.parametrize("handler", [hang_at_once, hang_after_the_first_chunk])
+async def test_client_that_disconnects_ends_a_stream_with_heartbeats(
+    handler: Any, toy: Toy, anyio_backend: str
+) -> None:
+    async with serve(handler) as server, toy(server.url) as service, no_task_left(anyio_backend):
+        client, stream = Client(EMPTY), service.stream("Hi")
+        async with trunkline.heartbeats(stream, SOON, receive=client.receive) as events:
+            with pytest.raises(StreamClosed, match="the client has disconnected") as caught:
+                async for event in events:
+                    if isinstance(event, Heartbeat) and server.requests:
+                        client.leave()
+            assert caught.value.partial == stream.partial
+            with anyio.fail_after(5):
+                await server.wait_idle()
+
+
+async def test_client_that_stays_gets_the_whole_stream_with_heartbeats(toy: Toy, anyio_backend: str) -> None:
+    async def whole(exchange: Exchange) -> None:
+        await exchange.start(headers=LINES)
+        await exchange.chunk(CHUNK + END)
+        await exchange.end()
+
+    async with serve(whole) as server, toy(server.url) as service, no_task_left(anyio_backend):
+        async with trunkline.heartbeats(service.stream("Hi"), 60, receive=Client().receive) as events:
+            got = [event async for event in events]
+        assert isinstance(got[-1], Finished)
 
 
 async def test_the_error_of_a_call_is_raised_as_it_is(toy: Toy, anyio_backend: str) -> None:

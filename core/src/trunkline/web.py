@@ -13,7 +13,8 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 import anyio
 import attrs
 
-from trunkline.errors import CallError, StreamInterrupted
+from trunkline.errors import CallError, StreamClosed, StreamInterrupted
+from trunkline.response import ChatResponse
 from trunkline.stream import Stream
 
 T = TypeVar("T")
@@ -33,7 +34,10 @@ class Heartbeat:
 
 
 def heartbeats(
-    stream: AbstractAsyncContextManager[AsyncIterable[T]] | AsyncIterable[T], seconds: float
+    stream: AbstractAsyncContextManager[AsyncIterable[T]] | AsyncIterable[T],
+    seconds: float,
+    *,
+    receive: Receive | None = None,
 ) -> AbstractAsyncContextManager[AsyncIterator[T | Heartbeat], None]:
     """Read a stream, with a `Heartbeat` whenever nothing has arrived for this many seconds.
 
@@ -48,11 +52,15 @@ def heartbeats(
     a timeout for example, the stream is still being read, and the next read returns what has arrived. Leaving the block
     ends the reading and closes the stream. Up to 64 events are read ahead.
 
+    Most web frameworks cancel a streaming response when its client disconnects. For one that does not, pass `receive`,
+    the ASGI callable of the request whose body has been read. When the client disconnects, the stream is then closed at
+    once, and the next read raises `StreamClosed`.
+
     Raises `ValueError` if `seconds` is not positive.
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, not {seconds!r}")
-    return _Heartbeats(stream, seconds)
+    return _Heartbeats(stream, seconds, receive)
 
 
 # A background task enters the stream, reads it and leaves it. The application's task only takes events from a queue, so
@@ -61,10 +69,14 @@ def heartbeats(
 # block may be left in another task, where neither a task group nor a cancel scope can be closed.
 class _Heartbeats(Generic[T]):
     def __init__(
-        self, stream: AbstractAsyncContextManager[AsyncIterable[T]] | AsyncIterable[T], seconds: float
+        self,
+        stream: AbstractAsyncContextManager[AsyncIterable[T]] | AsyncIterable[T],
+        seconds: float,
+        receive: Receive | None,
     ) -> None:
         self._stream: Any = stream
         self._seconds = seconds
+        self._receive = receive
         self._task: object = None  # asyncio keeps only a weak reference to its tasks
         self._scope: anyio.CancelScope | None = None
         self._ended: anyio.Event | None = None
@@ -80,25 +92,37 @@ class _Heartbeats(Generic[T]):
         if self._scope is not None:
             raise CallError("heartbeats can be entered only once; call 'heartbeats' again")
         self._scope, self._ended = anyio.CancelScope(), anyio.Event()
-        self._task = _start(self._read(self._scope, self._ended))
+        self._task = _start(self._run(self._scope, self._ended))
         return self
 
-    async def _read(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+    async def _run(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
         try:
             with scope:
-                async with _entered(self._stream) as events:
-                    async for event in events:
-                        self._arrived.append(event)
-                        self._wake()
-                        if len(self._arrived) >= _READ_AHEAD:
-                            self._room = anyio.Event()
-                            await self._room.wait()
-                    self._complete = True
+                if self._receive is None:
+                    await self._read()
+                elif await until_disconnect(self._receive, self._read()) is None and not self._complete:
+                    self._error = StreamClosed(
+                        "the stream was closed, because the client has disconnected", partial=self._partial()
+                    )
         except Exception as error:
             self._error = error
         finally:
             ended.set()
             self._wake()
+
+    async def _read(self) -> bool:
+        async with _entered(self._stream) as events:
+            async for event in events:
+                self._arrived.append(event)
+                self._wake()
+                if len(self._arrived) >= _READ_AHEAD:
+                    self._room = anyio.Event()
+                    await self._room.wait()
+            self._complete = True
+        return True
+
+    def _partial(self) -> ChatResponse | None:
+        return self._stream.partial if isinstance(self._stream, Stream) else None
 
     def _wake(self) -> None:
         if self._news is not None:
@@ -147,8 +171,7 @@ class _Heartbeats(Generic[T]):
         error, self._error = self._error, None
         if error is None and not self._complete:
             # Other code has cancelled the background task. asyncio.run does so with all tasks when it ends.
-            partial = self._stream.partial if isinstance(self._stream, Stream) else None
-            error = StreamInterrupted("the task that reads the stream was cancelled", partial=partial)
+            error = StreamInterrupted("the task that reads the stream was cancelled", partial=self._partial())
         self._complete = True  # an error is raised once
         if error is None:
             raise StopAsyncIteration
@@ -165,9 +188,12 @@ class _Heartbeats(Generic[T]):
         self._wake()
         if self._scope is not None and self._ended is not None:
             with anyio.CancelScope(shield=True):
-                # Closing interrupts a read, and tells observers that the stream was abandoned, not that it was
-                # cancelled. The scope ends what closing does not interrupt, such as the opening of the service.
-                if isinstance(self._stream, Stream):
+                # Unless the application is cancelled, the stream is closed first, which interrupts a read: observers
+                # then hear that the stream was abandoned. The scope ends what closing does not interrupt, such as the
+                # opening of the service.
+                if isinstance(self._stream, Stream) and (
+                    error is None or isinstance(error, (Exception, GeneratorExit))
+                ):
                     await self._stream.aclose()
                 self._scope.cancel()
                 await self._ended.wait()
