@@ -115,7 +115,8 @@ def placed(code: str, url: str) -> str:
 
 
 def compiled(source: str, name: str) -> CodeType:
-    return compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    # Without `dont_inherit`, the example would have the `from __future__ import annotations` of this module.
+    return compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
 def is_async(code: CodeType) -> bool:
