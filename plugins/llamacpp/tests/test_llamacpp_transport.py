@@ -1,9 +1,12 @@
 """The transport: against scripted models for what must be timed exactly, and against a real one."""
 
+import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from trunkline.authoring.provider import Timeouts, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, FirstChunkTimeout, ServiceClosed, StreamInterrupted
 from trunkline_llamacpp.runtime import Model
-from trunkline_llamacpp.transport import LlamaCppTransport
+from trunkline_llamacpp.transport import LlamaCppTransport, LoadedModels
 
 pytestmark = pytest.mark.anyio
 
@@ -112,13 +115,13 @@ class Script:
 
 
 async def test_it_is_a_transport() -> None:
-    assert isinstance(LlamaCppTransport(Script().model()), Transport)
+    assert isinstance(LlamaCppTransport(LoadedModels(Script().model())), Transport)
 
 
 async def test_bare_json_becomes_server_sent_events_with_a_terminator() -> None:
     script = Script(token("a"), token("b"))
     script.go.release()
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         status, body = await answer(transport, chat(stream=True))
     assert (status, body) == (200, f"data: {token('a')}\n\ndata: {token('b')}\n\ndata: [DONE]\n\n".encode())
 
@@ -126,7 +129,7 @@ async def test_bare_json_becomes_server_sent_events_with_a_terminator() -> None:
 async def test_each_piece_arrives_when_it_is_made() -> None:
     script = Script(token("a"), token("b"))
     async with (
-        LlamaCppTransport(script.model()) as transport,
+        LlamaCppTransport(LoadedModels(script.model())) as transport,
         transport.send(chat(stream=True), Timeouts()) as wire_response,
     ):
         chunks = aiter(wire_response)
@@ -139,7 +142,7 @@ async def test_each_piece_arrives_when_it_is_made() -> None:
 async def test_progress_with_the_prompt_is_a_comment_unless_it_is_asked_for() -> None:
     progress = '{"choices":[],"prompt_progress":{"total":9,"processed":4}}'
     script = Script(progress)
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         assert (await answer(transport, chat(stream=True)))[1].startswith(b": ")
         asked = await answer(transport, chat(stream=True, return_progress=True))
     assert asked[1].startswith(f"data: {progress}".encode())
@@ -148,7 +151,7 @@ async def test_progress_with_the_prompt_is_a_comment_unless_it_is_asked_for() ->
 async def test_a_whole_answer_is_computed_as_a_stream_and_shows_that_it_lives() -> None:
     script = Script(token("a"), token("b"))
     script.go.release()
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         status, body = await answer(transport, chat())
     assert status == 200
     assert body.startswith(b"  {")
@@ -160,7 +163,7 @@ async def test_a_whole_answer_is_computed_as_a_stream_and_shows_that_it_lives() 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_leaving_stops_the_computing(stream: bool) -> None:
     script = Script(endless=True)
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         with anyio.fail_after(LIMIT):
             async with transport.send(chat(stream=stream), Timeouts()) as wire_response:
                 await anext(aiter(wire_response))
@@ -172,7 +175,7 @@ async def test_leaving_stops_the_computing(stream: bool) -> None:
 
 async def test_cancelling_a_reader_stops_the_computing() -> None:
     script = Script(endless=True)
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         with anyio.CancelScope() as scope:
             async with transport.send(chat(stream=True), Timeouts()) as wire_response:
                 async for _ in wire_response:
@@ -184,7 +187,7 @@ async def test_cancelling_a_reader_stops_the_computing() -> None:
 async def test_concurrent_first_calls_load_once_and_compute_in_turn() -> None:
     script = Script(token("a"))
     script.loading.clear()
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(answer, transport, chat())
@@ -196,7 +199,7 @@ async def test_concurrent_first_calls_load_once_and_compute_in_turn() -> None:
 async def test_cancelling_one_caller_leaves_the_loading_to_the_others() -> None:
     script = Script(token("a"))
     script.loading.clear()
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         async with anyio.create_task_group() as tasks:
             cancelled = anyio.CancelScope()
 
@@ -217,7 +220,7 @@ async def test_cancelling_one_caller_leaves_the_loading_to_the_others() -> None:
 
 async def test_a_load_that_failed_is_tried_again() -> None:
     script = Script(token("a"), error=ConfigurationError("broken", setting="model_path"))
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         with pytest.raises(ConfigurationError, match="broken"):
             await answer(transport, chat())
         script.error = None
@@ -227,7 +230,7 @@ async def test_a_load_that_failed_is_tried_again() -> None:
 async def test_a_reader_that_waits_does_not_keep_the_model_from_others() -> None:
     script = Script(token("a"), token("b"))
     async with (
-        LlamaCppTransport(script.model()) as transport,
+        LlamaCppTransport(LoadedModels(script.model())) as transport,
         transport.send(chat(stream=True), Timeouts()) as wire_response,
     ):
         chunks = aiter(wire_response)
@@ -241,7 +244,7 @@ async def test_a_reader_that_waits_does_not_keep_the_model_from_others() -> None
 async def test_who_waits_for_a_turn_can_be_cancelled() -> None:
     script = Script(token("a"), token("b"))
     async with (
-        LlamaCppTransport(script.model()) as transport,
+        LlamaCppTransport(LoadedModels(script.model())) as transport,
         transport.send(chat(stream=True), Timeouts()),
     ):
         with pytest.raises(FirstChunkTimeout, match=r"within 0\.01 s"):
@@ -268,7 +271,7 @@ async def test_who_waits_for_a_turn_can_be_cancelled() -> None:
 async def test_an_error_before_the_answer_has_its_status(
     script: Script, status: int, code: object, stream: bool
 ) -> None:
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         found, body = await answer(transport, chat(stream=stream))
     assert found == status
     error = json.loads(body)["error"]
@@ -286,7 +289,7 @@ async def test_an_error_before_the_answer_has_its_status(
 )
 async def test_an_error_within_the_answer_interrupts_it(script: Script, stream: bool) -> None:
     script.go.release()
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         with pytest.raises(StreamInterrupted, match="out of memory"):
             await answer(transport, chat(stream=stream))
 
@@ -295,14 +298,14 @@ async def test_an_error_within_the_answer_interrupts_it(script: Script, stream: 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
 async def test_a_body_that_is_no_object_is_refused(body: bytes, path: str) -> None:
     script = Script()
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         status, _ = await answer(transport, WireRequest(url=f"http://localhost{path}", body=body))
     assert (status, script.loads) == (400, 0)
 
 
 async def test_the_model_is_listed_without_being_loaded_and_other_paths_are_not_found() -> None:
     script = Script()
-    async with LlamaCppTransport(script.model()) as transport:
+    async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         status, body = await answer(transport, request("/v1/models"))
         assert (status, json.loads(body)["data"]) == (200, [{"id": "tiny", "object": "model"}])
         assert (await answer(transport, request("/v1/audio/speech")))[0] == 404
@@ -311,7 +314,7 @@ async def test_the_model_is_listed_without_being_loaded_and_other_paths_are_not_
 
 async def test_closing_ends_streams_in_flight_and_refuses_new_ones() -> None:
     script = Script(endless=True)
-    transport = LlamaCppTransport(script.model())
+    transport = LlamaCppTransport(LoadedModels(script.model()))
     await transport.__aenter__()
     async with transport.send(chat(stream=True), Timeouts()) as wire_response:
         await anext(aiter(wire_response))
@@ -324,7 +327,7 @@ async def test_closing_ends_streams_in_flight_and_refuses_new_ones() -> None:
 async def test_closing_while_the_model_loads_ends_the_call_that_waits_for_it() -> None:
     script = Script(token("a"))
     script.loading.clear()
-    transport = LlamaCppTransport(script.model())
+    transport = LlamaCppTransport(LoadedModels(script.model()))
     await transport.__aenter__()
     failures: list[Exception] = []
 
@@ -344,6 +347,92 @@ async def test_closing_while_the_model_loads_ends_the_call_that_waits_for_it() -
     assert script.bodies == []
 
 
+# Several event loops. These tests have no backend: they run their own loops.
+
+
+async def answer_in_new_transport(models: LoadedModels) -> int:
+    async with LlamaCppTransport(models) as transport:
+        return (await answer(transport, chat()))[0]
+
+
+def test_one_event_loop_after_another_loads_the_model_once() -> None:
+    script = Script(token("a"))
+    models = LoadedModels(script.model())
+    for backend in ("asyncio", "asyncio", "trio"):
+        assert anyio.run(answer_in_new_transport, models, backend=backend) == 200
+    assert (script.loads, len(script.bodies)) == (1, 3)
+
+
+def test_event_loops_in_threads_load_the_model_once_and_compute_in_turn() -> None:
+    script = Script(token("a"), token("b"))
+    script.go.release(100)
+    models, together = LoadedModels(script.model()), threading.Barrier(4)
+
+    def work(number: int) -> int:
+        together.wait(LIMIT)
+        return anyio.run(answer_in_new_transport, models, backend=("asyncio", "trio")[number % 2])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(8))) == [200] * 8
+    assert (script.loads, len(script.bodies), script.most_running) == (1, 8, 1)
+
+
+def test_load_that_failed_gives_each_event_loop_its_own_error() -> None:
+    script = Script(token("a"), error=ConfigurationError("broken", setting="model_path"))
+    script.loading.clear()
+    models, errors = LoadedModels(script.model()), []
+
+    async def fail() -> None:
+        async with LlamaCppTransport(models) as transport, anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(caught, transport)
+            await anyio.wait_all_tasks_blocked()
+            waiting.wait(LIMIT)
+            script.loading.set()
+
+    async def caught(transport: LlamaCppTransport) -> None:
+        with pytest.raises(ConfigurationError, match="broken") as found:
+            await answer(transport, chat())
+        errors.append(found.value)
+
+    waiting = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(asyncio.run, fail()) for _ in range(2)]:
+            job.result(LIMIT)
+    assert len(set(map(id, errors))) == 4
+
+
+def test_event_loop_that_is_closed_while_the_model_computes_gives_the_turn_to_others() -> None:
+    script = Script(token("a"), token("b"))
+    models = LoadedModels(script.model())
+
+    async def begin() -> None:
+        transport = LlamaCppTransport(models)
+        opened.append(transport.send(chat(stream=True), Timeouts()))
+        await opened[0].__aenter__()
+
+    opened: list[Any] = []
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    script.go.release(3)
+    assert anyio.run(answer_in_new_transport, models) == 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_child_of_a_fork_loads_the_model_again() -> None:
+    script = Script(token("a"))
+    models = LoadedModels(script.model())
+    assert asyncio.run(answer_in_new_transport(models)) == 200
+    child = os.fork()
+    if not child:
+        status = asyncio.run(answer_in_new_transport(models))
+        os._exit(0 if (status, script.loads) == (200, 2) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert script.loads == 1
+
+
 # A real model
 
 
@@ -353,7 +442,7 @@ def model(model_file: Path) -> Model:
 
 
 async def test_a_real_model_answers_whole_streams_in_pieces_and_refuses_what_is_too_long(model: Model) -> None:
-    async with LlamaCppTransport(model) as transport:
+    async with LlamaCppTransport(LoadedModels(model)) as transport:
         status, body = await answer(transport, chat(max_tokens=8))
         text = json.loads(body)["choices"][0]["message"]["content"]
         assert (status, bool(text)) == (200, True)
@@ -372,7 +461,7 @@ async def test_a_real_model_answers_whole_streams_in_pieces_and_refuses_what_is_
 
 
 async def test_a_real_model_stops_while_it_reads_a_long_prompt(model: Model) -> None:
-    async with LlamaCppTransport(model) as transport:
+    async with LlamaCppTransport(LoadedModels(model)) as transport:
         async with transport.send(chat("word " * 900, stream=True), Timeouts()) as wire_response:
             await anext(aiter(wire_response))
             computed = time.process_time()
@@ -391,7 +480,7 @@ async def test_the_event_loop_runs_while_a_real_model_computes(model: Model) -> 
             await anyio.sleep(0.005)
             ticks += 1
 
-    async with LlamaCppTransport(model) as transport:
+    async with LlamaCppTransport(LoadedModels(model)) as transport:
         await answer(transport, chat(max_tokens=1))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(tick)
@@ -403,7 +492,7 @@ async def test_the_event_loop_runs_while_a_real_model_computes(model: Model) -> 
 
 
 async def test_a_real_model_embeds_and_refuses_what_is_too_long(model: Model) -> None:
-    async with LlamaCppTransport(model) as transport:
+    async with LlamaCppTransport(LoadedModels(model)) as transport:
         status, body = await answer(transport, request("/v1/embeddings", input=["a cat", "a kitten", "tax law"]))
         vectors = [item["embedding"] for item in json.loads(body)["data"]]
         assert (status, [len(vector) for vector in vectors]) == (200, [576, 576, 576])
@@ -417,7 +506,9 @@ async def test_a_broken_file_is_a_configuration_error(model_file: Path, tmp_path
     path = tmp_path / "cut.gguf"
     with model_file.open("rb") as file:
         path.write_bytes(file.read(100_000))
-    async with LlamaCppTransport(Model(service="mine", path=path, context_length=512, threads=1)) as transport:
+    async with LlamaCppTransport(
+        LoadedModels(Model(service="mine", path=path, context_length=512, threads=1))
+    ) as transport:
         with pytest.raises(ConfigurationError, match=r"cut\.gguf.*cannot load") as caught:
             await answer(transport, chat())
     assert (caught.value.service, caught.value.setting) == ("mine", "model_path")

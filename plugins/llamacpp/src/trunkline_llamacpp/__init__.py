@@ -26,17 +26,16 @@ def _url(settings: Settings, path: str, model: str | None) -> str:
 def _transport(context: ServiceContext[LlamaCppSettings]) -> Transport:
     from trunkline_llamacpp.model_file import find_model
     from trunkline_llamacpp.runtime import Model
-    from trunkline_llamacpp.transport import LlamaCppTransport
+    from trunkline_llamacpp.transport import LlamaCppTransport, LoadedModels
 
     settings = context.settings
-    return LlamaCppTransport(
-        Model(
-            service=context.name,
-            path=find_model(settings.model_path, service=context.name),
-            context_length=settings.context_length,
-            threads=settings.threads,
-        )
+    model = Model(
+        service=context.name,
+        path=find_model(settings.model_path, service=context.name),
+        context_length=settings.context_length,
+        threads=settings.threads,
     )
+    return LlamaCppTransport(context.keep(LoadedModels, lambda: LoadedModels(model)))
 
 
 llamacpp = chat_completions(

@@ -8,12 +8,15 @@ the reading task:
     _Exchange._send -> _EventLoop.call_soon -----> _put: appends to the queue, sets the event `_more`
                                                    __anext__: takes it from the queue, or waits for `_more`
     the response is complete, or failed
-    _Job._run ------> _EventLoop.call_soon ------> _finished: frees the model for the next request
+    _Job._run ------> _EventLoop.call_soon ------> _finished: ends the response
 
 - A thread never waits for the event loop: a loop that was closed would block it for ever. `call_soon` then returns
   false, and the thread stops computing.
-- All state is changed on the event loop, and needs no lock. The thread only reads `_stopping`: when the reader leaves,
-  it makes llama.cpp stop at the next callback.
+- The state of an exchange is changed on its event loop, and needs no lock. The thread only reads `_stopping`: when the
+  reader leaves, it makes llama.cpp stop at the next callback.
+- A model is shared by all event loops of a service (`LoadedModels`), and belongs to none of them. Its requests wait for
+  the loading and for their turn. Both are guarded by locks, which are held only for a moment. Each request waits in its
+  own loop and is woken there (`_Waiter`).
 - The queue is unbounded; the context length limits its size. With back-pressure, a stream that is read slowly would
   keep the model from all other requests, and an application that asks a second question while it reads the first
   response would wait for itself.
@@ -22,11 +25,13 @@ the reading task:
 
 from __future__ import annotations
 
+import copy
+import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, TypeVar
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import anyio
@@ -40,8 +45,6 @@ from trunkline.secrets import Headers
 from trunkline_llamacpp.runtime import Model, Server
 from trunkline_llamacpp.whole_response import whole_response
 
-T = TypeVar("T")
-
 STOP_LIMIT = 2.0
 """Seconds to wait until the model stops. It stops after the current token, or the current batch of the prompt."""
 
@@ -49,42 +52,67 @@ _PROGRESS = '"prompt_progress":'
 _ERROR = '{"error":'
 
 
-class LlamaCppTransport:
-    """A `Transport` to a model in this process, which the first request loads.
+class LoadedModels:
+    """The instances of a model that one service loads, for all its event loops.
 
     llama.cpp sets up a model for chats or for embeddings, so each has its own instance; the one for embeddings takes
     memory only if it is used. Each instance answers one request at a time.
     """
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        self.model = model
+        self._load()
+
+    def _load(self) -> None:
+        model = self.model
+        self._process = os.getpid()
         self._chat = _LoadedModel(lambda: model.load("chat"))
         self._embeddings = _LoadedModel(lambda: model.load("embeddings"))
+
+    def get(self, purpose: Literal["chat", "embeddings"]) -> _LoadedModel:
+        """Return the instance for a purpose. The first request loads it."""
+        if self._process != os.getpid():
+            # The child of a fork has the memory of a loaded model, but not llama.cpp's threads, and locks that a thread
+            # of its parent may have held. It must load the model again, and cannot free the old one.
+            _inherited.append((self._chat, self._embeddings))
+            self._load()
+        return self._chat if purpose == "chat" else self._embeddings
+
+
+_inherited: list[object] = []
+
+
+class LlamaCppTransport:
+    """A `Transport` to a model in this process, for one event loop."""
+
+    def __init__(self, models: LoadedModels) -> None:
+        self._models: LoadedModels | None = models
+        self._service = models.model.service
         self._exchanges: set[_Exchange] = set()
-        self._closed = False
 
     async def __aenter__(self) -> LlamaCppTransport:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._closed = True
+        # The memory of the models is freed when nobody refers to them: neither the service, which drops them when it is
+        # closed, nor a thread that still computes or loads.
+        self._models = None
         for exchange in tuple(self._exchanges):
             await exchange.stop()
-        await self._chat.close()
-        await self._embeddings.close()
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
         """Answer a request. Leaving the context manager stops computing. An unknown path is answered with 404."""
-        if self._closed:
-            raise ServiceClosed(f"service {self._model.service!r} was closed")
+        models = self._models
+        if models is None:
+            raise ServiceClosed(f"service {self._service!r} was closed")
         path = urlsplit(wire_request.url).path.rstrip("/")
         exchange: _Exchange
         if path.endswith("/chat/completions"):
-            exchange = _Chat(self._chat, wire_request, timeouts)
+            exchange = _Chat(models.get("chat"), wire_request, timeouts)
         elif path.endswith("/embeddings"):
-            exchange = _Embeddings(self._embeddings, wire_request, timeouts)
+            exchange = _Embeddings(models.get("embeddings"), wire_request, timeouts)
         elif path.endswith("/models"):
-            name = self._model.path.stem
+            name = models.model.path.stem
             return _WholeResponse(200, dumps({"object": "list", "data": [{"id": name, "object": "model"}]}))
         else:
             return _WholeResponse(
@@ -112,68 +140,149 @@ class _EventLoop:
         return True
 
 
-class _Job(Generic[T]):
-    """Work in its own thread. `done` is set on the event loop when it has ended, successfully or not."""
+class _Waiter:
+    """A request that waits in its event loop until a thread, or a request in another loop, wakes it."""
 
-    def __init__(self, loop: _EventLoop, work: Callable[[], T], finished: Callable[[_Job[T]], None]) -> None:
+    def __init__(self) -> None:
+        self._loop = _EventLoop()
+        self._event = anyio.Event()
+
+    def wake(self) -> bool:
+        """Wake the request, from any thread. False if its event loop was closed."""
+        return self._loop.call_soon(self._event.set)
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+class _Turn:
+    """Lets one request at a time use an instance, in the order in which they came, whatever event loop they are in."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[_Waiter] = deque()
+
+    async def acquire(self) -> None:
+        """Wait for the turn."""
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return
+            waiter = _Waiter()
+            self._waiting.append(waiter)
+        try:
+            await waiter.wait()
+        except BaseException:
+            with self._lock:
+                has_turn = waiter not in self._waiting
+                if not has_turn:
+                    self._waiting.remove(waiter)
+            if has_turn:
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the turn to the next request, from any thread."""
+        with self._lock:
+            while self._waiting:
+                if self._waiting.popleft().wake():
+                    return
+            self._taken = False
+
+
+class _Loading:
+    """The loading of an instance in a thread. Requests of any event loop may wait for it."""
+
+    def __init__(self, load: Callable[[], Server]) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[_Waiter] = []
+        self._ended = False
+        self._server: Server | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, args=(load,), name="trunkline-llamacpp").start()
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    def _run(self, load: Callable[[], Server]) -> None:
+        try:
+            self._server = load()
+        except BaseException as error:
+            self._error = error.with_traceback(None)
+        with self._lock:
+            self._ended = True
+        for waiter in self._waiting:
+            waiter.wake()
+
+    async def wait(self) -> Server:
+        """Return the instance. Raises the error of the loading, as a new exception for each request."""
+        with self._lock:
+            waiter = None if self._ended else _Waiter()
+            if waiter is not None:
+                self._waiting.append(waiter)
+        if waiter is not None:
+            await waiter.wait()
+        if self._error is not None:
+            raise copy.copy(self._error)
+        assert self._server is not None
+        return self._server
+
+
+class _LoadedModel:
+    """An instance that is loaded once for all waiting requests, and used by one request at a time."""
+
+    def __init__(self, load: Callable[[], Server]) -> None:
+        self.turn = _Turn()
+        self._load = load
+        self._lock = threading.Lock()
+        self._loading: _Loading | None = None
+
+    async def server(self) -> Server:
+        """Return the instance, after loading it if necessary. If loading failed, the next request tries again.
+
+        A cancelled request does not stop the loading for the others.
+        """
+        with self._lock:
+            if self._loading is None or self._loading.failed:
+                self._loading = _Loading(self._load)
+            loading = self._loading
+        return await loading.wait()
+
+
+class _Job:
+    """Computing a response in its own thread.
+
+    `released` is called in the thread when it has ended, also if the event loop is closed by then. `finished` is called
+    on the event loop, and then `done` is set there.
+    """
+
+    def __init__(
+        self,
+        loop: _EventLoop,
+        work: Callable[[], None],
+        released: Callable[[], None],
+        finished: Callable[[_Job], None],
+    ) -> None:
         self.done = anyio.Event()
-        self.result: T | None = None
         self.error: BaseException | None = None
         self._loop = loop
+        self._released = released
         self._finished = finished
         threading.Thread(target=self._run, args=(work,), name="trunkline-llamacpp").start()
 
-    def _run(self, work: Callable[[], T]) -> None:
+    def _run(self, work: Callable[[], None]) -> None:
         try:
-            self.result = work()
+            work()
         except BaseException as error:
             self.error = error
+        self._released()
         self._loop.call_soon(self._finish)
 
     def _finish(self) -> None:
         self._finished(self)
         self.done.set()
-
-
-class _LoadedModel:
-    """A model that is loaded once for all waiting requests, and used by one request at a time."""
-
-    def __init__(self, load: Callable[[], Server]) -> None:
-        self._load = load
-        self._loading: _Job[Server] | None = None
-        self._turn: anyio.Semaphore | None = None
-        self._closed = False
-
-    async def server(self) -> Server:
-        """Return the model, after loading it if necessary. A cancelled request does not stop loading for the others."""
-        job = self._loading
-        if job is None:
-            job = self._loading = _Job(_EventLoop(), self._load, self._loaded)
-        await job.done.wait()
-        if job.error is not None:
-            raise job.error
-        assert job.result is not None
-        return job.result
-
-    def _loaded(self, job: _Job[Server]) -> None:
-        # If loading failed, the next request tries again. If the service was closed meanwhile, the model is dropped.
-        if self._closed or job.error is not None:
-            self._loading = None
-
-    @property
-    def turn(self) -> anyio.Semaphore:
-        """A semaphore that the computing request holds."""
-        if self._turn is None:
-            self._turn = anyio.Semaphore(1)
-        return self._turn
-
-    async def close(self) -> None:
-        """Drop the model. Its memory is freed when the last computing request has ended."""
-        self._closed = True
-        job, self._loading = self._loading, None
-        if job is not None:
-            with anyio.move_on_after(STOP_LIMIT, shield=True):
-                await job.done.wait()
 
 
 class _WholeResponse:
@@ -212,7 +321,7 @@ class _Exchange:
         self._chunks: deque[bytes] = deque()
         self._more = anyio.Event()
         self._loop = _EventLoop()
-        self._job: _Job[None] | None = None
+        self._job: _Job | None = None
         self._begun = False
         self._stopping = False
         self._failure: TrunklineError | None = None
@@ -242,13 +351,8 @@ class _Exchange:
         if self._stopping:
             turn.release()
             raise ServiceClosed("the service was closed while the request waited for its turn")
-
-        def finished(job: _Job[None]) -> None:
-            turn.release()
-            self._finished(job)
-
         try:
-            self._job = _Job(self._loop, lambda: self._compute(server, body), finished)
+            self._job = _Job(self._loop, lambda: self._compute(server, body), turn.release, self._finished)
         except BaseException:
             turn.release()
             raise
@@ -293,7 +397,7 @@ class _Exchange:
         self._chunks.append(chunk)
         self._more.set()
 
-    def _finished(self, job: _Job[None]) -> None:
+    def _finished(self, job: _Job) -> None:
         error = job.error
         if isinstance(error, TrunklineError):
             self._failure = error
