@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from trunkline import ConfigurationError, PluginError, ProviderNotFound, hookimpl, open_service, open_services
+from trunkline._plugins import registry
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, check_hooks, installed, load_provider
 from trunkline.authoring.provider import Operations, Provider
 from trunkline.testing import Exchange, serve
@@ -257,8 +259,55 @@ def test_opening_one_provider_imports_no_other() -> None:
 
 @pytest.mark.usefixtures("crowd")
 def test_error_for_a_missing_provider_lists_the_installed_ones() -> None:
-    with pytest.raises(ProviderNotFound, match=r"'fin' is installed; installed: .*fine.*pip install trunkline-fin"):
+    with pytest.raises(
+        ProviderNotFound, match=r"'fin' is installed; did you mean 'fine'\? installed: .*fine"
+    ) as caught:
         load_provider("fin")
+    assert "pip install" not in str(caught.value)
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The core's metadata name the distributions of three providers, in its extras."""
+    requirements = ["attrs>=25", "rich>=14; extra == 'cli'", "trunkline-evil; extra == 'cli'"]
+    requirements += [f"trunkline-{name}; extra == '{name}'" for name in ("bedrock", "openai", "azure-openai")]
+    monkeypatch.setattr(registry, "requires", lambda name: requirements)
+    monkeypatch.setattr(registry, "installed", lambda group: ())
+    registry._own_distributions.cache_clear()
+    yield
+    registry._own_distributions.cache_clear()
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("bedrock", "no provider 'bedrock' is installed (pip install trunkline-bedrock); installed: none"),
+        ("bedrok", "did you mean 'bedrock'? (pip install trunkline-bedrock) installed"),
+        ("opnai", "did you mean 'openai'? (pip install trunkline-openai) installed"),
+        ("OpenAI", "did you mean 'openai'? (pip install trunkline-openai) installed"),
+        ("azure_openai", "did you mean 'azure-openai'? (pip install trunkline-azure-openai) installed"),
+        ("azure", "did you mean 'azure-openai'? (pip install trunkline-azure-openai) installed"),
+        ("openai-compatible", "it may be in trunkline-openai (pip install trunkline-openai); installed"),
+    ],
+)
+def test_error_for_a_provider_of_ours_names_its_distribution(name: str, hint: str) -> None:
+    with pytest.raises(ProviderNotFound, match=re.escape(hint)):
+        load_provider(name)
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", ["acme", "evil", "cli", "reqeusts", "", "x"])
+def test_error_for_an_unknown_provider_suggests_no_package(name: str) -> None:
+    with pytest.raises(ProviderNotFound, match="installed: none") as caught:
+        load_provider(name)
+    assert "pip" not in str(caught.value)
+
+
+def test_known_distributions_are_those_of_the_extras_of_the_core() -> None:
+    own = registry._own_distributions()
+    assert {"openai": "trunkline-openai", "azure-openai": "trunkline-azure-openai"}.items() <= own.items()
+    assert all(distribution == f"trunkline-{provider}" for provider, distribution in own.items())
 
 
 # Extensions

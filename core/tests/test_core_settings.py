@@ -220,7 +220,8 @@ def test_invalid_reference_is_a_clear_error(reference: Any, message: str) -> Non
     [
         ("[services", "is not TOML"),
         ("", r"no services; add a table \[services.NAME\]"),
-        ("[service.a]\nprovider='x'", "'service' at the top level"),
+        ("[service.a]\nprovider='x'", r"'service' at the top level; did you mean 'services'\? only the tables"),
+        ("[defaults]\nmax_retris = 1\n[services.a]\nprovider='x'", r"did you mean 'max_retries'\? those are"),
         ("[services]\na = 1", "must be tables"),
         ("[defaults]\napi_key = 'x'\n[services.a]\nprovider='x'", r"\[defaults\] has 'api_key'"),
     ],

@@ -12,6 +12,7 @@ from trunkline._config.sources import Table, make_settings, provider_of, read_co
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import HTTPClient
 from trunkline._plugins.registry import EXTENSIONS, find_plugin, load_provider
+from trunkline._suggestions import did_you_mean
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import without_traceback
 from trunkline.service import Service
@@ -102,7 +103,8 @@ class Services(Mapping[str, Service]):
         try:
             return self._services[name]
         except KeyError:
-            raise KeyError(f"no service {name!r}; the configuration has {', '.join(self._services)}") from None
+            hint = did_you_mean(name, self._services) or ";"
+            raise KeyError(f"no service {name!r}{hint} the configuration has {', '.join(self._services)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._services)

@@ -41,6 +41,7 @@ def test_unknown_service_is_reported_with_the_known_ones(call: Any, configured: 
     status, _, err = call("chat", "--service", "three", "Hi")
     assert status == 2
     assert "no service 'three'; it has: one, two" in err
+    assert "no service 'tow'; did you mean 'two'? it has: one, two" in call("chat", "--service", "tow", "Hi")[2]
 
 
 def test_another_service_may_be_broken(call: Any, configured: Path) -> None:

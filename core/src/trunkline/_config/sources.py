@@ -15,7 +15,6 @@ In the file, a secret may be a reference: `{ env = "NAME" }`, `{ file = "PATH" }
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from typing import Any, TypeAlias, get_origin
 import attrs
 
 from trunkline._setting_types import REFERENCE_KINDS, without_none
+from trunkline._suggestions import did_you_mean
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
 from trunkline.secrets import Headers, Secret
@@ -75,7 +75,8 @@ def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
     unknown = sorted(set(data) - set(_TOP_LEVEL))
     if unknown:
         raise ConfigurationError(
-            f"{origin} has {unknown[0]!r} at the top level; only the tables {' and '.join(_TOP_LEVEL)} may be there"
+            f"{origin} has {unknown[0]!r} at the top level{did_you_mean(unknown[0], _TOP_LEVEL) or ';'} "
+            f"only the tables {' and '.join(_TOP_LEVEL)} may be there"
         )
     services, defaults = data.get("services", {}), data.get("defaults", {})
     if not isinstance(services, Mapping) or not services:
@@ -86,8 +87,8 @@ def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
     for name in defaults:
         if name not in common:
             raise ConfigurationError(
-                f"{origin}: [defaults] has {name!r}, which is not a setting of every service; "
-                f"those are {', '.join(sorted(common))}",
+                f"{origin}: [defaults] has {name!r}, which is not a setting of every service"
+                f"{did_you_mean(name, common) or ';'} those are {', '.join(sorted(common))}",
                 setting=name,
             )
     return Configuration(services={name: {**defaults, **table} for name, table in services.items()}, folder=folder)
@@ -207,8 +208,7 @@ def _parsed(info: SettingInfo, text: str | None) -> Any:
 
 def _unknown(service: str, name: str, infos: tuple[SettingInfo, ...]) -> ConfigurationError:
     names = [info.name for info in infos]
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(names)}"
+    hint = did_you_mean(name, names) or f"; the settings are {', '.join(names)}"
     return setting_error(name, f"does not exist{hint}", service=service)
 
 

@@ -22,13 +22,14 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from typing import Any
 
 import attrs
 import pluggy
 
 from trunkline import hookspecs
+from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.provider import (
     Auth,
     MediaClass,
@@ -107,10 +108,8 @@ def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
     if not matches:
         names = sorted({item.name for item in candidates})
         error = ProviderNotFound if group == PROVIDERS else ConfigurationError
-        raise error(
-            f"no {kind} {name!r} is installed; installed: {', '.join(names) or 'none'}"
-            + (f". Perhaps: pip install trunkline-{name}" if group == PROVIDERS else "")
-        )
+        hint = _provider_hint(name, names) if group == PROVIDERS else did_you_mean(name, names)
+        raise error(f"no {kind} {name!r} is installed{hint or ';'} installed: {', '.join(names) or 'none'}")
     if len(matches) > 1:
         distributions = ", ".join(sorted(item.distribution for item in matches))
         raise PluginError(
@@ -119,6 +118,34 @@ def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
         )
     return matches[0]
 
+
+def _provider_hint(name: str, names: Sequence[str]) -> str:
+    """Return a hint at the provider that was meant: an installed one, or one of a distribution of this project.
+
+    No name of a package is made from `name`: anyone could have published malware under a name that is one letter off.
+    """
+    known = {provider: item for provider, item in _own_distributions().items() if provider not in names}
+    found = nearest(name, (*names, *known))
+    if found is None:
+        # A distribution can have several providers, such as `openai-compatible` in `trunkline-openai`.
+        found = next((provider for provider in known if name.startswith(f"{provider}-")), None)
+        return f"; it may be in {known[found]} (pip install {known[found]});" if found is not None else ""
+    install = f" (pip install {known[found]})" if found in known else ""
+    return f"{install};" if found == name else f"; did you mean {found!r}?{install}"
+
+
+@cache
+def _own_distributions() -> dict[str, str]:
+    """Return the distributions of this project by the extra of the core that installs each, which names a provider."""
+    try:
+        requirements = requires("trunkline") or ()
+    except PackageNotFoundError:  # the core runs from its source
+        return {}
+    found = (_OWN.fullmatch(requirement) for requirement in requirements)
+    return {match[2]: match[1] for match in found if match is not None and match[1] == f"trunkline-{match[2]}"}
+
+
+_OWN = re.compile(r"""(trunkline-[\w-]+)[^;]*;\s*extra\s*==\s*['"]([\w-]+)['"]\s*""")
 
 # A requirement on the core in a distribution's metadata, such as `trunkline[cli]>=0.2,<0.3`. A requirement with a
 # marker after `;` belongs to an extra or a platform, and does not match.

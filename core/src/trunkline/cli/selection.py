@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from trunkline._config.sources import Configuration, make_settings, provider_of, read_configuration
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
+from trunkline._suggestions import did_you_mean
 from trunkline.cli.failures import CommandError
 from trunkline.errors import ConfigurationError, PluginError
 from trunkline.settings import Settings
@@ -143,7 +144,8 @@ def _from_provider(name: str, options: ServiceOptions) -> SelectedService:
 def _from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> SelectedService:
     """Return one service of a configuration file."""
     if name not in configuration.services:
-        raise CommandError(f"{path} has no service {name!r}; it has: {', '.join(configuration.services)}")
+        hint = did_you_mean(name, configuration.services) or ";"
+        raise CommandError(f"{path} has no service {name!r}{hint} it has: {', '.join(configuration.services)}")
     table = configuration.services[name]
     settings = make_settings(
         name,

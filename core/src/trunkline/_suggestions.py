@@ -1,0 +1,26 @@
+"""Suggest the name that was meant, for errors about a name that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that is most like `name`, or `None` if none is. Case and `_` or `-` do not matter."""
+    plain = {_plain(known): known for known in names}
+    wanted = _plain(name)
+    close = difflib.get_close_matches(wanted, plain, n=1)
+    # A name that was not written to its end, such as `azure` for `azure-openai`, may have less than half the letters.
+    close = close or [known for known in plain if len(wanted) > 2 and known.startswith(wanted)]
+    return plain[close[0]] if close else None
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean 'region'?`, or an empty text if no name is near."""
+    found = nearest(name, names)
+    return f"; did you mean {found!r}?" if found is not None else ""
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "-")

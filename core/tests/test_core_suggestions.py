@@ -1,0 +1,52 @@
+"""Errors about a name that does not exist suggest the one that was meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trunkline import ConfigurationError, ProviderNotFound, open_service, open_services
+from trunkline._suggestions import did_you_mean, nearest
+
+NAMES = ("openai", "openai-compatible", "azure-openai", "bedrock")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("opnai", "openai"),
+        ("OpenAI", "openai"),
+        ("openai_compatible", "openai-compatible"),
+        ("azure", "azure-openai"),
+        ("bedrok", "bedrock"),
+        (" bedrock", "bedrock"),
+        ("acme", None),
+        ("b", None),
+        ("", None),
+    ],
+)
+def test_the_nearest_name_is_found(name: str, meant: str | None) -> None:
+    assert nearest(name, NAMES) == meant
+    assert did_you_mean(name, NAMES) == (f"; did you mean {meant!r}?" if meant else "")
+    assert nearest(name, ()) is None
+
+
+def test_every_wrong_provider_of_a_configuration_is_reported_with_its_service() -> None:
+    services = {"main": {"provider": "opnai"}, "spare": {"provider": "acme"}}
+    with pytest.raises(ConfigurationError, match="service 'main': no provider 'opnai'") as caught:
+        open_services({"services": services})
+    assert [(type(error), error.service) for error in caught.value.errors] == [
+        (ProviderNotFound, "main"),
+        (ProviderNotFound, "spare"),
+    ]
+
+
+def test_a_wrong_name_of_a_service_suggests_one_of_the_configuration(toy: Any) -> None:
+    services = open_services({"services": {"main": {"provider": "openai", "api_key": "k", "default_model": "m"}}})
+    with pytest.raises(KeyError, match="no service 'mian'; did you mean 'main'"):
+        services["mian"]
+
+
+def test_a_wrong_name_of_a_setting_suggests_one_of_the_provider() -> None:
+    with pytest.raises(ConfigurationError, match="setting 'api_kay' does not exist; did you mean 'api_key'"):
+        open_service("openai", api_kay="k")
