@@ -149,7 +149,9 @@ def _base64_forms(secret: str) -> Iterator[str]:
     """Yield a secret in base64, alone and as it looks inside of a longer text, such as `Bearer` and the secret."""
     data = secret.encode("utf-8", "surrogatepass")
     for encode in (b64encode, urlsafe_b64encode):
-        yield encode(data).decode().rstrip("=")
+        encoded = encode(data).decode()
+        yield encoded
+        yield encoded.rstrip("=")
         for skipped in (1, 2):  # the bytes of the longer text before the secret, modulo 3
             # Only the characters that encode no bits of what surrounds the secret are the same in every text.
             inner = data[3 - skipped :]

@@ -1,0 +1,470 @@
+"""Errors belong to each caller alone, and no secret is in them, whichever step of a plugin raised what."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import logging
+import pickle
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import anyio
+import anyio.lowlevel
+import pytest
+from trunkline import errors
+from trunkline.authoring.auth import HeaderAuth, NoAuth
+from trunkline.authoring.provider import ListModels, Observer, Operations, hookimpl
+from trunkline.authoring.wire import LowerHeaders, WireRequest
+from trunkline.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailed,
+    PluginError,
+    RemoteError,
+    TrunklineError,
+)
+from trunkline.secrets import Headers, scrub
+from trunkline.service import Service
+from trunkline.testing import Exchange, serve
+
+pytestmark = pytest.mark.anyio
+
+KEY = "toy-secret-key"  # the key of the toy provider
+TOKEN = "toy-token-0123456789"
+LONG = 20.0
+
+
+async def answer(exchange: Exchange) -> None:
+    if exchange.request.target.startswith("/models"):
+        await exchange.respond(b'{"models": ["a"], "next": null}')
+    elif b'"stream": true' in exchange.request.body or b'"stream":true' in exchange.request.body:
+        await exchange.start()
+        await exchange.chunk(b'{"text": "hello"}\n{"done": true}\n')
+        await exchange.end()
+    else:
+        await exchange.respond(b'{"text": "hello"}')
+
+
+def text_of(error: BaseException) -> str:
+    """Return all text of an error: its fields, its notes and its causes."""
+    return "".join(traceback.format_exception(error)) + repr(vars(error)) + repr(error.args)
+
+
+class Acquires(NoAuth):
+    """An `Auth` whose `acquire` is the function that it is made with."""
+
+    def __init__(self, acquire: Callable[[], object], *secrets: str) -> None:
+        self._acquire = acquire
+        self._secrets = secrets
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return self._secrets
+
+    async def acquire(self, *, refresh: bool = False) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._acquire()
+
+
+async def failure(service: Service, call: str = "chat") -> BaseException:
+    """Return the exception that a call raises."""
+    with pytest.raises(BaseException) as caught:
+        if call == "chat":
+            await service.chat("hi")
+        elif call == "stream":
+            async with service.stream("hi") as stream:
+                async for _ in stream:
+                    pass
+        else:
+            await service.list_models()
+    return caught.value
+
+
+# Errors that several calls share
+
+
+async def test_error_that_an_auth_keeps_is_raised_anew_in_each_task(toy: Any) -> None:
+    kept = AuthenticationError("the token endpoint refuses", code="no", body={"why": "no"})
+    kept.add_note("asked once")
+    caught: list[TrunklineError] = []
+    went_on = 0
+
+    async def call() -> None:
+        nonlocal went_on
+        try:
+            await service.chat("hi")
+        except TrunklineError as error:
+            caught.append(error)
+            if len(caught) == 3:
+                done.set()
+            # Before Python 3.13, `traceback.clear_frames` on the shared error would close this coroutine here.
+            await done.wait()
+            went_on += 1
+
+    def refuse() -> NoReturn:
+        raise kept
+
+    async with toy("http://localhost", {"auth": lambda context: Acquires(refuse)}) as service:
+        done = anyio.Event()
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(call)
+    assert went_on == 3
+    assert len({id(error) for error in [*caught, kept]}) == 4
+    for error in caught:
+        assert isinstance(error, AuthenticationError)
+        assert (error.code, error.body, error.__notes__) == ("no", {"why": "no"}, ["asked once"])
+    caught[0].add_note("one more")
+    assert caught[1].__notes__ == kept.__notes__ == ["asked once"]
+    assert kept.service is None, "the plugin's own object was changed"
+
+
+@pytest.mark.parametrize("call", ["chat", "stream"])
+async def test_application_s_own_exception_is_the_context_and_is_left_alone(toy: Any, call: str) -> None:
+    # aiohttp makes Python forget the exception that is being handled.
+    async with toy("http://127.0.0.1:9", max_retries=0, http_library="httpx2") as service:
+        try:
+            raise LookupError("the application's own")
+        except LookupError as error:
+            own = error
+            caught = await failure(service, call)
+    assert isinstance(caught, ConnectionFailed)
+    assert caught.__context__ is own
+    assert own.__traceback__ is not None
+    assert own.__context__ is None
+
+
+async def test_exception_that_is_no_error_passes_through_unchanged(toy: Any) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    interrupted = Interrupted()
+
+    def interrupt() -> NoReturn:
+        raise interrupted
+
+    async with toy("http://localhost", {"auth": lambda context: Acquires(interrupt)}) as service:
+        assert await failure(service) is interrupted
+    names = [frame.f_code.co_name for frame, _ in traceback.walk_tb(interrupted.__traceback__)]
+    assert "interrupt" not in names
+    assert names[-1] == "_attempts"
+
+
+# Exceptions of other libraries
+
+
+def broken(*arguments: object, **options: object) -> NoReturn:
+    secret = KEY
+    error = LookupError(f"no entry for {secret}")
+    error.add_note(secret)
+    raise error
+
+
+class Brittle:
+    """A step of the toy provider with one method that is broken."""
+
+    def __init__(self, step: Any, method: str) -> None:
+        self._step = step
+        self._method = method
+
+    def __getattr__(self, name: str) -> Any:
+        return broken if name == self._method else getattr(self._step, name)
+
+
+class BrokenFramer:
+    at_boundary = True
+
+    def feed(self, data: bytes) -> NoReturn:
+        broken()
+
+    def finish(self) -> tuple[bytes, ...]:
+        return ()
+
+
+class BrokenTransport:
+    """A transport that fails when it is entered, when it sends, or while the body is read."""
+
+    def __init__(self, when: str) -> None:
+        self._when = when
+        self.status = 200
+        self.headers = Headers()
+
+    def _fail(self, when: str) -> None:
+        if when == self._when:
+            broken()
+
+    async def __aenter__(self) -> BrokenTransport:
+        self._fail("enter")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._fail("leave")
+
+    @asynccontextmanager
+    async def send(self, wire_request: WireRequest, timeouts: Any) -> AsyncIterator[BrokenTransport]:
+        self._fail("send")
+        yield self
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._fail("read")
+        yield b'{"text": "hello"}\n{"done": true}\n'
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
+    "acquire": ({"auth": lambda context: Acquires(broken)}, "the authentication", ("chat", "stream", "list_models")),
+    "translate": ({"translator": "translate"}, "the translator", ("chat", "stream")),
+    "body": ({"response_parser": "body"}, "the response parser", ("chat",)),
+    "error": ({"response_parser": "error"}, "the response parser", ("chat", "stream")),
+    "stream": ({"response_parser": "stream"}, "the response parser", ("stream",)),
+    "framer": ({"response_parser": "framer"}, "the response parser", ("stream",)),
+    "build": (
+        {"operations": lambda context: Operations(list_models=ListModels(build=broken, parse=broken))},
+        "an operation",
+        ("list_models",),
+    ),
+    "parse": ({"operations": "parse"}, "an operation", ("list_models",)),
+    "hook": ({"translator": broken}, "the hook trunkline_translator", ("chat", "stream")),
+    **{
+        f"transport {when}": (
+            {"transport": lambda context, when=when: BrokenTransport(when)},
+            "the transport",
+            ("chat", "stream"),
+        )
+        for when in ("enter", "send", "read")
+    },
+}
+
+
+def changed(name: str, provider: Any) -> dict[str, Any]:
+    """Return the changes of the toy provider for a case of `BROKEN`."""
+    [(field, value)] = BROKEN[name][0].items()
+    if not isinstance(value, str):
+        return {field: value}
+    make = getattr(provider, field)
+    if value == "framer":
+
+        def parser(context: Any) -> Any:
+            made = make(context)
+            made.stream = lambda: (BrokenFramer(), type(made)().stream()[1])
+            return made
+
+        return {field: parser}
+    if field == "operations":
+
+        def operations(context: Any) -> Operations:
+            return Operations(list_models=ListModels(build=make(context).list_models.build, parse=broken))
+
+        return {field: operations}
+    return {field: lambda context: Brittle(make(context), value)}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_foreign_exception_of_a_step_becomes_a_plugin_error(toy: Any, name: str) -> None:
+    _, step, calls = BROKEN[name]
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"no", status=400)
+
+    async with serve(refuse if name == "error" else answer) as server:
+        async with toy(server.url, changed(name, toy(server.url)._provider), max_retries=0) as service:
+            for call in calls:
+                error = await failure(service, call)
+                assert isinstance(error, PluginError)
+                assert error.distribution == "toy"
+                assert error.service == "toy"
+                assert f"{step} of toy failed: LookupError: no entry for ***" in str(error)
+                assert "in broken" in error.__notes__[0], "a note has the place in the source"
+                assert KEY not in text_of(error)
+                assert not [
+                    frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code is broken.__code__
+                ]
+
+
+async def test_exception_that_closing_a_step_raises_becomes_a_plugin_error(toy: Any) -> None:
+    service = toy("http://localhost", {"transport": lambda context: BrokenTransport("leave")})
+    await service.authenticate()
+    with pytest.raises(PluginError, match="the transport of toy failed"):
+        await service.aclose()
+
+
+async def test_plugin_error_names_the_extension_whose_step_failed(toy: Any) -> None:
+    class Wrapping:
+        @hookimpl(wrapper=True)
+        def trunkline_auth(self, context: Any) -> Any:
+            yield
+            return Acquires(broken)
+
+    async with toy("http://localhost", extensions=[Wrapping()]) as service:
+        error = await failure(service)
+    assert isinstance(error, PluginError)
+    assert error.distribution == "Wrapping"
+    assert "the authentication of Wrapping failed" in str(error)
+
+
+# Secrets in every place and form
+
+
+async def test_secrets_of_an_auth_inside_another_are_removed(toy: Any) -> None:
+    def refuse() -> NoReturn:
+        raise AuthenticationError(f"wrong: {TOKEN}, {quote(TOKEN)}, {base64.b64encode(TOKEN.encode()).decode()}")
+
+    class Outer(NoAuth):
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        async def acquire(self, *, refresh: bool = False) -> None:
+            await self._inner.acquire(refresh=refresh)
+
+    class Wrapping:
+        @hookimpl(wrapper=True)
+        def trunkline_auth(self, context: Any) -> Any:
+            return Outer((yield))
+
+    inner = Acquires(refuse, TOKEN)
+    async with toy("http://localhost", {"auth": lambda context: inner}, extensions=[Wrapping()]) as service:
+        error = await failure(service)
+    assert str(error) == "toy: wrong: ***, ***, ***"
+
+
+async def test_notes_and_causes_of_any_depth_show_no_secret(toy: Any) -> None:
+    def with_note() -> NoReturn:
+        error = AuthenticationError("no token")
+        error.add_note(f"asked with {KEY}")
+        raise error
+
+    def with_group() -> NoReturn:
+        raise ConnectionFailed("no connection", retryable=False) from ExceptionGroup("all", [OSError(f"no {KEY}")])
+
+    def with_deep_cause() -> NoReturn:
+        inner = OSError("refused")
+        inner.__cause__ = ExceptionGroup("inner", [ExceptionGroup("innermost", [ValueError(KEY)])])
+        middle = RemoteError(f"middle {KEY}")
+        middle.__cause__ = inner
+        raise ConnectionFailed("outer", retryable=False) from middle
+
+    def with_context() -> NoReturn:
+        try:
+            raise OSError(KEY)
+        except OSError:
+            raise ConnectionFailed("no connection", retryable=False)  # noqa: B904
+
+    for function in (with_note, with_group, with_deep_cause, with_context):
+        async with toy("http://localhost", {"auth": lambda context, f=function: Acquires(f)}) as service:
+            error = await failure(service)
+        assert KEY not in text_of(error), function.__name__
+        if function is with_deep_cause:
+            assert str(error.__cause__) == "toy: middle ***"
+            assert isinstance(error.__cause__, RemoteError)
+            assert str(error.__cause__.__cause__) == "refused"
+            assert error.__cause__.__cause__.__cause__ is None
+
+
+async def test_cause_is_kept_without_its_frames_and_the_original_is_left_alone(toy: Any) -> None:
+    causes: list[BaseException] = []
+
+    def refuse() -> NoReturn:
+        try:
+            raise OSError(111, "refused")
+        except OSError as cause:
+            causes.append(cause)
+            raise ConnectionFailed("no connection", retryable=False) from cause
+
+    async with toy("http://localhost", {"auth": lambda context: Acquires(refuse)}) as service:
+        error = await failure(service)
+    assert isinstance(error.__cause__, OSError)
+    assert error.__cause__.errno == 111
+    assert error.__cause__.__traceback__ is None
+    assert causes[0].__traceback__ is not None
+
+
+async def test_log_of_a_broken_observer_shows_no_secret(toy: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Reports(Observer):
+        def finished(self, call: int, response: object) -> None:
+            broken()
+
+    class Extension:
+        @hookimpl
+        def trunkline_observer(self, context: Any) -> Observer:
+            return Reports()
+
+    async with serve(answer) as server, toy(server.url, extensions=[Extension()]) as service:
+        with caplog.at_level(logging.DEBUG, "trunkline"):
+            await service.chat("hi")
+    [record] = [record for record in caplog.records if "observer" in record.getMessage()]
+    assert "LookupError: no entry for ***" in record.getMessage()
+    assert record.exc_info is None
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "Bearer ", "user:"])
+@pytest.mark.parametrize("after", ["", "x", "xy", "\n"])
+async def test_base64_of_a_text_around_a_secret_is_scrubbed(before: str, after: str) -> None:
+    encoded = base64.b64encode(f"{before}{TOKEN}{after}".encode()).decode()
+    shown = scrub(f"sent {encoded}", (TOKEN,))
+    # The characters next to the secret's own encode a part of its first or last byte together with the text around it.
+    assert "***" in shown
+    assert len(shown) <= len("sent ***") + len(before) * 2 + len(after) * 2 + 8
+
+
+def test_headers_are_no_mapping_but_can_be_used_like_one() -> None:
+    from collections.abc import Mapping, Sequence
+
+    headers = Headers({"a": "1", "b": "2"})
+    assert not isinstance(headers, (Mapping, Sequence))
+    assert dict(headers) == {**headers} == dict(headers.items()) == {"a": "1", "b": "2"}
+    assert (headers["a"], headers.get("c"), headers.get("c", "3"), "b" in headers, "c" in headers) == (
+        "1",
+        None,
+        "3",
+        True,
+        False,
+    )
+    assert (list(headers), list(headers.keys()), len(headers), bool(Headers())) == (["a", "b"], ["a", "b"], 2, False)
+    assert headers == Headers(headers) == LowerHeaders(headers) == {"a": "1", "b": "2"}
+    assert headers != Headers({"a": "1"})
+    assert HeaderAuth("x-key", "secret", prefix="Bearer ").secrets == ("secret", "Bearer secret")
+
+
+# Errors in other processes
+
+
+class OwnError(RemoteError):
+    """An error of a plugin, with another signature."""
+
+    def __init__(self, deployment: str, *, quota: int) -> None:
+        super().__init__(f"{deployment} is full", status=429, retry_after=3.5, body={"quota": quota}, retryable=True)
+        self.quota = quota
+
+
+def examples() -> list[TrunklineError]:
+    found: list[TrunklineError] = [OwnError("d1", quota=3)]
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        error = kind("what happened")
+        for field, value in vars(error).items():
+            if value is None:
+                setattr(error, field, f"the {field}")
+        error.add_note("a note")
+        found.append(error)
+    several = ConfigurationError(
+        "two", errors=[ConfigurationError("one", setting="a"), PluginError("b", distribution="d")]
+    )
+    return [*found, several]
+
+
+@pytest.mark.parametrize("error", examples(), ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_every_error_survives_copying_and_pickling(error: TrunklineError, again: Callable[[Any], Any]) -> None:
+    made = again(error)
+    assert made is not error
+    assert type(made) is type(error)
+    assert (str(made), repr(made), made.args) == (str(error), repr(error), error.args)
+    assert {**vars(made), "errors": ()} == {**vars(error), "errors": ()}
+    assert [repr(single) for single in getattr(made, "errors", ())] == [
+        repr(one) for one in getattr(error, "errors", ())
+    ]
