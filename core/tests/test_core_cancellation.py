@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 import sniffio
+import trunkline
 from anyio.lowlevel import checkpoint
 from trunkline import Service
 from trunkline.authoring.auth import HeaderAuth
@@ -132,6 +133,23 @@ async def leave(service: Service) -> None:
         await anext(opened)
 
 
+async def heartbeats(service: Service) -> None:
+    async with trunkline.heartbeats(service.stream("Hi"), 0.001) as events:
+        async for event in events:
+            if isinstance(event, trunkline.Heartbeat):
+                await checkpoint()
+
+
+async def until_disconnect(service: Service) -> None:
+    async def receive() -> dict[str, object]:
+        await anyio.sleep_forever()
+        return {}
+
+    response = await trunkline.until_disconnect(receive, service.chat("Hi"))
+    assert response is not None
+    assert response.text == "Hello"
+
+
 async def embed(service: Service) -> None:
     await service.embed("Hi")
 
@@ -148,6 +166,8 @@ CALLS: dict[str, Callable[[Service], Coroutine[Any, Any, None]]] = {
     "chat": chat,
     "stream": stream,
     "leave": leave,
+    "heartbeats": heartbeats,
+    "until_disconnect": until_disconnect,
     "embed": embed,
     "authenticate": authenticate,
     "close": close,

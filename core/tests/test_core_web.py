@@ -23,6 +23,7 @@ from trunkline import (
     Heartbeat,
     Observer,
     ServerError,
+    ServiceClosed,
     ServiceContext,
     StreamClosed,
     StreamInterrupted,
@@ -194,6 +195,35 @@ async def test_leaving_the_block_ends_the_read_and_closes_the_connection(
                 tasks.start_soon(read)
         with anyio.fail_after(5):
             await server.wait_idle()
+
+
+async def test_leaving_the_block_at_any_moment_leaves_nothing_behind(toy: Toy, anyio_backend: str) -> None:
+    async def whole(exchange: Exchange) -> None:
+        await exchange.start(headers=LINES)
+        await exchange.chunk(CHUNK)
+        await exchange.chunk(END)
+        await exchange.end()
+
+    async with serve(whole) as server, no_task_left(anyio_backend):
+        for moment in range(60):
+            async with toy(server.url) as service:
+                async with trunkline.heartbeats(service.stream("Hi"), 60):
+                    for _ in range(moment):
+                        await anyio.lowlevel.checkpoint()
+                assert living_tasks(anyio_backend) == []
+                async with service.stream("Hi") as stream:
+                    assert (await stream.finish()).text == "Hello"
+            with anyio.fail_after(5):
+                await server.wait_idle()
+
+
+async def test_closing_the_service_interrupts_the_reader(toy: Toy, anyio_backend: str) -> None:
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url) as service, no_task_left(anyio_backend):
+        async with trunkline.heartbeats(service.stream("Hi"), SOON) as events:
+            with pytest.raises(ServiceClosed):
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        await service.aclose()
 
 
 class Diary(Observer):
@@ -575,8 +605,8 @@ async def test_call_whose_client_disconnects_is_cancelled(toy: Toy, anyio_backen
         await exchange.hung_up()
 
     async with serve(silent) as server, toy(server.url) as service, no_task_left(anyio_backend):
-        assert await trunkline.until_disconnect(client.receive, service.chat("Hi")) is None
         with anyio.fail_after(5):
+            assert await trunkline.until_disconnect(client.receive, service.chat("Hi")) is None
             await server.wait_idle()
         assert len(server.requests) == 1
 
@@ -590,8 +620,8 @@ async def test_opening_a_stream_whose_client_disconnects_is_cancelled(toy: Toy, 
 
     async with serve(silent) as server, toy(server.url) as service, no_task_left(anyio_backend):
         stream = service.stream("Hi")
-        assert await trunkline.until_disconnect(client.receive, stream.__aenter__()) is None
         with anyio.fail_after(5):
+            assert await trunkline.until_disconnect(client.receive, stream.__aenter__()) is None
             await server.wait_idle()
 
 
