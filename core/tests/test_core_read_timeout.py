@@ -234,6 +234,19 @@ async def test_reused_read_timeout_cancels_a_slow_read() -> None:
     read_timeouts.close()
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_timer_that_is_given_back_after_closing_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers = counted_timers(monkeypatch)
+    read_timeouts = ReadTimeouts()
+    read = read_timeouts.acquire()
+    read.extend(LONG)
+    read_timeouts.close()  # as a service does that is closed while a call reads
+    assert not timers[0].cancelled()
+    read_timeouts.release(read)
+    assert timers[0].cancelled()
+
+
 def test_a_reading_stays_in_its_event_loop() -> None:
     read_timeouts = ReadTimeouts()
 
