@@ -191,7 +191,6 @@ class Pipeline:
         # ones may have expired, and the same ones would only fail again. A retryable error does while the policy, the
         # deadline and the retry budget allow it; if one of them does not, the error is raised at once.
         wire_request = wire_request.with_headers(self.settings.headers)
-        endpoint = f"{wire_request.method} {redact_url(wire_request.url)}"
         failures = 0
         credentials: Credentials | None = None
         stale: Credentials | None = None
@@ -212,7 +211,7 @@ class Pipeline:
             if not isinstance(failed, TrunklineError):
                 raise failed
             if isinstance(failed, RemoteError):
-                failed.endpoint = failed.endpoint or endpoint
+                failed.endpoint = failed.endpoint or f"{wire_request.method} {redact_url(wire_request.url)}"
             if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
                 refused, stale, credentials = failed, credentials, None
                 continue

@@ -21,7 +21,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, get_origin
+from typing import Any, TypeAlias, get_args, get_origin
 
 import attrs
 
@@ -174,8 +174,10 @@ def make_settings(
 
 
 def _sets(source: Mapping[str, object], info: SettingInfo) -> bool:
-    # `None` turns off a setting whose default is not `None`. For any other setting it means "not given".
-    return info.name in source and (source[info.name] is not None or info.default is not None)
+    # `None` turns off an optional setting whose default is another value. For any other setting it means "not given",
+    # since that is what `os.environ.get` returns.
+    turns_off = type(None) in get_args(info.type) and info.default is not None and not info.required
+    return info.name in source and (source[info.name] is not None or turns_off)
 
 
 def _without_none(values: Mapping[str, str | None]) -> dict[str, object]:

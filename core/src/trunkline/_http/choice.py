@@ -15,7 +15,7 @@ import anyio
 
 from trunkline._event_loops import is_closed, running_loop
 from trunkline._http.common import ConnectionOptions, HTTPClient
-from trunkline._http.httpx2 import HTTPTransport
+from trunkline._http.httpx2 import HTTPTransport, library_of
 from trunkline._http.proxies import environment_proxies
 from trunkline._urls import url_secrets
 from trunkline.authoring.provider import ByteStream, Timeouts, Transport
@@ -41,6 +41,8 @@ class HTTPTransports:
     """
 
     def __init__(self, client: HTTPClient | None = None) -> None:
+        if client is not None:
+            library_of(client)  # raises if it is something else
         self._client = client
         self._client_loop: Callable[[], object] | None = None  # gives the loop that the client belongs to
         # By process as well: the child of a fork must not use the connections of its parent.

@@ -94,7 +94,7 @@ class HTTPTransport:
         self._options = options or ConnectionOptions()
         self._client = client
         # A client of the wrong type is an error when the service is created, not at its first call.
-        self._library = _library_of(client) if client is not None else None
+        self._library = library_of(client) if client is not None else None
         self._sender: _Sender | None = None
 
     async def __aenter__(self) -> HTTPTransport:
@@ -180,7 +180,7 @@ def _client_errors(library: ModuleType) -> HTTPErrors:
     )
 
 
-def _library_of(client: object) -> ModuleType:
+def library_of(client: object) -> ModuleType:
     """Return the module of the application's client. Raises `ConfigurationError` if it is not a client of httpx."""
     for base in type(client).__mro__:
         name = base.__module__.partition(".")[0]
