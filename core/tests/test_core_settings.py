@@ -85,7 +85,7 @@ def test_none_switches_a_limit_off_and_is_otherwise_not_given() -> None:
     assert make({"DEMO_KEY": "x", "TRUNKLINE_MY_DEMO_REGION": "eu"}, region=None).region == "eu"
     assert make({"DEMO_KEY": "customary"}, api_key=None).api_key.reveal() == "customary"
     assert make({"DEMO_KEY": "x"}, max_retries=None).max_retries == 2
-    with pytest.raises(ConfigurationError, match="'api_key' .* is required"):
+    with pytest.raises(ConfigurationError, match=r"'api_key' .* is required"):
         make(api_key=None)
 
 

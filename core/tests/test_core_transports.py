@@ -654,5 +654,5 @@ async def test_any_number_of_streams_may_be_open(transport: Transport) -> None:
     "client", ["x", object(), httpx2.Client()], ids=["a string", "an object", "a synchronous client"]
 )
 def test_something_else_than_an_http_client_is_refused_when_the_service_is_made(client: Any) -> None:
-    with pytest.raises(ConfigurationError, match="http_client must be an httpx2.AsyncClient"):
+    with pytest.raises(ConfigurationError, match=r"http_client must be an httpx2\.AsyncClient"):
         HTTPTransports(client)
