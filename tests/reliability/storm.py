@@ -22,7 +22,7 @@ from typing import Any
 
 import anyio
 import attrs
-from measuring import BACKENDS, Result, command, on
+from measuring import BACKENDS, Result, command, on, waited
 from trunkline import TrunklineError, hookimpl
 from trunkline.authoring.provider import ByteStream, Timeouts, Transport
 from trunkline.authoring.wire import WireRequest
@@ -95,6 +95,11 @@ def above_the_rate() -> Refusal:
 caller: ContextVar[int] = ContextVar("caller")
 
 
+def clock() -> float:
+    """The time in seconds, without the time in which this thread waited while other programs ran."""
+    return anyio.current_time() - waited()
+
+
 @attrs.define
 class RequestTimes:
     """An extension that measures how long the requests of each caller take, in seconds."""
@@ -122,12 +127,12 @@ class TimedTransport:
     @asynccontextmanager
     async def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
         """Send a request, and add its time to that of its caller."""
-        begun = anyio.current_time()
+        begun = clock()
         try:
             async with self.transport.send(wire_request, timeouts) as byte_stream:
                 yield byte_stream
         finally:
-            self.seconds[caller.get()] += anyio.current_time() - begun  # type: ignore[assignment]
+            self.seconds[caller.get()] += clock() - begun  # type: ignore[assignment]
 
 
 class Pace:
@@ -172,16 +177,15 @@ async def measured(
     async def call(number: int) -> None:
         caller.set(number)
         async with limit:
-            started = anyio.current_time()
+            started, by_clock = anyio.current_time(), clock()
             try:
                 async with service.stream("hi") as stream:
                     async for _ in stream:
                         pass
                 times.append(anyio.current_time() - begun)
             except TrunklineError as error:
-                seconds = anyio.current_time() - started
-                errors.append(seconds)
-                waits.append(seconds - request_times.seconds[number])
+                errors.append(anyio.current_time() - started)
+                waits.append(clock() - by_clock - request_times.seconds[number])
                 messages[str(error)] += 1
 
     async with serve(handle) as server, wire.open(server.url, extensions=[request_times]) as service:
