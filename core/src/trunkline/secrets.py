@@ -283,8 +283,12 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
         current = cause
 
 
+def _shows_below(error: BaseException, secrets: tuple[str, ...]) -> bool:
+    return _shows(error, secrets) or (error.__cause__ is not None and _shows_below(error.__cause__, secrets))
+
+
 def _shows(error: BaseException, secrets: tuple[str, ...]) -> bool:
-    if isinstance(error, BaseExceptionGroup) and any(_shows(single, secrets) for single in error.exceptions):
+    if isinstance(error, BaseExceptionGroup) and any(_shows_below(single, secrets) for single in error.exceptions):
         return True
     try:
         text = f"{error} {error!r} {vars(error)!r}"
