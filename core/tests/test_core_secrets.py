@@ -340,6 +340,16 @@ async def test_notes_and_causes_of_any_depth_show_no_secret(toy: Any) -> None:
     def with_group() -> NoReturn:
         raise ConnectionFailed("no connection", retryable=False) from ExceptionGroup("all", [OSError(f"no {KEY}")])
 
+    def with_note_in_group() -> NoReturn:
+        single = OSError("no connection")
+        single.add_note(KEY)
+        raise ConnectionFailed("no connection", retryable=False) from ExceptionGroup("all", [single])
+
+    def with_cause_in_group() -> NoReturn:
+        single, cause = OSError("no connection"), OSError("the cause")
+        single.__cause__, cause.__cause__ = cause, ValueError(KEY)
+        raise ConnectionFailed("no connection", retryable=False) from ExceptionGroup("all", [single])
+
     def with_deep_cause() -> NoReturn:
         inner = OSError("refused")
         inner.__cause__ = ExceptionGroup("inner", [ExceptionGroup("innermost", [ValueError(KEY)])])
@@ -353,7 +363,7 @@ async def test_notes_and_causes_of_any_depth_show_no_secret(toy: Any) -> None:
         except OSError:
             raise ConnectionFailed("no connection", retryable=False)  # noqa: B904
 
-    for function in (with_note, with_group, with_deep_cause, with_context):
+    for function in (with_note, with_group, with_note_in_group, with_cause_in_group, with_deep_cause, with_context):
         async with toy("http://localhost", {"auth": lambda context, f=function: Acquires(f)}) as service:
             error = await failure(service)
         assert KEY not in text_of(error), function.__name__
@@ -468,3 +478,5 @@ def test_every_error_survives_copying_and_pickling(error: TrunklineError, again:
     assert [repr(single) for single in getattr(made, "errors", ())] == [
         repr(one) for one in getattr(error, "errors", ())
     ]
+    made.add_note("of the copy")
+    assert "of the copy" not in getattr(error, "__notes__", [])
