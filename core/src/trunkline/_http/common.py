@@ -161,9 +161,9 @@ def unknown_encoding(content_encoding: str, known: frozenset[str]) -> str | None
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-@lru_cache(maxsize=256)
-def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
+@lru_cache(maxsize=64)
+def _are_names(names: tuple[str, ...]) -> bool:
+    return all(map(_NAME.fullmatch, names))
 
 
 def check_headers(headers: Headers, url: str) -> None:
@@ -171,13 +171,16 @@ def check_headers(headers: Headers, url: str) -> None:
 
     aiohttp would send such a name as it is, and non-ASCII values in UTF-8; httpx2 would refuse them.
     """
+    if not _are_names(tuple(headers)):
+        wrong = next(name for name in headers if not _NAME.fullmatch(name))
+        problem = f"HTTP does not allow the header name {wrong!r}"
+        raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
     for name, value in headers.items():
-        if not _is_name(name):
-            problem = f"HTTP does not allow the header name {name!r}"
-        elif not (value.isascii() and value.replace("\t", "").isprintable()) or value != value.strip():
-            problem = f"the value of the header {name!r} is not printable ASCII without surrounding spaces"
-        else:
+        if value.isascii() and value.isprintable() and value == value.strip():
             continue
+        if value.isascii() and value.replace("\t", " ").isprintable() and value == value.strip():
+            continue
+        problem = f"the value of the header {name!r} is not printable ASCII without surrounding spaces"
         raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
 
 

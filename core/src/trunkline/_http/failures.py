@@ -17,15 +17,16 @@ from trunkline._urls import redact_url
 from trunkline.errors import ConfigurationError, ConnectionFailed, ProtocolViolation, StreamInterrupted, TrunklineError
 
 CLOSED = "the server closed the connection without a response"
+RESET = "connection reset by the server"
 CUT = "the server closed it before the response was complete"
 INVALID = "what the server sent is not valid HTTP"
 TOO_LARGE = "the headers of the response are too large"
 
 _WORDS = {
     errno.ECONNREFUSED: "connection refused",
-    errno.ECONNRESET: "connection reset by the server",
+    errno.ECONNRESET: RESET,
     errno.ECONNABORTED: "connection aborted",
-    errno.EPIPE: "connection reset by the server",
+    errno.EPIPE: RESET,
     errno.EHOSTUNREACH: "no route to the host",
     errno.ENETUNREACH: "the network is unreachable",
     errno.ETIMEDOUT: "the connection timed out",
@@ -50,7 +51,13 @@ def no_response(url: str, error: BaseException, reason: str) -> TrunklineError:
         return ConnectionFailed(
             f"cannot reach {where}: the server expects TLS; use https instead of http in the URL", retryable=False
         )
-    return ConnectionFailed(f"cannot reach {where}: {os_reason(error) or reason}")
+    text = os_reason(error) or reason
+    if text in (CLOSED, RESET):
+        # A server that expects TLS or a certificate does this, and so does one that has just crashed.
+        plain = where.startswith("http:")
+        advice = "TLS, use https in the URL" if plain else "a client certificate, set 'client_certificate'"
+        text = text if where.startswith("http+unix:") else f"{text}; if it expects {advice}"
+    return ConnectionFailed(f"cannot reach {where}: {text}")
 
 
 def interrupted(url: str, error: BaseException, reason: str) -> StreamInterrupted:
