@@ -454,7 +454,9 @@ class _Exchange:
         return error
 
     def _reason(self, error: BaseException) -> str:
-        if isinstance(error, LineTooLong) or isinstance(error.__cause__, LineTooLong):
+        # The client wraps the error of the protocol, which wraps that of the parser.
+        cause = error.__cause__
+        if isinstance(cause, LineTooLong) or (cause is not None and isinstance(cause.__cause__, LineTooLong)):
             return TOO_LARGE
         if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
             return INVALID

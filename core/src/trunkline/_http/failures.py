@@ -20,6 +20,7 @@ CLOSED = "the server closed the connection without a response"
 RESET = "connection reset by the server"
 CUT = "the server closed it before the response was complete"
 INVALID = "what the server sent is not valid HTTP"
+TLS_ALERT = "the server sent a TLS alert"
 TOO_LARGE = "the headers of the response are too large"
 
 _WORDS = {
@@ -149,8 +150,9 @@ def _tls_reason(error: ssl.SSLError) -> str | None:
 
 
 def _is_tls(error: BaseException) -> bool:
-    # A TLS alert (record type 21, version 3.x), as the libraries quote the bytes that are no HTTP.
-    return any("\\x15\\x03" in str(link) for link in _chain(error))
+    # The pool notes it; aiohttp quotes the bytes that are no HTTP.
+    notes = getattr(error, "__notes__", ())
+    return TLS_ALERT in notes or any("\\x15\\x03" in str(link) for link in _chain(error))
 
 
 def _find(error: BaseException, kind: type[BaseException]) -> BaseException | None:

@@ -43,7 +43,7 @@ from trunkline._http.common import (
     keepalive_options,
     unix_target,
 )
-from trunkline._http.failures import proxy_login, proxy_not_reached, proxy_refused
+from trunkline._http.failures import TLS_ALERT, proxy_login, proxy_not_reached, proxy_refused
 from trunkline._http.proxies import Proxies, Proxy
 from trunkline._http.tls import has_own_files, tls_context
 from trunkline.authoring.wire import WireRequest
@@ -124,6 +124,8 @@ class _Connection(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
         self.answered = False
+        self.is_tls = False
+        """Whether the server has answered with a TLS alert: record type 21, version 3.x."""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
         read = self._stream.read if self.answered else self._first_read
@@ -132,6 +134,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
     async def _first_read(self, max_bytes: int, timeout: float | None) -> bytes:
         data = await self._stream.read(max_bytes, timeout)
         self.answered = bool(data)
+        self.is_tls = data.startswith(b"\x15\x03")
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> Coroutine[Any, Any, None]:
@@ -230,7 +233,9 @@ class Pool:
         pool = self._pool(self._pools, route, MAX_IDLE_CONNECTIONS)
         try:
             response = await _send(pool, request, sent)
-        except _BROKEN:
+        except _BROKEN as error:
+            if sent.connection is not None and sent.connection.is_tls:
+                error.add_note(TLS_ALERT)
             if not sent.is_stale:
                 raise
             # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
