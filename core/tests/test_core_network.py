@@ -192,14 +192,15 @@ async def test_request_on_a_stale_connection_costs_no_retry(toy: Any) -> None:
         assert len(server.requests) == 3
 
 
-async def test_request_whose_response_has_begun_is_not_sent_again(http_library: Any) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_request_whose_response_has_begun_is_not_sent_again(http_library: Any, method: str) -> None:
     timeouts = Timeouts(connect=LONG, headers=LONG, resend=True)
     async with closing_server("begins to answer") as (server, url):
         async with HTTPTransports().shared(Settings(http_library=http_library)) as transport:
-            async with transport.send(WireRequest(url=url), timeouts) as response:
+            async with transport.send(WireRequest(url=url, method=method), timeouts) as response:
                 assert b"".join([chunk async for chunk in response]) == ANSWER
             with pytest.raises(ConnectionFailed):
-                async with transport.send(WireRequest(url=url), timeouts):
+                async with transport.send(WireRequest(url=url, method=method), timeouts):
                     pass
         assert len(server.requests) == 2
 
