@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -206,6 +207,48 @@ async def test_fallback_to_another_service_answers_all_callers(toy: Any) -> None
         assert await gather(60, ask) == []
         assert len(one.requests) == 60 + 100
     assert texts == ["hello"] * 60
+
+
+class Down:
+    """A transport that fails at once, in any event loop, and counts the attempts."""
+
+    def __init__(self) -> None:
+        self.attempts: list[object] = []
+
+    @hookimpl(tryfirst=True)
+    def trunkline_transport(self, context: object) -> Down:
+        return self
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    @asynccontextmanager
+    async def send(self, wire_request: object, timeouts: object) -> AsyncIterator[Any]:
+        self.attempts.append(wire_request)
+        raise ServerError("down", status=503)
+        yield
+
+
+@pytest.mark.usefixtures("short_delays")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_event_loops_and_threads_of_a_service_share_its_budget(toy: Any, backend: str) -> None:
+    down = Down()
+    service = toy("http://127.0.0.1", extensions=[down])
+
+    async def fail() -> None:
+        assert len(await gather(20, lambda: service.chat("hi"))) == 20
+
+    def in_another_loop(_: int) -> None:
+        anyio.run(fail, backend=backend)
+
+    in_another_loop(0)
+    assert len(down.attempts) == 3 * 20
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(in_another_loop, range(4)))
+    assert len(down.attempts) == 5 * 20 + 100
+    in_another_loop(0)
+    assert len(down.attempts) == 6 * 20 + 100
 
 
 async def test_call_without_a_token_raises_its_error_at_once_and_says_why(toy: Any) -> None:
