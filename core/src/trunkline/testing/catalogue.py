@@ -102,6 +102,8 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(39, "fuzzed_bytes", "random bytes fed to framers and parsers"),
     _class(40, "cancelled_read", "a cancelled read of a stream, which is then read on"),
     _class(41, "service_down", "many callers of a service that answers 503", _over_http),
+    _class(42, "shared_error", "the same error object raised to several calls"),
+    _class(49, "secrets_below", "a secret in notes, causes and exceptions of other libraries"),
     _class(51, "abandoned", "early break from a stream, as observers see it"),
 )
 """The catalogue, ordered by number."""

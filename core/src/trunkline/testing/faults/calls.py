@@ -1,4 +1,4 @@
-"""Fault classes 24 to 30: retries, redirects, fetching of URLs, secrets."""
+"""Fault classes 24 to 30, 41, 42 and 49: retries, redirects, fetching of URLs, errors and secrets."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import contextlib
 import logging
 import pickle
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from trunkline._calls.retry import RetryPolicy
-from trunkline.errors import RemoteError, TrunklineError, UnexpectedRedirect
+from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.provider import Auth, hookimpl
+from trunkline.errors import AuthenticationError, RemoteError, TrunklineError, UnexpectedRedirect
 from trunkline.messages import Audio, Document, Image, Text, user
 from trunkline.request import ChatRequest
+from trunkline.service import Service
 from trunkline.testing.case import LIMIT, QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
 from trunkline.testing.server import JSON, Exchange, closed_port, serve
 
@@ -309,12 +313,64 @@ class ErrorFaults(ProviderCase):
         logged = [record.getMessage() + str(record.exc_text) for record in records]
         self.assert_no_secret("the log", *logged)
 
+    async def test_fault_42_shared_error(self) -> None:
+        """If the authentication raises one error object to several calls, each call gets an error of its own."""
+        kept = AuthenticationError("no token today", code="no")
+        caught: list[TrunklineError] = []
+
+        async def call(service: Service) -> None:
+            try:
+                await self.chat(service)
+            except TrunklineError as error:
+                caught.append(error)
+                if len(caught) == 3:
+                    all_failed.set()
+                await all_failed.wait()  # a task that was ended here would hang
+
+        async with self.service(f"http://127.0.0.1:{closed_port()}", watcher=_FailingAuth(kept)) as service:
+            all_failed = anyio.Event()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(call, service)
+        assert len({id(error) for error in (*caught, kept)}) == 4
+        assert all(isinstance(error, AuthenticationError) and error.code == "no" for error in caught)
+
+    @METHODS
+    async def test_fault_49_secrets_below(self, method: str) -> None:
+        """No secret is in the error for an exception of another library, wherever that exception has it."""
+        for secret in self.canaries():
+            with_note = AuthenticationError("no token")
+            with_note.add_note(secret)
+            with_cause = AuthenticationError("no token")
+            with_cause.__cause__ = ExceptionGroup("all attempts failed", [OSError(secret)])
+            for error in (LookupError(secret), with_note, with_cause):
+                async with self.service("http://127.0.0.1:9", watcher=_FailingAuth(error)) as service:
+                    with pytest.raises(TrunklineError) as caught:
+                        await self.ask(service, method)
+                self.assert_no_secret(type(error).__name__, caught.value)
+
     def assert_no_secret(self, path: str, *shown: object) -> None:
         """Assert that none of these values, seen after the fault `path`, contains a canary."""
         for value in shown:
             for form, text in _forms(value):
                 for secret in self.canaries():
                     assert secret not in text, f"the {form} contains a secret after the fault {path!r}"
+
+
+class _FailingAuth(NoAuth):
+    """An extension that wraps the provider's `Auth`. Acquiring credentials raises the same object to each call."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    @hookimpl(wrapper=True)
+    def trunkline_auth(self, context: object) -> Generator[None, Auth, Auth]:
+        yield
+        return self
+
+    async def acquire(self, *, refresh: bool = False) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise self._error
 
 
 def _shorten_first_delay(monkeypatch: pytest.MonkeyPatch) -> None:
