@@ -202,6 +202,24 @@ async def test_a_404_shows_the_url_without_its_query_and_the_model(toy: Any) -> 
     assert str(listing.value) == f"main (toy): no such model (GET {where}, status 404)"
 
 
+async def test_a_secret_in_the_path_is_not_in_the_error_of_a_retry_either(toy: Any) -> None:
+    heard = Hears()
+
+    class Extension:
+        @hookimpl
+        def trunkline_observer(self, context: Any) -> Any:
+            return heard
+
+    async with serve(status(500)) as server:
+        url = f"{server.url}/toy-secret-key"
+        async with toy(url, max_retries=1, extensions=[Extension()]) as service:
+            with pytest.raises(ServerError) as caught:
+                await service.chat("hi")
+    for error in (caught.value, *heard.errors):
+        assert isinstance(error, RemoteError)
+        assert error.endpoint == f"POST {server.url}/***/chat"
+
+
 async def test_an_answer_that_is_not_the_api_shows_the_url(toy: Any) -> None:
     pages: tuple[tuple[Any, type[RemoteError]], ...] = (
         (status(200, PAGE, **HTML), ProtocolViolation),

@@ -36,7 +36,7 @@ from trunkline.errors import (
 from trunkline.fold import response_warnings
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
-from trunkline.secrets import scrub_error, without_traceback
+from trunkline.secrets import scrub, scrub_error, without_traceback
 from trunkline.settings import Settings, setting_error
 
 P = ParamSpec("P")
@@ -210,8 +210,9 @@ class Pipeline:
                 return result
             if not isinstance(failed, TrunklineError):
                 raise failed
-            if isinstance(failed, RemoteError):
-                failed.endpoint = failed.endpoint or f"{wire_request.method} {redact_url(wire_request.url)}"
+            if isinstance(failed, RemoteError) and failed.endpoint is None:
+                endpoint = f"{wire_request.method} {redact_url(wire_request.url)}"
+                failed.endpoint = scrub(endpoint, self.known_secrets())
             if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
                 refused, stale, credentials = failed, credentials, None
                 continue
