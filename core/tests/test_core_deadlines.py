@@ -347,6 +347,38 @@ async def test_closing_returns_after_the_calls_that_it_ends(toy: Toy) -> None:
     assert order[3:] == ["closed"]
 
 
+async def test_closing_waits_for_a_call_that_takes_a_while_to_end(toy: Toy) -> None:
+    class Lingering(NoAuth):
+        async def acquire(self, *, refresh: bool = False) -> None:
+            waiting.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await linger.wait()
+
+    order, waiting, linger = [], anyio.Event(), anyio.Event()
+    service = toy("http://127.0.0.1:9", {"auth": lambda context: Lingering()})
+
+    async def call() -> None:
+        with pytest.raises(ServiceClosed):
+            await service.chat("Hi")
+        order.append("call")
+
+    async def close() -> None:
+        await service.aclose()
+        order.append("closed")
+
+    with anyio.fail_after(LONG):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await waiting.wait()
+            tasks.start_soon(close)
+            await anyio.wait_all_tasks_blocked()
+            linger.set()
+    assert order == ["call", "closed"]
+
+
 async def test_second_closing_waits_for_the_first(toy: Toy) -> None:
     slow = Slow("closing")
     order: list[str] = []

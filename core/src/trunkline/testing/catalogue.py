@@ -103,7 +103,10 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(40, "cancelled_read", "a cancelled read of a stream, which is then read on"),
     _class(41, "service_down", "many callers of a service that answers 503", _over_http),
     _class(42, "shared_error", "the same error object raised to several calls"),
+    _class(43, "hanging", "call that hangs, whatever part of it"),
+    _class(44, "event_loops", "service used in several event loops, and in threads"),
     _class(49, "secrets_below", "a secret in notes, causes and exceptions of other libraries"),
+    _class(50, "repeated_frames", "events in an impossible order"),
     _class(51, "abandoned", "early break from a stream, as observers see it"),
 )
 """The catalogue, ordered by number."""

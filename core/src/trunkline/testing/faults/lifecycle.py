@@ -1,17 +1,19 @@
-"""Fault classes 31 to 40, and 51: cancellation, closing, slow readers, concurrent streams, and fuzzed bytes."""
+"""Fault classes 31 to 40, 43, 44, 50 and 51: cancellation, closing, slow readers, event loops, and fuzzed bytes."""
 
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import CallError, ServiceClosed, StreamInterrupted, TrunklineError
+from trunkline.errors import CallError, RemoteError, ServiceClosed, StreamInterrupted, TotalTimeout, TrunklineError
 from trunkline.events import Finished, TextDelta
 from trunkline.service import Service
 from trunkline.testing.case import QUICK, ProviderCase, Watcher
@@ -47,7 +49,7 @@ class _Stalling:
 
 
 class LifecycleFaults(ProviderCase):
-    """The tests of classes 31 to 36, 38, 40 and 51."""
+    """The tests of classes 31 to 36, 38, 40, 43, 44, 50 and 51."""
 
     @METHODS
     async def test_fault_31_cancelled_before_headers(self, method: str) -> None:
@@ -242,6 +244,44 @@ class LifecycleFaults(ProviderCase):
                     _ = stream.response
             await script.gone.wait()
             await server.wait_idle()
+
+    @METHODS
+    async def test_fault_43_hanging(self, method: str) -> None:
+        """A call that hangs ends after `total_timeout`, and closes its connection."""
+        script = _Stalling(self, headers=False)
+        async with serve(script) as server, self.service(server.url, total_timeout=QUICK) as service:
+            with pytest.raises(TotalTimeout):
+                await self.ask(service, method)
+            await server.wait_idle()
+
+    async def test_fault_44_event_loops(self, anyio_backend_name: str) -> None:
+        """One service works in several event loops, in threads at the same time."""
+
+        async def call() -> None:
+            self.check(self.sample_text, self.folded(await self.read(service)))
+
+        async with serve(self.responds()) as server, self.service(server.url) as service:
+            await call()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(anyio.to_thread.run_sync, partial(anyio.run, call, backend=anyio_backend_name))
+            await call()
+
+    async def test_fault_50_repeated_frames(self) -> None:
+        """A stream whose frames come twice gives a response or an error with the partial, which is raised again."""
+        for sample in self.all_samples():
+            frames = [frame for frame in sample.frames for _ in range(2)]
+            async with serve(self.streams(frames)) as server, self.service(server.url, max_retries=0) as service:
+                stream, failure = service.stream(sample.request), None
+                try:
+                    async with stream:
+                        await stream.finish()
+                except RemoteError as error:
+                    failure = error
+                if failure is not None:
+                    assert failure.partial is not None
+                    with pytest.raises(type(failure)):
+                        await anext(stream)
 
     async def test_fault_51_abandoned(self) -> None:
         """Observers hear that a stream was abandoned, not that it failed, with what had been read and its usage."""
