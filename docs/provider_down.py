@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from unittest.mock import patch
 
 import anyio
+import anyio.abc
 import attrs
 import trio
 import trio.testing
@@ -78,6 +79,13 @@ async def cuts_a_body(exchange: Exchange) -> None:
     await exchange.hang_up()
 
 
+async def without_tls(stream: anyio.abc.SocketStream) -> None:
+    """Answer the start of a TLS connection as an HTTP server does."""
+    async with stream:
+        await stream.receive()
+        await stream.send(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
+
+
 def _text(text: str) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
@@ -87,6 +95,7 @@ CASES: dict[str, Handler | str] = {
     "refuses the connection": "refused",
     "has a host name that cannot be resolved": "unknown",
     "does not answer the connection attempt": "black hole",
+    "does not use TLS, but the URL begins with `https`": "no TLS",
     "accepts the connection, but sends no headers": never_answers,
     "sends only keep-alive comments in a stream": sends_no_content,
     "answers 500": refuses(500),
@@ -158,6 +167,14 @@ async def provider(case: Handler | str, attempts: list[object]) -> AsyncIterator
     elif case == "black hole":
         with black_hole() as url:
             yield url
+    elif case == "no TLS":
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(listener.serve, without_tls)
+            yield f"https://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+            tasks.cancel_scope.cancel()
     else:
         handler = case
         assert callable(handler)
