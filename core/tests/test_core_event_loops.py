@@ -374,3 +374,14 @@ def test_extension_observes_the_calls_of_every_event_loop(toy: Toy, url: str) ->
     for _ in range(3):
         asyncio.run(chat(service))
     assert counted.finishes == 3
+
+
+def test_a_stream_may_be_made_where_no_event_loop_runs(toy: Toy, url: str) -> None:
+    service = toy(url)
+    stream = service.stream("hi")
+
+    async def read() -> str:
+        async with service, stream:
+            return "".join([event.text async for event in stream if isinstance(event, TextDelta)])
+
+    assert asyncio.run(read()) == "Hello"

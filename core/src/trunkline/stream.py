@@ -71,7 +71,6 @@ class Stream:
         "_batch",
         "_call",
         "_closing",
-        "_deadline",
         "_failure",
         "_fold",
         "_get_open_streams",
@@ -86,6 +85,7 @@ class Stream:
         "_service",
         "_service_is_closed",
         "_state",
+        "_total_timeout",
     )
 
     def __init__(
@@ -106,7 +106,7 @@ class Stream:
         self._open_streams: set[Stream] = set()
         self._open_service = open_service
         self._service_is_closed = service_is_closed
-        self._deadline = CallDeadline(total_timeout)
+        self._total_timeout = total_timeout
         self._loop: object = None  # the event loop that the stream was opened in
         self._request = request
         self._state: _StreamState = "new"
@@ -171,7 +171,8 @@ class Stream:
 
     async def _open(self) -> ObservedCall:
         """Send the request and wait for the first event, in one scope that `aclose` can cancel."""
-        deadline = self._deadline
+        # Made here, since a cancel scope can be made only where an event loop runs, but a stream anywhere.
+        deadline = CallDeadline(self._total_timeout)
 
         def interrupt() -> bool:
             deadline.scope.cancel()

@@ -41,7 +41,8 @@ def event_line(event: Event) -> str:
 def error_line(error: TrunklineError) -> str:
     """Return the error that ended the stream as one line of JSON with the type `error`."""
     fields: dict[str, object] = {"type": "error", "error": type(error).__name__, "message": str(error)}
+    fields["service"] = error.service
     if isinstance(error, RemoteError):
-        for name in ("provider", "status", "code", "request_id", "retry_after", "retryable"):
+        for name in ("provider", "model", "endpoint", "status", "code", "request_id", "retry_after", "retryable"):
             fields[name] = getattr(error, name)
     return json.dumps(fields)
