@@ -1,7 +1,7 @@
 """Every error that Trunkline raises.
 
 TrunklineError
-├── ConfigurationError              a setting, a file or an installation is wrong; raised before any request
+├── ConfigurationError              a setting, a file or an installation is wrong
 │   ├── ProviderNotFound            no installed distribution provides the provider
 │   └── PluginError                 an installed plugin or extension is broken; names its distribution
 ├── CallError                       the call is wrong and cannot be made as written
@@ -85,7 +85,10 @@ __all__ = [
 
 
 class ConfigurationError(TrunklineError):
-    """A setting, a configuration file or an installation is wrong. Raised before any request is sent."""
+    """A setting, a configuration file or an installation is wrong.
+
+    Raised before any request is sent, except for a `PluginError`: a step of a plugin may also fail on a response.
+    """
 
     def __init__(
         self,
@@ -107,7 +110,10 @@ class ProviderNotFound(ConfigurationError):
 
 
 class PluginError(ConfigurationError):
-    """An installed plugin or extension is broken."""
+    """An installed plugin or extension is broken, or one of its steps raised an exception of another library.
+
+    The message has the step and the exception, and a note has the places in the source where it was raised.
+    """
 
     def __init__(
         self,
