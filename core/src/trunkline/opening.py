@@ -58,7 +58,7 @@ def open_service(
     settings that are not given come from the environment: from `TRUNKLINE_<NAME>_<SETTING>`, then from the provider's
     own variables. A settings object is used as it is; type checkers find a misspelt setting in it. `name` is
     the name of the service, by default the provider's. `http_client` is your own httpx2 (or httpx) client; it is used
-    as it is and never closed. Nothing is sent before the first call.
+    as it is, in one event loop only, and never closed. Nothing is sent before the first call.
 
     Raises `ProviderNotFound`, `PluginError` or `ConfigurationError`.
     """
@@ -135,7 +135,7 @@ def open_services(
     """Create all services of a configuration file, or of a mapping of the same form.
 
     Services with the same network settings share connections. `http_client` is your own httpx2 (or httpx) client, used
-    for all services and never closed. `environ` replaces the process's environment variables.
+    for all services, in one event loop only, and never closed. `environ` replaces the process's environment variables.
 
     Raises `ConfigurationError` for a file that cannot be read or is wrong. One error lists every mistake in the
     settings of all services.

@@ -212,9 +212,9 @@ class Stream:
             try:
                 batch = await reader.next()
             except BaseException as error:
-                if isinstance(error, Exception):
-                    self._check_loop("read")
                 failed = error if self._call is None else self._call.at_border(error)
+                if isinstance(error, Exception):
+                    failed = self._wrong_loop("read") or failed
                 self._fail(failed)
             finally:
                 self._await_ended()
@@ -337,15 +337,17 @@ class Stream:
             self._reader = None
         # Otherwise the read could not be interrupted. The connection is closed when the reading task leaves the block.
 
-    def _check_loop(self, what: str) -> None:
-        """Raise `CallError` if another event loop is running than the one that the stream was opened in."""
-        if self._loop is not None and self._loop is not running_loop():
-            raise CallError(f"a stream can be {what} only in the event loop that opened it", service=self._service)
+    def _wrong_loop(self, what: str) -> CallError | None:
+        """Return an error if another event loop is running than the one that the stream was opened in."""
+        if self._loop is None or self._loop is running_loop():
+            return None
+        return CallError(f"a stream can be {what} only in the event loop that opened it", service=self._service)
 
     async def _close(self, cancelled: BaseException | None) -> None:
         if self._is_closed and self._reader is None:
             return
-        self._check_loop("closed")
+        if (wrong := self._wrong_loop("closed")) is not None:
+            raise wrong
         with anyio.CancelScope(shield=True):
             if self._closing is not None:
                 await self._closing.wait()

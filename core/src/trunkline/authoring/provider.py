@@ -76,10 +76,12 @@ class Translation:
 
 @runtime_checkable
 class Auth(Protocol):
-    """Authenticates requests. An async context manager that lives as long as its service.
+    """Authenticates requests. An async context manager that is open as long as its service, in one event loop.
 
-    The context manager is entered by the first call and left by the task that closes the service. These may be
-    different tasks, so no task group and no cancel scope may stay open in it.
+    The hook is called for each event loop in which the service is used, so locks and connections of an `Auth` belong to
+    one loop. The context manager is entered by the first call and left by the task that closes the service. These may
+    be different tasks, so no task group and no cancel scope may stay open in it. Entering is within the `total_timeout`
+    of the call, and may be cancelled; the next call then enters a new `Auth`.
     """
 
     @property
@@ -212,7 +214,11 @@ class Timeouts:
 
 @runtime_checkable
 class Transport(Protocol):
-    """Sends requests. An async context manager that lives as long as its service."""
+    """Sends requests. An async context manager that is open as long as its service, in one event loop.
+
+    The hook is called for each event loop in which the service is used. What all loops share, such as a loaded model,
+    belongs in `ServiceContext.keep`.
+    """
 
     async def __aenter__(self) -> object: ...
 
