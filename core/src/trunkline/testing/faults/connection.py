@@ -1,4 +1,4 @@
-"""Fault classes 1 to 12, which concern the transport, and the tests of classes 13, 16 and 18 that need a socket."""
+"""Fault classes 1 to 12, 45 and 48, which concern the transport, and tests of 13, 16 and 18 that need a socket."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from trunkline.errors import (
     ChunkTimeout,
+    ConfigurationError,
     ConnectionFailed,
     ConnectTimeout,
     FirstChunkTimeout,
@@ -29,6 +30,7 @@ from trunkline.testing.faults.wire import MEBIBYTE, TOMORROW
 from trunkline.testing.heartbeats import Heartbeats
 from trunkline.testing.http2 import HTTP2Exchange, serve_http2
 from trunkline.testing.server import JSON, Exchange, black_hole, closed_port, serve
+from trunkline.testing.wireformat import CANARY
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
 
@@ -247,6 +249,33 @@ class ConnectionFaults(ProviderCase):
             await self.ask(service, method)
             await server.wait_idle()
             await self.ask(service, method)
+
+    @METHODS
+    async def test_fault_45_sent_once(self, method: str) -> None:
+        """With `max_retries` 0, a request on a reused connection that closes is sent once."""
+
+        async def script(exchange: Exchange) -> None:
+            if exchange.number == 1:
+                await self.responds(method)(exchange)
+            else:
+                exchange.keep_alive = False  # close when the request has been read, without a response
+
+        async with serve(script) as server, self.service(server.url, max_retries=0) as service:
+            await self.ask(service, method)
+            with pytest.raises(ConnectionFailed):
+                await self.ask(service, method)
+            assert len(server.requests) == 2
+
+    @pytest.mark.parametrize("wrong", ["\n", "\u2014", " ", "\ufeff"], ids=["line break", "dash", "space", "mark"])
+    def test_fault_48_wrong_key(self, wrong: str) -> None:
+        """A key that no HTTP header can hold is a `ConfigurationError` that names its setting, before any request."""
+        keys = {
+            name: value for name, value in self.settings.items() if isinstance(value, str) and value.startswith(CANARY)
+        }
+        for name, value in keys.items():
+            with pytest.raises(ConfigurationError, match=repr(name)) as caught:
+                self.made_settings(**{name: value[:9] + wrong + value[9:]})
+            assert value not in str(caught.value)
 
     @pytest.mark.parametrize("fault", ["goaway", "reset"])
     async def test_fault_11_http2(self, fault: str) -> None:
