@@ -105,6 +105,8 @@ async def calling(service: Service, services: Services) -> None:
     assert_type(response.text, str)
     assert_type(response.finish_reason, FinishReason)
     assert_type(response.warnings, tuple[CallWarning, ...])
+    assert_type([(warning.lossy, warning.count) for warning in response.warnings], list[tuple[bool, int]])
+    assert_type(response.service, str | None)
     assert_type(response.usage, Usage | None)
     if response.usage is not None:
         assert_type(response.usage.input_tokens, int | None)
@@ -191,6 +193,7 @@ async def failing(service: Service) -> float | None:
         assert_type(error.partial, ChatResponse | None)
     except trunkline.RemoteError as error:
         assert_type(error.status, int | None)
+        assert_type((error.service, error.model, error.endpoint), tuple[str | None, str | None, str | None])
         assert_type(error.retryable, bool)
         return error.retry_after
     except trunkline.ConfigurationError as error:

@@ -17,6 +17,7 @@ class Warnings:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, bool, str], CallWarning] = {}
+        self._counts: dict[tuple[str, str, bool, str], int] = {}
 
     def add(self, kind: WarningKind, subject: str, message: str, *, lossy: bool, cause: str | None = None) -> None:
         """Add a warning. The arguments are the fields of `CallWarning`.
@@ -26,11 +27,9 @@ class Warnings:
         the first message is kept.
         """
         key = (kind, subject, lossy, message if cause is None else cause)
-        found = self._found.get(key)
-        if found is None:
+        if key not in self._found:
             self._found[key] = CallWarning(kind=kind, subject=subject, message=message, lossy=lossy)
-        else:
-            self._found[key] = attrs.evolve(found, count=found.count + 1)
+        self._counts[key] = self._counts.get(key, 0) + 1
 
     def unsupported(self, request: ChatRequest | EmbedRequest, *, supported: Collection[str]) -> None:
         """Add a warning for each field of the request that is set but is not in `supported`.
@@ -49,16 +48,20 @@ class Warnings:
 
     def all(self) -> tuple[CallWarning, ...]:
         """Return the warnings, in order."""
-        return tuple(self._found.values())
+        return tuple(_counted(warning, self._counts[key]) for key, warning in self._found.items())
 
 
 def merged(warnings: Iterable[CallWarning]) -> tuple[CallWarning, ...]:
     """Return the warnings in order, with equal ones merged into one that has their number in `count`."""
-    found: dict[CallWarning, int] = {}
+    counts: dict[CallWarning, int] = {}
     for warning in warnings:
-        one = attrs.evolve(warning, count=1)
-        found[one] = found.get(one, 0) + warning.count
-    return tuple(attrs.evolve(warning, count=count) for warning, count in found.items())
+        one = _counted(warning, 1)
+        counts[one] = counts.get(one, 0) + warning.count
+    return tuple(_counted(warning, count) for warning, count in counts.items())
+
+
+def _counted(warning: CallWarning, count: int) -> CallWarning:
+    return warning if warning.count == count else attrs.evolve(warning, count=count)
 
 
 def changes_effort(effort: str) -> bool:
