@@ -127,6 +127,7 @@ if TYPE_CHECKING:
         Stream as Stream,
     )
     from trunkline.web import (
+        ASGIReceive as ASGIReceive,
         Heartbeat as Heartbeat,
         heartbeats as heartbeats,
         until_disconnect as until_disconnect,
@@ -158,7 +159,7 @@ _MODULES = {
     "service": "Service",
     "settings": "Settings",
     "stream": "Stream",
-    "web": "Heartbeat heartbeats until_disconnect",
+    "web": "ASGIReceive Heartbeat heartbeats until_disconnect",
 }
 """The public names, by the module that defines them. A test holds them against the imports above."""
 

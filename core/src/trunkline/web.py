@@ -19,8 +19,8 @@ from trunkline.stream import Stream
 
 T = TypeVar("T")
 
-Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, object]]]
-"""The ASGI callable `receive` of one request, such as `request.receive` in Starlette, FastAPI and Litestar."""
+ASGIReceive: TypeAlias = Callable[[], Awaitable[Mapping[str, object]]]
+"""The ASGI callable `receive` of one request: `request.receive` in Starlette, FastAPI and Litestar."""
 
 _READ_AHEAD = 64
 """How many events `heartbeats` reads before the application asks for them."""
@@ -37,7 +37,7 @@ def heartbeats(
     stream: AbstractAsyncContextManager[AsyncIterable[T]] | AsyncIterable[T],
     seconds: float,
     *,
-    receive: Receive | None = None,
+    receive: ASGIReceive | None = None,
 ) -> AbstractAsyncContextManager[AsyncIterator[T | Heartbeat], None]:
     """Read a stream, with a `Heartbeat` whenever nothing has arrived for this many seconds.
 
@@ -52,9 +52,9 @@ def heartbeats(
     a timeout for example, the stream is still being read, and the next read returns what has arrived. Leaving the block
     ends the reading and closes the stream. Up to 64 events are read ahead.
 
-    Most web frameworks cancel a streaming response when its client disconnects. For one that does not, pass `receive`,
-    the ASGI callable of the request whose body has been read. When the client disconnects, the stream is then closed at
-    once, and the next read raises `StreamClosed`.
+    `receive` is the ASGI callable of the request, whose body has been read. With it, the stream is closed at once when
+    the client disconnects, and the next read raises `StreamClosed`. Without it, a web framework may drop the generator
+    that reads the stream, and the stream is closed only when the garbage collector finds the generator.
 
     Raises `ValueError` if `seconds` is not positive.
     """
@@ -72,7 +72,7 @@ class _Heartbeats(Generic[T]):
         self,
         stream: AbstractAsyncContextManager[AsyncIterable[T]] | AsyncIterable[T],
         seconds: float,
-        receive: Receive | None,
+        receive: ASGIReceive | None,
     ) -> None:
         self._stream: Any = stream
         self._seconds = seconds
@@ -218,7 +218,7 @@ def _entered(stream: Any) -> AbstractAsyncContextManager[AsyncIterable[Any]]:
     return aclosing(stream) if hasattr(stream, "aclose") else nullcontext(stream)
 
 
-async def until_disconnect(receive: Receive, call: Awaitable[T]) -> T | None:
+async def until_disconnect(receive: ASGIReceive, call: Awaitable[T]) -> T | None:
     """Await a call, and cancel it if the client of the web server disconnects. Then the result is `None`.
 
     `response = await trunkline.until_disconnect(request.receive, service.chat(…))`. The first argument is the request's
@@ -253,7 +253,7 @@ async def until_disconnect(receive: Receive, call: Awaitable[T]) -> T | None:
     return result
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _disconnected(receive: ASGIReceive) -> None:
     """Wait for the message that the client has disconnected."""
     while (message := await receive())["type"] != "http.disconnect":
         # A request without a body has one message with an empty body, which nobody misses.
