@@ -636,7 +636,7 @@ async def test_client_that_disconnects_ends_a_stream_with_heartbeats(
                 async for event in events:
                     if isinstance(event, Heartbeat) and server.requests:
                         client.leave()
-            assert caught.value.partial == stream.partial
+            assert (caught.value.partial, caught.value.service) == (stream.partial, "toy")
             with anyio.fail_after(5):
                 await server.wait_idle()
 

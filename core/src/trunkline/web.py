@@ -101,8 +101,11 @@ class _Heartbeats(Generic[T]):
                 if self._receive is None:
                     await self._read()
                 elif await until_disconnect(self._receive, self._read()) is None and not self._complete:
+                    partial = self._partial()
                     self._error = StreamClosed(
-                        "the stream was closed, because the client has disconnected", partial=self._partial()
+                        "the stream was closed, because the client has disconnected",
+                        service=partial.service if partial is not None else None,
+                        partial=partial,
                     )
         except Exception as error:
             self._error = error
@@ -171,7 +174,13 @@ class _Heartbeats(Generic[T]):
         error, self._error = self._error, None
         if error is None and not self._complete:
             # Other code has cancelled the background task. asyncio.run does so with all tasks when it ends.
-            error = StreamInterrupted("the task that reads the stream was cancelled", partial=self._partial())
+            partial = self._partial()
+            error = StreamInterrupted(
+                "the task that reads the stream was cancelled",
+                service=partial.service if partial is not None else None,
+                provider=partial.provider if partial is not None else None,
+                partial=partial,
+            )
         self._complete = True  # an error is raised once
         if error is None:
             raise StopAsyncIteration
