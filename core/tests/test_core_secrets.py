@@ -165,17 +165,6 @@ def broken(*arguments: object, **options: object) -> NoReturn:
     raise error
 
 
-class Brittle:
-    """A step of the toy provider with one method that is broken."""
-
-    def __init__(self, step: Any, method: str) -> None:
-        self._step = step
-        self._method = method
-
-    def __getattr__(self, name: str) -> Any:
-        return broken if name == self._method else getattr(self._step, name)
-
-
 class BrokenFramer:
     at_boundary = True
 
@@ -260,7 +249,13 @@ def changed(name: str, provider: Any) -> dict[str, Any]:
             return Operations(list_models=ListModels(build=make(context).list_models.build, parse=broken))
 
         return {field: operations}
-    return {field: lambda context: Brittle(make(context), value)}
+
+    def step(context: Any) -> Any:
+        made = make(context)
+        setattr(made, value, broken)
+        return made
+
+    return {field: step}
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -28,6 +28,7 @@ import attrs
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError, TrunklineError
+from trunkline.secrets import scrub
 
 from trunkline_azure_openai.settings import AZURE_IDENTITY, AzureOpenAISettings, TokenCredential
 from trunkline_azure_openai.tokens import Token, token_from
@@ -63,6 +64,7 @@ class TokenAuth:
         self._provider = context.provider
         self._source = context.settings.token_provider
         self._scope = context.settings.scope
+        self._known = context.settings.secrets()
         self._now = now
         self._lock = anyio.Lock()
         self._token: Token | None = None
@@ -123,7 +125,7 @@ class TokenAuth:
             _log.warning(
                 "service %r: renewing the token failed (%s); the old token is valid for %d s",
                 self._name,
-                _describe(error),
+                scrub(_describe(error), (*self._known, *self._secrets)),
                 left,
             )
             self._token = attrs.evolve(token, refresh_on=min(now + RETRY_EARLY, token.expires_on))

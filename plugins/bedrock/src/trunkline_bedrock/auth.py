@@ -19,7 +19,7 @@ from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.provider import Auth, ServiceContext
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, TrunklineError
-from trunkline.secrets import Secret
+from trunkline.secrets import Secret, scrub
 
 from trunkline_bedrock.chain import (
     chain_error,
@@ -200,7 +200,11 @@ class ChainAuth(StaticAuth):
             if lease is None or refused or lease.is_overdue(now):
                 raise
             self._failed_at = now
-            _log.warning("service %r: refreshing the AWS credentials early failed: %s", self._service, error)
+            _log.warning(
+                "service %r: refreshing the AWS credentials early failed: %s",
+                self._service,
+                scrub(str(error), self.secrets),
+            )
             return lease.credentials
         if lease is not None:
             self._refreshed_at = now
