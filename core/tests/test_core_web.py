@@ -641,6 +641,22 @@ async def test_client_that_disconnects_ends_a_stream_with_heartbeats(
                 await server.wait_idle()
 
 
+async def test_client_that_disconnects_ends_a_stream_that_nobody_reads_on(toy: Toy, anyio_backend: str) -> None:
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url) as service, no_task_left(anyio_backend):
+        client = Client()
+
+        async def handler() -> AsyncIterator[object]:
+            async with trunkline.heartbeats(service.stream("Hi"), 60, receive=client.receive) as events:
+                async for event in events:
+                    yield event
+
+        async with aclosing(handler()) as generator:  # type: ignore[type-var]
+            await anext(generator)
+            client.leave()  # the web framework has dropped the generator, but the garbage collector has not found it
+            with anyio.fail_after(5):
+                await server.wait_idle()
+
+
 async def test_client_that_stays_gets_the_whole_stream_with_heartbeats(toy: Toy, anyio_backend: str) -> None:
     async def whole(exchange: Exchange) -> None:
         await exchange.start(headers=LINES)
