@@ -105,12 +105,10 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(42, "shared_error", "the same error object raised to several calls"),
     _class(43, "hanging", "call that hangs, whatever part of it"),
     _class(44, "event_loops", "service used in several event loops, and in threads"),
+    _class(45, "sent_once", "reused connection closed after it took a request, without retries", _over_http),
+    _class(48, "wrong_key", "key with a line break, or with characters that no header can hold", _with_credentials),
     _class(49, "secrets_below", "a secret in notes, causes and exceptions of other libraries"),
     _class(50, "repeated_frames", "events in an impossible order"),
-    _class(
-        45, "sent_once", "reused connection closed after the server has read a request, without retries", _over_http
-    ),
-    _class(48, "wrong_key", "key with a line break, or with characters that no header can hold", _with_credentials),
     _class(51, "abandoned", "early break from a stream, as observers see it"),
 )
 """The catalogue, ordered by number."""
