@@ -151,18 +151,21 @@ async def gather(calls: int, call: Callable[[], Awaitable[object]]) -> list[Remo
 async def test_calls_that_are_refused_with_a_retry_after_all_succeed_at_their_second_attempt(
     toy: Any, operation: str
 ) -> None:
-    calls = 150  # more than the budget has tokens
-    ends = anyio.current_time() + 0.5
+    calls = 20
+    all_sent = anyio.Event()
 
     async def handler(exchange: Exchange) -> None:
-        left = ends - anyio.current_time()
-        if left <= 0:
+        if exchange.number > calls:
             return await answer(exchange)
-        return await refuse(429, retry_after_ms=str(1 + int(left * 1000)))(exchange)
+        if exchange.number == calls:
+            all_sent.set()
+        await all_sent.wait()  # so that no retry is among the requests that are refused
+        return await refuse(429, retry_after_ms="1")(exchange)
 
     async with serve(handler) as server, toy(server.url, total_timeout=30.0) as service:
+        spend(service)
         assert await gather(calls, lambda: call(service, operation)) == []
-        assert len(server.requests) <= 2 * calls
+        assert len(server.requests) == 2 * calls
 
 
 @pytest.mark.usefixtures("short_delays")
