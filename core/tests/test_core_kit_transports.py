@@ -33,7 +33,10 @@ class TestClient(TransportTests):
     provider = kit_toy.TOY
     settings = {"url": "{url}", "api_key": canary("api_key")}
     wire = kit_toy.WIRE
-    skips = {"test_fault_36_neighbours": "a client of the application's keeps its connections when a service closes"}
+    skips = {
+        "test_fault_36_neighbours": "a client of the application's keeps its connections when a service closes",
+        "test_fault_44_event_loops": "a client of the application's belongs to one event loop",
+    }
 
     @asynccontextmanager
     async def service(self, url: str, *, client: Any = None, **changes: Any) -> AsyncIterator[Service]:
