@@ -462,3 +462,11 @@ async def test_closing_several_services_closes_all_of_them() -> None:
         for service in services.values():
             with pytest.raises(ServiceClosed):
                 await service.chat("Hi")
+
+
+async def test_call_of_a_closed_service_opens_nothing(toy: Toy) -> None:
+    service = toy("http://127.0.0.1:9")
+    await service.aclose()
+    with pytest.raises(ServiceClosed):
+        await service.chat("Hi")
+    assert not service._parts._entries

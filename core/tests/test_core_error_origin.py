@@ -272,3 +272,15 @@ def test_service_and_provider_are_named_once_in_an_error() -> None:
     assert str(NotFound("gone", service="main")) == "main: gone"
     assert str(CallError("wrong", service="main")) == "service 'main': wrong"
     assert str(CallError("service 'main' is closed", service="main")) == "service 'main' is closed"
+
+
+async def test_an_error_in_the_middle_of_a_stream_says_where_it_came_from(toy: Any) -> None:
+    async def cut(exchange: Exchange) -> None:
+        await exchange.start(headers={"content-type": "application/x-ndjson"})
+        await exchange.chunk(b'{"open": true, "text": "Hello"}\n')
+        await exchange.hang_up()
+
+    async with serve(cut) as server, toy(server.url) as service:
+        with pytest.raises(StreamInterrupted) as caught:
+            await read(service)
+    assert caught.value.endpoint == f"POST {server.url}/chat"

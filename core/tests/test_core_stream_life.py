@@ -13,6 +13,7 @@ from trunkline import (
     CallError,
     ChatResponse,
     ChunkTimeout,
+    ConnectionFailed,
     Finished,
     FinishReason,
     Observer,
@@ -26,6 +27,8 @@ from trunkline import (
     ToolCallStart,
     hookimpl,
 )
+from trunkline._calls.event_reader import EventReader
+from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.testing import Exchange, serve
 
@@ -425,3 +428,77 @@ async def test_finish_returns_the_whole_response_wherever_reading_stopped(toy: T
             assert response.text == "Hello"
             assert await stream.finish() is response
         assert await stream.finish() is response
+
+
+# Closing that fails
+
+
+async def test_stream_whose_closing_fails_is_closed_once(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = break_closing(monkeypatch)
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url) as service:
+        stream = await service.stream("Hi").__aenter__()
+        with pytest.raises(ConnectionFailed, match="closing failed"):
+            await stream.aclose()
+        await stream.aclose()
+    assert len(closed) == 1
+
+
+async def test_closing_a_service_closes_all_streams_though_closing_one_fails(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = break_closing(monkeypatch)
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url) as service:
+        for text in ("one", "two"):
+            await service.stream(text).__aenter__()
+        await service.aclose()
+        await server.wait_idle()
+    assert len(closed) == 2
+
+
+def break_closing(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Make the closing of each connection fail after it was closed. Returns the list of what was closed."""
+    closed: list[object] = []
+    aclose = EventReader.aclose
+
+    async def fails(reader: EventReader) -> None:
+        closed.append(reader)
+        await aclose(reader)
+        raise ConnectionFailed("closing failed")
+
+    monkeypatch.setattr(EventReader, "aclose", fails)
+    return closed
+
+
+async def test_second_closing_of_a_stream_that_opens_waits_for_the_first(toy: Toy) -> None:
+    opening, go, order = anyio.Event(), anyio.Event(), []
+
+    class Slow(NoAuth):
+        async def acquire(self, *, refresh: bool = False) -> None:
+            opening.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await go.wait()
+
+    async with serve(answer) as server, toy(server.url, {"auth": lambda context: Slow()}) as service:
+        stream = service.stream("Hi")
+
+        async def enter() -> None:
+            with pytest.raises(StreamClosed):
+                await stream.__aenter__()
+            order.append("entered")
+
+        async def close() -> None:
+            await stream.aclose()
+            order.append("closed")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(enter)
+            await opening.wait()
+            tasks.start_soon(close)
+            tasks.start_soon(close)
+            await anyio.wait_all_tasks_blocked()
+            assert order == []
+            go.set()
+    assert sorted(order) == ["closed", "closed", "entered"]

@@ -36,7 +36,7 @@ def _rebuild(cls: type[TrunklineError], args: tuple[object, ...]) -> TrunklineEr
 
 
 class CallError(TrunklineError):
-    """The call is wrong: it cannot be made as written. Nothing was sent."""
+    """The call is wrong and cannot be made as written, or the service or the stream was closed."""
 
 
 class InvalidRequest(CallError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack, cast
 
@@ -75,7 +75,7 @@ class _LoopPart:
             scope.cancel()
         async with anyio.create_task_group() as tasks:
             for stream in tuple(self.streams):
-                tasks.start_soon(stream.aclose)
+                tasks.start_soon(_close_stream, stream)
             if self.calls:
                 with anyio.move_on_after(CLOSING_LIMIT):
                     await self._no_calls.wait()
@@ -252,8 +252,10 @@ class Service:
         end of the first closing. Calls in other event loops are not ended; new calls are refused everywhere.
         """
         self._closed = True
-        await self._parts.aclose()
-        self._kept.clear()
+        try:
+            await self._parts.aclose()
+        finally:
+            self._kept.clear()
 
     def _request(self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams) -> ChatRequest:
         with self._named_errors():
@@ -278,13 +280,14 @@ class Service:
 
     def _part(self) -> _LoopPart:
         """Return the part of the running event loop. Raises `ServiceClosed` if the service is closed or closing."""
-        try:
-            part = self._parts.get()
-        except RuntimeError:
-            raise CallError("no event loop of asyncio or trio is running", service=self.name) from None
-        if self._closed or part.closing:
-            raise ServiceClosed(f"service {self.name!r} is closed", service=self.name)
-        return part
+        if not self._closed:
+            try:
+                part = self._parts.get()
+            except RuntimeError:
+                raise CallError("no event loop of asyncio or trio is running", service=self.name) from None
+            if not part.closing:
+                return part
+        raise ServiceClosed(f"service {self.name!r} is closed", service=self.name)
 
     def _is_closed(self) -> bool:
         return self._closed
@@ -326,7 +329,7 @@ class Service:
                 resources.push_async_exit(own)
                 await pipeline.enter(resources, pipeline.transport, "transport")
                 await pipeline.enter(resources, steps.auth, "auth")
-                if part.closing:
+                if part.closing or self._closed:
                     raise ServiceClosed(f"service {self.name!r} was closed while it opened", service=self.name)
                 part.resources = resources.pop_all()
             return pipeline
@@ -379,6 +382,11 @@ class Service:
             raise ended
         finally:
             part.call_ended(scope)
+
+
+async def _close_stream(stream: Stream) -> None:
+    with suppress(TrunklineError):  # nobody waits for this stream, and the others must be closed too
+        await stream.aclose()
 
 
 async def _close_part(part: _LoopPart) -> None:

@@ -119,7 +119,7 @@ class Stream:
         self._failure: TrunklineError | None = None
         self._interrupt: Callable[[], bool] | None = None
         self._awaited: anyio.Event | None = None  # `aclose` waits for it; set when the await has ended
-        self._closing: anyio.Event | None = None  # set when closing has ended; a second `aclose` waits for it
+        self._closing: anyio.Event | None = None  # set when the closing in progress has ended
 
     def __repr__(self) -> str:
         return f"<Stream of the service {self._service!r}>"
@@ -164,7 +164,8 @@ class Stream:
         try:
             call = await self._open()
         except BaseException:
-            await self.aclose()
+            if not self._is_closed:  # otherwise another task is closing it, and waits for this one
+                await self.aclose()
             raise
         call.first_event()
         return self
@@ -215,6 +216,8 @@ class Stream:
                 failed = error if self._call is None else self._call.at_border(error)
                 if isinstance(error, Exception):
                     failed = self._wrong_loop("read") or failed
+                if isinstance(failed, RemoteError):
+                    failed.endpoint = failed.endpoint or reader.endpoint
                 self._fail(failed)
             finally:
                 self._await_ended()
@@ -286,16 +289,9 @@ class Stream:
     def _failure_of(self, error: BaseException) -> TrunklineError:
         """Return the error that a later read raises after `error` has ended the stream."""
         if isinstance(error, TrunklineError):
-            try:
-                return copy.copy(error)
-            except Exception:  # the class of a plugin may need other arguments
-                reason = f"failed: {error}"
-        elif isinstance(error, Exception):
-            reason = f"failed: {type(error).__name__}"
-        else:
-            reason = "was cancelled"
+            return copy.copy(error)
         what = "opening this stream" if self._state == "opening" else "an earlier read of this stream"
-        message = f"{what} {reason}; a stream cannot be read on after that"
+        message = f"{what} was cancelled; a stream cannot be read on after that"
         return StreamInterrupted(message, provider=self._provider, service=self._service)
 
     def _closed_error(self, when: str) -> TrunklineError:
@@ -327,14 +323,14 @@ class Stream:
             with anyio.move_on_after(CLOSING_LIMIT):
                 await self._awaited.wait()
         if self._reader is not None and not self._reader.is_reading:
+            reader, self._reader = self._reader, None
             failed: BaseException | None = None
             try:
-                await self._reader.aclose()
+                await reader.aclose()
             except BaseException as error:
                 failed = error if self._call is None else self._call.at_border(error)
             if failed is not None:
                 raise failed
-            self._reader = None
         # Otherwise the read could not be interrupted. The connection is closed when the reading task leaves the block.
 
     def _wrong_loop(self, what: str) -> CallError | None:
@@ -344,7 +340,7 @@ class Stream:
         return CallError(f"a stream can be {what} only in the event loop that opened it", service=self._service)
 
     async def _close(self, cancelled: BaseException | None) -> None:
-        if self._is_closed and self._reader is None:
+        if self._is_closed and self._reader is None and self._closing is None:
             return
         if (wrong := self._wrong_loop("closed")) is not None:
             raise wrong
@@ -355,16 +351,17 @@ class Stream:
                 return
             self._state = "closed"
             self._open_streams.discard(self)
-            self._closing = anyio.Event()
+            closing = self._closing = anyio.Event()
             try:
                 await self._close_reader()
             finally:
-                self._closing.set()
+                self._closing = None
+                closing.set()
         call = self._call
         if call is None or self._reader is not None or self._fold.finished or self._failure is not None:
             return
         if cancelled is not None:
-            call.cancelled(cancelled)
+            call.failed(cancelled)
         elif self._service_is_closed():
             call.failed(self._closed_error(" before it was read to its end"))
         elif call.observed:

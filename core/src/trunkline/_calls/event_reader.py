@@ -67,6 +67,7 @@ class EventReader:
         "_response",
         "_settings",
         "_warnings",
+        "endpoint",
     )
 
     def __init__(
@@ -78,12 +79,14 @@ class EventReader:
         deadline: CallDeadline,
         read_timeouts: ReadTimeouts,
         warnings: tuple[CallWarning, ...],
+        endpoint: str,
     ) -> None:
         self._exchange = exchange
         self._parser = parser
         self._settings = settings
         self._deadline = deadline
         self._warnings = warnings
+        self.endpoint = endpoint
         self._decoder: StreamDecoder[Any] = StreamDecoder(
             *parser.stream(), frame_limit=settings.frame_limit, nesting_limit=settings.nesting_limit
         )

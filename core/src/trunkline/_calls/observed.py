@@ -77,12 +77,8 @@ class ObservedCall:
         """The application left the stream before its end."""
         self._notify(lambda observer: observer.abandoned(self.number, partial))
 
-    def cancelled(self, error: BaseException) -> None:
-        """The application was cancelled in its own code, between two reads. The exception is the application's."""
-        self._notify(lambda observer: observer.failed(self.number, error))
-
     def failed(self, error: BaseException) -> None:
-        """The call failed."""
+        """The call failed, or the application was cancelled."""
         if isinstance(error, TrunklineError):
             self._pipeline.finalize_error(error)
             self._add_model(error)

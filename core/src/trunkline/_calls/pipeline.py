@@ -116,6 +116,7 @@ class Pipeline:
                 deadline=deadline,
                 read_timeouts=self.read_timeouts,
                 warnings=translation.warnings,
+                endpoint=_endpoint(wire_request),
             )
             await reader.open()
             return reader
@@ -211,8 +212,7 @@ class Pipeline:
             if not isinstance(failed, TrunklineError):
                 raise failed
             if isinstance(failed, RemoteError) and failed.endpoint is None:
-                endpoint = f"{wire_request.method} {redact_url(wire_request.url)}"
-                failed.endpoint = scrub(endpoint, self.known_secrets())
+                failed.endpoint = scrub(_endpoint(wire_request), self.known_secrets())
             if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
                 refused, stale, credentials = failed, credentials, None
                 continue
@@ -317,3 +317,7 @@ class Pipeline:
             if isinstance(error.__cause__, RemoteError):
                 self.finalize_error(error.__cause__)
         return error
+
+
+def _endpoint(wire_request: WireRequest) -> str:
+    return f"{wire_request.method} {redact_url(wire_request.url)}"
