@@ -22,7 +22,7 @@ import httpx2
 import pytest
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
 from trunkline._http.choice import MIN_AIOHTTP
 from trunkline.testing import Exchange, serve
@@ -136,6 +136,54 @@ async def test_httpcore2_names_the_protocol_of_a_response() -> None:
     assert (b"X-Upper", b"1") in response.headers
 
 
+def test_httpcore2_has_the_names_that_the_pool_calls_on_connections() -> None:
+    assert isinstance(inspect.getattr_static(httpcore2.AsyncConnectionPool, "connections"), property)
+    for name in ("is_idle", "can_handle_request", "aclose"):
+        assert callable(getattr(httpcore2.AsyncConnectionInterface, name))
+    for backend in (httpcore2.AnyIOBackend, httpcore2.TrioBackend):
+        assert list(inspect.signature(backend.connect_unix_socket).parameters)[1:3] == ["path", "timeout"]
+
+
+class EndingStream(RecordingStream):
+    """A connection that ends once its responses are served, and records what is written."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        super().__init__(pieces)
+        self.written: list[bytes] = []
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.written.append(buffer)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [([], "Server disconnected"), ([b"HTTP/1.1 2"], "Server disconnected"), ([b"x\r\n\r\n"], "illegal status line")],
+)
+async def test_httpcore2_says_whether_a_server_closed_or_sent_no_http(pieces: list[bytes], text: str) -> None:
+    async with httpcore2.AsyncConnectionPool(network_backend=RecordingBackend(EndingStream(pieces))) as pool:
+        with pytest.raises(httpcore2.RemoteProtocolError, match=text):
+            await pool.request("GET", "http://example.com/")
+
+
+@pytest.mark.anyio
+async def test_httpcore2_says_that_a_body_was_cut() -> None:
+    stream = EndingStream([b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"one"])
+    async with httpcore2.AsyncConnectionPool(network_backend=RecordingBackend(stream)) as pool:
+        with pytest.raises(httpcore2.RemoteProtocolError, match="peer closed connection"):
+            await pool.request("GET", "http://example.com/")
+
+
+@pytest.mark.anyio
+async def test_httpcore2_keeps_no_connection_in_a_pool_without_idle_ones() -> None:
+    backend = RecordingBackend(RecordingStream([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"] * 2))
+    async with httpcore2.AsyncConnectionPool(network_backend=backend, max_keepalive_connections=0) as pool:
+        for _ in range(2):
+            await pool.request("GET", "http://example.com/")
+            assert pool.connections == []
+    assert len(backend.dialled) == 2
+
+
 # httpx2 and httpx
 
 
@@ -186,17 +234,34 @@ def test_aiohttp_has_the_names_that_the_transport_overrides_and_reads() -> None:
     assert isinstance(inspect.getattr_static(ResponseHandler, "closed"), property)
     assert callable(ResponseHandler.exception)
     assert isinstance(inspect.getattr_static(StreamReader, "total_raw_bytes"), property)
+    assert list(inspect.signature(aiohttp.ClientRequest.send).parameters) == ["self", "conn"]
+    assert list(inspect.signature(ResponseHandler.data_received).parameters) == ["self", "data"]
+    assert callable(ResponseHandler.abort)
     for name in ("exception", "set_exception", "read_nowait", "readany", "is_eof"):
         assert callable(getattr(StreamReader, name))
 
 
 def test_aiohttp_has_the_exceptions_that_the_transport_distinguishes() -> None:
-    assert issubclass(ContentEncodingError, HttpProcessingError)
+    assert issubclass(LineTooLong, HttpProcessingError)
     assert issubclass(aiohttp.ConnectionTimeoutError, aiohttp.ClientError)
     assert issubclass(aiohttp.SocketTimeoutError, aiohttp.ClientError)
     assert issubclass(aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionError)
     assert issubclass(aiohttp.ClientConnectionResetError, aiohttp.ClientConnectionError)
     assert issubclass(aiohttp.ClientOSError, OSError)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_aiohttp_has_the_names_that_the_transport_sets_and_reads_on_a_session(anyio_backend: str) -> None:
+    async with serve(two_chunks) as server, aiohttp.ClientSession() as session:
+        assert session._retry_connection is True
+        await (await session.get(server.url)).read()
+        assert session.connector is not None
+        [(key, connections)] = session.connector._conns.items()
+        assert (key.host, key.port) == ("127.0.0.1", server.port)
+        [(protocol, _)] = connections
+        assert isinstance(protocol, ResponseHandler)
+        assert vars(protocol) is not None
 
 
 async def two_chunks(exchange: Exchange) -> None:
