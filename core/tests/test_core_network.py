@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -182,6 +183,31 @@ async def test_request_is_sent_once_if_max_retries_is_zero(toy: Any, operation: 
         with pytest.raises(ConnectionFailed):
             await (service.chat("second") if operation == "chat" else service.list_models())
         assert len(server.requests) == 2
+
+
+async def test_connection_whose_end_the_event_loop_has_not_seen_yet_is_not_used(http_library: Any) -> None:
+    def run() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(2**16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER))
+                close.wait(LONG)
+            closed.set()
+
+    close, closed = threading.Event(), threading.Event()
+    timeouts = Timeouts(connect=LONG, headers=LONG)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = threading.Thread(target=run)
+        server.start()
+        async with HTTPTransports().shared(Settings(http_library=http_library)) as transport:
+            for _ in range(2):
+                async with transport.send(WireRequest(url=url, method="GET"), timeouts) as response:
+                    assert b"".join([chunk async for chunk in response]) == ANSWER
+                close.set()
+                assert closed.wait(LONG)  # blocks the event loop
+        server.join()
 
 
 async def test_request_on_a_stale_connection_costs_no_retry(toy: Any) -> None:

@@ -44,6 +44,7 @@ EXPLAINED = {
     "authoring.repeats.Repeats.__init__": JSON,
     "secrets.scrub_value": JSON,
     "settings.setting": FIELD,
+    "settings.path_setting": FIELD,
     "settings.url_setting": FIELD,
 }
 

@@ -31,6 +31,7 @@ import asyncio
 import io
 import math
 import re
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -167,11 +168,32 @@ class _StaleConnection(aiohttp.ClientConnectionError):
     """A reused connection was closed by the server before any byte of the response arrived."""
 
 
+class _ClosedConnection(_StaleConnection):
+    """A reused connection was already closed before the request was sent."""
+
+
+def _is_readable(transport: asyncio.Transport | None) -> bool:
+    """Whether the socket of an idle connection is readable, which means that the server has closed it.
+
+    The event loop notices the end of a connection only when it next waits, which may be after the next request.
+    """
+    found = None if transport is None else transport.get_extra_info("socket")
+    if found is None or found.fileno() < 0:
+        return False
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([found.fileno()], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(found.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class _Request(aiohttp.ClientRequest):
-    """A request that notes whether the connection that it could not be written to was a reused one."""
+    """A request that is not sent on a reused connection that the server has closed."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         reused = conn.protocol in _used
+        if reused and _is_readable(conn.transport):
+            raise _ClosedConnection
         try:
             return await super().send(conn)
         except aiohttp.ClientConnectionResetError as error:
@@ -320,11 +342,11 @@ class _Exchange:
         session, tls = self._transport.session(path), self._transport.tls(url)
         try:
             response = await self._send(session, target, tls)
-        except _StaleConnection:
+        except _StaleConnection as error:
             # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
             # load balancer leads elsewhere now.
             _close_idle(session, target)
-            if not self._timeouts.resend:
+            if not (self._timeouts.resend or isinstance(error, _ClosedConnection)):
                 raise
             response = await self._send(self._transport.session(path, keeps=False), target, tls)
         self._response, self._content = response, response.content
