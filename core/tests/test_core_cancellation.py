@@ -144,7 +144,7 @@ async def until_disconnect(service: Service) -> None:
         await anyio.sleep_forever()
         return {}
 
-    response = await trunkline.until_disconnect(receive, service.chat("Hi"))
+    response = await trunkline.until_disconnect(service.chat("Hi"), receive=receive)
     assert response is not None
     assert response.text == "Hello"
 

@@ -8,6 +8,7 @@ import gc
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -19,12 +20,14 @@ import trunkline
 from trunkline import (
     CallError,
     ChatResponse,
+    ConnectionFailed,
     Finished,
     Heartbeat,
     Observer,
     ServerError,
     ServiceClosed,
     ServiceContext,
+    Stream,
     StreamClosed,
     StreamInterrupted,
     TextDelta,
@@ -284,6 +287,21 @@ async def test_observers_hear_that_a_stream_was_abandoned_during_a_read(way: str
 
 
 @pytest.mark.parametrize("handler", [hang_at_once, hang_after_the_first_chunk])
+async def test_a_stream_whose_closing_fails_leaves_no_task_behind(
+    handler: Any, toy: Toy, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: Stream) -> None:
+        raise ConnectionFailed("closing failed")
+
+    async with serve(handler) as server, toy(server.url) as service, no_task_left(anyio_backend):
+        with monkeypatch.context() as patch, pytest.raises(ConnectionFailed, match="closing failed"):
+            async with trunkline.heartbeats(service.stream("Hi"), 60):
+                patch.setattr(Stream, "aclose", broken)
+        with anyio.fail_after(5):
+            await server.wait_idle()
+
+
+@pytest.mark.parametrize("handler", [hang_at_once, hang_after_the_first_chunk])
 async def test_a_generator_that_is_dropped_closes_the_connection(handler: Any, toy: Toy, anyio_backend: str) -> None:
     async with serve(handler) as server, toy(server.url) as service, no_task_left(anyio_backend):
         with warnings.catch_warnings():
@@ -348,7 +366,22 @@ async def test_the_error_of_a_stream_follows_its_events_and_has_the_partial_answ
             assert caught.value.partial is not None
             assert caught.value.partial.text == "Hello"
             assert TextDelta(index=0, text="Hello") in got
-            with pytest.raises(StopAsyncIteration):
+            for _ in range(2):
+                with pytest.raises(StreamInterrupted) as again:
+                    await anext(events)
+                assert again.value is not caught.value
+                assert (str(again.value), again.value.partial) == (str(caught.value), caught.value.partial)
+
+
+async def test_an_error_of_another_iterator_is_raised_by_every_read_after_its_events() -> None:
+    async def failing() -> AsyncIterator[str]:
+        yield "first"
+        raise KeyError("of the application")
+
+    async with trunkline.heartbeats(failing(), 60) as events:
+        assert await anext(events) == "first"
+        for _ in range(2):
+            with pytest.raises(KeyError, match="of the application"):
                 await anext(events)
 
 
@@ -592,7 +625,7 @@ async def test_call_whose_client_stays_returns_its_result(messages: Any, toy: To
 
     async with serve(whole) as server, toy(server.url) as service, no_task_left(anyio_backend):
         client = Client(*messages)
-        response = await trunkline.until_disconnect(client.receive, service.chat("Hi"))
+        response = await trunkline.until_disconnect(service.chat("Hi"), receive=client.receive)
         assert response is not None
         assert response.text == "Hello"
 
@@ -606,7 +639,7 @@ async def test_call_whose_client_disconnects_is_cancelled(toy: Toy, anyio_backen
 
     async with serve(silent) as server, toy(server.url) as service, no_task_left(anyio_backend):
         with anyio.fail_after(5):
-            assert await trunkline.until_disconnect(client.receive, service.chat("Hi")) is None
+            assert await trunkline.until_disconnect(service.chat("Hi"), receive=client.receive) is None
             await server.wait_idle()
         assert len(server.requests) == 1
 
@@ -621,7 +654,7 @@ async def test_opening_a_stream_whose_client_disconnects_is_cancelled(toy: Toy, 
     async with serve(silent) as server, toy(server.url) as service, no_task_left(anyio_backend):
         stream = service.stream("Hi")
         with anyio.fail_after(5):
-            assert await trunkline.until_disconnect(client.receive, stream.__aenter__()) is None
+            assert await trunkline.until_disconnect(stream.__aenter__(), receive=client.receive) is None
             await server.wait_idle()
 
 
@@ -675,7 +708,7 @@ async def test_the_error_of_a_call_is_raised_as_it_is(toy: Toy, anyio_backend: s
 
     async with serve(refuse) as server, toy(server.url, max_retries=0) as service, no_task_left(anyio_backend):
         with pytest.raises(ServerError, match="busy"):
-            await trunkline.until_disconnect(Client().receive, service.chat("Hi"))
+            await trunkline.until_disconnect(service.chat("Hi"), receive=Client().receive)
 
 
 async def test_an_error_of_receive_ends_the_call(anyio_backend: str) -> None:
@@ -684,7 +717,7 @@ async def test_an_error_of_receive_ends_the_call(anyio_backend: str) -> None:
 
     async with no_task_left(anyio_backend):
         with pytest.raises(RuntimeError, match="of the server"):
-            await trunkline.until_disconnect(broken, anyio.sleep_forever())
+            await trunkline.until_disconnect(anyio.sleep_forever(), receive=broken)
 
 
 @pytest.mark.parametrize(
@@ -692,18 +725,23 @@ async def test_an_error_of_receive_ends_the_call(anyio_backend: str) -> None:
     [
         {"type": "http.request", "body": b"{}", "more_body": False},
         {"type": "http.request", "body": b"", "more_body": True},
-        {"type": "websocket.receive", "text": "Hi"},
     ],
 )
 async def test_a_part_of_the_body_is_refused(message: dict[str, object]) -> None:
     with pytest.raises(CallError, match="read the body before the call"):
-        await trunkline.until_disconnect(Client(message).receive, anyio.sleep_forever())
+        await trunkline.until_disconnect(anyio.sleep_forever(), receive=Client(message).receive)
+
+
+async def test_the_receive_of_a_websocket_is_refused() -> None:
+    websocket = Client({"type": "websocket.receive", "text": "Hi"})
+    with pytest.raises(CallError, match=r"'websocket\.receive'; pass the receive of an HTTP request"):
+        await trunkline.until_disconnect(anyio.sleep_forever(), receive=websocket.receive)
 
 
 async def test_cancelling_the_handler_cancels_the_call(toy: Toy, anyio_backend: str) -> None:
     async with serve(hang_at_once) as server, toy(server.url) as service, no_task_left(anyio_backend):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(trunkline.until_disconnect, Client().receive, service.chat("Hi"))
+            tasks.start_soon(partial(trunkline.until_disconnect, service.chat("Hi"), receive=Client().receive))
             while not server.requests:
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import sys
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 import attrs
 
-from trunkline.errors import CallError, StreamClosed, StreamInterrupted
+from trunkline.errors import CallError, StreamClosed, StreamInterrupted, TrunklineError
 from trunkline.response import ChatResponse
 from trunkline.stream import Stream
 
@@ -48,9 +49,9 @@ def heartbeats(
     error from opening it is raised by the first read. A stream that has been entered is read on from where it is. Other
     asynchronous context managers and iterators of events work in the same way.
 
-    The errors of the stream are raised by the read that reaches them. If your code stops waiting for the next event, by
-    a timeout for example, the stream is still being read, and the next read returns what has arrived. Leaving the block
-    ends the reading and closes the stream. Up to 64 events are read ahead.
+    An error of the stream is raised by the read that reaches it, and by every later read. If your code stops waiting
+    for the next event, by a timeout for example, the stream is still being read, and the next read returns what has
+    arrived. Leaving the block ends the reading and closes the stream. Up to 64 events are read ahead.
 
     `receive` is the ASGI callable of the request, whose body has been read. With it, the stream is closed at once when
     the client disconnects, and the next read raises `StreamClosed`. Without it, a web framework may drop the generator
@@ -100,7 +101,7 @@ class _Heartbeats(Generic[T]):
             with scope:
                 if self._receive is None:
                     await self._read()
-                elif await until_disconnect(self._receive, self._read()) is None and not self._complete:
+                elif await until_disconnect(self._read(), receive=self._receive) is None and not self._complete:
                     partial = self._partial()
                     self._error = StreamClosed(
                         "the stream was closed, because the client has disconnected",
@@ -121,6 +122,7 @@ class _Heartbeats(Generic[T]):
                 if len(self._arrived) >= _READ_AHEAD:
                     self._room = anyio.Event()
                     await self._room.wait()
+                    self._room = None
             self._complete = True
         return True
 
@@ -171,19 +173,21 @@ class _Heartbeats(Generic[T]):
         return self._ended
 
     def _raise_end(self) -> None:
-        error, self._error = self._error, None
-        if error is None and not self._complete:
+        if self._error is None and self._complete:
+            raise StopAsyncIteration
+        if self._error is None:
             # Other code has cancelled the background task. asyncio.run does so with all tasks when it ends.
             partial = self._partial()
-            error = StreamInterrupted(
+            self._error = StreamInterrupted(
                 "the task that reads the stream was cancelled",
                 service=partial.service if partial is not None else None,
                 provider=partial.provider if partial is not None else None,
                 partial=partial,
             )
-        self._complete = True  # an error is raised once
-        if error is None:
-            raise StopAsyncIteration
+        error = self._error
+        if isinstance(error, TrunklineError):
+            with suppress(Exception):  # the class of a plugin may need other arguments
+                error = copy.copy(error)  # otherwise each read would add its frames to one traceback
         try:
             raise error
         finally:
@@ -200,12 +204,14 @@ class _Heartbeats(Generic[T]):
                 # Unless the application is cancelled, the stream is closed first, which interrupts a read: observers
                 # then hear that the stream was abandoned. The scope ends what closing does not interrupt, such as the
                 # opening of the service.
-                if isinstance(self._stream, Stream) and (
-                    error is None or isinstance(error, (Exception, GeneratorExit))
-                ):
-                    await self._stream.aclose()
-                self._scope.cancel()
-                await self._ended.wait()
+                try:
+                    if isinstance(self._stream, Stream) and (
+                        error is None or isinstance(error, (Exception, GeneratorExit))
+                    ):
+                        await self._stream.aclose()
+                finally:
+                    self._scope.cancel()
+                    await self._ended.wait()
 
 
 def _start(run: Coroutine[Any, Any, None]) -> object:
@@ -227,14 +233,14 @@ def _entered(stream: Any) -> AbstractAsyncContextManager[AsyncIterable[Any]]:
     return aclosing(stream) if hasattr(stream, "aclose") else nullcontext(stream)
 
 
-async def until_disconnect(receive: ASGIReceive, call: Awaitable[T]) -> T | None:
+async def until_disconnect(call: Awaitable[T], *, receive: ASGIReceive) -> T | None:
     """Await a call, and cancel it if the client of the web server disconnects. Then the result is `None`.
 
-    `response = await trunkline.until_disconnect(request.receive, service.chat(…))`. The first argument is the request's
-    ASGI callable `receive`. Without this helper, most web frameworks go on with a handler whose client has gone.
+    `response = await trunkline.until_disconnect(service.chat(…), receive=request.receive)`. `receive` is the ASGI
+    callable of the request. Without this helper, most web frameworks go on with a handler whose client has gone.
 
     Read the request's body first, or let the framework do so: the call waits for the message that follows the body.
-    Raises `CallError` if it gets a part of the body instead.
+    Raises `CallError` if another message comes, such as a part of the body or a message of a websocket.
     """
     result: T | None = None
     failure: Exception | None = None
@@ -265,6 +271,8 @@ async def until_disconnect(receive: ASGIReceive, call: Awaitable[T]) -> T | None
 async def _disconnected(receive: ASGIReceive) -> None:
     """Wait for the message that the client has disconnected."""
     while (message := await receive())["type"] != "http.disconnect":
+        if message["type"] != "http.request":
+            raise CallError(f"receive gave the message {message['type']!r}; pass the receive of an HTTP request")
         # A request without a body has one message with an empty body, which nobody misses.
-        if message["type"] != "http.request" or message.get("body") or message.get("more_body"):
-            raise CallError("until_disconnect received a part of the request's body; read the body before the call")
+        if message.get("body") or message.get("more_body"):
+            raise CallError("receive gave a part of the request's body; read the body before the call")
