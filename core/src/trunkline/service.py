@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack, cast
 
@@ -192,11 +192,14 @@ class Service:
 
         Raises `UnsupportedOperation` if the provider has no embeddings.
         """
-        with self._named_errors():
+        try:
             if isinstance(texts, EmbedRequest):
                 request = attrs.evolve(texts, **params)
             else:
                 request = EmbedRequest(texts=texts, **params)
+        except TrunklineError as error:
+            error.service = self.name
+            raise
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> EmbedResponse:
             operation = self._operation(pipeline.steps.operations.embed, "embed")
@@ -258,17 +261,11 @@ class Service:
             self._kept.clear()
 
     def _request(self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams) -> ChatRequest:
-        with self._named_errors():
+        try:
             if isinstance(request, ChatRequest):
                 return attrs.evolve(request, **params) if params else request
             params.setdefault("model", self.settings.default_model)
             return ChatRequest(messages=request, **params)
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        """Add the service's name to an error that is raised before the call begins."""
-        try:
-            yield
         except TrunklineError as error:
             error.service = self.name
             raise

@@ -60,6 +60,12 @@ class Pipeline:
     retry_budget: RetryBudget
     read_timeouts: ReadTimeouts = attrs.field(factory=ReadTimeouts)
     secrets: tuple[str, ...] = attrs.field(repr=False)
+    parser: GuardedParser = attrs.field(
+        init=False,
+        repr=False,
+        default=attrs.Factory(lambda self: GuardedParser(self.steps.parser, self.at_border), True),
+    )
+    """The service's parser. Its exceptions pass through `at_border`."""
 
     @property
     def settings(self) -> Settings:
@@ -164,16 +170,18 @@ class Pipeline:
             for warning in response_warnings(response.parts, response.finish_reason)
             if warning not in response.warnings
         )
-        return attrs.evolve(
-            response,
-            service=self.context.name,
-            provider=self.context.provider,
-            warnings=(*warnings, *response.warnings, *new),
-        )
+        if warnings or new or response.provider != self.context.provider:
+            merged_warnings = merged((*warnings, *response.warnings, *new))
+            response = attrs.evolve(response, provider=self.context.provider, warnings=merged_warnings)
+        # Set in place: the parser made this object for this call, and a copy would take a twentieth of its time.
+        object.__setattr__(response, "service", self.context.name)
+        return response
 
     def _refuse_if_strict(self, translation: Translation) -> None:
+        if not self.settings.strict:
+            return
         lossy = [warning for warning in translation.warnings if warning.lossy]
-        if self.settings.strict and lossy:
+        if lossy:
             lines = "".join(f"\n  - {warning}" for warning in lossy)
             raise UnsupportedRequest(
                 f"service {self.context.name!r} is strict, and the request cannot be sent whole:{lines}"
@@ -297,11 +305,6 @@ class Pipeline:
     def run_step(self, step: Step, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function of a plugin. An exception passes through `at_border`."""
         return run_step(self.at_border, step, function, *args, **kwargs)
-
-    @property
-    def parser(self) -> GuardedParser:
-        """The service's parser. Its exceptions pass through `at_border`."""
-        return GuardedParser(self.steps.parser, self.at_border)
 
     def known_secrets(self) -> tuple[str, ...]:
         """Return the secrets of the settings and of the environment, and those that the service's `Auth` acquired."""
