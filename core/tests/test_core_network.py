@@ -199,7 +199,7 @@ async def test_connection_whose_end_the_event_loop_has_not_seen_yet_is_not_used(
     timeouts = Timeouts(connect=LONG, headers=LONG)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server = threading.Thread(target=run)
+        server = threading.Thread(target=run, daemon=True)
         server.start()
         async with HTTPTransports().shared(Settings(http_library=http_library)) as transport:
             for _ in range(2):
