@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import NameOID
 from trunkline import CallError, ConfigurationError, ConnectionFailed, ProtocolViolation, StreamInterrupted
 from trunkline._config.sources import make_settings
+from trunkline._http import common
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import keepalive_options
 from trunkline._http.log_filter import sending
@@ -70,6 +71,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROXIES, "ssl_cert_file", "ssl_cert_dir"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def a_break_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow this machine is.
+    monkeypatch.setattr(common, "RESEND_SECONDS", LONG)
 
 
 @asynccontextmanager
@@ -208,6 +215,28 @@ async def test_connection_whose_end_the_event_loop_has_not_seen_yet_is_not_used(
                 close.set()
                 assert closed.wait(LONG)  # blocks the event loop
         server.join()
+
+
+@pytest.mark.parametrize("through", ["direct", "proxy"])
+@pytest.mark.parametrize("ends", ["closes", "resets"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_request_whose_reused_connection_breaks_later_is_not_sent_again(
+    http_library: Any, method: str, ends: str, through: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "RESEND_SECONDS", 0.0)
+    timeouts = Timeouts(connect=LONG, headers=LONG, resend=True)
+    async with closing_server(ends) as (server, url):
+        settings = Settings(http_library=http_library) if through == "direct" else Settings(proxy=url)
+        target = url if through == "direct" else "http://provider.example/"
+        async with HTTPTransports().shared(settings) as transport:
+            async with transport.send(WireRequest(url=target, method=method, body=b"1"), timeouts) as response:
+                assert b"".join([chunk async for chunk in response]) == ANSWER
+            with pytest.raises(ConnectionFailed) as caught:
+                async with transport.send(WireRequest(url=target, method=method, body=b"1"), timeouts):
+                    pass
+        assert len(server.requests) == 2
+    assert caught.value.retryable
+    assert "TLS" not in caught.value.message  # the server has just answered over plain HTTP
 
 
 async def test_request_on_a_stale_connection_costs_no_retry(toy: Any) -> None:

@@ -37,6 +37,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -51,6 +52,7 @@ from trunkline._http.common import (
     DRAIN_LIMIT,
     IDLE_SECONDS,
     ConnectionOptions,
+    broke_at_once,
     check_headers,
     default_headers,
     encodings,
@@ -59,7 +61,7 @@ from trunkline._http.common import (
     unknown_encoding,
 )
 from trunkline._http.decoding import DecodingError, Undecodable, decompressed
-from trunkline._http.failures import CLOSED, CUT, INVALID, TOO_LARGE, interrupted, no_response, not_decodable
+from trunkline._http.failures import CLOSED, CUT, INVALID, REUSED, TOO_LARGE, interrupted, no_response, not_decodable
 from trunkline._http.tls import has_own_files, tls_context
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, Timeouts
@@ -165,7 +167,15 @@ class AiohttpTransport:
 
 
 class _StaleConnection(aiohttp.ClientConnectionError):
-    """A reused connection was closed by the server before any byte of the response arrived."""
+    """A reused connection was closed by the server before any byte of the response arrived.
+
+    `at_once` says whether it broke so soon that the server has not read the request; see `RESEND_SECONDS`.
+    """
+
+    def __init__(self, *, at_once: bool) -> None:
+        super().__init__()
+        self.at_once = at_once
+        self.add_note(REUSED)
 
 
 class _ClosedConnection(_StaleConnection):
@@ -193,12 +203,13 @@ class _Request(aiohttp.ClientRequest):
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         reused = conn.protocol in _used
         if reused and _is_readable(conn.transport):
-            raise _ClosedConnection
+            raise _ClosedConnection(at_once=True)
+        sent_at = monotonic()
         try:
             return await super().send(conn)
         except aiohttp.ClientConnectionResetError as error:
             if reused:
-                raise _StaleConnection(str(error)) from error
+                raise _StaleConnection(at_once=broke_at_once(sent_at)) from error
             raise
 
 
@@ -216,7 +227,7 @@ class _Response(aiohttp.ClientResponse):
         assert protocol is not None
         self.protocol = protocol
         seconds, protocol.read_timeout = protocol.read_timeout, None
-        reused = protocol in _used
+        reused, sent_at = protocol in _used, monotonic()
         answered = _note_first_byte(protocol) if reused else None
         try:
             with anyio.move_on_after(seconds) as scope:
@@ -229,7 +240,7 @@ class _Response(aiohttp.ClientResponse):
                 transport.abort()
             broken = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
             if broken and answered is not None and not answered():
-                raise _StaleConnection(str(error)) from error
+                raise _StaleConnection(at_once=broke_at_once(sent_at)) from error
             raise
         _used.add(protocol)
         _watch_connection(protocol, self)
@@ -346,7 +357,7 @@ class _Exchange:
             # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
             # load balancer leads elsewhere now.
             _close_idle(session, target)
-            if not (self._timeouts.resend or isinstance(error, _ClosedConnection)):
+            if not ((self._timeouts.resend and error.at_once) or isinstance(error, _ClosedConnection)):
                 raise
             response = await self._send(self._transport.session(path, keeps=False), target, tls)
         self._response, self._content = response, response.content

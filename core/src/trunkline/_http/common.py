@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import AsyncIterable, Awaitable, Sequence
 from functools import cache, lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
@@ -87,6 +88,14 @@ MAX_IDLE_CONNECTIONS = 100
 IDLE_SECONDS = 5.0
 """The time, in seconds, for which an idle connection is kept open."""
 
+RESEND_SECONDS = 0.5
+"""How soon after a request was sent a reused connection must break for the request to be sent again, in seconds.
+
+If the server has closed the connection, it answers the request with a reset, which arrives after one round trip. That
+takes less than 0.4 s, also around the Earth. A connection that breaks later was still open, so the server has read the
+request and may have acted on it.
+"""
+
 DRAIN_LIMIT = 64 * 1024
 """The most bytes to read after the end of a response so that its connection can be used again."""
 
@@ -107,6 +116,11 @@ class ConnectionOptions:
     def of(cls, settings: Settings) -> ConnectionOptions:
         """Return the options in the settings of a service."""
         return cls(**{field.name: getattr(settings, field.name) for field in attrs.fields(cls)})
+
+
+def broke_at_once(sent_at: float) -> bool:
+    """Whether a connection that has just broken broke at once after a request was sent, at this `time.monotonic()`."""
+    return monotonic() - sent_at < RESEND_SECONDS
 
 
 def keepalive_options(seconds: float | None) -> list[tuple[int, int, int]]:

@@ -21,6 +21,9 @@ RESET = "connection reset by the server"
 CUT = "the server closed it before the response was complete"
 INVALID = "what the server sent is not valid HTTP"
 TLS_ALERT = "the server sent a TLS alert"
+"""A note that the pool adds to an error."""
+REUSED = "the server has answered a request on this connection"
+"""A note that the transports add to an error."""
 TOO_LARGE = "the headers of the response are too large"
 
 _WORDS = {
@@ -53,7 +56,7 @@ def no_response(url: str, error: BaseException, reason: str) -> TrunklineError:
             f"cannot reach {where}: the server expects TLS; use https instead of http in the URL", retryable=False
         )
     text = os_reason(error) or reason
-    if text in (CLOSED, RESET):
+    if text in (CLOSED, RESET) and not _has_note(error, REUSED):
         # A server that expects TLS or a certificate does this, and so does one that has just crashed.
         plain = where.startswith("http:")
         advice = "TLS, use https in the URL" if plain else "a client certificate, set 'client_certificate'"
@@ -151,8 +154,11 @@ def _tls_reason(error: ssl.SSLError) -> str | None:
 
 def _is_tls(error: BaseException) -> bool:
     # The pool notes it; aiohttp quotes the bytes that are no HTTP.
-    notes = getattr(error, "__notes__", ())
-    return TLS_ALERT in notes or any("\\x15\\x03" in str(link) for link in _chain(error))
+    return _has_note(error, TLS_ALERT) or any("\\x15\\x03" in str(link) for link in _chain(error))
+
+
+def _has_note(error: BaseException, note: str) -> bool:
+    return any(note in getattr(link, "__notes__", ()) for link in _chain(error))
 
 
 def _find(error: BaseException, kind: type[BaseException]) -> BaseException | None:

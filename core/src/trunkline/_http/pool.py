@@ -4,10 +4,11 @@ httpcore2 is the layer below the client of httpx2. The client's redirects, cooki
 here, and going through it adds a fifth to the time of a call and a tenth to that of a chunk.
 
 **Stale connections.** A server may close an idle connection at any time, also while the next request is on its way. If
-a *reused* connection breaks before any byte of the response has arrived, the request is sent once more on a new
-connection. httpcore2 does not report whether a connection was reused or whether bytes arrived, so its network backend
-is wrapped: `_Backend` notes that a request dialled, and `_Connection` that a byte of its response arrived. A context
-variable (`_exchange`) leads from both to the request, since httpcore2 dials and writes in the task that sends.
+a *reused* connection breaks at once (`RESEND_SECONDS`) and before any byte of the response has arrived, the request is
+sent once more on a new connection. httpcore2 does not report whether a connection was reused or whether bytes arrived,
+so its network backend is wrapped: `_Backend` notes that a request dialled, and `_Connection` when the request was
+written and that a byte of its response arrived. A context variable (`_exchange`) leads from both to the request, since
+httpcore2 dials and writes in the task that sends.
 
 What httpcore2 and httpx2 do not document and this module relies on; `test_core_dependencies.py` checks it:
 
@@ -27,6 +28,7 @@ import sys
 from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
+from time import monotonic
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -39,11 +41,12 @@ from trunkline._http.common import (
     MAX_IDLE_CONNECTIONS,
     ConnectionOptions,
     HTTPErrors,
+    broke_at_once,
     default_headers,
     keepalive_options,
     unix_target,
 )
-from trunkline._http.failures import TLS_ALERT, proxy_login, proxy_not_reached, proxy_refused
+from trunkline._http.failures import REUSED, TLS_ALERT, proxy_login, proxy_not_reached, proxy_refused
 from trunkline._http.proxies import Proxies, Proxy
 from trunkline._http.tls import has_own_files, tls_context
 from trunkline.authoring.wire import WireRequest
@@ -99,12 +102,14 @@ class PoolResponse:
 class _Sent:
     """What is known of one request on its way."""
 
-    __slots__ = ("connection", "dial_failed", "dialled")
+    __slots__ = ("connection", "dial_failed", "dialled", "sent_at")
 
     def __init__(self) -> None:
         self.dialled = False
         self.dial_failed = False
         self.connection: _Connection | None = None
+        self.sent_at = 0.0
+        """When the first byte was written to `connection`, by `time.monotonic()`."""
 
     @property
     def is_stale(self) -> bool:
@@ -140,8 +145,8 @@ class _Connection(httpcore2.AsyncNetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         self.answered = False
         sent = _exchange.get()
-        if sent is not None:
-            sent.connection = self
+        if sent is not None and sent.connection is not self:
+            sent.connection, sent.sent_at = self, monotonic()
         return self._stream.write(buffer, timeout)
 
     def aclose(self) -> Coroutine[Any, Any, None]:
@@ -223,14 +228,15 @@ class Pool:
         """Send a request and wait for the headers of the response.
 
         `timeouts` has the names and units of httpx2. If `resend` is set, the request is sent once more on a new
-        connection where the first was a stale one. Raises one of `POOL_ERRORS`, `UnicodeError` for a header that is not
-        ASCII, or the error of a proxy.
+        connection where the first was a stale one that broke at once. Raises one of `POOL_ERRORS`, `UnicodeError` for a
+        header that is not ASCII, or the error of a proxy.
         """
         # Headers are only in the requests of httpcore2, and in no local variable: error trackers show these.
         request, path = _build(wire_request, timeouts)
         route = self._route(request.url, path)
         sent = _Sent()
         pool = self._pool(self._pools, route, MAX_IDLE_CONNECTIONS)
+        failed: TrunklineError | None = None
         try:
             response = await _send(pool, request, sent)
         except _BROKEN as error:
@@ -241,18 +247,18 @@ class Pool:
             # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
             # load balancer leads elsewhere now.
             await _close_idle(pool, request.url.origin)
-            if not resend:
+            if not (resend and broke_at_once(sent.sent_at)):
+                error.add_note(REUSED)
                 raise
-            stale = True
         except httpcore2.ProxyError as error:
-            failed, stale = _proxy_error(route, wire_request.url, error), False
+            failed = _proxy_error(route, wire_request.url, error)
         except _TRANSPORT_ERRORS as error:
             if route.proxy is None or not sent.dial_failed or isinstance(error, httpcore2.TimeoutException):
                 raise
-            failed, stale = proxy_not_reached(route.proxy, error), False
+            failed = proxy_not_reached(route.proxy, error)
         else:
             return await self._checked(response, route)
-        if not stale:
+        if failed is not None:
             raise failed
         # This pool keeps no connection, so each of its requests has a new one.
         pool = self._pool(self._second_pools, route, 0)

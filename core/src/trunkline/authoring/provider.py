@@ -203,8 +203,8 @@ class Timeouts:
     """Limits for `Transport.send`, in seconds: for making the connection, and for the headers of the response.
 
     `resend` allows the transport to send the request once more, on a new connection, if a connection that it reused
-    breaks before any byte of the response has arrived. The server may have closed the idle connection, but it may also
-    have read the request.
+    breaks at once, before any byte of the response has arrived. The server has probably closed the idle connection, but
+    it may also have read the request.
     """
 
     connect: float | None = None
