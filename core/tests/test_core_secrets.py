@@ -6,6 +6,7 @@ import base64
 import copy
 import logging
 import pickle
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +28,7 @@ from trunkline.errors import (
     RemoteError,
     TrunklineError,
 )
-from trunkline.secrets import Headers, scrub
+from trunkline.secrets import Headers, scrub, scrub_error
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 
@@ -475,3 +476,30 @@ def test_every_error_survives_copying_and_pickling(error: TrunklineError, again:
     ]
     made.add_note("of the copy")
     assert "of the copy" not in getattr(error, "__notes__", [])
+
+
+# Large bodies
+
+
+def test_large_body_of_an_error_is_scrubbed_in_reasonable_time() -> None:
+    body = {"details": [{"message": f"item {number} is wrong: 100% of it", "key": KEY} for number in range(30_000)]}
+    secrets = (*(f"{KEY}-{number}-0123456789abcdef" for number in range(5)), KEY)
+    error = RemoteError("refused", body=body)
+    began = time.process_time()
+    scrub_error(error, secrets)
+    assert time.process_time() - began < LONG
+    assert KEY not in repr(error.body)
+
+
+def test_body_of_an_error_is_scrubbed_at_the_first_border_and_again_for_new_secrets() -> None:
+    error = RemoteError(f"refused {KEY} and {TOKEN}", body={"keys": [KEY, TOKEN]})
+    scrub_error(error, (KEY,))
+    body = error.body
+    assert body == {"keys": ["***", TOKEN]}
+    error.message += f", {KEY}"
+    scrub_error(error, (KEY,))
+    assert error.body is body
+    assert error.message == f"refused *** and {TOKEN}, ***"
+    passed_on = copy.copy(error)
+    scrub_error(passed_on, (KEY, TOKEN))
+    assert passed_on.body == {"keys": ["***", "***"]}

@@ -8,7 +8,7 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NoReturn, Self, TypeAlias, overload
 from urllib.parse import quote
 
@@ -137,58 +137,94 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     The forms are: plain, percent-encoded, escaped as in JSON, and base64, also as a part of a longer text in base64;
     and the first part of a secret that an excerpt cut off. Secrets shorter than `MIN_SECRET_LENGTH` are not replaced.
     """
-    for secret in sorted(set(secrets), key=len, reverse=True):
-        if len(secret) >= MIN_SECRET_LENGTH:
-            text = _without(text, secret)
-            for encoded in _base64_forms(secret):
-                text = _without(text, encoded)
-    return text
+    return _scrubbed(text, _forms(tuple(secrets)))
 
 
-def _base64_forms(secret: str) -> Iterator[str]:
-    """Yield a secret in base64, alone and as it looks inside of a longer text, such as `Bearer` and the secret."""
+def scrub_value(value: Any, secrets: tuple[str, ...]) -> Any:
+    """Return a JSON value with the secrets replaced in all strings, including the names of object members."""
+    return _scrubbed_value(value, _forms(secrets))
+
+
+class _Form:
+    """One form of a secret: plain, or in base64.
+
+    An excerpt may cut a secret off anywhere, and its first part must not show either. The first 12 characters (or a
+    third, if that is more) must match before anything is replaced: shorter prefixes, such as `sk-proj-`, are shared by
+    all keys of a provider and occur in ordinary error messages.
+    """
+
+    def __init__(self, secret: str) -> None:
+        length = len(secret.rstrip("=")) if len(secret) % 4 == 0 else len(secret)  # base64 may lack its padding
+        shortest = max(12, length // 3)
+        self.head = secret[: min(shortest, length)]
+        self._tail = secret[len(self.head) :]
+        self._has_space = " " in self.head  # a form encodes it as `+`
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("".join(map(_spellings, self.head)))
+
+    def removed_from(self, text: str, *, escaped: bool) -> str:
+        """Return the text without this form. `escaped` says whether the text may spell characters in other ways."""
+        if not (escaped or self._has_space or self.head in text):
+            return text
+        kept, position = [], 0
+        for found in self._pattern.finditer(text):
+            if found.start() < position:
+                continue
+            end = found.end()
+            for character in self._tail:
+                more = re.compile(_spellings(character)).match(text, end)
+                if more is None:
+                    break
+                end = more.end()
+            kept += [text[position : found.start()], MASK]
+            position = end
+        return "".join([*kept, text[position:]]) if kept else text
+
+
+@lru_cache(maxsize=128)
+def _forms(secrets: tuple[str, ...]) -> tuple[_Form, ...]:
+    """Return the forms of all secrets, those of the longest one first."""
+    long_enough = (secret for secret in set(secrets) if len(secret) >= MIN_SECRET_LENGTH)
+    return tuple(form for secret in sorted(long_enough, key=len, reverse=True) for form in _forms_of(secret))
+
+
+@lru_cache(maxsize=128)
+def _forms_of(secret: str) -> tuple[_Form, ...]:
+    """Return a secret plain and in base64: alone, and as it looks inside of a longer text, such as `Bearer` and it."""
     data = secret.encode("utf-8", "surrogatepass")
+    forms = [secret]
     for encode in (b64encode, urlsafe_b64encode):
-        encoded = encode(data).decode()
-        yield encoded
-        yield encoded.rstrip("=")
+        forms.append(encode(data).decode())
         for skipped in (1, 2):  # the bytes of the longer text before the secret, modulo 3
             # Only the characters that encode no bits of what surrounds the secret are the same in every text.
             inner = data[3 - skipped :]
             aligned = encode(inner[: len(inner) - len(inner) % 3]).decode()
             if len(aligned) >= MIN_SECRET_LENGTH + 2:
-                yield aligned
+                forms.append(aligned)
+    return tuple(map(_Form, dict.fromkeys(forms)))
 
 
-def scrub_value(value: Any, secrets: tuple[str, ...]) -> Any:
-    """Return a JSON value with the secrets replaced in all strings, including the names of object members."""
+def _scrubbed(text: str, forms: tuple[_Form, ...]) -> str:
+    # This runs for each string in the body of an error. Most strings are short or contain no secret, so a pattern is
+    # only used for a text that contains the first part of a secret, or an escape sequence that may spell it.
+    if len(text) < MIN_SECRET_LENGTH:
+        return text
+    escaped = "%" in text or "\\" in text
+    for form in forms:
+        text = form.removed_from(text, escaped=escaped)
+    return text
+
+
+def _scrubbed_value(value: Any, forms: tuple[_Form, ...]) -> Any:
     if isinstance(value, str):
-        return scrub(value, secrets)
+        return _scrubbed(value, forms)
     if isinstance(value, Mapping):
-        return {scrub_value(name, secrets): scrub_value(item, secrets) for name, item in value.items()}
+        return {_scrubbed_value(name, forms): _scrubbed_value(item, forms) for name, item in value.items()}
     if isinstance(value, tuple):
-        return tuple(scrub_value(item, secrets) for item in value)
-    return [scrub_value(item, secrets) for item in value] if isinstance(value, list) else value
-
-
-def _without(text: str, secret: str) -> str:
-    # An excerpt may cut a secret off anywhere, and its first part must not show either. The first 12 characters (or a
-    # third, if that is more) must match before anything is replaced: shorter prefixes, such as `sk-proj-`, are shared
-    # by all keys of a provider and occur in ordinary error messages.
-    shortest = max(12, len(secret) // 3)
-    kept, position = [], 0
-    for found in re.finditer("".join(map(_spellings, secret[:shortest])), text):
-        if found.start() < position:
-            continue
-        end = found.end()
-        for character in secret[shortest:]:
-            more = re.compile(_spellings(character)).match(text, end)
-            if more is None:
-                break
-            end = more.end()
-        kept += [text[position : found.start()], MASK]
-        position = end
-    return "".join([*kept, text[position:]]) if kept else text
+        return tuple(_scrubbed_value(item, forms) for item in value)
+    return [_scrubbed_value(item, forms) for item in value] if isinstance(value, list) else value
 
 
 @lru_cache(maxsize=512)
@@ -198,8 +234,10 @@ def _spellings(character: str) -> str:
     spelled = {character, escaped, repr(character)[1:-1], f"\\{character}" if character in "/'" else character}
     encoded = quote(character, safe="", errors="replace")
     percent = encoded if "%" in encoded else f"%{ord(character):02X}"
+    # Both cases are written out: with a flag for it, the regular expression could not skip to its first character.
+    percent = re.sub(r"[A-F]", lambda digit: f"[{digit[0]}{digit[0].lower()}]", percent)
     patterns = [re.escape(text) for text in sorted(spelled, key=len, reverse=True)]
-    return f"(?:{'|'.join(patterns)}|(?i:{percent}){'|[+]' if character == ' ' else ''})"
+    return f"(?:{'|'.join(patterns)}|{percent}{'|[+]' if character == ' ' else ''})"
 
 
 def without_traceback(error: BaseException) -> BaseException:
@@ -258,8 +296,13 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
     The error must belong to the caller alone: see `without_traceback`.
     """
     fields = vars(error)
+    # An error passes several borders. The containers in it, such as a large body, are scrubbed at the first one only.
+    # The hash tells whether more secrets are known since then, or other ones, if the error is from another service.
+    known = hash(secrets)
+    wanted = (str,) if fields.get("_scrubbed_of") == known else (str, list, tuple, dict)
+    fields["_scrubbed_of"] = known
     for name, value in fields.items():
-        if isinstance(value, (str, list, tuple, dict)):
+        if isinstance(value, wanted):
             try:
                 fields[name] = scrub_value(value, secrets)
             except RecursionError:  # a body may be nested deeply if `nesting_limit` is off
