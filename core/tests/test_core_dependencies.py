@@ -1,7 +1,8 @@
-"""The names and the behaviour of httpcore2, httpx2 and aiohttp that `trunkline._http` uses beyond what they document.
+"""The names and the behaviour of other libraries that the core uses beyond what they document.
 
-A new version of one of them that fails here needs a change in `_http/pool.py`, `_http/dialling.py`, `_http/httpx2.py`
-or `_http/aiohttp.py`. Their docstrings say what each thing is used for.
+They are httpcore2, httpx2, aiohttp and pluggy. A new version of one of them that fails here needs a change in
+`_http/pool.py`, `_http/dialling.py`, `_http/httpx2.py`, `_http/aiohttp.py` or `_plugins/registry.py`. Their docstrings
+say what each thing is used for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import aiohttp
 import httpcore2
 import httpx
 import httpx2
+import pluggy
 import pytest
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
@@ -306,3 +308,22 @@ async def test_aiohttp_keeps_the_bytes_that_arrived_before_an_error(anyio_backen
     content.set_exception(error)
     with pytest.raises(OSError, match="reset"):
         await content.readany()
+
+
+# pluggy
+
+
+def test_pluggy_calls_the_function_that_replaces_the_one_of_an_implementation() -> None:
+    class Plugin:
+        @pluggy.HookimplMarker("test")
+        def greet(self) -> str:
+            return "hello"
+
+    manager = pluggy.PluginManager("test")
+    manager.register(Plugin(), name="plugin")
+    [implementation] = manager.hook.greet.get_hookimpls()
+    assert implementation.plugin_name == "plugin"
+    assert implementation.opts["specname"] is None
+    assert (implementation.wrapper, implementation.hookwrapper) == (False, False)
+    implementation.function = lambda: "replaced"  # type: ignore[misc]
+    assert manager.hook.greet() == ["hello"]

@@ -327,6 +327,23 @@ async def test_secrets_of_an_auth_inside_another_are_removed(toy: Any) -> None:
     assert str(error) == "toy: wrong: ***, ***, ***"
 
 
+async def test_secrets_of_an_auth_that_an_old_style_wrapper_puts_around_another_are_removed(toy: Any) -> None:
+    def refuse() -> NoReturn:
+        raise LookupError(f"wrong: {TOKEN}")
+
+    class Wrapping:
+        @hookimpl(hookwrapper=True)
+        def trunkline_auth(self, context: Any) -> Any:
+            outcome = yield
+            outcome.force_result(Acquires(refuse, TOKEN))
+
+    async with toy("http://localhost", {"auth": lambda context: NoAuth()}, extensions=[Wrapping()]) as service:
+        error = await failure(service)
+    assert isinstance(error, PluginError)
+    assert "LookupError: wrong: ***" in str(error)
+    assert "Wrapping" in str(error), "the error does not name the extension"
+
+
 async def test_notes_and_causes_of_any_depth_show_no_secret(toy: Any) -> None:
     def with_note() -> NoReturn:
         error = AuthenticationError("no token")

@@ -322,6 +322,10 @@ class _HookResults:
         if hook == "trunkline_auth" and isinstance(result, Auth):
             self.auths.append(result)
 
+    def auths_with(self, auth: Auth) -> tuple[Auth, ...]:
+        """Return the noted `Auth`s and `auth`, which is not among them if an old-style wrapper has made it."""
+        return tuple(self.auths) if any(known is auth for known in self.auths) else (*self.auths, auth)
+
     def owner_of(self, value: object) -> str | None:
         """Return the name of the plugin that returned an object, or raised an exception, first."""
         return next((label for known, label in self._owners if known is value), None)
@@ -370,19 +374,26 @@ def open_steps(
             results.watch(implementation)
     calls = _HookCalls(context=context, results=results)
     auth = calls.required(manager.hook.trunkline_auth, Auth)
+    hooks = {
+        "auth": manager.hook.trunkline_auth,
+        "translator": manager.hook.trunkline_translator,
+        "parser": manager.hook.trunkline_response_parser,
+        "transport": manager.hook.trunkline_transport,
+    }
     steps: dict[str, Any] = {
         "auth": auth,
-        "translator": calls.required(manager.hook.trunkline_translator, Translator),
-        "parser": calls.required(manager.hook.trunkline_response_parser, ResponseParser),
-        "transport": calls.optional(manager.hook.trunkline_transport, Transport),
+        "translator": calls.required(hooks["translator"], Translator),
+        "parser": calls.required(hooks["parser"], ResponseParser),
+        "transport": calls.optional(hooks["transport"], Transport),
     }
+    owners = {name: results.owner_of(step) or _implementers(hooks[name]) for name, step in steps.items()}
     return Steps(
         **steps,
-        auths=tuple(results.auths) or (auth,),
+        auths=results.auths_with(auth),
         observers=calls.observers(manager.hook.trunkline_observer),
         operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
-        owners={"operations": provider.name, **{name: results.owner_of(step) or "" for name, step in steps.items()}},
+        owners={"operations": provider.name, **owners},
     )
 
 
