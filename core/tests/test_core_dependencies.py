@@ -326,4 +326,4 @@ def test_pluggy_calls_the_function_that_replaces_the_one_of_an_implementation() 
     assert implementation.opts["specname"] is None
     assert (implementation.wrapper, implementation.hookwrapper) == (False, False)
     implementation.function = lambda: "replaced"  # type: ignore[misc]
-    assert manager.hook.greet() == ["hello"]
+    assert manager.hook.greet() == ["replaced"]
