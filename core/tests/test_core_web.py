@@ -674,6 +674,56 @@ async def test_client_that_disconnects_ends_a_stream_with_heartbeats(
                 await server.wait_idle()
 
 
+@pytest.mark.parametrize("way", ["heartbeats", "until_disconnect"])
+@pytest.mark.parametrize("begins", [True, False], ids=["after-the-first-chunk", "before"])
+async def test_observers_hear_that_a_stream_was_abandoned_when_the_client_disconnects(
+    way: str, begins: bool, toy: Toy
+) -> None:
+    diary, client = Diary(), Client(EMPTY)
+
+    async def handler(exchange: Exchange) -> None:
+        if begins:
+            await hang_after_the_first_chunk(exchange)
+        else:
+            client.leave()
+            await exchange.hung_up()
+
+    async with serve(handler) as server, toy(server.url, extensions=(diary,)) as service:
+        with anyio.fail_after(10):
+            if way == "heartbeats":
+                async with trunkline.heartbeats(service.stream("Hi"), 60, receive=client.receive) as events:
+                    with pytest.raises(StreamClosed):
+                        async for event in events:
+                            if isinstance(event, TextDelta):
+                                client.leave()
+            else:
+
+                async def read() -> str:
+                    async with service.stream("Hi") as stream:
+                        async for event in stream:
+                            if isinstance(event, TextDelta):
+                                client.leave()
+                    return "whole"
+
+                assert await trunkline.until_disconnect(read(), receive=client.receive) is None
+    assert diary.entries == ["abandoned after 'Hello'" if begins else "abandoned after ''"]
+
+
+async def test_observers_hear_that_a_call_failed_when_the_application_cancels_it(toy: Toy) -> None:
+    diary, client = Diary(), Client(EMPTY)
+
+    async def read(service: Any) -> None:
+        async with service.stream("Hi") as stream:
+            async for event in stream:
+                if isinstance(event, TextDelta):
+                    tasks.cancel_scope.cancel()
+
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url, extensions=(diary,)) as service:
+        async with anyio.create_task_group() as tasks:
+            await trunkline.until_disconnect(read(service), receive=client.receive)
+    assert diary.entries in (["CancelledError"], ["Cancelled"])
+
+
 async def test_client_that_disconnects_ends_a_stream_that_nobody_reads_on(toy: Toy, anyio_backend: str) -> None:
     async with serve(hang_after_the_first_chunk) as server, toy(server.url) as service, no_task_left(anyio_backend):
         client = Client()

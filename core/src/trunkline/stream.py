@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Literal, NoReturn, TypeAlias
 
@@ -51,6 +52,9 @@ from trunkline.response import ChatResponse
 # that was raised refers to the frames that it passed through, and those to the stream.
 CLOSING_LIMIT = 5.0
 """Seconds that closing waits at most for an await that it has interrupted, such as a read or a call."""
+
+client_has_left: ContextVar[Callable[[], bool] | None] = ContextVar("trunkline.client_has_left", default=None)
+"""Whether the client of the web server has disconnected, which `until_disconnect` sets for the call that it awaits."""
 
 _StreamState: TypeAlias = Literal["new", "opening", "open", "ended", "closed"]
 
@@ -249,7 +253,8 @@ class Stream:
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, RemoteError) and error.partial is None:
             error.partial = self._fold.response()
-        if self._call is not None and isinstance(error, StreamClosed):  # the application closed it, which is no failure
+        # Closing a stream is no failure of the call, whether the application does it or `until_disconnect`.
+        if self._call is not None and (isinstance(error, StreamClosed) or _is_hang_up(error)):
             self._call.abandoned(self._fold.response())
         elif self._call is not None:
             self._call.failed(error)
@@ -306,9 +311,10 @@ class Stream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Observers hear of a cancellation as a failure of the call, wherever in the block it arrived. Any other way to
-        # leave the block early is no failure.
-        await self._close(None if isinstance(error, (Exception, GeneratorExit)) else error)
+        # Observers hear of a cancellation as a failure of the call, wherever in the block it arrived, unless the client
+        # of a web server has disconnected. Any other way to leave the block early is no failure.
+        left = error is None or isinstance(error, (Exception, GeneratorExit)) or _is_hang_up(error)
+        await self._close(None if left else error)
 
     async def aclose(self) -> None:
         """Close the connection, in whatever state the stream is. Closing it again does nothing.
@@ -366,6 +372,14 @@ class Stream:
             call.failed(self._closed_error(" before it was read to its end"))
         elif call.observed:
             call.abandoned(self._fold.response())
+
+
+def _is_hang_up(error: BaseException) -> bool:
+    """Return whether `until_disconnect` has cancelled the call, because the client of the web server disconnected."""
+    if isinstance(error, (Exception, GeneratorExit, KeyboardInterrupt, SystemExit)):
+        return False
+    has_left = client_has_left.get()
+    return has_left is not None and has_left()
 
 
 class _TextDeltas:

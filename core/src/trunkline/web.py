@@ -16,7 +16,7 @@ import attrs
 
 from trunkline.errors import CallError, StreamClosed, StreamInterrupted, TrunklineError
 from trunkline.response import ChatResponse
-from trunkline.stream import Stream
+from trunkline.stream import Stream, client_has_left
 
 T = TypeVar("T")
 
@@ -239,26 +239,34 @@ async def until_disconnect(call: Awaitable[T], *, receive: ASGIReceive) -> T | N
     `response = await trunkline.until_disconnect(service.chat(…), receive=request.receive)`. `receive` is the ASGI
     callable of the request. Without this helper, most web frameworks go on with a handler whose client has gone.
 
+    Observers hear of a cancelled call as failed. If the call reads a stream, they hear that the stream was abandoned.
+
     Read the request's body first, or let the framework do so: the call waits for the message that follows the body.
     Raises `CallError` if another message comes, such as a part of the body or a message of a websocket.
     """
     result: T | None = None
     failure: Exception | None = None
+    left = False
+    outer = client_has_left.get()
     async with anyio.create_task_group() as tasks:
 
         async def watch() -> None:
-            nonlocal failure
+            nonlocal failure, left
             try:
                 await _disconnected(receive)
+                left = True
             except Exception as error:
                 failure = error
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(watch)
+        client_has_left.set(lambda: left or (outer is not None and outer()))
         try:
             result = await call
         except Exception as error:
             failure = error
+        finally:
+            client_has_left.set(outer)
         tasks.cancel_scope.cancel()
     if failure is not None:
         try:

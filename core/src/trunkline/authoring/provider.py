@@ -256,7 +256,10 @@ class Observer:
         """The call failed, or was cancelled."""
 
     def abandoned(self, call: int, partial: ChatResponse) -> None:
-        """The application left a stream before its end. `partial` has what the application had read, and its usage."""
+        """A stream was left before its end, by the application or because the client of a web server disconnected.
+
+        `partial` has what the application had read, and its usage.
+        """
 
 
 @attrs.frozen(kw_only=True)
