@@ -15,6 +15,8 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+import trio
+import trunkline
 from anyio.lowlevel import checkpoint
 from trunkline import CallError, Observer, Service, ServiceClosed, TextDelta, hookimpl
 from trunkline.authoring.auth import NoAuth
@@ -97,6 +99,45 @@ def run_closed_without_shutdown(function: Callable[..., Any], service: Service) 
 
 
 USES = pytest.mark.parametrize("use", [chat, stream, leave_open])
+
+
+async def with_heartbeats(service: Service) -> str:
+    async with trunkline.heartbeats(service.stream("Hi"), LONG) as events:
+        return "".join([event.text async for event in events if isinstance(event, TextDelta)])
+
+
+@pytest.mark.parametrize("use", [chat, stream, with_heartbeats])
+def test_tasks_of_trio_and_of_asyncio_use_one_service_in_guest_mode(
+    toy: Toy, url: str, use: Any, http_library: str
+) -> None:
+    service = toy(url, http_library="httpx2" if http_library == "httpx2" else "auto")  # trio has no aiohttp
+
+    async def use_and_close(trio_may_end: trio.Event, trio_is_running: asyncio.Event) -> str:
+        trio_is_running.set()
+        got = await use(service)
+        await trio_may_end.wait()
+        await service.aclose()
+        return str(got)
+
+    async def host() -> tuple[str, str]:
+        loop, ended, running, may_end = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event(), trio.Event()
+        outcomes: list[Any] = []
+        trio.lowlevel.start_guest_run(
+            use_and_close,
+            may_end,
+            running,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=lambda outcome: (outcomes.append(outcome), ended.set()),
+        )
+        await running.wait()
+        try:
+            got = str(await use(service))
+        finally:
+            may_end.set()
+            await ended.wait()
+        return got, outcomes[0].unwrap()
+
+    assert asyncio.run(host()) == ("Hello", "Hello")
 
 
 @USES

@@ -22,22 +22,33 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
 import anyio
 
+if TYPE_CHECKING:
+    import asyncio
+
 T = TypeVar("T")
+
+
+def asyncio_task() -> asyncio.Task[Any] | None:
+    """Return the running task of asyncio, or `None` in a task of trio and outside of event loops.
+
+    In trio's guest mode, one thread has tasks of both. A loop of asyncio then runs while a task of trio does, but none
+    of its tasks; and a run of trio is in progress while a task of asyncio runs. So only the task tells the two apart.
+    """
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio.current_task() if asyncio is not None else None
+    except RuntimeError:
+        return None
 
 
 def running_loop() -> object:
     """Return the running event loop: that of asyncio, or trio's token. Raises `RuntimeError` if there is none."""
-    asyncio = sys.modules.get("asyncio")
-    try:
-        # In trio's guest mode a loop of asyncio runs as well, but no task of it.
-        task = asyncio.current_task() if asyncio is not None else None
-    except RuntimeError:
-        task = None
+    task = asyncio_task()
     if task is not None:
         return task.get_loop()
     trio = sys.modules.get("trio")

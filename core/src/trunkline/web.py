@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import copy
-import sys
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
@@ -14,6 +13,7 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 import anyio
 import attrs
 
+from trunkline._event_loops import asyncio_task
 from trunkline.errors import CallError, StreamClosed, StreamInterrupted, TrunklineError
 from trunkline.response import ChatResponse
 from trunkline.stream import Stream, client_has_left
@@ -216,12 +216,12 @@ class _Heartbeats(Generic[T]):
 
 def _start(run: Coroutine[Any, Any, None]) -> object:
     """Run a coroutine in a new task that belongs to no task group, with a copy of this task's context variables."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return trio.lowlevel.spawn_system_task(lambda: run, name=_TASK, context=contextvars.copy_context())
-    import asyncio
+    task = asyncio_task()
+    if task is not None:
+        return task.get_loop().create_task(run, name=_TASK)
+    import trio
 
-    return asyncio.get_running_loop().create_task(run, name=_TASK)
+    return trio.lowlevel.spawn_system_task(lambda: run, name=_TASK, context=contextvars.copy_context())
 
 
 def _entered(stream: Any) -> AbstractAsyncContextManager[AsyncIterable[Any]]:

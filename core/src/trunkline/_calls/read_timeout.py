@@ -9,13 +9,14 @@ stays open while the application's code runs.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+
+from trunkline._event_loops import asyncio_task
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,12 +63,7 @@ class ReadTimeout(Protocol):
 
 def new_read_timeout() -> ReadTimeout:
     """Return a new read timeout, for a stream that is read in the running event loop."""
-    asyncio = sys.modules.get("asyncio")
-    try:
-        task = asyncio.current_task() if asyncio is not None else None
-    except RuntimeError:
-        task = None
-    return ScopeReadTimeout() if task is None else TaskReadTimeout()
+    return ScopeReadTimeout() if asyncio_task() is None else TaskReadTimeout()
 
 
 class ReadTimeouts:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from trunkline._event_loops import is_closed, running_loop
+from trunkline._event_loops import asyncio_task, is_closed, running_loop
 from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._http.httpx2 import HTTPTransport, library_of
 from trunkline._http.proxies import environment_proxies
@@ -202,13 +202,7 @@ def _aiohttp_version() -> tuple[int, ...]:
 
 
 def _aiohttp_obstacle(settings: Settings) -> str | None:
-    import asyncio
-
-    try:
-        on_asyncio = asyncio.current_task() is not None
-    except RuntimeError:
-        on_asyncio = False
-    if not on_asyncio:
+    if asyncio_task() is None:
         return "it needs asyncio"
     if settings.proxy is not None or environment_proxies():
         # aiohttp treats NO_PROXY differently and has no SOCKS. A proxy must work the same whatever is installed.

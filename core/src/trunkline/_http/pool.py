@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import base64
 import ssl
-import sys
 from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
@@ -36,6 +35,7 @@ import attrs
 import httpcore2
 import httpx2
 
+from trunkline._event_loops import asyncio_task
 from trunkline._http.common import (
     IDLE_SECONDS,
     MAX_IDLE_CONNECTIONS,
@@ -191,9 +191,8 @@ class _Backend(httpcore2.AsyncNetworkBackend):
 
 
 def _network() -> httpcore2.AsyncNetworkBackend:
-    trio = sys.modules.get("trio")
-    on_trio = trio is not None and trio.lowlevel.in_trio_run()
-    return cast("httpcore2.AsyncNetworkBackend", httpcore2.TrioBackend() if on_trio else httpcore2.AnyIOBackend())
+    backend = httpcore2.TrioBackend if asyncio_task() is None else httpcore2.AnyIOBackend
+    return cast("httpcore2.AsyncNetworkBackend", backend())
 
 
 @attrs.frozen
