@@ -86,10 +86,21 @@ async def trunkline(down: str, spare: str) -> tuple[Ask, Ask]:
         }
     )
 
+    failures = (
+        library.ServerError,
+        library.RateLimited,
+        library.QuotaExhausted,
+        library.ConnectionFailed,
+        library.RequestTimeout,
+        library.StreamInterrupted,
+        library.ProtocolViolation,
+        library.AuthenticationError,
+    )
+
     async def ask() -> str:
         try:
             return (await services["main"].chat("hi")).text
-        except (library.ServerError, library.RateLimited, library.ConnectionFailed, library.RequestTimeout):
+        except failures:
             return (await services["spare"].chat("hi")).text
 
     async def second() -> str:
