@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -20,6 +21,8 @@ import trunkline
 from anyio.lowlevel import checkpoint
 from trunkline import CallError, Observer, Service, ServiceClosed, TextDelta, hookimpl
 from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.provider import ServiceContext
+from trunkline.settings import Settings
 from trunkline.testing import Exchange, serve
 
 Toy = Callable[..., Service]
@@ -393,6 +396,54 @@ def test_hooks_share_what_they_keep_and_it_goes_with_the_service(toy: Toy, url: 
     asyncio.run(service.aclose())
     gc.collect()
     assert made[0]() is None
+
+
+def test_threads_that_need_the_same_kept_object_make_it_once() -> None:
+    class Expensive: ...
+
+    context = ServiceContext(name="toy", provider="toy", settings=Settings())
+    both, made = threading.Barrier(2), []
+
+    def make() -> Expensive:
+        made.append(1)
+        with suppress(threading.BrokenBarrierError):  # a second thread does not come in
+            both.wait(0.2)
+        return Expensive()
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: context.keep(Expensive, make), range(2)))
+    assert found[0] is found[1]
+    assert len(made) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_child_of_a_fork_makes_its_own_kept_objects_and_does_not_free_those_of_its_parent() -> None:
+    class Expensive: ...
+
+    class Slow: ...
+
+    def make() -> Slow:
+        making.set()
+        forked.wait(LONG)
+        return Slow()
+
+    context = ServiceContext(name="toy", provider="toy", settings=Settings())
+    parents = weakref.ref(context.keep(Expensive, Expensive))
+    making, forked = threading.Event(), threading.Event()
+    thread = threading.Thread(target=context.keep, args=(Slow, make))
+    thread.start()
+    making.wait(LONG)
+    child = os.fork()  # while another thread holds the lock
+    if not child:
+        made = context.keep(Expensive, Expensive)
+        gc.collect()
+        os._exit(0 if parents() not in (None, made) else 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    forked.set()
+    thread.join()
+    assert status == 0
+    assert context.keep(Expensive, Expensive) is parents()
 
 
 class Counted(Observer):

@@ -17,15 +17,15 @@ keeps one value for each loop, and closes it when the loop ends:
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakSet
 
 import anyio
+
+from trunkline._forks import begin_anew_after_fork
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,7 +71,7 @@ class PerLoop(Generic[T]):
         self._make = make
         self._close = close
         self._entries: dict[object, _Entry[T]] = {}
-        _all.add(self)
+        begin_anew_after_fork(self)
 
     def get(self) -> T:
         """Return the value of the running event loop. Raises `RuntimeError` if none is running."""
@@ -99,10 +99,10 @@ class PerLoop(Generic[T]):
         finally:
             self._entries.pop(loop, None)
 
-    def forget(self) -> None:
-        """Begin anew in the child of a fork."""
-        _inherited.append(self._entries)
-        self._entries = {}
+    def begin_anew(self) -> object:
+        """Forget the values of the parent of a fork."""
+        inherited, self._entries = self._entries, {}
+        return inherited
 
 
 class _Entry(Generic[T]):
@@ -138,16 +138,3 @@ class _Entry(Generic[T]):
     async def aclose(self) -> None:
         await self._close_once()
         await self._at_end.aclose()  # waits for nothing, since the value is closed
-
-
-_all: WeakSet[PerLoop[Any]] = WeakSet()
-_inherited: list[object] = []
-
-
-def _forget_all() -> None:
-    for known in tuple(_all):
-        known.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -18,6 +18,7 @@ from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._event_loops import PerLoop
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import environment_secrets
+from trunkline._kept import KeptObjects
 from trunkline._plugins.registry import Steps, open_steps, plugin_error
 from trunkline.authoring.provider import Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
@@ -111,7 +112,7 @@ class Service:
         # What all event loops share:
         self._closed = False
         self._retry_budget = RetryBudget()
-        self._kept: dict[type[object], object] = {}
+        self._kept = KeptObjects()
         self._noted = False
 
     @property

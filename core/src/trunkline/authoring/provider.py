@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 import attrs
 import pluggy
 
+from trunkline._kept import KeptObjects
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import TrunklineError
 from trunkline.events import Event
@@ -50,7 +51,7 @@ class ServiceContext(Generic[S_co]):
     provider: str
     settings: S_co
     transport: Transport | None = attrs.field(default=None, repr=False, eq=False)
-    _kept: dict[type[object], object] = attrs.field(factory=dict, repr=False, eq=False)
+    _kept: KeptObjects = attrs.field(factory=KeptObjects, repr=False, eq=False)
 
     def keep(self, kind: type[T], make: Callable[[], T]) -> T:
         """Return the service's object of the class `kind`; `make` creates it on the first call.
@@ -58,12 +59,12 @@ class ServiceContext(Generic[S_co]):
         A service may be used in several event loops, in several threads at once, and it calls the hooks for each loop.
         Use this for what is too expensive to have twice, such as a loaded model. The object must not belong to an event
         loop, and must be safe to use from several threads. The service drops it when it is closed.
+
+        `make` runs once, whatever number of threads call this: the others wait for it. It should return soon, since
+        their event loops wait too, so load the model later. If it raises, the next call tries again. After a fork, the
+        child has no objects and makes its own.
         """
-        found = self._kept.get(kind)
-        if found is None:
-            found = self._kept.setdefault(kind, make())
-        assert isinstance(found, kind)
-        return found
+        return self._kept.get(kind, make)
 
 
 @attrs.frozen(kw_only=True)

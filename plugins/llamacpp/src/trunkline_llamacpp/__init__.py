@@ -28,14 +28,17 @@ def _transport(context: ServiceContext[LlamaCppSettings]) -> Transport:
     from trunkline_llamacpp.runtime import Model
     from trunkline_llamacpp.transport import LlamaCppTransport, LoadedModels
 
-    settings = context.settings
-    model = Model(
-        service=context.name,
-        path=find_model(settings.model_path, service=context.name),
-        context_length=settings.context_length,
-        threads=settings.threads,
-    )
-    return LlamaCppTransport(context.keep(LoadedModels, lambda: LoadedModels(model)))
+    def make() -> LoadedModels:
+        settings = context.settings
+        model = Model(
+            service=context.name,
+            path=find_model(settings.model_path, service=context.name),
+            context_length=settings.context_length,
+            threads=settings.threads,
+        )
+        return LoadedModels(model)
+
+    return LlamaCppTransport(context.keep(LoadedModels, make))
 
 
 llamacpp = chat_completions(

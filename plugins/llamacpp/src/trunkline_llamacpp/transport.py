@@ -25,11 +25,10 @@ the reading task:
 
 from __future__ import annotations
 
-import copy
-import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -57,29 +56,19 @@ class LoadedModels:
 
     llama.cpp sets up a model for chats or for embeddings, so each has its own instance; the one for embeddings takes
     memory only if it is used. Each instance answers one request at a time.
+
+    The child of a fork has the memory of a loaded model, but not llama.cpp's threads, and locks that a thread of its
+    parent may have held. `ServiceContext.keep`, which holds this object, makes a new one there and does not free it.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._load()
-
-    def _load(self) -> None:
-        model = self.model
-        self._process = os.getpid()
         self._chat = _LoadedModel(lambda: model.load("chat"))
         self._embeddings = _LoadedModel(lambda: model.load("embeddings"))
 
     def get(self, purpose: Literal["chat", "embeddings"]) -> _LoadedModel:
         """Return the instance for a purpose. The first request loads it."""
-        if self._process != os.getpid():
-            # The child of a fork has the memory of a loaded model, but not llama.cpp's threads, and locks that a thread
-            # of its parent may have held. It must load the model again, and cannot free the old one.
-            _inherited.append((self._chat, self._embeddings))
-            self._load()
         return self._chat if purpose == "chat" else self._embeddings
-
-
-_inherited: list[object] = []
 
 
 class LlamaCppTransport:
@@ -191,45 +180,6 @@ class _Turn:
             self._taken = False
 
 
-class _Loading:
-    """The loading of an instance in a thread. Requests of any event loop may wait for it."""
-
-    def __init__(self, load: Callable[[], Server]) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[_Waiter] = []
-        self._ended = False
-        self._server: Server | None = None
-        self._error: BaseException | None = None
-        threading.Thread(target=self._run, args=(load,), name="trunkline-llamacpp").start()
-
-    @property
-    def failed(self) -> bool:
-        return self._error is not None
-
-    def _run(self, load: Callable[[], Server]) -> None:
-        try:
-            self._server = load()
-        except BaseException as error:
-            self._error = error.with_traceback(None)
-        with self._lock:
-            self._ended = True
-        for waiter in self._waiting:
-            waiter.wake()
-
-    async def wait(self) -> Server:
-        """Return the instance. Raises the error of the loading, as a new exception for each request."""
-        with self._lock:
-            waiter = None if self._ended else _Waiter()
-            if waiter is not None:
-                self._waiting.append(waiter)
-        if waiter is not None:
-            await waiter.wait()
-        if self._error is not None:
-            raise copy.copy(self._error)
-        assert self._server is not None
-        return self._server
-
-
 class _LoadedModel:
     """An instance that is loaded once for all waiting requests, and used by one request at a time."""
 
@@ -237,7 +187,7 @@ class _LoadedModel:
         self.turn = _Turn()
         self._load = load
         self._lock = threading.Lock()
-        self._loading: _Loading | None = None
+        self._loading: Future[Server] | None = None
 
     async def server(self) -> Server:
         """Return the instance, after loading it if necessary. If loading failed, the next request tries again.
@@ -245,10 +195,22 @@ class _LoadedModel:
         A cancelled request does not stop the loading for the others.
         """
         with self._lock:
-            if self._loading is None or self._loading.failed:
-                self._loading = _Loading(self._load)
             loading = self._loading
-        return await loading.wait()
+            if loading is None or (loading.done() and loading.exception() is not None):
+                loading = self._loading = Future()
+                threading.Thread(target=self._run, args=(loading,), name="trunkline-llamacpp").start()
+        waiter = _Waiter()
+        loading.add_done_callback(lambda _: waiter.wake())
+        await waiter.wait()
+        return loading.result()
+
+    def _run(self, loading: Future[Server]) -> None:
+        try:
+            server = self._load()
+        except BaseException as error:
+            loading.set_exception(error)
+        else:
+            loading.set_result(server)
 
 
 class _Job:
