@@ -163,15 +163,15 @@ def url_setting(
     )
 
 
-def path_setting(label: str, description: str, *, environment: Sequence[str] = ()) -> Any:
-    """Declare an optional setting that is the path of a file.
+def path_setting(label: str, description: str, *, default: None = None, environment: Sequence[str] = ()) -> Any:
+    """Declare an optional setting that is the path of a file. Type checkers need `default` to see that it is optional.
 
     `~` is expanded. In a configuration file, a relative path is relative to the folder of that file.
     """
     return setting(
         label,
         description,
-        default=None,
+        default=default,
         environment=environment,
         convert=_setting_types.path,
         schema={"type": "string"},
@@ -329,6 +329,7 @@ class Settings:
         "CA bundle",
         "A file of certificate authorities (PEM) to trust instead of the system's, or a folder of them that "
         "`openssl rehash` has prepared.",
+        default=None,
     )
     verify: bool = setting(
         "Verify certificates",
@@ -340,10 +341,12 @@ class Settings:
         "Client certificate",
         "A file with the certificate (PEM) to show to a server that asks for one (mutual TLS). It may also contain the "
         "private key.",
+        default=None,
     )
     client_key: Converted[str | None, str | os.PathLike[str]] = path_setting(
         "Client key",
         "A file with the private key (PEM) of the client certificate. By default, it is in the certificate's file.",
+        default=None,
     )
     client_key_passphrase: Converted[Secret | None, str] = setting(
         "Passphrase of the client key",

