@@ -28,7 +28,7 @@ from trunkline.errors import (
     RemoteError,
     TrunklineError,
 )
-from trunkline.secrets import Headers, scrub, scrub_error
+from trunkline.secrets import Headers, Secret, scrub, scrub_error
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 
@@ -451,6 +451,198 @@ def test_headers_are_no_mapping_but_can_be_used_like_one() -> None:
     assert headers == Headers(headers) == LowerHeaders(headers) == {"a": "1", "b": "2"}
     assert headers != Headers({"a": "1"})
     assert HeaderAuth("x-key", "secret", prefix="Bearer ").secrets == ("secret", "Bearer secret")
+
+
+# Errors that a plugin made of something else than text
+
+
+class Response:
+    def __repr__(self) -> str:
+        return f"<Response {TOKEN}>"
+
+
+class Refused(AuthenticationError):
+    """An error of a plugin that shows an object."""
+
+    def __init__(self, response: object) -> None:
+        super().__init__("refused")
+        self.response = response
+
+    def __str__(self) -> str:
+        return f"refused: {self.response}"
+
+
+class Hidden(AuthenticationError):
+    """An error of a plugin whose text is in none of its fields."""
+
+    __slots__ = ("hidden",)
+
+    def __str__(self) -> str:
+        return f"refused: {self.hidden}"
+
+
+def hidden() -> Hidden:
+    error = Hidden("refused", status=401)
+    error.hidden = TOKEN
+    return error
+
+
+ODD_ERRORS: dict[str, tuple[Callable[[], TrunklineError], str]] = {
+    "an exception": (lambda: ConnectionFailed(OSError(f"said {TOKEN}"), retryable=False), "toy: said ***"),  # type: ignore[arg-type]
+    "an exception as a setting's problem": (
+        lambda: ConfigurationError(OSError(f"said {TOKEN}")),  # type: ignore[arg-type]
+        "service 'toy': said ***",
+    ),
+    "bytes": (lambda: AuthenticationError(f"said {TOKEN}".encode()), "toy: said ***"),  # type: ignore[arg-type]
+    "bytes as the body": (lambda: AuthenticationError("no", body=TOKEN.encode()), "toy: no"),  # type: ignore[arg-type]
+    "a set in the body": (lambda: AuthenticationError("no", body={"keys": {TOKEN}}), "toy: no"),  # type: ignore[dict-item]
+    "an object": (lambda: Refused(Response()), "refused: None"),
+    "an object with a slot": (hidden, "toy: refused (status 401)"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ERRORS)
+async def test_error_made_of_anything_is_text_without_secrets(toy: Any, name: str) -> None:
+    make, text = ODD_ERRORS[name]
+
+    def refuse() -> NoReturn:
+        raise make()
+
+    async with toy("http://localhost", {"auth": lambda context: Acquires(refuse, TOKEN)}) as service:
+        for call in ("chat", "stream"):
+            error = await failure(service, call)
+            assert str(error) == text
+            assert TOKEN not in text_of(error) + repr(error)
+            assert isinstance(error, make().__class__.__mro__[1])
+            assert all(isinstance(arg, str) for arg in error.args)
+            assert isinstance(getattr(error, "message", ""), str)
+
+
+async def test_fields_of_a_plugin_s_error_that_show_no_secret_are_kept(toy: Any) -> None:
+    response = object()
+
+    def refuse() -> NoReturn:
+        raise Refused(response)
+
+    async with toy("http://localhost", {"auth": lambda context: Acquires(refuse, TOKEN)}) as service:
+        error = await failure(service)
+    assert isinstance(error, Refused)
+    assert error.response is response
+
+
+async def test_single_errors_of_a_kept_error_are_each_caller_s_own(toy: Any) -> None:
+    single = ConfigurationError(f"first {TOKEN}")
+    kept = ConfigurationError("two settings are wrong", errors=[single, PluginError("second", distribution="d")])
+
+    def refuse() -> NoReturn:
+        raise kept
+
+    async with toy("http://localhost", {"auth": lambda context: Acquires(refuse, TOKEN)}) as service:
+        first, second = await failure(service), await failure(service)
+    assert isinstance(first, ConfigurationError)
+    assert isinstance(second, ConfigurationError)
+    assert [str(one) for one in first.errors] == ["first ***", "second"]
+    assert not {id(one) for one in first.errors} & {id(one) for one in (*second.errors, *kept.errors)}
+    assert single.args == (f"first {TOKEN}",)
+
+
+# What an `Auth` says are its secrets
+
+
+class Claims(NoAuth):
+    """An `Auth` that refuses with its token, and whose `secrets` are what it was made with."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    @property
+    def secrets(self) -> Any:
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+    async def acquire(self, *, refresh: bool = False) -> NoReturn:
+        raise AuthenticationError(f"refused {TOKEN}")
+
+
+async def test_secrets_of_an_auth_may_be_secret_values_in_any_collection(toy: Any) -> None:
+    for value in ((Secret(TOKEN),), [TOKEN], {TOKEN}, ("other", Secret(TOKEN))):
+        made = Claims(value)
+        async with toy("http://localhost", {"auth": lambda context, made=made: made}) as service:
+            assert str(await failure(service)) == "toy: refused ***"
+
+
+WRONG_SECRETS: list[Any] = [None, (None,), TOKEN, TOKEN.encode(), (TOKEN.encode(),), {"a": TOKEN}, 3]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("value", WRONG_SECRETS, ids=repr)
+async def test_wrong_secrets_of_an_auth_are_a_plugin_error(toy: Any, value: Any, late: bool) -> None:
+    made = Claims(() if late else value)
+    async with toy("http://localhost", {"auth": lambda context: made}) as service:
+        if late:
+            await failure(service)
+            made.value = value
+        for call in ("chat", "stream", "models"):
+            error = await failure(service, call)
+            assert isinstance(error, PluginError)
+            assert error.service == "toy"
+            assert error.distribution == "toy"
+            assert "must be a tuple of `str` and `Secret`" in str(error)
+            assert TOKEN not in text_of(error)
+            assert error.__context__ is None
+
+
+async def test_secrets_that_cannot_be_read_are_a_plugin_error(toy: Any) -> None:
+    made = Claims(())
+    async with toy("http://localhost", {"auth": lambda context: made}) as service:
+        await failure(service)
+        made.value = LookupError(TOKEN)
+        error = await failure(service)
+    assert isinstance(error, PluginError)
+    assert "`secrets` of the Claims of toy cannot be read (LookupError)" in str(error)
+    assert TOKEN not in text_of(error)
+
+
+# Groups of exceptions
+
+
+def grouped(*errors: Exception) -> Callable[[], NoReturn]:
+    def refuse() -> NoReturn:
+        raise ExceptionGroup("in a task group", [ExceptionGroup("inner", list(errors))])
+
+    return refuse
+
+
+async def test_error_in_a_group_is_raised_as_itself_and_retried(toy: Any) -> None:
+    attempts = []
+
+    def refuse() -> NoReturn:
+        attempts.append(1)
+        grouped(ConnectionFailed("the token service cannot be reached", retry_after=0))()
+
+    settings = {"max_retries": 1}
+    async with toy("http://localhost", {"auth": lambda context: Acquires(refuse)}, **settings) as service:
+        error = await failure(service)
+    assert isinstance(error, ConnectionFailed)
+    assert "the token service cannot be reached" in str(error)
+    assert len(attempts) == 2
+
+
+async def test_of_several_errors_in_a_group_the_one_that_is_not_retried_is_raised(toy: Any) -> None:
+    refuse = grouped(OSError("x"), ConnectionFailed("down", retry_after=0), AuthenticationError(f"no {TOKEN}"))
+    async with toy("http://localhost", {"auth": lambda context: Acquires(refuse, TOKEN)}) as service:
+        error = await failure(service)
+    assert isinstance(error, AuthenticationError)
+    assert str(error) == "toy: no ***"
+
+
+async def test_foreign_exceptions_in_a_group_are_quoted(toy: Any) -> None:
+    refuse = grouped(OSError("disk full"), LookupError(f"no {TOKEN}"))
+    async with toy("http://localhost", {"auth": lambda context: Acquires(refuse, TOKEN)}) as service:
+        error = await failure(service)
+    assert isinstance(error, PluginError)
+    assert "the authentication of toy failed: OSError: disk full; LookupError: no ***" in str(error)
 
 
 # Errors in other processes

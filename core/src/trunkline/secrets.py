@@ -141,8 +141,11 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 
 def scrub_value(value: Any, secrets: tuple[str, ...]) -> Any:
-    """Return a JSON value with the secrets replaced in all strings, including the names of object members."""
-    return _scrubbed_value(value, _forms(secrets))
+    """Return a value with the secrets replaced in all text in it, also in bytes and in the names of object members.
+
+    An object of another kind is `None` if its text shows a secret. An error of Trunkline is copied.
+    """
+    return _scrubbed_value(value, _forms(secrets), secrets)
 
 
 class _Form:
@@ -217,14 +220,26 @@ def _scrubbed(text: str, forms: tuple[_Form, ...]) -> str:
     return text
 
 
-def _scrubbed_value(value: Any, forms: tuple[_Form, ...]) -> Any:
+def _scrubbed_value(value: Any, forms: tuple[_Form, ...], secrets: tuple[str, ...]) -> Any:
     if isinstance(value, str):
         return _scrubbed(value, forms)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
     if isinstance(value, Mapping):
-        return {_scrubbed_value(name, forms): _scrubbed_value(item, forms) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_scrubbed_value(item, forms) for item in value)
-    return [_scrubbed_value(item, forms) for item in value] if isinstance(value, list) else value
+        return {
+            _scrubbed_value(name, forms, secrets): _scrubbed_value(item, forms, secrets) for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_scrubbed_value(item, forms, secrets) for item in value]
+    if isinstance(value, (tuple, set, frozenset)):
+        items = [_scrubbed_value(item, forms, secrets) for item in value]
+        return tuple(items) if isinstance(value, tuple) else set(items)
+    if isinstance(value, (bytes, bytearray)):
+        return _scrubbed(value.decode("utf-8", "surrogateescape"), forms).encode("utf-8", "surrogateescape")
+    if isinstance(value, TrunklineError):
+        copied = _copied(value)
+        return scrub_error(copied, secrets) if isinstance(copied, TrunklineError) else None
+    return None if _shows(value, secrets) else value
 
 
 @lru_cache(maxsize=512)
@@ -287,37 +302,77 @@ def _copied(error: BaseException, depth: int = 0) -> BaseException | None:
             copied.__cause__ = _copied(error.__cause__, depth + 1)
     except Exception:  # the class of another library may need other arguments than `args`
         return None
+    if isinstance(copied, ConfigurationError):
+        copied.errors = tuple(_single(single, depth + 1) for single in copied.errors)
     return copied
 
 
-def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> None:
+def _single(error: ConfigurationError, depth: int) -> ConfigurationError:
+    copied = _copied(error, depth)
+    return copied if isinstance(copied, ConfigurationError) else ConfigurationError(str(error))
+
+
+def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> TrunklineError:
     """Remove secrets from an error's message, fields and notes, and drop the causes that show one.
 
-    The error must belong to the caller alone: see `without_traceback`.
+    The error must belong to the caller alone: see `without_traceback`. The result is the same object, unless a class of
+    a plugin shows a secret that is not in the error's fields. Then it is an error of the class of Trunkline below it.
     """
     fields = vars(error)
     # An error passes several borders. The containers in it, such as a large body, are scrubbed at the first one only.
     # The hash tells whether more secrets are known since then, or other ones, if the error is from another service.
     known = hash(secrets)
-    wanted = (str,) if fields.get("_scrubbed_of") == known else (str, list, tuple, dict)
+    again = fields.get("_scrubbed_of") == known
     fields["_scrubbed_of"] = known
-    for name, value in fields.items():
-        if isinstance(value, wanted):
-            try:
-                fields[name] = scrub_value(value, secrets)
-            except RecursionError:  # a body may be nested deeply if `nesting_limit` is off
-                fields[name] = None
-    error.args = tuple(scrub_value(arg, secrets) for arg in error.args)
     if isinstance(error, RemoteError):
-        error.message = error.message or type(error).__name__
+        # A plugin may have made the error with another exception or with bytes.
+        error.message = _as_text(fields.get("message")) or _as_text(*error.args[:1]) or type(error).__name__
         error.args = (error.message,)
-    elif isinstance(error, ConfigurationError):
-        for single in error.errors:
-            scrub_error(single, secrets)
-    current: BaseException = error
+    for name, value in fields.items():
+        if name == "partial" or (again and not isinstance(value, str)):  # `partial` is what the model wrote
+            continue
+        try:
+            fields[name] = scrub_value(value, secrets)
+        except Exception:  # a value may be nested deeply if `nesting_limit` is off; other objects may do anything
+            fields[name] = None
+    error.args = tuple(scrub_value(arg if _is_data(arg) else _as_text(arg), secrets) for arg in error.args)
+    _scrub_causes(error, secrets)
+    return _of_own_class(error) if _shows(error, secrets, fields=False) else error
+
+
+def _is_data(value: object) -> bool:
+    return value is None or isinstance(value, (str, bool, int, float, list, tuple, dict, set, frozenset))
+
+
+def _as_text(value: object = None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "backslashreplace")
+    try:
+        return str(value)
+    except Exception:  # the `__str__` of another library
+        return type(value).__name__
+
+
+def _of_own_class(error: TrunklineError) -> TrunklineError:
+    """Return an error with the same message and fields, of the nearest class of `trunkline.errors`."""
+    own = next(cls for cls in type(error).__mro__ if cls.__module__ == TrunklineError.__module__)
+    if own is type(error):
+        return error
+    made: TrunklineError = own(_as_text(*error.args[:1]) or type(error).__name__)
+    for name in (*vars(made), "__notes__"):
+        if name in vars(error):
+            setattr(made, name, vars(error)[name])
+    made.__cause__ = error.__cause__
+    return made
+
+
+def _scrub_causes(error: BaseException, secrets: tuple[str, ...]) -> None:
+    current = error
     while (cause := current.__cause__) is not None:
         if isinstance(cause, TrunklineError):
-            scrub_error(cause, secrets)
+            current.__cause__ = scrub_error(cause, secrets)
             return
         # The text of another library's exception cannot be scrubbed reliably.
         if _shows(cause, secrets):
@@ -330,11 +385,11 @@ def _shows_below(error: BaseException, secrets: tuple[str, ...]) -> bool:
     return _shows(error, secrets) or (error.__cause__ is not None and _shows_below(error.__cause__, secrets))
 
 
-def _shows(error: BaseException, secrets: tuple[str, ...]) -> bool:
-    if isinstance(error, BaseExceptionGroup) and any(_shows_below(single, secrets) for single in error.exceptions):
+def _shows(value: object, secrets: tuple[str, ...], *, fields: bool = True) -> bool:
+    if isinstance(value, BaseExceptionGroup) and any(_shows_below(single, secrets) for single in value.exceptions):
         return True
     try:
-        text = f"{error} {error!r} {vars(error)!r}"
+        text = f"{value} {value!r} {getattr(value, '__dict__', '') if fields else ''!r}"
     except Exception:  # another library's __str__ or __repr__ may fail; assume the worst
         return True
     return scrub(text, secrets) != text

@@ -320,7 +320,7 @@ class Service:
             opened = without_traceback(error) if known else plugin_error(context, "settings", self.provider, error)
             failed = cast(TrunklineError, opened)
             failed.service = failed.service or self.name
-            scrub_error(failed, self._secrets())
+            failed = scrub_error(failed, self._secrets())
         else:
             pipeline = self._pipeline_of(context, steps, steps.transport or own)
             async with AsyncExitStack() as resources:

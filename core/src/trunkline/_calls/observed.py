@@ -11,7 +11,7 @@ from collections.abc import Callable
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.pipeline import Pipeline
 from trunkline.authoring.provider import Observer
-from trunkline.errors import RemoteError, TrunklineError
+from trunkline.errors import PluginError, RemoteError, TrunklineError
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse
 from trunkline.secrets import scrub
@@ -50,7 +50,10 @@ class ObservedCall:
                 notify(observer)
             except Exception as error:  # an observer's mistake must not affect the call
                 # Not `_log.exception`: the text may contain a secret, and handlers may show the variables of frames.
-                report = scrub("".join(traceback.format_exception(error)), self._pipeline.known_secrets())
+                try:
+                    report = scrub("".join(traceback.format_exception(error)), self._pipeline.known_secrets())
+                except PluginError as broken:
+                    report = f"{type(error).__name__} (its text is not shown: {broken})"
                 _log.error("an observer failed: %s\n%s", type(observer).__name__, report)
 
     def retried(self, error: TrunklineError, delay: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import anyio
 import attrs
@@ -20,7 +20,8 @@ from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.response_reader import check_headers, raise_for_status, read_body
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
-from trunkline._plugins.registry import Steps, plugin_error
+from trunkline._exception_groups import most_telling
+from trunkline._plugins.registry import Steps, acquired_secrets, plugin_error
 from trunkline._urls import redact_url
 from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
@@ -28,6 +29,7 @@ from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    PluginError,
     ProtocolViolation,
     RemoteError,
     TrunklineError,
@@ -296,6 +298,8 @@ class Pipeline:
 
         Call it in the `except` block, and raise the result after that block; see `_calls/borders.py`.
         """
+        if isinstance(error, ExceptionGroup):
+            error = most_telling(error) or error
         if isinstance(error, Exception) and not isinstance(error, TrunklineError):
             error = plugin_error(self.context, STEPS[step], self.steps.owners[step], error)
         else:
@@ -308,11 +312,15 @@ class Pipeline:
 
     def known_secrets(self) -> tuple[str, ...]:
         """Return the secrets of the settings and of the environment, and those that the service's `Auth` acquired."""
-        return (*self.secrets, *(secret for auth in self.steps.auths for secret in auth.secrets))
+        return (*self.secrets, *acquired_secrets(self.context, self.steps))
 
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
         """Add the names of the service and the provider to an error, and remove the service's secrets from it."""
-        scrub_error(error, self.known_secrets())
+        try:
+            secrets = self.known_secrets()
+        except PluginError as broken:  # the secrets that may be in `error` are not known
+            error, secrets = cast(TrunklineError, without_traceback(broken)), self.secrets
+        error = scrub_error(error, secrets)
         error.service = error.service or self.context.name
         if isinstance(error, RemoteError):
             error.provider = error.provider or self.context.provider

@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
@@ -29,6 +29,7 @@ import attrs
 import pluggy
 
 from trunkline import hookspecs
+from trunkline._exception_groups import described, singles
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.provider import (
     Auth,
@@ -43,6 +44,7 @@ from trunkline.authoring.provider import (
     hookimpl,
 )
 from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound, TrunklineError
+from trunkline.secrets import Secret
 
 PROVIDERS = "trunkline.providers"
 EXTENSIONS = "trunkline.extensions"
@@ -262,11 +264,13 @@ class Steps:
     """The objects that the hooks of one service returned; they do the service's work.
 
     `auths` holds every `Auth` that an implementation of `trunkline_auth` returned: `auth`, and those inside it.
-    `owners` has the name of the plugin that returned each object, by the name of the field.
+    `auth_owners` has the names of the plugins that returned those, in the same order, and `owners` the name of the
+    plugin that returned each object, by the name of the field.
     """
 
     auth: Auth
     auths: tuple[Auth, ...]
+    auth_owners: tuple[str, ...]
     translator: Translator
     parser: ResponseParser
     transport: Transport | None
@@ -380,6 +384,7 @@ def open_steps(
         "parser": manager.hook.trunkline_response_parser,
         "transport": manager.hook.trunkline_transport,
     }
+    auths = results.auths_with(auth)
     steps: dict[str, Any] = {
         "auth": auth,
         "translator": calls.required(hooks["translator"], Translator),
@@ -387,14 +392,17 @@ def open_steps(
         "transport": calls.optional(hooks["transport"], Transport),
     }
     owners = {name: results.owner_of(step) or _implementers(hooks[name]) for name, step in steps.items()}
-    return Steps(
+    opened = Steps(
         **steps,
-        auths=results.auths_with(auth),
+        auths=auths,
+        auth_owners=tuple(results.owner_of(one) or owners["auth"] for one in auths),
         observers=calls.observers(manager.hook.trunkline_observer),
         operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
         owners={"operations": provider.name, **owners},
     )
+    acquired_secrets(context, opened)
+    return opened
 
 
 def _extension(extension: object) -> tuple[object, str]:
@@ -412,12 +420,43 @@ def plugin_error(context: ServiceContext[Any], step: str, plugin: str, error: Ex
     """
     distribution = _distribution(plugin)
     failed = PluginError(
-        f"service {context.name!r}: {step} of {distribution} failed: {type(error).__name__}: {error}",
+        f"service {context.name!r}: {step} of {distribution} failed: {described(error)}",
         distribution=distribution,
         service=context.name,
     )
-    failed.add_note("".join(["Raised in:\n", *traceback.format_tb(error.__traceback__)[-STACK_LINES:]]).rstrip())
+    first = next(singles(error))
+    failed.add_note("".join(["Raised in:\n", *traceback.format_tb(first.__traceback__)[-STACK_LINES:]]).rstrip())
     return failed
+
+
+def acquired_secrets(context: ServiceContext[Any], steps: Steps) -> tuple[str, ...]:
+    """Return the secrets that each `Auth` of a service acquired. Raises `PluginError` if one of them is no text."""
+    found: list[str] = []
+    for auth, plugin in zip(steps.auths, steps.auth_owners, strict=True):
+        problem = ""
+        try:
+            secrets: object = auth.secrets
+            if isinstance(secrets, (str, bytes, Mapping)) or not isinstance(secrets, Iterable):
+                problem = f"is of type {type(secrets).__name__}"
+            else:
+                for secret in secrets:
+                    if isinstance(secret, Secret):
+                        found.append(secret.reveal())
+                    elif isinstance(secret, str):
+                        found.append(secret)
+                    else:
+                        problem = f"holds a value of type {type(secret).__name__}"
+        except Exception as error:
+            problem = f"cannot be read ({type(error).__name__})"  # its text may show what was acquired
+        if problem:
+            distribution = _distribution(plugin)
+            raise PluginError(
+                f"service {context.name!r}: `secrets` of the {type(auth).__name__} of {distribution} {problem}; it "
+                "must be a tuple of `str` and `Secret`, since the secrets in it are removed from errors",
+                distribution=distribution,
+                service=context.name,
+            )
+    return tuple(found)
 
 
 def _distribution(plugin: str) -> str:

@@ -21,7 +21,7 @@ from trunkline.events import Event
 from trunkline.messages import Audio, Document, Image
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
-from trunkline.secrets import Headers
+from trunkline.secrets import Headers, Secret
 from trunkline.settings import Settings
 
 hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
@@ -86,11 +86,12 @@ class Auth(Protocol):
     """
 
     @property
-    def secrets(self) -> tuple[str, ...]:
+    def secrets(self) -> tuple[str | Secret, ...]:
         """The secrets that it acquired and that are not in the settings, such as the current token and the one before.
 
         The core removes them from errors. It reads them from every `Auth` that an implementation of `trunkline_auth`
-        returns, also from one that a hook wrapper puts into another.
+        returns, also from one that a hook wrapper puts into another. A value of another type, or a property that
+        raises, is a `PluginError`, which replaces every error of the service.
         """
         ...
 

@@ -25,7 +25,7 @@ from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.provider import Auth, ByteStream, ServiceContext, Timeouts, Transport, hookimpl
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, TrunklineError
-from trunkline.secrets import Headers
+from trunkline.secrets import Headers, Secret
 from trunkline.testing.recordings import (
     COMPLETE,
     RecordedExchange,
@@ -99,7 +99,9 @@ class Recorder(_Tape):
 
     def secrets(self, context: ServiceContext[Any]) -> tuple[str, ...]:
         """All secrets of the recorded services so far, including this one."""
-        known = (*context.settings.secrets(), *getattr(self._auths.get(context.name), "secrets", ()))
+        acquired: tuple[str | Secret, ...] = getattr(self._auths.get(context.name), "secrets", ())
+        texts = (secret.reveal() if isinstance(secret, Secret) else secret for secret in acquired)
+        known = (*context.settings.secrets(), *texts)
         self._secrets.update(dict.fromkeys(known))
         return tuple(self._secrets)
 
