@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "howto" / "web-servers.md"
-MODULES = ("sse", "fastapi_app", "fastapi_status", "litestar_app", "quart_app")
+MODULES = ("sse", "failures", "fastapi_app", "fastapi_status", "starlette_app", "litestar_app", "quart_app")
 GUARD = 5.0
 """How long, in seconds, a test waits for what should happen at once."""
 
@@ -62,6 +62,7 @@ def for_newer_asgi(app: Any) -> Any:
 APPLICATIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "fastapi": ("fastapi_app", lambda app: app),
     "fastapi-middleware": ("fastapi_app", with_middleware),
+    "starlette": ("starlette_app", lambda app: app),
     "litestar": ("litestar_app", lambda app: app),
     "quart": ("quart_app", lambda app: app),
 }
@@ -136,6 +137,9 @@ class Provider:
                 return await exchange.respond(b'{"error": {"message": "no capacity"}}', status=503, headers=CLOSE)
             case "refuse":
                 return await exchange.respond(b'{"error": {"message": "no such model"}}', status=404, headers=CLOSE)
+            case "long":
+                error = {"message": "too long", "code": "context_length_exceeded", "type": "invalid_request_error"}
+                return await exchange.respond(json.dumps({"error": error}).encode(), status=400, headers=CLOSE)
             case "silent":
                 return await self._wait(exchange)
         if not body.get("stream"):
@@ -325,10 +329,15 @@ async def test_errors_have_a_status_or_are_an_event_of_the_stream(web: Running) 
     busy, refused = await web.ask("/chat", "busy"), await web.ask("/chat", "refuse")
     assert (busy.status_code, busy.json()) == (503, {"error": "Overloaded"})
     assert (refused.status_code, refused.json()) == (502, {"error": "NotFound"})
+    long = await web.ask("/chat", "long")
+    assert (long.status_code, long.json()) == (422, {"error": "ContextTooLong"})
     response = await web.ask("/stream", "busy")
     assert (response.status_code, events(response.text)) == (200, [("error", {"error": "Overloaded"})])
     response = await web.ask("/stream", "then broken")
     assert [name for name, _ in events(response.text)] == ["text", "text", "error"]
+    logged = [message.split(": ")[:2] for message in web.logged]
+    assert logged == [["failures", "a call failed"]] * 3 + [["sse", "a stream failed"]] * 2
+    web.logged.clear()
     await web.still_works()
 
 
@@ -348,6 +357,8 @@ async def test_stream_can_be_opened_before_the_response_has_a_status(http_librar
     async with running("fastapi", http_library, tmp_path) as web:
         importlib.import_module("fastapi_status")
         assert (await web.ask("/stream-with-status", "refuse")).status_code == 502
+        assert len(web.logged) == 1
+        web.logged.clear()
         assert "event: done" in (await web.ask("/stream-with-status", "fine")).text
         for question in ("silent", "then silent"):
             web.provider.reset()
