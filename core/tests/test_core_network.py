@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import gc
+import gzip
 import os
 import socket
 import ssl
@@ -39,11 +40,12 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import keepalive_options
 from trunkline._http.log_filter import sending
 from trunkline._http.proxies import Proxies
+from trunkline._urls import split_url
 from trunkline.authoring.provider import ByteStream, Timeouts
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, TrunklineError
 from trunkline.secrets import Secret
-from trunkline.settings import Settings
+from trunkline.settings import Settings, json_schema
 from trunkline.testing import Exchange, serve
 
 from .conftest import ToySettings, make_toy
@@ -68,7 +70,7 @@ def http_library(stack: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*PROXIES, "ssl_cert_file", "ssl_cert_dir"):
+    for name in (*PROXIES, "ssl_cert_file", "ssl_cert_dir", "sslkeylogfile"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -727,6 +729,13 @@ async def test_url_of_a_unix_socket_is_used(toy: Any, tmp_path: Path) -> None:
     assert b"\r\nhost: localhost\r\n" in requests[0].lower()
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this platform has no Unix sockets")
+async def test_path_of_a_unix_socket_that_is_too_long_is_refused(http_library: Any) -> None:
+    error = await failure("http+unix://%2Ftmp%2F" + "a" * 120, Settings(http_library=http_library))
+    assert isinstance(error, ConfigurationError)
+    assert "the path of the Unix socket is too long: 125 bytes" in str(error)
+
+
 # Keys and headers
 
 KEY = "sk-proj-0123456789abcdef"
@@ -809,6 +818,23 @@ async def test_header_value_that_http_does_not_allow_is_refused(value: str, http
     assert "the value of the header 'x-team' is not printable ASCII" in str(error)
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "Transfer-Encoding", "trailer", "UPGRADE"])
+async def test_header_that_decides_where_the_body_ends_is_refused(name: str, http_library: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"'headers' must be a table of HTTP headers without '{name}'"):
+        Settings(headers={name: "5"})
+    async with serve(ok) as server:
+        error = await failure(server.url, Settings(http_library=http_library), headers={name: "5"}, body=b"123456")
+        assert server.accepted == 0
+    assert isinstance(error, ConfigurationError)
+    assert f"cannot be sent: the HTTP library sets the header {name.lower()!r}" in str(error)
+
+
+async def test_header_host_may_be_set(http_library: Any) -> None:
+    async with serve(ok) as server:
+        await body(server.url, Settings(http_library=http_library), headers={"Host": "gateway.example"})
+    assert server.requests[0].headers["host"] == "gateway.example"
+
+
 # Files relative to the configuration file
 
 
@@ -858,6 +884,13 @@ async def test_tcp_keepalive_is_on_by_default() -> None:
     assert (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1) in keepalive_options(Settings().tcp_keepalive)
 
 
+@pytest.mark.parametrize("seconds", [0.5, 32768, float("inf"), float("nan")])
+async def test_tcp_keepalive_that_the_operating_system_does_not_accept_is_refused(seconds: float) -> None:
+    with pytest.raises(ConfigurationError, match="setting 'tcp_keepalive' must be a number of"):
+        Settings(tcp_keepalive=seconds)
+    assert json_schema(Settings)["properties"]["tcp_keepalive"]["maximum"] == 32767  # type: ignore[index, call-overload]
+
+
 async def test_user_agent_names_trunkline_and_its_version(http_library: Any) -> None:
     async with serve(ok) as server:
         settings = Settings(http_library=http_library)
@@ -895,6 +928,18 @@ async def test_encoding_that_was_not_asked_for_is_a_protocol_violation(http_libr
         assert "zzz" not in server.requests[0].headers["accept-encoding"]
     assert isinstance(error, ProtocolViolation)
     assert "its content-encoding is 'zzz', which the request did not ask for" in error.message
+
+
+@pytest.mark.parametrize(
+    "encoding", ["none", "utf-8", "UTF8", "aws-chunked", "identity", "none, identity", "x-gzip", "aws-chunked, gzip"]
+)
+async def test_content_encoding_that_is_no_compression_is_ignored(http_library: Any, encoding: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        packed = gzip.compress(ANSWER) if "gzip" in encoding else ANSWER
+        await exchange.respond(packed, headers={"content-encoding": encoding})
+
+    async with serve(handler) as server:
+        assert await body(server.url, Settings(http_library=http_library)) == ANSWER
 
 
 async def test_status_of_an_error_counts_if_its_body_cannot_be_decompressed(toy: Any) -> None:
@@ -984,6 +1029,42 @@ async def test_failures_have_the_same_text_with_each_library(http_library: Any) 
         assert str(error) == f"the provider: cannot reach http://{address}: connection refused"
     error = await failure("http://nowhere.invalid", settings)
     assert "cannot reach http://nowhere.invalid: the name of the host cannot be resolved" in str(error)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(204, ProtocolViolation), (304, RemoteError), (101, ConnectionFailed)])
+async def test_response_that_has_no_body_is_an_error_of_the_provider(
+    toy: Any, status: int, kind: type[TrunklineError]
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.raw(b"HTTP/1.1 %d X\r\n\r\n" % status)
+        await exchange.hang_up()
+
+    async with serve(handler) as server, toy(server.url, max_retries=0) as service:
+        with pytest.raises(kind):
+            await service.chat("hi")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_key_log_that_cannot_be_written_is_named(
+    authority: Authority, http_library: Any, trusted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    values = {"ca_bundle": str(authority.file)} if trusted else {}
+    log = tmp_path / "missing" / "keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(log))
+    error = await failure("https://127.0.0.1:9", Settings(http_library=http_library, **values))
+    assert isinstance(error, ConfigurationError)
+    assert "the environment variable SSLKEYLOGFILE" in str(error)
+    assert f"{str(log)!r} cannot be written" in str(error)
+    assert "ca_bundle" not in str(error)
+
+
+async def test_name_of_a_host_with_a_part_that_is_too_long_is_named(http_library: Any) -> None:
+    url = f"https://{'a' * 64}.example"
+    with pytest.raises(ValueError, match="a URL whose host has at most 63 characters between two dots, not 64"):
+        split_url(url)
+    error = await failure(url.replace("https", "http"), Settings(http_library=http_library))
+    assert isinstance(error, ConnectionFailed)
+    assert "the name of the host cannot be resolved" in error.message
 
 
 async def test_body_that_is_not_http_has_the_same_text_with_each_library(http_library: Any) -> None:

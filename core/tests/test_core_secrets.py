@@ -288,6 +288,20 @@ async def test_exception_that_closing_a_step_raises_becomes_a_plugin_error(toy: 
         await service.aclose()
 
 
+async def test_exception_whose_text_fails_is_an_error_of_the_plugin_that_raised_it(toy: Any) -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def fail(*args: Any) -> Any:
+        raise Silent
+
+    async with toy("http://localhost", {"auth": lambda context: Acquires(fail)}) as service:
+        error = await failure(service)
+    assert isinstance(error, PluginError)
+    assert "the authentication of toy failed: Silent (its text cannot be shown)" in str(error)
+
+
 async def test_plugin_error_names_the_extension_whose_step_failed(toy: Any) -> None:
     class Wrapping:
         @hookimpl(wrapper=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trunkline._exception_text import exception_text
 from trunkline.errors import RemoteError, TrunklineError
 
 
@@ -25,4 +26,4 @@ def most_telling(error: Exception) -> TrunklineError | None:
 
 def described(error: Exception) -> str:
     """Return the class and the text of an exception, or of each exception in a group."""
-    return "; ".join(f"{type(single).__name__}: {single}" for single in singles(error))
+    return "; ".join(map(exception_text, singles(error)))

@@ -92,6 +92,9 @@ def convert_to(kind: object, value: object) -> object:
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "trailer", "upgrade"})
+"""The headers, in lower case, that must agree with how the HTTP library sends the body and uses the connection."""
+
 _CHARACTERS = {"\n": "a line break", "\r": "a line break", " ": "a space", "\ufeff": "a byte-order mark"}
 
 
@@ -115,6 +118,8 @@ def headers(value: object) -> Headers:
     for name, text in trimmed.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"a table of HTTP headers; HTTP does not allow the name {name!r}")
+        if name.lower() in FRAMING_HEADERS:
+            raise ValueError(f"a table of HTTP headers without {name!r}, which the HTTP library sets")
         if not (text.isascii() and text.replace("\t", "").isprintable()):
             raise ValueError(f"a table of HTTP headers; the value of {name!r} is not printable ASCII")
     return Headers(trimmed)

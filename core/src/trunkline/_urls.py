@@ -13,6 +13,9 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _UNIX_HOST = re.compile(r"^%2[Ff][A-Za-z0-9._~%-]+$")
 _HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?)$")
 
+MAX_LABEL = 63
+"""The most characters between two dots of a host name (RFC 1035, section 2.3.4)."""
+
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks")
 """The schemes of the proxies that can be used. `socks` means SOCKS5: desktops on Linux write it so."""
 
@@ -58,8 +61,14 @@ def proxy_url(pasted: str) -> str:
     try:
         url = urlsplit(text)
         valid = bool(url.hostname) and (url.port is None or url.port > 0) and not re.search(r"\s", text)
+        cut = "@" in text.partition("://")[2][len(url.netloc) :]
     except ValueError:
-        valid = False
+        valid, cut = False, False
+    if cut:
+        # What comes before the slash looks like the host, but is a part of the password.
+        raise ValueError(
+            "the URL of a proxy with the password percent-encoded (/ as %2F, ? as %3F, # as %23, @ as %40)"
+        )
     if not valid:
         raise ValueError("the URL of a proxy, such as http://host:8080 or socks5://host:1080")
     if url.scheme not in PROXY_SCHEMES:
@@ -112,6 +121,8 @@ def _split(text: str) -> SplitResult:
     bare = f"[{host}]" if host and ":" in host else host
     if not bare or ".." in bare or not _HOST.match(_ascii(bare)):
         raise ValueError("a URL with a host, such as https://host")
+    if len(longest := max(_ascii(bare).split("."), key=len)) > MAX_LABEL:
+        raise ValueError(f"a URL whose host has at most {MAX_LABEL} characters between two dots, not {len(longest)}")
     return url
 
 

@@ -29,6 +29,7 @@ from typing import (
 import attrs
 
 from trunkline import _setting_types
+from trunkline._exception_text import exception_text
 from trunkline._json import JSONObject
 from trunkline._setting_types import convert_to, schema_of, without_none
 from trunkline._urls import plain_http_note, proxy_url, redact_url, split_url, url_secrets
@@ -66,7 +67,7 @@ class SettingInfo:
     `environment` holds the provider's own environment variables (such as `OPENAI_API_KEY`), highest precedence first.
     Settings with the same `group` all come from the same source: a key from the environment is never combined with a
     key id from a file. `convert` converts a configured value to the setting's type; it raises `ValueError` with a noun
-    phrase that says what is accepted. `minimum` is the smallest number that is accepted. `base_url` is set for URLs:
+    phrase that says what is accepted. `minimum` and `maximum` are the limits of a number. `base_url` is set for URLs:
     see `BaseURL`. `path` is set for paths of files. `passphrase` is set for a secret that is not sent as an HTTP
     header, so it may contain any printable character.
     """
@@ -83,6 +84,7 @@ class SettingInfo:
     convert: Callable[[object], object] | None
     schema: JSONObject | None
     minimum: float | None
+    maximum: float | None
     base_url: BaseURL | None
     path: bool
     passphrase: bool
@@ -99,6 +101,7 @@ def setting(
     convert: Callable[[object], object] | None = None,
     schema: JSONObject | None = None,
     minimum: float | None = None,
+    maximum: float | None = None,
     base_url: BaseURL | None = None,
     path: bool = False,
     passphrase: bool = False,
@@ -118,6 +121,7 @@ def setting(
         "convert": convert,
         "schema": schema,
         "minimum": minimum,
+        "maximum": maximum,
         "base_url": base_url,
         "path": path,
         "passphrase": passphrase,
@@ -360,6 +364,7 @@ class Settings:
         "connections that are silent for some minutes, for example while a model thinks.",
         default=60.0,
         minimum=1,
+        maximum=32767,  # Linux accepts no more
     )
     http_library: Literal["auto", "aiohttp", "httpx2"] = setting(
         "HTTP library",
@@ -394,7 +399,7 @@ class Settings:
         except TrunklineError:
             raise
         except Exception as error:
-            text = scrub(f"{type(error).__name__}: {error}", self.secrets())
+            text = scrub(exception_text(error), self.secrets())
             failed = _plugin_error(type(self).__module__, f"checking the settings of {self.provider!r} failed: {text}")
         raise failed
 
@@ -528,8 +533,11 @@ def convert(info: SettingInfo, value: object) -> object:
     result = convert_to(kind, value)
     if isinstance(result, Secret) and not info.passphrase:
         return _setting_types.credential(result)
-    if info.minimum is not None and isinstance(result, (int, float)) and result < info.minimum:
-        raise ValueError(f"a number of at least {info.minimum:g}, not {value!r}")
+    if isinstance(result, (int, float)):
+        if info.minimum is not None and result < info.minimum:
+            raise ValueError(f"a number of at least {info.minimum:g}, not {value!r}")
+        if info.maximum is not None and result > info.maximum:
+            raise ValueError(f"a number of at most {info.maximum:g}, not {value!r}")
     return result
 
 
@@ -569,6 +577,8 @@ def json_schema(cls: type[Settings]) -> JSONObject:
             described["default"] = info.default
         if info.minimum is not None:
             described["minimum"] = info.minimum
+        if info.maximum is not None:
+            described["maximum"] = info.maximum
         properties[info.name] = described
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

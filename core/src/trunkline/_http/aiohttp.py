@@ -54,6 +54,7 @@ from trunkline._http.common import (
     ConnectionOptions,
     broke_at_once,
     check_headers,
+    content_encoding,
     default_headers,
     encodings,
     keepalive_options,
@@ -61,7 +62,18 @@ from trunkline._http.common import (
     unknown_encoding,
 )
 from trunkline._http.decoding import DecodingError, Undecodable, decompressed
-from trunkline._http.failures import CLOSED, CUT, INVALID, REUSED, TOO_LARGE, interrupted, no_response, not_decodable
+from trunkline._http.failures import (
+    BAD_NAME,
+    CLOSED,
+    CUT,
+    INVALID,
+    REUSED,
+    TOO_LARGE,
+    interrupted,
+    is_name_error,
+    no_response,
+    not_decodable,
+)
 from trunkline._http.tls import has_own_files, tls_context
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, Timeouts
@@ -234,6 +246,9 @@ class _Response(aiohttp.ClientResponse):
                 await super().start(connection)
             if scope.cancelled_caught:
                 raise aiohttp.SocketTimeoutError
+            if self.status == 101:
+                # The request asked for no other protocol, so nothing valid can follow. httpcore2 refuses it as well.
+                raise HttpProcessingError(message="unexpected status 101")
         except BaseException as error:
             # Closing would wait until the server has taken the rest of a request that is still being written.
             if transport is not None:
@@ -361,8 +376,8 @@ class _Exchange:
                 raise
             response = await self._send(self._transport.session(path, keeps=False), target, tls)
         self._response, self._content = response, response.content
-        encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        if encoding in ("", "identity"):
+        encoding = content_encoding(", ".join(response.headers.getall("Content-Encoding", ())))
+        if not encoding:
             return
         unknown = unknown_encoding(encoding, encodings(default_headers()["accept-encoding"]))
         if unknown is not None:
@@ -462,7 +477,9 @@ class _Exchange:
         would make a truncated response look complete.
         """
         headers, error = self._response.headers, self._response.protocol.exception()
-        delimited = "Content-Length" in headers or "Transfer-Encoding" in headers or self._content.total_raw_bytes == 0
+        # The reader of a response that has no body, such as one of status 204, has no `total_raw_bytes`.
+        is_empty = getattr(self._content, "total_raw_bytes", 0) == 0
+        delimited = "Content-Length" in headers or "Transfer-Encoding" in headers or is_empty
         return error if isinstance(error, OSError) and not delimited else None
 
     def _translate_error(self, error: BaseException) -> BaseException:
@@ -480,6 +497,8 @@ class _Exchange:
         # Before the check for ValueError, since the error for a wrong certificate is a ValueError as well.
         if before and isinstance(error, (aiohttp.ClientError, HttpProcessingError, OSError)):
             return no_response(self._request.url, error, self._reason(error))
+        if before and is_name_error(error):
+            return no_response(self._request.url, error, BAD_NAME)
         if before and isinstance(error, ValueError):
             return ConfigurationError(f"a request to {url} cannot be sent: it is not valid HTTP")
         if not before and isinstance(error, (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)):

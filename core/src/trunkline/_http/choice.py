@@ -17,6 +17,7 @@ from trunkline._event_loops import asyncio_task, is_closed, running_loop
 from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._http.httpx2 import HTTPTransport, library_of
 from trunkline._http.proxies import environment_proxies
+from trunkline._http.tls import check_key_log
 from trunkline._urls import url_secrets
 from trunkline.authoring.provider import ByteStream, Timeouts, Transport
 from trunkline.authoring.wire import WireRequest
@@ -194,6 +195,7 @@ def http_library(settings: Settings) -> str:
 
 
 def _aiohttp_version() -> tuple[int, ...]:
+    check_key_log()
     try:
         from trunkline._http.aiohttp import VERSION
     except ImportError:

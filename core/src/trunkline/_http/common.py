@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import socket
+import sys
 from collections.abc import AsyncIterable, Awaitable, Sequence
 from functools import cache, lru_cache
 from time import monotonic
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
+from trunkline._setting_types import FRAMING_HEADERS
 from trunkline._urls import redact_url
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret
@@ -167,17 +170,39 @@ def encodings(accept_encoding: str) -> frozenset[str]:
     return frozenset({"", "identity", *(name.strip().lower() for name in accept_encoding.split(","))})
 
 
-def unknown_encoding(content_encoding: str, known: frozenset[str]) -> str | None:
-    """Return the first encoding of a body that is not one of `known`, or `None`."""
-    return next((name for name in map(str.strip, content_encoding.lower().split(",")) if name not in known), None)
+_ALIASES = {"x-gzip": "gzip", "x-deflate": "deflate"}
+
+_NO_COMPRESSION = frozenset(
+    {"", "identity", "none", "aws-chunked", "chunked", "binary", "7bit", "8bit"}
+    | {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1"}
+)
+"""What servers send as `Content-Encoding` that compresses nothing.
+
+Guides tell servers to send `none`, so that proxies do not buffer a stream. Others confuse the header with
+`Transfer-Encoding` or with a charset.
+"""
+
+
+def content_encoding(header: str) -> str:
+    """Return the compressions in a `Content-Encoding` header, in lower case, or "" if the body is not compressed.
+
+    `x-gzip` is another name for `gzip` (RFC 9110, section 8.4.1.3).
+    """
+    names = (name.strip().lower() for name in header.split(","))
+    return ", ".join(_ALIASES.get(name, name) for name in names if name not in _NO_COMPRESSION)
+
+
+def unknown_encoding(compressions: str, known: frozenset[str]) -> str | None:
+    """Return the first compression of a body that is not one of `known`, or `None`. See `content_encoding`."""
+    return next((name for name in compressions.split(", ") if name not in known), None)
 
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @lru_cache(maxsize=64)
-def _are_names(names: tuple[str, ...]) -> bool:
-    return all(map(_NAME.fullmatch, names))
+def _are_allowed(names: tuple[str, ...]) -> bool:
+    return all(map(_NAME.fullmatch, names)) and FRAMING_HEADERS.isdisjoint(map(str.lower, names))
 
 
 def check_headers(headers: Headers, url: str) -> None:
@@ -185,9 +210,12 @@ def check_headers(headers: Headers, url: str) -> None:
 
     aiohttp would send such a name as it is, and non-ASCII values in UTF-8; httpx2 would refuse them.
     """
-    if not _are_names(tuple(headers)):
-        wrong = next(name for name in headers if not _NAME.fullmatch(name))
+    if not _are_allowed(tuple(headers)):
+        wrong = next((name for name in headers if not _NAME.fullmatch(name)), None)
         problem = f"HTTP does not allow the header name {wrong!r}"
+        if wrong is None:
+            framing = next(name for name in headers if name.lower() in FRAMING_HEADERS)
+            problem = f"the HTTP library sets the header {framing!r}"
         raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
     for name, value in headers.items():
         if value.isascii() and value.isprintable() and value == value.strip():
@@ -198,10 +226,14 @@ def check_headers(headers: Headers, url: str) -> None:
         raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
 
 
+MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
+"""The longest path of a Unix socket, in bytes: `sun_path` of `sockaddr_un` without the null character."""
+
+
 def unix_target(url: str) -> tuple[str, str] | None:
     """Return the socket's path and the `http:` URL of a request, if the URL has the scheme `http+unix`.
 
-    Raises `ConfigurationError` if this platform has no Unix sockets.
+    Raises `ConfigurationError` if this platform has no Unix sockets, or the path is too long for one.
     """
     if not url.startswith("http+unix:"):
         return None
@@ -210,4 +242,9 @@ def unix_target(url: str) -> tuple[str, str] | None:
     if not hasattr(socket, "AF_UNIX"):
         raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: this platform has no Unix sockets")
     parts = urlsplit(url)
-    return unquote(parts.netloc), parts._replace(scheme="http", netloc="localhost").geturl()
+    path = unquote(parts.netloc)
+    size = len(os.fsencode(path))
+    if size > MAX_SOCKET_PATH:
+        problem = f"the path of the Unix socket is too long: {size} bytes, where {MAX_SOCKET_PATH} are possible"
+        raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
+    return path, parts._replace(scheme="http", netloc="localhost").geturl()

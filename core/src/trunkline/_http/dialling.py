@@ -131,6 +131,8 @@ async def _resolve(host: str, port: int, allowed: Callable[[Address], bool]) -> 
         found = await anyio.getaddrinfo(host, port)
     except OSError as error:
         raise DiallingError(f"the name {host} cannot be resolved ({error.strerror})") from None
+    except UnicodeError:
+        raise DiallingError(f"the name {host} cannot be resolved (it is not valid)") from None
     addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
     refused = [address for address in addresses if not allowed(address)]
     if refused or not addresses:

@@ -20,6 +20,7 @@ CLOSED = "the server closed the connection without a response"
 RESET = "connection reset by the server"
 CUT = "the server closed it before the response was complete"
 INVALID = "what the server sent is not valid HTTP"
+BAD_NAME = "the name of the host cannot be resolved (it is not valid)"
 TLS_ALERT = "the server sent a TLS alert"
 """A note that the pool adds to an error."""
 REUSED = "the server has answered a request on this connection"
@@ -105,6 +106,12 @@ def reason_of(error: BaseException, otherwise: str) -> str:
     """Return the reason of TLS or of the operating system for an error, in words, or `otherwise` if there is none."""
     tls = _find(error, ssl.SSLError)
     return (_tls_reason(tls) if isinstance(tls, ssl.SSLError) else None) or os_reason(error) or otherwise
+
+
+def is_name_error(error: BaseException) -> bool:
+    """Whether looking up the name of a host failed because it is not valid, for example because a part is too long."""
+    # The codec `idna` raises it. The class depends on the version of Python.
+    return isinstance(error, UnicodeError) and getattr(error, "encoding", "idna") == "idna"
 
 
 def protocol_reason(error: BaseException, closed: str) -> str:

@@ -28,15 +28,18 @@ from trunkline._http.common import (
     HTTPErrors,
     HTTPResponse,
     check_headers,
+    content_encoding,
     default_headers,
     encodings,
     unknown_encoding,
     user_agent,
 )
 from trunkline._http.failures import (
+    BAD_NAME,
     CLOSED,
     CUT,
     interrupted,
+    is_name_error,
     no_response,
     not_decodable,
     protocol_reason,
@@ -293,8 +296,10 @@ class _Exchange:
         # Read directly from the connection: the generators that httpx puts around it cost more than all other work for
         # a chunk together.
         self._raw = self._chunks = chunks
-        encoding = self.headers.get("content-encoding", "").strip().lower()
-        if encoding in ("", "identity") or response.is_decoded:
+        if response.is_decoded:
+            return
+        encoding = content_encoding(self.headers.get("content-encoding", ""))
+        if not encoding:
             return
         from trunkline._http.decoding import Undecodable, decompressed
 
@@ -390,6 +395,8 @@ class _Exchange:
             return ConfigurationError(f"a request to {url} cannot be sent: it is not valid HTTP")
         if isinstance(error, errors.invalid_url):
             return ConfigurationError(f"a request to {url} cannot be sent: it is not a valid HTTP URL")
+        if is_name_error(error):
+            return no_response(self._url, error, BAD_NAME)
         if isinstance(error, UnicodeError):
             return ConfigurationError(f"a request to {url} cannot be sent: a header or the URL is not ASCII")
         if isinstance(error, (*_types(errors.transport), OSError)):

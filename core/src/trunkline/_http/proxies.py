@@ -45,7 +45,7 @@ class Proxies:
 
     def __init__(self, configured: str | None) -> None:
         self._configured = None if configured is None else _proxy(configured, "setting 'proxy'", "proxy")
-        self._environment = {} if configured is not None else getproxies()
+        self._environment = {} if configured is not None else _environment()
         self._direct = [
             _Exception.read(entry) for entry in re.split(r"[,\s]+", self._environment.get("no", "")) if entry
         ]
@@ -65,7 +65,7 @@ class Proxies:
 
 def _variable(kind: str) -> str:
     names = (f"{kind}_proxy", f"{kind}_proxy".upper())
-    found = next((name for name in names if os.environ.get(name)), None)
+    found = next((name for name in names if os.environ.get(name, "").strip()), None)
     return f"environment variable {found}" if found else "the system's settings"
 
 
@@ -112,12 +112,17 @@ class _Exception:
             return False
 
 
+def _environment() -> dict[str, str]:
+    """Return the proxies of the environment by scheme. A blank variable is one that is not set."""
+    return {scheme: url for scheme, url in getproxies().items() if url.strip()}
+
+
 def environment_secrets() -> tuple[str, ...]:
     """Return the secrets in the URLs of the environment's proxies."""
-    return tuple(secret for url in getproxies().values() for secret in url_secrets(url))
+    return tuple(secret for url in _environment().values() for secret in url_secrets(url))
 
 
 def environment_proxies() -> bool:
     """Whether the environment sets a proxy for any address."""
-    proxies = getproxies()
+    proxies = _environment()
     return any(proxies.get(scheme) for scheme in ("http", "https", "all"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import sys
 from pathlib import Path
 
 from trunkline._http.common import ConnectionOptions
@@ -20,6 +21,7 @@ def tls_context(options: ConnectionOptions) -> ssl.SSLContext:
     `SSL_CERT_DIR`, else the system's. Raises `ConfigurationError`, which names the setting or the variable and the
     file, if a file cannot be used.
     """
+    check_key_log()
     context = _server_checks(options)
     if options.client_certificate is not None:
         _add_client_certificate(context, options.client_certificate, options)
@@ -29,6 +31,24 @@ def tls_context(options: ConnectionOptions) -> ssl.SSLContext:
 def has_own_files(options: ConnectionOptions) -> bool:
     """Whether the settings name files, so that the context should be created before the first request."""
     return options.ca_bundle is not None or options.client_certificate is not None
+
+
+def check_key_log() -> None:
+    """Raise `ConfigurationError` if the file in the environment variable `SSLKEYLOGFILE` cannot be written.
+
+    `ssl` opens the file for each context, and its error would look like one about certificates. Importing aiohttp
+    creates contexts as well.
+    """
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path or sys.flags.ignore_environment:
+        return
+    try:
+        with Path(path).open("ab"):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"the environment variable SSLKEYLOGFILE: {path!r} cannot be written: {error.strerror}"
+        ) from None
 
 
 def _server_checks(options: ConnectionOptions) -> ssl.SSLContext:

@@ -30,6 +30,7 @@ import pluggy
 
 from trunkline import hookspecs
 from trunkline._exception_groups import described, singles
+from trunkline._exception_text import exception_text
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.provider import (
     Auth,
@@ -195,7 +196,7 @@ def load_plugin(item: InstalledPlugin, *, kind: str) -> object:
     except (Exception, SystemExit) as error:  # a module that calls `sys.exit` must not end the application
         raise PluginError(
             f"the {kind} {item.name!r} of the distribution {item.distribution!r} cannot be imported "
-            f"({item.value}): {type(error).__name__}: {error}",
+            f"({item.value}): {exception_text(error)}",
             distribution=item.distribution,
         ) from error
 

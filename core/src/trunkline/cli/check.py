@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import attrs
 
+from trunkline._exception_text import exception_text
 from trunkline.cli.selection import SelectedService, ServiceOptions, select_services
 from trunkline.cli.terminal import safe
 from trunkline.errors import (
@@ -92,7 +93,7 @@ async def _check_one(
     except TrunklineError as error:
         return done, f"{step}: {error}"
     except Exception as error:  # a mistake in one plugin must not end the check of the other services
-        return done, scrub(f"{step}: unexpected {type(error).__name__}: {error}", settings.secrets())
+        return done, scrub(f"{step}: unexpected {exception_text(error)}", settings.secrets())
     return done, None
 
 
