@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import copy
 import logging
@@ -28,7 +29,7 @@ from trunkline.errors import (
     RemoteError,
     TrunklineError,
 )
-from trunkline.secrets import Headers, Secret, scrub, scrub_error
+from trunkline.secrets import Headers, Secret, scrub, scrub_error, without_traceback
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 
@@ -699,6 +700,22 @@ def test_every_error_survives_copying_and_pickling(error: TrunklineError, again:
     ]
     made.add_note("of the copy")
     assert "of the copy" not in getattr(error, "__notes__", [])
+
+
+# Cancellations
+
+
+def test_cancellation_that_two_libraries_replaced_keeps_the_messages_that_event_loops_look_for() -> None:
+    first = asyncio.CancelledError("Cancelled via cancel scope 7f")
+    second, third = asyncio.CancelledError(), asyncio.CancelledError()
+    third.__context__, second.__context__, first.__context__ = second, first, LookupError(KEY)
+    cut = without_traceback(third)
+    assert cut is third
+    assert cut.__context__ is not None
+    innermost = cut.__context__.__context__
+    assert isinstance(innermost, asyncio.CancelledError)
+    assert innermost.args == first.args
+    assert innermost.__context__ is None
 
 
 # Large bodies

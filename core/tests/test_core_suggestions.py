@@ -27,7 +27,7 @@ NAMES = ("openai", "openai-compatible", "azure-openai", "bedrock")
 )
 def test_the_nearest_name_is_found(name: str, meant: str | None) -> None:
     assert nearest(name, NAMES) == meant
-    assert did_you_mean(name, NAMES) == (f"; did you mean {meant!r}?" if meant else "")
+    assert did_you_mean(name, NAMES) == (f"; did you mean {meant!r}?" if meant else ";")
     assert nearest(name, ()) is None
 
 

@@ -17,9 +17,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return `; did you mean 'region'?`, or an empty text if no name is near."""
+    """Return `; did you mean 'region'?`, or `;` if no name is near. A message goes on with the names after it."""
     found = nearest(name, names)
-    return f"; did you mean {found!r}?" if found is not None else ""
+    return f"; did you mean {found!r}?" if found is not None else ";"
 
 
 def _plain(name: str) -> str:

@@ -16,6 +16,9 @@ from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
 
 MASK = "***"
 
+MAX_CAUSES = 8
+"""How many causes, one of the other, are kept."""
+
 MIN_SECRET_LENGTH = 6
 """Secrets with fewer characters are not scrubbed: they would match parts of ordinary words."""
 
@@ -270,20 +273,21 @@ def without_traceback(error: BaseException) -> BaseException:
 
 def _cut(error: BaseException) -> None:
     error.__traceback__ = None
-    # anyio looks for its own cancellation in the contexts of a cancellation that another library has replaced.
+    # anyio looks for its own cancellation in the contexts of one that other libraries have replaced, once or more often.
     context, error.__context__ = error.__context__, None
-    if type(context) is type(error):
+    last = error
+    for _ in range(MAX_CAUSES):
+        if context is None or type(context) is not type(error):
+            break
         with suppress(Exception):
-            error.__context__ = type(context)(*context.args)
+            last.__context__ = type(context)(*context.args)
+            last = last.__context__
+        context = context.__context__
     if error.__cause__ is not None:
         error.__cause__, error.__suppress_context__ = None, False
     if isinstance(error, BaseExceptionGroup):
         for single in error.exceptions:
             _cut(single)
-
-
-MAX_CAUSES = 8
-"""How many causes, one of the other, a copy of an error keeps."""
 
 
 def _copied(error: BaseException, depth: int = 0) -> BaseException | None:

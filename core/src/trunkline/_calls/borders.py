@@ -9,12 +9,12 @@ The rules, for a function that calls a step:
 
 - The `except` block only passes the exception to `Pipeline.at_border`. What that returns is raised after the block, so
   that the exception below does not become its `__context__`.
-- No frame is cleared, and no exception of somebody else is changed. `traceback.clear_frames` closes the coroutines that
-  it finds suspended, also those of the application, if one exception object is raised in several tasks.
+- No frame is cleared. `traceback.clear_frames` closes the coroutines that it finds suspended, also those of the
+  application, if one exception object is raised in several tasks.
 - An error of Trunkline is copied. The object may be shared: a plugin may keep the failure of a token refresh, or of
   loading a model, and raise it to each call that waited.
 - An exception that is not ours becomes a `PluginError`. Those that are no `Exception`, such as a cancellation, stay the
-  same object, since event loops compare it.
+  same object, since event loops compare it. Only their traceback, cause and context are removed.
 """
 
 from __future__ import annotations

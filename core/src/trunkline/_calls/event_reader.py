@@ -203,9 +203,12 @@ class EventReader:
             try:
                 events = decoder.feed(chunk)
             except Exception as error:
-                events = self._events_before(self._parser.broken(error))
-            if events:
-                return events
+                failed = self._parser.broken(error)
+            else:
+                if events:
+                    return events
+                continue
+            return self._events_before(failed)
 
     def _decoded(self, decode: Callable[[], list[Event]]) -> list[Event]:
         """Return the events that `decode` returns. An error that follows some of them is raised after them."""

@@ -26,7 +26,7 @@ from typing import Any, TypeAlias, get_args, get_origin
 import attrs
 
 from trunkline._setting_types import REFERENCE_KINDS, without_none
-from trunkline._suggestions import did_you_mean
+from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
 from trunkline.secrets import Headers, Secret
@@ -75,7 +75,7 @@ def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
     unknown = sorted(set(data) - set(_TOP_LEVEL))
     if unknown:
         raise ConfigurationError(
-            f"{origin} has {unknown[0]!r} at the top level{did_you_mean(unknown[0], _TOP_LEVEL) or ';'} "
+            f"{origin} has {unknown[0]!r} at the top level{did_you_mean(unknown[0], _TOP_LEVEL)} "
             f"only the tables {' and '.join(_TOP_LEVEL)} may be there"
         )
     services, defaults = data.get("services", {}), data.get("defaults", {})
@@ -88,7 +88,7 @@ def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
         if name not in common:
             raise ConfigurationError(
                 f"{origin}: [defaults] has {name!r}, which is not a setting of every service"
-                f"{did_you_mean(name, common) or ';'} those are {', '.join(sorted(common))}",
+                f"{did_you_mean(name, common)} those are {', '.join(sorted(common))}",
                 setting=name,
             )
     return Configuration(services={name: {**defaults, **table} for name, table in services.items()}, folder=folder)
@@ -210,7 +210,8 @@ def _parsed(info: SettingInfo, text: str | None) -> Any:
 
 def _unknown(service: str, name: str, infos: tuple[SettingInfo, ...]) -> ConfigurationError:
     names = [info.name for info in infos]
-    hint = did_you_mean(name, names) or f"; the settings are {', '.join(names)}"
+    found = nearest(name, names)
+    hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names)}"
     return setting_error(name, f"does not exist{hint}", service=service)
 
 

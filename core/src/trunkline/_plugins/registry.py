@@ -112,7 +112,7 @@ def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
         names = sorted({item.name for item in candidates})
         error = ProviderNotFound if group == PROVIDERS else ConfigurationError
         hint = _provider_hint(name, names) if group == PROVIDERS else did_you_mean(name, names)
-        raise error(f"no {kind} {name!r} is installed{hint or ';'} installed: {', '.join(names) or 'none'}")
+        raise error(f"no {kind} {name!r} is installed{hint} installed: {', '.join(names) or 'none'}")
     if len(matches) > 1:
         distributions = ", ".join(sorted(item.distribution for item in matches))
         raise PluginError(
@@ -132,7 +132,7 @@ def _provider_hint(name: str, names: Sequence[str]) -> str:
     if found is None:
         # A distribution can have several providers, such as `openai-compatible` in `trunkline-openai`.
         found = next((provider for provider in known if name.startswith(f"{provider}-")), None)
-        return f"; it may be in {known[found]} (pip install {known[found]});" if found is not None else ""
+        return f"; it may be in {known[found]} (pip install {known[found]});" if found is not None else ";"
     install = f" (pip install {known[found]})" if found in known else ""
     return f"{install};" if found == name else f"; did you mean {found!r}?{install}"
 

@@ -144,7 +144,7 @@ def _from_provider(name: str, options: ServiceOptions) -> SelectedService:
 def _from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> SelectedService:
     """Return one service of a configuration file."""
     if name not in configuration.services:
-        hint = did_you_mean(name, configuration.services) or ";"
+        hint = did_you_mean(name, configuration.services)
         raise CommandError(f"{path} has no service {name!r}{hint} it has: {', '.join(configuration.services)}")
     table = configuration.services[name]
     settings = make_settings(
