@@ -273,7 +273,7 @@ def without_traceback(error: BaseException) -> BaseException:
 
 def _cut(error: BaseException) -> None:
     error.__traceback__ = None
-    # anyio looks for its own cancellation in the contexts of one that other libraries have replaced, once or more often.
+    # anyio looks for its own cancellation in the contexts of one that other libraries have replaced, also twice.
     context, error.__context__ = error.__context__, None
     last = error
     for _ in range(MAX_CAUSES):
