@@ -311,6 +311,27 @@ async def test_wait_that_would_exceed_the_deadline_is_not_begun(toy: Any) -> Non
     assert not watch.delays
 
 
+@pytest.mark.parametrize(
+    ("retry_after", "settings", "reason"),
+    [
+        ("90", {}, "the provider asks for a wait of 90 s, more than retry_after_limit (60 s)"),
+        ("4.5", {"retry_after_limit": 4}, "the provider asks for a wait of 5 s, more than retry_after_limit (4 s)"),
+        ("30", {"total_timeout": 20.0}, "s would exceed total_timeout (20 s)"),
+        ("90", {"max_retries": 0}, None),
+        ("90", {"max_retries": 0, "retry_after_limit": 4, "total_timeout": 20.0}, None),
+    ],
+)
+async def test_error_of_a_retry_that_is_not_sent_says_which_setting_prevents_it(
+    toy: Any, retry_after: str, settings: dict[str, Any], reason: str | None
+) -> None:
+    async with serve(refuse(429, retry_after=retry_after)) as server, toy(server.url, **settings) as service:
+        with anyio.fail_after(LONG), pytest.raises(RateLimited) as caught:
+            await service.chat("hi")
+        assert len(server.requests) == 1
+    said = caught.value.message.partition("; not retried, because ")[2]
+    assert said.endswith(reason) if reason else not said
+
+
 @pytest.mark.usefixtures("short_delays")
 async def test_budget_is_full_again_after_as_many_successes_as_retries(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:

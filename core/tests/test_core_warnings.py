@@ -52,7 +52,7 @@ async def test_a_strict_service_lists_the_lossy_warnings_alone_in_one_line_each(
             async with service.stream("hi"):
                 pass
     assert str(caught.value).splitlines() == [
-        "service 'toy' is strict, and the request cannot be sent whole:",
+        "service 'toy' is strict, so the request was not sent. Without strict, it would be sent with these warnings:",
         "  - seed: toys have no seed (2 times)",
         "  - top_k: toys have no top_k",
     ]

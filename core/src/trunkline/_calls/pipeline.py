@@ -6,6 +6,7 @@ held open across a yield would corrupt the scope stack on both backends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
@@ -186,7 +187,8 @@ class Pipeline:
         if lossy:
             lines = "".join(f"\n  - {warning}" for warning in lossy)
             raise UnsupportedRequest(
-                f"service {self.context.name!r} is strict, and the request cannot be sent whole:{lines}"
+                f"service {self.context.name!r} is strict, so the request was not sent. "
+                f"Without strict, it would be sent with these warnings:{lines}"
             )
 
     # The attempts
@@ -228,15 +230,22 @@ class Pipeline:
                 continue
             failures += 1
             delay = self.policy.delay(failures, failed)
-            if not isinstance(failed, RemoteError) or delay is None:
+            if not isinstance(failed, RemoteError):
+                raise failed
+            if delay is None:
+                self._explain_limit(failed, failures)
                 raise failed
             if anyio.current_time() + delay >= deadline.scope.deadline:
+                _add_reason(failed, f"a wait of {math.ceil(delay)} s would exceed total_timeout ({deadline.total:g} s)")
                 raise failed
             free = failed.retry_after is not None and not scheduled
             if free:
                 scheduled = True
             elif not self.retry_budget.take():
-                self._say_not_retried(failed)
+                _add_reason(
+                    failed,
+                    f"too many calls of service {self.context.name!r} failed lately (its retry budget is empty)",
+                )
                 raise failed
             try:
                 on_retry(failed, delay)
@@ -283,13 +292,14 @@ class Pipeline:
     def _sign(self, wire_request: WireRequest, credentials: Credentials) -> WireRequest:
         return self.run_step("auth", lambda: self.steps.auth.sign(wire_request, credentials.value))
 
-    def _say_not_retried(self, failed: RemoteError) -> None:
-        """Add to an error's message that the retry budget did not allow a retry."""
-        failed.message += (
-            f"; not retried, because too many calls of service {self.context.name!r} failed lately "
-            "(its retry budget is empty)"
-        )
-        failed.args = (failed.message,)
+    def _explain_limit(self, failed: RemoteError, failures: int) -> None:
+        """If the provider asks for too long a wait, and nothing else prevents a retry, add that to the message."""
+        limit, asked = self.policy.retry_after_limit, failed.retry_after
+        if limit is None or asked is None or not self.policy.exceeds_limit(failed):
+            return
+        if failed.retryable and failures <= self.policy.max_retries:
+            wait = math.ceil(asked)
+            _add_reason(failed, f"the provider asks for a wait of {wait} s, more than retry_after_limit ({limit:g} s)")
 
     # Errors
 
@@ -328,6 +338,12 @@ class Pipeline:
             if isinstance(error.__cause__, RemoteError):
                 self.finalize_error(error.__cause__)
         return error
+
+
+def _add_reason(failed: RemoteError, reason: str) -> None:
+    """Add to an error's message why the call is not retried."""
+    failed.message += f"; not retried, because {reason}"
+    failed.args = (failed.message,)
 
 
 def _endpoint(wire_request: WireRequest) -> str:

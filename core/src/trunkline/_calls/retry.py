@@ -37,13 +37,18 @@ class RetryPolicy:
         """Return the seconds to wait after the `failures`-th failed attempt (counted from 1), or `None` to give up."""
         if failures > self.max_retries or not isinstance(error, RemoteError) or not error.retryable:
             return None
+        if self.exceeds_limit(error):
+            return None
         if error.retry_after is not None:
-            if self.retry_after_limit is not None and error.retry_after > self.retry_after_limit:
-                return None
             # Not before the requested time, and spread over a while after it.
             return error.retry_after + uniform(0, min(1.0, 0.1 + 0.1 * error.retry_after))
         longest: float = min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
         return uniform(0.75, 1) * longest
+
+    def exceeds_limit(self, error: RemoteError) -> bool:
+        """Return whether the provider asks for a longer wait than `retry_after_limit`."""
+        limit, asked = self.retry_after_limit, error.retry_after
+        return limit is not None and asked is not None and asked > limit
 
 
 class RetryBudget:
