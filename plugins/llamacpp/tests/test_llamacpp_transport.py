@@ -248,7 +248,7 @@ async def test_who_waits_for_a_turn_can_be_cancelled() -> None:
         LlamaCppTransport(LoadedModels(script.model())) as transport,
         transport.send(chat(stream=True), Timeouts()),
     ):
-        with pytest.raises(FirstChunkTimeout, match=r"within 0\.01 s"):
+        with pytest.raises(FirstChunkTimeout, match=r"within first_chunk_timeout \(0\.01 s\)"):
             async with transport.send(chat(), Timeouts(headers=0.01)):
                 pass
         script.go.release(2)

@@ -489,9 +489,11 @@ class _Exchange:
         if isinstance(error, TrunklineError):
             return error.with_traceback(None)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return ConnectTimeout(f"no connection to {url} within {self._timeouts.connect:g} s")
+            return ConnectTimeout(f"no connection to {url} within connect_timeout ({self._timeouts.connect:g} s)")
         if before and isinstance(error, aiohttp.SocketTimeoutError):
-            return FirstChunkTimeout(f"no response from {url} within {self._timeouts.headers:g} s")
+            return FirstChunkTimeout(
+                f"no response from {url} within first_chunk_timeout ({self._timeouts.headers:g} s)"
+            )
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
             return ConfigurationError(f"a request to {url} cannot be sent: it is not a valid HTTP URL")
         # Before the check for ValueError, since the error for a wrong certificate is a ValueError as well.

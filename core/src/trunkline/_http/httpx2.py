@@ -384,9 +384,11 @@ class _Exchange:
         if isinstance(error, TrunklineError):  # of the proxy, or of a file of certificates
             return error.with_traceback(None)
         if isinstance(error, errors.connect_timeout):
-            return ConnectTimeout(f"no connection to {url} within {self._timeouts.connect:g} s")
+            return ConnectTimeout(f"no connection to {url} within connect_timeout ({self._timeouts.connect:g} s)")
         if not self._has_response and isinstance(error, errors.response_timeout):
-            return FirstChunkTimeout(f"no response from {url} within {self._timeouts.headers:g} s")
+            return FirstChunkTimeout(
+                f"no response from {url} within first_chunk_timeout ({self._timeouts.headers:g} s)"
+            )
         if isinstance(error, errors.decoding):
             return not_decodable(self._url, self.headers.get("content-encoding", ""))
         if isinstance(error, errors.proxy):

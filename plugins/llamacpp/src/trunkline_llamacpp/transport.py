@@ -298,7 +298,7 @@ class _Exchange:
             raise
         if scope.cancelled_caught:
             await self.stop()
-            raise FirstChunkTimeout(f"the model did not start to answer within {seconds:g} s")
+            raise FirstChunkTimeout(f"the model did not start to answer within first_chunk_timeout ({seconds:g} s)")
         return self
 
     async def _start(self) -> None:
