@@ -110,6 +110,21 @@ async def test_closing_from_another_task_ends_the_read_that_waits(toy: Toy) -> N
             await anext(stream)
 
 
+async def test_error_of_a_closed_service_says_that_the_service_was_closed(toy: Toy) -> None:
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url) as service:
+        stream = service.stream("Hi")
+        async with stream, anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                with pytest.raises(ServiceClosed) as caught:
+                    await stream.finish()
+                assert str(caught.value) == "service 'toy' was closed while a stream of it was being read"
+
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            await service.aclose()
+
+
 async def test_a_stream_that_was_read_to_its_end_stays_finished_when_it_is_closed(toy: Toy) -> None:
     async with serve(answer) as server, toy(server.url) as service:
         stream = service.stream("Hi")

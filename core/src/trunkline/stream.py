@@ -267,7 +267,7 @@ class Stream:
         """Raise the error for an await that was interrupted, by `aclose` or because it took too long."""
         error: TrunklineError
         if self._is_closed:
-            error = self._closed_error(" before it opened" if self._reader is None else " while it was being read")
+            error = self._closed_error("before {} opened" if self._reader is None else "while {} was being read")
         else:
             error = timeout_error()
             error.service, error.provider = self._service, self._provider
@@ -284,7 +284,7 @@ class Stream:
                 error.partial = self._fold.response()
             raise error
         if self._is_closed:
-            raise self._closed_error(" before it was read to its end")
+            raise self._closed_error("before {} was read to its end")
         if self._state != "open":
             raise CallError(
                 "enter the stream before reading it: async with service.stream(…) as stream", service=self._service
@@ -300,9 +300,12 @@ class Stream:
         return StreamInterrupted(message, provider=self._provider, service=self._service)
 
     def _closed_error(self, when: str) -> TrunklineError:
-        closed = ServiceClosed if self._service_is_closed() else StreamClosed
-        message = f"a stream of service {self._service!r} was closed{when}"
-        return closed(message, service=self._service, partial=self._fold.response())
+        service, partial = self._service, self._fold.response()
+        if self._service_is_closed():
+            message = f"service {service!r} was closed {when.format('a stream of it')}"
+            return ServiceClosed(message, service=service, partial=partial)
+        message = f"a stream of service {service!r} was closed {when.format('it')}"
+        return StreamClosed(message, service=service, partial=partial)
 
     def _await_ended(self) -> None:
         if self._awaited is not None:
@@ -369,7 +372,7 @@ class Stream:
         if cancelled is not None:
             call.failed(cancelled)
         elif self._service_is_closed():
-            call.failed(self._closed_error(" before it was read to its end"))
+            call.failed(self._closed_error("before {} was read to its end"))
         elif call.observed:
             call.abandoned(self._fold.response())
 
