@@ -426,6 +426,22 @@ async def test_text_leaves_out_refusals_as_the_response_does(toy: Toy) -> None:
         assert stream.response.text == "Yes."
 
 
+async def test_text_leaves_out_a_refusal_whose_start_was_read_as_an_event(toy: Toy) -> None:
+    events = [
+        TextStart(index=0, refusal=True),
+        TextDelta(index=0, text="No."),
+        TextDelta(index=0, text=" Never."),
+        Finished(reason=FinishReason.STOP),
+    ]
+    changes = {"response_parser": lambda context: WrongOrder(events)}
+    async with serve(answer) as server, toy(server.url, changes) as service, service.stream("Hi") as stream:
+        async for event in stream:
+            if isinstance(event, TextStart):
+                break
+        assert [text async for text in stream.text] == []
+        assert stream.response.text == ""
+
+
 async def test_text_of_a_stream_that_is_cut_off_raises(toy: Toy) -> None:
     async with serve(hang_after_the_first_chunk) as server, toy(server.url, chunk_timeout=0.05) as service:
         async with service.stream("Hi") as stream:

@@ -77,6 +77,7 @@ class Fold:
         "_service",
         "_started",
         "_usage",
+        "refusals",
     )
 
     def __init__(self, provider: str | None = None, service: str | None = None) -> None:
@@ -90,6 +91,8 @@ class Fold:
         # In the order of arrival. A part with an index stays an `_OpenPart` until `response` is called.
         self._parts: list[Part | _OpenPart] = []
         self._open: dict[int, _OpenPart] = {}
+        self.refusals: set[int] = set()
+        """The indexes of the texts that are refusals."""
 
     def add(self, event: Event) -> None:
         """Add an event. Raises `ProtocolViolation` if the event is out of order."""
@@ -119,6 +122,8 @@ class Fold:
                 raise self._violation(f"two parts have the index {event.index}")
             part = self._open[event.index] = _OpenPart(event)
             self._parts.append(part)
+            if isinstance(event, TextStart) and event.refusal:
+                self.refusals.add(event.index)
         elif isinstance(event, (TextEnd, ReasoningEnd, ToolCallEnd)):
             self._part(event.index).end = event
         elif isinstance(event, Citation):

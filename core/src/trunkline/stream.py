@@ -392,7 +392,7 @@ class _TextDeltas:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._refusals: set[int] = set()
+        self._refusals = stream._fold.refusals  # also of parts whose start was read elsewhere
 
     def __aiter__(self) -> _TextDeltas:
         return self
@@ -403,5 +403,3 @@ class _TextDeltas:
             if type(event) is TextDelta:
                 if event.index not in self._refusals:
                     return event.text
-            elif type(event) is TextStart and event.refusal:
-                self._refusals.add(event.index)
