@@ -42,11 +42,13 @@ _KINDS: Mapping[int, type[RemoteError]] = {
 _RETRYABLE = frozenset({408, 409, 424, 425})
 
 _TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
+_DURATIONS = re.compile(rf"{_DURATION.pattern}(?: *{_DURATION.pattern})*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-_RETRY_AFTER_LIMIT = 64
-"""A longer value of `Retry-After`, in characters, is ignored; every valid form is shorter."""
+_RETRY_AFTER_LIMIT = 256
+"""A longer value of `Retry-After`, in characters, is ignored. Every valid form is shorter, even if repeated."""
 
 
 def error_class(status: int | None) -> type[RemoteError]:
@@ -158,14 +160,27 @@ def retry_after(headers: HeaderValues, *, now: Callable[[], float] = time.time) 
     """Return the delay, in seconds, that the headers of a response ask for, or `None`.
 
     `headers` must have lower-case names. `retry-after-ms` wins over `retry-after`, which may be seconds, a duration
-    (`1m2.5s`), or an HTTP date (RFC 9110, section 10.2.3). Invalid values and dates in the past are ignored.
+    (`1m2.5s`, `1m 2.5s`), or an HTTP date (RFC 9110, section 10.2.3). Invalid values and dates in the past are ignored.
+    A header that was sent more than once, as a proxy may do, has several values: the longest delay is returned.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = _longest(headers.get("retry-after-ms"), _number)
     if milliseconds is not None:
         return milliseconds / 1000
-    value = headers.get("retry-after")
-    if value is None or len(value) > _RETRY_AFTER_LIMIT:
+    return _longest(headers.get("retry-after"), lambda value: _delay(value, now))
+
+
+def _longest(values: str | None, parse: Callable[[str], float | None]) -> float | None:
+    """Return the highest of the values of a header, which are joined with commas, or `None` if none is valid.
+
+    An HTTP date contains a comma after its weekday. What follows is also a date; the weekday alone is no valid value.
+    """
+    if values is None or len(values) > _RETRY_AFTER_LIMIT:
         return None
+    parsed = (parse(value.strip()) for value in values.split(","))
+    return max((delay for delay in parsed if delay is not None), default=None)
+
+
+def _delay(value: str, now: Callable[[], float]) -> float | None:
     seconds = _number(value)
     if seconds is None:
         seconds = _duration(value)
@@ -174,19 +189,15 @@ def retry_after(headers: HeaderValues, *, now: Callable[[], float] = time.time) 
     return seconds
 
 
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value) if value is not None else None
-    except ValueError:
-        return None
-    return number if number is not None and 0 <= number < float("inf") else None
+def _number(value: str) -> float | None:
+    # `float` also accepts forms that are no numbers of HTTP, such as `1_000`, `1e3` and digits outside of ASCII.
+    return float(value) if _NUMBER.fullmatch(value) else None
 
 
 def _duration(value: str) -> float | None:
-    matches = _DURATION.findall(value.strip())
-    if not matches or "".join(number + unit for number, unit in matches) != value.strip():
+    if not _DURATIONS.fullmatch(value):
         return None
-    return sum(float(number) * _SECONDS[unit] for number, unit in matches)
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(value))
 
 
 def _until(value: str, now: Callable[[], float]) -> float | None:
