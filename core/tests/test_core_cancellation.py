@@ -48,7 +48,10 @@ async def answer(exchange: Exchange) -> None:
         await checkpoint()
         await exchange.chunk(b'{"text": "lo"}\n')
         await exchange.chunk(b'{"done": true}\n')
-        await exchange.end()
+        if b"Late" in exchange.request.body:  # the body does not end, so that leaving the block waits for its end
+            await exchange.hung_up()
+        else:
+            await exchange.end()
     elif exchange.request.target.endswith("embed"):
         await exchange.respond(b"[[1.0]]")
     else:
@@ -127,6 +130,11 @@ async def stream(service: Service) -> None:
         assert (await opened.finish()).text == "Hello"
 
 
+async def late(service: Service) -> None:
+    async with service.stream("Late") as opened:
+        assert (await opened.finish()).text == "Hello"
+
+
 async def leave(service: Service) -> None:
     async with service.stream("Hi") as opened:
         await anext(opened)
@@ -164,6 +172,7 @@ async def close(service: Service) -> None:
 CALLS: dict[str, Callable[[Service], Coroutine[Any, Any, None]]] = {
     "chat": chat,
     "stream": stream,
+    "late": late,
     "leave": leave,
     "heartbeats": heartbeats,
     "until_disconnect": until_disconnect,

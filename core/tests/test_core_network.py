@@ -416,6 +416,36 @@ async def test_tls_to_a_plain_port_is_not_retried(toy: Any) -> None:
     assert len(connections) == 1
 
 
+async def test_call_that_is_cancelled_during_the_tls_handshake_closes_its_connection(toy: Any) -> None:
+    hello, closed = anyio.Event(), anyio.Event()
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                await stream.receive()
+                hello.set()
+                while True:
+                    await stream.receive()
+        closed.set()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    url = f"https://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+    gc.disable()  # it would close the socket some time later
+    try:
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, handle)
+            async with toy(url, max_retries=0) as service:
+                with anyio.fail_after(LONG):
+                    async with anyio.create_task_group() as calls:
+                        calls.start_soon(service.chat, "hi")
+                        await hello.wait()
+                        calls.cancel_scope.cancel()
+                    await closed.wait()
+            tasks.cancel_scope.cancel()
+    finally:
+        gc.enable()
+
+
 async def test_plain_http_to_a_tls_port_says_what_to_do(authority: Authority, http_library: Any) -> None:
     async with tls_server(authority) as (_, url):
         error = await failure(url.replace("https:", "http:"), Settings(http_library=http_library))

@@ -35,7 +35,7 @@ import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import cache
 from time import monotonic
 from types import TracebackType
@@ -119,9 +119,11 @@ class AiohttpTransport:
 
     async def __aexit__(self, *exc_info: object) -> None:
         sessions, self._sessions = list(self._sessions.values()), {}
+        # The stack closes the other sessions even if `Task.cancel`, which no shield stops, interrupts closing one.
         with anyio.CancelScope(shield=True):
-            for session in sessions:
-                await session.close()
+            async with AsyncExitStack() as closing:
+                for session in sessions:
+                    closing.push_async_callback(session.close)
 
     def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request. Leaving the context manager closes the response; see `_Exchange`."""
@@ -418,14 +420,20 @@ class _Exchange:
             # The whole body has arrived, read or not, and the connection is back in the pool.
             self._response.close()
             return
-        if kind is None and not self._ended:
-            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
-                await self._drain()
-        connection = self._response.connection
-        transport = None if connection is None else connection.transport
-        self._response.close()
-        if transport is not None:
-            transport.abort()
+        aborted = False
+        try:
+            if kind is None and not self._ended:
+                with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+                    await self._drain()
+        finally:
+            # Also if the task is cancelled meanwhile: anyio's shields do not stop `Task.cancel`.
+            connection = self._response.connection
+            transport = None if connection is None else connection.transport
+            self._response.close()
+            if transport is not None:
+                transport.abort()
+                aborted = True
+        if aborted:
             with anyio.CancelScope(shield=True):
                 await asyncio.sleep(0)  # `abort` only schedules closing the socket; let the event loop do it
 

@@ -323,11 +323,14 @@ class _Exchange:
             await self._response.aclose()  # returns the connection to the pool, without waiting
             return
         with _close_scope() as scope:
-            unread = kind is None and not self._ended
-            if unread and not (await self._drain(self._chunks) and self._is_reusable()):
-                # Reading the rest did not help and took some of the time; closing gets its full share.
-                scope.deadline = anyio.current_time() + CLOSE_LIMIT
-            await self._response.aclose()
+            try:
+                unread = kind is None and not self._ended
+                if unread and not (await self._drain(self._chunks) and self._is_reusable()):
+                    # Reading the rest did not help and took some of the time; closing gets its full share.
+                    scope.deadline = anyio.current_time() + CLOSE_LIMIT
+            finally:
+                # Also if the task is cancelled meanwhile: anyio's shields do not stop `Task.cancel`.
+                await self._response.aclose()
         if scope.cancelled_caught:
             # The deadline passed while reading the rest or while closing, so the connection may still be open. A second
             # `aclose` finishes what the first began.

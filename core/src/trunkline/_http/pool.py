@@ -25,18 +25,21 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from functools import lru_cache
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import unquote
 
+import anyio
 import attrs
 import httpcore2
 import httpx2
 
 from trunkline._event_loops import asyncio_task
 from trunkline._http.common import (
+    CLOSE_LIMIT,
     IDLE_SECONDS,
     MAX_IDLE_CONNECTIONS,
     ConnectionOptions,
@@ -155,7 +158,14 @@ class _Connection(httpcore2.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        return _Connection(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        try:
+            return _Connection(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:
+            # httpcore2 closes it only after an error, and not if the call is cancelled during the handshake. There is
+            # no TLS to close in order, so this does not wait for the server.
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+                await self._stream.aclose()
+            raise
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -305,8 +315,13 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for pool in (*self._pools.values(), *self._second_pools.values()):
-            await pool.aclose()
+        # The stack closes the others even if `Task.cancel`, which no shield stops, interrupts closing one. A pool would
+        # then leave its other connections open, so they are closed first, one by one.
+        async with AsyncExitStack() as closing:
+            for pool in (*self._pools.values(), *self._second_pools.values()):
+                closing.push_async_callback(pool.aclose)
+                for connection in pool.connections:
+                    closing.push_async_callback(connection.aclose)
 
 
 async def _send(pool: httpcore2.AsyncConnectionPool, request: httpcore2.Request, sent: _Sent) -> httpcore2.Response:
