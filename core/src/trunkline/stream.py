@@ -24,7 +24,7 @@ from trunkline.errors import (
     StreamInterrupted,
     TrunklineError,
 )
-from trunkline.events import Event, Finished, TextDelta, TextStart
+from trunkline.events import Event, Finished, TextDelta
 from trunkline.fold import Fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
@@ -400,6 +400,5 @@ class _TextDeltas:
     async def __anext__(self) -> str:
         while True:
             event = await self._stream.__anext__()
-            if type(event) is TextDelta:
-                if event.index not in self._refusals:
-                    return event.text
+            if type(event) is TextDelta and event.index not in self._refusals:
+                return event.text
