@@ -154,7 +154,8 @@ class Service:
     def stream(self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]) -> Stream:
         """Send a request and read the response as it arrives.
 
-        `async with service.stream(…) as stream: async for event in stream: …`. The arguments are those of `chat`.
+        `async with service.stream(…) as stream: async for event in stream: …`. Entering the block sends the request and
+        waits for the first content, so it raises the errors that come before that. The arguments are those of `chat`.
         Leaving the block closes the connection, whether by an exception, a `break` or a `return`.
         """
         return Stream(

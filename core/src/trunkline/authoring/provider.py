@@ -243,7 +243,11 @@ class Observer:
     """
 
     def started(self, call: int, context: ServiceContext[Settings], operation: str, request: object) -> None:
-        """A call starts. `operation` is `chat`, `stream`, `embed`, `list_models`, `count_tokens` or `authenticate`."""
+        """A call starts. `operation` is `chat`, `stream`, `embed`, `list_models`, `count_tokens` or `authenticate`.
+
+        `request` is a `ChatRequest` for `chat`, `stream` and `count_tokens`, an `EmbedRequest` for `embed`, and `None`
+        for `list_models` and `authenticate`.
+        """
 
     def retried(self, call: int, error: TrunklineError, delay: float) -> None:
         """An attempt failed, and the next one is sent in `delay` seconds. Called before the wait."""
