@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -13,15 +13,10 @@ DecodingError = httpx2.DecodingError
 """What reading raises if a body is not in its encoding."""
 
 
-class _Unread(httpx2.AsyncByteStream):
-    """The stream of a response whose `aiter_raw` is replaced."""
-
-
-class _Chunks:
+class _Body(httpx2.AsyncByteStream):
     """The compressed bytes of a response.
 
-    `aiter_bytes` of httpx closes the iterator that it reads from when decompressing fails. This wrapper ignores that,
-    so that the rest can still be read.
+    If decompressing fails, `aiter_bytes` of httpx2 calls `aclose`, which does nothing here. So the rest can be read.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
@@ -30,18 +25,13 @@ class _Chunks:
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks
 
-    def __anext__(self) -> Awaitable[bytes]:
-        return self._chunks.__anext__()
-
-    async def aclose(self) -> None:
-        """Do nothing."""
-
 
 def decompressed(encoding: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Return the body in `chunks`, decompressed as it arrives. `encoding` is its `Content-Encoding`."""
-    response = httpx2.Response(200, headers={"content-encoding": encoding}, stream=_Unread())
-    raw: Any = _Chunks(chunks)
-    response.aiter_raw = lambda chunk_size=None: raw  # type: ignore[method-assign]
+    body: Any = _Body(chunks)
+    response = httpx2.Response(200, headers={"content-encoding": encoding}, stream=body)
+    # The generator that `aiter_raw` puts around the body would take a sixth of the time of a chunk.
+    response.aiter_raw = lambda chunk_size=None: body  # type: ignore[method-assign]
     return response.aiter_bytes()
 
 
