@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import anyio
+import attrs
 
 from trunkline._config.sources import Table, make_settings, provider_of, read_configuration
 from trunkline._http.choice import HTTPTransports
-from trunkline._http.common import HTTPClient
+from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._plugins.registry import EXTENSIONS, find_plugin, load_provider
 from trunkline._suggestions import did_you_mean
 from trunkline.errors import ConfigurationError
@@ -18,15 +19,7 @@ from trunkline.secrets import without_traceback
 from trunkline.service import Service
 from trunkline.settings import Settings, raise_config_errors, setting_infos
 
-_CONNECTION_SETTINGS = (
-    "proxy",
-    "ca_bundle",
-    "verify",
-    "client_certificate",
-    "client_key",
-    "client_key_passphrase",
-    "tcp_keepalive",
-)
+_CONNECTION_SETTINGS = {field.name for field in attrs.fields(ConnectionOptions)}
 """The settings that describe connections. They have no effect on the application's own HTTP client."""
 
 
