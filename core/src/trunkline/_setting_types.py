@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import types
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin
 
+from trunkline._headers import header_problem
 from trunkline._json import JSONObject
 from trunkline.secrets import Headers, Secret
 
@@ -90,11 +90,6 @@ def convert_to(kind: object, value: object) -> object:
     return value
 
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "trailer", "upgrade"})
-"""The headers, in lower case, that must agree with how the HTTP library sends the body and uses the connection."""
-
 _CHARACTERS = {"\n": "a line break", "\r": "a line break", " ": "a space", "\ufeff": "a byte-order mark"}
 
 
@@ -116,12 +111,9 @@ def headers(value: object) -> Headers:
     assert isinstance(table, Headers)
     trimmed = {name: text.strip() for name, text in table.items()}
     for name, text in trimmed.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"a table of HTTP headers; HTTP does not allow the name {name!r}")
-        if name.lower() in FRAMING_HEADERS:
-            raise ValueError(f"a table of HTTP headers without {name!r}, which the HTTP library sets")
-        if not (text.isascii() and text.replace("\t", "").isprintable()):
-            raise ValueError(f"a table of HTTP headers; the value of {name!r} is not printable ASCII")
+        problem = header_problem(name, text)
+        if problem is not None:
+            raise ValueError(f"a table of HTTP headers; {problem}")
     return Headers(trimmed)
 
 

@@ -68,8 +68,8 @@ class SettingInfo:
     Settings with the same `group` all come from the same source: a key from the environment is never combined with a
     key id from a file. `convert` converts a configured value to the setting's type; it raises `ValueError` with a noun
     phrase that says what is accepted. `minimum` and `maximum` are the limits of a number. `base_url` is set for URLs:
-    see `BaseURL`. `path` is set for paths of files. `passphrase` is set for a secret that is not sent as an HTTP
-    header, so it may contain any printable character.
+    see `BaseURL`. `path` is set for paths of files. `in_header` is whether a secret is sent in an HTTP header,
+    and so may contain only printable ASCII without spaces.
     """
 
     name: str
@@ -87,7 +87,7 @@ class SettingInfo:
     maximum: float | None
     base_url: BaseURL | None
     path: bool
-    passphrase: bool
+    in_header: bool
 
 
 def setting(
@@ -104,7 +104,7 @@ def setting(
     maximum: float | None = None,
     base_url: BaseURL | None = None,
     path: bool = False,
-    passphrase: bool = False,
+    in_header: bool = True,
     show: Callable[[object], str] | None = None,
 ) -> Any:
     """Declare a setting of a `Settings` class.
@@ -124,7 +124,7 @@ def setting(
         "maximum": maximum,
         "base_url": base_url,
         "path": path,
-        "passphrase": passphrase,
+        "in_header": in_header,
     }
     options: dict[str, Any] = {"metadata": {_KEY: metadata}, "repr": show or True}
     if factory is not None:
@@ -356,7 +356,7 @@ class Settings:
         "Passphrase of the client key",
         "The passphrase of the private key, if the key is encrypted.",
         default=None,
-        passphrase=True,
+        in_header=False,
     )
     tcp_keepalive: float | None = setting(
         "TCP keep-alive",
@@ -426,7 +426,7 @@ class Settings:
         if not self.verify:
             yield "verify", "is false: the certificates of servers are not checked, so others can read the requests"
         has_key = any(
-            isinstance(getattr(self, info.name), Secret) and not info.passphrase for info in setting_infos(type(self))
+            isinstance(getattr(self, info.name), Secret) and info.in_header for info in setting_infos(type(self))
         )
         for info in setting_infos(type(self)):
             value = getattr(self, info.name)
@@ -531,7 +531,7 @@ def convert(info: SettingInfo, value: object) -> object:
     if info.convert is not None:
         return _convert_with(info.convert, info, value)
     result = convert_to(kind, value)
-    if isinstance(result, Secret) and not info.passphrase:
+    if isinstance(result, Secret) and info.in_header:
         return _setting_types.credential(result)
     if isinstance(result, (int, float)):
         if info.minimum is not None and result < info.minimum:

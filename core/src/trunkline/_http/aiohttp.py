@@ -53,7 +53,7 @@ from trunkline._http.common import (
     IDLE_SECONDS,
     ConnectionOptions,
     broke_at_once,
-    check_headers,
+    check_request_headers,
     content_encoding,
     default_headers,
     encodings,
@@ -353,7 +353,7 @@ class _Exchange:
         return self._headers
 
     async def __aenter__(self) -> ByteStream:
-        check_headers(self._request.headers, self._request.url)
+        check_request_headers(self._request.headers, self._request.url)
         failed: BaseException | None = None
         try:
             await self._open()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import socket
 import sys
 from collections.abc import AsyncIterable, Awaitable, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
-from trunkline._setting_types import FRAMING_HEADERS
+from trunkline._headers import header_problem
 from trunkline._urls import redact_url
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret
@@ -197,33 +196,15 @@ def unknown_encoding(compressions: str, known: frozenset[str]) -> str | None:
     return next((name for name in compressions.split(", ") if name not in known), None)
 
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-@lru_cache(maxsize=64)
-def _are_allowed(names: tuple[str, ...]) -> bool:
-    return all(map(_NAME.fullmatch, names)) and FRAMING_HEADERS.isdisjoint(map(str.lower, names))
-
-
-def check_headers(headers: Headers, url: str) -> None:
+def check_request_headers(headers: Headers, url: str) -> None:
     """Raise `ConfigurationError` for a header that HTTP does not allow. Its message shows no value.
 
     aiohttp would send such a name as it is, and non-ASCII values in UTF-8; httpx2 would refuse them.
     """
-    if not _are_allowed(tuple(headers)):
-        wrong = next((name for name in headers if not _NAME.fullmatch(name)), None)
-        problem = f"HTTP does not allow the header name {wrong!r}"
-        if wrong is None:
-            framing = next(name for name in headers if name.lower() in FRAMING_HEADERS)
-            problem = f"the HTTP library sets the header {framing!r}"
-        raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
     for name, value in headers.items():
-        if value.isascii() and value.isprintable() and value == value.strip():
-            continue
-        if value.isascii() and value.replace("\t", " ").isprintable() and value == value.strip():
-            continue
-        problem = f"the value of the header {name!r} is not printable ASCII without surrounding spaces"
-        raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
+        problem = header_problem(name, value)
+        if problem is not None:
+            raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
 
 
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103

@@ -27,7 +27,7 @@ from trunkline._http.common import (
     HTTPClient,
     HTTPErrors,
     HTTPResponse,
-    check_headers,
+    check_request_headers,
     content_encoding,
     default_headers,
     encodings,
@@ -268,7 +268,7 @@ class _Exchange:
     async def __aenter__(self) -> ByteStream:
         request, timeouts, self._request = self._request, self._timeouts, None
         assert request is not None
-        check_headers(request.headers, self._url)
+        check_request_headers(request.headers, self._url)
         failed: Exception | None = None
         limits = {"connect": timeouts.connect, "read": timeouts.headers, "write": timeouts.headers, "pool": None}
         sending.set(True)

@@ -47,7 +47,7 @@ class Proxies:
         self._configured = None if configured is None else _proxy(configured, "setting 'proxy'", "proxy")
         self._environment = {} if configured is not None else _environment()
         self._direct = [
-            _Exception.read(entry) for entry in re.split(r"[,\s]+", self._environment.get("no", "")) if entry
+            _NoProxyEntry.read(entry) for entry in re.split(r"[,\s]+", self._environment.get("no", "")) if entry
         ]
 
     def find(self, scheme: str, host: str, port: int) -> Proxy | None:
@@ -82,14 +82,14 @@ def _proxy(text: str, origin: str, setting: str | None) -> Proxy:
 
 
 @attrs.frozen
-class _Exception:
+class _NoProxyEntry:
     """An entry of `NO_PROXY`: a host with its subdomains, an address or a network, all with an optional port."""
 
     host: str
     port: int | None
 
     @classmethod
-    def read(cls, entry: str) -> _Exception:
+    def read(cls, entry: str) -> _NoProxyEntry:
         entry = entry.partition("://")[2] or entry
         bracketed = re.fullmatch(r"\[(.*)\](?::(\d+))?", entry)
         if bracketed:

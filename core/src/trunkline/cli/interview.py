@@ -50,7 +50,7 @@ class Interview:
         for info in setting_infos(plugin.settings):
             if info.name in self._values or info.name in self._references:
                 continue
-            if info.secret and not info.passphrase:
+            if info.secret and info.in_header:
                 self._secret(info, service)
             elif info.required or info.name == "default_model":
                 self._plain(info)
