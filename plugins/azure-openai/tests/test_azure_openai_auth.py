@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 from trunkline._plugins.registry import open_steps
@@ -576,3 +577,35 @@ async def test_a_missing_role_is_told_and_no_token_is_acquired_for_it() -> None:
                 await service.chat("hi")
         assert len(server.requests) == 1
     assert source.count == 1
+
+
+@pytest.mark.anyio
+async def test_cancelled_call_does_not_wait_for_the_thread_that_makes_the_credential(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started, release, released = threading.Event(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        started.set()
+        release.wait(10)
+        released.set()
+
+    monkeypatch.setattr("trunkline_azure_openai.auth._default_credential", block)
+    try:
+        async with (
+            open_service(
+                "azure-openai",
+                api_url="http://127.0.0.1:9",
+                token_provider="azure-identity",
+                default_model="m",
+                max_retries=0,
+            ) as service,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(service.chat, "hi")
+            while not started.is_set():
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        assert not released.is_set(), "the call waited for the thread"
+    finally:
+        release.set()

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 import trunkline
@@ -637,3 +639,38 @@ async def test_the_loop_goes_on_while_the_chain_is_asked(environment: pytest.Mon
             await service.chat("x")
             tasks.cancel_scope.cancel()
         assert ticks > 10
+
+
+# A thread that blocks
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("function", ["make_session", "_import_sign"])
+async def test_cancelled_call_does_not_wait_for_a_worker_thread(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    started, release, released = threading.Event(), threading.Event(), threading.Event()
+
+    def block(*args: object) -> None:
+        started.set()
+        release.wait(10)
+        released.set()
+
+    monkeypatch.setattr(f"trunkline_bedrock.auth.{function}", block)
+    monkeypatch.setattr("trunkline_bedrock.auth._signer_imported", False)
+    keys = {"aws_access_key_id": "AKIA1", "aws_secret_access_key": "canary"} if function == "_import_sign" else {}
+    try:
+        async with trunkline.open_service(
+            "bedrock",
+            aws_region="us-east-1",
+            api_url="http://127.0.0.1:9",
+            default_model="m",
+            max_retries=0,
+            **keys,
+        ) as service:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(service.chat, "hi")
+                while not started.is_set():
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+        assert not released.is_set(), "the call waited for the thread"
+    finally:
+        release.set()

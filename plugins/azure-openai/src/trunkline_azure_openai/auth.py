@@ -83,7 +83,7 @@ class TokenAuth:
         """Close the default credential, if this object created it."""
         own, self._own = self._own, None
         if own is not None:
-            await anyio.to_thread.run_sync(own.close)
+            await anyio.to_thread.run_sync(own.close, abandon_on_cancel=True)
 
     async def acquire(self, *, refresh: bool = False) -> Token:
         """Return a valid token. Raises `AuthenticationError` if the token provider fails."""
@@ -133,7 +133,7 @@ class TokenAuth:
     async def _ask(self) -> object:
         source = self._source
         if source == AZURE_IDENTITY and self._own is None:
-            self._own = await anyio.to_thread.run_sync(_default_credential)
+            self._own = await anyio.to_thread.run_sync(_default_credential, abandon_on_cancel=True)
         if source == AZURE_IDENTITY:
             source = self._own
         ask: Callable[[], object]

@@ -1,7 +1,8 @@
 """How requests are authenticated: configured keys, a bearer token, or AWS's default chain.
 
 aiobotocore implements the chain; this module decides when to ask it. Anything that blocks (imports, reading AWS's data
-files) runs in a worker thread.
+files) runs in a worker thread. A call that is cancelled, closed or out of time does not wait for that thread: what the
+thread does is only an import or a value that it returns, which nobody then uses.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ async def _import_signer(credentials: Credentials) -> None:
     """Import the signer, and botocore with it, in a worker thread, so that `sign` does not block the event loop."""
     global _signer_imported
     if isinstance(credentials, Keys) and not _signer_imported:
-        await anyio.to_thread.run_sync(_import_sign)
+        await anyio.to_thread.run_sync(_import_sign, abandon_on_cancel=True)
         _signer_imported = True
 
 
@@ -220,7 +221,8 @@ class ChainAuth(StaticAuth):
                 return BearerToken(token=token), None
         try:
             with quiet_log():
-                session = await anyio.to_thread.run_sync(partial(make_session, self._settings, self._profile))
+                make = partial(make_session, self._settings, self._profile)
+                session = await anyio.to_thread.run_sync(make, abandon_on_cancel=True)
                 source = await session.get_credentials()
                 if source is None:
                     raise no_credentials(self._service)
@@ -229,7 +231,7 @@ class ChainAuth(StaticAuth):
         except TrunklineError:
             raise
         except Exception as error:
-            self._sent_tokens = await anyio.to_thread.run_sync(sent_tokens, dict(os.environ))
+            self._sent_tokens = await anyio.to_thread.run_sync(sent_tokens, dict(os.environ), abandon_on_cancel=True)
             raise chain_error(error, provider=self._provider, service=self._service) from None
         await _import_signer(keys)
         return keys, expires
