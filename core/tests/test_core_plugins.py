@@ -462,3 +462,35 @@ def test_provider_values_implement_the_hooks() -> None:
     assert all(
         hasattr(getattr(Provider, name), "trunkline_impl") for name in dir(Provider) if name.startswith("trunkline_")
     )
+
+
+# Errors of opening name the service
+
+
+@pytest.mark.parametrize(
+    ("provider", "settings", "kind"),
+    [
+        ("fine", {"worse": 3, "bad": 1}, ConfigurationError),
+        ("fien", {}, ProviderNotFound),
+        (None, {}, ConfigurationError),
+        (b"fine", {}, ConfigurationError),
+    ],
+)
+def test_error_of_opening_names_the_service(
+    install: Any, provider: Any, settings: dict[str, Any], kind: type[ConfigurationError]
+) -> None:
+    install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    with pytest.raises(kind) as caught:
+        open_service(provider, name="main", **settings)
+    assert caught.value.service == "main"
+
+
+def test_error_for_no_provider_says_what_is_expected() -> None:
+    with pytest.raises(ConfigurationError, match="takes the name of a provider or a settings object, not NoneType"):
+        open_service(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["trunkline-openai", "trunkline_openai"])
+def test_name_of_a_distribution_suggests_its_provider(name: str) -> None:
+    with pytest.raises(ProviderNotFound, match="did you mean 'openai'"):
+        open_service(name)

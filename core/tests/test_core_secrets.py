@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 import anyio
 import anyio.lowlevel
+import httpx
+import httpx2
 import pytest
 from trunkline import errors
 from trunkline.authoring.auth import HeaderAuth, NoAuth
@@ -27,9 +29,11 @@ from trunkline.errors import (
     ConnectionFailed,
     PluginError,
     RemoteError,
+    ServiceClosed,
     TrunklineError,
 )
-from trunkline.secrets import Headers, Secret, scrub, scrub_error, without_traceback
+from trunkline.opening import Services
+from trunkline.secrets import Headers, Secret, header_secrets, scrub, scrub_error, without_traceback
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 
@@ -491,6 +495,7 @@ class Hidden(AuthenticationError):
     """An error of a plugin whose text is in none of its fields."""
 
     __slots__ = ("hidden",)
+    hidden: str
 
     def __str__(self) -> str:
         return f"refused: {self.hidden}"
@@ -509,7 +514,7 @@ ODD_ERRORS: dict[str, tuple[Callable[[], TrunklineError], str]] = {
         "service 'toy': said ***",
     ),
     "bytes": (lambda: AuthenticationError(f"said {TOKEN}".encode()), "toy: said ***"),  # type: ignore[arg-type]
-    "bytes as the body": (lambda: AuthenticationError("no", body=TOKEN.encode()), "toy: no"),  # type: ignore[arg-type]
+    "bytes as the body": (lambda: AuthenticationError("no", body=TOKEN.encode()), "toy: no"),
     "a set in the body": (lambda: AuthenticationError("no", body={"keys": {TOKEN}}), "toy: no"),  # type: ignore[dict-item]
     "an object": (lambda: Refused(Response()), "refused: None"),
     "an object with a slot": (hidden, "toy: refused (status 401)"),
@@ -617,6 +622,55 @@ async def test_secrets_that_cannot_be_read_are_a_plugin_error(toy: Any) -> None:
     assert isinstance(error, PluginError)
     assert "`secrets` of the Claims of toy cannot be read (LookupError)" in str(error)
     assert TOKEN not in text_of(error)
+
+
+# Headers and cookies
+
+
+def test_a_header_is_secret_if_its_name_or_its_value_looks_like_a_credential() -> None:
+    found = set(
+        header_secrets(
+            {
+                "X-Title": "My application",
+                "X-Beta": "fine-grained-streaming-2025-05-14, output-128k-2025-02-19",
+                "Referer": "https://my-application.example/",
+                "X-Author": "somebody",
+                "X-Tenant": "f81d4fae7dec11d0",
+                "Authorization": "Bearer wordlike",
+                "X-Service-Token": "wordlike token",
+                "X-Pw": "password",
+                "Cookie": 'session=one-session; other="another"',
+            }
+        )
+    )
+    assert found == {
+        "f81d4fae7dec11d0",
+        "Bearer wordlike",
+        "wordlike",
+        "wordlike token",
+        "token",
+        "password",
+        'session=one-session; other="another"',
+        'other="another"',
+        "one-session",
+        "another",
+    }
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+async def test_cookies_of_the_application_s_own_client_are_secret(toy: Any, library: Any) -> None:
+    async def echo(exchange: Exchange) -> None:
+        cookies = exchange.request.headers.get("cookie", "")
+        # The second cookie is set while the service is open, by an answer.
+        await exchange.respond(f"cookies {cookies}".encode(), status=401, headers={"set-cookie": f"later={TOKEN}"})
+
+    async with library.AsyncClient(cookies={"session": "session-0123456789"}) as client, serve(echo) as server:
+        async with toy(server.url, client=client) as service:
+            assert str(await failure(service)).startswith("toy: cookies session=*** (")
+            error = await failure(service)
+    assert TOKEN not in text_of(error)
+    assert "later=***" in str(error)
+    assert "session=***" in str(error)
 
 
 # Groups of exceptions
@@ -743,3 +797,36 @@ def test_body_of_an_error_is_scrubbed_at_the_first_border_and_again_for_new_secr
     passed_on = copy.copy(error)
     scrub_error(passed_on, (KEY, TOKEN))
     assert passed_on.body == {"keys": ["***", "***"]}
+
+
+# Closing several services
+
+
+class NotClosed(NoAuth):
+    async def __aexit__(self, *exc_info: object) -> None:
+        raise OSError(f"the cache of {TOKEN} cannot be written")
+
+
+@pytest.mark.parametrize("block", [False, True])
+async def test_error_of_closing_one_of_several_services_is_raised_and_names_it(toy: Any, block: bool) -> None:
+    changed = {"auth": lambda context: NotClosed()}
+    made = {
+        "good": toy("http://localhost", name="good"),
+        "bad": toy("http://localhost", changed, name="bad"),
+        "worse": toy("http://localhost", changed, name="worse"),
+    }
+    services = Services(made)
+    for service in made.values():
+        await service.authenticate()
+    with pytest.raises(PluginError) as caught:
+        if block:
+            async with services:
+                pass
+        else:
+            await services.aclose()
+    assert caught.value.service == "bad"
+    assert "the authentication of toy failed: OSError" in str(caught.value)
+    assert any("service 'worse'" in note for note in caught.value.__notes__)
+    for service in made.values():
+        with pytest.raises(ServiceClosed):
+            await service.authenticate()

@@ -67,6 +67,16 @@ def open_service(
 def _make_service(
     provider: str | Settings, name: str | None, client: HTTPClient | None, settings: Mapping[str, object]
 ) -> Service:
+    try:
+        return _make_named(provider, name, client, settings)
+    except ConfigurationError as error:
+        error.service = error.service or name
+        raise
+
+
+def _make_named(
+    provider: str | Settings, name: str | None, client: HTTPClient | None, settings: Mapping[str, object]
+) -> Service:
     if isinstance(provider, Settings):
         if settings:
             raise ConfigurationError("open_service takes a settings object or settings by keyword, not both")
@@ -75,6 +85,9 @@ def _make_service(
             raise ConfigurationError(
                 f"the provider {plugin.name!r} takes {plugin.settings.__name__}, not {type(checked).__name__}"
             )
+    elif not isinstance(provider, str):
+        expected = "the name of a provider or a settings object"  # type: ignore[unreachable]  # by type alone
+        raise ConfigurationError(f"open_service takes {expected}, not {type(provider).__name__}", service=name)
     else:
         plugin = load_provider(provider)
         checked = make_settings(name or provider, plugin, arguments=settings)
@@ -112,11 +125,27 @@ class Services(Mapping[str, Service]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all services, as `Service.aclose` does. Returns when all of them are closed."""
+        """Close all services, as `Service.aclose` does. Returns when all of them are closed.
+
+        If closing fails, raises the error of the first service that failed, with those of others as notes.
+        """
+        failed: dict[str, Exception] = {}
+
+        async def close(name: str, service: Service) -> None:
+            try:
+                await service.aclose()
+            except Exception as error:
+                failed[name] = error
+
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as tasks:
-                for service in self._services.values():
-                    tasks.start_soon(service.aclose)
+                for name, service in self._services.items():
+                    tasks.start_soon(close, name, service)
+        errors = [failed[name] for name in self._services if name in failed]
+        for other in errors[1:]:
+            errors[0].add_note(f"{type(other).__name__}: {other}")
+        if errors:
+            raise errors[0]
 
 
 def open_services(

@@ -125,13 +125,40 @@ HeaderValues: TypeAlias = Mapping[str, str] | Headers
 
 _PUBLIC_HEADERS = ("accept", "accept-encoding", "connection", "content-type", "user-agent")
 
+_CREDENTIAL_NAME = re.compile(
+    r"auth(?!or(?!i))|key|token|secret|cookie|credential|signature|session|jwt|bearer|passw|passphrase|\b(?:pw|pwd|pass)\b",
+    re.IGNORECASE,
+)
+"""What the name of a header contains that holds a credential."""
+
+_WORD = re.compile(r"[A-Za-z0-9]{0,4}|(?:[A-Z]?[a-z]{2,}){1,4}|[A-Z]+")
+
 
 def header_secrets(headers: HeaderValues) -> Iterator[str]:
-    """Yield the values of headers that may be secret."""
+    """Yield the values of headers that may be secret.
+
+    A header whose name says that it holds a credential is secret whole, and so is its last word, since a server may
+    echo a key without its scheme (`Bearer`), and each value of a `Cookie`. Another header is secret unless it consists
+    of words, such as the name of an application: those would be removed from ordinary text.
+    """
     for name, value in headers.items():
-        if name.lower() not in _PUBLIC_HEADERS:
+        if name.lower() in _PUBLIC_HEADERS:
+            continue
+        if _CREDENTIAL_NAME.search(name):
             yield value
-            yield value.rpartition(" ")[2]  # a server may echo the key without its scheme (`Bearer`)
+            yield value.rpartition(" ")[2]
+            if "cookie" in name.lower():
+                yield from (pair.partition("=")[2].strip().strip('"') for pair in value.split(";"))
+        elif not _is_words(value):
+            yield value
+
+
+def _is_words(value: str) -> bool:
+    pieces = re.split(r"[\s,;:./_()-]+", value)
+    return all(len(piece) <= _LONGEST_WORD and _WORD.fullmatch(piece) for piece in pieces)
+
+
+_LONGEST_WORD = 20
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

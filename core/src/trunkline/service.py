@@ -344,6 +344,7 @@ class Service:
             ),
             retry_budget=self._retry_budget,
             secrets=self._secrets(),
+            client_secrets=self._transports.secrets,
         )
 
     def _log_notes(self) -> None:

@@ -473,7 +473,9 @@ def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
         raise flat[0]
     if flat:
         lines = "".join(f"\n  - {error}" for error in flat)
-        raise ConfigurationError(f"{len(flat)} settings are wrong:{lines}", errors=flat)
+        services = {error.service for error in flat}
+        service = services.pop() if len(services) == 1 else None
+        raise ConfigurationError(f"{len(flat)} settings are wrong:{lines}", service=service, errors=flat)
 
 
 _infos: dict[type[Settings], tuple[SettingInfo, ...]] = {}

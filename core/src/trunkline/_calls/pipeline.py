@@ -63,6 +63,8 @@ class Pipeline:
     retry_budget: RetryBudget
     read_timeouts: ReadTimeouts = attrs.field(factory=ReadTimeouts)
     secrets: tuple[str, ...] = attrs.field(repr=False)
+    client_secrets: Callable[[], tuple[str, ...]] = attrs.field(repr=False, default=tuple)
+    """Returns the secrets of the application's own client, whose cookies change with each answer."""
     parser: GuardedParser = attrs.field(
         init=False,
         repr=False,
@@ -322,7 +324,7 @@ class Pipeline:
 
     def known_secrets(self) -> tuple[str, ...]:
         """Return the secrets of the settings and of the environment, and those that the service's `Auth` acquired."""
-        return (*self.secrets, *acquired_secrets(self.context, self.steps))
+        return (*self.secrets, *self.client_secrets(), *acquired_secrets(self.context, self.steps))
 
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
         """Add the names of the service and the provider to an error, and remove the service's secrets from it."""

@@ -124,7 +124,8 @@ class HTTPTransports:
         client: Any = self._client
         if client is None:
             return ()
-        return (*header_secrets(client.headers), *url_secrets(f"//?{client.params}"))
+        cookies = (cookie.value for cookie in client.cookies.jar if cookie.value)
+        return (*header_secrets(client.headers), *url_secrets(f"//?{client.params}"), *cookies)
 
 
 class _OpenTransport:

@@ -128,7 +128,8 @@ def _provider_hint(name: str, names: Sequence[str]) -> str:
     No name of a package is made from `name`: anyone could have published malware under a name that is one letter off.
     """
     known = {provider: item for provider, item in _own_distributions().items() if provider not in names}
-    found = nearest(name, (*names, *known))
+    # Whoever writes the name of a distribution means the provider in it.
+    found = nearest(name.removeprefix("trunkline-").removeprefix("trunkline_"), (*names, *known))
     if found is None:
         # A distribution can have several providers, such as `openai-compatible` in `trunkline-openai`.
         found = next((provider for provider in known if name.startswith(f"{provider}-")), None)
