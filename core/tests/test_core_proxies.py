@@ -2,9 +2,193 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import httpx2
 import pytest
-from trunkline import ConfigurationError
+from anyio.streams.tls import TLSListener
+from trunkline import ConfigurationError, ConnectionFailed
+from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import Proxies
+from trunkline.authoring.provider import Timeouts
+from trunkline.authoring.wire import WireRequest
+from trunkline.errors import ConnectTimeout, TrunklineError
+from trunkline.settings import Settings
+
+from .test_core_network import Authority
+
+LONG = 30.0
+"""A limit that ends a test which hangs, in seconds."""
+SECURE, PLAIN = "https://provider.example/x?key=hidden-word", "http://provider.example/x?key=hidden-word"
+
+
+@asynccontextmanager
+async def proxy(
+    answers: Sequence[bytes], *, silent: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """A proxy that answers each message with the next of `answers`, and then closes or is silent."""
+
+    async def handle(stream: anyio.abc.ByteStream) -> None:
+        async with stream:
+            with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                for answer in answers:
+                    await stream.receive()
+                    await stream.send(answer)
+                await stream.receive()
+                if silent:
+                    await anyio.sleep_forever()
+
+    listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    if tls is not None:
+        listener = TLSListener(listener, tls, standard_compatible=False)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        yield f"127.0.0.1:{port}"
+        tasks.cancel_scope.cancel()
+
+
+async def failure(url: str, settings: Settings, *, client: Any = None, connect: float = LONG) -> TrunklineError:
+    with pytest.raises(TrunklineError) as caught, anyio.fail_after(LONG):
+        async with HTTPTransports(client).shared(settings) as transport:
+            async with transport.send(WireRequest(url=url), Timeouts(connect=connect, headers=LONG)):
+                pass
+    assert "hidden-word" not in str(caught.value)
+    return caught.value
+
+
+def redacted(url: str) -> str:
+    return url.partition("?")[0]
+
+
+ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+UNKNOWN = b"\x05\x63\x00\x01\x00\x00\x00\x00\x00\x00"
+CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+METHOD, DONE = b"\x05\x00", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("scheme", "url", "answers", "reason", "retryable"),
+    [
+        ("http", SECURE, [], "it closed the connection", True),
+        (
+            "http",
+            SECURE,
+            [b"\x15\x03\x01\x00\x02\x02\x46"],
+            "it expects TLS; use https instead of http in its URL",
+            False,
+        ),
+        ("http", SECURE, [b"hello\r\n\r\n"], "its answer is not valid HTTP", False),
+        ("socks5", PLAIN, [], "it closed the connection", True),
+        ("socks5", PLAIN, [METHOD], "it closed the connection", True),
+        ("socks5", SECURE, [METHOD], "it closed the connection", True),
+        ("socks5", SECURE, [b"\x05"], "its answer is not valid SOCKS5", False),
+        (
+            "socks5",
+            SECURE,
+            [METHOD, UNKNOWN],
+            "its answer is not valid SOCKS5",
+            False,
+        ),
+        (
+            "socks5",
+            SECURE,
+            [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+            "it is an HTTP proxy; use http instead of socks5 in its URL",
+            False,
+        ),
+    ],
+)
+async def test_proxy_that_fails_before_it_has_connected_is_named(
+    scheme: str, url: str, answers: list[bytes], reason: str, retryable: bool
+) -> None:
+    if scheme == "socks5":
+        pytest.importorskip("socksio")
+    async with proxy(answers) as address:
+        error = await failure(url, Settings(proxy=f"{scheme}://{address}"))
+    assert isinstance(error, ConnectionFailed)
+    text = f"the proxy {scheme}://{address} (setting 'proxy') did not connect to {redacted(url)}: {reason}"
+    assert error.message == text
+    assert error.retryable is retryable
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("scheme", "url", "answers"),
+    [
+        ("http", SECURE, []),
+        ("http", SECURE, [b"HTTP/1.1 200"]),
+        ("socks5", SECURE, []),
+        ("socks5", PLAIN, [METHOD]),
+    ],
+)
+async def test_silent_proxy_is_limited_by_the_connect_timeout(
+    scheme: str, url: str, answers: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if scheme == "socks5":
+        pytest.importorskip("socksio")
+    async with proxy(answers, silent=True) as address:
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://{address}")
+        error = await failure(url, Settings(), connect=0.2)
+    assert isinstance(error, ConnectTimeout)
+    name = f"the proxy {scheme}://{address} (environment variable ALL_PROXY)"
+    assert error.message == f"{name} did not connect to {redacted(url)} within 0.2 s"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("url", [SECURE, PLAIN])
+async def test_certificate_of_a_proxy_that_is_not_trusted_is_blamed_on_the_proxy(url: str, tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*Authority(tmp_path).issue())
+    async with proxy([], tls=context) as address:
+        error = await failure(url, Settings(proxy=f"https://{address}"))
+    assert isinstance(error, ConnectionFailed)
+    name = f"the proxy https://{address} (setting 'proxy')"
+    assert error.message.startswith(f"no secure connection to {name}: the server's certificate is not trusted")
+    assert not error.retryable
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("scheme", "url", "answers"),
+    [
+        ("http", SECURE, [CONNECTED]),
+        ("http", PLAIN, []),
+        ("socks5", SECURE, [METHOD, DONE]),
+        ("socks5", PLAIN, [METHOD, DONE]),
+    ],
+)
+async def test_connection_that_breaks_behind_a_proxy_names_both(scheme: str, url: str, answers: list[bytes]) -> None:
+    if scheme == "socks5":
+        pytest.importorskip("socksio")
+    async with proxy(answers) as address:
+        error = await failure(url, Settings(proxy=f"{scheme}://{address}"))
+    assert isinstance(error, ConnectionFailed)
+    assert f"cannot reach {redacted(url)} through the proxy {scheme}://{address} (setting 'proxy'): " in error.message
+    assert error.retryable
+
+
+@pytest.mark.anyio
+async def test_malformed_answer_to_the_socks_proxy_of_a_client_is_an_error_of_that_proxy() -> None:
+    socksio = pytest.importorskip("socksio")
+
+    def fail(request: object) -> httpx2.Response:
+        raise socksio.ProtocolError("Malformed reply")  # a real proxy would leave an open connection behind
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(fail)) as client:
+        error = await failure(SECURE, Settings(), client=client)
+    assert isinstance(error, ConnectionFailed)
+    assert "the proxy of your http_client did not connect to https://provider.example/x" in error.message
+    assert not error.retryable
+
 
 PASSWORDS = [
     "p@hidden-word/w",

@@ -43,12 +43,13 @@ _WRONG_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MI
 _WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
-def no_response(url: str, error: BaseException, reason: str) -> TrunklineError:
+def no_response(url: str, error: BaseException, reason: str, through: Proxy | None = None) -> TrunklineError:
     """Return the error of a request that got no response.
 
-    `error` is the library's. `reason` says why if the operating system and TLS did not report anything.
+    `error` is the library's. `reason` says why if the operating system and TLS did not report anything. `through` is
+    the proxy that had connected to the server.
     """
-    where = redact_url(url)
+    where = redact_url(url) if through is None else f"{redact_url(url)} through {through}"
     tls = _find(error, ssl.SSLError)
     if isinstance(tls, ssl.SSLError) and (text := _tls_reason(tls)) is not None:
         return ConnectionFailed(f"no secure connection to {where}: {text}", retryable=False)
@@ -88,6 +89,25 @@ def unknown_encoding_error(url: str, encoding: str) -> ProtocolViolation:
 def proxy_not_reached(proxy: Proxy, error: BaseException) -> ConnectionFailed:
     """Return the error of a proxy that no connection could be made to."""
     return ConnectionFailed(f"cannot reach {proxy}: {reason_of(error, CLOSED)}", retryable=False)
+
+
+def proxy_handshake(proxy: Proxy, url: str, error: BaseException, answer: bytes) -> ConnectionFailed:
+    """Return the error of a proxy that accepted a connection, but failed before it was connected to the server.
+
+    `answer` is the beginning of the last bytes that it sent.
+    """
+    tls = _find(error, ssl.SSLError)
+    if isinstance(tls, ssl.SSLError) and (text := _tls_reason(tls)) is not None:
+        return ConnectionFailed(f"no secure connection to {proxy}: {text}", retryable=False)
+    if answer.startswith(b"\x15\x03"):
+        reason = "it expects TLS; use https instead of http in its URL"
+    elif proxy.is_socks and answer.startswith(b"HTTP"):
+        reason = "it is an HTTP proxy; use http instead of socks5 in its URL"
+    elif not answer or os_reason(error) is not None:
+        return proxy_refused(proxy, url, os_reason(error) or "it closed the connection", retryable=True)
+    else:
+        reason = f"its answer is not valid {'SOCKS5' if proxy.is_socks else 'HTTP'}"
+    return proxy_refused(proxy, url, reason, retryable=False)
 
 
 def proxy_login(proxy: Proxy) -> ConfigurationError:

@@ -400,6 +400,9 @@ class _Exchange:
             return ConfigurationError(f"a request to {url} cannot be sent: it is not valid HTTP")
         if isinstance(error, errors.invalid_url):
             return ConfigurationError(f"a request to {url} cannot be sent: it is not a valid HTTP URL")
+        if type(error).__module__.partition(".")[0] == "socksio":  # the package for SOCKS, whose errors httpx passes on
+            text = f"the proxy of your http_client did not connect to {url}: its answer is not valid SOCKS5"
+            return ConnectionFailed(text, retryable=False)
         if is_name_error(error):
             return no_response(self._url, error, BAD_NAME)
         if isinstance(error, UnicodeError):

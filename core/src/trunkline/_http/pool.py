@@ -23,6 +23,7 @@ The module is imported when the first transport opens.
 from __future__ import annotations
 
 import base64
+import math
 import ssl
 from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -49,11 +50,22 @@ from trunkline._http.common import (
     keepalive_options,
     unix_target,
 )
-from trunkline._http.failures import REUSED, TLS_ALERT, proxy_login, proxy_not_reached, proxy_refused
+from trunkline._http.failures import (
+    CLOSED,
+    REUSED,
+    TLS_ALERT,
+    no_response,
+    protocol_reason,
+    proxy_handshake,
+    proxy_login,
+    proxy_not_reached,
+    proxy_refused,
+)
 from trunkline._http.proxies import Proxies, Proxy
 from trunkline._http.tls import has_own_files, tls_context
+from trunkline._urls import redact_url
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import TrunklineError
+from trunkline.errors import ConnectTimeout, TrunklineError
 
 _TRANSPORT_ERRORS = (
     httpcore2.TimeoutException,
@@ -105,9 +117,12 @@ class PoolResponse:
 class _Sent:
     """What is known of one request on its way."""
 
-    __slots__ = ("connection", "dial_failed", "dialled", "sent_at")
+    __slots__ = ("connect_timeout", "connection", "dial_failed", "dialled", "route", "sent_at")
 
-    def __init__(self) -> None:
+    def __init__(self, route: _Route, timeouts: dict[str, float | None]) -> None:
+        self.route = route
+        connect = timeouts.get("connect")
+        self.connect_timeout = math.inf if connect is None else connect
         self.dialled = False
         self.dial_failed = False
         self.connection: _Connection | None = None
@@ -129,20 +144,31 @@ class _Connection(httpcore2.AsyncNetworkStream):
     Its methods are no coroutine functions, so that a chunk costs no second `await`.
     """
 
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, *, is_secure: bool = False) -> None:
         self._stream = stream
+        self._is_secure = is_secure
         self.answered = False
-        self.is_tls = False
+        self.answer = b""
+        """The beginning of the first bytes after the last write."""
+        self.handshake_deadline: float | None = None
+        """When a proxy must have connected to the server, by `time.monotonic()`; `None` without one, or afterwards."""
+
+    @property
+    def is_tls(self) -> bool:
         """Whether the server has answered with a TLS alert: record type 21, version 3.x."""
+        return self.answer.startswith(b"\x15\x03")
 
     def read(self, max_bytes: int, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
         read = self._stream.read if self.answered else self._first_read
         return read(max_bytes, timeout)
 
     async def _first_read(self, max_bytes: int, timeout: float | None) -> bytes:
+        if self.handshake_deadline is not None:
+            # httpcore2 would wait for the proxy as long as for the headers of the response.
+            timeout = max(0.0, self.handshake_deadline - monotonic())
         data = await self._stream.read(max_bytes, timeout)
-        self.answered = bool(data)
-        self.is_tls = data.startswith(b"\x15\x03")
+        self.answered = bool(data) and self.handshake_deadline is None
+        self.answer = data[:5]
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> Coroutine[Any, Any, None]:
@@ -150,6 +176,8 @@ class _Connection(httpcore2.AsyncNetworkStream):
         sent = _exchange.get()
         if sent is not None and sent.connection is not self:
             sent.connection, sent.sent_at = self, monotonic()
+        if self.handshake_deadline is not None and sent is not None and sent.route.is_socks_done(buffer):
+            self.handshake_deadline = None
         return self._stream.write(buffer, timeout)
 
     def aclose(self) -> Coroutine[Any, Any, None]:
@@ -158,14 +186,24 @@ class _Connection(httpcore2.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.AsyncNetworkStream:
+        sent = _exchange.get()
+        to_proxy = sent is not None and sent.route.is_proxy_secure and not self._is_secure
+        if not to_proxy:
+            self.handshake_deadline = None  # the proxy has connected to the server
         try:
-            return _Connection(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
         except BaseException:
             # httpcore2 closes it only after an error, and not if the call is cancelled during the handshake. There is
             # no TLS to close in order, so this does not wait for the server.
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                 await self._stream.aclose()
             raise
+        connection = _Connection(stream, is_secure=True)
+        if sent is not None:
+            sent.connection = connection
+            if to_proxy and sent.route.has_tunnel:
+                connection.handshake_deadline = self.handshake_deadline
+        return connection
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -193,11 +231,15 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         return await self._dial(_network().connect_unix_socket(path, timeout))
 
     async def _dial(self, dialling: Awaitable[httpcore2.AsyncNetworkStream]) -> httpcore2.AsyncNetworkStream:
-        sent = _exchange.get() or _Sent()
+        sent = _exchange.get()
+        if sent is None:
+            return _Connection(await dialling)
         sent.dialled = sent.dial_failed = True
-        stream = await dialling
+        connection = sent.connection = _Connection(await dialling)
         sent.dial_failed = False
-        return _Connection(stream)
+        if sent.route.has_tunnel or sent.route.is_proxy_secure:
+            connection.handshake_deadline = monotonic() + sent.connect_timeout
+        return connection
 
 
 def _network() -> httpcore2.AsyncNetworkBackend:
@@ -212,6 +254,23 @@ class _Route:
     secure: bool
     proxy: Proxy | None
     socket: str | None
+
+    @property
+    def has_tunnel(self) -> bool:
+        """Whether the proxy connects to the server before the request is sent."""
+        return self.proxy is not None and (self.secure or self.proxy.is_socks)
+
+    @property
+    def is_proxy_secure(self) -> bool:
+        """Whether the connection to the proxy uses TLS."""
+        return self.proxy is not None and self.proxy.url.startswith("https:")
+
+    def is_socks_done(self, buffer: bytes) -> bool:
+        """Whether what is written to a SOCKS proxy is the request, and not a message to the proxy.
+
+        A message begins with its version: 5, or 1 for the login (RFC 1928 and 1929).
+        """
+        return self.proxy is not None and self.proxy.is_socks and buffer[:1] not in (b"\x05", b"\x01")
 
 
 class Pool:
@@ -243,11 +302,10 @@ class Pool:
         # Headers are only in the requests of httpcore2, and in no local variable: error trackers show these.
         request, path = _build(wire_request, timeouts)
         route = self._route(request.url, path)
-        sent = _Sent()
+        sent = _Sent(route, timeouts)
         pool = self._pool(self._pools, route, MAX_IDLE_CONNECTIONS)
-        failed: TrunklineError | None = None
         try:
-            response = await _send(pool, request, sent)
+            return await _send(pool, request, sent, wire_request.url)
         except _BROKEN as error:
             if sent.connection is not None and sent.connection.is_tls:
                 error.add_note(TLS_ALERT)
@@ -259,27 +317,10 @@ class Pool:
             if not (resend and broke_at_once(sent.sent_at)):
                 error.add_note(REUSED)
                 raise
-        except httpcore2.ProxyError as error:
-            failed = _proxy_error(route, wire_request.url, error)
-        except _TRANSPORT_ERRORS as error:
-            if route.proxy is None or not sent.dial_failed or isinstance(error, httpcore2.TimeoutException):
-                raise
-            failed = proxy_not_reached(route.proxy, error)
-        else:
-            return await self._checked(response, route)
-        if failed is not None:
-            raise failed
         # This pool keeps no connection, so each of its requests has a new one.
         pool = self._pool(self._second_pools, route, 0)
         request, _ = _build(wire_request, timeouts)
-        return await self._checked(await _send(pool, request, _Sent()), route)
-
-    async def _checked(self, response: httpcore2.Response, route: _Route) -> PoolResponse:
-        if response.status == 407 and route.proxy is not None and not route.secure:
-            # The answer of the proxy, which forwards plain HTTP, and not of the provider.
-            await response.aclose()
-            raise proxy_login(route.proxy)
-        return PoolResponse(response)
+        return await _send(pool, request, _Sent(route, timeouts), wire_request.url)
 
     def _route(self, target: httpcore2.URL, path: str | None) -> _Route:
         scheme, host = target.scheme.decode("ascii"), target.host.decode("ascii")
@@ -324,12 +365,54 @@ class Pool:
                     closing.push_async_callback(connection.aclose)
 
 
-async def _send(pool: httpcore2.AsyncConnectionPool, request: httpcore2.Request, sent: _Sent) -> httpcore2.Response:
+async def _send(pool: httpcore2.AsyncConnectionPool, request: httpcore2.Request, sent: _Sent, url: str) -> PoolResponse:
+    """Send a request. Raises an error of httpcore2, or ours if a proxy is used."""
+    proxy = sent.route.proxy
     _exchange.set(sent)
     try:
-        return await pool.handle_async_request(request)
+        response = await pool.handle_async_request(request)
+    except Exception as error:
+        failed = None if proxy is None or sent.is_stale else _proxy_failure(proxy, sent, url, error)
+        if failed is None:
+            raise
+    else:
+        if response.status == 407 and proxy is not None and not sent.route.secure:
+            # The answer of the proxy, which forwards plain HTTP, and not of the provider.
+            await response.aclose()
+            failed = proxy_login(proxy)
+        else:
+            return PoolResponse(response)
     finally:
         _exchange.set(None)
+        if sent.connection is not None and sent.connection.handshake_deadline is not None:
+            # httpcore2 does not close a connection to a SOCKS proxy that fails.
+            with anyio.move_on_after(CLOSE_LIMIT, shield=True):
+                await sent.connection.aclose()
+    raise failed
+
+
+def _proxy_failure(proxy: Proxy, sent: _Sent, url: str, error: Exception) -> TrunklineError | None:
+    """Return our error for one of httpcore2's, or of the package for SOCKS, on the way through a proxy."""
+    if isinstance(error, httpcore2.ProxyError):
+        return _proxy_error(proxy, url, error)
+    is_known = isinstance(error, _TRANSPORT_ERRORS)
+    where, seconds = redact_url(url), f"{sent.connect_timeout:g} s"
+    if sent.dial_failed:
+        if isinstance(error, httpcore2.TimeoutException):
+            return ConnectTimeout(f"no connection to {proxy} within {seconds}")
+        return proxy_not_reached(proxy, error) if is_known else None
+    connection = sent.connection
+    if connection is not None and connection.handshake_deadline is not None:
+        if isinstance(error, httpcore2.TimeoutException):
+            return ConnectTimeout(f"{proxy} did not connect to {where} within {seconds}")
+        # The package for SOCKS has its own exceptions, and httpcore2 asserts what a proxy has sent.
+        return proxy_handshake(proxy, url, error, connection.answer) if is_known or proxy.is_socks else None
+    if isinstance(error, httpcore2.ConnectTimeout):
+        return ConnectTimeout(f"no connection to {where} through {proxy} within {seconds}")
+    if not is_known or isinstance(error, (httpcore2.TimeoutException, httpcore2.LocalProtocolError)):
+        return None
+    reason = protocol_reason(error, CLOSED) if isinstance(error, httpcore2.RemoteProtocolError) else CLOSED
+    return no_response(url, error, reason, proxy)
 
 
 async def _close_idle(pool: httpcore2.AsyncConnectionPool, origin: httpcore2.Origin) -> None:
@@ -359,19 +442,18 @@ def _httpcore_proxy(proxy: Proxy, tls: ssl.SSLContext | None) -> httpcore2.Proxy
     return httpcore2.Proxy(parts, auth=login, ssl_context=tls)
 
 
-def _proxy_error(route: _Route, url: str, error: httpcore2.ProxyError) -> TrunklineError:
+def _proxy_error(proxy: Proxy, url: str, error: httpcore2.ProxyError) -> TrunklineError:
     """Return our error for what a proxy answered to CONNECT, or to the handshake of SOCKS."""
-    assert route.proxy is not None
     text = str(error)
     status = text[:3]
-    if route.proxy.is_socks:
+    if proxy.is_socks:
         if not text.startswith("Proxy Server could not connect"):
-            return proxy_login(route.proxy)
+            return proxy_login(proxy)
         reason = text.partition(":")[2].strip(" .").lower()
-        return proxy_refused(route.proxy, url, reason or "it gave no reason", retryable=True)
+        return proxy_refused(proxy, url, reason or "it gave no reason", retryable=True)
     if status == "407":
-        return proxy_login(route.proxy)
-    return proxy_refused(route.proxy, url, f"status {status}", retryable=status.startswith("5"))
+        return proxy_login(proxy)
+    return proxy_refused(proxy, url, f"status {status}", retryable=status.startswith("5"))
 
 
 # A service sends nearly all its requests to a few URLs, and parsing one takes longer than the rest of `_build`.
