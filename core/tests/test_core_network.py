@@ -41,7 +41,7 @@ from trunkline._http.common import keepalive_options
 from trunkline._http.log_filter import sending
 from trunkline._http.proxies import Proxies
 from trunkline._urls import split_url
-from trunkline.authoring.provider import ByteStream, Timeouts
+from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, TrunklineError
 from trunkline.secrets import Secret
@@ -83,9 +83,9 @@ def a_break_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def sent(url: str, settings: Settings, *, resend: bool = True, **request: Any) -> AsyncIterator[ByteStream]:
-    timeouts = Timeouts(connect=LONG, headers=LONG, resend=resend)
+    options = SendOptions(connect=LONG, headers=LONG, resend=resend)
     async with HTTPTransports().shared(settings) as transport:
-        async with transport.send(WireRequest(url=url, **request), timeouts) as response:
+        async with transport.send(WireRequest(url=url, **request), options) as response:
             yield response
 
 
@@ -175,11 +175,11 @@ async def closing_server(ends: str) -> AsyncIterator[tuple[ClosingServer, str]]:
 async def test_request_on_a_stale_connection_is_sent_once_more_on_a_new_one(
     http_library: Any, ends: str, method: str
 ) -> None:
-    timeouts = Timeouts(connect=LONG, headers=LONG, resend=True)
+    options = SendOptions(connect=LONG, headers=LONG, resend=True)
     async with closing_server(ends) as (server, url):
         async with HTTPTransports().shared(Settings(http_library=http_library)) as transport:
             for _ in range(2):
-                async with transport.send(WireRequest(url=url, method=method, body=b"1"), timeouts) as response:
+                async with transport.send(WireRequest(url=url, method=method, body=b"1"), options) as response:
                     assert b"".join([chunk async for chunk in response]) == ANSWER
         assert (len(server.requests), server.connections) == (3, 2)
 
@@ -205,14 +205,14 @@ async def test_connection_whose_end_the_event_loop_has_not_seen_yet_is_not_used(
             closed.set()
 
     close, closed = threading.Event(), threading.Event()
-    timeouts = Timeouts(connect=LONG, headers=LONG)
+    options = SendOptions(connect=LONG, headers=LONG)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = threading.Thread(target=run, daemon=True)
         server.start()
         async with HTTPTransports().shared(Settings(http_library=http_library)) as transport:
             for _ in range(2):
-                async with transport.send(WireRequest(url=url, method="GET"), timeouts) as response:
+                async with transport.send(WireRequest(url=url, method="GET"), options) as response:
                     assert b"".join([chunk async for chunk in response]) == ANSWER
                 close.set()
                 assert closed.wait(LONG)  # blocks the event loop
@@ -226,15 +226,15 @@ async def test_request_whose_reused_connection_breaks_later_is_not_sent_again(
     http_library: Any, method: str, ends: str, through: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common, "RESEND_SECONDS", 0.0)
-    timeouts = Timeouts(connect=LONG, headers=LONG, resend=True)
+    options = SendOptions(connect=LONG, headers=LONG, resend=True)
     async with closing_server(ends) as (server, url):
         settings = Settings(http_library=http_library) if through == "direct" else Settings(proxy=url)
         target = url if through == "direct" else "http://provider.example/"
         async with HTTPTransports().shared(settings) as transport:
-            async with transport.send(WireRequest(url=target, method=method, body=b"1"), timeouts) as response:
+            async with transport.send(WireRequest(url=target, method=method, body=b"1"), options) as response:
                 assert b"".join([chunk async for chunk in response]) == ANSWER
             with pytest.raises(ConnectionFailed) as caught:
-                async with transport.send(WireRequest(url=target, method=method, body=b"1"), timeouts):
+                async with transport.send(WireRequest(url=target, method=method, body=b"1"), options):
                     pass
         assert len(server.requests) == 2
     assert caught.value.retryable
@@ -251,13 +251,13 @@ async def test_request_on_a_stale_connection_costs_no_retry(toy: Any) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_request_whose_response_has_begun_is_not_sent_again(http_library: Any, method: str) -> None:
-    timeouts = Timeouts(connect=LONG, headers=LONG, resend=True)
+    options = SendOptions(connect=LONG, headers=LONG, resend=True)
     async with closing_server("begins to answer") as (server, url):
         async with HTTPTransports().shared(Settings(http_library=http_library)) as transport:
-            async with transport.send(WireRequest(url=url, method=method), timeouts) as response:
+            async with transport.send(WireRequest(url=url, method=method), options) as response:
                 assert b"".join([chunk async for chunk in response]) == ANSWER
             with pytest.raises(ConnectionFailed):
-                async with transport.send(WireRequest(url=url, method=method), timeouts):
+                async with transport.send(WireRequest(url=url, method=method), options):
                     pass
         assert len(server.requests) == 2
 
@@ -276,13 +276,13 @@ async def test_request_on_a_first_connection_is_never_sent_again(http_library: A
 
 @pytest.mark.parametrize("resend", [True, False])
 async def test_thirty_stale_connections_fail_one_call_at_most(http_library: Any, resend: bool) -> None:
-    timeouts = Timeouts(connect=LONG, headers=LONG, resend=resend)
+    options = SendOptions(connect=LONG, headers=LONG, resend=resend)
     async with closing_server("resets") as (server, url):
         server.hold = 30
         async with HTTPTransports().shared(Settings(http_library=http_library)) as transport:
 
             async def call() -> bytes:
-                async with transport.send(WireRequest(url=url), timeouts) as response:
+                async with transport.send(WireRequest(url=url), options) as response:
                     return b"".join([chunk async for chunk in response])
 
             async with anyio.create_task_group() as tasks:
@@ -299,11 +299,11 @@ async def test_thirty_stale_connections_fail_one_call_at_most(http_library: Any,
 
 
 async def test_stale_connections_to_a_proxy_are_replaced_as_well(http_library: Any) -> None:
-    timeouts = Timeouts(connect=LONG, headers=LONG, resend=True)
+    options = SendOptions(connect=LONG, headers=LONG, resend=True)
     async with closing_server("closes") as (server, url):
         async with HTTPTransports().shared(Settings(proxy=url)) as transport:
             for _ in range(2):
-                async with transport.send(WireRequest(url="http://provider.example/"), timeouts) as response:
+                async with transport.send(WireRequest(url="http://provider.example/"), options) as response:
                     assert b"".join([chunk async for chunk in response]) == ANSWER
         assert (len(server.requests), server.connections) == (3, 2)
 
@@ -929,7 +929,7 @@ async def test_user_agent_names_trunkline_and_its_version(http_library: Any) -> 
         for agent in (None, "theirs"):
             headers = {"user-agent": agent} if agent else {}
             async with httpx2.AsyncClient(headers=headers) as client, HTTPTransports(client).shared(settings) as own:
-                async with own.send(WireRequest(url=server.url), Timeouts()) as response:
+                async with own.send(WireRequest(url=server.url), SendOptions()) as response:
                     assert response.status == 200
     import trunkline
 
@@ -1146,7 +1146,7 @@ def test_connections_of_an_event_loop_that_has_ended_are_freed() -> None:
         context = HTTPTransports().shared(Settings(http_library="aiohttp"))
         async with serve(ok) as server:
             transport = await context.__aenter__()
-            async with transport.send(WireRequest(url=server.url), Timeouts()) as response:
+            async with transport.send(WireRequest(url=server.url), SendOptions()) as response:
                 async for _ in response:
                     pass
             if close:

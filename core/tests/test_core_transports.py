@@ -38,7 +38,7 @@ from trunkline import (
 )
 from trunkline._http.choice import HTTPTransports, http_library as chosen_library
 from trunkline._http.httpx2 import HTTPTransport
-from trunkline.authoring.provider import Timeouts, Transport
+from trunkline.authoring.provider import SendOptions, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.settings import Settings
 from trunkline.testing import Exchange, serve
@@ -86,14 +86,14 @@ async def transport(library: Any, stack: str, anyio_backend: str) -> AsyncIterat
 
 
 async def whole(transport: Transport, url: str, **request: Any) -> tuple[int, dict[str, str], bytes]:
-    async with transport.send(WireRequest(url=url, **request), Timeouts(connect=LONG, headers=LONG)) as answer:
+    async with transport.send(WireRequest(url=url, **request), SendOptions(connect=LONG, headers=LONG)) as answer:
         body = b"".join([chunk async for chunk in answer])
         return answer.status, dict(answer.headers), body
 
 
 async def failure(transport: Transport, url: str, **timeouts: float) -> TrunklineError:
     with pytest.raises(TrunklineError) as caught, anyio.fail_after(LONG):
-        async with transport.send(WireRequest(url=url), Timeouts(**timeouts)) as answer:
+        async with transport.send(WireRequest(url=url), SendOptions(**timeouts)) as answer:
             async for _ in answer:
                 pass
     return caught.value
@@ -254,7 +254,7 @@ async def test_an_encoded_answer_is_decoded_as_it_comes(transport: Transport, en
 
     read_one = anyio.Event()
     async with serve(handler) as server:
-        async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+        async with transport.send(WireRequest(url=server.url), SendOptions()) as answer:
             iterator = answer.__aiter__()
             assert await iterator.__anext__() == b"one"
             read_one.set()
@@ -265,7 +265,7 @@ async def test_a_small_body_that_unpacks_to_much_is_given_in_pieces(transport: T
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(gzip.compress(bytes(50_000_000)), headers={"content-encoding": "gzip"})
 
-    async with serve(handler) as server, transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+    async with serve(handler) as server, transport.send(WireRequest(url=server.url), SendOptions()) as answer:
         sizes = [len(chunk) async for chunk in answer]
     assert sum(sizes) == 50_000_000
     assert max(sizes) <= 2**21
@@ -311,7 +311,7 @@ async def test_received_data_is_delivered_before_the_connection_error(
     go_on = anyio.Event()
     got = b""
     error: TrunklineError | None = None
-    async with serve(handler) as server, transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+    async with serve(handler) as server, transport.send(WireRequest(url=server.url), SendOptions()) as answer:
         iterator = answer.__aiter__()
         if reads == "before":
             got += await iterator.__anext__()
@@ -344,7 +344,7 @@ async def test_a_chunk_that_is_none_is_an_interruption(transport: Transport, sur
     read_one = anyio.Event()
     async with serve(handler) as server:
         with pytest.raises(StreamInterrupted):
-            async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+            async with transport.send(WireRequest(url=server.url), SendOptions()) as answer:
                 async for _ in answer:
                     read_one.set()
 
@@ -354,7 +354,7 @@ async def test_complete_response_is_complete_however_the_connection_ends(transpo
         await exchange.raw(CHUNKED + b"0\r\n\r\n")
         await exchange.reset()
 
-    async with serve(handler) as server, transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+    async with serve(handler) as server, transport.send(WireRequest(url=server.url), SendOptions()) as answer:
         with anyio.fail_after(LONG):
             await server.wait_idle()
             await anyio.wait_all_tasks_blocked()
@@ -410,7 +410,7 @@ async def test_tls_is_checked_and_a_bundle_is_trusted(library: Any, transport: T
             assert not error.retryable
             await refused.wait()
             async with HTTPTransports().shared(settings) as trusting:
-                async with trusting.send(WireRequest(url=secure), Timeouts(connect=LONG)) as answer:
+                async with trusting.send(WireRequest(url=secure), SendOptions(connect=LONG)) as answer:
                     assert await answer.__aiter__().__anext__() == b"one"
                 await gone.wait()
 
@@ -490,7 +490,7 @@ async def test_the_limit_for_the_headers_is_not_one_for_the_body(transport: Tran
         await exchange.end()
 
     async with serve(handler) as server:
-        async with transport.send(WireRequest(url=server.url), Timeouts(connect=LONG, headers=QUICK)) as answer:
+        async with transport.send(WireRequest(url=server.url), SendOptions(connect=LONG, headers=QUICK)) as answer:
             assert b"".join([chunk async for chunk in answer]) == b"onetwo"
 
 
@@ -506,7 +506,7 @@ async def test_an_answer_that_was_read_leaves_its_connection(transport: Transpor
     async with serve(handler) as server:
         await whole(transport, server.url)
         for _ in range(3):
-            async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+            async with transport.send(WireRequest(url=server.url), SendOptions()) as answer:
                 assert await answer.__aiter__().__anext__() == b"one"
         await whole(transport, server.url)
         assert server.accepted == 1
@@ -536,7 +536,7 @@ async def test_too_much_after_the_end_costs_the_connection(transport: Transport)
 
     read_one = anyio.Event()
     async with serve(handler) as server:
-        async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+        async with transport.send(WireRequest(url=server.url), SendOptions()) as answer:
             await answer.__aiter__().__anext__()
             read_one.set()
         with anyio.fail_after(LONG):
@@ -553,7 +553,7 @@ async def test_leaving_closes_the_connection(transport: Transport, state: str) -
         await exchange.hung_up()
 
     async def call() -> None:
-        async with transport.send(WireRequest(url=server.url), Timeouts(connect=LONG, headers=LONG)) as answer:
+        async with transport.send(WireRequest(url=server.url), SendOptions(connect=LONG, headers=LONG)) as answer:
             async for _ in answer:
                 if state == "exception":
                     raise ZeroDivisionError
@@ -592,7 +592,7 @@ async def test_a_request_that_is_half_written_is_cut(transport: Transport) -> No
 
     async def call() -> None:
         request = WireRequest(url=url, body=bytes(size))
-        async with transport.send(request, Timeouts(connect=LONG, headers=LONG)):
+        async with transport.send(request, SendOptions(connect=LONG, headers=LONG)):
             pytest.fail("there was no answer")
 
     taken, size = 0, 64_000_000
@@ -619,7 +619,7 @@ async def test_slow_reader_slows_the_server_down(transport: Transport) -> None:
 
     sent = 0
     async with serve(handler) as server:
-        async with transport.send(WireRequest(url=server.url), Timeouts()) as answer:
+        async with transport.send(WireRequest(url=server.url), SendOptions()) as answer:
             await answer.__aiter__().__anext__()
             with anyio.fail_after(LONG):
                 await anyio.wait_all_tasks_blocked()
@@ -635,7 +635,7 @@ async def test_any_number_of_streams_may_be_open(transport: Transport) -> None:
 
     async def call() -> None:
         nonlocal count
-        async with transport.send(WireRequest(url=server.url), Timeouts(connect=LONG, headers=LONG)) as answer:
+        async with transport.send(WireRequest(url=server.url), SendOptions(connect=LONG, headers=LONG)) as answer:
             async for _ in answer:
                 count += 1
                 if count == 150:

@@ -24,7 +24,7 @@ import anyio
 import attrs
 from measuring import BACKENDS, Result, command, on, waited
 from trunkline import TrunklineError, hookimpl
-from trunkline.authoring.provider import ByteStream, Timeouts, Transport
+from trunkline.authoring.provider import ByteStream, SendOptions, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.testing import Exchange, serve
 from wires import WIRES, Wire
@@ -125,11 +125,11 @@ class TimedTransport:
         await self.transport.__aexit__(*exc_info)
 
     @asynccontextmanager
-    async def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
+    async def send(self, wire_request: WireRequest, options: SendOptions) -> AsyncIterator[ByteStream]:
         """Send a request, and add its time to that of its caller."""
         begun = clock()
         try:
-            async with self.transport.send(wire_request, timeouts) as byte_stream:
+            async with self.transport.send(wire_request, options) as byte_stream:
                 yield byte_stream
         finally:
             self.seconds[caller.get()] += clock() - begun  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from trunkline.authoring.provider import ServiceContext, Timeouts, Transport
+from trunkline.authoring.provider import SendOptions, ServiceContext, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, FirstChunkTimeout, ServiceClosed, StreamInterrupted
 from trunkline.settings import Settings
@@ -33,7 +33,7 @@ def chat(text: str = "Hi", **options: Any) -> WireRequest:
 
 
 async def answer(transport: LlamaCppTransport, wire_request: WireRequest) -> tuple[int, bytes]:
-    async with transport.send(wire_request, Timeouts()) as wire_response:
+    async with transport.send(wire_request, SendOptions()) as wire_response:
         body = b"".join([chunk async for chunk in wire_response])
     return wire_response.status, body
 
@@ -131,7 +131,7 @@ async def test_each_piece_arrives_when_it_is_made() -> None:
     script = Script(token("a"), token("b"))
     async with (
         LlamaCppTransport(LoadedModels(script.model())) as transport,
-        transport.send(chat(stream=True), Timeouts()) as wire_response,
+        transport.send(chat(stream=True), SendOptions()) as wire_response,
     ):
         chunks = aiter(wire_response)
         assert await anext(chunks) == f"data: {token('a')}\n\n".encode()
@@ -166,7 +166,7 @@ async def test_leaving_stops_the_computing(stream: bool) -> None:
     script = Script(endless=True)
     async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         with anyio.fail_after(LIMIT):
-            async with transport.send(chat(stream=stream), Timeouts()) as wire_response:
+            async with transport.send(chat(stream=stream), SendOptions()) as wire_response:
                 await anext(aiter(wire_response))
         called = script.called
         assert (script.running, script.stopped) == (0, 1)
@@ -178,7 +178,7 @@ async def test_cancelling_a_reader_stops_the_computing() -> None:
     script = Script(endless=True)
     async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         with anyio.CancelScope() as scope:
-            async with transport.send(chat(stream=True), Timeouts()) as wire_response:
+            async with transport.send(chat(stream=True), SendOptions()) as wire_response:
                 async for _ in wire_response:
                     scope.cancel()
         assert scope.cancelled_caught
@@ -232,7 +232,7 @@ async def test_a_reader_that_waits_does_not_keep_the_model_from_others() -> None
     script = Script(token("a"), token("b"))
     async with (
         LlamaCppTransport(LoadedModels(script.model())) as transport,
-        transport.send(chat(stream=True), Timeouts()) as wire_response,
+        transport.send(chat(stream=True), SendOptions()) as wire_response,
     ):
         chunks = aiter(wire_response)
         await anext(chunks)
@@ -246,10 +246,10 @@ async def test_who_waits_for_a_turn_can_be_cancelled() -> None:
     script = Script(token("a"), token("b"))
     async with (
         LlamaCppTransport(LoadedModels(script.model())) as transport,
-        transport.send(chat(stream=True), Timeouts()),
+        transport.send(chat(stream=True), SendOptions()),
     ):
         with pytest.raises(FirstChunkTimeout, match=r"within first_chunk_timeout \(0\.01 s\)"):
-            async with transport.send(chat(), Timeouts(headers=0.01)):
+            async with transport.send(chat(), SendOptions(headers=0.01)):
                 pass
         script.go.release(2)
         assert (await answer(transport, chat()))[0] == 200
@@ -317,12 +317,12 @@ async def test_closing_ends_streams_in_flight_and_refuses_new_ones() -> None:
     script = Script(endless=True)
     transport = LlamaCppTransport(LoadedModels(script.model()))
     await transport.__aenter__()
-    async with transport.send(chat(stream=True), Timeouts()) as wire_response:
+    async with transport.send(chat(stream=True), SendOptions()) as wire_response:
         await anext(aiter(wire_response))
         await transport.__aexit__(None, None, None)
         assert (script.running, script.stopped) == (0, 1)
     with pytest.raises(ServiceClosed):
-        transport.send(chat(), Timeouts())
+        transport.send(chat(), SendOptions())
 
 
 async def test_closing_while_the_model_loads_ends_the_call_that_waits_for_it() -> None:
@@ -409,7 +409,7 @@ def test_event_loop_that_is_closed_while_the_model_computes_gives_the_turn_to_ot
 
     async def begin() -> None:
         transport = LlamaCppTransport(models)
-        opened.append(transport.send(chat(stream=True), Timeouts()))
+        opened.append(transport.send(chat(stream=True), SendOptions()))
         await opened[0].__aenter__()
 
     opened: list[Any] = []
@@ -453,7 +453,7 @@ async def test_a_real_model_answers_whole_streams_in_pieces_and_refuses_what_is_
         text = json.loads(body)["choices"][0]["message"]["content"]
         assert (status, bool(text)) == (200, True)
 
-        async with transport.send(chat(max_tokens=8, stream=True), Timeouts()) as wire_response:
+        async with transport.send(chat(max_tokens=8, stream=True), SendOptions()) as wire_response:
             arrivals = [(anyio.current_time(), chunk) async for chunk in wire_response]
         assert arrivals[-1][1] == b"data: [DONE]\n\n"
         assert len({round(time, 3) for time, _ in arrivals}) >= 4
@@ -468,7 +468,7 @@ async def test_a_real_model_answers_whole_streams_in_pieces_and_refuses_what_is_
 
 async def test_a_real_model_stops_while_it_reads_a_long_prompt(model: Model) -> None:
     async with LlamaCppTransport(LoadedModels(model)) as transport:
-        async with transport.send(chat("word " * 900, stream=True), Timeouts()) as wire_response:
+        async with transport.send(chat("word " * 900, stream=True), SendOptions()) as wire_response:
             await anext(aiter(wire_response))
             computed = time.process_time()
         assert_no_thread_stays(LIMIT)

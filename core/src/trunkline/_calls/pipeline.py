@@ -25,7 +25,7 @@ from trunkline._exception_groups import most_telling
 from trunkline._plugins.registry import Steps, acquired_secrets, plugin_error
 from trunkline._urls import redact_url
 from trunkline.authoring.http_errors import request_id_from
-from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Translation, Transport
+from trunkline.authoring.provider import ByteStream, SendOptions, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
@@ -81,12 +81,12 @@ class Pipeline:
     def _send(self, wire_request: WireRequest) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request once, with the service's timeouts for the connection and for the headers."""
         settings = self.settings
-        timeouts = Timeouts(
+        options = SendOptions(
             connect=settings.connect_timeout,
             headers=settings.first_chunk_timeout,
             resend=self.policy.max_retries > 0,
         )
-        return self.transport.send(wire_request, timeouts)
+        return self.transport.send(wire_request, options)
 
     # The two kinds of calls
 

@@ -5,7 +5,7 @@ changes that:
 
 - URLs are sent unchanged, since signatures cover them; aiohttp would normalise the path.
 - There are no cookies, and no credentials from `.netrc`.
-- A request is not sent again by aiohttp itself. This module does it, on a new connection, where `Timeouts` allows it.
+- aiohttp does not send a request again. This module does, on a new connection, where `SendOptions` allows it.
 - Bodies are decompressed by httpx2, so both libraries ask for the same encodings and report the same errors.
 - Bytes that arrived before a connection broke are returned before the error is raised; aiohttp drops them.
 - A connection that is given up is aborted, even while a request is still being written. `close` would wait for that.
@@ -76,7 +76,7 @@ from trunkline._http.failures import (
 )
 from trunkline._http.tls import has_own_files, tls_context
 from trunkline._urls import redact_url
-from trunkline.authoring.provider import ByteStream, Timeouts
+from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import LowerHeaders, WireRequest
 from trunkline.errors import (
     ConfigurationError,
@@ -125,9 +125,9 @@ class AiohttpTransport:
                 for session in sessions:
                     closing.push_async_callback(session.close)
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request. Leaving the context manager closes the response; see `_Exchange`."""
-        return _Exchange(self, wire_request, timeouts)
+        return _Exchange(self, wire_request, options)
 
     def tls(self, url: str) -> ssl.SSLContext | None:
         """Return the TLS context for requests to a URL. Raises `ConfigurationError` for a file that cannot be used."""
@@ -329,12 +329,12 @@ class _Exchange:
     - A connection that is given up is aborted: nothing that is still to be written is waited for.
     """
 
-    __slots__ = ("_chunks", "_content", "_ended", "_headers", "_request", "_response", "_timeouts", "_transport")
+    __slots__ = ("_chunks", "_content", "_ended", "_headers", "_options", "_request", "_response", "_transport")
 
-    def __init__(self, transport: AiohttpTransport, request: WireRequest, timeouts: Timeouts) -> None:
+    def __init__(self, transport: AiohttpTransport, request: WireRequest, options: SendOptions) -> None:
         self._transport = transport
         self._request = request
-        self._timeouts = timeouts
+        self._options = options
         self._response: Any = None
         self._content: Any = None
         self._chunks: AsyncIterator[bytes] = self
@@ -374,7 +374,7 @@ class _Exchange:
             # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
             # load balancer leads elsewhere now.
             _close_idle(session, target)
-            if not ((self._timeouts.resend and error.at_once) or isinstance(error, _ClosedConnection)):
+            if not ((self._options.resend and error.at_once) or isinstance(error, _ClosedConnection)):
                 raise
             response = await self._send(self._transport.session(path, keeps=False), target, tls)
         self._response, self._content = response, response.content
@@ -390,7 +390,7 @@ class _Exchange:
     async def _send(
         self, session: aiohttp.ClientSession, url: yarl.URL, tls: ssl.SSLContext | None
     ) -> aiohttp.ClientResponse:
-        request, timeouts = self._request, self._timeouts
+        request, options = self._request, self._options
         return await session.request(
             request.method,
             url,
@@ -398,9 +398,7 @@ class _Exchange:
             data=(io.BytesIO(request.body) if len(request.body) > LARGE_BODY else request.body) or None,
             allow_redirects=False,
             ssl=tls or True,
-            timeout=aiohttp.ClientTimeout(
-                connect=timeouts.connect, sock_read=timeouts.headers, ceil_threshold=math.inf
-            ),
+            timeout=aiohttp.ClientTimeout(connect=options.connect, sock_read=options.headers, ceil_threshold=math.inf),
         )
 
     async def _decompress(self, encoding: str) -> AsyncIterator[bytes]:
@@ -497,11 +495,9 @@ class _Exchange:
         if isinstance(error, TrunklineError):
             return error.with_traceback(None)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return ConnectTimeout(f"no connection to {url} within connect_timeout ({self._timeouts.connect:g} s)")
+            return ConnectTimeout(f"no connection to {url} within connect_timeout ({self._options.connect:g} s)")
         if before and isinstance(error, aiohttp.SocketTimeoutError):
-            return FirstChunkTimeout(
-                f"no response from {url} within first_chunk_timeout ({self._timeouts.headers:g} s)"
-            )
+            return FirstChunkTimeout(f"no response from {url} within first_chunk_timeout ({self._options.headers:g} s)")
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
             return ConfigurationError(f"a request to {url} cannot be sent: it is not a valid HTTP URL")
         # Before the check for ValueError, since the error for a wrong certificate is a ValueError as well.

@@ -19,7 +19,7 @@ from trunkline._http.httpx2 import HTTPTransport, library_of
 from trunkline._http.proxies import environment_proxies
 from trunkline._http.tls import check_key_log
 from trunkline._urls import url_secrets
-from trunkline.authoring.provider import ByteStream, Timeouts, Transport
+from trunkline.authoring.provider import ByteStream, SendOptions, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import CallError
 from trunkline.secrets import header_secrets
@@ -164,16 +164,16 @@ class SharedTransport:
         if shared is not None:
             await self._transports.release(shared)
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         if self._shared is None:
-            return self._open_and_send(wire_request, timeouts)
-        return self._shared.transport.send(wire_request, timeouts)
+            return self._open_and_send(wire_request, options)
+        return self._shared.transport.send(wire_request, options)
 
     @asynccontextmanager
-    async def _open_and_send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
+    async def _open_and_send(self, wire_request: WireRequest, options: SendOptions) -> AsyncIterator[ByteStream]:
         await self.__aenter__()
         assert self._shared is not None
-        async with self._shared.transport.send(wire_request, timeouts) as response:
+        async with self._shared.transport.send(wire_request, options) as response:
             yield response
 
 

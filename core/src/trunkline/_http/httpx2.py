@@ -46,7 +46,7 @@ from trunkline._http.failures import (
 )
 from trunkline._http.log_filter import guard_logs, sending
 from trunkline._urls import redact_url
-from trunkline.authoring.provider import ByteStream, Timeouts
+from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import LowerHeaders, WireRequest
 from trunkline.errors import (
     CallError,
@@ -66,7 +66,7 @@ class Send(Protocol):
     """Sends a request and waits for the headers of the response.
 
     `timeouts` holds seconds under httpx's names for them. The function must keep this dict and not a copy: `_Exchange`
-    changes the read timeout in it after the headers have come. `resend` is that of `Timeouts`.
+    changes the read timeout in it after the headers have come. `resend` is that of `SendOptions`.
     """
 
     def __call__(
@@ -119,10 +119,10 @@ class HTTPTransport:
             with anyio.CancelScope(shield=True):
                 await self._sender.aclose()
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request. Leaving the context manager closes the response; see `_Exchange`."""
         assert self._sender is not None, "the transport is not open"
-        return _Exchange(self._sender, wire_request, timeouts)
+        return _Exchange(self._sender, wire_request, options)
 
 
 def _send_with(client: httpx2.AsyncClient) -> Send:
@@ -238,11 +238,11 @@ class _Exchange:
         "_ended",
         "_errors",
         "_has_response",
+        "_options",
         "_raw",
         "_request",
         "_response",
         "_sender",
-        "_timeouts",
         "_url",
         "headers",
     )
@@ -251,12 +251,12 @@ class _Exchange:
     _chunks: AsyncIterator[bytes]
     _raw: AsyncIterable[bytes]
 
-    def __init__(self, sender: _Sender, request: WireRequest, timeouts: Timeouts) -> None:
+    def __init__(self, sender: _Sender, request: WireRequest, options: SendOptions) -> None:
         self._sender = sender
         self._errors = sender.errors
         self._request: WireRequest | None = request
         self._url = request.url
-        self._timeouts = timeouts
+        self._options = options
         self.headers = Headers()
         self._has_response = False
         self._ended = False
@@ -266,14 +266,14 @@ class _Exchange:
         return self._response.status
 
     async def __aenter__(self) -> ByteStream:
-        request, timeouts, self._request = self._request, self._timeouts, None
+        request, options, self._request = self._request, self._options, None
         assert request is not None
         check_request_headers(request.headers, self._url)
         failed: Exception | None = None
-        limits = {"connect": timeouts.connect, "read": timeouts.headers, "write": timeouts.headers, "pool": None}
+        limits = {"connect": options.connect, "read": options.headers, "write": options.headers, "pool": None}
         sending.set(True)
         try:
-            response = self._response = await self._sender.send(request, limits, resend=timeouts.resend)
+            response = self._response = await self._sender.send(request, limits, resend=options.resend)
             self._has_response = True
             # The library looks this up again when reading the body starts. From here on the pipeline's own timer limits
             # how long a read may take.
@@ -387,11 +387,9 @@ class _Exchange:
         if isinstance(error, TrunklineError):  # of the proxy, or of a file of certificates
             return error.with_traceback(None)
         if isinstance(error, errors.connect_timeout):
-            return ConnectTimeout(f"no connection to {url} within connect_timeout ({self._timeouts.connect:g} s)")
+            return ConnectTimeout(f"no connection to {url} within connect_timeout ({self._options.connect:g} s)")
         if not self._has_response and isinstance(error, errors.response_timeout):
-            return FirstChunkTimeout(
-                f"no response from {url} within first_chunk_timeout ({self._timeouts.headers:g} s)"
-            )
+            return FirstChunkTimeout(f"no response from {url} within first_chunk_timeout ({self._options.headers:g} s)")
         if isinstance(error, errors.decoding):
             return not_decodable(self._url, self.headers.get("content-encoding", ""))
         if isinstance(error, errors.proxy):

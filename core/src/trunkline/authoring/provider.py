@@ -201,8 +201,10 @@ class ByteStream(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Timeouts:
-    """Limits for `Transport.send`, in seconds: for making the connection, and for the headers of the response.
+class SendOptions:
+    """How `Transport.send` sends a request.
+
+    `connect` and `headers` are limits in seconds: for making the connection, and for the headers of the response.
 
     `resend` allows the transport to send the request once more, on a new connection, if a connection that it reused
     breaks at once, before any byte of the response has arrived. The server has probably closed the idle connection, but
@@ -226,7 +228,7 @@ class Transport(Protocol):
 
     async def __aexit__(self, *exc_info: object) -> bool | None: ...
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request. Leaving the returned context manager closes the response and its connection.
 
         Raises `ConnectionFailed`, `ConnectTimeout` or `FirstChunkTimeout`, and `StreamInterrupted` while the body is

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from trunkline._http.httpx2 import HTTPTransport
-from trunkline.authoring.provider import ByteStream, ServiceContext, Timeouts, Transport, hookimpl
+from trunkline.authoring.provider import ByteStream, SendOptions, ServiceContext, Transport, hookimpl
 from trunkline.authoring.wire import WireRequest
 
 
@@ -18,10 +18,10 @@ class _ToServer(HTTPTransport):
         super().__init__()
         self._url = url
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         """Send the request to the server, whatever its own host is."""
         path = urlsplit(wire_request.url).path
-        return super().send(attrs.evolve(wire_request, url=self._url + path), timeouts)
+        return super().send(attrs.evolve(wire_request, url=self._url + path), options)
 
 
 class Detour:

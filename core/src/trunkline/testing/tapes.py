@@ -22,7 +22,7 @@ from typing import Any, Self
 from trunkline import errors
 from trunkline._plugins.registry import extension_in_every_service
 from trunkline.authoring.auth import NoAuth
-from trunkline.authoring.provider import Auth, ByteStream, ServiceContext, Timeouts, Transport, hookimpl
+from trunkline.authoring.provider import Auth, ByteStream, SendOptions, ServiceContext, Transport, hookimpl
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, TrunklineError
 from trunkline.secrets import Headers, Secret
@@ -158,12 +158,12 @@ class _RecordingTransport:
     async def __aexit__(self, *exc_info: object) -> bool | None:
         return await self._transport.__aexit__(*exc_info)
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         exchange = RecordedExchange(
             service=self._context.name, request=describe(wire_request, self._tape.secrets(self._context))
         )
         self._tape.exchanges.append(exchange)
-        return _Recording(self._tape, exchange, self._transport.send(wire_request, timeouts))
+        return _Recording(self._tape, exchange, self._transport.send(wire_request, options))
 
 
 class _Recording:
@@ -237,7 +237,7 @@ class _ReplayingTransport:
     async def __aexit__(self, *exc_info: object) -> None:
         return None
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         request = describe(wire_request, self._context.settings.secrets())
         return _Replay(match(request, self._tape.exchanges, self._tape.path), self._tape.path)
 

@@ -14,7 +14,7 @@ from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.authoring.http_errors import retry_after
 from trunkline.authoring.json import dumps, loads
-from trunkline.authoring.provider import ListModels, Operations, Provider, ServiceContext, Timeouts, Translation
+from trunkline.authoring.provider import ListModels, Operations, Provider, SendOptions, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import AuthenticationError, ConnectionFailed, RateLimited, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished
@@ -145,7 +145,7 @@ class Transport:
         log("closed")
 
     @asynccontextmanager
-    async def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AsyncIterator[ByteStream]:
+    async def send(self, wire_request: WireRequest, options: SendOptions) -> AsyncIterator[ByteStream]:
         key = wire_request.headers["authorization"]
         if "unreachable" in key:
             raise ConnectionFailed("cannot reach fake: with " + key)

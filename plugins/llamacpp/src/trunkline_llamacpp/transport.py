@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.lowlevel import checkpoint, current_token
 from trunkline.authoring.json import dumps, loads
-from trunkline.authoring.provider import ByteStream, Timeouts
+from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import FirstChunkTimeout, ServiceClosed, StreamInterrupted, TrunklineError
 from trunkline.secrets import Headers
@@ -89,7 +89,7 @@ class LlamaCppTransport:
         for exchange in tuple(self._exchanges):
             await exchange.stop()
 
-    def send(self, wire_request: WireRequest, timeouts: Timeouts) -> AbstractAsyncContextManager[ByteStream]:
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         """Answer a request. Leaving the context manager stops computing. An unknown path is answered with 404."""
         models = self._models
         if models is None:
@@ -97,9 +97,9 @@ class LlamaCppTransport:
         path = urlsplit(wire_request.url).path.rstrip("/")
         exchange: _Exchange
         if path.endswith("/chat/completions"):
-            exchange = _Chat(models.get("chat"), wire_request, timeouts)
+            exchange = _Chat(models.get("chat"), wire_request, options)
         elif path.endswith("/embeddings"):
-            exchange = _Embeddings(models.get("embeddings"), wire_request, timeouts)
+            exchange = _Embeddings(models.get("embeddings"), wire_request, options)
         elif path.endswith("/models"):
             name = models.model.path.stem
             return _WholeResponse(200, dumps({"object": "list", "data": [{"id": name, "object": "model"}]}))
@@ -273,13 +273,13 @@ class _WholeResponse:
 class _Exchange:
     """One request and its response, computed in a thread. Subclasses define what is computed."""
 
-    def __init__(self, instance: _LoadedModel, request: WireRequest, timeouts: Timeouts) -> None:
+    def __init__(self, instance: _LoadedModel, request: WireRequest, options: SendOptions) -> None:
         self.status = 200
         self.headers = Headers({"content-type": "application/json"})
         self.closing: Callable[[_Exchange], None] = lambda exchange: None
         self._instance = instance
         self._request = request
-        self._timeouts = timeouts
+        self._options = options
         self._chunks: deque[bytes] = deque()
         self._more = anyio.Event()
         self._loop = _EventLoop()
@@ -289,7 +289,7 @@ class _Exchange:
         self._failure: TrunklineError | None = None
 
     async def __aenter__(self) -> ByteStream:
-        seconds = self._timeouts.headers
+        seconds = self._options.headers
         try:
             with anyio.move_on_after(seconds) as scope:
                 await self._start()

@@ -9,7 +9,7 @@ from typing import Self
 
 import anyio
 from trunkline import ConnectionFailed, ProtocolViolation, RemoteError, ServiceContext, Settings
-from trunkline.authoring.provider import Timeouts
+from trunkline.authoring.provider import SendOptions
 from trunkline.authoring.wire import WireRequest, WireResponse
 
 from trunkline_acme.tokens import ClientCredentials, Token
@@ -102,10 +102,10 @@ class TokenAuth:
         # errors, so a token endpoint that cannot be reached is retried like the provider itself.
         transport = self._context.transport
         assert transport is not None
-        timeouts = Timeouts(connect=self._context.settings.connect_timeout, headers=self._timeout)
+        options = SendOptions(connect=self._context.settings.connect_timeout, headers=self._timeout)
         body = b""
         with anyio.move_on_after(self._timeout):
-            async with transport.send(wire_request, timeouts) as response:
+            async with transport.send(wire_request, options) as response:
                 async for chunk in response:
                     body += chunk
                     if len(body) > SIZE_LIMIT:
