@@ -1158,3 +1158,33 @@ def test_connections_of_an_event_loop_that_has_ended_are_freed() -> None:
             anyio.run(call, close)
         gc.collect()
         assert len(aiohttp._reading) <= before
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_loopback_server_answers_what_is_not_http(scheme: str) -> None:
+    """A client that uses TLS, or sends anything else that is not HTTP, gets an error. The test itself goes on."""
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"{}")
+
+    async with serve(handler) as server:
+        if scheme == "https":
+            error = await failure(server.url.replace("http:", "https:"), Settings())
+            assert "does not use TLS on this port" in error.message
+        else:
+            async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+                await stream.send(b"\x16\x03\x01 hello\r\n\r\n")
+                assert (await stream.receive()).startswith(b"HTTP/1.1 400 ")
+        assert not server.requests
+
+
+@pytest.mark.parametrize("password", ["pass word", "pass/word"])
+def test_password_of_a_proxy_that_is_not_percent_encoded_is_explained(password: str) -> None:
+    with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
+        Settings(proxy=f"http://user:{password}@127.0.0.1:8080")
+    assert "word" not in str(caught.value).replace("password", "")
+
+
+def test_unix_url_names_the_right_scheme() -> None:
+    with pytest.raises(ValueError, match=r"starts with http\+unix:// for a Unix socket"):
+        split_url("unix:///tmp/s.sock")

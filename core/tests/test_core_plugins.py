@@ -494,3 +494,15 @@ def test_error_for_no_provider_says_what_is_expected() -> None:
 def test_name_of_a_distribution_suggests_its_provider(name: str) -> None:
     with pytest.raises(ProviderNotFound, match="did you mean 'openai'"):
         open_service(name)
+
+
+@pytest.mark.anyio
+async def test_extension_that_is_a_class_is_refused_with_advice(toy: Any) -> None:
+    class Extension:
+        @hookimpl
+        def trunkline_observer(self, context: Any) -> None:
+            """An extension may have any hook."""
+
+    async with toy("http://127.0.0.1:1", extensions=[Extension]) as service:
+        with pytest.raises(PluginError, match=r"is a class; pass an instance of it: Extension\("):
+            await service.chat("hi")

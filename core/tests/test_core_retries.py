@@ -367,6 +367,19 @@ async def test_wait_of_more_than_a_second_is_logged_and_observed_before_it(
     assert ("trunkline", "WARNING", f"service 'toy': {reason}; trying again in 30 s") in logged
 
 
+async def test_short_wait_is_logged_with_a_decimal(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "delay", lambda self, failures, error: 1.84)
+    async with serve(refuse(500)) as server, toy(server.url, extensions=[watch := Watch()]) as service:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, service, "chat")
+            await watch.retrying.wait()
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+    assert "service 'toy': server error; trying again in 1.8 s" in caplog.messages
+
+
 async def test_wait_of_less_than_a_second_is_observed_but_not_logged(
     toy: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

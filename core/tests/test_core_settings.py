@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jsonschema
 import pytest
-from trunkline import ConfigurationError, Secret, Settings
+from trunkline import ConfigurationError, Secret, Settings, open_services
 from trunkline._config.sources import make_settings, read_configuration, resolve_reference
 from trunkline.authoring.provider import Provider
 from trunkline.settings import Converted, json_schema, setting, setting_infos, settings, url_setting
@@ -223,7 +223,10 @@ def test_invalid_reference_is_a_clear_error(reference: Any, message: str) -> Non
         ("[services", "is not TOML"),
         ("", r"no services; add a table \[services.NAME\]"),
         ("[service.a]\nprovider='x'", r"'service' at the top level; did you mean 'services'\? only the tables"),
-        ("[defaults]\nmax_retris = 1\n[services.a]\nprovider='x'", r"did you mean 'max_retries'\? those are"),
+        (
+            "[defaults]\nmax_retris = 1\n[services.a]\nprovider='x'",
+            r"did you mean 'max_retries'\? the settings of every service are",
+        ),
         ("[services]\na = 1", "must be tables"),
         ("[defaults]\napi_key = 'x'\n[services.a]\nprovider='x'", r"\[defaults\] has 'api_key'"),
     ],
@@ -233,6 +236,16 @@ def test_malformed_file_is_a_clear_error(tmp_path: Path, text: str, message: str
     file.write_text(text)
     with pytest.raises(ConfigurationError, match=message):
         read_configuration(file)
+
+
+def test_error_in_the_defaults_is_reported_together_with_all_others() -> None:
+    services = {"a": {"provider": "openai", "max_retris": 1}, "b": {"provider": "nowhere"}}
+    with pytest.raises(ConfigurationError) as caught:
+        open_services({"defaults": {"timeout": 1, "max_retris": 1}, "services": services})
+    wrong = [(single.setting, single.service) for single in caught.value.errors]
+    assert wrong[:2] == [("timeout", None), ("max_retris", None)]
+    assert ("max_retris", "a") in wrong
+    assert wrong[-1] == (None, "b")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from trunkline import ConfigurationError, ProviderNotFound, open_service, open_services
+from trunkline import ChatRequest, ConfigurationError, ProviderNotFound, open_service, open_services
 from trunkline._suggestions import did_you_mean, nearest
 
 NAMES = ("openai", "openai-compatible", "azure-openai", "bedrock")
@@ -45,6 +45,17 @@ def test_a_wrong_name_of_a_service_suggests_one_of_the_configuration(toy: Any) -
     services = open_services({"services": {"main": {"provider": "openai", "api_key": "k", "default_model": "m"}}})
     with pytest.raises(KeyError, match="no service 'mian'; did you mean 'main'"):
         services["mian"]
+
+
+@pytest.mark.anyio
+async def test_a_wrong_keyword_of_a_call_suggests_one_of_the_request() -> None:
+    service = open_service("openai", api_key="k", default_model="m")
+    with pytest.raises(TypeError, match=r"^stream has no keyword 'max_tokens'; did you mean 'max_output_tokens'"):
+        service.stream("Hi", max_tokens=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^chat has no keyword 'top_kk'; did you mean 'top_k'"):
+        await service.chat(ChatRequest(messages="Hi"), top_kk=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^embed has no keyword 'x'; the keywords are model, "):
+        await service.embed("Hi", x=5)  # type: ignore[call-arg]
 
 
 def test_a_wrong_name_of_a_setting_suggests_one_of_the_provider() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+import attrs
+
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the one of `names` that is most like `name`, or `None` if none is. Case and `_` or `-` do not matter."""
@@ -20,6 +22,20 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return `; did you mean 'region'?`, or `;` if no name is near. A message goes on with the names after it."""
     found = nearest(name, names)
     return f"; did you mean {found!r}?" if found is not None else ";"
+
+
+def check_keywords(keywords: Iterable[str], request: type[attrs.AttrsInstance], call: str) -> None:
+    """Raise `TypeError` for a keyword of a call that is not a field of its request."""
+    names = [field.name for field in attrs.fields(request)]
+    for name in keywords:
+        if name not in names:
+            raise TypeError(f"{call} has no keyword {name!r}{_hint(name, names[1:])}")
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    names = list(names)
+    found = nearest(name, names)
+    return f"; did you mean {found!r}?" if found else f"; the keywords are {', '.join(names)}"
 
 
 def _plain(name: str) -> str:

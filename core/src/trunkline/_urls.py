@@ -61,13 +61,17 @@ def proxy_url(pasted: str) -> str:
     try:
         url = urlsplit(text)
         valid = bool(url.hostname) and (url.port is None or url.port > 0) and not re.search(r"\s", text)
-        cut = "@" in text.partition("://")[2][len(url.netloc) :]
+        cut = (
+            bool(re.search(r"\s", url.netloc.rpartition("@")[0])) or "@" in text.partition("://")[2][len(url.netloc) :]
+        )
     except ValueError:
-        valid, cut = False, False
+        # The start of a password is no port.
+        valid, cut = False, "@" in "".join(re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[1:])
     if cut:
-        # What comes before the slash looks like the host, but is a part of the password.
+        # What comes before the slash looks like the host, but is a part of the password. So is a space before the @.
         raise ValueError(
-            "the URL of a proxy with the password percent-encoded (/ as %2F, ? as %3F, # as %23, @ as %40)"
+            "the URL of a proxy with the password percent-encoded "
+            "(/ as %2F, ? as %3F, # as %23, @ as %40, a space as %20)"
         )
     if not valid:
         raise ValueError("the URL of a proxy, such as http://host:8080 or socks5://host:1080")
@@ -116,6 +120,11 @@ def _split(text: str) -> SplitResult:
         if not _UNIX_HOST.match(url.netloc):
             raise ValueError("a URL of a Unix socket such as http+unix://%2Frun%2Fserver.sock/v1, with each / as %2F")
         return url
+    if url.scheme.lower() == "unix":
+        raise ValueError(
+            "a URL that starts with http+unix:// for a Unix socket, such as http+unix://%2Frun%2Fserver.sock/v1, "
+            "with each / of the path as %2F"
+        )
     if url.scheme.lower() not in ("http", "https"):
         raise ValueError(f"a URL that starts with http:// or https://, not {url.scheme}://")
     bare = f"[{host}]" if host and ":" in host else host

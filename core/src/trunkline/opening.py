@@ -175,10 +175,10 @@ def _make_services(
     http_client: HTTPClient | None,
     environ: Mapping[str, str] | None,
 ) -> Services:
-    configuration = read_configuration(source)
+    errors: list[ConfigurationError] = []
+    configuration = read_configuration(source, errors=errors)
     transports = HTTPTransports(http_client)
     services: dict[str, Service] = {}
-    errors: list[ConfigurationError] = []
     for name, table in configuration.services.items():
         try:
             services[name] = _make_configured(name, table, configuration.folder, environ, http_client, transports)

@@ -20,6 +20,7 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import environment_secrets
 from trunkline._kept import KeptObjects
 from trunkline._plugins.registry import Steps, open_steps, plugin_error
+from trunkline._suggestions import check_keywords
 from trunkline.authoring.provider import Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireResponse
@@ -142,7 +143,7 @@ class Service:
         Raises a `RemoteError` if the provider or the connection fails, a `CallError` if the request cannot be made, and
         a `ConfigurationError` if a setting is wrong.
         """
-        request = self._request(request, params)
+        request = self._request(request, params, "chat")
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, stream=False)
@@ -159,7 +160,7 @@ class Service:
         Leaving the block closes the connection, whether by an exception, a `break` or a `return`.
         """
         return Stream(
-            self._request(request, params),
+            self._request(request, params, "stream"),
             service=self.name,
             provider=self.provider,
             total_timeout=self.settings.total_timeout,
@@ -194,6 +195,7 @@ class Service:
 
         Raises `UnsupportedOperation` if the provider has no embeddings.
         """
+        check_keywords(params, EmbedRequest, "embed")
         try:
             if isinstance(texts, EmbedRequest):
                 request = attrs.evolve(texts, **params)
@@ -228,7 +230,7 @@ class Service:
 
         Raises `UnsupportedOperation` if the provider does not count.
         """
-        request = self._request(request, params)
+        request = self._request(request, params, "count_tokens")
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
@@ -262,7 +264,10 @@ class Service:
         finally:
             self._kept.clear()
 
-    def _request(self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams) -> ChatRequest:
+    def _request(
+        self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams, call: str
+    ) -> ChatRequest:
+        check_keywords(params, ChatRequest, call)
         try:
             if isinstance(request, ChatRequest):
                 return attrs.evolve(request, **params) if params else request

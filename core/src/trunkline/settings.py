@@ -424,7 +424,10 @@ class Settings:
         certificates that are not checked.
         """
         if not self.verify:
-            yield "verify", "is false: the certificates of servers are not checked, so others can read the requests"
+            yield (
+                "verify",
+                "the certificates of servers are not checked, because it is false, so others can read the requests",
+            )
         has_key = any(
             isinstance(getattr(self, info.name), Secret) and info.in_header for info in setting_infos(type(self))
         )

@@ -21,6 +21,8 @@ _numbers = itertools.count(1)
 
 _LOGGED_WAIT = 1.0
 """A wait before a retry is logged if it is longer than this, in seconds."""
+_SHORT_WAIT = 10.0
+"""A shorter wait, in seconds, is logged with one decimal."""
 
 
 class ObservedCall:
@@ -62,7 +64,9 @@ class ObservedCall:
         self._notify(lambda observer: observer.retried(self.number, error, delay))
         if delay > _LOGGED_WAIT:
             service = self._pipeline.context.name
-            _log.warning("service %r: %s; trying again in %d s", service, _reason(error), delay)
+            # Whole seconds, except for a short wait, which they would show as up to twice too short.
+            seconds = f"{delay:.1f}" if delay < _SHORT_WAIT else f"{int(delay)}"
+            _log.warning("service %r: %s; trying again in %s s", service, _reason(error), seconds)
 
     def first_event(self) -> None:
         """The first event of a stream has arrived."""

@@ -53,11 +53,14 @@ class Configuration:
     """The folder that relative paths in the file are resolved against."""
 
 
-def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
+def read_configuration(
+    source: str | os.PathLike[str] | Table, *, errors: list[ConfigurationError] | None = None
+) -> Configuration:
     """Read a TOML file, or a mapping of the same form.
 
     Each table `[services.NAME]` has a `provider` and its settings; `[defaults]` holds settings for all services. Raises
-    `ConfigurationError` for a file that cannot be read or has another form.
+    `ConfigurationError` for a file that cannot be read or has another form. If a list of `errors` is given, the errors
+    of single settings are added to it instead, for a caller that raises them together with those of the services.
     """
     if isinstance(source, Mapping):
         data, folder, origin = source, Path.cwd(), "the configuration"
@@ -84,13 +87,20 @@ def read_configuration(source: str | os.PathLike[str] | Table) -> Configuration:
     if not isinstance(defaults, Mapping) or not all(isinstance(table, Mapping) for table in services.values()):
         raise ConfigurationError(f"{origin}: [defaults] and each of services must be tables")
     common = {info.name for info in setting_infos(Settings)}
-    for name in defaults:
-        if name not in common:
-            raise ConfigurationError(
-                f"{origin}: [defaults] has {name!r}, which is not a setting of every service"
-                f"{did_you_mean(name, common)} those are {', '.join(sorted(common))}",
-                setting=name,
-            )
+    unfit = [
+        ConfigurationError(
+            f"{origin}: [defaults] has {name!r}, which is not a setting of every service"
+            f"{did_you_mean(name, common)} the settings of every service are {', '.join(sorted(common))}",
+            setting=name,
+        )
+        for name in defaults
+        if name not in common
+    ]
+    if errors is None:
+        raise_config_errors(unfit)
+    else:
+        errors.extend(unfit)
+    defaults = {name: value for name, value in defaults.items() if name in common}
     return Configuration(services={name: {**defaults, **table} for name, table in services.items()}, folder=folder)
 
 

@@ -209,7 +209,7 @@ def _aiohttp_obstacle(settings: Settings) -> str | None:
         return "it needs asyncio"
     if settings.proxy is not None or environment_proxies():
         # aiohttp treats NO_PROXY differently and has no SOCKS. A proxy must work the same whatever is installed.
-        return "it is not used with a proxy (of the settings or of the environment)"
+        return "a proxy is set (in the settings or in the environment), which Trunkline uses only with httpx2"
     if _aiohttp_version() < MIN_AIOHTTP:
         return f"it needs aiohttp {MIN_AIOHTTP[0]}.{MIN_AIOHTTP[1]} or later: pip install 'trunkline[fast]'"
     return None

@@ -61,7 +61,11 @@ def no_response(url: str, error: BaseException, reason: str, through: Proxy | No
     if text in (CLOSED, RESET) and not _has_note(error, REUSED):
         # A server that expects TLS or a certificate does this, and so does one that has just crashed.
         plain = where.startswith("http:")
-        advice = "TLS, use https in the URL" if plain else "a client certificate, set 'client_certificate'"
+        advice = (
+            "TLS, use https in the URL"
+            if plain
+            else "a client certificate, set 'client_certificate' to one that it accepts"
+        )
         text = text if where.startswith("http+unix:") else f"{text}; if it expects {advice}"
     return ConnectionFailed(f"cannot reach {where}: {text}")
 
@@ -172,7 +176,7 @@ def _tls_reason(error: ssl.SSLError) -> str | None:
         words = reason.partition("ALERT_")[2] or reason
         return (
             f"the server refused the TLS handshake ({words.replace('_', ' ').lower()}); if it requires a client "
-            "certificate, set 'client_certificate'"
+            "certificate, set 'client_certificate' to one that it accepts"
         )
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or not reason:
         return None

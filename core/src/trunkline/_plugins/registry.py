@@ -23,6 +23,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
+from types import FunctionType
 from typing import Any
 
 import attrs
@@ -367,6 +368,14 @@ def open_steps(
     manager.register(provider, name=provider.name)
     for extension in (*extensions, *_extensions_of_every_service):
         value, label = _extension(extension)
+        if isinstance(value, type) and any(
+            isinstance(inspect.getattr_static(value, name, None), FunctionType) for name in _hook_names()
+        ):  # pluggy would call the methods of the class without an instance
+            raise PluginError(
+                f"the extension {label!r} is a class; pass an instance of it: {value.__name__}(…)",
+                distribution=label,
+                service=context.name,
+            )
         try:
             check_hooks(value, label)
             manager.register(value, name=label)
@@ -405,6 +414,10 @@ def open_steps(
     )
     acquired_secrets(context, opened)
     return opened
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
 
 
 def _extension(extension: object) -> tuple[object, str]:
@@ -520,8 +533,8 @@ class _HookCalls:
             missing = [name for name in members if not hasattr(result, name)]
             lacks = f", and lacks {', '.join(missing)}" if 0 < len(missing) < len(members) else ""
             raise PluginError(
-                f"service {self.context.name!r}: the hook {hook.name} of {distribution} returned a "
-                f"{type(result).__name__}; it must return {wanted.__name__}{lacks}",
+                f"service {self.context.name!r}: the hook {hook.name} of {distribution} returned "
+                f"{_with_article(type(result).__name__)}; it must return {wanted.__name__}{lacks}",
                 distribution=distribution,
                 service=self.context.name,
             )

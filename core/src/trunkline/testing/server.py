@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -162,7 +162,14 @@ class _Connection:
         head: h11.Request | None = None
         body = b""
         while True:
-            event = reader.next_event()
+            try:
+                event = reader.next_event()
+            except h11.RemoteProtocolError:  # no HTTP, such as TLS: the client must fail, not the test
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    await self._stream.send(
+                        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                    )
+                return None
             if event is h11.NEED_DATA:
                 try:
                     reader.receive_data(await self._stream.receive())
