@@ -257,3 +257,50 @@ def tasks() -> set[object]:
         return set(asyncio.all_tasks())
     except RuntimeError:
         return set()
+
+
+class Shared(Slow):
+    """An `Auth` whose calls wait for one task."""
+
+    refresh: asyncio.Future[None] | None = None
+
+    async def acquire(self, *, refresh: bool = False) -> None:
+        self.refresh = self.refresh or asyncio.ensure_future(anyio.sleep_forever())
+        await asyncio.shield(self.refresh)
+
+
+@pytest.mark.parametrize("cancelled", ["refresh", "call", "scope"])
+async def test_cancelled_task_of_an_auth_cancels_no_call(
+    toy: Toy, server: LoopbackServer, cancelled: str, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has no tasks that one can wait for")
+    auth = Shared()
+    service = toy(server.url, {"auth": lambda context: auth})
+    scopes: list[anyio.CancelScope] = []
+
+    async def call(method: Callable[[Service], Coroutine[Any, Any, None]]) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await method(service)
+
+    calls = [asyncio.ensure_future(call(method)) for method in (chat, stream)]
+    with anyio.fail_after(LONG):
+        while auth.refresh is None:
+            await checkpoint()
+        await checkpoint()
+        for task, scope in zip(calls, scopes, strict=True):
+            if cancelled != "refresh":
+                task.cancel() if cancelled == "call" else scope.cancel()
+        auth.refresh.cancel()
+        await asyncio.wait(calls)
+    if cancelled == "refresh":
+        for task in calls:
+            with pytest.raises(trunkline.PluginError, match="a task that it waited for was cancelled"):
+                task.result()
+    elif cancelled == "call":
+        assert all(task.cancelled() for task in calls)
+    else:
+        for task in calls:
+            task.result()  # the scope has taken the cancellation
+    await service.aclose()

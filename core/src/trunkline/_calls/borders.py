@@ -15,13 +15,18 @@ The rules, for a function that calls a step:
   loading a model, and raise it to each call that waited.
 - An exception that is not ours becomes a `PluginError`. Those that are no `Exception`, such as a cancellation, stay the
   same object, since event loops compare it. Only their traceback, cause and context are removed.
+- A cancellation of something else, such as a task that several calls wait for, also becomes a `PluginError`. The call
+  that only waited was not cancelled, and its caller could not tell the difference.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
 
+import anyio
 import attrs
 
 from trunkline.authoring.provider import Framer, Parser, ResponseParser
@@ -56,6 +61,22 @@ class Credentials:
     """What `Auth.acquire` returned. Its `repr` shows nothing, since the value may be a plain string."""
 
     value: Any = attrs.field(repr=False)
+
+
+def is_foreign_cancellation(error: BaseException) -> bool:
+    """Whether an exception is a cancellation of asyncio, but not one of the running task.
+
+    `Task.cancelling` counts the cancellations of the task, whether by `Task.cancel` or by a scope. A scope that ends
+    takes its own back, although an outer scope may be cancelled as well; the effective deadline shows such a scope.
+    """
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not isinstance(error, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and not task.cancelling() and anyio.current_effective_deadline() != -math.inf
 
 
 def run_step(at_border: AtBorder, step: Step, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import anyio
 import attrs
 
-from trunkline._calls.borders import STEPS, Credentials, GuardedParser, Step, run_step
+from trunkline._calls.borders import STEPS, Credentials, GuardedParser, Step, is_foreign_cancellation, run_step
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.read_timeout import ReadTimeouts
@@ -312,6 +312,9 @@ class Pipeline:
         """
         if isinstance(error, ExceptionGroup):
             error = most_telling(error) or error
+        if is_foreign_cancellation(error):
+            message = "a task that it waited for was cancelled, but the call was not"
+            error = RuntimeError(message).with_traceback(error.__traceback__)
         if isinstance(error, Exception) and not isinstance(error, TrunklineError):
             error = plugin_error(self.context, STEPS[step], self.steps.owners[step], error)
         else:
