@@ -435,7 +435,7 @@ async def test_services_share_one_transport_and_close_together(install: Any) -> 
             await services["a"].chat("hi")
             await services["b"].chat("hi")
             assert server.accepted == 1
-            with pytest.raises(KeyError, match="the configuration has a, b"):
+            with pytest.raises(KeyError, match="the services are a, b"):
                 _ = services["c"]
         await server.wait_idle()
 

@@ -110,7 +110,7 @@ class Services(Mapping[str, Service]):
             return self._services[name]
         except KeyError:
             hint = did_you_mean(name, self._services)
-            raise KeyError(f"no service {name!r}{hint} the configuration has {', '.join(self._services)}") from None
+            raise KeyError(f"no service {name!r}{hint} the services are {', '.join(self._services)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._services)
