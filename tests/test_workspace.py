@@ -25,6 +25,7 @@ ASYNC_IN_CORE = (
     "_calls/fetch.py",
     "_event_loops.py",
     "_http/",
+    "authoring/auth.py",
     "opening.py",
     "service.py",
     "stream.py",

@@ -28,7 +28,7 @@ from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, FinishReason, ModelInfo, Usage
 from trunkline.secrets import Secret
 from trunkline.service import Service
-from trunkline.settings import Converted, Settings, setting, settings
+from trunkline.settings import Converted, KeySource, Settings, setting, settings
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -57,8 +57,8 @@ class ToySettings(Settings):
     provider = "toy"
 
     url: str = setting("URL", "Where it is.")
-    api_key: Converted[Secret, str] = setting(
-        "API key", "Its key.", default=Secret("toy-secret-key"), environment=("TOY_KEY",)
+    api_key: Converted[Secret, KeySource] = setting(
+        "API key", "Its key.", default=Secret("toy-secret-key"), environment=("TOY_KEY",), from_function=True
     )
 
 
@@ -162,7 +162,7 @@ def make_toy(**changes: Any) -> Provider:
     fields: dict[str, Any] = {
         "name": "toy",
         "settings": ToySettings,
-        "auth": lambda context: HeaderAuth("authorization", context.settings.api_key.reveal(), prefix="Bearer "),
+        "auth": lambda context: HeaderAuth("authorization", context.settings.api_key, prefix="Bearer "),
         "translator": ToyTranslator,
         "response_parser": lambda context: ToyParser(),
         "operations": lambda context: Operations(

@@ -48,12 +48,13 @@ def convert_to(kind: object, value: object) -> object:
     """Convert a configured value to a type. Raises `ValueError` with a noun phrase: what is accepted."""
     origin = get_origin(kind)
     if kind is Secret:
+        read = value.read if isinstance(value, Secret) else None
         if isinstance(value, Secret):
             value = value.reveal()
         if not isinstance(value, str):
             raise ValueError(f"a string, not {type(value).__name__}")
-        secret = Secret(value.strip())
-        if not secret:
+        secret = Secret(value.strip(), read=read)
+        if not secret and read is None:
             raise ValueError("a string that is not empty")
         return secret
     if kind is str:

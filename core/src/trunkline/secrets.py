@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any, NoReturn, Self, TypeAlias, overload
@@ -24,12 +24,17 @@ MIN_SECRET_LENGTH = 6
 
 
 class Secret:
-    """A secret string. `repr`, `str` and formatting do not show the value, and pickling raises `TypeError`."""
+    """A secret string. `repr`, `str` and formatting do not show the value, and pickling raises `TypeError`.
 
-    __slots__ = ("_value",)
+    `read` returns the current value, if the secret comes from a place where it may change, such as a file. It may
+    block. The value is empty if it has not been read yet.
+    """
 
-    def __init__(self, value: str) -> None:
+    __slots__ = ("_value", "read")
+
+    def __init__(self, value: str, *, read: Callable[[], str] | None = None) -> None:
         self._value = value
+        self.read = read
 
     def reveal(self) -> str:
         """Return the value. Call this only where the request is built, and do not store the result."""

@@ -46,6 +46,10 @@ BaseURL: TypeAlias = Callable[[str], tuple[str, Sequence[str]]]
 """Takes a pasted URL; returns the base URL of all requests, and notes on what was changed. Raises `ValueError`."""
 
 
+KeySource: TypeAlias = str | Callable[[], str]
+"""What a setting with `from_function` accepts: a key, or a function that returns it and may block."""
+
+
 class Converted(Generic[T, A]):
     """The type of a setting that reads as `T` and may also be given as `A`: `api_key: Converted[Secret, str]`.
 
@@ -69,7 +73,8 @@ class SettingInfo:
     key id from a file. `convert` converts a configured value to the setting's type; it raises `ValueError` with a noun
     phrase that says what is accepted. `minimum` and `maximum` are the limits of a number. `base_url` is set for URLs:
     see `BaseURL`. `path` is set for paths of files. `in_header` is whether a secret is sent in an HTTP header,
-    and so may contain only printable ASCII without spaces.
+    and so may contain only printable ASCII without spaces. `from_function` is set for a secret that may be given as a
+    function that returns it; the provider must then use `trunkline.authoring.auth.key_auth`.
     """
 
     name: str
@@ -88,6 +93,7 @@ class SettingInfo:
     base_url: BaseURL | None
     path: bool
     in_header: bool
+    from_function: bool
 
 
 def setting(
@@ -105,6 +111,7 @@ def setting(
     base_url: BaseURL | None = None,
     path: bool = False,
     in_header: bool = True,
+    from_function: bool = False,
     show: Callable[[object], str] | None = None,
 ) -> Any:
     """Declare a setting of a `Settings` class.
@@ -125,6 +132,7 @@ def setting(
         "base_url": base_url,
         "path": path,
         "in_header": in_header,
+        "from_function": from_function,
     }
     options: dict[str, Any] = {"metadata": {_KEY: metadata}, "repr": show or True}
     if factory is not None:
@@ -535,6 +543,8 @@ def convert(info: SettingInfo, value: object) -> object:
         return None
     if info.convert is not None:
         return _convert_with(info.convert, info, value)
+    if info.from_function and callable(value):
+        return Secret("", read=value)
     result = convert_to(kind, value)
     if isinstance(result, Secret) and info.in_header:
         return _setting_types.credential(result)

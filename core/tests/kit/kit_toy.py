@@ -63,7 +63,7 @@ class ToySettings(Settings):
 
 class LeakyAuth(HeaderAuth):
     def __repr__(self) -> str:
-        return f"LeakyAuth({dict(self._headers)})"
+        return f"LeakyAuth({self.secrets})"
 
 
 def toy_error(status: int | None, body: Any, headers: Any) -> RemoteError:

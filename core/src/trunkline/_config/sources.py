@@ -242,7 +242,14 @@ def _with_service(error: ConfigurationError, service: str, provider: str) -> Con
 def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], folder: Path) -> object:
     kind = without_none(info.type)
     if kind in (str, Secret) and isinstance(value, Mapping):
-        return resolve_reference(value, environ=environ, folder=folder)
+
+        def read() -> str:  # again, after the provider refused the key
+            try:
+                return resolve_reference(value, environ=environ, folder=folder).reveal()
+            except ConfigurationError as error:
+                raise setting_error(info.name, str(error)) from None
+
+        return Secret(resolve_reference(value, environ=environ, folder=folder).reveal(), read=read)
     if kind is Headers and isinstance(value, Mapping):
         return {
             name: resolve_reference(text, environ=environ, folder=folder).reveal()

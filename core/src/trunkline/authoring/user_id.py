@@ -51,5 +51,5 @@ def user_identifier(user_id: str | None, send: SendUserId, api_key: Secret | Non
         return None
     if send is True:
         return user_id
-    key = api_key.reveal() if api_key is not None else HASH_CONTEXT
+    key = (api_key.reveal() if api_key is not None else "") or HASH_CONTEXT
     return hmac.new(key.encode(), user_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

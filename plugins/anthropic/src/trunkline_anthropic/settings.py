@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
 from trunkline_anthropic.urls import base_url
 
@@ -18,8 +18,8 @@ class AnthropicSettings(Settings):
 
     provider: ClassVar[str] = "anthropic"
 
-    api_key: Converted[Secret, str] = setting(
-        "API key", "The API key of your workspace.", environment=("ANTHROPIC_API_KEY",)
+    api_key: Converted[Secret, KeySource] = setting(
+        "API key", "The API key of your workspace.", environment=("ANTHROPIC_API_KEY",), from_function=True
     )
     api_url: str = url_setting(
         "API URL",

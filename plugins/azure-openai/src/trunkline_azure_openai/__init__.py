@@ -18,7 +18,7 @@ __all__ = ["AzureOpenAISettings", "TokenCredential", "TokenProvider", "__version
 
 def _auth(context: ServiceContext[AzureOpenAISettings]) -> Auth:
     if context.settings.api_key is not None:
-        return HeaderAuth("api-key", context.settings.api_key.reveal())
+        return HeaderAuth("api-key", context.settings.api_key)
     from trunkline_azure_openai.auth import TokenAuth
 
     return TokenAuth(context)

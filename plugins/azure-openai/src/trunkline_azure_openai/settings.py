@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkabl
 from trunkline.authoring.urls import plain_http_note
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
 from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of
 
@@ -70,12 +70,13 @@ class AzureOpenAISettings(Settings):
         environment=("AZURE_OPENAI_ENDPOINT",),
         base_url=_root_url,
     )
-    api_key: Converted[Secret | None, str] = setting(
+    api_key: Converted[Secret | None, KeySource] = setting(
         "API key",
         "One of the resource's two keys. Either this or `token_provider` is required.",
         default=None,
         environment=("AZURE_OPENAI_API_KEY",),
         group="credential",
+        from_function=True,
     )
     token_provider: TokenProvider | None = setting(
         "Token provider",

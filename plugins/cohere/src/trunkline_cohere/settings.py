@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
 from trunkline_cohere.urls import base_url
 
@@ -18,8 +18,8 @@ class CohereSettings(Settings):
 
     provider: ClassVar[str] = "cohere"
 
-    api_key: Converted[Secret, str] = setting(
-        "API key", "Trial or production key.", environment=("COHERE_API_KEY", "CO_API_KEY")
+    api_key: Converted[Secret, KeySource] = setting(
+        "API key", "Trial or production key.", environment=("COHERE_API_KEY", "CO_API_KEY"), from_function=True
     )
     api_url: str = url_setting(
         "API URL",

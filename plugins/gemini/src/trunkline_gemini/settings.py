@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
 from trunkline_gemini.urls import base_url
 
@@ -18,8 +18,11 @@ class GeminiSettings(Settings):
 
     provider: ClassVar[str] = "gemini"
 
-    api_key: Converted[Secret, str] = setting(
-        "API key", "API key from Google AI Studio.", environment=("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    api_key: Converted[Secret, KeySource] = setting(
+        "API key",
+        "API key from Google AI Studio.",
+        environment=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        from_function=True,
     )
     api_url: str = url_setting(
         "API URL",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 from trunkline_openai.profile import Profile
 from trunkline_openai.urls import base_url
 
@@ -49,7 +49,9 @@ class MistralSettings(Settings):
 
     provider: ClassVar[str] = "mistral"
 
-    api_key: Converted[Secret, str] = setting("API key", "API key of the workspace.", environment=("MISTRAL_API_KEY",))
+    api_key: Converted[Secret, KeySource] = setting(
+        "API key", "API key of the workspace.", environment=("MISTRAL_API_KEY",), from_function=True
+    )
     api_url: str = url_setting(
         "API URL",
         "Root URL of the API, with or without `/v1`.",

@@ -6,7 +6,7 @@ import re
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
 from trunkline_ollama.urls import base_url
 
@@ -35,11 +35,12 @@ class OllamaSettings(Settings):
         environment=("OLLAMA_HOST",),
         base_url=base_url,
     )
-    api_key: Converted[Secret | None, str] = setting(
+    api_key: Converted[Secret | None, KeySource] = setting(
         "API key",
         "API key of ollama.com or of a gateway. A local server needs none.",
         default=None,
         environment=("OLLAMA_API_KEY",),
+        from_function=True,
     )
     context_length: int | None = setting(
         "Context length",

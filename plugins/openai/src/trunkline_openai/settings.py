@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
 from trunkline_openai.profile import Profile, profile_from
 from trunkline_openai.urls import base_url
@@ -29,8 +29,8 @@ class OpenAISettings(Settings):
 
     provider: ClassVar[str] = "openai"
 
-    api_key: Converted[Secret, str] = setting(
-        "API key", "The API key of the account or project.", environment=("OPENAI_API_KEY",)
+    api_key: Converted[Secret, KeySource] = setting(
+        "API key", "The API key of the account or project.", environment=("OPENAI_API_KEY",), from_function=True
     )
     organization_id: str | None = setting(
         "Organization id",
@@ -69,8 +69,8 @@ class OpenAICompatibleSettings(Settings):
         "The root URL of the server's API, as its documentation gives it. `/v1` is added to a URL without a path.",
         base_url=base_url,
     )
-    api_key: Converted[Secret | None, str] = setting(
-        "API key", "The API key, if the server requires one.", default=None
+    api_key: Converted[Secret | None, KeySource] = setting(
+        "API key", "The API key, if the server requires one.", default=None, from_function=True
     )
     organization_id: str | None = setting(
         "Organization id", "Sent as the header `OpenAI-Organization`, for servers that support it.", default=None
