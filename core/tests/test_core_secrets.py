@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import html
+import json
 import logging
 import pickle
 import time
@@ -622,6 +624,41 @@ async def test_secrets_that_cannot_be_read_are_a_plugin_error(toy: Any) -> None:
     assert isinstance(error, PluginError)
     assert "`secrets` of the Claims of toy cannot be read (LookupError)" in str(error)
     assert TOKEN not in text_of(error)
+
+
+# Spellings
+
+
+def as_dot_net(text: str) -> str:
+    return "".join(character if character.isalnum() else f"\\u{ord(character):04X}" for character in text)
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "escapes in upper case": as_dot_net,
+    "escapes in lower case": lambda text: as_dot_net(text).lower(),
+    "escapes of all": lambda text: "".join(f"\\u{ord(character):04x}" for character in text),
+    "JSON": json.dumps,
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text)),
+    "JSON in JSON in JSON": lambda text: json.dumps(json.dumps(json.dumps(text))),
+    "escapes in JSON": lambda text: json.dumps(as_dot_net(text)),
+    "decimal entities": lambda text: "".join(c if c.isalnum() else f"&#{ord(c)};" for c in text),
+    "hexadecimal entities": lambda text: "".join(c if c.isalnum() else f"&#x{ord(c):X};" for c in text),
+    "named entities": html.escape,
+    "percent": lambda text: quote(text, safe=""),
+    "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
+}
+
+
+@pytest.mark.parametrize(
+    "secret", ["ab+cd/efgh0123456789+ijkl==", "pa\"ss\\wo/rd'<&>-0123456789", "s\u00e9cret 0123456789"]
+)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_each_spelling_of_a_secret_is_scrubbed(secret: str, spelling: str) -> None:
+    spelled = SPELLINGS[spelling](secret if "lower" not in spelling else secret.lower())
+    found = scrub(f"it said {spelled} twice", (secret,))
+    assert "0123456789" not in found
+    assert found.startswith("it said ")
+    assert found.endswith(" twice")
 
 
 # Headers and cookies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import re
 from base64 import b64encode, urlsafe_b64encode
@@ -10,7 +11,6 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, M
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any, NoReturn, Self, TypeAlias, overload
-from urllib.parse import quote
 
 from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
 
@@ -169,8 +169,9 @@ _LONGEST_WORD = 20
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with each of `secrets` replaced by `***`, in every form in which servers and proxies echo it.
 
-    The forms are: plain, percent-encoded, escaped as in JSON, and base64, also as a part of a longer text in base64;
-    and the first part of a secret that an excerpt cut off. Secrets shorter than `MIN_SECRET_LENGTH` are not replaced.
+    The forms are: plain, percent-encoded, escaped as in JSON or in HTML, and base64, also as a part of a longer text in
+    base64; and the first part of a secret that an excerpt cut off. Secrets shorter than `MIN_SECRET_LENGTH` are not
+    replaced.
     """
     return _scrubbed(text, _forms(tuple(secrets)))
 
@@ -249,7 +250,7 @@ def _scrubbed(text: str, forms: tuple[_Form, ...]) -> str:
     # only used for a text that contains the first part of a secret, or an escape sequence that may spell it.
     if len(text) < MIN_SECRET_LENGTH:
         return text
-    escaped = "%" in text or "\\" in text
+    escaped = "%" in text or "\\" in text or "&" in text
     for form in forms:
         text = form.removed_from(text, escaped=escaped)
     return text
@@ -279,15 +280,32 @@ def _scrubbed_value(value: Any, forms: tuple[_Form, ...], secrets: tuple[str, ..
 
 @lru_cache(maxsize=512)
 def _spellings(character: str) -> str:
-    """Return a pattern that matches a character plain, percent-encoded, or escaped as in JSON and in a `repr`."""
-    escaped = json.dumps(character)[1:-1]
-    spelled = {character, escaped, repr(character)[1:-1], f"\\{character}" if character in "/'" else character}
-    encoded = quote(character, safe="", errors="replace")
-    percent = encoded if "%" in encoded else f"%{ord(character):02X}"
+    """Return a pattern that matches a character in every way in which texts spell it.
+
+    They are: plain, percent-encoded (also twice), escaped as in JSON (also in JSON inside of JSON) and in a `repr`, and
+    as an HTML entity. Each alternative begins with a plain character, so that the search can skip to one of them.
+    """
+    plain = {character, html.escape(character), repr(character)[1:-1]}
+    patterns: list[str] = []
+    short = json.dumps(character, ensure_ascii=False)[1:-1].removeprefix("\\")
+    if not short.isalnum() or short != character:  # an escape of one character, such as `\"` and `\n`
+        patterns.append(rf"\\\\{{0,6}}{re.escape(short)}")
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    escapes = (_hex(units[start : start + 4]) for start in range(0, len(units), 4))
+    patterns.append("".join(rf"\\\\{{0,3}}u{escape}" for escape in escapes))
+    encoded = character.encode("utf-8", "surrogatepass").hex()
+    patterns.append("".join(f"%(?:25){{0,2}}{_hex(encoded[start : start + 2])}" for start in range(0, len(encoded), 2)))
+    patterns.append(f"&(?:amp;)?#(?:0{{0,4}}{ord(character)}|[xX]0{{0,4}}{_hex(f'{ord(character):x}')});")
+    # The longest spelling of a `&` or a `%` has to come first: the others are the first part of it.
+    patterns += [re.escape(text) for text in sorted(plain, key=len, reverse=True)]
+    if character == " ":
+        patterns.append("[+]")
+    return f"(?:{'|'.join(patterns)})"
+
+
+def _hex(digits: str) -> str:
     # Both cases are written out: with a flag for it, the regular expression could not skip to its first character.
-    percent = re.sub(r"[A-F]", lambda digit: f"[{digit[0]}{digit[0].lower()}]", percent)
-    patterns = [re.escape(text) for text in sorted(spelled, key=len, reverse=True)]
-    return f"(?:{'|'.join(patterns)}|{percent}{'|[+]' if character == ' ' else ''})"
+    return re.sub(r"[a-f]", lambda digit: f"[{digit[0]}{digit[0].upper()}]", digits)
 
 
 def without_traceback(error: BaseException) -> BaseException:
