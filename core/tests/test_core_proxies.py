@@ -17,7 +17,7 @@ from anyio.streams.tls import TLSListener
 from trunkline import ConfigurationError, ConnectionFailed
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import Proxies
-from trunkline.authoring.provider import Timeouts
+from trunkline.authoring.provider import SendOptions
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConnectTimeout, TrunklineError
 from trunkline.settings import Settings
@@ -58,7 +58,7 @@ async def proxy(
 async def failure(url: str, settings: Settings, *, client: Any = None, connect: float = LONG) -> TrunklineError:
     with pytest.raises(TrunklineError) as caught, anyio.fail_after(LONG):
         async with HTTPTransports(client).shared(settings) as transport:
-            async with transport.send(WireRequest(url=url), Timeouts(connect=connect, headers=LONG)):
+            async with transport.send(WireRequest(url=url), SendOptions(connect=connect, headers=LONG)):
                 pass
     assert "hidden-word" not in str(caught.value)
     return caught.value
