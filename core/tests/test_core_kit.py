@@ -35,7 +35,7 @@ BUGS = {
     "status_not_retryable": "test_fault_25_retryable_status",
     "error_retried": "test_fault_25_other_status",
     "early_error_final": "test_fault_27_bare_error",
-    "key_in_error": "test_fault_30_secrets",
+    "key_in_log": "test_fault_30_secrets",
     "usage_zero": "test_fault_37_usage_on_abort",
     "crash_on_odd_json": "test_fault_39_fuzzed_json",
     "key_in_repr": "test_reprs_show_no_secret",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import pytest
@@ -84,8 +85,8 @@ def toy_error(status: int | None, body: Any, headers: Any) -> RemoteError:
         retryable=retryable,
         body=body if isinstance(body, dict) else None,
     )
-    if BUG == "key_in_error":
-        error.hint = {"the key was " + canary("api_key")}  # type: ignore[attr-defined]
+    if BUG == "key_in_log":
+        logging.getLogger("toy").error("refused the key %s", canary("api_key"))  # the core cannot scrub other logs
     return error
 
 
