@@ -33,7 +33,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from trunkline import CallError, ConfigurationError, ConnectionFailed, ProtocolViolation, StreamInterrupted
+from trunkline import (
+    CallError,
+    ConfigurationError,
+    ConnectionFailed,
+    Observer,
+    ProtocolViolation,
+    StreamInterrupted,
+    hookimpl,
+)
 from trunkline._config.sources import make_settings
 from trunkline._http import common
 from trunkline._http.choice import HTTPTransports
@@ -242,11 +250,21 @@ async def test_request_whose_reused_connection_breaks_later_is_not_sent_again(
 
 
 async def test_request_on_a_stale_connection_costs_no_retry(toy: Any) -> None:
-    async with closing_server("closes") as (server, url), toy(url, max_retries=1) as service:
+    retried: list[TrunklineError] = []
+
+    class Retries(Observer):
+        @hookimpl
+        def trunkline_observer(self, context: object) -> Observer:
+            return self
+
+        def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+            retried.append(error)
+
+    async with closing_server("closes") as (server, url), toy(url, max_retries=1, extensions=(Retries(),)) as service:
         for _ in range(2):
-            with anyio.fail_after(0.4):  # before a retry would be sent
-                assert (await service.chat("hi")).text == "Hello"
+            assert (await service.chat("hi")).text == "Hello"
         assert len(server.requests) == 3
+    assert retried == []
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
