@@ -337,15 +337,22 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
         constraints = x509.BasicConstraints(ca=True, path_length=None)
+        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         signed = self._builder(self._name, self._key).add_extension(constraints, critical=True)
+        signed = signed.add_extension(usage, critical=True)
         self._public = signed.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
         self.file = folder / "authority.pem"
         self.file.write_bytes(self._public)
 
     def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, days: int = 1) -> x509.CertificateBuilder:
+        # Python 3.13 refuses certificates without these identifiers.
+        subject = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder(self._name, name, key.public_key(), x509.random_serial_number())
+            .add_extension(subject, critical=False)
+            .add_extension(issuer, critical=False)
             .not_valid_before(now - timedelta(days=3))
             .not_valid_after(now + timedelta(days=days))
         )

@@ -176,8 +176,8 @@ class Pipeline:
             if warning not in response.warnings
         )
         if warnings or new or response.provider != self.context.provider:
-            merged_warnings = merged((*warnings, *response.warnings, *new))
-            response = attrs.evolve(response, provider=self.context.provider, warnings=merged_warnings)
+            every = (*warnings, *response.warnings, *new)
+            response = attrs.evolve(response, provider=self.context.provider, warnings=every)
         # Set in place: the parser made this object for this call, and a copy would take a twentieth of its time.
         object.__setattr__(response, "service", self.context.name)
         return response
