@@ -19,8 +19,9 @@ MARKS = {"passed": "✓", "failed": "**✗**", "n/a": "–", "skipped": "skipped
 HEAD = """\
 # Fault catalogue
 
-The results of testing every provider against 39 classes of faults: network failures, broken streams, errors in odd
-places, cancellation. `nox -s faults` runs the tests of the conformance kit
+The results of testing every provider against COUNT classes of faults: network failures, broken streams, errors in odd
+places, cancellation. The numbers without a row are classes that only the core's own tests cover. `nox -s faults` runs
+the tests of the conformance kit
 ([`trunkline.testing.ProviderTests`][trunkline.testing.ProviderTests]) and writes this page. Plugin authors run the
 same tests with `pip install "trunkline[testing]"`.
 
@@ -56,7 +57,8 @@ def not_applicable(report: dict[str, Any]) -> Iterator[str]:
 def page(report: dict[str, Any]) -> str:
     """The complete page."""
     providers = sorted(report["results"])
-    lines = [HEAD, f"| # | class | {' | '.join(providers)} |", f"|---|---|{'---|' * len(providers)}"]
+    head = HEAD.replace("COUNT", str(len(report["classes"])))
+    lines = [head, f"| # | class | {' | '.join(providers)} |", f"|---|---|{'---|' * len(providers)}"]
     for number, title in sorted(report["classes"].items(), key=lambda item: int(item[0])):
         cells = [cell(report["results"][provider][number]) for provider in providers]
         lines.append(f"| {number} | {title} | {' | '.join(cells)} |")

@@ -40,5 +40,8 @@ class TestClient(TransportTests):
 
     @asynccontextmanager
     async def service(self, url: str, *, client: Any = None, **changes: Any) -> AsyncIterator[Service]:
-        async with httpx2.AsyncClient() as own, super().service(url, client=client or own, **changes) as service:
+        async with (
+            httpx2.AsyncClient(limits=httpx2.Limits(max_connections=None)) as own,
+            super().service(url, client=client or own, **changes) as service,
+        ):
             yield service

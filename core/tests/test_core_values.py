@@ -377,7 +377,7 @@ NOW = 1_700_000_000.0
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "1_000"}, None),
-        ({"retry-after": "1e3"}, None),
+        ({"retry-after": "1e3"}, 1000.0),
         ({"retry-after": "\N{ARABIC-INDIC DIGIT THREE}"}, None),
         ({"retry-after": "1m 30"}, None),
         ({"retry-after": "tomorrow"}, None),

@@ -42,7 +42,7 @@ _KINDS: Mapping[int, type[RemoteError]] = {
 _RETRYABLE = frozenset({408, 409, 424, 425})
 
 _TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][0-9]+)?")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 _DURATIONS = re.compile(rf"{_DURATION.pattern}(?: *{_DURATION.pattern})*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -190,7 +190,7 @@ def _delay(value: str, now: Callable[[], float]) -> float | None:
 
 
 def _number(value: str) -> float | None:
-    # `float` also accepts forms that are no numbers of HTTP, such as `1_000`, `1e3` and digits outside of ASCII.
+    # `float` also accepts other forms, such as `1_000` and digits outside of ASCII.
     return float(value) if _NUMBER.fullmatch(value) else None
 
 
