@@ -66,7 +66,11 @@ def proxy_url(pasted: str) -> str:
         )
     except ValueError:
         # The start of a password is no port.
-        valid, cut = False, "@" in "".join(re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[1:])
+        url, valid, cut = (
+            urlsplit(""),
+            False,
+            "@" in "".join(re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[1:]),
+        )
     if cut:
         # What comes before the slash looks like the host, but is a part of the password. So is a space before the @.
         raise ValueError(

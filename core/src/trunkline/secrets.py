@@ -10,7 +10,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
-from typing import Any, NoReturn, Self, TypeAlias, overload
+from typing import Any, ClassVar, NoReturn, Self, TypeAlias, overload
 
 from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
 
@@ -26,15 +26,16 @@ MIN_SECRET_LENGTH = 6
 class Secret:
     """A secret string. `repr`, `str` and formatting do not show the value, and pickling raises `TypeError`.
 
-    `read` returns the current value, if the secret comes from a place where it may change, such as a file. It may
-    block. The value is empty if it has not been read yet.
+    `read` is given if the secret comes from a place where it may change, such as a file. The value is empty if it has
+    not been read yet.
     """
 
     __slots__ = ("_value", "read")
 
     def __init__(self, value: str, *, read: Callable[[], str] | None = None) -> None:
         self._value = value
-        self.read = read
+        self.read: Callable[[], str] | None = read
+        """Returns the current value, if it may change. It may block."""
 
     def reveal(self) -> str:
         """Return the value. Call this only where the request is built, and do not store the result."""
@@ -91,7 +92,7 @@ class Headers:
             return self._values == other._values
         return self._values == other if isinstance(other, Mapping) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # like a mapping
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # like a mapping
 
     @overload
     def get(self, name: str) -> str | None: ...

@@ -544,7 +544,7 @@ def convert(info: SettingInfo, value: object) -> object:
     if info.convert is not None:
         return _convert_with(info.convert, info, value)
     if info.from_function and callable(value):
-        return Secret("", read=value)
+        return Secret("", read=typing.cast("Callable[[], str]", value))
     result = convert_to(kind, value)
     if isinstance(result, Secret) and info.in_header:
         return _setting_types.credential(result)

@@ -187,7 +187,7 @@ class Stream:
         try:
             with deadline.scope, deadline:
                 pipeline = await self._open_service()
-                call = self._call = ObservedCall(pipeline, "stream", self._request, deadline)
+                self._call = call = ObservedCall(pipeline, "stream", self._request, deadline)
                 translation = await pipeline.translate(self._request, stream=True)
                 self._reader = await pipeline.stream(translation, deadline, call.retried)
         except BaseException as error:
@@ -196,12 +196,12 @@ class Stream:
         finally:
             self._interrupt = None
             self._await_ended()
-        if self._reader is None:  # the scope was cancelled
+        if self._reader is None or self._call is None:  # the scope was cancelled
             self._raise_interrupted(deadline.timeout_error)
         if self._state == "opening":  # otherwise `aclose` was called at the moment when it opened
             self._state = "open"
             self._interrupt = self._reader.cancel_read
-        return call
+        return self._call
 
     def __aiter__(self) -> Stream:
         return self

@@ -136,7 +136,7 @@ class _OpenTransport:
         self.transport = transport
         self.users = 0
         self.is_open = False
-        self.opening = anyio.Lock()
+        self.opening: anyio.Lock = anyio.Lock()
 
 
 class SharedTransport:

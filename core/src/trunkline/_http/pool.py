@@ -158,7 +158,11 @@ class _Connection(httpcore2.AsyncNetworkStream):
         """Whether the server has answered with a TLS alert: record type 21, version 3.x."""
         return self.answer.startswith(b"\x15\x03")
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
+    # Not coroutine functions, which would cost a frame for each chunk.
+
+    def read(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, max_bytes: int, timeout: float | None = None
+    ) -> Coroutine[Any, Any, bytes]:
         read = self._stream.read if self.answered else self._first_read
         return read(max_bytes, timeout)
 
@@ -171,7 +175,9 @@ class _Connection(httpcore2.AsyncNetworkStream):
         self.answer = data[:5]
         return data
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+    def write(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, buffer: bytes, timeout: float | None = None
+    ) -> Coroutine[Any, Any, None]:
         self.answered = False
         sent = _exchange.get()
         if sent is not None and sent.connection is not self:
@@ -180,7 +186,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
             self.handshake_deadline = None
         return self._stream.write(buffer, timeout)
 
-    def aclose(self) -> Coroutine[Any, Any, None]:
+    def aclose(self) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._stream.aclose()
 
     async def start_tls(

@@ -51,7 +51,7 @@ class ServiceContext(Generic[S_co]):
     provider: str
     settings: S_co
     transport: Transport | None = attrs.field(default=None, repr=False, eq=False)
-    _kept: KeptObjects = attrs.field(factory=KeptObjects, repr=False, eq=False)
+    _kept: KeptObjects = attrs.field(factory=KeptObjects, alias="kept", repr=False, eq=False)
 
     def keep(self, kind: type[T], make: Callable[[], T]) -> T:
         """Return the service's object of the class `kind`; `make` creates it on the first call.
