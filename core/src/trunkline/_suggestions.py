@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -24,8 +24,10 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {found!r}?" if found is not None else ";"
 
 
-def check_keywords(keywords: Iterable[str], request: type[attrs.AttrsInstance], call: str) -> None:
+def check_keywords(keywords: Mapping[str, object], request: type[attrs.AttrsInstance], call: str) -> None:
     """Raise `TypeError` for a keyword of a call that is not a field of its request."""
+    if not keywords:
+        return
     names = [field.name for field in attrs.fields(request)]
     for name in keywords:
         if name not in names:
