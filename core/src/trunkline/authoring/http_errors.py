@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -191,7 +192,8 @@ def _delay(value: str, now: Callable[[], float]) -> float | None:
 
 def _number(value: str) -> float | None:
     # `float` also accepts other forms, such as `1_000` and digits outside of ASCII.
-    return float(value) if _NUMBER.fullmatch(value) else None
+    number = float(value) if _NUMBER.fullmatch(value) else math.inf
+    return None if math.isinf(number) else number
 
 
 def _duration(value: str) -> float | None:
