@@ -145,8 +145,15 @@ NOT_QUICK = (
 )
 """The files that `nox -s quick` leaves out of `QUICK`."""
 
-NOT_SMOKE = ("*core_kit*.py", "*core_retries.py")
-"""The tests of the core that do not depend on the Python: the kit's tests, and many callers that retry."""
+NOT_SMOKE = (
+    "*core_kit*.py",
+    "*core_retries.py",
+    "*core_network.py",
+    "*core_proxies.py",
+    "*core_web.py",
+    "*core_cancellation.py",
+)
+"""The tests of the core that take long and hardly depend on the Python. `tests_all` runs them on every one."""
 
 
 def side_by_side(function: Callable[[_Item], object], items: Iterable[_Item]) -> None:

@@ -13,8 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "tests" / "mutants" / "run.py"
 REPRESENTATIVE = {
-    "globex-unknown-event-fatal": "test_fault_23_unknown_event",
-    "globex-stop-dropped": "test_each_field_is_sent_or_warned_about",
     "globex-auth-shows-the-key": "test_reprs_show_no_secret",
 }
 
