@@ -291,7 +291,10 @@ def _spellings(character: str) -> str:
     short = json.dumps(character, ensure_ascii=False)[1:-1].removeprefix("\\")
     if not short.isalnum() or short != character:  # an escape of one character, such as `\"` and `\n`
         patterns.append(rf"\\\\{{0,6}}{re.escape(short)}")
-    units = character.encode("utf-16-be", "surrogatepass").hex()
+    # Not by the codec for UTF-16: Python would load it from a file, which fails when no file can be opened.
+    code = ord(character)
+    high, low = divmod(code - 0x10000, 0x400)
+    units = f"{code:04x}" if code < 0x10000 else f"{0xD800 + high:04x}{0xDC00 + low:04x}"
     escapes = (_hex(units[start : start + 4]) for start in range(0, len(units), 4))
     patterns.append("".join(rf"\\\\{{0,3}}u{escape}" for escape in escapes))
     encoded = character.encode("utf-8", "surrogatepass").hex()
