@@ -151,7 +151,7 @@ async def test_an_error_without_a_connection_names_the_service(toy: Any) -> None
 
 @attrs.define
 class Hears(Observer):
-    """An observer that keeps the errors that it is told."""
+    """An observer that keeps the errors that it receives."""
 
     errors: list[TrunklineError] = attrs.field(factory=list)
 

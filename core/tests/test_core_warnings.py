@@ -16,7 +16,7 @@ from trunkline.testing import Exchange, serve
 
 LOSSY = CallWarning(kind="unsupported", subject="seed", message="toys have no seed", lossy=True)
 OTHER = CallWarning(kind="unsupported", subject="top_k", message="toys have no top_k", lossy=True)
-HARMLESS = CallWarning(kind="changed", subject="tool result", message="told in text", lossy=False)
+HARMLESS = CallWarning(kind="changed", subject="tool result", message="marked in its text", lossy=False)
 
 
 async def answer(exchange: Exchange) -> None:
@@ -65,7 +65,7 @@ async def test_equal_warnings_of_a_translation_are_merged_whatever_the_plugin_do
     async with serve(answer) as server, toy(server.url, provider=provider) as service:
         warnings = (await service.chat("hi")).warnings
     assert [(warning.subject, warning.count) for warning in warnings] == [("tool result", 30), ("seed", 1)]
-    assert str(warnings[0]) == "tool result: told in text (30 times)"
+    assert str(warnings[0]) == "tool result: marked in its text (30 times)"
 
 
 @pytest.mark.anyio

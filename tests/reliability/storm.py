@@ -2,7 +2,7 @@
 
 Three promises. While the provider answers 429 with a truthful `Retry-After`, no call fails, and there are at most 2.2
 requests per call. While it answers 503 and names no time, there are at most as many requests as calls, plus the 100
-tokens of the retry budget, and each call has its error within 2 s plus the time of its own requests. An outage of one
+tokens of the retry budget, and each call has its error within 2 s plus the duration of its requests. An outage of one
 second makes none of 40 calls fail.
 
 Two cases in which the rule of the retry budget loses calls are measured without a promise: a `Retry-After` that is too

@@ -27,7 +27,7 @@ class TrunklineError(Exception):
         # `Exception` would call the class with `args` alone, but an error of a plugin may have other parameters.
         state = dict(vars(self))
         if "__notes__" in state:
-            state["__notes__"] = list(state["__notes__"])  # a copy gets notes of its own
+            state["__notes__"] = list(state["__notes__"])  # a copy gets its own list
         return _rebuild, (type(self), self.args), state
 
 

@@ -1,4 +1,4 @@
-"""Helpers for web servers, which stream a model's answer to clients of their own."""
+"""Helpers for web servers, which stream a model's answer to their own clients."""
 
 from __future__ import annotations
 

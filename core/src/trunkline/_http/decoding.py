@@ -1,4 +1,4 @@
-"""Decompress bodies, by httpx2, whichever library received them: both ask for the same encodings and fail alike."""
+"""Decompress bodies with httpx2, whichever library received them, so that both accept and refuse the same encodings."""
 
 from __future__ import annotations
 

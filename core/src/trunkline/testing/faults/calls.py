@@ -314,7 +314,7 @@ class ErrorFaults(ProviderCase):
         self.assert_no_secret("the log", *logged)
 
     async def test_fault_42_shared_error(self) -> None:
-        """If the authentication raises one error object to several calls, each call gets an error of its own."""
+        """If the authentication raises one error object to several calls, each call gets its own error object."""
         kept = AuthenticationError("no token today", code="no")
         caught: list[TrunklineError] = []
 
