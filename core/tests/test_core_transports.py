@@ -290,6 +290,37 @@ async def test_a_broken_encoding_is_a_protocol_violation(transport: Transport, w
     assert "cannot be decompressed" in error.message
 
 
+@pytest.mark.parametrize("tail", [b"\x07\xff\xff", b""], ids=["garbage", "cut off"])
+async def test_broken_tail_of_a_compressed_body_is_no_error_of_leaving(transport: Transport, tail: bytes) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start(headers={"content-encoding": "gzip"})
+        with encoder("gzip") as packer:
+            await exchange.chunk(packer.compress(b"one") + packer.flush(zlib.Z_SYNC_FLUSH))
+        await read_one.wait()
+        if tail:
+            await exchange.chunk(tail)
+        await exchange.end()
+
+    async with serve(handler) as server:
+        for _ in range(2):
+            read_one = anyio.Event()
+            async with transport.send(WireRequest(url=server.url), SendOptions()) as answer:
+                assert await answer.__aiter__().__anext__() == b"one"
+                read_one.set()
+
+
+async def test_broken_encoding_of_an_httpx_client_is_a_protocol_violation() -> None:
+    httpx = pytest.importorskip("httpx")
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"this is no gzip", headers={"content-encoding": "gzip"})
+
+    async with httpx.AsyncClient() as client, HTTPTransports(client).shared(Settings()) as sender:
+        async with serve(handler) as server:
+            error = await failure(sender, server.url)
+    assert isinstance(error, ProtocolViolation)
+
+
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n"
 SIZED = HEAD + b"Content-Length: 9\r\n\r\none"

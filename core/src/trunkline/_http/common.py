@@ -77,8 +77,6 @@ class HTTPErrors:
     invalid_url: ErrorTypes
     transport: ErrorTypes
     """The connection failed, for any of the reasons above or another."""
-    reading: ErrorTypes
-    """Everything that reading a body raises."""
 
 
 CLOSE_LIMIT = 0.05

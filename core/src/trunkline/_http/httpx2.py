@@ -170,16 +170,18 @@ class _ClientResponse:
 
 def _client_errors(library: ModuleType) -> HTTPErrors:
     """Return the exceptions of a client's module, `httpx2` or `httpx`."""
+    # Bodies are decompressed by httpx2, whichever library the client belongs to.
+    from trunkline._http.decoding import DecodingError
+
     return HTTPErrors(
         connect_timeout=library.ConnectTimeout,
         response_timeout=(library.ReadTimeout, library.WriteTimeout),
-        decoding=library.DecodingError,
+        decoding=(DecodingError, library.DecodingError),
         proxy=library.ProxyError,
         local_protocol=library.LocalProtocolError,
         remote_protocol=library.RemoteProtocolError,
         invalid_url=(library.InvalidURL, library.UnsupportedProtocol),
         transport=library.TransportError,
-        reading=(library.HTTPError, library.StreamError),
     )
 
 
@@ -350,7 +352,8 @@ class _Exchange:
     async def _drain(self, chunks: AsyncIterable[bytes]) -> bool:
         """Read the rest of a body. Returns whether its end was reached within `DRAIN_LIMIT` bytes.
 
-        A connection that breaks counts as an end: there is nothing left to read.
+        No error leaves this method, because nobody waits for these bytes. A connection that breaks counts as an end:
+        there is nothing left to read. After a decompression error there may be, so the connection is not used again.
         """
         size = 0
         try:
@@ -359,8 +362,8 @@ class _Exchange:
                 if size > DRAIN_LIMIT:
                     return False
         except Exception as error:
-            if not isinstance(error, self._errors.reading) and not isinstance(error, OSError):
-                raise
+            if isinstance(error, self._errors.decoding):
+                return False
         self._ended = True
         return True
 

@@ -84,7 +84,6 @@ POOL_ERRORS = HTTPErrors(
     remote_protocol=httpcore2.RemoteProtocolError,
     invalid_url=(httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpcore2.UnsupportedProtocol),
     transport=_TRANSPORT_ERRORS,
-    reading=(*_TRANSPORT_ERRORS, httpx2.StreamError),
 )
 """The errors that a `Pool` and a `PoolResponse` raise."""
 
