@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
-from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 _AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//")
 _SECRET_PARAMETER = re.compile(r"key|token|secret|pass|auth|sig|code|cred", re.IGNORECASE)
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+_PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNIX_HOST = re.compile(r"^%2[Ff][A-Za-z0-9._~%-]+$")
 _HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?)$")
 
@@ -87,9 +89,10 @@ def proxy_url(pasted: str) -> str:
 def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
     """Normalise a pasted URL. Returns the URL and notes on the changes that a user should know about.
 
-    Surrounding spaces and quotes, the fragment, and duplicate and trailing slashes are removed; path and query stay. A
-    missing scheme becomes `https`, or `http` for this machine and for a host with a port in a private network. Raises
-    `ValueError` with a noun phrase that says what is accepted.
+    Surrounding spaces and quotes, the fragment, and duplicate and trailing slashes are removed. Path and query stay;
+    characters in them that no URL contains are percent-encoded. A missing scheme becomes `https`, or `http` for this
+    machine and for a host with a port in a private network. Raises `ValueError` with a noun phrase that says what is
+    accepted.
     The scheme `http+unix` means a Unix socket, whose percent-encoded path is in place of the host.
     """
     text = pasted.strip().strip("'\"<>").strip()
@@ -98,9 +101,17 @@ def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
     if not _SCHEME.match(text):
         text = f"{_scheme_for(text)}://{text.removeprefix('//')}"
     url = _split(text)
-    path = re.sub(r"/{2,}", "/", url.path).rstrip("/")
+    path = _encoded(re.sub(r"/{2,}", "/", url.path).rstrip("/"))
+    if any(segment.lower().replace("%2e", ".") in (".", "..") for segment in path.split("/")):
+        # Some libraries remove them, and others send them.
+        raise ValueError("a URL whose path has no segment . or ..")
     notes = ["the fragment after '#' was removed"] if url.fragment else []
-    return url._replace(scheme=url.scheme.lower(), path=path, fragment=""), notes
+    return url._replace(scheme=url.scheme.lower(), path=path, query=_encoded(url.query), fragment=""), notes
+
+
+def _encoded(text: str) -> str:
+    """Percent-encode what a URL cannot contain, so that all HTTP libraries send the same. Escapes stay as they are."""
+    return text if _PLAIN.fullmatch(text) else quote(_NO_ESCAPE.sub("%25", text), safe="%/?:@!$&'()*+,;=~")
 
 
 def is_loopback(host: str) -> bool:
@@ -131,7 +142,9 @@ def _split(text: str) -> SplitResult:
         )
     if url.scheme.lower() not in ("http", "https"):
         raise ValueError(f"a URL that starts with http:// or https://, not {url.scheme}://")
-    bare = f"[{host}]" if host and ":" in host else host
+    if "\\" in url.netloc:  # browsers read it as a slash, and so would show another host than the one that is called
+        raise ValueError("a URL without a backslash in front of its path")
+    bare = f"[{host}]" if host and ("[" in url.netloc.rpartition("@")[2]) else host
     if not bare or ".." in bare or not _HOST.match(_ascii(bare)):
         raise ValueError("a URL with a host, such as https://host")
     if len(longest := max(_ascii(bare).split("."), key=len)) > MAX_LABEL:

@@ -1,13 +1,29 @@
-"""Normalise pasted URLs, and build the URLs of endpoints. Providers add what is specific to their API."""
+"""Normalise pasted URLs, and build the URLs of endpoints. Providers add what is specific to their API.
+
+Text of a user, a configuration or a server becomes part of a URL only through `path_segment`, `path_segments` and
+`query_string`. Otherwise it could change the endpoint, or add parameters.
+"""
 
 from __future__ import annotations
 
 import functools
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Mapping
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from trunkline._urls import is_loopback, plain_http_note, redact_url, split_url
+from trunkline.errors import InvalidRequest
 
-__all__ = ["endpoint_note", "endpoint_url", "is_loopback", "plain_http_note", "redact_url", "split_url"]
+__all__ = [
+    "endpoint_note",
+    "endpoint_url",
+    "is_loopback",
+    "path_segment",
+    "path_segments",
+    "plain_http_note",
+    "query_string",
+    "redact_url",
+    "split_url",
+]
 
 
 @functools.lru_cache(maxsize=64)
@@ -19,6 +35,30 @@ def endpoint_url(base: str, path: str, query: str = "") -> str:
     url = urlsplit(base)
     query = "&".join(part for part in (url.query, query) if part)
     return urlunsplit(url._replace(path=url.path.rstrip("/") + path, query=query))
+
+
+def path_segment(text: str, what: str = "the model") -> str:
+    """Return a text as one segment of a path, with `/` and all other reserved characters percent-encoded.
+
+    `what` names the text in the error. Raises `InvalidRequest` for a text that no segment can hold: an empty one, `.`
+    and `..`, which libraries and proxies remove from a path even if they are encoded, and a lone surrogate.
+    """
+    if text in ("", ".", ".."):
+        raise InvalidRequest(f"{what} cannot be part of a URL: {text!r}")
+    try:
+        return quote(text, safe="~")
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{what} cannot be part of a URL, because it is not valid Unicode: {text!r}") from None
+
+
+def path_segments(text: str, what: str = "the model") -> str:
+    """Return a text as segments of a path. Each `/` separates two segments, which are encoded as by `path_segment`."""
+    return "/".join(path_segment(part, what) for part in text.split("/"))
+
+
+def query_string(parameters: Mapping[str, str]) -> str:
+    """Return the query string of a URL, percent-encoded. A lone surrogate, which UTF-8 cannot encode, becomes `?`."""
+    return urlencode(parameters, quote_via=quote, safe="~", errors="replace")
 
 
 def endpoint_note(endpoint: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from trunkline.authoring.json import as_count, as_string, decode_object, encode_request
 from trunkline.authoring.provider import CountTokens, ListModels, Operations, ServiceContext, Translation
-from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.urls import endpoint_url, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -43,7 +42,7 @@ def _url(context: ServiceContext[AnthropicSettings], path: str, query: str = "")
 
 def build_models(context: ServiceContext[AnthropicSettings], cursor: str | None) -> WireRequest:
     """Build the request for a page of models. `cursor` is the id of the last model on the page before."""
-    query = f"limit={PAGE}" + (f"&after_id={quote(cursor, safe='', errors='replace')}" if cursor is not None else "")
+    query = query_string({"limit": str(PAGE)} | ({"after_id": cursor} if cursor is not None else {}))
     return WireRequest(method="GET", url=_url(context, "/v1/models", query), headers=request_headers(context.settings))
 
 

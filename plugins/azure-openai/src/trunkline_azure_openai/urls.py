@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Literal, TypeAlias
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlunsplit
 
 import attrs
-from trunkline.authoring.urls import endpoint_note, split_url
+from trunkline.authoring.urls import endpoint_note, path_segment, query_string, split_url
 from trunkline_openai.urls import ENDPOINTS
 
 Kind: TypeAlias = Literal["classic", "v1", "inference"]
@@ -51,8 +51,8 @@ class Surface:
     def url(self, path: str, model: str | None) -> str:
         """The URL of an endpoint, such as `/chat/completions`. On the classic surface, `model` is the deployment."""
         if self.kind == "classic" and path not in ("/models", "/responses"):
-            path = f"/deployments/{quote(model or '', safe='')}{path}"
-        version = urlencode({"api-version": self.version}) if self.version else ""
+            path = f"/deployments/{path_segment(model or '', 'the deployment')}{path}"
+        version = query_string({"api-version": self.version}) if self.version else ""
         query = "&".join(part for part in (version, self.query) if part)
         return f"{self.root}{path}" + (f"?{query}" if query else "")
 

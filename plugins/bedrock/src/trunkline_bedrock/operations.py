@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.json import as_count, as_string, decode_object, encode_request, with_options
 from trunkline.authoring.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import InvalidRequest, ProtocolViolation, UnsupportedOperation
@@ -37,7 +37,7 @@ def build_models(context: ServiceContext[BedrockSettings], cursor: str | None) -
         query = {"maxResults": "1000"}
         if cursor.partition(":")[2]:
             query["nextToken"] = cursor.partition(":")[2]
-        path = f"/inference-profiles?{urlencode(query, errors='replace', quote_via=quote)}"
+        path = f"/inference-profiles?{query_string(query)}"
     return WireRequest(method="GET", url=base + path, headers={"accept": "application/json"})
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from trunkline.authoring.urls import endpoint_note, split_url
+from trunkline.authoring.urls import endpoint_note, path_segment, split_url
 from trunkline.errors import UnsupportedOperation
 
 # The partitions of AWS whose hosts do not end in amazonaws.com, by prefix of the region's name. Source: botocore's
@@ -75,4 +75,4 @@ def control_base(region: str, api_url: str | None) -> str:
 
 def model_url(base: str, model: str, operation: str) -> str:
     """Return the URL of an operation on a model. Ids and ARNs are fully percent-encoded, as AWS's clients do."""
-    return f"{base}/model/{quote(model, safe='~')}/{operation}"
+    return f"{base}/model/{path_segment(model)}/{operation}"

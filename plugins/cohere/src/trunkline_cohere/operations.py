@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.json import as_string, decode_object, encode_request, with_options
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
-from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.urls import endpoint_url, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -30,7 +29,7 @@ _ENCODINGS = ("float", "base64", "int8", "uint8", "binary", "ubinary")
 def build_models(context: ServiceContext[CohereSettings], cursor: str | None) -> WireRequest:
     """Build the request for one page of models."""
     query = {"page_size": str(PAGE_SIZE)} | ({"page_token": cursor} if cursor is not None else {})
-    url = endpoint_url(base_url(context.settings.api_url)[0], "/v1/models", urlencode(query, errors="replace"))
+    url = endpoint_url(base_url(context.settings.api_url)[0], "/v1/models", query_string(query))
     return WireRequest(method="GET", url=url, headers=HEADERS)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.json import as_count, as_object, as_string, decode_object, encode_request, with_options
 from trunkline.authoring.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
-from trunkline.authoring.urls import endpoint_url
+from trunkline.authoring.urls import endpoint_url, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -26,7 +25,7 @@ PAGE_SIZE = 1000
 def build_models(context: ServiceContext[GeminiSettings], cursor: str | None) -> WireRequest:
     """Build the request for one page of models."""
     query = {"pageSize": str(PAGE_SIZE)} | ({"pageToken": cursor} if cursor is not None else {})
-    return WireRequest(method="GET", url=endpoint_url(_base(context), "/models", urlencode(query)))
+    return WireRequest(method="GET", url=endpoint_url(_base(context), "/models", query_string(query)))
 
 
 def parse_models(

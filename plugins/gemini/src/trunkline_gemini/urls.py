@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlunsplit
+from urllib.parse import urlunsplit
 
-from trunkline.authoring.urls import endpoint_note, endpoint_url, split_url
+from trunkline.authoring.urls import endpoint_note, endpoint_url, path_segments, split_url
 
 VERSION = "/v1beta"
 """The version for a URL without one: unlike `/v1`, it has model aliases such as `gemini-flash-latest`."""
@@ -33,7 +33,7 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
 
 def method_url(base: str, model: str, method: str, query: str = "") -> str:
     """Return the URL of a model's method. `model` may include its prefix, such as `models/` or `tunedModels/`."""
-    return endpoint_url(base, f"/{quote(model_path(model), safe='/-._~@:')}:{method}", query)
+    return endpoint_url(base, f"/{path_segments(model_path(model))}:{method}", query)
 
 
 def model_path(model: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads, with_options
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -31,7 +31,7 @@ def chat_operations(
         settings = context.settings
         address = url(settings, "/models", None)
         if cursor is not None:
-            address = f"{address}{'&' if '?' in address else '?'}after={quote(cursor, safe='', errors='replace')}"
+            address = f"{address}{'&' if '?' in address else '?'}{query_string({'after': cursor})}"
         return WireRequest(method="GET", url=address, headers=request_headers(settings))
 
     def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translation:
