@@ -11,7 +11,7 @@ import pytest
 
 FOLDER = Path(__file__).parent / "reliability"
 MEASUREMENTS = ("cancellation", "storm", "fallback", "peers")
-LONG = ("truncation", "neighbours", "slow_consumer", "soak")
+LONG = ("truncation", "neighbours", "slow_consumer", "soak", "chaos")
 
 
 @pytest.mark.parametrize("name", [*MEASUREMENTS, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in LONG)])

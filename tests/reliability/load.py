@@ -10,7 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[1] / "support"))
 from server_process import server_process
 from wires import WIRES
 
-__all__ = ["DEFAULT", "Upstream", "asking", "each_backend", "load_server"]
+__all__ = ["DEFAULT", "Upstream", "asking", "each_backend", "load_server", "server_process"]
 
 DEFAULT = "openai-compatible"
 
@@ -72,12 +72,13 @@ def each_backend(
     *,
     at_once: int,
     providers: tuple[str, ...] = (DEFAULT,),
+    server: Callable[[str], AbstractContextManager[Upstream]] = load_server,
 ) -> dict[str, Measured]:
     """Measure each backend in a new process with a new server, `at_once` of them at the same time."""
     with ProcessPoolExecutor(at_once, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         running = {
             backend if provider == DEFAULT else f"{provider}: {backend}": pool.submit(
-                _measured, backend, provider, measure, options
+                _measured, backend, provider, measure, options, server
             )
             for provider in providers
             for backend in backends
@@ -85,6 +86,12 @@ def each_backend(
         return {name: future.result() for name, future in running.items()}
 
 
-def _measured(backend: str, provider: str, measure: Measure[Options], options: Options) -> Measured:
-    with load_server(provider) as upstream:
+def _measured(
+    backend: str,
+    provider: str,
+    measure: Measure[Options],
+    options: Options,
+    server: Callable[[str], AbstractContextManager[Upstream]],
+) -> Measured:
+    with server(provider) as upstream:
         return on(backend, measure, options, upstream)

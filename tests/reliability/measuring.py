@@ -75,11 +75,12 @@ def command(name: str, sizes: Mapping[str, Options], measure: Callable[[Options]
 
 
 def on(backend: str, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Run an async function on one of the `BACKENDS`."""
+    """Run an async function on one of the `BACKENDS`, or on `uvloop`."""
     loop, _, library = backend.partition(", ")
+    uvloop = {"use_uvloop": True} if loop == "uvloop" else {}
     token = http_library.set(library or "httpx2")
     try:
-        return anyio.run(function, *arguments, backend=loop)
+        return anyio.run(function, *arguments, backend="asyncio" if uvloop else loop, backend_options=uvloop)
     finally:
         http_library.reset(token)
 

@@ -11,7 +11,17 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MEASUREMENTS = ("truncation", "cancellation", "neighbours", "storm", "fallback", "slow_consumer", "soak", "peers")
+MEASUREMENTS = (
+    "truncation",
+    "cancellation",
+    "neighbours",
+    "storm",
+    "fallback",
+    "slow_consumer",
+    "soak",
+    "chaos",
+    "peers",
+)
 
 
 def main() -> int:

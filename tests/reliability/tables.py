@@ -57,7 +57,7 @@ def cancellation(figures: dict[str, Any]) -> Iterator[str]:
 
 def by_backend(figures: dict[str, Any]) -> Iterator[str]:
     backends = list(figures)
-    names = [name for name in figures[backends[0]] if name not in ("kept", "wrong")]
+    names = [name for name in figures[backends[0]] if name not in ("kept", "wrong", "details")]
 
     def shown(value: object) -> object:
         if isinstance(value, bool):
@@ -112,6 +112,7 @@ TABLES = {
     "fallback": fallback,
     "slow_consumer": by_backend,
     "soak": by_backend,
+    "chaos": by_backend,
     "peers": peers,
 }
 
