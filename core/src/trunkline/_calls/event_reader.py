@@ -18,7 +18,7 @@ import attrs
 from trunkline._calls.borders import GuardedParser
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
-from trunkline._calls.response_reader import check_headers, chunk_timeout, raise_for_status, read_body
+from trunkline._calls.response_reader import check_headers, chunk_timeout, read_error
 from trunkline.authoring.decoder import StreamDecoder, check_nesting
 from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import ByteStream
@@ -112,14 +112,15 @@ class EventReader:
                 self._response = await self._exchange.__aenter__()
                 entered = True
                 check_headers(self._response, settings)
-                if seconds is not None:
-                    left = math.inf if connect is None else started + connect + seconds - read_timeout.time()
-                    read_timeout.extend(min(left, seconds))
-                if not 200 <= self._response.status < 300:
-                    raise_for_status(await read_body(self._response, settings, self._read_timeouts), self._parser)
-                await self._read_head()
+                if 200 <= self._response.status < 300:
+                    if seconds is not None:
+                        left = math.inf if connect is None else started + connect + seconds - read_timeout.time()
+                        read_timeout.extend(min(left, seconds))
+                    await self._read_head()
             if read_timeout.ended:
                 raise FirstChunkTimeout(f"no response within first_chunk_timeout ({seconds:g} s)")
+            if not 200 <= self._response.status < 300:
+                raise await read_error(self._response, settings, self._read_timeouts, self._parser)
         except BaseException:
             self._read_timeouts.release(self._read_timeout)
             if entered:

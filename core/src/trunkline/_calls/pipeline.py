@@ -18,7 +18,7 @@ from trunkline._calls.borders import STEPS, Credentials, GuardedParser, Step, is
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.read_timeout import ReadTimeouts
-from trunkline._calls.response_reader import check_headers, raise_for_status, read_body
+from trunkline._calls.response_reader import check_headers, read_body, read_error
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
 from trunkline._exception_groups import most_telling
@@ -102,8 +102,9 @@ class Pipeline:
         async def attempt(wire_request: WireRequest) -> T:
             async with self._send(wire_request) as byte_stream:
                 check_headers(byte_stream, self.settings)
+                if not 200 <= byte_stream.status < 300:
+                    raise await read_error(byte_stream, self.settings, self.read_timeouts, self.parser)
                 response = await read_body(byte_stream, self.settings, self.read_timeouts)
-            raise_for_status(response, self.parser)
             try:
                 return read(response)
             except RemoteError as error:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
+from itertools import islice
 
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._urls import redact_url
 from trunkline.authoring.decoder import check_nesting
+from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import ByteStream, ResponseParser
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ChunkTimeout, ProtocolViolation, UnexpectedRedirect
+from trunkline.errors import ChunkTimeout, ProtocolViolation, RemoteError, TrunklineError, UnexpectedRedirect
 from trunkline.settings import Settings
+
+ERROR_BODY_LIMIT = 1024 * 1024
+"""How many bytes of the body of an error are read. A provider describes an error in a few kilobytes."""
+
+ERROR_BODY_SECONDS = 5.0
+"""How long the body of an error may take to arrive after the headers, in seconds.
+
+The status has arrived, and the body only explains it. Servers send both together, so a longer wait would only delay the
+error, or the retry.
+"""
+
+_OPENING_BRACKET = re.compile(rb"[{\[]")
 
 
 def check_headers(response: ByteStream, settings: Settings) -> None:
@@ -52,21 +67,71 @@ async def read_body(response: ByteStream, settings: Settings, read_timeouts: Rea
     return WireResponse(status=response.status, headers=response.headers, body=body)
 
 
-def raise_for_status(response: WireResponse, parser: ResponseParser) -> WireResponse:
-    """Return the response if its status is 2xx. Raises the provider's error for any other status.
+async def read_error(
+    response: ByteStream, settings: Settings, read_timeouts: ReadTimeouts, parser: ResponseParser
+) -> TrunklineError:
+    """Read the body of a response whose status is not 2xx, and return the provider's error.
 
-    Redirects are not followed, since the credentials would be sent to another address.
+    The status and the headers have arrived, so nothing that happens to the body replaces them. If the body breaks off,
+    stalls, cannot be decompressed, or is larger than a limit, the error is made from the part that has arrived, and its
+    message says so. Raise the error inside the response's block: that closes the connection unless the body has ended.
+
+    Redirects are not followed, since the credentials would be sent to another address. Their body is not read.
     """
-    if 200 <= response.status < 300:
-        return response
+    headers = response.headers
     if 300 <= response.status < 400:
-        target = redact_url(response.headers.get("location", "")) or "nowhere"
-        raise UnexpectedRedirect(
+        target = redact_url(headers.get("location", "")) or "nowhere"
+        return UnexpectedRedirect(
             f"the provider redirects to {target}, which is not followed, since credentials would go along; "
             f"if that is the right address, set it as api_url",
             status=response.status,
+            request_id=request_id_from(headers),
         )
-    raise parser.error(response)
+    body, problem = await _read_error_body(response, settings, read_timeouts)
+    try:
+        check_nesting(body, settings.nesting_limit)
+    except ProtocolViolation as too_deep:
+        # Without the rest, the body is no valid JSON, and is shown as text.
+        deepest = next(islice(_OPENING_BRACKET.finditer(body), settings.nesting_limit, None))
+        body, problem = body[: deepest.start()], too_deep.message
+    error = parser.error(WireResponse(status=response.status, headers=headers, body=body))
+    if isinstance(error, RemoteError):
+        error.status = error.status or response.status
+        error.request_id = error.request_id or request_id_from(headers)
+        if problem is not None:
+            error.message += f"; the body of this response is incomplete: {problem}"
+            error.args = (error.message,)
+    return error
+
+
+async def _read_error_body(
+    response: ByteStream, settings: Settings, read_timeouts: ReadTimeouts
+) -> tuple[bytes, str | None]:
+    """Read the body of an error. Return what has arrived of it, and why the rest is missing, or `None`."""
+    body = bytearray()
+    limit = min(ERROR_BODY_LIMIT, settings.body_limit or ERROR_BODY_LIMIT)
+    seconds = math.inf if settings.chunk_timeout is None else settings.chunk_timeout
+    iterator, read_timeout = response.__aiter__(), read_timeouts.acquire()
+    deadline = read_timeout.time() + ERROR_BODY_SECONDS
+    try:
+        while True:
+            read_timeout.extend(min(seconds, max(0, deadline - read_timeout.time())))
+            with read_timeout:
+                chunk = await anext(iterator, None)
+            if read_timeout.ended:
+                return bytes(body), "the rest did not arrive in time"
+            if chunk is None:
+                return bytes(body), None
+            body += chunk
+            if len(body) > limit:
+                return bytes(body[:limit]), f"only its first {limit} bytes were read"
+    except RemoteError as error:
+        return bytes(body), error.message
+    except Exception as error:
+        # Whatever a transport raises. It must not hide the status.
+        return bytes(body), f"reading it failed ({type(error).__name__})"
+    finally:
+        read_timeouts.release(read_timeout)
 
 
 def chunk_timeout(settings: Settings) -> ChunkTimeout:

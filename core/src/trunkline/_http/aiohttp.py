@@ -18,7 +18,7 @@ of them against the installed version, and the extra `aiohttp` caps the version:
   `response_class` and `request_class` pass the subclasses in.
 - `ClientSession._retry_connection`, which is set to `False`.
 - `BaseConnector._conns`, the idle connections by address, and `ResponseHandler.abort()`.
-- `ResponseHandler.data_received(data)` is replaced on an instance while the first byte of a response is awaited.
+- `ResponseHandler.data_received(data)` is replaced on an instance while the head of a response is awaited.
 - `connection.protocol`, a `ResponseHandler`, with `read_timeout`, `exception()` and `closed` (a future); and
   `connection.transport`, the asyncio transport, for `abort()`.
 - `response.content`, a `StreamReader`, with `exception()`, `set_exception()`, `read_nowait()`, `total_raw_bytes`.
@@ -34,7 +34,7 @@ import re
 import select
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import cache
 from time import monotonic
@@ -98,6 +98,9 @@ READ_BUFFER = 64 * 1024
 
 LARGE_BODY = 2**20
 """Request bodies with more bytes are sent as a file, in pieces. aiohttp warns about writing them at once."""
+
+MAX_INTERIM_RESPONSES = 100
+"""How many responses with a status of 1xx may precede a response. Servers send one or two."""
 
 HEADER_LIMIT = 64 * 1024
 """The longest status line and the longest header to accept, in bytes."""
@@ -242,7 +245,7 @@ class _Response(aiohttp.ClientResponse):
         self.protocol = protocol
         seconds, protocol.read_timeout = protocol.read_timeout, None
         reused, sent_at = protocol in _used, monotonic()
-        answered = _note_first_byte(protocol) if reused else None
+        head = None if transport is None else _HeadReader(protocol, transport)
         try:
             with anyio.move_on_after(seconds) as scope:
                 await super().start(connection)
@@ -256,9 +259,12 @@ class _Response(aiohttp.ClientResponse):
             if transport is not None:
                 transport.abort()
             broken = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
-            if broken and answered is not None and not answered():
+            if broken and reused and head is not None and not head.answered:
                 raise _StaleConnection(at_once=broke_at_once(sent_at)) from error
             raise
+        finally:
+            if head is not None:
+                head.close()
         _used.add(protocol)
         _watch_connection(protocol, self)
         return self
@@ -276,19 +282,52 @@ _reading: WeakKeyDictionary[ResponseHandler, ref[_Response]] = WeakKeyDictionary
 _used: WeakSet[ResponseHandler] = WeakSet()
 
 
-def _note_first_byte(protocol: ResponseHandler) -> Callable[[], bool]:
-    """Return a function that tells whether a byte has arrived on a connection since this call."""
-    arrived = False
-    receive = protocol.data_received
+class _HeadReader:
+    """Passes the bytes of a connection on to aiohttp, the head of a response apart from its body.
 
-    def data_received(data: bytes) -> None:
-        nonlocal arrived
-        arrived = True
-        vars(protocol).pop("data_received", None)  # only the first byte is of interest
-        receive(data)
+    If a body breaks the rules of HTTP, aiohttp drops everything that it parsed from the same bytes, also the status.
+    `close` must be called when the head has been read: the body is received by aiohttp alone.
+    """
 
-    vars(protocol)["data_received"] = data_received
-    return lambda: arrived
+    def __init__(self, protocol: ResponseHandler, transport: asyncio.Transport) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._receive = protocol.data_received
+        self._head = bytearray()
+        self._interim = 0
+        self.answered = False
+        """Whether a byte has arrived."""
+        vars(protocol)["data_received"] = self._data_received
+        transport.set_protocol(protocol)  # uvloop looks the method up only here
+
+    def close(self) -> None:
+        if vars(self._protocol).pop("data_received", None) is not None and not self._transport.is_closing():
+            self._transport.set_protocol(self._protocol)
+
+    def _data_received(self, data: bytes) -> None:
+        self.answered = True
+        head = self._head
+        while data:
+            before = len(head)
+            head += data
+            end = head.find(b"\r\n\r\n", max(0, before - 3)) + 4
+            if end < 4:
+                self._receive(data)
+                return
+            is_interim = head[9:10] == b"1"
+            head.clear()
+            self._interim += is_interim
+            if self._interim > MAX_INTERIM_RESPONSES:
+                self._transport.abort()
+                self._protocol.set_exception(HttpProcessingError(message="too many interim responses"))
+                return
+            self._receive(data[: end - before])
+            data = data[end - before :]
+            if not is_interim:
+                self.close()
+                if data:
+                    self._receive(data)
+                return
 
 
 def _watch_connection(protocol: ResponseHandler, response: _Response) -> None:
@@ -383,7 +422,7 @@ class _Exchange:
             return
         unknown = unknown_encoding(encoding, encodings(default_headers()["accept-encoding"]))
         if unknown is not None:
-            self._chunks = Undecodable(self._request.url, response.status, unknown)
+            self._chunks = Undecodable(self._request.url, unknown)
         else:
             self._chunks = self._decompress(encoding)
 

@@ -36,14 +36,10 @@ def decompressed(encoding: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[b
 
 
 class Undecodable:
-    """The body of a response in an encoding that was not asked for.
+    """The body of a response in an encoding that was not asked for. Reading it raises `ProtocolViolation`."""
 
-    It is empty if the status is an error, so that the status is reported. Otherwise, reading it raises
-    `ProtocolViolation`.
-    """
-
-    def __init__(self, url: str, status: int, encoding: str) -> None:
-        self._error = unknown_encoding_error(url, encoding) if status < 400 else StopAsyncIteration()
+    def __init__(self, url: str, encoding: str) -> None:
+        self._error = unknown_encoding_error(url, encoding)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

@@ -307,7 +307,7 @@ class _Exchange:
 
         unknown = unknown_encoding(encoding, self._sender.encodings)
         if unknown is not None:
-            self._chunks = Undecodable(self._url, response.status, unknown)
+            self._chunks = Undecodable(self._url, unknown)
         else:
             self._chunks = decompressed(encoding, chunks)
 

@@ -1,4 +1,4 @@
-"""Fault classes 24 to 30, 41, 42 and 49: retries, redirects, fetching of URLs, errors and secrets."""
+"""Fault classes 24 to 30, 41, 42, 49 and 77: retries, redirects, fetching of URLs, errors and secrets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ import pytest
 
 from trunkline._calls.retry import RetryPolicy
 from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.http_errors import error_class
 from trunkline.authoring.provider import Auth, hookimpl
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import AuthenticationError, RemoteError, TrunklineError, UnexpectedRedirect
 from trunkline.messages import Audio, Document, Image, Text, user
 from trunkline.request import ChatRequest
+from trunkline.secrets import Headers
 from trunkline.service import Service
 from trunkline.testing.case import LIMIT, QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
 from trunkline.testing.server import JSON, Exchange, closed_port, serve
@@ -188,6 +191,36 @@ class ErrorFaults(ProviderCase):
             self.check(self.sample_text, self.folded(await self.read(service)))
             assert len(server.requests) == 2
         assert len(watcher.delays) == 1
+
+    @METHODS
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 503])
+    async def test_fault_77_cut_error_body(self, status: int, method: str) -> None:
+        """If the connection ends in the body of an error, the error has the status, its class and the headers."""
+        body = self.wire.error_body("it failed")
+
+        async def script(exchange: Exchange) -> None:
+            headers = {**JSON, "x-request-id": "id-of-the-request", "retry-after": "7"}
+            await exchange.start(status=status, headers={**headers, "connection": "close"})
+            await exchange.chunk(body[: len(body) // 2])
+            await exchange.hang_up()
+
+        async with serve(script) as server, self.service(server.url) as service:
+            with pytest.raises(error_class(status), match="incomplete") as caught:
+                await self.ask(service, method)
+        error = caught.value
+        assert error.status == status
+        assert error.request_id == "id-of-the-request"
+        assert error.retry_after == 7
+        assert error.retryable == (status in RETRYABLE)
+
+    def test_fault_77_error_body_cut_anywhere(self) -> None:
+        """`ResponseParser.error` returns an error with the status for every part of a body, and never raises."""
+        body, parser = self.wire.error_body("it failed"), self.parser()
+        for end in range(len(body) + 1):
+            response = WireResponse(status=429, headers=Headers(JSON), body=body[:end])
+            error = parser.error(response)
+            assert isinstance(error, RemoteError), f"after {end} bytes: {error!r}"
+            assert error.status == 429
 
     @METHODS
     async def test_fault_25_retries_end(self, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
