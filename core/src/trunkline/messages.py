@@ -5,15 +5,32 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypeAlias, Union, cast, get_args
+from typing import ClassVar, Literal, TypeAlias, Union, cast, get_args
 from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from trunkline._base_errors import InvalidRequest, refuse_dict
+from trunkline._base_errors import FieldTypes, InvalidRequest, refuse_dict
 from trunkline._json import JSONObject, JSONValue, ProviderOptions, dumps
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+
+_NONE = type(None)
+_TEXT = (str, _NONE)
+_OBJECT = (dict, Mapping)
+_OPTIONS = ("provider_options", "provider_metadata")
+_TEXT_TYPES = FieldTypes({"text": (str,), "refusal": (bool,)}, *_OPTIONS)
+_MEDIA = {"data": (bytes, bytearray, memoryview, _NONE), "url": _TEXT, "file_id": _TEXT, "media_type": _TEXT}
+_REASONING_TYPES = FieldTypes(
+    {"text": (str,), "provider": _TEXT, "signature": _TEXT, "encrypted": _TEXT, "redacted": (bool,)}, *_OPTIONS
+)
+_CALL_TYPES = FieldTypes({"id": (str,), "name": (str,), "arguments": _OBJECT, "invalid_arguments": _TEXT}, *_OPTIONS)
+_CITATION_TYPES = FieldTypes(
+    {"url": _TEXT, "title": _TEXT, "cited_text": _TEXT, "start": (int, _NONE), "end": (int, _NONE)}, "provider_metadata"
+)
+_OPAQUE_TYPES = FieldTypes({"provider": (str,), "kind": (str,), "data": _OBJECT})
+_RESULT_TYPES = FieldTypes({"tool_call_id": (str,), "name": _TEXT, "is_error": (bool,)}, "provider_options")
+_MESSAGE_TYPES = FieldTypes({"name": _TEXT}, "provider_options")
 
 
 @attrs.frozen(kw_only=True)
@@ -24,6 +41,9 @@ class Text:
     refusal: bool = False
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        _TEXT_TYPES.check(self)
 
 
 def _media_source(data: bytes | None, url: str | None, file_id: str | None, kind: str) -> None:
@@ -71,12 +91,14 @@ class _Media:
     """
 
     __slots__ = ()
+    _types: ClassVar[FieldTypes]
     data: bytes | None
     url: str | None
     file_id: str | None
     media_type: str | None
 
     def __attrs_post_init__(self) -> None:
+        self._types.check(self)
         _media_source(self.data, self.url, self.file_id, type(self).__name__)
         if self.url is not None and self.url[:5].lower() == "data:":
             data, media_type = _split_data_url(self.url)
@@ -103,6 +125,7 @@ class Image(_Media):
     `high` or `auto`), for providers that support it.
     """
 
+    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "detail": _TEXT}, *_OPTIONS)
     data: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
     file_id: str | None = None
@@ -119,6 +142,7 @@ class Document(_Media):
     `name` is the document's file name or title.
     """
 
+    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "name": _TEXT}, *_OPTIONS)
     data: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
     file_id: str | None = None
@@ -135,6 +159,7 @@ class Audio(_Media):
     `transcript` is the text of audio that a model generated.
     """
 
+    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "transcript": _TEXT}, *_OPTIONS)
     data: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
     file_id: str | None = None
@@ -161,6 +186,9 @@ class Reasoning:
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
+    def __attrs_post_init__(self) -> None:
+        _REASONING_TYPES.check(self)
+
 
 @attrs.frozen(kw_only=True)
 class ToolCall:
@@ -176,6 +204,9 @@ class ToolCall:
     invalid_arguments: str | None = None
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        _CALL_TYPES.check(self)
 
     @property
     def arguments_json(self) -> str:
@@ -198,6 +229,9 @@ class Citation:
     end: int | None = None
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
+    def __attrs_post_init__(self) -> None:
+        _CITATION_TYPES.check(self)
+
 
 @attrs.frozen(kw_only=True)
 class Opaque:
@@ -211,12 +245,24 @@ class Opaque:
     kind: str
     data: JSONObject = attrs.field(repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        _OPAQUE_TYPES.check(self)
+
 
 ToolResultPart: TypeAlias = Union[Text, Image, Document, Audio, Opaque]
 
 
+_RESULT_PARTS = get_args(ToolResultPart)
+
+
 def _result_parts(content: str | Iterable[ToolResultPart]) -> tuple[ToolResultPart, ...]:
-    return (Text(text=content),) if isinstance(content, str) else tuple(content)
+    if isinstance(content, str):
+        return (Text(text=content),)
+    try:
+        return tuple(content)
+    except TypeError:
+        message = f"the parts of a tool result must be a string or several parts, not {type(content).__name__}"
+        raise InvalidRequest(message) from None
 
 
 @attrs.frozen(kw_only=True)
@@ -229,6 +275,12 @@ class ToolResult:
     is_error: bool = False
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        _RESULT_TYPES.check(self)
+        for part in self.parts:
+            if type(part) not in _RESULT_PARTS:
+                raise InvalidRequest(f"a tool result contains text, media or Opaque, not {type(part).__name__}")
+
     @property
     def text(self) -> str:
         """The text parts, joined."""
@@ -237,20 +289,24 @@ class ToolResult:
 
 Part: TypeAlias = Union[Text, Image, Document, Audio, Reasoning, ToolCall, ToolResult, Citation, Opaque]
 
+_PART_TYPES = frozenset(get_args(Part))
+
 
 def _parts(content: str | Part | Iterable[str | Part]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(text=content),)
     refuse_dict(content, "the content of a message", _PARTS)
     if not isinstance(content, Iterable):
-        return (content,)
+        return (_part(content),)
     return tuple(map(_part, content))
 
 
 def _part(part: str | Part) -> Part:
     if isinstance(part, str):
         return Text(text=part)
-    refuse_dict(part, "a part of a message", _PARTS)
+    if type(part) not in _PART_TYPES:
+        refuse_dict(part, "a part of a message", _PARTS)
+        raise InvalidRequest(f"a part of a message must be {_PARTS}, not {type(part).__name__}")
     return part
 
 
@@ -270,6 +326,9 @@ class Message:
     parts: tuple[Part, ...] = attrs.field(converter=_parts)
     name: str | None = None
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        _MESSAGE_TYPES.check(self)
 
     @property
     def text(self) -> str:

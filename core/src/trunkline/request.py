@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 import attrs
 
-from trunkline._base_errors import InvalidRequest, refuse_dict
+from trunkline._base_errors import FieldTypes, InvalidRequest, refuse_dict
 from trunkline._json import JSONObject, ProviderOptions
 from trunkline.messages import Message, user
 
+T = TypeVar("T")
+
 ToolChoiceMode: TypeAlias = Literal["auto", "none", "required", "tool"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+_NONE = type(None)
+_TEXT = (str, _NONE)
+_FLAG = (bool, _NONE)
+_COUNT = (int, _NONE)
+_NUMBER = (float, int, _NONE)
+_OBJECT = (dict, Mapping)
 
 _EMPTY_SCHEMA: JSONObject = {"type": "object", "properties": {}}
 
@@ -32,6 +41,14 @@ class Tool:
     strict: bool | None = None
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        _TOOL_TYPES.check(self)
+
+
+_TOOL_TYPES = FieldTypes(
+    {"name": (str,), "description": _TEXT, "parameters": _OBJECT, "strict": _FLAG}, "provider_options"
+)
+
 
 @attrs.frozen(kw_only=True)
 class ToolChoice:
@@ -47,6 +64,8 @@ class ToolChoice:
             )
         if (self.mode == "tool") != (self.name is not None):
             raise InvalidRequest("a tool choice needs a name if its mode is 'tool', and takes none otherwise")
+        if not isinstance(self.name, _TEXT):
+            raise InvalidRequest(f"the name of a tool choice must be a string, not {type(self.name).__name__}")
 
     @staticmethod
     def tool(name: str) -> ToolChoice:
@@ -75,6 +94,10 @@ class ResponseFormat:
             raise InvalidRequest(
                 "a response format needs a schema if its type is 'json_schema', and takes none otherwise"
             )
+        _FORMAT_TYPES.check(self)
+
+
+_FORMAT_TYPES = FieldTypes({"schema": (*_OBJECT, _NONE), "name": (str,), "description": _TEXT, "strict": _FLAG})
 
 
 @attrs.frozen(kw_only=True)
@@ -89,28 +112,72 @@ class ReasoningOptions:
     max_tokens: int | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
 
+    def __attrs_post_init__(self) -> None:
+        _REASONING_TYPES.check(self)
+        if self.effort not in _EFFORTS:
+            levels = ", ".join(get_args(Effort))
+            raise InvalidRequest(f"the effort of reasoning must be one of {levels}, not {self.effort!r}")
+        if self.summary not in _SUMMARIES:
+            raise InvalidRequest(f"the summary of reasoning must be auto, concise or detailed, not {self.summary!r}")
+
+
+_REASONING_TYPES = FieldTypes({"effort": _TEXT, "max_tokens": _COUNT, "summary": _TEXT})
+_EFFORTS = (None, *get_args(Effort))
+_SUMMARIES = (None, "auto", "concise", "detailed")
+
 
 def _messages(value: str | Message | Iterable[Message]) -> tuple[Message, ...]:
     if isinstance(value, str):
         return (user(value),)
     refuse_dict(value, "messages", "a string, a trunkline.Message or several")
-    messages = (value,) if isinstance(value, Message) else tuple(value)
+    messages: tuple[object, ...]
+    messages = (value,) if isinstance(value, Message) else _tuple(value, "messages", "a string, a Message or several")
     for position, message in enumerate(messages):
-        refuse_dict(message, f"messages[{position}]", "a trunkline.Message")
-    return messages
+        if not isinstance(message, Message):
+            where = f"messages[{position}]"
+            refuse_dict(message, where, "a trunkline.Message")
+            raise InvalidRequest(f"{where} must be a trunkline.Message, not {type(message).__name__}")
+    return cast("tuple[Message, ...]", messages)
 
 
-def _strings(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _tuple(value: Iterable[T], name: str, accepted: str) -> tuple[T, ...]:
+    try:
+        items = iter(value)
+    except TypeError:
+        raise InvalidRequest(f"{name} must be {accepted}, not {type(value).__name__}") from None
+    return tuple(items)
+
+
+def _strings(value: str | Iterable[str], name: str) -> tuple[str, ...]:
+    strings = (value,) if isinstance(value, str) else _tuple(value, name, "a string or several")
+    for position, item in enumerate(strings):
+        if not isinstance(item, str):
+            raise InvalidRequest(f"{name}[{position}] must be a string, not {type(item).__name__}")
+    return strings
+
+
+def _stop(value: str | Iterable[str]) -> tuple[str, ...]:
+    return _strings(value, "stop")
+
+
+def _texts(value: str | Iterable[str]) -> tuple[str, ...]:
+    return _strings(value, "texts")
 
 
 def _tools(value: Iterable[Tool]) -> tuple[Tool, ...]:
-    return tuple(value)
+    tools: tuple[object, ...] = _tuple(value, "tools", "several trunkline.Tool")
+    for position, tool in enumerate(tools):
+        if not isinstance(tool, Tool):
+            raise InvalidRequest(f"tools[{position}] must be a trunkline.Tool, not {type(tool).__name__}")
+    return cast("tuple[Tool, ...]", tools)
 
 
 def _tool_choice(value: ToolChoice | str | None) -> ToolChoice | None:
     if value is None or isinstance(value, ToolChoice):
         return value
+    if not isinstance(cast("object", value), str):
+        accepted = "auto, none, required, the name of a tool or a ToolChoice"
+        raise InvalidRequest(f"tool_choice must be {accepted}, not {type(value).__name__}")
     if value in ("auto", "none", "required"):
         return ToolChoice(mode=value)  # type: ignore[arg-type]  # checked just above
     return ToolChoice.tool(value)
@@ -139,7 +206,7 @@ class ChatRequest:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
-    stop: tuple[str, ...] = attrs.field(converter=_strings, default=())
+    stop: tuple[str, ...] = attrs.field(converter=_stop, default=())
     seed: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
@@ -152,6 +219,7 @@ class ChatRequest:
     def __attrs_post_init__(self) -> None:
         if not self.messages:
             raise InvalidRequest("a request needs at least one message")
+        _REQUEST_TYPES.check(self)
         names = [tool.name for tool in self.tools]
         if len(set(names)) != len(names):
             raise InvalidRequest("two tools have the same name")
@@ -166,6 +234,28 @@ class ChatRequest:
     def with_messages(self, *messages: Message) -> ChatRequest:
         """Return a copy of the request with `messages` appended to its conversation."""
         return attrs.evolve(self, messages=(*self.messages, *messages))
+
+
+_REQUEST_TYPES = FieldTypes(
+    {
+        "model": _TEXT,
+        "parallel_tool_calls": _FLAG,
+        "response_format": (ResponseFormat, _NONE),
+        "reasoning": (ReasoningOptions, _NONE),
+        "max_output_tokens": _COUNT,
+        "temperature": _NUMBER,
+        "top_p": _NUMBER,
+        "top_k": _COUNT,
+        "seed": _COUNT,
+        "frequency_penalty": _NUMBER,
+        "presence_penalty": _NUMBER,
+        "logprobs": _FLAG,
+        "top_logprobs": _COUNT,
+        "user_id": _TEXT,
+        "metadata": _OBJECT,
+    },
+    "provider_options",
+)
 
 
 class ChatParams(TypedDict, total=False):
@@ -199,7 +289,7 @@ class EmbedRequest:
     `texts` accepts a string or an iterable of strings. Raises `InvalidRequest` if there is no text.
     """
 
-    texts: tuple[str, ...] = attrs.field(converter=_strings)
+    texts: tuple[str, ...] = attrs.field(converter=_texts)
     model: str | None = None
     dimensions: int | None = None
     user_id: str | None = attrs.field(default=None, repr=False)
@@ -208,6 +298,10 @@ class EmbedRequest:
     def __attrs_post_init__(self) -> None:
         if not self.texts:
             raise InvalidRequest("an embedding request needs at least one text")
+        _EMBED_TYPES.check(self)
+
+
+_EMBED_TYPES = FieldTypes({"model": _TEXT, "dimensions": _COUNT, "user_id": _TEXT}, "provider_options")
 
 
 class EmbedParams(TypedDict, total=False):
