@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-import html
-import json
 import re
-from base64 import b64encode, urlsafe_b64encode
+from collections import deque
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping
 from contextlib import suppress
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar, NoReturn, Self, TypeAlias, overload
+from typing import Any, ClassVar, NoReturn, Self, TypeAlias, TypeVar, overload
 
+from trunkline._excerpts import EXCERPT_LIMIT, bounded
+from trunkline._secret_forms import find, needles
 from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
 
 MASK = "***"
 
+_LARGEST_CAUSE = 256 * 1024
+"""A cause whose text has more characters is dropped: searching it for secrets would take too long."""
+
 MAX_CAUSES = 8
 """How many causes, one of the other, are kept."""
-
-MIN_SECRET_LENGTH = 6
-"""Secrets with fewer characters are not scrubbed: they would match parts of ordinary words."""
 
 
 class Secret:
@@ -170,146 +169,88 @@ _LONGEST_WORD = 20
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with each of `secrets` replaced by `***`, in every form in which servers and proxies echo it.
 
-    The forms are: plain, percent-encoded, escaped as in JSON or in HTML, and base64, also as a part of a longer text in
-    base64; and the first part of a secret that an excerpt cut off. Secrets shorter than `MIN_SECRET_LENGTH` are not
-    replaced.
+    The forms are: plain; escaped in URLs, JSON, HTML, quoted-printable or by a programming language, also several
+    times; and base64 (also twice), hexadecimal and decimal bytes, also as a part of a longer text. A secret with
+    letters and digits is also found in upper or lower case, with separators, and wrapped in lines. A secret that an
+    excerpt cut off is replaced if enough of it is left. Secrets with fewer than six characters are not replaced.
     """
-    return _scrubbed(text, _forms(tuple(secrets)))
+    return _scrub_texts([text], tuple(secrets))[0]
 
 
 def scrub_value(value: Any, secrets: tuple[str, ...]) -> Any:
     """Return a value with the secrets replaced in all text in it, also in bytes and in the names of object members.
 
-    An object of another kind is `None` if its text shows a secret. An error of Trunkline is copied.
+    A secret that is divided between neighbouring texts is replaced too. An object of another kind is `None` if its text
+    shows a secret. An error of Trunkline is copied.
     """
-    return _scrubbed_value(value, _forms(secrets), secrets)
+    # All texts are searched at once, since an error may have many thousands of them.
+    texts: list[str | bytes] = []
+    _collect(value, texts)
+    return _rebuilt(value, iter(_scrub_texts(texts, secrets)), secrets)
 
 
-class _Form:
-    """One form of a secret: plain, or in base64.
+_BETWEEN_TEXTS = b"\x1f"
 
-    An excerpt may cut a secret off anywhere, and its first part must not show either. The first 12 characters (or a
-    third, if that is more) must match before anything is replaced: shorter prefixes, such as `sk-proj-`, are shared by
-    all keys of a provider and occur in ordinary error messages.
-    """
-
-    def __init__(self, secret: str) -> None:
-        length = len(secret.rstrip("=")) if len(secret) % 4 == 0 else len(secret)  # base64 may lack its padding
-        shortest = max(12, length // 3)
-        self.head = secret[: min(shortest, length)]
-        self._tail = secret[len(self.head) :]
-        self._has_space = " " in self.head  # a form encodes it as `+`
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile("".join(map(_spellings, self.head)))
-
-    def removed_from(self, text: str, *, escaped: bool) -> str:
-        """Return the text without this form. `escaped` says whether the text may spell characters in other ways."""
-        if not (escaped or self._has_space or self.head in text):
-            return text
-        kept, position = [], 0
-        for found in self._pattern.finditer(text):
-            if found.start() < position:
-                continue
-            end = found.end()
-            for character in self._tail:
-                more = re.compile(_spellings(character)).match(text, end)
-                if more is None:
-                    break
-                end = more.end()
-            kept += [text[position : found.start()], MASK]
-            position = end
-        return "".join([*kept, text[position:]]) if kept else text
+_T = TypeVar("_T", str, str | bytes)
 
 
-@lru_cache(maxsize=128)
-def _forms(secrets: tuple[str, ...]) -> tuple[_Form, ...]:
-    """Return the forms of all secrets, those of the longest one first."""
-    long_enough = (secret for secret in set(secrets) if len(secret) >= MIN_SECRET_LENGTH)
-    return tuple(form for secret in sorted(long_enough, key=len, reverse=True) for form in _forms_of(secret))
+def _scrub_texts(texts: list[_T], secrets: tuple[str, ...]) -> list[_T]:
+    encoded = [text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass") for text in texts]
+    spans = find(_BETWEEN_TEXTS.join(encoded), needles(secrets))
+    if not spans:
+        return texts
+    scrubbed: list[Any] = []
+    remaining, start = deque(spans), 0
+    for text, data in zip(texts, encoded, strict=True):
+        end = start + len(data)
+        kept: list[bytes] = []
+        done = start
+        while remaining and remaining[0][0] < end:
+            first, last = remaining[0]
+            kept += [data[done - start : max(first, done) - start], MASK.encode()]
+            done = min(last, end)
+            if last > end:  # it goes on in the next text
+                remaining[0] = (end + 1, last)
+                break
+            remaining.popleft()
+        if kept:
+            whole = b"".join((*kept, data[done - start :]))
+            scrubbed.append(whole if isinstance(text, bytes) else whole.decode("utf-8", "surrogatepass"))
+        else:
+            scrubbed.append(text)
+        start = end + 1
+    return scrubbed
 
 
-@lru_cache(maxsize=128)
-def _forms_of(secret: str) -> tuple[_Form, ...]:
-    """Return a secret plain and in base64: alone, and as it looks inside of a longer text, such as `Bearer` and it."""
-    data = secret.encode("utf-8", "surrogatepass")
-    forms = [secret]
-    for encode in (b64encode, urlsafe_b64encode):
-        forms.append(encode(data).decode())
-        for skipped in (1, 2):  # the bytes of the longer text before the secret, modulo 3
-            # Only the characters that encode no bits of what surrounds the secret are the same in every text.
-            inner = data[3 - skipped :]
-            aligned = encode(inner[: len(inner) - len(inner) % 3]).decode()
-            if len(aligned) >= MIN_SECRET_LENGTH + 2:
-                forms.append(aligned)
-    return tuple(map(_Form, dict.fromkeys(forms)))
+def _collect(value: object, texts: list[str | bytes]) -> None:
+    if isinstance(value, (str, bytes)):
+        texts.append(value)
+    elif isinstance(value, bytearray):
+        texts.append(bytes(value))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            _collect(item, texts)
+    elif isinstance(value, (dict, Mapping)):
+        for name, item in value.items():
+            _collect(name, texts)
+            _collect(item, texts)
 
 
-def _scrubbed(text: str, forms: tuple[_Form, ...]) -> str:
-    # This runs for each string in the body of an error. Most strings are short or contain no secret, so a pattern is
-    # only used for a text that contains the first part of a secret, or an escape sequence that may spell it.
-    if len(text) < MIN_SECRET_LENGTH:
-        return text
-    escaped = "%" in text or "\\" in text or "&" in text
-    for form in forms:
-        text = form.removed_from(text, escaped=escaped)
-    return text
-
-
-def _scrubbed_value(value: Any, forms: tuple[_Form, ...], secrets: tuple[str, ...]) -> Any:
-    if isinstance(value, str):
-        return _scrubbed(value, forms)
+def _rebuilt(value: Any, texts: Iterator[str | bytes], secrets: tuple[str, ...]) -> Any:
+    """Return a copy of a value with the texts that replace those that `_collect` found, in the same order."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return next(texts)
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    if isinstance(value, Mapping):
-        return {
-            _scrubbed_value(name, forms, secrets): _scrubbed_value(item, forms, secrets) for name, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_scrubbed_value(item, forms, secrets) for item in value]
-    if isinstance(value, (tuple, set, frozenset)):
-        items = [_scrubbed_value(item, forms, secrets) for item in value]
-        return tuple(items) if isinstance(value, tuple) else set(items)
-    if isinstance(value, (bytes, bytearray)):
-        return _scrubbed(value.decode("utf-8", "surrogateescape"), forms).encode("utf-8", "surrogateescape")
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [_rebuilt(item, texts, secrets) for item in value]
+        return items if isinstance(value, list) else tuple(items) if isinstance(value, tuple) else set(items)
+    if isinstance(value, (dict, Mapping)):
+        return {_rebuilt(name, texts, secrets): _rebuilt(item, texts, secrets) for name, item in value.items()}
     if isinstance(value, TrunklineError):
         copied = _copied(value)
         return scrub_error(copied, secrets) if isinstance(copied, TrunklineError) else None
     return None if _shows(value, secrets) else value
-
-
-@lru_cache(maxsize=512)
-def _spellings(character: str) -> str:
-    """Return a pattern that matches a character in every way in which texts spell it.
-
-    They are: plain, percent-encoded (also twice), escaped as in JSON (also in JSON inside of JSON) and in a `repr`, and
-    as an HTML entity. Each alternative begins with a plain character, so that the search can skip to one of them.
-    """
-    plain = {character, html.escape(character), repr(character)[1:-1]}
-    patterns: list[str] = []
-    short = json.dumps(character, ensure_ascii=False)[1:-1].removeprefix("\\")
-    if not short.isalnum() or short != character:  # an escape of one character, such as `\"` and `\n`
-        patterns.append(rf"\\\\{{0,6}}{re.escape(short)}")
-    # Not by the codec for UTF-16: Python would load it from a file, which fails when no file can be opened.
-    code = ord(character)
-    high, low = divmod(code - 0x10000, 0x400)
-    units = f"{code:04x}" if code < 0x10000 else f"{0xD800 + high:04x}{0xDC00 + low:04x}"
-    escapes = (_hex(units[start : start + 4]) for start in range(0, len(units), 4))
-    patterns.append("".join(rf"\\\\{{0,3}}u{escape}" for escape in escapes))
-    encoded = character.encode("utf-8", "surrogatepass").hex()
-    patterns.append("".join(f"%(?:25){{0,2}}{_hex(encoded[start : start + 2])}" for start in range(0, len(encoded), 2)))
-    patterns.append(f"&(?:amp;)?#(?:0{{0,4}}{ord(character)}|[xX]0{{0,4}}{_hex(f'{ord(character):x}')});")
-    # The longest spelling of a `&` or a `%` has to come first: the others are the first part of it.
-    patterns += [re.escape(text) for text in sorted(plain, key=len, reverse=True)]
-    if character == " ":
-        patterns.append("[+]")
-    return f"(?:{'|'.join(patterns)})"
-
-
-def _hex(digits: str) -> str:
-    # Both cases are written out: with a flag for it, the regular expression could not skip to its first character.
-    return re.sub(r"[a-f]", lambda digit: f"[{digit[0]}{digit[0].upper()}]", digits)
 
 
 def without_traceback(error: BaseException) -> BaseException:
@@ -386,16 +327,42 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> TrunklineErr
         # A plugin may have made the error with another exception or with bytes.
         error.message = _as_text(fields.get("message")) or _as_text(*error.args[:1]) or type(error).__name__
         error.args = (error.message,)
-    for name, value in fields.items():
-        if name == "partial" or (again and not isinstance(value, str)):  # `partial` is what the model wrote
-            continue
-        try:
-            fields[name] = scrub_value(value, secrets)
-        except Exception:  # a value may be nested deeply if `nesting_limit` is off; other objects may do anything
-            fields[name] = None
-    error.args = tuple(scrub_value(arg if _is_data(arg) else _as_text(arg), secrets) for arg in error.args)
+    texts = {name: value for name, value in fields.items() if name != "partial"}  # `partial` is what the model wrote
+    texts = {
+        name: value
+        for name, value in texts.items()
+        if isinstance(value, str) or not (again or value is None or isinstance(value, (bool, int, float)))
+    }
+    arguments = tuple(arg if _is_data(arg) else _as_text(arg) for arg in error.args)
+    texts, error.args = _scrubbed_fields(texts, arguments, secrets)
+    fields.update(texts)
     _scrub_causes(error, secrets)
-    return _of_own_class(error) if _shows(error, secrets, fields=False) else error
+    # The texts of our own classes are made of their fields.
+    if type(error).__module__ != TrunklineError.__module__ and _shows(error, secrets, fields=False):
+        return _of_own_class(error)
+    return error
+
+
+def _scrubbed_fields(
+    fields: dict[str, Any], arguments: tuple[Any, ...], secrets: tuple[str, ...]
+) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    # All at once, for speed, or else one by one: some may be large, and the objects of other libraries may do anything.
+    both = fields, arguments
+    with suppress(Exception):
+        if bounded(both, 2 * EXCERPT_LIMIT) is both:
+            scrubbed: tuple[dict[str, Any], tuple[Any, ...]] = scrub_value(both, secrets)
+            return scrubbed
+    return (
+        {name: _scrubbed_excerpt(value, secrets) for name, value in fields.items()},
+        tuple(_scrubbed_excerpt(argument, secrets) for argument in arguments),
+    )
+
+
+def _scrubbed_excerpt(value: Any, secrets: tuple[str, ...]) -> Any:
+    try:
+        return scrub_value(bounded(value), secrets)
+    except Exception:
+        return None
 
 
 def _is_data(value: object) -> bool:
@@ -450,4 +417,4 @@ def _shows(value: object, secrets: tuple[str, ...], *, fields: bool = True) -> b
         text = f"{value} {value!r} {getattr(value, '__dict__', '') if fields else ''!r}"
     except Exception:  # another library's __str__ or __repr__ may fail; assume the worst
         return True
-    return scrub(text, secrets) != text
+    return len(text) > _LARGEST_CAUSE or scrub(text, secrets) != text

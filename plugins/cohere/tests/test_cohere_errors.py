@@ -82,7 +82,7 @@ BODIES: list[tuple[Any, str]] = [
     ({"data": "from data"}, "from data"),
     ({"detail": "a\n  b"}, "a b"),
     ([], "status 502 without a description (Bad Gateway)"),
-    (b"[" * 100_000, "[" * 1000),
+    (b"[" * 100_000, "[" * 950 + "… (99050 more bytes)"),
 ]
 
 

@@ -107,7 +107,7 @@ BODIES = [
     ({}, "status 418 without a description (I'm a Teapot)"),
     (None, "status 418 without a description (I'm a Teapot)"),
     (b"\xff\xfe\x00", "\ufffd\ufffd\x00"),
-    (b"[" * 100_000, "[" * 1000),
+    (b"[" * 100_000, "[" * 950 + "… (99050 more bytes)"),
 ]
 
 

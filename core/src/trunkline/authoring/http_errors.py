@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Protocol
 
+from trunkline._excerpts import EXCERPT_LIMIT, bounded, cut
 from trunkline._json import JSONValue, loads
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -27,7 +28,16 @@ from trunkline.errors import (
 from trunkline.secrets import Headers, HeaderValues
 
 MESSAGE_LIMIT = 1000
-"""The longest message of an error, in characters, since a message may quote a response body."""
+"""The longest message of an error, in characters, since a message may quote a response body. The rest is counted."""
+
+_NAME_LIMIT = 200
+"""The longest code and request id of an error, in characters."""
+
+_PARSED_LIMIT = 1024 * 1024
+"""The largest body of an error that is decoded, in bytes."""
+
+_PARSED_ITEMS = 20_000
+"""About how many values the body of an error that is decoded may contain. 300,000 take a third of a second."""
 
 _KINDS: Mapping[int, type[RemoteError]] = {
     401: AuthenticationError,
@@ -82,6 +92,7 @@ def status_error(
     `request_id_from`. An empty message is replaced by the status's standard phrase.
     """
     delay = retry_after(headers)
+    request_id = request_id or request_id_from(headers)
     kind = kind or error_class(status)
     should_retry = headers.get("x-should-retry", "").strip().lower()
     if should_retry in ("true", "false"):
@@ -91,15 +102,24 @@ def status_error(
     elif kind is RemoteError and status in _RETRYABLE:
         retryable = True
     return kind(
-        " ".join(message.split())[:MESSAGE_LIMIT] or _phrase(status),
+        _one_line(message) or _phrase(status),
         provider=provider,
         status=status,
-        code=code,
-        request_id=request_id or request_id_from(headers),
+        code=code and cut(code, _NAME_LIMIT),
+        request_id=request_id and cut(request_id, _NAME_LIMIT),
         retry_after=wait if delay is None else delay,
         retryable=retryable,
-        body=body,
+        body=bounded(body),
     )
+
+
+def _one_line(message: str) -> str:
+    # Not more than an excerpt is split into words, however long the message is.
+    line = " ".join(message[:EXCERPT_LIMIT].split())
+    omitted = len(message) - EXCERPT_LIMIT
+    if omitted <= 0:
+        return cut(line, MESSAGE_LIMIT)
+    return f"{line[:MESSAGE_LIMIT]}… ({len(line[MESSAGE_LIMIT:]) + omitted} more characters)"
 
 
 class ErrorReader(Protocol):
@@ -119,17 +139,26 @@ def error_from_response(wire_response: WireResponse, *, provider: str, read: Err
 def error_body(wire_response: WireResponse) -> JSONValue:
     """Decode the body of an error. It never raises.
 
-    If it is not JSON, return its text (at most 1,000 characters); for an HTML page, as proxies send, its title.
+    If it is not JSON, return its text (at most 1,000 characters); for an HTML page, as proxies send, its title. Of JSON
+    larger than 32 KiB, return an excerpt: see `trunkline.authoring.json.bounded`. A body larger than 1 MiB, or of
+    more than about 20,000 values, counts as text. The excerpt of a text ends with the number of bytes it leaves out.
     """
-    try:
-        body: JSONValue = loads(wire_response.body)
-    except (ValueError, RecursionError):
-        text = wire_response.body[: 4 * MESSAGE_LIMIT].decode("utf-8", "replace").strip()
-        if not text.startswith("<"):
-            return text[:MESSAGE_LIMIT]
+    data = wire_response.body
+    if len(data) <= _PARSED_LIMIT and sum(map(data.count, (b",", b"[", b"{"))) <= _PARSED_ITEMS:
+        try:
+            body: JSONValue = bounded(loads(data))
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return body
+    text = data[: 4 * MESSAGE_LIMIT].decode("utf-8", "replace").strip()
+    if text.startswith("<"):
         title = _TITLE.search(text)
         return f"an HTML page, {title[1].strip()!r}" if title else "an HTML page"
-    return body
+    if len(text) <= MESSAGE_LIMIT and len(data) <= 4 * MESSAGE_LIMIT:
+        return text
+    shown = text[: MESSAGE_LIMIT - 50]  # the number has to be a part of the message too
+    return f"{shown}… ({len(data) - len(shown.encode('utf-8', 'replace'))} more bytes)"
 
 
 def request_id_from(headers: HeaderValues, *names: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from trunkline._excerpts import bounded
 from trunkline._json import (
     JSONObject,
     JSONValue,
@@ -26,6 +27,7 @@ __all__ = [
     "as_object",
     "as_objects",
     "as_string",
+    "bounded",
     "decode_object",
     "decode_string",
     "dumps",

@@ -1,0 +1,305 @@
+"""A secret is found in every form in which servers repeat it, and ordinary text is left alone."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import html
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from trunkline._excerpts import EXCERPT_LIMIT, bounded
+from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import RemoteError
+from trunkline.secrets import scrub, scrub_error, scrub_value
+
+SECRETS = {
+    "an API key": "sk-canary-Ab+9/Zz0=Qw7Rt5Yu3",
+    "an AWS secret key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY0",
+    "an AWS session token": "IQoJb3JpZ2luX2VjEOr//////////wEaCXVzLWVhc3QtMSJHMEUCIQD3"
+    + base64.b64encode(random.Random(7).randbytes(200)).decode(),
+    "a token in hexadecimal": "f81d4fae7dec11d0a76500a0c91e6bf6",
+    "a password": "pa\"ss\\wo/rd'<&>-0123456789",
+    "a password that looks escaped": "a%41b&amp;c\\u0041d-12345678",
+    "a password with other letters": "s\u00e9cret\U0001f511 0123456789",
+}
+
+
+def base64_of(text: str | bytes) -> str:
+    return base64.b64encode(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")).decode()
+
+
+def each(pattern: str) -> Callable[[str], str]:
+    return lambda text: "".join(pattern.format(ord(character)) for character in text)
+
+
+def each_byte(pattern: str, separator: str = "") -> Callable[[str], str]:
+    return lambda text: separator.join(pattern.format(byte) for byte in text.encode())
+
+
+def named_entities(text: str) -> str:
+    names = {"/": "&sol;", "+": "&plus;", "=": "&equals;", "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+    return "".join(names.get(character, character) for character in text)
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "percent": lambda text: quote(text, safe=""),
+    "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "percent three times": lambda text: quote(quote(quote(text, safe=""), safe=""), safe=""),
+    "every byte percent-encoded": each_byte("%{:02x}"),
+    "every byte percent-encoded twice": each_byte("%25{:02X}"),
+    "a form": quote_plus,
+    "JSON": json.dumps,
+    "JSON three times": lambda text: json.dumps(json.dumps(json.dumps(text))),
+    "percent-encoded JSON": lambda text: quote(json.dumps(text)),
+    "percent-encoded HTML in JSON": lambda text: json.dumps(quote(html.escape(text))),
+    "JSON in HTML": lambda text: html.escape(json.dumps(text)),
+    "HTML": html.escape,
+    "HTML twice": lambda text: html.escape(html.escape(text)),
+    "named entities": named_entities,
+    "decimal entities": each("&#{};"),
+    "decimal entities with zeros": each("&#000{};"),
+    "decimal entities without semicolons": each("&#{}"),
+    "hexadecimal entities": each("&#x{:x};"),
+    "hexadecimal entities in upper case": each("&#X00{:X};"),
+    "entities in HTML": each("&amp;#{};"),
+    "escapes of Rust": each("\\u{{{:x}}}"),
+    "escapes of Python": each("\\U{:08x}"),
+    "bytes of Python": lambda text: repr(text.encode()),
+    "escaped bytes": each_byte("\\x{:02X}"),
+    "octal bytes": each_byte("\\{:03o}"),
+    "quoted-printable": lambda text: codecs.encode(text.encode(), "quopri").decode(),
+    "every byte quoted-printable": each_byte("={:02X}"),
+}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_of_a_secret_is_replaced(secret: str, spelling: str) -> None:
+    spelled = SPELLINGS[spelling](SECRETS[secret])
+    found = scrub(f"it said {spelled} twice", (SECRETS[secret],))
+    # Quotation marks and the padding of base64 are no part of the secret.
+    assert re.fullmatch(r"it said [b\\\"'%25C;&quotamp#x7]*\*\*\*[\\\"'%25C;&quotamp#x7=\s]* twice", found)
+
+
+@pytest.mark.parametrize("units", ["{:04x}", "{:04X}"])
+@pytest.mark.parametrize("prefix", ["\\u", "\\\\u", "\\\\\\\\u"])
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_in_the_escapes_of_json_is_replaced(secret: str, prefix: str, units: str) -> None:
+    data = SECRETS[secret].encode("utf-16-be")
+    codes = [int.from_bytes(data[start : start + 2]) for start in range(0, len(data), 2)]
+    assert scrub("".join(prefix + units.format(code) for code in codes), (SECRETS[secret],)) == "***"
+
+
+REDUCED = ["an API key", "an AWS secret key", "an AWS session token", "a token in hexadecimal"]
+ODD: dict[str, Callable[[str], str]] = {
+    "lower case": str.lower,
+    "upper case": str.upper,
+    "swapped case": str.swapcase,
+    "spaces between": " ".join,
+    "zero width spaces between": "\u200b".join,
+    "two lines": lambda text: text[:14] + "\r\n    " + text[14:],
+    "UTF-16": lambda text: text.encode("utf-16-le").decode("latin-1"),
+    "its last half": lambda text: text[len(text) // 2 :],
+    "without its first character": lambda text: text[1:],
+    "hexadecimal": lambda text: text.encode().hex(),
+    "hexadecimal in upper case": lambda text: text.encode().hex().upper(),
+    "hexadecimal with colons": lambda text: text.encode().hex(":"),
+    "hexadecimal with spaces": lambda text: text.encode().hex(" "),
+    "hexadecimal with 0x": lambda text: "0x" + text.encode().hex(),
+    "hexadecimal with each 0x": each_byte("0x{:02x}", ", "),
+    "a list of bytes": lambda text: str(list(text.encode())),
+}
+
+
+@pytest.mark.parametrize("secret", REDUCED)
+@pytest.mark.parametrize("form", ODD)
+def test_a_key_in_another_case_and_with_separators_is_replaced(secret: str, form: str) -> None:
+    found = scrub(f"it said {ODD[form](SECRETS[secret])} twice", (SECRETS[secret],))
+    assert re.fullmatch(r"it said [\[0x/]*\*\*\*[=/+\]\x00 \u200b]* twice", found)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("before", ["", "a", "ab", "Bearer ", "user:", 'POST / HTTP/1.1\r\nAuthorization: "'])
+@pytest.mark.parametrize("after", ["", "x", "xy", '"\r\n\r\n'])
+def test_base64_of_a_text_around_a_secret_is_replaced(secret: str, before: str, after: str) -> None:
+    text = before + SECRETS[secret] + after
+    url = base64.urlsafe_b64encode(text.encode()).decode()
+    encoded = {
+        "base64": base64_of(text),
+        "without padding": base64_of(text).rstrip("="),
+        "for URLs": url,
+        "in lines": "\n".join(re.findall(".{1,20}", base64_of(text))),
+        "twice": base64_of(base64_of(text)),
+        "for URLs, then base64": base64_of(url),
+        "percent-encoded": quote(base64_of(text), safe=""),
+        "in JSON with escapes": base64_of(text).replace("/", "\\/").replace("=", "\\u003d"),
+    }
+    for name, form in encoded.items():
+        found = scrub(f"it said {form} twice", (SECRETS[secret],))
+        around = 4 * len(before) + 4 * len(after) + 28  # what is encoded together with the text around the secret
+        assert found.count("***") == 1, name
+        assert len(found) <= len("it said *** twice") + around, name
+
+
+@given(
+    text=st.text(st.characters(codec="utf-8"), max_size=40),
+    secret=st.from_regex(r"[A-Za-z0-9+/=_.~-]{12,50}[0-9][A-Za-z]", fullmatch=True),
+    spellings=st.lists(st.sampled_from(sorted(SPELLINGS)), max_size=3),
+    after=st.text(st.characters(codec="utf-8"), max_size=40),
+)
+@settings(deadline=None, max_examples=300)
+def test_a_secret_is_never_left_in_text(text: str, secret: str, spellings: list[str], after: str) -> None:
+    spelled = secret
+    for name in spellings:
+        spelled = SPELLINGS[name](spelled)
+    found = scrub(text + spelled + after, (secret,))
+    assert "***" in found
+    assert spelled not in found
+    assert secret not in found
+
+
+@given(text=st.text(), secret=st.text(min_size=1))
+@settings(deadline=None, max_examples=300)
+def test_scrubbing_any_text_raises_nothing(text: str, secret: str) -> None:
+    scrub(text + secret, (secret,))
+
+
+# Ordinary text
+
+
+def random_secrets() -> tuple[str, ...]:
+    generator = random.Random(7)
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/="
+    keys = ["".join(generator.choices(letters, k=size)) for size in (6, 8, 12, 20, 40, 51, 164, 900)]
+    return (*keys, *(f"Bearer sk-{key}" for key in keys), "correct horse battery", "my-service-key", "hunter2")
+
+
+ORDINARY = [
+    "My service key is wrong; the correct one has a battery. HUNTER2 and My-Service-Key are names.",
+    "You passed sk-proj-... as the key, see https://example.com/a%20b?c=d&e=%2Ff#g &amp; \\u00e9 \\n =3D",
+    "tokens 123-456-789-012 and 2025-05-14, 0x7fff5fbff8c0, C:\\path\\new\\table, \ud800 lone",
+    " ".join(f"{number:08x}" for number in range(2000)),
+]
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    assert scrub(text, random_secrets()) is text
+
+
+def test_recorded_responses_are_left_alone() -> None:
+    folder = Path(os.environ.get("TRUNKLINE_RECORDINGS", "/nonexistent"))
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    if not files:
+        pytest.skip("no recordings on this machine")
+    for path in random.Random(7).sample(files, min(len(files), 150)):
+        text = path.read_bytes()[: 1024 * 1024].decode("utf-8", "replace")
+        assert scrub(text, random_secrets()) is text, path
+
+
+def test_a_value_without_secrets_keeps_its_types() -> None:
+    value = {"a": [1, None, True, 2.5, "text"], "b": ("x", {"y"}), "c": b"bytes"}
+    assert scrub_value(value, ("secret-0123456789",)) == value
+
+
+def test_a_secret_divided_between_neighbouring_texts_is_replaced() -> None:
+    secret = SECRETS["an API key"]
+    assert scrub_value(["a", secret[:10], secret[10:], "b"], (secret,)) == ["a", "***", "***", "b"]
+    assert scrub_value({"parts": list(secret)}, (secret,)) == {"parts": ["***"] * len(secret)}
+
+
+# Large errors
+
+KEY = "sk-canary-Ab9Zz0Qw7Rt5Yu3Kk8"
+SHAPES: dict[str, Callable[[int], bytes]] = {
+    "text": lambda size: b"x" * size,
+    "keys": lambda size: f"{KEY} ".encode() * (size // 29),
+    "first parts of keys": lambda size: KEY[:11].encode() * (size // 11),
+    "a message": lambda size: json.dumps({"error": {"message": f"{KEY} " * (size // 29)}}).encode(),
+    "percent signs": lambda size: json.dumps({"error": {"message": "%25" * (size // 3)}}).encode(),
+    "escapes": lambda size: json.dumps({"error": {"message": "\\u0000" * (size // 8)}}).encode(),
+    "escaped characters": lambda size: b'{"message":"%b"}' % (b"\\u0000" * (size // 6)),
+    "backslashes": lambda size: json.dumps({"error": {"message": "\\" * (size // 2)}}).encode(),
+    "ampersands": lambda size: json.dumps({"error": {"message": "&amp;" * (size // 5)}}).encode(),
+    "base64": lambda size: json.dumps({"message": base64_of("sk-canary-A") * (size // 16)}).encode(),
+    "strings": lambda size: json.dumps({"message": "no", "details": ["abcdef"] * (size // 10)}).encode(),
+    "names": lambda size: json.dumps({"message": "no", "d": {f"k{n}": 1 for n in range(size // 14)}}).encode(),
+    "lists": lambda size: b'{"d":[%b[]]}' % (b"[]," * (size // 3)),
+    "nested lists": lambda size: b"[" * (size // 2) + b"]" * (size // 2),
+}
+
+
+def sizes(value: object) -> tuple[int, int]:
+    """Return the number of characters in a value, and the number of its items."""
+    if isinstance(value, str):
+        return len(value), 1
+    items = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    counted = [sizes(item) for item in items]
+    return sum(size for size, _ in counted), 1 + sum(count for _, count in counted)
+
+
+@pytest.mark.parametrize("size", [900_000, 4_000_000])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_error_of_a_large_body_is_small_and_counts_what_is_missing(shape: str, size: int) -> None:
+    body = error_body(WireResponse(status=400, body=SHAPES[shape](size)))
+    error = scrub_error(status_error(f"{body}", provider="toy", status=400, body=body), (KEY,))
+    assert sum(sizes(vars(error)[name])[0] for name in ("message", "body")) <= 2 * EXCERPT_LIMIT
+    assert sizes(error.body)[1] <= EXCERPT_LIMIT // 8
+    assert "more" in json.dumps(error.body)
+    assert KEY not in json.dumps(error.body) + str(error)
+    assert len(error.message) <= 1100
+
+
+def test_large_event_of_an_error_keeps_what_follows_its_large_member() -> None:
+    event = {"error": {"details": ["abcdef"] * 1_000_000, "message": "no capacity", "code": "overloaded"}}
+    small = bounded(event)
+    assert small["error"]["message"] == "no capacity"
+    assert small["error"]["code"] == "overloaded"
+    assert small["error"]["details"][0] == "abcdef"
+    assert re.fullmatch(r"… \(\d+ more items\)", small["error"]["details"][-1])
+    kept = len(small["error"]["details"]) - 1
+    assert small["error"]["details"][-1] == f"… ({1_000_000 - kept} more items)"
+
+
+def test_error_that_a_plugin_makes_of_large_values_is_small() -> None:
+    error = RemoteError("x" * 3_000_000, code="y" * 3_000_000, body={"a": {"b": ["z"] * 1_000_000}})
+    error.add_note("n" * 3_000_000)
+    error.__cause__ = OSError("c" * 3_000_000)
+    scrub_error(error, (KEY,))
+    assert sizes({**vars(error), "args": error.args})[0] <= 6 * EXCERPT_LIMIT
+    assert error.__cause__ is None
+    assert str(error).startswith("the provider: xxx")
+    assert f"({3_000_000 - EXCERPT_LIMIT} more characters)" in error.message
+
+
+def test_body_within_the_limit_is_kept_whole() -> None:
+    body = {"error": {"message": "no", "input": "x" * 20_000, "details": [{"a": 1}] * 100}}
+    assert error_body(WireResponse(status=400, body=json.dumps(body).encode())) == body
+    assert bounded(body) is body
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_time_of_scrubbing_grows_with_the_length_of_the_text(shape: str) -> None:
+    secrets = tuple(f"{KEY}{number}" for number in range(5))
+
+    def seconds(size: int) -> float:
+        text, taken = SHAPES[shape](size).decode(), []
+        for _ in range(3):
+            start = time.process_time()
+            scrub(text, secrets)
+            taken.append(time.process_time() - start)
+        return min(taken)
+
+    # Four times the length takes about four times as long; if the time were quadratic, sixteen times.
+    assert seconds(800_000) <= 10 * seconds(200_000) + 0.02
