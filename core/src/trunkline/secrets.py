@@ -327,10 +327,10 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> TrunklineErr
         # A plugin may have made the error with another exception or with bytes.
         error.message = _as_text(fields.get("message")) or _as_text(*error.args[:1]) or type(error).__name__
         error.args = (error.message,)
-    texts = {name: value for name, value in fields.items() if name != "partial"}  # `partial` is what the model wrote
     texts = {
         name: value
-        for name, value in texts.items()
+        for name, value in fields.items()
+        if name != "partial"  # what the model wrote
         if isinstance(value, str) or not (again or value is None or isinstance(value, (bool, int, float)))
     }
     arguments = tuple(arg if _is_data(arg) else _as_text(arg) for arg in error.args)
