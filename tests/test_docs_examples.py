@@ -63,6 +63,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _loopback_only: None
             ("TRUNKLINE_", "OPENAI_", "ANTHROPIC_", "AWS_", "AZURE_", "COHERE_", "CO_", "MISTRAL_", "OLLAMA_")
         ):
             monkeypatch.delenv(name)
+    # Where the command line remembers which configuration files are trusted.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path

@@ -60,6 +60,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
             monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(FAKES)]))
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "state"))
     monkeypatch.syspath_prepend(str(FAKES))
     monkeypatch.syspath_prepend(str(folder))
     work = tmp_path / "work"
@@ -95,12 +97,26 @@ def key(monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def configured(site: Site, key: str) -> Path:
     """A configuration file in the current folder, with two services."""
-    path = Path("trunkline.toml").absolute()
-    path.write_text(
+    return write_trusted(
         '[services.one]\nprovider = "fake"\ndefault_model = "echo"\napi_key = { env = "FAKE_API_KEY" }\n'
         '[services.two]\nprovider = "fake"\ndefault_model = "turns"\n'
     )
+
+
+def write_trusted(text: str) -> Path:
+    """Write the configuration file of the current folder, and trust it as `trunkline trust` does."""
+    from trunkline.cli.config_files import read_safely, trust_file
+
+    path = Path("trunkline.toml").absolute()
+    path.write_text(text)
+    trust_file(read_safely(path))
     return path
+
+
+@pytest.fixture
+def write_config(site: Site) -> Callable[[str], Path]:
+    """Write the configuration file of the current folder, and trust it."""
+    return write_trusted
 
 
 Call = Callable[..., tuple[int, str, str]]

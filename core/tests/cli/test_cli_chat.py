@@ -170,7 +170,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(site: Any, key: str, 
 def test_control_characters_reach_a_pipe_and_no_terminal(piped: Any, terminal: Any, key: str) -> None:
     assert piped(*FAKE, "escape", "Hi").stdout.startswith("a\x1b]0;owned\x07b\x9b31m\tc\nd")
     _, shown = terminal(*FAKE, "escape", "Hi").end()
-    assert shown.startswith("a]0;ownedb31m\tc\r\nd\r\n[stop")
+    assert shown.startswith("a\\x1b]0;owned\\x07b\\x9b31m\tc\r\nd\\x0d\r\n[stop")
 
 
 def test_a_conversation_keeps_its_history(terminal: Any, key: str) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trunkline.cli.config_files import read_safely, trust_file
 
 
 def write(*services: str) -> None:
-    Path("trunkline.toml").write_text("\n".join(services))
+    path = Path("trunkline.toml")
+    path.write_text("\n".join(services))
+    trust_file(read_safely(path))
 
 
 def service(name: str, key: str = "good-key-1234567", model: str = "echo", more: str = "") -> str:

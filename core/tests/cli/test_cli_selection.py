@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trunkline.cli.selection import assignments
+from trunkline.cli.selection import assignments, with_tables
 
 ONE = '[services.one]\nprovider = "fake"\ndefault_model = "echo"\napi_key = "k-123456"\n'
 
 
-def test_the_only_service_of_the_file_in_the_current_folder_is_the_default(call: Any) -> None:
-    Path("trunkline.toml").write_text(ONE)
+def test_the_only_service_of_the_file_in_the_current_folder_is_the_default(call: Any, write_config: Any) -> None:
+    write_config(ONE)
     status, out, err = call("chat", "Hi")
     assert (status, out) == (0, "You said: Hi\n")
     assert "[service one of trunkline.toml]" in err
@@ -44,8 +44,8 @@ def test_unknown_service_is_reported_with_the_known_ones(call: Any, configured: 
     assert "no service 'tow'; did you mean 'two'? it has: one, two" in call("chat", "--service", "tow", "Hi")[2]
 
 
-def test_another_service_may_be_broken(call: Any, configured: Path) -> None:
-    configured.write_text(configured.read_text() + '[services.bad]\nprovider = "missing"\n[services.worse]\n')
+def test_another_service_may_be_broken(call: Any, configured: Path, write_config: Any) -> None:
+    write_config(configured.read_text() + '[services.bad]\nprovider = "missing"\n[services.worse]\n')
     assert call("chat", "--service", "one", "Hi")[0] == 0
     status, _, err = call("chat", "--service", "bad", "Hi")
     assert status == 1
@@ -123,7 +123,7 @@ def test_service_without_a_file_is_an_error_that_says_how_to_make_one(call: Any,
     [
         (["a=b"], {"a": "b"}),
         (["api-url=http://x?a=b"], {"api_url": "http://x?a=b"}),
-        (['headers={"x": "y"}'], {"headers": {"x": "y"}}),
+        (["a={"], {"a": "{"}),
         (["a="], {"a": ""}),
     ],
 )
@@ -131,7 +131,24 @@ def test_assignments(pairs: list[str], values: dict[str, object]) -> None:
     assert assignments(pairs) == values
 
 
-@pytest.mark.parametrize("pair", ["canary-secret", "=canary-secret", "a={canary"])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{", "{"),
+        ('{"a": 1}', '{"a": 1}'),
+        ('{"env": "NAME"}', {"env": "NAME"}),
+    ],
+)
+def test_a_text_stays_what_it_is_unless_it_is_a_reference(text: str, value: object, site: Any) -> None:
+    from fake_plugin import provider
+
+    assert with_tables({"default_model": text, "headers": '{"x": "y"}'}, provider) == {
+        "default_model": value,
+        "headers": {"x": "y"},
+    }
+
+
+@pytest.mark.parametrize("pair", ["canary-secret", "=canary-secret", "headers={canary"])
 def test_a_bad_assignment_is_not_repeated(call: Any, key: str, pair: str) -> None:
     status, _, err = call("chat", "-p", "fake", "--set", pair, "Hi")
     assert status == 2

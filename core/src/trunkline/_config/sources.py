@@ -54,13 +54,17 @@ class Configuration:
 
 
 def read_configuration(
-    source: str | os.PathLike[str] | Table, *, errors: list[ConfigurationError] | None = None
+    source: str | os.PathLike[str] | Table,
+    *,
+    content: bytes | None = None,
+    errors: list[ConfigurationError] | None = None,
 ) -> Configuration:
     """Read a TOML file, or a mapping of the same form.
 
     Each table `[services.NAME]` has a `provider` and its settings; `[defaults]` holds settings for all services. Raises
     `ConfigurationError` for a file that cannot be read or has another form. If a list of `errors` is given, the errors
     of single settings are added to it instead, for a caller that raises them together with those of the services.
+    `content` is what was read from the file, if the caller has checked it.
     """
     if isinstance(source, Mapping):
         data, folder, origin = source, Path.cwd(), "the configuration"
@@ -68,7 +72,9 @@ def read_configuration(
         path = Path(source)
         folder, origin = path.absolute().parent, f"the configuration file {str(source)!r}"
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            data = tomllib.loads(
+                (path.read_bytes() if content is None else content).decode("utf-8").replace("\r\n", "\n")
+            )
         except OSError as error:
             raise ConfigurationError(f"{origin} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

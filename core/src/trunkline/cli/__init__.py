@@ -22,6 +22,7 @@ BUILT_IN = {
     "new-plugin": "Create a package for your own provider.",
     "providers": "List the installed providers, extensions and commands, and report broken ones.",
     "settings": "Show the settings of a provider.",
+    "trust": "Accept the configuration file of a folder, which somebody else may have written.",
 }
 
 _HELP = """One interface for LLM providers.
@@ -41,12 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     tokens, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
     from trunkline.cli.failures import reported_errors
-    from trunkline.cli.terminal import lenient_output, log_on_stderr
+    from trunkline.cli.terminal import log_on_stderr, safe_output
 
-    lenient_output()
     debug = debug or bool(os.environ.get("TRUNKLINE_DEBUG"))
-    with log_on_stderr(), reported_errors(debug=debug) as outcome:
-        app = _assemble(tokens[0] if tokens else None)
+    command = tokens[0] if tokens else None
+    external = command is not None and command not in BUILT_IN
+    with safe_output(colours=external), log_on_stderr(), reported_errors(tokens, debug=debug) as outcome:
+        app = _assemble(command)
         result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         outcome.status = result if isinstance(result, int) else 0
     return outcome.status

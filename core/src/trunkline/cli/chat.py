@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from trunkline.cli.failures import CommandError
 from trunkline.cli.selection import SelectedService, ServiceOptions, select_service
-from trunkline.cli.terminal import DIM, is_terminal, print_note
+from trunkline.cli.terminal import DIM, is_terminal, one_line, print_json, print_note
 from trunkline.messages import Image, Message, Part, system, user
 from trunkline.request import ChatRequest
 
@@ -65,7 +65,7 @@ def chat(
     if options.model is None and selected.settings.default_model is None:
         raise CommandError(f"{selected.origin}: no model is given; use --model, or set default_model")
     if not json and target.provider is None and target.service is None:
-        print_note(f"[{selected.origin}]", style=DIM)
+        print_note(one_line(f"[{selected.origin}]"), style=DIM)
     request = functools.partial(
         ChatRequest,
         model=options.model,
@@ -115,7 +115,7 @@ def _image(source: str) -> Part:
 
 async def _answer(selected: SelectedService, request: ChatRequest, as_json: bool) -> None:
     from trunkline.cli.display import show_stream
-    from trunkline.cli.eventjson import error_line
+    from trunkline.cli.eventjson import error_fields
     from trunkline.errors import TrunklineError
     from trunkline.opening import open_service
 
@@ -125,5 +125,5 @@ async def _answer(selected: SelectedService, request: ChatRequest, as_json: bool
             await show_stream(service.stream(request), as_json=as_json)
     except TrunklineError as error:
         if as_json:
-            print(error_line(error), flush=True)
+            print_json(error_fields(error))
         raise

@@ -10,7 +10,7 @@ import attrs
 
 from trunkline._exception_text import exception_text
 from trunkline.cli.selection import SelectedService, ServiceOptions, select_services
-from trunkline.cli.terminal import safe
+from trunkline.cli.terminal import one_line, print_result
 from trunkline.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -50,18 +50,19 @@ def check(
 
 async def _check_all(services: dict[str, SelectedService | ConfigurationError], request: bool, timeout: float) -> int:
     failed: list[str] = []
-    width = max(map(len, services))
+    labels = {name: one_line(name) for name in services}
+    width = max(map(len, labels.values()))
 
     async def check_and_print(name: str, service: SelectedService | ConfigurationError) -> None:
         started = time.monotonic()
         done, problem = await _check_one(service, request, timeout)
         seconds = time.monotonic() - started
         if problem is None:
-            print(f"{name.ljust(width)}  ok      {seconds:5.1f} s  {', '.join(done)}", flush=True)
+            print_result(f"{labels[name].ljust(width)}  ok      {seconds:5.1f} s  {', '.join(done)}")
             return
         failed.append(name)
-        text = safe(problem).replace("\n", "\n    ")
-        print(f"{name.ljust(width)}  FAILED  {seconds:5.1f} s\n    {text}", flush=True)
+        text = problem.replace("\n", "\n    ")
+        print_result(f"{labels[name].ljust(width)}  FAILED  {seconds:5.1f} s\n    {text}")
 
     async with anyio.create_task_group() as tasks:
         for name, service in services.items():
@@ -122,4 +123,4 @@ async def _reachability(service: Service) -> str:
 
 async def _request(service: Service) -> str:
     response = await service.chat(ChatRequest(messages=user("Say ok"), max_output_tokens=OUTPUT_TOKENS))
-    return f"answer from {safe(response.model or service.settings.default_model or 'the model')}"
+    return f"answer from {one_line(response.model or service.settings.default_model or 'the model')}"

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 
 from trunkline.cli.display import show_stream
-from trunkline.cli.eventjson import error_line
+from trunkline.cli.eventjson import error_fields
 from trunkline.cli.failures import INTERRUPTED
 from trunkline.cli.selection import SelectedService
-from trunkline.cli.terminal import DIM, is_terminal, print_note
+from trunkline.cli.terminal import DIM, is_terminal, print_json, print_note, write
 from trunkline.errors import CallError, ConfigurationError, TrunklineError
 from trunkline.messages import Message, Part, Text, user
 from trunkline.opening import open_service
@@ -57,7 +57,7 @@ class Conversation:
                 while line := _ask():
                     self._turn(runner, service, line)
             except KeyboardInterrupt:
-                print(file=sys.stderr)
+                print_note("")
                 return INTERRUPTED
             finally:
                 runner.run(service.aclose())
@@ -75,7 +75,7 @@ class Conversation:
         except TrunklineError as error:
             # The conversation goes on: the next question may succeed.
             if self._as_json:
-                print(error_line(error), flush=True)
+                print_json(error_fields(error))
             print_note(f"trunkline: {error}")
         answer = _history_message(stream)
         if answer is not None:
@@ -107,8 +107,8 @@ def _ask() -> str:
         if is_terminal(sys.stdout):
             return input(PROMPT).strip()
         # `input` would write its prompt to stdout, where only the answers may go.
-        print(PROMPT, end="", file=sys.stderr, flush=True)
+        write(PROMPT, sys.stderr)
         return input().strip()
     except EOFError:
-        print(file=sys.stderr)
+        print_note("")
         return ""

@@ -6,8 +6,17 @@ import sys
 import time
 from typing import TextIO
 
-from trunkline.cli.eventjson import event_line
-from trunkline.cli.terminal import DIM, is_terminal, print_note, safe, styled
+from trunkline.cli.eventjson import event_fields
+from trunkline.cli.terminal import (
+    DIM,
+    VisibleText,
+    is_terminal,
+    one_line,
+    print_json,
+    print_note,
+    stdout,
+    write_visible,
+)
 from trunkline.events import (
     Event,
     Finished,
@@ -40,13 +49,16 @@ class Display:
     """Shows one answer. Call `show` with each event, then `close`.
 
     On a terminal, text and reasoning share the screen, so each starts on a new line. If stdout is not a terminal, it
-    gets exactly the text of the answer and a line break at the end.
+    gets exactly the text of the answer and a line break at the end. Everything else is shown in a visible form.
     """
 
     def __init__(self) -> None:
-        self._out: TextIO = sys.stdout
+        self._out: TextIO = stdout()
         self._error: TextIO = sys.stderr
-        self._terminal = is_terminal(sys.stdout)
+        self._terminal = is_terminal(self._out)
+        # A character or a sequence may arrive in two pieces.
+        self._answer = VisibleText()
+        self._thoughts = VisibleText()
         # The stream that was written to last, if its last line has no line break yet.
         self._open: TextIO | None = None
         self._text_open = False
@@ -59,10 +71,10 @@ class Display:
             self._reasoning(event.text)
         elif isinstance(event, ReasoningStart):
             self._end_line()
-            self._write(self._error, styled("[reasoning] ", DIM, self._error))
+            self._write(self._error, "[reasoning] ", style=DIM)
         elif isinstance(event, PartAdded):
             if not isinstance(event.part, Opaque):
-                self._note(_media(event.part))
+                self._note(one_line(_media(event.part)))
         elif isinstance(event, (ResponseStarted, Finished)):
             for warning in event.warnings:
                 self._note(f"warning: {warning}")
@@ -70,16 +82,15 @@ class Display:
     def _text(self, text: str) -> None:
         if self._open is self._error:
             self._end_line()
-        self._write(self._out, safe(text) if self._terminal else text)
+        self._write(self._out, self._answer.feed(text) if self._terminal else text)
 
     def _reasoning(self, text: str) -> None:
         if self._open is self._out:
             self._end_line()
-        self._write(self._error, styled(safe(text), DIM, self._error))
+        self._write(self._error, self._thoughts.feed(text), style=DIM)
 
-    def _write(self, stream: TextIO, text: str) -> None:
-        stream.write(text)
-        stream.flush()
+    def _write(self, stream: TextIO, text: str, *, style: str | None = None) -> None:
+        write_visible(text, stream, style=style)
         if text:
             ends = text.endswith("\n")
             self._open = None if ends else stream
@@ -87,6 +98,8 @@ class Display:
                 self._text_open = not ends
 
     def _end_line(self) -> None:
+        self._write(self._out, self._answer.finish())
+        self._write(self._error, self._thoughts.finish(), style=DIM)
         # Text that goes into a file or a pipe must have no line break that the model did not write.
         if self._open is not None and (self._open is self._error or self._terminal):
             self._write(self._open, "\n")
@@ -106,18 +119,19 @@ class Display:
         if response is None:
             return
         for call in response.tool_calls:
-            self._note(f"[tool call] {call.name}({call.arguments_json}) id={call.id}")
+            self._note(one_line(f"[tool call] {call.name}({call.arguments_json}) id={call.id}"))
         for part in response.parts:
             if isinstance(part, Citation):
-                self._note(f"[source] {' '.join(filter(None, (part.title, part.url))) or part.cited_text or 'unnamed'}")
+                source = " ".join(filter(None, (part.title, part.url))) or part.cited_text or "unnamed"
+                self._note(one_line(f"[source] {source}"))
             elif isinstance(part, Opaque):
-                self._note(f"[{part.kind}] content that only {part.provider} understands; --json shows it")
+                self._note(f"[{one_line(part.kind)}] content that only {part.provider} understands; --json shows it")
         for warning in response.warnings:
             if warning.kind == "invalid_arguments":
                 self._note(f"warning: {warning}")
         for hint in _hints(response):
             self._note(hint)
-        self._note(_summary(response, seconds))
+        self._note(one_line(_summary(response, seconds)))
 
 
 class JSONDisplay(Display):
@@ -125,8 +139,7 @@ class JSONDisplay(Display):
 
     def show(self, event: Event) -> None:
         """Write the event."""
-        self._out.write(event_line(event) + "\n")
-        self._out.flush()
+        print_json(event_fields(event))
 
     def close(self, response: ChatResponse | None, *, seconds: float = 0) -> None:
         """Do nothing: the last event contains the summary."""

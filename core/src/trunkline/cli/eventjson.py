@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 
 import attrs
@@ -31,18 +30,18 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def event_line(event: Event) -> str:
-    """Return the event as one line of ASCII JSON, with every field; bytes are in base64."""
+def event_fields(event: Event) -> dict[str, object]:
+    """Return the event as a JSON object, with every field; bytes are in base64."""
     fields = _plain(event)
     assert isinstance(fields, dict)
-    return json.dumps({**fields, "type": type_tag(type(event))})
+    return {**fields, "type": type_tag(type(event))}
 
 
-def error_line(error: TrunklineError) -> str:
-    """Return the error that ended the stream as one line of JSON with the type `error`."""
+def error_fields(error: TrunklineError) -> dict[str, object]:
+    """Return the error that ended the stream as a JSON object with the type `error`."""
     fields: dict[str, object] = {"type": "error", "error": type(error).__name__, "message": str(error)}
     fields["service"] = error.service
     if isinstance(error, RemoteError):
         for name in ("provider", "model", "endpoint", "status", "code", "request_id", "retry_after", "retryable"):
             fields[name] = getattr(error, name)
-    return json.dumps(fields)
+    return fields

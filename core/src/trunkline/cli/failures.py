@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import attrs
 
+from trunkline._exception_text import exception_text
 from trunkline.errors import TrunklineError
+from trunkline.secrets import scrub
 
 FAILED = 1
 MISUSED = 2
@@ -32,35 +35,107 @@ class Outcome:
 
 
 @contextmanager
-def reported_errors(*, debug: bool) -> Iterator[Outcome]:
-    """Report whatever the block raises on stderr and set the exit status. With `debug`, print the traceback first."""
-    from cyclopts import CycloptsError
+def reported_errors(arguments: Sequence[str], *, debug: bool) -> Iterator[Outcome]:
+    """Report whatever the block raises on stderr and set the exit status. With `debug`, print the traceback first.
 
-    from trunkline.cli.terminal import print_note
+    `arguments` are those of the command. What is not repeated of them is described at `_without_keys`.
+    """
+    from cyclopts import CycloptsError
 
     outcome = Outcome()
     try:
         yield outcome
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         outcome.status = INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone, as in `trunkline … | head`. The interpreter flushes stdout once more when it
-        # exits, and would print an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         outcome.status = PIPE_CLOSED
+        _discard_output()
     except SystemExit as end:
         outcome.status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except (Exception, BaseExceptionGroup) as error:
-        if debug:
-            traceback.print_exc()
         if isinstance(error, CycloptsError):
             command = " ".join(("trunkline", *(error.command_chain or ())))
-            print_note(f"trunkline: {error}\nSee: {command} --help")
+            text = f"trunkline: {error}\nSee: {command} --help"
             outcome.status = MISUSED
         elif isinstance(error, TrunklineError):
-            print_note(f"trunkline: {error}")
+            text = f"trunkline: {error}"
             outcome.status = MISUSED if isinstance(error, CommandError) else FAILED
-        else:
-            print_note(f"trunkline: unexpected {type(error).__name__}: {error}\nUse --debug for the traceback.")
+        elif isinstance(error, OSError) and error.strerror:
+            text = f"trunkline: {': '.join(str(part) for part in (error.filename, error.strerror) if part)}"
             outcome.status = FAILED
+        else:
+            text = f"trunkline: unexpected {exception_text(error)}\nUse --debug for the traceback."
+            outcome.status = FAILED
+        try:
+            _report(error, text, arguments, debug=debug)
+        except BrokenPipeError:
+            _discard_output()
+
+
+def _report(error: BaseException, text: str, arguments: Sequence[str], *, debug: bool) -> None:
+    from trunkline.cli.terminal import print_note
+
+    if debug:
+        trace = "".join(traceback.format_exception(error)).rstrip("\n")
+        print_note(_without_keys(trace, arguments, error))
+    print_note(_without_keys(text, arguments, error))
+
+
+def _discard_output() -> None:
+    """Send the rest of the output nowhere, because its reader is gone, as in `trunkline … | head`.
+
+    The interpreter flushes stdout and stderr once more when it exits, and would print an error.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        with suppress(OSError, ValueError):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+_WORD = re.compile(r"-{0,2}[a-z]{1,20}(?:[-_][a-z]{1,20}){0,3}")
+"""A command or an option, or a mistyped one."""
+
+
+def _without_keys(text: str, arguments: Sequence[str], error: BaseException) -> str:
+    """Return the text of an error without what may be a key that was typed in the wrong place.
+
+    The text of a mistake on the command line repeats commands and options that are words, and no values. The text of
+    another error, such as an unknown provider, repeats no argument that looks like a key.
+    """
+    from cyclopts import CycloptsError, UnknownCommandError
+
+    values = list(_typed_values(arguments))
+    if not isinstance(error, CycloptsError):
+        return scrub(text, [value for value in values if _looks_like_a_key(value)])
+    if not isinstance(error, UnknownCommandError):
+        for value in values:
+            for quoted in (f'"{value}"', repr(value)):
+                text = text.replace(quoted, '"***"')
+    return scrub(text, [value for value in values if not _WORD.fullmatch(value)])
+
+
+def _typed_values(arguments: Sequence[str]) -> Iterator[str]:
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if equals:
+            yield value
+        if not _WORD.fullmatch(option):
+            yield from (argument, option, option.replace("-", "_"), option.lstrip("-"))
+            if option.startswith("-"):
+                yield option[2:]  # `-sVALUE` is `-s VALUE`
+        elif not argument.startswith("-"):
+            yield argument
+
+
+def _looks_like_a_key(value: str) -> bool:
+    """Whether a value has a part of random letters and digits, unlike the names of models and of files."""
+    return any(
+        len(part) >= 12 and re.search("[0-9]", part) and re.search("[a-z]", part) and re.search("[A-Z]", part)
+        for part in re.split(r"[^A-Za-z0-9]+", value)
+    ) or bool(re.match(r"sk-[\w-]{16}", value))

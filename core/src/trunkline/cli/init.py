@@ -15,12 +15,14 @@ from cyclopts import Parameter
 from trunkline._config.sources import make_settings
 from trunkline._plugins.registry import load_provider
 from trunkline.authoring.provider import Provider
+from trunkline.cli.config_files import DEFAULT_FILE, read_safely
 from trunkline.cli.failures import CommandError
 from trunkline.cli.interview import Interview
 from trunkline.cli.references import Reference, is_variable_name, parse_reference
-from trunkline.cli.selection import DEFAULT_FILE, assignments
+from trunkline.cli.selection import assignments, with_tables
 from trunkline.cli.terminal import is_terminal, print_note
 from trunkline.cli.tomltext import toml_key, toml_value
+from trunkline.cli.trust import remember
 from trunkline.errors import ConfigurationError
 from trunkline.settings import SettingInfo, convert, setting_infos
 
@@ -61,24 +63,31 @@ def init(
     path = config or Path(os.environ.get("TRUNKLINE_CONFIG") or DEFAULT_FILE)
     if path.exists() and not force:
         raise CommandError(f"{path} already exists; use --force to replace it, or --config for another file")
-    values = assignments(set_)
+    given = assignments(set_)
+    values: dict[str, object] = {**given}
     references = dict(_secret_option(pair) for pair in secret)
     if is_terminal(sys.stdin):
         interview = Interview(values, references)
         provider = provider or interview.provider()
         plugin = load_provider(provider)
+        values.update(with_tables(given, plugin))
         service = service or interview.service(provider)
         interview.settings(plugin, service)
     elif provider is None:
         raise CommandError("--provider is required, since stdin is not a terminal and no question can be asked")
     else:
         plugin = load_provider(provider)
+        values.update(with_tables(given, plugin))
     name = service or provider
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise CommandError(f"the name of a service may have letters, digits, - and _ only, not {name!r}")
     table = _table(plugin, name, values, references)
     _write(path, _text(name, table), replace=force)
     print_note(f"Wrote {path}. Only you can read it (mode 0600).")
+    try:
+        remember(read_safely(path))
+    except ConfigurationError as error:
+        print_note(str(error))
     for reference in references.values():
         variable = reference.get("env")
         if variable and not os.environ.get(variable):

@@ -11,7 +11,7 @@ from trunkline._plugins.registry import PROVIDERS, installed
 from trunkline.authoring.provider import Provider
 from trunkline.cli.failures import CommandError
 from trunkline.cli.references import Reference, is_variable_name
-from trunkline.cli.terminal import DIM, print_note, safe
+from trunkline.cli.terminal import DIM, print_note, write
 from trunkline.settings import SettingInfo, convert, setting_infos
 
 _PLACES = {"e": "env", "f": "file", "k": "keyring", "env": "env", "file": "file", "keyring": "keyring"}
@@ -106,10 +106,10 @@ def _ask(question: str, *, default: str = "", problem: Callable[[str], str | Non
     Raises `CommandError` at the end of the input.
     """
     while True:
-        print(safe(f"{question}{f' [{default}]' if default else ''}: "), end="", file=sys.stderr, flush=True)
+        write(f"{question}{f' [{default}]' if default else ''}: ", sys.stderr)
         line = sys.stdin.readline()
         if not line:
-            print(file=sys.stderr)
+            print_note("")
             raise CommandError("the input ended before all questions were answered; nothing was written")
         answer = line.strip() or default
         wrong = problem(answer)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from trunkline.cli.selection import SelectedService, ServiceOptions, select_service
-from trunkline.cli.terminal import print_table
+from trunkline.cli.terminal import print_json, print_table
 from trunkline.response import ModelInfo
 
 _NO_OPTIONS = ServiceOptions()
@@ -34,7 +33,7 @@ def models(
         rows = [
             {"id": model.id, "name": model.name, "created": model.created, "raw": dict(model.raw)} for model in models
         ]
-        print(jsonlib.dumps(rows, indent=2))
+        print_json(rows, indent=2)
     else:
         print_table(
             ("model", "name", "created"), [(model.id, model.name or "", _day(model.created)) for model in models]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections import Counter
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import attrs
 from cyclopts import Parameter
 
 from trunkline._plugins.registry import COMMANDS, EXTENSIONS, PROVIDERS, InstalledPlugin, installed
-from trunkline.cli.terminal import print_table, safe
+from trunkline.cli.terminal import print_json, print_result, print_table
 
 _KINDS = {PROVIDERS: "provider", EXTENSIONS: "extension", COMMANDS: "command"}
 
@@ -48,10 +47,10 @@ def providers(
     """
     rows = _rows(check)
     if json:
-        print(jsonlib.dumps([_plain(row) for row in rows], indent=2))
+        print_json([_plain(row) for row in rows], indent=2)
         return 0
     if not rows:
-        print("no plugin is installed; to install one: pip install trunkline-PROVIDER")
+        print_result("no plugin is installed; to install one: pip install trunkline-PROVIDER")
         return 0
     print_table(
         ("kind", "name", "distribution", "version", "status"),
@@ -59,9 +58,9 @@ def providers(
     )
     broken = [row for row in rows if row.problem]
     if broken:
-        print(f"\n{len(broken)} broken:")
+        print_result(f"\n{len(broken)} broken:")
     for row in broken:
-        print(safe(f"  {row.kind} {row.item.name} ({row.item.distribution} {row.item.version}): {row.problem}"))
+        print_result(f"  {row.kind} {row.item.name} ({row.item.distribution} {row.item.version}): {row.problem}")
     return 0
 
 

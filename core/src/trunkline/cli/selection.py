@@ -13,12 +13,14 @@ from cyclopts import Parameter
 
 from trunkline._config.sources import Configuration, make_settings, provider_of, read_configuration
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
+from trunkline._setting_types import REFERENCE_KINDS, without_none
 from trunkline._suggestions import did_you_mean
+from trunkline.authoring.provider import Provider
+from trunkline.cli.config_files import DEFAULT_FILE, ConfigurationFile, read_safely
 from trunkline.cli.failures import CommandError
 from trunkline.errors import ConfigurationError, PluginError
-from trunkline.settings import Settings
-
-DEFAULT_FILE = "trunkline.toml"
+from trunkline.secrets import Secret
+from trunkline.settings import SettingInfo, Settings, setting_infos
 
 
 @Parameter(name="*")
@@ -48,12 +50,9 @@ class SelectedService:
     origin: str
 
 
-def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, object]:
-    """Parse `name=value` texts. A value that starts with a brace is parsed as JSON, for settings that are tables.
-
-    `option` is the name of the option in errors. Raises `CommandError`.
-    """
-    values: dict[str, object] = {}
+def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, str]:
+    """Parse `name=value` texts. `option` is the name of the option in errors. Raises `CommandError`."""
+    values: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         name = name.strip().replace("-", "_")
@@ -61,24 +60,47 @@ def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, object
             # The error does not repeat the text, which may be a secret.
             raise CommandError(f"{option} takes name=value")
         values[name] = text
-        if text.lstrip().startswith("{"):
-            try:
-                values[name] = json.loads(text)
-            except ValueError as error:
-                raise CommandError(
-                    f"{option} {name}: the value starts with a brace, but is not JSON: {error}"
-                ) from None
     return values
 
 
-def _configuration_path(options: ServiceOptions) -> Path | None:
-    """Return the configuration file to use. The default is used only if it exists; otherwise returns `None`."""
-    if options.config is not None:
-        return options.config
-    named = os.environ.get("TRUNKLINE_CONFIG")
+def with_tables(values: Mapping[str, str], provider: Provider, option: str = "--set") -> dict[str, object]:
+    """Return the values, with those parsed as JSON that start with a brace and whose setting may be a table.
+
+    Any setting may be a reference, as in `{"env": "NAME"}`. Other texts stay exactly what they are. Raises
+    `CommandError` for a table that is not JSON.
+    """
+    kinds = {info.name: info for info in setting_infos(provider.settings)}
+    return {
+        name: _table(name, text, kinds[name], option) if name in kinds and text.lstrip().startswith("{") else text
+        for name, text in values.items()
+    }
+
+
+def _table(name: str, text: str, info: SettingInfo, option: str) -> object:
+    kind = without_none(info.type)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if kind in (str, Secret):
+            return text
+        raise CommandError(f"{option} {name}: the value starts with a brace, but is not JSON: {error}") from None
+    is_reference = isinstance(value, dict) and len(value) == 1 and next(iter(value)) in REFERENCE_KINDS
+    return text if kind is str and info.convert is None and not is_reference else value
+
+
+def _configuration_file(options: ServiceOptions) -> ConfigurationFile | None:
+    """Return the configuration file to use. The default is used only if it exists; otherwise returns `None`.
+
+    A file that others can write is refused, and the default, which nobody named, is used if the user trusts it.
+    """
+    named = options.config or os.environ.get("TRUNKLINE_CONFIG")
     if named:
-        return Path(named)
-    return Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
+        return read_safely(Path(named))
+    if not Path(DEFAULT_FILE).is_file():
+        return None
+    from trunkline.cli.trust import ask_for_trust
+
+    return ask_for_trust(Path(DEFAULT_FILE))
 
 
 def _check(options: ServiceOptions) -> None:
@@ -97,19 +119,19 @@ def select_service(options: ServiceOptions) -> SelectedService:
     _check(options)
     if options.provider is not None:
         return _from_provider(options.provider, options)
-    path = _configuration_path(options)
-    if path is None:
+    file = _configuration_file(options)
+    if file is None:
         if options.service is not None:
             raise CommandError(
                 f"--service {options.service} needs a configuration file: use --config FILE, or create one with "
                 f"`trunkline init`"
             )
         return _only_usable(options)
-    configuration = read_configuration(path)
+    configuration = read_configuration(file.path, content=file.content)
     names = list(configuration.services)
     if options.service is None and len(names) > 1:
-        raise CommandError(f"{path} has several services; select one with --service: {', '.join(names)}")
-    return _from_file(path, configuration, options.service or names[0], options)
+        raise CommandError(f"{file.path} has several services; select one with --service: {', '.join(names)}")
+    return _from_file(file.path, configuration, options.service or names[0], options)
 
 
 def select_services(options: ServiceOptions) -> dict[str, SelectedService | ConfigurationError]:
@@ -120,16 +142,16 @@ def select_services(options: ServiceOptions) -> dict[str, SelectedService | Conf
             return {options.provider: _from_provider(options.provider, options)}
         except ConfigurationError as error:
             return {options.provider: error}
-    path = _configuration_path(options)
-    if path is None:
+    file = _configuration_file(options)
+    if file is None:
         raise CommandError(
             "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
         )
-    configuration = read_configuration(path)
+    configuration = read_configuration(file.path, content=file.content)
     found: dict[str, SelectedService | ConfigurationError] = {}
     for name in configuration.services if options.service is None else [options.service]:
         try:
-            found[name] = _from_file(path, configuration, name, options)
+            found[name] = _from_file(file.path, configuration, name, options)
         except ConfigurationError as error:
             found[name] = error
     return found
@@ -137,7 +159,8 @@ def select_services(options: ServiceOptions) -> dict[str, SelectedService | Conf
 
 def _from_provider(name: str, options: ServiceOptions) -> SelectedService:
     """Return a service whose settings come from the environment and `--set`."""
-    settings = make_settings(name, load_provider(name), arguments=assignments(options.set_))
+    provider = load_provider(name)
+    settings = make_settings(name, provider, arguments=with_tables(assignments(options.set_), provider))
     return SelectedService(name=name, settings=settings, origin=f"provider {name}")
 
 
@@ -147,10 +170,11 @@ def _from_file(path: Path, configuration: Configuration, name: str, options: Ser
         hint = did_you_mean(name, configuration.services)
         raise CommandError(f"{path} has no service {name!r}{hint} it has: {', '.join(configuration.services)}")
     table = configuration.services[name]
+    provider = load_provider(provider_of(name, table))
     settings = make_settings(
         name,
-        load_provider(provider_of(name, table)),
-        arguments=assignments(options.set_),
+        provider,
+        arguments=with_tables(assignments(options.set_), provider),
         table=table,
         folder=configuration.folder,
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from trunkline._config.sources import variable_name
 from trunkline._plugins.registry import load_provider
-from trunkline.cli.terminal import print_table
+from trunkline.cli.terminal import print_json, print_table
 from trunkline.settings import SettingInfo, json_schema, setting_infos
 
 
@@ -25,7 +24,7 @@ def settings(provider: str, /, *, schema: Annotated[bool, Parameter(negative="",
     """
     plugin = load_provider(provider)
     if schema:
-        print(json.dumps(json_schema(plugin.settings), indent=2))
+        print_json(json_schema(plugin.settings), indent=2)
         return 0
     rows = [
         (

@@ -76,6 +76,10 @@ def text(*pieces: str) -> list[bytes]:
 
 
 DONE = event("Finished", reason="stop")
+HOSTILE = (
+    "A\x1b]0;owned\x07B\x1b[31mC\x9b2JD\x08E\rF\u202eG\u2066H\u200bI\x00J\x7fK\ufeffL\u2028M\U000e0041N\ud800O\u200fP"
+)
+"""What a hostile server puts into every text."""
 STARTED = event("ResponseStarted", id="r1", model="fake-1")
 
 
@@ -99,6 +103,21 @@ def answer(asked: Any) -> list[bytes | None]:
         call = [event("ToolCallStart", index=0, id="c1", name="weather")]
         call.append(event("ToolCallDelta", index=0, arguments='{"city":"Oslo"}'))
         return [STARTED, *call, event("ToolCallEnd", index=0), event("Finished", reason="tool_calls")]
+    if model == "hostile":
+        return [
+            event("ResponseStarted", id=HOSTILE, model=HOSTILE),
+            event("ReasoningStart", index=9),
+            *(event("ReasoningDelta", index=9, text=letter) for letter in HOSTILE),
+            event("ReasoningEnd", index=9),
+            *text(*HOSTILE),  # each sequence in several pieces
+            event("Citation", url="https://example.org/" + HOSTILE, title=HOSTILE),
+            event("ToolCallStart", index=1, id=HOSTILE, name=HOSTILE),
+            event("ToolCallDelta", index=1, arguments=HOSTILE),
+            event("ToolCallEnd", index=1),
+            event("Finished", reason="tool_calls"),
+        ]
+    if model == "emoji":
+        return [STARTED, *text(*turns[-1][1]), DONE]
     if model == "escape":
         return [STARTED, *text("a\x1b]0;owned\x07b\x9b31m\tc\nd\r"), DONE]
     if model == "stall" or (model == "stall-once" and len(turns) == 1):
@@ -152,7 +171,9 @@ class Transport:
         if "wrong" in key:
             yield ByteStream(401, [b"the key " + key.encode() + b" is wrong"])
         elif wire_request.url == "fake:/models":
-            yield ByteStream(200, [dumps(["echo", "stall"])])
+            yield ByteStream(200, [dumps([HOSTILE] if "hostile" in key else ["echo", "stall"])])
+        elif loads(wire_request.body)["model"] == "hostile-error":
+            yield ByteStream(401, [HOSTILE.encode("utf-8", "replace")])
         elif loads(wire_request.body)["model"] == "busy":
             yield ByteStream(429, [b"too many requests"], {"retry-after": "30"})
         else:
@@ -216,6 +237,20 @@ def _provider(kind: type[FakeSettings]) -> Provider:
 
 provider = _provider(FakeSettings)
 spare = _provider(SpareSettings)
+
+
+def shout() -> int:
+    """Print what a hostile server sent, and warn of it."""
+    import logging
+    import sys
+    import warnings
+
+    print(HOSTILE)
+    print(HOSTILE, file=sys.stderr)
+    warnings.warn(HOSTILE, stacklevel=1)
+    logging.getLogger("other").warning(HOSTILE)
+    logging.getLogger("trunkline").warning(HOSTILE)
+    raise LookupError(HOSTILE)
 
 
 def greet(name: str, *, loud: bool = False) -> int:

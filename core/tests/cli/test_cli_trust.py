@@ -1,0 +1,228 @@
+"""Fault class 82: a file that somebody else wrote is not obeyed unasked, and one that others can write never is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILE = Path("trunkline.toml")
+TEXT = """\
+[services.helper]
+provider = "fake"
+default_model = "echo"
+api_key = { env = "FAKE_API_KEY" }
+headers = { X-A = { file = "~/.config/gh/token" }, X-B = { env = "GITHUB_TOKEN" } }
+proxy = "http://user:hunter22@proxy.example:3128"
+"""
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> Path:
+    """A home folder with the files that the configuration names."""
+    folder = tmp_path / "home"
+    (folder / ".config/gh").mkdir(parents=True)
+    (folder / ".config/gh/token").write_text("gho-canary-123456\n")
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp-canary-123456")
+    FILE.write_text(TEXT)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command", [("chat", "Hi"), ("chat", "-s", "helper", "Hi"), ("check",), ("models",), ("models", "-s", "helper")]
+)
+def test_a_file_that_was_found_is_refused_where_nobody_can_be_asked(
+    call: Any, home: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    status, out, err = call(*command)
+    assert (status, out) == (2, "")
+    assert "trunkline trust" in err
+    assert "--config" in err
+    assert not (tmp_path / "log").exists(), "nothing was sent"
+
+
+def test_a_person_is_asked_once_and_again_after_a_change(terminal: Any, home: Path) -> None:
+    screen = terminal("chat", "Hi")
+    shown = screen.wait_for(r"Trust this file\? \[y/N\] ")
+    for part in (
+        str(FILE.absolute()),
+        "service helper, provider fake",
+        "environment variable FAKE_API_KEY",
+        "environment variable GITHUB_TOKEN",
+        "the file ~/.config/gh/token",
+        "proxy.example",
+    ):
+        assert part in shown
+    assert "canary" not in shown
+    assert "hunter22" not in shown
+    screen.enter("y\n")
+    status, shown = screen.end()
+    assert status == 0 or "proxy" in shown
+    assert "Trust" not in terminal("models", "--json").end()[1]
+    FILE.write_text(TEXT.replace("helper", "changed"))
+    screen = terminal("chat", "Hi")
+    screen.wait_for(r"Trust this file\?")
+    screen.enter("\n")
+    status, shown = screen.end()
+    assert status == 2
+    assert "not trusted" in shown
+
+
+def test_trust_is_given_for_one_path_and_can_be_revoked(call: Any, home: Path, tmp_path: Path) -> None:
+    text = TEXT.replace("proxy =", "#")
+    FILE.write_text(text)
+    status, _, err = call("trust")
+    assert status == 0
+    assert "environment variable GITHUB_TOKEN" in err
+    assert call("chat", "Hi")[:2] == (0, "You said: Hi\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / FILE).write_text(text)
+    os.chdir(elsewhere)
+    assert call("chat", "Hi")[0] == 2
+    os.chdir(tmp_path / "work")
+    assert call("trust", "--revoke")[0] == 0
+    assert call("chat", "Hi")[0] == 2
+
+
+def test_an_older_content_is_not_trusted_any_more(call: Any, home: Path) -> None:
+    call("trust")
+    FILE.write_text(TEXT + "# changed\n")
+    call("trust")
+    FILE.write_text(TEXT)
+    assert call("models")[0] == 2
+
+
+def test_a_file_that_the_user_names_is_obeyed(call: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FILE.write_text(TEXT.replace("proxy =", "#"))
+    assert call("chat", "-c", str(FILE), "Hi")[0] == 0
+    monkeypatch.setenv("TRUNKLINE_CONFIG", str(FILE))
+    assert call("chat", "Hi")[0] == 0
+
+
+def test_a_file_that_init_wrote_is_trusted(call: Any, key: str) -> None:
+    assert call("init", "-p", "fake", "--secret", "api_key=env:FAKE_API_KEY", "--set", "default_model=echo")[0] == 0
+    assert call("chat", "Hi")[0] == 0
+
+
+def test_a_secret_in_the_file_is_not_shown(call: Any, home: Path) -> None:
+    FILE.write_text('[services.a]\nprovider = "fake"\napi_key = "canary-key-1234567890"\nlevel = 3\n')
+    _, _, err = call("trust")
+    assert "api_key = ***" in err
+    assert "level = 3" in err
+    assert "canary" not in err
+
+
+def test_variables_that_the_provider_reads_without_being_named_are_shown(call: Any, home: Path) -> None:
+    FILE.write_text('[services.a]\nprovider = "fake"\nregion = "there"\n')
+    assert "environment variable FAKE_API_KEY" in call("trust")[2]
+
+
+def test_a_long_file_cannot_push_the_rest_off_the_screen(call: Any, home: Path) -> None:
+    FILE.write_text("".join(f'[services.s{number}]\nprovider = "fake"\n' for number in range(300)))
+    err = call("trust")[2]
+    assert "280 more services" in err
+    assert len(err.splitlines()) < 100
+
+
+def group_writable(file: Path) -> None:
+    os.chown(file, -1, 12345)
+    file.chmod(0o660)
+
+
+def writable_folder(file: Path) -> None:
+    file.parent.chmod(0o777)
+
+
+def writable_ancestor(file: Path) -> None:
+    file.parent.parent.chmod(0o777)
+
+
+def linked(file: Path) -> None:
+    target = file.parent / "target.toml"
+    file.rename(target)
+    file.symlink_to(target)
+    target.chmod(0o666)
+
+
+def linked_into_a_writable_folder(file: Path) -> None:
+    folder = file.parent / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    file.rename(folder / "target.toml")
+    file.symlink_to(folder / "target.toml")
+
+
+def of_another_user(file: Path) -> None:
+    os.chown(file, 12345, -1)
+
+
+def link_of_another_user(file: Path) -> None:
+    target = file.parent / "target.toml"
+    file.rename(target)
+    file.symlink_to(target)
+    os.chown(file, 12345, -1, follow_symlinks=False)
+
+
+@posix
+@pytest.mark.parametrize("named", [True, False], ids=["named", "found"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.chmod(0o666),
+        lambda file: file.chmod(0o602),
+        group_writable,
+        writable_folder,
+        writable_ancestor,
+        linked,
+        linked_into_a_writable_folder,
+        of_another_user,
+        link_of_another_user,
+    ],
+    ids=["0666", "0602", "group", "folder", "ancestor", "link", "link-folder", "owner", "link-owner"],
+)
+def test_a_file_that_others_can_write_is_refused(
+    call: Any, home: Path, spoil: Callable[[Path], None], named: bool, tmp_path: Path
+) -> None:
+    call("trust")
+    file = FILE.absolute()
+    try:
+        spoil(file)
+    except PermissionError:
+        pytest.skip("only root may change owners")
+    status, _, err = call("chat", *(("-c", str(FILE)) if named else ()), "Hi")
+    tmp_path.chmod(0o700)
+    assert status == 1
+    assert "is not used" in err
+    assert "chmod go-w" in err or "copy" in err
+    assert not (tmp_path / "log").exists(), "nothing was sent"
+
+
+@posix
+def test_a_store_that_others_can_write_is_refused(call: Any, home: Path, tmp_path: Path) -> None:
+    call("trust")
+    [entry] = (tmp_path / "state/trunkline/trusted").iterdir()
+    assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+    assert stat.S_IMODE(entry.parent.stat().st_mode) == 0o700
+    entry.parent.chmod(0o777)
+    assert "is not used" in call("models")[2]
+
+
+def test_a_file_can_be_trusted_for_once_if_nothing_can_be_remembered(
+    terminal: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FILE.write_text(TEXT.replace("proxy =", "#"))
+    (home / "no-folder").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "no-folder"))
+    screen = terminal("chat", "Hi")
+    screen.wait_for(r"Trust this file\?")
+    screen.enter("y\n")
+    status, shown = screen.end()
+    assert status == 0
+    assert "cannot be remembered" in shown
