@@ -26,6 +26,7 @@ from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     CallError,
+    ProtocolViolation,
     ServiceClosed,
     TrunklineError,
     UnsupportedOperation,
@@ -41,6 +42,12 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _log = logging.getLogger("trunkline")
+
+MAX_PAGES = 1000
+"""How many pages of models are read. The longest known list has a few dozen."""
+
+MAX_MODELS = 100_000
+"""How many models are listed. The longest known list, that of a hub of open models, has some ten thousand."""
 
 
 class _Operation(Protocol[T_co]):
@@ -170,12 +177,17 @@ class Service:
         )
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
-        """List the models that the service offers. Raises `UnsupportedOperation` if the provider has no such list."""
+        """List the models that the service offers.
+
+        Raises `UnsupportedOperation` if the provider has no such list, and `ProtocolViolation` if its list does not
+        end, for example because a page leads back to one before it.
+        """
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> tuple[ModelInfo, ...]:
             operation = self._operation(pipeline.steps.operations.list_models, "list_models")
             models: list[ModelInfo] = []
             cursor: str | None = None
+            cursors: set[str] = set()
             while True:
                 wire_request = pipeline.run_step("operations", operation.build, pipeline.context, cursor)
                 page, cursor = await pipeline.call(
@@ -187,6 +199,15 @@ class Service:
                 models.extend(page)
                 if cursor is None:
                     return tuple(models)
+                problem = None
+                key = str(cursor)  # what a server sent, unless the plugin checked it
+                if key in cursors:
+                    problem = "the provider repeats a page: its cursor is one that it has sent before"
+                elif len(cursors) + 1 >= MAX_PAGES or len(models) > MAX_MODELS:
+                    problem = f"there are more after {len(cursors) + 1} pages with {len(models)} models"
+                if problem is not None:
+                    raise pipeline.finalize_error(ProtocolViolation(f"the list of models has no end: {problem}"))
+                cursors.add(key)
 
         return await self._run("list_models", None, run)
 

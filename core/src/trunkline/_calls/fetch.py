@@ -36,11 +36,17 @@ _TYPES: dict[MediaClass, tuple[str, ...]] = {
 
 @attrs.frozen(kw_only=True)
 class FetchLimits:
-    """Limits of one fetch: the size in bytes, the total time in seconds, and the number of redirects."""
+    """Limits of fetching. Sizes are in bytes.
+
+    `size`, `seconds` and `redirects` limit one fetch. `count` and `total_size` limit the media of one request: more than
+    the providers accept, and little enough for the memory of a server that passes on what its users send.
+    """
 
     size: int = 20 * 1024 * 1024
     seconds: float = 30.0
     redirects: int = 3
+    count: int = 100
+    total_size: int = 100 * 1024 * 1024
 
 
 async def fetch(
@@ -111,19 +117,27 @@ async def fetch_parts(
 ) -> ChatRequest:
     """Return the request with all media of these kinds that are given by URL fetched, one after the other.
 
-    URLs of a provider's own storage (`s3:`, `gs:`) are not fetched; the translator may pass them on. Raises
-    `FetchFailed` if any of the media cannot be fetched.
+    URLs of a provider's own storage (`s3:`, `gs:`) are not fetched; the translator may pass them on. A URL that occurs
+    several times is fetched once. Raises `FetchFailed` if any of the media cannot be fetched, or if there are too many.
     """
     fetched: dict[str, tuple[bytes, str]] = {}
+    count = size = 0
 
     async def media(value: ToolResultPart) -> ToolResultPart:
+        nonlocal count, size
         if not isinstance(value, (Image, Document, Audio)) or not isinstance(value, kinds) or value.url is None:
             return value
         if value.url.lower().startswith(_STORAGE):
             return value
+        count += 1
+        if count > limits.count:
+            raise FetchFailed(f"the request has more than {limits.count} media to fetch")
         if value.url not in fetched:
             fetched[value.url] = await fetch(value.url, _TYPES[type(value)], limits=limits, allowed=allowed)
         data, media_type = fetched[value.url]
+        size += len(data)  # each part is sent, also if several have the same bytes
+        if size > limits.total_size:
+            raise FetchFailed(f"the media to fetch for the request are larger than {limits.total_size} bytes together")
         return attrs.evolve(value, data=data, url=None, media_type=value.media_type or media_type)
 
     async def part(value: Part) -> Part:
