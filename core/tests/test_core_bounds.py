@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-from itertools import count
 from typing import Any
 
 import anyio
@@ -12,7 +10,7 @@ import pytest
 from trunkline import service as service_module
 from trunkline._calls.fetch import FetchLimits, fetch_parts
 from trunkline._json import dumps
-from trunkline.errors import FetchFailed, FirstChunkTimeout, ProtocolViolation, TrunklineError
+from trunkline.errors import ConnectionFailed, ConnectTimeout, FetchFailed, FirstChunkTimeout, ProtocolViolation
 from trunkline.messages import Image, user
 from trunkline.request import ChatRequest
 from trunkline.testing import Exchange, serve
@@ -113,3 +111,76 @@ async def test_media_with_the_same_url_are_fetched_once_and_counted_each_time() 
         with pytest.raises(FetchFailed, match="together"):
             await fetch_parts(request, (Image,), limits=FetchLimits(total_size=17), allowed=lambda address: True)
     assert [part.data for part in fetched.messages[0].parts] == [b"GIF89a"] * 3
+
+
+# Headers that arrive slowly
+
+
+async def _headers(exchange: Exchange) -> None:
+    await exchange.raw(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        await exchange.raw(b"x: y\r\n")
+        await anyio.sleep(0.05)
+
+
+async def _interim(exchange: Exchange) -> None:
+    while True:
+        await exchange.raw(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n")
+        await anyio.sleep(0.05)
+
+
+async def _flood(exchange: Exchange) -> None:
+    while True:
+        await exchange.raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 500)
+
+
+SLOW = pytest.mark.parametrize("way", [_headers, _interim])
+
+
+@SLOW
+@METHODS
+async def test_headers_that_drip_are_a_first_chunk_timeout(toy: Any, way: Any, method: str) -> None:
+    settings = {"max_retries": 0, "first_chunk_timeout": 0.3, "connect_timeout": 30, "total_timeout": 60}
+    async with serve(way) as server, toy(server.url, **settings) as service:
+        with pytest.raises(FirstChunkTimeout):
+            await call(service, method)
+
+
+@SLOW
+@pytest.mark.parametrize("library", ["httpx2", "httpx"])
+@pytest.mark.parametrize("method", ["chat", "stream"])
+async def test_headers_that_drip_to_the_client_of_the_application(
+    toy: Any, way: Any, library: str, method: str
+) -> None:
+    module = httpx2 if library == "httpx2" else pytest.importorskip("httpx")
+    settings = {"max_retries": 0, "first_chunk_timeout": 0.3, "total_timeout": 60}
+    async with serve(way) as server, module.AsyncClient() as client:
+        async with toy(server.url, client=client, **settings) as service:
+            with pytest.raises(FirstChunkTimeout):
+                await call(service, method)
+
+
+@METHODS
+async def test_number_of_interim_responses_is_limited(toy: Any, method: str) -> None:
+    async with serve(_flood) as server, toy(server.url, max_retries=0, first_chunk_timeout=60) as service:
+        with pytest.raises(ConnectionFailed):
+            await call(service, method)
+
+
+async def test_interim_responses_before_an_answer_are_ignored(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n")
+        await exchange.raw(b"\r\n")
+        await exchange.respond(b'{"text":"hello"}')
+
+    async with serve(handler) as server, toy(server.url) as service:
+        for _ in range(2):
+            assert (await service.chat("hi")).text == "hello"
+        assert server.accepted == 1
+
+
+async def test_answer_of_a_proxy_that_drips_is_a_connect_timeout(toy: Any) -> None:
+    settings = {"max_retries": 0, "connect_timeout": 0.3, "total_timeout": 60, "http_library": "httpx2"}
+    async with serve(_headers) as proxy, toy("https://127.0.0.1:1", proxy=proxy.url, **settings) as service:
+        with pytest.raises(ConnectTimeout):
+            await service.chat("hi")

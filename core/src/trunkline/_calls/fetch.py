@@ -38,8 +38,8 @@ _TYPES: dict[MediaClass, tuple[str, ...]] = {
 class FetchLimits:
     """Limits of fetching. Sizes are in bytes.
 
-    `size`, `seconds` and `redirects` limit one fetch. `count` and `total_size` limit the media of one request: more than
-    the providers accept, and little enough for the memory of a server that passes on what its users send.
+    `size`, `seconds` and `redirects` limit one fetch. `count` and `total_size` limit the media of one request: most
+    providers accept no more, and a server that passes on the messages of its users needs little memory.
     """
 
     size: int = 20 * 1024 * 1024

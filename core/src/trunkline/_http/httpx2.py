@@ -10,6 +10,7 @@ There are two ways to send, each a `_Sender`:
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -134,16 +135,29 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
         headers = dict(wire_request.headers)
         if client.headers.get("user-agent", "").startswith("python-httpx"):
             headers.setdefault("user-agent", user_agent())  # unless the application has chosen one
+        scope, seconds = anyio.CancelScope(), timeouts.get("read")
+
+        async def trace(event: str, info: object) -> None:
+            # The client applies the timeout to each read, so a server that sends a byte now and then would never reach
+            # it. The headers of a proxy's answer are limited in the same way.
+            if seconds is not None and event.endswith("receive_response_headers.started"):
+                scope.deadline = anyio.current_time() + seconds
+            elif event.endswith("receive_response_headers.complete"):
+                scope.deadline = math.inf
+
         request = client.build_request(
             wire_request.method,
             wire_request.url,
             headers=headers,
             content=wire_request.body,
-            extensions={"timeout": timeouts},
+            extensions={"timeout": timeouts, "trace": trace},
         )
         # `auth=None`: otherwise a client adds an Authorization header from the URL or from .netrc, and the request is
         # not what a signature covers.
-        return _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
+        with scope:
+            return _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
+        # The scope was cancelled by its deadline.
+        raise library_of(client).ReadTimeout("")
 
     return send
 

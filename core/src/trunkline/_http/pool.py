@@ -90,6 +90,12 @@ POOL_ERRORS = HTTPErrors(
 _BROKEN = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
 """What a connection raises that the server has closed."""
 
+MAX_HEAD_SIZE = 512 * 1024
+"""How many bytes are read until the headers of a response are complete, with all interim responses (1xx) before it.
+
+The last read may also bring up to 64 KiB of the body.
+"""
+
 _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 
 
@@ -149,6 +155,10 @@ class _Connection(httpcore2.AsyncNetworkStream):
         self.answered = False
         self.answer = b""
         """The beginning of the first bytes after the last write."""
+        self.in_body = False
+        """Whether the headers of the response have arrived. From then on, reads are passed on as they are."""
+        self._headers_deadline: float | None = None
+        self._size = 0  # of what has arrived since the last write
         self.handshake_deadline: float | None = None
         """When a proxy must have connected to the server, by `time.monotonic()`; `None` without one, or afterwards."""
 
@@ -162,22 +172,35 @@ class _Connection(httpcore2.AsyncNetworkStream):
     def read(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, max_bytes: int, timeout: float | None = None
     ) -> Coroutine[Any, Any, bytes]:
-        read = self._stream.read if self.answered else self._first_read
+        read = self._stream.read if self.in_body else self._read_headers
         return read(max_bytes, timeout)
 
-    async def _first_read(self, max_bytes: int, timeout: float | None) -> bytes:
+    async def _read_headers(self, max_bytes: int, timeout: float | None) -> bytes:
+        """Read a part of the headers, of interim responses, or of what a proxy answers.
+
+        httpcore2 applies the timeout to each read, so a server that sends a byte now and then would never reach it.
+        """
         if self.handshake_deadline is not None:
             # httpcore2 would wait for the proxy as long as for the headers of the response.
             timeout = max(0.0, self.handshake_deadline - monotonic())
+        elif timeout is not None:
+            if self._headers_deadline is None:
+                self._headers_deadline = monotonic() + timeout
+            timeout = max(0.0, self._headers_deadline - monotonic())
         data = await self._stream.read(max_bytes, timeout)
-        self.answered = bool(data) and self.handshake_deadline is None
-        self.answer = data[:5]
+        if not self._size:
+            self.answer = data[:5]
+        self.answered = self.answered or (bool(data) and self.handshake_deadline is None)
+        self._size += len(data)
+        if self._size > MAX_HEAD_SIZE:
+            raise httpcore2.RemoteProtocolError("the head of the response is too long")
         return data
 
     def write(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, buffer: bytes, timeout: float | None = None
     ) -> Coroutine[Any, Any, None]:
-        self.answered = False
+        self.answered = self.in_body = False
+        self._headers_deadline, self._size = None, 0
         sent = _exchange.get()
         if sent is not None and sent.connection is not self:
             sent.connection, sent.sent_at = self, monotonic()
@@ -386,6 +409,8 @@ async def _send(pool: httpcore2.AsyncConnectionPool, request: httpcore2.Request,
             await response.aclose()
             failed = proxy_login(proxy)
         else:
+            if sent.connection is not None:
+                sent.connection.in_body = True
             return PoolResponse(response)
     finally:
         _exchange.set(None)
