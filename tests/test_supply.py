@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PINNED = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
 GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+WORKFLOWS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")}
 WORKFLOW = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
 
 
@@ -49,6 +53,69 @@ def test_the_pinned_requirements_cover_what_the_distributions_need() -> None:
         assert {name for name in needed if not name.startswith("trunkline")} <= pinned, path
 
 
+# Versions
+
+PROJECTS = {
+    path.parent.name: tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    for path in [ROOT / "core" / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+}
+
+
+def requirements_of_others(project: dict[str, Any]) -> list[Requirement]:
+    """What a distribution requires, its extras included, but for the distributions of this repository."""
+    extras = project.get("optional-dependencies", {}).values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    return [found for found in map(Requirement, lines) if not found.name.startswith("trunkline")]
+
+
+def lowest(requirement: Requirement) -> Version | None:
+    return next((Version(part.version) for part in requirement.specifier if part.operator == ">="), None)
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_each_requirement_of_a_distribution_has_a_lowest_version(name: str) -> None:
+    assert [str(found) for found in requirements_of_others(PROJECTS[name]) if lowest(found) is None] == []
+
+
+def test_the_lowest_version_of_a_requirement_is_the_same_everywhere() -> None:
+    """So that one environment with the lowest versions tests all of them."""
+    development = [Requirement(line) for group in GROUPS.values() for line in group if isinstance(line, str)]
+    bounds: dict[str, set[Version]] = {}
+    for found in (requirement for project in PROJECTS.values() for requirement in requirements_of_others(project)):
+        bounds.setdefault(found.name, set()).add(lowest(found) or Version("0"))
+    for found in development:
+        if found.name in bounds and (bound := lowest(found)) is not None:
+            bounds[found.name].add(bound)
+    assert {name: versions for name, versions in bounds.items() if len(versions) > 1} == {}
+
+
+def test_the_pinned_versions_are_in_the_ranges_of_the_distributions() -> None:
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", PINNED, re.MULTILINE))
+    for project in PROJECTS.values():
+        for found in requirements_of_others(project):
+            pin = pins.get(normal(found.name))
+            assert pin is None or found.specifier.contains(pin), f"{found} does not allow the pinned {pin}"
+
+
+def test_the_lowest_and_the_newest_versions_are_tested_every_night() -> None:
+    matrix = yaml.safe_load(WORKFLOWS["nightly.yml"])["jobs"]["requirements"]["strategy"]["matrix"]["include"]
+    pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECTS["core"]["classifiers"]))
+    assert matrix == [
+        {"session": "tests_lowest", "python": pythons[0]},
+        {"session": "tests_newest", "python": pythons[-1]},
+    ]
+    sessions = set(re.findall(r"^def (\w+)\(session: nox\.Session", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
+    assert {entry["session"] for entry in matrix} <= sessions
+
+
+def test_each_distribution_supports_the_same_pythons() -> None:
+    supported = {tuple(line for line in project["classifiers"] if "Python ::" in line) for project in PROJECTS.values()}
+    assert len(supported) == 1
+
+
+# Releases
+
+
 def test_a_release_is_published_without_a_token_and_with_attestations() -> None:
     jobs = yaml.safe_load(WORKFLOW)["jobs"]
     assert jobs["publish"]["permissions"] == {"id-token": "write"}
@@ -66,8 +133,6 @@ def test_no_other_job_of_the_release_may_write_or_prove_who_it_is() -> None:
 
 
 # Pull requests
-
-WORKFLOWS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
