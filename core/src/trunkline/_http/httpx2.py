@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -45,6 +45,7 @@ from trunkline._http.failures import (
     not_decodable,
     protocol_reason,
 )
+from trunkline._http.handshake import Handshake
 from trunkline._http.log_filter import guard_logs, sending
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, SendOptions
@@ -136,14 +137,16 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
         if client.headers.get("user-agent", "").startswith("python-httpx"):
             headers.setdefault("user-agent", user_agent())  # unless the application has chosen one
         scope, seconds = anyio.CancelScope(), timeouts.get("read")
+        handshake = Handshake()
 
-        async def trace(event: str, info: object) -> None:
+        async def trace(event: str, info: Mapping[str, object]) -> None:
             # The client applies the timeout to each read, so a server that sends a byte now and then would never reach
             # it. The headers of a proxy's answer are limited in the same way.
             if seconds is not None and event.endswith("receive_response_headers.started"):
                 scope.deadline = anyio.current_time() + seconds
             elif event.endswith("receive_response_headers.complete"):
                 scope.deadline = math.inf
+            handshake.note(event, info)
 
         request = client.build_request(
             wire_request.method,
@@ -152,10 +155,14 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
             content=wire_request.body,
             extensions={"timeout": timeouts, "trace": trace},
         )
-        # `auth=None`: otherwise a client adds an Authorization header from the URL or from .netrc, and the request is
-        # not what a signature covers.
-        with scope:
-            return _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
+        try:
+            # `auth=None`: otherwise a client adds an Authorization header from the URL or from .netrc, and the request
+            # is not what a signature covers.
+            with scope:
+                return _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
+        except BaseException:
+            await handshake.close()
+            raise
         # The scope was cancelled by its deadline.
         raise library_of(client).ReadTimeout("")
 

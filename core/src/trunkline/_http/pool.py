@@ -25,7 +25,7 @@ from __future__ import annotations
 import base64
 import math
 import ssl
-from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from functools import lru_cache
@@ -39,6 +39,7 @@ import httpcore2
 import httpx2
 
 from trunkline._event_loops import asyncio_task
+from trunkline._forks import begin_anew_after_fork
 from trunkline._http.common import (
     CLOSE_LIMIT,
     IDLE_SECONDS,
@@ -61,6 +62,8 @@ from trunkline._http.failures import (
     proxy_not_reached,
     proxy_refused,
 )
+from trunkline._http.handshake import finish_handshake
+from trunkline._http.idle import check_idle
 from trunkline._http.proxies import Proxies, Proxy
 from trunkline._http.tls import has_own_files, tls_context
 from trunkline._urls import redact_url
@@ -218,14 +221,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
         to_proxy = sent is not None and sent.route.is_proxy_secure and not self._is_secure
         if not to_proxy:
             self.handshake_deadline = None  # the proxy has connected to the server
-        try:
-            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:
-            # httpcore2 closes it only after an error, and not if the call is cancelled during the handshake. There is
-            # no TLS to close in order, so this does not wait for the server.
-            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
-                await self._stream.aclose()
-            raise
+        stream = await finish_handshake(self._stream, self._stream.start_tls(ssl_context, server_hostname, timeout))
         connection = _Connection(stream, is_secure=True)
         if sent is not None:
             sent.connection = connection
@@ -317,6 +313,8 @@ class Pool:
         self._routes: dict[tuple[str, str, int], _Route] = {}
         self._pools: dict[_Route, httpcore2.AsyncConnectionPool] = {}
         self._second_pools: dict[_Route, httpcore2.AsyncConnectionPool] = {}
+        self._is_checked = False  # whether a timer looks at the idle connections
+        begin_anew_after_fork(self)
 
     async def send(
         self, wire_request: WireRequest, timeouts: dict[str, float | None], *, resend: bool = False
@@ -332,6 +330,9 @@ class Pool:
         route = self._route(request.url, path)
         sent = _Sent(route, timeouts)
         pool = self._pool(self._pools, route, MAX_IDLE_CONNECTIONS)
+        if not self._is_checked:
+            self._is_checked = True
+            check_idle(self)
         try:
             return await _send(pool, request, sent, wire_request.url)
         except _BROKEN as error:
@@ -381,6 +382,28 @@ class Pool:
                 network_backend=self._backend,
             )
         return pool
+
+    def expired(self) -> list[Callable[[], Awaitable[None]]]:
+        """Return the functions that close the idle connections that are too old or that the server has closed."""
+        return [
+            connection.aclose
+            for pool in self._pools.values()
+            for connection in pool.connections
+            if connection.is_idle() and connection.has_expired()
+        ]
+
+    def check_again(self) -> bool:
+        """Return whether there are connections that are or will be idle."""
+        self._is_checked = any(
+            not connection.is_closed() for pool in self._pools.values() for connection in pool.connections
+        )
+        return self._is_checked
+
+    def begin_anew(self) -> object:
+        """Forget the connections of the parent of a fork: its timer must not close them."""
+        inherited = self._pools, self._second_pools
+        self._pools, self._second_pools = {}, {}
+        return inherited
 
     async def aclose(self) -> None:
         """Close all connections."""
