@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -45,7 +46,8 @@ from trunkline import (
 from trunkline._config.sources import make_settings
 from trunkline._http import common
 from trunkline._http.choice import HTTPTransports
-from trunkline._http.common import keepalive_options
+from trunkline._http.common import can_decompress_brotli, default_headers, keepalive_options
+from trunkline._http.httpx2 import HTTPTransport
 from trunkline._http.log_filter import sending
 from trunkline._http.proxies import Proxies
 from trunkline._urls import split_url
@@ -1024,6 +1026,39 @@ async def test_encodings_are_asked_for_only_if_they_can_be_decompressed(http_lib
 
     async with serve(handler) as server:
         assert await body(server.url, Settings(http_library=http_library)) == ANSWER
+
+
+class OldBrotli:
+    """The decompressor of the package brotli before 1.2, which takes no limit."""
+
+    def process(self, data: bytes) -> bytes:
+        return data
+
+
+async def test_brotli_that_is_too_old_is_neither_asked_for_nor_used(
+    http_library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"\x8b\x00\x80ok\x03", headers={"content-encoding": "br"})
+
+    old = SimpleNamespace(Decompressor=OldBrotli, error=ValueError)
+    monkeypatch.setattr("httpx2._decoders.brotli", old)
+    monkeypatch.setitem(httpx2._decoders.SUPPORTED_DECODERS, "br", httpx2._decoders.BrotliDecoder)
+    can_decompress_brotli.cache_clear()
+    default_headers.cache_clear()
+    try:
+        async with serve(handler) as server, httpx2.AsyncClient(headers={"accept-encoding": "gzip, br"}) as client:
+            with pytest.raises(ProtocolViolation, match="br"):
+                await body(server.url, Settings(http_library=http_library))
+            async with HTTPTransport(client=client) as transport:
+                with pytest.raises(ProtocolViolation, match="br"):
+                    async with transport.send(WireRequest(url=server.url), SendOptions()) as response:
+                        async for _ in response:
+                            pass
+        assert "br" not in server.requests[0].headers["accept-encoding"]
+    finally:
+        can_decompress_brotli.cache_clear()
+        default_headers.cache_clear()
 
 
 # The texts of errors

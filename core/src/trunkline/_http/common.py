@@ -158,8 +158,28 @@ def default_headers() -> dict[str, str]:
     import httpx2
 
     client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500)))
-    encodings = client.headers["accept-encoding"]
-    return {"accept": "*/*", "accept-encoding": encodings, "connection": "keep-alive", "user-agent": user_agent()}
+    names = [name.strip() for name in client.headers["accept-encoding"].split(",")]
+    usable = ", ".join(name for name in names if name != "br" or can_decompress_brotli())
+    return {"accept": "*/*", "accept-encoding": usable, "connection": "keep-alive", "user-agent": user_agent()}
+
+
+@cache
+def can_decompress_brotli() -> bool:
+    """Return whether httpx2 can decompress `br`.
+
+    It asks for `br` with every version of the package brotli. With those before 1.2, which cannot limit the size of
+    their output, decompressing raises `TypeError`.
+    """
+    import httpx2
+
+    try:
+        return httpx2.Response(200, headers={"content-encoding": "br"}, content=_BROTLI).content == b"ok"
+    except Exception:
+        return False
+
+
+_BROTLI = b"\x8b\x00\x80ok\x03"
+"""The text `ok`, compressed."""
 
 
 def encodings(accept_encoding: str) -> frozenset[str]:

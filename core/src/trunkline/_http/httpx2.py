@@ -28,6 +28,7 @@ from trunkline._http.common import (
     HTTPClient,
     HTTPErrors,
     HTTPResponse,
+    can_decompress_brotli,
     check_request_headers,
     content_encoding,
     default_headers,
@@ -106,6 +107,8 @@ class HTTPTransport:
         if self._library is not None:
             client = cast("httpx2.AsyncClient", self._client)
             known = encodings(client.headers.get("accept-encoding", ""))
+            if self._library.__name__ == "httpx2" and not can_decompress_brotli():
+                known -= {"br"}
             self._sender = _Sender(_send_with(client), _client_errors(self._library), known)
             guard_logs(self._library.__name__)
             return self
