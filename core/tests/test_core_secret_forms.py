@@ -10,16 +10,20 @@ import os
 import random
 import re
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from trunkline._config.sources import make_settings, read_configuration
 from trunkline._excerpts import EXCERPT_LIMIT, bounded
+from trunkline._plugins.registry import EXTENSIONS, find_plugin
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import RemoteError
+from trunkline.errors import ConfigurationError, RemoteError
 from trunkline.secrets import scrub, scrub_error, scrub_value
 
 SECRETS = {
@@ -303,3 +307,81 @@ def test_time_of_scrubbing_grows_with_the_length_of_the_text(shape: str) -> None
 
     # Four times the length takes about four times as long; if the time were quadratic, sixteen times.
     assert seconds(800_000) <= 10 * seconds(200_000) + 0.02
+
+
+# Secrets in the wrong place
+
+WRONG_PLACES: dict[str, Callable[[str], dict[str, object]]] = {
+    "a number": lambda key: {"max_retries": key},
+    "seconds": lambda key: {"connect_timeout": key},
+    "true or false": lambda key: {"strict": key},
+    "a choice": lambda key: {"http_library": key},
+    "a name": lambda key: {key: 1},
+    "a variable": lambda key: {"api_key": {"env": key}},
+    "a file": lambda key: {"api_key": {"file": key}},
+    "a keyring entry": lambda key: {"api_key": {"keyring": key}},
+    "a kind of reference": lambda key: {"api_key": {key: "x"}},
+    "a header's name": lambda key: {"headers": {key + "\r\n": "x"}},
+    "a header's value": lambda key: {"headers": {"x": key + "\r\ny: z"}},
+    "headers": lambda key: {"headers": key},
+    "a proxy": lambda key: {"proxy": f"nope://u:{key}@x"},
+}
+
+
+KEYS = ["sk-canary-Ab9Zz0Qw7Rt5Yu3", "f81d4fae7dec11d0a76500a0c91e6bf6", SECRETS["an AWS secret key"]]
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("source", ["arguments", "table"])
+@pytest.mark.parametrize("place", WRONG_PLACES)
+def test_a_key_in_the_wrong_place_is_not_quoted(toy: Any, place: str, source: str, key: str) -> None:
+    provider = toy("http://localhost")._provider
+    values = {"url": "http://localhost", **WRONG_PLACES[place](key)}
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings("main", provider, environ={}, **{"arguments": {}, source: values})
+    shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert scrub(shown, (key,)) == shown
+    assert "setting" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"max_retries": "many"}, "setting 'max_retries' must be a whole number, not 'many'"),
+        ({"max_retries": -1}, "setting 'max_retries' must be a number of at least 0, not -1"),
+        ({"connect_timeout": "10 s"}, "setting 'connect_timeout' must be a number of seconds, not '10 s'"),
+        ({"connect_timeout": "1e5x"}, "setting 'connect_timeout' must be a number of seconds, not '1e5x'"),
+        ({"http_library": "httpx"}, "setting 'http_library' must be 'auto' or 'aiohttp' or 'httpx2', not 'httpx'"),
+        ({"max_retry": 1}, "setting 'max_retry' does not exist; did you mean 'max_retries'?"),
+        ({"api_key": {"env": "MY_API_KEY_2"}}, "refers to the environment variable MY_API_KEY_2, which is not set"),
+        ({"api_key": {"file": "/run/secrets/key-7f3a9b2c41"}}, "refers to the file '/run/secrets/key-7f3a9b2c41'"),
+        ({"api_key": {"keyring": "trunkline"}}, "refers to the keyring entry 'trunkline'"),
+    ],
+)
+def test_an_ordinary_wrong_value_is_quoted(toy: Any, values: dict[str, Any], text: str) -> None:
+    provider = toy("http://localhost")._provider
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings("main", provider, arguments={"url": "http://localhost", **values}, environ={})
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda key: {key: 1, "services": {"a": {"provider": "toy"}}},
+        lambda key: {"defaults": {key: 1}, "services": {"a": {"provider": "toy"}}},
+    ],
+)
+def test_a_key_in_place_of_a_table_or_a_default_is_not_quoted(table: Any, key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration(table(key))
+    shown = str(caught.value) + repr(vars(caught.value))
+    assert scrub(shown, (key,)) == shown
+
+
+def test_a_key_in_place_of_an_extension_is_not_quoted() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        find_plugin(EXTENSIONS, KEYS[0], kind="extension")
+    assert KEYS[0] not in str(caught.value)
+    assert "no extension '***' (25 characters that look like a secret) is installed" in str(caught.value)

@@ -10,10 +10,9 @@ from contextlib import suppress
 from typing import Any, ClassVar, NoReturn, Self, TypeAlias, TypeVar, overload
 
 from trunkline._excerpts import EXCERPT_LIMIT, bounded
+from trunkline._masking import MASK, is_words
 from trunkline._secret_forms import find, needles
 from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
-
-MASK = "***"
 
 _LARGEST_CAUSE = 256 * 1024
 """A cause whose text has more characters is dropped: searching it for secrets would take too long."""
@@ -136,8 +135,6 @@ _CREDENTIAL_NAME = re.compile(
 )
 """What the name of a header contains that holds a credential."""
 
-_WORD = re.compile(r"[A-Za-z0-9]{0,4}|(?:[A-Z]?[a-z]{2,}){1,4}|[A-Z]+")
-
 
 def header_secrets(headers: HeaderValues) -> Iterator[str]:
     """Yield the values of headers that may be secret.
@@ -154,16 +151,8 @@ def header_secrets(headers: HeaderValues) -> Iterator[str]:
             yield value.rpartition(" ")[2]
             if "cookie" in name.lower():
                 yield from (pair.partition("=")[2].strip().strip('"') for pair in value.split(";"))
-        elif not _is_words(value):
+        elif not is_words(value):
             yield value
-
-
-def _is_words(value: str) -> bool:
-    pieces = re.split(r"[\s,;:./_()-]+", value)
-    return all(len(piece) <= _LONGEST_WORD and _WORD.fullmatch(piece) for piece in pieces)
-
-
-_LONGEST_WORD = 20
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

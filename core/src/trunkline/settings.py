@@ -31,6 +31,7 @@ import attrs
 from trunkline import _setting_types
 from trunkline._exception_text import exception_text
 from trunkline._json import JSONObject
+from trunkline._masking import may_be_secret
 from trunkline._setting_types import convert_to, schema_of, without_none
 from trunkline._urls import plain_http_note, proxy_url, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError, PluginError, TrunklineError
@@ -536,8 +537,30 @@ def convert(info: SettingInfo, value: object) -> object:
     """Convert a configured value to the setting's type. Raises `ValueError` with a noun phrase: what is accepted.
 
     Numbers and booleans may be given as text, since environment variables hold only text. The text `none` turns a limit
-    off, since neither environment variables nor TOML have a null.
+    off, since neither environment variables nor TOML have a null. The error does not quote what may be a secret in the
+    wrong setting.
     """
+    try:
+        return _converted(info, value)
+    except ValueError as error:
+        failed = ValueError(scrub(str(error), _possible_secrets(value, always=info.secret)))
+    raise failed
+
+
+def _possible_secrets(value: object, *, always: bool) -> tuple[str, ...]:
+    """Return the texts in a value that an error must not quote: all of them if the setting is secret."""
+    if isinstance(value, Secret):
+        return (value.reveal(),)
+    if isinstance(value, str):
+        return (value, value.strip()) if always or may_be_secret(value) else ()
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        return tuple(text for item in value for text in _possible_secrets(item, always=always))
+    return ()
+
+
+def _converted(info: SettingInfo, value: object) -> object:
     kind, optional = without_none(info.type), type(None) in get_args(info.type)
     if optional and (value is None or (kind in (int, float) and value == "none")):
         return None
@@ -557,13 +580,11 @@ def convert(info: SettingInfo, value: object) -> object:
 
 
 def _convert_with(function: Callable[[object], object], info: SettingInfo, value: object) -> object:
-    """Call a plugin's function. Its errors may quote the value, which may be secret."""
+    """Call a plugin's function."""
     try:
         return function(value)
-    except TrunklineError:
+    except (TrunklineError, ValueError):
         raise
-    except ValueError as error:
-        failed: Exception = ValueError(scrub(str(error), _texts(value)) if info.secret else str(error))
     except Exception as error:
         name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
         message = f"the function {name}, which converts the setting {info.name!r}, failed: {type(error).__name__}"
@@ -574,12 +595,6 @@ def _convert_with(function: Callable[[object], object], info: SettingInfo, value
 def _plugin_error(module: str, message: str) -> PluginError:
     # Settings do not know which distribution they come from; that of a module usually has the same name.
     return PluginError(message, distribution=module.partition(".")[0].replace("_", "-"))
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, Secret):
-        return (value.reveal(),)
-    return (value,) if isinstance(value, str) else ()
 
 
 def json_schema(cls: type[Settings]) -> JSONObject:

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias, get_args, get_origin
 
 import attrs
 
+from trunkline._masking import MASK, may_be_secret, shown_name
 from trunkline._setting_types import REFERENCE_KINDS, without_none
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.provider import Provider
@@ -84,7 +85,7 @@ def read_configuration(
     unknown = sorted(set(data) - set(_TOP_LEVEL))
     if unknown:
         raise ConfigurationError(
-            f"{origin} has {unknown[0]!r} at the top level{did_you_mean(unknown[0], _TOP_LEVEL)} "
+            f"{origin} has {shown_name(unknown[0])} at the top level{did_you_mean(unknown[0], _TOP_LEVEL)} "
             f"only the tables {' and '.join(_TOP_LEVEL)} may be there"
         )
     services, defaults = data.get("services", {}), data.get("defaults", {})
@@ -95,9 +96,9 @@ def read_configuration(
     common = {info.name for info in setting_infos(Settings)}
     unfit = [
         ConfigurationError(
-            f"{origin}: [defaults] has {name!r}, which is not a setting of every service"
+            f"{origin}: [defaults] has {shown_name(name)}, which is not a setting of every service"
             f"{did_you_mean(name, common)} the settings of every service are {', '.join(sorted(common))}",
-            setting=name,
+            setting=MASK if may_be_secret(name) else name,
         )
         for name in defaults
         if name not in common
@@ -228,7 +229,8 @@ def _unknown(service: str, name: str, infos: tuple[SettingInfo, ...]) -> Configu
     names = [info.name for info in infos]
     found = nearest(name, names)
     hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names)}"
-    return setting_error(name, f"does not exist{hint}", service=service)
+    shown = MASK if may_be_secret(name) else name
+    return setting_error(shown, f"does not exist{hint}", service=service)
 
 
 def _missing(service: str, info: SettingInfo) -> ConfigurationError:
@@ -279,22 +281,25 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
         raise ConfigurationError(f"needs a name after {kind!r}")
     if kind == "env":
         if not environ.get(name):
-            raise ConfigurationError(f"refers to the environment variable {name}, which is not set")
+            raise ConfigurationError(f"refers to the environment variable {_variable(name)}, which is not set")
         return _trimmed(environ[name])
     if kind == "file":
         try:
             path = folder / Path(name).expanduser()
         except RuntimeError as error:  # `~user` for a user that does not exist
-            raise ConfigurationError(f"refers to the file {name!r}: {error}") from None
+            raise ConfigurationError(f"refers to the file {shown_name(name)}: {error}") from None
+        shown = repr(str(path)) if shown_name(name) == repr(name) else shown_name(name)
         try:
             return _trimmed(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigurationError(
-                f"refers to the file {str(path)!r}, which cannot be read: {error.strerror}"
-            ) from None
+            raise ConfigurationError(f"refers to the file {shown}, which cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise ConfigurationError(f"refers to the file {str(path)!r}, which is not text") from None
+            raise ConfigurationError(f"refers to the file {shown}, which is not text") from None
     return _from_keyring(name)
+
+
+def _variable(name: str) -> str:
+    return shown_name(name) if may_be_secret(name) else name
 
 
 def _trimmed(text: str) -> Secret:
@@ -303,9 +308,10 @@ def _trimmed(text: str) -> Secret:
 
 
 def _from_keyring(name: str) -> Secret:
+    entry = f"refers to the keyring entry {shown_name(name)}"
     service, slash, user = name.rpartition("/")
     if not slash:
-        raise ConfigurationError(f"refers to the keyring entry {name!r}, which must have the form 'service/user'")
+        raise ConfigurationError(f"{entry}, which must have the form 'service/user'")
     try:
         import keyring
         from keyring.errors import KeyringError
@@ -314,7 +320,7 @@ def _from_keyring(name: str) -> Secret:
     try:
         value = keyring.get_password(service, user)
     except KeyringError as error:
-        raise ConfigurationError(f"refers to the keyring entry {name!r}, which cannot be read: {error}") from None
+        raise ConfigurationError(f"{entry}, which cannot be read: {error}") from None
     if not value:
-        raise ConfigurationError(f"refers to the keyring entry {name!r}, which does not exist")
+        raise ConfigurationError(f"{entry}, which does not exist")
     return _trimmed(value)
