@@ -326,3 +326,22 @@ def test_setting_that_reads_as_another_type_is_described_as_that_type() -> None:
     assert (infos["first"].type, infos["first"].secret) == (Secret | None, True)
     assert (infos["tags"].type, infos["tags"].secret) == (tuple[str, ...], False)
     assert DemoSettings(api_key="k", tags=["a"]).tags == ("a",)
+
+
+def _nested() -> object:
+    value: object = 1
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("setting", ["connect_timeout", "strict", "http_library"])
+@pytest.mark.parametrize("value", [_nested(), {"a": _nested()}, 10**5000], ids=["nested", "nested table", "huge"])
+def test_value_without_a_repr_is_a_configuration_error(setting: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=setting):
+        Settings(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_variable_that_looks_like_json_is_a_configuration_error_of_a_choice() -> None:
+    with pytest.raises(ConfigurationError, match="http_library"):
+        make({"TRUNKLINE_MY_DEMO_HTTP_LIBRARY": "{}"})

@@ -44,6 +44,20 @@ def without_none(hint: object) -> object:
     return hint
 
 
+def is_mapping(kind: object) -> bool:
+    """Whether an annotation is a mapping, such as `Mapping[str, str]`."""
+    origin = get_origin(kind)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def shown(value: object) -> str:
+    """Return the `repr` of a configured value, or its type if it has none: it is nested too deeply, or too large."""
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):
+        return f"this {type(value).__name__}"
+
+
 def convert_to(kind: object, value: object) -> object:
     """Convert a configured value to a type. Raises `ValueError` with a noun phrase: what is accepted."""
     origin = get_origin(kind)
@@ -66,15 +80,15 @@ def convert_to(kind: object, value: object) -> object:
     if kind is bool:
         truth = BOOLEAN_WORDS.get(value.strip().lower()) if isinstance(value, str) else value
         if not isinstance(truth, bool):
-            raise ValueError(f"true or false, not {value!r}")
+            raise ValueError(f"true or false, not {shown(value)}")
         return truth
     if kind in (int, float):
         return _number(int if kind is int else float, value)
     if origin is Literal:
         if value not in get_args(kind):
-            raise ValueError(f"{' or '.join(map(repr, get_args(kind)))}, not {value!r}")
+            raise ValueError(f"{' or '.join(map(repr, get_args(kind)))}, not {shown(value)}")
         return value
-    if kind is Headers or (origin is not None and issubclass(origin, Mapping)):
+    if kind is Headers or is_mapping(kind):
         # The values may be secret, so the error does not show them.
         if isinstance(value, Headers):
             return value
@@ -132,13 +146,13 @@ def path(value: object) -> str:
 def _number(kind: type[int] | type[float], value: object) -> int | float:
     wanted = "a whole number" if kind is int else "a number of seconds"
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"{wanted}, not {value!r}")
+        raise ValueError(f"{wanted}, not {shown(value)}")
     try:
         number = kind(value)
     except (ValueError, OverflowError):
-        raise ValueError(f"{wanted}, not {value!r}") from None
+        raise ValueError(f"{wanted}, not {shown(value)}") from None
     if number != number or (kind is int and isinstance(value, float) and value != number):
-        raise ValueError(f"{wanted}, not {value!r}")
+        raise ValueError(f"{wanted}, not {shown(value)}")
     return number
 
 
@@ -149,7 +163,7 @@ def schema_of(kind: object) -> JSONObject:
         return {"anyOf": [{"type": "string"}, _REFERENCE], "writeOnly": True}
     if origin is Literal:
         return {"enum": list(get_args(kind))}
-    if kind is Headers or (origin is not None and issubclass(origin, Mapping)):
+    if kind is Headers or is_mapping(kind):
         return {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, _REFERENCE]}}
     if origin is tuple:
         return {"type": "array", "items": {"type": "string"}}

@@ -542,9 +542,17 @@ def convert(info: SettingInfo, value: object) -> object:
     """
     try:
         return _converted(info, value)
+    except RecursionError:
+        failed = ValueError(_TOO_DEEP)
     except ValueError as error:
-        failed = ValueError(scrub(str(error), _possible_secrets(value, always=info.secret)))
+        try:
+            failed = ValueError(scrub(str(error), _possible_secrets(value, always=info.secret)))
+        except RecursionError:
+            failed = ValueError(_TOO_DEEP)
     raise failed
+
+
+_TOO_DEEP = "a value that is nested less deeply"
 
 
 def _possible_secrets(value: object, *, always: bool) -> tuple[str, ...]:
@@ -573,9 +581,9 @@ def _converted(info: SettingInfo, value: object) -> object:
         return _setting_types.credential(result)
     if isinstance(result, (int, float)):
         if info.minimum is not None and result < info.minimum:
-            raise ValueError(f"a number of at least {info.minimum:g}, not {value!r}")
+            raise ValueError(f"a number of at least {info.minimum:g}, not {_setting_types.shown(value)}")
         if info.maximum is not None and result > info.maximum:
-            raise ValueError(f"a number of at most {info.maximum:g}, not {value!r}")
+            raise ValueError(f"a number of at most {info.maximum:g}, not {_setting_types.shown(value)}")
     return result
 
 
@@ -583,7 +591,7 @@ def _convert_with(function: Callable[[object], object], info: SettingInfo, value
     """Call a plugin's function."""
     try:
         return function(value)
-    except (TrunklineError, ValueError):
+    except (TrunklineError, ValueError, RecursionError):  # the last one is of the value: see `convert`
         raise
     except Exception as error:
         name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"

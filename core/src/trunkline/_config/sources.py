@@ -21,12 +21,12 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, get_args, get_origin
+from typing import Any, TypeAlias, get_args
 
 import attrs
 
 from trunkline._masking import MASK, may_be_secret, shown_name
-from trunkline._setting_types import REFERENCE_KINDS, without_none
+from trunkline._setting_types import REFERENCE_KINDS, is_mapping, without_none
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
@@ -214,10 +214,7 @@ def _parsed(info: SettingInfo, text: str | None) -> Any:
     if not text:
         return None
     kind = without_none(info.type)
-    origin = get_origin(kind)
-    if text.lstrip().startswith("{") and (
-        info.convert is not None or kind is Headers or (origin is not None and issubclass(origin, Mapping))
-    ):
+    if text.lstrip().startswith("{") and (info.convert is not None or kind is Headers or is_mapping(kind)):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
