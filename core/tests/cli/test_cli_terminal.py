@@ -153,10 +153,12 @@ def test_ordinary_text_is_shown_whole(terminal: Any, key: str, text: str) -> Non
     ("pieces", "shown"),
     [
         (["\x1b", "]0;x", "\x07"], "\\x1b]0;x\\x07"),
+        (["\x9b2J\x7f"], "\\x9b2J\\x7f"),
         (["a\r", "\nb"], "a\nb"),
         (["a\r", "b\r"], "a\\x0db\\x0d"),
         (["\ud83d", "\ude00"], "😀"),
         (["\ud83d", "x"], "\\ud83dx"),
+        (["a\ufe0f\ufe01\U000e0100"], "a\ufe0f\\ufe01\\U000e0100"),
         (["🏴\U000e0067", "\U000e0062"], "🏴\\U000e0067\\U000e0062"),
     ],
 )
@@ -236,11 +238,12 @@ def test_a_mistyped_command_and_option_are_repeated(call: Any) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", "2>&-", "2>&1 | head -c 1"])
-def test_output_that_cannot_be_written_is_no_traceback(site: Any, redirect: str) -> None:
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", "2>&-", "2>/dev/full", "2>&1 | head -c 1", "2>&1 | true"])
+@pytest.mark.parametrize("command", ["settings fake", "chat -p fake -m think Hi", "chat -p fake -m cut Hi", "chta"])
+def test_output_that_cannot_be_written_is_no_traceback(site: Any, key: str, command: str, redirect: str) -> None:
     code = "import sys; from trunkline.cli import main; sys.exit(main())"
     done = subprocess.run(
-        ["sh", "-c", f'"$0" -c "$1" settings fake {redirect}', sys.executable, code],
+        ["sh", "-c", f'"$0" -c "$1" {command} {redirect}', sys.executable, code],
         capture_output=True,
         text=True,
         timeout=60,

@@ -73,9 +73,7 @@ def read_configuration(
         path = Path(source)
         folder, origin = path.absolute().parent, f"the configuration file {str(source)!r}"
         try:
-            data = tomllib.loads(
-                (path.read_bytes() if content is None else content).decode("utf-8").replace("\r\n", "\n")
-            )
+            data = tomllib.loads((path.read_bytes() if content is None else content).decode("utf-8"))
         except OSError as error:
             raise ConfigurationError(f"{origin} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import stat
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from trunkline.errors import ConfigurationError
 DEFAULT_FILE = "trunkline.toml"
 
 _ACL = "system.posix_acl_access"
+_LONGEST = 16 * 1024 * 1024
+"""The largest configuration file, in bytes."""
 
 
 @attrs.frozen
@@ -46,11 +49,14 @@ def read_safely(path: Path) -> ConfigurationFile:
             _check_owner_and_mode(path, os.fstat(descriptor), descriptor)
             _check_folders(path)
         with open(descriptor, "rb", closefd=False) as file:
-            return ConfigurationFile(path, file.read())
+            content = file.read(_LONGEST + 1)
     except OSError as error:
         raise _unreadable(path, error) from None
     finally:
         os.close(descriptor)
+    if len(content) > _LONGEST:
+        raise ConfigurationError(f"the configuration file {str(path)!r} has more than {_LONGEST} bytes")
+    return ConfigurationFile(path, content)
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigurationError:
@@ -70,7 +76,7 @@ def _check_owner_and_mode(path: Path, status: os.stat_result, descriptor: int | 
     if status.st_uid not in (0, os.geteuid()):
         raise _refused(path, f"it belongs to another user (uid {status.st_uid})", "make a copy that belongs to you")
     if _others_can_write(status, descriptor):
-        raise _refused(path, "other users can write to it", f"run: chmod go-w {path}")
+        raise _refused(path, "other users can write to it", f"run: chmod go-w {shlex.quote(str(path))}")
 
 
 def _others_can_write(status: os.stat_result, descriptor: int | None = None) -> bool:
@@ -115,7 +121,7 @@ def _check_folders(path: Path) -> None:
             # In a folder with the sticky bit, such as /tmp, users cannot replace the files of others.
             if not status.st_mode & stat.S_ISVTX and _others_can_write(status):
                 reason = f"other users can write to the folder {str(parent)!r}"
-                raise _refused(path, reason, f"run: chmod go-w {parent}")
+                raise _refused(path, reason, f"run: chmod go-w {shlex.quote(str(parent))}")
         link = folder / path.name
         status = link.lstat()
         if not stat.S_ISLNK(status.st_mode):

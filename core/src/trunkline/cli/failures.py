@@ -135,7 +135,12 @@ def _typed_values(arguments: Sequence[str]) -> Iterator[str]:
 
 def _looks_like_a_key(value: str) -> bool:
     """Whether a value has a part of random letters and digits, unlike the names of models and of files."""
-    return any(
-        len(part) >= 12 and re.search("[0-9]", part) and re.search("[a-z]", part) and re.search("[A-Z]", part)
+    return bool(re.match(r"sk-[\w-]{16}", value)) or any(
+        re.search("[0-9]", part)
+        and ((len(part) >= 12 and re.search("[a-z]", part) and re.search("[A-Z]", part)) or _is_long(part))
         for part in re.split(r"[^A-Za-z0-9]+", value)
-    ) or bool(re.match(r"sk-[\w-]{16}", value))
+    )
+
+
+def _is_long(part: str) -> bool:
+    return len(part) >= 24 and not part.isdigit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -92,7 +93,7 @@ def init(
         variable = reference.get("env")
         if variable and not os.environ.get(variable):
             print_note(f"Set the environment variable {variable} before you use the service.")
-    print_note(f"To test it: trunkline check --config {path}")
+    print_note(f"To test it: trunkline check --config {shlex.quote(str(path))}")
     return 0
 
 

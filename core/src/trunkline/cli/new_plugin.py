@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -67,7 +68,7 @@ def new_plugin(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     print_note(f"Created {len(contents)} files in {folder}. To run its tests:")
-    print_note(f"    cd {folder} && python -m venv .venv && . .venv/bin/activate")
+    print_note(f"    cd {shlex.quote(str(folder))} && python -m venv .venv && . .venv/bin/activate")
     print_note("    python -m pip install --upgrade pip && pip install -e . --group dev && pytest")
     return 0
 

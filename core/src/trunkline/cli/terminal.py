@@ -39,7 +39,12 @@ _FLAG = "|".join(
 )
 """The flags of England, Scotland and Wales, the only emoji with tag characters (Unicode, UTS #51)."""
 
-_UNSAFE = re.compile(f"({_FLAG})|\\r(?=\\n)|[{_CONTROL}{_DIRECTION}{_INVISIBLE}\\ud800-\\udfff]")
+_SELECTOR = "[\\ufe00-\\ufe0f\\U000e0100-\\U000e01ef]"
+"""Variation selectors. A letter has at most one; a text could hide in a row of them."""
+
+_UNSAFE = re.compile(
+    f"({_FLAG})|\\r(?=\\n)|[{_CONTROL}{_DIRECTION}{_INVISIBLE}\\ud800-\\udfff]|(?<={_SELECTOR}){_SELECTOR}"
+)
 _UNFINISHED = re.compile("(?:\r|[\ud800-\udbff]|\U0001f3f4[\U000e0061-\U000e007a]{0,5})$")
 """The end of a piece of text whose meaning depends on the next piece."""
 
@@ -167,7 +172,7 @@ def _has_styles(stream: TextIO) -> bool:
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def write(text: str, stream: TextIO, *, style: str | None = None) -> None:
+def write(text: str, stream: TextIO | None, *, style: str | None = None) -> None:
     """Write text to a stream in a visible form, at once.
 
     `style` applies if the stream is a terminal that supports it and NO_COLOR is not set.
@@ -175,8 +180,10 @@ def write(text: str, stream: TextIO, *, style: str | None = None) -> None:
     write_visible(visible(text), stream, style=style)
 
 
-def write_visible(text: str, stream: TextIO, *, style: str | None = None) -> None:
+def write_visible(text: str, stream: TextIO | None, *, style: str | None = None) -> None:
     """Write text that is already visible, or that goes to another program as it is."""
+    if stream is None:  # the shell closed it: `trunkline … 2>&-`
+        return
     inner = _inner(stream)
     inner.write(f"{style}{text}{PLAIN}" if style and text and _has_styles(stream) else text)
     inner.flush()
@@ -184,9 +191,8 @@ def write_visible(text: str, stream: TextIO, *, style: str | None = None) -> Non
 
 def print_note(text: str, *, style: str | None = None) -> None:
     """Print a line to stderr in a visible form. stdout is for the command's result."""
-    if sys.stderr is not None:
-        write(text, sys.stderr, style=style)
-        write("\n", sys.stderr)
+    write(text, sys.stderr, style=style)
+    write("\n", sys.stderr)
 
 
 def print_result(text: str) -> None:
