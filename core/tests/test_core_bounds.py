@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import Any
 
 import anyio
+import anyio.abc
 import httpx2
 import pytest
 from trunkline import service as service_module
 from trunkline._calls.fetch import FetchLimits, fetch_parts
 from trunkline._json import dumps
-from trunkline.errors import ConnectionFailed, ConnectTimeout, FetchFailed, FirstChunkTimeout, ProtocolViolation
+from trunkline.errors import (
+    ConnectionFailed,
+    ConnectTimeout,
+    FetchFailed,
+    FirstChunkTimeout,
+    ProtocolViolation,
+    RemoteError,
+)
 from trunkline.messages import Image, user
 from trunkline.request import ChatRequest
 from trunkline.testing import Exchange, serve
@@ -184,3 +194,84 @@ async def test_answer_of_a_proxy_that_drips_is_a_connect_timeout(toy: Any) -> No
     async with serve(_headers) as proxy, toy("https://127.0.0.1:1", proxy=proxy.url, **settings) as service:
         with pytest.raises(ConnectTimeout):
             await service.chat("hi")
+
+
+# Uploads that the server refuses before it has read them
+
+
+async def refusing(status: int, *, ends: str, interim: bytes = b"") -> Any:
+    """Return a listener whose connections read a little of a request, answer it, and do not read on."""
+    answer = b"HTTP/1.1 %d X\r\nretry-after: 7\r\ncontent-length: 7\r\n\r\ntoo big" % status
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive(1000)
+            await stream.send(interim + answer)
+            if ends == "reset":
+                with anyio.move_on_after(0.2):
+                    await anyio.sleep_forever()
+                raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                await anyio.sleep_forever()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    return listener, handle
+
+
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@pytest.mark.parametrize("ends", ["open", "reset"])
+@pytest.mark.parametrize("status", [413, 401, 429, 307])
+async def test_early_refusal_of_an_upload_ends_the_call(toy: Any, status: int, ends: str, interim: bytes) -> None:
+    listener, handle = await refusing(status, ends=ends, interim=interim)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        async with toy(url, max_retries=0, first_chunk_timeout=20) as service:
+            with pytest.raises(RemoteError) as caught:
+                await service.chat("x" * 20_000_000)
+        tasks.cancel_scope.cancel()
+    assert caught.value.status == status
+
+
+async def test_early_success_does_not_stop_an_upload(toy: Any) -> None:
+    """The server answers at once, and reads the whole request nevertheless."""
+    read, ended = 0, anyio.Event()
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        nonlocal read
+        async with stream:
+            read += len(await stream.receive(1000))
+            body = b'{"text":"hello"}'
+            await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            while data := await _received(stream):
+                read += len(data)
+                if read > 5_000_000:
+                    ended.set()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        async with toy(url, max_retries=0, http_library="httpx2") as service:
+            assert (await service.chat("x" * 5_000_000)).text == "hello"
+        await ended.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def _received(stream: anyio.abc.SocketStream) -> bytes:
+    try:
+        return await stream.receive()
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        return b""
+
+
+async def test_large_request_and_the_next_one_share_a_connection(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text":"hello"}')
+
+    async with serve(handler) as server, toy(server.url) as service:
+        for size in (5_000_000, 1, 5_000_000):
+            assert (await service.chat("x" * size)).text == "hello"
+        assert server.accepted == 1
+        assert len(server.requests[0].body) > 5_000_000

@@ -454,8 +454,13 @@ class _Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._content.is_eof():
-            # The whole body has arrived, read or not, and the connection is back in the pool.
+            # The whole body has arrived, read or not, and the connection is back in the pool. Only if the server
+            # answered while the request was being written, it is not, and closing would wait until that is written.
+            connection = self._response.connection
+            transport = None if connection is None else connection.transport
             self._response.close()
+            if transport is not None:
+                transport.abort()
             return
         aborted = False
         try:

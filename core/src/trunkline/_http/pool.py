@@ -34,6 +34,7 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import anyio
+import anyio.lowlevel
 import attrs
 import httpcore2
 import httpx2
@@ -51,6 +52,7 @@ from trunkline._http.common import (
     keepalive_options,
     unix_target,
 )
+from trunkline._http.early_answers import EarlyAnswer
 from trunkline._http.failures import (
     CLOSED,
     REUSED,
@@ -98,6 +100,12 @@ MAX_HEAD_SIZE = 512 * 1024
 
 The last read may also bring up to 64 KiB of the body.
 """
+
+LARGE_WRITE = 64 * 1024
+"""While more bytes than these are written, a response is watched for. Fewer fit into the buffers of the sockets."""
+
+WRITE_SIZE = 256 * 1024
+"""The size of the pieces in which more than `LARGE_WRITE` bytes are written."""
 
 _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 
@@ -162,6 +170,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
         """Whether the headers of the response have arrived. From then on, reads are passed on as they are."""
         self._headers_deadline: float | None = None
         self._size = 0  # of what has arrived since the last write
+        self._early = EarlyAnswer()
         self.handshake_deadline: float | None = None
         """When a proxy must have connected to the server, by `time.monotonic()`; `None` without one, or afterwards."""
 
@@ -190,7 +199,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
             if self._headers_deadline is None:
                 self._headers_deadline = monotonic() + timeout
             timeout = max(0.0, self._headers_deadline - monotonic())
-        data = await self._stream.read(max_bytes, timeout)
+        data = self._early.take() or await self._stream.read(max_bytes, timeout)
         if not self._size:
             self.answer = data[:5]
         self.answered = self.answered or (bool(data) and self.handshake_deadline is None)
@@ -202,14 +211,59 @@ class _Connection(httpcore2.AsyncNetworkStream):
     def write(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, buffer: bytes, timeout: float | None = None
     ) -> Coroutine[Any, Any, None]:
-        self.answered = self.in_body = False
+        self.answered, self.in_body = bool(self._early), False
         self._headers_deadline, self._size = None, 0
         sent = _exchange.get()
         if sent is not None and sent.connection is not self:
             sent.connection, sent.sent_at = self, monotonic()
         if self.handshake_deadline is not None and sent is not None and sent.route.is_socks_done(buffer):
             self.handshake_deadline = None
-        return self._stream.write(buffer, timeout)
+        write = self._stream.write if len(buffer) <= LARGE_WRITE else self._write_large
+        return write(buffer, timeout)
+
+    async def _write_large(self, buffer: bytes, timeout: float | None) -> None:
+        """Write a large body, and read meanwhile: the server may refuse it and stop reading.
+
+        Raises `httpcore2.WriteError` then. httpcore2 goes on to read the response, and closes the connection after it,
+        since the request is not complete.
+        """
+        failed: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch_for_refusal, tasks.cancel_scope)
+            try:
+                await self._write_pieces(buffer, timeout)
+            except Exception as error:  # the task group would wrap it
+                failed = error
+            tasks.cancel_scope.cancel()
+        if self._early.is_refusal or self._early.size > MAX_HEAD_SIZE:
+            raise httpcore2.WriteError
+        if failed is not None:
+            raise failed
+
+    async def _write_pieces(self, buffer: bytes, timeout: float | None) -> None:
+        # If the server answers and then resets the connection, asyncio loses the answer unless it reads before it
+        # writes again. So the event loop runs a few times first, and once before each piece.
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        deadline = math.inf if timeout is None else monotonic() + timeout
+        pieces = memoryview(buffer)
+        for start in range(0, len(buffer), WRITE_SIZE):
+            left = None if timeout is None else max(0.0, deadline - monotonic())
+            await self._stream.write(bytes(pieces[start : start + WRITE_SIZE]), left)
+
+    async def _watch_for_refusal(self, writing: anyio.CancelScope) -> None:
+        early = self._early = EarlyAnswer()
+        try:
+            while not early.is_final and early.size <= MAX_HEAD_SIZE:
+                data = await self._stream.read(LARGE_WRITE)
+                if not data:
+                    return  # writing fails as well, or succeeds, and then the end of the response is read again
+                self.answered = True
+                early.feed(data)
+        except Exception:
+            return  # reading the response raises it again
+        if early.is_refusal or early.size > MAX_HEAD_SIZE:
+            writing.cancel()
 
     def aclose(self) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._stream.aclose()
