@@ -10,15 +10,21 @@ changes that:
 - Bytes that arrived before a connection broke are returned before the error is raised; aiohttp drops them.
 - A connection that is given up is aborted, even while a request is still being written. `close` would wait for that.
 - A connection that breaks the rules of HTTP in the middle of a body ends the read; aiohttp would wait for ever.
+- A connection on which bytes have arrived behind a response is not used again (see `_http/unsolicited.py`). aiohttp
+  takes what arrives while a connection is idle for the next response. It also loses a complete response if the bytes
+  behind it came with it and are not HTTP.
 
 **Names that aiohttp does not document.** They have no other way to be reached. `test_core_dependencies.py` checks each
 of them against the installed version, and the extra `aiohttp` caps the version:
 
-- `ClientResponse.start(connection)`, which reads the headers, and `ClientRequest.send(connection)` are overridden.
-  `response_class` and `request_class` pass the subclasses in.
+- `ClientResponse.start(connection)`, which reads the headers, `ClientRequest.send(connection)` and
+  `BaseConnector.connect(request, traces, timeout)` are overridden. `response_class` and `request_class` pass the first
+  two in.
 - `ClientSession._retry_connection`, which is set to `False`.
 - `BaseConnector._conns`, the idle connections by address, and `ResponseHandler.abort()`.
 - `ResponseHandler.data_received(data)` is replaced on an instance while the head of a response is awaited.
+- `ResponseHandler._parser`, the parser of a connection, whose `feed_eof` returns a response that has begun.
+- `ResponseHandler.should_close`, which is true if a response waits that nobody has asked for.
 - `connection.protocol`, a `ResponseHandler`, with `read_timeout`, `exception()` and `closed` (a future); and
   `connection.transport`, the asyncio transport, for `abort()`.
 - `response.content`, a `StreamReader`, with `exception()`, `set_exception()`, `read_nowait()`, `total_raw_bytes`.
@@ -89,6 +95,7 @@ from trunkline.secrets import Headers
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
 VERSION: tuple[int, ...] = tuple(int(number) for number in re.findall(r"\d+", aiohttp.__version__)[:2])
 """The major and minor version of aiohttp."""
@@ -154,7 +161,7 @@ class AiohttpTransport:
         }
         connector: aiohttp.BaseConnector
         if unix_socket is not None:
-            connector = aiohttp.UnixConnector(unix_socket, **options)
+            connector = _UnixConnector(unix_socket, **options)
         else:
             socket_options = keepalive_options(self._options.tcp_keepalive)
 
@@ -165,7 +172,7 @@ class AiohttpTransport:
                     made.setsockopt(*option)
                 return made
 
-            connector = aiohttp.TCPConnector(
+            connector = _TCPConnector(
                 resolver=aiohttp.ThreadedResolver(), socket_factory=make_socket if socket_options else None, **options
             )
         session = aiohttp.ClientSession(
@@ -195,14 +202,48 @@ class _StaleConnection(aiohttp.ClientConnectionError):
         self.add_note(REUSED)
 
 
-class _ClosedConnection(_StaleConnection):
-    """A reused connection was already closed before the request was sent."""
+class _Connector(aiohttp.BaseConnector):
+    """Takes no idle connection that the server has closed, or on which it has sent something."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            assert protocol is not None
+            if protocol not in _used or not (_has_data(protocol) or _is_readable(connection.transport)):
+                return connection
+            connection.close()
+
+
+class _TCPConnector(_Connector, aiohttp.TCPConnector):
+    pass
+
+
+class _UnixConnector(_Connector, aiohttp.UnixConnector):
+    pass
+
+
+def _has_data(protocol: ResponseHandler) -> bool:
+    """Whether bytes have arrived behind the last response, and the event loop has received them.
+
+    They have been parsed: a complete response waits in the protocol, and an incomplete one in the parser.
+    """
+    parser: Any = protocol._parser
+    if protocol.should_close or parser is None:
+        return True
+    try:
+        # With bytes that are not a response, the parser that is written in Python returns nothing and keeps them.
+        return parser.feed_eof() is not None or bool(getattr(parser, "_tail", b""))
+    except Exception:
+        return True
 
 
 def _is_readable(transport: asyncio.Transport | None) -> bool:
-    """Whether the socket of an idle connection is readable, which means that the server has closed it.
+    """Whether the socket of an idle connection is readable: the server has closed it, or has sent something.
 
-    The event loop notices the end of a connection only when it next waits, which may be after the next request.
+    The event loop receives this only when it next waits, which may be after the next request.
     """
     found = None if transport is None else transport.get_extra_info("socket")
     if found is None or found.fileno() < 0:
@@ -215,12 +256,10 @@ def _is_readable(transport: asyncio.Transport | None) -> bool:
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that is not sent on a reused connection that the server has closed."""
+    """A request that notices that its connection was closed before it was written."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         reused = conn.protocol in _used
-        if reused and _is_readable(conn.transport):
-            raise _ClosedConnection(at_once=True)
         sent_at = monotonic()
         try:
             return await super().send(conn)
@@ -282,10 +321,14 @@ _reading: WeakKeyDictionary[ResponseHandler, ref[_Response]] = WeakKeyDictionary
 _used: WeakSet[ResponseHandler] = WeakSet()
 
 
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+
+
 class _HeadReader:
     """Passes the bytes of a connection on to aiohttp, the head of a response apart from its body.
 
-    If a body breaks the rules of HTTP, aiohttp drops everything that it parsed from the same bytes, also the status.
+    If a body breaks the rules of HTTP, or what follows it does, aiohttp drops everything that it parsed from the same
+    bytes, also the status.
     `close` must be called when the head has been read: the body is received by aiohttp alone.
     """
 
@@ -310,10 +353,12 @@ class _HeadReader:
         while data:
             before = len(head)
             head += data
-            end = head.find(b"\r\n\r\n", max(0, before - 3)) + 4
-            if end < 4:
+            found = _END_OF_HEAD.search(head, max(0, before - 2))
+            if found is None:
                 self._receive(data)
                 return
+            end = found.end()
+            del found  # which keeps `head` from being cleared
             is_interim = head[9:10] == b"1"
             head.clear()
             self._interim += is_interim
@@ -413,7 +458,7 @@ class _Exchange:
             # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
             # load balancer leads elsewhere now.
             _close_idle(session, target)
-            if not ((self._options.resend and error.at_once) or isinstance(error, _ClosedConnection)):
+            if not (self._options.resend and error.at_once):
                 raise
             response = await self._send(self._transport.session(path, keeps=False), target, tls)
         self._response, self._content = response, response.content

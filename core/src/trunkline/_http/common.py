@@ -52,6 +52,10 @@ class HTTPResponse(Protocol):
     is_decoded: bool
     """Whether `chunks` are decompressed: an event hook of the application's client has already read the body."""
 
+    def refuse_reuse(self) -> bool:
+        """Whether bytes follow the complete response. If so, `aclose` closes the connection."""
+        ...
+
     def aclose(self) -> Awaitable[None]:
         """Close the connection, or return it to its pool if the body was read to its end."""
         ...

@@ -48,6 +48,7 @@ from trunkline._http.failures import (
 )
 from trunkline._http.handshake import Handshake
 from trunkline._http.log_filter import guard_logs, sending
+from trunkline._http.unsolicited import close_idle, refuse_reuse
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import LowerHeaders, WireRequest
@@ -158,16 +159,22 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
             content=wire_request.body,
             extensions={"timeout": timeouts, "trace": trace},
         )
+        response: _ClientResponse | None = None
         try:
             # `auth=None`: otherwise a client adds an Authorization header from the URL or from .netrc, and the request
             # is not what a signature covers.
             with scope:
-                return _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
+                response = _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
         except BaseException:
             await handshake.close()
             raise
-        # The scope was cancelled by its deadline.
-        raise library_of(client).ReadTimeout("")
+        if response is None:  # the scope was cancelled by its deadline
+            raise library_of(client).ReadTimeout("")
+        if response.is_decoded:
+            # An event hook has read the body, and with its end the client has closed the response.
+            with _close_scope():
+                await close_idle(response.stream)
+        return response
 
     return send
 
@@ -175,7 +182,7 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
 class _ClientResponse:
     """The `HTTPResponse` of a client of httpx2 or httpx."""
 
-    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "raw_headers", "status")
+    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "raw_headers", "status", "stream")
 
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
@@ -183,9 +190,14 @@ class _ClientResponse:
         self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers.raw
         self.http_version: object = response.extensions.get("http_version")
         # The declared type of the stream is also that of the library's synchronous API.
-        stream: Any = response.stream
+        self.stream: object = response.stream
         self.is_decoded = response.is_stream_consumed
+        stream: Any = response.stream
         self.chunks: AsyncIterable[bytes] = response.aiter_bytes() if self.is_decoded else stream
+
+    def refuse_reuse(self) -> bool:
+        """Whether bytes follow the complete response. If so, `aclose` closes the connection."""
+        return not self.is_decoded and refuse_reuse(self.stream)
 
     def aclose(self) -> Awaitable[None]:
         """Close the connection, or return it to its pool if the body was read to its end."""
@@ -248,9 +260,9 @@ class _Exchange:
     2. Iterating reads the body where the library receives it (`HTTPResponse.chunks`). A compressed body is decompressed
        at a higher cost for each chunk.
     3. Leaving decides whether the connection can be used again. HTTP/1.1 allows that only if the response was read to
-       its end, so:
+       its end, and it is not safe if bytes follow the response that nothing asked for, so:
 
-       - If the body ended, closing returns the connection to the pool at once.
+       - If the body ended and nothing follows it, closing returns the connection to the pool at once.
        - If the block is left without an error, the rest of the body is read, for at most `CLOSE_LIMIT` seconds and
          `DRAIN_LIMIT` bytes. After the terminator of a stream usually a few bytes are left that have already arrived.
        - Otherwise the connection is closed. That is also how a provider learns that it can stop generating.
@@ -370,8 +382,15 @@ class _Exchange:
                 await self._drain(self._raw)
 
     def _is_reusable(self) -> bool:
-        """Whether the connection can be used again once the response was read to its end."""
-        return self._response.http_version == b"HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
+        """Whether the connection can be used again, now that the response was read to its end.
+
+        Bytes behind the response would be taken for the response to the next request. See `_http/unsolicited.py`.
+        """
+        return (
+            self._response.http_version == b"HTTP/1.1"
+            and self.headers.get("connection", "").lower() != "close"
+            and not self._response.refuse_reuse()
+        )
 
     async def _drain(self, chunks: AsyncIterable[bytes]) -> bool:
         """Read the rest of a body. Returns whether its end was reached within `DRAIN_LIMIT` bytes.

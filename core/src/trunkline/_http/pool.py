@@ -10,6 +10,10 @@ so its network backend is wrapped: `_Backend` notes that a request dialled, and 
 written and that a byte of its response arrived. A context variable (`_exchange`) leads from both to the request, since
 httpcore2 dials and writes in the task that sends.
 
+**Unsolicited bytes.** `_http/unsolicited.py` describes them. `_Connection` refuses to write a request to a reused
+connection whose socket is readable. Nothing was sent then, so the request goes to a new connection even if `resend` is
+not set.
+
 What httpcore2 and httpx2 do not document and this module relies on; `test_core_dependencies.py` checks it:
 
 - The dictionary of the request's extension `timeout` is read once for the headers and once more when the iteration of
@@ -68,6 +72,7 @@ from trunkline._http.handshake import finish_handshake
 from trunkline._http.idle import check_idle
 from trunkline._http.proxies import Proxies, Proxy
 from trunkline._http.tls import has_own_files, tls_context
+from trunkline._http.unsolicited import refuse_reuse
 from trunkline._urls import redact_url
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConnectTimeout, TrunklineError
@@ -125,9 +130,17 @@ class PoolResponse:
         self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers
         self.http_version: object = response.extensions.get("http_version")
 
+    def refuse_reuse(self) -> bool:
+        """Whether bytes follow the complete response. If so, `aclose` closes the connection."""
+        return refuse_reuse(self.chunks)
+
     def aclose(self) -> Awaitable[None]:
         """Close the connection, or return it to its pool if the body was read to its end."""
         return self._response.aclose()
+
+
+class _NotIdle(httpcore2.ReadError):
+    """Bytes have arrived on an idle connection, or its end, before a request was written to it."""
 
 
 class _Sent:
@@ -215,7 +228,11 @@ class _Connection(httpcore2.AsyncNetworkStream):
         self._headers_deadline, self._size = None, 0
         sent = _exchange.get()
         if sent is not None and sent.connection is not self:
+            # The first write of a request on a reused connection. httpcore2 has checked this when it chose the
+            # connection, but may have waited for others to close since then.
             sent.connection, sent.sent_at = self, monotonic()
+            if self._stream.get_extra_info("is_readable"):
+                raise _NotIdle
         if self.handshake_deadline is not None and sent is not None and sent.route.is_socks_done(buffer):
             self.handshake_deadline = None
         write = self._stream.write if len(buffer) <= LARGE_WRITE else self._write_large
@@ -397,7 +414,7 @@ class Pool:
             # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
             # load balancer leads elsewhere now.
             await _close_idle(pool, request.url.origin)
-            if not (resend and broke_at_once(sent.sent_at)):
+            if not (isinstance(error, _NotIdle) or (resend and broke_at_once(sent.sent_at))):
                 error.add_note(REUSED)
                 raise
         # This pool keeps no connection, so each of its requests has a new one.
