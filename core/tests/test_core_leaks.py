@@ -355,3 +355,25 @@ async def test_leaving_a_block_that_is_being_cancelled_closes_everything(toy: An
                 scope.cancel()
         with anyio.fail_after(LONG):
             await server.wait_idle()
+
+
+# HTTP/2
+
+
+async def test_own_client_that_uses_http2_is_warned_of_once(
+    toy: Any, http_library: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if http_library == "aiohttp":
+        pytest.skip("an own client is one of httpx2")
+
+    def respond(version: bytes) -> httpx2.MockTransport:
+        return httpx2.MockTransport(
+            lambda request: httpx2.Response(200, json={"text": "Hello"}, extensions={"http_version": version})
+        )
+
+    for version, warnings in ((b"HTTP/1.1", 0), (b"HTTP/2", 1)):
+        async with httpx2.AsyncClient(transport=respond(version)) as client:
+            async with toy("http://api.invalid", client=client) as service:
+                await service.chat("hi")
+                await service.chat("hi")
+        assert caplog.text.count("uses HTTP/2") == warnings

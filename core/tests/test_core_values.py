@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tracemalloc
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -387,6 +388,16 @@ NOW = 1_700_000_000.0
 )
 def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, now=lambda: NOW) == (seconds if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize("wrong_by", [-3600.0, 0.0, 3600.0])
+def test_date_of_a_retry_after_is_compared_with_the_date_of_the_response(wrong_by: float) -> None:
+    """Fault class 81."""
+    headers = {"date": "Thu, 01 Jan 2026 00:00:00 GMT", "retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}
+    here = datetime(2026, 1, 1, tzinfo=UTC).timestamp() + wrong_by
+    assert retry_after(headers, now=lambda: here) == 30.0
+    without = {"date": "yesterday", "retry-after": headers["retry-after"]}
+    assert retry_after(without, now=lambda: here) == (None if wrong_by > 0 else 30.0 - wrong_by)
 
 
 @given(st.text())

@@ -77,7 +77,9 @@ class Source:
 
 def auth_for(provider: TokenProvider, clock: Clock, **fields: Any) -> TokenAuth:
     settings = AzureOpenAISettings(api_url="https://r.openai.azure.com", token_provider=provider, **fields)
-    return TokenAuth(ServiceContext(name="mine", provider="azure-openai", settings=settings), now=clock)
+    return TokenAuth(
+        ServiceContext(name="mine", provider="azure-openai", settings=settings), now=clock, wall_clock=clock
+    )
 
 
 # What is sent
@@ -252,7 +254,7 @@ NOW = 1_000_000.0
         ("a.!!.c", NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
         (AccessToken("t", NOW + HOUR), NOW + HOUR, NOW + HOUR - MARGIN),
         (AccessToken("t", NOW + 100), NOW + 100, NOW + 50),
-        (AccessToken("t", NOW - 5), NOW - 5, NOW - 5),
+        (AccessToken("t", NOW - 5), NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
         (AccessToken("t", NOW + HOUR, NOW + 60), NOW + HOUR, NOW + 60),
         (AccessToken("t", NOW + HOUR, NOW - 60), NOW + HOUR, NOW + HOUR - MARGIN),
         (AccessToken("t", NOW + HOUR, NOW + HOUR), NOW + HOUR, NOW + HOUR - MARGIN),
@@ -436,7 +438,7 @@ async def test_what_a_provider_gives_that_is_no_token_is_told_without_its_value(
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of every service that the test opens."""
     clock = Clock()
-    monkeypatch.setattr("trunkline_azure_openai.auth.TokenAuth", partial(TokenAuth, now=clock))
+    monkeypatch.setattr("trunkline_azure_openai.auth.TokenAuth", partial(TokenAuth, now=clock, wall_clock=clock))
     return clock
 
 
@@ -609,3 +611,36 @@ async def test_cancelled_call_does_not_wait_for_the_thread_that_makes_the_creden
         assert not released.is_set(), "the call waited for the thread"
     finally:
         release.set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+async def test_wall_clock_that_is_set_changes_nothing(jump: float) -> None:
+    """Fault class 81."""
+    clock, wall = Clock(), Clock()
+    provider = Source(wall)
+    settings = AzureOpenAISettings(api_url="https://r.openai.azure.com", token_provider=provider)
+    context = ServiceContext(name="mine", provider="azure-openai", settings=settings)
+    auth = TokenAuth(context, now=clock, wall_clock=wall)
+    await auth.acquire()
+    wall.time += jump
+    assert (await auth.acquire()).value == "token-1"
+    clock.time += HOUR
+    wall.time += HOUR
+    assert (await auth.acquire()).value == "token-2"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("wrong_by", [-2 * HOUR, 2 * HOUR])
+async def test_token_is_used_although_the_wall_clock_is_wrong(wrong_by: float) -> None:
+    """Fault class 81."""
+    clock, wall, server = Clock(), Clock(), Clock()
+    wall.time += wrong_by
+    provider = Source(server)
+    settings = AzureOpenAISettings(api_url="https://r.openai.azure.com", token_provider=provider)
+    auth = TokenAuth(
+        ServiceContext(name="mine", provider="azure-openai", settings=settings), now=clock, wall_clock=wall
+    )
+    for _ in range(3):
+        assert (await auth.acquire()).value == "token-1"
+    assert (await auth.acquire(refresh=True)).value == "token-2"

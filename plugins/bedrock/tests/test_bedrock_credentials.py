@@ -26,7 +26,7 @@ from trunkline.errors import (
 )
 from trunkline.testing import Exchange, LoopbackServer, serve
 from trunkline_bedrock import BedrockSettings
-from trunkline_bedrock.auth import ChainAuth
+from trunkline_bedrock.auth import COALESCE, ChainAuth
 from trunkline_bedrock.credentials import Keys
 
 ANSWER = {
@@ -382,7 +382,7 @@ async def test_many_calls_after_the_keys_end_cause_one_refresh_and_no_failure(co
             auth = pipeline.steps.auth
             assert isinstance(auth, ChainAuth)
             assert auth._lease is not None
-            auth._lease = attrs.evolve(auth._lease, expires=time.time() - 1)
+            auth._lease = attrs.evolve(auth._lease, expires=time.monotonic() - 1)
             aws.expired.add("ASIA1")
             await many(service, many_calls)
         assert aws.given == 2
@@ -516,6 +516,41 @@ async def test_a_refresh_that_is_cancelled_leaves_the_others_to_theirs(container
             await aws.asked.wait()
             first.cancel()
         assert auth._lease is not None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("wrong_by", [-2 * 3600.0, 2 * 3600.0])
+async def test_keys_are_used_although_the_wall_clock_is_wrong(container: Any, wrong_by: float) -> None:
+    """Fault class 81."""
+    now = 1000.0
+    async with running() as aws:
+        container(aws)
+        aws.lives = [3600 - wrong_by]
+        auth = ChainAuth(
+            BedrockSettings(aws_region="us-east-1"), provider="bedrock", service="s", profile=None, clock=lambda: now
+        )
+        first = await auth.acquire()
+        assert await auth.acquire() is first
+        assert aws.given == 1
+        now += COALESCE + 1
+        assert await auth.acquire(refresh=True) is not first
+
+
+@pytest.mark.anyio
+async def test_wall_clock_that_is_set_ends_no_keys(container: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault class 81."""
+    now = 1000.0
+    async with running() as aws:
+        container(aws)
+        auth = ChainAuth(
+            BedrockSettings(aws_region="us-east-1"), provider="bedrock", service="s", profile=None, clock=lambda: now
+        )
+        first = await auth.acquire()
+        wall = time.time
+        monkeypatch.setattr(time, "time", lambda: wall() - 7200)
+        assert await auth.acquire() is first
+        now += 3601
+        assert await auth.acquire() is not first
 
 
 @pytest.mark.anyio

@@ -10,12 +10,14 @@ There are two ways to send, each a `_Sender`:
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import WeakSet
 
 import anyio
 import attrs
@@ -170,6 +172,9 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
             raise
         if response is None:  # the scope was cancelled by its deadline
             raise library_of(client).ReadTimeout("")
+        if response.http_version == b"HTTP/2" and client not in _warned_of_http2:
+            _warned_of_http2.add(client)
+            _log.warning(HTTP2_WARNING)
         if response.is_decoded:
             # An event hook has read the body, and with its end the client has closed the response.
             with _close_scope():
@@ -177,6 +182,17 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
         return response
 
     return send
+
+
+HTTP2_WARNING = (
+    "your http_client uses HTTP/2, where all requests to a server share one connection: a call that is cancelled or "
+    "times out can break the others, and the server is not asked to stop generating; create the client with http2=False"
+)
+"""What is logged once for each client. The libraries send no RST_STREAM when a stream is closed; a timeout of one read
+fails all streams of the connection; and a write that is cancelled leaves half a frame behind."""
+
+_log = logging.getLogger("trunkline")
+_warned_of_http2: WeakSet[object] = WeakSet()
 
 
 class _ClientResponse:

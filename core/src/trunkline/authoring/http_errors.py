@@ -190,13 +190,23 @@ def retry_after(headers: HeaderValues, *, now: Callable[[], float] = time.time) 
     """Return the delay, in seconds, that the headers of a response ask for, or `None`.
 
     `headers` must have lower-case names. `retry-after-ms` wins over `retry-after`, which may be seconds, a duration
-    (`1m2.5s`, `1m 2.5s`), or an HTTP date (RFC 9110, section 10.2.3). Invalid values and dates in the past are ignored.
+    (`1m2.5s`, `1m 2.5s`), or an HTTP date (RFC 9110, section 10.2.3). A date is compared with `server_time`, since the
+    clock of this machine may be wrong. Invalid values and dates in the past are ignored.
     A header that was sent more than once, as a proxy may do, has several values: the longest delay is returned.
     """
     milliseconds = _longest(headers.get("retry-after-ms"), _number)
     if milliseconds is not None:
         return milliseconds / 1000
-    return _longest(headers.get("retry-after"), lambda value: _delay(value, now))
+    return _longest(headers.get("retry-after"), lambda value: _delay(value, lambda: server_time(headers, now=now)))
+
+
+def server_time(headers: HeaderValues, *, now: Callable[[], float] = time.time) -> float:
+    """Return the time of a response by the server's clock, from its header `Date`, or `now` without one.
+
+    Times in the response are compared with this one. Both are in seconds since the epoch.
+    """
+    sent = _timestamp(headers.get("date", ""))
+    return now() if sent is None else sent
 
 
 def _longest(values: str | None, parse: Callable[[str], float | None]) -> float | None:
@@ -232,11 +242,14 @@ def _duration(value: str) -> float | None:
 
 
 def _until(value: str, now: Callable[[], float]) -> float | None:
+    when = _timestamp(value)
+    wait = -1.0 if when is None else when - now()
+    return wait if wait >= 0 else None
+
+
+def _timestamp(date: str) -> float | None:
     try:
-        when: datetime = parsedate_to_datetime(value)
+        when: datetime = parsedate_to_datetime(date)
+        return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, IndexError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    wait = when.timestamp() - now()
-    return wait if wait >= 0 else None

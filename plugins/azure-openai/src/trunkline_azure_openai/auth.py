@@ -55,17 +55,28 @@ class TokenAuth:
       lock. `_renewals` counts the renewals that have ended. A call that finds another number than before it waited does
       not ask again: it takes the new token, or raises the failure.
 
+    The times of a token are converted to the monotonic clock when it arrives, so a wall clock that is set afterwards
+    changes nothing. Linux stops the monotonic clock while the machine sleeps. A token that has expired meanwhile is
+    refused with 401 and then renewed once.
+
     A call that is cancelled while it renews the token releases the lock without counting, so the next call in line
     renews it instead.
     """
 
-    def __init__(self, context: ServiceContext[AzureOpenAISettings], *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        context: ServiceContext[AzureOpenAISettings],
+        *,
+        now: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._name = context.name
         self._provider = context.provider
         self._source = context.settings.token_provider
         self._scope = context.settings.scope
         self._known = context.settings.secrets()
         self._now = now
+        self._wall_clock = wall_clock
         self._lock = anyio.Lock()
         self._token: Token | None = None
         self._renewals = 0
@@ -114,7 +125,7 @@ class TokenAuth:
     async def _renew(self, *, refresh: bool) -> None:
         self._failure = None
         try:
-            self._token = token_from(await self._ask(), self._now())
+            self._token = token_from(await self._ask(), self._wall_clock()).on_clock(self._now() - self._wall_clock())
             self._secrets = (self._token.value, *self._secrets[:1])
         except Exception as error:  # the token provider is the application's code, which may raise anything
             token, now = self._token, self._now()

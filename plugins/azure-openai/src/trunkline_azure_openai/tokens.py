@@ -19,11 +19,15 @@ UNKNOWN_LIFETIME = 300.0
 
 @attrs.frozen(kw_only=True)
 class Token:
-    """A bearer token. Times are in seconds since the epoch. Tokens are equal when their values are."""
+    """A bearer token. Times are in seconds, first since the epoch. Tokens are equal when their values are."""
 
     value: str = attrs.field(repr=False)
     expires_on: float = attrs.field(eq=False)
     refresh_on: float = attrs.field(eq=False)
+
+    def on_clock(self, difference: float) -> Token:
+        """Return the token with the times of another clock. `difference` is that clock's time less the time now."""
+        return attrs.evolve(self, expires_on=self.expires_on + difference, refresh_on=self.refresh_on + difference)
 
 
 def token_from(given: object, now: float) -> Token:
@@ -42,7 +46,9 @@ def token_from(given: object, now: float) -> Token:
     expires_on = _seconds(getattr(given, "expires_on", None))
     if expires_on is None:
         expires_on = _expiry_claim(text)
-    if expires_on is None:
+    if expires_on is None or expires_on <= now:
+        # A token that is new and has expired: the clock of this machine is probably wrong. If not, the token is refused
+        # with 401 and then renewed.
         expires_on = now + UNKNOWN_LIFETIME
         return Token(value=text, expires_on=expires_on, refresh_on=expires_on)
     latest = expires_on - min(MARGIN, max(expires_on - now, 0) / 2)

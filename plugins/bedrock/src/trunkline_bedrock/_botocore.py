@@ -8,7 +8,7 @@ blocks for up to a second: import it in a worker thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth  # type: ignore[import-untyped]
@@ -46,14 +46,20 @@ class Signer(SigV4Auth):  # type: ignore[misc]  # botocore has no types
         self._inject_signature_to_request(request, self.signature(to_sign, request))
 
 
-def refresh_only_when_expired(credentials: Any) -> None:
-    """Make credentials refresh themselves only after they have expired.
+def refresh_only_when_missing(credentials: Any) -> None:
+    """Make credentials refresh themselves only if there are none yet.
 
     botocore refreshes 15 minutes ahead (10 for everybody who asks), which would keep credentials of a short life in a
-    constant refresh. `auth.ChainAuth` decides when to refresh. Credentials that never expire lack these attributes.
+    constant refresh, and it refuses new credentials that have expired by the clock of this machine, which may be wrong.
+    `auth.ChainAuth` decides when to refresh. Credentials that never expire lack these attributes.
     """
     if hasattr(credentials, "_advisory_refresh_timeout"):
         credentials._advisory_refresh_timeout = credentials._mandatory_refresh_timeout = 0
+        credentials._time_fetcher = _long_ago
+
+
+def _long_ago() -> datetime:
+    return datetime.fromtimestamp(0, UTC)
 
 
 def expiry_time(credentials: Any) -> float | None:

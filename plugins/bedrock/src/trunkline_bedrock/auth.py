@@ -44,6 +44,9 @@ ADVISORY, MANDATORY = 15 * 60.0, 10 * 60.0
 These are botocore's own values. Credentials of a short life are used for most of it; see `_Lease`.
 """
 
+UNKNOWN_LIFE = 5 * 60.0
+"""Seconds for which credentials are used that are new and have expired: the clock of this machine is probably wrong."""
+
 COALESCE = 10.0
 """Seconds after a refresh in which no other is made: a call that asks for one failed with the old credentials."""
 
@@ -99,7 +102,11 @@ def _import_sign() -> None:
 
 @attrs.frozen(kw_only=True)
 class _Lease:
-    """Credentials, when they were obtained and when they expire, as Unix times.
+    """Credentials, when they were obtained and when they expire, by the monotonic clock.
+
+    AWS names a wall-clock time, which is converted when the credentials arrive: a wall clock that is set afterwards
+    changes nothing. Linux stops the monotonic clock while the machine sleeps. Credentials that have expired meanwhile
+    are refused and then refreshed once.
 
     For short lives the two limits shrink to a quarter and a tenth of the life; otherwise credentials that live for ten
     minutes would be refreshed on every call.
@@ -151,7 +158,7 @@ class ChainAuth(StaticAuth):
         provider: str,
         service: str,
         profile: str | None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._region = settings.aws_region
@@ -210,7 +217,10 @@ class ChainAuth(StaticAuth):
         if lease is not None:
             self._refreshed_at = now
         self._previous = lease
-        self._lease = _Lease(credentials=credentials, obtained=now, expires=expires)
+        life = None if expires is None else expires - time.time()
+        if life is not None and life <= 0:
+            life = UNKNOWN_LIFE
+        self._lease = _Lease(credentials=credentials, obtained=now, expires=None if life is None else now + life)
         return credentials
 
     async def _resolve(self) -> tuple[Credentials, float | None]:

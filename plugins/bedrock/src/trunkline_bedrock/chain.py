@@ -78,10 +78,10 @@ def make_session(settings: BedrockSettings, profile: str | None) -> Any:
 
 
 def leave_refreshing_to_us(credentials: Any) -> None:
-    """Keep aiobotocore's credentials from refreshing themselves before they expire: `auth.ChainAuth` does."""
-    from trunkline_bedrock._botocore import refresh_only_when_expired
+    """Keep aiobotocore's credentials from refreshing themselves: `auth.ChainAuth` does."""
+    from trunkline_bedrock._botocore import refresh_only_when_missing
 
-    refresh_only_when_expired(credentials)
+    refresh_only_when_missing(credentials)
 
 
 def keys_of(credentials: Any, frozen: Any) -> tuple[Keys, float | None]:
