@@ -111,6 +111,7 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(50, "repeated_frames", "events in an impossible order"),
     _class(51, "abandoned", "early break from a stream, as observers see it"),
     _class(77, "cut_error_body", "error status whose body is cut off, reset, stalled or garbled", _over_http),
+    _class(80, "raw", "odd statuses, and names and cursors that no URL can hold", _over_http),
 )
 """The catalogue, ordered by number."""
 

@@ -1,4 +1,5 @@
 """The tests of the fault catalogue.
 
-Classes 1 to 12 are in `connection`, 13 to 23 in `wire`, 24 to 30 in `calls`, and 31 to 39 in `lifecycle`.
+Classes 1 to 12 are in `connection`, 13 to 23 in `wire`, 24 to 30 in `calls`, 31 to 39 in `lifecycle`, and 80 in
+`hostile`.
 """
