@@ -1,8 +1,8 @@
 """The names and the behaviour of other libraries that the core uses beyond what they document.
 
-They are httpcore2, httpx2, aiohttp and pluggy. A new version of one of them that fails here needs a change in
-`_http/pool.py`, `_http/dialling.py`, `_http/httpx2.py`, `_http/aiohttp.py` or `_plugins/registry.py`. Their docstrings
-say what each thing is used for.
+They are httpcore2, httpx2, httpx with httpcore, anyio, trio, aiohttp and pluggy. A new version of one that fails here
+needs a change in `_http/pool.py`, `_http/unsolicited.py`, `_http/dialling.py`, `_http/httpx2.py`, `_http/aiohttp.py` or
+`_plugins/registry.py`. Their docstrings say what each thing is used for.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 import httpcore2
 import httpx
 import httpx2
 import pluggy
 import pytest
+import trio
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
+from anyio.streams.tls import TLSStream
 from trunkline._http.choice import MIN_AIOHTTP
+from trunkline._http.unsolicited import _connection, refuse_reuse
 from trunkline.testing import Exchange, serve
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
@@ -223,6 +227,49 @@ async def test_aiter_bytes_reads_from_an_aiter_raw_that_was_replaced(library: An
     assert [chunk async for chunk in response.aiter_bytes()] == [b"a", b"b"]
 
 
+# The connection behind the stream of a response, of httpcore2 and of httpcore, and what it holds
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("library", [httpx2, httpx])
+async def test_the_connection_of_a_response_can_be_reached_from_a_client(library: Any) -> None:
+    async with serve(two_chunks) as server, library.AsyncClient() as client:
+        async with client.stream("GET", server.url) as response:
+            connection = _connection(response.stream)
+            assert (connection.is_idle(), connection._network_stream is None) == (False, False)
+            assert [chunk async for chunk in response.stream] == [b"ab"]
+            assert connection._h11_state.trailing_data == (b"", False)
+            assert not refuse_reuse(response.stream)
+        assert connection.is_idle()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_anyio_has_the_queue_that_is_checked(anyio_backend: str) -> None:
+    async with serve(two_chunks) as server, await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+        assert len(stream._protocol.read_queue) == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["_ssl_object", "transport_stream"])
+def test_tls_streams_have_the_names_that_are_checked(name: str) -> None:
+    assert name in TLSStream.__annotations__
+    assert f"self.{name}" in inspect.getsource(trio.SSLStream.__init__)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ends", ["marked", "clean"])
+async def test_httpcore2_closes_a_connection_whose_h11_has_failed(ends: str) -> None:
+    stream = RecordingStream([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok" + (b"x" if ends == "marked" else b"")])
+    async with httpcore2.AsyncConnectionPool(network_backend=RecordingBackend(stream)) as pool:
+        request = httpcore2.Request("GET", "http://example.com/", headers=[("Host", "example.com")])
+        response = await pool.handle_async_request(request)
+        await response.aread()
+        assert refuse_reuse(response.stream) == (ends == "marked")
+        await response.aclose()
+        [connection] = pool.connections or [None]
+        assert (connection is None) == (ends == "marked")
+
+
 # aiohttp
 
 
@@ -239,6 +286,8 @@ def test_aiohttp_has_the_names_that_the_transport_overrides_and_reads() -> None:
     assert list(inspect.signature(aiohttp.ClientRequest.send).parameters) == ["self", "conn"]
     assert list(inspect.signature(ResponseHandler.data_received).parameters) == ["self", "data"]
     assert callable(ResponseHandler.abort)
+    assert isinstance(inspect.getattr_static(ResponseHandler, "should_close"), property)
+    assert list(inspect.signature(aiohttp.BaseConnector.connect).parameters) == ["self", "req", "traces", "timeout"]
     for name in ("exception", "set_exception", "read_nowait", "readany", "is_eof"):
         assert callable(getattr(StreamReader, name))
 
@@ -308,6 +357,17 @@ async def test_aiohttp_keeps_the_bytes_that_arrived_before_an_error(anyio_backen
     content.set_exception(error)
     with pytest.raises(OSError, match="reset"):
         await content.readany()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("rest", "begun"), [(b"", False), (b"H", True), (b"HTTP/1.1 200 OK\r\na", True)])
+async def test_aiohttp_returns_a_response_that_has_begun(anyio_backend: str, rest: bytes, begun: bool) -> None:
+    protocol = ResponseHandler(asyncio.get_running_loop())
+    protocol.set_response_params()
+    parser: Any = protocol._parser
+    parser.feed_data(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok" + rest)
+    assert (parser.feed_eof() is not None) == begun
 
 
 # pluggy
