@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
@@ -39,6 +40,20 @@ def _user(rest: str) -> str:
     if "@" not in authority and "@" in rest and re.search(r":(?!\d*$)", authority.rpartition("]")[2]):
         authority = rest  # the text after the colon is not a port: a password with an unencoded slash
     return authority.rpartition("@")[0]
+
+
+def split_login(url: str) -> tuple[str, str | None]:
+    """Return the URL without its user name and password, and the value of `Authorization` that they stand for.
+
+    The value is `None` if there are none (RFC 3986, section 3.2.1, and RFC 7617).
+    """
+    start = _start(url)
+    user = _user(re.split(r"[?#]", url[start:], maxsplit=1)[0])
+    if not user or url.startswith("http+unix:"):
+        return url, None
+    name, _, password = user.partition(":")
+    login = b64encode(f"{unquote(name)}:{unquote(password)}".encode("utf-8", "surrogatepass")).decode()
+    return url[:start] + url[start + len(user) + 1 :], f"Basic {login}"
 
 
 def url_secrets(url: str) -> Iterator[str]:

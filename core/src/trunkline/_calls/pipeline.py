@@ -23,7 +23,7 @@ from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
 from trunkline._exception_groups import most_telling
 from trunkline._plugins.registry import Steps, acquired_secrets, plugin_error
-from trunkline._urls import redact_url
+from trunkline._urls import redact_url, split_login
 from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import ByteStream, SendOptions, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
@@ -293,7 +293,14 @@ class Pipeline:
         return credentials
 
     def _sign(self, wire_request: WireRequest, credentials: Credentials) -> WireRequest:
-        return self.run_step("auth", lambda: self.steps.auth.sign(wire_request, credentials.value))
+        signed = self.run_step("auth", lambda: self.steps.auth.sign(wire_request, credentials.value))
+        if "@" not in signed.url:
+            return signed
+        # HTTP libraries differ in what they send if a URL has a login and the request an `Authorization`.
+        url, login = split_login(signed.url)
+        if login is None:
+            return signed
+        return attrs.evolve(signed, url=url, headers={"authorization": login, **signed.headers})
 
     def _explain_limit(self, failed: RemoteError, failures: int) -> None:
         """If the provider asks for too long a wait, and nothing else prevents a retry, add that to the message."""

@@ -551,7 +551,7 @@ def _build(wire_request: WireRequest, timeouts: dict[str, float | None]) -> tupl
     target, host, login, path = _target(wire_request.url)
     headers = {**default_headers(), "host": host, **wire_request.headers}
     if login is not None:
-        headers["authorization"] = login
+        headers.setdefault("authorization", login)
     if content or method in _METHODS_WITH_BODY:
         headers["content-length"] = str(len(content))
     raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
