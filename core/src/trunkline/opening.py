@@ -159,6 +159,8 @@ def open_services(
 ) -> Services:
     """Create all services of a configuration file, or of a mapping of the same form.
 
+    The file decides which secrets are sent to which host, so name only a file that nobody else can change.
+
     Services with the same network settings share connections. `http_client` is your own httpx2 (or httpx) client, used
     for all services, in one event loop only, and never closed. `environ` replaces the process's environment variables.
 
