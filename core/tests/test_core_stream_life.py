@@ -137,6 +137,15 @@ async def test_a_stream_that_was_read_to_its_end_stays_finished_when_it_is_close
             await anext(stream)
 
 
+async def test_closed_stream_delivers_no_event_that_had_arrived(toy: Toy) -> None:
+    async with serve(answer) as server, toy(server.url) as service:
+        async with service.stream("hello") as stream:
+            async for _ in stream:
+                break
+        with pytest.raises(StreamClosed):
+            await stream.__anext__()
+
+
 async def test_a_closed_stream_refuses_to_be_read(toy: Toy) -> None:
     async with serve(hang_after_the_first_chunk) as server, toy(server.url) as service:
         stream = service.stream("Hi")

@@ -359,6 +359,7 @@ class Stream:
             if self._is_closed and self._reader is None:
                 return
             self._state = "closed"
+            self._batch, self._position = [], 0  # a closed stream delivers nothing more
             self._open_streams.discard(self)
             closing = self._closing = anyio.Event()
             try:
