@@ -32,7 +32,7 @@ from trunkline_bedrock.chain import (
     quiet_log,
     sent_tokens,
 )
-from trunkline_bedrock.credentials import BearerToken, Chain, Credentials, Keys, secrets_of
+from trunkline_bedrock.credentials import BearerToken, Chain, Credentials, Keys, ServerClock, secrets_of
 from trunkline_bedrock.settings import BedrockSettings, configured_credentials
 
 BEARER_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
@@ -59,22 +59,30 @@ def bedrock_auth(context: ServiceContext[BedrockSettings]) -> Auth:
     if any(name.lower() == "authorization" for name in settings.headers):
         return NoAuth()
     credentials = configured_credentials(settings)
+    server_clock = context.keep(ServerClock, ServerClock)
     if isinstance(credentials, Chain):
-        return ChainAuth(settings, provider=context.provider, service=context.name, profile=credentials.profile)
-    return StaticAuth(credentials, settings.aws_region)
+        return ChainAuth(
+            settings,
+            provider=context.provider,
+            service=context.name,
+            profile=credentials.profile,
+            server_clock=server_clock,
+        )
+    return StaticAuth(credentials, settings.aws_region, server_clock)
 
 
 class StaticAuth(NoAuth):
     """Credentials from the settings."""
 
-    def __init__(self, credentials: Credentials, region: str) -> None:
+    def __init__(self, credentials: Credentials, region: str, server_clock: ServerClock | None = None) -> None:
+        self._server_clock = server_clock or ServerClock()
         self._credentials = credentials
         self._region = region
 
     async def acquire(self, *, refresh: bool = False) -> Credentials:  # type: ignore[override]
         """Return the credentials. A refresh changes nothing, since there are no others."""
         await _import_signer(self._credentials)
-        return self._credentials
+        return self._server_clock.apply(self._credentials)
 
     def sign(self, wire_request: WireRequest, credentials: Credentials) -> WireRequest:  # type: ignore[override]
         """Return the request with a signature, or with the bearer token."""
@@ -159,7 +167,9 @@ class ChainAuth(StaticAuth):
         service: str,
         profile: str | None,
         clock: Callable[[], float] = time.monotonic,
+        server_clock: ServerClock | None = None,
     ) -> None:
+        self._server_clock = server_clock or ServerClock()
         self._settings = settings
         self._region = settings.aws_region
         self._provider = provider
@@ -190,9 +200,9 @@ class ChainAuth(StaticAuth):
         if lease is not None and not refresh:
             now = self._clock()
             if not lease.is_due(now) or (self._refreshing.locked() and not lease.is_overdue(now)):
-                return lease.credentials
+                return self._server_clock.apply(lease.credentials)
         async with self._refreshing:
-            return await self._refresh(lease, refresh)
+            return self._server_clock.apply(await self._refresh(lease, refresh))
 
     async def _refresh(self, known: _Lease | None, refused: bool) -> Credentials:
         """Refresh, unless another call did so while this one waited. `known` is the lease that the call came with."""

@@ -15,6 +15,26 @@ class Keys:
     access_key_id: str = attrs.field(repr=False)
     secret_access_key: Secret
     session_token: Secret | None = None
+    clock_offset: float = 0.0
+    """AWS's time less that of this machine, in seconds; see `ServerClock`."""
+
+
+class ServerClock:
+    """How far AWS's clock is ahead of this machine's, in seconds, shared by the event loops of a service.
+
+    AWS refuses a signature whose time is more than five minutes from its own. The parser then takes the time from the
+    header `Date` of that response, as AWS's SDKs do. The credentials change with it, so the core sends the request
+    again, once.
+    """
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def apply(self, credentials: Credentials) -> Credentials:
+        """Return the credentials that sign with AWS's time."""
+        if not self.offset or not isinstance(credentials, Keys):
+            return credentials
+        return attrs.evolve(credentials, clock_offset=self.offset)
 
 
 @attrs.frozen(kw_only=True)

@@ -43,6 +43,7 @@ _BY_NAME: dict[str, tuple[type[RemoteError], int | None]] = {
     "InvalidAccessKeyId": (AuthenticationError, 403),
     "InvalidSignature": (AuthenticationError, 403),
     "SignatureDoesNotMatch": (AuthenticationError, 403),
+    "RequestTimeTooSkewed": (AuthenticationError, 403),
     "IncompleteSignature": (AuthenticationError, 403),
     "MissingAuthenticationToken": (AuthenticationError, 403),
     "InvalidToken": (AuthenticationError, 403),
@@ -80,6 +81,7 @@ _BAD_API_KEY = re.compile(r"api key|bearer token", re.IGNORECASE)
 _DAILY = re.compile(r"tokens per day|requests per day|daily", re.IGNORECASE)
 _FILTERED = re.compile(r"blocked by (our |the )?content filter", re.IGNORECASE)
 # The text from here on repeats the signed request, including the session token.
+_SKEWED = re.compile("Signature (expired|not yet current)")
 _CANONICAL = re.compile(r"The Canonical String|The String-to-Sign")
 
 
@@ -104,6 +106,14 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
         request_id=request_id_from(headers, REQUEST_ID_HEADER),
         headers=headers,
         body=body,
+    )
+
+
+def is_skewed(error: RemoteError) -> bool:
+    """Whether AWS refused the time of a signature: `Signature expired: …` or `Signature not yet current: …`."""
+    name = (error.code or "").removesuffix("Exception")
+    return name == "RequestTimeTooSkewed" or (
+        name in ("InvalidSignature", "SignatureDoesNotMatch") and bool(_SKEWED.search(error.message))
     )
 
 
@@ -169,7 +179,7 @@ def _explained(name: str, message: str) -> str:
     message = message if message.strip() else name
     if name in ("ExpiredToken", "RequestExpired", "TokenRefreshRequired"):
         return f"the AWS credentials have expired: {message}"
-    if name == "InvalidSignature" and "Signature expired" in message:
+    if name == "RequestTimeTooSkewed" or (name == "InvalidSignature" and _SKEWED.search(message)):
         return f"the time of the request is too far from AWS's; set this machine's clock: {message}"
     return message
 

@@ -7,11 +7,12 @@ was cut off. A message of the type `exception` or `error` ends the stream with a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.authoring.http_errors import error_body, request_id_from
+from trunkline.authoring.http_errors import error_body, request_id_from, server_time
 from trunkline.authoring.json import JSONObject, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -22,7 +23,8 @@ from trunkline.response import ChatResponse, FinishReason
 from trunkline.settings import Settings
 
 from trunkline_bedrock.blocks import Blocks
-from trunkline_bedrock.errors import REQUEST_ID_HEADER, error_from_response, make_error, message_of
+from trunkline_bedrock.credentials import ServerClock
+from trunkline_bedrock.errors import REQUEST_ID_HEADER, error_from_response, is_skewed, make_error, message_of
 from trunkline_bedrock.framing import BrokenFrame, EventStreamFrame, EventStreamFramer
 from trunkline_bedrock.usage import usage_from
 
@@ -46,6 +48,7 @@ class ConverseParser:
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
+        self._clock = context.keep(ServerClock, ServerClock)
 
     def stream(self) -> tuple[EventStreamFramer, ConverseStreamParser]:
         """Return a new framer and parser for one stream."""
@@ -77,7 +80,11 @@ class ConverseParser:
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
-        return error_from_response(wire_response, provider=self._provider)
+        error = error_from_response(wire_response, provider=self._provider)
+        if is_skewed(error):
+            now = time.time()
+            self._clock.offset = server_time(wire_response.headers, now=lambda: now) - now
+        return error
 
 
 def _routed(data: Mapping[str, Any]) -> str | None:

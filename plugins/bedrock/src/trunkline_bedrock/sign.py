@@ -6,7 +6,7 @@ Importing this module imports botocore, which blocks for up to a second: import 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.credentials import ReadOnlyCredentials  # type: ignore[import-untyped]
@@ -39,6 +39,6 @@ def sign(wire_request: WireRequest, keys: Keys, region: str, *, now: Callable[[]
         if name in ("content-type", "host") or (name.startswith("x-amz-") and name not in _SET_BY_SIGNER)
     }
     request = AWSRequest(method=wire_request.method, url=wire_request.url, data=wire_request.body, headers=covered)
-    Signer(credentials, SERVICE, region).add_auth(request, now=now)
+    Signer(credentials, SERVICE, region).add_auth(request, now=lambda: now() + timedelta(seconds=keys.clock_offset))
     signed = {name.lower(): str(value) for name, value in request.headers.items()}
     return wire_request.with_headers({name: value for name, value in signed.items() if name not in covered})
