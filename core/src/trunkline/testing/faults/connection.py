@@ -1,4 +1,4 @@
-"""Fault classes 1 to 12, 45 and 48, which concern the transport, and tests of 13, 16 and 18 that need a socket."""
+"""Fault classes 1 to 12, 45, 48 and 78, which concern the transport, and tests of 13, 16 and 18 that need a socket."""
 
 from __future__ import annotations
 
@@ -87,6 +87,23 @@ class ConnectionFaults(ProviderCase):
     async def test_fault_03_no_headers(self, method: str) -> None:
         """A server that accepts and sends nothing raises `FirstChunkTimeout`, and the connection is closed."""
         async with serve(until_hung_up) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
+            with pytest.raises(FirstChunkTimeout):
+                await self.ask(service, method)
+            await server.wait_idle()
+
+    @METHODS
+    @pytest.mark.parametrize("piece", [b"x: y\r\n", b"HTTP/1.1 103 X\r\n\r\n"], ids=["headers", "interim"])
+    async def test_fault_78_slow_limits(self, piece: bytes, method: str) -> None:
+        """Headers or interim responses that never end raise `FirstChunkTimeout`, although each read is in time."""
+
+        async def script(exchange: Exchange) -> None:
+            if piece.startswith(b"x"):
+                await exchange.raw(b"HTTP/1.1 200 X\r\n")
+            while True:
+                await exchange.raw(piece)
+                await anyio.sleep(QUICK / 5)
+
+        async with serve(script) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
             with pytest.raises(FirstChunkTimeout):
                 await self.ask(service, method)
             await server.wait_idle()
