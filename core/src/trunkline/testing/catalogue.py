@@ -111,11 +111,8 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(50, "repeated_frames", "events in an impossible order"),
     _class(51, "abandoned", "early break from a stream, as observers see it"),
     _class(77, "cut_error_body", "error status whose body is cut off, reset, stalled or garbled", _over_http),
-<<<<<<< HEAD
-    _class(80, "raw", "odd statuses, and names and cursors that no URL can hold", _over_http),
-=======
     _class(78, "slow_limits", "limits met slowly: headers that drip, interim responses without end", _over_http),
->>>>>>> ea032a3 (Add the fault classes 77 and 78 to the kit, with planted bugs)
+    _class(80, "raw", "odd statuses, and names and cursors that no URL can hold", _over_http),
 )
 """The catalogue, ordered by number."""
 
