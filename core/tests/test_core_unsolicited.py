@@ -48,10 +48,16 @@ STACKS = [
     "trio/client of httpx2",
     "trio/client of httpx",
 ]
+RARE_STACKS = ("uvloop/client of httpx2", "trio/client of httpx")
+"""Both parts of each are tested with another part."""
 NETWORKS = ["tcp", "unix", "tls", "forward proxy", "tunnel", "socks"]
 
 
-@pytest.fixture(params=STACKS)
+def marked(stacks: list[str]) -> list[Any]:
+    return [pytest.param(stack, marks=pytest.mark.exhaustive if stack in RARE_STACKS else ()) for stack in stacks]
+
+
+@pytest.fixture(params=marked(STACKS))
 def stack(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name.startswith("uvloop"):
@@ -471,7 +477,7 @@ async def test_headers_that_are_split_anywhere_are_followed_by_a_complete_respon
         assert server.requests == [0, 1]
 
 
-@pytest.mark.parametrize("distance", [-1, 0, 1])
+@pytest.mark.parametrize("distance", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize("network", ["tcp", "tls"])
 async def test_response_that_ends_where_a_read_ends_is_not_followed_by_another(
@@ -512,7 +518,7 @@ async def test_end_of_tls_behind_a_response_ends_the_connection(stack: str, auth
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("is_seen", [True, False], ids=["received", "not received"])
-@pytest.mark.parametrize("extra", ["a response", "half a status line"])
+@pytest.mark.parametrize("extra", ["a response", pytest.param("half a status line", marks=pytest.mark.exhaustive)])
 async def test_what_arrives_at_an_idle_connection_is_not_the_next_response(
     stack: str, network: str, is_seen: bool, extra: str, authority: Authority
 ) -> None:
@@ -608,7 +614,7 @@ async def test_what_arrives_after_a_connection_was_chosen_is_not_the_response(
 
 # The application's own client
 
-CLIENTS = [stack for stack in STACKS if "client" in stack]
+CLIENTS = marked([stack for stack in STACKS if "client" in stack])
 
 
 @pytest.mark.parametrize("stack", CLIENTS, indirect=True)
