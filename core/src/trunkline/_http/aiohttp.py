@@ -37,7 +37,6 @@ import asyncio
 import io
 import math
 import re
-import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -81,6 +80,7 @@ from trunkline._http.failures import (
     not_decodable,
 )
 from trunkline._http.tls import has_own_files, tls_context
+from trunkline._http.unsolicited import is_readable
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import LowerHeaders, WireRequest
@@ -241,18 +241,8 @@ def _has_data(protocol: ResponseHandler) -> bool:
 
 
 def _is_readable(transport: asyncio.Transport | None) -> bool:
-    """Whether the socket of an idle connection is readable: the server has closed it, or has sent something.
-
-    The event loop receives this only when it next waits, which may be after the next request.
-    """
     found = None if transport is None else transport.get_extra_info("socket")
-    if found is None or found.fileno() < 0:
-        return False
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([found.fileno()], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(found.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    return found is not None and is_readable(found)
 
 
 class _Request(aiohttp.ClientRequest):

@@ -72,7 +72,7 @@ from trunkline._http.handshake import finish_handshake
 from trunkline._http.idle import check_idle
 from trunkline._http.proxies import Proxies, Proxy
 from trunkline._http.tls import has_own_files, tls_context
-from trunkline._http.unsolicited import refuse_reuse
+from trunkline._http.unsolicited import Socket, is_readable, refuse_reuse
 from trunkline._urls import redact_url
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConnectTimeout, TrunklineError
@@ -175,6 +175,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, *, is_secure: bool = False) -> None:
         self._stream = stream
+        self._socket: Socket | None = stream.get_extra_info("socket")
         self._is_secure = is_secure
         self.answered = False
         self.answer = b""
@@ -231,7 +232,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
             # The first write of a request on a reused connection. httpcore2 has checked this when it chose the
             # connection, but may have waited for others to close since then.
             sent.connection, sent.sent_at = self, monotonic()
-            if self._stream.get_extra_info("is_readable"):
+            if self._is_readable():
                 raise _NotIdle
         if self.handshake_deadline is not None and sent is not None and sent.route.is_socks_done(buffer):
             self.handshake_deadline = None
@@ -301,7 +302,11 @@ class _Connection(httpcore2.AsyncNetworkStream):
         return connection
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        # httpcore2 asks this of an idle connection before each request.
+        return self._is_readable() if info == "is_readable" else self._stream.get_extra_info(info)
+
+    def _is_readable(self) -> bool:
+        return self._socket is not None and is_readable(self._socket)
 
 
 class _Backend(httpcore2.AsyncNetworkBackend):

@@ -14,6 +14,7 @@ These bytes can be in four places:
 
 Nobody reads from an idle connection, so the first three are checked once, when a response is closed (here). The fourth
 is checked by httpcore2 and httpcore when they choose a connection, and by `_http/pool.py` before it writes a request.
+`_http/aiohttp.py` checks its connections itself, and shares `is_readable`.
 
 **Names that httpcore2, httpcore and anyio do not document**, and which `test_core_dependencies.py` checks. If one is
 missing, a connection counts as clean; a stream of another transport, such as `httpx2.MockTransport`, has none of them.
@@ -27,12 +28,35 @@ missing, a connection counts as clean; a stream of another transport, such as `h
 
 from __future__ import annotations
 
+import select
 import ssl
-from typing import Any
+from typing import Any, Protocol
 
 _LINKS = ("_stream", "_httpcore_stream", "_connection")
 _MAX_LINKS = 16
 """How many links to follow. Fewer than ten are needed; an object that has every attribute would have no end."""
+
+
+class Socket(Protocol):
+    """A socket, or what asyncio and trio show of one."""
+
+    def fileno(self) -> int: ...
+
+
+def is_readable(socket: Socket) -> bool:
+    """Whether reading a socket would not wait: something has arrived, or the server or the client has closed it.
+
+    The event loop receives what has arrived only when it next waits, which may be after the next request. anyio takes
+    ten times as long for the answer, since it collects all attributes of a connection first.
+    """
+    number = socket.fileno()
+    if number < 0:
+        return True
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def refuse_reuse(response_stream: object) -> bool:
