@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 from typing import Any
 
 import anyio
@@ -26,6 +27,9 @@ from trunkline.request import ChatRequest
 from trunkline.testing import Exchange, serve
 
 pytestmark = pytest.mark.anyio
+
+CALLS = 8
+"""How often a race is run."""
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream", "embed", "list_models"])
 
@@ -232,6 +236,28 @@ async def test_early_refusal_of_an_upload_ends_the_call(toy: Any, status: int, e
                 await service.chat("x" * 20_000_000)
         tasks.cancel_scope.cancel()
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize("size", [200_000, 20_000_000])
+async def test_early_refusal_counts_although_the_server_closes_at_once(toy: Any, size: int) -> None:
+    """The server runs in a thread, so that it also closes between two steps of the client's event loop."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve_calls() -> None:
+            for _ in range(CALLS):
+                connection, _ = listener.accept()
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 413 X\r\ncontent-length: 7\r\n\r\ntoo big")
+                connection.close()  # resets the connection, since not all was read
+
+        server = threading.Thread(target=serve_calls, daemon=True)
+        server.start()
+        async with toy(f"http://127.0.0.1:{listener.getsockname()[1]}", max_retries=0) as service:
+            for _ in range(CALLS):
+                with pytest.raises(RemoteError) as caught:
+                    await service.chat("x" * size)
+                assert caught.value.status == 413
+        server.join()
 
 
 async def test_early_success_does_not_stop_an_upload(toy: Any) -> None:

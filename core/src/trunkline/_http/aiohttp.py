@@ -22,7 +22,8 @@ of them against the installed version, and the extra `aiohttp` caps the version:
   two in.
 - `ClientSession._retry_connection`, which is set to `False`.
 - `BaseConnector._conns`, the idle connections by address, and `ResponseHandler.abort()`.
-- `ResponseHandler.data_received(data)` is replaced on an instance while the head of a response is awaited.
+- `ResponseHandler.data_received(data)` and `connection_lost(error)` are replaced on an instance while the head of a
+  response is awaited.
 - `ResponseHandler._parser`, the parser of a connection, whose `feed_eof` returns a response that has begun.
 - `ResponseHandler.should_close`, which is true if a response waits that nobody has asked for.
 - `connection.protocol`, a `ResponseHandler`, with `read_timeout`, `exception()` and `closed` (a future); and
@@ -34,7 +35,6 @@ of them against the installed version, and the extra `aiohttp` caps the version:
 from __future__ import annotations
 
 import asyncio
-import io
 import math
 import re
 import socket
@@ -67,6 +67,7 @@ from trunkline._http.common import (
     unknown_encoding,
 )
 from trunkline._http.decoding import DecodingError, Undecodable, decompressed
+from trunkline._http.early_answers import LARGE_WRITE, WRITE_SIZE, UnreadBytes, read_first
 from trunkline._http.failures import (
     BAD_NAME,
     CLOSED,
@@ -93,6 +94,7 @@ from trunkline.errors import (
 from trunkline.secrets import Headers
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -102,9 +104,6 @@ VERSION: tuple[int, ...] = tuple(int(number) for number in re.findall(r"\d+", ai
 
 READ_BUFFER = 64 * 1024
 """The number of unread bytes of a body at which aiohttp pauses the connection; it may buffer up to twice as many."""
-
-LARGE_BODY = 2**20
-"""Request bodies with more bytes are sent as a file, in pieces. aiohttp warns about writing them at once."""
 
 MAX_INTERIM_RESPONSES = 100
 """How many responses with a status of 1xx may precede a response. Servers send one or two."""
@@ -245,6 +244,26 @@ def _is_readable(transport: asyncio.Transport | None) -> bool:
     return found is not None and is_readable(found)
 
 
+class _LargeBody(aiohttp.Payload):
+    """A body that is written in pieces, so that a response is noticed meanwhile; see `_http/early_answers.py`."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        body: bytes = self._value
+        return body.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        transport: asyncio.Transport | None = getattr(writer, "transport", None)
+        socket = None if transport is None else transport.get_extra_info("socket")
+        pieces = memoryview(self._value)
+        for start in range(0, len(pieces), WRITE_SIZE):
+            await read_first(socket)
+            await writer.write(bytes(pieces[start : start + WRITE_SIZE]))
+
+
 class _Request(aiohttp.ClientRequest):
     """A request that notices that its connection was closed before it was written."""
 
@@ -252,11 +271,14 @@ class _Request(aiohttp.ClientRequest):
         reused = conn.protocol in _used
         sent_at = monotonic()
         try:
-            return await super().send(conn)
+            response = await super().send(conn)
         except aiohttp.ClientConnectionResetError as error:
             if reused:
                 raise _StaleConnection(at_once=broke_at_once(sent_at)) from error
             raise
+        if isinstance(response, _Response):
+            response.is_upload = isinstance(self.body, _LargeBody)
+        return response
 
 
 class _Response(aiohttp.ClientResponse):
@@ -267,6 +289,8 @@ class _Response(aiohttp.ClientResponse):
     """
 
     protocol: ResponseHandler
+    is_upload = False
+    """Whether the request has a large body."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         protocol, transport = connection.protocol, connection.transport
@@ -274,7 +298,7 @@ class _Response(aiohttp.ClientResponse):
         self.protocol = protocol
         seconds, protocol.read_timeout = protocol.read_timeout, None
         reused, sent_at = protocol in _used, monotonic()
-        head = None if transport is None else _HeadReader(protocol, transport)
+        head = None if transport is None else _HeadReader(protocol, transport, is_upload=self.is_upload)
         try:
             with anyio.move_on_after(seconds) as scope:
                 await super().start(connection)
@@ -322,7 +346,7 @@ class _HeadReader:
     `close` must be called when the head has been read: the body is received by aiohttp alone.
     """
 
-    def __init__(self, protocol: ResponseHandler, transport: asyncio.Transport) -> None:
+    def __init__(self, protocol: ResponseHandler, transport: asyncio.Transport, *, is_upload: bool) -> None:
         self._protocol = protocol
         self._transport = transport
         self._receive = protocol.data_received
@@ -330,12 +354,24 @@ class _HeadReader:
         self._interim = 0
         self.answered = False
         """Whether a byte has arrived."""
+        self._unread: UnreadBytes | None = None
+        if is_upload and transport.get_extra_info("sslcontext") is None:
+            self._unread = UnreadBytes(transport.get_extra_info("socket"))
+            vars(protocol)["connection_lost"] = self._connection_lost
         vars(protocol)["data_received"] = self._data_received
         transport.set_protocol(protocol)  # uvloop looks the method up only here
 
     def close(self) -> None:
+        vars(self._protocol).pop("connection_lost", None)
+        if self._unread is not None:
+            self._unread.close()
         if vars(self._protocol).pop("data_received", None) is not None and not self._transport.is_closing():
             self._transport.set_protocol(self._protocol)
+
+    def _connection_lost(self, error: Exception | None) -> None:
+        if self._unread is not None and error is not None and (data := self._unread.read()):
+            self._data_received(data)
+        type(self._protocol).connection_lost(self._protocol, error)
 
     def _data_received(self, data: bytes) -> None:
         self.answered = True
@@ -469,7 +505,7 @@ class _Exchange:
             request.method,
             url,
             headers={**_default_headers(), **request.headers},
-            data=(io.BytesIO(request.body) if len(request.body) > LARGE_BODY else request.body) or None,
+            data=(_LargeBody(request.body) if len(request.body) > LARGE_WRITE else request.body) or None,
             allow_redirects=False,
             ssl=tls or True,
             timeout=aiohttp.ClientTimeout(connect=options.connect, sock_read=options.headers, ceil_threshold=math.inf),

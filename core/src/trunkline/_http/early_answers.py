@@ -7,6 +7,59 @@ the rest could never be written, and the client would wait for that instead of r
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
+
+import anyio.lowlevel
+
+from trunkline._http.unsolicited import Socket, is_readable
+
+LARGE_WRITE = 64 * 1024
+"""While more bytes than these are written, a response is watched for. Fewer fit into the buffers of the sockets."""
+
+WRITE_SIZE = 256 * 1024
+"""The size of the pieces in which a large body is written."""
+
+
+async def read_first(connection: Socket | None) -> None:
+    """Let the event loop read what has arrived on a connection before the next piece is written to it.
+
+    The first run of the loop only notices that the socket is readable, and the second reads it.
+    """
+    for _ in range(3):
+        if connection is None or not is_readable(connection):
+            return
+        await anyio.lowlevel.checkpoint()
+
+
+class UnreadBytes:
+    """What has arrived on a connection without TLS and was not read before the connection broke.
+
+    If the server answers and then resets the connection, a write fails, and asyncio closes the socket without reading
+    the answer. The operating system keeps the answer as long as a second descriptor of the socket is open.
+    """
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, connection: Socket) -> None:
+        self._socket: socket.socket | None = None
+        with suppress(OSError):  # too many open files
+            # The family does not matter for reading.
+            self._socket = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+            self._socket.setblocking(False)
+
+    def read(self) -> bytes:
+        """Return the bytes, at most `LARGE_WRITE`."""
+        if self._socket is not None:
+            with suppress(OSError):
+                return self._socket.recv(LARGE_WRITE)
+        return b""
+
+    def close(self) -> None:
+        """Close the second descriptor. The connection ends only then."""
+        if self._socket is not None:
+            self._socket.close()
+
 
 class EarlyAnswer:
     """What has arrived while a request was written, without interim responses (1xx) that are complete."""

@@ -56,7 +56,7 @@ from trunkline._http.common import (
     keepalive_options,
     unix_target,
 )
-from trunkline._http.early_answers import EarlyAnswer
+from trunkline._http.early_answers import LARGE_WRITE, WRITE_SIZE, EarlyAnswer, UnreadBytes, read_first
 from trunkline._http.failures import (
     CLOSED,
     REUSED,
@@ -105,12 +105,6 @@ MAX_HEAD_SIZE = 512 * 1024
 
 The last read may also bring up to 64 KiB of the body.
 """
-
-LARGE_WRITE = 64 * 1024
-"""While more bytes than these are written, a response is watched for. Fewer fit into the buffers of the sockets."""
-
-WRITE_SIZE = 256 * 1024
-"""The size of the pieces in which more than `LARGE_WRITE` bytes are written."""
 
 _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 
@@ -246,26 +240,34 @@ class _Connection(httpcore2.AsyncNetworkStream):
         since the request is not complete.
         """
         failed: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch_for_refusal, tasks.cancel_scope)
-            try:
-                await self._write_pieces(buffer, timeout)
-            except Exception as error:  # the task group would wrap it
-                failed = error
-            tasks.cancel_scope.cancel()
+        unread = None if self._is_secure or self._socket is None else UnreadBytes(self._socket)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch_for_refusal, tasks.cancel_scope)
+                try:
+                    await self._write_pieces(buffer, timeout)
+                except Exception as error:  # the task group would wrap it
+                    failed = error
+                # If the connection broke, the other task reads what has arrived, and ends.
+                limit = CLOSE_LIMIT if isinstance(failed, httpcore2.WriteError) else 0.0
+                tasks.cancel_scope.deadline = anyio.current_time() + limit
+            if unread is not None and failed is not None:
+                self._early.feed(unread.read())
+        finally:
+            if unread is not None:
+                unread.close()
         if self._early.is_refusal or self._early.size > MAX_HEAD_SIZE:
             raise httpcore2.WriteError
         if failed is not None:
             raise failed
 
     async def _write_pieces(self, buffer: bytes, timeout: float | None) -> None:
-        # If the server answers and then resets the connection, asyncio loses the answer unless it reads before it
-        # writes again. So the event loop runs a few times first, and once before each piece.
-        for _ in range(3):
+        for _ in range(3):  # until the other task reads
             await anyio.lowlevel.checkpoint()
         deadline = math.inf if timeout is None else monotonic() + timeout
         pieces = memoryview(buffer)
         for start in range(0, len(buffer), WRITE_SIZE):
+            await read_first(self._socket)
             left = None if timeout is None else max(0.0, deadline - monotonic())
             await self._stream.write(bytes(pieces[start : start + WRITE_SIZE]), left)
 
