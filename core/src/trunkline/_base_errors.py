@@ -6,7 +6,6 @@ They have a module of their own because `trunkline.errors` refers to `ChatRespon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any
 
 
@@ -58,42 +57,35 @@ def refuse_dict(value: object, where: str, expected: str) -> None:
 class FieldTypes:
     """Checks the types of an object's fields. `options` are further fields: they map providers to their own fields.
 
-    Only the types decide, so combinations that were accepted are kept: the check takes less than a microsecond.
+    Classes of which applications make many, such as `Text`, call this only if a field is not what it usually is.
     """
 
     def __init__(self, expected: Mapping[str, tuple[type, ...]], *options: str) -> None:
-        self._expected = {**expected, **dict.fromkeys(options, (dict, Mapping))}
+        self._expected = tuple(expected.items())
         self._options = options
-        self._first_option = len(expected)
-        self._get = attrgetter(*self._expected)
-        self._accepted: set[tuple[type, ...]] = set()
 
     def check(self, value: object) -> None:
         """Raise `InvalidRequest`, which names the field, if one has another type."""
-        values = self._get(value)
-        types = tuple(map(type, values))
-        if types not in self._accepted:
-            self._check_types(value, types)
-        if any(values[self._first_option :]):
-            self._check_options(value)
-
-    def _check_types(self, value: object, types: tuple[type, ...]) -> None:
-        for found, (name, kinds) in zip(types, self._expected.items(), strict=True):
-            if not issubclass(found, kinds):
-                raise InvalidRequest(f"{type(value).__name__}.{name} must be {_words(kinds)}, not {found.__name__}")
-        if len(self._accepted) < MAX_ACCEPTED:
-            self._accepted.add(types)
-
-    def _check_options(self, value: object) -> None:
+        for name, kinds in self._expected:
+            found = getattr(value, name)
+            if type(found) not in kinds and not isinstance(found, kinds):
+                raise InvalidRequest(f"{type(value).__name__}.{name} must be {_words(kinds)}, not {_type_name(found)}")
         for name in self._options:
-            for provider, fields in getattr(value, name).items():
-                if not isinstance(fields, Mapping):
-                    where = f"{type(value).__name__}.{name}[{provider!r}]"
-                    raise InvalidRequest(f"{where} must be a mapping, not {type(fields).__name__}")
+            if (options := getattr(value, name)) or type(options) is not dict:
+                _check_options(options, f"{type(value).__name__}.{name}")
 
 
-MAX_ACCEPTED = 256
-"""How many combinations of types are kept for a class. An application has a few."""
+def _check_options(options: object, where: str) -> None:
+    if not isinstance(options, (dict, Mapping)):
+        raise InvalidRequest(f"{where} must be a mapping, not {_type_name(options)}")
+    for provider, fields in options.items():
+        if not isinstance(fields, (dict, Mapping)):
+            raise InvalidRequest(f"{where}[{provider!r}] must be a mapping, not {_type_name(fields)}")
+
+
+def _type_name(value: object) -> str:
+    return "None" if value is None else type(value).__name__
+
 
 _NAMES = {type(None): "None", str: "a string", int: "an integer", float: "a number", bool: "a bool", bytes: "bytes"}
 

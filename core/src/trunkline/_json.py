@@ -82,7 +82,17 @@ def _finite(text: str) -> float:
 loads_finite: Callable[[str], Any] = json.JSONDecoder(parse_float=_finite, parse_constant=_finite).decode
 """Decode a value that will be encoded again. Raises `ValueError` for NaN and infinities, which `dumps` refuses."""
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+def _plain(value: object) -> object:
+    """Return the dict or list of a mapping or sequence of another class, such as `types.MappingProxyType`."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        return list(value)
+    raise TypeError(f"an object of type {type(value).__name__} is no JSON value")
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain).encode
 
 
 def dumps(value: object) -> bytes:
@@ -95,7 +105,7 @@ def dumps(value: object) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_plain).encode()
 
 
 def json_text(value: object) -> str:

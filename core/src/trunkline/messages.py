@@ -14,6 +14,7 @@ from trunkline._base_errors import FieldTypes, InvalidRequest, refuse_dict
 from trunkline._json import JSONObject, JSONValue, ProviderOptions, dumps
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+_ROLES = get_args(Role)
 
 _NONE = type(None)
 _TEXT = (str, _NONE)
@@ -43,7 +44,15 @@ class Text:
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        _TEXT_TYPES.check(self)
+        if (
+            type(self.text) is not str
+            or type(self.refusal) is not bool
+            or type(self.provider_options) is not dict
+            or type(self.provider_metadata) is not dict
+            or self.provider_options
+            or self.provider_metadata
+        ):
+            _TEXT_TYPES.check(self)
 
 
 def _media_source(data: bytes | None, url: str | None, file_id: str | None, kind: str) -> None:
@@ -105,6 +114,8 @@ class _Media:
             object.__setattr__(self, "data", data)
             object.__setattr__(self, "url", None)
             object.__setattr__(self, "media_type", self.media_type or media_type)
+        if self.data is not None and type(self.data) is not bytes:
+            object.__setattr__(self, "data", bytes(self.data))  # a memoryview can be neither stored nor compared
         if self.media_type is None and self.data is not None:
             object.__setattr__(self, "media_type", _sniff(self.data))
 
@@ -190,6 +201,13 @@ class Reasoning:
         _REASONING_TYPES.check(self)
 
 
+def _json_text(value: object, what: str) -> str:
+    try:
+        return dumps(value).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{what} cannot be encoded as JSON: {error}") from None
+
+
 @attrs.frozen(kw_only=True)
 class ToolCall:
     """A tool call that the model asks for.
@@ -206,12 +224,25 @@ class ToolCall:
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        _CALL_TYPES.check(self)
+        if (
+            type(self.id) is not str
+            or type(self.name) is not str
+            or type(self.arguments) is not dict
+            or self.invalid_arguments is not None
+            or type(self.provider_options) is not dict
+            or type(self.provider_metadata) is not dict
+            or self.provider_options
+            or self.provider_metadata
+        ):
+            _CALL_TYPES.check(self)
 
     @property
     def arguments_json(self) -> str:
-        """The arguments as JSON text: `arguments` encoded, or `invalid_arguments` unchanged."""
-        return self.invalid_arguments if self.invalid_arguments is not None else dumps(self.arguments).decode()
+        """The arguments as JSON text: `arguments` encoded, or `invalid_arguments` unchanged.
+
+        Raises `InvalidRequest` if your code put a value in `arguments` that JSON does not have.
+        """
+        return self.invalid_arguments if self.invalid_arguments is not None else _json_text(self.arguments, "arguments")
 
 
 @attrs.frozen(kw_only=True)
@@ -276,9 +307,16 @@ class ToolResult:
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        _RESULT_TYPES.check(self)
+        if (
+            type(self.tool_call_id) is not str
+            or (self.name is not None and type(self.name) is not str)
+            or type(self.is_error) is not bool
+            or type(self.provider_options) is not dict
+            or self.provider_options
+        ):
+            _RESULT_TYPES.check(self)
         for part in self.parts:
-            if type(part) not in _RESULT_PARTS:
+            if type(part) not in _RESULT_PARTS and not isinstance(part, _RESULT_PARTS):
                 raise InvalidRequest(f"a tool result contains text, media or Opaque, not {type(part).__name__}")
 
     @property
@@ -289,22 +327,23 @@ class ToolResult:
 
 Part: TypeAlias = Union[Text, Image, Document, Audio, Reasoning, ToolCall, ToolResult, Citation, Opaque]
 
-_PART_TYPES = frozenset(get_args(Part))
+_PART_TYPES = get_args(Part)
 
 
 def _parts(content: str | Part | Iterable[str | Part]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(text=content),)
-    refuse_dict(content, "the content of a message", _PARTS)
-    if not isinstance(content, Iterable):
-        return (_part(content),)
+    if not isinstance(content, (tuple, list)):
+        refuse_dict(content, "the content of a message", _PARTS)
+        if not isinstance(content, Iterable):
+            return (_part(content),)
     return tuple(map(_part, content))
 
 
 def _part(part: str | Part) -> Part:
     if isinstance(part, str):
         return Text(text=part)
-    if type(part) not in _PART_TYPES:
+    if type(part) not in _PART_TYPES and not isinstance(part, _PART_TYPES):
         refuse_dict(part, "a part of a message", _PARTS)
         raise InvalidRequest(f"a part of a message must be {_PARTS}, not {type(part).__name__}")
     return part
@@ -313,22 +352,20 @@ def _part(part: str | Part) -> Part:
 _PARTS = "a string or a part such as trunkline.Image"
 
 
-def _check_role(instance: object, attribute: attrs.Attribute[Role], value: Role) -> None:
-    if value not in get_args(Role):
-        raise InvalidRequest(f"a message's role must be one of {', '.join(get_args(Role))}, not {value!r}")
-
-
 @attrs.frozen(kw_only=True)
 class Message:
     """One message of a conversation. `parts` accepts a string, a part, or an iterable of strings and parts."""
 
-    role: Role = attrs.field(validator=_check_role)
+    role: Role
     parts: tuple[Part, ...] = attrs.field(converter=_parts)
     name: str | None = None
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        _MESSAGE_TYPES.check(self)
+        if self.role not in _ROLES:
+            raise InvalidRequest(f"a message's role must be one of {', '.join(_ROLES)}, not {self.role!r}")
+        if self.name is not None or type(self.provider_options) is not dict or self.provider_options:
+            _MESSAGE_TYPES.check(self)
 
     @property
     def text(self) -> str:
@@ -373,7 +410,7 @@ def tool_result(
     """Create the message that answers a tool call, given as a `ToolCall` or by its id.
 
     `result` is a string, one or more parts, or any other JSON value, which is sent as JSON text. `is_error=True` tells
-    the model that the tool failed. Raises `InvalidRequest` for a result of another type.
+    the model that the tool failed. Raises `InvalidRequest` for a result that contains anything else.
     """
     call_id, name = (call, None) if isinstance(call, str) else (call.id, call.name)
     parts: str | tuple[ToolResultPart, ...]
@@ -384,7 +421,7 @@ def tool_result(
     elif isinstance(result, Sequence) and result and isinstance(result[0], (Text, Image, Document, Audio, Opaque)):
         parts = tuple(cast("Sequence[ToolResultPart]", result))
     elif isinstance(result, (Mapping, Sequence, int, float)) or result is None:
-        parts = dumps(result).decode()
+        parts = _json_text(result, "a tool result")
     else:
         raise InvalidRequest(f"a tool result must be a string, parts or a JSON value, not {type(result).__name__}")
     return Message(role="tool", parts=ToolResult(tool_call_id=call_id, name=name, parts=parts, is_error=is_error))

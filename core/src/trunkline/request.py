@@ -129,9 +129,10 @@ _SUMMARIES = (None, "auto", "concise", "detailed")
 def _messages(value: str | Message | Iterable[Message]) -> tuple[Message, ...]:
     if isinstance(value, str):
         return (user(value),)
+    if isinstance(value, Message):
+        return (value,)
     refuse_dict(value, "messages", "a string, a trunkline.Message or several")
-    messages: tuple[object, ...]
-    messages = (value,) if isinstance(value, Message) else _tuple(value, "messages", "a string, a Message or several")
+    messages: tuple[object, ...] = _tuple(value, "messages", "a string, a Message or several")
     for position, message in enumerate(messages):
         if not isinstance(message, Message):
             where = f"messages[{position}]"
@@ -150,6 +151,8 @@ def _tuple(value: Iterable[T], name: str, accepted: str) -> tuple[T, ...]:
 
 def _strings(value: str | Iterable[str], name: str) -> tuple[str, ...]:
     strings = (value,) if isinstance(value, str) else _tuple(value, name, "a string or several")
+    if set(map(type, strings)) == {str}:  # fast for many texts
+        return strings
     for position, item in enumerate(strings):
         if not isinstance(item, str):
             raise InvalidRequest(f"{name}[{position}] must be a string, not {type(item).__name__}")
@@ -157,7 +160,7 @@ def _strings(value: str | Iterable[str], name: str) -> tuple[str, ...]:
 
 
 def _stop(value: str | Iterable[str]) -> tuple[str, ...]:
-    return _strings(value, "stop")
+    return () if type(value) is tuple and not value else _strings(value, "stop")
 
 
 def _texts(value: str | Iterable[str]) -> tuple[str, ...]:
@@ -165,6 +168,8 @@ def _texts(value: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _tools(value: Iterable[Tool]) -> tuple[Tool, ...]:
+    if type(value) is tuple and not value:  # the default
+        return ()
     tools: tuple[object, ...] = _tuple(value, "tools", "several trunkline.Tool")
     for position, tool in enumerate(tools):
         if not isinstance(tool, Tool):
@@ -219,7 +224,31 @@ class ChatRequest:
     def __attrs_post_init__(self) -> None:
         if not self.messages:
             raise InvalidRequest("a request needs at least one message")
-        _REQUEST_TYPES.check(self)
+        # Checking each field takes two microseconds, and most requests set only a few.
+        if (
+            (self.model is not None and type(self.model) is not str)
+            or (self.max_output_tokens is not None and type(self.max_output_tokens) is not int)
+            or (self.temperature is not None and type(self.temperature) is not float)
+            or self.parallel_tool_calls is not None
+            or self.response_format is not None
+            or self.reasoning is not None
+            or self.top_p is not None
+            or self.top_k is not None
+            or self.seed is not None
+            or self.frequency_penalty is not None
+            or self.presence_penalty is not None
+            or self.logprobs is not None
+            or self.top_logprobs is not None
+            or self.user_id is not None
+            or type(self.metadata) is not dict
+            or type(self.provider_options) is not dict
+            or self.provider_options
+        ):
+            _REQUEST_TYPES.check(self)
+        if self.tools or self.tool_choice is not None:
+            self._check_tools()
+
+    def _check_tools(self) -> None:
         names = [tool.name for tool in self.tools]
         if len(set(names)) != len(names):
             raise InvalidRequest("two tools have the same name")
@@ -298,7 +327,14 @@ class EmbedRequest:
     def __attrs_post_init__(self) -> None:
         if not self.texts:
             raise InvalidRequest("an embedding request needs at least one text")
-        _EMBED_TYPES.check(self)
+        if (
+            (self.model is not None and type(self.model) is not str)
+            or self.dimensions is not None
+            or self.user_id is not None
+            or type(self.provider_options) is not dict
+            or self.provider_options
+        ):
+            _EMBED_TYPES.check(self)
 
 
 _EMBED_TYPES = FieldTypes({"model": _TEXT, "dimensions": _COUNT, "user_id": _TEXT}, "provider_options")

@@ -1,0 +1,345 @@
+"""The types of messages and requests: what each field accepts, and that any other value is an `InvalidRequest`.
+
+The error names the class and the field. It is raised where the value is made, so the traceback shows the mistake.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, UserDict
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import attrs
+import pytest
+from trunkline import (
+    Audio,
+    ChatRequest,
+    Citation,
+    Document,
+    EmbedRequest,
+    Image,
+    InvalidRequest,
+    Message,
+    Opaque,
+    Reasoning,
+    ReasoningOptions,
+    ResponseFormat,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    tool_result,
+    user,
+)
+from trunkline.storage import from_json, to_json
+
+
+class Word(str):
+    """A string of another library."""
+
+
+class Name(enum.StrEnum):
+    """A member of an enumeration is a string too."""
+
+    F = "f"
+
+
+class Double(float):
+    """As `numpy.float64`, which is a `float`."""
+
+
+class Single:
+    """As `numpy.float32`, which is no `float`, and which JSON does not have."""
+
+    def __float__(self) -> float:
+        return 1.0
+
+
+class Kind(NamedTuple):
+    """The values that fields of one type accept, and those that they refuse."""
+
+    right: tuple[Any, ...]
+    wrong: tuple[Any, ...]
+
+
+def optional(kind: Kind) -> Kind:
+    return Kind((*kind.right, None), tuple(value for value in kind.wrong if value is not None))
+
+
+OTHERS: tuple[Any, ...] = (b"x", object(), {1}, 1j, lambda: None)
+TEXT = Kind(
+    ("", "x", "ä\x00\ud800", Word("x"), Name.F), (None, 5, 0, False, 1.5, [], ["x"], {}, bytearray(b"x"), *OTHERS)
+)
+FLAG = Kind((True, False), (None, 0, 1, "", "yes", [], {}, *OTHERS))
+COUNT = Kind((0, 7, 10**400, True), ("7", 7.0, Decimal(7), [], {}, *OTHERS))
+NUMBER = Kind((0.5, 1, Double(0.5), float("inf")), ("0.5", Decimal("0.5"), Single(), [], {}, *OTHERS))
+OBJECT = Kind(
+    ({}, {"a": 1}, MappingProxyType({"a": 1}), OrderedDict(a=1), UserDict({"a": 1})),
+    (None, [], [("a", 1)], "", "{}", 0, *OTHERS),
+)
+OPTIONS = Kind(
+    ({}, {"openai": {"a": 1}}, {"openai": {}}, MappingProxyType({"openai": MappingProxyType({"a": 1})})),
+    (None, [], "", "x", 0, {"openai": None}, {"openai": []}, {"openai": "x"}, {"a": {}, "openai": 5}, *OTHERS),
+)
+DATA = Kind((b"x", bytearray(b"x"), memoryview(b"x")), ("x", 5, [], {}, object()))
+URL = Kind(("https://x", Word("https://x")), (5, b"https://x", [], {}, object()))
+
+TEXT_OR_NONE, FLAG_OR_NONE = optional(TEXT), optional(FLAG)
+BOTH_OPTIONS = {"provider_options": OPTIONS, "provider_metadata": OPTIONS}
+MEDIA = {
+    "data": DATA,
+    "url": URL,
+    "file_id": Kind(("f",), (5, b"f", [], {}, object())),
+    "media_type": TEXT_OR_NONE,
+    **BOTH_OPTIONS,
+}
+
+PARTS: tuple[Any, ...] = (None, 5, b"x", object(), {"type": "text", "text": "x"})
+
+FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
+    Text: ({"text": "x"}, {"text": TEXT, "refusal": FLAG, **BOTH_OPTIONS}),
+    Image: ({}, {**MEDIA, "detail": TEXT_OR_NONE}),
+    Document: ({}, {**MEDIA, "name": TEXT_OR_NONE}),
+    Audio: ({}, {**MEDIA, "transcript": TEXT_OR_NONE}),
+    Reasoning: (
+        {},
+        {
+            "text": TEXT,
+            "provider": TEXT_OR_NONE,
+            "signature": TEXT_OR_NONE,
+            "encrypted": TEXT_OR_NONE,
+            "redacted": FLAG,
+            **BOTH_OPTIONS,
+        },
+    ),
+    ToolCall: (
+        {"id": "c1", "name": "f"},
+        {"id": TEXT, "name": TEXT, "arguments": OBJECT, "invalid_arguments": TEXT_OR_NONE, **BOTH_OPTIONS},
+    ),
+    ToolResult: (
+        {"tool_call_id": "c1"},
+        {
+            "tool_call_id": TEXT,
+            "name": TEXT_OR_NONE,
+            "parts": Kind(
+                ("x", [], (Text(text="x"),), [Image(url="https://x")], iter(())),
+                (None, 5, object(), ["x"], [None], [ToolCall(id="c1", name="f")], [Reasoning()]),
+            ),
+            "is_error": FLAG,
+            "provider_options": OPTIONS,
+        },
+    ),
+    Citation: (
+        {},
+        {
+            "url": TEXT_OR_NONE,
+            "title": TEXT_OR_NONE,
+            "cited_text": TEXT_OR_NONE,
+            "start": optional(COUNT),
+            "end": optional(COUNT),
+            "provider_metadata": OPTIONS,
+        },
+    ),
+    Opaque: ({"provider": "p", "kind": "k", "data": {}}, {"provider": TEXT, "kind": TEXT, "data": OBJECT}),
+    Message: (
+        {"role": "user", "parts": "x"},
+        {
+            "role": Kind(
+                ("system", "user", "assistant", "tool", Word("user")), (None, "", "king", 5, [], {}, object())
+            ),
+            "parts": Kind(("x", [], ["x", Text(text="x")], (), Text(text="x"), iter(["x"])), (*PARTS, [None], [["x"]])),
+            "name": TEXT_OR_NONE,
+            "provider_options": OPTIONS,
+        },
+    ),
+    Tool: (
+        {"name": "f"},
+        {
+            "name": TEXT,
+            "description": TEXT_OR_NONE,
+            "parameters": OBJECT,
+            "strict": FLAG_OR_NONE,
+            "provider_options": OPTIONS,
+        },
+    ),
+    ToolChoice: (
+        {"mode": "tool", "name": "f"},
+        {"mode": Kind(("tool",), (None, "auto", "x", 5, [], {}, object())), "name": Kind(("f",), (None, 5, [], b"f"))},
+    ),
+    ResponseFormat: (
+        {"schema": {}},
+        {
+            "type": Kind(("json_schema",), (None, "text", "xml", 5, [], {}, object())),
+            "schema": Kind(OBJECT.right, OBJECT.wrong),
+            "name": TEXT,
+            "description": TEXT_OR_NONE,
+            "strict": FLAG_OR_NONE,
+        },
+    ),
+    ReasoningOptions: (
+        {},
+        {
+            "effort": Kind((None, "low", Word("max")), ("", "much", 5, [], {}, object())),
+            "max_tokens": optional(COUNT),
+            "summary": Kind((None, "auto"), ("", "long", 5, True, [], {}, object())),
+        },
+    ),
+    ChatRequest: (
+        {"messages": "x"},
+        {
+            "messages": Kind(
+                ("x", user("x"), [user("x")], (user("x"),), iter([user("x")])),
+                ([], (), ["x"], [None], [user("x"), 5], *PARTS),
+            ),
+            "model": TEXT_OR_NONE,
+            "tools": Kind(
+                ([], (), [Tool(name="f")], iter([Tool(name="f")])), (None, 5, "f", ["f"], [{"name": "f"}], object())
+            ),
+            "tool_choice": Kind((None, "auto", "none", ToolChoice(mode="auto")), (5, True, [], {}, "f", object())),
+            "parallel_tool_calls": FLAG_OR_NONE,
+            "response_format": Kind((None, ResponseFormat(type="json")), ("json", {"type": "json"}, True, 5, object())),
+            "reasoning": Kind((None, ReasoningOptions(effort="low")), ("low", {"effort": "low"}, True, 5, object())),
+            "max_output_tokens": optional(COUNT),
+            "temperature": optional(NUMBER),
+            "top_p": optional(NUMBER),
+            "top_k": optional(COUNT),
+            "stop": Kind(((), [], "x", ["x"], (Word("x"),), iter(["x"])), (None, 5, [5], ["x", None], object())),
+            "seed": optional(COUNT),
+            "frequency_penalty": optional(NUMBER),
+            "presence_penalty": optional(NUMBER),
+            "logprobs": FLAG_OR_NONE,
+            "top_logprobs": optional(COUNT),
+            "user_id": TEXT_OR_NONE,
+            "metadata": OBJECT,
+            "provider_options": OPTIONS,
+        },
+    ),
+    EmbedRequest: (
+        {"texts": "x"},
+        {
+            "texts": Kind(("x", ["x"], ("x", Word("y")), iter(["x"])), ([], (), None, 5, [None], ["x", 5], object())),
+            "model": TEXT_OR_NONE,
+            "dimensions": optional(COUNT),
+            "user_id": TEXT_OR_NONE,
+            "provider_options": OPTIONS,
+        },
+    ),
+}
+
+BY_FIELD = [
+    pytest.param(cls, name, id=f"{cls.__name__}.{name}") for cls, (_, fields) in FIELDS.items() for name in fields
+]
+
+
+def made(cls: type, name: str, value: Any) -> Any:
+    """An object of the class with one field set. Media needs a source."""
+    needed = FIELDS[cls][0]
+    if cls in (Image, Document, Audio) and name not in ("data", "url", "file_id"):
+        needed = {"file_id": "f"}
+    return cls(**{**needed, name: value})
+
+
+def test_every_field_is_listed_here() -> None:
+    from trunkline.messages import Part
+
+    assert set(Part.__args__) <= FIELDS.keys()  # type: ignore[attr-defined]
+    for cls, (_, fields) in FIELDS.items():
+        assert set(fields) == {field.name for field in attrs.fields(cls)}, cls
+
+
+@pytest.mark.parametrize(("cls", "name"), BY_FIELD)
+def test_wrong_value_is_an_error_that_names_the_field(cls: type, name: str) -> None:
+    for value in FIELDS[cls][1][name].wrong:
+        with pytest.raises(InvalidRequest) as caught:
+            made(cls, name, value)
+            pytest.fail(f"{cls.__name__} accepts {name}={value!r}")
+        if name not in CONTRADICTIONS:
+            assert f"{cls.__name__}.{name}" in str(caught.value)
+
+
+CONTRADICTIONS = (
+    "parts",
+    "messages",
+    "role",
+    "mode",
+    "name",
+    "type",
+    "schema",
+    "tools",
+    "tool_choice",
+    "stop",
+    "texts",
+    "effort",
+    "summary",
+)
+"""Fields whose errors have words of their own."""
+
+
+@pytest.mark.parametrize(("cls", "name"), BY_FIELD)
+def test_right_value_is_accepted(cls: type, name: str) -> None:
+    for value in FIELDS[cls][1][name].right:
+        made(cls, name, value)
+
+
+@pytest.mark.parametrize("data", [b"%PDF-1", bytearray(b"%PDF-1"), memoryview(b"%PDF-1")])
+def test_media_data_becomes_bytes(data: Any) -> None:
+    document = Document(data=data)
+    assert type(document.data) is bytes
+    assert document == Document(data=b"%PDF-1", media_type="application/pdf")
+    assert from_json(Message, to_json(user(document))) == user(document)
+
+
+def test_subclass_of_a_part_is_a_part() -> None:
+    @attrs.frozen(kw_only=True)
+    class Note(Text):
+        author: str = "me"
+
+    @attrs.frozen(kw_only=True)
+    class Call(ToolCall):
+        pass
+
+    note = Note(text="x")
+    assert user(note).parts == (note,)
+    assert user(note).text == "x"
+    assert ToolResult(tool_call_id="c1", parts=[note]).text == "x"
+    assert tool_result(Call(id="c1", name="f"), note).role == "tool"
+    assert Message(role="assistant", parts=Call(id="c1", name="f")).tool_calls[0].name == "f"
+    with pytest.raises(InvalidRequest, match=r"Note\.text must be a string, not int"):
+        Note(text=5)  # type: ignore[arg-type]
+
+
+def test_place_of_a_wrong_item_is_named() -> None:
+    with pytest.raises(InvalidRequest, match=r"messages\[1\]"):
+        ChatRequest(messages=[user("x"), "y"])  # type: ignore[list-item]
+    with pytest.raises(InvalidRequest, match=r"stop\[1\] must be a string, not int"):
+        ChatRequest(messages="x", stop=["a", 5])  # type: ignore[list-item]
+    with pytest.raises(InvalidRequest, match=r"texts\[1\] must be a string, not NoneType"):
+        EmbedRequest(texts=["a", None])  # type: ignore[list-item]
+    with pytest.raises(InvalidRequest, match=r"Text\.provider_options\['openai'\] must be a mapping, not list"):
+        Text(text="x", provider_options={"openai": []})  # type: ignore[dict-item]
+
+
+def test_mappings_and_sequences_of_any_class_are_encoded() -> None:
+    call = ToolCall(
+        id="c1", name=Name.F, arguments=MappingProxyType({"a": UserDict({"b": range(2)}), "c": Double(0.5)})
+    )
+    assert call.arguments_json == '{"a":{"b":[0,1]},"c":0.5}'
+    assert tool_result("c1", MappingProxyType({"\ud800": (1, Name.F)})) == tool_result("c1", '{"\\ud800":[1,"f"]}')
+
+
+def test_value_that_json_does_not_have_is_an_invalid_request() -> None:
+    endless: Any = UserDict()
+    endless["a"] = endless
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    odd: Any
+    for odd in (b"x", bytearray(b"x"), Single(), {1}, float("nan"), endless, deep):
+        for result in (odd, {"a": odd}, [odd]):
+            with pytest.raises(InvalidRequest, match="a tool result"):
+                tool_result("c1", result)
+        with pytest.raises(InvalidRequest, match="arguments cannot be encoded as JSON"):
+            _ = ToolCall(id="c1", name="f", arguments={"a": odd}).arguments_json
