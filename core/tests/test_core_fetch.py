@@ -223,6 +223,16 @@ async def test_a_name_with_one_address_that_is_not_public_is_not_dialled(monkeyp
 
 
 @pytest.mark.anyio
+async def test_a_name_without_an_address_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(host: Any, port: Any, **options: Any) -> Any:
+        return []
+
+    monkeypatch.setattr("trunkline._http.dialling.anyio.getaddrinfo", nothing)
+    with pytest.raises(FetchFailed, match=r"empty\.example cannot be resolved \(it has no address\)"):
+        await fetch("http://empty.example/")
+
+
+@pytest.mark.anyio
 async def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(picture) as server:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):

@@ -26,6 +26,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import httpx
 import httpx2
 import pytest
 from anyio.streams.tls import TLSStream
@@ -1155,6 +1156,45 @@ async def test_name_of_a_host_with_a_part_that_is_too_long_is_named(http_library
     error = await failure(url.replace("https", "http"), Settings(http_library=http_library))
     assert isinstance(error, ConnectionFailed)
     assert "the name of the host cannot be resolved" in error.message
+
+
+def resolve_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        return [] if host in ("empty.example", b"empty.example") else known(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+async def test_name_of_a_host_without_an_address_is_named(http_library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to_nothing(monkeypatch)
+    error = await failure("http://empty.example", Settings(http_library=http_library))
+    assert isinstance(error, ConnectionFailed)
+    assert (
+        error.message
+        == "cannot reach http://empty.example: the name of the host cannot be resolved (it has no address)"
+    )
+
+
+async def test_name_of_a_proxy_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to_nothing(monkeypatch)
+    for scheme in ("http", "socks5"):
+        settings = Settings(http_library="httpx2", proxy=f"{scheme}://empty.example:1")
+        error = await failure("https://127.0.0.1:9", settings)
+        assert isinstance(error, ConnectionFailed)
+        assert "it has no address" in error.message
+        assert "cannot reach the proxy" in error.message
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_name_without_an_address_is_named_with_the_client_of_the_application(
+    library: Any, toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to_nothing(monkeypatch)
+    async with library.AsyncClient() as client, toy("http://empty.example", client=client, max_retries=0) as service:
+        with pytest.raises(ConnectionFailed, match="it has no address"):
+            await service.chat("hi")
 
 
 async def test_body_that_is_not_http_has_the_same_text_with_each_library(http_library: Any) -> None:

@@ -94,7 +94,7 @@ from trunkline.errors import (
 from trunkline.secrets import Headers
 
 if TYPE_CHECKING:
-    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.abc import AbstractStreamWriter, ResolveResult
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -172,7 +172,7 @@ class AiohttpTransport:
                 return made
 
             connector = _TCPConnector(
-                resolver=aiohttp.ThreadedResolver(), socket_factory=make_socket if socket_options else None, **options
+                resolver=_Resolver(), socket_factory=make_socket if socket_options else None, **options
             )
         session = aiohttp.ClientSession(
             connector=connector,
@@ -214,6 +214,18 @@ class _Connector(aiohttp.BaseConnector):
             if protocol not in _used or not (_has_data(protocol) or _is_readable(connection.transport)):
                 return connection
             connection.close()
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """Raises an error if a name has no address. aiohttp would raise `StopIteration`."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "it has no address")
+        return found
 
 
 class _TCPConnector(_Connector, aiohttp.TCPConnector):

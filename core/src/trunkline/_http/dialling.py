@@ -160,6 +160,8 @@ async def _resolve(host: str, port: int, allowed: Callable[[Address], bool]) -> 
         raise DiallingError(f"the name {host} cannot be resolved (it is not valid)") from None
     addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
     refused = [address for address in addresses if not allowed(address)]
-    if refused or not addresses:
-        raise DiallingError(f"{host} resolves to {', '.join(map(str, refused)) or 'nothing'}, which is not public")
+    if not addresses:
+        raise DiallingError(f"the name {host} cannot be resolved (it has no address)")
+    if refused:
+        raise DiallingError(f"{host} resolves to {', '.join(map(str, refused))}, which is not public")
     return str(addresses[0])

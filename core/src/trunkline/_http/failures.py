@@ -21,6 +21,7 @@ RESET = "connection reset by the server"
 CUT = "the server closed it before the response was complete"
 INVALID = "what the server sent is not valid HTTP"
 BAD_NAME = "the name of the host cannot be resolved (it is not valid)"
+NO_ADDRESS = "the name of the host cannot be resolved (it has no address)"
 TLS_ALERT = "the server sent a TLS alert"
 """A note that the pool adds to an error."""
 REUSED = "the server has answered a request on this connection"
@@ -138,6 +139,13 @@ def is_name_error(error: BaseException) -> bool:
     return isinstance(error, UnicodeError) and getattr(error, "encoding", "idna") == "idna"
 
 
+def has_no_address(error: BaseException) -> bool:
+    """Whether looking up the name of a host succeeded, and returned no address."""
+    # trio raises an `OSError` without a number. anyio makes a group of no exceptions on asyncio, which Python refuses.
+    words: dict[type, str] = {OSError: "no results found", ValueError: "non-empty sequence"}
+    return any(words.get(type(link), "\n") in str(link) for link in _chain(error))
+
+
 def protocol_reason(error: BaseException, closed: str) -> str:
     """Return what an error of httpx2, httpx or httpcore2 about the protocol means: `closed`, or what is wrong."""
     text = str(error)
@@ -151,6 +159,8 @@ def os_reason(error: BaseException) -> str | None:
     """Return the operating system's reason for an error, in words, or `None` if there is none."""
     if isinstance(found := _find(error, socket.gaierror), OSError):
         return f"the name of the host cannot be resolved ({(found.strerror or 'unknown').lower()})"
+    if has_no_address(error):
+        return NO_ADDRESS
     found = _find(error, OSError)
     if not isinstance(found, OSError) or not found.errno or isinstance(found, ssl.SSLError):
         return None

@@ -42,6 +42,7 @@ from trunkline._http.failures import (
     BAD_NAME,
     CLOSED,
     CUT,
+    has_no_address,
     interrupted,
     is_name_error,
     no_response,
@@ -467,7 +468,7 @@ class _Exchange:
             return no_response(self._url, error, BAD_NAME)
         if isinstance(error, UnicodeError):
             return ConfigurationError(f"a request to {url} cannot be sent: a header or the URL is not ASCII")
-        if isinstance(error, (*_types(errors.transport), OSError)):
+        if isinstance(error, (*_types(errors.transport), OSError)) or has_no_address(error):
             make = interrupted if self._has_response else no_response
             return make(self._url, error, self._reason(error))
         return error

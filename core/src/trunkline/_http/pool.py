@@ -61,6 +61,7 @@ from trunkline._http.failures import (
     CLOSED,
     REUSED,
     TLS_ALERT,
+    has_no_address,
     no_response,
     protocol_reason,
     proxy_handshake,
@@ -526,7 +527,7 @@ def _proxy_failure(proxy: Proxy, sent: _Sent, url: str, error: Exception) -> Tru
     """Return our error for one of httpcore2's, or of the package for SOCKS, on the way through a proxy."""
     if isinstance(error, httpcore2.ProxyError):
         return _proxy_error(proxy, url, error)
-    is_known = isinstance(error, _TRANSPORT_ERRORS)
+    is_known = isinstance(error, _TRANSPORT_ERRORS) or has_no_address(error)
     where, seconds = redact_url(url), f"{sent.connect_timeout:g} s"
     if sent.dial_failed:
         if isinstance(error, httpcore2.TimeoutException):
