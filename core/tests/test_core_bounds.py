@@ -175,10 +175,19 @@ async def test_headers_that_drip_to_the_client_of_the_application(
 
 
 @METHODS
-async def test_number_of_interim_responses_is_limited(toy: Any, method: str) -> None:
+async def test_size_of_interim_responses_is_limited(toy: Any, method: str) -> None:
     async with serve(_flood) as server, toy(server.url, max_retries=0, first_chunk_timeout=60) as service:
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(ConnectionFailed, match="the headers of the response are too large"):
             await call(service, method)
+
+
+async def test_many_small_interim_responses_are_ignored(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.raw(b"HTTP/1.1 103 X\r\n\r\n" * 500)
+        await exchange.respond(b'{"text":"hello"}')
+
+    async with serve(handler) as server, toy(server.url, max_retries=0) as service:
+        assert (await service.chat("hi")).text == "hello"
 
 
 async def test_interim_responses_before_an_answer_are_ignored(toy: Any) -> None:
@@ -223,7 +232,7 @@ async def refusing(status: int, *, ends: str, interim: bytes = b"") -> Any:
     return listener, handle
 
 
-@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 X\nlink: </x>\n\n"])
 @pytest.mark.parametrize("ends", ["open", "reset"])
 @pytest.mark.parametrize("status", [413, 401, 429, 307])
 async def test_early_refusal_of_an_upload_ends_the_call(toy: Any, status: int, ends: str, interim: bytes) -> None:

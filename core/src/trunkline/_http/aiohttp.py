@@ -55,7 +55,9 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from trunkline._http.common import (
     CLOSE_LIMIT,
     DRAIN_LIMIT,
+    END_OF_HEAD,
     IDLE_SECONDS,
+    MAX_HEAD_SIZE,
     ConnectionOptions,
     broke_at_once,
     check_request_headers,
@@ -104,9 +106,6 @@ VERSION: tuple[int, ...] = tuple(int(number) for number in re.findall(r"\d+", ai
 
 READ_BUFFER = 64 * 1024
 """The number of unread bytes of a body at which aiohttp pauses the connection; it may buffer up to twice as many."""
-
-MAX_INTERIM_RESPONSES = 100
-"""How many responses with a status of 1xx may precede a response. Servers send one or two."""
 
 HEADER_LIMIT = 64 * 1024
 """The longest status line and the longest header to accept, in bytes."""
@@ -347,9 +346,6 @@ _reading: WeakKeyDictionary[ResponseHandler, ref[_Response]] = WeakKeyDictionary
 _used: WeakSet[ResponseHandler] = WeakSet()
 
 
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
-
-
 class _HeadReader:
     """Passes the bytes of a connection on to aiohttp, the head of a response apart from its body.
 
@@ -363,7 +359,7 @@ class _HeadReader:
         self._transport = transport
         self._receive = protocol.data_received
         self._head = bytearray()
-        self._interim = 0
+        self._size = 0  # of all heads, also of interim responses
         self.answered = False
         """Whether a byte has arrived."""
         self._unread: UnreadBytes | None = None
@@ -391,19 +387,19 @@ class _HeadReader:
         while data:
             before = len(head)
             head += data
-            found = _END_OF_HEAD.search(head, max(0, before - 2))
+            found = END_OF_HEAD.search(head, max(0, before - 2))
+            end = len(head) if found is None else found.end()
+            self._size += end - before
+            if self._size > MAX_HEAD_SIZE:
+                self._transport.abort()
+                self._protocol.set_exception(LineTooLong("", MAX_HEAD_SIZE))
+                return
             if found is None:
                 self._receive(data)
                 return
-            end = found.end()
             del found  # which keeps `head` from being cleared
             is_interim = head[9:10] == b"1"
             head.clear()
-            self._interim += is_interim
-            if self._interim > MAX_INTERIM_RESPONSES:
-                self._transport.abort()
-                self._protocol.set_exception(HttpProcessingError(message="too many interim responses"))
-                return
             self._receive(data[: end - before])
             data = data[end - before :]
             if not is_interim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 import sys
 from collections.abc import AsyncIterable, Awaitable, Sequence
@@ -102,6 +103,12 @@ request and may have acted on it.
 
 DRAIN_LIMIT = 64 * 1024
 """The most bytes to read after the end of a response so that its connection can be used again."""
+
+MAX_HEAD_SIZE = 512 * 1024
+"""How many bytes are read until the headers of a response are complete, with all interim responses (1xx) before it."""
+
+END_OF_HEAD = re.compile(rb"\n\r?\n")
+"""The empty line behind the headers of a response. A line may end without a carriage return (RFC 9112, section 2.2)."""
 
 
 @attrs.frozen(kw_only=True)

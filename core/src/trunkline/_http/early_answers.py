@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import anyio.lowlevel
 
+from trunkline._http.common import END_OF_HEAD
 from trunkline._http.unsolicited import Socket, is_readable
 
 LARGE_WRITE = 64 * 1024
@@ -62,7 +63,7 @@ class UnreadBytes:
 
 
 class EarlyAnswer:
-    """What has arrived while a request was written, without interim responses (1xx) that are complete."""
+    """The bytes that arrived while a request was written, without complete interim responses (1xx)."""
 
     __slots__ = ("_data", "size")
 
@@ -79,10 +80,10 @@ class EarlyAnswer:
         self.size += len(data)
         self._data += data
         while self._data[9:10] == b"1":
-            _, end, rest = self._data.partition(b"\r\n\r\n")
-            if not end:
+            end = END_OF_HEAD.search(self._data)
+            if end is None:
                 return
-            self._data = rest
+            self._data = self._data[end.end() :]
 
     def take(self) -> bytes:
         """Return the bytes, and forget them."""

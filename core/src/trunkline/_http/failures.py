@@ -143,7 +143,7 @@ def has_no_address(error: BaseException) -> bool:
     """Whether looking up the name of a host succeeded, and returned no address."""
     # trio raises an `OSError` without a number. anyio makes a group of no exceptions on asyncio, which Python refuses.
     words: dict[type, str] = {OSError: "no results found", ValueError: "non-empty sequence"}
-    return any(words.get(type(link), "\n") in str(link) for link in _chain(error))
+    return any(type(link) in words and words[type(link)] in str(link) for link in _chain(error))
 
 
 def protocol_reason(error: BaseException, closed: str) -> str:

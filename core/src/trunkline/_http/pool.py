@@ -48,6 +48,7 @@ from trunkline._forks import begin_anew_after_fork
 from trunkline._http.common import (
     CLOSE_LIMIT,
     IDLE_SECONDS,
+    MAX_HEAD_SIZE,
     MAX_IDLE_CONNECTIONS,
     ConnectionOptions,
     HTTPErrors,
@@ -100,12 +101,6 @@ POOL_ERRORS = HTTPErrors(
 
 _BROKEN = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
 """What a connection raises that the server has closed."""
-
-MAX_HEAD_SIZE = 512 * 1024
-"""How many bytes are read until the headers of a response are complete, with all interim responses (1xx) before it.
-
-The last read may also bring up to 64 KiB of the body.
-"""
 
 _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 
@@ -213,7 +208,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
             self.answer = data[:5]
         self.answered = self.answered or (bool(data) and self.handshake_deadline is None)
         self._size += len(data)
-        if self._size > MAX_HEAD_SIZE:
+        if self._size > MAX_HEAD_SIZE:  # the last read may also bring up to 64 KiB of the body
             raise httpcore2.RemoteProtocolError("the head of the response is too long")
         return data
 
