@@ -385,3 +385,11 @@ def test_a_key_in_place_of_an_extension_is_not_quoted() -> None:
         find_plugin(EXTENSIONS, KEYS[0], kind="extension")
     assert KEYS[0] not in str(caught.value)
     assert "no extension '***' (25 characters that look like a secret) is installed" in str(caught.value)
+
+
+@pytest.mark.parametrize("before", range(9))
+@pytest.mark.parametrize("form", ["a1b2c3", "sk-Ab9Zz0Qw7Rt5", "sk-Ab9Zz0Qw7Rt5Yu3Kx1Mn4"])
+def test_short_encoding_is_found_at_every_place_of_a_text(form: str, before: int) -> None:
+    for encoded in (base64.b64encode(form.encode()).decode(), form.encode().hex().upper()):
+        text = f"{'x' * before} {encoded} {'y' * 30}"
+        assert encoded not in scrub(text, (form,))
