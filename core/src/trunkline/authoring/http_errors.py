@@ -136,6 +136,17 @@ def error_from_response(wire_response: WireResponse, *, provider: str, read: Err
     return read(body, provider=provider, status=wire_response.status, headers=wire_response.headers)
 
 
+def error_from_json(
+    value: JSONValue, *, provider: str, read: ErrorReader, headers: HeaderValues = Headers()
+) -> RemoteError:
+    """Return the error that decoded JSON describes: an event of a stream, or a body whose status is no error status.
+
+    The JSON may be many megabytes large, in which to search takes seconds. `read` gets an excerpt if it is larger than
+    32 KiB: see `trunkline.authoring.json.bounded`.
+    """
+    return read(bounded(value), provider=provider, headers=headers)
+
+
 def error_body(wire_response: WireResponse) -> JSONValue:
     """Decode the body of an error. It never raises.
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.http_errors import error_class, request_id_from, status_error
-from trunkline.authoring.json import JSONValue, as_object, as_string, bounded
+from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -85,7 +85,6 @@ def error_from_body(
 
     An error inside a stream, or in a body with status 200, has the status `None`: its code or type then decides.
     """
-    body = bounded(body)  # an event of a stream may be large
     error = _error(body)
     names = [name for name in (_code(error), error.get("type")) if isinstance(name, str) and name and name != "error"]
     message = _message(error, body)

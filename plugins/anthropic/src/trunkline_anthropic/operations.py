@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, as_string, decode_object, encode_request
 from trunkline.authoring.provider import CountTokens, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url, query_string
@@ -89,7 +90,7 @@ def parse_count_tokens(context: ServiceContext[AnthropicSettings], wire_response
 def _body(context: ServiceContext[AnthropicSettings], wire_response: WireResponse) -> dict[str, Any]:
     body = decode_object(wire_response.body, "the response", provider=context.provider)
     if body.get("error"):
-        raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
+        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
     return body
 
 

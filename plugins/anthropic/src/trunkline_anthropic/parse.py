@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.http_errors import error_from_response
+from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
@@ -63,7 +63,7 @@ class MessagesParser:
         """
         data = decode_object(wire_response.body, "the body", provider=self._provider)
         if data.get("error") or data.get("type") == "error":
-            raise error_from_body(data, provider=self._provider, headers=wire_response.headers)
+            raise error_from_json(data, provider=self._provider, read=error_from_body, headers=wire_response.headers)
         folded = Fold(self._provider)
         for event in MessagesStreamParser(self._provider).whole(data):
             folded.add(event)
@@ -237,7 +237,7 @@ class MessagesStreamParser:
         )
 
     def _error(self, data: dict[str, Any], events: list[Event]) -> None:
-        raise error_from_body(data, provider=self._provider)
+        raise error_from_json(data, provider=self._provider, read=error_from_body)
 
 
 _HANDLERS: dict[str, Handler] = {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline.authoring.http_errors import request_id_from, server_time, status_error
-from trunkline.authoring.json import JSONValue, as_object, as_string, bounded
+from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.errors import ContentFiltered, ContextTooLong, QuotaExhausted, RemoteError
 from trunkline.secrets import Headers, HeaderValues
 
@@ -43,7 +43,6 @@ def error_from_body(
     `status` is `None` for an error inside a stream or inside a response with status 200; unless the body is more
     specific, such an error is the server's own failure. `request_id` is the response's id, used if the error has none.
     """
-    body = bounded(body)  # an event of a stream may be large
     message = _message(body)
     fields = as_object(body)
     code = next((value for key in ("error_type", "code") if (value := as_string(fields.get(key)))), None)

@@ -7,15 +7,16 @@ error is an event too, or a bare JSON object in an event's place. Parsing does n
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import attrs
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.http_errors import error_from_response
+from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
+from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob
@@ -55,7 +56,7 @@ class CohereParser:
         data = decode_object(wire_response.body, "the body", provider=self._provider)
         message = data.get("message")
         if isinstance(message, str):
-            raise error_from_body(data, provider=self._provider, headers=wire_response.headers)
+            raise error_from_json(data, provider=self._provider, read=error_from_body, headers=wire_response.headers)
         if not isinstance(message, dict):
             raise ProtocolViolation("the body has no field 'message'", provider=self._provider)
         folded = Fold(self._provider)
@@ -98,7 +99,7 @@ class CohereStreamParser:
         if handler is not None:
             handler(self, data, events)
         elif kind == "error" or ("delta" not in data and isinstance(data.get("message"), str)):
-            raise error_from_body(data, provider=self._provider, request_id=self._id)
+            raise self._failure(data)
         if events and not self._started:
             self._started = True
             events.insert(0, ResponseStarted(id=self._id))
@@ -108,11 +109,15 @@ class CohereStreamParser:
         """Raise `StreamInterrupted`: the stream ended before `message-end`."""
         raise StreamInterrupted("the stream ended before message-end", provider=self._provider, request_id=self._id)
 
+    def _failure(self, data: dict[str, Any]) -> RemoteError:
+        read = partial(error_from_body, request_id=self._id)
+        return error_from_json(data, provider=self._provider, read=read)
+
     def _bare(self, data: dict[str, Any], text: bytes) -> list[Event]:
         """Return the events of a bare JSON object in an event's place: the whole response. Raises if it is an error."""
         message = data.get("message")
         if isinstance(message, str) or data.get("error"):
-            raise error_from_body(data, provider=self._provider, request_id=self._id)
+            raise self._failure(data)
         if not isinstance(message, dict) or self._started:
             excerpt = " ".join(text[:80].decode("utf-8", "replace").split())
             self._wrong(f"the stream contains a JSON object that is not an event: {excerpt!r}")
@@ -232,7 +237,7 @@ class CohereStreamParser:
             # Nothing was generated, so this is a failed call, which can be retried, rather than a response.
             message = error.get("error") or f"the response ended with {raw_reason} before it began"
             body = {"message": message, "error_type": error.get("error_type")}
-            raise error_from_body(body, provider=self._provider, request_id=self._id)
+            raise self._failure(body)
         if self._builder.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):
             reason = FinishReason.TOOL_CALLS
         warnings: tuple[CallWarning, ...] = ()

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from trunkline.authoring.http_errors import status_error
-from trunkline.authoring.json import JSONValue, as_objects, as_string, bounded
+from trunkline.authoring.json import JSONValue, as_objects, as_string
 from trunkline.errors import AuthenticationError, ContextTooLong, QuotaExhausted, RemoteError
 from trunkline.secrets import Headers, HeaderValues
 
@@ -26,7 +26,6 @@ def error_from_body(
     A chunk has no HTTP status of its own, so its `code` is used. Gemini sends the delay before a retry in the body
     (`google.rpc.RetryInfo`) rather than in a header.
     """
-    body = bounded(body)  # an event of a stream may be large
     first = body[0] if isinstance(body, list) and body else body
     error = first.get("error") if isinstance(first, dict) else first
     fields: dict[str, Any] = error if isinstance(error, dict) else {"message": error}

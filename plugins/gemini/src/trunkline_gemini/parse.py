@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.http_errors import error_from_response
+from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import ProviderOptions, as_list, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -94,7 +94,7 @@ class GeminiStream:
     def chunk(self, data: dict[str, Any]) -> list[Event]:
         """Return the events of one `GenerateContentResponse`. Raises the error that it carries, if it does."""
         if data.get("error"):
-            raise error_from_body(data, provider=self._provider)
+            raise error_from_json(data, provider=self._provider, read=error_from_body)
         builder = self._builder
         builder.start(as_string(data.get("responseId")) or None, as_string(data.get("modelVersion")) or None)
         candidates = data.get("candidates")

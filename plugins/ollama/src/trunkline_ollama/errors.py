@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from trunkline.authoring.http_errors import status_error
-from trunkline.authoring.json import JSONValue, as_string, bounded
+from trunkline.authoring.json import JSONValue, as_string
 from trunkline.errors import ContextTooLong, QuotaExhausted, RemoteError
 from trunkline.secrets import Headers, HeaderValues
 
@@ -21,7 +21,6 @@ def error_from_body(
     body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
     """Return the error that a decoded body, or a line of a stream, describes. It never raises."""
-    body = bounded(body)  # an event of a stream may be large
     error = body.get("error") if isinstance(body, dict) else body
     # Gateways in front of Ollama send an object with a message instead of a string.
     message = as_string(error.get("message") if isinstance(error, dict) else error) or ""

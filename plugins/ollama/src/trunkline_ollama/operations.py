@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
+from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, as_string, decode_object, encode_request, with_options
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
@@ -75,5 +76,5 @@ def _id(model: dict[str, Any]) -> str | None:
 def _body(context: ServiceContext[OllamaSettings], wire_response: WireResponse) -> dict[str, Any]:
     body = decode_object(wire_response.body, "the response", provider=context.provider)
     if "error" in body:
-        raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
+        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
     return body

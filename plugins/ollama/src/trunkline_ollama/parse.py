@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import JSONLinesFramer
-from trunkline.authoring.http_errors import error_from_response
+from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import as_count, as_list, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -81,7 +81,7 @@ class OllamaStream:
     def read(self, data: dict[str, Any]) -> list[Event]:
         """Return the events of one decoded line or body. Raises the error that it carries, if it does."""
         if "error" in data:
-            raise error_from_body(data, provider=self._provider)
+            raise error_from_json(data, provider=self._provider, read=error_from_body)
         # Responses have no id. The time of the first line makes the ids of tool calls differ between responses.
         self._builder.start(model=as_string(data.get("model")) or None, seed=as_string(data.get("created_at")))
         message = data.get("message")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import JSONValue, as_list, as_objects, as_string, dumps
 from trunkline.errors import ProtocolViolation, RemoteError
 from trunkline.events import (
@@ -197,6 +198,10 @@ class ChunkReader:
         """The error that a decoded body or chunk describes, as `error_from_body` reads it."""
         return error_from_body(body, provider=provider, status=status, headers=headers)
 
+    def failure(self, value: JSONValue) -> RemoteError:
+        """The error that a part of the stream describes."""
+        return error_from_json(value, provider=self.provider, read=self.error)
+
     def _take_index(self) -> int:
         self._next += 1
         return self._next - 1
@@ -244,7 +249,7 @@ class ChunkReader:
     def _groq(self, value: Any) -> None:
         if isinstance(value, dict):
             if value.get("error"):
-                raise self.error(value, provider=self.provider)
+                raise self.failure(value)
             if value.get("usage"):
                 self._report(value["usage"])
 
@@ -268,7 +273,7 @@ class ChunkReader:
             self._others.add(index)
             return
         if isinstance(choice.get("error"), dict):
-            raise self.error(choice, provider=self.provider)
+            raise self.failure(choice)
         delta = choice.get("delta")
         message = choice.get("message")
         # Perplexity sends both: an empty delta in a whole body, and in each chunk a message with all the text so far.

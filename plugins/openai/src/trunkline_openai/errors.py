@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 from trunkline.authoring.http_errors import error_class, request_id_from, status_error
-from trunkline.authoring.json import JSONValue, bounded, loads
+from trunkline.authoring.json import JSONValue, loads
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -126,7 +126,6 @@ def error_from_body(
     the body then decide the class, and that number becomes the error's `status`. An error that gives no reason counts
     as the server's own failure.
     """
-    body = bounded(body)  # an event of a stream may be large
     facts = _facts(body)
     effective = status if status is not None and status >= 400 else facts.number
     return status_error(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
+from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads, with_options
 from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import query_string
@@ -111,7 +112,7 @@ def _body(context: ServiceContext[Any], wire_response: WireResponse) -> Any:
     except (ValueError, RecursionError):
         body = None
     if isinstance(body, dict) and body.get("error"):
-        raise error_from_body(body, provider=context.provider, headers=wire_response.headers)
+        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
     if not isinstance(body, (dict, list)):
         raise ProtocolViolation("the response is not JSON", provider=context.provider)
     return body

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.http_errors import error_from_response
+from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import decode_object, excerpt, loads
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
@@ -64,10 +64,10 @@ class ChatParser(ChunkReader):
                 return []
             raise self._not_an_object(chunk)
         if chunk.get("error") or frame.event == "error" or chunk.get("object") == "error":
-            raise self.error(chunk, provider=self.provider)
+            raise self.failure(chunk)
         if frame.event == BARE and "choices" not in chunk:
             if _ERROR_FIELDS & chunk.keys():
-                raise self.error(chunk, provider=self.provider)
+                raise self.failure(chunk)
             raise _without_choices(data, self.provider)
         if frame.event == BARE:
             self._complete = self._whole = True
@@ -124,7 +124,7 @@ class ChatParser(ChunkReader):
 
     def _not_an_object(self, value: object) -> RemoteError:
         if isinstance(value, list) and value and isinstance(value[0], dict) and value[0].get("error"):
-            return self.error(value, provider=self.provider)
+            return self.failure(value)
         kind = type(value).__name__
         return ProtocolViolation(f"an event of the stream is a JSON {kind}, not an object", provider=self.provider)
 
@@ -158,7 +158,7 @@ class ChatResponseParser:
         body = _object(wire_response.body, provider)
         if body.get("error") or body.get("object") == "error" or "choices" not in body:
             if body.get("error") or _ERROR_FIELDS & body.keys():
-                raise self._parser.error(body, provider=provider, headers=wire_response.headers)
+                raise error_from_json(body, provider=provider, read=self._parser.error, headers=wire_response.headers)
             raise _without_choices(wire_response.body, provider)
         response = fold(self._parser(provider=provider, profile=self.profile).whole(body), provider)
         return attrs.evolve(response, raw=body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, decode_object, encode_request, with_options
 from trunkline.authoring.provider import CountTokens, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
@@ -58,7 +59,7 @@ def parse_count_tokens(context: ServiceContext[OpenAISettings], wire_response: W
     if tokens is not None:
         return tokens
     if data.get("error"):
-        raise error_from_body(data, provider=context.provider, headers=wire_response.headers)
+        raise error_from_json(data, provider=context.provider, read=error_from_body, headers=wire_response.headers)
     raise ProtocolViolation("the body has no input_tokens", provider=context.provider)
 
 

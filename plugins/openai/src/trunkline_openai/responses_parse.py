@@ -10,14 +10,15 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.http_errors import error_from_response
+from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
+from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
 from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.secrets import Headers, HeaderValues
 from trunkline.settings import Settings
 
 from trunkline_openai.errors import error_from_body
@@ -123,11 +124,7 @@ class ResponsesStreamParser:
         """The events of a body that was not streamed. Raises the error in it."""
         status = response.get("status")
         if status == "failed" or (response.get("error") and status not in ("completed", "incomplete", "cancelled")):
-            raise error_from_body(
-                _error_body(response.get("error")),
-                provider=self._provider,
-                headers=wire_response.headers,
-            )
+            raise self._failure(response.get("error"), wire_response.headers)
         events: list[Event] = [_response_started(response)]
         self._finish_response(response, as_string(status) or "", events)
         return events
@@ -273,7 +270,7 @@ class ResponsesStreamParser:
             raise ProtocolViolation(f"{data.get('type')} has no response object", provider=self._provider)
         status = _TERMINALS.get(as_string(data.get("type")) or "", "")
         if status == "failed" or response.get("status") == "failed":
-            raise error_from_body(_error_body(response.get("error")), provider=self._provider)
+            raise self._failure(response.get("error"))
         stated = response.get("status")
         status = stated if stated in ("completed", "incomplete", "cancelled") else status
         self._finish_response(response, status, events)
@@ -282,7 +279,10 @@ class ResponsesStreamParser:
         error = data.get("error")
         if not error:
             error = {name: data[name] for name in ("code", "message", "param") if name in data}
-        raise error_from_body(_error_body(error), provider=self._provider)
+        raise self._failure(error)
+
+    def _failure(self, error: object, headers: HeaderValues = Headers()) -> RemoteError:
+        return error_from_json(_error_body(error), provider=self._provider, read=error_from_body, headers=headers)
 
     def _finish_response(self, response: dict[str, Any], status: str, events: list[Event]) -> None:
         self._finish_items(as_objects(response.get("output")), events)

@@ -25,6 +25,27 @@ TOMORROW = "of_tomorrow"
 MEBIBYTE = b"x" * 1024 * 1024
 
 
+_LARGE = "wait " * 200_000
+
+
+def _messages_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which `status_error` adds the messages that a plugin passes to it."""
+    messages: list[str] = []
+
+    def one_line(message: str) -> str:
+        messages.append(message)
+        return message[:100]
+
+    monkeypatch.setattr("trunkline.authoring.http_errors._one_line", one_line)
+    return messages
+
+
+def _assert_excerpts(messages: list[str], error: RemoteError) -> None:
+    assert max(map(len, (*messages, str(error)))) < len(_LARGE) // 4, (
+        "the error is made from the whole event or body: pass it to `error_from_json`"
+    )
+
+
 class WireFaults(ProviderCase):
     """The tests of classes 13 to 23, and truncation (class 8) at every byte."""
 
@@ -196,6 +217,13 @@ class WireFaults(ProviderCase):
                 self.decode([*self.opening().frames, frame], finish=False)
             assert type(caught.value) is kind
 
+    def test_fault_18_large_error_event(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error of a large event is made from an excerpt of it: to search many megabytes takes seconds."""
+        read = _messages_read(monkeypatch)
+        with pytest.raises(RemoteError) as caught:
+            self.decode([*self.opening().frames, self._error(_LARGE)], finish=False)
+        _assert_excerpts(read, caught.value)
+
     @pytest.mark.parametrize("content_type", ["application/json", "stream"])
     async def test_fault_19_bare_error(self, content_type: str) -> None:
         """An error body with status 200 instead of a stream raises an error with its message."""
@@ -215,6 +243,24 @@ class WireFaults(ProviderCase):
             with pytest.raises(RemoteError, match="the model fell over") as caught:
                 await self.chat(service)
         assert not isinstance(caught.value, (ProtocolViolation, StreamInterrupted))
+
+    def test_fault_19_large_bare_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error of a large body with status 200 is made from an excerpt of it, whatever the operation."""
+        read = _messages_read(monkeypatch)
+        wire_response = WireResponse(status=200, body=self.wire.error_body(_LARGE))
+        found = self.open_steps().operations
+        parsers: list[Callable[[WireResponse], object]] = [
+            self.parser().body,
+            *(
+                partial(operation.parse, self.context())
+                for operation in (found.list_models, found.embed, found.count_tokens)
+                if operation is not None
+            ),
+        ]
+        for parse in parsers:
+            with pytest.raises(RemoteError) as caught:
+                parse(wire_response)
+            _assert_excerpts(read, caught.value)
 
     @pytest.mark.parametrize("ending", [b"", b"\n", b"\n\n"])
     async def test_fault_19_bare_error_mid_stream(self, ending: bytes) -> None:
