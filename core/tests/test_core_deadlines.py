@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -157,8 +158,10 @@ async def test_a_call_that_waits_for_another_one_to_open_the_service_has_its_own
 
 
 async def test_listing_models_page_by_page_is_within_the_total_timeout(toy: Toy) -> None:
+    pages = itertools.count()
+
     async def endless(exchange: Exchange) -> None:
-        await exchange.respond(dumps({"models": ["toy-1"], "next": "more"}))
+        await exchange.respond(dumps({"models": ["toy-1"], "next": f"page-{next(pages)}"}))
 
     async with serve(endless) as server, toy(server.url, total_timeout=SHORT) as service:
         with anyio.fail_after(LONG), pytest.raises(TotalTimeout):

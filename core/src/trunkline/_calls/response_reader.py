@@ -7,9 +7,10 @@ import re
 from itertools import islice
 
 from trunkline._calls.read_timeout import ReadTimeouts
+from trunkline._excerpts import cut
 from trunkline._urls import redact_url
 from trunkline.authoring.decoder import check_nesting
-from trunkline.authoring.http_errors import request_id_from
+from trunkline.authoring.http_errors import MESSAGE_LIMIT, request_id_from
 from trunkline.authoring.provider import ByteStream, ResponseParser
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ChunkTimeout, ProtocolViolation, RemoteError, TrunklineError, UnexpectedRedirect
@@ -99,7 +100,8 @@ async def read_error(
         error.status = error.status or response.status
         error.request_id = error.request_id or request_id_from(headers)
         if problem is not None:
-            error.message += f"; the body of this response is incomplete: {problem}"
+            # Within the limit, the reason stays when long messages are cut.
+            error.message = f"{cut(error.message, MESSAGE_LIMIT)}; the body of this response is incomplete: {problem}"
             error.args = (error.message,)
     return error
 

@@ -27,7 +27,7 @@ class HostileFaults(ProviderCase):
     """The tests of class 80."""
 
     @pytest.mark.parametrize("method", METHODS)
-    async def test_fault_80_names(self, method: str) -> None:
+    async def test_fault_80_raw_names(self, method: str) -> None:
         """A model's name changes no other part of the URL. A name that no URL can hold is a `CallError`."""
         async with serve(self.fails(400)) as server, self.service(server.url, max_retries=0) as service:
             expected: tuple[list[str], str] | None = None
@@ -54,7 +54,7 @@ class HostileFaults(ProviderCase):
                     assert path == [part.replace("plain", name) for part in expected[0]], f"{name!r} changed {found}"
                     assert query == expected[1], f"{name!r} changed the query: {found}"
 
-    def test_fault_80_cursors(self) -> None:
+    def test_fault_80_raw_cursors(self) -> None:
         """The cursor of a page of models changes no other part of the URL."""
         operation = self.open_steps().operations.list_models
         if operation is None:
@@ -67,7 +67,7 @@ class HostileFaults(ProviderCase):
             assert query == wanted, f"{cursor!r} changed the query"
 
     @pytest.mark.parametrize("status", STATUSES)
-    async def test_fault_80_statuses(self, status: str) -> None:
+    async def test_fault_80_raw_statuses(self, status: str) -> None:
         """An odd status is an error of Trunkline, with and without a body."""
         for body in (b"", b"odd"):
 
