@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anyio
+import attrs
 import pytest
 from hypothesis import given, strategies as st
 from trunkline.authoring.decoder import StreamDecoder, check_nesting
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer
-from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted
+from trunkline.authoring.provider import CountTokens, Operations, Translation
+from trunkline.authoring.wire import WireRequest
+from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
 from trunkline.events import Event
 from trunkline.testing import Exchange, serve
 
@@ -187,3 +191,66 @@ async def test_without_a_nesting_limit_a_deep_error_body_is_still_our_error(toy:
     async with serve(handler) as server, toy(server.url, steps, nesting_limit=None, max_retries=0) as service:
         with pytest.raises(ServerError, match="down"):
             await service.chat("hi")
+
+
+# Every limit in every kind of call
+
+
+async def _too_large(exchange: Exchange) -> None:
+    await exchange.respond(b'{"text":"' + b"a" * 2000 + b'"}\n')
+
+
+async def _too_deep(exchange: Exchange) -> None:
+    await exchange.respond(b'{"text":' + deep(20) + b"}\n")
+
+
+async def _large_headers(exchange: Exchange) -> None:
+    await exchange.respond(b"{}\n", headers={"x-long": "x" * 1000})
+
+
+async def _silent(exchange: Exchange) -> None:
+    await exchange.hung_up()
+
+
+async def _stalled(exchange: Exchange) -> None:
+    await exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{")
+    await exchange.hung_up()
+
+
+@pytest.mark.parametrize("method", ["chat", "stream", "embed", "list_models", "count_tokens"])
+@pytest.mark.parametrize(
+    ("way", "setting", "value"),
+    [
+        (_too_large, "body_limit", 1000),
+        (_too_deep, "nesting_limit", 20),
+        (_large_headers, "header_limit", 1000),
+        (_silent, "first_chunk_timeout", 0.2),
+        (_stalled, "chunk_timeout", 0.2),
+        (_silent, "total_timeout", 0.2),
+        (_stalled, "total_timeout", 0.2),
+    ],
+)
+async def test_every_limit_holds_in_every_kind_of_call(
+    toy: Any, method: str, way: Any, setting: str, value: float
+) -> None:
+    made = toy("http://127.0.0.1")._provider.operations
+
+    def operations(context: Any) -> Operations:
+        counting = CountTokens(
+            build=lambda context, request: Translation(
+                wire_request=WireRequest(url=f"{context.settings.url}/count", body=b"{}")
+            ),
+            parse=lambda context, answer: json.loads(answer.body)["tokens"],
+        )
+        return attrs.evolve(made(context), count_tokens=counting)
+
+    if method == "stream":
+        # Half a frame does not count as the first chunk.
+        setting = {"body_limit": "frame_limit", "chunk_timeout": "first_chunk_timeout"}.get(setting, setting)
+    limits = {"max_retries": 0, setting: value}
+    async with serve(way) as server, toy(server.url, {"operations": operations}, **limits) as service:
+        with pytest.raises(TrunklineError, match=setting), anyio.fail_after(20):
+            if method in ("chat", "stream"):
+                await call(service, method)
+            else:
+                await getattr(service, method)(*(() if method == "list_models" else ("hi",)))
