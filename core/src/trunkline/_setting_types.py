@@ -50,7 +50,7 @@ def is_mapping(kind: object) -> bool:
     return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
-def shown(value: object) -> str:
+def safe_repr(value: object) -> str:
     """Return the `repr` of a configured value, or its type if it has none: it is nested too deeply, or too large."""
     try:
         return repr(value)
@@ -80,13 +80,13 @@ def convert_to(kind: object, value: object) -> object:
     if kind is bool:
         truth = BOOLEAN_WORDS.get(value.strip().lower()) if isinstance(value, str) else value
         if not isinstance(truth, bool):
-            raise ValueError(f"true or false, not {shown(value)}")
+            raise ValueError(f"true or false, not {safe_repr(value)}")
         return truth
     if kind in (int, float):
         return _number(int if kind is int else float, value)
     if origin is Literal:
         if value not in get_args(kind):
-            raise ValueError(f"{' or '.join(map(repr, get_args(kind)))}, not {shown(value)}")
+            raise ValueError(f"{' or '.join(map(repr, get_args(kind)))}, not {safe_repr(value)}")
         return value
     if kind is Headers or is_mapping(kind):
         # The values may be secret, so the error does not show them.
@@ -146,13 +146,13 @@ def path(value: object) -> str:
 def _number(kind: type[int] | type[float], value: object) -> int | float:
     wanted = "a whole number" if kind is int else "a number of seconds"
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"{wanted}, not {shown(value)}")
+        raise ValueError(f"{wanted}, not {safe_repr(value)}")
     try:
         number = kind(value)
     except (ValueError, OverflowError):
-        raise ValueError(f"{wanted}, not {shown(value)}") from None
+        raise ValueError(f"{wanted}, not {safe_repr(value)}") from None
     if number != number or (kind is int and isinstance(value, float) and value != number):
-        raise ValueError(f"{wanted}, not {shown(value)}")
+        raise ValueError(f"{wanted}, not {safe_repr(value)}")
     return number
 
 

@@ -160,14 +160,15 @@ def _split(text: str) -> SplitResult:
     if "\\" in url.netloc:  # browsers read it as a slash, and so would show another host than the one that is called
         raise ValueError("a URL without a backslash in front of its path")
     bare = f"[{host}]" if host and ("[" in url.netloc.rpartition("@")[2]) else host
-    if not bare or ".." in bare or not _HOST.match(_ascii(bare)):
+    if not bare or ".." in bare or not _HOST.match(ascii_host(bare)):
         raise ValueError("a URL with a host, such as https://host")
-    if len(longest := max(_ascii(bare).split("."), key=len)) > MAX_LABEL:
+    if len(longest := max(ascii_host(bare).split("."), key=len)) > MAX_LABEL:
         raise ValueError(f"a URL whose host has at most {MAX_LABEL} characters between two dots, not {len(longest)}")
     return url
 
 
-def _ascii(host: str) -> str:
+def ascii_host(host: str) -> str:
+    """Return the ASCII form (IDNA) of the name of a host, or an empty text if it has none."""
     try:
         return host.encode("idna").decode() if not host.isascii() else host
     except UnicodeError:

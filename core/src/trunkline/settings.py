@@ -247,6 +247,9 @@ class Settings:
     """The settings that all services have. Times are in seconds; `None` turns a limit off."""
 
     provider: ClassVar[str] = ""
+    ambient_credentials: ClassVar[str] = ""
+    """The credentials that the provider finds on the machine if no setting has any. `trunkline trust` shows the text
+    after "sends", as in `"the credentials of AWS's configuration"`."""
 
     default_model: str | None = setting(
         "Default model", "The model for requests that do not name a model.", default=None
@@ -581,9 +584,9 @@ def _converted(info: SettingInfo, value: object) -> object:
         return _setting_types.credential(result)
     if isinstance(result, (int, float)):
         if info.minimum is not None and result < info.minimum:
-            raise ValueError(f"a number of at least {info.minimum:g}, not {_setting_types.shown(value)}")
+            raise ValueError(f"a number of at least {info.minimum:g}, not {_setting_types.safe_repr(value)}")
         if info.maximum is not None and result > info.maximum:
-            raise ValueError(f"a number of at most {info.maximum:g}, not {_setting_types.shown(value)}")
+            raise ValueError(f"a number of at most {info.maximum:g}, not {_setting_types.safe_repr(value)}")
     return result
 
 

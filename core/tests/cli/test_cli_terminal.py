@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 from trunkline.cli.terminal import VisibleText, visible
 
 FAKE = ("chat", "--provider", "fake", "--model")
@@ -63,7 +64,11 @@ def test_nothing_that_a_server_or_an_argument_contains_is_executed(
 ) -> None:
     check(
         run(terminal, *arguments[:1], *debug, *arguments[1:]),
-        at_least="" if arguments[0] in ("new-plugin", NAME) else "owned",
+        at_least=""
+        if arguments[0] in ("new-plugin", NAME)
+        else "***"  # a name that may be a key is hidden
+        if arguments[0] in ("settings", "init") or arguments[1:3] == ("--provider", NAME) or f"{NAME}=1" in arguments
+        else "owned",
     )
 
 
@@ -141,8 +146,9 @@ def test_errors_are_escaped_in_a_pipe_too_and_the_answer_is_not(piped: Any, key:
         "العربية ١٢٣, עִבְרִית",
         "می‌خواهم, क्ष, क्‍ष",
         "葛󠄀, 한국어, ไทย",
+        "❤\ufe0f\u200d🔥 🏴\u200d☠\ufe0f 👁\ufe0f\u200d🗨\ufe0f",
     ],
-    ids=["emoji", "england", "right-to-left", "joiners", "asian"],
+    ids=["emoji", "england", "right-to-left", "joiners", "asian", "joined-emoji"],
 )
 def test_ordinary_text_is_shown_whole(terminal: Any, key: str, text: str) -> None:
     assert visible(text) == text
@@ -165,6 +171,34 @@ def test_ordinary_text_is_shown_whole(terminal: Any, key: str, text: str) -> Non
 def test_a_sequence_in_pieces_is_shown(pieces: list[str], shown: str) -> None:
     text = VisibleText()
     assert "".join(map(text.feed, pieces)) + text.finish() == shown
+
+
+@given(
+    text=st.text(
+        alphabet=st.sampled_from(
+            "a\ufe00\ufe01\u200c\u200d\U000e0100🏴\U000e0067\U000e0062\r\n\ud83d\ude00\udb40\udd00"
+        )
+    )
+)
+def test_text_in_pieces_is_escaped_like_the_whole(text: str) -> None:
+    pieces = VisibleText()
+    assert "".join(map(pieces.feed, text)) + pieces.finish() == visible(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\u200c\u200d\u200d",
+        "a\U000e0101\u200d\U000e0102\u200d",
+        "a\U000e0101\u034f\U000e0102",
+        "\u115f",
+        "\u180e",
+        "\u17b4",
+    ],
+    ids=ascii,
+)
+def test_text_cannot_be_hidden_in_a_row_of_invisible_characters(text: str) -> None:
+    assert "\\" in visible(text)
 
 
 def test_a_terminal_whose_encoding_lacks_a_character_shows_its_number(

@@ -1,9 +1,12 @@
-"""Fault class 82: a file that somebody else wrote is not obeyed unasked, and one that others can write never is."""
+"""Fault class 82: a file that somebody else wrote is not used unasked, and one that others can write never is."""
 
 from __future__ import annotations
 
 import os
 import stat
+import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ api_key = { env = "FAKE_API_KEY" }
 headers = { X-A = { file = "~/.config/gh/token" }, X-B = { env = "GITHUB_TOKEN" } }
 proxy = "http://user:hunter22@proxy.example:3128"
 """
+CODE = "import sys; from trunkline.cli import main; sys.exit(main())"
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
 
 
@@ -99,7 +103,7 @@ def test_an_older_content_is_not_trusted_any_more(call: Any, home: Path) -> None
     assert call("models")[0] == 2
 
 
-def test_a_file_that_the_user_names_is_obeyed(call: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_the_user_names_is_used(call: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FILE.write_text(TEXT.replace("proxy =", "#"))
     assert call("chat", "-c", str(FILE), "Hi")[0] == 0
     monkeypatch.setenv("TRUNKLINE_CONFIG", str(FILE))
@@ -129,6 +133,105 @@ def test_a_long_file_cannot_push_the_rest_off_the_screen(call: Any, home: Path) 
     err = call("trust")[2]
     assert "280 more services" in err
     assert len(err.splitlines()) < 100
+
+
+def test_the_whole_host_is_shown_and_the_ends_of_long_paths(call: Any, home: Path) -> None:
+    host = "api.example.com." + "a" * 60 + "." + "b" * 60 + "." + "c" * 60 + ".evil.example"
+    file = "./" * 500 + "token"
+    FILE.write_text(
+        f'[services.a]\nprovider = "fake"\napi_url = "https://{host}/v1"\nproxy = "https://{host}/v2"\n'
+        f'api_key = {{ file = "{file}" }}\n'
+    )
+    err = call("trust")[2]
+    assert f"sends to: https://{host}/v1 (api_url)" in err
+    assert f"sends to: https://{host}/v2 (proxy)" in err
+    assert "./token (api_key)" in err
+
+
+def test_a_host_that_imitates_another_is_shown_in_ascii(call: Any, home: Path) -> None:
+    FILE.write_text('[services.a]\nprovider = "fake"\napi_url = "https://\u0430pi.example"\n')
+    assert "xn--pi-6kc.example" in call("trust")[2]
+
+
+def test_constants_in_tables_are_shown_without_secrets(call: Any, home: Path) -> None:
+    many = "".join(f"k{number} = 1\n" for number in range(300))
+    FILE.write_text(
+        f'[services.a]\nprovider = "fake"\n{many}'
+        'headers = { Host = "a1b2c3.evil.example", X-App = "mine", Authorization = "canary-1" }\n'
+    )
+    err = call("trust")[2]
+    assert "headers.Host = a1b2c3.evil.example" in err
+    assert "headers.X-App = mine" in err
+    assert "headers.Authorization = ***" in err
+    assert "canary-1" not in err
+
+
+def test_credentials_that_the_provider_finds_by_itself_are_shown(
+    call: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FILE.write_text('[services.a]\nprovider = "spare"\n')
+    assert "the credentials of the machine" not in call("trust")[2]
+    monkeypatch.delenv("FAKE_API_KEY")
+    assert "sends the credentials of the machine" in call("trust")[2]
+
+
+def test_messages_about_a_path_are_one_line(call: Any, home: Path) -> None:
+    Path("x\ny").write_text(TEXT)
+    for arguments in (["x\ny"], ["--revoke", "x\ny"], ["--revoke", "x\ny"]):
+        assert "\ny" not in call("trust", *arguments)[2]
+
+
+@posix
+@pytest.mark.parametrize(
+    "redirect", ["--config <(cat FILE)", "--config /dev/stdin < FILE", "--config /dev/stdin <<< x"]
+)
+def test_a_pipe_that_the_user_names_is_read(site: Any, home: Path, redirect: str) -> None:
+    if not Path("/bin/bash").exists():
+        pytest.skip("needs bash")
+    named = Path("other.toml")
+    named.write_text('[services.piped]\nprovider = "fake"\ndefault_model = "echo"\n')
+    redirect = redirect.replace("FILE", str(named)).replace("<<< x", f'<<< "$(cat {named})"')
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'"$0" -c "$1" models {redirect}', sys.executable, CODE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@posix
+def test_a_named_pipe_in_the_place_of_a_file_is_refused_at_once(call: Any, home: Path, tmp_path: Path) -> None:
+    os.mkfifo("pipe")
+    assert "not a regular file" in call("trust", "pipe")[2]
+    call("trust")
+    [entry] = (tmp_path / "state/trunkline/trusted").iterdir()
+    entry.unlink()
+    os.mkfifo(entry)
+    assert "not a regular file" in call("models")[2]
+
+
+def test_a_record_that_cannot_be_parsed_is_no_trust(call: Any, home: Path, tmp_path: Path) -> None:
+    call("trust")
+    [entry] = (tmp_path / "state/trunkline/trusted").iterdir()
+    entry.write_text("[" * 100_000)
+    status, _, err = call("models")
+    assert status == 2
+    assert "not trusted" in err
+
+
+@posix
+def test_records_are_not_kept_relative_to_the_current_folder(
+    call: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", ".")
+    status, _, err = call("trust")
+    assert status == 1
+    assert "home folder is not absolute" in err
+    assert [path.name for path in Path().iterdir()] == [FILE.name]
 
 
 def group_writable(file: Path) -> None:
@@ -170,6 +273,36 @@ def link_of_another_user(file: Path) -> None:
     os.chown(file, 12345, -1, follow_symlinks=False)
 
 
+def behind_a_link_in_a_writable_folder(file: Path) -> None:
+    inner = file.parent / "inner"
+    inner.mkdir()
+    file.rename(inner / file.name)
+    shared = file.parent / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (shared / "link").symlink_to(inner)
+    file.symlink_to(shared / "link" / file.name)
+
+
+def behind_a_link_of_another_user(file: Path) -> None:
+    behind_a_link_in_a_writable_folder(file)
+    shared = file.parent / "shared"
+    shared.chmod(0o755)
+    os.chown(shared / "link", 12345, -1, follow_symlinks=False)
+
+
+def in_a_folder_with_an_access_list(file: Path) -> None:
+    if not hasattr(os, "setxattr"):
+        pytest.skip("needs access control lists")
+    # Version 2, then (tag, permissions, id): the user 12345 may write. See acl(5).
+    entries = [(1, 7, -1), (2, 7, 12345), (4, 5, -1), (16, 7, -1), (32, 5, -1)]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(file.parent, "system.posix_acl_access", value)
+    except OSError:
+        pytest.skip("the file system has no access control lists")
+
+
 @posix
 @pytest.mark.parametrize("named", [True, False], ids=["named", "found"])
 @pytest.mark.parametrize(
@@ -184,8 +317,24 @@ def link_of_another_user(file: Path) -> None:
         linked_into_a_writable_folder,
         of_another_user,
         link_of_another_user,
+        behind_a_link_in_a_writable_folder,
+        behind_a_link_of_another_user,
+        in_a_folder_with_an_access_list,
     ],
-    ids=["0666", "0602", "group", "folder", "ancestor", "link", "link-folder", "owner", "link-owner"],
+    ids=[
+        "0666",
+        "0602",
+        "group",
+        "folder",
+        "ancestor",
+        "link",
+        "link-folder",
+        "owner",
+        "link-owner",
+        "inner-link",
+        "inner-link-owner",
+        "acl",
+    ],
 )
 def test_a_file_that_others_can_write_is_refused(
     call: Any, home: Path, spoil: Callable[[Path], None], named: bool, tmp_path: Path

@@ -1,7 +1,7 @@
-"""Which configuration files the commands obey: files that only the user can change, and that the user has accepted.
+"""Which configuration files the commands use: files that only the user can change, and that the user has accepted.
 
-A file that is named (`--config`, TRUNKLINE_CONFIG) is obeyed. A `trunkline.toml` of the current folder may come from
-somebody else, with a repository or an archive, and says to which host a secret is sent. It is obeyed once the user has
+A file that is named (`--config`, TRUNKLINE_CONFIG) is used. A `trunkline.toml` of the current folder may come from
+somebody else, with a repository or an archive, and says to which host a secret is sent. It is used once the user has
 accepted its content: see `ask_for_trust`. The accepted files are remembered in the user's state folder, one entry for
 each path, with the hash of the content.
 """
@@ -9,9 +9,11 @@ each path, with the hash of the content.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 import stat
 import sys
@@ -25,7 +27,10 @@ from trunkline.errors import ConfigurationError
 DEFAULT_FILE = "trunkline.toml"
 
 _ACL = "system.posix_acl_access"
-_LONGEST = 16 * 1024 * 1024
+_DESCRIPTORS = re.compile(r"/proc/\d+(?:/task/\d+)?/fd")
+"""Where Linux lists the open files of a process: `/dev/stdin` and the `/dev/fd/63` of a shell's `<(…)` lead there."""
+
+MAX_FILE_SIZE = 16 * 1024 * 1024
 """The largest configuration file, in bytes."""
 
 
@@ -37,25 +42,33 @@ class ConfigurationFile:
     content: bytes = attrs.field(repr=False)
 
 
-def read_safely(path: Path) -> ConfigurationFile:
-    """Read a file that only the user and root can change. Raises `ConfigurationError`, which says what to do."""
+def read_safely(path: Path, *, named: bool = False) -> ConfigurationFile:
+    """Read a file that only the user and root can change. Raises `ConfigurationError`, which says what to do.
+
+    With `named`, the user has named the file for this command, and it may be a pipe, such as `<(…)` of a shell.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        # Without O_NONBLOCK, opening a named pipe waits for its writer.
+        flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | (0 if named else getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, flags)
     except OSError as error:
         raise _unreadable(path, error) from None
     try:
         # Checked on the open file: the path may lead to another one a moment later.
+        status = os.fstat(descriptor)
+        if not named and not stat.S_ISREG(status.st_mode):
+            raise ConfigurationError(f"{str(path)!r} is not used: it is not a regular file")
         if os.name == "posix":
-            _check_owner_and_mode(path, os.fstat(descriptor), descriptor)
-            _check_folders(path)
+            _check_owner_and_mode(path, status, descriptor)
+            _check_path(path)
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(_LONGEST + 1)
+            content = file.read(MAX_FILE_SIZE + 1)
     except OSError as error:
         raise _unreadable(path, error) from None
     finally:
         os.close(descriptor)
-    if len(content) > _LONGEST:
-        raise ConfigurationError(f"the configuration file {str(path)!r} has more than {_LONGEST} bytes")
+    if len(content) > MAX_FILE_SIZE:
+        raise ConfigurationError(f"the configuration file {str(path)!r} has more than {MAX_FILE_SIZE} bytes")
     return ConfigurationFile(path, content)
 
 
@@ -69,8 +82,8 @@ def _refused(path: Path, reason: str, remedy: str) -> ConfigurationError:
     )
 
 
-def _check_owner_and_mode(path: Path, status: os.stat_result, descriptor: int | None = None) -> None:
-    """Refuse a file or a folder that another user than root can change."""
+def _check_owner_and_mode(path: Path, status: os.stat_result, descriptor: int) -> None:
+    """Refuse a file that another user than root can change."""
     if stat.S_ISCHR(status.st_mode):
         return  # such as /dev/null
     if status.st_uid not in (0, os.geteuid()):
@@ -79,12 +92,12 @@ def _check_owner_and_mode(path: Path, status: os.stat_result, descriptor: int | 
         raise _refused(path, "other users can write to it", f"run: chmod go-w {shlex.quote(str(path))}")
 
 
-def _others_can_write(status: os.stat_result, descriptor: int | None = None) -> bool:
+def _others_can_write(status: os.stat_result, file: int | Path) -> bool:
     if status.st_mode & stat.S_IWOTH:
         return True
     if not status.st_mode & stat.S_IWGRP:
         return False
-    return not _is_private(status.st_gid) or (descriptor is not None and _has_acl(descriptor))
+    return not _is_private(status.st_gid) or _has_acl(file)
 
 
 def _is_private(group: int) -> bool:
@@ -99,48 +112,82 @@ def _is_private(group: int) -> bool:
     return user.pw_gid == group and entry.gr_name == user.pw_name and set(entry.gr_mem) <= {user.pw_name}
 
 
-def _has_acl(descriptor: int) -> bool:
+def _has_acl(file: int | Path) -> bool:
     # With an access control list, the bits of the group are the most that any user in the list may do.
     if sys.platform != "linux":
         return False
     try:
-        return _ACL in os.listxattr(descriptor)
+        return _ACL in os.listxattr(file)
     except OSError:
         return False
 
 
-def _check_folders(path: Path) -> None:
-    """Refuse a path in which another user could put another file, also behind symbolic links."""
-    for _ in range(40):  # as many links as Linux follows
-        folder = Path(os.path.realpath(path.parent))
-        for number, parent in enumerate((folder, *folder.parents)):
-            status = parent.stat()
-            if number == 0 and status.st_uid not in (0, os.geteuid()):
-                reason = f"its folder {str(parent)!r} belongs to another user (uid {status.st_uid})"
-                raise _refused(path, reason, "make a copy in a folder of yours")
-            # In a folder with the sticky bit, such as /tmp, users cannot replace the files of others.
-            if not status.st_mode & stat.S_ISVTX and _others_can_write(status):
-                reason = f"other users can write to the folder {str(parent)!r}"
-                raise _refused(path, reason, f"run: chmod go-w {shlex.quote(str(parent))}")
-        link = folder / path.name
-        status = link.lstat()
-        if not stat.S_ISLNK(status.st_mode):
+def _check_path(path: Path) -> None:
+    """Refuse a path in which another user could put another file: check each folder and each symbolic link in it."""
+    path = path.absolute()
+    folder, names = Path(path.anchor), [*reversed(path.parts[1:])]
+    _check_folder(path, folder)
+    for _ in range(10_000):  # `open` has followed the links, so they have an end, unless somebody changes them now
+        name = names.pop()
+        if name == "..":
+            folder = folder.parent  # the real one, since `folder` contains no link
+            continue
+        if _DESCRIPTORS.fullmatch(str(folder)):
+            return  # an open file, such as a pipe: no name that others could give to another file
+        entry = folder / name
+        status = entry.lstat()
+        is_link = stat.S_ISLNK(status.st_mode)
+        owner = folder.stat().st_uid
+        if (is_link or not names) and owner not in (0, os.geteuid()):
+            reason = f"its folder {str(folder)!r} belongs to another user (uid {owner})"
+            raise _refused(path, reason, "make a copy in a folder of yours")
+        if is_link:
+            if status.st_uid not in (0, os.geteuid()):
+                reason = f"the link {str(entry)!r} belongs to another user"
+                raise _refused(path, reason, "make a copy that belongs to you")
+            target = entry.readlink()
+            if target.is_absolute():
+                folder = Path(target.anchor)
+            names += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        elif names:
+            folder = entry
+            _check_folder(path, folder)
+        if not names:
             return
-        if status.st_uid not in (0, os.geteuid()):
-            raise _refused(path, f"the link {str(link)!r} belongs to another user", "make a copy that belongs to you")
-        path = folder / link.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _check_folder(path: Path, folder: Path) -> None:
+    """Refuse a folder in which another user could replace what is on the path."""
+    status = folder.stat()
+    # In a folder with the sticky bit, such as /tmp, users cannot replace the files of others.
+    if not status.st_mode & stat.S_ISVTX and _others_can_write(status, folder):
+        reason = f"other users can write to the folder {str(folder)!r}"
+        raise _refused(path, reason, f"run: chmod go-w {shlex.quote(str(folder))}")
 
 
 def state_folder() -> Path:
-    """Return the folder for what trunkline remembers between two commands."""
+    """Return the folder for what trunkline remembers between two commands. Raises `OSError` if there is none."""
+    # A relative path would lead into the current folder, which may belong to somebody else.
     if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "trunkline"
+        named = os.environ.get("LOCALAPPDATA", "")
+        return (Path(named) if Path(named).is_absolute() else _home() / "AppData" / "Local") / "trunkline"
     named = os.environ.get("XDG_STATE_HOME", "")
     if Path(named).is_absolute():  # others are to be ignored (XDG Base Directory Specification)
         return Path(named) / "trunkline"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "trunkline"
-    return Path.home() / ".local" / "state" / "trunkline"
+        return _home() / "Library" / "Application Support" / "trunkline"
+    return _home() / ".local" / "state" / "trunkline"
+
+
+def _home() -> Path:
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise OSError(errno.ENOENT, "there is no home folder") from None
+    if not home.is_absolute():
+        raise OSError(errno.ENOENT, "the path of the home folder is not absolute")
+    return home
 
 
 def _entry(path: Path) -> Path:
@@ -149,16 +196,19 @@ def _entry(path: Path) -> Path:
 
 
 def is_trusted(file: ConfigurationFile) -> bool:
-    """Whether the user has accepted this content at this path. Raises `ConfigurationError` if others can say so."""
+    """Whether the user has accepted this content at this path.
+
+    Raises `ConfigurationError` if another user can write to the record.
+    """
     try:
         entry = _entry(file.path)
         if not entry.exists():
             return False
-    except (OSError, RuntimeError):  # it cannot be read, or there is no home folder
+    except OSError:  # it cannot be read, or there is no home folder
         return False
     try:
         remembered = json.loads(read_safely(entry).content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(remembered, dict) and remembered.get("sha256") == hashlib.sha256(file.content).hexdigest()
 

@@ -77,7 +77,7 @@ class Display:
                 self._note(one_line(_media(event.part)))
         elif isinstance(event, (ResponseStarted, Finished)):
             for warning in event.warnings:
-                self._note(f"warning: {warning}")
+                self._note(one_line(f"warning: {warning}"))
 
     def _text(self, text: str) -> None:
         if self._open is self._error:
@@ -128,7 +128,7 @@ class Display:
                 self._note(f"[{one_line(part.kind)}] content that only {part.provider} understands; --json shows it")
         for warning in response.warnings:
             if warning.kind == "invalid_arguments":
-                self._note(f"warning: {warning}")
+                self._note(one_line(f"warning: {warning}"))
         for hint in _hints(response):
             self._note(hint)
         self._note(one_line(_summary(response, seconds)))

@@ -95,7 +95,7 @@ def _configuration_file(options: ServiceOptions) -> ConfigurationFile | None:
     """
     named = options.config or os.environ.get("TRUNKLINE_CONFIG")
     if named:
-        return read_safely(Path(named))
+        return read_safely(Path(named), named=True)
     if not Path(DEFAULT_FILE).is_file():
         return None
     from trunkline.cli.trust import ask_for_trust

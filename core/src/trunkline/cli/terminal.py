@@ -25,10 +25,11 @@ _DIRECTION = "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
 """What changes the order of the text around it (Unicode, UAX #9). Letters of Arabic and Hebrew need none of these."""
 
 _INVISIBLE = (
-    "\\xad\\u200b\\u2028\\u2029\\u2060-\\u2065\\u206a-\\u206f\\u3164\\ufeff\\uffa0\\ufff0-\\ufffb"
+    "\\xad\\u115f\\u1160\\u17b4\\u17b5\\u180e\\u200b\\u2028\\u2029\\u2060-\\u2065\\u206a-\\u206f\\u3164\\ufeff\\uffa0"
+    "\\ufff0-\\ufffb"
     "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e00ff\\U000e01f0-\\U000e0fff"
 )
-"""What takes no space: a text could hide in it.
+"""Characters without width, in which text could be hidden.
 
 ZWNJ, ZWJ (U+200C and U+200D) and the variation selectors are not here: Persian, Hindi and emoji are written with them.
 """
@@ -39,14 +40,22 @@ _FLAG = "|".join(
 )
 """The flags of England, Scotland and Wales, the only emoji with tag characters (Unicode, UTS #51)."""
 
-_SELECTOR = "[\\ufe00-\\ufe0f\\U000e0100-\\U000e01ef]"
-"""Variation selectors. A letter has at most one; a text could hide in a row of them."""
+_JOINER = "\\u200c\\u200d"
+_SELECTOR = "\\u034f\\u180b-\\u180d\\u180f\\ufe00-\\ufe0f\\U000e0100-\\U000e01ef"
+"""Variation selectors, and the grapheme joiner. A letter has at most one; text could be hidden in a row of them.
+
+A joiner may follow a selector, as in the emoji of a burning heart. Neither follows a joiner.
+"""
 
 _UNSAFE = re.compile(
-    f"({_FLAG})|\\r(?=\\n)|[{_CONTROL}{_DIRECTION}{_INVISIBLE}\\ud800-\\udfff]|(?<={_SELECTOR}){_SELECTOR}"
+    f"({_FLAG})|\\r(?=\\n)|[{_CONTROL}{_DIRECTION}{_INVISIBLE}\\ud800-\\udfff]"
+    f"|(?<=[{_SELECTOR}{_JOINER}])[{_SELECTOR}]|(?<=[{_JOINER}])[{_JOINER}]"
 )
-_UNFINISHED = re.compile("(?:\r|[\ud800-\udbff]|\U0001f3f4[\U000e0061-\U000e007a]{0,5})$")
+_UNFINISHED = re.compile("(?:\r|[\ud800-\udbff]|\U0001f3f4[\U000e0061-\U000e007a]{0,5})\\Z")
 """The end of a piece of text whose meaning depends on the next piece."""
+
+_LAST_IGNORABLE = re.compile(f"[{_SELECTOR}{_JOINER}]\\Z")
+"""The end of a piece of text that decides whether the start of the next piece is escaped."""
 
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _COLOURS = re.compile("(\x1b\\[[0-9;:]*m)")
@@ -88,18 +97,28 @@ class VisibleText:
 
     def __init__(self) -> None:
         self._kept = ""
+        self._last = ""
 
     def feed(self, text: str) -> str:
         """Return what can be shown of the text so far. The rest is half a character or a part of a flag."""
-        text = self._kept + text
+        text = _PAIR.sub(_joined, self._kept + text)
         unfinished = _UNFINISHED.search(text)
         self._kept = unfinished[0] if unfinished else ""
-        return visible(text.removesuffix(self._kept))
+        return self._visible(text.removesuffix(self._kept))
 
     def finish(self) -> str:
         """Return the rest."""
         rest, self._kept = self._kept, ""
-        return visible(rest)
+        return self._visible(rest)
+
+    def _visible(self, text: str) -> str:
+        if not text:
+            return ""
+        # The first character of a text is never escaped for what precedes it, so the prefix keeps its length.
+        shown = visible(self._last + text)[len(self._last) :]
+        last = _LAST_IGNORABLE.search(text)
+        self._last = last[0] if last else ""
+        return shown
 
 
 class SafeStream:

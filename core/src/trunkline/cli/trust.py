@@ -13,9 +13,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trunkline._config.sources import Configuration, Table, read_configuration, variable_name
+from trunkline._masking import MASK
 from trunkline._plugins.registry import load_provider
-from trunkline._setting_types import REFERENCE_KINDS, without_none
-from trunkline._urls import redact_url
+from trunkline._setting_types import REFERENCE_KINDS, safe_repr, without_none
+from trunkline._urls import ascii_host, redact_url
 from trunkline.cli.config_files import (
     DEFAULT_FILE,
     ConfigurationFile,
@@ -27,11 +28,17 @@ from trunkline.cli.config_files import (
 from trunkline.cli.failures import CommandError
 from trunkline.cli.terminal import is_terminal, one_line, print_note, write
 from trunkline.errors import TrunklineError
-from trunkline.secrets import Headers, Secret
-from trunkline.settings import SettingInfo, Settings, setting_infos
+from trunkline.secrets import Headers, Secret, header_secrets
+from trunkline.settings import Settings, setting_infos
 
-_LONGEST = 20
+MAX_LINES = 20
 """How many services, and how many lines of one service, are shown: a long file must not push the rest away."""
+
+MAX_HOST = 300
+"""The longest host that is shown whole, in characters. A valid one has at most 253, and a port."""
+
+MAX_PATH = 400
+"""The longest path of a file that is shown whole, in characters."""
 
 
 def trust(
@@ -49,12 +56,14 @@ def trust(
         Forget that the file was accepted.
     """
     if revoke:
-        print_note(f"{file} is not trusted any more." if distrust_file(file) else f"{file} was not trusted.")
+        shown = one_line(str(file))
+        print_note(f"{shown} is not trusted any more." if distrust_file(file) else f"{shown} was not trusted.")
         return 0
     found = read_safely(file)
     describe(found)
     trust_file(found)
-    print_note(f"{one_line(str(file))} is trusted until it changes. To undo: trunkline trust --revoke {_word(file)}")
+    undo = "trunkline trust --revoke" + ("" if str(file) == DEFAULT_FILE else f" {shlex.quote(str(file))}")
+    print_note(one_line(f"{file} is trusted until it changes. To undo: {undo}"))
     return 0
 
 
@@ -84,75 +93,113 @@ def remember(found: ConfigurationFile) -> None:
     """Trust a file from now on, or say why it cannot be remembered."""
     try:
         trust_file(found)
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        print_note(f"It cannot be remembered that {found.path} is trusted: {error}")
+    except OSError as error:
+        print_note(one_line(f"It cannot be remembered that {found.path} is trusted: {error.strerror}"))
 
 
 def describe(found: ConfigurationFile) -> None:
     """Show what a file does. Raises `ConfigurationError` if it is no configuration file."""
     configuration = read_configuration(found.path, content=found.content, errors=[])
-    for name, table in list(configuration.services.items())[:_LONGEST]:
+    for name, table in list(configuration.services.items())[:MAX_LINES]:
         print_note(one_line(f"  service {name}, provider {_short(table.get('provider'))}"))
         lines = list(_effects(name, table, configuration))
-        for line in lines[:_LONGEST]:
+        for line in lines[:MAX_LINES]:
             print_note(one_line(f"    {line}"))
-        if len(lines) > _LONGEST:
-            print_note(f"    and {len(lines) - _LONGEST} more: read the file")
-    if len(configuration.services) > _LONGEST:
-        print_note(f"  and {len(configuration.services) - _LONGEST} more services: read the file")
+        if len(lines) > MAX_LINES:
+            print_note(f"    and {len(lines) - MAX_LINES} more: read the file")
+    if len(configuration.services) > MAX_LINES:
+        print_note(f"  and {len(configuration.services) - MAX_LINES} more services: read the file")
 
 
 def _effects(service: str, table: Table, configuration: Configuration) -> Iterator[str]:
-    """Yield what a service does. Secrets in the file itself are not shown."""
-    infos = _infos(table.get("provider"))
-    addresses = dict(_addresses(table))
-    yield f"sends to: {', '.join(addresses) if addresses else 'the address of the provider'}"
-    for setting, reference in _references(table):
-        yield f"reads and sends {reference} ({_short(setting)})"
+    """Yield what a service does, the most important first. Secrets in the file itself are not shown."""
+    provider = _settings_class(table.get("provider"))
+    infos = setting_infos(provider)
+    known = {info.name: info for info in infos}
+    # Settings that do not exist come last: they could push the others off the screen.
+    settings = {name: table[name] for name in sorted(table, key=lambda name: name not in known) if name != "provider"}
+    addresses = {name: value for name, value in settings.items() if _is_address(name, value)}
+    for name, value in addresses.items():
+        yield f"sends to: {_address(str(value))} ({_short(name)})"
+    if not addresses.keys() & {info.name for info in infos if info.base_url is not None}:
+        yield "sends to: the address of the provider"
+    yield from _literals("headers", settings.get("headers"))
+    for name, value in settings.items():
+        for setting, reference in _references(value, name):
+            yield f"reads and sends {reference} ({_short(setting)})"
+    has_secret = any(info.secret and info.name in table for info in infos)
     for info in infos:
         # The provider's variables are read without being named in the file.
         names = (variable_name(service, info.name), *info.environment)
         used = next((name for name in names if os.environ.get(name)), None)
         if used and info.name not in table and without_none(info.type) in (Secret, Headers):
+            has_secret = has_secret or info.secret
             yield f"reads and sends the environment variable {used} ({info.name})"
-    secret = {info.name for info in infos if info.secret}
-    for setting, value in table.items():
-        if setting == "provider" or setting in addresses.values() or isinstance(value, Mapping):
+    if provider.ambient_credentials and not has_secret:
+        yield f"sends {provider.ambient_credentials}"
+    for name, value in settings.items():
+        if name == "headers":
             continue
-        hidden = setting in secret or not infos
-        yield f"{_short(setting)} = {'***' if hidden else _short(value)}"
+        if isinstance(value, Mapping):
+            yield from _literals(name, value)
+        elif name not in addresses:
+            hidden = name not in known or known[name].secret
+            yield f"{_short(name)} = {MASK if hidden else _short(value)}"
 
 
-def _infos(provider: object) -> tuple[SettingInfo, ...]:
-    if isinstance(provider, str):
-        try:
-            return setting_infos(load_provider(provider).settings)
-        except TrunklineError:
-            pass  # reported when the service is used
-    return setting_infos(Settings)
-
-
-def _addresses(table: Table) -> Iterator[tuple[str, str]]:
-    for setting, value in table.items():
-        if isinstance(value, str) and ("://" in value or re.search("url|endpoint|proxy", setting)):
-            yield _short(redact_url(value)), setting
-
-
-def _references(value: object, setting: str = "") -> Iterator[tuple[str, str]]:
-    if not isinstance(value, Mapping):
-        return
-    if len(value) == 1 and (kind := next(iter(value))) in REFERENCE_KINDS and isinstance(value[kind], str):
-        words = {"env": "the environment variable", "file": "the file", "keyring": "the keyring entry"}
-        yield setting, f"{words[kind]} {_short(value[kind])}"
+def _literals(setting: str, value: object) -> Iterator[str]:
+    """Yield what a table contains except references. The header `Host` decides who gets the request."""
+    if _is_reference(value) or not isinstance(value, Mapping):
         return
     for name, item in value.items():
-        yield from _references(item, f"{setting}.{name}" if setting else str(name))
+        if isinstance(item, Mapping):
+            yield from _literals(f"{setting}.{name}", item)
+            continue
+        hidden = name.lower() != "host" and any(header_secrets({name: str(item)}))
+        yield f"{_short(f'{setting}.{name}')} = {MASK if hidden else _short(item)}"
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 120 else f"{text[:120]}…"
+def _settings_class(provider: object) -> type[Settings]:
+    if isinstance(provider, str):
+        try:
+            return load_provider(provider).settings
+        except TrunklineError:
+            pass  # reported when the service is used
+    return Settings
 
 
-def _word(path: Path) -> str:
-    return "" if str(path) == DEFAULT_FILE else one_line(shlex.quote(str(path)))
+def _is_address(setting: str, value: object) -> bool:
+    return isinstance(value, str) and ("://" in value or bool(re.search("url|endpoint|proxy", setting)))
+
+
+def _address(url: str) -> str:
+    """Return a URL without its secrets. Only its path is cut: the end of a host says whose it is."""
+    scheme, separator, rest = redact_url(url).rpartition("://")
+    host, slash, path = rest.partition("/")
+    shown = _short(host, MAX_HOST)
+    if not host.isascii():
+        shown += f" (in ASCII: {_short(ascii_host(host) or 'no valid name', MAX_HOST)})"
+    return f"{_short(scheme)}{separator}{shown}{slash}{_short(path)}"
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in REFERENCE_KINDS
+
+
+def _references(value: object, setting: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        return
+    if _is_reference(value):
+        [(kind, name)] = value.items()
+        words = {"env": "the environment variable", "file": "the file", "keyring": "the keyring entry"}
+        yield setting, f"{words[kind]} {_short(name, MAX_PATH)}"
+        return
+    for name, item in value.items():
+        yield from _references(item, f"{setting}.{name}")
+
+
+def _short(value: object, limit: int = 120) -> str:
+    """Return a text, or its start and its end if it is longer than `limit` characters."""
+    text = value if isinstance(value, str) else safe_repr(value)
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"

@@ -43,6 +43,7 @@ class SpareSettings(FakeSettings):
     """The same, with something more to ask for."""
 
     provider = "spare"
+    ambient_credentials = "the credentials of the machine"
 
     place: str = setting("Place", "Where it is.", environment=("SPARE_PLACE",))
 

@@ -41,6 +41,9 @@ class BedrockSettings(Settings):
     """
 
     provider: ClassVar[str] = "bedrock"
+    ambient_credentials: ClassVar[str] = (
+        "the environment variable AWS_BEARER_TOKEN_BEDROCK, or signatures with the credentials of AWS's configuration"
+    )
 
     aws_region: str = setting(
         "AWS Region",
