@@ -1,4 +1,4 @@
-"""Excerpts of large values, such as the body of an error. What is left out is counted in place of it."""
+"""Excerpts of large values, such as the body of an error. A count replaces what is left out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ _ITEM_SIZE = 16
 _MOST_LEVELS = 200
 
 
-def cut(text: str, limit: int) -> str:
-    """Return the text, or its first `limit` characters and the number of those that were left out."""
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more characters)"
+def cut(text: str, limit: int, *, omitted: int = 0, unit: str = "characters") -> str:
+    """Return the text, or its first `limit` characters and the number of those that were left out.
+
+    `omitted` is how many units of the text the caller has left out already.
+    """
+    omitted += max(0, len(text) - limit)
+    return f"{text[:limit]}… ({omitted} more {unit})" if omitted else text
 
 
 def bounded(value: Any, limit: int = EXCERPT_LIMIT) -> Any:
     """Return a value of JSON as it is, or an excerpt of it if it is larger than `limit` or nested extremely deeply.
 
-    An item in the excerpt gets at most half of what is left, so that a large one does not displace those after it. Text
-    or the count of what is missing follows what was cut: another item of a list, or a member `…` of an object.
+    An item in the excerpt gets at most half of what is left, so that a large one does not displace those after it.
+    The excerpt of a list ends with a text that counts the missing items, and that of an object with a member `…`.
     """
     if value is None or isinstance(value, (bool, int, float)):
         return value

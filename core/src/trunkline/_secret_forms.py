@@ -5,8 +5,8 @@ decoded in layers, and each layer is searched twice:
 
 - as it is, for the secret itself;
 - reduced to its letters and digits, all in lower case, for the secret and its encodings, reduced in the same way. This
-  finds them in any case, with any separators, and wrapped in lines. Only what cannot be a part of ordinary text is
-  searched for like this: a secret with letters and digits, or an encoding.
+  finds them in any case, with any separators, and wrapped in lines. Only text that cannot be
+  ordinary words is searched for in this way: encodings, and secrets with both letters and digits.
 
 The layers are the text, the text with its escape sequences decoded (again, while that changes it), and the last of
 these with quoted-printable decoded. What is found in a layer is mapped back to the text. The time is linear in the

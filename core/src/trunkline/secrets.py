@@ -18,7 +18,7 @@ _LARGEST_CAUSE = 256 * 1024
 """A cause whose text has more characters is dropped: searching it for secrets would take too long."""
 
 MAX_CAUSES = 8
-"""How many causes, one of the other, are kept."""
+"""The longest chain of causes that is kept."""
 
 
 class Secret:

@@ -17,7 +17,7 @@ from trunkline.errors import (
     RemoteError,
     ServerError,
 )
-from trunkline_bedrock.errors import error_from_response, error_name
+from trunkline_bedrock.errors import error_from_response, error_name, is_skewed, make_error
 
 URL = ":http://internal.amazon.com/coral/com.amazon.bedrock/"
 
@@ -146,3 +146,10 @@ def test_the_request_that_aws_repeats_is_not_shown() -> None:
     found = error(403, {"message": message}, x_amzn_errortype="InvalidSignatureException")
     assert "does not match" in found.message
     assert "CANARY" not in f"{found} {found.body} {found.args}"
+
+
+@pytest.mark.parametrize("name", ["RequestTimeTooSkewed", "InvalidSignatureException", "SignatureDoesNotMatch"])
+def test_each_error_about_a_wrong_clock_says_so(name: str) -> None:
+    error = make_error(name=name, message="Signature expired: 1 is now earlier than 2", status=403, provider="bedrock")
+    assert is_skewed(error)
+    assert "set this machine's clock" in error.message

@@ -2,8 +2,8 @@
 
 Fetching is off by default (setting `fetch_urls`), since a URL in a conversation may come from anyone and could point
 into a private network. Only public addresses are reached, and the address that was checked is the one that is dialled
-(see `_http/dialling.py`). Each redirect is checked again. No credentials or cookies are
-sent. Scheme, media type, size and time are limited.
+(see `_http/dialling.py`). Each redirect is checked again. No credentials or cookies are sent. Scheme,
+media type, size, time, number and sum are limited.
 
 No proxy is used, whether from the settings or the environment: the proxy would resolve the name itself, so the address
 could not be checked. Where a proxy is the only way out, a fetch fails, and the application has to fetch the media.

@@ -93,8 +93,8 @@ async def read_error(
         check_nesting(body, settings.nesting_limit)
     except ProtocolViolation as too_deep:
         # Without the rest, the body is no valid JSON, and is shown as text.
-        deepest = next(islice(_OPENING_BRACKET.finditer(body), settings.nesting_limit, None))
-        body, problem = body[: deepest.start()], too_deep.message
+        excess = next(islice(_OPENING_BRACKET.finditer(body), settings.nesting_limit, None))
+        body, problem = body[: excess.start()], too_deep.message
     error = parser.error(WireResponse(status=response.status, headers=headers, body=body))
     if isinstance(error, RemoteError):
         error.status = error.status or response.status

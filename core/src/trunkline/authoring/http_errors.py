@@ -115,11 +115,8 @@ def status_error(
 
 def _one_line(message: str) -> str:
     # Not more than an excerpt is split into words, however long the message is.
-    line = " ".join(message[:EXCERPT_LIMIT].split())
-    omitted = len(message) - EXCERPT_LIMIT
-    if omitted <= 0:
-        return cut(line, MESSAGE_LIMIT)
-    return f"{line[:MESSAGE_LIMIT]}… ({len(line[MESSAGE_LIMIT:]) + omitted} more characters)"
+    omitted = max(0, len(message) - EXCERPT_LIMIT)
+    return cut(" ".join(message[:EXCERPT_LIMIT].split()), MESSAGE_LIMIT, omitted=omitted)
 
 
 class ErrorReader(Protocol):
@@ -169,7 +166,7 @@ def error_body(wire_response: WireResponse) -> JSONValue:
     if len(text) <= MESSAGE_LIMIT and len(data) <= 4 * MESSAGE_LIMIT:
         return text
     shown = text[: MESSAGE_LIMIT - 50]  # the number has to be a part of the message too
-    return f"{shown}… ({len(data) - len(shown.encode('utf-8', 'replace'))} more bytes)"
+    return cut(shown, MESSAGE_LIMIT, omitted=len(data) - len(shown.encode("utf-8", "replace")), unit="bytes")
 
 
 def request_id_from(headers: HeaderValues, *names: str) -> str | None:

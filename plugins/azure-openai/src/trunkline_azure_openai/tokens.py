@@ -19,14 +19,17 @@ UNKNOWN_LIFETIME = 300.0
 
 @attrs.frozen(kw_only=True)
 class Token:
-    """A bearer token. Times are in seconds, first since the epoch. Tokens are equal when their values are."""
+    """A bearer token. Tokens are equal when their values are.
+
+    Times are seconds of one clock: the wall clock until `on_clock` converts them.
+    """
 
     value: str = attrs.field(repr=False)
     expires_on: float = attrs.field(eq=False)
     refresh_on: float = attrs.field(eq=False)
 
     def on_clock(self, difference: float) -> Token:
-        """Return the token with the times of another clock. `difference` is that clock's time less the time now."""
+        """Return the token with the times of another clock. `difference` is the other clock minus this one."""
         return attrs.evolve(self, expires_on=self.expires_on + difference, refresh_on=self.refresh_on + difference)
 
 

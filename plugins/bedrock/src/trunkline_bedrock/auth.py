@@ -45,7 +45,10 @@ These are botocore's own values. Credentials of a short life are used for most o
 """
 
 UNKNOWN_LIFE = 5 * 60.0
-"""Seconds for which credentials are used that are new and have expired: the clock of this machine is probably wrong."""
+"""How long credentials are used that were already expired when they arrived, in seconds.
+
+This machine's clock is probably wrong.
+"""
 
 COALESCE = 10.0
 """Seconds after a refresh in which no other is made: a call that asks for one failed with the old credentials."""

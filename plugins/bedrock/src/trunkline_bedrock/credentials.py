@@ -16,7 +16,7 @@ class Keys:
     secret_access_key: Secret
     session_token: Secret | None = None
     clock_offset: float = 0.0
-    """AWS's time less that of this machine, in seconds; see `ServerClock`."""
+    """AWS's clock minus this machine's, in seconds; see `ServerClock`."""
 
 
 class ServerClock:

@@ -80,8 +80,8 @@ _NO_MODEL = re.compile(r"model identifier is invalid|could not resolve the found
 _BAD_API_KEY = re.compile(r"api key|bearer token", re.IGNORECASE)
 _DAILY = re.compile(r"tokens per day|requests per day|daily", re.IGNORECASE)
 _FILTERED = re.compile(r"blocked by (our |the )?content filter", re.IGNORECASE)
-# The text from here on repeats the signed request, including the session token.
 _SKEWED = re.compile("Signature (expired|not yet current)")
+# The text from here on repeats the signed request, including the session token.
 _CANONICAL = re.compile(r"The Canonical String|The String-to-Sign")
 
 
@@ -111,10 +111,12 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
 
 def is_skewed(error: RemoteError) -> bool:
     """Whether AWS refused the time of a signature: `Signature expired: …` or `Signature not yet current: …`."""
-    name = (error.code or "").removesuffix("Exception")
-    return name == "RequestTimeTooSkewed" or (
-        name in ("InvalidSignature", "SignatureDoesNotMatch") and bool(_SKEWED.search(error.message))
-    )
+    return _is_skewed((error.code or "").removesuffix("Exception"), error.message)
+
+
+def _is_skewed(name: str, message: str) -> bool:
+    is_signature = name in ("InvalidSignature", "SignatureDoesNotMatch")
+    return name == "RequestTimeTooSkewed" or (is_signature and bool(_SKEWED.search(message)))
 
 
 def message_of(body: object) -> str:
@@ -179,7 +181,7 @@ def _explained(name: str, message: str) -> str:
     message = message if message.strip() else name
     if name in ("ExpiredToken", "RequestExpired", "TokenRefreshRequired"):
         return f"the AWS credentials have expired: {message}"
-    if name == "RequestTimeTooSkewed" or (name == "InvalidSignature" and _SKEWED.search(message)):
+    if _is_skewed(name, message):
         return f"the time of the request is too far from AWS's; set this machine's clock: {message}"
     return message
 

@@ -1,4 +1,4 @@
-"""Fault class 80: names, cursors and statuses that cannot be."""
+"""Fault class 80: invalid names, cursors and statuses."""
 
 from __future__ import annotations
 
