@@ -9,6 +9,7 @@ MASK = "***"
 _WORD = re.compile(r"[A-Za-z0-9]{0,4}|(?:[A-Z]?[a-z]{2,}){1,4}|[A-Z]+")
 _LONGEST_WORD = 20
 _LONGEST_PHRASE = 60
+_DATE = re.compile(r"(?:19|20)[0-9]{6}(?:[0-9]{6})?(?![0-9])")
 _NUMBER = re.compile(r"[+-]?[0-9.,:_-]{1,12}[A-Za-z]{0,2}")
 _PATH = re.compile(r"[/~]|\.{1,2}/|[A-Za-z]:[\\/]")
 
@@ -24,7 +25,17 @@ def may_be_secret(text: str) -> bool:
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return False
-    return len(text) > _LONGEST_PHRASE or not is_words(text)
+    return len(text) > _LONGEST_PHRASE or not is_words(text) or looks_like_key(text)
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether a text has a part of random letters and digits, unlike the names of models and of files with dates."""
+    return bool(re.match(r"sk-[\w-]{16}", text)) or any(
+        re.search("[0-9]", part)
+        and re.search("[A-Za-z]", part)
+        and (len(part) >= 16 or (len(part) >= 12 and re.search("[a-z]", part) and re.search("[A-Z]", part)))
+        for part in re.split(r"[^A-Za-z0-9]+", _DATE.sub("", text))
+    )
 
 
 def shown_name(name: str) -> str:

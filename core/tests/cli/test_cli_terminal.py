@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from trunkline._masking import looks_like_key, may_be_secret
 from trunkline.cli.terminal import VisibleText, visible
 
 FAKE = ("chat", "--provider", "fake", "--model")
@@ -264,6 +265,17 @@ def test_a_key_instead_of_a_name_is_not_repeated(call: Any, arguments: tuple[str
     status, out, err = call(*arguments, *debug)
     assert status in (1, 2)
     assert "Ab9Zz0Qw7Rt5Yu3" not in out + err
+
+
+@pytest.mark.parametrize("text", ["gsk_abcdefghijklmnop1234", "deadbeef12345678", "AKIAIOSFODNN7EXAMPLE"])
+def test_arguments_and_settings_hide_the_same_keys(text: str) -> None:
+    assert looks_like_key(text)
+    assert may_be_secret(text)
+
+
+@pytest.mark.parametrize("text", ["claude-sonnet-4-5-20250929", "IMG20250929120000.png", "gpt-4o-mini-2024-07-18"])
+def test_a_name_with_a_date_is_no_key(text: str) -> None:
+    assert not looks_like_key(text)
 
 
 def test_a_mistyped_command_and_option_are_repeated(call: Any) -> None:

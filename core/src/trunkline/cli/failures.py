@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import attrs
 
 from trunkline._exception_text import exception_text
+from trunkline._masking import looks_like_key
 from trunkline.errors import TrunklineError
 from trunkline.secrets import scrub
 
@@ -112,7 +113,7 @@ def _without_keys(text: str, arguments: Sequence[str], error: BaseException) -> 
 
     values = list(_typed_values(arguments))
     if not isinstance(error, CycloptsError):
-        return scrub(text, [value for value in values if _looks_like_a_key(value)])
+        return scrub(text, [value for value in values if looks_like_key(value)])
     if not isinstance(error, UnknownCommandError):
         for value in values:
             for quoted in (f'"{value}"', repr(value)):
@@ -131,16 +132,3 @@ def _typed_values(arguments: Sequence[str]) -> Iterator[str]:
                 yield option[2:]  # `-sVALUE` is `-s VALUE`
         elif not argument.startswith("-"):
             yield argument
-
-
-def _looks_like_a_key(value: str) -> bool:
-    """Whether a value has a part of random letters and digits, unlike the names of models and of files."""
-    return bool(re.match(r"sk-[\w-]{16}", value)) or any(
-        re.search("[0-9]", part)
-        and ((len(part) >= 12 and re.search("[a-z]", part) and re.search("[A-Z]", part)) or _is_long(part))
-        for part in re.split(r"[^A-Za-z0-9]+", value)
-    )
-
-
-def _is_long(part: str) -> bool:
-    return len(part) >= 24 and not part.isdigit()
