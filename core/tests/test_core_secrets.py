@@ -710,6 +710,54 @@ async def test_cookies_of_the_application_s_own_client_are_secret(toy: Any, libr
     assert "session=***" in str(error)
 
 
+async def test_no_more_than_fifty_cookies_of_the_application_s_own_client_are_searched_for(toy: Any) -> None:
+    # Thousands of cookies that a server sets would block the event loop in each error.
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"value-x0050y, value-x0051y", status=400)
+
+    async with httpx2.AsyncClient() as client, serve(refuse) as server, toy(server.url, client=client) as service:
+        for number in range(1, 61):
+            client.cookies.set(f"c{number:02}", f"value-x{number:04}y", domain="127.0.0.1")
+        assert "***, value-x0051y (" in str(await failure(service))
+        client.cookies.set("a", "x1" * 10_000, domain="127.0.0.1")  # longer than a header may be, so it is left out
+        assert "***, value-x0051y (" in str(await failure(service))
+
+
+@pytest.mark.parametrize("domain", ["other.example", "27.0.0.1"])
+async def test_cookies_for_other_hosts_are_not_searched_for(toy: Any, domain: str) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"the id is value-x0001y", status=400)
+
+    async with httpx2.AsyncClient() as client, serve(refuse) as server, toy(server.url, client=client) as service:
+        client.cookies.set("id", "value-x0001y", domain=domain)
+        assert "value-x0001y" in str(await failure(service))
+
+
+async def test_cookies_of_parent_domains_are_secret(toy: Any) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"the ids are value-x0001y and value-x0002y", status=400)
+
+    async with httpx2.AsyncClient() as client, serve(refuse) as server:
+        async with toy(server.url.replace("127.0.0.1", "api.localhost"), client=client) as service:
+            client.cookies.set("id", "value-x0001y", domain=".localhost")
+            client.cookies.set("id", "value-x0002y", domain="api.localhost")
+            try:
+                error = await failure(service)
+            except ConnectionFailed:
+                pytest.skip("the name api.localhost has no address here")
+        if not isinstance(error, ConnectionFailed):
+            assert "the ids are *** and ***" in str(error)
+
+
+async def test_cookies_that_are_words_are_not_removed_from_errors(toy: Any) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"the model was not found", status=404)
+
+    async with httpx2.AsyncClient(cookies={"a": "model", "b": "not found", "c": "service-toy"}) as client:
+        async with serve(refuse) as server, toy(server.url, client=client) as service:
+            assert "the model was not found" in str(await failure(service))
+
+
 # Groups of exceptions
 
 

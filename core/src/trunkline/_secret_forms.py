@@ -117,7 +117,7 @@ def needles(secrets: tuple[str, ...]) -> Needles:
     # By their windows. The first form that has a window is the longest one.
     exact: dict[bytes, _Needle] = {}
     reduced: dict[bytes, _Needle] = {}
-    encoded: list[str] = []
+    encoded: set[str] = set()
     for secret in long_enough:
         data = secret.encode("utf-8", "surrogatepass")
         # A secret may itself look like an escape sequence, and forms (HTML) write a space as `+`.
@@ -128,9 +128,9 @@ def needles(secrets: tuple[str, ...]) -> Needles:
         if len(plain) >= _WINDOW and _DIGIT.search(plain) and _LETTER.search(plain):
             for needle in _windows_with_digit(plain):
                 reduced.setdefault(needle.window, needle)
-        if any(inner in secret for inner in encoded):
+        if not encoded.isdisjoint(secret.split()):
             continue  # `Bearer KEY`: the encoding of the whole contains that of the key
-        encoded.append(secret)
+        encoded.add(secret)
         for form in map(_reduced, _encodings(data)):
             if len(form) >= _SHORTEST_ENCODING:
                 needle = _head(form)._replace(padded=True)

@@ -349,7 +349,7 @@ class Service:
             failed.service = failed.service or self.name
             failed = scrub_error(failed, self._secrets())
         else:
-            pipeline = self._pipeline_of(context, steps, steps.transport or own)
+            pipeline = self._pipeline_of(context, steps, steps.transport or own, own.secrets)
             async with AsyncExitStack() as resources:
                 resources.push_async_exit(own)
                 await pipeline.enter(resources, pipeline.transport, "transport")
@@ -360,7 +360,13 @@ class Service:
             return pipeline
         raise failed
 
-    def _pipeline_of(self, context: ServiceContext[Settings], steps: Steps, transport: Transport) -> Pipeline:
+    def _pipeline_of(
+        self,
+        context: ServiceContext[Settings],
+        steps: Steps,
+        transport: Transport,
+        client_secrets: Callable[[], tuple[str, ...]],
+    ) -> Pipeline:
         return Pipeline(
             context=context,
             steps=steps,
@@ -370,7 +376,7 @@ class Service:
             ),
             retry_budget=self._retry_budget,
             secrets=self._secrets(),
-            client_secrets=self._transports.secrets,
+            client_secrets=client_secrets,
         )
 
     def _log_notes(self) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -18,6 +19,7 @@ from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._http.httpx2 import HTTPTransport, library_of
 from trunkline._http.proxies import environment_proxies
 from trunkline._http.tls import check_key_log
+from trunkline._masking import is_words
 from trunkline._urls import url_secrets
 from trunkline.authoring.provider import ByteStream, SendOptions, Transport
 from trunkline.authoring.wire import WireRequest
@@ -28,6 +30,12 @@ from trunkline.settings import Settings, setting_error
 MIN_AIOHTTP = (3, 14)
 """The oldest version of aiohttp that is used; the extra `aiohttp` requires the same."""
 
+
+_MOST_COOKIES = 50
+"""How many cookies for the hosts of a service are secrets. RFC 6265, section 6.1, asks clients to keep 50 a domain."""
+
+_MOST_COOKIE_CHARACTERS = 16 * 1024
+"""How many characters these cookies have at most. Few servers accept a longer header."""
 
 _Key: TypeAlias = tuple[ConnectionOptions, str]
 """What services must have in common to share a transport: their connection options and HTTP library."""
@@ -119,13 +127,38 @@ class HTTPTransports:
             return AiohttpTransport(options)
         return HTTPTransport(options, client=self._client)
 
-    def secrets(self) -> tuple[str, ...]:
-        """Return the secrets that the application's own client sends with each request."""
+    def secrets(self, hosts: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the secrets that the application's own client sends with each request, and its cookies for `hosts`."""
         client: Any = self._client
         if client is None:
             return ()
-        cookies = (cookie.value for cookie in client.cookies.jar if cookie.value)
+        cookies = _cookie_secrets(client.cookies.jar, hosts)
         return (*header_secrets(client.headers), *url_secrets(f"//?{client.params}"), *cookies)
+
+
+def _cookie_secrets(jar: Any, hosts: Collection[str]) -> list[str]:
+    """Return the values of the cookies that were sent to one of `hosts`.
+
+    Servers set them, so they are bounded, and words would be removed from the errors of all services of the client.
+    """
+    values: list[str] = []
+    left = _MOST_COOKIE_CHARACTERS
+    for cookie in jar:
+        value = cookie.value or ""
+        if is_words(value) or len(value) > left or not any(_is_sent_to(host, cookie.domain) for host in hosts):
+            continue
+        values.append(value)
+        left -= len(value)
+        if len(values) == _MOST_COOKIES:
+            break
+    return values
+
+
+def _is_sent_to(host: str, domain: str) -> bool:
+    # `http.cookiejar` adds `.local` to a host without a dot. A cookie without a domain goes to all hosts.
+    domain = domain.lower().lstrip(".")
+    host = host if "." in host or ":" in host else f"{host}.local"
+    return not domain or host == domain.strip("[]") or host.endswith(f".{domain}")
 
 
 class _OpenTransport:
@@ -150,6 +183,11 @@ class SharedTransport:
         self._transports = transports
         self._settings = settings
         self._shared: _OpenTransport | None = None
+        self._hosts: set[str] = set()
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secrets that the application's own client sent to the servers of this service."""
+        return self._transports.secrets(self._hosts)
 
     async def __aenter__(self) -> SharedTransport:
         shared = await self._transports.acquire(self._settings)
@@ -165,6 +203,7 @@ class SharedTransport:
             await self._transports.release(shared)
 
     def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
+        self._hosts.add(_host(wire_request.url))
         if self._shared is None:
             return self._open_and_send(wire_request, options)
         return self._shared.transport.send(wire_request, options)
@@ -175,6 +214,13 @@ class SharedTransport:
         assert self._shared is not None
         async with self._shared.transport.send(wire_request, options) as response:
             yield response
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:  # the library that sends the request says what is wrong
+        return ""
 
 
 def http_library(settings: Settings) -> str:
