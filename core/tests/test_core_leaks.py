@@ -357,6 +357,21 @@ async def test_leaving_a_block_that_is_being_cancelled_closes_everything(toy: An
             await server.wait_idle()
 
 
+class OtherEvents(httpx2.AsyncBaseTransport):
+    """A transport of the application that reports steps with other names."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        for event in ("event", "my.event", "a.b.c.d", "connection.connect_tcp.complete"):
+            await request.extensions["trace"](event, {})
+        return httpx2.Response(200, json={"text": "Hello"})
+
+
+async def test_transport_of_the_application_may_report_any_step(toy: Any) -> None:
+    async with httpx2.AsyncClient(transport=OtherEvents()) as client:
+        async with toy("http://api.invalid", client=client) as service:
+            assert (await service.chat("hi")).text == "Hello"
+
+
 # HTTP/2
 
 

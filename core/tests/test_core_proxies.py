@@ -230,3 +230,27 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9\\@x/",
+        "http://h\\x:9",
+        "http://u:\ud800@h:9",
+        "http://h:9/?\ud800",
+        "http://[v1.x]:9",
+        "http://a%20b:9",
+        "http://a..b:9",
+        "http://\ud800:9",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
+def test_proxy_url_that_libraries_read_differently_is_refused(scheme: str, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="setting 'proxy' must be the URL of a proxy"):
+        Proxies(url.replace("http", scheme))
+
+
+@pytest.mark.parametrize("host", ["h", "a_b", "bücher.example", "[::1]", "[fe80::1%eth0]", "1.2.3.4", "h."])
+def test_proxy_url_with_any_valid_host_is_accepted(host: str) -> None:
+    assert Proxies(f"http://u:p%5C@{host}:9").find("http", "provider.example", 80) is not None

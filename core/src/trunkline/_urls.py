@@ -15,6 +15,7 @@ _PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNIX_HOST = re.compile(r"^%2[Ff][A-Za-z0-9._~%-]+$")
 _HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?)$")
+_ZONE = re.compile(r"%[A-Za-z0-9._~%-]+\]")  # the network interface of an IPv6 address (RFC 6874)
 
 MAX_LABEL = 63
 """The most characters between two dots of a host name (RFC 1035, section 2.3.4)."""
@@ -76,10 +77,16 @@ def proxy_url(pasted: str) -> str:
     if "://" not in text:
         text = f"http://{text}"
     try:
+        text.encode()  # a lone surrogate cannot be sent
         url = urlsplit(text)
-        valid = bool(url.hostname) and (url.port is None or url.port > 0) and not re.search(r"\s", text)
+        valid = (
+            bool(_host(url._replace(netloc=_ZONE.sub("]", url.netloc))))
+            and (url.port is None or url.port > 0)
+            and not re.search(r"\s", text)
+        )
         cut = (
-            bool(re.search(r"\s", url.netloc.rpartition("@")[0])) or "@" in text.partition("://")[2][len(url.netloc) :]
+            bool(re.search(r"[\s\\]", url.netloc.rpartition("@")[0]))
+            or "@" in text.partition("://")[2][len(url.netloc) :]
         )
     except ValueError:
         # The start of a password is no port.
@@ -90,9 +97,10 @@ def proxy_url(pasted: str) -> str:
         )
     if cut:
         # What comes before the slash looks like the host, but is a part of the password. So is a space before the @.
+        # Some programs read a backslash as a slash.
         raise ValueError(
             "the URL of a proxy with the password percent-encoded "
-            "(/ as %2F, ? as %3F, # as %23, @ as %40, a space as %20)"
+            "(/ as %2F, ? as %3F, # as %23, @ as %40, \\ as %5C, a space as %20)"
         )
     if not valid:
         raise ValueError("the URL of a proxy, such as http://host:8080 or socks5://host:1080")
@@ -143,7 +151,7 @@ def is_loopback(host: str) -> bool:
 def _split(text: str) -> SplitResult:
     try:
         url = urlsplit(text)
-        host, _ = url.hostname, url.port
+        host, _ = _host(url), url.port
     except ValueError:
         raise ValueError("a URL with a valid host and port") from None
     if url.scheme.lower() == "http+unix":
@@ -159,12 +167,19 @@ def _split(text: str) -> SplitResult:
         raise ValueError(f"a URL that starts with http:// or https://, not {url.scheme}://")
     if "\\" in url.netloc:  # browsers read it as a slash, and so would show another host than the one that is called
         raise ValueError("a URL without a backslash in front of its path")
-    bare = f"[{host}]" if host and ("[" in url.netloc.rpartition("@")[2]) else host
-    if not bare or ".." in bare or not _HOST.match(ascii_host(bare)):
+    if not host:
         raise ValueError("a URL with a host, such as https://host")
-    if len(longest := max(ascii_host(bare).split("."), key=len)) > MAX_LABEL:
+    if len(longest := max(host.split("."), key=len)) > MAX_LABEL:
         raise ValueError(f"a URL whose host has at most {MAX_LABEL} characters between two dots, not {len(longest)}")
     return url
+
+
+def _host(url: SplitResult) -> str:
+    """Return the host of a URL in ASCII, an IPv6 address in brackets, or "" if it is not valid."""
+    host = ascii_host(url.hostname or "")
+    if "[" in url.netloc.rpartition("@")[2]:
+        host = f"[{host}]"
+    return host if _HOST.match(host) and ".." not in host else ""
 
 
 def ascii_host(host: str) -> str:

@@ -49,11 +49,12 @@ class Handshake:
 
     def note(self, event: str, info: Mapping[str, object]) -> None:
         """Note a step: its name is `connection.start_tls.started`, for example."""
-        _, step, state = event.split(".")
+        # A transport of the application may report steps with names of any form.
+        step, _, state = event.partition(".")[2].partition(".")
         if step in ("start_tls", "setup_socks5_connection"):
             self._in_progress = state != "complete"
         if state == "complete" and step in ("connect_tcp", "connect_unix_socket", "start_tls"):
-            self._stream = info["return_value"]  # type: ignore[assignment]  # its type is that of any value
+            self._stream = info.get("return_value")  # type: ignore[assignment]  # its type is that of any value
 
     async def close(self) -> None:
         """Close the connection if its handshake, with the server or a SOCKS proxy, has not ended."""
