@@ -22,6 +22,7 @@ import httpx
 import httpx2
 import pytest
 from trunkline import errors
+from trunkline._urls import url_secrets
 from trunkline.authoring.auth import HeaderAuth, NoAuth
 from trunkline.authoring.provider import ListModels, Observer, Operations, hookimpl
 from trunkline.authoring.wire import LowerHeaders, WireRequest
@@ -708,6 +709,37 @@ async def test_cookies_of_the_application_s_own_client_are_secret(toy: Any, libr
     assert TOKEN not in text_of(error)
     assert "later=***" in str(error)
     assert "session=***" in str(error)
+
+
+IN_HEADERS = {
+    "token scheme": {"Authorization": f'Token token="{TOKEN}", nonce="abc"'},
+    "JSON": {"x-gate-config": json.dumps({"api_key": TOKEN, "provider": "toys"})},
+    "list": {"X-Api-Keys": f"firstkey-000111222333,{TOKEN},lastkey-000111222333"},
+    "login": {"Authorization": "Basic " + base64.b64encode(f"bob:{TOKEN}".encode()).decode()},
+    "login of words": {"Proxy-Authorization": "Basic " + base64.b64encode(b"bob:wordlike").decode().rstrip("=")},
+    "three words": {"Authorization": f"ApiKey {TOKEN} v1"},
+    "pair": {"Authorization": f"sso-key {TOKEN}:lastpart000111222"},
+}
+
+
+@pytest.mark.parametrize("kind", IN_HEADERS)
+def test_a_part_of_a_credential_header_is_secret(kind: str) -> None:
+    secret = "wordlike" if kind == "login of words" else TOKEN
+    assert scrub(f"wrong: {secret}!", header_secrets(IN_HEADERS[kind])) == "wrong: ***!"
+
+
+def test_names_in_a_credential_header_are_not_secret() -> None:
+    config = {"api_key": TOKEN, "provider": "toys", "model": "toy-4-sonnet-20241022", "retry": {"attempts": 3}}
+    text = "toys: the model toy-4-sonnet-20241022 was not found after 3 attempts"
+    assert scrub(text, header_secrets({"x-gate-key": json.dumps(config)})) == text
+
+
+@pytest.mark.parametrize("name", ["api_key", "pwd", "jwt", "sid", "sas", "ticket", "k", "hmac", "se"])
+def test_value_in_the_query_of_a_url_is_secret_unless_it_is_words_or_a_number(name: str) -> None:
+    assert TOKEN in url_secrets(
+        f"https://a.example/v1?api-version=2024-10-21-preview&{name}={TOKEN}&region=west-europe"
+    )
+    assert not list(url_secrets("https://a.example/v1?api-version=2024-10-21-preview&region=west-europe&size=4096"))
 
 
 async def test_no_more_than_fifty_cookies_of_the_application_s_own_client_are_searched_for(toy: Any) -> None:

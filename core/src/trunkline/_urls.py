@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
+from trunkline._masking import may_be_secret
+
 _AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//")
-_SECRET_PARAMETER = re.compile(r"key|token|secret|pass|auth|sig|code|cred", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"key|token|secret|pass|auth|sig|code|cred|pwd|jwt|session|bearer|ticket|hmac", re.IGNORECASE
+)
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -58,7 +62,10 @@ def split_login(url: str) -> tuple[str, str | None]:
 
 
 def url_secrets(url: str) -> Iterator[str]:
-    """Yield the secrets in a URL: the user name, the password, and query values with names such as `key` or `token`."""
+    """Yield the secrets in a URL: the user name, the password, and values of the query.
+
+    A value is secret if its name is one such as `key` or `token`, or if it is neither words nor a number.
+    """
     rest = url[_start(url) :]
     user = _user(re.split(r"[?#]", rest, maxsplit=1)[0])
     if user:
@@ -67,7 +74,7 @@ def url_secrets(url: str) -> Iterator[str]:
         yield from (text for part in (password, name) for text in (part, unquote(part)) if part)
     for pair in rest.partition("#")[0].partition("?")[2].split("&"):
         name, _, value = pair.partition("=")
-        if value and _SECRET_PARAMETER.search(unquote_plus(name)):
+        if value and (_SECRET_PARAMETER.search(unquote_plus(name)) or may_be_secret(unquote_plus(value))):
             yield from (value, unquote_plus(value))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping
 from contextlib import suppress
@@ -136,12 +137,17 @@ _CREDENTIAL_NAME = re.compile(
 """What the name of a header contains that holds a credential."""
 
 
+_SEPARATORS = re.compile(r"""[\s,;:="'{}\[\]]+""")
+_DATE = re.compile(r"(?<![A-Za-z0-9])\d{5,8}(?![A-Za-z0-9])")
+
+
 def header_secrets(headers: HeaderValues) -> Iterator[str]:
     """Yield the values of headers that may be secret.
 
     A header whose name says that it holds a credential is secret whole, and so is its last word, since a server may
-    echo a key without its scheme (`Bearer`), and each value of a `Cookie`. Another header is secret unless it consists
-    of words, such as the name of an application: those would be removed from ordinary text.
+    echo a key without its scheme (`Bearer`), each value of a `Cookie`, and each other part that does not consist of
+    words, such as a key in a list or in JSON. Another header is secret unless it consists of words, such as the name of
+    an application: those would be removed from ordinary text.
     """
     for name, value in headers.items():
         if name.lower() in _PUBLIC_HEADERS:
@@ -151,8 +157,27 @@ def header_secrets(headers: HeaderValues) -> Iterator[str]:
             yield value.rpartition(" ")[2]
             if "cookie" in name.lower():
                 yield from (pair.partition("=")[2].strip().strip('"') for pair in value.split(";"))
+            yield from _parts(value)
+            yield from _login(value)
         elif not is_words(value):
             yield value
+            if _CREDENTIAL_NAME.search(value):
+                yield from _parts(value)
+
+
+def _parts(value: str) -> Iterator[str]:
+    # A model's name may have a date in it.
+    return (part for part in _SEPARATORS.split(value) if not is_words(_DATE.sub("", part)))
+
+
+def _login(value: str) -> Iterator[str]:
+    """Yield the password, and the whole, of `Basic` (RFC 7617), which servers echo decoded."""
+    scheme, _, encoded = value.strip().partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            login = b64decode(encoded.strip() + "==").decode("utf-8", "replace")
+            yield login
+            yield login.partition(":")[2]
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
