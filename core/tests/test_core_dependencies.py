@@ -284,6 +284,8 @@ def test_aiohttp_has_the_names_that_the_transport_overrides_and_reads() -> None:
     assert callable(ResponseHandler.exception)
     assert isinstance(inspect.getattr_static(StreamReader, "total_raw_bytes"), property)
     assert list(inspect.signature(aiohttp.ClientRequest.send).parameters) == ["self", "conn"]
+    names = ["self", "writer", "conn", "content_length"]
+    assert list(inspect.signature(aiohttp.ClientRequest.write_bytes).parameters) == names
     assert list(inspect.signature(ResponseHandler.data_received).parameters) == ["self", "data"]
     assert callable(ResponseHandler.abort)
     assert isinstance(inspect.getattr_static(ResponseHandler, "should_close"), property)

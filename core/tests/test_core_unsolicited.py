@@ -6,6 +6,7 @@ run over sockets, on each event loop, with each HTTP library and each kind of cl
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import socket
@@ -23,6 +24,7 @@ import httpx
 import httpx2
 import pytest
 from trunkline import EmbedRequest, ServerError
+from trunkline._http import aiohttp as aiohttp_transport
 from trunkline._http.choice import HTTPTransports
 from trunkline.authoring.provider import SendOptions
 from trunkline.authoring.wire import WireRequest
@@ -610,6 +612,50 @@ async def test_what_arrives_after_a_connection_was_chosen_is_not_the_response(
         monkeypatch.setattr(httpcore2._async.http11.AsyncHTTP11Connection, "has_expired", lambda self: False)
         assert await client.get() == NEXT
         assert server.requests == [0, 1]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"x" * 300_000], ids=["no body", "small body", "large body"])
+@pytest.mark.parametrize("ends", [False, True], ids=["response", "end"])
+@pytest.mark.parametrize("network", ["tcp", "unix", "tls"])
+@pytest.mark.parametrize("stack", [stack for stack in STACKS if stack.endswith("/aiohttp")], indirect=True)
+async def test_what_arrives_before_the_request_is_written_is_not_the_response(
+    stack: str, network: str, ends: bool, body: bytes, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(channel: Channel) -> None:
+        channel.send(FIRST)
+        assert server.go.wait(LONG)
+        channel.send(EVIL)
+        if ends:
+            channel.sock.shutdown(socket.SHUT_RDWR)
+        server.sent.set()
+
+    async with connected(stack, first, network, authority) as (server, client):
+        assert await client.get() == BODY
+        original = aiohttp_transport._Connector.connect
+        chosen = []
+
+        def let_arrive() -> None:
+            server.go.set()
+            assert server.sent.wait(LONG)
+
+        async def connect(self: Any, *arguments: Any, **options: Any) -> Any:
+            connection = await original(self, *arguments, **options)
+            if not chosen:
+                if body:
+                    asyncio.get_running_loop().call_soon(let_arrive)  # as another task that holds up the event loop
+                else:
+                    let_arrive()
+            chosen.append(connection)
+            return connection
+
+        for connector in (aiohttp_transport._TCPConnector, aiohttp_transport._UnixConnector):
+            monkeypatch.setattr(connector, "connect", connect)
+        # `resend` is not set: nothing of the request was sent on the first connection.
+        with anyio.fail_after(LONG):
+            async with client.sent(body) as answer:
+                assert (answer.status, b"".join([chunk async for chunk in answer])) == NEXT
+        assert server.requests == [0, 1]
+        assert len(chosen) == 2
 
 
 # The application's own client

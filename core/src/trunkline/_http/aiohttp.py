@@ -17,9 +17,10 @@ changes that:
 **Names that aiohttp does not document.** They have no other way to be reached. `test_core_dependencies.py` checks each
 of them against the installed version, and the extra `aiohttp` caps the version:
 
-- `ClientResponse.start(connection)`, which reads the headers, `ClientRequest.send(connection)` and
+- `ClientResponse.start(connection)`, which reads the headers, `ClientRequest.send(connection)`,
+  `ClientRequest.write_bytes(writer, connection, length)`, which `send` starts as a task if there is a body, and
   `BaseConnector.connect(request, traces, timeout)` are overridden. `response_class` and `request_class` pass the first
-  two in.
+  three in.
 - `ClientSession._retry_connection`, which is set to `False`.
 - `BaseConnector._conns`, the idle connections by address, and `ResponseHandler.abort()`.
 - `ResponseHandler.data_received(data)` and `connection_lost(error)` are replaced on an instance while the head of a
@@ -194,10 +195,22 @@ class _StaleConnection(aiohttp.ClientConnectionError):
     `at_once` says whether it broke so soon that the server has not read the request; see `RESEND_SECONDS`.
     """
 
+    is_sent = True
+    """Whether a byte of the request was written."""
+
     def __init__(self, *, at_once: bool) -> None:
         super().__init__()
         self.at_once = at_once
         self.add_note(REUSED)
+
+
+class _NotIdle(_StaleConnection):
+    """Bytes have arrived on an idle connection, or its end, before the request was written to it."""
+
+    is_sent = False
+
+    def __init__(self) -> None:
+        super().__init__(at_once=True)
 
 
 class _Connector(aiohttp.BaseConnector):
@@ -210,7 +223,7 @@ class _Connector(aiohttp.BaseConnector):
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
             assert protocol is not None
-            if protocol not in _used or not (_has_data(protocol) or _is_readable(connection.transport)):
+            if not _is_stale(protocol):
                 return connection
             connection.close()
 
@@ -233,6 +246,13 @@ class _TCPConnector(_Connector, aiohttp.TCPConnector):
 
 class _UnixConnector(_Connector, aiohttp.UnixConnector):
     pass
+
+
+def _is_stale(protocol: ResponseHandler) -> bool:
+    """Whether the server has closed a connection since its last response, or has sent something on it."""
+    if protocol not in _used:
+        return False
+    return not protocol.is_connected() or _has_data(protocol) or _is_readable(protocol.transport)
 
 
 def _has_data(protocol: ResponseHandler) -> bool:
@@ -271,15 +291,26 @@ class _LargeBody(aiohttp.Payload):
         socket = None if transport is None else transport.get_extra_info("socket")
         pieces = memoryview(self._value)
         for start in range(0, len(pieces), WRITE_SIZE):
-            await read_first(socket)
+            if start:  # `_Request.write_bytes` has just looked
+                await read_first(socket)
             await writer.write(bytes(pieces[start : start + WRITE_SIZE]))
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that notices that its connection was closed before it was written."""
+    """A request that is not written to a connection which stopped being idle after the connector chose it.
+
+    aiohttp writes a request with a body in a later turn of the event loop, which other tasks may hold up. So the check
+    of the connector is repeated right before the first byte is written: there is no `await` in between.
+    """
+
+    is_written = False
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        reused = conn.protocol in _used
+        protocol = conn.protocol
+        assert protocol is not None
+        reused = protocol in _used
+        if not self.body and _is_stale(protocol):
+            raise _NotIdle
         sent_at = monotonic()
         try:
             response = await super().send(conn)
@@ -289,7 +320,23 @@ class _Request(aiohttp.ClientRequest):
             raise
         if isinstance(response, _Response):
             response.is_upload = isinstance(self.body, _LargeBody)
+            response.is_request_written = self.is_written or not self.body
         return response
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        protocol = conn.protocol
+        if protocol is not None and _is_stale(protocol):
+            protocol.abort()
+            # Wakes `_Response.start`, unless a response has arrived.
+            protocol.set_exception(_NotIdle())
+            return
+        self.is_written = True
+        response: object = self.response
+        if isinstance(response, _Response):  # since Python 3.12, this runs before there is one
+            response.is_request_written = True
+        await super().write_bytes(writer, conn, content_length)
 
 
 class _Response(aiohttp.ClientResponse):
@@ -302,6 +349,7 @@ class _Response(aiohttp.ClientResponse):
     protocol: ResponseHandler
     is_upload = False
     """Whether the request has a large body."""
+    is_request_written = True
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         protocol, transport = connection.protocol, connection.transport
@@ -315,6 +363,8 @@ class _Response(aiohttp.ClientResponse):
                 await super().start(connection)
             if scope.cancelled_caught:
                 raise aiohttp.SocketTimeoutError
+            if reused and not self.is_request_written:
+                raise _NotIdle  # the response was there before the request
             if self.status == 101:
                 # The request asked for no other protocol, so nothing valid can follow. httpcore2 refuses it as well.
                 raise HttpProcessingError(message="unexpected status 101")
@@ -323,6 +373,8 @@ class _Response(aiohttp.ClientResponse):
             if transport is not None:
                 transport.abort()
             broken = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+            if broken and reused and not self.is_request_written:
+                raise _NotIdle from error
             if broken and reused and head is not None and not head.answered:
                 raise _StaleConnection(at_once=broke_at_once(sent_at)) from error
             raise
@@ -492,7 +544,7 @@ class _Exchange:
             # Where one idle connection is closed, the others to that server often are as well: it was restarted, or a
             # load balancer leads elsewhere now.
             _close_idle(session, target)
-            if not (self._options.resend and error.at_once):
+            if error.is_sent and not (self._options.resend and error.at_once):
                 raise
             response = await self._send(self._transport.session(path, keeps=False), target, tls)
         self._response, self._content = response, response.content
