@@ -255,6 +255,36 @@ async def test_a_redirect_keeps_to_the_rules_of_the_first_url(to: str) -> None:
         assert len(server.requests) == 1
 
 
+BROKEN_URLS = [
+    "http://[",
+    "http://[::1/x.png",
+    "//[",
+    "http://[x]/",
+    "http://a\u2100b/x.png",
+    "http://a:99999999/",
+    "http://a:b/",
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("to", [url for url in BROKEN_URLS if url.isascii()])
+async def test_redirect_to_a_url_that_is_not_valid_is_refused(to: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(status=302, headers={"location": to})
+
+    async with serve(handler) as server:
+        with pytest.raises(FetchFailed):
+            await fetch(server.url, allowed=anywhere)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("url", BROKEN_URLS)
+async def test_media_url_that_is_not_valid_is_refused(url: str) -> None:
+    with pytest.raises(FetchFailed):
+        await fetch(url, allowed=anywhere)
+
+
 @pytest.mark.anyio
 async def test_line_breaks_in_a_media_url_inject_no_header() -> None:
     async with serve(picture) as server:

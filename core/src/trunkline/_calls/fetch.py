@@ -68,7 +68,7 @@ async def fetch(
             media = await _get(target, accepted, limits, allowed)
             if not isinstance(media, str):
                 return media
-            target = urljoin(target, media)
+            target = _redirected(url, target, media)
         raise _failed(url, f"it redirects more than {limits.redirects} times")
     raise _failed(url, f"it took longer than {limits.seconds:g} s")
 
@@ -77,11 +77,22 @@ def _failed(url: str, why: str) -> FetchFailed:
     return FetchFailed(f"{redact_url(url)} was not fetched: {why}")
 
 
+def _redirected(url: str, target: str, location: str) -> str:
+    """Return the URL that the header `Location` of a response leads to."""
+    try:
+        return urljoin(target, location)
+    except ValueError as error:
+        raise _failed(url, f"it redirects to a URL that is not valid: {error}") from None
+
+
 async def _get(
     url: str, accepted: tuple[str, ...], limits: FetchLimits, allowed: Callable[[Address], bool]
 ) -> tuple[bytes, str] | str:
     """Return the bytes and their media type, or the target of a redirect."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _failed(url, f"it is not a valid URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise _failed(url, "it must be an http or https URL with a host and without user information")
     if not url.isascii():
