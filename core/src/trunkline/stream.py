@@ -220,8 +220,7 @@ class Stream:
                 failed = error if self._call is None else self._call.at_border(error)
                 if isinstance(error, Exception):
                     failed = self._wrong_loop("read") or failed
-                if isinstance(failed, RemoteError):
-                    failed.endpoint = failed.endpoint or reader.endpoint
+                reader.complete(failed)
                 self._fail(failed)
             finally:
                 self._await_ended()
@@ -238,6 +237,8 @@ class Stream:
         try:
             self._fold.add(event)
         except TrunklineError as error:  # the provider sent the events in an impossible order
+            if self._reader is not None:
+                self._reader.complete(error)
             self._fail(error)
             raise
         if type(event) is Finished:
@@ -271,6 +272,8 @@ class Stream:
         else:
             error = timeout_error()
             error.service, error.provider = self._service, self._provider
+            if self._reader is not None:
+                self._reader.complete(error)
         self._fail(error)
         raise error
 

@@ -13,28 +13,41 @@ from trunkline.errors import TotalTimeout
 class CallDeadline:
     """How much of `total_timeout` a call has left. The time that the application takes to read a stream is not counted.
 
-    `left` is in seconds. `scope` is the cancel scope that the call runs in. The code that enters it raises
-    `timeout_error()` if the deadline cancelled it.
+    `left` is in seconds, and `end` is the time at which nothing is left, by the clock of anyio. `scope` is the cancel
+    scope that the call runs in. The code that enters it raises `timeout_error()` if the deadline cancelled it.
     """
 
-    __slots__ = ("_started", "left", "scope", "total")
+    __slots__ = ("_started", "end", "left", "scope", "total")
 
     def __init__(self, total: float | None) -> None:
         self.left = math.inf if total is None else total
         self.total = total
         self.scope = anyio.CancelScope()
+        self.end = math.inf
         self._started = 0.0
 
     def __enter__(self) -> anyio.CancelScope:
         """Count the time of the block, and cancel `scope` (which is entered already) when no time is left."""
         self._started = time.monotonic()
         if self.total is not None:
-            self.scope.deadline = anyio.current_time() + max(self.left, 0)
+            self.scope.deadline = self.end = anyio.current_time() + max(self.left, 0)
         return self.scope
 
     def __exit__(self, *exc_info: object) -> None:
         self.scope.deadline = math.inf
         self.left -= time.monotonic() - self._started
+
+    def suspend(self) -> float:
+        """Do not cancel `scope` any more. Returns the seconds that are left.
+
+        An error that has arrived is not replaced by the end of the time: its body is read until then, and it is raised.
+        """
+        self.scope.deadline = math.inf
+        return max(self.end - anyio.current_time(), 0)
+
+    def resume(self) -> None:
+        """Cancel `scope` at `end` again, since the call goes on."""
+        self.scope.deadline = self.end
 
     def timeout_error(self, *, provider: str | None = None, service: str | None = None) -> TotalTimeout:
         """Return the error for a call that has no time left."""

@@ -15,18 +15,17 @@ from typing import Any
 
 import attrs
 
+from trunkline._calls.answer import Answer
 from trunkline._calls.borders import GuardedParser
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.response_reader import check_headers, chunk_timeout, read_error
 from trunkline.authoring.decoder import StreamDecoder, check_nesting
-from trunkline.authoring.http_errors import request_id_from
 from trunkline.authoring.provider import ByteStream
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     FirstChunkTimeout,
     ProtocolViolation,
-    RemoteError,
     RequestTimeout,
     StreamInterrupted,
     TrunklineError,
@@ -53,6 +52,7 @@ class EventReader:
     """The events of one response, in batches as they arrive. Call `open` first, and `aclose` if `open` succeeded."""
 
     __slots__ = (
+        "_answer",
         "_chunk_seconds",
         "_chunks",
         "_deadline",
@@ -67,7 +67,6 @@ class EventReader:
         "_response",
         "_settings",
         "_warnings",
-        "endpoint",
     )
 
     def __init__(
@@ -79,14 +78,14 @@ class EventReader:
         deadline: CallDeadline,
         read_timeouts: ReadTimeouts,
         warnings: tuple[CallWarning, ...],
-        endpoint: str,
+        answer: Answer,
     ) -> None:
         self._exchange = exchange
         self._parser = parser
         self._settings = settings
         self._deadline = deadline
         self._warnings = warnings
-        self.endpoint = endpoint
+        self._answer = answer
         self._decoder: StreamDecoder[Any] = StreamDecoder(
             *parser.stream(), frame_limit=settings.frame_limit, nesting_limit=settings.nesting_limit
         )
@@ -111,8 +110,9 @@ class EventReader:
             with read_timeout:
                 self._response = await self._exchange.__aenter__()
                 entered = True
-                check_headers(self._response, settings)
+                self._answer.arrived(self._response.status, self._response.headers)
                 if 200 <= self._response.status < 300:
+                    check_headers(self._response, settings)
                     if seconds is not None:
                         left = math.inf if connect is None else started + connect + seconds - read_timeout.time()
                         read_timeout.extend(min(left, seconds))
@@ -120,7 +120,7 @@ class EventReader:
             if read_timeout.ended:
                 raise FirstChunkTimeout(f"no response within first_chunk_timeout ({seconds:g} s)")
             if not 200 <= self._response.status < 300:
-                raise await read_error(self._response, settings, self._read_timeouts, self._parser)
+                raise await read_error(self._response, settings, self._read_timeouts, self._parser, self._deadline)
         except BaseException:
             self._read_timeouts.release(self._read_timeout)
             if entered:
@@ -211,6 +211,10 @@ class EventReader:
                 continue
             return self._events_before(failed)
 
+    def complete(self, error: BaseException) -> None:
+        """Add to an error of the stream what its response's headers say; see `Answer.complete`."""
+        self._answer.complete(error)
+
     def _decoded(self, decode: Callable[[], list[Event]]) -> list[Event]:
         """Return the events that `decode` returns. An error that follows some of them is raised after them."""
         self._decoder.late = []
@@ -222,8 +226,6 @@ class EventReader:
 
     def _events_before(self, error: TrunklineError) -> list[Event]:
         """Return the events that the same bytes gave before an error. Raises the error now if there are none."""
-        if isinstance(error, RemoteError):
-            error.request_id = error.request_id or request_id_from(self._response.headers)
         if not self._decoder.late:
             raise error
         self._error = error

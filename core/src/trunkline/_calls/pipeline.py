@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import anyio
 import attrs
 
+from trunkline._calls.answer import Answer
 from trunkline._calls.borders import STEPS, Credentials, GuardedParser, Step, is_foreign_cancellation, run_step
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
@@ -23,15 +24,13 @@ from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
 from trunkline._exception_groups import most_telling
 from trunkline._plugins.registry import Steps, acquired_secrets, plugin_error
-from trunkline._urls import redact_url, split_login
-from trunkline.authoring.http_errors import request_id_from
+from trunkline._urls import split_login
 from trunkline.authoring.provider import ByteStream, SendOptions, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
     PluginError,
-    ProtocolViolation,
     RemoteError,
     TrunklineError,
     UnsupportedRequest,
@@ -39,7 +38,7 @@ from trunkline.errors import (
 from trunkline.fold import response_warnings
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
-from trunkline.secrets import scrub, scrub_error, without_traceback
+from trunkline.secrets import scrub_error, without_traceback
 from trunkline.settings import Settings, setting_error
 
 P = ParamSpec("P")
@@ -99,20 +98,14 @@ class Pipeline:
     ) -> T:
         """Send a request, read the whole body, and return the result of `read`."""
 
-        async def attempt(wire_request: WireRequest) -> T:
+        async def attempt(wire_request: WireRequest, answer: Answer) -> T:
             async with self._send(wire_request) as byte_stream:
-                check_headers(byte_stream, self.settings)
+                answer.arrived(byte_stream.status, byte_stream.headers)
                 if not 200 <= byte_stream.status < 300:
-                    raise await read_error(byte_stream, self.settings, self.read_timeouts, self.parser)
+                    raise await read_error(byte_stream, self.settings, self.read_timeouts, self.parser, deadline)
+                check_headers(byte_stream, self.settings)
                 response = await read_body(byte_stream, self.settings, self.read_timeouts)
-            try:
-                return read(response)
-            except RemoteError as error:
-                error.request_id = error.request_id or request_id_from(response.headers)
-                # Another error is one that the body reports. Its status is the one in the body, if there is one.
-                if isinstance(error, ProtocolViolation):
-                    error.status = error.status or response.status
-                raise
+            return read(response)
 
         self._refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
@@ -120,7 +113,7 @@ class Pipeline:
     async def stream(self, translation: Translation, deadline: CallDeadline, on_retry: RetryCallback) -> EventReader:
         """Send a request and read the stream up to its first event with content."""
 
-        async def attempt(wire_request: WireRequest) -> EventReader:
+        async def attempt(wire_request: WireRequest, answer: Answer) -> EventReader:
             reader = EventReader(
                 self._send(wire_request),
                 parser=self.parser,
@@ -128,7 +121,7 @@ class Pipeline:
                 deadline=deadline,
                 read_timeouts=self.read_timeouts,
                 warnings=translation.warnings,
-                endpoint=_endpoint(wire_request),
+                answer=answer,
             )
             await reader.open()
             return reader
@@ -199,7 +192,7 @@ class Pipeline:
     async def _attempts(
         self,
         wire_request: WireRequest,
-        attempt: Callable[[WireRequest], Awaitable[T]],
+        attempt: Callable[[WireRequest, Answer], Awaitable[T]],
         deadline: CallDeadline,
         on_retry: RetryCallback,
     ) -> T:
@@ -213,12 +206,13 @@ class Pipeline:
         refused: TrunklineError | None = None
         scheduled = False  # whether a retry has been sent at the time that the provider asked for
         while True:
+            answer = Answer(wire_request)
             try:
                 if credentials is None:
                     credentials = await self._credentials(stale)
                     if refused is not None and credentials == stale:
                         raise refused
-                result = await attempt(self._sign(wire_request, credentials))
+                result = await attempt(self._sign(wire_request, credentials), answer)
             except BaseException as error:
                 failed = self.at_border(error)
             else:
@@ -226,10 +220,11 @@ class Pipeline:
                 return result
             if not isinstance(failed, TrunklineError):
                 raise failed
-            if isinstance(failed, RemoteError) and failed.endpoint is None:
-                failed.endpoint = scrub(_endpoint(wire_request), self.known_secrets())
+            answer.complete(failed)
+            failed = self.finalize_error(failed)
             if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
                 refused, stale, credentials = failed, credentials, None
+                deadline.resume()
                 continue
             failures += 1
             delay = self.policy.delay(failures, failed)
@@ -238,7 +233,7 @@ class Pipeline:
             if delay is None:
                 self._explain_limit(failed, failures)
                 raise failed
-            if anyio.current_time() + delay >= deadline.scope.deadline:
+            if anyio.current_time() + delay >= deadline.end:
                 _add_reason(failed, f"a wait of {math.ceil(delay)} s would exceed total_timeout ({deadline.total:g} s)")
                 raise failed
             free = failed.retry_after is not None and not scheduled
@@ -251,6 +246,7 @@ class Pipeline:
                 )
                 raise failed
             try:
+                deadline.resume()
                 on_retry(failed, delay)
                 await anyio.sleep(delay)
             except BaseException:
@@ -357,7 +353,3 @@ def _add_reason(failed: RemoteError, reason: str) -> None:
     """Add to an error's message why the call is not retried."""
     failed.message += f"; not retried, because {reason}"
     failed.args = (failed.message,)
-
-
-def _endpoint(wire_request: WireRequest) -> str:
-    return f"{wire_request.method} {redact_url(wire_request.url)}"

@@ -6,6 +6,7 @@ import math
 import re
 from itertools import islice
 
+from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._excerpts import cut
 from trunkline._urls import redact_url
@@ -69,13 +70,18 @@ async def read_body(response: ByteStream, settings: Settings, read_timeouts: Rea
 
 
 async def read_error(
-    response: ByteStream, settings: Settings, read_timeouts: ReadTimeouts, parser: ResponseParser
+    response: ByteStream,
+    settings: Settings,
+    read_timeouts: ReadTimeouts,
+    parser: ResponseParser,
+    deadline: CallDeadline,
 ) -> TrunklineError:
     """Read the body of a response whose status is not 2xx, and return the provider's error.
 
     The status and the headers have arrived, so nothing that happens to the body replaces them. If the body breaks off,
-    stalls, cannot be decompressed, or is larger than a limit, the error is made from the part that has arrived, and its
-    message says so. Raise the error inside the response's block: that closes the connection unless the body has ended.
+    stalls, cannot be decompressed, or is larger than a limit, or if the `deadline` of the call passes, the error is
+    made from the part that has arrived, and its message says so. Raise the error inside the response's block: that
+    closes the connection unless the body has ended.
 
     Redirects are not followed, since the credentials would be sent to another address. Their body is not read.
     """
@@ -88,7 +94,7 @@ async def read_error(
             status=response.status,
             request_id=request_id_from(headers),
         )
-    body, problem = await _read_error_body(response, settings, read_timeouts)
+    body, problem = await _read_error_body(response, settings, read_timeouts, deadline.suspend())
     try:
         check_nesting(body, settings.nesting_limit)
     except ProtocolViolation as too_deep:
@@ -107,14 +113,17 @@ async def read_error(
 
 
 async def _read_error_body(
-    response: ByteStream, settings: Settings, read_timeouts: ReadTimeouts
+    response: ByteStream, settings: Settings, read_timeouts: ReadTimeouts, left: float
 ) -> tuple[bytes, str | None]:
-    """Read the body of an error. Return what has arrived of it, and why the rest is missing, or `None`."""
+    """Read the body of an error for at most `left` seconds.
+
+    Return what has arrived of it, and why the rest is missing, or `None`.
+    """
     body = bytearray()
     limit = min(ERROR_BODY_LIMIT, settings.body_limit or ERROR_BODY_LIMIT)
     seconds = math.inf if settings.chunk_timeout is None else settings.chunk_timeout
     iterator, read_timeout = response.__aiter__(), read_timeouts.acquire()
-    deadline = read_timeout.time() + ERROR_BODY_SECONDS
+    deadline = read_timeout.time() + min(ERROR_BODY_SECONDS, left)
     try:
         while True:
             read_timeout.extend(min(seconds, max(0, deadline - read_timeout.time())))
