@@ -110,3 +110,13 @@ def test_arguments_that_are_nested_too_deeply_cannot_be_stored() -> None:
         deep = [deep]
     with pytest.raises(InvalidRequest, match="nested too deeply"):
         to_json(ToolCall(id="c", name="n", arguments={"x": deep}))
+
+
+def test_error_of_hostile_data_is_short() -> None:
+    wrong: Any = {"role": "user", "parts": [{"type": "text", "text": 1}] * 1000}
+    with pytest.raises(InvalidRequest, match="and 995 more") as caught:
+        from_json(Message, wrong)
+    assert len(str(caught.value)) < 2000
+    with pytest.raises(InvalidRequest) as caught:
+        from_json(Message, {"role": "user", "parts": [{"type": "A" * 1_000_000}]})
+    assert len(str(caught.value)) < 2000

@@ -16,12 +16,19 @@ from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
+from trunkline._excerpts import cut
 from trunkline._json import JSONValue, type_tag
 from trunkline.errors import InvalidRequest
 from trunkline.messages import Message, Part, ToolResultPart
 from trunkline.response import ChatResponse, FinishReason
 
 T = TypeVar("T")
+
+_PROBLEMS = 5
+"""How many of the problems in stored data an error describes. The others are counted."""
+
+_PROBLEM_LIMIT = 300
+"""The longest description of one problem, in characters. It may quote the data."""
 
 
 def to_json(value: object) -> JSONValue:
@@ -45,8 +52,11 @@ def from_json(kind: type[T], data: JSONValue) -> T:
     try:
         return _converter().structure(data, kind)
     except (BaseValidationError, StructureHandlerNotFoundError, KeyError, TypeError, ValueError) as error:
-        problem = "; ".join(transform_error(error)) if isinstance(error, BaseValidationError) else str(error)
-        raise InvalidRequest(f"this is not a stored {kind.__name__}: {problem}") from error
+        problems = transform_error(error) if isinstance(error, BaseValidationError) else [str(error)]
+        shown = "; ".join(cut(problem, _PROBLEM_LIMIT) for problem in problems[:_PROBLEMS])
+        omitted = len(problems) - _PROBLEMS
+        more = f"; and {omitted} more" if omitted > 0 else ""
+        raise InvalidRequest(f"this is not a stored {kind.__name__}: {shown}{more}") from error
     except RecursionError:
         raise InvalidRequest(f"this is not a stored {kind.__name__}: it is nested too deeply") from None
 
