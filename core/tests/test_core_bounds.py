@@ -57,7 +57,7 @@ async def call(service: Any, method: str) -> object:
 async def test_page_that_leads_back_to_an_earlier_one_is_an_error(toy: Any) -> None:
     async def handler(exchange: Exchange) -> None:
         page = exchange.request.target.rpartition("=")[2]
-        await exchange.respond(dumps({"models": ["a"], "next": {"1": "2", "2": "3"}.get(page, "2")}))
+        await exchange.respond(dumps({"models": [page or "1"], "next": {"1": "2", "2": "3"}.get(page, "2")}))
 
     async with serve(handler) as server, toy(server.url, max_retries=2) as service:
         with pytest.raises(ProtocolViolation, match="repeats a page") as caught:
@@ -70,7 +70,7 @@ async def test_pages_without_end_are_an_error(toy: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(service_module, "MAX_PAGES", 5)
 
     async def handler(exchange: Exchange) -> None:
-        await exchange.respond(dumps({"models": ["a"], "next": f"c{exchange.number}"}))
+        await exchange.respond(dumps({"models": [f"m{exchange.number}"], "next": f"c{exchange.number}"}))
 
     async with serve(handler) as server, toy(server.url) as service:
         with pytest.raises(ProtocolViolation, match="more after 5 pages with 5 models"):
@@ -78,11 +78,32 @@ async def test_pages_without_end_are_an_error(toy: Any, monkeypatch: pytest.Monk
         assert len(server.requests) == 5
 
 
+async def test_page_without_a_new_model_is_an_error(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(dumps({"models": ["a", "b"], "next": f"c{exchange.number}"}))
+
+    async with serve(handler) as server, toy(server.url) as service:
+        with pytest.raises(ProtocolViolation, match="no model that is new"):
+            await service.list_models()
+        assert len(server.requests) == 2
+
+
+async def test_page_without_models_is_followed(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        last = exchange.number == 4
+        await exchange.respond(
+            dumps({"models": ["a"] if last else [], "next": None if last else f"c{exchange.number}"})
+        )
+
+    async with serve(handler) as server, toy(server.url) as service:
+        assert [model.id for model in await service.list_models()] == ["a"]
+
+
 async def test_number_of_models_is_limited(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "MAX_MODELS", 5)
 
     async def handler(exchange: Exchange) -> None:
-        await exchange.respond(dumps({"models": ["a"] * 6, "next": "more"}))
+        await exchange.respond(dumps({"models": [f"m{n}" for n in range(6)], "next": "more"}))
 
     async with serve(handler) as server, toy(server.url) as service:
         with pytest.raises(ProtocolViolation, match="more after 1 pages with 6 models"):

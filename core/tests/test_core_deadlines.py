@@ -161,7 +161,7 @@ async def test_listing_models_page_by_page_is_within_the_total_timeout(toy: Toy)
     pages = itertools.count()
 
     async def endless(exchange: Exchange) -> None:
-        await exchange.respond(dumps({"models": ["toy-1"], "next": f"page-{next(pages)}"}))
+        await exchange.respond(dumps({"models": [f"toy-{(page := next(pages))}"], "next": f"page-{page}"}))
 
     async with serve(endless) as server, toy(server.url, total_timeout=SHORT) as service:
         with anyio.fail_after(LONG), pytest.raises(TotalTimeout):

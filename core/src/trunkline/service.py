@@ -188,6 +188,7 @@ class Service:
             models: list[ModelInfo] = []
             cursor: str | None = None
             cursors: set[str] = set()
+            ids: set[str] = set()
             while True:
                 wire_request = pipeline.run_step("operations", operation.build, pipeline.context, cursor)
                 page, cursor = await pipeline.call(
@@ -200,9 +201,13 @@ class Service:
                 if cursor is None:
                     return tuple(models)
                 problem = None
+                known = len(ids)
+                ids.update(model.id for model in page)
                 key = str(cursor)  # what a server sent, unless the plugin checked it
                 if key in cursors:
                     problem = "the provider repeats a page: its cursor is one that it has sent before"
+                elif page and len(ids) == known:
+                    problem = "the provider repeats a page under another cursor: it has no model that is new"
                 elif len(cursors) + 1 >= MAX_PAGES or len(models) > MAX_MODELS:
                     problem = f"there are more after {len(cursors) + 1} pages with {len(models)} models"
                 if problem is not None:
