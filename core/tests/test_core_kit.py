@@ -31,7 +31,6 @@ BUGS = {
     "usage_added_up": "test_fault_22_usage",
     "unknown_event_fatal": "test_fault_23_unknown_event",
     "unknown_finish_is_stop": "test_fault_23_unknown_finish",
-    "retry_after_ignored": "test_fault_24_retry_after",
     "status_not_retryable": "test_fault_25_retryable_status",
     "error_retried": "test_fault_25_other_status",
     "early_error_final": "test_fault_27_bare_error",

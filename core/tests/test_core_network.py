@@ -45,7 +45,7 @@ from trunkline import (
     hookimpl,
 )
 from trunkline._config.sources import make_settings
-from trunkline._http import common
+from trunkline._http import aiohttp as aiohttp_transport, common
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import can_decompress_brotli, default_headers, keepalive_options
 from trunkline._http.httpx2 import HTTPTransport
@@ -1047,6 +1047,7 @@ async def test_brotli_that_is_too_old_is_neither_asked_for_nor_used(
     monkeypatch.setitem(httpx2._decoders.SUPPORTED_DECODERS, "br", httpx2._decoders.BrotliDecoder)
     can_decompress_brotli.cache_clear()
     default_headers.cache_clear()
+    aiohttp_transport._default_headers.cache_clear()
     try:
         async with serve(handler) as server, httpx2.AsyncClient(headers={"accept-encoding": "gzip, br"}) as client:
             with pytest.raises(ProtocolViolation, match="br"):
@@ -1059,6 +1060,7 @@ async def test_brotli_that_is_too_old_is_neither_asked_for_nor_used(
         assert "br" not in server.requests[0].headers["accept-encoding"]
     finally:
         can_decompress_brotli.cache_clear()
+        aiohttp_transport._default_headers.cache_clear()
         default_headers.cache_clear()
 
 

@@ -12,7 +12,7 @@ from trunkline import FinishReason, ProtocolViolation, Secret, StreamInterrupted
 from trunkline.authoring.auth import key_auth
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEOrJSONFramer
-from trunkline.authoring.http_errors import error_body, status_error
+from trunkline.authoring.http_errors import error_body, error_from_json, status_error
 from trunkline.authoring.json import as_list, as_object, as_string, decode_object, dumps, encode_request
 from trunkline.authoring.provider import Provider, Translation
 from trunkline.authoring.urls import endpoint_url
@@ -66,7 +66,7 @@ class Parser:
     def read(self, data: dict[str, Any]):
         match data:
             case {"error": _}:
-                raise failure(data)
+                raise error_from_json(data, provider="bolt", read=failure)
             case {"type": "start", "id": str(response_id), "model": str(model)}:
                 self.builder.start(response_id, model)
             case {"type": "text", "text": str(text)}:
@@ -102,10 +102,10 @@ class ResponseParser:
         return failure(error_body(wire_response), status=wire_response.status, headers=wire_response.headers)
 
 
-def failure(body, **response):
+def failure(body, provider="bolt", **response):
     error = body.get("error") if isinstance(body, dict) else body
     message = error.get("message") if isinstance(error, dict) else error
-    return status_error(as_string(message) or "", provider="bolt", body=body, **response)
+    return status_error(as_string(message) or "", provider=provider, body=body, **response)
 
 
 def auth(context):

@@ -77,11 +77,10 @@ def toy_error(status: int | None, body: Any, headers: Any) -> RemoteError:
         retryable = False
     if BUG == "error_retried" and status == 400:
         retryable = True
-    wait = None if BUG == "retry_after_ignored" else retry_after(headers)
     error = kind(
         message if isinstance(message, str) else "it failed",
         status=status,
-        retry_after=wait,
+        retry_after=retry_after(headers),
         retryable=retryable,
         body=body if isinstance(body, dict) else None,
     )
