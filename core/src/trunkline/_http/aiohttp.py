@@ -299,8 +299,9 @@ class _LargeBody(aiohttp.Payload):
 class _Request(aiohttp.ClientRequest):
     """A request that is not written to a connection which stopped being idle after the connector chose it.
 
-    aiohttp writes a request with a body in a later turn of the event loop, which other tasks may hold up. So the check
-    of the connector is repeated right before the first byte is written: there is no `await` in between.
+    aiohttp writes a body, and the headers with it, in a task, which may start in a later turn of the event loop; other
+    tasks may hold that up. So the check of the connector is repeated right before the first byte is written: there is
+    no `await` in between.
     """
 
     is_written = False
@@ -326,6 +327,10 @@ class _Request(aiohttp.ClientRequest):
     async def write_bytes(
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
+        if isinstance(self.body, _LargeBody):
+            # Since Python 3.12, aiohttp starts this before it has a response. A refusal could arrive, and the
+            # connection be reset, before anything reads it.
+            await asyncio.sleep(0)
         protocol = conn.protocol
         if protocol is not None and _is_stale(protocol):
             protocol.abort()
