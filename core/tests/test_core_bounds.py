@@ -282,8 +282,9 @@ async def test_early_refusal_counts_although_the_server_closes_at_once(toy: Any,
 
         server = threading.Thread(target=serve_calls, daemon=True)
         server.start()
-        async with toy(f"http://127.0.0.1:{listener.getsockname()[1]}", max_retries=0) as service:
-            for _ in range(CALLS):
+        for _ in range(CALLS):
+            # A new service: the next call could be sent on the same connection before its end has arrived.
+            async with toy(f"http://127.0.0.1:{listener.getsockname()[1]}", max_retries=0) as service:
                 with pytest.raises(RemoteError) as caught:
                     await service.chat("x" * size)
                 assert caught.value.status == 413
