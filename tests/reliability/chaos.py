@@ -79,7 +79,7 @@ class Outcomes:
             self.wrong[request_id] = repr(found)[:200]
 
     def failed(self, request_id: str, error: TrunklineError) -> None:
-        """Note an error; it is wrong if it tells of an unsolicited answer, or holds text of another one."""
+        """Count an error. It is wrong if an unsolicited answer caused it, or if it has text of another answer."""
         partial = getattr(error, "partial", None)
         text = partial.text if partial is not None else ""
         if MARK in f"{error} {error!r} {vars(error)}" or not (request_id * REPEATS).startswith(text):
@@ -145,7 +145,7 @@ async def call(service: Service, request_id: str, ways: tuple[Any, ...], outcome
 
 @asynccontextmanager
 async def opened(url: str, **settings: object) -> AsyncIterator[Service]:
-    """A service of its own connections, over the HTTP library of this backend or a client of the application."""
+    """A service with separate connections, over the HTTP library of this backend or a client of the application."""
     limits = {"connect_timeout": 10, "total_timeout": TOTAL_TIMEOUT, **settings}
     if http_library.get() != "own client":
         async with WIRES["openai-compatible"].open(url, **limits) as service:

@@ -30,7 +30,6 @@ from trunkline._http.common import (
     HTTPClient,
     HTTPErrors,
     HTTPResponse,
-    can_decompress_brotli,
     check_request_headers,
     content_encoding,
     default_headers,
@@ -42,6 +41,7 @@ from trunkline._http.failures import (
     BAD_NAME,
     CLOSED,
     CUT,
+    INVALID,
     has_no_address,
     interrupted,
     is_name_error,
@@ -110,10 +110,13 @@ class HTTPTransport:
     async def __aenter__(self) -> HTTPTransport:
         if self._library is not None:
             client = cast("httpx2.AsyncClient", self._client)
-            known = encodings(client.headers.get("accept-encoding", ""))
-            if self._library.__name__ == "httpx2" and not can_decompress_brotli():
-                known -= {"br"}
-            self._sender = _Sender(_send_with(client), _client_errors(self._library), known)
+            # Bodies are decompressed by httpx2, which may lack a package that the client's library has found.
+            supported = encodings(default_headers()["accept-encoding"])
+            wanted = [item.strip() for item in client.headers.get("accept-encoding", "").split(",")]
+            accepted = [item for item in wanted if item.partition(";")[0].strip().lower() in supported]
+            known = encodings(",".join(item.partition(";")[0] for item in accepted))
+            accept = None if accepted == wanted else ", ".join(accepted) or "identity"
+            self._sender = _Sender(_send_with(client, accept), _client_errors(self._library), known)
             guard_logs(self._library.__name__)
             return self
         from trunkline._http.pool import POOL_ERRORS, Pool
@@ -134,8 +137,11 @@ class HTTPTransport:
         return _Exchange(self._sender, wire_request, options)
 
 
-def _send_with(client: httpx2.AsyncClient) -> Send:
-    """Return a function that sends with the application's client of httpx2 or httpx."""
+def _send_with(client: httpx2.AsyncClient, accept_encoding: str | None) -> Send:
+    """Return a function that sends with the application's client of httpx2 or httpx.
+
+    `accept_encoding` replaces the client's header, unless it is `None`.
+    """
 
     async def send(wire_request: WireRequest, timeouts: dict[str, float | None], *, resend: bool) -> HTTPResponse:
         if client.is_closed:
@@ -143,10 +149,14 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
         headers = dict(wire_request.headers)
         if client.headers.get("user-agent", "").startswith("python-httpx"):
             headers.setdefault("user-agent", user_agent())  # unless the application has chosen one
+        if accept_encoding is not None:
+            headers.setdefault("accept-encoding", accept_encoding)
         scope, seconds = anyio.CancelScope(), timeouts.get("read")
-        handshake = Handshake()
+        handshake, sent = Handshake(), False
 
         async def trace(event: str, info: Mapping[str, object]) -> None:
+            nonlocal sent
+            sent = sent or event.endswith("send_request_headers.complete")
             # The client applies the timeout to each read, so a server that sends a byte now and then would never reach
             # it. The headers of a proxy's answer are limited in the same way.
             if seconds is not None and event.endswith("receive_response_headers.started"):
@@ -168,8 +178,10 @@ def _send_with(client: httpx2.AsyncClient) -> Send:
             # is not what a signature covers.
             with scope:
                 response = _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
-        except BaseException:
+        except BaseException as error:
             await handshake.close()
+            if type(error) is ValueError and sent:  # with HTTP/2, the status that came is no number
+                raise library_of(client).RemoteProtocolError(INVALID) from None
             raise
         if response is None:  # the scope was cancelled by its deadline
             raise library_of(client).ReadTimeout("")
@@ -457,7 +469,8 @@ class _Exchange:
             return not_decodable(self._url, self.headers.get("content-encoding", ""))
         if isinstance(error, errors.proxy):
             return ConnectionFailed(f"the proxy of your http_client did not connect to {url}", retryable=False)
-        if isinstance(error, errors.local_protocol):
+        http2 = _is_of_http2(error)
+        if isinstance(error, errors.local_protocol) and not (self._has_response or http2):
             return ConfigurationError(f"a request to {url} cannot be sent: it is not valid HTTP")
         if isinstance(error, errors.invalid_url):
             return ConfigurationError(f"a request to {url} cannot be sent: it is not a valid HTTP URL")
@@ -468,15 +481,30 @@ class _Exchange:
             return no_response(self._url, error, BAD_NAME)
         if isinstance(error, UnicodeError):
             return ConfigurationError(f"a request to {url} cannot be sent: a header or the URL is not ASCII")
-        if isinstance(error, (*_types(errors.transport), OSError)) or has_no_address(error):
+        if isinstance(error, (*_types(errors.transport), OSError)) or has_no_address(error) or http2:
             make = interrupted if self._has_response else no_response
             return make(self._url, error, self._reason(error))
         return error
 
     def _reason(self, error: Exception) -> str:
         closed = CUT if self._has_response else CLOSED
+        if _is_of_http2(error):
+            return INVALID
         return protocol_reason(error, closed) if isinstance(error, self._errors.remote_protocol) else closed
 
 
 def _types(errors: ErrorTypes) -> tuple[type[Exception], ...]:
     return errors if isinstance(errors, tuple) else (errors,)
+
+
+def _is_of_http2(error: BaseException) -> bool:
+    """Whether the packages for HTTP/2 refused what a server has sent.
+
+    httpcore and httpcore2 report that as a local error, or pass on the exception of the package.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if type(found).__module__.partition(".")[0] in ("h2", "hpack", "hyperframe"):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
