@@ -491,11 +491,14 @@ async def test_response_that_ends_where_a_read_ends_is_not_followed_by_another(
     size = times * 2**16 + distance
     body = b"x" * (size - len(response(b"x" * size)) + size)
     assert len(response(body)) == size
-    async with connected(stack, lambda channel: channel.send(response(body), EVIL), network, authority) as (
-        server,
-        client,
-    ):
+
+    def answer(channel: Channel) -> None:
+        channel.send(response(body), EVIL)
+        server.sent.set()
+
+    async with connected(stack, answer, network, authority) as (server, client):
         assert await client.get() == (200, body)
+        assert server.sent.wait(LONG)  # so much is sent in several segments, and the last one may come late
         assert await client.get() == NEXT
         assert server.requests == [0, 1]
 
