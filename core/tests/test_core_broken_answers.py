@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from trunkline._calls import response_reader
-from trunkline.errors import RateLimited, RemoteError
+from trunkline.errors import ProtocolViolation, RateLimited, RemoteError, StreamInterrupted
 from trunkline.testing import Exchange, serve
 
 pytestmark = pytest.mark.anyio
@@ -177,3 +177,58 @@ async def test_status_wins_over_total_timeout_if_its_body_never_comes(toy: Any, 
     error = await failure(toy, _silent_429, method, total_timeout=2, chunk_timeout=60, max_retries=2)
     assert type(error) is RateLimited
     assert "total_timeout" in error.message
+
+
+# Bodies without a length, which end where the connection ends
+
+WHOLE = {
+    "chat": b'{"text":"a {[ b"}',
+    "stream": b'{"text":"a {[ b"}',
+    "embed": b'{"vectors":[[1]]}',
+    "list_models": b'{"models":["m"],"next":null}',
+}
+
+
+def _until_closed(content: bytes, *, is_old: bool = False) -> Any:
+    start = b"HTTP/1.0 200 X" if is_old else b"HTTP/1.1 200 X\r\nconnection: close"
+
+    async def handler(exchange: Exchange) -> None:
+        head = start + b"\r\nx-request-id: id-1\r\ncontent-type: application/json\r\n\r\n"
+        await exchange.raw(head + content)
+        await exchange.hang_up()
+
+    return handler
+
+
+@pytest.mark.parametrize("method", list(WHOLE))
+@pytest.mark.parametrize(("size", "is_old"), [(0, False), (1, True), (9, False), (-1, True)])
+async def test_body_without_a_length_that_breaks_off_is_interrupted(
+    toy: Any, method: str, size: int, is_old: bool
+) -> None:
+    error = await failure(toy, _until_closed(WHOLE[method][:size], is_old=is_old), method)
+    assert type(error) is StreamInterrupted, repr(error)
+    assert (error.status, error.request_id, error.retryable) == (200, "id-1", True)
+    assert error.endpoint is not None
+
+
+@pytest.mark.parametrize("content", [b"<html>{", b'{"x":1}', b'{"x":1]}', b'{"x":"{["}', b"no JSON"])
+async def test_complete_body_without_a_length_that_has_no_answer_is_not_interrupted(toy: Any, content: bytes) -> None:
+    error = await failure(toy, _until_closed(content), "chat")
+    assert type(error) is ProtocolViolation, repr(error)
+
+
+async def test_cut_json_of_the_stated_length_is_not_interrupted(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(WHOLE["chat"][:-1])
+
+    assert type(await failure(toy, handler, "chat")) is ProtocolViolation
+
+
+async def test_call_whose_body_without_a_length_breaks_off_is_retried(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        content = WHOLE["chat"][: 5 if exchange.number == 1 else None]
+        await _until_closed(content)(exchange)
+
+    async with serve(handler) as server, toy(server.url, max_retries=1) as service:
+        assert (await service.chat("hi")).text == "a {[ b"
+        assert len(server.requests) == 2

@@ -26,6 +26,20 @@ def type_tag(cls: type) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
 
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""A string in encoded JSON. The last one may lack its end."""
+
+
+def ends_too_early(data: bytes) -> bool:
+    """Whether encoded data is empty, or the beginning of a JSON object or array whose rest is missing."""
+    data = data.strip()
+    if not data:
+        return True
+    outside = STRING.sub(b"", data)
+    is_open = outside.count(b"{") + outside.count(b"[") > outside.count(b"}") + outside.count(b"]")
+    return is_open and outside.startswith((b"{", b"["))
+
+
 def _decoder() -> Callable[[bytes | str], Any]:
     try:
         from msgspec.json import decode  # the extra `fast`

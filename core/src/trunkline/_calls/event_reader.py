@@ -19,7 +19,7 @@ from trunkline._calls.answer import Answer
 from trunkline._calls.borders import GuardedParser
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
-from trunkline._calls.response_reader import check_headers, chunk_timeout, read_error
+from trunkline._calls.response_reader import check_headers, chunk_timeout, parse_body, read_error
 from trunkline.authoring.decoder import StreamDecoder, check_nesting
 from trunkline.authoring.provider import ByteStream
 from trunkline.authoring.wire import WireResponse
@@ -246,7 +246,7 @@ class EventReader:
             check_nesting(head, self._settings.nesting_limit, status=response.status)
             whole = WireResponse(status=response.status, headers=response.headers, body=head)
             try:
-                events = unfold(self._parser.body(whole))
+                events = unfold(parse_body(whole, self._parser.body))
             except ProtocolViolation as error:
                 excerpt = head[: EXCERPT * 4].decode("utf-8", "replace")[:EXCERPT]
                 raise ProtocolViolation(f"expected a stream, but the response begins: {excerpt}") from error

@@ -19,7 +19,7 @@ from trunkline._calls.borders import STEPS, Credentials, GuardedParser, Step, is
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.read_timeout import ReadTimeouts
-from trunkline._calls.response_reader import check_headers, read_body, read_error
+from trunkline._calls.response_reader import check_headers, parse_body, read_body, read_error
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
 from trunkline._exception_groups import most_telling
@@ -105,7 +105,7 @@ class Pipeline:
                     raise await read_error(byte_stream, self.settings, self.read_timeouts, self.parser, deadline)
                 check_headers(byte_stream, self.settings)
                 response = await read_body(byte_stream, self.settings, self.read_timeouts)
-            return read(response)
+            return parse_body(response, read)
 
         self._refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)

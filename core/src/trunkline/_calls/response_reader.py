@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from itertools import islice
+from typing import TypeVar
 
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._excerpts import cut
+from trunkline._json import ends_too_early
 from trunkline._urls import redact_url
 from trunkline.authoring.decoder import check_nesting
 from trunkline.authoring.http_errors import MESSAGE_LIMIT, request_id_from
 from trunkline.authoring.provider import ByteStream, ResponseParser
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ChunkTimeout, ProtocolViolation, RemoteError, TrunklineError, UnexpectedRedirect
+from trunkline.errors import (
+    ChunkTimeout,
+    ProtocolViolation,
+    RemoteError,
+    StreamInterrupted,
+    TrunklineError,
+    UnexpectedRedirect,
+)
 from trunkline.settings import Settings
+
+T = TypeVar("T")
 
 ERROR_BODY_LIMIT = 1024 * 1024
 """How many bytes of the body of an error are read. A provider describes an error in a few kilobytes."""
@@ -67,6 +79,23 @@ async def read_body(response: ByteStream, settings: Settings, read_timeouts: Rea
     body = b"".join(chunks)
     check_nesting(body, settings.nesting_limit, status=response.status)
     return WireResponse(status=response.status, headers=response.headers, body=body)
+
+
+def parse_body(response: WireResponse, parse: Callable[[WireResponse], T]) -> T:
+    """Return the result of `parse` for a whole body.
+
+    If the headers state no length, the body ends where the server closes the connection, so HTTP cannot tell a complete
+    body from one that breaks off. If such a body is empty or the beginning of JSON, the error of `parse` becomes a
+    `StreamInterrupted`.
+    """
+    try:
+        return parse(response)
+    except TrunklineError as error:
+        has_length = "content-length" in response.headers or "transfer-encoding" in response.headers
+        if has_length or not ends_too_early(response.body):
+            raise
+        message = "the response is empty" if not response.body else "the response ended before it was complete"
+        raise StreamInterrupted(message) from error
 
 
 async def read_error(

@@ -6,11 +6,11 @@ The core decodes with it, and a provider's tests can decode recorded bytes with 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar, cast
 
+from trunkline._json import STRING
 from trunkline.authoring.provider import Framer, HasData, Parser
 from trunkline.authoring.repeats import BoundaryFramer, RepeatingParser, Repeats, Template
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -21,7 +21,6 @@ Frame = TypeVar("Frame", bound="bytes | HasData")
 FRAME_LIMIT = 64 * 1024 * 1024
 NESTING_LIMIT = 128
 
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKETS = b"[{]}"
 _STEPS = bytes.maketrans(_BRACKETS, b"\2\2\0\0")
 _OTHERS = bytes(set(range(256)) - set(_BRACKETS))
@@ -37,7 +36,7 @@ def check_nesting(data: bytes | bytearray, limit: int | None, *, status: int | N
         return
     # Remove the strings, map opening brackets to 2 and closing ones to 0, and drop everything else. The running sum of
     # these numbers, each minus 1, is the depth.
-    steps = _STRING.sub(b"", data).translate(_STEPS, _OTHERS)
+    steps = STRING.sub(b"", data).translate(_STEPS, _OTHERS)
     if max(accumulate(map((-1).__add__, steps)), default=0) > limit:
         message = f"the JSON of the response is nested deeper than nesting_limit ({limit})"
         raise ProtocolViolation(message, status=status)

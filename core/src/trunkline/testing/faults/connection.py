@@ -217,6 +217,24 @@ class ConnectionFaults(ProviderCase):
                     assert sample.text.startswith(caught.value.partial.text)
                     assert caught.value.partial.finish_reason is FinishReason.ERROR
 
+    async def test_fault_08_truncated_body(self) -> None:
+        """A body without a length that breaks off or is empty raises `StreamInterrupted`, which can be retried."""
+        body = self.sample_text.body
+        if body is None:
+            pytest.skip("n/a: the first sample has no body")
+
+        async def script(exchange: Exchange) -> None:
+            head = b"HTTP/1.1 200 X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+            await exchange.raw(head + body[: cuts[exchange.number - 1]])
+            await exchange.hang_up()
+
+        cuts = (0, 1, len(body) // 2, len(body.rstrip()) - 1)
+        async with serve(script) as server, self.service(server.url, max_retries=0) as service:
+            for _ in cuts:
+                with pytest.raises(StreamInterrupted) as caught:
+                    await self.chat(service)
+                assert caught.value.retryable
+
     @pytest.mark.parametrize("after", ["parked", "reset"])
     async def test_fault_09_parked_socket(self, after: str) -> None:
         """After the terminator, a reset is ignored, and a connection that the server leaves open is closed."""
