@@ -26,7 +26,7 @@ of them against the installed version, and the extra `aiohttp` caps the version:
 - `ResponseHandler.data_received(data)` and `connection_lost(error)` are replaced on an instance while the head of a
   response is awaited.
 - `ResponseHandler._parser`, the parser of a connection, whose `feed_eof` returns a response that has begun.
-- `ResponseHandler.should_close`, which is true if a response waits that nobody has asked for.
+- `ResponseHandler.should_close`, which is true if a response waits that nobody has asked for, and `force_close()`.
 - `connection.protocol`, a `ResponseHandler`, with `read_timeout`, `exception()` and `closed` (a future); and
   `connection.transport`, the asyncio transport, for `abort()`.
 - `response.content`, a `StreamReader`, with `exception()`, `set_exception()`, `read_nowait()`, `total_raw_bytes`.
@@ -83,6 +83,7 @@ from trunkline._http.failures import (
     no_response,
     not_decodable,
 )
+from trunkline._http.framing_headers import with_one_length
 from trunkline._http.tls import has_own_files, tls_context
 from trunkline._http.unsolicited import is_readable
 from trunkline._urls import redact_url
@@ -332,14 +333,16 @@ class _Request(aiohttp.ClientRequest):
             # connection be reset, before anything reads it.
             await asyncio.sleep(0)
         protocol = conn.protocol
-        if protocol is not None and _is_stale(protocol):
+        response: object = self.response  # since Python 3.12, this runs before there is one
+        head = response.head if isinstance(response, _Response) else None
+        has_begun = protocol in _used and head is not None and head.answered
+        if protocol is not None and (has_begun or _is_stale(protocol)):
             protocol.abort()
             # Wakes `_Response.start`, unless a response has arrived.
             protocol.set_exception(_NotIdle())
             return
         self.is_written = True
-        response: object = self.response
-        if isinstance(response, _Response):  # since Python 3.12, this runs before there is one
+        if isinstance(response, _Response):
             response.is_request_written = True
         await super().write_bytes(writer, conn, content_length)
 
@@ -355,6 +358,7 @@ class _Response(aiohttp.ClientResponse):
     is_upload = False
     """Whether the request has a large body."""
     is_request_written = True
+    head: _HeadReader | None = None
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         protocol, transport = connection.protocol, connection.transport
@@ -362,7 +366,9 @@ class _Response(aiohttp.ClientResponse):
         self.protocol = protocol
         seconds, protocol.read_timeout = protocol.read_timeout, None
         reused, sent_at = protocol in _used, monotonic()
-        head = None if transport is None else _HeadReader(protocol, transport, is_upload=self.is_upload)
+        head = None
+        if transport is not None:
+            head = self.head = _HeadReader(protocol, transport, is_upload=self.is_upload)
         try:
             with anyio.move_on_after(seconds) as scope:
                 await super().start(connection)
@@ -386,6 +392,7 @@ class _Response(aiohttp.ClientResponse):
         finally:
             if head is not None:
                 head.close()
+                self.head = None
         _used.add(protocol)
         _watch_connection(protocol, self)
         return self
@@ -403,11 +410,14 @@ _reading: WeakKeyDictionary[ResponseHandler, ref[_Response]] = WeakKeyDictionary
 _used: WeakSet[ResponseHandler] = WeakSet()
 
 
+_START = b"HTTP/"
+
+
 class _HeadReader:
-    """Passes the bytes of a connection on to aiohttp, the head of a response apart from its body.
+    """Passes the complete head of a response on to aiohttp, separately from its body and without interim responses.
 
     If a body breaks the rules of HTTP, or what follows it does, aiohttp drops everything that it parsed from the same
-    bytes, also the status.
+    bytes, also the status. A head that states the length of the body twice is changed; see `_http/framing_headers.py`.
     `close` must be called when the head has been read: the body is received by aiohttp alone.
     """
 
@@ -444,6 +454,10 @@ class _HeadReader:
         while data:
             before = len(head)
             head += data
+            if not head.startswith(_START[: len(head)]):
+                self.close()
+                self._receive(bytes(head))  # aiohttp raises the error
+                return
             found = END_OF_HEAD.search(head, max(0, before - 2))
             end = len(head) if found is None else found.end()
             self._size += end - before
@@ -452,18 +466,20 @@ class _HeadReader:
                 self._protocol.set_exception(LineTooLong("", MAX_HEAD_SIZE))
                 return
             if found is None:
-                self._receive(data)
                 return
             del found  # which keeps `head` from being cleared
-            is_interim = head[9:10] == b"1"
+            complete, data = bytes(head[:end]), data[end - before :]
             head.clear()
-            self._receive(data[: end - before])
-            data = data[end - before :]
-            if not is_interim:
-                self.close()
-                if data:
-                    self._receive(data)
-                return
+            if complete[9:10] == b"1" and complete[9:12] != b"101":
+                continue  # aiohttp would take the headers of an interim response for those of the connection
+            checked = with_one_length(complete)
+            if checked != complete:
+                self._protocol.force_close()  # after this response
+            self._receive(checked)
+            self.close()
+            if data:
+                self._receive(data)
+            return
 
 
 def _watch_connection(protocol: ResponseHandler, response: _Response) -> None:

@@ -53,8 +53,12 @@ class HTTPResponse(Protocol):
     is_decoded: bool
     """Whether `chunks` are decompressed: an event hook of the application's client has already read the body."""
 
-    def refuse_reuse(self) -> bool:
-        """Whether bytes follow the complete response. If so, `aclose` closes the connection."""
+    def has_unsolicited_bytes(self) -> bool:
+        """Whether bytes follow the response. Call this after the response was read to its end."""
+        ...
+
+    def refuse_reuse(self) -> None:
+        """Let `aclose` close the connection, also if the body was read to its end."""
         ...
 
     def aclose(self) -> Awaitable[None]:

@@ -51,7 +51,7 @@ from trunkline._http.failures import (
 )
 from trunkline._http.handshake import Handshake
 from trunkline._http.log_filter import guard_logs, sending
-from trunkline._http.unsolicited import close_idle, refuse_reuse
+from trunkline._http.unsolicited import close_idle, has_unsolicited_bytes, refuse_reuse
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import LowerHeaders, WireRequest
@@ -224,9 +224,13 @@ class _ClientResponse:
         stream: Any = response.stream
         self.chunks: AsyncIterable[bytes] = response.aiter_bytes() if self.is_decoded else stream
 
-    def refuse_reuse(self) -> bool:
-        """Whether bytes follow the complete response. If so, `aclose` closes the connection."""
-        return not self.is_decoded and refuse_reuse(self.stream)
+    def has_unsolicited_bytes(self) -> bool:
+        """Whether bytes follow the response. Call this after the response was read to its end."""
+        return not self.is_decoded and has_unsolicited_bytes(self.stream)
+
+    def refuse_reuse(self) -> None:
+        """Let `aclose` close the connection, also if the body was read to its end."""
+        refuse_reuse(self.stream)
 
     def aclose(self) -> Awaitable[None]:
         """Close the connection, or return it to its pool if the body was read to its end."""
@@ -411,15 +415,18 @@ class _Exchange:
                 await self._drain(self._raw)
 
     def _is_reusable(self) -> bool:
-        """Whether the connection can be used again, now that the response was read to its end.
+        """Whether the connection can be used again, now that the response was read to its end. If not, mark it.
 
         Bytes behind the response would be taken for the response to the next request. See `_http/unsolicited.py`.
+        Where the length of the body is stated twice, a gateway may disagree where the response ends.
         """
-        return (
-            self._response.http_version == b"HTTP/1.1"
-            and self.headers.get("connection", "").lower() != "close"
-            and not self._response.refuse_reuse()
-        )
+        response, headers = self._response, self.headers
+        if response.http_version != b"HTTP/1.1" or headers.get("connection", "").lower() == "close":
+            return False  # the library closes it
+        if not (response.has_unsolicited_bytes() or ("transfer-encoding" in headers and "content-length" in headers)):
+            return True
+        response.refuse_reuse()
+        return False
 
     async def _drain(self, chunks: AsyncIterable[bytes]) -> bool:
         """Read the rest of a body. Returns whether its end was reached within `DRAIN_LIMIT` bytes.

@@ -74,7 +74,7 @@ from trunkline._http.handshake import finish_handshake
 from trunkline._http.idle import check_idle
 from trunkline._http.proxies import Proxies, Proxy
 from trunkline._http.tls import has_own_files, tls_context
-from trunkline._http.unsolicited import Socket, is_readable, refuse_reuse
+from trunkline._http.unsolicited import Socket, has_unsolicited_bytes, is_readable, refuse_reuse
 from trunkline._urls import redact_url
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConnectTimeout, TrunklineError
@@ -120,9 +120,13 @@ class PoolResponse:
         self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers
         self.http_version: object = response.extensions.get("http_version")
 
-    def refuse_reuse(self) -> bool:
-        """Whether bytes follow the complete response. If so, `aclose` closes the connection."""
-        return refuse_reuse(self.chunks)
+    def has_unsolicited_bytes(self) -> bool:
+        """Whether bytes follow the response. Call this after the response was read to its end."""
+        return has_unsolicited_bytes(self.chunks)
+
+    def refuse_reuse(self) -> None:
+        """Let `aclose` close the connection, also if the body was read to its end."""
+        refuse_reuse(self.chunks)
 
     def aclose(self) -> Awaitable[None]:
         """Close the connection, or return it to its pool if the body was read to its end."""

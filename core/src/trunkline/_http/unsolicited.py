@@ -59,17 +59,18 @@ def is_readable(socket: Socket) -> bool:
     return bool(poll.poll(0))
 
 
-def refuse_reuse(response_stream: object) -> bool:
-    """Mark the connection of a response if bytes follow the response, so that closing the response closes it.
-
-    Returns whether there are such bytes. Call this after the response was read to its end and before it is closed.
-    """
+def has_unsolicited_bytes(response_stream: object) -> bool:
+    """Whether bytes follow a response. Call this after it was read to its end and before it is closed."""
     connection = _connection(response_stream)
-    if connection is None or not _has_unsolicited_bytes(connection):
-        return False
-    # The connection is reused only if h11 knows both the request and the response to be complete.
-    connection._h11_state.send_failed()
-    return True
+    return connection is not None and _has_unsolicited_bytes(connection)
+
+
+def refuse_reuse(response_stream: object) -> None:
+    """Mark the connection of a response, so that closing the response closes it."""
+    connection = _connection(response_stream)
+    if connection is not None:
+        # The connection is reused only if h11 knows both the request and the response to be complete.
+        connection._h11_state.send_failed()
 
 
 async def close_idle(response_stream: object) -> None:
