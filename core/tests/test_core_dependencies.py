@@ -29,6 +29,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
 from anyio.streams.tls import TLSStream
+from httpcore2._backends.anyio import AnyIOStream
 from trunkline._http.choice import MIN_AIOHTTP
 from trunkline._http.unsolicited import _connection, has_unsolicited_bytes, refuse_reuse
 from trunkline.testing import Exchange, serve
@@ -146,8 +147,11 @@ def test_httpcore2_has_the_names_that_the_pool_calls_on_connections() -> None:
     assert isinstance(inspect.getattr_static(httpcore2.AsyncConnectionPool, "connections"), property)
     for name in ("is_idle", "can_handle_request", "aclose"):
         assert callable(getattr(httpcore2.AsyncConnectionInterface, name))
-    for backend in (httpcore2.AnyIOBackend, httpcore2.TrioBackend):
-        assert list(inspect.signature(backend.connect_unix_socket).parameters)[1:3] == ["path", "timeout"]
+    assert list(inspect.signature(httpcore2.AsyncNetworkBackend.connect_unix_socket).parameters)[1:3] == [
+        "path",
+        "timeout",
+    ]
+    assert list(inspect.signature(AnyIOStream).parameters) == ["stream"]
 
 
 class EndingStream(RecordingStream):
@@ -292,6 +296,9 @@ def test_aiohttp_has_the_names_that_the_transport_overrides_and_reads() -> None:
     assert callable(ResponseHandler.abort)
     assert callable(ResponseHandler.force_close)
     assert isinstance(inspect.getattr_static(ResponseHandler, "should_close"), property)
+    made = inspect.signature(aiohttp.UnixConnector._create_connection)
+    assert list(made.parameters) == ["self", "req", "traces", "timeout"]
+    assert "self._factory, self._path" in inspect.getsource(aiohttp.UnixConnector._create_connection)
     assert list(inspect.signature(aiohttp.BaseConnector.connect).parameters) == ["self", "req", "traces", "timeout"]
     for name in ("exception", "set_exception", "read_nowait", "readany", "is_eof"):
         assert callable(getattr(StreamReader, name))

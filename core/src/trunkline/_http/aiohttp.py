@@ -22,6 +22,7 @@ of them against the installed version, and the extra `aiohttp` caps the version:
   `BaseConnector.connect(request, traces, timeout)` are overridden. `response_class` and `request_class` pass the first
   three in.
 - `ClientSession._retry_connection`, which is set to `False`.
+- `UnixConnector._create_connection(request, traces, timeout)` is overridden; `BaseConnector._factory` makes a protocol.
 - `BaseConnector._conns`, the idle connections by address, and `ResponseHandler.abort()`.
 - `ResponseHandler.data_received(data)` and `connection_lost(error)` are replaced on an instance while the head of a
   response is awaited.
@@ -66,7 +67,6 @@ from trunkline._http.common import (
     default_headers,
     encodings,
     keepalive_options,
-    unix_target,
     unknown_encoding,
 )
 from trunkline._http.decoding import DecodingError, Undecodable, decompressed
@@ -85,6 +85,7 @@ from trunkline._http.failures import (
 )
 from trunkline._http.framing_headers import with_one_length
 from trunkline._http.tls import has_own_files, tls_context
+from trunkline._http.unix_sockets import connect, unix_target
 from trunkline._http.unsolicited import is_readable
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, SendOptions
@@ -246,7 +247,13 @@ class _TCPConnector(_Connector, aiohttp.TCPConnector):
 
 
 class _UnixConnector(_Connector, aiohttp.UnixConnector):
-    pass
+    """Waits if the queue of the server's socket is full. asyncio would take the socket for connected."""
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        _, protocol = await self._loop.create_unix_connection(self._factory, sock=await connect(self.path))
+        return protocol
 
 
 def _is_stale(protocol: ResponseHandler) -> bool:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import socket
-import sys
 from collections.abc import AsyncIterable, Awaitable, Sequence
 from functools import cache
 from time import monotonic
@@ -238,27 +236,3 @@ def check_request_headers(headers: Headers, url: str) -> None:
         problem = header_problem(name, value)
         if problem is not None:
             raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
-
-
-MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
-"""The longest path of a Unix socket, in bytes: `sun_path` of `sockaddr_un` without the null character."""
-
-
-def unix_target(url: str) -> tuple[str, str] | None:
-    """Return the socket's path and the `http:` URL of a request, if the URL has the scheme `http+unix`.
-
-    Raises `ConfigurationError` if this platform has no Unix sockets, or the path is too long for one.
-    """
-    if not url.startswith("http+unix:"):
-        return None
-    from urllib.parse import unquote, urlsplit
-
-    if not hasattr(socket, "AF_UNIX"):
-        raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: this platform has no Unix sockets")
-    parts = urlsplit(url)
-    path = unquote(parts.netloc)
-    size = len(os.fsencode(path))
-    if size > MAX_SOCKET_PATH:
-        problem = f"the path of the Unix socket is too long: {size} bytes, where {MAX_SOCKET_PATH} are possible"
-        raise ConfigurationError(f"a request to {redact_url(url)} cannot be sent: {problem}")
-    return path, parts._replace(scheme="http", netloc="localhost").geturl()

@@ -19,6 +19,7 @@ What httpcore2 and httpx2 do not document and this module relies on; `test_core_
 - The dictionary of the request's extension `timeout` is read once for the headers and once more when the iteration of
   the body starts, so a timeout that is removed in between does not apply to the body (`_http/httpx2.py` does this).
 - A pool dials and writes in the task that sends the request, and writes before it reads.
+- `httpcore2._backends.anyio.AnyIOStream(stream)` makes a network stream from one of anyio, on asyncio and trio.
 - Closing an idle connection of a pool that was just assigned to a request makes the pool choose another.
 
 The module is imported when the first transport opens.
@@ -38,10 +39,12 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 import attrs
 import httpcore2
 import httpx2
+from httpcore2._backends.anyio import AnyIOStream
 
 from trunkline._event_loops import asyncio_task
 from trunkline._forks import begin_anew_after_fork
@@ -55,7 +58,6 @@ from trunkline._http.common import (
     broke_at_once,
     default_headers,
     keepalive_options,
-    unix_target,
 )
 from trunkline._http.early_answers import LARGE_WRITE, WRITE_SIZE, EarlyAnswer, UnreadBytes, read_first
 from trunkline._http.failures import (
@@ -74,6 +76,7 @@ from trunkline._http.handshake import finish_handshake
 from trunkline._http.idle import check_idle
 from trunkline._http.proxies import Proxies, Proxy
 from trunkline._http.tls import has_own_files, tls_context
+from trunkline._http.unix_sockets import connect, unix_target
 from trunkline._http.unsolicited import Socket, has_unsolicited_bytes, is_readable, refuse_reuse
 from trunkline._urls import redact_url
 from trunkline.authoring.wire import WireRequest
@@ -330,7 +333,7 @@ class _Backend(httpcore2.AsyncNetworkBackend):
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        return await self._dial(_network().connect_unix_socket(path, timeout))
+        return await self._dial(_connect_unix(path, timeout))
 
     async def _dial(self, dialling: Awaitable[httpcore2.AsyncNetworkStream]) -> httpcore2.AsyncNetworkStream:
         sent = _exchange.get()
@@ -342,6 +345,17 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         if sent.route.has_tunnel or sent.route.is_proxy_secure:
             connection.handshake_deadline = monotonic() + sent.connect_timeout
         return connection
+
+
+async def _connect_unix(path: str, timeout: float | None) -> httpcore2.AsyncNetworkStream:
+    try:
+        with anyio.fail_after(timeout):
+            stream = await anyio.abc.UNIXSocketStream.from_socket(await connect(path))
+    except TimeoutError as error:
+        raise httpcore2.ConnectTimeout from error
+    except OSError as error:
+        raise httpcore2.ConnectError from error
+    return cast("httpcore2.AsyncNetworkStream", AnyIOStream(stream))
 
 
 def _network() -> httpcore2.AsyncNetworkBackend:
