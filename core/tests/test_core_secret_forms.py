@@ -6,6 +6,7 @@ import base64
 import codecs
 import html
 import json
+import math
 import os
 import random
 import re
@@ -20,6 +21,7 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 from trunkline._config.sources import make_settings, read_configuration
 from trunkline._excerpts import EXCERPT_LIMIT, bounded
+from trunkline._masking import is_words
 from trunkline._plugins.registry import EXTENSIONS, find_plugin
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.wire import WireResponse
@@ -123,6 +125,8 @@ ODD: dict[str, Callable[[str], str]] = {
     "hexadecimal with 0x": lambda text: "0x" + text.encode().hex(),
     "hexadecimal with each 0x": each_byte("0x{:02x}", ", "),
     "a list of bytes": lambda text: str(list(text.encode())),
+    "bytes with three digits": lambda text: " ".join(f"{byte:03d}" for byte in text.encode()),
+    "base64 of percent": lambda text: base64_of(quote(text, safe="")),
 }
 
 
@@ -131,6 +135,32 @@ ODD: dict[str, Callable[[str], str]] = {
 def test_a_key_in_another_case_and_with_separators_is_replaced(secret: str, form: str) -> None:
     found = scrub(f"it said {ODD[form](SECRETS[secret])} twice", (SECRETS[secret],))
     assert re.fullmatch(r"it said [\[0x/]*\*\*\*[=/+\]\x00 \u200b]* twice", found)
+
+
+CUT = {
+    **SECRETS,
+    "a key without digits": "sk-abcdefghijkLMNOPqrstuvwxyzABCDEF",
+    "words": "correct-horse-battery-staple",
+}
+
+
+@given(data=st.data(), secret=st.sampled_from(sorted(CUT)))
+@settings(deadline=None, max_examples=300)
+def test_any_part_of_a_secret_that_is_long_enough_is_replaced(data: st.DataObject, secret: str) -> None:
+    whole = CUT[secret]
+    share = 5 / 6 if is_words(whole) or "digits" in secret else 1 / 3  # words from its middle are ordinary text
+    size = data.draw(st.integers(min(64, max(12, math.ceil(share * len(whole)))), len(whole)))
+    start = data.draw(st.integers(0, len(whole) - size))
+    part = whole[start : start + size]
+    assert scrub(f"| {part} |", (whole,)) == "| *** |"
+    form = data.draw(st.sampled_from([base64_of, lambda text: text.encode().hex()]))
+    found = scrub(f"| {form(whole)[2:-3]} |", (whole,))
+    assert re.fullmatch(r"\| [^|]{0,3}\*\*\*[^|]{0,3} \|", found)
+
+
+def test_domain_of_a_url_in_a_header_is_left_in_other_urls() -> None:
+    secret = "https://tenant-42abc.example.com"
+    assert scrub("no answer from https://llm.example.com/v1", (secret,)) == "no answer from https://llm.example.com/v1"
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -234,6 +264,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "first parts of keys": lambda size: KEY[:11].encode() * (size // 11),
     "a message": lambda size: json.dumps({"error": {"message": f"{KEY} " * (size // 29)}}).encode(),
     "percent signs": lambda size: json.dumps({"error": {"message": "%25" * (size // 3)}}).encode(),
+    "parts of a key that repeats itself": lambda size: b"abcd1" * (size // 5),
     "escapes": lambda size: json.dumps({"error": {"message": "\\u0000" * (size // 8)}}).encode(),
     "escaped characters": lambda size: b'{"message":"%b"}' % (b"\\u0000" * (size // 6)),
     "backslashes": lambda size: json.dumps({"error": {"message": "\\" * (size // 2)}}).encode(),
@@ -297,7 +328,7 @@ def test_body_within_the_limit_is_kept_whole() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_time_of_scrubbing_grows_with_the_length_of_the_text(shape: str) -> None:
-    secrets = tuple(f"{KEY}{number}" for number in range(5))
+    secrets = (*(f"{KEY}{number}" for number in range(5)), "abcd1" * 3 + "x" + "abcd1" * 300)
 
     def seconds(size: int) -> float:
         text, taken = SHAPES[shape](size).decode(), []

@@ -800,6 +800,18 @@ def grouped(*errors: Exception) -> Callable[[], NoReturn]:
     return refuse
 
 
+async def test_key_that_is_the_name_of_the_service_is_no_secret(toy: Any) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"start kittens first", status=400)
+
+    async with serve(refuse) as server:
+        async with toy(server.url, name="kittens", api_key="kittens", max_retries=0) as service:
+            with pytest.raises(RemoteError) as caught:
+                await service.chat("hi")
+    assert caught.value.service == "kittens"
+    assert caught.value.message == "start kittens first"
+
+
 async def test_error_in_a_group_is_raised_as_itself_and_retried(toy: Any) -> None:
     attempts = []
 

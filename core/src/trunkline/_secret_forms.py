@@ -12,8 +12,9 @@ The layers are the text, the text with its escape sequences decoded (again, whil
 these with quoted-printable decoded. What is found in a layer is mapped back to the text. The time is linear in the
 length of the text.
 
-An excerpt may cut a secret off, so a window of a secret is enough: its first or last 12 characters, or a third if that
-is more. Shorter prefixes, such as `sk-proj-`, are shared by all keys of a provider and occur in ordinary messages.
+An excerpt may cut a secret off at both ends, so a part of a form is enough: 12 characters and a third of the form, or
+64 characters. The text is searched for short probes of each form, so close together that every such part contains one.
+Around a probe, as much of the form is taken as the text has.
 """
 
 from __future__ import annotations
@@ -25,19 +26,26 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from html.entities import html5
 from typing import NamedTuple
+from urllib.parse import quote_from_bytes
+
+from trunkline._masking import is_words
 
 MIN_SECRET_LENGTH = 6
 """Secrets with fewer characters are not searched for: they would match parts of ordinary words."""
 
-_WINDOW = 12
-"""The shortest part of a longer secret that is enough, in characters."""
+_PROBE = MIN_SECRET_LENGTH
+
+_PART = 12
+"""The fewest characters of a longer form that are enough."""
+
+_LONG_PART = 64
+"""So many characters are always enough. This also bounds the time for a text that nearly matches again and again."""
 
 _SHORTEST_ENCODING = 8
 """The shortest encoding to search for, in letters and digits."""
 
-_GRAM = 4
-_STRIDE = _SHORTEST_ENCODING - _GRAM + 1
-"""Every window has at least `_SHORTEST_ENCODING` characters, so it contains one of the parts at this distance."""
+_SAME_PROBES = 8
+"""How many places of a probe in one form are kept. A secret that repeats itself would have it at every place."""
 
 _MOST_LAYERS = 5
 """How often escape sequences are decoded. One layer decodes any number of repetitions of one kind, such as `%2525`."""
@@ -54,6 +62,10 @@ def _decimal(data: bytes) -> bytes:
     return ",".join(map(str, data)).encode()
 
 
+def _padded_decimal(data: bytes) -> bytes:
+    return b"".join(b"%03d" % byte for byte in data)
+
+
 def _hex_prefixed(data: bytes) -> bytes:
     return b"".join(b"0x%02x" % byte for byte in data)
 
@@ -63,6 +75,7 @@ _ENCODINGS: tuple[tuple[Callable[[bytes], bytes], int], ...] = (
     (b16encode, 1),  # RFC 4648, section 8, also with separators
     (_hex_prefixed, 1),  # bytes in C, Go and JavaScript
     (_decimal, 1),  # bytes in JSON, Python and Java
+    (_padded_decimal, 1),
 )
 
 
@@ -77,6 +90,8 @@ def _aligned(encode: Callable[[bytes], bytes], group: int, data: bytes) -> Itera
 def _encodings(data: bytes) -> Iterator[bytes]:
     for encode, group in _ENCODINGS:
         yield from _aligned(encode, group, data)
+    if (escaped := quote_from_bytes(data, safe="").encode()) != data:
+        yield from _aligned(b64encode, 3, escaped)
     for once in {*_aligned(b64encode, 3, data), *_aligned(urlsafe_b64encode, 3, data)}:
         yield from _aligned(b64encode, 3, once)
 
@@ -91,67 +106,83 @@ def _reduced(data: bytes) -> bytes:
     return data.translate(_LOWER, _OTHER_BYTES)
 
 
-class _Needle(NamedTuple):
-    """A form of a secret, and the window of it that must be found before more of it is compared."""
+class _Form(NamedTuple):
+    """A form of a secret, and how many of its characters are enough."""
 
-    form: bytes
-    start: int
-    window: bytes
+    data: bytes
+    enough: int
+    shows: Callable[[bytes, int, bytes], bool]
+    """Whether a part of that length shows the secret. The arguments are the form, the part's offset, and the part."""
     padded: bool = False
     """Whether `=` may follow, as in base64."""
+
+
+Probes = dict[bytes, list[tuple[_Form, int]]]
+"""The forms that contain a probe, each with the offset of the probe."""
 
 
 class Needles(NamedTuple):
     """What to search for in each layer of a text."""
 
-    exact: dict[bytes, _Needle]
-    reduced: dict[bytes, _Needle]
-    grams: frozenset[bytes]
-    """Each part of `_GRAM` characters of the windows in `reduced`."""
+    exact: Probes
+    reduced: Probes
 
 
 @lru_cache(maxsize=128)
 def needles(secrets: tuple[str, ...]) -> Needles:
     """Return what to search for to find each of `secrets` that is long enough."""
-    long_enough = sorted({secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}, key=len)
-    # By their windows. The first form that has a window is the longest one.
-    exact: dict[bytes, _Needle] = {}
-    reduced: dict[bytes, _Needle] = {}
-    encoded: set[str] = set()
-    for secret in long_enough:
+    exact: Probes = {}
+    reduced: Probes = {}
+    wanted = {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}
+    for secret in wanted:
+        scheme, _, key = secret.rpartition(" ")
+        if scheme.isalpha() and key in wanted:
+            continue  # the value of a header, `Bearer KEY`
         data = secret.encode("utf-8", "surrogatepass")
         # A secret may itself look like an escape sequence, and forms (HTML) write a space as `+`.
-        for form in (data, _fully_decoded(data), data.replace(b" ", b"+")):
-            needle = _head(form)
-            exact.setdefault(needle.window, needle)
+        for form in dict.fromkeys((data, _fully_decoded(data), data.replace(b" ", b"+"))):
+            # A secret that is base64 may be repeated without its padding.
+            whole = len(form.rstrip(b"=")) if len(form) % 4 == 0 else len(form)
+            _add(exact, _Form(form, _enough(whole), _no_middle_words))
         plain = _reduced(data)
-        if len(plain) >= _WINDOW and _DIGIT.search(plain) and _LETTER.search(plain):
-            for needle in _windows_with_digit(plain):
-                reduced.setdefault(needle.window, needle)
-        if not encoded.isdisjoint(secret.split()):
-            continue  # `Bearer KEY`: the encoding of the whole contains that of the key
-        encoded.add(secret)
-        for form in map(_reduced, _encodings(data)):
+        if len(plain) >= _PART and _DIGIT.search(plain) and _LETTER.search(plain):
+            _add(reduced, _Form(plain, _enough(len(plain)), _with_digit))
+        rule = _start_or_most if is_words(secret) else _any
+        for form in dict.fromkeys(map(_reduced, _encodings(data))):
             if len(form) >= _SHORTEST_ENCODING:
-                needle = _head(form)._replace(padded=True)
-                reduced.setdefault(needle.window, needle)
-    grams = {window[at : at + _GRAM] for window in reduced for at in range(len(window) - _GRAM + 1)}
-    return Needles(exact, reduced, frozenset(grams))
+                enough = max(_SHORTEST_ENCODING, _enough(len(data)) * len(form) // len(data))
+                _add(reduced, _Form(form, min(enough, len(form)), rule, padded=True))
+    return Needles(exact, reduced)
 
 
-def _head(form: bytes) -> _Needle:
-    # A secret that is base64 may be repeated without its padding.
-    length = len(form.rstrip(b"=")) if len(form) % 4 == 0 else len(form)
-    return _Needle(form, 0, form[: min(max(_WINDOW, len(form) // 3), length)])
+def _enough(length: int) -> int:
+    return length if length < _PART else min(max(_PART, length // 3), _LONG_PART)
 
 
-def _windows_with_digit(form: bytes) -> Iterator[_Needle]:
-    """Yield the first and the last window of a form, each so long that it contains a digit, so it is no words."""
-    size = max(_WINDOW, len(form) // 3)
-    head = next(end for end in range(size, len(form) + 1) if end == len(form) or _DIGIT.search(form, 0, end))
-    tail = next(start for start in range(len(form) - size, -1, -1) if start == 0 or _DIGIT.search(form, start))
-    yield _Needle(form, 0, form[:head])
-    yield _Needle(form, tail, form[tail:])
+def _any(form: bytes, offset: int, part: bytes) -> bool:
+    return True
+
+
+def _start_or_most(form: bytes, offset: int, part: bytes) -> bool:
+    # Words from the middle of a secret, such as the domain in a URL, also occur elsewhere.
+    return offset == 0 or 5 * len(part) >= 4 * len(form)
+
+
+def _no_middle_words(form: bytes, offset: int, part: bytes) -> bool:
+    return _start_or_most(form, offset, part) or not is_words(part.decode("latin-1"))
+
+
+def _with_digit(form: bytes, offset: int, part: bytes) -> bool:
+    return _DIGIT.search(part) is not None
+
+
+def _add(probes: Probes, form: _Form) -> None:
+    # Every part of `enough` characters contains one of the probes at this distance.
+    places: dict[bytes, list[int]] = {}
+    for offset in range(0, len(form.data) - _PROBE + 1, max(1, form.enough - _PROBE + 1)):
+        places.setdefault(form.data[offset : offset + _PROBE], []).append(offset)
+    for probe, offsets in places.items():
+        probes.setdefault(probe, []).extend((form, offset) for offset in offsets[:_SAME_PROBES])
 
 
 # Escape sequences. A repeated escape, such as `%2525`, `\\\\u` or `&amp;amp;`, is decoded in one step.
@@ -273,37 +304,46 @@ def find(data: bytes, wanted: Needles) -> list[Span]:
     """Return where a text in UTF-8 contains a secret: parts that do not overlap, in their order."""
     spans: list[Span] = []
     for text, layer in _layers(data):
-        found: list[Span] = []
-        for window in [window for window in wanted.exact if window in text]:
-            found += _occurrences(text, wanted.exact[window])
+        found = [span for span, _ in _occurrences(text, wanted.exact)]
         reduced = _reduced(text)
-        # Five secrets have about 75 windows. Looking for each takes 20 µs in a short text, and a look at its parts one.
-        parts = [reduced[at : at + _GRAM] for at in range(0, len(reduced), _STRIDE)]
-        windows = [] if wanted.grams.isdisjoint(parts) else [window for window in wanted.reduced if window in reduced]
-        if windows:
+        parts = list(_occurrences(reduced, wanted.reduced))
+        if parts:
             places = [place for place, byte in enumerate(text) if byte in _LETTERS_AND_DIGITS]
-            for needle in map(wanted.reduced.__getitem__, windows):
-                for start, end in _occurrences(reduced, needle):
-                    last = places[end - 1] + 1
-                    while needle.padded and text[last : last + 1] == b"=":
-                        last += 1
-                    found.append((places[start], last))
+            for (start, end), padded in parts:
+                last = places[end - 1] + 1
+                while padded and text[last : last + 1] == b"=":
+                    last += 1
+                found.append((places[start], last))
         spans += found if layer is None else map(layer.source_span, found)
     return _merged(_whole_characters(data, span) for span in spans) if spans else spans
 
 
-def _occurrences(text: bytes, needle: _Needle) -> Iterator[Span]:
-    form, window = needle.form, needle.window
-    done, position = 0, text.find(window)
-    while position >= 0:
-        start, offset = position, needle.start
-        while offset > 0 and start > done and text[start - 1] == form[offset - 1]:
-            start, offset = start - 1, offset - 1
-        end, offset = position + len(window), needle.start + len(window)
-        while offset < len(form) and end < len(text) and text[end] == form[offset]:
-            end, offset = end + 1, offset + 1
-        yield start, end
-        done, position = end, text.find(window, end)
+def _occurrences(text: bytes, probes: Probes) -> Iterator[tuple[Span, bool]]:
+    """Yield where a text contains enough of a form, and whether padding may follow."""
+    ends: dict[bytes, int] = {}  # where the last part of a form ended: it is not searched again
+    for at in [at for at in range(len(text) - _PROBE + 1) if text[at : at + _PROBE] in probes]:
+        for form, offset in probes[text[at : at + _PROBE]]:
+            done = ends.get(form.data, 0)
+            if at < done:
+                continue
+            start, end = _extended(text, at, form.data, offset, done)
+            if end - start >= form.enough and form.shows(form.data, offset - (at - start), text[start:end]):
+                ends[form.data] = end
+                yield (start, end), form.padded
+
+
+def _extended(text: bytes, at: int, form: bytes, offset: int, done: int) -> Span:
+    """Return the longest part of a text around a probe that a form also has around it, but not before `done`."""
+    before = offset
+    start = at
+    while before > 0 and start > done and text[start - 1] == form[before - 1]:
+        start, before = start - 1, before - 1
+    if before > 0 and text[start : start + 1].isspace():
+        start += 1
+    after, end = offset + _PROBE, at + _PROBE
+    while after < len(form) and end < len(text) and text[end] == form[after]:
+        end, after = end + 1, after + 1
+    return start, end
 
 
 def _whole_characters(data: bytes, span: Span) -> Span:

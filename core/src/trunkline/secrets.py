@@ -180,6 +180,14 @@ def _login(value: str) -> Iterator[str]:
             yield login.partition(":")[2]
 
 
+def without_names(secrets: Iterable[str], *names: str) -> tuple[str, ...]:
+    """Leave out a secret that is only a name, such as the key `ollama`, which that server ignores.
+
+    It would be removed from every error about the service.
+    """
+    return tuple(secret for secret in secrets if secret not in names)
+
+
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with each of `secrets` replaced by `***`, in every form in which servers and proxies echo it.
 

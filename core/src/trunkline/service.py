@@ -34,7 +34,7 @@ from trunkline.errors import (
 from trunkline.messages import Message
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
-from trunkline.secrets import scrub, scrub_error, without_traceback
+from trunkline.secrets import scrub, scrub_error, without_names, without_traceback
 from trunkline.settings import Settings
 from trunkline.stream import CLOSING_LIMIT, Stream
 
@@ -337,7 +337,8 @@ class Service:
         return part.pipeline
 
     def _secrets(self) -> tuple[str, ...]:
-        return (*self.settings.secrets(), *environment_secrets(), *self._transports.secrets())
+        secrets = (*self.settings.secrets(), *environment_secrets(), *self._transports.secrets())
+        return without_names(secrets, self.name, self.provider)
 
     async def _make_pipeline(self, part: _LoopPart) -> Pipeline:
         own = self._transports.shared(self.settings)

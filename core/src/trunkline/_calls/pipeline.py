@@ -38,7 +38,7 @@ from trunkline.errors import (
 from trunkline.fold import response_warnings
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
-from trunkline.secrets import scrub_error, without_traceback
+from trunkline.secrets import scrub_error, without_names, without_traceback
 from trunkline.settings import Settings, setting_error
 
 P = ParamSpec("P")
@@ -331,7 +331,8 @@ class Pipeline:
 
     def known_secrets(self) -> tuple[str, ...]:
         """Return the secrets of the settings and of the environment, and those that the service's `Auth` acquired."""
-        return (*self.secrets, *self.client_secrets(), *acquired_secrets(self.context, self.steps))
+        acquired = (*self.client_secrets(), *acquired_secrets(self.context, self.steps))
+        return (*self.secrets, *without_names(acquired, self.context.name, self.context.provider))
 
     def finalize_error(self, error: TrunklineError) -> TrunklineError:
         """Add the names of the service and the provider to an error, and remove the service's secrets from it."""
