@@ -44,6 +44,12 @@ def refuses(status: int, **headers: str) -> Handler:
     return handler
 
 
+async def stalls_in_a_refusal(exchange: Exchange) -> None:
+    await exchange.start(status=429, headers=JSON)
+    await exchange.chunk(b'{"error":{')
+    await exchange.hung_up()
+
+
 async def never_answers(exchange: Exchange) -> None:
     await exchange.hung_up()
 
@@ -103,6 +109,7 @@ CASES: dict[str, Handler | str] = {
     "answers 429 without `Retry-After`": refuses(429),
     "answers 429, `Retry-After: 20`": refuses(429, retry_after="20"),
     "answers 429, `Retry-After: 120`, more than `retry_after_limit`": refuses(429, retry_after="120"),
+    "answers 429, and the body stalls": stalls_in_a_refusal,
     "answers 400": refuses(400),
     "answers 401": refuses(401),
     "answers 404": refuses(404),
