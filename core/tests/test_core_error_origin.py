@@ -30,6 +30,8 @@ from trunkline import (
     UnsupportedRequest,
     hookimpl,
 )
+from trunkline.authoring.provider import ListModels, Operations
+from trunkline.authoring.wire import WireRequest
 from trunkline.storage import from_json, to_json
 from trunkline.testing import Exchange, serve
 
@@ -127,6 +129,23 @@ CALLS: dict[str, tuple[Any, Any, dict[str, Any], type[TrunklineError]]] = {
     "stream closed": (answer, closed_stream, {}, CallError),
     "stream not entered": (answer, never_entered, {}, CallError),
 }
+
+
+async def test_value_that_a_part_refuses_is_the_provider_s_fault_in_a_response(toy: Any) -> None:
+    def listed(context: Any, response: Any) -> Any:
+        raise InvalidRequest("Text.text must be a string, not int")
+
+    operations = Operations(
+        list_models=ListModels(build=lambda context, cursor: WireRequest(url=context.settings.url), parse=listed)
+    )
+    async with (
+        serve(status(200, b'{"text":5}')) as server,
+        toy(server.url, provider={"operations": lambda context: operations}) as service,
+    ):
+        for call in (service.chat("hi"), service.list_models()):
+            with pytest.raises(ProtocolViolation, match=r"Text\.text must be a string, not int") as caught:
+                await call
+            assert caught.value.status == 200
 
 
 @pytest.mark.parametrize("case", CALLS)

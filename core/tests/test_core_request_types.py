@@ -5,7 +5,11 @@ The error names the class and the field. It is raised where the value is made, s
 
 from __future__ import annotations
 
+import copy
 import enum
+import json
+import pickle
+import sys
 from collections import OrderedDict, UserDict
 from decimal import Decimal
 from types import MappingProxyType
@@ -34,6 +38,8 @@ from trunkline import (
     tool_result,
     user,
 )
+from trunkline._field_types import FieldTypes
+from trunkline.authoring.json import encode_request
 from trunkline.storage import from_json, to_json
 
 
@@ -74,21 +80,56 @@ TEXT = Kind(
     ("", "x", "ä\x00\ud800", Word("x"), Name.F), (None, 5, 0, False, 1.5, [], ["x"], {}, bytearray(b"x"), *OTHERS)
 )
 FLAG = Kind((True, False), (None, 0, 1, "", "yes", [], {}, *OTHERS))
-COUNT = Kind((0, 7, 10**400, True), ("7", 7.0, Decimal(7), [], {}, *OTHERS))
-NUMBER = Kind((0.5, 1, Double(0.5), float("inf")), ("0.5", Decimal("0.5"), Single(), [], {}, *OTHERS))
-OBJECT = Kind(
-    ({}, {"a": 1}, MappingProxyType({"a": 1}), OrderedDict(a=1), UserDict({"a": 1})),
+OFFSET = Kind((0, 7, 10**400, True), ("7", 7.0, Decimal(7), [], {}, 10**5000, *OTHERS))
+COUNT = Kind((0, -1, 7, -(2**63), 2**64 - 1, True), (*OFFSET.wrong, 2**64, -(2**63) - 1, 10**400))
+NUMBER = Kind(
+    (0.5, 1, -1e300, Double(0.5)),
+    ("0.5", Decimal("0.5"), Single(), [], {}, float("inf"), float("nan"), -float("inf"), 10**400, *OTHERS),
+)
+
+
+def nested(levels: int, cls: type = dict) -> Any:
+    value: Any = cls()
+    for _ in range(levels - 1):
+        value = {"a": value} if cls is dict else [value]
+    return value
+
+
+ENDLESS: dict[str, Any] = {"b": 1}
+ENDLESS["a"] = [ENDLESS, ENDLESS]
+
+NOT_JSON: tuple[Any, ...] = (
+    *(float("nan"), float("inf"), 10**5000, b"x", {1}, object(), Single(), Decimal(1), {1: "x"}, {None: 1}),
+    *(nested(128), nested(128, list), nested(5000), nested(5000, list), ENDLESS, UserDict(a=[{"b": {1}}])),
+)
+"""Values that no JSON contains, or that no decoder reads."""
+PROVIDER_OBJECT = Kind(
+    ({}, {"a": 1}, MappingProxyType({"a": 1}), OrderedDict(a=1), UserDict({"a": 1}), {"a": float("nan")}),
     (None, [], [("a", 1)], "", "{}", 0, *OTHERS),
 )
-OPTIONS = Kind(
-    ({}, {"openai": {"a": 1}}, {"openai": {}}, MappingProxyType({"openai": MappingProxyType({"a": 1})})),
+OBJECT = Kind(
+    (*PROVIDER_OBJECT.right[:-1], {"a": [10**400, "\ud800", (None, True), range(2)]}, nested(128)),
+    (*PROVIDER_OBJECT.wrong, {1: 2}, ENDLESS, *[{"a": value} for value in NOT_JSON]),
+)
+TEXTS = Kind(
+    ({}, {"a": "b"}, {"": Word("\ud800")}, MappingProxyType({"a": "b"})),
+    (*PROVIDER_OBJECT.wrong, {"a": 1}, {"a": None}, {1: "a"}, {"a": b"x"}, {"a": {}}),
+)
+METADATA = Kind(
+    (
+        *({}, {"openai": {"a": 1}}, {"openai": {}}, {"openai": {"a": float("nan")}}),
+        MappingProxyType({"openai": MappingProxyType({"a": 1})}),
+    ),
     (None, [], "", "x", 0, {"openai": None}, {"openai": []}, {"openai": "x"}, {"a": {}, "openai": 5}, *OTHERS),
+)
+OPTIONS = Kind(
+    METADATA.right[:3], (*METADATA.wrong, {1: {}}, ENDLESS, *[{"openai": {"a": value}} for value in NOT_JSON])
 )
 DATA = Kind((b"x", bytearray(b"x"), memoryview(b"x")), ("x", 5, [], {}, object()))
 URL = Kind(("https://x", Word("https://x")), (5, b"https://x", [], {}, object()))
 
 TEXT_OR_NONE, FLAG_OR_NONE = optional(TEXT), optional(FLAG)
-BOTH_OPTIONS = {"provider_options": OPTIONS, "provider_metadata": OPTIONS}
+BOTH_OPTIONS = {"provider_options": OPTIONS, "provider_metadata": METADATA}
 MEDIA = {
     "data": DATA,
     "url": URL,
@@ -138,17 +179,18 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
             "url": TEXT_OR_NONE,
             "title": TEXT_OR_NONE,
             "cited_text": TEXT_OR_NONE,
-            "start": optional(COUNT),
-            "end": optional(COUNT),
-            "provider_metadata": OPTIONS,
+            "start": optional(OFFSET),
+            "end": optional(OFFSET),
+            "provider_metadata": METADATA,
         },
     ),
-    Opaque: ({"provider": "p", "kind": "k", "data": {}}, {"provider": TEXT, "kind": TEXT, "data": OBJECT}),
+    Opaque: ({"provider": "p", "kind": "k", "data": {}}, {"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT}),
     Message: (
         {"role": "user", "parts": "x"},
         {
             "role": Kind(
-                ("system", "user", "assistant", "tool", Word("user")), (None, "", "king", 5, [], {}, object())
+                ("system", "user", "assistant", "tool", Word("user")),
+                (None, "", "king", 5, [], {}, object(), 10**5000, nested(5000), "x" * 5000),
             ),
             "parts": Kind(("x", [], ["x", Text(text="x")], (), Text(text="x"), iter(["x"])), (*PARTS, [None], [["x"]])),
             "name": TEXT_OR_NONE,
@@ -167,12 +209,15 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
     ),
     ToolChoice: (
         {"mode": "tool", "name": "f"},
-        {"mode": Kind(("tool",), (None, "auto", "x", 5, [], {}, object())), "name": Kind(("f",), (None, 5, [], b"f"))},
+        {
+            "mode": Kind(("tool",), (None, "auto", "x", 5, [], {}, object(), 10**5000, nested(5000))),
+            "name": Kind(("f",), (None, 5, [], b"f")),
+        },
     ),
     ResponseFormat: (
         {"schema": {}},
         {
-            "type": Kind(("json_schema",), (None, "text", "xml", 5, [], {}, object())),
+            "type": Kind(("json_schema",), (None, "text", "xml", 5, [], {}, object(), 10**5000, nested(5000))),
             "schema": Kind(OBJECT.right, OBJECT.wrong),
             "name": TEXT,
             "description": TEXT_OR_NONE,
@@ -213,7 +258,7 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
             "logprobs": FLAG_OR_NONE,
             "top_logprobs": optional(COUNT),
             "user_id": TEXT_OR_NONE,
-            "metadata": OBJECT,
+            "metadata": TEXTS,
             "provider_options": OPTIONS,
         },
     ),
@@ -255,8 +300,9 @@ def test_wrong_value_is_an_error_that_names_the_field(cls: type, name: str) -> N
     for value in FIELDS[cls][1][name].wrong:
         with pytest.raises(InvalidRequest) as caught:
             made(cls, name, value)
-            pytest.fail(f"{cls.__name__} accepts {name}={value!r}")
-        if name not in CONTRADICTIONS:
+            pytest.fail(f"{cls.__name__} accepts another {name}: {type(value).__name__}")
+        assert len(str(caught.value)) < 300
+        if name not in CONTRADICTIONS or (name == "schema" and isinstance(value, dict)):
             assert f"{cls.__name__}.{name}" in str(caught.value)
 
 
@@ -341,5 +387,58 @@ def test_value_that_json_does_not_have_is_an_invalid_request() -> None:
         for result in (odd, {"a": odd}, [odd]):
             with pytest.raises(InvalidRequest, match="a tool result"):
                 tool_result("c1", result)
+        call = ToolCall(id="c1", name="f", arguments={})
+        call.arguments["a"] = odd  # type: ignore[index]
         with pytest.raises(InvalidRequest, match="arguments cannot be encoded as JSON"):
-            _ = ToolCall(id="c1", name="f", arguments={"a": odd}).arguments_json
+            _ = call.arguments_json
+        with pytest.raises(InvalidRequest, match="the request contains a value that is not valid in JSON: body"):
+            encode_request({"messages": [{"content": odd}]})
+
+
+def test_error_names_the_place_of_a_value_that_json_does_not_have() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"^Tool\.parameters\['properties'\]\[1\] is nan, which JSON does not have$"
+    ):
+        Tool(name="f", parameters={"properties": [1, float("nan")]})
+    with pytest.raises(
+        InvalidRequest, match=r"^ToolCall\.arguments\['a'\] is of the type bytes, which JSON does not have$"
+    ):
+        ToolCall(id="c1", name="f", arguments={"a": b"x"})  # type: ignore[dict-item]
+    with pytest.raises(InvalidRequest, match=r"^ChatRequest\.metadata\['a'\] must be a string, not int$"):
+        ChatRequest(messages="x", metadata={"a": 1})  # type: ignore[dict-item]
+    with pytest.raises(InvalidRequest, match=r"^ChatRequest\.temperature must be an integer of at most 64 bits$"):
+        ChatRequest(messages="x", temperature=10**400)
+    with pytest.raises(InvalidRequest, match=r"^ChatRequest\.top_p must be finite, not nan$"):
+        ChatRequest(messages="x", top_p=float("nan"))
+    with pytest.raises(InvalidRequest, match=r"body\['a'\]\[0\]\['b'\] has a key that is not a string, but tuple$"):
+        encode_request({"a": [{"b": {(1,): 2}}]})
+    with pytest.raises(InvalidRequest, match=r"ToolCall.arguments\['b'\].* is nested deeper than 128 levels$"):
+        ToolCall(id="c1", name="f", arguments={"a": 1, "b": ENDLESS})
+
+
+def test_value_that_is_accepted_can_be_shown_stored_and_sent() -> None:
+    deep = nested(128)
+    request = ChatRequest(
+        messages=[user("x"), Message(role="assistant", parts=ToolCall(id="c1", name="f", arguments=deep))],
+        tools=[Tool(name="f", parameters=deep)],
+        response_format=ResponseFormat(schema=deep),
+        provider_options={"openai": nested(127)},
+    )
+    repr(request)
+    assert from_json(ChatRequest, json.loads(json.dumps(to_json(request)))) == request
+    assert pickle.loads(pickle.dumps(request)) == request
+    assert copy.deepcopy(request) == request
+
+
+def test_tables_of_the_checks_are_complete() -> None:
+    for cls in ENUMERATIONS:
+        tables = [value for value in vars(sys.modules[cls.__module__]).values() if isinstance(value, FieldTypes)]
+        own = [vars(cls)["_types"]] if "_types" in vars(cls) else tables
+        unchecked = {field.name for field in attrs.fields(cls) if field.converter is None} - ENUMERATIONS[cls]
+        assert unchecked in [table.names for table in own], cls
+
+
+ENUMERATIONS: dict[type, set[str]] = {
+    cls: {Message: {"role"}, ResponseFormat: {"type"}}.get(cls, set()) for cls in FIELDS if cls is not ToolChoice
+}
+"""Fields that accept a few strings only, which the class checks itself, as it does all fields of a `ToolChoice`."""

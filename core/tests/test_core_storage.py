@@ -108,8 +108,10 @@ def test_arguments_that_are_nested_too_deeply_cannot_be_stored() -> None:
     deep: Any = 1
     for _ in range(3000):
         deep = [deep]
+    call = ToolCall(id="c", name="n", arguments={})
+    call.arguments["x"] = deep  # type: ignore[index]
     with pytest.raises(InvalidRequest, match="nested too deeply"):
-        to_json(ToolCall(id="c", name="n", arguments={"x": deep}))
+        to_json(call)
 
 
 def test_error_of_hostile_data_is_short() -> None:

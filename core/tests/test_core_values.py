@@ -468,3 +468,38 @@ def test_scrubbing_leaves_short_secrets_alone() -> None:
 def test_arguments_with_a_number_that_json_cannot_hold_are_kept_as_text(number: str) -> None:
     text = '{"x":' + number + "}"
     assert decode_arguments(text) == ({}, text)
+
+
+@pytest.mark.parametrize("levels", [129, 900, 100_000])
+def test_arguments_that_are_nested_too_deeply_are_kept_as_text(levels: int) -> None:
+    text = '{"x":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+    assert decode_arguments(text) == ({}, text)
+    shallow = '{"[[[[": "' + "{[" * 200 + '", "x": [' + "[], " * 200 + "1]}"
+    assert decode_arguments(shallow)[1] is None
+
+
+@pytest.mark.parametrize("event", ["x", None, Usage(), TextDelta, {"type": "text_delta"}])
+def test_folding_other_values_than_events_is_an_invalid_request(event: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"events\[1\] must be an event, not"):
+        fold([TextStart(index=0), event])
+    with pytest.raises(ProtocolViolation, match="is no event"):
+        Fold().add(event)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [TextStart(index=[])],  # type: ignore[arg-type]
+        [TextDelta(index=[], text="x")],  # type: ignore[arg-type]
+        [TextStart(index=0), *[TextDelta(index=0, text=b"x")] * 2000],  # type: ignore[arg-type]
+        [TextStart(index=0), TextDelta(index=0, text=None)],  # type: ignore[arg-type]
+        [TextStart(index=0), TextDelta(index=0, text="x", logprobs=5)],  # type: ignore[arg-type]
+        [TextStart(index=0), TextEnd(index=0, provider_metadata=5)],  # type: ignore[arg-type]
+        [ToolCallStart(index=0, id=None, name="f")],  # type: ignore[arg-type]
+        [ReasoningStart(index=0), ReasoningEnd(index=0, signature=5)],  # type: ignore[arg-type]
+        [ResponseStarted(warnings=None)],  # type: ignore[arg-type]
+    ],
+)
+def test_event_with_a_field_of_a_wrong_type_is_a_protocol_violation(events: list[Event]) -> None:
+    with pytest.raises(ProtocolViolation, match="wrong type"):
+        fold([*events, Finished(reason=FinishReason.STOP)])

@@ -5,7 +5,6 @@ They have a module of their own because `trunkline.errors` refers to `ChatRespon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 
@@ -52,51 +51,6 @@ def refuse_dict(value: object, where: str, expected: str) -> None:
             f"{where} is a dict, not {expected}; to convert a conversation in OpenAI's form, call "
             "trunkline_openai.messages_from(messages), from the package trunkline-openai"
         )
-
-
-class FieldTypes:
-    """Checks the types of an object's fields. `options` are further fields: they map providers to their own fields.
-
-    Classes of which applications make many, such as `Text`, call this only if a field is not what it usually is.
-    """
-
-    def __init__(self, expected: Mapping[str, tuple[type, ...]], *options: str) -> None:
-        self._expected = tuple(expected.items())
-        self._options = options
-
-    def check(self, value: object) -> None:
-        """Raise `InvalidRequest`, which names the field, if one has another type."""
-        for name, kinds in self._expected:
-            found = getattr(value, name)
-            if type(found) not in kinds and not isinstance(found, kinds):
-                raise InvalidRequest(f"{type(value).__name__}.{name} must be {_words(kinds)}, not {_type_name(found)}")
-        for name in self._options:
-            if (options := getattr(value, name)) or type(options) is not dict:
-                _check_options(options, f"{type(value).__name__}.{name}")
-
-
-def _check_options(options: object, where: str) -> None:
-    if not isinstance(options, (dict, Mapping)):
-        raise InvalidRequest(f"{where} must be a mapping, not {_type_name(options)}")
-    for provider, fields in options.items():
-        if not isinstance(fields, (dict, Mapping)):
-            raise InvalidRequest(f"{where}[{provider!r}] must be a mapping, not {_type_name(fields)}")
-
-
-def _type_name(value: object) -> str:
-    return "None" if value is None else type(value).__name__
-
-
-_NAMES = {type(None): "None", str: "a string", int: "an integer", float: "a number", bool: "a bool", bytes: "bytes"}
-
-
-def _words(kinds: tuple[type, ...]) -> str:
-    words = ["a mapping"] if Mapping in kinds else [_NAMES.get(kind, kind.__name__) for kind in kinds]
-    if float in kinds:
-        words.remove("an integer")  # a number as well
-    if type(None) in kinds and "None" not in words:
-        words.append("None")
-    return " or ".join(words)
 
 
 for _error in (TrunklineError, CallError, InvalidRequest):

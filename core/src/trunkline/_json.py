@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 if TYPE_CHECKING:
@@ -38,6 +39,25 @@ def ends_too_early(data: bytes) -> bool:
     outside = STRING.sub(b"", data)
     is_open = outside.count(b"{") + outside.count(b"[") > outside.count(b"}") + outside.count(b"]")
     return is_open and outside.startswith((b"{", b"["))
+
+
+NESTING_LIMIT = 128
+"""How deep the values of a request may be nested, and by default the JSON of a response."""
+
+_BRACKETS = b"[{]}"
+_STEPS = bytes.maketrans(_BRACKETS, b"\2\2\0\0")
+_OTHERS = bytes(set(range(256)) - set(_BRACKETS))
+
+
+def is_deeper(data: bytes | bytearray, limit: int) -> bool:
+    """Return whether JSON is nested deeper than `limit`. Takes linear time, and no stack."""
+    # JSON cannot be nested deeper than it has opening brackets. Counting those is fast, and nearly always enough.
+    if data.count(b"{") + data.count(b"[") <= limit:
+        return False
+    # Remove the strings, map opening brackets to 2 and closing ones to 0, and drop everything else. The running sum of
+    # these numbers, each minus 1, is the depth.
+    steps = STRING.sub(b"", data).translate(_STEPS, _OTHERS)
+    return max(accumulate(map((-1).__add__, steps)), default=0) > limit
 
 
 def _decoder() -> Callable[[bytes | str], Any]:

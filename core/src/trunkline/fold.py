@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import assert_never
+from typing import Never, get_args
 
-from trunkline._json import JSONObject, loads_finite
-from trunkline.errors import ProtocolViolation
+from trunkline._field_types import type_name
+from trunkline._json import NESTING_LIMIT, JSONObject, is_deeper, loads_finite
+from trunkline.errors import InvalidRequest, ProtocolViolation
 from trunkline.events import (
     Event,
     Finished,
@@ -30,10 +31,15 @@ from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLog
 def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
     """Decode a tool call's arguments. Returns the object and `None`, or `{}` and the text if it is not a JSON object.
 
-    Empty text gives an empty object: several providers send it for a tool without parameters.
+    Empty text gives an empty object: several providers send it for a tool without parameters. Text that is nested
+    deeper than 128 levels, which a `ToolCall` refuses, is not decoded.
     """
     if not text.strip():
         return {}, None
+    if text.count("{") + text.count("[") > NESTING_LIMIT and is_deeper(
+        text.encode("utf-8", "surrogatepass"), NESTING_LIMIT
+    ):
+        return {}, text
     try:
         arguments = loads_finite(text)
     except (ValueError, RecursionError):
@@ -50,7 +56,7 @@ def response_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[Call
         CallWarning(
             kind="invalid_arguments",
             subject=f"tool call {part.name}",
-            message="the model's arguments are not a JSON object; the text is in invalid_arguments",
+            message="the model's arguments are no JSON object that can be read; the text is in invalid_arguments",
             lossy=False,
         )
         for part in parts
@@ -95,18 +101,21 @@ class Fold:
         """The indexes of the texts that are refusals."""
 
     def add(self, event: Event) -> None:
-        """Add an event. Raises `ProtocolViolation` if the event is out of order."""
-        if type(event) is TextDelta and self._finished is None:  # the fast path: nearly all events are text deltas
-            part = self._open.get(event.index)
-            if part is not None:
-                deltas = part.deltas
-                deltas.append(event.text)
-                if len(deltas) == _JOINED_AT_ONCE:
-                    part.join()
-                if event.logprobs:
-                    self._logprobs.extend(event.logprobs)
-                return
-        self._add(event)
+        """Add an event. Raises `ProtocolViolation` if the event is out of order or a field of it has a wrong type."""
+        try:
+            if type(event) is TextDelta and self._finished is None:  # the fast path: nearly all events are text deltas
+                part = self._open.get(event.index)
+                if part is not None:
+                    deltas = part.deltas
+                    deltas.append(event.text)
+                    if len(deltas) == _JOINED_AT_ONCE:
+                        part.join()
+                    if event.logprobs:
+                        self._logprobs.extend(event.logprobs)
+                    return
+            self._add(event)
+        except TypeError as error:
+            raise self._violation(f"a field of {type_name(event)} has a wrong type: {error}") from None
 
     def _add(self, event: Event) -> None:
         if self._finished is not None:
@@ -138,7 +147,10 @@ class Fold:
             self._finished = event
             self._usage = event.usage or self._usage
         else:
-            assert_never(event)
+            raise self._no_event(event)
+
+    def _no_event(self, event: Never) -> ProtocolViolation:
+        return self._violation(f"{type_name(event)} is no event")
 
     def _part(self, index: int) -> _OpenPart:
         try:
@@ -158,10 +170,16 @@ class Fold:
         return self._finished is not None
 
     def response(self) -> ChatResponse:
-        """Return the response so far. Before `Finished` its finish reason is `error`."""
+        """Return the response so far. Before `Finished` its finish reason is `error`.
+
+        Raises `ProtocolViolation` if a field of an event has a wrong type.
+        """
         if self._response is not None:
             return self._response
-        response = self._folded()
+        try:
+            response = self._folded()
+        except (TypeError, AttributeError, InvalidRequest) as error:
+            raise self._violation(f"a field of an event has a wrong type: {error}") from None
         if self._finished is not None:
             self._response = response
         return response
@@ -243,14 +261,20 @@ def fold(events: Iterable[Event], provider: str | None = None) -> ChatResponse:
     """Return the response that the events of a complete stream make.
 
     Its parts, tool calls, finish reason and usage equal those of the same call without streaming. Raises
-    `ProtocolViolation` if the events are out of order or end without `Finished`.
+    `ProtocolViolation` if the events are out of order, end without `Finished` or have fields of a wrong type, and
+    `InvalidRequest` for other values than events.
     """
     folded = Fold(provider)
-    for event in events:
+    for position, event in enumerate(events):
+        if type(event) not in _EVENTS and not isinstance(event, _EVENTS):
+            raise InvalidRequest(f"events[{position}] must be an event, not {type_name(event)}")
         folded.add(event)
     if not folded.finished:
         raise ProtocolViolation("the events end without Finished", provider=provider)
     return folded.response()
+
+
+_EVENTS = get_args(Event)
 
 
 def unfold(response: ChatResponse) -> list[Event]:

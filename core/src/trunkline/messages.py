@@ -10,28 +10,61 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from trunkline._base_errors import FieldTypes, InvalidRequest, refuse_dict
+from trunkline._base_errors import InvalidRequest, refuse_dict
+from trunkline._field_types import (
+    DATA,
+    FLAG,
+    JSON_OBJECT,
+    METADATA,
+    OFFSET_OR_NONE,
+    OPTIONS,
+    PROVIDER_OBJECT,
+    TEXT,
+    TEXT_OR_NONE,
+    FieldTypes,
+    json_problem,
+    shown,
+)
 from trunkline._json import JSONObject, JSONValue, ProviderOptions, dumps
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 _ROLES = get_args(Role)
 
-_NONE = type(None)
-_TEXT = (str, _NONE)
-_OBJECT = (dict, Mapping)
-_OPTIONS = ("provider_options", "provider_metadata")
-_TEXT_TYPES = FieldTypes({"text": (str,), "refusal": (bool,)}, *_OPTIONS)
-_MEDIA = {"data": (bytes, bytearray, memoryview, _NONE), "url": _TEXT, "file_id": _TEXT, "media_type": _TEXT}
+_BOTH = {"provider_options": OPTIONS, "provider_metadata": METADATA}
+_TEXT_TYPES = FieldTypes({"text": TEXT, "refusal": FLAG, **_BOTH})
+_MEDIA = {
+    "data": DATA.optional(),
+    "url": TEXT_OR_NONE,
+    "file_id": TEXT_OR_NONE,
+    "media_type": TEXT_OR_NONE,
+    **_BOTH,
+}
 _REASONING_TYPES = FieldTypes(
-    {"text": (str,), "provider": _TEXT, "signature": _TEXT, "encrypted": _TEXT, "redacted": (bool,)}, *_OPTIONS
+    {
+        "text": TEXT,
+        "provider": TEXT_OR_NONE,
+        "signature": TEXT_OR_NONE,
+        "encrypted": TEXT_OR_NONE,
+        "redacted": FLAG,
+        **_BOTH,
+    }
 )
-_CALL_TYPES = FieldTypes({"id": (str,), "name": (str,), "arguments": _OBJECT, "invalid_arguments": _TEXT}, *_OPTIONS)
+_CALL_TYPES = FieldTypes(
+    {"id": TEXT, "name": TEXT, "arguments": JSON_OBJECT, "invalid_arguments": TEXT_OR_NONE, **_BOTH}
+)
 _CITATION_TYPES = FieldTypes(
-    {"url": _TEXT, "title": _TEXT, "cited_text": _TEXT, "start": (int, _NONE), "end": (int, _NONE)}, "provider_metadata"
+    {
+        "url": TEXT_OR_NONE,
+        "title": TEXT_OR_NONE,
+        "cited_text": TEXT_OR_NONE,
+        "start": OFFSET_OR_NONE,
+        "end": OFFSET_OR_NONE,
+        "provider_metadata": METADATA,
+    }
 )
-_OPAQUE_TYPES = FieldTypes({"provider": (str,), "kind": (str,), "data": _OBJECT})
-_RESULT_TYPES = FieldTypes({"tool_call_id": (str,), "name": _TEXT, "is_error": (bool,)}, "provider_options")
-_MESSAGE_TYPES = FieldTypes({"name": _TEXT}, "provider_options")
+_OPAQUE_TYPES = FieldTypes({"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT})
+_RESULT_TYPES = FieldTypes({"tool_call_id": TEXT, "name": TEXT_OR_NONE, "is_error": FLAG, "provider_options": OPTIONS})
+_MESSAGE_TYPES = FieldTypes({"name": TEXT_OR_NONE, "provider_options": OPTIONS})
 
 
 @attrs.frozen(kw_only=True)
@@ -136,7 +169,7 @@ class Image(_Media):
     `high` or `auto`), for providers that support it.
     """
 
-    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "detail": _TEXT}, *_OPTIONS)
+    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "detail": TEXT_OR_NONE})
     data: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
     file_id: str | None = None
@@ -153,7 +186,7 @@ class Document(_Media):
     `name` is the document's file name or title.
     """
 
-    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "name": _TEXT}, *_OPTIONS)
+    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "name": TEXT_OR_NONE})
     data: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
     file_id: str | None = None
@@ -170,7 +203,7 @@ class Audio(_Media):
     `transcript` is the text of audio that a model generated.
     """
 
-    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "transcript": _TEXT}, *_OPTIONS)
+    _types: ClassVar[FieldTypes] = FieldTypes({**_MEDIA, "transcript": TEXT_OR_NONE})
     data: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
     file_id: str | None = None
@@ -235,12 +268,14 @@ class ToolCall:
             or self.provider_metadata
         ):
             _CALL_TYPES.check(self)
+        elif self.arguments and (problem := json_problem(self.arguments)) is not None:
+            raise InvalidRequest(f"ToolCall.arguments{problem}")
 
     @property
     def arguments_json(self) -> str:
         """The arguments as JSON text: `arguments` encoded, or `invalid_arguments` unchanged.
 
-        Raises `InvalidRequest` if your code put a value in `arguments` that JSON does not have.
+        Raises `InvalidRequest` if your code added a value to `arguments` that JSON does not have.
         """
         return self.invalid_arguments if self.invalid_arguments is not None else _json_text(self.arguments, "arguments")
 
@@ -363,7 +398,7 @@ class Message:
 
     def __attrs_post_init__(self) -> None:
         if self.role not in _ROLES:
-            raise InvalidRequest(f"a message's role must be one of {', '.join(_ROLES)}, not {self.role!r}")
+            raise InvalidRequest(f"a message's role must be one of {', '.join(_ROLES)}, not {shown(self.role)}")
         if self.name is not None or type(self.provider_options) is not dict or self.provider_options:
             _MESSAGE_TYPES.check(self)
 

@@ -7,7 +7,20 @@ from typing import Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 import attrs
 
-from trunkline._base_errors import FieldTypes, InvalidRequest, refuse_dict
+from trunkline._base_errors import InvalidRequest, refuse_dict
+from trunkline._field_types import (
+    COUNT_OR_NONE,
+    FLAG_OR_NONE,
+    JSON_OBJECT,
+    NUMBER_OR_NONE,
+    OPTIONS,
+    TEXT,
+    TEXT_OR_NONE,
+    TEXTS,
+    FieldTypes,
+    Kind,
+    shown,
+)
 from trunkline._json import JSONObject, ProviderOptions
 from trunkline.messages import Message, user
 
@@ -15,13 +28,6 @@ T = TypeVar("T")
 
 ToolChoiceMode: TypeAlias = Literal["auto", "none", "required", "tool"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
-_NONE = type(None)
-_TEXT = (str, _NONE)
-_FLAG = (bool, _NONE)
-_COUNT = (int, _NONE)
-_NUMBER = (float, int, _NONE)
-_OBJECT = (dict, Mapping)
 
 _EMPTY_SCHEMA: JSONObject = {"type": "object", "properties": {}}
 
@@ -46,7 +52,13 @@ class Tool:
 
 
 _TOOL_TYPES = FieldTypes(
-    {"name": (str,), "description": _TEXT, "parameters": _OBJECT, "strict": _FLAG}, "provider_options"
+    {
+        "name": TEXT,
+        "description": TEXT_OR_NONE,
+        "parameters": JSON_OBJECT,
+        "strict": FLAG_OR_NONE,
+        "provider_options": OPTIONS,
+    }
 )
 
 
@@ -60,11 +72,11 @@ class ToolChoice:
     def __attrs_post_init__(self) -> None:
         if self.mode not in ("auto", "none", "required", "tool"):
             raise InvalidRequest(
-                f"the mode of a tool choice must be auto, none, required or tool (with a name), not {self.mode!r}"
+                f"the mode of a tool choice must be auto, none, required or tool (with a name), not {shown(self.mode)}"
             )
         if (self.mode == "tool") != (self.name is not None):
             raise InvalidRequest("a tool choice needs a name if its mode is 'tool', and takes none otherwise")
-        if not isinstance(self.name, _TEXT):
+        if not isinstance(self.name, (str, type(None))):
             raise InvalidRequest(f"the name of a tool choice must be a string, not {type(self.name).__name__}")
 
     @staticmethod
@@ -89,7 +101,9 @@ class ResponseFormat:
 
     def __attrs_post_init__(self) -> None:
         if self.type not in ("text", "json", "json_schema"):
-            raise InvalidRequest(f"the type of a response format must be text, json or json_schema, not {self.type!r}")
+            raise InvalidRequest(
+                f"the type of a response format must be text, json or json_schema, not {shown(self.type)}"
+            )
         if (self.type == "json_schema") != (self.schema is not None):
             raise InvalidRequest(
                 "a response format needs a schema if its type is 'json_schema', and takes none otherwise"
@@ -97,7 +111,14 @@ class ResponseFormat:
         _FORMAT_TYPES.check(self)
 
 
-_FORMAT_TYPES = FieldTypes({"schema": (*_OBJECT, _NONE), "name": (str,), "description": _TEXT, "strict": _FLAG})
+_FORMAT_TYPES = FieldTypes(
+    {
+        "schema": JSON_OBJECT.optional(),
+        "name": TEXT,
+        "description": TEXT_OR_NONE,
+        "strict": FLAG_OR_NONE,
+    }
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -116,12 +137,14 @@ class ReasoningOptions:
         _REASONING_TYPES.check(self)
         if self.effort not in _EFFORTS:
             levels = ", ".join(get_args(Effort))
-            raise InvalidRequest(f"the effort of reasoning must be one of {levels}, not {self.effort!r}")
+            raise InvalidRequest(f"the effort of reasoning must be one of {levels}, not {shown(self.effort)}")
         if self.summary not in _SUMMARIES:
-            raise InvalidRequest(f"the summary of reasoning must be auto, concise or detailed, not {self.summary!r}")
+            raise InvalidRequest(
+                f"the summary of reasoning must be auto, concise or detailed, not {shown(self.summary)}"
+            )
 
 
-_REASONING_TYPES = FieldTypes({"effort": _TEXT, "max_tokens": _COUNT, "summary": _TEXT})
+_REASONING_TYPES = FieldTypes({"effort": TEXT_OR_NONE, "max_tokens": COUNT_OR_NONE, "summary": TEXT_OR_NONE})
 _EFFORTS = (None, *get_args(Effort))
 _SUMMARIES = (None, "auto", "concise", "detailed")
 
@@ -188,6 +211,13 @@ def _tool_choice(value: ToolChoice | str | None) -> ToolChoice | None:
     return ToolChoice.tool(value)
 
 
+def _is_usual(value: object, kind: type[float]) -> bool:
+    return type(value) is kind and 0 <= value < _UNUSUAL
+
+
+_UNUSUAL = 2**63
+
+
 @attrs.frozen(kw_only=True)
 class ChatRequest:
     """A chat request: the conversation and the options that shape the response.
@@ -197,7 +227,7 @@ class ChatRequest:
     Fields that are `None` or empty are not sent. `max_output_tokens` includes reasoning. `top_logprobs` implies
     `logprobs`. `provider_options` maps a provider's name to fields that are added to the body of the request unchanged.
 
-    Raises `InvalidRequest` if the request contradicts itself.
+    Raises `InvalidRequest` if the request contradicts itself, or has a value that no provider can receive, such as NaN.
     """
 
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
@@ -227,8 +257,8 @@ class ChatRequest:
         # Checking each field takes two microseconds, and most requests set only a few.
         if (
             (self.model is not None and type(self.model) is not str)
-            or (self.max_output_tokens is not None and type(self.max_output_tokens) is not int)
-            or (self.temperature is not None and type(self.temperature) is not float)
+            or not (self.max_output_tokens is None or _is_usual(self.max_output_tokens, int))
+            or not (self.temperature is None or _is_usual(self.temperature, float))
             or self.parallel_tool_calls is not None
             or self.response_format is not None
             or self.reasoning is not None
@@ -241,6 +271,7 @@ class ChatRequest:
             or self.top_logprobs is not None
             or self.user_id is not None
             or type(self.metadata) is not dict
+            or self.metadata
             or type(self.provider_options) is not dict
             or self.provider_options
         ):
@@ -267,23 +298,23 @@ class ChatRequest:
 
 _REQUEST_TYPES = FieldTypes(
     {
-        "model": _TEXT,
-        "parallel_tool_calls": _FLAG,
-        "response_format": (ResponseFormat, _NONE),
-        "reasoning": (ReasoningOptions, _NONE),
-        "max_output_tokens": _COUNT,
-        "temperature": _NUMBER,
-        "top_p": _NUMBER,
-        "top_k": _COUNT,
-        "seed": _COUNT,
-        "frequency_penalty": _NUMBER,
-        "presence_penalty": _NUMBER,
-        "logprobs": _FLAG,
-        "top_logprobs": _COUNT,
-        "user_id": _TEXT,
-        "metadata": _OBJECT,
-    },
-    "provider_options",
+        "model": TEXT_OR_NONE,
+        "parallel_tool_calls": FLAG_OR_NONE,
+        "response_format": Kind((ResponseFormat,), "ResponseFormat").optional(),
+        "reasoning": Kind((ReasoningOptions,), "ReasoningOptions").optional(),
+        "max_output_tokens": COUNT_OR_NONE,
+        "temperature": NUMBER_OR_NONE,
+        "top_p": NUMBER_OR_NONE,
+        "top_k": COUNT_OR_NONE,
+        "seed": COUNT_OR_NONE,
+        "frequency_penalty": NUMBER_OR_NONE,
+        "presence_penalty": NUMBER_OR_NONE,
+        "logprobs": FLAG_OR_NONE,
+        "top_logprobs": COUNT_OR_NONE,
+        "user_id": TEXT_OR_NONE,
+        "metadata": TEXTS,
+        "provider_options": OPTIONS,
+    }
 )
 
 
@@ -337,7 +368,9 @@ class EmbedRequest:
             _EMBED_TYPES.check(self)
 
 
-_EMBED_TYPES = FieldTypes({"model": _TEXT, "dimensions": _COUNT, "user_id": _TEXT}, "provider_options")
+_EMBED_TYPES = FieldTypes(
+    {"model": TEXT_OR_NONE, "dimensions": COUNT_OR_NONE, "user_id": TEXT_OR_NONE, "provider_options": OPTIONS}
+)
 
 
 class EmbedParams(TypedDict, total=False):

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, Unpack, cast
 import anyio
 import attrs
 
+from trunkline._calls.borders import blamed_on_provider
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.observed import ObservedCall
 from trunkline._calls.pipeline import Pipeline
@@ -26,6 +27,7 @@ from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     CallError,
+    InvalidRequest,
     ProtocolViolation,
     ServiceClosed,
     TrunklineError,
@@ -56,7 +58,14 @@ class _Operation(Protocol[T_co]):
 
 
 def _parse(pipeline: Pipeline, operation: _Operation[T], response: WireResponse) -> T:
-    return pipeline.run_step("operations", operation.parse, pipeline.context, response)
+    def parse() -> T:
+        try:
+            return operation.parse(pipeline.context, response)
+        except InvalidRequest as error:
+            failed = blamed_on_provider(error)
+        raise failed
+
+    return pipeline.run_step("operations", parse)
 
 
 class _LoopPart:

@@ -830,15 +830,17 @@ def test_beta_features_that_are_no_names_are_refused(betas: Any) -> None:
 
 
 def test_a_value_that_json_cannot_say_is_refused() -> None:
-    request = ChatRequest(messages="Hi", model=MODEL, provider_options=own(speed=float("nan")))
+    options = own(speed=1)
+    request = ChatRequest(messages="Hi", model=MODEL, provider_options=options)
+    options["anthropic"]["speed"] = float("nan")  # a request refuses it when it is made
     with pytest.raises(InvalidRequest, match="JSON"):
         MessagesTranslator(context()).translate(request, stream=False)
 
 
 def test_a_schema_that_holds_itself_is_refused() -> None:
     endless: dict[str, Any] = {"type": "object"}
-    endless["properties"] = {"again": endless}
     form = ResponseFormat(schema=endless)
+    endless["properties"] = {"again": endless}  # a format refuses it when it is made
     with pytest.raises(InvalidRequest):
         MessagesTranslator(context()).translate(
             ChatRequest(messages="Hi", model=MODEL, response_format=form), stream=False

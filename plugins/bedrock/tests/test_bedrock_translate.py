@@ -326,6 +326,13 @@ def test_a_system_tool_and_cache_points_are_passed_whole(body: Check) -> None:
     assert tools[2] == {"cachePoint": {"type": "default"}}
 
 
+@pytest.mark.parametrize("spec", [{}, {"name": ["x"]}, {"inputSchema": 1}])
+def test_tool_that_options_replace_by_one_without_a_name_is_passed_whole(body: Check, spec: dict[str, Any]) -> None:
+    tool = Tool(name="t", provider_options={"bedrock": {"toolSpec": spec}})
+    translation = translator().translate(ChatRequest(messages="x", model=CLAUDE, tools=[tool]), stream=False)
+    assert json.loads(translation.wire_request.body)["toolConfig"]["tools"] == [{"toolSpec": spec}]
+
+
 def test_forbidden_tools_are_not_sent(body: Check) -> None:
     sent, translation = body("x", tools=[WEATHER], tool_choice="none")
     assert "toolConfig" not in sent
@@ -705,7 +712,9 @@ def test_a_conversation_that_no_wire_could_carry_is_refused(messages: tuple[Mess
 
 
 def test_a_value_that_json_cannot_say_is_refused() -> None:
-    request = ChatRequest(messages="x", model=CLAUDE, provider_options={"bedrock": {"a": {1, 2}}})  # type: ignore[dict-item]
+    options: dict[str, Any] = {}
+    request = ChatRequest(messages="x", model=CLAUDE, provider_options={"bedrock": options})
+    options["a"] = {1, 2}  # a request refuses it when it is made
     with pytest.raises(InvalidRequest, match="not valid in JSON"):
         translator().translate(request, stream=False)
 

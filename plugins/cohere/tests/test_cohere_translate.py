@@ -650,11 +650,12 @@ def test_what_can_never_be_sent_is_refused(conversation: list[Message]) -> None:
 
 
 def test_what_json_cannot_say_is_refused() -> None:
-    for options in ({"x": float("nan")}, {"x": object()}):
+    for value in (float("nan"), object()):
+        options: dict[str, Any] = {}
+        request = ChatRequest(messages="hi", model="command-a-03-2025", provider_options={"cohere": options})
+        options["x"] = value  # a request refuses it when it is made
         with pytest.raises(InvalidRequest):
-            translate("hi", provider_options={"cohere": options})
-    with pytest.raises(InvalidRequest):
-        translate("hi", top_p=float("nan"))
+            translate(request)
 
 
 def test_the_oracle_refuses_what_it_should() -> None:

@@ -233,7 +233,9 @@ def test_a_part_that_its_role_cannot_have_is_refused(message: Message) -> None:
 
 
 def test_options_that_json_cannot_say_are_refused() -> None:
-    request = ChatRequest(messages="Hi", model=MODEL, temperature=float("nan"))
+    options: dict[str, Any] = {}
+    request = ChatRequest(messages="Hi", model=MODEL, provider_options={"openai": options})
+    options["x"] = float("nan")  # a request refuses it when it is made
     with pytest.raises(InvalidRequest):
         ResponsesTranslator(context()).translate(request, stream=False)
 

@@ -507,8 +507,11 @@ def test_a_conversation_that_no_wire_could_carry_is_refused(turns: list[Message]
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"x"])
 def test_a_value_that_json_cannot_say_is_refused(value: Any) -> None:
+    options: dict[str, Any] = {}
+    request = ChatRequest(messages="hi", model="gpt-4o", provider_options={"openai": options})
+    options["x"] = value  # a request refuses it when it is made
     with pytest.raises(InvalidRequest, match="JSON"):
-        translate("hi", provider_options={"openai": {"x": value}})
+        translate(request)
 
 
 def test_names_of_participants_are_sent_where_they_are_taken() -> None:

@@ -31,7 +31,7 @@ import attrs
 
 from trunkline.authoring.provider import Framer, Parser, ResponseParser
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import TrunklineError
+from trunkline.errors import InvalidRequest, ProtocolViolation, TrunklineError
 from trunkline.response import ChatResponse
 
 P = ParamSpec("P")
@@ -77,6 +77,16 @@ def is_foreign_cancellation(error: BaseException) -> bool:
     except RuntimeError:
         return False
     return task is not None and not task.cancelling() and anyio.current_effective_deadline() != -math.inf
+
+
+def blamed_on_provider(error: BaseException) -> BaseException:
+    """Return the error to raise for one that reading a response raised.
+
+    Messages and parts refuse wrong values with `InvalidRequest`. Here the value came from the provider.
+    """
+    if isinstance(error, InvalidRequest):
+        return ProtocolViolation(f"the response has an invalid value: {error}")
+    return error
 
 
 def run_step(at_border: AtBorder, step: Step, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

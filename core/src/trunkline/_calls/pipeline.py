@@ -15,7 +15,15 @@ import anyio
 import attrs
 
 from trunkline._calls.answer import Answer
-from trunkline._calls.borders import STEPS, Credentials, GuardedParser, Step, is_foreign_cancellation, run_step
+from trunkline._calls.borders import (
+    STEPS,
+    Credentials,
+    GuardedParser,
+    Step,
+    blamed_on_provider,
+    is_foreign_cancellation,
+    run_step,
+)
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.read_timeout import ReadTimeouts
@@ -316,6 +324,8 @@ class Pipeline:
         """
         if isinstance(error, ExceptionGroup):
             error = most_telling(error) or error
+        if step == "parser":
+            error = blamed_on_provider(error)
         if is_foreign_cancellation(error):
             message = "a task that it waited for was cancelled, but the call was not"
             error = RuntimeError(message).with_traceback(error.__traceback__)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Generic, TypeVar, cast
 
-from trunkline._json import STRING
+from trunkline._json import NESTING_LIMIT, is_deeper
 from trunkline.authoring.provider import Framer, HasData, Parser
 from trunkline.authoring.repeats import BoundaryFramer, RepeatingParser, Repeats, Template
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -19,11 +18,6 @@ from trunkline.events import Event, Finished
 Frame = TypeVar("Frame", bound="bytes | HasData")
 
 FRAME_LIMIT = 64 * 1024 * 1024
-NESTING_LIMIT = 128
-
-_BRACKETS = b"[{]}"
-_STEPS = bytes.maketrans(_BRACKETS, b"\2\2\0\0")
-_OTHERS = bytes(set(range(256)) - set(_BRACKETS))
 
 
 def check_nesting(data: bytes | bytearray, limit: int | None, *, status: int | None = None) -> None:
@@ -31,13 +25,7 @@ def check_nesting(data: bytes | bytearray, limit: int | None, *, status: int | N
 
     `status` is the HTTP status for the error. Without the check, deeply nested JSON would exhaust the decoder's stack.
     """
-    # JSON cannot be nested deeper than it has opening brackets. Counting those is fast, and nearly always enough.
-    if limit is None or data.count(b"{") + data.count(b"[") <= limit:
-        return
-    # Remove the strings, map opening brackets to 2 and closing ones to 0, and drop everything else. The running sum of
-    # these numbers, each minus 1, is the depth.
-    steps = STRING.sub(b"", data).translate(_STEPS, _OTHERS)
-    if max(accumulate(map((-1).__add__, steps)), default=0) > limit:
+    if limit is not None and is_deeper(data, limit):
         message = f"the JSON of the response is nested deeper than nesting_limit ({limit})"
         raise ProtocolViolation(message, status=status)
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from trunkline._excerpts import bounded
+from trunkline._field_types import json_problem
 from trunkline._json import (
     JSONObject,
     JSONValue,
@@ -48,7 +49,8 @@ def encode_request(body: object) -> bytes:
     try:
         return dumps(body)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the request contains a value that is not valid in JSON: {error}") from None
+        problem = json_problem(body) or f": {error}"
+        raise InvalidRequest(f"the request contains a value that is not valid in JSON: body{problem}") from None
 
 
 def with_options(

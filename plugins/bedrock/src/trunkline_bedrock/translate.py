@@ -102,7 +102,8 @@ def _tools(
             )
         return
     tools = [block for tool in request.tools for block in _tool(tool, warnings, provider)]
-    known = {block["toolSpec"]["name"] for block in tools if isinstance(block.get("toolSpec"), Mapping)}
+    specs = [block["toolSpec"] for block in tools if isinstance(block.get("toolSpec"), Mapping)]
+    known = [spec.get("name") for spec in specs]  # `provider_options` may replace a name by anything
     # If the history has tool calls, Converse requires the definitions of tools, even if none is offered any more.
     past = [name for name in history.tool_names if name not in known] if not request.tools else []
     tools += [{"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}} for name in past]
