@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import pytest
@@ -184,7 +185,7 @@ async def test_status_wins_over_total_timeout_if_its_body_never_comes(toy: Any, 
 WHOLE = {
     "chat": b'{"text":"a {[ b"}',
     "stream": b'{"text":"a {[ b"}',
-    "embed": b'{"vectors":[[1]]}',
+    "embed": b"[[1,2,3,4,5]]",
     "list_models": b'{"models":["m"],"next":null}',
 }
 
@@ -232,3 +233,77 @@ async def test_call_whose_body_without_a_length_breaks_off_is_retried(toy: Any) 
     async with serve(handler) as server, toy(server.url, max_retries=1) as service:
         assert (await service.chat("hi")).text == "a {[ b"
         assert len(server.requests) == 2
+
+
+# Compressed answers whose encoding is broken behind the end of the answer
+
+ANSWERS = {
+    "chat": WHOLE["chat"],
+    "stream": TEXT + b'{"done":true}\n',
+    "embed": WHOLE["embed"],
+    "list_models": WHOLE["list_models"],
+}
+GARBAGE = b"\xff\xfe garbage" * 3
+
+
+def _compressed(encoding: str, content: bytes) -> tuple[bytes, bytes]:
+    """Return compressed content, which can be decompressed without what follows, and the end of its encoding."""
+    if encoding in ("gzip", "deflate", "raw deflate"):
+        packer = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "raw deflate": -15}[encoding])
+        return packer.compress(content) + packer.flush(zlib.Z_SYNC_FLUSH), packer.flush()
+    if encoding == "br":
+        brotli = pytest.importorskip("brotli").Compressor()
+        return brotli.process(content) + brotli.flush(), brotli.finish()
+    zstd: Any = pytest.importorskip("backports.zstd").ZstdCompressor()
+    return zstd.compress(content, zstd.FLUSH_BLOCK), zstd.flush(zstd.FLUSH_FRAME)
+
+
+@pytest.mark.parametrize("method", list(ANSWERS))
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate", "br", "zstd"])
+@pytest.mark.parametrize("pieces", [1, 2], ids=["in one read", "in two reads"])
+async def test_broken_end_of_an_encoding_does_not_lose_a_complete_answer(
+    toy: Any, method: str, encoding: str, pieces: int
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        body, end = _compressed(encoding, ANSWERS[method])
+        wrong_checksum = end[:-8] + bytes(byte ^ 0xFF for byte in end[-8:])
+        broken = (GARBAGE, wrong_checksum, b"")[exchange.number % 3]
+        headers = {**HEAD, "content-encoding": encoding.removeprefix("raw ")}
+        if pieces == 1:
+            await exchange.respond(body + broken, headers=headers)
+            return
+        await exchange.start(headers=headers)
+        await exchange.chunk(body[:5])
+        await exchange.chunk(body[5:] + broken)
+        await exchange.end()
+
+    async with serve(handler) as server, toy(server.url, max_retries=0) as service:
+        for _ in range(6):
+            if method == "stream":
+                async with service.stream("hi") as stream:
+                    assert (await stream.finish()).text == "a"
+            elif method == "chat":
+                assert (await service.chat("hi")).text == "a {[ b"
+            elif method == "embed":
+                assert (await service.embed("hi")).embeddings == ((1, 2, 3, 4, 5),)
+            else:
+                assert len(await service.list_models()) == 1
+
+
+@pytest.mark.parametrize("method", ["chat", "stream"])
+async def test_broken_encoding_in_the_middle_of_an_answer_is_an_error(toy: Any, method: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        body, _ = _compressed("gzip", ANSWERS[method][:-3])
+        await exchange.respond(body + GARBAGE, headers={**HEAD, "content-encoding": "gzip"})
+
+    assert type(await failure(toy, handler, method)) is ProtocolViolation
+
+
+async def test_what_precedes_a_broken_encoding_is_in_the_partial_response(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        body, _ = _compressed("gzip", TEXT)
+        await exchange.respond(body + GARBAGE, headers={**HEAD, "content-encoding": "gzip"})
+
+    error = await failure(toy, handler, "stream")
+    assert error.partial is not None
+    assert error.partial.text == "a"

@@ -271,8 +271,6 @@ async def test_a_small_body_that_unpacks_to_much_is_given_in_pieces(transport: T
     assert max(sizes) <= 2**21
 
 
-# httpx2 leaves a generator of its pool open where decoding fails; on trio, the garbage collector says so.
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*PoolByteStream:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("when", ["at once", "later"])
 async def test_a_broken_encoding_is_a_protocol_violation(transport: Transport, when: str) -> None:
     async def handler(exchange: Exchange) -> None:

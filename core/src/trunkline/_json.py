@@ -106,6 +106,15 @@ def loads(data: bytes | str) -> Any:
         return json.loads(data)
 
 
+def is_json(data: bytes) -> bool:
+    """Whether the data is a complete JSON value."""
+    try:
+        loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if number - number != 0:

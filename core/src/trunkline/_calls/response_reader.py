@@ -11,7 +11,7 @@ from typing import TypeVar
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._excerpts import cut
-from trunkline._json import ends_too_early
+from trunkline._json import ends_too_early, is_json
 from trunkline._urls import redact_url
 from trunkline.authoring.decoder import check_nesting
 from trunkline.authoring.http_errors import MESSAGE_LIMIT, request_id_from
@@ -56,14 +56,21 @@ async def read_body(response: ByteStream, settings: Settings, read_timeouts: Rea
     Raises `ChunkTimeout` if it stalls, and `ProtocolViolation` if it is larger than `body_limit` or nested deeper than
     `nesting_limit`.
     """
-    chunks, size = [], 0
+    chunks: list[bytes] = []
+    size = 0
     limit, seconds = settings.body_limit, settings.chunk_timeout
     iterator, read_timeout = response.__aiter__(), read_timeouts.acquire()
     try:
         while True:
             read_timeout.extend(math.inf if seconds is None else seconds)
-            with read_timeout:
-                chunk = await anext(iterator, None)
+            try:
+                with read_timeout:
+                    chunk = await anext(iterator, None)
+            except ProtocolViolation:
+                # The body cannot be decompressed. If only the end of its encoding is broken, the answer is complete.
+                if not is_json(b"".join(chunks)):
+                    raise
+                break
             if read_timeout.ended:
                 raise chunk_timeout(settings)
             if chunk is None:

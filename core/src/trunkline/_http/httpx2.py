@@ -320,7 +320,7 @@ class _Exchange:
 
     _response: HTTPResponse
     _chunks: AsyncIterator[bytes]
-    _raw: AsyncIterable[bytes]
+    _raw: AsyncIterator[bytes]
 
     def __init__(self, sender: _Sender, request: WireRequest, options: SendOptions) -> None:
         self._sender = sender
@@ -457,8 +457,10 @@ class _Exchange:
             self._ended = True
             raise
         except Exception as error:
-            # After a decompression error the connection still has unread bytes; any other error ended the body.
             self._ended = not isinstance(error, self._errors.decoding)
+            # After a decompression error the connection still has unread bytes, which closing reads. Any other error
+            # ended the body.
+            self._chunks = self._raw
             failed = self._translate_error(error)
         raise failed
 
