@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from trunkline._config.sources import make_settings
 from trunkline.authoring.provider import Provider
-from trunkline.errors import AuthenticationError, ConfigurationError, PluginError
+from trunkline.errors import AuthenticationError, ConfigurationError, PluginError, RemoteError
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 from trunkline.testing import Exchange, serve
@@ -128,3 +129,29 @@ async def test_function_that_fails_is_reported_without_the_key(toy: Any, server:
 def test_only_a_key_that_is_declared_for_it_may_be_a_function() -> None:
     with pytest.raises(ConfigurationError, match="client_key_passphrase"):
         Settings(client_certificate="c", client_key="k", client_key_passphrase=lambda: OLD)  # type: ignore[arg-type]
+
+
+async def test_error_of_a_call_with_an_old_key_does_not_show_it(toy: Any) -> None:
+    keys = iter([f"key-number-{number}-0123456789" for number in range(9)])
+    slow = anyio.Event()
+
+    async def answer(exchange: Exchange) -> None:
+        if b"slow" in exchange.request.body:
+            await slow.wait()
+            await exchange.respond(exchange.request.headers["authorization"].encode(), status=400)
+        else:
+            await exchange.respond(b"expired", status=401)
+
+    async def call() -> None:
+        with pytest.raises(RemoteError) as caught:
+            await service.chat("slow")
+        assert "0123456789" not in str(caught.value)
+
+    async with serve(answer) as server, toy(server.url, api_key=lambda: next(keys)) as service:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(6):
+                with pytest.raises(AuthenticationError):
+                    await service.chat("fast")
+            slow.set()

@@ -249,6 +249,23 @@ def test_a_value_without_secrets_keeps_its_types() -> None:
     assert scrub_value(value, ("secret-0123456789",)) == value
 
 
+@pytest.mark.parametrize(
+    "whole", [list, lambda data: {"type": "Buffer", "data": list(data)}, lambda data: dict(enumerate(data))]
+)
+def test_numbers_that_are_the_bytes_of_a_secret_are_replaced(whole: Callable[[bytes], Any]) -> None:
+    secret = SECRETS["an API key"]
+    found = scrub_value({"line": 7, "at": [1, 2], "received": whole(secret.encode())}, (secret,))
+    assert found["line"] == 7
+    assert found["at"] == [1, 2]
+    shown = json.dumps(found["received"])
+    assert shown.count("***") == len(secret)
+    assert not re.search("1[01][0-9]", shown)
+
+
+def test_a_number_that_is_a_secret_is_replaced() -> None:
+    assert scrub_value([12345678, 1234567], ("12345678",)) == ["***", 1234567]
+
+
 def test_a_secret_divided_between_neighbouring_texts_is_replaced() -> None:
     secret = SECRETS["an API key"]
     assert scrub_value(["a", secret[:10], secret[10:], "b"], (secret,)) == ["a", "***", "***", "b"]

@@ -736,6 +736,7 @@ def test_names_in_a_credential_header_are_not_secret() -> None:
 
 @pytest.mark.parametrize("name", ["api_key", "pwd", "jwt", "sid", "sas", "ticket", "k", "hmac", "se"])
 def test_value_in_the_query_of_a_url_is_secret_unless_it_is_words_or_a_number(name: str) -> None:
+    assert "canary-0123" in url_secrets("'https://u:canary-0123@x.example/v1'")
     assert TOKEN in url_secrets(
         f"https://a.example/v1?api-version=2024-10-21-preview&{name}={TOKEN}&region=west-europe"
     )

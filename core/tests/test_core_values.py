@@ -458,6 +458,12 @@ def test_wire_requests_show_no_headers_no_body_and_no_query() -> None:
     assert "canary" not in repr(request)
     assert redact_url("https://u:canary@x.example/v1?key=canary") == "https://x.example/v1"
     assert redact_url("x.example") == "x.example"
+    for pasted in (
+        "'https://u:canary@x.example/v1'",
+        ' "https://u:canary@x.example/v1"',
+        "<https://u:canary@x.example>",
+    ):
+        assert "canary" not in redact_url(pasted)
 
 
 def test_scrubbing_leaves_short_secrets_alone() -> None:

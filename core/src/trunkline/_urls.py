@@ -10,11 +10,12 @@ from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 from trunkline._masking import may_be_secret
 
-_AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//")
+_AUTHORITY = re.compile(r"^[\s'\"<]*([A-Za-z][A-Za-z0-9+.-]*:)?//")
 _SECRET_PARAMETER = re.compile(
     r"key|token|secret|pass|auth|sig|code|cred|pwd|jwt|session|bearer|ticket|hmac", re.IGNORECASE
 )
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+_ONE_SLASH = re.compile(r"https?:/?(?!/)(?![0-9])", re.IGNORECASE)
 _PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNIX_HOST = re.compile(r"^%2[Ff][A-Za-z0-9._~%-]+$")
@@ -128,6 +129,8 @@ def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
     text = pasted.strip().strip("'\"<>").strip()
     if not text or any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("a URL such as https://host, without spaces inside")
+    if _ONE_SLASH.match(text):
+        raise ValueError("a URL with two slashes after its scheme, such as https://host")
     if not _SCHEME.match(text):
         text = f"{_scheme_for(text)}://{text.removeprefix('//')}"
     url = _split(text)

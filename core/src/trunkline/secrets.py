@@ -8,7 +8,7 @@ from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, NoReturn, Self, TypeAlias, TypeVar, overload
+from typing import Any, ClassVar, NoReturn, Self, TypeAlias, TypeGuard, TypeVar, overload
 
 from trunkline._excerpts import EXCERPT_LIMIT, bounded
 from trunkline._masking import MASK, is_words
@@ -249,26 +249,36 @@ def _collect(value: object, texts: list[str | bytes]) -> None:
         texts.append(value)
     elif isinstance(value, bytearray):
         texts.append(bytes(value))
+    elif _is_number(value):
+        texts.append(str(value))
     elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
             _collect(item, texts)
     elif isinstance(value, (dict, Mapping)):
-        for name, item in value.items():
-            _collect(name, texts)
+        # The names first, so that the numbers of `{"0": 115, "1": 107}` follow each other.
+        for item in (*value, *value.values()):
             _collect(item, texts)
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    """Whether a value may be a byte of a secret, as in `[115, 107]`, or all of it. Larger ones take long to print."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**40
 
 
 def _rebuilt(value: Any, texts: Iterator[str | bytes], secrets: tuple[str, ...]) -> Any:
     """Return a copy of a value with the texts that replace those that `_collect` found, in the same order."""
     if isinstance(value, (str, bytes, bytearray)):
         return next(texts)
+    if _is_number(value):
+        return value if (text := next(texts)) == str(value) else text
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (list, tuple, set, frozenset)):
         items = [_rebuilt(item, texts, secrets) for item in value]
         return items if isinstance(value, list) else tuple(items) if isinstance(value, tuple) else set(items)
     if isinstance(value, (dict, Mapping)):
-        return {_rebuilt(name, texts, secrets): _rebuilt(item, texts, secrets) for name, item in value.items()}
+        names = [_rebuilt(name, texts, secrets) for name in value]
+        return dict(zip(names, [_rebuilt(item, texts, secrets) for item in value.values()], strict=True))
     if isinstance(value, TrunklineError):
         copied = _copied(value)
         return scrub_error(copied, secrets) if isinstance(copied, TrunklineError) else None

@@ -7,7 +7,8 @@ its logs, but must find its own requests unchanged.
 So each logger of the libraries gets a filter, once for the process. The filter changes a record only if the context
 variable `sending` is set, which the transport sets around each call into the library on our behalf. A context variable
 belongs to a task, so requests that the application sends at the same time in other tasks are not affected. While a body
-is read nothing needs to be hidden (records hold no headers and no URL), and the variable is not touched for each chunk.
+is read, records hold no headers and no URL, and the variable is not touched for each chunk. Only the record of a broken
+body quotes what the server sent: that text is removed from the application's own records too.
 
 The loggers are listed by name because a filter on a parent logger does not see the records of its children.
 """
@@ -33,6 +34,8 @@ def _without_secrets(record: logging.LogRecord) -> bool:
     if sending.get():
         text = _URL.sub(lambda found: redact_url(found[0]), record.getMessage())
         record.msg, record.args = _DETAIL.sub("", text), ()
+    elif str(record.msg).startswith("receive_response_body.failed"):
+        record.msg, record.args = _DETAIL.sub("", record.getMessage()), ()
     return True
 
 

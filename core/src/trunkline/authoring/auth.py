@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from trunkline._setting_types import convert_to, credential
@@ -11,6 +12,10 @@ from trunkline.secrets import Headers, HeaderValues, Secret
 
 if TYPE_CHECKING:
     from trunkline.authoring.provider import Auth
+
+
+KEPT_SECRETS = 16
+"""How many credentials an `Auth` keeps to remove them from errors. A call that began with old ones may still go on."""
 
 
 class NoAuth:
@@ -46,15 +51,15 @@ class HeaderAuth(NoAuth):
         self._header = header
         self._prefix = prefix
         self._key = value if isinstance(value, Secret) else Secret(value)
-        self._before = self._key
+        self._sent = deque([self._key], maxlen=KEPT_SECRETS)
 
     def __repr__(self) -> str:
         return f"HeaderAuth({self._header!r})"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The key and the one before, and the whole value of the header with each."""
-        keys = {key.reveal() for key in (self._key, self._before) if key}
+        """The last keys, and the whole value of the header with each."""
+        keys = {key.reveal() for key in self._sent if key}
         return (*keys, *(self._prefix + key for key in keys))
 
     async def acquire(self, *, refresh: bool = False) -> Secret:  # type: ignore[override]
@@ -64,7 +69,8 @@ class HeaderAuth(NoAuth):
 
             read = await to_thread.run_sync(_read_anew, self._key, abandon_on_cancel=True)
             if read != self._key:
-                self._before, self._key = self._key, read
+                self._key = read
+                self._sent.append(read)
         return self._key
 
     def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:

@@ -25,6 +25,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import attrs
+from trunkline.authoring.auth import KEPT_SECRETS
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError, TrunklineError
@@ -119,14 +120,14 @@ class TokenAuth:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The current and the previous token, to be removed from errors."""
+        """The last tokens, to be removed from errors."""
         return self._secrets
 
     async def _renew(self, *, refresh: bool) -> None:
         self._failure = None
         try:
             self._token = token_from(await self._ask(), self._wall_clock()).on_clock(self._now() - self._wall_clock())
-            self._secrets = (self._token.value, *self._secrets[:1])
+            self._secrets = (self._token.value, *self._secrets[: KEPT_SECRETS - 1])
         except Exception as error:  # the token provider is the application's code, which may raise anything
             token, now = self._token, self._now()
             if refresh or token is None or now >= token.expires_on:

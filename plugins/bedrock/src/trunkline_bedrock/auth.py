@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 import anyio
 import anyio.to_thread
 import attrs
-from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.auth import KEPT_SECRETS, NoAuth
 from trunkline.authoring.provider import Auth, ServiceContext
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, TrunklineError
@@ -181,17 +182,17 @@ class ChainAuth(StaticAuth):
         self._clock = clock
         self._refreshing = anyio.Lock()
         self._lease: _Lease | None = None
-        self._previous: _Lease | None = None
+        self._previous: deque[Credentials] = deque(maxlen=KEPT_SECRETS)
         self._refreshed_at = self._failed_at = -float("inf")
         self._sent_tokens: tuple[str, ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The secrets that the chain returned, and those that it sent, for the core to remove from errors."""
-        # Calls in progress may still use the credentials from before the last refresh.
-        leases = (self._lease, self._previous)
-        acquired = (secret for lease in leases if lease is not None for secret in secrets_of(lease.credentials))
-        return (*acquired, *self._sent_tokens)
+        # Calls in progress may still use credentials from before the last refreshes.
+        leased = [*self._previous, *([self._lease.credentials] if self._lease is not None else [])]
+        acquired = (secret for credentials in leased for secret in secrets_of(credentials))
+        return (*dict.fromkeys(acquired), *self._sent_tokens)
 
     async def acquire(self, *, refresh: bool = False) -> Credentials:  # type: ignore[override]
         """Return the credentials for the next request, refreshed before they expire.
@@ -229,7 +230,7 @@ class ChainAuth(StaticAuth):
             return lease.credentials
         if lease is not None:
             self._refreshed_at = now
-        self._previous = lease
+            self._previous.append(lease.credentials)
         life = None if expires is None else expires - time.time()
         if life is not None and life <= 0:
             life = UNKNOWN_LIFE

@@ -13,7 +13,7 @@ PORT = 11434
 
 CLOUD = "ollama.com"
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|https?:/", re.IGNORECASE)
 _ENDPOINT = re.compile(r"/api/(chat|generate|embed|embeddings|tags|show|ps)$", re.IGNORECASE)
 _ROOT = re.compile(r"/api$", re.IGNORECASE)
 _COMPATIBLE = re.compile(r"/v1(/(chat/completions|completions|responses|messages|embeddings|models))?$", re.IGNORECASE)
