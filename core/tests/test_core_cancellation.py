@@ -18,7 +18,7 @@ import pytest
 import trunkline
 from anyio.lowlevel import checkpoint
 from trunkline import Service
-from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.auth import HeaderAuth, NoAuth
 from trunkline.testing import Exchange, LoopbackServer, serve
 
 pytestmark = pytest.mark.anyio
@@ -304,3 +304,27 @@ async def test_cancelled_task_of_an_auth_cancels_no_call(
         for task in calls:
             task.result()  # the scope has taken the cancellation
     await service.aclose()
+
+
+async def test_call_that_is_cancelled_while_it_connects_raises_the_cancellation_itself(toy: Any) -> None:
+    def hang(context: object) -> Any:
+        return Connecting()
+
+    class Connecting(NoAuth):
+        async def acquire(self, *, refresh: bool = False) -> None:
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class() as error:
+                cancelled = error
+            raise BaseExceptionGroup("in the nursery of trio.open_tcp_stream", [BaseExceptionGroup("", [cancelled])])
+
+    caught: list[type[BaseException]] = []
+    async with toy("http://localhost", {"auth": hang}) as service:
+        with anyio.move_on_after(0) as scope:
+            try:
+                await service.chat("hi")
+            except BaseException as error:
+                caught.append(type(error))
+                raise
+    assert scope.cancelled_caught
+    assert caught == [anyio.get_cancelled_exc_class()]

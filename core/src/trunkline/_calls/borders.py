@@ -63,6 +63,15 @@ class Credentials:
     value: Any = attrs.field(repr=False)
 
 
+def single_cancellation(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return a cancellation out of a group that has nothing else, as trio raises it while it connects, or `None`."""
+    cancelled: BaseException | None
+    cancelled, other = group.split(anyio.get_cancelled_exc_class())
+    while isinstance(cancelled, BaseExceptionGroup):
+        cancelled = cancelled.exceptions[0]
+    return cancelled if other is None else None
+
+
 def is_foreign_cancellation(error: BaseException) -> bool:
     """Whether an exception is a cancellation of asyncio, but not one of the running task.
 

@@ -23,6 +23,7 @@ from trunkline._calls.borders import (
     blamed_on_provider,
     is_foreign_cancellation,
     run_step,
+    single_cancellation,
 )
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
@@ -324,6 +325,8 @@ class Pipeline:
         """
         if isinstance(error, ExceptionGroup):
             error = most_telling(error) or error
+        elif isinstance(error, BaseExceptionGroup):
+            error = single_cancellation(error) or error
         if step == "parser":
             error = blamed_on_provider(error)
         if is_foreign_cancellation(error):
