@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from base64 import b64encode
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -198,6 +199,24 @@ def test_the_body_of_an_error_may_be_anything() -> None:
 def test_embeddings_are_numbers_or_base64() -> None:
     packed = b64encode(struct.pack("<2f", 0.5, -1.0)).decode()
     assert decode_vectors([[0.5, 1], packed, []], provider="acme") == ((0.5, 1.0), (0.5, -1.0), ())
+
+
+def test_embeddings_are_put_in_the_order_of_their_indexes() -> None:
+    def decoded(*indexes: object) -> tuple[float, ...]:
+        vectors = decode_vectors([[float(at)] for at in range(len(indexes))], provider="acme", indexes=indexes)
+        return tuple(number for (number,) in vectors)
+
+    assert decoded(2, 0, 1) == (1.0, 2.0, 0.0)
+    assert decoded(None, None, None) == (0.0, 1.0, 2.0)
+    assert decoded(1, None, 2) == (1.0, 0.0, 2.0), "some servers leave out an index that is 0"
+
+
+@pytest.mark.parametrize(
+    "indexes", [(0, 0), (1, 2), (-1, 0), (0, 2), (0, None), (0, True), (0, "1"), (0, 1.0), (0, []), (0, 10**400), (0,)]
+)
+def test_wrong_indexes_of_embeddings_are_refused(indexes: Any) -> None:
+    with pytest.raises(ProtocolViolation, match="acme: the indexes of the embeddings are not the numbers from 0 to 1"):
+        decode_vectors([[0.0], [1.0]], provider="acme", indexes=indexes)
 
 
 @pytest.mark.parametrize("value", [None, {}, [None], [["a"]], [[True]], [{}], ["AAA="], ["?"], ["ü"], [[10**400]]])

@@ -21,6 +21,7 @@ from trunkline import (
     FinishReason,
     FirstChunkTimeout,
     Observer,
+    PluginError,
     ProtocolViolation,
     RateLimited,
     RemoteError,
@@ -671,6 +672,47 @@ async def test_texts_are_embedded(toy: Any) -> None:
 
     async with serve(handler) as server, toy(server.url) as service:
         assert (await service.embed("hi")).embeddings == ((1.0, 2.0),)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"[]", "the number of embeddings is 0, but the number of texts is 2"),
+        (b"[[1.0]]", "the number of embeddings is 1, "),
+        (b"[[1.0], [2.0], [3.0]]", "the number of embeddings is 3, "),
+        (b"[[1.0], []]", "an embedding is empty"),
+        (b"[[], []]", "an embedding is empty"),
+        (b"[[1.0], [2.0, 3.0]]", "the embeddings have different lengths: 1 and 2 numbers"),
+        (b"[[1.0], [NaN]]", "not finite"),
+        (b"[[1.0, 1.0, 1.0], [1e999, -1e999, 1.0]]", "not finite"),
+    ],
+)
+async def test_embeddings_that_are_not_one_vector_for_each_text_are_refused(toy: Any, body: bytes, reason: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(body)
+
+    async with serve(handler) as server, toy(server.url, max_retries=2) as service:
+        with pytest.raises(ProtocolViolation, match=reason) as caught:
+            await service.embed(["one", "two"])
+    assert (len(server.requests), caught.value.retryable, caught.value.provider) == (1, False, "toy")
+    assert caught.value.endpoint is not None
+
+
+async def test_embeddings_of_large_numbers_are_finite(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"[[1e308, 1e308]]")
+
+    async with serve(handler) as server, toy(server.url) as service:
+        assert (await service.embed("one")).embeddings == ((1e308, 1e308),)
+
+
+async def test_embeddings_that_a_plugin_did_not_decode_are_its_error(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'[["a"]]')
+
+    async with serve(handler) as server, toy(server.url) as service:
+        with pytest.raises(PluginError, match="an operation of toy failed: TypeError"):
+            await service.embed("one")
 
 
 async def test_an_operation_that_the_provider_has_not_is_named(toy: Any) -> None:

@@ -67,7 +67,7 @@ def count_tokens(context: Any, request: ChatRequest) -> Translation:
 OPERATIONS = Operations(
     embed=Embed(
         build=lambda context, request: Translation(wire_request=WireRequest(url=context.settings.url + "/embed")),
-        parse=lambda context, response: EmbedResponse(embeddings=()),
+        parse=lambda context, response: EmbedResponse(embeddings=((1.0,),)),
     ),
     count_tokens=CountTokens(build=count_tokens, parse=lambda context, response: 3),
 )
@@ -131,11 +131,11 @@ async def test_keywords_replace_fields_of_a_given_request(toy: Any, operation: s
 async def test_keywords_of_embed(toy: Any) -> None:
     async def call(service: Service) -> None:
         await service.embed("a", dimensions=8)
-        await service.embed(EmbedRequest(texts=["a", "b"], dimensions=4, user_id="ann"), dimensions=8, model="toy-2")
+        await service.embed(EmbedRequest(texts=["a"], dimensions=4, user_id="ann"), dimensions=8, model="toy-2")
 
     assert await requests_of(toy, call) == [
         EmbedRequest(texts="a", dimensions=8),
-        EmbedRequest(texts=("a", "b"), dimensions=8, user_id="ann", model="toy-2"),
+        EmbedRequest(texts=("a",), dimensions=8, user_id="ann", model="toy-2"),
     ]
 
 

@@ -22,6 +22,7 @@ from trunkline._http.proxies import environment_secrets
 from trunkline._kept import KeptObjects
 from trunkline._plugins.registry import Steps, open_steps, plugin_error
 from trunkline._suggestions import check_keywords
+from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.provider import Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireResponse
@@ -228,7 +229,8 @@ class Service:
     async def embed(self, texts: str | Sequence[str] | EmbedRequest, **params: Unpack[EmbedParams]) -> EmbedResponse:
         """Return one vector for each text. The keywords are the fields of an `EmbedRequest`.
 
-        Raises `UnsupportedOperation` if the provider has no embeddings.
+        Raises `UnsupportedOperation` if the provider has no embeddings, and `ProtocolViolation` if the response does
+        not have exactly one vector for each text, or if the vectors differ in length or contain NaN or infinity.
         """
         check_keywords(params, EmbedRequest, "embed")
         try:
@@ -244,7 +246,12 @@ class Service:
             operation = self._operation(pipeline.steps.operations.embed, "embed")
             with_model = attrs.evolve(request, model=pipeline.model(request.model))
             translation = pipeline.run_step("operations", operation.build, pipeline.context, with_model)
-            parse = partial(_parse, pipeline, operation)
+
+            def parse(wire_response: WireResponse) -> EmbedResponse:
+                response = _parse(pipeline, operation, wire_response)
+                pipeline.run_step("operations", check_vectors, response.embeddings, len(request.texts))
+                return response
+
             response = await pipeline.call(translation, parse, call.deadline, call.retried)
             return attrs.evolve(
                 response,

@@ -138,6 +138,7 @@ CONVERSE = WireFormat(
     finish="end_turn",
     error_body=lambda text: dumps({"message": text}),
     error_event=failure,
+    embeddings=lambda vectors, indexes: dumps({"embeddings": {"float": list(vectors)}}),
     errors=((throttled(), RateLimited), (broken_off(), ServerError)),
     finish_reasons={
         "end_turn": FinishReason.STOP,

@@ -70,6 +70,7 @@ CHAT = WireFormat(
     finish="COMPLETE",
     error_body=lambda text: dumps({"message": text}),
     error_event=lambda text: event("error", message=text),
+    embeddings=lambda vectors, indexes: dumps({"id": "e1", "embeddings": {"float": list(vectors)}, "texts": []}),
     samples=(
         sample(
             "text",

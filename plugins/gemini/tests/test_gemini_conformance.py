@@ -44,6 +44,7 @@ GENERATE_CONTENT = WireFormat(
     free_form_fields=frozenset({"args"}),
     error_body=error,
     error_event=lambda message: SSE.frame(error(message), ""),
+    embeddings=lambda vectors, indexes: dumps({"embeddings": [{"values": vector} for vector in vectors]}),
     samples=(
         Sample(
             name="text",

@@ -44,6 +44,7 @@ WIRE = WireFormat(
     finish="stop",
     error_body=lambda message: dumps({"error": message}),
     error_event=lambda message: JSON_LINES.frame(dumps({"error": message})),
+    embeddings=lambda vectors, indexes: dumps({"model": "m", "embeddings": list(vectors), "prompt_eval_count": 3}),
     samples=(
         Sample(
             name="text",

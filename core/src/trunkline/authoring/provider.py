@@ -284,7 +284,10 @@ class ListModels:
 
 @attrs.frozen(kw_only=True)
 class Embed:
-    """How to embed texts, as two pure functions: one that makes the request and one that parses the response."""
+    """How to embed texts, as two pure functions: one that makes the request and one that parses the response.
+
+    `parse` returns the vectors in the order of the texts; the core checks that there is one for each.
+    """
 
     build: Callable[[ServiceContext[Any], EmbedRequest], Translation]
     parse: Callable[[ServiceContext[Any], WireResponse], EmbedResponse]

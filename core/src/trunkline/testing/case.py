@@ -145,6 +145,7 @@ class ProviderCase:
             error_events=cls.wire.error_event is not None,
             fetches=bool(cls.plugin().bytes_only_media),
             credentials=type(cls.open_steps().auth) is not NoAuth,
+            embeds=cls.open_steps().operations.embed is not None,
         )
 
     @classmethod

@@ -18,6 +18,7 @@ class Facts:
     error_events: bool
     fetches: bool
     credentials: bool
+    embeds: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +53,10 @@ def _error_events(facts: Facts) -> str | None:
 
 def _fetching(facts: Facts) -> str | None:
     return None if facts.fetches else "the plugin never fetches media for this provider"
+
+
+def _embedding(facts: Facts) -> str | None:
+    return None if facts.embeds else "the provider has no embeddings"
 
 
 def _class(
@@ -113,6 +118,7 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(77, "cut_error_body", "error status whose body is cut off, reset, stalled or garbled", _over_http),
     _class(78, "slow_limits", "limits met slowly: headers that drip, interim responses without end", _over_http),
     _class(80, "raw", "odd statuses, and names and cursors that no URL can hold", _over_http),
+    _class(83, "embeddings", "embeddings that are missing, doubled, misnumbered, or not numbers", _embedding),
 )
 """The catalogue, ordered by number."""
 

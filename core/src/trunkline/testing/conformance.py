@@ -13,13 +13,14 @@ from __future__ import annotations
 from trunkline.testing.basics import BasicTests
 from trunkline.testing.faults.calls import ErrorFaults, RetryFaults
 from trunkline.testing.faults.connection import ConnectionFaults
+from trunkline.testing.faults.embeddings import EmbeddingFaults
 from trunkline.testing.faults.hostile import HostileFaults
 from trunkline.testing.faults.lifecycle import FuzzFaults, LifecycleFaults
 from trunkline.testing.faults.wire import WireFaults
 from trunkline.testing.requests import RequestTests
 
 
-class WireTests(BasicTests, RequestTests, WireFaults, ErrorFaults, FuzzFaults, HostileFaults):
+class WireTests(BasicTests, RequestTests, WireFaults, ErrorFaults, FuzzFaults, HostileFaults, EmbeddingFaults):
     """The tests of the provider's own code: its settings, translator, parser, authentication and errors."""
 
 

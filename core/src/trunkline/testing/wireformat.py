@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -203,7 +203,9 @@ class WireFormat:
     `finish` is the finish reason of one of the samples, as it is on the wire. `finish_reasons` maps values that may
     replace `finish` to their meaning. `free_form_fields` names the fields whose objects the model writes, such as the
     arguments of a tool call; the kit adds no unknown fields to them. `signed_reasoning` says that the API accepts
-    reasoning in a request only with its signature.
+    reasoning in a request only with its signature. `embeddings` returns the body of a response with vectors in this
+    order; its second argument are the indexes of their texts, for a format that has them. It is needed if the provider
+    embeds texts.
     """
 
     framing: Framing
@@ -216,6 +218,7 @@ class WireFormat:
     finish_reasons: Mapping[str, FinishReason] = attrs.field(factory=dict)
     signed_reasoning: bool = False
     errors: tuple[tuple[bytes, type[RemoteError]], ...] = ()
+    embeddings: Callable[[Sequence[Any], Sequence[int]], bytes] | None = None
 
     def edited(self, sample: Sample, edit: Callable[[Any], Any]) -> tuple[bytes, ...]:
         """Return the sample's frames with their JSON changed by `edit`. Frames that are not JSON stay unchanged."""

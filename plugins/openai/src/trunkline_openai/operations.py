@@ -89,11 +89,13 @@ def parse_embeddings(context: ServiceContext[Any], wire_response: WireResponse) 
     data = body if isinstance(body, list) else body.get("data")
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise ProtocolViolation("the response has no list of embeddings", provider=context.provider)
-    if all(type(item.get("index")) is int for item in data):
-        data = sorted(data, key=lambda item: int(item["index"]))
     fields = as_object(body)
     return EmbedResponse(
-        embeddings=decode_vectors([_vector(item) for item in data], provider=context.provider),
+        embeddings=decode_vectors(
+            [_vector(item) for item in data],
+            provider=context.provider,
+            indexes=[item.get("index") for item in data],
+        ),
         model=as_string(fields.get("model")),
         usage=usage_from(fields.get("usage")),
         raw=body,

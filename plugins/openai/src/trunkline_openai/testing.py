@@ -10,6 +10,7 @@ The test of a provider that speaks Chat Completions:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trunkline.authoring.json import dumps
@@ -85,6 +86,13 @@ def _error(message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": None, "code": None, "param": None}}
 
 
+def _embeddings(vectors: Sequence[Any], indexes: Sequence[int]) -> bytes:
+    data = [
+        {"object": "embedding", "index": at, "embedding": vector} for at, vector in zip(indexes, vectors, strict=True)
+    ]
+    return dumps({"object": "list", "model": "m", "data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+
+
 CHAT_COMPLETIONS = WireFormat(
     framing=SSE,
     finish="stop",
@@ -95,6 +103,7 @@ CHAT_COMPLETIONS = WireFormat(
     },
     error_body=lambda message: dumps(_error(message)),
     error_event=lambda message: _data(_error(message)),
+    embeddings=_embeddings,
     samples=(
         _text("text", _chunk({}, "stop"), _USED),
         _text("usage in the last chunk", _chunk({}, "stop", usage=_USAGE)),
@@ -215,6 +224,7 @@ RESPONSES = WireFormat(
     finish="max_output_tokens",
     error_body=lambda message: dumps(_error(message)),
     error_event=lambda message: _event("error", code="server_error", message=message, param=None),
+    embeddings=_embeddings,
     samples=(
         _responses(
             "text",
