@@ -25,8 +25,9 @@ from trunkline._masking import is_words
 from trunkline._plugins.registry import EXTENSIONS, find_plugin
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ConfigurationError, RemoteError
+from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
 from trunkline.secrets import scrub, scrub_error, scrub_value
+from trunkline.testing import Exchange, serve
 
 SECRETS = {
     "an API key": "sk-canary-Ab+9/Zz0=Qw7Rt5Yu3",
@@ -443,3 +444,38 @@ def test_short_encoding_is_found_at_every_place_of_a_text(form: str, before: int
     for encoded in (base64.b64encode(form.encode()).decode(), form.encode().hex().upper()):
         text = f"{'x' * before} {encoded} {'y' * 30}"
         assert encoded not in scrub(text, (form,))
+
+
+OTHER_SETTINGS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "the model": lambda key, url: {"url": url, "default_model": key},
+    "a part of a model": lambda key, url: {"url": url, "default_model": f"models/{key}/1"},
+    "the path of the URL": lambda key, url: {"url": f"{url}/{key}"},
+    "the host of the URL": lambda key, url: {"url": f"http://{key}.invalid"},
+    "the host of a proxy": lambda key, url: {"url": url, "proxy": f"http://{key}.invalid:1"},
+    "the CA bundle": lambda key, url: {"url": url.replace("http:", "https:"), "ca_bundle": key},
+    "the certificate": lambda key, url: {"url": url.replace("http:", "https:"), "client_certificate": key},
+    "the name of the service": lambda key, url: {"url": url, "name": key},
+}
+
+
+@pytest.mark.parametrize("key", ["sk-proj-Ab9Zz0Qw7Rt5Yu3-Kd8", "7b1f3c9e-52a4-4d08-9c6b-1e2f3a4b5c6d", "qzxk" * 8])
+@pytest.mark.parametrize("place", OTHER_SETTINGS)
+@pytest.mark.anyio
+async def test_key_in_another_setting_is_removed_from_errors(
+    toy: Any, caplog: pytest.LogCaptureFixture, place: str, key: str
+) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        text = "no" if place == "the name of the service" else f"no model {key}, {key.upper()} or {key.lower()}"
+        await exchange.respond(text.encode(), status=404)
+
+    async with serve(refuse) as server:
+        values = OTHER_SETTINGS[place](key, server.url)
+        async with toy(values.pop("url"), max_retries=0, connect_timeout=5, **values) as service:
+            with pytest.raises(TrunklineError) as caught:
+                await service.chat("Hi")
+    error = caught.value
+    shown = "".join(traceback.format_exception(error)) + repr(error) + caplog.text
+    # An application compares the attributes `service` and `model` with what it has.
+    shown += repr({name: value for name, value in vars(error).items() if name not in ("service", "model")})
+    assert key.lower() not in shown.lower()
+    assert scrub(shown, (key,)) == shown

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from trunkline._masking import without_name
+
 
 class TrunklineError(Exception):
     """The base class of all errors of Trunkline and its plugins."""
@@ -18,10 +20,11 @@ class TrunklineError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
-        # Many messages name the service themselves.
-        if self.service is None or f"service {self.service!r}" in text:
+        if self.service is None:
             return text
-        return f"service {self.service!r}: {text}"
+        # Many messages name the service themselves.
+        named = text if f"service {self.service!r}" in text else f"service {self.service!r}: {text}"
+        return without_name(named, self.service)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # `Exception` would call the class with `args` alone, but an error of a plugin may have other parameters.

@@ -1,4 +1,4 @@
-"""Decide whether a text that a user wrote may be a secret in the wrong place, such as a key in `max_retries`."""
+"""Mask what may be a secret in the wrong place: a text that a user wrote, such as a key in `max_retries`."""
 
 from __future__ import annotations
 
@@ -20,26 +20,88 @@ def is_words(text: str) -> bool:
     return all(len(piece) <= _LONGEST_WORD and _WORD.fullmatch(piece) for piece in pieces)
 
 
+def without_dates(text: str) -> str:
+    """Return a text without the dates in it, such as those in the names of models."""
+    return _DATE.sub("", text)
+
+
 def may_be_secret(text: str) -> bool:
     """Whether a message should not quote a text: it is neither made of words, nor a short number, nor a path."""
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return False
-    return len(text) > _LONGEST_PHRASE or not is_words(text) or looks_like_key(text)
+    return len(text) > _LONGEST_PHRASE or not is_words(without_dates(text)) or looks_like_key(text)
+
+
+_SHAPE = r"""
+    (?<![A-Za-z0-9])(?i:sk)[-_][A-Za-z0-9_-]{16,}
+    | eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*  # a JSON web token
+    | (?<![A-Za-z0-9])[0-9A-Fa-f]{8}(?:[-_][0-9A-Fa-f]{4}){3}[-_][0-9A-Fa-f]{12}(?![A-Za-z0-9])  # a UUID
+    | (?<![A-Za-z0-9])(?:AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,}
+"""
+_HAS_SHAPE = re.compile(_SHAPE, re.VERBOSE)
+_CANDIDATE = re.compile(
+    rf"""
+    (?P<shape>{_SHAPE})
+    # The secret key of AWS is 40 characters of base64.
+    | (?<![A-Za-z0-9/+=])(?P<base64>[A-Za-z0-9/+]{{40}})(?![A-Za-z0-9/+=])
+    | [A-Za-z0-9][A-Za-z0-9_+-]*={{0,2}}
+    """,
+    re.VERBOSE,
+)
+_CAMEL_CASE = re.compile("[a-z]{0,20}(?:[A-Z][a-z]{1,19})*|[A-Z]{0,20}")
+_LONGEST_NAME = 24
+"""The most letters that a name has without a digit, a separator or a new word in it."""
+
+
+def key_parts(text: str) -> tuple[str, ...]:
+    """Return the parts of a text that look like keys, unlike the names of models and of files with dates."""
+    return tuple(found[0] for found in _CANDIDATE.finditer(text) if _is_key(found))
 
 
 def looks_like_key(text: str) -> bool:
-    """Whether a text has a part of random letters and digits, unlike the names of models and of files with dates."""
-    return bool(re.match(r"sk-[\w-]{16}", text)) or any(
-        re.search("[0-9]", part)
-        and re.search("[A-Za-z]", part)
-        and (len(part) >= 16 or (len(part) >= 12 and re.search("[a-z]", part) and re.search("[A-Z]", part)))
-        for part in re.split(r"[^A-Za-z0-9]+", _DATE.sub("", text))
+    """Whether a part of a text looks like a key."""
+    return any(map(_is_key, _CANDIDATE.finditer(text)))
+
+
+def without_keys(text: str) -> str:
+    """Return a text with `***` in place of the parts that look like keys."""
+    return _CANDIDATE.sub(lambda found: MASK if _is_key(found) else found[0], text)
+
+
+def without_name(text: str, name: str | None) -> str:
+    """Return a text with `***` in place of the parts of a name that look like keys: nobody names a service so."""
+    for part in key_parts(name or ""):
+        text = text.replace(part, MASK)
+    return text
+
+
+def _is_key(found: re.Match[str]) -> bool:
+    if found["shape"]:
+        return True
+    if found["base64"] and all(re.search(kind, found[0]) for kind in ("[a-z]", "[A-Z]", "[0-9]")):
+        return True
+    return bool(_HAS_SHAPE.search(found[0])) or any(
+        map(_is_random, re.split(r"[^A-Za-z0-9]+", without_dates(found[0])))
     )
 
 
-def shown_name(name: str) -> str:
+def _is_random(part: str) -> bool:
+    if part.isalpha():
+        is_name = _CAMEL_CASE.fullmatch(part) and (part.isupper() or 3 * sum(map(str.isupper, part)) <= len(part))
+        return len(part) >= _LONGEST_NAME and not is_name
+    if part.isdigit():
+        return False
+    return len(part) >= 16 or (len(part) >= 12 and part != part.lower() and part != part.upper())
+
+
+def masked(name: str) -> str:
+    """Return a name, or `***` if it may be a secret in the place of a name. Only random parts of a path are hidden."""
+    return MASK if may_be_secret(name) and not _PATH.match(name) else without_keys(name)
+
+
+def quoted(name: str) -> str:
     """Return a name in quotes, or only its length if it may be a secret in the place of a name."""
     if may_be_secret(name) and not _PATH.match(name):
         return f"{MASK!r} ({len(name)} characters that look like a secret)"
-    return repr(name)
+    return repr(without_keys(name))

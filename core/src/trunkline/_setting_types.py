@@ -50,6 +50,11 @@ def is_mapping(kind: object) -> bool:
     return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
+def is_reference(value: object) -> bool:
+    """Whether a configured value is a reference to a secret, such as `{ env = "NAME" }`."""
+    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in REFERENCE_KINDS
+
+
 def safe_repr(value: object) -> str:
     """Return the `repr` of a configured value, or its type if it has none: it is nested too deeply, or too large."""
     try:

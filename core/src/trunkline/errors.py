@@ -41,6 +41,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from trunkline._base_errors import CallError, InvalidRequest, TrunklineError
+from trunkline._masking import without_keys, without_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,8 +99,9 @@ class ConfigurationError(TrunklineError):
         setting: str | None = None,
         errors: Sequence[ConfigurationError] = (),
     ) -> None:
-        super().__init__(message, service=service)
-        self.setting = setting
+        # The message is made of what a user wrote, in which a key may be in a wrong place.
+        super().__init__(without_keys(str(message)), service=service)
+        self.setting = None if setting is None else without_keys(setting)
         """The name of the setting, if the error belongs to one."""
         self.errors: tuple[ConfigurationError, ...] = tuple(errors)
         """The single errors, if several were found together."""
@@ -209,18 +211,18 @@ class RemoteError(TrunklineError):
             origin = f"{self.service} ({self.provider})"
         details = [
             self.endpoint if self.endpoint and self._endpoint_matters else "",
-            f"model {self.model!r}" if self.model and isinstance(self, NotFound) else "",
+            f"model {without_keys(self.model)!r}" if self.model and isinstance(self, NotFound) else "",
             f"status {self.status}" if self.status is not None else "",
             f"code {self.code}" if self.code else "",
             f"request id {self.request_id}" if self.request_id else "",
         ]
         suffix = ", ".join(detail for detail in details if detail)
-        return f"{origin}: {self.message}" + (f" ({suffix})" if suffix else "")
+        return without_name(f"{origin}: {self.message}" + (f" ({suffix})" if suffix else ""), self.service)
 
     def __repr__(self) -> str:
         fields = {"service": self.service, "provider": self.provider, "status": self.status, "code": self.code}
         known = "".join(f", {name}={value!r}" for name, value in fields.items() if value is not None)
-        return f"{type(self).__name__}({self.message!r}{known})"
+        return without_name(f"{type(self).__name__}({self.message!r}{known})", self.service)
 
     @property
     def _endpoint_matters(self) -> bool:

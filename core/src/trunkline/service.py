@@ -20,6 +20,7 @@ from trunkline._event_loops import PerLoop
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import environment_secrets
 from trunkline._kept import KeptObjects
+from trunkline._masking import without_keys
 from trunkline._plugins.registry import Steps, open_steps, plugin_error
 from trunkline._suggestions import check_keywords
 from trunkline.authoring.embeddings import check_vectors
@@ -280,7 +281,7 @@ class Service:
             translation = pipeline.run_step("operations", operation.build, pipeline.context, prepared)
             translation = attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
             for warning in translation.warnings:
-                _log.warning("service %r: count_tokens: %s", self.name, warning)
+                _log.warning("service %r: count_tokens: %s", without_keys(self.name), warning)
             parse = partial(_parse, pipeline, operation)
             return await pipeline.call(translation, parse, call.deadline, call.retried)
 
@@ -405,7 +406,8 @@ class Service:
         if not self._noted:
             self._noted = True
             for setting, note in self.settings.notes():
-                _log.warning("service %r: setting %r: %s", self.name, setting, scrub(note, self._secrets()))
+                note = without_keys(scrub(note, self._secrets()))
+                _log.warning("service %r: setting %r: %s", without_keys(self.name), setting, note)
 
     async def _run(self, operation: str, request: object, run: Callable[[Pipeline, ObservedCall], Awaitable[T]]) -> T:
         part = self._part()

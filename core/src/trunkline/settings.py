@@ -31,7 +31,7 @@ import attrs
 from trunkline import _setting_types
 from trunkline._exception_text import exception_text
 from trunkline._json import JSONObject
-from trunkline._masking import may_be_secret
+from trunkline._masking import key_parts, may_be_secret
 from trunkline._setting_types import convert_to, schema_of, without_none
 from trunkline._urls import plain_http_note, proxy_url, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError, PluginError, TrunklineError
@@ -454,14 +454,17 @@ class Settings:
                 yield info.name, unencrypted
 
     def secrets(self) -> tuple[str, ...]:
-        """Return the secret values in these settings, which are removed from errors."""
+        """Return the secret values in these settings, which are removed from errors, and what looks like a key."""
         found: list[str] = []
         for info in setting_infos(type(self)):
             value = getattr(self, info.name)
             if isinstance(value, Secret):
                 found.append(value.reveal())
-            elif isinstance(value, str) and ("//" in value or "@" in value):
-                found.extend(url_secrets(value))
+            elif isinstance(value, str):
+                if "//" in value or "@" in value:
+                    found.extend(url_secrets(value))
+                # A key in a wrong place. The host of a URL is sent in lower case.
+                found.extend(text for part in key_parts(value) for text in (part, part.lower(), part.upper()))
         found += header_secrets(self.headers)
         return tuple(dict.fromkeys(secret for secret in found if secret))
 

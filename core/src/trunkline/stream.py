@@ -15,6 +15,7 @@ from trunkline._calls.event_reader import EventReader
 from trunkline._calls.observed import ObservedCall
 from trunkline._calls.pipeline import Pipeline
 from trunkline._event_loops import running_loop
+from trunkline._masking import without_keys
 from trunkline.errors import (
     CallError,
     RemoteError,
@@ -126,7 +127,7 @@ class Stream:
         self._closing: anyio.Event | None = None  # set when the closing in progress has ended
 
     def __repr__(self) -> str:
-        return f"<Stream of the service {self._service!r}>"
+        return f"<Stream of the service {without_keys(self._service)!r}>"
 
     @property
     def response(self) -> ChatResponse:

@@ -52,7 +52,7 @@ def test_options_reach_the_request(call: Any, key: str, tmp_path: Path) -> None:
 def test_unreadable_image_is_reported_before_any_request(call: Any, key: str, tmp_path: Path) -> None:
     status, _, err = call(*FAKE, "echo", "--image", "nowhere.png", "Hi")
     assert status == 2
-    assert "--image nowhere.png: No such file or directory" in err
+    assert "--image: the file 'nowhere.png' cannot be read: No such file or directory" in err
     assert not (tmp_path / "log").exists()
 
 
@@ -254,3 +254,40 @@ def test_long_wait_in_a_conversation_is_shown_and_can_be_stopped(terminal: Any, 
     screen.wait_for("rate limited; trying again in 30 s")
     screen.wait_for(r"\[stopped\](.|\n)*> ", press="\x03")
     assert screen.end("\n")[0] == 0
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("chat", "-p", "fake", "-m", "echo", "--image", "/dev/zero", "Hi"), "is a device or a socket, not a file"),
+        (("chat", "-p", "fake", "-m", "echo", "--image", "pipe", "Hi"), "is a pipe into which nobody writes"),
+        (("chat", "-p", "fake", "-m", "echo", "--image", ".", "Hi"), "is a folder"),
+        (("chat", "-p", "fake", "-m", "echo", "--image", "huge", "Hi"), "has more than"),
+        (("check", "--config", "/dev/zero"), "is a device or a socket, not a file"),
+        (("check", "--config", "pipe"), "is a pipe into which nobody writes"),
+        (("check", "--config", "."), "is a folder"),
+        (("check", "--config", "huge"), "has more than"),
+        (("trust", "pipe"), "is not a regular file"),
+        (("trust", "/dev/zero"), "is not a regular file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_device_pipe_folder_or_huge_file_is_a_clear_error(
+    call: Any, key: str, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], problem: str
+) -> None:
+    monkeypatch.setattr("trunkline._files.WRITER_LIMIT", 0.05)
+    os.mkfifo("pipe", 0o600)
+    with Path("huge").open("wb") as file:
+        file.truncate(10 * 2**40)
+    status, _, err = call(*arguments)
+    assert status in (1, 2)
+    assert problem in err
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_prompt_without_end_is_a_clear_error(piped: Any, key: str) -> None:
+    with Path("/dev/zero").open("rb") as endless:
+        done = subprocess.run([*RUN, *FAKE, "echo"], stdin=endless, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the text on stdin has more than" in done.stderr

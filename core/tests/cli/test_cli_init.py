@@ -32,6 +32,18 @@ def test_options_alone_write_a_file_that_loads(call: Any, key: str) -> None:
     assert call("chat", "Hi")[1] == "You said: Hi\n"
 
 
+def test_setting_that_is_no_secret_may_be_a_reference(call: Any, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", "sk-canary-Ab9Zz0Qw7Rt5Yu3")
+    arguments = ["--secret", "api_key=env:FAKE_API_KEY", "--secret", "place=env:PLACE"]
+    headers = '{"x-team": "search", "anthropic-beta": "claude-code-20250219", "x-key": {"env": "FAKE_API_KEY"}}'
+    status, _, err = call("init", "-p", "spare", "-s", "mine", *arguments, "--set", f"headers={headers}")
+    assert status == 0, err
+    table = tomllib.loads(FILE.read_text())["services"]["mine"]
+    assert table["place"] == {"env": "PLACE"}
+    assert table["headers"]["x-key"] == {"env": "FAKE_API_KEY"}
+    assert list(open_services(FILE)) == ["mine"]
+
+
 def test_a_variable_that_is_not_set_yet_is_mentioned(call: Any) -> None:
     status, _, err = call("init", "--provider", "fake", "--secret", "api_key=env:FAKE_API_KEY")
     assert status == 0
@@ -86,7 +98,8 @@ def test_the_customary_variable_does_not_stand_in_for_a_missing_secret(call: Any
     [
         ([], "--provider is required"),
         (["--provider", "fake", "--service", "a b"], "the name of a service"),
-        (["--provider", "fake", "--secret", "level=env:LEVEL"], "level is not a secret"),
+        (["--provider", "fake", "--secret", "level=env:LEVEL"], "level cannot be read from elsewhere"),
+        (["--provider", "spare", "--set", 'headers={"x": "sk-canary-Ab9Zz0Qw7"}'], "looks like a secret"),
     ],
 )
 def test_missing_or_invalid_argument_is_reported(call: Any, arguments: list[str], message: str) -> None:

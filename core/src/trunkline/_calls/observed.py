@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.pipeline import Pipeline
+from trunkline._masking import without_keys
 from trunkline.authoring.provider import Observer
 from trunkline.errors import PluginError, RemoteError, TrunklineError
 from trunkline.request import ChatRequest, EmbedRequest
@@ -66,7 +67,7 @@ class ObservedCall:
             service = self._pipeline.context.name
             # Whole seconds, except for a short wait, which they would show as up to twice too short.
             seconds = f"{delay:.1f}" if delay < _SHORT_WAIT else f"{int(delay)}"
-            _log.warning("service %r: %s; trying again in %s s", service, _reason(error), seconds)
+            _log.warning("service %r: %s; trying again in %s s", without_keys(service), _reason(error), seconds)
 
     def first_event(self) -> None:
         """The first event of a stream has arrived."""

@@ -25,8 +25,9 @@ from typing import Any, TypeAlias, get_args
 
 import attrs
 
-from trunkline._masking import MASK, may_be_secret, shown_name
-from trunkline._setting_types import REFERENCE_KINDS, is_mapping, without_none
+from trunkline._files import UnreadableFile, read_file
+from trunkline._masking import masked, quoted
+from trunkline._setting_types import REFERENCE_KINDS, is_reference, without_none
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
@@ -43,6 +44,12 @@ from trunkline.settings import (
 Table: TypeAlias = Mapping[str, object]
 
 _TOP_LEVEL = ("services", "defaults")
+
+MAX_FILE_SIZE = 16 * 1024 * 1024
+"""The largest configuration file, in bytes."""
+
+MAX_SECRET_SIZE = 1024 * 1024
+"""The largest file to which a reference may lead, in bytes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,9 +80,10 @@ def read_configuration(
         path = Path(source)
         folder, origin = path.absolute().parent, f"the configuration file {str(source)!r}"
         try:
-            data = tomllib.loads((path.read_bytes() if content is None else content).decode("utf-8"))
-        except OSError as error:
-            raise ConfigurationError(f"{origin} cannot be read: {error.strerror}") from None
+            content = read_file(path, MAX_FILE_SIZE) if content is None else content
+            data = tomllib.loads(content.decode("utf-8"))
+        except UnreadableFile as error:
+            raise ConfigurationError(f"{origin} {error}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{origin} is not TOML: {error}") from None
         except RecursionError:
@@ -83,7 +91,7 @@ def read_configuration(
     unknown = sorted(set(data) - set(_TOP_LEVEL))
     if unknown:
         raise ConfigurationError(
-            f"{origin} has {shown_name(unknown[0])} at the top level{did_you_mean(unknown[0], _TOP_LEVEL)} "
+            f"{origin} has {quoted(unknown[0])} at the top level{did_you_mean(unknown[0], _TOP_LEVEL)} "
             f"only the tables {' and '.join(_TOP_LEVEL)} may be there"
         )
     services, defaults = data.get("services", {}), data.get("defaults", {})
@@ -94,9 +102,9 @@ def read_configuration(
     common = {info.name for info in setting_infos(Settings)}
     unfit = [
         ConfigurationError(
-            f"{origin}: [defaults] has {shown_name(name)}, which is not a setting of every service"
+            f"{origin}: [defaults] has {quoted(name)}, which is not a setting of every service"
             f"{did_you_mean(name, common)} the settings of every service are {', '.join(sorted(common))}",
-            setting=MASK if may_be_secret(name) else name,
+            setting=masked(name),
         )
         for name in defaults
         if name not in common
@@ -208,24 +216,39 @@ def _provider_variable(info: SettingInfo, environ: Mapping[str, str]) -> Any:
 
 
 def _parsed(info: SettingInfo, text: str | None) -> Any:
-    # An empty variable counts as not set. Settings that are tables are written as JSON.
+    # An empty variable counts as not set.
     if not text:
         return None
+    try:
+        return json_or_text(info, text)
+    except ValueError:
+        return text
+
+
+def json_or_text(info: SettingInfo, text: str) -> object:
+    """Return the table or the reference that a text means for a setting, or the text.
+
+    Tables are written as JSON where only text is possible, that is in the environment and on the command line. Raises
+    `ValueError` if the setting may be a table, and the text starts with a brace but is not JSON.
+    """
+    if not text.lstrip().startswith("{"):
+        return text
     kind = without_none(info.type)
-    if text.lstrip().startswith("{") and (info.convert is not None or kind is Headers or is_mapping(kind)):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return text
-    return text
+    takes_table = kind not in (str, Secret) or (kind is str and info.convert is not None)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if takes_table and kind is not str:
+            raise ValueError(str(error)) from None
+        return text
+    return value if takes_table or is_reference(value) else text
 
 
 def _unknown(service: str, name: str, infos: tuple[SettingInfo, ...]) -> ConfigurationError:
     names = [info.name for info in infos]
     found = nearest(name, names)
     hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names)}"
-    shown = MASK if may_be_secret(name) else name
-    return setting_error(shown, f"does not exist{hint}", service=service)
+    return setting_error(masked(name), f"does not exist{hint}", service=service)
 
 
 def _missing(service: str, info: SettingInfo) -> ConfigurationError:
@@ -276,25 +299,24 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
         raise ConfigurationError(f"needs a name after {kind!r}")
     if kind == "env":
         if not environ.get(name):
-            raise ConfigurationError(f"refers to the environment variable {_variable(name)}, which is not set")
+            raise ConfigurationError(f"refers to the environment variable {masked(name)}, which is not set")
         return _trimmed(environ[name])
     if kind == "file":
         try:
             path = folder / Path(name).expanduser()
         except RuntimeError as error:  # `~user` for a user that does not exist
-            raise ConfigurationError(f"refers to the file {shown_name(name)}: {error}") from None
-        shown = repr(str(path)) if shown_name(name) == repr(name) else shown_name(name)
+            raise ConfigurationError(f"refers to the file {quoted(name)}: {error}") from None
+        shown = quoted(str(path)) if quoted(name) == repr(name) else quoted(name)
         try:
-            return _trimmed(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigurationError(f"refers to the file {shown}, which cannot be read: {error.strerror}") from None
+            text = read_file(path, MAX_SECRET_SIZE).decode("utf-8")
+        except UnreadableFile as error:
+            raise ConfigurationError(f"refers to the file {shown}, which {error}") from None
         except UnicodeDecodeError:
             raise ConfigurationError(f"refers to the file {shown}, which is not text") from None
+        if "\0" in text:  # such as /proc/self/environ
+            raise ConfigurationError(f"refers to the file {shown}, which is not text")
+        return _trimmed(text)
     return _from_keyring(name)
-
-
-def _variable(name: str) -> str:
-    return shown_name(name) if may_be_secret(name) else name
 
 
 def _trimmed(text: str) -> Secret:
@@ -303,7 +325,7 @@ def _trimmed(text: str) -> Secret:
 
 
 def _from_keyring(name: str) -> Secret:
-    entry = f"refers to the keyring entry {shown_name(name)}"
+    entry = f"refers to the keyring entry {quoted(name)}"
     service, slash, user = name.rpartition("/")
     if not slash:
         raise ConfigurationError(f"{entry}, which must have the form 'service/user'")

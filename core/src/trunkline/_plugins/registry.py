@@ -32,7 +32,7 @@ import pluggy
 from trunkline import hookspecs
 from trunkline._exception_groups import described, singles
 from trunkline._exception_text import exception_text
-from trunkline._masking import shown_name
+from trunkline._masking import quoted
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.provider import (
     Auth,
@@ -114,7 +114,7 @@ def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
         names = sorted({item.name for item in candidates})
         error = ProviderNotFound if group == PROVIDERS else ConfigurationError
         hint = _provider_hint(name, names) if group == PROVIDERS else did_you_mean(name, names)
-        raise error(f"no {kind} {shown_name(name)} is installed{hint} installed: {', '.join(names) or 'none'}")
+        raise error(f"no {kind} {quoted(name)} is installed{hint} installed: {', '.join(names) or 'none'}")
     if len(matches) > 1:
         distributions = ", ".join(sorted(item.distribution for item in matches))
         raise PluginError(

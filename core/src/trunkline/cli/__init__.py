@@ -42,12 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     tokens, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
     from trunkline.cli.failures import reported_errors
+    from trunkline.cli.hidden import hiding
     from trunkline.cli.terminal import log_on_stderr, safe_output
 
     debug = debug or bool(os.environ.get("TRUNKLINE_DEBUG"))
     command = tokens[0] if tokens else None
     external = command is not None and command not in BUILT_IN
-    with safe_output(colours=external), log_on_stderr(), reported_errors(tokens, debug=debug) as outcome:
+    with (
+        hiding(tokens),
+        safe_output(colours=external),
+        log_on_stderr(),
+        reported_errors(tokens, debug=debug) as outcome,
+    ):
         app = _assemble(command)
         result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         outcome.status = result if isinstance(result, int) else 0

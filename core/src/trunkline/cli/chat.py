@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import mimetypes
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import attrs
 from cyclopts import Parameter
 
+from trunkline._files import UnreadableFile, read_file
 from trunkline.cli.failures import CommandError
 from trunkline.cli.selection import SelectedService, ServiceOptions, select_service
 from trunkline.cli.terminal import DIM, is_terminal, one_line, print_json, print_note
@@ -18,6 +18,12 @@ from trunkline.messages import Image, Message, Part, system, user
 from trunkline.request import ChatRequest
 
 _NO_OPTIONS = ServiceOptions()
+
+MAX_IMAGE_SIZE = 100 * 1024 * 1024
+"""The largest image that is read, in bytes."""
+
+MAX_PROMPT = 64 * 1024 * 1024
+"""The longest text that is read from a pipe, in characters."""
 
 
 @Parameter(name="*")
@@ -89,9 +95,11 @@ def _question(prompt: tuple[str, ...]) -> str | None:
     pieces = [" ".join(prompt)]
     if not is_terminal(sys.stdin):
         try:
-            pieces.append(sys.stdin.read() if sys.stdin is not None else "")
+            pieces.append(sys.stdin.read(MAX_PROMPT + 1) if sys.stdin is not None else "")
         except UnicodeDecodeError as error:
             raise CommandError(f"the text on stdin is not valid {error.encoding}") from None
+        if len(pieces[-1]) > MAX_PROMPT:
+            raise CommandError(f"the text on stdin has more than {MAX_PROMPT} characters")
     question = "\n\n".join(piece for piece in pieces if piece.strip())
     if question:
         return question
@@ -104,9 +112,9 @@ def _image(source: str) -> Part:
     if source[:8].lower().startswith(("http://", "https://", "data:")):
         return Image(url=source)
     try:
-        data = Path(source).read_bytes()
-    except OSError as error:
-        raise CommandError(f"--image {source}: {error.strerror}") from None
+        data = read_file(source, MAX_IMAGE_SIZE)
+    except UnreadableFile as error:
+        raise CommandError(f"--image: the file {source!r} {error}") from None
     image = Image(data=data)
     if image.media_type is None:
         image = Image(data=data, media_type=mimetypes.guess_type(source)[0])

@@ -22,6 +22,10 @@ from pathlib import Path
 
 import attrs
 
+from trunkline._config.sources import MAX_FILE_SIZE, Configuration, read_configuration
+from trunkline._files import UnreadableFile, open_file, read_descriptor
+from trunkline._masking import without_keys
+from trunkline.cli.hidden import hide
 from trunkline.errors import ConfigurationError
 
 DEFAULT_FILE = "trunkline.toml"
@@ -29,9 +33,6 @@ DEFAULT_FILE = "trunkline.toml"
 _ACL = "system.posix_acl_access"
 _DESCRIPTORS = re.compile(r"/proc/\d+(?:/task/\d+)?/fd")
 """Where Linux lists the open files of a process: `/dev/stdin` and the `/dev/fd/63` of a shell's `<(…)` lead there."""
-
-MAX_FILE_SIZE = 16 * 1024 * 1024
-"""The largest configuration file, in bytes."""
 
 
 @attrs.frozen
@@ -48,9 +49,7 @@ def read_safely(path: Path, *, named: bool = False) -> ConfigurationFile:
     With `named`, the user has named the file for this command, and it may be a pipe, such as `<(…)` of a shell.
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe waits for its writer.
-        flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | (0 if named else getattr(os, "O_NONBLOCK", 0))
-        descriptor = os.open(path, flags)
+        descriptor = open_file(path)
     except OSError as error:
         raise _unreadable(path, error) from None
     try:
@@ -61,15 +60,21 @@ def read_safely(path: Path, *, named: bool = False) -> ConfigurationFile:
         if os.name == "posix":
             _check_owner_and_mode(path, status, descriptor)
             _check_path(path)
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_FILE_SIZE + 1)
+        content = read_descriptor(descriptor, MAX_FILE_SIZE)
     except OSError as error:
         raise _unreadable(path, error) from None
+    except UnreadableFile as error:
+        raise ConfigurationError(f"the configuration file {str(path)!r} {error}") from None
     finally:
         os.close(descriptor)
-    if len(content) > MAX_FILE_SIZE:
-        raise ConfigurationError(f"the configuration file {str(path)!r} has more than {MAX_FILE_SIZE} bytes")
     return ConfigurationFile(path, content)
+
+
+def configuration_of(file: ConfigurationFile, errors: list[ConfigurationError] | None = None) -> Configuration:
+    """Parse a file as `read_configuration` does. What looks like a key in it is hidden from now on."""
+    configuration = read_configuration(file.path, content=file.content, errors=errors)
+    hide(configuration.services)
+    return configuration
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigurationError:
@@ -85,7 +90,7 @@ def _refused(path: Path, reason: str, remedy: str) -> ConfigurationError:
 def _check_owner_and_mode(path: Path, status: os.stat_result, descriptor: int) -> None:
     """Refuse a file that another user than root can change."""
     if stat.S_ISCHR(status.st_mode):
-        return  # such as /dev/null
+        return  # such as /dev/null, which is not read
     if status.st_uid not in (0, os.geteuid()):
         raise _refused(path, f"it belongs to another user (uid {status.st_uid})", "make a copy that belongs to you")
     if _others_can_write(status, descriptor):
@@ -217,7 +222,10 @@ def trust_file(file: ConfigurationFile) -> None:
     """Remember that the user has accepted this content. Raises `OSError`."""
     entry = _entry(file.path)
     entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = {"path": ascii(str(file.path.absolute())), "sha256": hashlib.sha256(file.content).hexdigest()}
+    content = {
+        "path": ascii(without_keys(str(file.path.absolute()))),
+        "sha256": hashlib.sha256(file.content).hexdigest(),
+    }
     handle, temporary = tempfile.mkstemp(dir=entry.parent)  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="ascii") as written:

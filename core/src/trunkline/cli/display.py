@@ -138,8 +138,8 @@ class JSONDisplay(Display):
     """Writes each event as a JSON line on stdout, and nothing else."""
 
     def show(self, event: Event) -> None:
-        """Write the event."""
-        print_json(event_fields(event))
+        """Write the event. What the model wrote may repeat the question, whatever that contains."""
+        print_json(event_fields(event), whole=not isinstance(event, (ResponseStarted, Finished)))
 
     def close(self, response: ChatResponse | None, *, seconds: float = 0) -> None:
         """Do nothing: the last event contains the summary."""

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 import attrs
 
 from trunkline._exception_text import exception_text
-from trunkline._masking import looks_like_key
 from trunkline.errors import TrunklineError
 from trunkline.secrets import scrub
 
@@ -104,16 +103,15 @@ _WORD = re.compile(r"-{0,2}[a-z]{1,20}(?:[-_][a-z]{1,20}){0,3}")
 
 
 def _without_keys(text: str, arguments: Sequence[str], error: BaseException) -> str:
-    """Return the text of an error without what may be a key that was typed in the wrong place.
+    """Return the text of a mistake on the command line, which repeats commands and options that are words, no values.
 
-    The text of a mistake on the command line repeats commands and options that are words, and no values. The text of
-    another error, such as an unknown provider, repeats no argument that looks like a key.
+    In the text of another error, only what looks like a key is hidden: see `trunkline.cli.hidden`.
     """
     from cyclopts import CycloptsError, UnknownCommandError
 
-    values = list(_typed_values(arguments))
     if not isinstance(error, CycloptsError):
-        return scrub(text, [value for value in values if looks_like_key(value)])
+        return text
+    values = list(_typed_values(arguments))
     if not isinstance(error, UnknownCommandError):
         for value in values:
             for quoted in (f'"{value}"', repr(value)):

@@ -14,17 +14,21 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trunkline._config.sources import make_settings
+from trunkline._masking import looks_like_key, masked, quoted, without_dates
 from trunkline._plugins.registry import load_provider
+from trunkline._setting_types import is_reference, without_none
+from trunkline._urls import url_secrets
 from trunkline.authoring.provider import Provider
 from trunkline.cli.config_files import DEFAULT_FILE, read_safely
 from trunkline.cli.failures import CommandError
 from trunkline.cli.interview import Interview
-from trunkline.cli.references import Reference, is_variable_name, parse_reference
+from trunkline.cli.references import Reference, parse_reference, reference_problem
 from trunkline.cli.selection import assignments, with_tables
-from trunkline.cli.terminal import is_terminal, print_note
+from trunkline.cli.terminal import is_terminal, one_line, print_note
 from trunkline.cli.tomltext import toml_key, toml_value
 from trunkline.cli.trust import remember
 from trunkline.errors import ConfigurationError
+from trunkline.secrets import Secret, header_secrets
 from trunkline.settings import SettingInfo, convert, setting_infos
 
 _HEADER = """\
@@ -81,10 +85,12 @@ def init(
         values.update(with_tables(given, plugin))
     name = service or provider
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise CommandError(f"the name of a service may have letters, digits, - and _ only, not {name!r}")
+        raise CommandError(f"the name of a service may have letters, digits, - and _ only, not {quoted(name)}")
+    if looks_like_key(name):
+        raise CommandError("the name of the service looks like a key, which is not written to the file")
     table = _table(plugin, name, values, references)
     _write(path, _text(name, table), replace=force)
-    print_note(f"Wrote {path}. Only you can read it (mode 0600).")
+    print_note(one_line(f"Wrote {path}. Only you can read it (mode 0600)."))
     try:
         remember(read_safely(path))
     except ConfigurationError as error:
@@ -93,7 +99,7 @@ def init(
         variable = reference.get("env")
         if variable and not os.environ.get(variable):
             print_note(f"Set the environment variable {variable} before you use the service.")
-    print_note(f"To test it: trunkline check --config {shlex.quote(str(path))}")
+    print_note(one_line(f"To test it: trunkline check --config {shlex.quote(str(path))}"))
     return 0
 
 
@@ -103,10 +109,9 @@ def _secret_option(pair: str) -> tuple[str, Reference]:
     if not name or reference is None:
         # The error does not repeat the text, which may be the secret itself.
         raise CommandError("--secret takes setting=env:NAME, setting=file:PATH or setting=keyring:SERVICE/USER")
-    if "env" in reference and not is_variable_name(reference["env"]):
-        raise CommandError(
-            f"--secret {name}=env:… takes the NAME of an environment variable (capitals, digits and _), not a value"
-        )
+    problem = reference_problem(reference)
+    if problem is not None:
+        raise CommandError(f"--secret {name}={next(iter(reference))}:… takes {problem}")
     return name.strip().replace("-", "_"), reference
 
 
@@ -115,22 +120,61 @@ def _table(
 ) -> dict[str, object]:
     """Return the service's table. Raises `ConfigurationError` that lists every mistake in it."""
     infos = {info.name: info for info in setting_infos(plugin.settings)}
-    for name in values:
+    for name, value in values.items():
         if name in infos and infos[name].secret:
             raise CommandError(
                 f"{name} is a secret, which is not written to the file: use --secret {name}=env:NAME and set NAME"
             )
+        _refuse_secret(name, value)
     for name in references:
-        if name in infos and not infos[name].secret:
-            raise CommandError(f"{name} is not a secret: use --set {name}=…")
+        if name in infos and without_none(infos[name].type) not in (str, Secret):
+            raise CommandError(f"{name} cannot be read from elsewhere: use --set {name}=…")
     table: dict[str, object] = {"provider": plugin.name}
     for name, value in values.items():
         table[name] = _typed(infos[name], value) if name in infos else value
     table.update(references)
     # Check everything except the secrets: what the references name may not exist yet.
-    trial = {name: "set-later" if name in references else value for name, value in table.items()}
+    trial = {name: _placeholder(value) for name, value in table.items()}
     make_settings(service, plugin, arguments={}, table=trial, environ={})
     return table
+
+
+def _placeholder(value: object) -> object:
+    """Return a value with a text in place of each reference in it."""
+    if is_reference(value):
+        return "set-later"
+    return {name: _placeholder(item) for name, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _refuse_secret(name: str, value: object) -> None:
+    """Raise `CommandError` for a value that holds a secret. The file would show it."""
+    if isinstance(value, Mapping) and is_reference(value):
+        [(kind, place)] = value.items()
+        problem = reference_problem({kind: str(place)})
+        if problem is not None:
+            raise CommandError(f"{quoted(name)}: the reference takes {problem}")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(item, str) and (
+                looks_like_key(key) or any(header_secrets({key: without_dates(item)})) or _holds_secret(item)
+            ):
+                raise CommandError(
+                    f"the value of {quoted(key)} in {name} looks like a secret, which is not written to the file: give "
+                    f'{{"env": "NAME"}} in its place, and set the environment variable NAME'
+                )
+            _refuse_secret(f"{name}.{key}", item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_secret(name, item)
+    elif isinstance(value, str) and _holds_secret(value):
+        raise CommandError(
+            f"the value of {quoted(name)} has a part that looks like a secret, which is not written to the file: use "
+            f"--secret {masked(name)}=env:NAME and set NAME, or add it to the file yourself"
+        )
+
+
+def _holds_secret(text: str) -> bool:
+    return looks_like_key(text) or (("//" in text or "@" in text) and any(url_secrets(text)))
 
 
 def _typed(info: SettingInfo, value: object) -> object:

@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable
 
 from trunkline._config.sources import variable_name
+from trunkline._masking import looks_like_key
 from trunkline._plugins.registry import PROVIDERS, installed
+from trunkline._urls import url_secrets
 from trunkline.authoring.provider import Provider
 from trunkline.cli.failures import CommandError
-from trunkline.cli.references import Reference, is_variable_name
+from trunkline.cli.hidden import hide
+from trunkline.cli.references import Reference, reference_problem
 from trunkline.cli.terminal import DIM, print_note, write
 from trunkline.settings import SettingInfo, convert, setting_infos
 
@@ -43,7 +46,11 @@ class Interview:
 
     def service(self, provider: str) -> str:
         """Ask for the name of the service."""
-        return _ask("Name of the service", default=provider)
+        return _ask(
+            "Name of the service",
+            default=provider,
+            problem=lambda text: "a name that is no key" if looks_like_key(text) else None,
+        )
 
     def settings(self, plugin: Provider, service: str) -> None:
         """Ask for each missing setting that is required or a credential, and for the default model."""
@@ -61,6 +68,8 @@ class Interview:
         def problem(text: str) -> str | None:
             if not text:
                 return "an answer" if info.required else None
+            if looks_like_key(text) or any(url_secrets(text)):
+                return "a value that is no secret: the file would show it"
             try:
                 convert(info, text)
             except ValueError as error:
@@ -90,8 +99,9 @@ class Interview:
         known = next((name for name in names if os.environ.get(name)), names[0])
 
         def problem(text: str) -> str | None:
-            if place == "env" and not is_variable_name(text):
-                return "the name of a variable (capitals, digits and _), not the secret itself"
+            wrong = reference_problem({place: text}) if text else None
+            if wrong is not None:
+                return wrong
             if place == "keyring" and "/" not in text:
                 return "service/user"
             return None if text else "an answer"
@@ -111,6 +121,7 @@ def _ask(question: str, *, default: str = "", problem: Callable[[str], str | Non
         if not line:
             print_note("")
             raise CommandError("the input ended before all questions were answered; nothing was written")
+        hide(line)
         answer = line.strip() or default
         wrong = problem(answer)
         if wrong is None:

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from trunkline._masking import looks_like_key, quoted
 from trunkline.cli.failures import CommandError
-from trunkline.cli.terminal import print_note
+from trunkline.cli.terminal import one_line, print_note
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -55,9 +56,10 @@ def new_plugin(
     folder
         Where to create it. Default: the folder trunkline-NAME in the current directory.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or looks_like_key(name):
         raise CommandError(
-            f"{name!r} is not a valid provider name: use lower-case letters, digits and single hyphens, such as acme"
+            f"{quoted(name)} is not a valid provider name: use lower-case letters, digits and single hyphens, "
+            f"such as acme"
         )
     folder = folder or Path(f"trunkline-{name}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -67,7 +69,7 @@ def new_plugin(
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    print_note(f"Created {len(contents)} files in {folder}. To run its tests:")
+    print_note(one_line(f"Created {len(contents)} files in {folder}. To run its tests:"))
     print_note(f"    cd {shlex.quote(str(folder))} && python -m venv .venv && . .venv/bin/activate")
     print_note("    python -m pip install --upgrade pip && pip install -e . --group dev && pytest")
     return 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TypeAlias
 
+from trunkline._masking import looks_like_key
 from trunkline._setting_types import REFERENCE_KINDS
 
 Reference: TypeAlias = dict[str, str]
@@ -18,6 +20,13 @@ def parse_reference(text: str) -> Reference | None:
     return {kind: name} if kind in REFERENCE_KINDS and name else None
 
 
-def is_variable_name(text: str) -> bool:
-    """Whether a text is the name of an environment variable, rather than a key that was pasted by mistake."""
-    return text in os.environ or re.fullmatch(r"[A-Z_][A-Z0-9_]*", text) is not None
+def reference_problem(reference: Reference) -> str | None:
+    """Return what a reference must name instead, if it seems to contain the secret itself, else `None`."""
+    [(kind, name)] = reference.items()
+    if kind == "env":
+        is_variable = re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) and not looks_like_key(name)
+        if not is_variable and name not in os.environ:
+            return "the NAME of an environment variable (capitals, digits and _), not the secret itself"
+    elif looks_like_key(name) and not (kind == "file" and Path(name).is_file()):
+        return f"{'the path of a file' if kind == 'file' else 'service/user'}, not the secret itself"
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from trunkline._config.sources import Configuration, make_settings, provider_of, read_configuration
+from trunkline._config.sources import Configuration, json_or_text, make_settings, provider_of
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
-from trunkline._setting_types import REFERENCE_KINDS, without_none
 from trunkline._suggestions import did_you_mean
 from trunkline.authoring.provider import Provider
-from trunkline.cli.config_files import DEFAULT_FILE, ConfigurationFile, read_safely
+from trunkline.cli.config_files import DEFAULT_FILE, ConfigurationFile, configuration_of, read_safely
 from trunkline.cli.failures import CommandError
+from trunkline.cli.hidden import hide
+from trunkline.cli.terminal import one_line
 from trunkline.errors import ConfigurationError, PluginError
-from trunkline.secrets import Secret
 from trunkline.settings import SettingInfo, Settings, setting_infos
 
 
@@ -70,22 +69,14 @@ def with_tables(values: Mapping[str, str], provider: Provider, option: str = "--
     `CommandError` for a table that is not JSON.
     """
     kinds = {info.name: info for info in setting_infos(provider.settings)}
-    return {
-        name: _table(name, text, kinds[name], option) if name in kinds and text.lstrip().startswith("{") else text
-        for name, text in values.items()
-    }
+    return {name: _table(name, text, kinds[name], option) if name in kinds else text for name, text in values.items()}
 
 
 def _table(name: str, text: str, info: SettingInfo, option: str) -> object:
-    kind = without_none(info.type)
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if kind in (str, Secret):
-            return text
+        return json_or_text(info, text)
+    except ValueError as error:
         raise CommandError(f"{option} {name}: the value starts with a brace, but is not JSON: {error}") from None
-    is_reference = isinstance(value, dict) and len(value) == 1 and next(iter(value)) in REFERENCE_KINDS
-    return text if kind is str and info.convert is None and not is_reference else value
 
 
 def _configuration_file(options: ServiceOptions) -> ConfigurationFile | None:
@@ -95,6 +86,7 @@ def _configuration_file(options: ServiceOptions) -> ConfigurationFile | None:
     """
     named = options.config or os.environ.get("TRUNKLINE_CONFIG")
     if named:
+        hide(str(named))
         return read_safely(Path(named), named=True)
     if not Path(DEFAULT_FILE).is_file():
         return None
@@ -127,10 +119,11 @@ def select_service(options: ServiceOptions) -> SelectedService:
                 f"`trunkline init`"
             )
         return _only_usable(options)
-    configuration = read_configuration(file.path, content=file.content)
+    configuration = configuration_of(file)
     names = list(configuration.services)
     if options.service is None and len(names) > 1:
-        raise CommandError(f"{file.path} has several services; select one with --service: {', '.join(names)}")
+        listed = ", ".join(map(one_line, names))
+        raise CommandError(f"{file.path} has several services; select one with --service: {listed}")
     return _from_file(file.path, configuration, options.service or names[0], options)
 
 
@@ -147,7 +140,7 @@ def select_services(options: ServiceOptions) -> dict[str, SelectedService | Conf
         raise CommandError(
             "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
         )
-    configuration = read_configuration(file.path, content=file.content)
+    configuration = configuration_of(file)
     found: dict[str, SelectedService | ConfigurationError] = {}
     for name in configuration.services if options.service is None else [options.service]:
         try:
@@ -161,6 +154,7 @@ def _from_provider(name: str, options: ServiceOptions) -> SelectedService:
     """Return a service whose settings come from the environment and `--set`."""
     provider = load_provider(name)
     settings = make_settings(name, provider, arguments=with_tables(assignments(options.set_), provider))
+    hide(settings.secrets())
     return SelectedService(name=name, settings=settings, origin=f"provider {name}")
 
 
@@ -168,7 +162,8 @@ def _from_file(path: Path, configuration: Configuration, name: str, options: Ser
     """Return one service of a configuration file."""
     if name not in configuration.services:
         hint = did_you_mean(name, configuration.services)
-        raise CommandError(f"{path} has no service {name!r}{hint} it has: {', '.join(configuration.services)}")
+        listed = ", ".join(map(one_line, configuration.services))
+        raise CommandError(f"{path} has no service {name!r}{hint} it has: {listed}")
     table = configuration.services[name]
     provider = load_provider(provider_of(name, table))
     settings = make_settings(
@@ -178,6 +173,7 @@ def _from_file(path: Path, configuration: Configuration, name: str, options: Ser
         table=table,
         folder=configuration.folder,
     )
+    hide(settings.secrets())
     return SelectedService(name=name, settings=settings, origin=f"service {name} of {path}")
 
 

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO, cast
 
+from trunkline.cli.hidden import without_hidden
+
 _CONTROL = "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f"
 """C0 except newline and tab, DEL, and C1: some terminals treat U+009B as the start of an escape sequence."""
 
@@ -122,18 +124,21 @@ class VisibleText:
 
 
 class SafeStream:
-    """A text stream that makes `visible` what is written to it.
+    """A text stream that makes `visible` what is written to it, and with `hides_keys` hides the keys that users wrote.
 
     With `colours`, the sequences that set colours and styles pass: rich prints the help and its tables with them. They
     cannot move the cursor, and send nothing.
     """
 
-    def __init__(self, stream: TextIO, *, colours: bool) -> None:
+    def __init__(self, stream: TextIO, *, colours: bool, hides_keys: bool = False) -> None:
         self.inner = stream
         self._colours = colours
+        self._hides_keys = hides_keys
 
     def write(self, text: str) -> int:
         """Write the text in a visible form."""
+        if self._hides_keys:
+            text = without_hidden(text)
         if self._colours and "\x1b" in text:
             pieces = _COLOURS.split(text)  # every second piece is a sequence
             shown = "".join(piece if index % 2 else visible(piece) for index, piece in enumerate(pieces))
@@ -171,7 +176,7 @@ def safe_output(*, colours: bool) -> Iterator[None]:
     if is_terminal(sys.stdout):
         sys.stdout = cast(TextIO, SafeStream(saved[0], colours=True))
     if saved[1] is not None:
-        sys.stderr = cast(TextIO, SafeStream(saved[1], colours=colours))
+        sys.stderr = cast(TextIO, SafeStream(saved[1], colours=colours, hides_keys=True))
     try:
         yield
     finally:
@@ -192,11 +197,11 @@ def _has_styles(stream: TextIO) -> bool:
 
 
 def write(text: str, stream: TextIO | None, *, style: str | None = None) -> None:
-    """Write text to a stream in a visible form, at once.
+    """Write text to a stream in a visible form, without the keys that the user wrote, at once.
 
     `style` applies if the stream is a terminal that supports it and NO_COLOR is not set.
     """
-    write_visible(visible(text), stream, style=style)
+    write_visible(visible(without_hidden(text)), stream, style=style)
 
 
 def write_visible(text: str, stream: TextIO | None, *, style: str | None = None) -> None:
@@ -219,10 +224,11 @@ def print_result(text: str) -> None:
     write(f"{text}\n", stdout())
 
 
-def print_json(value: object, *, indent: int | None = None) -> None:
-    """Print a value to stdout as JSON in printable ASCII."""
+def print_json(value: object, *, indent: int | None = None, whole: bool = False) -> None:
+    """Print a value to stdout as JSON in printable ASCII. `whole` is for what a model wrote: no key is hidden in it."""
     # `json` does not escape DEL.
-    write(json.dumps(value, indent=indent).replace("\x7f", "\\u007f") + "\n", stdout())
+    text = json.dumps(value, indent=indent).replace("\x7f", "\\u007f") + "\n"
+    write_visible(text if whole else without_hidden(text), stdout())
 
 
 def stdout() -> TextIO:
@@ -260,10 +266,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(visible(cell)) for cell in row))
+            table.add_row(*(Text(visible(without_hidden(cell))) for cell in row))
         Console().print(table)  # writes to sys.stdout, which is a SafeStream
         return
-    lines = [list(columns), *([visible(cell).replace("\n", " ") for cell in row] for row in rows)]
+    lines = [list(columns), *([visible(without_hidden(cell)).replace("\n", " ") for cell in row] for row in rows)]
     widths = [max(len(line[position]) for line in lines) for position in range(len(columns))]
     for line in lines:
         print_result("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -12,14 +12,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trunkline._config.sources import Configuration, Table, read_configuration, variable_name
-from trunkline._masking import MASK
+from trunkline._config.sources import Configuration, Table, variable_name
+from trunkline._masking import MASK, looks_like_key, without_keys
 from trunkline._plugins.registry import load_provider
-from trunkline._setting_types import REFERENCE_KINDS, safe_repr, without_none
+from trunkline._setting_types import is_reference, safe_repr, without_none
 from trunkline._urls import ascii_host, redact_url
 from trunkline.cli.config_files import (
     DEFAULT_FILE,
     ConfigurationFile,
+    configuration_of,
     distrust_file,
     is_trusted,
     read_safely,
@@ -99,7 +100,7 @@ def remember(found: ConfigurationFile) -> None:
 
 def describe(found: ConfigurationFile) -> None:
     """Show what a file does. Raises `ConfigurationError` if it is no configuration file."""
-    configuration = read_configuration(found.path, content=found.content, errors=[])
+    configuration = configuration_of(found, errors=[])
     for name, table in list(configuration.services.items())[:MAX_LINES]:
         print_note(one_line(f"  service {name}, provider {_short(table.get('provider'))}"))
         lines = list(_effects(name, table, configuration))
@@ -149,7 +150,7 @@ def _effects(service: str, table: Table, configuration: Configuration) -> Iterat
 
 def _literals(setting: str, value: object) -> Iterator[str]:
     """Yield what a table contains except references. The header `Host` decides who gets the request."""
-    if _is_reference(value) or not isinstance(value, Mapping):
+    if is_reference(value) or not isinstance(value, Mapping):
         return
     for name, item in value.items():
         if isinstance(item, Mapping):
@@ -179,17 +180,15 @@ def _address(url: str) -> str:
     shown = _short(host, MAX_HOST)
     if not host.isascii():
         shown += f" (in ASCII: {_short(ascii_host(host) or 'no valid name', MAX_HOST)})"
+    if looks_like_key(host):
+        shown += " (a part that looks like a key is hidden: read the file)"
     return f"{_short(scheme)}{separator}{shown}{slash}{_short(path)}"
-
-
-def _is_reference(value: object) -> bool:
-    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in REFERENCE_KINDS
 
 
 def _references(value: object, setting: str) -> Iterator[tuple[str, str]]:
     if not isinstance(value, Mapping):
         return
-    if _is_reference(value):
+    if is_reference(value):
         [(kind, name)] = value.items()
         words = {"env": "the environment variable", "file": "the file", "keyring": "the keyring entry"}
         yield setting, f"{words[kind]} {_short(name, MAX_PATH)}"
@@ -200,6 +199,6 @@ def _references(value: object, setting: str) -> Iterator[tuple[str, str]]:
 
 def _short(value: object, limit: int = 120) -> str:
     """Return a text, or its start and its end if it is longer than `limit` characters."""
-    text = value if isinstance(value, str) else safe_repr(value)
+    text = without_keys(value if isinstance(value, str) else safe_repr(value))
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
