@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 MASK = "***"
 
@@ -96,8 +97,14 @@ def _is_random(part: str) -> bool:
 
 
 def masked(name: str) -> str:
-    """Return a name, or `***` if it may be a secret in the place of a name. Only random parts of a path are hidden."""
-    return MASK if may_be_secret(name) and not _PATH.match(name) else without_keys(name)
+    """Return a name in one line, or `***` if it may be a secret in its place. Only random parts of a path are hidden."""
+    return MASK if may_be_secret(name) and not _PATH.match(name) else listed([name])
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names that exist, each in one line and without the parts that look like keys, with commas between them."""
+    shown = map(without_keys, names)
+    return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in shown)
 
 
 def quoted(name: str) -> str:

@@ -12,7 +12,7 @@ import attrs
 from trunkline._config.sources import Table, make_settings, provider_of, read_configuration
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import ConnectionOptions, HTTPClient
-from trunkline._masking import masked, quoted
+from trunkline._masking import listed, quoted
 from trunkline._plugins.registry import EXTENSIONS, find_plugin, load_provider
 from trunkline._suggestions import did_you_mean
 from trunkline.errors import ConfigurationError
@@ -111,9 +111,7 @@ class Services(Mapping[str, Service]):
             return self._services[name]
         except KeyError:
             hint = did_you_mean(name, self._services)
-            raise KeyError(
-                f"no service {quoted(name)}{hint} the services are {', '.join(map(masked, self._services))}"
-            ) from None
+            raise KeyError(f"no service {quoted(name)}{hint} the services are {listed(self._services)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._services)

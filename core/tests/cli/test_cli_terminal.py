@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -36,41 +37,82 @@ def check(shown: str, *, at_least: str = "\\x1b]0;owned\\x07") -> None:
         assert at_least in re.sub(r"\s", "", shown)
 
 
+SHOWN = [
+    (*FAKE, "hostile", "Hi"),
+    (*FAKE, "hostile-error", "Hi"),
+    ("chat", "--provider", "fake", "--model", "hostile-error", "--json", "Hi"),
+    ("check", "--provider", "fake", "--set", "default_model=hostile"),
+    ("check", "--provider", "fake", "--set", "default_model=hostile-error"),
+    ("chat", "--service", NAME, "Hi"),
+    ("chat", "--config", NAME, "Hi"),
+    ("models", "--config", f"{NAME}.toml"),
+    (*FAKE, "echo", "--image", NAME, "Hi"),
+    ("trust", NAME),
+    ("trust", "--revoke", NAME),
+    ("check", "--config", NAME),
+    ("models", "--service", NAME),
+]
+HIDDEN = [
+    ("chat", "--provider", NAME, "Hi"),
+    ("chat", "--provider", "fake", "--set", f"{NAME}=1", "Hi"),
+    (NAME,),
+    ("settings", NAME),
+    ("settings", "fake", NAME),
+    ("providers", NAME),
+    ("new-plugin", NAME),
+    ("new-plugin", "acme", "--folder", NAME),
+    ("init", "--provider", NAME),
+    ("check", "--provider", "fake", "--timeout", NAME),
+]
+"""What may be a key, or is not repeated."""
+
+
 @pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["plain", "debug"])
 @pytest.mark.parametrize(
     "arguments",
-    [
-        (*FAKE, "hostile", "Hi"),
-        (*FAKE, "hostile-error", "Hi"),
-        ("chat", "--provider", "fake", "--model", "hostile-error", "--json", "Hi"),
-        ("check", "--provider", "fake", "--set", "default_model=hostile"),
-        ("check", "--provider", "fake", "--set", "default_model=hostile-error"),
-        ("chat", "--provider", NAME, "Hi"),
-        ("chat", "--service", NAME, "Hi"),
-        ("chat", "--config", NAME, "Hi"),
-        ("models", "--config", f"{NAME}.toml"),
-        ("chat", "--provider", "fake", "--set", f"{NAME}=1", "Hi"),
-        (*FAKE, "echo", "--image", NAME, "Hi"),
-        (NAME,),
-        ("settings", NAME),
-        ("new-plugin", NAME),
-        ("new-plugin", "acme", "--folder", NAME),
-        ("trust", NAME),
-        ("init", "--provider", NAME),
-    ],
+    [*SHOWN, *HIDDEN],
     ids=lambda arguments: "-".join(word for word in arguments if word.isascii() and word.isprintable()),
 )
 def test_nothing_that_a_server_or_an_argument_contains_is_executed(
     terminal: Any, key: str, arguments: tuple[str, ...], debug: tuple[str, ...]
 ) -> None:
-    check(
-        run(terminal, *arguments[:1], *debug, *arguments[1:]),
-        at_least=""
-        if arguments[0] in ("new-plugin", NAME)
-        else "***"  # a name that may be a key is hidden
-        if arguments[0] in ("settings", "init") or arguments[1:3] == ("--provider", NAME) or f"{NAME}=1" in arguments
-        else "owned",
-    )
+    shown = run(terminal, *arguments[:1], *debug, *arguments[1:])
+    check(shown, at_least="owned" if arguments in SHOWN else "")
+
+
+def test_the_arguments_of_every_command_are_tested() -> None:
+    from trunkline.cli import BUILT_IN
+
+    assert {arguments[0] for arguments in (*SHOWN, *HIDDEN)} - {NAME} == set(BUILT_IN)
+
+
+LINES = "one\ntrunkline: two\tthree"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[services.{json.dumps(LINES)}]\nprovider = 'fake'\n[services.other]\nprovider = 'fake'\n",
+        f"[services.{json.dumps(LINES)}]\nprovider = 'fake'\nlevel = 0\n",
+        f"[services.a]\nprovider = 'fake'\n{json.dumps(LINES)} = 0\n",
+        f"[services.a]\nprovider = 'fake'\nregion = {{ env = {json.dumps(LINES)} }}\n",
+        f"[services.a]\nprovider = 'fake'\napi_key = {{ file = {json.dumps(LINES)} }}\n",
+        f"[services.a]\nprovider = 'fake'\nheaders = {{ {json.dumps(LINES)} = 'x' }}\n",
+        f"[services.a]\nprovider = {json.dumps(LINES)}\n",
+        f"[defaults]\n{json.dumps(LINES)} = 1\n[services.a]\nprovider = 'fake'\n",
+        f"{json.dumps(LINES)} = 1\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [("check",), ("models",), ("models", "-s", "no"), ("chat", "Hi"), ("trust", "trunkline.toml")],
+    ids=" ".join,
+)
+def test_name_in_a_configuration_file_makes_no_line(call: Any, text: str, arguments: tuple[str, ...]) -> None:
+    Path("trunkline.toml").write_text(text)
+    file = [] if arguments[0] == "trust" else ["-c", "trunkline.toml"]
+    _, out, err = call(*arguments, *file)
+    assert "two" not in [line.strip().removeprefix("trunkline: ")[:3] for line in (out + err).splitlines()]
 
 
 @pytest.mark.parametrize("arguments", [("models",), ("models", "--json")])

@@ -136,7 +136,7 @@ def test_a_long_file_cannot_push_the_rest_off_the_screen(call: Any, home: Path) 
 
 
 def test_the_whole_host_is_shown_and_the_ends_of_long_paths(call: Any, home: Path) -> None:
-    host = "api.example.com." + "a" * 60 + "." + "b" * 60 + "." + "c" * 60 + ".evil.example"
+    host = ".".join(("api.example.com", *(["-".join(["part"] * 12)] * 3), "evil.example"))
     file = "./" * 500 + "token"
     FILE.write_text(
         f'[services.a]\nprovider = "fake"\napi_url = "https://{host}/v1"\nproxy = "https://{host}/v2"\n'

@@ -11,13 +11,13 @@ import attrs
 from cyclopts import Parameter
 
 from trunkline._config.sources import Configuration, json_or_text, make_settings, provider_of
+from trunkline._masking import listed
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
 from trunkline._suggestions import did_you_mean
 from trunkline.authoring.provider import Provider
 from trunkline.cli.config_files import DEFAULT_FILE, ConfigurationFile, configuration_of, read_safely
 from trunkline.cli.failures import CommandError
 from trunkline.cli.hidden import hide
-from trunkline.cli.terminal import one_line
 from trunkline.errors import ConfigurationError, PluginError
 from trunkline.settings import SettingInfo, Settings, setting_infos
 
@@ -122,8 +122,7 @@ def select_service(options: ServiceOptions) -> SelectedService:
     configuration = configuration_of(file)
     names = list(configuration.services)
     if options.service is None and len(names) > 1:
-        listed = ", ".join(map(one_line, names))
-        raise CommandError(f"{file.path} has several services; select one with --service: {listed}")
+        raise CommandError(f"{file.path} has several services; select one with --service: {listed(names)}")
     return _from_file(file.path, configuration, options.service or names[0], options)
 
 
@@ -162,8 +161,7 @@ def _from_file(path: Path, configuration: Configuration, name: str, options: Ser
     """Return one service of a configuration file."""
     if name not in configuration.services:
         hint = did_you_mean(name, configuration.services)
-        listed = ", ".join(map(one_line, configuration.services))
-        raise CommandError(f"{path} has no service {name!r}{hint} it has: {listed}")
+        raise CommandError(f"{path} has no service {name!r}{hint} it has: {listed(configuration.services)}")
     table = configuration.services[name]
     provider = load_provider(provider_of(name, table))
     settings = make_settings(

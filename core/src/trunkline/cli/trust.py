@@ -180,9 +180,8 @@ def _address(url: str) -> str:
     shown = _short(host, MAX_HOST)
     if not host.isascii():
         shown += f" (in ASCII: {_short(ascii_host(host) or 'no valid name', MAX_HOST)})"
-    if looks_like_key(host):
-        shown += " (a part that looks like a key is hidden: read the file)"
-    return f"{_short(scheme)}{separator}{shown}{slash}{_short(path)}"
+    hidden = " (a part that looks like a key is hidden: read the file)" if looks_like_key(host) else ""
+    return f"{_short(scheme)}{separator}{shown}{slash}{_short(path)}{hidden}"
 
 
 def _references(value: object, setting: str) -> Iterator[tuple[str, str]]:
