@@ -97,7 +97,7 @@ def _is_random(part: str) -> bool:
 
 
 def masked(name: str) -> str:
-    """Return a name in one line, or `***` if it may be a secret in its place. Only random parts of a path are hidden."""
+    """Return a name in one line, or `***` if it may be a secret. Only random parts of a path are hidden."""
     return MASK if may_be_secret(name) and not _PATH.match(name) else listed([name])
 
 
