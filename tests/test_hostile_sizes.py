@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from fuzz_mutation import Raw, read_messages, read_sse, write_messages, write_sse, written
 from fuzz_targets import Target, decoded, parsers, targets
-from trunkline import open_service
+from trunkline import ChatRequest, Settings, assistant, open_service, user
+from trunkline._calls.token_limits import apply_limits
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
 from trunkline.authoring.http_errors import retry_after
@@ -232,6 +233,14 @@ def test_a_brace_that_is_never_closed_keeps_no_more_than_four_mebibytes() -> Non
         framer.feed(b"{" + b"a" * 100_000 + b"\n")
     [frame] = framer.finish()
     assert (frame.event, len(frame.data)) == ("bare", 4 * 1024 * 1024)
+
+
+def test_many_turns_over_the_input_limit_cost_linear_steps() -> None:
+    def cost(turns: int) -> int:
+        request = ChatRequest(messages=[message for _ in range(turns) for message in (user("a"), assistant("b"))])
+        return steps(lambda: apply_limits(request, Settings(input_token_limit=100)))
+
+    assert cost(2000) < 2.3 * cost(1000)
 
 
 # Texts of a size at which a square would end with the test's timeout

@@ -68,35 +68,37 @@ def apply_limits(request: ChatRequest, settings: Settings) -> tuple[ChatRequest,
     if limit is None:
         return request, ()
     turns = _turns(request.messages)
-    size = sum(estimate_tokens(message) for message in request.messages)
+    sizes = [estimate_tokens(message) for message in request.messages]
+    size = sum(sizes)
+    dropped: set[int] = set()
     gone = 0
-    kept = list(request.messages)
     for turn in turns[:-1]:
         if size <= limit:
             break
-        size -= sum(estimate_tokens(message) for message in turn)
-        dropped = {id(message) for message in turn}
-        kept = [message for message in kept if id(message) not in dropped]
+        size -= sum(sizes[place] for place in turn)
+        dropped.update(turn)
         gone += 1
     if not gone:
         return request, ()
+    kept = tuple(message for place, message in enumerate(request.messages) if place not in dropped)
     warning = CallWarning(
         kind="truncated",
         subject="input_token_limit",
         message=f"the {gone} oldest of {len(turns)} turns were left out to stay within {limit} tokens (our estimate)",
         lossy=True,
     )
-    return attrs.evolve(request, messages=tuple(kept)), (warning,)
+    return attrs.evolve(request, messages=kept), (warning,)
 
 
-def _turns(messages: tuple[Message, ...]) -> list[list[Message]]:
-    turns: list[list[Message]] = []
+def _turns(messages: tuple[Message, ...]) -> list[list[int]]:
+    """Return the places of the messages of each turn. A conversation may contain one object in several places."""
+    turns: list[list[int]] = []
     before: str | None = None
-    for message in messages:
+    for place, message in enumerate(messages):
         if message.role == "system":
             continue
         if not turns or (message.role == "user" and before != "user"):
             turns.append([])
-        turns[-1].append(message)
+        turns[-1].append(place)
         before = message.role
     return turns
