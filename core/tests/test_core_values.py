@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import tracemalloc
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -56,7 +58,7 @@ from trunkline import (
 )
 from trunkline._calls.retry import RetryPolicy
 from trunkline._calls.token_limits import apply_limits, estimate_tokens
-from trunkline.authoring.http_errors import retry_after
+from trunkline.authoring.http_errors import LONGEST_WAIT, parse_wait, retry_after, server_time
 from trunkline.authoring.urls import redact_url
 from trunkline.authoring.wire import WireRequest
 from trunkline.fold import Fold, decode_arguments, fold, unfold
@@ -315,6 +317,13 @@ def test_what_fits_is_left_alone() -> None:
     assert (len(request.messages), warnings) == (3, ())
 
 
+def test_message_that_occurs_in_several_turns_is_left_out_of_the_oldest_only() -> None:
+    again, answer = user(LONG), assistant("a")
+    request, [warning] = limited(500, again, answer, again, answer, again)
+    assert request.messages == (again,)
+    assert "2 oldest of 3 turns" in warning.message
+
+
 def test_the_output_limit_is_set_where_the_request_has_none() -> None:
     assert limited(None, user("a"), output=50)[0].max_output_tokens == 50
     request = ChatRequest(messages="a", max_output_tokens=5)
@@ -379,6 +388,16 @@ NOW = 1_700_000_000.0
         ({"retry-after": "inf"}, None),
         ({"retry-after": "1_000"}, None),
         ({"retry-after": "1e3"}, 1000.0),
+        ({"retry-after": "1e300"}, LONGEST_WAIT),
+        ({"retry-after": "1e999"}, LONGEST_WAIT),
+        ({"retry-after": "9" * 250}, LONGEST_WAIT),
+        ({"retry-after": "9" * 250 + "h"}, LONGEST_WAIT),
+        ({"retry-after": "9" * 300}, None),
+        ({"retry-after-ms": "1e300"}, LONGEST_WAIT),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_WAIT),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"}, LONGEST_WAIT),
+        ({"retry-after": "Fri, 31 Dec 99999 23:59:59 GMT"}, None),
+        ({"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}, None),
         ({"retry-after": "\N{ARABIC-INDIC DIGIT THREE}"}, None),
         ({"retry-after": "1m 30"}, None),
         ({"retry-after": "tomorrow"}, None),
@@ -398,6 +417,39 @@ def test_date_of_a_retry_after_is_compared_with_the_date_of_the_response(wrong_b
     assert retry_after(headers, now=lambda: here) == 30.0
     without = {"date": "yesterday", "retry-after": headers["retry-after"]}
     assert retry_after(without, now=lambda: here) == (None if wrong_by > 0 else 30.0 - wrong_by)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (2, 2.0),
+        ("2", 2.0),
+        ("1m 2.5s", 62.5),
+        (" 17s ", 17.0),
+        (10**400, LONGEST_WAIT),
+        (math.inf, LONGEST_WAIT),
+        ("9" * 250 + "s", LONGEST_WAIT),
+        ("9" * 400 + "s", None),
+        ("inf", None),
+        ("1_0s", None),
+        (-math.inf, None),
+        (-1, None),
+        (math.nan, None),
+        (True, None),
+        (b"2", None),
+        ({"seconds": 2}, None),
+        (None, None),
+    ],
+)
+def test_wait_is_between_zero_and_the_longest_one(value: object, seconds: float | None) -> None:
+    assert parse_wait(value) == seconds
+
+
+@given(st.text() | st.dates().map(str) | st.datetimes().map(format_datetime))
+def test_no_date_of_a_response_raises(text: str) -> None:
+    assert isinstance(server_time({"date": text}), float)
+    wait = retry_after({"date": text, "retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"})
+    assert wait is None or 0 <= wait <= LONGEST_WAIT
 
 
 @given(st.text())
@@ -422,7 +474,8 @@ def test_other_errors_are_not_retried() -> None:
     assert policy.delay(1, ServerError("x", retryable=False)) is None
     assert policy.delay(1, RateLimited("x", retry_after=61)) is None
     assert RetryPolicy(retry_after_limit=120).delay(1, RateLimited("x", retry_after=61)) is not None
-    assert RetryPolicy(retry_after_limit=None).delay(1, RateLimited("x", retry_after=1e9)) is not None
+    assert RetryPolicy(retry_after_limit=None).delay(1, RateLimited("x", retry_after=1e7)) is not None
+    assert RetryPolicy(retry_after_limit=None).delay(1, RateLimited("x", retry_after=LONGEST_WAIT)) is None
     assert policy.delay(1, ValueError("x")) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -62,3 +63,54 @@ async def test_request_is_signed_with_the_time_of_aws_if_the_clock_is_wrong(wron
     assert len(sent) == 3
     assert sent[0] > 3000
     assert max(sent[1:]) < 300
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Thu, 31 Dec 2099 23:59:59 GMT",
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+    ],
+)
+@pytest.mark.parametrize("http_library", ["httpx2", "aiohttp"])
+async def test_wrong_date_of_one_refusal_does_not_break_the_service(
+    date: str, http_library: str, anyio_backend_name: str
+) -> None:
+    """The next call is signed with the right time, if need be after another refusal, whose `Date` is right."""
+    if http_library == "aiohttp" and anyio_backend_name == "trio":
+        pytest.skip("aiohttp needs asyncio")
+    refused = 0
+
+    async def handle(exchange: Exchange) -> None:
+        nonlocal refused
+        now = datetime.now(UTC)
+        signed = datetime.strptime(exchange.request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        if refused and abs(signed - now) < timedelta(minutes=5):
+            await exchange.respond(json.dumps(ANSWER).encode())
+            return
+        headers = {
+            "x-amzn-errortype": "InvalidSignatureException",
+            "date": format_datetime(now, usegmt=True) if refused else date,
+            "content-type": "application/json",
+        }
+        refused += 1
+        await exchange.respond(b'{"message": "Signature expired"}', status=403, headers=headers)
+
+    async with serve(handle) as server:
+        async with trunkline.open_service(
+            "bedrock",
+            api_url=server.url,
+            aws_region="us-east-1",
+            aws_access_key_id="AKIAX",
+            aws_secret_access_key="canary-secret-key-0123456789",
+            default_model="m",
+            max_retries=0,
+            http_library=http_library,
+        ) as service:
+            with contextlib.suppress(AuthenticationError):
+                await service.chat("x")
+            assert (await service.chat("x")).text == "Hello"
+            assert (await service.chat("x")).text == "Hello"
+    assert refused <= 2

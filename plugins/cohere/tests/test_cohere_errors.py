@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from trunkline.authoring.http_errors import error_from_response
+from trunkline.authoring.http_errors import LONGEST_WAIT, error_from_response
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -98,7 +98,8 @@ WAITS: list[tuple[dict[str, str], float | None]] = [
     ({"x-ratelimit-reset": "1030"}, 30.0),
     ({"x-ratelimit-reset": "900"}, None),
     ({"x-ratelimit-reset": "soon"}, None),
-    ({"x-ratelimit-reset": "inf"}, None),
+    ({"x-ratelimit-reset": "1e300"}, LONGEST_WAIT),
+    ({"x-ratelimit-reset": "nan"}, None),
     ({"x-ratelimit-reset": "1030", "retry-after": "2"}, 2.0),
 ]
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from trunkline.authoring.framing import SSEFrame
+from trunkline.authoring.http_errors import LONGEST_WAIT
 from trunkline.authoring.json import dumps
 from trunkline.fold import fold
 from trunkline.response import FinishReason
+from trunkline_gemini.errors import error_from_body
 from trunkline_gemini.parse import GeminiStream
 
 
@@ -38,3 +40,12 @@ def test_reasons_by_number_of_failures_and_of_refused_prompts(
 ) -> None:
     response = parsed(dumps(data))
     assert (response.finish_reason, response.raw_finish_reason) == (reason, raw)
+
+
+@pytest.mark.parametrize(
+    ("delay", "wait"),
+    [("17s", 17.0), ("0.5s", 0.5), ("9" * 250 + "s", LONGEST_WAIT), ("9" * 400 + "s", None), ("-1s", None), (5, 5.0)],
+)
+def test_delay_in_an_error_is_bounded(delay: object, wait: float | None) -> None:
+    body: Any = {"error": {"code": 429, "message": "m", "details": [{"retryDelay": delay}]}}
+    assert error_from_body(body, provider="gemini", status=429).retry_after == wait

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trunkline._urls import redact_url
-from trunkline.authoring.http_errors import request_id_from, retry_after
+from trunkline.authoring.http_errors import parse_wait, request_id_from, retry_after
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ProtocolViolation, RemoteError, RequestTimeout, StreamInterrupted
 from trunkline.secrets import Headers
@@ -36,6 +36,7 @@ class Answer:
         """
         if not isinstance(error, RemoteError):
             return
+        error.retry_after = parse_wait(error.retry_after)  # a plugin may have set it to any number, or to a text
         error.endpoint = error.endpoint or f"{self._method} {redact_url(self._url)}"
         if self._headers is None:
             return

@@ -310,11 +310,11 @@ class Pipeline:
     def _explain_limit(self, failed: RemoteError, failures: int) -> None:
         """If the provider asks for too long a wait, and nothing else prevents a retry, add that to the message."""
         limit, asked = self.policy.retry_after_limit, failed.retry_after
-        if limit is None or asked is None or not self.policy.exceeds_limit(failed):
+        if asked is None or not self.policy.exceeds_limit(failed):
             return
         if failed.retryable and failures <= self.policy.max_retries:
-            wait = math.ceil(asked)
-            _add_reason(failed, f"the provider asks for a wait of {wait} s, more than retry_after_limit ({limit:g} s)")
+            most = "any call waits" if limit is None else f"retry_after_limit ({limit:g} s)"
+            _add_reason(failed, f"the provider asks for a wait of {math.ceil(asked)} s, more than {most}")
 
     # Errors
 

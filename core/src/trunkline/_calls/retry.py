@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import attrs
 
+from trunkline.authoring.http_errors import LONGEST_WAIT
 from trunkline.errors import RemoteError
 
 
@@ -23,7 +24,7 @@ class RetryPolicy:
     """How a service retries. Times are in seconds.
 
     If a provider asks for a longer wait than `retry_after_limit`, the call is not retried: the error reaches the caller
-    with its `retry_after`, so that the application can decide. `None` waits for any time.
+    with its `retry_after`, so that the application can decide. `None` waits for any time up to `LONGEST_WAIT`.
     """
 
     max_retries: int = 2
@@ -46,9 +47,9 @@ class RetryPolicy:
         return uniform(0.75, 1) * longest
 
     def exceeds_limit(self, error: RemoteError) -> bool:
-        """Return whether the provider asks for a longer wait than `retry_after_limit`."""
+        """Return whether the provider asks for a longer wait than `retry_after_limit`, or for `LONGEST_WAIT`."""
         limit, asked = self.retry_after_limit, error.retry_after
-        return limit is not None and asked is not None and asked > limit
+        return asked is not None and (asked >= LONGEST_WAIT or (limit is not None and asked > limit))
 
 
 class RetryBudget:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -58,8 +57,11 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 _DURATIONS = re.compile(rf"{_DURATION.pattern}(?: *{_DURATION.pattern})*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-_RETRY_AFTER_LIMIT = 256
-"""A longer value of `Retry-After`, in characters, is ignored. Every valid form is shorter, even if repeated."""
+_TIME_LIMIT = 256
+"""A longer text of a delay or a date, in characters, is ignored. Every valid form is shorter, even if repeated."""
+
+LONGEST_WAIT = 365 * 86400.0
+"""A server that asks for a longer wait, in seconds, counts as asking for this one. No call waits that long."""
 
 
 def error_class(status: int | None) -> type[RemoteError]:
@@ -87,9 +89,9 @@ def status_error(
     """Make the error for a status, or one of the class `kind` if the provider is more specific. It never raises.
 
     `headers` must have lower-case names. `wait` is the delay in seconds that the body asks for; a `Retry-After` header
-    takes precedence. `retryable` is what the body says about retrying; the header `x-should-retry` (`true` or `false`)
-    takes precedence, and without either the status and the class decide. Without `request_id`, the id is found with
-    `request_id_from`. An empty message is replaced by the status's standard phrase.
+    takes precedence, and `parse_wait` bounds both. `retryable` is what the body says about retrying; the header
+    `x-should-retry` (`true` or `false`) takes precedence, and without either the status and the class decide. Without
+    `request_id`, the id is found with `request_id_from`. An empty message is replaced by the status's standard phrase.
     """
     delay = retry_after(headers)
     request_id = request_id or request_id_from(headers)
@@ -107,7 +109,7 @@ def status_error(
         status=status,
         code=code and cut(code, _NAME_LIMIT),
         request_id=request_id and cut(request_id, _NAME_LIMIT),
-        retry_after=wait if delay is None else delay,
+        retry_after=parse_wait(wait) if delay is None else delay,
         retryable=retryable,
         body=bounded(body),
     )
@@ -197,21 +199,36 @@ def _phrase(status: int | None) -> str:
 def retry_after(headers: HeaderValues, *, now: Callable[[], float] = time.time) -> float | None:
     """Return the delay, in seconds, that the headers of a response ask for, or `None`.
 
-    `headers` must have lower-case names. `retry-after-ms` wins over `retry-after`, which may be seconds, a duration
-    (`1m2.5s`, `1m 2.5s`), or an HTTP date (RFC 9110, section 10.2.3). A date is compared with `server_time`, since the
+    `headers` must have lower-case names. `retry-after-ms` wins over `retry-after`, which may have a form that
+    `parse_wait` reads, or be an HTTP date (RFC 9110, section 10.2.3). A date is compared with `server_time`, since the
     clock of this machine may be wrong. Invalid values and dates in the past are ignored.
     A header that was sent more than once, as a proxy may do, has several values: the longest delay is returned.
     """
-    milliseconds = _longest(headers.get("retry-after-ms"), _number)
-    if milliseconds is not None:
-        return milliseconds / 1000
+    delay = _longest(headers.get("retry-after-ms"), _milliseconds)
+    if delay is not None:
+        return delay
     return _longest(headers.get("retry-after"), lambda value: _delay(value, lambda: server_time(headers, now=now)))
 
 
-def server_time(headers: HeaderValues, *, now: Callable[[], float] = time.time) -> float:
-    """Return the time of a response by the server's clock, from its header `Date`, or `now` without one.
+def parse_wait(value: object) -> float | None:
+    """Return a delay that a server asks for, in seconds: at least 0 and at most `LONGEST_WAIT`, or `None`.
 
-    Times in the response are compared with this one. Both are in seconds since the epoch.
+    `value` is the number of seconds, or a text: a number, or a duration (`3.5s`, `1m2.5s`, `1m 2.5s`). Anything else
+    gives `None`, as do negative numbers and NaN. It never raises. Use it for a delay in a body or in a header of the
+    provider's own; `retry_after` reads the standard headers with it.
+    """
+    if isinstance(value, str):
+        value = _seconds(value.strip()) if len(value) <= _TIME_LIMIT else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        return None
+    return float(min(value, LONGEST_WAIT))
+
+
+def server_time(headers: HeaderValues, *, now: Callable[[], float] = time.time) -> float:
+    """Return the time of a response by the server's clock, from its header `Date`, or `now` without a valid one.
+
+    Times in the response are compared with this one. Both are in seconds since the epoch. The server may send any date
+    from the year 1 to the year 9999, so check the result of the comparison, for example with `parse_wait`.
     """
     sent = _timestamp(headers.get("date", ""))
     return now() if sent is None else sent
@@ -222,40 +239,40 @@ def _longest(values: str | None, parse: Callable[[str], float | None]) -> float 
 
     An HTTP date contains a comma after its weekday. What follows is also a date; the weekday alone is no valid value.
     """
-    if values is None or len(values) > _RETRY_AFTER_LIMIT:
+    if values is None or len(values) > _TIME_LIMIT:
         return None
-    parsed = (parse(value.strip()) for value in values.split(","))
+    parsed = (parse_wait(parse(value.strip())) for value in values.split(","))
     return max((delay for delay in parsed if delay is not None), default=None)
 
 
 def _delay(value: str, now: Callable[[], float]) -> float | None:
+    seconds = _seconds(value)
+    if seconds is not None:
+        return seconds
+    when = _timestamp(value)
+    return None if when is None else when - now()
+
+
+def _seconds(value: str) -> float | None:
     seconds = _number(value)
-    if seconds is None:
-        seconds = _duration(value)
-    if seconds is None:
-        seconds = _until(value, now)
+    if seconds is None and _DURATIONS.fullmatch(value):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(value))
     return seconds
+
+
+def _milliseconds(value: str) -> float | None:
+    number = _number(value)
+    return None if number is None else number / 1000
 
 
 def _number(value: str) -> float | None:
     # `float` also accepts other forms, such as `1_000` and digits outside of ASCII.
-    number = float(value) if _NUMBER.fullmatch(value) else math.inf
-    return None if math.isinf(number) else number
-
-
-def _duration(value: str) -> float | None:
-    if not _DURATIONS.fullmatch(value):
-        return None
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(value))
-
-
-def _until(value: str, now: Callable[[], float]) -> float | None:
-    when = _timestamp(value)
-    wait = -1.0 if when is None else when - now()
-    return wait if wait >= 0 else None
+    return float(value) if _NUMBER.fullmatch(value) else None
 
 
 def _timestamp(date: str) -> float | None:
+    if len(date) > _TIME_LIMIT:
+        return None
     try:
         when: datetime = parsedate_to_datetime(date)
         return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()

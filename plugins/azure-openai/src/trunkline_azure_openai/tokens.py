@@ -16,6 +16,9 @@ MARGIN = 300.0
 UNKNOWN_LIFETIME = 300.0
 """Seconds for which a token of unknown expiry is used."""
 
+LATEST = 253_402_300_799.0
+"""The end of the year 9999, in seconds since the epoch. A later expiry counts as unknown."""
+
 
 @attrs.frozen(kw_only=True)
 class Token:
@@ -68,15 +71,15 @@ def _shape(given: object) -> str:
 
 
 def _seconds(value: object) -> float | None:
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
     try:
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            return None
         seconds = float(value)
     except (ValueError, OverflowError):
         return None
-    return seconds if 0 <= seconds < float("inf") else None
+    return seconds if 0 <= seconds <= LATEST else None
 
 
 def _expiry_claim(token: str) -> float | None:

@@ -19,16 +19,34 @@ class Keys:
     """AWS's clock minus this machine's, in seconds; see `ServerClock`."""
 
 
+LARGEST_OFFSET = 100 * 365 * 86400.0
+"""The largest difference between the two clocks, in seconds: more than that of a clock that starts in 1970.
+
+Python cannot represent the time of a signature after the year 9999.
+"""
+
+
 class ServerClock:
     """How far AWS's clock is ahead of this machine's, in seconds, shared by the event loops of a service.
 
     AWS refuses a signature whose time is more than five minutes from its own. The parser then takes the time from the
     header `Date` of that response, as AWS's SDKs do. The credentials change with it, so the core sends the request
     again, once.
+
+    A wrong time, which something between AWS and this machine may send, is corrected in the same way: AWS refuses the
+    next signature, with the right time.
     """
 
     def __init__(self) -> None:
         self.offset = 0.0
+
+    def learn(self, server_time: float, now: float) -> None:
+        """Note the time by AWS's clock at the time `now`. Both are in seconds since the epoch.
+
+        A time more than `LARGEST_OFFSET` away is ignored.
+        """
+        if abs(server_time - now) <= LARGEST_OFFSET:
+            self.offset = server_time - now
 
     def apply(self, credentials: Credentials) -> Credentials:
         """Return the credentials that sign with AWS's time."""

@@ -83,7 +83,7 @@ class ConverseParser:
         error = error_from_response(wire_response, provider=self._provider)
         if is_skewed(error):
             now = time.time()
-            self._clock.offset = server_time(wire_response.headers, now=lambda: now) - now
+            self._clock.learn(server_time(wire_response.headers, now=lambda: now), now)
         return error
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import request_id_from, server_time, status_error
+from trunkline.authoring.http_errors import parse_wait, request_id_from, server_time, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.errors import ContentFiltered, ContextTooLong, QuotaExhausted, RemoteError
 from trunkline.secrets import Headers, HeaderValues
@@ -70,10 +70,9 @@ def _kind(message: str, code: str | None, status: int | None) -> type[RemoteErro
 def _wait(headers: HeaderValues, now: Callable[[], float]) -> float | None:
     # Unix time in seconds, as Cohere's own client reads it.
     try:
-        wait = float(headers["x-ratelimit-reset"]) - server_time(headers, now=now)
+        return parse_wait(float(headers["x-ratelimit-reset"]) - server_time(headers, now=now))
     except (KeyError, ValueError):
         return None
-    return wait if 0 <= wait < float("inf") else None
 
 
 def _message(body: Any, depth: int = 0) -> str:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from trunkline.authoring.http_errors import status_error
+from trunkline.authoring.http_errors import parse_wait, status_error
 from trunkline.authoring.json import JSONValue, as_objects, as_string
 from trunkline.errors import AuthenticationError, ContextTooLong, QuotaExhausted, RemoteError
 from trunkline.secrets import Headers, HeaderValues
 
 _TOO_LONG = re.compile(r"exceeds the maximum number of (input )?tokens|input token count .* exceeds", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
 def error_from_body(
@@ -59,7 +58,7 @@ def _kind(status: int | None, message: str, details: list[dict[str, Any]]) -> ty
 
 def _wait(details: list[dict[str, Any]]) -> float | None:
     for item in details:
-        delay = item.get("retryDelay")
-        if isinstance(delay, str) and (found := _DURATION.fullmatch(delay)):
-            return float(found[1])
+        delay = parse_wait(item.get("retryDelay"))
+        if delay is not None:
+            return delay
     return None
