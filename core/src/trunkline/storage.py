@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-from functools import cache
-from typing import TypeVar, cast
+from collections.abc import Mapping
+from functools import cache, partial
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from cattrs import Converter, transform_error
-from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
+from cattrs.errors import (
+    BaseValidationError,
+    IterableValidationError,
+    IterableValidationNote,
+    StructureHandlerNotFoundError,
+)
 from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
+from cattrs.v import format_exception
 
 from trunkline._excerpts import cut
-from trunkline._json import JSONValue, type_tag
+from trunkline._field_types import shown
+from trunkline._json import JSONValue, ProviderOptions, type_tag
 from trunkline.errors import InvalidRequest
 from trunkline.messages import Message, Part, ToolResultPart
 from trunkline.response import ChatResponse, FinishReason
@@ -25,7 +33,7 @@ from trunkline.response import ChatResponse, FinishReason
 T = TypeVar("T")
 
 _PROBLEMS = 5
-"""How many of the problems in stored data an error describes. The others are counted."""
+"""How many wrong items of a list are described. Each takes kilobytes and far longer than an item that is right."""
 
 _PROBLEM_LIMIT = 300
 """The longest description of one problem, in characters. It may quote the data."""
@@ -51,12 +59,23 @@ def from_json(kind: type[T], data: JSONValue) -> T:
     """
     try:
         return _converter().structure(data, kind)
-    except (BaseValidationError, StructureHandlerNotFoundError, KeyError, TypeError, ValueError) as error:
-        problems = transform_error(error) if isinstance(error, BaseValidationError) else [str(error)]
-        shown = "; ".join(cut(problem, _PROBLEM_LIMIT) for problem in problems[:_PROBLEMS])
-        omitted = len(problems) - _PROBLEMS
-        more = f"; and {omitted} more" if omitted > 0 else ""
-        raise InvalidRequest(f"this is not a stored {kind.__name__}: {shown}{more}") from error
+    except (
+        BaseValidationError,
+        StructureHandlerNotFoundError,
+        KeyError,
+        TypeError,
+        ValueError,
+        InvalidRequest,
+    ) as error:
+        problems = (
+            transform_error(error, format_exception=_problem)
+            if isinstance(error, BaseValidationError)
+            else [str(error)]
+        )
+        text = "; ".join(cut(problem, _PROBLEM_LIMIT) for problem in problems[:_PROBLEMS])
+        more = "; there may be more" if len(problems) >= _PROBLEMS else ""
+        # Without the cause, whose text may quote all of the data.
+        raise InvalidRequest(f"this is not a stored {kind.__name__}: {text}{more}") from None
     except RecursionError:
         raise InvalidRequest(f"this is not a stored {kind.__name__}: it is nested too deeply") from None
 
@@ -76,6 +95,8 @@ def _converter() -> Converter:
     # Values are checked, not converted: by default cattrs would turn `True` into the string 'True'.
     for plain in (str, int, float, bool):
         converter.register_structure_hook(plain, _plain)
+    converter.register_structure_hook_func(lambda kind: _origin(kind) is tuple, partial(_tuple, converter))
+    converter.register_structure_hook_func(lambda kind: _origin(kind) is Mapping, _mapping)
     converter.register_structure_hook(FinishReason, lambda reason, _: FinishReason(reason))
     for union in (ToolResultPart, Part):
         configure_tagged_union(union, converter, tag_name="type", tag_generator=type_tag)
@@ -86,17 +107,55 @@ def _converter() -> Converter:
     return converter
 
 
+def _origin(kind: Any) -> object:
+    return get_origin(kind)
+
+
+def _problem(error: BaseException, kind: type[Any] | None) -> str:
+    return str(error) if isinstance(error, InvalidRequest) else format_exception(error, kind)
+
+
+def _tuple(converter: Converter, data: object, kind: Any) -> tuple[Any, ...]:
+    """Convert a list. Stops after `_PROBLEMS` wrong items, unlike cattrs."""
+    if not isinstance(data, (list, tuple)):
+        raise InvalidRequest(f"expected a list, not {type(data).__name__}")
+    item_kind = get_args(kind)[0]
+    convert = converter.get_structure_hook(item_kind)
+    items: list[Any] = []
+    errors: list[Exception] = []
+    for position, item in enumerate(data):
+        try:
+            items.append(convert(item, item_kind))
+        except Exception as error:
+            error.add_note(IterableValidationNote(f"item {position}", position, item_kind))
+            errors.append(error)
+            if len(errors) == _PROBLEMS:
+                break
+    if errors:
+        raise IterableValidationError("wrong items", errors, kind)
+    return tuple(items)
+
+
+def _mapping(data: object, kind: Any) -> dict[Any, Any]:
+    """Copy an object. Its values are checked by the class that it is a field of."""
+    if not isinstance(data, Mapping):
+        raise InvalidRequest(f"expected an object, not {type(data).__name__}")
+    if kind == ProviderOptions and (wrong := [name for name in data if not isinstance(data[name], Mapping)]):
+        raise InvalidRequest(f"expected an object under {shown(wrong[0])}, not {type(data[wrong[0]]).__name__}")
+    return dict(data)
+
+
 def _bytes(data: object) -> bytes:
     if not isinstance(data, str):
-        raise TypeError("bytes must be stored as base64 text")
+        raise InvalidRequest("bytes must be stored as base64 text")
     try:
         return base64.b64decode(data, validate=True)
     except binascii.Error as error:
-        raise ValueError(f"broken base64: {error}") from None
+        raise InvalidRequest(f"broken base64: {error}") from None
 
 
 def _plain(data: object, kind: type) -> object:
     accepted = (int, float) if kind is float else kind
     if not isinstance(data, accepted) or (isinstance(data, bool) and kind is not bool):
-        raise TypeError(f"expected {kind.__name__}, not {type(data).__name__}")
+        raise InvalidRequest(f"expected {kind.__name__}, not {type(data).__name__}")
     return data
