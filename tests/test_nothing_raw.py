@@ -1,6 +1,7 @@
 """Only a `TrunklineError` leaves a public call, whatever a server sends, and whatever a request or a setting contains.
 
-A `PluginError` counts as a failure here: it hides an exception that nobody expected.
+A `PluginError` counts as a failure here: it hides an exception that nobody expected. An answer of a server may only
+lead to an error that blames the server. With `--exhaustive`, the examples are other ones in each run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import pickle
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from importlib.util import find_spec
 from typing import Any, get_args
 
 import anyio
@@ -26,9 +28,16 @@ from trunkline.settings import setting_infos
 from trunkline.storage import from_json, to_json
 from wires import WIRES
 
-HEALTH = settings(derandomize=True, suppress_health_check=list(HealthCheck))
+HEALTH = settings(
+    derandomize=settings.get_current_profile_name() != "exhaustive",
+    max_examples=settings.default.max_examples // 2,  # an example opens a service and starts an event loop
+    suppress_health_check=list(HealthCheck),
+)
 
-TRANSPORTS = ("asyncio-aiohttp", "asyncio-httpx2", "asyncio-client", "asyncio-httpx", "trio-httpx2", "trio-client")
+TRANSPORTS = (
+    *("asyncio-aiohttp", "asyncio-httpx2", "asyncio-client", "asyncio-httpx", "trio-httpx2", "trio-client"),
+    *(("uvloop-aiohttp", "uvloop-httpx2", "uvloop-client") if find_spec("uvloop") else ()),
+)
 
 ODD_TEXTS = (
     *("", "m", ".", "..", "../..", "a/b", "a/../b", "a?b=c&d", "a#b", "a%2Fb", "a b", "a\r\nb: c", "a\x00b", "\ud800"),
@@ -196,6 +205,7 @@ CALLS: dict[str, Call] = {
     "embed": lambda service, request: service.embed("text"),
     "list_models": lambda service, request: service.list_models(),
     "count_tokens": lambda service, request: service.count_tokens(request),
+    "authenticate": lambda service, request: service.authenticate(),
 }
 
 HELLO = trunkline.ChatRequest(messages="hello", model="m")
@@ -216,6 +226,10 @@ def _show(error: BaseException) -> None:
     pickle.loads(pickle.dumps(error))
 
 
+OF_A_SERVER = (trunkline.RemoteError, trunkline.UnsupportedOperation)
+"""The errors that an answer may lead to. The others would blame the application or its configuration."""
+
+
 def allowed(error: BaseException) -> bool:
     """Whether a call may raise this. Errors of configuration are allowed where a request holds no valid header."""
     return isinstance(error, trunkline.TrunklineError) and not isinstance(error, trunkline.PluginError)
@@ -234,17 +248,23 @@ async def opened(name: str, transport: str, url: str, **more: object) -> AsyncIt
         yield await stack.enter_async_context(trunkline.open_service(wire.provider, http_client=client, **arguments))
 
 
-def held(transport: str, main: Callable[[], Awaitable[object]]) -> None:
-    """Run a call in an event loop. It may only raise what `allowed` accepts."""
+def held(
+    transport: str,
+    main: Callable[[], Awaitable[object]],
+    kinds: tuple[type[Exception], ...] = (trunkline.TrunklineError,),
+) -> None:
+    """Run a call in an event loop. It may only raise one of `kinds` that `allowed` accepts."""
 
     async def limited() -> object:
         with anyio.fail_after(60):
             return await main()
 
+    backend = transport.partition("-")[0]
+    options = {"use_uvloop": True} if backend == "uvloop" else {}
     try:
-        result = anyio.run(limited, backend=transport.partition("-")[0])
+        result = anyio.run(limited, backend="trio" if backend == "trio" else "asyncio", backend_options=options)
     except Exception as error:
-        if not allowed(error):
+        if not allowed(error) or not isinstance(error, kinds):
             raise
         _show(error)
         partial = getattr(error, "partial", None)
@@ -274,34 +294,111 @@ def test_answers(server: RawServer, name: str, transport: str, call: str, answer
             return await CALLS[call](service, HELLO)
 
     server.answer = answer
-    held(transport, main)
+    held(transport, main, OF_A_SERVER)
 
 
 # Requests
 
-objects = st.dictionaries(texts, values, max_size=2)
-parts = st.one_of(
-    things,
-    texts.map(lambda text: trunkline.Text(text=text)),
-    st.builds(trunkline.ToolCall, id=texts, name=texts, arguments=objects),
-    st.builds(trunkline.ToolResult, tool_call_id=texts, name=st.none() | texts, parts=texts),
-    st.builds(trunkline.Reasoning, text=texts, provider=st.sampled_from(sorted(WIRES)), signature=st.none() | texts),
-    st.builds(
-        trunkline.Opaque,
-        provider=st.sampled_from(sorted(WIRES)),
-        kind=texts,
-        data=st.dictionaries(texts, values, max_size=2),
-    ),
-    st.builds(trunkline.Document, data=st.binary(max_size=4), name=texts, media_type=st.none() | texts),
-    st.builds(trunkline.Image, url=texts.filter(bool).filter(lambda text: not text.startswith("data:"))),
+# A request refuses most odd values when it is made, so these are drawn for one request in four only. The others have
+# odd values that a request accepts, and that reach the translators.
+good_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
 )
-FIELDS: dict[str, st.SearchStrategy[object]] = {
-    name: things for name in trunkline.ChatParams.__annotations__ if name != "tools"
-} | {
-    "model": texts | things,
-    "user_id": texts | things,
-    "tools": things | st.lists(things, max_size=2),
-    "provider_options": things | st.dictionaries(st.sampled_from(sorted(WIRES)), things, max_size=1),
+WORDS = (
+    *(
+        "type",
+        "name",
+        "content",
+        "messages",
+        "tools",
+        "function",
+        "properties",
+        "items",
+        "anyOf",
+        "$ref",
+        "$defs",
+        "id",
+    ),
+    *("required", "enum", "cachePoint", "cache_control", "toolSpec", "systemTool", "thinking", "options", "metadata"),
+    *(
+        "generationConfig",
+        "additionalModelRequestFields",
+        "inferenceConfig",
+        "toolConfig",
+        "documents",
+        "model",
+        "text",
+    ),
+    *(
+        "stream_options",
+        "stream",
+        "reasoning",
+        "system",
+        "input_type",
+        "role",
+        "betas",
+        "additionalProperties",
+        "format",
+    ),
+)
+named = st.dictionaries(texts | st.sampled_from(WORDS), good_values, max_size=3)
+objects = st.recursive(
+    named, lambda inner: st.dictionaries(st.sampled_from(WORDS), inner | st.lists(inner), max_size=2), max_leaves=4
+)
+optional_texts = st.none() | texts
+provider_names = st.sampled_from(sorted({wire.provider for wire in WIRES.values()}))
+options = st.just({}) | st.dictionaries(provider_names, objects, max_size=2)
+WITH_OPTIONS: dict[str, Any] = {"provider_options": options, "provider_metadata": options}
+good_parts = st.one_of(
+    texts,
+    st.builds(trunkline.Text, text=texts, refusal=st.booleans(), **WITH_OPTIONS),
+    st.builds(trunkline.ToolCall, id=texts, name=texts, arguments=objects, **WITH_OPTIONS),
+    st.builds(trunkline.ToolCall, id=texts, name=texts, invalid_arguments=texts),
+    st.builds(trunkline.ToolResult, tool_call_id=texts, name=optional_texts, parts=texts, is_error=st.booleans()),
+    st.builds(
+        trunkline.Reasoning, text=texts, provider=provider_names, signature=optional_texts, encrypted=optional_texts
+    ),
+    st.builds(trunkline.Opaque, provider=provider_names, kind=texts, data=objects | st.just({"a": float("nan")})),
+    st.builds(trunkline.Document, data=st.binary(max_size=4), name=texts, media_type=optional_texts, **WITH_OPTIONS),
+    st.builds(trunkline.Audio, data=st.binary(max_size=4), media_type=optional_texts),
+    st.builds(trunkline.Image, data=st.binary(max_size=4), media_type=optional_texts, detail=optional_texts),
+    st.builds(trunkline.Image, url=texts.filter(bool).filter(lambda text: not text.startswith("data:"))),
+    st.builds(trunkline.Document, file_id=texts),
+    st.builds(trunkline.Citation, url=optional_texts, cited_text=optional_texts),
+)
+counts = st.sampled_from((0, 1, -1, 2**63, 2**64 - 1, -(2**63))) | st.integers(0, 100)
+sizes = st.sampled_from((0, -1, 1, 2, 1e308, -1e308, 5e-324, -0.0, 2**63)) | st.floats(0, 2)
+good_tools = st.builds(
+    trunkline.Tool,
+    name=texts.filter(bool),
+    description=optional_texts,
+    parameters=objects,
+    strict=st.none() | st.booleans(),
+    provider_options=options,
+)
+GOOD: dict[str, st.SearchStrategy[object]] = {
+    "model": texts | st.sampled_from(("gpt-5", "anthropic.claude-3-7", "us.amazon.nova-pro-v1:0", "gemini-3-pro")),
+    "tools": st.lists(good_tools, max_size=2, unique_by=lambda tool: tool.name),
+    "tool_choice": st.sampled_from(("auto", "none")),
+    "response_format": st.builds(
+        trunkline.ResponseFormat, schema=objects, name=texts, description=optional_texts, strict=st.booleans()
+    )
+    | st.just(trunkline.ResponseFormat(type="json")),
+    "reasoning": st.builds(
+        trunkline.ReasoningOptions,
+        effort=st.sampled_from((None, "none", "minimal", "low", "max")),
+        max_tokens=st.none() | counts,
+        summary=st.sampled_from((None, "auto", "detailed")),
+    ),
+    "stop": st.lists(texts, max_size=6),
+    "user_id": texts,
+    "metadata": st.dictionaries(texts, texts, max_size=20),
+    "provider_options": options,
+    **{name: st.booleans() for name in ("parallel_tool_calls", "logprobs")},
+    **dict.fromkeys(("max_output_tokens", "top_k", "seed", "top_logprobs"), counts),
+    **dict.fromkeys(("temperature", "top_p", "frequency_penalty", "presence_penalty"), sizes),
 }
 TOOLS = st.dictionaries(st.sampled_from(("name", "description", "parameters", "strict", "provider_options")), things)
 
@@ -310,10 +407,11 @@ TOOLS = st.dictionaries(st.sampled_from(("name", "description", "parameters", "s
 def requests(draw: st.DrawFn) -> Callable[[], trunkline.ChatRequest]:
     """A function that makes a request, with odd values in its fields."""
     roles = draw(st.lists(st.sampled_from(("system", "user", "assistant", "tool")), min_size=1, max_size=3))
-    contents = [draw(st.lists(parts, max_size=2)) for _ in roles]
-    names = draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=3, unique=True))
-    fields = {name: draw(FIELDS[name]) for name in names}
-    tool = draw(st.none() | TOOLS)
+    wild = draw(st.integers(0, 3)) == 0
+    contents = [draw(st.lists(good_parts | things if wild else good_parts, max_size=2)) for _ in roles]
+    names = draw(st.lists(st.sampled_from(sorted(GOOD)), max_size=3, unique=True))
+    fields = {name: draw(GOOD[name] | things if wild else GOOD[name]) for name in names}
+    tool = draw(TOOLS) if wild else None
 
     def make() -> trunkline.ChatRequest:
         messages = [trunkline.Message(role=role, parts=content) for role, content in zip(roles, contents, strict=True)]  # type: ignore[arg-type]
@@ -345,14 +443,95 @@ def test_requests(
 
 
 @HEALTH
-@given(name=providers, model=texts | things, texts=st.lists(texts | things, max_size=2) | things, more=things)
-def test_embedding_requests(server: RawServer, name: str, model: Any, texts: Any, more: Any) -> None:
+@given(
+    name=providers,
+    texts=st.lists(texts, min_size=1, max_size=3),
+    fields=st.fixed_dictionaries(
+        {"model": texts | st.sampled_from(("amazon.titan-embed-text-v2:0", "cohere.embed-v4", "m"))},
+        optional={"dimensions": counts, "user_id": texts, "provider_options": options},
+    ),
+    wild=st.just({}) | st.just({}) | st.dictionaries(st.sampled_from(("model", "dimensions", "user_id")), things),
+)
+def test_embedding_requests(server: RawServer, name: str, texts: Any, fields: Any, wild: Any) -> None:
     async def main() -> object:
         async with opened(name, "asyncio-httpx2", server.url) as service:
-            return await service.embed(texts, model=model, dimensions=more)
+            return await service.embed(texts, **{**fields, **wild})
 
     server.answer = _answer(name, False)
     held("asyncio-httpx2", main)
+
+
+# Settings in calls
+
+odd_hosts = st.sampled_from(
+    (
+        *("http://127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1:0", "http://[::1]:1", "http://[::1%25lo]:1"),
+        *("http://127.1:1", "http://0x7f.1:1", "http://127.0.0.1:99999", "http://u:p@127.0.0.1:1", "http://[v1.x]/"),
+        *("http://u:\ud800@127.0.0.1:1", "http://u%ff:p%00@127.0.0.1:1", "http://127.0.0.1:1\\@x/", "http://:1", "x"),
+        *("socks5://127.0.0.1:1", "unix:/nowhere", "unix://" + "x" * 200, "http+unix://x", "HTTP://127.0.0.1:1", "//"),
+        *(
+            "http://" + "a" * 64 + ".invalid",
+            "http://" + "a." * 130 + "invalid",
+            "http://\xad.invalid",
+            "http://\u0660:1",
+        ),
+        *("http://xn--a.invalid", "http://xn--zz.invalid:1", "http://\uff11.\uff10:1", "http://_._", "http://-"),
+    )
+)
+
+
+@st.composite
+def addresses(draw: st.DrawFn) -> Callable[[str], str]:
+    """A function that makes an odd address from that of the server."""
+    how = draw(st.sampled_from(("path", "query", "login", "text", "host")))
+    if how == "host":
+        host = draw(odd_hosts)
+        return lambda url: host
+    text = draw(texts)
+    if how == "login":
+        return lambda url: url.replace("://", f"://{text}:{text}@")
+    return lambda url: url + {"path": "/", "query": "?", "text": ""}[how] + text
+
+
+seconds = st.sampled_from((0.001, 1e-300, 1e308, float("inf"), 10**400, 1e18, 5e-324, "1e400", "inf", "0.5", 3))
+amounts = st.sampled_from((1, 2, 10**30, 10**400, 2**63, 2**31, "7", "9" * 5000))
+tables = st.dictionaries(texts | st.sampled_from(("Host", "x", "Content-Length", "Authorization", "accept")), texts)
+SETTINGS: dict[str, st.SearchStrategy[object]] = {
+    "headers": tables,
+    "api_key": texts,
+    "default_model": texts,
+    "profile": texts | st.sampled_from(("ollama", "vllm", "openrouter")),
+    "tcp_keepalive": seconds | st.booleans(),
+    "betas": st.lists(texts, max_size=2),
+    "aws_region": texts | st.sampled_from(("us-east-1", "a.b", "x@y", "-")),
+    **{f"{name}_timeout": seconds for name in ("connect", "first_chunk", "chunk", "total")},
+    **{f"{name}_limit": amounts for name in ("frame", "body", "header", "nesting", "input_token", "output_token")},
+    "context_length": amounts,
+}
+"""Values that a setting may accept. Any other setting gets a text."""
+
+
+@HEALTH
+@given(name=providers, transport=transports, call=calls, data=st.data())
+def test_calls_with_odd_settings(server: RawServer, name: str, transport: str, call: str, data: st.DataObject) -> None:
+    known = [info.name for info in setting_infos(load_provider(WIRES[name].provider).settings)]
+    # The others are covered by `test_settings`: they are read when a service opens.
+    known = [name for name in known if name not in ("extensions", "http_library", "max_retries")]
+    chosen = data.draw(st.lists(st.sampled_from(known), min_size=1, max_size=2, unique=True))
+    values: dict[str, Any] = {}
+    for setting in chosen:
+        if setting in ("api_url", "proxy"):
+            values[setting] = data.draw(addresses())(server.url)
+        else:
+            values[setting] = data.draw(SETTINGS.get(setting, texts))
+
+    async def main() -> object:
+        more = {"connect_timeout": 2, "total_timeout": 20, **values}
+        async with opened(name, transport, str(more.pop("api_url", server.url)), **more) as service:
+            return await CALLS[call](service, HELLO)
+
+    server.answer = _answer(name, call not in ("chat", "embed", "list_models", "count_tokens"))
+    held(transport, main)
 
 
 # Settings, stored data and events
