@@ -286,6 +286,14 @@ async def test_media_url_that_is_not_valid_is_refused(url: str) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/my image.png", "/a\tb", "/a\r\nb", "/\x00"])
+async def test_space_in_a_media_url_is_a_fault_of_the_url(path: str) -> None:
+    with pytest.raises(FetchFailed, match="must be percent-encoded") as caught:
+        await fetch(f"http://127.0.0.1:9{path}", allowed=anywhere)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.anyio
 async def test_line_breaks_in_a_media_url_inject_no_header() -> None:
     async with serve(picture) as server:
         with contextlib.suppress(FetchFailed):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 from trunkline._masking import looks_like_key, may_be_secret
-from trunkline.cli.terminal import VisibleText, visible
+from trunkline.cli.terminal import TextPieces, print_json, visible
 
 FAKE = ("chat", "--provider", "fake", "--model")
 UNSAFE = re.compile(
@@ -212,7 +212,7 @@ def test_ordinary_text_is_shown_whole(terminal: Any, key: str, text: str) -> Non
     ],
 )
 def test_a_sequence_in_pieces_is_shown(pieces: list[str], shown: str) -> None:
-    text = VisibleText()
+    text = TextPieces(escaped=True)
     assert "".join(map(text.feed, pieces)) + text.finish() == shown
 
 
@@ -224,7 +224,7 @@ def test_a_sequence_in_pieces_is_shown(pieces: list[str], shown: str) -> None:
     )
 )
 def test_text_in_pieces_is_escaped_like_the_whole(text: str) -> None:
-    pieces = VisibleText()
+    pieces = TextPieces(escaped=True)
     assert "".join(map(pieces.feed, text)) + pieces.finish() == visible(text)
 
 
@@ -340,3 +340,17 @@ def test_output_that_cannot_be_written_is_no_traceback(site: Any, key: str, comm
     )
     assert "Traceback" not in done.stderr
     assert "unexpected" not in done.stderr
+
+
+def test_halves_of_a_character_are_joined_without_escaping_the_rest() -> None:
+    text = TextPieces(escaped=False)
+    assert "".join(map(text.feed, ["\x1b[1m\ud83d", "\ude00"])) + text.finish() == "\x1b[1m😀"
+
+
+def test_json_has_null_for_numbers_that_json_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json([{"a": float("nan")}, float("-inf"), 1.5])
+    assert json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name)) == [
+        {"a": None},
+        None,
+        1.5,
+    ]

@@ -135,6 +135,30 @@ def test_a_long_file_cannot_push_the_rest_off_the_screen(call: Any, home: Path) 
     assert len(err.splitlines()) < 100
 
 
+def test_settings_cannot_push_a_host_or_a_secret_off_the_screen(call: Any, home: Path) -> None:
+    many = "".join(f"x-{number} = 'on'\n" for number in range(300))
+    last = 'x-trace = { env = "AWS_SECRET_ACCESS_KEY" }\nHost = "evil.example"\n'
+    FILE.write_text(f'[services.a]\nprovider = "fake"\n[services.a.headers]\n{many}{last}')
+    err = call("trust")[2]
+    assert "reads and sends the environment variable AWS_SECRET_ACCESS_KEY" in err
+    assert "headers.Host = evil.example" in err
+    assert len(err.splitlines()) < 100
+
+
+def test_a_file_with_too_many_references_to_show_is_not_trusted(call: Any, home: Path) -> None:
+    many = "".join(f'x-{number} = {{ env = "V{number}" }}\n' for number in range(300))
+    FILE.write_text(f'[services.a]\nprovider = "fake"\n[services.a.headers]\n{many}')
+    status, _, err = call("trust")
+    assert status != 0
+    assert "too many to be shown" in err
+    assert "not trusted" in call("chat", "Hi")[2]
+
+
+def test_a_long_name_of_a_service_is_cut(call: Any, home: Path) -> None:
+    FILE.write_text(f'[services.{"a-" * 9000}]\nprovider = "fake"\n')
+    assert len(call("trust")[2]) < 3000
+
+
 def test_the_whole_host_is_shown_and_the_ends_of_long_paths(call: Any, home: Path) -> None:
     host = ".".join(("api.example.com", *(["-".join(["part"] * 12)] * 3), "evil.example"))
     file = "./" * 500 + "token"
@@ -172,6 +196,9 @@ def test_credentials_that_the_provider_finds_by_itself_are_shown(
     FILE.write_text('[services.a]\nprovider = "spare"\n')
     assert "the credentials of the machine" not in call("trust")[2]
     monkeypatch.delenv("FAKE_API_KEY")
+    assert "sends the credentials of the machine" in call("trust")[2]
+    # The passphrase of a client certificate is a secret, but not one that the provider gets.
+    FILE.write_text('[services.a]\nprovider = "spare"\nclient_key_passphrase = "x12345678"\n')
     assert "sends the credentials of the machine" in call("trust")[2]
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import anyio
 import attrs
 
+from trunkline._excerpts import cut
 from trunkline._http import dialling
 from trunkline._http.common import user_agent
 from trunkline._http.dialling import Address, is_public
@@ -74,7 +75,8 @@ async def fetch(
 
 
 def _failed(url: str, why: str) -> FetchFailed:
-    return FetchFailed(f"{redact_url(url)} was not fetched: {why}")
+    shown = cut(redact_url(url), 300)
+    return FetchFailed(f"{shown if shown.isprintable() else repr(shown)} was not fetched: {why}")
 
 
 def _redirected(url: str, target: str, location: str) -> str:
@@ -95,8 +97,9 @@ async def _get(
         raise _failed(url, f"it is not a valid URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise _failed(url, "it must be an http or https URL with a host and without user information")
-    if not url.isascii():
-        raise _failed(url, "it is not a valid URL: characters outside of ASCII must be percent-encoded, or in Punycode")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        problem = "spaces and characters outside of printable ASCII must be percent-encoded, or in Punycode"
+        raise _failed(url, f"it is not a valid URL: {problem}")
     headers = [("Host", parts.netloc), ("Accept-Encoding", "identity"), ("User-Agent", user_agent())]
     try:
         async with dialling.get(url, headers, allowed=allowed) as response:

@@ -9,7 +9,7 @@ from typing import TextIO
 from trunkline.cli.eventjson import event_fields
 from trunkline.cli.terminal import (
     DIM,
-    VisibleText,
+    TextPieces,
     is_terminal,
     one_line,
     print_json,
@@ -57,8 +57,8 @@ class Display:
         self._error: TextIO = sys.stderr
         self._terminal = is_terminal(self._out)
         # A character or a sequence may arrive in two pieces.
-        self._answer = VisibleText()
-        self._thoughts = VisibleText()
+        self._answer = TextPieces(escaped=self._terminal)
+        self._thoughts = TextPieces(escaped=True)
         # The stream that was written to last, if its last line has no line break yet.
         self._open: TextIO | None = None
         self._text_open = False
@@ -82,7 +82,7 @@ class Display:
     def _text(self, text: str) -> None:
         if self._open is self._error:
             self._end_line()
-        self._write(self._out, self._answer.feed(text) if self._terminal else text)
+        self._write(self._out, self._answer.feed(text))
 
     def _reasoning(self, text: str) -> None:
         if self._open is self._out:

@@ -94,15 +94,16 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-class VisibleText:
-    """Makes text `visible` that arrives in pieces, such as the answer of a model."""
+class TextPieces:
+    """Joins text that arrives in pieces, such as the answer of a model, and makes it `visible` for a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, escaped: bool) -> None:
+        self._escaped = escaped
         self._kept = ""
         self._last = ""
 
     def feed(self, text: str) -> str:
-        """Return what can be shown of the text so far. The rest is half a character or a part of a flag."""
+        """Return what can be written of the text so far. The rest is half a character or a part of a flag."""
         text = _PAIR.sub(_joined, self._kept + text)
         unfinished = _UNFINISHED.search(text)
         self._kept = unfinished[0] if unfinished else ""
@@ -114,8 +115,8 @@ class VisibleText:
         return self._visible(rest)
 
     def _visible(self, text: str) -> str:
-        if not text:
-            return ""
+        if not (text and self._escaped):
+            return text
         # The first character of a text is never escaped for what precedes it, so the prefix keeps its length.
         shown = visible(self._last + text)[len(self._last) :]
         last = _LAST_IGNORABLE.search(text)
@@ -227,7 +228,12 @@ def print_result(text: str) -> None:
 def print_json(value: object, *, indent: int | None = None, whole: bool = False) -> None:
     """Print a value to stdout as JSON in printable ASCII. `whole` is for what a model wrote: no key is hidden in it."""
     # `json` does not escape DEL.
-    text = json.dumps(value, indent=indent).replace("\x7f", "\\u007f") + "\n"
+    try:
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:  # a provider sent `NaN` or `Infinity`, which JSON does not have
+        finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
+        text = json.dumps(finite, indent=indent)
+    text = text.replace("\x7f", "\\u007f") + "\n"
     write_visible(text if whole else without_hidden(text), stdout())
 
 

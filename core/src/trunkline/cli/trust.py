@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trunkline._config.sources import Configuration, Table, variable_name
+from trunkline._config.sources import Table, variable_name
 from trunkline._masking import MASK, looks_like_key, without_keys
 from trunkline._plugins.registry import load_provider
 from trunkline._setting_types import is_reference, safe_repr, without_none
@@ -28,12 +28,15 @@ from trunkline.cli.config_files import (
 )
 from trunkline.cli.failures import CommandError
 from trunkline.cli.terminal import is_terminal, one_line, print_note, write
-from trunkline.errors import TrunklineError
+from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import Headers, Secret, header_secrets
 from trunkline.settings import Settings, setting_infos
 
 MAX_LINES = 20
-"""How many services, and how many lines of one service, are shown: a long file must not push the rest away."""
+"""How many services, and how many other settings of one, are shown: a long file must not push the rest away."""
+
+MAX_SENT = 100
+"""How many hosts and secrets of one service are shown. A file with more is not trusted, since nobody would read it."""
 
 MAX_HOST = 300
 """The longest host that is shown whole, in characters. A valid one has at most 253, and a port."""
@@ -99,57 +102,65 @@ def remember(found: ConfigurationFile) -> None:
 
 
 def describe(found: ConfigurationFile) -> None:
-    """Show what a file does. Raises `ConfigurationError` if it is no configuration file."""
+    """Show what a file does. Raises `ConfigurationError` if it is no configuration file, or does too much to show."""
     configuration = configuration_of(found, errors=[])
     for name, table in list(configuration.services.items())[:MAX_LINES]:
-        print_note(one_line(f"  service {name}, provider {_short(table.get('provider'))}"))
-        lines = list(_effects(name, table, configuration))
-        for line in lines[:MAX_LINES]:
+        print_note(one_line(f"  service {_short(name)}, provider {_short(table.get('provider'))}"))
+        sent, others = _effects(name, table)
+        if len(sent) > MAX_SENT:
+            raise ConfigurationError(
+                f"{found.path}: service {_short(name)!r} sends {len(sent)} values to hosts, too many to be shown; read "
+                "the file, and name it with --config"
+            )
+        for line in (*sent, *others[:MAX_LINES]):
             print_note(one_line(f"    {line}"))
-        if len(lines) > MAX_LINES:
-            print_note(f"    and {len(lines) - MAX_LINES} more: read the file")
+        if len(others) > MAX_LINES:
+            print_note(f"    and {len(others) - MAX_LINES} more: read the file")
     if len(configuration.services) > MAX_LINES:
         print_note(f"  and {len(configuration.services) - MAX_LINES} more services: read the file")
 
 
-def _effects(service: str, table: Table, configuration: Configuration) -> Iterator[str]:
-    """Yield what a service does, the most important first. Secrets in the file itself are not shown."""
+def _effects(service: str, table: Table) -> tuple[list[str], list[str]]:
+    """Return to whom a service sends which secrets, and its other settings. Secrets in the file are not shown."""
     provider = _settings_class(table.get("provider"))
     infos = setting_infos(provider)
     known = {info.name: info for info in infos}
     # Settings that do not exist come last: they could push the others off the screen.
     settings = {name: table[name] for name in sorted(table, key=lambda name: name not in known) if name != "provider"}
     addresses = {name: value for name, value in settings.items() if _is_address(name, value)}
-    for name, value in addresses.items():
-        yield f"sends to: {_address(str(value))} ({_short(name)})"
+    sent = [f"sends to: {_address(str(value))} ({_short(name)})" for name, value in addresses.items()]
     if not addresses.keys() & {info.name for info in infos if info.base_url is not None}:
-        yield "sends to: the address of the provider"
-    yield from _literals("headers", settings.get("headers"))
+        sent.append("sends to: the address of the provider")
+    others: list[str] = []
+    for setting, literal in _literals("headers", settings.get("headers")):
+        # The header `Host` decides who gets the request.
+        (sent if setting.lower() == "headers.host" else others).append(f"{_short(setting)} = {literal}")
     for name, value in settings.items():
-        for setting, reference in _references(value, name):
-            yield f"reads and sends {reference} ({_short(setting)})"
-    has_secret = any(info.secret and info.name in table for info in infos)
+        sent += (f"reads and sends {reference} ({_short(at)})" for at, reference in _references(value, name))
+    credentials = {info.name for info in infos if info.secret} - {info.name for info in setting_infos(Settings)}
+    has_credentials = not credentials.isdisjoint(table)
     for info in infos:
         # The provider's variables are read without being named in the file.
         names = (variable_name(service, info.name), *info.environment)
         used = next((name for name in names if os.environ.get(name)), None)
         if used and info.name not in table and without_none(info.type) in (Secret, Headers):
-            has_secret = has_secret or info.secret
-            yield f"reads and sends the environment variable {used} ({info.name})"
-    if provider.ambient_credentials and not has_secret:
-        yield f"sends {provider.ambient_credentials}"
+            has_credentials = has_credentials or info.name in credentials
+            sent.append(f"reads and sends the environment variable {used} ({info.name})")
+    if provider.ambient_credentials and not has_credentials:
+        sent.append(f"sends {provider.ambient_credentials}")
     for name, value in settings.items():
         if name == "headers":
             continue
         if isinstance(value, Mapping):
-            yield from _literals(name, value)
+            others += (f"{_short(setting)} = {literal}" for setting, literal in _literals(name, value))
         elif name not in addresses:
             hidden = name not in known or known[name].secret
-            yield f"{_short(name)} = {MASK if hidden else _short(value)}"
+            others.append(f"{_short(name)} = {MASK if hidden else _short(value)}")
+    return sent, others
 
 
-def _literals(setting: str, value: object) -> Iterator[str]:
-    """Yield what a table contains except references. The header `Host` decides who gets the request."""
+def _literals(setting: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield the names and values that a table contains, except references."""
     if is_reference(value) or not isinstance(value, Mapping):
         return
     for name, item in value.items():
@@ -157,7 +168,7 @@ def _literals(setting: str, value: object) -> Iterator[str]:
             yield from _literals(f"{setting}.{name}", item)
             continue
         hidden = name.lower() != "host" and any(header_secrets({name: str(item)}))
-        yield f"{_short(f'{setting}.{name}')} = {MASK if hidden else _short(item)}"
+        yield f"{setting}.{name}", MASK if hidden else _short(item)
 
 
 def _settings_class(provider: object) -> type[Settings]:
