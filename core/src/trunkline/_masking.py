@@ -15,6 +15,17 @@ _NUMBER = re.compile(r"[+-]?[0-9.,:_-]{1,12}[A-Za-z]{0,2}")
 _PATH = re.compile(r"[/~]|\.{1,2}/|[A-Za-z]:[\\/]")
 
 
+_CREDENTIAL_NAME = re.compile(
+    r"auth(?!or(?!i))|key|token|secret|cookie|cred|signature|session|jwt|bearer|passw|passphrase|pwd|\b(?:pw|pass)\b",
+    re.IGNORECASE,
+)
+
+
+def names_credential(name: str) -> bool:
+    """Whether the name of a header or of a parameter in a URL says that its value is a credential."""
+    return _CREDENTIAL_NAME.search(name) is not None
+
+
 def is_words(text: str) -> bool:
     """Whether a text consists of words, such as the name of an application, and so is no secret."""
     pieces = re.split(r"[\s,;:./_()-]+", text)

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
-from trunkline._masking import may_be_secret
+from trunkline._masking import may_be_secret, names_credential
 
 _AUTHORITY = re.compile(r"^[\s'\"<]*([A-Za-z][A-Za-z0-9+.-]*:)?//")
-_SECRET_PARAMETER = re.compile(
-    r"key|token|secret|pass|auth|sig|code|cred|pwd|jwt|session|bearer|ticket|hmac", re.IGNORECASE
-)
+_SECRET_PARAMETER = re.compile("sig|code|ticket|hmac", re.IGNORECASE)  # in signed URLs and logins
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _ONE_SLASH = re.compile(r"https?:/?(?!/)(?![0-9])", re.IGNORECASE)
 _PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")
@@ -75,7 +73,8 @@ def url_secrets(url: str) -> Iterator[str]:
         yield from (text for part in (password, name) for text in (part, unquote(part)) if part)
     for pair in rest.partition("#")[0].partition("?")[2].split("&"):
         name, _, value = pair.partition("=")
-        if value and (_SECRET_PARAMETER.search(unquote_plus(name)) or may_be_secret(unquote_plus(value))):
+        plain = unquote_plus(name)
+        if value and (names_credential(plain) or _SECRET_PARAMETER.search(plain) or may_be_secret(unquote_plus(value))):
             yield from (value, unquote_plus(value))
 
 

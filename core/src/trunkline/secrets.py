@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, NoReturn, Self, TypeAlias, TypeGuard, TypeVar, overload
 
 from trunkline._excerpts import EXCERPT_LIMIT, bounded
-from trunkline._masking import MASK, is_words
+from trunkline._masking import MASK, is_words, names_credential
 from trunkline._secret_forms import find, needles
 from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
 
@@ -130,12 +130,6 @@ HeaderValues: TypeAlias = Mapping[str, str] | Headers
 
 _PUBLIC_HEADERS = ("accept", "accept-encoding", "connection", "content-type", "user-agent")
 
-_CREDENTIAL_NAME = re.compile(
-    r"auth(?!or(?!i))|key|token|secret|cookie|credential|signature|session|jwt|bearer|passw|passphrase|\b(?:pw|pwd|pass)\b",
-    re.IGNORECASE,
-)
-"""What the name of a header contains that holds a credential."""
-
 
 _SEPARATORS = re.compile(r"""[\s,;:="'{}\[\]]+""")
 _DATE = re.compile(r"(?<![A-Za-z0-9])\d{5,8}(?![A-Za-z0-9])")
@@ -152,7 +146,7 @@ def header_secrets(headers: HeaderValues) -> Iterator[str]:
     for name, value in headers.items():
         if name.lower() in _PUBLIC_HEADERS:
             continue
-        if _CREDENTIAL_NAME.search(name):
+        if names_credential(name):
             yield value
             yield value.rpartition(" ")[2]
             if "cookie" in name.lower():
@@ -161,7 +155,7 @@ def header_secrets(headers: HeaderValues) -> Iterator[str]:
             yield from _login(value)
         elif not is_words(value):
             yield value
-            if _CREDENTIAL_NAME.search(value):
+            if names_credential(value):
                 yield from _parts(value)
 
 

@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FAKES = Path(__file__).parent / "fakes"
 RUN = [sys.executable, "-c", "import sys; from trunkline.cli import main; sys.exit(main())"]
-PATIENCE = 20
+PATIENCE = 60
 """Seconds after which a wait has failed; never waited for otherwise."""
 
 
