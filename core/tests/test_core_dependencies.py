@@ -8,11 +8,9 @@ modules say what each thing is used for.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import inspect
 import re
 import tomllib
-import zlib
 from collections.abc import AsyncIterator, Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -222,16 +220,6 @@ async def test_the_undecoded_stream_of_a_response_can_be_read_directly(library: 
     response = library.Response(200, stream=Chunks())
     assert response.is_stream_consumed is False
     assert [chunk async for chunk in response.stream] == [b"a", b"b"]
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, deflate"])
-def test_httpx2_has_the_decoder_that_decompresses_bodies(encoding: str) -> None:
-    packed = b"text"
-    for name in encoding.split(", "):
-        packed = gzip.compress(packed) if name == "gzip" else zlib.compress(packed)
-    decoder = httpx2.Response(200, headers={"content-encoding": encoding})._get_content_decoder()
-    parts = [part for at in range(len(packed)) for part in decoder.decode(packed[at : at + 1])]
-    assert b"".join((*parts, *decoder.flush())) == b"text"
 
 
 # The connection behind the stream of a response, of httpcore2 and of httpcore, and what it holds

@@ -45,9 +45,9 @@ from trunkline import (
     hookimpl,
 )
 from trunkline._config.sources import make_settings
-from trunkline._http import aiohttp as aiohttp_transport, common
+from trunkline._http import aiohttp as aiohttp_transport, common, decompression
 from trunkline._http.choice import HTTPTransports
-from trunkline._http.common import can_decompress_brotli, default_headers, keepalive_options
+from trunkline._http.common import default_headers, keepalive_options
 from trunkline._http.httpx2 import HTTPTransport
 from trunkline._http.log_filter import sending
 from trunkline._http.proxies import Proxies
@@ -1042,10 +1042,8 @@ async def test_brotli_that_is_too_old_is_neither_asked_for_nor_used(
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(b"\x8b\x00\x80ok\x03", headers={"content-encoding": "br"})
 
-    old = SimpleNamespace(Decompressor=OldBrotli, error=ValueError)
-    monkeypatch.setattr("httpx2._decoders.brotli", old)
-    monkeypatch.setitem(httpx2._decoders.SUPPORTED_DECODERS, "br", httpx2._decoders.BrotliDecoder)
-    can_decompress_brotli.cache_clear()
+    monkeypatch.setitem(sys.modules, "brotli", SimpleNamespace(Decompressor=OldBrotli, error=ValueError))
+    decompression._factories.cache_clear()
     default_headers.cache_clear()
     aiohttp_transport._default_headers.cache_clear()
     try:
@@ -1059,7 +1057,8 @@ async def test_brotli_that_is_too_old_is_neither_asked_for_nor_used(
                             pass
         assert "br" not in server.requests[0].headers["accept-encoding"]
     finally:
-        can_decompress_brotli.cache_clear()
+        monkeypatch.undo()
+        decompression._factories.cache_clear()
         aiohttp_transport._default_headers.cache_clear()
         default_headers.cache_clear()
 

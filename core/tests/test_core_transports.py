@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import httpx2
 import pytest
 from anyio.streams.tls import TLSStream
@@ -263,12 +264,84 @@ async def test_an_encoded_answer_is_decoded_as_it_comes(transport: Transport, en
 
 async def test_a_small_body_that_unpacks_to_much_is_given_in_pieces(transport: Transport) -> None:
     async def handler(exchange: Exchange) -> None:
-        await exchange.respond(gzip.compress(bytes(50_000_000)), headers={"content-encoding": "gzip"})
+        await exchange.respond(gzip.compress(bytes(10_000_000)), headers={"content-encoding": "gzip"})
 
     async with serve(handler) as server, transport.send(WireRequest(url=server.url), SendOptions()) as answer:
         sizes = [len(chunk) async for chunk in answer]
-    assert sum(sizes) == 50_000_000
-    assert max(sizes) <= 2**21
+    assert sum(sizes) == 10_000_000
+    assert max(sizes) <= 64 * 1024
+
+
+@pytest.mark.parametrize("pieces", [1, 3], ids=["in one read", "in several reads"])
+async def test_body_of_several_members_of_gzip_is_read_to_its_end(transport: Transport, pieces: int) -> None:
+    async def handler(exchange: Exchange) -> None:
+        members = [gzip.compress(text) for text in (b"one ", b"", b"two ", b"three")]
+        await exchange.start(headers={"content-encoding": "gzip"})
+        if pieces == 1:
+            await exchange.chunk(b"".join(members))
+        else:
+            for member in members:
+                await exchange.chunk(member)
+        await exchange.end()
+
+    async with serve(handler) as server, transport.send(WireRequest(url=server.url), SendOptions()) as answer:
+        assert b"".join([chunk async for chunk in answer]) == b"one two three"
+
+
+BOMBS = {
+    "much output": ("gzip", gzip.compress(bytes(8_000_000))),
+    "much output in two layers": ("gzip, gzip", gzip.compress(gzip.compress(bytes(8_000_000)))),
+    "no output": ("gzip, gzip", gzip.compress(gzip.compress(b"") * 200_000)),
+    "no output in one layer": ("gzip", gzip.compress(b"") * 40_000),
+}
+
+
+@pytest.mark.parametrize("bomb", list(BOMBS))
+async def test_other_tasks_run_while_a_small_body_is_decompressed(transport: Transport, bomb: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        encoding, packed = BOMBS[bomb]
+        await exchange.respond(packed, headers={"content-encoding": encoding})
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    turns = 0
+    async with serve(handler) as server, transport.send(WireRequest(url=server.url), SendOptions()) as answer:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            await anyio.lowlevel.checkpoint()
+            before = turns
+            async for _ in answer:
+                pass
+            tasks.cancel_scope.cancel()
+    assert turns - before > 80
+
+
+async def test_body_that_becomes_far_too_large_is_refused(transport: Transport) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(gzip.compress(bytes(20_000_000)), headers={"content-encoding": "gzip"})
+
+    async with serve(handler) as server:
+        error = await failure(transport, server.url)
+    assert isinstance(error, ProtocolViolation)
+    assert error.message.endswith("(content-encoding: gzip): it becomes more than 200 times as large")
+
+
+async def test_body_with_too_many_layers_is_refused(transport: Transport) -> None:
+    packed = b"text"
+    for _ in range(4):
+        packed = gzip.compress(packed)
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(packed, headers={"content-encoding": "gzip, gzip, gzip, gzip"})
+
+    async with serve(handler) as server:
+        error = await failure(transport, server.url)
+    assert isinstance(error, ProtocolViolation)
+    assert error.message.endswith("it is compressed more than 3 times")
 
 
 @pytest.mark.parametrize("when", ["at once", "later"])

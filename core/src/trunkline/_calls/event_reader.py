@@ -198,7 +198,8 @@ class EventReader:
             except StopAsyncIteration:
                 return self._decoded(decoder.finish)
             finally:
-                deadline.left -= read_timeout.time() - started
+                ended = read_timeout.time()
+                deadline.left -= ended - started
             if read_timeout.ended:
                 return None
             try:
@@ -208,6 +209,10 @@ class EventReader:
             else:
                 if events:
                     return events
+                # A stream that only sends events without content takes time as well.
+                deadline.left -= read_timeout.time() - ended
+                if deadline.left <= 0:
+                    return None
                 continue
             return self._events_before(failed)
 

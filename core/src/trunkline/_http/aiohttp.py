@@ -6,7 +6,8 @@ changes that:
 - URLs are sent unchanged, since signatures cover them; aiohttp would normalise the path.
 - There are no cookies, and no credentials from `.netrc`.
 - aiohttp does not send a request again. This module does, on a new connection, where `SendOptions` allows it.
-- Bodies are decompressed by httpx2, so both libraries ask for the same encodings and report the same errors.
+- Bodies are decompressed by `_http/decoding.py`, so both libraries ask for the same encodings and report the same
+  errors.
 - Bytes that arrived before a connection broke are returned before the error is raised; aiohttp drops them.
 - A connection that is given up is aborted, even while a request is still being written. `close` would wait for that.
 - A connection that breaks the rules of HTTP in the middle of a body ends the read; aiohttp would wait for ever.
@@ -69,7 +70,8 @@ from trunkline._http.common import (
     keepalive_options,
     unknown_encoding,
 )
-from trunkline._http.decoding import DecodingError, Undecodable, decompressed
+from trunkline._http.decoding import Decompressed, Undecodable
+from trunkline._http.decompression import DecodingError
 from trunkline._http.early_answers import LARGE_WRITE, WRITE_SIZE, UnreadBytes, read_first
 from trunkline._http.failures import (
     BAD_NAME,
@@ -601,10 +603,10 @@ class _Exchange:
 
     async def _decompress(self, encoding: str) -> AsyncIterator[bytes]:
         try:
-            async for chunk in decompressed(encoding, self):
+            async for chunk in Decompressed(encoding, self):
                 yield chunk
-        except DecodingError:
-            failed = not_decodable(self._request.url, encoding)
+        except DecodingError as error:
+            failed = not_decodable(self._request.url, encoding, str(error))
         else:
             return
         raise failed

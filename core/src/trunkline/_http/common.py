@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import attrs
 
 from trunkline._headers import header_problem
+from trunkline._http.decompression import supported
 from trunkline._urls import redact_url
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret
@@ -163,36 +164,9 @@ def user_agent() -> str:
 
 @cache
 def default_headers() -> dict[str, str]:
-    """Return the headers of each request, in lower case. Both libraries send the same.
-
-    The encodings are those that httpx2 can decompress, which depends on the packages that are installed. Bodies are
-    decompressed by httpx2 with either library.
-    """
-    import httpx2
-
-    client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(500)))
-    names = [name.strip() for name in client.headers["accept-encoding"].split(",")]
-    usable = ", ".join(name for name in names if name != "br" or can_decompress_brotli())
-    return {"accept": "*/*", "accept-encoding": usable, "connection": "keep-alive", "user-agent": user_agent()}
-
-
-@cache
-def can_decompress_brotli() -> bool:
-    """Return whether httpx2 can decompress `br`.
-
-    It asks for `br` with every version of the package brotli. With those before 1.2, which cannot limit the size of
-    their output, decompressing raises `TypeError`.
-    """
-    import httpx2
-
-    try:
-        return httpx2.Response(200, headers={"content-encoding": "br"}, content=_BROTLI).content == b"ok"
-    except Exception:
-        return False
-
-
-_BROTLI = b"\x8b\x00\x80ok\x03"
-"""The text `ok`, compressed."""
+    """Return the headers of each request, in lower case. Both libraries send the same."""
+    accepted = ", ".join(supported())
+    return {"accept": "*/*", "accept-encoding": accepted, "connection": "keep-alive", "user-agent": user_agent()}
 
 
 def encodings(accept_encoding: str) -> frozenset[str]:

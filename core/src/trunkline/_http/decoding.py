@@ -1,82 +1,121 @@
-"""Decompress bodies with httpx2, whichever library received them, so that both accept and refuse the same encodings.
-
-httpx2 has no public function for this. `Response._get_content_decoder()` returns an object with `decode(data)` and
-`flush()`, which return iterators of bytes; `test_core_dependencies.py` checks that.
-"""
+"""Decompress bodies as they arrive, so that both libraries accept and refuse the same encodings."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
 
-import httpx2
+import anyio.lowlevel
 
+from trunkline._http.decompression import PIECE, DecodingError, decompressor
 from trunkline._http.failures import unknown_encoding_error
 
-DecodingError = httpx2.DecodingError
-"""What reading raises if a body is not in its encoding."""
+_EMPTY_STEP = 2048
+"""How many bytes of output a step of decompression counts as if it has none: it takes time as well."""
 
-_MAX_KEPT = 1024 * 1024
-_MAX_DECODED_AGAIN = 16 * 1024 * 1024
+_ALWAYS_ALLOWED = 16 * 1024 * 1024
+_MOST_RATIO = 200
+"""A body may become this many times as large, or as large as `_ALWAYS_ALLOWED`.
+
+Compressed text of models becomes 3 to 30 times as large, and much more only if a model repeats itself.
+"""
+
+_MOST_KEPT = 1024 * 1024
+_MOST_REPLAYED = 16 * 1024 * 1024
 
 
-async def decompressed(encoding: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the body in `chunks`, decompressed as it arrives. `encoding` is its `Content-Encoding`.
+class Decompressed:
+    """The body in `chunks`, decompressed as it arrives, in pieces of about `PIECE` bytes.
+
+    Lets other tasks run after each `PIECE` bytes, so that timeouts hold whatever the body decompresses to.
 
     Raises `DecodingError` where the body is not in its encoding, after what comes before that: the end of an answer may
-    arrive together with a broken end of its encoding.
+    arrive together with a broken end of its encoding. Every later read raises it again. The error's text gives the
+    reason if the body is compressed too many times, or becomes too large.
     """
-    decoder, decoded = _decoder(encoding), 0
-    kept: list[bytes] = []
-    size = 0
-    try:
+
+    def __init__(self, encoding: str, chunks: AsyncIterator[bytes]) -> None:
+        self._encoding = encoding
+        self._chunks = chunks
+        self._received = self._returned = self._since_pause = 0  # bytes
+        self._chunk, self._taken = b"", 0  # the last chunk, and how much of it was decompressed
+        self._kept: list[bytes] = []  # all chunks, if they are few
+        self._failure: str | None = None
+        self._replay: Iterator[bytes] = iter(())
+        try:
+            self._decompressor = decompressor(encoding)
+        except DecodingError as error:
+            self._failure = str(error)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         while True:
-            try:
-                chunk = await chunks.__anext__()  # the `__aiter__` of an exchange returns what is decompressed
-            except StopAsyncIteration:
-                break
-            size += len(chunk)
-            if size <= _MAX_KEPT:
-                kept.append(chunk)
-            elif kept:
-                kept = []
-            for part in decoder.decode(chunk):
-                decoded += len(part)
-                yield part
-    except DecodingError as error:
-        failed = error
-    else:
-        for part in decoder.flush():
-            if part:
-                yield part
-        return
-    if kept and decoded <= _MAX_DECODED_AGAIN:
-        for part in _up_to_the_error(encoding, kept, decoded):
-            yield part
-    raise failed
+            if self._since_pause >= PIECE:
+                self._since_pause = 0
+                await anyio.lowlevel.checkpoint()
+            if self._failure is None:
+                decompressor = self._decompressor
+                if not decompressor.more and self._taken == len(self._chunk):
+                    self._take(await self._chunks.__anext__())
+                piece = self._step()
+            else:
+                found = next(self._replay, None)
+                if found is None:
+                    raise DecodingError(self._failure)
+                piece = found
+            self._since_pause += len(piece) or _EMPTY_STEP
+            if piece:
+                return piece
+
+    def _take(self, chunk: bytes) -> None:
+        self._chunk, self._taken = chunk, 0
+        self._received += len(chunk)
+        if self._received <= _MOST_KEPT:
+            self._kept.append(chunk)
+        elif self._kept:
+            self._kept = []
+
+    def _step(self) -> bytes:
+        data = b""
+        if not self._decompressor.more:
+            chunk, start = self._chunk, self._taken
+            data = chunk if len(chunk) <= PIECE else chunk[start : start + PIECE]
+            self._taken = start + len(data)
+        try:
+            piece = self._decompressor.feed(data)
+        except DecodingError:
+            self._failure = ""
+            if self._kept and self._returned <= _MOST_REPLAYED:
+                self._replay = _up_to_the_error(self._encoding, self._kept, self._returned)
+            return b""
+        self._returned += len(piece)
+        if self._returned > _ALWAYS_ALLOWED and self._returned > _MOST_RATIO * self._received:
+            self._failure = f"it becomes more than {_MOST_RATIO} times as large"
+            return b""
+        return piece
 
 
-def _up_to_the_error(encoding: str, chunks: Sequence[bytes], decoded: int) -> Iterator[bytes]:
-    """Decompress `chunks` again, the last of which is broken, and yield what follows the first `decoded` bytes.
+def _up_to_the_error(encoding: str, chunks: Sequence[bytes], returned: int) -> Iterator[bytes]:
+    """Decompress `chunks` again, the last of which is broken, and yield what follows the first `returned` bytes.
 
-    Where a decoder fails, it drops what it has made of the same chunk. So it gets the last chunk byte by byte, but the
-    first two bytes at once: httpx2 recognises the variant of `deflate` by them.
+    Where a decompressor fails, it drops what it has made of the same chunk. So it gets the last chunk byte by byte.
     """
-    decoder = _decoder(encoding)
+    again = decompressor(encoding)
     *complete, broken = chunks
-    pieces = (*complete, broken[:2], *(broken[at : at + 1] for at in range(2, len(broken))))
+    pieces = [chunk[at : at + PIECE] for chunk in complete for at in range(0, len(chunk), PIECE)]
     try:
-        for piece in pieces:
-            for part in decoder.decode(piece):
-                if len(part) > decoded:
-                    yield part[decoded:]
-                decoded = max(0, decoded - len(part))
+        for data in (*pieces, *(broken[at : at + 1] for at in range(len(broken)))):
+            piece = again.feed(data)
+            while True:
+                skipped = min(returned, len(piece))
+                returned -= skipped
+                yield piece[skipped:]
+                if not again.more:
+                    break
+                piece = again.feed(b"")
     except DecodingError:
         return
-
-
-def _decoder(encoding: str) -> Any:
-    return httpx2.Response(200, headers={"content-encoding": encoding})._get_content_decoder()
 
 
 class Undecodable:

@@ -76,11 +76,10 @@ def interrupted(url: str, error: BaseException, reason: str) -> StreamInterrupte
     return StreamInterrupted(f"the connection to {redact_url(url)} was lost: {os_reason(error) or reason}")
 
 
-def not_decodable(url: str, encoding: str) -> ProtocolViolation:
+def not_decodable(url: str, encoding: str, reason: str = "") -> ProtocolViolation:
     """Return the error of a response that cannot be decompressed."""
-    return ProtocolViolation(
-        f"the response from {redact_url(url)} cannot be decompressed (content-encoding: {encoding})"
-    )
+    text = f"the response from {redact_url(url)} cannot be decompressed (content-encoding: {encoding})"
+    return ProtocolViolation(f"{text}: {reason}" if reason else text)
 
 
 def unknown_encoding_error(url: str, encoding: str) -> ProtocolViolation:

@@ -37,6 +37,7 @@ from trunkline._http.common import (
     unknown_encoding,
     user_agent,
 )
+from trunkline._http.decompression import DecodingError
 from trunkline._http.failures import (
     BAD_NAME,
     CLOSED,
@@ -110,7 +111,7 @@ class HTTPTransport:
     async def __aenter__(self) -> HTTPTransport:
         if self._library is not None:
             client = cast("httpx2.AsyncClient", self._client)
-            # Bodies are decompressed by httpx2, which may lack a package that the client's library has found.
+            # Its library may have found a package for an encoding that cannot be decompressed here.
             supported = encodings(default_headers()["accept-encoding"])
             wanted = [item.strip() for item in client.headers.get("accept-encoding", "").split(",")]
             accepted = [item for item in wanted if item.partition(";")[0].strip().lower() in supported]
@@ -239,9 +240,6 @@ class _ClientResponse:
 
 def _client_errors(library: ModuleType) -> HTTPErrors:
     """Return the exceptions of a client's module, `httpx2` or `httpx`."""
-    # Bodies are decompressed by httpx2, whichever library the client belongs to.
-    from trunkline._http.decoding import DecodingError
-
     return HTTPErrors(
         connect_timeout=library.ConnectTimeout,
         response_timeout=(library.ReadTimeout, library.WriteTimeout),
@@ -372,13 +370,13 @@ class _Exchange:
         encoding = content_encoding(self.headers.get("content-encoding", ""))
         if not encoding:
             return
-        from trunkline._http.decoding import Undecodable, decompressed
+        from trunkline._http.decoding import Decompressed, Undecodable
 
         unknown = unknown_encoding(encoding, self._sender.encodings)
         if unknown is not None:
             self._chunks = Undecodable(self._url, unknown)
         else:
-            self._chunks = decompressed(encoding, chunks)
+            self._chunks = Decompressed(encoding, chunks)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -475,7 +473,8 @@ class _Exchange:
         if not self._has_response and isinstance(error, errors.response_timeout):
             return FirstChunkTimeout(f"no response from {url} within first_chunk_timeout ({self._options.headers:g} s)")
         if isinstance(error, errors.decoding):
-            return not_decodable(self._url, self.headers.get("content-encoding", ""))
+            reason = str(error) if isinstance(error, DecodingError) else ""
+            return not_decodable(self._url, self.headers.get("content-encoding", ""), reason)
         if isinstance(error, errors.proxy):
             return ConnectionFailed(f"the proxy of your http_client did not connect to {url}", retryable=False)
         http2 = _is_of_http2(error)

@@ -59,6 +59,7 @@ from trunkline._http.common import (
     default_headers,
     keepalive_options,
 )
+from trunkline._http.decompression import DecodingError
 from trunkline._http.early_answers import LARGE_WRITE, WRITE_SIZE, EarlyAnswer, UnreadBytes, read_first
 from trunkline._http.failures import (
     CLOSED,
@@ -93,7 +94,7 @@ _TRANSPORT_ERRORS = (
 POOL_ERRORS = HTTPErrors(
     connect_timeout=httpcore2.ConnectTimeout,
     response_timeout=(httpcore2.ReadTimeout, httpcore2.WriteTimeout),
-    decoding=httpx2.DecodingError,
+    decoding=DecodingError,
     proxy=httpcore2.ProxyError,
     local_protocol=httpcore2.LocalProtocolError,
     remote_protocol=httpcore2.RemoteProtocolError,
