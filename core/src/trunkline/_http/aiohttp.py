@@ -208,7 +208,7 @@ class _StaleConnection(aiohttp.ClientConnectionError):
         self.add_note(REUSED)
 
 
-class _NotIdle(_StaleConnection):
+class _UnsolicitedBytes(_StaleConnection):
     """Bytes have arrived on an idle connection, or its end, before the request was written to it."""
 
     is_sent = False
@@ -321,7 +321,7 @@ class _Request(aiohttp.ClientRequest):
         assert protocol is not None
         reused = protocol in _used
         if not self.body and _is_stale(protocol):
-            raise _NotIdle
+            raise _UnsolicitedBytes
         sent_at = monotonic()
         try:
             response = await super().send(conn)
@@ -348,7 +348,7 @@ class _Request(aiohttp.ClientRequest):
         if protocol is not None and (has_begun or _is_stale(protocol)):
             protocol.abort()
             # Wakes `_Response.start`, unless a response has arrived.
-            protocol.set_exception(_NotIdle())
+            protocol.set_exception(_UnsolicitedBytes())
             return
         self.is_written = True
         if isinstance(response, _Response):
@@ -384,7 +384,7 @@ class _Response(aiohttp.ClientResponse):
             if scope.cancelled_caught:
                 raise aiohttp.SocketTimeoutError
             if reused and not self.is_request_written:
-                raise _NotIdle  # the response was there before the request
+                raise _UnsolicitedBytes  # the response was there before the request
             if self.status == 101:
                 # The request asked for no other protocol, so nothing valid can follow. httpcore2 refuses it as well.
                 raise HttpProcessingError(message="unexpected status 101")
@@ -394,7 +394,7 @@ class _Response(aiohttp.ClientResponse):
                 transport.abort()
             broken = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
             if broken and reused and not self.is_request_written:
-                raise _NotIdle from error
+                raise _UnsolicitedBytes from error
             if broken and reused and head is not None and not head.answered:
                 raise _StaleConnection(at_once=broke_at_once(sent_at)) from error
             raise
@@ -617,25 +617,16 @@ class _Exchange:
         if self._content.is_eof():
             # The whole body has arrived, read or not, and the connection is back in the pool. Only if the server
             # answered while the request was being written, it is not, and closing would wait until that is written.
-            connection = self._response.connection
-            transport = None if connection is None else connection.transport
-            self._response.close()
-            if transport is not None:
-                transport.abort()
+            _abort(self._response)
             return
         aborted = False
         try:
             if kind is None and not self._ended:
-                with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+                with anyio.move_on_after(CLOSE_LIMIT, shield=True):
                     await self._drain()
         finally:
             # Also if the task is cancelled meanwhile: anyio's shields do not stop `Task.cancel`.
-            connection = self._response.connection
-            transport = None if connection is None else connection.transport
-            self._response.close()
-            if transport is not None:
-                transport.abort()
-                aborted = True
+            aborted = _abort(self._response)
         if aborted:
             with anyio.CancelScope(shield=True):
                 await asyncio.sleep(0)  # `abort` only schedules closing the socket; let the event loop do it
@@ -724,6 +715,20 @@ class _Exchange:
         if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
             return INVALID
         return CLOSED if self._response is None else CUT
+
+
+def _abort(response: aiohttp.ClientResponse) -> bool:
+    """Close a response and abort its connection. Return whether it still had one.
+
+    Closing alone would wait until the server has taken the rest of a request that is still being written.
+    """
+    connection = response.connection
+    transport = None if connection is None else connection.transport
+    response.close()
+    if transport is None:
+        return False
+    transport.abort()
+    return True
 
 
 def _close_idle(session: aiohttp.ClientSession, url: yarl.URL) -> None:

@@ -16,7 +16,8 @@ import anyio
 
 from trunkline._event_loops import asyncio_task, is_closed, running_loop
 from trunkline._http.common import ConnectionOptions, HTTPClient
-from trunkline._http.httpx2 import HTTPTransport, library_of
+from trunkline._http.httpx2 import HTTPTransport
+from trunkline._http.own_client import library_of
 from trunkline._http.proxies import environment_proxies
 from trunkline._http.tls import check_key_log
 from trunkline._masking import is_words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import socket
-from collections.abc import AsyncIterable, Awaitable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -19,6 +19,7 @@ from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret
 
 if TYPE_CHECKING:
+    from trunkline.authoring.wire import WireRequest
     from trunkline.settings import Settings
 
 
@@ -85,6 +86,31 @@ class HTTPErrors:
     invalid_url: ErrorTypes
     transport: ErrorTypes
     """The connection failed, for any of the reasons above or another."""
+
+
+class Send(Protocol):
+    """Sends a request and waits for the headers of the response.
+
+    `timeouts` holds seconds under httpx's names for them. The function must keep this dict and not a copy: the read
+    timeout in it changes after the headers have come. `resend` is that of `SendOptions`.
+    """
+
+    def __call__(
+        self, wire_request: WireRequest, timeouts: dict[str, float | None], *, resend: bool
+    ) -> Awaitable[HTTPResponse]: ...
+
+
+@attrs.frozen
+class Sender:
+    """A way to send, with the errors that it raises, and the encodings of bodies that it can decompress.
+
+    `aclose` is `None` for the application's own client.
+    """
+
+    send: Send
+    errors: HTTPErrors
+    encodings: frozenset[str]
+    aclose: Callable[[], Awaitable[None]] | None = None
 
 
 CLOSE_LIMIT = 0.05

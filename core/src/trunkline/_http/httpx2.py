@@ -1,26 +1,18 @@
 """The HTTP transport of httpx2, for asyncio and trio.
 
-There are two ways to send, each a `_Sender`:
+There are two ways to send, each a `Sender`:
 
 - `Pool` (see `_http/pool.py`), which uses httpcore2 directly: the default
-- the application's own client, which is used without changes and never closed. A client of `httpx` works as well, since
-  both libraries have the same API; its exceptions are looked up in the module that the client comes from. Such a client
-  does not say whether a connection was reused, so a request on a stale one is an error that the retry policy handles.
+- the application's own client (see `_http/own_client.py`)
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, cast
-from weakref import WeakSet
+from types import TracebackType
 
 import anyio
-import attrs
 
 from trunkline._http.common import (
     CLOSE_LIMIT,
@@ -28,14 +20,13 @@ from trunkline._http.common import (
     ConnectionOptions,
     ErrorTypes,
     HTTPClient,
-    HTTPErrors,
     HTTPResponse,
+    Sender,
     check_request_headers,
     content_encoding,
     default_headers,
     encodings,
     unknown_encoding,
-    user_agent,
 )
 from trunkline._http.decompression import DecodingError
 from trunkline._http.failures import (
@@ -50,14 +41,12 @@ from trunkline._http.failures import (
     not_decodable,
     protocol_reason,
 )
-from trunkline._http.handshake import Handshake
 from trunkline._http.log_filter import guard_logs, sending
-from trunkline._http.unsolicited import close_idle, has_unsolicited_bytes, refuse_reuse
+from trunkline._http.own_client import client_sender, library_of
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import LowerHeaders, WireRequest
 from trunkline.errors import (
-    CallError,
     ConfigurationError,
     ConnectionFailed,
     ConnectTimeout,
@@ -65,34 +54,6 @@ from trunkline.errors import (
     TrunklineError,
 )
 from trunkline.secrets import Headers
-
-if TYPE_CHECKING:
-    import httpx2
-
-
-class Send(Protocol):
-    """Sends a request and waits for the headers of the response.
-
-    `timeouts` holds seconds under httpx's names for them. The function must keep this dict and not a copy: `_Exchange`
-    changes the read timeout in it after the headers have come. `resend` is that of `SendOptions`.
-    """
-
-    def __call__(
-        self, wire_request: WireRequest, timeouts: dict[str, float | None], *, resend: bool
-    ) -> Awaitable[HTTPResponse]: ...
-
-
-@attrs.frozen
-class _Sender:
-    """A way to send, with the errors that it raises, and the encodings of bodies that it can decompress.
-
-    `aclose` is `None` for the application's own client.
-    """
-
-    send: Send
-    errors: HTTPErrors
-    encodings: frozenset[str]
-    aclose: Callable[[], Awaitable[None]] | None = None
 
 
 class HTTPTransport:
@@ -104,26 +65,19 @@ class HTTPTransport:
     def __init__(self, options: ConnectionOptions | None = None, *, client: HTTPClient | None = None) -> None:
         self._options = options or ConnectionOptions()
         self._client = client
-        # A client of the wrong type is an error when the service is created, not at its first call.
-        self._library = library_of(client) if client is not None else None
-        self._sender: _Sender | None = None
+        if client is not None:
+            library_of(client)  # raises for a wrong type when the service is created, not at its first call
+        self._sender: Sender | None = None
 
     async def __aenter__(self) -> HTTPTransport:
-        if self._library is not None:
-            client = cast("httpx2.AsyncClient", self._client)
-            # Its library may have found a package for an encoding that cannot be decompressed here.
-            supported = encodings(default_headers()["accept-encoding"])
-            wanted = [item.strip() for item in client.headers.get("accept-encoding", "").split(",")]
-            accepted = [item for item in wanted if item.partition(";")[0].strip().lower() in supported]
-            known = encodings(",".join(item.partition(";")[0] for item in accepted))
-            accept = None if accepted == wanted else ", ".join(accepted) or "identity"
-            self._sender = _Sender(_send_with(client, accept), _client_errors(self._library), known)
-            guard_logs(self._library.__name__)
+        if self._client is not None:
+            self._sender = client_sender(self._client)
+            guard_logs(library_of(self._client).__name__)
             return self
         from trunkline._http.pool import POOL_ERRORS, Pool
 
         pool = Pool(self._options)
-        self._sender = _Sender(pool.send, POOL_ERRORS, encodings(default_headers()["accept-encoding"]), pool.aclose)
+        self._sender = Sender(pool.send, POOL_ERRORS, encodings(default_headers()["accept-encoding"]), pool.aclose)
         guard_logs("httpx2")
         return self
 
@@ -138,132 +92,6 @@ class HTTPTransport:
         return _Exchange(self._sender, wire_request, options)
 
 
-def _send_with(client: httpx2.AsyncClient, accept_encoding: str | None) -> Send:
-    """Return a function that sends with the application's client of httpx2 or httpx.
-
-    `accept_encoding` replaces the client's header, unless it is `None`.
-    """
-
-    async def send(wire_request: WireRequest, timeouts: dict[str, float | None], *, resend: bool) -> HTTPResponse:
-        if client.is_closed:
-            raise CallError("the http_client that the application passed is closed; keep it open while it is in use")
-        headers = dict(wire_request.headers)
-        if client.headers.get("user-agent", "").startswith("python-httpx"):
-            headers.setdefault("user-agent", user_agent())  # unless the application has chosen one
-        if accept_encoding is not None:
-            headers.setdefault("accept-encoding", accept_encoding)
-        scope, seconds = anyio.CancelScope(), timeouts.get("read")
-        handshake, sent = Handshake(), False
-
-        async def trace(event: str, info: Mapping[str, object]) -> None:
-            nonlocal sent
-            sent = sent or event.endswith("send_request_headers.complete")
-            # The client applies the timeout to each read, so a server that sends a byte now and then would never reach
-            # it. The headers of a proxy's answer are limited in the same way.
-            if seconds is not None and event.endswith("receive_response_headers.started"):
-                scope.deadline = anyio.current_time() + seconds
-            elif event.endswith("receive_response_headers.complete"):
-                scope.deadline = math.inf
-            handshake.note(event, info)
-
-        request = client.build_request(
-            wire_request.method,
-            wire_request.url,
-            headers=headers,
-            content=wire_request.body,
-            extensions={"timeout": timeouts, "trace": trace},
-        )
-        response: _ClientResponse | None = None
-        try:
-            # `auth=None`: otherwise a client adds an Authorization header from the URL or from .netrc, and the request
-            # is not what a signature covers.
-            with scope:
-                response = _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
-        except BaseException as error:
-            await handshake.close()
-            if type(error) is ValueError and sent:  # with HTTP/2, the status that came is no number
-                raise library_of(client).RemoteProtocolError(INVALID) from None
-            raise
-        if response is None:  # the scope was cancelled by its deadline
-            raise library_of(client).ReadTimeout("")
-        if response.http_version == b"HTTP/2" and client not in _warned_of_http2:
-            _warned_of_http2.add(client)
-            _log.warning(HTTP2_WARNING)
-        if response.is_decoded:
-            # An event hook has read the body, and with its end the client has closed the response.
-            with _close_scope():
-                await close_idle(response.stream)
-        return response
-
-    return send
-
-
-HTTP2_WARNING = (
-    "your http_client uses HTTP/2, where all requests to a server share one connection: a call that is cancelled or "
-    "times out can break the others, and the server is not asked to stop generating; create the client with http2=False"
-)
-"""What is logged once for each client. The libraries send no RST_STREAM when a stream is closed; a timeout of one read
-fails all streams of the connection; and a write that is cancelled leaves half a frame behind."""
-
-_log = logging.getLogger("trunkline")
-_warned_of_http2: WeakSet[object] = WeakSet()
-
-
-class _ClientResponse:
-    """The `HTTPResponse` of a client of httpx2 or httpx."""
-
-    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "raw_headers", "status", "stream")
-
-    def __init__(self, response: httpx2.Response) -> None:
-        self._response = response
-        self.status = response.status_code
-        self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers.raw
-        self.http_version: object = response.extensions.get("http_version")
-        # The declared type of the stream is also that of the library's synchronous API.
-        self.stream: object = response.stream
-        self.is_decoded = response.is_stream_consumed
-        stream: Any = response.stream
-        self.chunks: AsyncIterable[bytes] = response.aiter_bytes() if self.is_decoded else stream
-
-    def has_unsolicited_bytes(self) -> bool:
-        """Whether bytes follow the response. Call this after the response was read to its end."""
-        return not self.is_decoded and has_unsolicited_bytes(self.stream)
-
-    def refuse_reuse(self) -> None:
-        """Let `aclose` close the connection, also if the body was read to its end."""
-        refuse_reuse(self.stream)
-
-    def aclose(self) -> Awaitable[None]:
-        """Close the connection, or return it to its pool if the body was read to its end."""
-        return self._response.aclose()
-
-
-def _client_errors(library: ModuleType) -> HTTPErrors:
-    """Return the exceptions of a client's module, `httpx2` or `httpx`."""
-    return HTTPErrors(
-        connect_timeout=library.ConnectTimeout,
-        response_timeout=(library.ReadTimeout, library.WriteTimeout),
-        decoding=(DecodingError, library.DecodingError),
-        proxy=library.ProxyError,
-        local_protocol=library.LocalProtocolError,
-        remote_protocol=library.RemoteProtocolError,
-        invalid_url=(library.InvalidURL, library.UnsupportedProtocol),
-        transport=library.TransportError,
-    )
-
-
-def library_of(client: object) -> ModuleType:
-    """Return the module of the application's client. Raises `ConfigurationError` if it is not a client of httpx."""
-    for base in type(client).__mro__:
-        name = base.__module__.partition(".")[0]
-        if name in ("httpx2", "httpx") and base.__name__ == "AsyncClient":
-            return sys.modules[name]
-    raise ConfigurationError(
-        f"http_client must be an httpx2.AsyncClient (or an httpx.AsyncClient), not {type(client).__name__}",
-        setting="http_client",
-    )
-
-
 def _decode_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
     # Names in lower case; repeated headers are joined with a comma (RFC 9110, section 5.3).
     found: dict[str, str] = {}
@@ -275,10 +103,6 @@ def _decode_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
             value = raw_value.decode("latin-1")
         found[name] = f"{found[name]}, {value}" if name in found else value
     return LowerHeaders(found)
-
-
-def _close_scope() -> anyio.CancelScope:
-    return anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT)
 
 
 class _Exchange:
@@ -320,7 +144,7 @@ class _Exchange:
     _chunks: AsyncIterator[bytes]
     _raw: AsyncIterator[bytes]
 
-    def __init__(self, sender: _Sender, request: WireRequest, options: SendOptions) -> None:
+    def __init__(self, sender: Sender, request: WireRequest, options: SendOptions) -> None:
         self._sender = sender
         self._errors = sender.errors
         self._request: WireRequest | None = request
@@ -391,7 +215,7 @@ class _Exchange:
         if self._ended and self._is_reusable():
             await self._response.aclose()  # returns the connection to the pool, without waiting
             return
-        with _close_scope() as scope:
+        with anyio.move_on_after(CLOSE_LIMIT, shield=True) as scope:
             try:
                 unread = kind is None and not self._ended
                 if unread and not (await self._drain(self._chunks) and self._is_reusable()):
@@ -403,12 +227,12 @@ class _Exchange:
         if scope.cancelled_caught:
             # The deadline passed while reading the rest or while closing, so the connection may still be open. A second
             # `aclose` finishes what the first began.
-            with _close_scope():
+            with anyio.move_on_after(CLOSE_LIMIT, shield=True):
                 await self._response.aclose()
         if not self._ended:
             # httpx nests async generators and closes only the outer ones. Reading on from the closed connection ends
             # all of them here; otherwise the garbage collector would have to, in no particular task.
-            with _close_scope():
+            with anyio.move_on_after(CLOSE_LIMIT, shield=True):
                 await self._drain(self._chunks)
                 await self._drain(self._raw)
 
