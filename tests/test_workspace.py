@@ -179,7 +179,7 @@ def test_only_modules_with_io_use_await(name: str) -> None:
             {"httpx2", "httpx"},
             {f"_http/{name}.py" for name in ("own_client", "pool", "tls")},
         ),
-        ({"httpcore2"}, {"_http/pool.py", "_http/dialling.py"}),
+        ({"httpcore2"}, {"_http/pool.py", "_http/connection.py", "_http/dialling.py"}),
         ({"aiohttp", "yarl"}, {"_http/aiohttp.py"}),
     ],
 )

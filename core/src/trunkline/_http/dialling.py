@@ -20,8 +20,8 @@ import anyio
 import httpcore2
 
 from trunkline._http.common import ConnectionOptions
+from trunkline._http.connection import HandshakeStream
 from trunkline._http.failures import CUT, protocol_reason, reason_of
-from trunkline._http.handshake import finish_handshake
 from trunkline._http.tls import tls_context
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -123,31 +123,7 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         address = await _resolve(host, port, self._allowed)
-        return _Connection(await self._network.connect_tcp(address, port, timeout, local_address, socket_options))
-
-
-class _Connection(httpcore2.AsyncNetworkStream):
-    """A connection that is closed if its TLS handshake fails or is cancelled."""
-
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
-        self._stream = stream
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._stream.read(max_bytes, timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._stream.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.AsyncNetworkStream:
-        return await finish_handshake(self._stream, self._stream.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> object:
-        return self._stream.get_extra_info(info)
+        return HandshakeStream(await self._network.connect_tcp(address, port, timeout, local_address, socket_options))
 
 
 async def _resolve(host: str, port: int, allowed: Callable[[Address], bool]) -> str:

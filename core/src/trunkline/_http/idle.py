@@ -1,9 +1,10 @@
-"""Check idle connections although no call is made.
+"""Close idle connections in time, even if no further call is made.
 
-httpcore2 looks at its idle connections only when the next request is sent. Until then, a connection whose time is over
+httpcore2 looks at its idle connections only when the next request is sent. Until then, a connection that has expired
 stays open, and so does one that the server has closed. A timer of the event loop therefore looks at them, as long as
 there are connections. It keeps neither the loop nor the owner of the connections alive: the loop may end while the
-timer runs, and the timer ends when its owner has been dropped.
+timer runs, and the timer ends when its owner has been dropped. On asyncio it is no task, since a pending task would
+warn when the loop closes.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ class ConnectionOwner(Protocol):
         """Return the functions that close the idle connections that are too old or that the server has closed."""
         ...
 
-    def check_again(self) -> bool:
+    def has_connections(self) -> bool:
         """Return whether there are connections to look at again. After `False`, no timer is running."""
         ...
 
 
 def check_idle(owner: ConnectionOwner) -> None:
-    """Start a timer in the running event loop. It runs until `owner.check_again` returns `False`."""
+    """Start a timer in the running event loop. It runs until `owner.has_connections` returns `False`."""
     task = asyncio_task()
     if task is not None:
         _start_timer(task.get_loop(), ref(owner))
@@ -63,7 +64,7 @@ def _check(loop: asyncio.AbstractEventLoop, reference: ref[ConnectionOwner]) -> 
         task = loop.create_task(_close(expired), name="trunkline: close idle connections")
         _closing.add(task)  # the loop has only weak references to its tasks
         task.add_done_callback(_closing.discard)
-    if owner.check_again():
+    if owner.has_connections():
         _start_timer(loop, reference)
 
 
@@ -79,7 +80,7 @@ async def _check_repeatedly(reference: ref[ConnectionOwner]) -> None:
         if owner is None:
             return
         await _close(owner.expired())
-        checking = owner.check_again()
+        checking = owner.has_connections()
         del owner  # do not keep it alive during the wait
 
 

@@ -13,8 +13,8 @@ These bytes can be in four places:
 4. in the socket: they arrived while the connection was idle
 
 Nobody reads from an idle connection, so the first three are checked once, when a response is closed (here). The fourth
-is checked by httpcore2 and httpcore when they choose a connection, and by `_http/pool.py` before it writes a request.
-`_http/aiohttp.py` checks its connections itself, and shares `is_readable`.
+is checked by httpcore2 and httpcore when they choose a connection, and by `_http/connection.py` before it writes a
+request. `_http/aiohttp.py` checks its connections itself, and shares `is_readable`.
 
 **Names that httpcore2, httpcore and anyio do not document**, and which `test_core_dependencies.py` checks. If one is
 missing, a connection counts as clean; a stream of another transport, such as `httpx2.MockTransport`, has none of them.
