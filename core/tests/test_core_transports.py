@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import importlib
 import socket
@@ -15,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import anyio
 import anyio.abc
@@ -172,17 +170,6 @@ async def test_the_request_s_own_headers_come_before_those_of_the_library(transp
     async with serve(ok) as server:
         await whole(transport, server.url, headers=headers, body=b"1")
     assert server.requests[0].headers.items() >= headers.items()
-
-
-@pytest.mark.parametrize("login", ["user:word", "a%40b:c%3Ad", "user"])
-async def test_a_login_in_the_url_is_sent(transport: Transport, login: str) -> None:
-    async with serve(ok) as server:
-        await whole(transport, server.url.replace("http://", f"http://{login}@"))
-    name, _, word = login.partition(":")
-    name, word = unquote(name), unquote(word)
-    credentials = base64.b64encode(f"{name}:{word}".encode()).decode()
-    assert server.requests[0].headers["authorization"] == f"Basic {credentials}"
-    assert server.requests[0].headers["host"] == server.url.removeprefix("http://")
 
 
 async def test_empty_body_has_a_content_length(transport: Transport) -> None:

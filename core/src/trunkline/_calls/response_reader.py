@@ -39,6 +39,8 @@ The status has arrived, and the body only explains it. Servers send both togethe
 error, or the retry.
 """
 
+_WITHOUT_BODY = (204, 205)
+
 _OPENING_BRACKET = re.compile(rb"[{\[]")
 
 
@@ -98,8 +100,8 @@ def parse_body(response: WireResponse, parse: Callable[[WireResponse], T]) -> T:
     try:
         return parse(response)
     except TrunklineError as error:
-        has_length = "content-length" in response.headers or "transfer-encoding" in response.headers
-        if has_length or not ends_too_early(response.body):
+        has_length = not {"content-length", "transfer-encoding"}.isdisjoint(response.headers)
+        if has_length or response.status in _WITHOUT_BODY or not ends_too_early(response.body):
             raise
         message = "the response is empty" if not response.body else "the response ended before it was complete"
         raise StreamInterrupted(message) from error
