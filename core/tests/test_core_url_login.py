@@ -77,6 +77,7 @@ async def test_login_in_a_url_is_sent_unless_a_key_is(stack: str, toy: Any, clie
         ("https://host/a?b=c@d", "https://host/a?b=c@d", None),
         ("https://user@host/a", "https://host/a", "user:"),
         ("https://user:@host:8080/a", "https://host:8080/a", "user:"),
+        ("https://a%40b:c%3Ad@host/", "https://host/", "a@b:c:d"),
         ("https://host/@a:b", "https://host/@a:b", None),
         ("https://u:p@[::1]:80/a?x=@", "https://[::1]:80/a?x=@", "u:p"),
         ("http+unix://%2Frun%2Fa@b.sock/v1", "http+unix://%2Frun%2Fa@b.sock/v1", None),
