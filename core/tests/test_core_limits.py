@@ -9,7 +9,7 @@ import anyio
 import attrs
 import pytest
 from hypothesis import given, strategies as st
-from trunkline.authoring.decoder import StreamDecoder, check_nesting
+from trunkline.authoring.decoder import StreamDecoder, check_structure
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer
 from trunkline.authoring.provider import CountTokens, Operations, Translation
 from trunkline.authoring.wire import WireRequest
@@ -102,18 +102,43 @@ def depth_of(value: object) -> int:
 def test_depth_of_any_json_is_measured_correctly(value: object, indent: int | None) -> None:
     data = json.dumps(value, indent=indent, ensure_ascii=False).encode()
     depth = depth_of(value)
-    check_nesting(data, depth)
+    check_structure(data, depth)
     if depth:
         with pytest.raises(ProtocolViolation, match="nesting_limit"):
-            check_nesting(data, depth - 1)
+            check_structure(data, depth - 1)
 
 
 @given(st.binary() | st.lists(st.sampled_from([b'"', b"\\", b"{", b"]", b"a"])).map(b"".join))
 def test_any_bytes_have_a_depth_or_are_refused(data: bytes) -> None:
     try:
-        check_nesting(data, 2)
+        check_structure(data, 2)
     except ProtocolViolation:
         assert data.count(b"{") + data.count(b"[") > 2
+
+
+MANY = {
+    "objects": b"[" + b"{}," * 1_000_000 + b"0]",
+    "arrays": b"[" + b"[]," * 1_000_000 + b"0]",
+    "lines": b"\n".join([b"[]"] * 1_000_001),
+    "brackets that open nothing": b"[" * 200 + b"]" * 2_000_000,
+}
+
+
+@pytest.mark.parametrize("data", MANY.values(), ids=MANY)
+@pytest.mark.parametrize("limit", [128, None])
+def test_json_of_too_many_objects_and_arrays_is_refused(data: bytes, limit: int | None) -> None:
+    if limit is None and data.startswith(b"[["):
+        pytest.skip("it has few opening brackets")
+    with pytest.raises(ProtocolViolation, match="more than 1000000 objects and arrays"):
+        check_structure(data, limit)
+    decoder = StreamDecoder(BodyFramer(), Keeping(), nesting_limit=limit)
+    decoder.feed(data)
+    with pytest.raises(ProtocolViolation, match="more than 1000000 objects and arrays"):
+        decoder.finish()
+
+
+def test_brackets_in_strings_are_no_objects_and_arrays() -> None:
+    check_structure(b'["' + b"[{" * 1_000_000 + b'"]', 128)
 
 
 # Through a service
@@ -204,6 +229,10 @@ async def _too_deep(exchange: Exchange) -> None:
     await exchange.respond(b'{"text":' + deep(20) + b"}\n")
 
 
+async def _too_many(exchange: Exchange) -> None:
+    await exchange.respond(b'{"text":[' + b"{}," * 1_000_000 + b"0]}\n")
+
+
 async def _large_headers(exchange: Exchange) -> None:
     await exchange.respond(b"{}\n", headers={"x-long": "x" * 1000})
 
@@ -223,6 +252,7 @@ async def _stalled(exchange: Exchange) -> None:
     [
         (_too_large, "body_limit", 1000),
         (_too_deep, "nesting_limit", 20),
+        (_too_many, "objects and arrays", None),
         (_large_headers, "header_limit", 1000),
         (_silent, "first_chunk_timeout", 0.2),
         (_stalled, "chunk_timeout", 0.2),
@@ -231,7 +261,7 @@ async def _stalled(exchange: Exchange) -> None:
     ],
 )
 async def test_every_limit_holds_in_every_kind_of_call(
-    toy: Any, method: str, way: Any, setting: str, value: float
+    toy: Any, method: str, way: Any, setting: str, value: float | None
 ) -> None:
     made = toy("http://127.0.0.1")._provider.operations
 
@@ -247,7 +277,7 @@ async def test_every_limit_holds_in_every_kind_of_call(
     if method == "stream":
         # Half a frame does not count as the first chunk.
         setting = {"body_limit": "frame_limit", "chunk_timeout": "first_chunk_timeout"}.get(setting, setting)
-    limits = {"max_retries": 0, setting: value}
+    limits = {"max_retries": 0} | ({} if value is None else {setting: value})
     async with serve(way) as server, toy(server.url, {"operations": operations}, **limits) as service:
         with pytest.raises(TrunklineError, match=setting), anyio.fail_after(20):
             if method in ("chat", "stream"):

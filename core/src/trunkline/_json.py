@@ -52,12 +52,23 @@ _OTHERS = bytes(set(range(256)) - set(_BRACKETS))
 def is_deeper(data: bytes | bytearray, limit: int) -> bool:
     """Return whether JSON is nested deeper than `limit`. Takes linear time, and no stack."""
     # JSON cannot be nested deeper than it has opening brackets. Counting those is fast, and nearly always enough.
-    if data.count(b"{") + data.count(b"[") <= limit:
-        return False
-    # Remove the strings, map opening brackets to 2 and closing ones to 0, and drop everything else. The running sum of
-    # these numbers, each minus 1, is the depth.
-    steps = STRING.sub(b"", data).translate(_STEPS, _OTHERS)
-    return max(accumulate(map((-1).__add__, steps)), default=0) > limit
+    return opening_brackets(data) > limit and depth(brackets(data)) > limit
+
+
+def opening_brackets(data: bytes | bytearray) -> int:
+    """Return the number of opening brackets in JSON, including those in strings."""
+    return data.count(b"{") + data.count(b"[")
+
+
+def brackets(data: bytes | bytearray) -> bytes | bytearray:
+    """Return the brackets of JSON outside of strings, for `depth`: 2 for an opening and 0 for a closing one."""
+    return STRING.sub(b"", data).translate(_STEPS, _OTHERS)
+
+
+def depth(steps: bytes | bytearray) -> int:
+    """Return how deep JSON is nested that has these `brackets`."""
+    # The running sum of these numbers, each minus 1, is the depth.
+    return max(accumulate(map((-1).__add__, steps)), default=0)
 
 
 def _decoder() -> Callable[[bytes | str], Any]:

@@ -20,7 +20,7 @@ from trunkline._calls.borders import GuardedParser
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.response_reader import check_headers, chunk_timeout, parse_body, read_error
-from trunkline.authoring.decoder import StreamDecoder, check_nesting
+from trunkline.authoring.decoder import StreamDecoder, check_structure
 from trunkline.authoring.provider import ByteStream
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -248,7 +248,7 @@ class EventReader:
         response = self._response
         is_json_lines = "ndjson" in response.headers.get("content-type", "")
         if head.lstrip()[:1] in (b"{", b"[", b"<") and not is_json_lines:
-            check_nesting(head, self._settings.nesting_limit, status=response.status)
+            check_structure(head, self._settings.nesting_limit, status=response.status)
             whole = WireResponse(status=response.status, headers=response.headers, body=head)
             try:
                 events = unfold(parse_body(whole, self._parser.body))

@@ -13,7 +13,7 @@ from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._excerpts import cut
 from trunkline._json import ends_too_early, is_json
 from trunkline._urls import redact_url
-from trunkline.authoring.decoder import check_nesting
+from trunkline.authoring.decoder import check_structure
 from trunkline.authoring.http_errors import MESSAGE_LIMIT, request_id_from
 from trunkline.authoring.provider import ByteStream, ResponseParser
 from trunkline.authoring.wire import WireResponse
@@ -86,7 +86,7 @@ async def read_body(response: ByteStream, settings: Settings, read_timeouts: Rea
     finally:
         read_timeouts.release(read_timeout)
     body = b"".join(chunks)
-    check_nesting(body, settings.nesting_limit, status=response.status)
+    check_structure(body, settings.nesting_limit, status=response.status)
     return WireResponse(status=response.status, headers=response.headers, body=body)
 
 
@@ -134,7 +134,7 @@ async def read_error(
         )
     body, problem = await _read_error_body(response, settings, read_timeouts, deadline.suspend())
     try:
-        check_nesting(body, settings.nesting_limit)
+        check_structure(body, settings.nesting_limit)
     except ProtocolViolation as too_deep:
         # Without the rest, the body is no valid JSON, and is shown as text.
         excess = next(islice(_OPENING_BRACKET.finditer(body), settings.nesting_limit, None))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Generic, TypeVar, cast
 
-from trunkline._json import NESTING_LIMIT, is_deeper
+from trunkline._json import NESTING_LIMIT, brackets, depth, opening_brackets
 from trunkline.authoring.provider import Framer, HasData, Parser
 from trunkline.authoring.repeats import BoundaryFramer, RepeatingParser, Repeats, Template
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -19,15 +19,30 @@ Frame = TypeVar("Frame", bound="bytes | HasData")
 
 FRAME_LIMIT = 64 * 1024 * 1024
 
+MOST_CONTAINERS = 1_000_000
+"""How many objects and arrays the JSON of an event or a body may have.
 
-def check_nesting(data: bytes | bytearray, limit: int | None, *, status: int | None = None) -> None:
-    """Raise `ProtocolViolation` if the JSON in `data` is nested deeper than `limit`. Takes linear time.
+Each takes 50 to 200 bytes of memory, and as few as three bytes of JSON. The largest responses, with the probabilities
+of all tokens, have some hundred thousand.
+"""
+
+
+def check_structure(data: bytes | bytearray, nesting_limit: int | None, *, status: int | None = None) -> None:
+    """Raise `ProtocolViolation` if JSON is nested too deeply, or has too many objects and arrays. Takes linear time.
 
     `status` is the HTTP status for the error. Without the check, deeply nested JSON would exhaust the decoder's stack.
     """
-    if limit is not None and is_deeper(data, limit):
-        message = f"the JSON of the response is nested deeper than nesting_limit ({limit})"
-        raise ProtocolViolation(message, status=status)
+    limit = math.inf if nesting_limit is None else nesting_limit
+    if opening_brackets(data) <= min(limit, MOST_CONTAINERS):
+        return
+    steps = brackets(data)
+    if len(steps) > 2 * MOST_CONTAINERS:
+        problem = f"has more than {MOST_CONTAINERS} objects and arrays"
+    elif limit < math.inf and depth(steps) > limit:
+        problem = f"is nested deeper than nesting_limit ({nesting_limit})"
+    else:
+        return
+    raise ProtocolViolation(f"the JSON of the response {problem}", status=status)
 
 
 _repeating_types: dict[tuple[type, type], bool] = {}
@@ -88,7 +103,7 @@ class StreamDecoder(Generic[Frame]):
             self._repeats = self._repeating.repeats
         self._frame_limit: float = math.inf if frame_limit is None else frame_limit
         self._nesting_limit = nesting_limit
-        self._most_brackets: float = math.inf if nesting_limit is None else nesting_limit
+        self._most_brackets = min(MOST_CONTAINERS, math.inf if nesting_limit is None else nesting_limit)
         # Each level of JSON takes two bytes, so a frame of this size is within both limits.
         self._small = min(self._frame_limit, 2 * self._most_brackets)
         # An upper bound for the size of the pending frame: the bytes since the read before the one that completed the
@@ -185,7 +200,7 @@ class StreamDecoder(Generic[Frame]):
     def _check(self, frame: bytes) -> None:
         if len(frame) > self._frame_limit:
             self._too_large()
-        check_nesting(frame, self._nesting_limit)
+        check_structure(frame, self._nesting_limit)
 
     def _too_large(self) -> None:
         raise ProtocolViolation(f"an event of the stream is larger than frame_limit ({self._frame_limit} bytes)")
@@ -195,10 +210,10 @@ class StreamDecoder(Generic[Frame]):
         return self.finished
 
     def _parse(self, frames: Sequence[Frame], events: list[Event]) -> None:
-        small, larger, brackets, parse = self._small, self._frame_limit, self._most_brackets, self._parser.feed
+        small, larger, most, parse = self._small, self._frame_limit, self._most_brackets, self._parser.feed
         for frame in frames:
             data = frame if isinstance(frame, bytes) else frame.data
-            if len(data) > small and (len(data) > larger or data.count(b"{") + data.count(b"[") > brackets):
+            if len(data) > small and (len(data) > larger or data.count(b"{") + data.count(b"[") > most):
                 self._check(data)
             new = parse(frame)
             if new:
