@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline._visible_text import visible
+
 EXCERPT_LIMIT = 32 * 1024
 """The size of what is kept of a large value: the characters of its texts, and 16 for each item."""
 
 _ITEM_SIZE = 16
+_COUNT_SIZE = 40
+"""The most characters of the note that says how much is left out."""
+
 _MOST_LEVELS = 200
 
 
@@ -19,6 +24,21 @@ def cut(text: str, limit: int, *, omitted: int = 0, unit: str = "characters") ->
     """
     omitted += max(0, len(text) - limit)
     return f"{text[:limit]}… ({omitted} more {unit})" if omitted else text
+
+
+def single_line(text: str, limit: int) -> str:
+    """Return a text that may come from a server as one line of at most `limit` characters, which contains no control
+    characters.
+
+    White space becomes single spaces, and what controls a terminal or is invisible is escaped. So a line break in the
+    text of an error cannot forge a line of a log.
+    """
+    # No more than an excerpt is split into words, however long the text is.
+    omitted = max(0, len(text) - EXCERPT_LIMIT)
+    line = visible(" ".join(text[:EXCERPT_LIMIT].split()))
+    if not omitted and len(line) <= limit:
+        return line
+    return cut(line, limit - _COUNT_SIZE, omitted=omitted)
 
 
 def bounded(value: Any, limit: int = EXCERPT_LIMIT) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 from trunkline._masking import looks_like_key, may_be_secret
-from trunkline.cli.terminal import TextPieces, print_json, visible
+from trunkline._visible_text import TextPieces, visible
+from trunkline.cli.terminal import print_json
 
 FAKE = ("chat", "--provider", "fake", "--model")
 UNSAFE = re.compile(

@@ -29,9 +29,18 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
 import anyio
 import attrs
 
+from trunkline._excerpts import single_line
+from trunkline.authoring.http_errors import MESSAGE_LIMIT, NAME_LIMIT
 from trunkline.authoring.provider import Framer, Parser, ResponseParser
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import InvalidRequest, ProtocolViolation, TrunklineError
+from trunkline.errors import (
+    ConfigurationError,
+    FetchFailed,
+    InvalidRequest,
+    ProtocolViolation,
+    RemoteError,
+    TrunklineError,
+)
 from trunkline.response import ChatResponse
 
 P = ParamSpec("P")
@@ -105,6 +114,29 @@ def run_step(at_border: AtBorder, step: Step, function: Callable[P, T], *args: P
     except BaseException as error:
         failed = at_border(error, step)
     raise failed
+
+
+_MESSAGE_LIMIT = 2 * MESSAGE_LIMIT
+"""The longest message that a caller gets, in characters. Plugins and the core may add words to a server's message."""
+
+
+def show_in_one_line(error: TrunklineError) -> None:
+    """Bound what a server may have put into the text of an error: its message, its code and its request id.
+
+    Everything that is raised to a caller passes here, whichever code made it: a plugin may make an error without
+    `status_error`. A line break in a code would look like another line of a log, and a control character would reach
+    the terminal on which the log is read. The secrets must have been removed, since they are not found in parts.
+    An error that lists several mistakes of the application, one in each line, keeps its lines.
+    """
+    if isinstance(error, RemoteError):
+        error.message = single_line(error.message, _MESSAGE_LIMIT)
+        error.args = (error.message,)
+        for name in ("code", "request_id"):
+            value = getattr(error, name)
+            if isinstance(value, str):
+                setattr(error, name, single_line(value, NAME_LIMIT))
+    elif isinstance(error, FetchFailed) or (isinstance(error, ConfigurationError) and not error.errors):
+        error.args = tuple(single_line(arg, _MESSAGE_LIMIT) if isinstance(arg, str) else arg for arg in error.args)
 
 
 class GuardedParser:

@@ -23,6 +23,7 @@ from trunkline._calls.borders import (
     blamed_on_provider,
     is_foreign_cancellation,
     run_step,
+    show_in_one_line,
     single_cancellation,
 )
 from trunkline._calls.deadline import CallDeadline
@@ -354,6 +355,7 @@ class Pipeline:
         except PluginError as broken:  # the secrets that may be in `error` are not known
             error, secrets = cast(TrunklineError, without_traceback(broken)), self.secrets
         error = scrub_error(error, secrets)
+        show_in_one_line(error)
         error.service = error.service or self.context.name
         if isinstance(error, RemoteError):
             error.provider = error.provider or self.context.provider

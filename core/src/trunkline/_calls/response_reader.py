@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
-from trunkline._excerpts import cut
+from trunkline._excerpts import cut, single_line
 from trunkline._json import ends_too_early, is_json
 from trunkline._urls import redact_url
 from trunkline.authoring.decoder import check_structure
@@ -40,6 +40,9 @@ error, or the retry.
 """
 
 _WITHOUT_BODY = (204, 205)
+
+_TARGET_LIMIT = 500
+"""How many characters of the target of a redirect are shown. The advice behind it has to stay in the message."""
 
 _OPENING_BRACKET = re.compile(rb"[{\[]")
 
@@ -125,7 +128,7 @@ async def read_error(
     """
     headers = response.headers
     if 300 <= response.status < 400:
-        target = redact_url(headers.get("location", "")) or "nowhere"
+        target = single_line(redact_url(headers.get("location", "")), _TARGET_LIMIT) or "nowhere"
         return UnexpectedRedirect(
             f"the provider redirects to {target}, which is not followed, since credentials would go along; "
             f"if that is the right address, set it as api_url",

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Protocol
 
-from trunkline._excerpts import EXCERPT_LIMIT, bounded, cut
+from trunkline._excerpts import bounded, cut, single_line
 from trunkline._json import JSONValue, loads
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -29,7 +29,7 @@ from trunkline.secrets import Headers, HeaderValues
 MESSAGE_LIMIT = 1000
 """The longest message of an error, in characters, since a message may quote a response body. The rest is counted."""
 
-_NAME_LIMIT = 200
+NAME_LIMIT = 200
 """The longest code and request id of an error, in characters."""
 
 _PARSED_LIMIT = 1024 * 1024
@@ -107,8 +107,8 @@ def status_error(
         _one_line(message) or _phrase(status),
         provider=provider,
         status=status,
-        code=code and cut(code, _NAME_LIMIT),
-        request_id=request_id and cut(request_id, _NAME_LIMIT),
+        code=code and single_line(code, NAME_LIMIT),
+        request_id=request_id and single_line(request_id, NAME_LIMIT),
         retry_after=parse_wait(wait) if delay is None else delay,
         retryable=retryable,
         body=bounded(body),
@@ -116,9 +116,7 @@ def status_error(
 
 
 def _one_line(message: str) -> str:
-    # Not more than an excerpt is split into words, however long the message is.
-    omitted = max(0, len(message) - EXCERPT_LIMIT)
-    return cut(" ".join(message[:EXCERPT_LIMIT].split()), MESSAGE_LIMIT, omitted=omitted)
+    return single_line(message, MESSAGE_LIMIT)
 
 
 class ErrorReader(Protocol):

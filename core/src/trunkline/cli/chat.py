@@ -11,9 +11,10 @@ import attrs
 from cyclopts import Parameter
 
 from trunkline._files import UnreadableFile, read_file
+from trunkline._visible_text import one_line
 from trunkline.cli.failures import CommandError
 from trunkline.cli.selection import SelectedService, ServiceOptions, select_service
-from trunkline.cli.terminal import DIM, is_terminal, one_line, print_json, print_note
+from trunkline.cli.terminal import DIM, is_terminal, print_json, print_note
 from trunkline.messages import Image, Message, Part, system, user
 from trunkline.request import ChatRequest
 

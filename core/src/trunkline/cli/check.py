@@ -9,8 +9,9 @@ import anyio
 import attrs
 
 from trunkline._exception_text import exception_text
+from trunkline._visible_text import one_line
 from trunkline.cli.selection import SelectedService, ServiceOptions, select_services
-from trunkline.cli.terminal import one_line, print_result
+from trunkline.cli.terminal import print_result
 from trunkline.errors import (
     AuthenticationError,
     ConfigurationError,

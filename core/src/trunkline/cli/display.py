@@ -6,12 +6,11 @@ import sys
 import time
 from typing import TextIO
 
+from trunkline._visible_text import TextPieces, one_line
 from trunkline.cli.eventjson import event_fields
 from trunkline.cli.terminal import (
     DIM,
-    TextPieces,
     is_terminal,
-    one_line,
     print_json,
     print_note,
     stdout,

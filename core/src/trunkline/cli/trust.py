@@ -17,6 +17,7 @@ from trunkline._masking import MASK, looks_like_key, without_keys
 from trunkline._plugins.registry import load_provider
 from trunkline._setting_types import is_reference, safe_repr, without_none
 from trunkline._urls import ascii_host, redact_url
+from trunkline._visible_text import one_line
 from trunkline.cli.config_files import (
     DEFAULT_FILE,
     ConfigurationFile,
@@ -27,7 +28,7 @@ from trunkline.cli.config_files import (
     trust_file,
 )
 from trunkline.cli.failures import CommandError
-from trunkline.cli.terminal import is_terminal, one_line, print_note, write
+from trunkline.cli.terminal import is_terminal, print_note, write
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import Headers, Secret, header_secrets
 from trunkline.settings import Settings, setting_infos
