@@ -18,13 +18,14 @@ from trunkline._masking import looks_like_key, masked, quoted, without_dates
 from trunkline._plugins.registry import load_provider
 from trunkline._setting_types import is_reference, without_none
 from trunkline._urls import url_secrets
+from trunkline._visible_text import one_line
 from trunkline.authoring.provider import Provider
 from trunkline.cli.config_files import DEFAULT_FILE, read_safely
 from trunkline.cli.failures import CommandError
 from trunkline.cli.interview import Interview
 from trunkline.cli.references import Reference, parse_reference, reference_problem
 from trunkline.cli.selection import assignments, with_tables
-from trunkline.cli.terminal import is_terminal, one_line, print_note
+from trunkline.cli.terminal import is_terminal, print_note
 from trunkline.cli.tomltext import toml_key, toml_value
 from trunkline.cli.trust import remember
 from trunkline.errors import ConfigurationError

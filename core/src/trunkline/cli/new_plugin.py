@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trunkline._masking import looks_like_key, quoted
+from trunkline._visible_text import one_line
 from trunkline.cli.failures import CommandError
-from trunkline.cli.terminal import one_line, print_note
+from trunkline.cli.terminal import print_note
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
