@@ -345,3 +345,11 @@ def test_value_without_a_repr_is_a_configuration_error(setting: str, value: obje
 def test_variable_that_looks_like_json_is_a_configuration_error_of_a_choice() -> None:
     with pytest.raises(ConfigurationError, match="http_library"):
         make({"TRUNKLINE_MY_DEMO_HTTP_LIBRARY": "{}"})
+
+
+@pytest.mark.parametrize("setting", ["ca_bundle", "client_certificate", "client_key"])
+@pytest.mark.parametrize("path", ["a\x00b", "~/\x00", "\ud800", Path("a\x00b")])
+def test_path_that_no_system_can_name_is_refused(setting: str, path: str | Path) -> None:
+    with pytest.raises(ConfigurationError, match="must be the path of a file") as caught:
+        Settings(**{"client_certificate": "x", setting: path})
+    assert caught.value.setting == setting

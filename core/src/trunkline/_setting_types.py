@@ -143,9 +143,15 @@ def path(value: object) -> str:
     if not isinstance(text, str) or not text.strip():
         raise ValueError("the path of a file")
     try:
-        return str(Path(text.strip()).expanduser())
+        expanded = str(Path(text.strip()).expanduser())
+        encoded = os.fsencode(expanded)
     except RuntimeError:  # `~user` for a user that does not exist
         raise ValueError("the path of a file in the home folder of a user that exists") from None
+    except ValueError:
+        raise ValueError("the path of a file that this system can name") from None
+    if b"\0" in encoded:  # the calls of the system raise `ValueError` for it, no `OSError`
+        raise ValueError("the path of a file, without null characters")
+    return expanded
 
 
 def _number(kind: type[int] | type[float], value: object) -> int | float:

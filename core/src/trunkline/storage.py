@@ -127,7 +127,8 @@ def _tuple(converter: Converter, data: object, kind: Any) -> tuple[Any, ...]:
         try:
             items.append(convert(item, item_kind))
         except Exception as error:
-            error.add_note(IterableValidationNote(f"item {position}", position, item_kind))
+            note = IterableValidationNote(f"item {position}", position, item_kind)  # pyright: ignore[reportCallIssue]
+            error.add_note(note)
             errors.append(error)
             if len(errors) == _PROBLEMS:
                 break
