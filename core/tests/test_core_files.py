@@ -11,6 +11,8 @@ import pytest
 from trunkline import _files, open_services
 from trunkline._config.sources import MAX_FILE_SIZE, MAX_SECRET_SIZE, read_configuration, resolve_reference
 from trunkline._files import UnreadableFile, read_file
+from trunkline._http.common import ConnectionOptions
+from trunkline._http.tls import tls_context
 from trunkline.errors import ConfigurationError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs devices and named pipes")
@@ -106,3 +108,16 @@ def test_file_of_exactly_the_limit_is_read(tmp_path: Path, limit: int) -> None:
     assert len(read_file(path, limit)) == limit
     with pytest.raises(UnreadableFile, match=f"has more than {limit - 1} bytes"):
         read_file(path, limit - 1)
+
+
+@pytest.mark.parametrize("setting", ["ca_bundle", "client_certificate", "client_key"])
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
+def test_certificate_that_is_no_file_is_a_clear_error(
+    paths: dict[str, tuple[str, str]], setting: str, name: str
+) -> None:
+    path, problem = paths[name]
+    # The certificate is read before OpenSSL looks at it, so any file will do.
+    options: dict[str, Any] = {"client_certificate": __file__} if setting == "client_key" else {}
+    options[setting] = path
+    with pytest.raises(ConfigurationError, match=f"{setting}.*{problem}"):
+        tls_context(ConnectionOptions(**options))

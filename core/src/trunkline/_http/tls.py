@@ -8,8 +8,12 @@ import ssl
 import sys
 from pathlib import Path
 
+from trunkline._files import UnreadableFile, read_file
 from trunkline._http.common import ConnectionOptions
 from trunkline.errors import ConfigurationError
+
+MAX_PEM_SIZE = 64 * 1024 * 1024
+"""The largest file of certificates, in bytes."""
 
 _HASHED = re.compile(r"[0-9a-fA-F]{8}\.r?\d+")
 
@@ -74,12 +78,15 @@ def _server_checks(options: ConnectionOptions) -> ssl.SSLContext:
 def _trusting(path: str, origin: str, setting: str | None = None) -> ssl.SSLContext:
     try:
         if not Path(path).is_dir():
+            read_file(path, MAX_PEM_SIZE)  # OpenSSL would wait for ever for the writer of a pipe
             return ssl.create_default_context(cafile=path)
         if any(_HASHED.fullmatch(file.name) for file in Path(path).iterdir()):
             return ssl.create_default_context(capath=path)
         problem = "has no certificates under the names that OpenSSL looks for; run: openssl rehash " + path
     except ssl.SSLError:
         problem = "is not a file of PEM certificates"
+    except UnreadableFile as error:
+        problem = str(error)
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     raise ConfigurationError(f"{origin}: {path!r} {problem}", setting=setting)
@@ -98,11 +105,9 @@ def _add_client_certificate(context: ssl.SSLContext, path: str, options: Connect
     for setting, file in (("client_certificate", path), ("client_key", key)):
         try:
             if file is not None:
-                Path(file).read_bytes()
-        except OSError as error:
-            raise ConfigurationError(
-                f"setting {setting!r}: {file!r} cannot be read: {error.strerror}", setting=setting
-            ) from None
+                read_file(file, MAX_PEM_SIZE)
+        except UnreadableFile as error:
+            raise ConfigurationError(f"setting {setting!r}: {file!r} {error}", setting=setting) from None
     try:
         context.load_cert_chain(path, key, passphrase)
     except (OSError, ValueError):  # ssl.SSLError is an OSError
