@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import httpx2
 import pytest
 from anyio.streams.tls import TLSListener
@@ -31,17 +32,29 @@ SECURE, PLAIN = "https://provider.example/x?key=hidden-word", "http://provider.e
 
 @asynccontextmanager
 async def proxy(
-    answers: Sequence[bytes], *, silent: bool = False, tls: ssl.SSLContext | None = None
+    answers: Sequence[bytes],
+    *,
+    silent: bool = False,
+    tls: ssl.SSLContext | None = None,
+    in_bytes: bool = False,
+    closes: bool = False,
 ) -> AsyncIterator[str]:
-    """A proxy that answers each message with the next of `answers`, and then closes or is silent."""
+    """A proxy that answers each message with the next of `answers`, and then closes or is silent.
+
+    It closes when the next message arrives or, if `closes` is set, at once. If `in_bytes` is set, each byte of an answer arrives in a read of its own.
+    """
 
     async def handle(stream: anyio.abc.ByteStream) -> None:
         async with stream:
             with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
                 for answer in answers:
                     await stream.receive()
-                    await stream.send(answer)
-                await stream.receive()
+                    for piece in [bytes([byte]) for byte in answer] if in_bytes else [answer]:
+                        await stream.send(piece)
+                        for _ in range(10 if in_bytes else 0):
+                            await anyio.lowlevel.checkpoint()  # the client reads
+                if not closes:
+                    await stream.receive()
                 if silent:
                     await anyio.sleep_forever()
 
@@ -90,7 +103,6 @@ METHOD, DONE = b"\x05\x00", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
         ("socks5", PLAIN, [], "it closed the connection", True),
         ("socks5", PLAIN, [METHOD], "it closed the connection", True),
         ("socks5", SECURE, [METHOD], "it closed the connection", True),
-        ("socks5", SECURE, [b"\x05"], "its answer is not valid SOCKS5", False),
         (
             "socks5",
             SECURE,
@@ -122,12 +134,40 @@ async def test_proxy_that_fails_before_it_has_connected_is_named(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
+    ("scheme", "url", "answers", "reason", "retryable"),
+    [
+        ("http", SECURE, [b"H"], "it closed the connection", True),
+        ("http", SECURE, [b"HTTP/1.1 200"], "it closed the connection", True),
+        ("http", SECURE, [b"HTTP/1.1 200 OK\r\nx: y\r\n"], "it closed the connection", True),
+        ("http", SECURE, [b"SSH-2.0-x\r\n"], "its answer is not valid HTTP", False),
+        ("socks5", SECURE, [b"\x05"], "it closed the connection", True),
+        ("socks5", PLAIN, [METHOD, b"\x05\x00\x00"], "it closed the connection", True),
+        ("socks5", SECURE, [METHOD, DONE[:-1]], "it closed the connection", True),
+        ("socks5", SECURE, [b"\x04"], "its answer is not valid SOCKS5", False),
+        ("socks5", SECURE, [METHOD, b"\x05\x00\x00\x02\x00"], "its answer is not valid SOCKS5", False),
+    ],
+)
+async def test_answer_of_a_proxy_that_breaks_off_is_retryable(
+    scheme: str, url: str, answers: list[bytes], reason: str, retryable: bool
+) -> None:
+    if scheme == "socks5":
+        pytest.importorskip("socksio")
+    async with proxy(answers, closes=True) as address:
+        error = await failure(url, Settings(proxy=f"{scheme}://{address}"))
+    assert isinstance(error, ConnectionFailed)
+    assert error.message.endswith(f"(setting 'proxy') did not connect to {redacted(url)}: {reason}")
+    assert error.retryable is retryable
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
     ("scheme", "url", "answers"),
     [
         ("http", SECURE, []),
         ("http", SECURE, [b"HTTP/1.1 200"]),
         ("socks5", SECURE, []),
         ("socks5", PLAIN, [METHOD]),
+        ("socks5", PLAIN, [METHOD, DONE[:-1]]),
     ],
 )
 async def test_silent_proxy_is_limited_by_the_connect_timeout(
@@ -141,6 +181,33 @@ async def test_silent_proxy_is_limited_by_the_connect_timeout(
     assert isinstance(error, ConnectTimeout)
     name = f"the proxy {scheme}://{address} (environment variable ALL_PROXY)"
     assert error.message == f"{name} did not connect to {redacted(url)} within 0.2 s"
+
+
+ANSWERED = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("login", ["", "user:password@"])
+@pytest.mark.parametrize("address", [b"\x01\x7f\x00\x00\x01", b"\x03\x09localhost", b"\x03\x00", b"\x04" + bytes(16)])
+async def test_replies_of_a_socks_proxy_may_arrive_in_pieces(login: str, address: bytes) -> None:
+    pytest.importorskip("socksio")
+    handshake = [b"\x05\x02", b"\x01\x00"] if login else [METHOD]
+    answers = [*handshake, b"\x05\x00\x00" + address + b"\x12\x34", ANSWERED]
+    async with proxy(answers, in_bytes=True) as host:
+        async with HTTPTransports(None).shared(Settings(proxy=f"socks5://{login}{host}")) as transport:
+            async with transport.send(WireRequest(url=PLAIN), SendOptions(connect=LONG, headers=LONG)) as response:
+                assert response.status == 200
+
+
+@pytest.mark.anyio
+async def test_refusals_of_a_socks_proxy_may_arrive_in_pieces() -> None:
+    pytest.importorskip("socksio")
+    async with proxy([METHOD, b"\x05\x05" + DONE[2:]], in_bytes=True) as host:
+        error = await failure(SECURE, Settings(proxy=f"socks5://{host}"))
+    assert error.message.endswith("did not connect to https://provider.example/x: connection refused")
+    async with proxy([b"\x05\x02", b"\x01\x01"], in_bytes=True) as host:
+        error = await failure(SECURE, Settings(proxy=f"socks5://user:password@{host}"))
+    assert isinstance(error, ConfigurationError)
 
 
 @pytest.mark.anyio

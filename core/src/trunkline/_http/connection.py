@@ -40,6 +40,7 @@ from trunkline._http.common import (
 from trunkline._http.early_answers import LARGE_WRITE, WRITE_SIZE, EarlyAnswer, UnreadBytes, read_first
 from trunkline._http.handshake import finish_handshake
 from trunkline._http.proxies import Proxy
+from trunkline._http.socks import is_incomplete, is_message
 from trunkline._http.unix_sockets import connect
 from trunkline._http.unsolicited import Socket, is_readable
 
@@ -62,12 +63,10 @@ class Route:
         """Whether the connection to the proxy uses TLS."""
         return self.proxy is not None and self.proxy.url.startswith("https:")
 
-    def is_socks_done(self, buffer: bytes) -> bool:
-        """Whether what is written to a SOCKS proxy is the request, and not a message to the proxy.
-
-        A message begins with its version: 5, or 1 for the login (RFC 1928 and 1929).
-        """
-        return self.proxy is not None and self.proxy.is_socks and buffer[:1] not in (b"\x05", b"\x01")
+    @property
+    def is_socks(self) -> bool:
+        """Whether the proxy speaks SOCKS5."""
+        return self.proxy is not None and self.proxy.is_socks
 
 
 class UnsolicitedBytes(httpcore2.ReadError):
@@ -147,6 +146,9 @@ class Connection(HandshakeStream):
         self._early = EarlyAnswer()
         self.handshake_deadline: float | None = None
         """When a proxy must have connected to the server, by `time.monotonic()`; `None` without one, or afterwards."""
+        self.has_ended = False
+        """Whether the connection has ended where the headers, or an answer of a proxy, should be."""
+        self._socks_message = b""  # the last one, until a SOCKS proxy has connected to the server
 
     @property
     def got_tls_alert(self) -> bool:
@@ -172,6 +174,12 @@ class Connection(HandshakeStream):
                 self._headers_deadline = monotonic() + timeout
             timeout = max(0.0, self._headers_deadline - monotonic())
         data = self._early.take() or await self._stream.read(max_bytes, timeout)
+        self.has_ended = not data
+        while self._socks_message and not self.has_ended and is_incomplete(data, self._socks_message):
+            assert self.handshake_deadline is not None
+            more = await self._stream.read(max_bytes, max(0.0, self.handshake_deadline - monotonic()))
+            self.has_ended = not more
+            data += more
         if not self._size:
             self.answer = data[:5]
         self.answered = self.answered or (bool(data) and self.handshake_deadline is None)
@@ -192,8 +200,10 @@ class Connection(HandshakeStream):
             sent.connection, sent.sent_at = self, monotonic()
             if self._is_readable():
                 raise UnsolicitedBytes
-        if self.handshake_deadline is not None and sent is not None and sent.route.is_socks_done(buffer):
-            self.handshake_deadline = None
+        if self.handshake_deadline is not None and sent is not None and sent.route.is_socks:
+            self._socks_message = buffer if is_message(buffer) else b""
+            if not self._socks_message:
+                self.handshake_deadline = None  # this is the request
         write = self._stream.write if len(buffer) <= LARGE_WRITE else self._write_large
         return write(buffer, timeout)
 
@@ -255,7 +265,7 @@ class Connection(HandshakeStream):
         sent = current_request.get()
         to_proxy = sent is not None and sent.route.is_proxy_secure and not self._is_secure
         if not to_proxy:
-            self.handshake_deadline = None  # the proxy has connected to the server
+            self.handshake_deadline, self._socks_message = None, b""  # the proxy has connected to the server
         stream = await super().start_tls(ssl_context, server_hostname, timeout)
         connection = Connection(stream, is_secure=True)
         if sent is not None:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Iterator
 
 from trunkline._http.proxies import Proxy
+from trunkline._http.socks import is_message
 from trunkline._urls import redact_url
 from trunkline.errors import ConfigurationError, ConnectionFailed, ProtocolViolation, StreamInterrupted, TrunklineError
 
@@ -95,10 +96,13 @@ def proxy_not_reached(proxy: Proxy, error: BaseException) -> ConnectionFailed:
     return ConnectionFailed(f"cannot reach {proxy}: {reason_of(error, CLOSED)}", retryable=False)
 
 
-def proxy_handshake(proxy: Proxy, url: str, error: BaseException, answer: bytes) -> ConnectionFailed:
+def proxy_handshake(
+    proxy: Proxy, url: str, error: BaseException, answer: bytes, *, has_ended: bool
+) -> ConnectionFailed:
     """Return the error of a proxy that accepted a connection, but failed before it was connected to the server.
 
-    `answer` is the beginning of the last bytes that it sent.
+    `answer` are the first bytes of its last answer, five at most. `has_ended` says that the connection ended behind
+    them.
     """
     tls = _find(error, ssl.SSLError)
     if isinstance(tls, ssl.SSLError) and (text := _tls_reason(tls)) is not None:
@@ -107,11 +111,16 @@ def proxy_handshake(proxy: Proxy, url: str, error: BaseException, answer: bytes)
         reason = "it expects TLS; use https instead of http in its URL"
     elif proxy.is_socks and answer.startswith(b"HTTP"):
         reason = "it is an HTTP proxy; use http instead of socks5 in its URL"
-    elif not answer or os_reason(error) is not None:
+    elif not answer or os_reason(error) is not None or (has_ended and _is_begun(proxy, answer)):
         return proxy_refused(proxy, url, os_reason(error) or "it closed the connection", retryable=True)
     else:
         reason = f"its answer is not valid {'SOCKS5' if proxy.is_socks else 'HTTP'}"
     return proxy_refused(proxy, url, reason, retryable=False)
+
+
+def _is_begun(proxy: Proxy, answer: bytes) -> bool:
+    """Whether a proxy's answer begins as its protocol demands."""
+    return is_message(answer) if proxy.is_socks else b"HTTP/".startswith(answer)
 
 
 def proxy_login(proxy: Proxy) -> ConfigurationError:

@@ -277,7 +277,9 @@ def _proxy_failure(proxy: Proxy, sent: RequestState, url: str, error: Exception)
         if isinstance(error, httpcore2.TimeoutException):
             return ConnectTimeout(f"{proxy} did not connect to {where} within {seconds}")
         # The package for SOCKS has its own exceptions, and httpcore2 asserts what a proxy has sent.
-        return proxy_handshake(proxy, url, error, connection.answer) if is_known or proxy.is_socks else None
+        if not (is_known or proxy.is_socks):
+            return None
+        return proxy_handshake(proxy, url, error, connection.answer, has_ended=connection.has_ended)
     if isinstance(error, httpcore2.ConnectTimeout):
         return ConnectTimeout(f"no connection to {where} through {proxy} within {seconds}")
     if not is_known or isinstance(error, (httpcore2.TimeoutException, httpcore2.LocalProtocolError)):
