@@ -41,7 +41,8 @@ async def proxy(
 ) -> AsyncIterator[str]:
     """A proxy that answers each message with the next of `answers`, and then closes or is silent.
 
-    It closes when the next message arrives or, if `closes` is set, at once. If `in_bytes` is set, each byte of an answer arrives in a read of its own.
+    It closes when the next message arrives or, if `closes` is set, at once. If `in_bytes` is set, each byte of an
+    answer arrives in a separate read.
     """
 
     async def handle(stream: anyio.abc.ByteStream) -> None:
@@ -204,7 +205,7 @@ async def test_refusals_of_a_socks_proxy_may_arrive_in_pieces() -> None:
     pytest.importorskip("socksio")
     async with proxy([METHOD, b"\x05\x05" + DONE[2:]], in_bytes=True) as host:
         error = await failure(SECURE, Settings(proxy=f"socks5://{host}"))
-    assert error.message.endswith("did not connect to https://provider.example/x: connection refused")
+    assert str(error).endswith("did not connect to https://provider.example/x: connection refused")
     async with proxy([b"\x05\x02", b"\x01\x01"], in_bytes=True) as host:
         error = await failure(SECURE, Settings(proxy=f"socks5://user:password@{host}"))
     assert isinstance(error, ConfigurationError)

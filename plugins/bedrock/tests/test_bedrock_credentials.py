@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from trunkline.errors import (
     ConfigurationError,
     ConnectionFailed,
     PermissionDenied,
+    ProtocolViolation,
     TrunklineError,
 )
 from trunkline.testing import Exchange, LoopbackServer, serve
-from trunkline_bedrock import BedrockSettings
+from trunkline_bedrock import BedrockSettings, _aiobotocore
 from trunkline_bedrock.auth import COALESCE, ChainAuth
 from trunkline_bedrock.credentials import Keys
 
@@ -561,6 +562,64 @@ async def test_failing_metadata_service_raises(container: Any) -> None:
         async with opened(aws, max_retries=0) as service:
             with pytest.raises(AuthenticationError, match="not available"):
                 await service.chat("x")
+
+
+SOURCES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "container": (CONTAINER, {}),
+    "instance": (INSTANCE, {}),
+    "token service": ({"AWS_ENDPOINT_URL_STS": "@"}, {"aws_profile": "role"}),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("source", list(SOURCES))
+@pytest.mark.parametrize("headers", [{}, {"content-encoding": "gzip"}], ids=["plain", "compressed"])
+async def test_endless_response_with_credentials_is_refused(
+    source: str, headers: dict[str, str], environment: pytest.MonkeyPatch, profiles: Path
+) -> None:
+    accepted: list[str] = []
+
+    async def endless(exchange: Exchange) -> None:
+        accepted.append(exchange.request.headers["accept-encoding"])
+        await exchange.start(headers={**XML, **headers})
+        with suppress(OSError, anyio.BrokenResourceError):
+            while True:
+                await exchange.chunk(b" " * 65536)
+
+    variables, settings = SOURCES[source]
+    async with serve(endless) as server, running() as aws:
+        for name, value in variables.items():
+            environment.setenv(name, value.replace("@", server.url))
+        async with opened(aws, max_retries=0, **settings) as service:
+            with pytest.raises(ProtocolViolation, match=r"response of 127\.0\.0\.1 is (larger|compressed)") as caught:
+                await service.authenticate()
+    assert (caught.value.provider, caught.value.retryable) == ("bedrock", False)
+    assert accepted == ["identity"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("source", list(SOURCES))
+async def test_response_with_credentials_that_drips_is_given_up(
+    source: str, environment: pytest.MonkeyPatch, profiles: Path
+) -> None:
+    environment.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
+    environment.setattr(_aiobotocore, "REQUEST_SECONDS", 0.3)
+    environment.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    async def drip(exchange: Exchange) -> None:
+        await exchange.start(headers=XML)
+        with suppress(OSError, anyio.BrokenResourceError):
+            while True:
+                await exchange.chunk(b" ")
+                await anyio.sleep(0.05)
+
+    variables, settings = SOURCES[source]
+    async with serve(drip) as server, running() as aws:
+        for name, value in variables.items():
+            environment.setenv(name, value.replace("@", server.url))
+        async with opened(aws, max_retries=0, **settings) as service:
+            with anyio.fail_after(30), pytest.raises(TrunklineError):
+                await service.authenticate()
 
 
 @pytest.mark.anyio

@@ -137,18 +137,19 @@ async def targets_of(session: HttpxSession) -> AsyncIterator[list[str]]:
 @pytest.mark.anyio
 async def test_client_is_made_by_a_method_without_arguments() -> None:
     assert parameters(HttpxSession._make_async_client) == ["self"]
-    async with _aiobotocore.OriginFormSession() as session:
+    async with _aiobotocore.LimitedSession() as session:
         client = session._make_async_client()
         assert isinstance(client, httpx2.AsyncClient)
-        assert client.event_hooks["request"] == [_aiobotocore._use_origin_form]
+        assert client.event_hooks["response"] == [_aiobotocore._limit_response]
         await client.aclose()
+    assert parameters(HttpxSession.send) == ["self", "request"]
 
 
 @pytest.mark.anyio
 async def test_session_sends_the_absolute_form_unless_it_is_kept_from_it() -> None:
     async with targets_of(HttpxSession()) as targets:
         assert targets[0].startswith("http://")
-    async with targets_of(_aiobotocore.OriginFormSession()) as targets:
+    async with targets_of(_aiobotocore.LimitedSession()) as targets:
         assert targets == ["/a?b=c"]
 
 
@@ -157,14 +158,15 @@ def test_extension_for_targets_behind_a_proxy_has_its_name() -> None:
 
 
 @pytest.mark.anyio
-async def test_metadata_providers_hold_sessions_that_are_put_into_origin_form() -> None:
+async def test_metadata_providers_hold_sessions_that_are_limited() -> None:
     session = AioSession()
-    session.set_default_client_config(AioConfig(http_session_cls=_aiobotocore.OriginFormSession))
+    session.set_default_client_config(AioConfig(http_session_cls=_aiobotocore.LimitedSession))
     resolver = session.get_component("credential_provider")
     by_method = {provider.METHOD: provider for provider in resolver.providers}
     sessions = [by_method["iam-role"]._role_fetcher._session, by_method["container-role"]._fetcher._session]
     assert all(isinstance(session, HttpxSession) for session in sessions)
-    _aiobotocore.use_origin_form_for_metadata(resolver)
+    _aiobotocore.limit_metadata_sessions(resolver)
     for metadata_session in sessions:
+        assert metadata_session.send.func is _aiobotocore._send
         async with targets_of(metadata_session) as targets:
             assert targets == ["/a?b=c"]

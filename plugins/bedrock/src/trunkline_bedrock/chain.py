@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trunkline.authoring.json import as_object, as_string
-from trunkline.errors import AuthenticationError, ConfigurationError, ConnectionFailed, RemoteError, TrunklineError
+from trunkline.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailed,
+    ProtocolViolation,
+    RemoteError,
+    TrunklineError,
+)
 from trunkline.secrets import Secret, scrub
 
 from trunkline_bedrock.credentials import Keys
@@ -65,7 +72,7 @@ def make_session(settings: BedrockSettings, profile: str | None) -> Any:
         logger = logging.getLogger(name)
         if _is_safe not in logger.filters:
             logger.addFilter(_is_safe)
-    options: dict[str, Any] = {"warm_up_loader_caches": True, "http_session_cls": _aiobotocore.OriginFormSession}
+    options: dict[str, Any] = {"warm_up_loader_caches": True, "http_session_cls": _aiobotocore.LimitedSession}
     if settings.proxy is not None and settings.proxy.startswith("http"):
         options["proxies"] = {"http": settings.proxy, "https": settings.proxy}
     session = AioSession(profile=profile)
@@ -73,7 +80,7 @@ def make_session(settings: BedrockSettings, profile: str | None) -> Any:
     if settings.ca_bundle is not None:
         session.set_config_variable("ca_bundle", settings.ca_bundle)
     session.set_default_client_config(AioConfig(**options))
-    _aiobotocore.use_origin_form_for_metadata(session.get_component("credential_provider"))
+    _aiobotocore.limit_metadata_sessions(session.get_component("credential_provider"))
     return session
 
 
@@ -140,6 +147,8 @@ def chain_error(error: Exception, *, provider: str, service: str) -> TrunklineEr
     from botocore import exceptions as aws  # type: ignore[import-untyped]
 
     message = " ".join(str(error).split())[:_MESSAGE_LIMIT] or type(error).__name__
+    if isinstance(error, aws.HTTPClientError) and isinstance(broken := error.kwargs.get("error"), ProtocolViolation):
+        return ProtocolViolation(broken.message, provider=provider)  # of `LimitedSession`
     if isinstance(error, aws.ClientError):
         return _token_service_error(error, provider)
     if isinstance(error, (aws.ConnectionError, aws.HTTPClientError)):
