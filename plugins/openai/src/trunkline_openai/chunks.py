@@ -366,8 +366,8 @@ class ChunkReader:
         if text or logprobs:
             self._events.append(TextDelta(index=self._text, text=text, logprobs=logprobs))
 
-    def close(self) -> list[Event]:
-        """Return the last events, once the response is complete."""
+    def close(self, *, raw: JSONValue = None) -> list[Event]:
+        """Return the last events, once the response is complete. `raw` is the body of a response without a stream."""
         if self._think is not None:
             for is_reasoning, piece in self._think.finish():
                 if is_reasoning:
@@ -389,6 +389,7 @@ class ChunkReader:
                 usage=self._usage,
                 warnings=self._warnings(),
                 provider_metadata={self.provider: self.metadata} if self.metadata else {},
+                raw=raw,
             )
         )
         return self.flush()

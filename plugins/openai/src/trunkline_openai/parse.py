@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
@@ -109,7 +108,7 @@ class ChatParser(ChunkReader):
         """The events of a body that was not streamed."""
         self._whole = True
         self.take(body)
-        return self.close()
+        return self.close(raw=body)
 
     def _decode(self, frame: SSEFrame) -> Any:
         try:
@@ -160,8 +159,7 @@ class ChatResponseParser:
             if body.get("error") or _ERROR_FIELDS & body.keys():
                 raise error_from_json(body, provider=provider, read=self._parser.error, headers=wire_response.headers)
             raise _without_choices(wire_response.body, provider)
-        response = fold(self._parser(provider=provider, profile=self.profile).whole(body), provider)
-        return attrs.evolve(response, raw=body)
+        return fold(self._parser(provider=provider, profile=self.profile).whole(body), provider)
 
     def error(self, wire_response: WireResponse) -> RemoteError:
         """The error for a response with an error status. It never raises."""
