@@ -197,9 +197,10 @@ async def test_headers_that_drip_to_the_client_of_the_application(
 
 @METHODS
 async def test_size_of_interim_responses_is_limited(toy: Any, method: str) -> None:
-    async with serve(_flood) as server, toy(server.url, max_retries=0, first_chunk_timeout=60) as service:
+    async with serve(_flood) as server, toy(server.url, max_retries=2, first_chunk_timeout=60) as service:
         with pytest.raises(ConnectionFailed, match="the headers of the response are too large"):
             await call(service, method)
+        assert len(server.requests) == 1
 
 
 async def test_many_small_interim_responses_are_ignored(toy: Any) -> None:

@@ -887,6 +887,23 @@ async def test_header_that_decides_where_the_body_ends_is_refused(name: str, htt
     assert f"cannot be sent: the HTTP library sets the header {name.lower()!r}" in str(error)
 
 
+async def test_header_that_makes_a_request_wait_is_refused(http_library: Any) -> None:
+    with pytest.raises(ConfigurationError, match="table of HTTP headers; the header 'Expect' is not supported"):
+        Settings(headers={"Expect": "100-continue"})
+    async with serve(ok) as server:
+        error = await failure(server.url, Settings(http_library=http_library), headers={"expect": "100-continue"})
+        assert server.accepted == 0
+    assert isinstance(error, ConfigurationError)
+
+
+async def test_response_may_have_many_small_headers(http_library: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(ANSWER, headers={f"x-{number}": "v" for number in range(2000)})
+
+    async with serve(handler) as server:
+        assert await body(server.url, Settings(http_library=http_library)) == ANSWER
+
+
 async def test_header_host_may_be_set(http_library: Any) -> None:
     async with serve(ok) as server:
         await body(server.url, Settings(http_library=http_library), headers={"Host": "gateway.example"})

@@ -1,4 +1,4 @@
-"""Calls over an application's own client of httpx2 or httpx: HTTP/2 that a server breaks, and encodings."""
+"""Calls over an application's own client of httpx2 or httpx: HTTP/2, encodings, waits for a connection, and hooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ import hpack
 import httpx
 import httpx2
 import pytest
-from trunkline import ConnectionFailed, StreamInterrupted, TextDelta
+from trunkline import (
+    CallError,
+    ConnectionFailed,
+    ConnectTimeout,
+    FirstChunkTimeout,
+    RemoteError,
+    StreamInterrupted,
+    TextDelta,
+)
 from trunkline.testing import Exchange, serve
 
 pytestmark = pytest.mark.anyio
@@ -120,3 +128,115 @@ async def test_only_encodings_that_can_be_decompressed_are_requested(
         async with toy(server.url, client=client) as service:
             await service.chat("hi")
     assert server.requests[0].headers["accept-encoding"] == sent
+
+
+# Waits for a connection, which the client does not limit
+
+LIMITS = {"connect_timeout": 0.2, "first_chunk_timeout": 0.2, "chunk_timeout": 60, "max_retries": 0}
+
+
+@LIBRARIES
+@pytest.mark.parametrize("method", ["chat", "stream"])
+async def test_wait_for_a_free_connection_is_limited_by_connect_timeout(toy: Any, library: Any, method: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start(headers={"content-type": "application/x-ndjson"})
+        await exchange.chunk(b'{"open":1,"text":"some text"}\n')
+        await exchange.hung_up()
+
+    limits, settings = library.Limits(max_connections=1), {**LIMITS, "first_chunk_timeout": 60}
+    async with serve(handler) as server, library.AsyncClient(limits=limits) as client:
+        async with toy(server.url, client=client, **settings) as service, service.stream("hi"):
+            with anyio.fail_after(30), pytest.raises(ConnectTimeout, match="all connections that your http_client may"):
+                if method == "chat":
+                    await service.chat("hi")
+                else:
+                    await service.stream("hi").__aenter__()
+
+
+@LIBRARIES
+async def test_wait_for_a_stream_of_http2_is_limited(toy: Any, library: Any) -> None:
+    one_stream = frame(4, 0, 0, struct.pack(">HI", 3, 1)) + frame(4, 1, 0)
+    pieces = one_stream, headers("200") + TEXT
+    async with http2_server(*pieces) as url, library.AsyncClient(http1=False, http2=True) as client:
+        async with toy(url, client=client, **LIMITS, total_timeout=60) as service, service.stream("hi"):
+            with anyio.fail_after(30), pytest.raises(FirstChunkTimeout):
+                await service.chat("hi")
+
+
+# httpx leaves the generator of the request's body open; on trio, the garbage collector says so.
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*ByteStream:pytest.PytestUnraisableExceptionWarning")
+@LIBRARIES
+async def test_frames_of_http2_do_not_extend_the_time_for_a_request(toy: Any, library: Any) -> None:
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        # The body is larger than the window, which is never opened again.
+        async with stream:
+            await stream.send(SETTINGS)
+            for _ in range(1000):
+                try:
+                    await stream.send(frame(6, 0, 0, bytes(8)))  # a PING
+                except anyio.BrokenResourceError:
+                    return
+                await anyio.sleep(0.02)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        async with library.AsyncClient(http1=False, http2=True) as client:
+            async with toy(url, client=client, **LIMITS, total_timeout=60) as service:
+                with anyio.fail_after(15), pytest.raises(FirstChunkTimeout):
+                    await service.chat("x" * 100_000)
+        tasks.cancel_scope.cancel()
+
+
+# Event hooks of the application
+
+
+@LIBRARIES
+@pytest.mark.parametrize("kind", ["request", "response"])
+@pytest.mark.parametrize("raised", [ValueError, KeyError, OSError, UnicodeError, "ReadTimeout", "RemoteProtocolError"])
+async def test_exception_of_an_event_hook_is_an_error_of_the_call(
+    toy: Any, library: Any, kind: str, raised: Any
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text":"hello"}')
+
+    async def hook(message: object) -> None:
+        raise (getattr(library, raised) if isinstance(raised, str) else raised)("a bug")
+
+    async with serve(handler) as server, library.AsyncClient(event_hooks={kind: [hook]}) as client:
+        async with toy(server.url, client=client, max_retries=2) as service:
+            with pytest.raises(CallError, match=r"an event hook of the http_client .* failed: .*a bug") as caught:
+                await service.chat("hi")
+        assert len(server.requests) == (kind == "response")
+    assert "in hook" in caught.value.__notes__[0]
+
+
+@LIBRARIES
+async def test_event_hook_that_is_not_asynchronous_is_an_error_of_the_call(toy: Any, library: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text":"hello"}')
+
+    async with serve(handler) as server, library.AsyncClient(event_hooks={"response": [print]}) as client:
+        async with toy(server.url, client=client, max_retries=2) as service:
+            with pytest.raises(CallError, match="an event hook of the http_client"):
+                await service.chat("hi")
+
+
+@LIBRARIES
+@pytest.mark.parametrize("reads", [True, False])
+async def test_status_is_kept_if_an_event_hook_raises_for_it(toy: Any, library: Any, reads: bool) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"error":"slow down"}', status=429, headers={"retry-after": "7"})
+
+    async def hook(response: Any) -> None:
+        if reads:
+            await response.aread()
+        response.raise_for_status()
+
+    async with serve(handler) as server, library.AsyncClient(event_hooks={"response": [hook]}) as client:
+        async with toy(server.url, client=client, max_retries=0) as service:
+            with pytest.raises(RemoteError) as caught:
+                await service.chat("hi")
+    assert (caught.value.status, caught.value.retry_after) == (429, 7)
+    assert ("slow down" in caught.value.message) == reads

@@ -15,6 +15,8 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 def _name_problem(name: str) -> str | None:
     if not _NAME.fullmatch(name):
         return f"HTTP does not allow the header name {name!r}"
+    if name.lower() == "expect":  # aiohttp would wait, without a limit, for a server that does not send 100
+        return f"the header {name!r} is not supported, since a request would wait for a server that ignores it"
     return f"the HTTP library sets the header {name!r}" if name.lower() in _FRAMING else None
 
 

@@ -188,6 +188,7 @@ class AiohttpTransport:
             read_bufsize=READ_BUFFER,
             max_line_size=HEADER_LIMIT,
             max_field_size=HEADER_LIMIT,
+            max_headers=MAX_HEAD_SIZE,  # their size is limited, not their number, which is 128 by default
         )
         session._retry_connection = False  # it would send GET again, even where `max_retries` is 0
         return session

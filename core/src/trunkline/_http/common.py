@@ -74,6 +74,8 @@ class HTTPErrors:
     """The exception classes of an HTTP library, by their meaning."""
 
     connect_timeout: ErrorTypes
+    pool_timeout: ErrorTypes
+    """All connections that an application's client may have were in use for too long."""
     response_timeout: ErrorTypes
     """Sending the request or waiting for the response took too long."""
     decoding: ErrorTypes

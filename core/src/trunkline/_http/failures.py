@@ -69,7 +69,8 @@ def no_response(url: str, error: BaseException, reason: str, through: Proxy | No
             else "a client certificate, set 'client_certificate' to one that it accepts"
         )
         text = text if where.startswith("http+unix:") else f"{text}; if it expects {advice}"
-    return ConnectionFailed(f"cannot reach {where}: {text}")
+    # A server that sends too large headers does so again.
+    return ConnectionFailed(f"cannot reach {where}: {text}", retryable=None if text != TOO_LARGE else False)
 
 
 def interrupted(url: str, error: BaseException, reason: str) -> StreamInterrupted:

@@ -163,7 +163,12 @@ class _Exchange:
         assert request is not None
         check_request_headers(request.headers, self._url)
         failed: Exception | None = None
-        limits = {"connect": options.connect, "read": options.headers, "write": options.headers, "pool": None}
+        limits = {
+            "connect": options.connect,
+            "pool": options.connect,
+            "read": options.headers,
+            "write": options.headers,
+        }
         sending.set(True)
         try:
             response = self._response = await self._sender.send(request, limits, resend=options.resend)
@@ -294,6 +299,9 @@ class _Exchange:
             return error.with_traceback(None)
         if isinstance(error, errors.connect_timeout):
             return ConnectTimeout(f"no connection to {url} within connect_timeout ({self._options.connect:g} s)")
+        if isinstance(error, errors.pool_timeout):
+            text = "all connections that your http_client may open were in use for connect_timeout"
+            return ConnectTimeout(f"no connection to {url}: {text} ({self._options.connect:g} s)")
         if not self._has_response and isinstance(error, errors.response_timeout):
             return FirstChunkTimeout(f"no response from {url} within first_chunk_timeout ({self._options.headers:g} s)")
         if isinstance(error, errors.decoding):

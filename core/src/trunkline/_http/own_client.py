@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import AsyncIterable, Awaitable, Mapping, Sequence
+import traceback
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 import anyio
 
+from trunkline._exception_text import exception_text
 from trunkline._http.common import (
     CLOSE_LIMIT,
     HTTPClient,
@@ -31,7 +33,7 @@ from trunkline._http.failures import INVALID
 from trunkline._http.handshake import Closable, close_now
 from trunkline._http.unsolicited import close_idle, has_unsolicited_bytes, refuse_reuse
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import CallError, ConfigurationError
+from trunkline.errors import CallError, ConfigurationError, TrunklineError
 
 if TYPE_CHECKING:
     import httpx2
@@ -77,7 +79,7 @@ def client_sender(http_client: HTTPClient) -> Sender:
             headers.setdefault("user-agent", user_agent())  # unless the application has chosen one
         if accept is not None:
             headers.setdefault("accept-encoding", accept)
-        trace = _ClientTrace(timeouts.get("read"))
+        trace = _ClientTrace(connect=timeouts["connect"], headers=timeouts["read"])
         request = client.build_request(
             wire_request.method,
             wire_request.url,
@@ -91,11 +93,17 @@ def client_sender(http_client: HTTPClient) -> Sender:
             # is not what a signature covers.
             with trace.scope:
                 response = _ClientResponse(await client.send(request, stream=True, auth=None, follow_redirects=False))
-        except BaseException as error:
+        except Exception as error:
+            if not _is_of_hook(error, library):
+                if type(error) is ValueError and trace.is_sent:  # with HTTP/2, the status that came is no number
+                    raise library.RemoteProtocolError(INVALID) from None
+                raise
+            if not isinstance(error, library.HTTPStatusError):
+                # Its frames hold the headers, so the cause is not kept.
+                raise _hook_error(error) from None
+            response = _ClientResponse(error.response)  # the hook called `raise_for_status`
+        finally:
             await trace.close_handshake()
-            if type(error) is ValueError and trace.is_sent:  # with HTTP/2, the status that came is no number
-                raise library.RemoteProtocolError(INVALID) from None
-            raise
         if response is None:  # the scope was cancelled by its deadline
             raise library.ReadTimeout("")
         if response.http_version == b"HTTP/2" and client not in _warned_of_http2:
@@ -110,34 +118,73 @@ def client_sender(http_client: HTTPClient) -> Sender:
     return Sender(send, _client_errors(library), known)
 
 
+def _is_of_hook(error: Exception, library: ModuleType) -> bool:
+    """Whether one of the application's event hooks has raised an error, or is not asynchronous.
+
+    The client calls its hooks in `_send_handling_redirects`, which is not documented; `test_core_own_client.py` checks
+    it.
+    """
+    step = error.__traceback__
+    while step is not None:
+        inner = step.tb_next
+        if step.tb_frame.f_code.co_name == "_send_handling_redirects":
+            if inner is None:
+                return isinstance(error, TypeError)
+            if inner.tb_frame.f_globals.get("__name__", "").partition(".")[0] != library.__name__:
+                return True
+        step = inner
+    return False
+
+
+def _hook_error(error: Exception) -> Exception:
+    """Return our error for one that an event hook has raised."""
+    if isinstance(error, TrunklineError):
+        return error
+    failed = CallError(f"an event hook of the http_client that the application passed failed: {exception_text(error)}")
+    failed.add_note("".join(["Raised in:\n", *traceback.format_tb(error.__traceback__)[-1:]]).rstrip())
+    return failed
+
+
 class _ClientTrace:
     """Follows a request through its extension `trace`, which both libraries document and call at each step.
 
-    It limits the time until the headers of the response have arrived: the client applies the timeout to each read, so a
-    server that sends a byte now and then would never reach it. The headers of a proxy's answer are limited in the same
-    way. And it finds the connection of the request while its handshake is in progress.
+    It limits the time until the headers of the response have arrived, and finds the connection of the request while its
+    handshake is in progress. The client applies its timeouts to each read and write, so these would never be reached:
+
+    - A server sends a byte of the headers now and then. The headers of a proxy's answer are limited as well.
+    - With HTTP/2, a server sends frames now and then, but does not accept the body.
+    - With HTTP/2, a request waits without a timeout until another one of its connection is complete.
+
+    Without an event, `connect` and `headers` together are allowed. An upload over HTTP/1.1 may take any time, since
+    each write has a timeout.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, *, connect: float | None, headers: float | None) -> None:
         self.scope = anyio.CancelScope()
         self.is_sent = False
         """Whether the headers of the request were sent."""
-        self._seconds = seconds
+        self._headers = math.inf if headers is None else headers
+        self._connect = math.inf if connect is None else connect + self._headers
+        self._allow(self._connect)
         self._stream: Closable | None = None
         self._is_in_handshake = False
+
+    def _allow(self, seconds: float) -> None:
+        self.scope.deadline = anyio.current_time() + seconds
 
     async def __call__(self, event: str, info: Mapping[str, object]) -> None:
         """Note a step: its name is `connection.start_tls.started`, for example."""
         # A transport of the application may report steps with names of any form.
-        step, _, state = event.partition(".")[2].partition(".")
+        layer, _, rest = event.partition(".")
+        step, _, state = rest.partition(".")
         if step == "receive_response_headers":
-            if state == "started" and self._seconds is not None:
-                self.scope.deadline = anyio.current_time() + self._seconds
-            elif state == "complete":
-                self.scope.deadline = math.inf
-        elif step == "send_request_headers" and state == "complete":
-            self.is_sent = True
-        elif step in ("start_tls", "setup_socks5_connection"):
+            self._allow(self._headers if state == "started" else math.inf)
+        elif step in ("send_request_headers", "send_request_body"):
+            self._allow(self._headers if layer == "http2" else math.inf)
+            self.is_sent = self.is_sent or state == "complete"
+        elif layer == "connection" or step == "send_connection_init":
+            self._allow(self._connect)
+        if step in ("start_tls", "setup_socks5_connection"):
             self._is_in_handshake = state != "complete"
         if state == "complete" and step in ("connect_tcp", "connect_unix_socket", "start_tls"):
             self._stream = info.get("return_value")  # type: ignore[assignment]  # its type is that of any value
@@ -146,6 +193,11 @@ class _ClientTrace:
         """Close the connection if its handshake, with the server or a SOCKS proxy, has not ended."""
         if self._is_in_handshake and self._stream is not None:
             await close_now(self._stream)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
 
 
 class _ClientResponse:
@@ -161,8 +213,11 @@ class _ClientResponse:
         # The declared type of the stream is also that of the library's synchronous API.
         stream: Any = response.stream
         self.stream: object = stream
-        self.is_decoded = response.is_stream_consumed
-        self.chunks: AsyncIterable[bytes] = response.aiter_bytes() if self.is_decoded else stream
+        is_lost = response.is_closed and not response.is_stream_consumed  # the client closes it if a hook raises
+        self.is_decoded = response.is_stream_consumed or is_lost
+        self.chunks: AsyncIterable[bytes] = (
+            _nothing() if is_lost else response.aiter_bytes() if self.is_decoded else stream
+        )
 
     def has_unsolicited_bytes(self) -> bool:
         """Whether bytes follow the response. Call this after the response was read to its end."""
@@ -181,6 +236,7 @@ def _client_errors(library: ModuleType) -> HTTPErrors:
     """Return the exceptions of a client's module, `httpx2` or `httpx`."""
     return HTTPErrors(
         connect_timeout=library.ConnectTimeout,
+        pool_timeout=library.PoolTimeout,
         response_timeout=(library.ReadTimeout, library.WriteTimeout),
         decoding=(DecodingError, library.DecodingError),
         proxy=library.ProxyError,

@@ -70,6 +70,7 @@ _TRANSPORT_ERRORS = (
 
 POOL_ERRORS = HTTPErrors(
     connect_timeout=httpcore2.ConnectTimeout,
+    pool_timeout=httpcore2.PoolTimeout,
     response_timeout=(httpcore2.ReadTimeout, httpcore2.WriteTimeout),
     decoding=DecodingError,
     proxy=httpcore2.ProxyError,
