@@ -127,13 +127,13 @@ def _tuple(converter: Converter, data: object, kind: Any) -> tuple[Any, ...]:
         try:
             items.append(convert(item, item_kind))
         except Exception as error:
-            note = IterableValidationNote(f"item {position}", position, item_kind)  # pyright: ignore[reportCallIssue]
+            note = IterableValidationNote(f"item {position}", position, item_kind)
             error.add_note(note)
             errors.append(error)
             if len(errors) == _PROBLEMS:
                 break
     if errors:
-        raise IterableValidationError("wrong items", errors, kind)
+        raise IterableValidationError("wrong items", errors, kind)  # pyright: ignore[reportCallIssue]
     return tuple(items)
 
 
