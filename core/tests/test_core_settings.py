@@ -291,6 +291,47 @@ def test_a_file_that_is_nested_too_deeply_is_a_configuration_error(tmp_path: Pat
         read_configuration(path)
 
 
+_SERVICE = {"provider": "openai", "api_key": "k"}
+
+
+class _BytesPath:
+    def __fspath__(self) -> bytes:
+        return b"trunkline.toml"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("a\0b", "cannot be read"),
+        ("\ud800.toml", "cannot be read"),
+        ("a" * 5000, "cannot be read"),
+        (Path("a\0b"), "cannot be read"),
+        ("", "is a folder"),
+        (b"trunkline.toml", "must be the path of a file or a mapping; it is of the type bytes"),
+        (_BytesPath(), "must be the path of a file or a mapping"),
+        (5, "must be the path of a file or a mapping"),
+        (None, "it is None"),
+        ({1: {}}, "all names must be strings, but one is of the type int"),
+        ({1: {}, "a": {}}, "all names must be strings"),
+        ({"services": {1: _SERVICE}}, "in services, all names must be strings"),
+        ({"services": {None: _SERVICE, "a": _SERVICE}}, "all names must be strings, but one is None"),
+        ({"services": {"a": {1: 2, **_SERVICE}}}, "in the service 'a', all names must be strings"),
+        ({"services": {"a": {1: 2, None: 3, "x": 4, **_SERVICE}}}, "all names must be strings"),
+        ({"services": {"a": _SERVICE}, "defaults": {1: 2}}, r"in \[defaults\], all names must be strings"),
+    ],
+    ids=range(16),
+)
+def test_source_that_cannot_be_a_configuration_is_a_configuration_error(source: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        open_services(source)
+
+
+@pytest.mark.parametrize("environ", [5, [], {1: "x"}, {"TRUNKLINE_A_API_KEY": 5}, {"TRUNKLINE_A_API_KEY": b"x"}])
+def test_environment_that_is_no_mapping_of_strings_is_a_configuration_error(environ: Any) -> None:
+    with pytest.raises(ConfigurationError, match="environ must be a mapping of strings"):
+        open_services({"services": {"a": _SERVICE}}, environ=environ)
+
+
 def test_home_of_an_unknown_user_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="refers to the file"):
         resolve_reference({"file": "~no-such-user-here/key"}, environ={}, folder=tmp_path)

@@ -178,6 +178,8 @@ def _make_services(
     http_client: HTTPClient | None,
     environ: Mapping[str, str] | None,
 ) -> Services:
+    if environ is not None and not _are_variables(environ):
+        raise ConfigurationError("environ must be a mapping of strings")
     errors: list[ConfigurationError] = []
     configuration = read_configuration(source, errors=errors)
     transports = HTTPTransports(http_client)
@@ -189,6 +191,12 @@ def _make_services(
             errors.append(error)
     raise_config_errors(errors)
     return Services(services)
+
+
+def _are_variables(environ: object) -> bool:
+    return isinstance(environ, Mapping) and all(
+        isinstance(name, str) and (value is None or isinstance(value, str)) for name, value in environ.items()
+    )
 
 
 def _make_configured(

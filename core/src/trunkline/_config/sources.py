@@ -76,6 +76,8 @@ def read_configuration(
     """
     if isinstance(source, Mapping):
         data, folder, origin = source, Path.cwd(), "the configuration"
+    elif not isinstance(source, (str, os.PathLike)) or not isinstance(os.fspath(source), str):
+        raise ConfigurationError(f"the configuration must be the path of a file or a mapping; it is {_kind(source)}")
     else:
         path = Path(source)
         folder, origin = path.absolute().parent, f"the configuration file {str(source)!r}"
@@ -88,6 +90,7 @@ def read_configuration(
             raise ConfigurationError(f"{origin} is not TOML: {error}") from None
         except RecursionError:
             raise ConfigurationError(f"{origin} is nested too deeply") from None
+    _check_names(data, f"{origin}: at the top level")
     unknown = sorted(set(data) - set(_TOP_LEVEL))
     if unknown:
         raise ConfigurationError(
@@ -99,6 +102,10 @@ def read_configuration(
         raise ConfigurationError(f"{origin} has no services; add a table [services.NAME] for each service")
     if not isinstance(defaults, Mapping) or not all(isinstance(table, Mapping) for table in services.values()):
         raise ConfigurationError(f"{origin}: [defaults] and each of services must be tables")
+    _check_names(services, f"{origin}: in services")
+    _check_names(defaults, f"{origin}: in [defaults]")
+    for name, table in services.items():
+        _check_names(table, f"{origin}: in the service {quoted(name)}")
     common = {info.name for info in setting_infos(Settings)}
     unfit = [
         ConfigurationError(
@@ -115,6 +122,17 @@ def read_configuration(
         errors.extend(unfit)
     defaults = {name: value for name, value in defaults.items() if name in common}
     return Configuration(services={name: {**defaults, **table} for name, table in services.items()}, folder=folder)
+
+
+def _check_names(table: Mapping[Any, object], where: str) -> None:
+    """Raise `ConfigurationError` if a name is not a string, which only a mapping of the application can contain."""
+    for name in table:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"{where}, all names must be strings, but one is {_kind(name)}")
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"of the type {type(value).__name__}"
 
 
 def variable_name(service: str, setting: str) -> str:
