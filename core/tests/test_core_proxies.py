@@ -201,6 +201,24 @@ async def test_replies_of_a_socks_proxy_may_arrive_in_pieces(login: str, address
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("library", ["httpx2", "httpx"])
+async def test_socks_proxy_of_a_client_may_answer_in_pieces_or_break_off(library: str) -> None:
+    pytest.importorskip("socksio")
+    module = pytest.importorskip(library)
+    async with proxy([b"\x05\x02", b"\x01\x00", DONE, ANSWERED], in_bytes=True) as host:
+        async with module.AsyncClient(proxy=f"socks5://user:password@{host}") as client:
+            async with HTTPTransports(client).shared(Settings()) as transport:
+                async with transport.send(WireRequest(url=PLAIN), SendOptions(connect=LONG, headers=LONG)) as response:
+                    assert response.status == 200
+    for answers in ([], [b"\x05"], [METHOD], [METHOD, DONE[:-1]]):
+        async with proxy(answers, closes=True) as host:
+            async with module.AsyncClient(proxy=f"socks5://{host}") as client:
+                error = await failure(SECURE, Settings(), client=client)
+        assert isinstance(error, ConnectionFailed)
+        assert error.retryable
+
+
+@pytest.mark.anyio
 async def test_refusals_of_a_socks_proxy_may_arrive_in_pieces() -> None:
     pytest.importorskip("socksio")
     async with proxy([METHOD, b"\x05\x05" + DONE[2:]], in_bytes=True) as host:

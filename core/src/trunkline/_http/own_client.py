@@ -10,7 +10,7 @@ import logging
 import math
 import sys
 import traceback
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
@@ -31,6 +31,7 @@ from trunkline._http.common import (
 from trunkline._http.decompression import DecodingError
 from trunkline._http.failures import INVALID
 from trunkline._http.handshake import Closable, close_now
+from trunkline._http.socks import CompleteReplies, SocksStream
 from trunkline._http.unsolicited import close_idle, has_unsolicited_bytes, refuse_reuse
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import CallError, ConfigurationError, TrunklineError
@@ -157,6 +158,8 @@ class _ClientTrace:
 
     Without an event, `connect` and `headers` together are allowed. An upload over HTTP/1.1 may take any time, since
     each write has a timeout.
+
+    It also makes the handshake with a SOCKS proxy wait for complete replies.
     """
 
     def __init__(self, *, connect: float | None, headers: float | None) -> None:
@@ -172,7 +175,7 @@ class _ClientTrace:
     def _allow(self, seconds: float) -> None:
         self.scope.deadline = anyio.current_time() + seconds
 
-    async def __call__(self, event: str, info: Mapping[str, object]) -> None:
+    async def __call__(self, event: str, info: dict[str, object]) -> None:
         """Note a step: its name is `connection.start_tls.started`, for example."""
         # A transport of the application may report steps with names of any form.
         layer, _, rest = event.partition(".")
@@ -186,6 +189,9 @@ class _ClientTrace:
             self._allow(self._connect)
         if step in ("start_tls", "setup_socks5_connection"):
             self._is_in_handshake = state != "complete"
+            if step == "setup_socks5_connection" and state == "started" and "stream" in info:
+                # Both libraries pass these arguments on to the handshake after this call.
+                info["stream"] = CompleteReplies(cast("SocksStream", info["stream"]))
         if state == "complete" and step in ("connect_tcp", "connect_unix_socket", "start_tls"):
             self._stream = info.get("return_value")  # type: ignore[assignment]  # its type is that of any value
 
