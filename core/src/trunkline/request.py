@@ -154,8 +154,8 @@ def _messages(value: str | Message | Iterable[Message]) -> tuple[Message, ...]:
         return (user(value),)
     if isinstance(value, Message):
         return (value,)
-    refuse_dict(value, "messages", "a string, a trunkline.Message or several")
-    messages: tuple[object, ...] = _tuple(value, "messages", "a string, a Message or several")
+    refuse_dict(value, "messages", "a string, a trunkline.Message or an iterable of them")
+    messages: tuple[object, ...] = _tuple(value, "messages", "a string, a trunkline.Message or an iterable of them")
     for position, message in enumerate(messages):
         if not isinstance(message, Message):
             where = f"messages[{position}]"
@@ -173,7 +173,7 @@ def _tuple(value: Iterable[T], name: str, accepted: str) -> tuple[T, ...]:
 
 
 def _strings(value: str | Iterable[str], name: str) -> tuple[str, ...]:
-    strings = (value,) if isinstance(value, str) else _tuple(value, name, "a string or several")
+    strings = (value,) if isinstance(value, str) else _tuple(value, name, "a string or an iterable of strings")
     if set(map(type, strings)) == {str}:  # fast for many texts
         return strings
     for position, item in enumerate(strings):
@@ -193,7 +193,7 @@ def _texts(value: str | Iterable[str]) -> tuple[str, ...]:
 def _tools(value: Iterable[Tool]) -> tuple[Tool, ...]:
     if type(value) is tuple and not value:  # the default
         return ()
-    tools: tuple[object, ...] = _tuple(value, "tools", "several trunkline.Tool")
+    tools: tuple[object, ...] = _tuple(value, "tools", "an iterable of trunkline.Tool")
     for position, tool in enumerate(tools):
         if not isinstance(tool, Tool):
             raise InvalidRequest(f"tools[{position}] must be a trunkline.Tool, not {type(tool).__name__}")
