@@ -101,7 +101,7 @@ class ConfigurationError(TrunklineError):
     ) -> None:
         # The message is made of what a user wrote, in which a key may be in a wrong place.
         super().__init__(without_keys(str(message)), service=service)
-        self.setting = None if setting is None else without_keys(setting)
+        self.setting: str | None = None if setting is None else without_keys(setting)
         """The name of the setting, if the error belongs to one."""
         self.errors: tuple[ConfigurationError, ...] = tuple(errors)
         """The single errors, if several were found together."""

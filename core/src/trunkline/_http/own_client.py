@@ -102,7 +102,8 @@ def client_sender(http_client: HTTPClient) -> Sender:
             if not isinstance(error, library.HTTPStatusError):
                 # Its frames hold the headers, so the cause is not kept.
                 raise _hook_error(error) from None
-            response = _ClientResponse(error.response)  # the hook called `raise_for_status`
+            refused: Any = error  # the hook called `raise_for_status`
+            response = _ClientResponse(refused.response)
         finally:
             await trace.close_handshake()
         if response is None:  # the scope was cancelled by its deadline
