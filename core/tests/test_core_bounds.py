@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import traceback
 from typing import Any
 
 import anyio
 import anyio.abc
 import httpx2
 import pytest
-from trunkline import service as service_module
+from trunkline._calls import model_pages
 from trunkline._calls.fetch import FetchLimits, fetch_parts
 from trunkline._json import dumps
 from trunkline.errors import (
@@ -67,7 +68,7 @@ async def test_page_that_leads_back_to_an_earlier_one_is_an_error(toy: Any) -> N
 
 
 async def test_pages_without_end_are_an_error(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "MAX_PAGES", 5)
+    monkeypatch.setattr(model_pages, "MAX_PAGES", 5)
 
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(dumps({"models": [f"m{exchange.number}"], "next": f"c{exchange.number}"}))
@@ -99,8 +100,25 @@ async def test_page_without_models_is_followed(toy: Any) -> None:
         assert [model.id for model in await service.list_models()] == ["a"]
 
 
+async def test_cursor_that_repeats_a_key_is_not_in_the_variables_of_an_error(toy: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        key = exchange.request.headers["authorization"].removeprefix("Bearer ")
+        if exchange.number > 3:
+            await exchange.respond(b"no", status=400)
+        else:
+            await exchange.respond(dumps({"models": [f"{key}-{exchange.number}"], "next": f"{key}-{exchange.number}"}))
+
+    async with serve(handler) as server, toy(server.url, api_key="key-0123456789-abc", max_retries=0) as service:
+        with pytest.raises(RemoteError) as caught:
+            await service.list_models()
+    report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    frames = [frame for frame in report.stack if "trunkline" in frame.filename and "tests" not in frame.filename]
+    assert frames
+    assert "key-0123456789" not in repr([frame.locals for frame in frames])
+
+
 async def test_number_of_models_is_limited(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "MAX_MODELS", 5)
+    monkeypatch.setattr(model_pages, "MAX_MODELS", 5)
 
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(dumps({"models": [f"m{n}" for n in range(6)], "next": "more"}))

@@ -121,3 +121,26 @@ def test_certificate_that_is_no_file_is_a_clear_error(
     options[setting] = path
     with pytest.raises(ConfigurationError, match=f"{setting}.*{problem}"):
         tls_context(ConnectionOptions(**options))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + ".a" * 30_000 + " = 1", "[services." + "'a' . " * 30_000 + "a]", "x = {" + "a." * 30_000 + "a = 1}"],
+    ids=["key", "table", "inline table"],
+)
+def test_key_with_many_parts_is_refused_before_it_takes_long(tmp_path: Path, text: str) -> None:
+    (tmp_path / "services.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match="more than 100 parts"):
+        read_configuration(tmp_path / "services.toml")
+
+
+def test_text_with_many_dots_is_no_key(tmp_path: Path) -> None:
+    system = "One. Two words. " * 300 + "v1.2.3 " * 100
+    (tmp_path / "services.toml").write_text(f'[services.a]\nprovider = "toy"\nsystem = "{system}"\n"{"." * 200}" = 1\n')
+    assert read_configuration(tmp_path / "services.toml").services["a"]["system"] == system
+
+
+def test_number_with_too_many_digits_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "services.toml").write_text(f"[services.a]\nmax_retries = {'9' * 5000}\n")
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        read_configuration(tmp_path / "services.toml")

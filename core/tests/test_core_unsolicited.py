@@ -456,8 +456,10 @@ async def test_what_comes_with_the_end_of_a_body_is_not_the_next_response(
         (response(b"slow", status="429 Too Many Requests"), 429, b"slow"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + response(b"abc"), 200, b"abc"),
         (b"HTTP/1.1 200 OK\ncontent-length: 3\n\nabc", 200, b"abc"),
+        (b"HTTP/2.0 200 OK\r\ncontent-length: 3\r\n\r\nabc", 200, b"abc"),
+        (b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 3\r\n\r\nabc", 200, b"abc"),
     ],
-    ids=["chunked", "gzip", "204", "304", "empty", "429", "informational", "line feeds"],
+    ids=["chunked", "gzip", "204", "304", "empty", "429", "informational", "line feeds", "2.0", "1.0"],
 )
 async def test_what_follows_each_kind_of_body_is_not_the_next_response(
     stack: str, first: bytes, status: int, body: bytes, extra: str

@@ -13,6 +13,7 @@ import attrs
 
 from trunkline._calls.borders import blamed_on_provider
 from trunkline._calls.deadline import CallDeadline
+from trunkline._calls.model_pages import ModelPages
 from trunkline._calls.observed import ObservedCall
 from trunkline._calls.pipeline import Pipeline
 from trunkline._calls.retry import RetryBudget, RetryPolicy
@@ -46,12 +47,6 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _log = logging.getLogger("trunkline")
-
-MAX_PAGES = 1000
-"""How many pages of models are read. The longest known list has a few dozen."""
-
-MAX_MODELS = 100_000
-"""How many models are listed. The longest known list, that of a hub of open models, has some ten thousand."""
 
 
 class _Operation(Protocol[T_co]):
@@ -196,34 +191,21 @@ class Service:
 
         async def run(pipeline: Pipeline, call: ObservedCall) -> tuple[ModelInfo, ...]:
             operation = self._operation(pipeline.steps.operations.list_models, "list_models")
-            models: list[ModelInfo] = []
-            cursor: str | None = None
-            cursors: set[str] = set()
-            ids: set[str] = set()
+            pages = ModelPages()
             while True:
-                wire_request = pipeline.run_step("operations", operation.build, pipeline.context, cursor)
-                page, cursor = await pipeline.call(
-                    Translation(wire_request=wire_request),
-                    partial(_parse, pipeline, operation),
-                    call.deadline,
-                    call.retried,
+                wire_request = pipeline.run_step("operations", operation.build, pipeline.context, pages.cursor)
+                problem = pages.add(
+                    await pipeline.call(
+                        Translation(wire_request=wire_request),
+                        partial(_parse, pipeline, operation),
+                        call.deadline,
+                        call.retried,
+                    )
                 )
-                models.extend(page)
-                if cursor is None:
-                    return tuple(models)
-                problem = None
-                known = len(ids)
-                ids.update(model.id for model in page)
-                key = str(cursor)  # what a server sent, unless the plugin checked it
-                if key in cursors:
-                    problem = "the provider repeats a page: its cursor is one that it has sent before"
-                elif page and len(ids) == known:
-                    problem = "the provider repeats a page under another cursor: it has no model that is new"
-                elif len(cursors) + 1 >= MAX_PAGES or len(models) > MAX_MODELS:
-                    problem = f"there are more after {len(cursors) + 1} pages with {len(models)} models"
                 if problem is not None:
                     raise pipeline.finalize_error(ProtocolViolation(f"the list of models has no end: {problem}"))
-                cursors.add(key)
+                if pages.cursor is None:
+                    return pages.models
 
         return await self._run("list_models", None, run)
 

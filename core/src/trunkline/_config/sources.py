@@ -45,7 +45,7 @@ Table: TypeAlias = Mapping[str, object]
 
 _TOP_LEVEL = ("services", "defaults")
 
-MAX_FILE_SIZE = 16 * 1024 * 1024
+MAX_FILE_SIZE = 1024 * 1024
 """The largest configuration file, in bytes."""
 
 MAX_SECRET_SIZE = 1024 * 1024
@@ -59,6 +59,23 @@ class Configuration:
     services: Mapping[str, Table] = attrs.field(repr=False)
     folder: Path
     """The folder that relative paths in the file are resolved against."""
+
+
+_MOST_PARTS = 100
+"""How many parts a dotted key may have. The time that `tomllib` takes grows with the square of their number."""
+
+_QUOTED = r'"[^"\n]*+"|\'[^\'\n]*+\''
+_KEY = re.compile(rf"(?:{_QUOTED}|[\w-]++)(?:[ \t]*+\.[ \t]*+(?:{_QUOTED}|[\w-]++))*+")
+
+
+def _parsed_toml(content: bytes) -> dict[str, Any]:
+    """Parse TOML in a time that is proportional to its size. Raises `ValueError` and `RecursionError`."""
+    text = content.decode("utf-8")
+    if text.count(".") > _MOST_PARTS:
+        for found in _KEY.finditer(text):
+            if found[0].count(".") > _MOST_PARTS and re.sub(_QUOTED, "", found[0]).count(".") > _MOST_PARTS:
+                raise ValueError(f"a key has more than {_MOST_PARTS} parts")
+    return tomllib.loads(text)
 
 
 def read_configuration(
@@ -83,10 +100,10 @@ def read_configuration(
         folder, origin = path.absolute().parent, f"the configuration file {str(source)!r}"
         try:
             content = read_file(path, MAX_FILE_SIZE) if content is None else content
-            data = tomllib.loads(content.decode("utf-8"))
+            data = _parsed_toml(content)
         except UnreadableFile as error:
             raise ConfigurationError(f"{origin} {error}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # also a number of more than 4,300 digits
             raise ConfigurationError(f"{origin} is not TOML: {error}") from None
         except RecursionError:
             raise ConfigurationError(f"{origin} is nested too deeply") from None

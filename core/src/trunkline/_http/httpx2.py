@@ -248,9 +248,10 @@ class _Exchange:
         Where the length of the body is stated twice, a gateway may disagree where the response ends.
         """
         response, headers = self._response, self.headers
-        if response.http_version != b"HTTP/1.1" or headers.get("connection", "").lower() == "close":
-            return False  # the library closes it
-        if not (response.has_unsolicited_bytes() or ("transfer-encoding" in headers and "content-length" in headers)):
+        if response.http_version == b"HTTP/2" or headers.get("connection", "").lower() == "close":
+            return False  # one of several calls on the connection, or the library closes it
+        ends_once = not ("transfer-encoding" in headers and "content-length" in headers)
+        if response.http_version == b"HTTP/1.1" and ends_once and not response.has_unsolicited_bytes():
             return True
         response.refuse_reuse()
         return False
