@@ -145,6 +145,19 @@ def test_settings_cannot_push_a_host_or_a_secret_off_the_screen(call: Any, home:
     assert len(err.splitlines()) < 100
 
 
+@posix
+def test_a_link_to_a_secret_is_shown_and_trusted_only_while_it_leads_there(call: Any, home: Path) -> None:
+    (home / "token").write_text("a-token-of-mine")
+    (home / "other").write_text("another-token")
+    Path("public.txt").symlink_to(home / "token")
+    FILE.write_text('[services.a]\nprovider = "fake"\ndefault_model = "echo"\napi_key = { file = "public.txt" }\n')
+    assert f"the file public.txt, a link to {(home / 'token').resolve()}" in call("trust")[2]
+    assert call("chat", "Hi")[0] == 0
+    Path("public.txt").unlink()
+    Path("public.txt").symlink_to(home / "other")
+    assert "not trusted" in call("chat", "Hi")[2]
+
+
 def test_a_file_with_too_many_references_to_show_is_not_trusted(call: Any, home: Path) -> None:
     many = "".join(f'x-{number} = {{ env = "V{number}" }}\n' for number in range(300))
     FILE.write_text(f'[services.a]\nprovider = "fake"\n[services.a.headers]\n{many}')

@@ -3,7 +3,7 @@
 A file that is named (`--config`, TRUNKLINE_CONFIG) is used. A `trunkline.toml` of the current folder may come from
 somebody else, with a repository or an archive, and says to which host a secret is sent. It is used once the user has
 accepted its content: see `ask_for_trust`. The accepted files are remembered in the user's state folder, one entry for
-each path, with the hash of the content.
+each path, with the hash of the content and of where its links lead.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import shlex
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -25,6 +26,7 @@ import attrs
 from trunkline._config.sources import MAX_FILE_SIZE, Configuration, read_configuration
 from trunkline._files import UnreadableFile, open_file, read_descriptor
 from trunkline._masking import without_keys
+from trunkline._setting_types import is_reference
 from trunkline.cli.hidden import hide
 from trunkline.errors import ConfigurationError
 
@@ -200,8 +202,43 @@ def _entry(path: Path) -> Path:
     return state_folder() / "trusted" / f"{name}.json"
 
 
+def link_target(name: str, folder: Path) -> str | None:
+    """Return where the file of a reference is, if symbolic links lead elsewhere than its name says, or `None`."""
+    try:
+        path = Path(os.path.realpath(folder)) / Path(name).expanduser()
+        expected, target = os.path.normpath(path), os.path.realpath(path)
+    except (OSError, RuntimeError, ValueError):  # there is no such user or no such name; reading the file says so
+        return None
+    return target if target != expected else None
+
+
+def _fingerprint(file: ConfigurationFile) -> str:
+    """Return a hash of the content, and of where the links lead through which the file refers to others."""
+    digest = hashlib.sha256(file.content)
+    try:
+        configuration = read_configuration(file.path, content=file.content, errors=[])
+    except ConfigurationError:  # raised again when the file is used
+        return digest.hexdigest()
+    for target in _link_targets(configuration.services, configuration.folder):
+        digest.update(b"\0" + os.fsencode(target))
+    return digest.hexdigest()
+
+
+def _link_targets(value: object, folder: Path) -> Iterator[str]:
+    if not isinstance(value, Mapping):
+        return
+    if is_reference(value):
+        [(kind, name)] = value.items()
+        target = link_target(name, folder) if kind == "file" and isinstance(name, str) else None
+        if target is not None:
+            yield target
+    else:
+        for item in value.values():
+            yield from _link_targets(item, folder)
+
+
 def is_trusted(file: ConfigurationFile) -> bool:
-    """Whether the user has accepted this content at this path.
+    """Whether the user has accepted this content at this path, and its links to other files lead where they did.
 
     Raises `ConfigurationError` if another user can write to the record.
     """
@@ -215,7 +252,7 @@ def is_trusted(file: ConfigurationFile) -> bool:
         remembered = json.loads(read_safely(entry).content)
     except (ValueError, RecursionError):
         return False
-    return isinstance(remembered, dict) and remembered.get("sha256") == hashlib.sha256(file.content).hexdigest()
+    return isinstance(remembered, dict) and remembered.get("sha256") == _fingerprint(file)
 
 
 def trust_file(file: ConfigurationFile) -> None:
@@ -224,7 +261,7 @@ def trust_file(file: ConfigurationFile) -> None:
     entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = {
         "path": ascii(without_keys(str(file.path.absolute()))),
-        "sha256": hashlib.sha256(file.content).hexdigest(),
+        "sha256": _fingerprint(file),
     }
     handle, temporary = tempfile.mkstemp(dir=entry.parent)  # mode 0600
     try:

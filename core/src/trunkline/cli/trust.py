@@ -24,6 +24,7 @@ from trunkline.cli.config_files import (
     configuration_of,
     distrust_file,
     is_trusted,
+    link_target,
     read_safely,
     trust_file,
 )
@@ -107,7 +108,7 @@ def describe(found: ConfigurationFile) -> None:
     configuration = configuration_of(found, errors=[])
     for name, table in list(configuration.services.items())[:MAX_LINES]:
         print_note(one_line(f"  service {_short(name)}, provider {_short(table.get('provider'))}"))
-        sent, others = _effects(name, table)
+        sent, others = _effects(name, table, configuration.folder)
         if len(sent) > MAX_SENT:
             raise ConfigurationError(
                 f"{found.path}: service {_short(name)!r} sends {len(sent)} values to hosts, too many to be shown; read "
@@ -121,7 +122,7 @@ def describe(found: ConfigurationFile) -> None:
         print_note(f"  and {len(configuration.services) - MAX_LINES} more services: read the file")
 
 
-def _effects(service: str, table: Table) -> tuple[list[str], list[str]]:
+def _effects(service: str, table: Table, folder: Path) -> tuple[list[str], list[str]]:
     """Return to whom a service sends which secrets, and its other settings. Secrets in the file are not shown."""
     provider = _settings_class(table.get("provider"))
     infos = setting_infos(provider)
@@ -137,7 +138,7 @@ def _effects(service: str, table: Table) -> tuple[list[str], list[str]]:
         # The header `Host` decides who gets the request.
         (sent if setting.lower() == "headers.host" else others).append(f"{_short(setting)} = {literal}")
     for name, value in settings.items():
-        sent += (f"reads and sends {reference} ({_short(at)})" for at, reference in _references(value, name))
+        sent += (f"reads and sends {reference} ({_short(at)})" for at, reference in _references(value, name, folder))
     credentials = {info.name for info in infos if info.secret} - {info.name for info in setting_infos(Settings)}
     has_credentials = not credentials.isdisjoint(table)
     for info in infos:
@@ -196,16 +197,19 @@ def _address(url: str) -> str:
     return f"{_short(scheme)}{separator}{shown}{slash}{_short(path)}{hidden}"
 
 
-def _references(value: object, setting: str) -> Iterator[tuple[str, str]]:
+def _references(value: object, setting: str, folder: Path) -> Iterator[tuple[str, str]]:
     if not isinstance(value, Mapping):
         return
     if is_reference(value):
         [(kind, name)] = value.items()
         words = {"env": "the environment variable", "file": "the file", "keyring": "the keyring entry"}
-        yield setting, f"{words[kind]} {_short(name, MAX_PATH)}"
+        text = f"{words[kind]} {_short(name, MAX_PATH)}"
+        if kind == "file" and isinstance(name, str) and (target := link_target(name, folder)) is not None:
+            text += f", a link to {_short(target, MAX_PATH)}"
+        yield setting, text
         return
     for name, item in value.items():
-        yield from _references(item, f"{setting}.{name}")
+        yield from _references(item, f"{setting}.{name}", folder)
 
 
 def _short(value: object, limit: int = 120) -> str:
