@@ -47,6 +47,10 @@ class Word(str):
     """A string of another library."""
 
 
+class Size(enum.IntEnum):
+    LARGE = 2**62
+
+
 class Name(enum.StrEnum):
     """A member of an enumeration is a string too."""
 
@@ -81,7 +85,7 @@ TEXT = Kind(
 )
 FLAG = Kind((True, False), (None, 0, 1, "", "yes", [], {}, *OTHERS))
 OFFSET = Kind((0, 7, 10**400, True), ("7", 7.0, Decimal(7), [], {}, 10**5000, *OTHERS))
-COUNT = Kind((0, -1, 7, -(2**63), 2**64 - 1, True), (*OFFSET.wrong, 2**64, -(2**63) - 1, 10**400))
+COUNT = Kind((0, -1, 7, -(2**63), 2**64 - 1, True, Size.LARGE), (*OFFSET.wrong, 2**64, -(2**63) - 1, 10**400))
 NUMBER = Kind(
     (0.5, 1, -1e300, Double(0.5)),
     ("0.5", Decimal("0.5"), Single(), [], {}, float("inf"), float("nan"), -float("inf"), 10**400, *OTHERS),

@@ -18,7 +18,7 @@ from trunkline._json import NESTING_LIMIT
 _SHOWN = 80
 """How many characters of a wrong value an error quotes."""
 
-_INTEGERS = range(-(2**63), 2**64)
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 """What a field of 64 bits holds, signed or not."""
 
 
@@ -141,7 +141,7 @@ def _has_text(number: int) -> bool:
 
 def _number_problem(number: float) -> str | None:
     if isinstance(number, int):
-        return None if number in _INTEGERS else " must be an integer of at most 64 bits"
+        return None if _SMALLEST <= number <= _LARGEST else " must be an integer of at most 64 bits"
     return None if number - number == 0 else f" must be finite, not {float(number)}"
 
 

@@ -106,7 +106,7 @@ BODIES = [
     (b"", "status 418 without a description (I'm a Teapot)"),
     ({}, "status 418 without a description (I'm a Teapot)"),
     (None, "status 418 without a description (I'm a Teapot)"),
-    (b"\xff\xfe\x00", "\ufffd\ufffd\x00"),
+    (b"\xff\xfe\x00", "\ufffd\ufffd\\x00"),
     (b"[" * 100_000, "[" * 950 + "… (99050 more bytes)"),
 ]
 
