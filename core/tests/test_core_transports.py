@@ -520,7 +520,7 @@ async def test_no_sound_answer_is_a_failed_connection_that_shows_no_query(transp
     async with serve(handler) as server:
         error = await failure(transport, server.url + "/there?key=secret")
     assert isinstance(error, ConnectionFailed)
-    assert error.retryable
+    assert error.retryable == (len(sent) < 1000)  # headers that are too large would come again
     assert f"{server.url}/there" in error.message
     assert "secret" not in repr(error)
 

@@ -207,10 +207,10 @@ class EventReader:
             except Exception as error:
                 failed = self._parser.broken(error)
             else:
+                # A stream that sends without a pause takes its time here, not in a read.
+                deadline.left -= read_timeout.time() - ended
                 if events:
                     return events
-                # A stream that only sends events without content takes time as well.
-                deadline.left -= read_timeout.time() - ended
                 if deadline.left <= 0:
                     return None
                 continue
