@@ -376,7 +376,7 @@ def _nested() -> object:
     return value
 
 
-@pytest.mark.parametrize("setting", ["connect_timeout", "strict", "http_library"])
+@pytest.mark.parametrize("setting", ["connect_timeout", "strict", "http_library", "max_retries", "body_limit"])
 @pytest.mark.parametrize("value", [_nested(), {"a": _nested()}, 10**5000], ids=["nested", "nested table", "huge"])
 def test_value_without_a_repr_is_a_configuration_error(setting: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=setting):

@@ -164,6 +164,8 @@ def _number(kind: type[int] | type[float], value: object) -> int | float:
         raise ValueError(f"{wanted}, not {safe_repr(value)}") from None
     if number != number or (kind is int and isinstance(value, float) and value != number):
         raise ValueError(f"{wanted}, not {safe_repr(value)}")
+    if kind is int and abs(number) >= 2**63:  # one of thousands of digits cannot be shown
+        raise ValueError(f"{wanted} of at most 64 bits")
     return number
 
 
