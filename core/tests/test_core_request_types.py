@@ -446,3 +446,9 @@ ENUMERATIONS: dict[type, set[str]] = {
     cls: {Message: {"role"}, ResponseFormat: {"type"}}.get(cls, set()) for cls in FIELDS if cls is not ToolChoice
 }
 """Fields that accept a few strings only, which the class checks itself, as it does all fields of a `ToolChoice`."""
+
+
+@pytest.mark.parametrize("call", [None, {"id": "c1"}, b"c1", ["c1"]])
+def test_call_that_a_result_belongs_to_must_be_a_call_or_an_id(call: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"call must be a trunkline\.ToolCall or the id of one"):
+        tool_result(call, "done")

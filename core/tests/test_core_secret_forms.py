@@ -241,7 +241,7 @@ def test_recorded_responses_are_left_alone() -> None:
     if not files:
         pytest.skip("no recordings on this machine")
     for path in random.Random(7).sample(files, min(len(files), 150)):
-        text = path.read_bytes()[: 1024 * 1024].decode("utf-8", "replace")
+        text = path.read_bytes()[: 256 * 1024].decode("utf-8", "replace")
         assert scrub(text, random_secrets()) is text, path
 
 
@@ -357,7 +357,7 @@ def test_time_of_scrubbing_grows_with_the_length_of_the_text(shape: str) -> None
         return min(taken)
 
     # Four times the length takes about four times as long; if the time were quadratic, sixteen times.
-    assert seconds(800_000) <= 10 * seconds(200_000) + 0.02
+    assert seconds(200_000) <= 10 * seconds(50_000) + 0.02
 
 
 # Secrets in the wrong place

@@ -178,3 +178,11 @@ def test_wrong_item_is_named() -> None:
         from_json(Message, {"role": "user", "parts": "x"})
     with pytest.raises(InvalidRequest, match=r"expected an object under 'a', not int.*\$\.provider_options"):
         from_json(Message, {"role": "user", "parts": [], "provider_options": {"a": 1}})
+
+
+def test_list_that_is_nested_too_deeply_cannot_be_stored() -> None:
+    value: object = []
+    for _ in range(50_000):
+        value = [value]
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        to_json(value)

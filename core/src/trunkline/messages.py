@@ -445,8 +445,10 @@ def tool_result(
     """Create the message that answers a tool call, given as a `ToolCall` or by its id.
 
     `result` is a string, one or more parts, or any other JSON value, which is sent as JSON text. `is_error=True` tells
-    the model that the tool failed. Raises `InvalidRequest` for a result that contains anything else.
+    the model that the tool failed. Raises `InvalidRequest` for another call, or a result that contains anything else.
     """
+    if not isinstance(call, (str, ToolCall)):
+        raise InvalidRequest(f"call must be a trunkline.ToolCall or the id of one, not {type(call).__name__}")
     call_id, name = (call, None) if isinstance(call, str) else (call.id, call.name)
     parts: str | tuple[ToolResultPart, ...]
     if isinstance(result, str):

@@ -44,12 +44,16 @@ def to_json(value: object) -> JSONValue:
 
     Raises `InvalidRequest` if the value is nested too deeply, as the arguments of a tool call may be.
     """
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
     try:
-        return cast("JSONValue", _converter().unstructure(value))
+        return _unstructured(value)
     except RecursionError:
         raise InvalidRequest(f"this {type(value).__name__} is nested too deeply to be stored") from None
+
+
+def _unstructured(value: object) -> JSONValue:
+    if isinstance(value, (list, tuple)):
+        return [_unstructured(item) for item in value]
+    return cast("JSONValue", _converter().unstructure(value))
 
 
 def from_json(kind: type[T], data: JSONValue) -> T:
