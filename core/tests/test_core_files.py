@@ -125,13 +125,25 @@ def test_certificate_that_is_no_file_is_a_clear_error(
 
 @pytest.mark.parametrize(
     "text",
-    ["a" + ".a" * 30_000 + " = 1", "[services." + "'a' . " * 30_000 + "a]", "x = {" + "a." * 30_000 + "a = 1}"],
-    ids=["key", "table", "inline table"],
+    [
+        "a" + ".a" * 30_000 + " = 1",
+        "[services." + "'a' . " * 30_000 + "a]",
+        "x = {" + "a." * 30_000 + "a = 1}",
+        '"\\"".' * 30_000 + "a = 1",
+        'x = ["""\'""""", \'\'\'"\'\'\'\']\n' + "'a'.\"b\"." * 15_000 + "a = 1  # '",
+        "a" + ".a" * 100 + " = 1",
+    ],
+    ids=["key", "table", "inline table", "escapes", "behind odd quotes", "101 parts"],
 )
 def test_key_with_many_parts_is_refused_before_it_takes_long(tmp_path: Path, text: str) -> None:
     (tmp_path / "services.toml").write_text(text)
     with pytest.raises(ConfigurationError, match="more than 100 parts"):
         read_configuration(tmp_path / "services.toml")
+
+
+def test_key_with_a_hundred_parts_is_read(tmp_path: Path) -> None:
+    (tmp_path / "services.toml").write_text("[services.a]\nprovider = 'toy'\na" + ".a" * 99 + " = 1\n")
+    assert "a" in read_configuration(tmp_path / "services.toml").services["a"]
 
 
 def test_text_with_many_dots_is_no_key(tmp_path: Path) -> None:

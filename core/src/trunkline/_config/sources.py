@@ -64,17 +64,24 @@ class Configuration:
 _MOST_PARTS = 100
 """How many parts a dotted key may have. The time that `tomllib` takes grows with the square of their number."""
 
-_QUOTED = r'"[^"\n]*+"|\'[^\'\n]*+\''
-_KEY = re.compile(rf"(?:{_QUOTED}|[\w-]++)(?:[ \t]*+\.[ \t]*+(?:{_QUOTED}|[\w-]++))*+")
+_NO_BARE_KEY = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*+"{3,5}|"(?:[^"\\\n]|\\.)*+"'
+    r"|\'\'\'(?:[^\']|\'(?!\'\'))*+\'{3,5}|\'[^\'\n]*+\'|#[^\n]*+",
+    re.DOTALL,
+)
+"""A string or a comment in TOML."""
+
+_KEY = re.compile(r"[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++)*+")
 
 
 def _parsed_toml(content: bytes) -> dict[str, Any]:
     """Parse TOML in a time that is proportional to its size. Raises `ValueError` and `RecursionError`."""
     text = content.decode("utf-8")
-    if text.count(".") > _MOST_PARTS:
-        for found in _KEY.finditer(text):
-            if found[0].count(".") > _MOST_PARTS and re.sub(_QUOTED, "", found[0]).count(".") > _MOST_PARTS:
-                raise ValueError(f"a key has more than {_MOST_PARTS} parts")
+    if text.count(".") >= _MOST_PARTS:
+        # A string may be a part of a key, and the dots in it separate no parts.
+        keys = _KEY.finditer(_NO_BARE_KEY.sub("s", text))
+        if any(found[0].count(".") >= _MOST_PARTS for found in keys):
+            raise ValueError(f"a key has more than {_MOST_PARTS} parts")
     return tomllib.loads(text)
 
 
