@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import anyio
 import attrs
 
-from trunkline._excerpts import cut
+from trunkline._excerpts import single_line
 from trunkline._http import dialling
 from trunkline._http.common import user_agent
 from trunkline._http.dialling import Address, is_public
@@ -75,8 +75,7 @@ async def fetch(
 
 
 def _failed(url: str, why: str) -> FetchFailed:
-    shown = cut(redact_url(url), 300)
-    return FetchFailed(f"{shown if shown.isprintable() else repr(shown)} was not fetched: {why}")
+    return FetchFailed(f"{single_line(redact_url(url), 300)} was not fetched: {why}")
 
 
 def _redirected(url: str, target: str, location: str) -> str:

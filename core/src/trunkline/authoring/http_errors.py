@@ -104,7 +104,7 @@ def status_error(
     elif kind is RemoteError and status in _RETRYABLE:
         retryable = True
     return kind(
-        _one_line(message) or _phrase(status),
+        single_line(message, MESSAGE_LIMIT) or _phrase(status),
         provider=provider,
         status=status,
         code=code and single_line(code, NAME_LIMIT),
@@ -113,10 +113,6 @@ def status_error(
         retryable=retryable,
         body=bounded(body),
     )
-
-
-def _one_line(message: str) -> str:
-    return single_line(message, MESSAGE_LIMIT)
 
 
 class ErrorReader(Protocol):
