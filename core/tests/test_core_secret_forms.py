@@ -475,7 +475,7 @@ async def test_key_in_another_setting_is_removed_from_errors(
                 await service.chat("Hi")
     error = caught.value
     shown = "".join(traceback.format_exception(error)) + repr(error) + caplog.text
-    # An application compares the attributes `service` and `model` with what it has.
+    # The attributes stay as the application wrote them, so that it can compare them.
     shown += repr({name: value for name, value in vars(error).items() if name not in ("service", "model")})
     assert key.lower() not in shown.lower()
     assert scrub(shown, (key,)) == shown

@@ -99,7 +99,8 @@ class Decompressed:
 def _up_to_the_error(encoding: str, chunks: Sequence[bytes], returned: int) -> Iterator[bytes]:
     """Decompress `chunks` again, the last of which is broken, and yield what follows the first `returned` bytes.
 
-    Where a decompressor fails, it drops what it has made of the same chunk. So it gets the last chunk byte by byte.
+    A decompressor that fails drops what it has decompressed from the data of that step. So it gets the last chunk one
+    byte at a time.
     """
     again = decompressor(encoding)
     *complete, broken = chunks
