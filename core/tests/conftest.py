@@ -44,6 +44,23 @@ def stack(request: pytest.FixtureRequest) -> str:
     return name
 
 
+STACKS = {"asyncio-aiohttp": "auto", "asyncio-httpx2": "httpx2", "trio-httpx2": "auto"}
+"""The backends and the HTTP libraries on them, with the setting `http_library` that chooses it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests with the mark `each_stack` on each stack, or on each backend if they use no HTTP library."""
+    if metafunc.definition.get_closest_marker("each_stack") is None:
+        return
+    names = [name for name in ("anyio_backend", "http_library") if name in metafunc.fixturenames]
+    if names:
+        rows = {stack: {"anyio_backend": stack.partition("-")[0], "http_library": STACKS[stack]} for stack in STACKS}
+        stacks = {tuple(row[name] for name in names): stack for stack, row in rows.items()}
+        # As a mark, since pytest then leaves out the parameters of the fixture.
+        metafunc.definition.add_marker(pytest.mark.parametrize(names, list(stacks), ids=list(stacks.values())))
+
+
 @pytest.fixture
 def http_library() -> str:
     """The setting of the toy's services."""

@@ -12,6 +12,7 @@ import anyio
 import anyio.abc
 import httpx2
 import pytest
+from calls import call
 from trunkline._calls import model_pages
 from trunkline._calls.fetch import FetchLimits, fetch_parts
 from trunkline._json import dumps
@@ -27,29 +28,12 @@ from trunkline.messages import Image, user
 from trunkline.request import ChatRequest
 from trunkline.testing import Exchange, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 CALLS = 8
 """How often a race is run."""
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream", "embed", "list_models"])
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
-
-
-async def call(service: Any, method: str) -> object:
-    if method == "stream":
-        async with service.stream("hi") as stream:
-            return [event async for event in stream]
-    return await getattr(service, method)(*(() if method == "list_models" else ("hi",)))
 
 
 # Pages of models

@@ -10,21 +10,11 @@ from trunkline._calls import response_reader
 from trunkline.errors import ProtocolViolation, RateLimited, RemoteError, StreamInterrupted
 from trunkline.testing import Exchange, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 HEAD = {"x-request-id": "id-1", "content-type": "application/x-ndjson"}
 TEXT = b'{"open":1,"text":"a"}\n'
 CONTENT = pytest.mark.parametrize("content", [b"", TEXT], ids=["before content", "after content"])
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 async def _cut(exchange: Exchange, content: bytes) -> None:

@@ -40,23 +40,13 @@ from trunkline.fold import Fold
 from trunkline.testing import Exchange, serve
 from trunkline.testing.heartbeats import Heartbeats
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 LINES = {"content-type": "application/x-ndjson"}
 QUICK = 0.1
 """A timeout under test, in seconds."""
 LONG = 30.0
 """A limit that ends a test which hangs, in seconds."""
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 async def answer(exchange: Exchange) -> None:

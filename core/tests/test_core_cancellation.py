@@ -21,7 +21,7 @@ from trunkline import Service
 from trunkline.authoring.auth import HeaderAuth, NoAuth
 from trunkline.testing import Exchange, LoopbackServer, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 Toy = Callable[..., Service]
 
@@ -29,16 +29,6 @@ MOST = 200
 """The number of checkpoints to try. A call has fewer, so that the last trials are not cancelled at all."""
 
 LONG = 60
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 async def answer(exchange: Exchange) -> None:

@@ -32,22 +32,12 @@ from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.response import CallWarning
 from trunkline.testing import Exchange, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 Toy = Callable[..., Service]
 
 SHORT = 0.1
 LONG = 30
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 async def answer(exchange: Exchange) -> None:

@@ -8,26 +8,17 @@ from typing import Any
 
 import httpx2
 import pytest
+from calls import call
 from trunkline._calls import response_reader
 from trunkline._calls.response_reader import ERROR_BODY_LIMIT
 from trunkline.errors import AuthenticationError, RateLimited, RemoteError, StreamInterrupted, UnexpectedRedirect
 from trunkline.testing import Exchange, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream", "embed", "list_models"])
 TEXT = b"what arrived of the body"
 HEADERS = {"retry-after": "7", "x-request-id": "id-1"}
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 async def _cut(exchange: Exchange, status: int) -> None:
@@ -84,13 +75,6 @@ async def _too_large(exchange: Exchange, status: int) -> None:
 WAYS = (_cut, _reset, _parked, _bad_chunk, _bad_first_chunk, _bad_gzip, _cut_gzip, _unknown_encoding, _too_large)
 UNREADABLE = (_bad_first_chunk, _bad_gzip, _unknown_encoding)
 """The ways in which none of the body may be readable."""
-
-
-async def call(service: Any, method: str) -> object:
-    if method == "stream":
-        async with service.stream("hi") as stream:
-            return [event async for event in stream]
-    return await getattr(service, method)(*(() if method == "list_models" else ("hi",)))
 
 
 async def failure(toy: Any, way: Any, status: int, method: str, **settings: Any) -> tuple[RemoteError, int]:

@@ -7,6 +7,7 @@ import unicodedata
 from typing import Any
 
 import pytest
+from calls import call
 from hypothesis import given, strategies as st
 from trunkline._excerpts import single_line
 from trunkline.authoring.framing import JSONLinesFramer
@@ -15,27 +16,7 @@ from trunkline.authoring.wire import WireResponse
 from trunkline.errors import NotFound, ProtocolViolation, RateLimited, TrunklineError, UnexpectedRedirect
 from trunkline.testing import Exchange, serve
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
-
-
-async def _call(service: Any, method: str) -> None:
-    if method == "stream":
-        async with service.stream("x"):
-            pass
-    elif method == "list_models":
-        await service.list_models()
-    else:
-        await getattr(service, method)("x")
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 
 @pytest.mark.parametrize("method", ["chat", "stream", "embed", "list_models"])
@@ -71,7 +52,7 @@ async def test_wait_of_any_error_is_bounded(toy: Any, wait: Any, expected: float
     async with serve(refuse) as server:
         async with toy(server.url, provider=provider, **limits) as service:
             with pytest.raises(RateLimited) as caught:
-                await _call(service, method)
+                await call(service, method)
         assert len(server.requests) == 1
     assert caught.value.retry_after == expected
     assert len(str(caught.value)) < 300
@@ -132,7 +113,7 @@ async def test_text_of_an_error_is_one_bounded_line(toy: Any, method: str, kind:
         async with toy(server.url, provider=provider, max_retries=0) as service:
             for _ in FORGED:
                 with pytest.raises(TrunklineError) as caught:
-                    await _call(service, method)
+                    await call(service, method)
                 _assert_one_bounded_line(caught.value)
 
 
@@ -146,7 +127,7 @@ async def test_headers_of_a_redirect_and_of_an_error_are_one_bounded_line(toy: A
 
     async with serve(redirect) as server, toy(server.url, max_retries=0) as service:
         with pytest.raises(TrunklineError) as caught:
-            await _call(service, method)
+            await call(service, method)
     _assert_one_bounded_line(caught.value)
     if isinstance(caught.value, UnexpectedRedirect):
         assert "set it as api_url" in str(caught.value)

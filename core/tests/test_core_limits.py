@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from calls import call
 from hypothesis import given, strategies as st
 from trunkline.authoring.decoder import StreamDecoder, check_structure
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer
@@ -150,15 +151,6 @@ def answering(body: bytes, **headers: str) -> Any:
         await exchange.respond(body, headers={**(LINES if streams else {}), **headers})
 
     return handler
-
-
-async def call(service: Any, operation: str) -> None:
-    if operation == "chat":
-        await service.chat("hi")
-    else:
-        async with service.stream("hi") as stream:
-            async for _ in stream:
-                pass
 
 
 @pytest.mark.parametrize("operation", ["chat", "stream"])

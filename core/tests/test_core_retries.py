@@ -19,20 +19,10 @@ from trunkline.errors import ConnectionFailed, RateLimited, RemoteError, ServerE
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 LINES = {"content-type": "application/x-ndjson"}
 LONG = 10.0
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 # The budget

@@ -32,17 +32,7 @@ from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.testing import Exchange, serve
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 
 LINES = {"content-type": "application/x-ndjson"}

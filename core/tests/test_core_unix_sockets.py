@@ -16,21 +16,12 @@ from trunkline.errors import ConnectTimeout
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.each_stack,
     # Elsewhere, a full queue refuses the connection.
     pytest.mark.skipif("not sys.platform.startswith('linux')", reason="only Linux waits for a place in the queue"),
 ]
 
 ANSWER = b'{"text": "hi"}'
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 class Full:

@@ -35,7 +35,7 @@ from trunkline import (
 )
 from trunkline.testing import Exchange, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
 LINES = {"content-type": "application/x-ndjson"}
 CHUNK = b'{"open": true, "text": "Hello"}\n'
@@ -44,16 +44,6 @@ SOON = 0.005
 """An interval, in seconds, that is short enough for tests. No test asserts how long anything takes."""
 
 Toy = Callable[..., Any]
-
-
-@pytest.fixture
-def anyio_backend(stack: str) -> str:
-    return stack.partition("-")[0]
-
-
-@pytest.fixture
-def http_library(stack: str) -> str:
-    return "httpx2" if stack == "asyncio-httpx2" else "auto"
 
 
 def living_tasks(backend: str) -> list[str]:

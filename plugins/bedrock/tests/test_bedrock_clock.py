@@ -21,6 +21,19 @@ ANSWER = {
 }
 
 
+def opened(url: str, **settings: Any) -> trunkline.Service:
+    return trunkline.open_service(
+        "bedrock",
+        api_url=url,
+        aws_region="us-east-1",
+        aws_access_key_id="AKIAX",
+        aws_secret_access_key="canary-secret-key-0123456789",
+        default_model="m",
+        max_retries=0,
+        **settings,
+    )
+
+
 @pytest.mark.parametrize("wrong_by", [-3600, 3600])
 @pytest.mark.parametrize("corrected", [True, False])
 async def test_request_is_signed_with_the_time_of_aws_if_the_clock_is_wrong(wrong_by: int, corrected: bool) -> None:
@@ -44,15 +57,7 @@ async def test_request_is_signed_with_the_time_of_aws_if_the_clock_is_wrong(wron
         await exchange.respond(body, status=403, headers=headers)
 
     async with serve(handle) as server:
-        async with trunkline.open_service(
-            "bedrock",
-            api_url=server.url,
-            aws_region="us-east-1",
-            aws_access_key_id="AKIAX",
-            aws_secret_access_key="canary-secret-key-0123456789",
-            default_model="m",
-            max_retries=0,
-        ) as service:
+        async with opened(server.url) as service:
             if not corrected:
                 with pytest.raises(AuthenticationError, match="clock"):
                     await service.chat("x")
@@ -99,16 +104,7 @@ async def test_wrong_date_of_one_refusal_does_not_break_the_service(
         await exchange.respond(b'{"message": "Signature expired"}', status=403, headers=headers)
 
     async with serve(handle) as server:
-        async with trunkline.open_service(
-            "bedrock",
-            api_url=server.url,
-            aws_region="us-east-1",
-            aws_access_key_id="AKIAX",
-            aws_secret_access_key="canary-secret-key-0123456789",
-            default_model="m",
-            max_retries=0,
-            http_library=http_library,
-        ) as service:
+        async with opened(server.url, http_library=http_library) as service:
             with contextlib.suppress(AuthenticationError):
                 await service.chat("x")
             assert (await service.chat("x")).text == "Hello"
