@@ -10,6 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
+from trunkline._excerpts import single_line
+from trunkline.authoring import http_errors
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, TrunklineError
@@ -29,14 +31,14 @@ _LARGE = "wait " * 200_000
 
 
 def _messages_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which `status_error` adds the messages that a plugin passes to it."""
+    """Return a list to which `status_error` adds the texts that a plugin passes to it."""
     messages: list[str] = []
 
-    def one_line(message: str) -> str:
-        messages.append(message)
-        return message[:100]
+    def recorded(text: str, limit: int) -> str:
+        messages.append(text)
+        return single_line(text, limit)
 
-    monkeypatch.setattr("trunkline.authoring.http_errors._one_line", one_line)
+    monkeypatch.setattr(http_errors, "single_line", recorded)
     return messages
 
 
