@@ -30,7 +30,7 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.error_on_external_run = True
 # The tests come last, so that their summary closes the output.
-nox.options.sessions = ["lint", "typing", "isolated", "docs", "smoke", "tests"]
+nox.options.sessions = ["lint", "typing", "tests"]
 
 ROOT = Path(__file__).parent
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
@@ -125,6 +125,9 @@ PARALLEL = ("-n", "2", "--dist=worksteal")
 
 PARALLEL_FILES = ("-n", "2", "--dist=loadfile")
 """The same, but a file stays on one worker: importing an official SDK to compare with takes seconds."""
+
+COMMAND_LINE = "core/tests/cli"
+"""The tests of the command line. Most of them start processes."""
 
 QUICK = ("core/tests", "plugins", "tests/test_workspace.py", "tests/test_supply.py")
 """The folders and files of `nox -s quick`."""
@@ -245,10 +248,7 @@ def quick(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", "--quiet")
     session.run("ruff", "check", "--quiet")
     lint_imports(session)
-    chosen = (*leave_out(NOT_QUICK), *QUICK)
-    if any((ROOT / word.partition("::")[0]).exists() for word in session.posargs):
-        chosen = ()
-    session.run(*PYTEST, "-q", *PARALLEL_FILES, *chosen, *session.posargs)
+    run_tests(session, PARALLEL_FILES, *leave_out(NOT_QUICK), *QUICK)
 
 
 @nox.session
@@ -407,11 +407,10 @@ def isolated(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site into site/, without a network; a warning or a broken link is an error.
 
-    The session `tests` runs the examples: `nox -s tests -- tests/test_docs.py tests/test_docs_examples.py` for those
-    alone.
+    The session `tests_workspace` checks the parts that `docs/generate.py` writes, and runs the examples:
+    `nox -s tests_workspace -- tests/test_docs.py tests/test_docs_examples.py` for those alone.
     """
     install(session, *group("docs"), extras="cli,testing")
-    session.run("python", "docs/generate.py", "--check")
     session.run("zensical", "build", "--strict", "--clean")
     session.run("python", "docs/llms.py", "site")
     session.run("python", "docs/check_site.py", "site")
@@ -430,10 +429,24 @@ def smoke(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests on the Python that runs nox. Arguments after `--` go to pytest."""
+    """Run the tests of the core, except of its command line, and of the plugins. Arguments after `--` go to pytest."""
+    install(session, *group("tests"), extras="cli,fast,testing")
+    session.install("--no-deps", AWS)
+    run_tests(session, PARALLEL, f"--ignore={COMMAND_LINE}", "core/tests", "plugins")
+
+
+@nox.session
+def tests_workspace(session: nox.Session) -> None:
+    """Run the other tests: of the command line, and those in tests/ (recorded traffic, servers, documentation)."""
     install(session, *group("tests"), *group("packages"), extras="cli,fast,testing")
     session.install("--no-deps", AWS)
-    session.run(*PYTEST, *PARALLEL, *session.posargs)
+    run_tests(session, PARALLEL, COMMAND_LINE, "tests")
+
+
+def run_tests(session: nox.Session, parallel: Sequence[str], *chosen: str) -> None:
+    """Run the chosen tests, or those that the arguments after `--` name."""
+    named = any((ROOT / word.partition("::")[0]).exists() for word in session.posargs)
+    session.run(*PYTEST, "-q", *parallel, *(() if named else chosen), *session.posargs)
 
 
 @nox.session
