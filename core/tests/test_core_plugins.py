@@ -402,6 +402,13 @@ async def test_an_extension_is_loaded_by_name_and_a_broken_one_is_named(install:
                 await opened["bad"].chat("hi")
 
 
+@pytest.mark.parametrize("name", [pytest.param(10**5000, id="a large number"), b"openai"])
+def test_a_name_that_is_not_a_string_is_refused(install: Any, name: Any) -> None:
+    install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    with pytest.raises(ConfigurationError, match="the name of a service must be a string, not"):
+        open_service("fine", name=name, url="http://x.example")
+
+
 # open_services
 
 

@@ -152,6 +152,13 @@ def test_all_wrong_settings_are_reported_together() -> None:
     assert {error.setting for error in caught.value.errors} == {"mode", "wrong", "api_key"}
 
 
+def test_an_error_lists_a_hundred_wrong_settings_at_most() -> None:
+    with pytest.raises(ConfigurationError, match="more than 100 settings are wrong") as caught:
+        make(table={f"wrong_{number}": 1 for number in range(10_000)})
+    assert len(caught.value.errors) == 100
+    assert len(str(caught.value)) < 100_000
+
+
 def test_settings_made_by_hand_are_checked_as_well() -> None:
     with pytest.raises(ConfigurationError, match="provider 'demo': setting 'mode'"):
         DemoSettings(api_key=Secret("k"), mode="x")  # type: ignore[arg-type]

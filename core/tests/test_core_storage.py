@@ -186,3 +186,9 @@ def test_list_that_is_nested_too_deeply_cannot_be_stored() -> None:
         value = [value]
     with pytest.raises(InvalidRequest, match="nested too deeply"):
         to_json(value)
+
+
+@pytest.mark.parametrize("kind", [5, None, "Message", list[str]])
+def test_a_kind_that_is_not_a_class_is_refused(kind: Any) -> None:
+    with pytest.raises(InvalidRequest, match="the kind must be a class such as"):
+        from_json(kind, {})

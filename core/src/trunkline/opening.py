@@ -68,6 +68,8 @@ def open_service(
 def _make_service(
     provider: str | Settings, name: str | None, client: HTTPClient | None, settings: Mapping[str, object]
 ) -> Service:
+    if not isinstance(name, (str, type(None))):
+        raise ConfigurationError(f"the name of a service must be a string, not {type(name).__name__}")
     try:
         return _make_named(provider, name, client, settings)
     except ConfigurationError as error:

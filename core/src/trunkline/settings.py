@@ -484,16 +484,22 @@ def setting_error(setting: str, problem: str, *, provider: str = "", service: st
     return ConfigurationError(f"{owner}: setting {setting!r} {problem}", service=service, setting=setting)
 
 
+MOST_ERRORS = 100
+"""The number of errors that one `ConfigurationError` lists at most."""
+
+
 def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
-    """Raise one error for all of `errors`; do nothing if there are none."""
+    """Raise one error for the first `MOST_ERRORS` of `errors`; do nothing if there are none."""
     flat = [single for error in errors for single in (error.errors or (error,))]
     if len(flat) == 1:
         raise flat[0]
     if flat:
-        lines = "".join(f"\n  - {error}" for error in flat)
-        services = {error.service for error in flat}
+        listed = flat[:MOST_ERRORS]
+        count = len(flat) if len(flat) == len(listed) else f"more than {len(listed)}"
+        lines = "".join(f"\n  - {error}" for error in listed)
+        services = {error.service for error in listed}
         service = services.pop() if len(services) == 1 else None
-        raise ConfigurationError(f"{len(flat)} settings are wrong:{lines}", service=service, errors=flat)
+        raise ConfigurationError(f"{count} settings are wrong:{lines}", service=service, errors=listed)
 
 
 _infos: dict[type[Settings], tuple[SettingInfo, ...]] = {}

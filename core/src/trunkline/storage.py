@@ -61,6 +61,8 @@ def from_json(kind: type[T], data: JSONValue) -> T:
 
     Raises `InvalidRequest` for data of another form; its message names the place.
     """
+    if not isinstance(kind, type):
+        raise InvalidRequest(f"the kind must be a class such as trunkline.Message, not {type(kind).__name__}")
     try:
         return _converter().structure(data, kind)
     except (

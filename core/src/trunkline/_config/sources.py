@@ -33,6 +33,7 @@ from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
 from trunkline.secrets import Headers, Secret
 from trunkline.settings import (
+    MOST_ERRORS,
     SettingInfo,
     Settings,
     convert,
@@ -203,7 +204,8 @@ def make_settings(
         _without_none(from_provider_variables),
     ]
     known = {info.name for info in infos}
-    errors = [_unknown(service, name, infos) for source in sources[:2] for name in sorted(set(source) - known)]
+    unknown = [name for source in sources[:2] for name in sorted(set(source) - known)]
+    errors = [_unknown(service, name, infos) for name in unknown[: MOST_ERRORS + 1]]
     values: dict[str, object] = {}
     for info in infos:
         # The first source that sets any setting of a group is used for the whole group. Otherwise an access key from
