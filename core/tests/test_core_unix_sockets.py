@@ -52,8 +52,8 @@ class Full:
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> Iterator[Full]:
-    server = Full(tmp_path / "s")
+def full(socket_folder: Path) -> Iterator[Full]:
+    server = Full(socket_folder / "s")
     yield server
     server.close()
 
