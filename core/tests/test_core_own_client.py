@@ -164,7 +164,7 @@ async def test_wait_for_a_stream_of_http2_is_limited(toy: Any, library: Any) -> 
 
 
 # httpx leaves the generator of the request's body open; on trio, the garbage collector says so.
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*ByteStream:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored.*ByteStream:pytest.PytestUnraisableExceptionWarning")
 @LIBRARIES
 async def test_frames_of_http2_do_not_extend_the_time_for_a_request(toy: Any, library: Any) -> None:
     async def handle(stream: anyio.abc.SocketStream) -> None:
