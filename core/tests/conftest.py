@@ -42,7 +42,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def socket_folder() -> Iterator[Path]:
-    """A folder with a short path, since the path of a Unix socket may have about a hundred bytes only."""
+    """A folder with a short path: the path of a Unix socket is limited to about a hundred bytes."""
     with TemporaryDirectory(prefix="t", dir="/tmp") as folder:
         yield Path(folder)
 

@@ -243,10 +243,10 @@ def _compressed(encoding: str, content: bytes) -> tuple[bytes, bytes]:
         packer = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "raw deflate": -15}[encoding])
         return packer.compress(content) + packer.flush(zlib.Z_SYNC_FLUSH), packer.flush()
     if encoding == "br":
-        quick = brotli.Compressor()
-        return quick.process(content) + quick.flush(), quick.finish()
-    frame = zstd.ZstdCompressor()
-    return frame.compress(content, frame.FLUSH_BLOCK), frame.flush(frame.FLUSH_FRAME)
+        br = brotli.Compressor()
+        return br.process(content) + br.flush(), br.finish()
+    compressor = zstd.ZstdCompressor()
+    return compressor.compress(content, compressor.FLUSH_BLOCK), compressor.flush(compressor.FLUSH_FRAME)
 
 
 @pytest.mark.parametrize("method", list(ANSWERS))

@@ -212,7 +212,7 @@ class Server:
         self._tls = tls
         self._first = first
         self._threads: list[threading.Thread] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="tl", dir="/tmp")  # the path may have 100 bytes
+        self._folder = tempfile.TemporaryDirectory(prefix="tl", dir="/tmp")  # a short path, as in `socket_folder`
         self.path = f"{self._folder.name}/s"
         if network == "unix":
             self._listener = socket.socket(socket.AF_UNIX)

@@ -495,11 +495,13 @@ def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
         raise flat[0]
     if flat:
         listed = flat[:MOST_ERRORS]
-        count = len(flat) if len(flat) == len(listed) else f"more than {len(listed)}"
+        head = f"{len(flat)} settings are wrong:"
+        if len(flat) > MOST_ERRORS:
+            head = f"more than {MOST_ERRORS} settings are wrong; the first are:"
         lines = "".join(f"\n  - {error}" for error in listed)
         services = {error.service for error in listed}
         service = services.pop() if len(services) == 1 else None
-        raise ConfigurationError(f"{count} settings are wrong:{lines}", service=service, errors=listed)
+        raise ConfigurationError(head + lines, service=service, errors=listed)
 
 
 _infos: dict[type[Settings], tuple[SettingInfo, ...]] = {}

@@ -99,8 +99,8 @@ class Decompressed:
 def _up_to_the_error(encoding: str, chunks: Sequence[bytes], returned: int) -> Iterator[bytes]:
     """Decompress `chunks` again, the last of which is broken, and yield what follows the first `returned` bytes.
 
-    A decompressor that fails drops what it has decompressed from the data of that step. So it gets the last chunk one
-    byte at a time.
+    If a decompressor fails, the output of that step is lost. Decompressing the last chunk one byte at a time returns
+    all output before the failure.
     """
     again = decompressor(encoding)
     *complete, broken = chunks
