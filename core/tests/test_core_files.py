@@ -116,11 +116,51 @@ def test_certificate_that_is_no_file_is_a_clear_error(
     paths: dict[str, tuple[str, str]], setting: str, name: str
 ) -> None:
     path, problem = paths[name]
+    if name == "pipe":
+        problem = "is a pipe; use a regular file"
     # The certificate is read before OpenSSL looks at it, so any file will do.
     options: dict[str, Any] = {"client_certificate": __file__} if setting == "client_key" else {}
     options[setting] = path
     with pytest.raises(ConfigurationError, match=f"{setting}.*{problem}"):
         tls_context(ConnectionOptions(**options))
+
+
+@pytest.mark.parametrize("setting", ["ca_bundle", "client_certificate", "client_key"])
+@pytest.mark.parametrize("kind", ["named pipe", "pipe of a shell"])
+def test_pipe_is_no_certificate(tmp_path: Path, setting: str, kind: str) -> None:
+    if kind == "named pipe":
+        path = str(tmp_path / "pipe")
+        os.mkfifo(path)
+        ends = [os.open(path, os.O_RDWR)]
+    else:
+        ends = list(os.pipe())
+        path = f"/dev/fd/{ends[0]}"
+    os.write(ends[-1], b"-----BEGIN CERTIFICATE-----\n")
+    options: dict[str, Any] = {"client_certificate": __file__} if setting == "client_key" else {}
+    options[setting] = path
+    try:
+        with pytest.raises(ConfigurationError, match=f"{setting}.* is a pipe; use a regular file"):
+            tls_context(ConnectionOptions(**options))
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a = """' + '\\"""\n' * 150_000,
+        'a = "' + '\\"' * 400_000,
+        'a = "' + '\\"\n' * 250_000,
+        "a = '''" + "''\n" * 250_000,
+        "a = '" + "x" * 800_000,
+    ],
+    ids=["lines", "one line", "many lines", "single quotes", "one single quote"],
+)
+def test_string_without_an_end_is_refused_before_it_takes_long(tmp_path: Path, text: str) -> None:
+    (tmp_path / "services.toml").write_text(f"{text}# {'.' * 100}")
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        read_configuration(tmp_path / "services.toml")
 
 
 @pytest.mark.parametrize(

@@ -240,3 +240,59 @@ async def test_status_is_kept_if_an_event_hook_raises_for_it(toy: Any, library: 
                 await service.chat("hi")
     assert (caught.value.status, caught.value.retry_after) == (429, 7)
     assert ("slow down" in caught.value.message) == reads
+
+
+@LIBRARIES
+async def test_status_of_another_request_that_an_event_hook_sends_is_no_answer(toy: Any, library: Any) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"{}", status=401, headers={"retry-after": "9"})
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text":"hello"}')
+
+    async with serve(refuse) as tokens, serve(handler) as server:
+
+        async def hook(request: object) -> None:
+            async with library.AsyncClient() as other:
+                (await other.get(tokens.url)).raise_for_status()
+
+        async with library.AsyncClient(event_hooks={"request": [hook]}) as client:
+            async with toy(server.url, client=client, max_retries=2) as service:
+                with pytest.raises(CallError, match=r"an event hook of the http_client .*'401"):
+                    await service.chat("hi")
+        assert (len(tokens.requests), len(server.requests)) == (1, 0)
+
+
+@LIBRARIES
+async def test_connection_that_breaks_while_an_event_hook_reads_is_tried_again(toy: Any, library: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        if exchange.number == 1:
+            await exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+            await exchange.hang_up()
+        else:
+            await exchange.respond(b'{"text":"hello"}')
+
+    async def hook(response: Any) -> None:
+        await response.aread()
+
+    async with serve(handler) as server, library.AsyncClient(event_hooks={"response": [hook]}) as client:
+        async with toy(server.url, client=client, max_retries=1) as service:
+            assert (await service.chat("hi")).text == "hello"
+    assert len(server.requests) == 2
+
+
+@LIBRARIES
+async def test_text_of_an_exception_of_an_event_hook_is_one_line(toy: Any, library: Any) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text":"hello"}')
+
+    async def hook(response: Any) -> None:
+        raise ValueError("line\nERROR forged \x1b[31m line " + "x" * 100_000)
+
+    async with serve(handler) as server, library.AsyncClient(event_hooks={"response": [hook]}) as client:
+        async with toy(server.url, client=client) as service:
+            with pytest.raises(CallError, match="an event hook of the http_client") as caught:
+                await service.chat("hi")
+    text = str(caught.value)
+    assert text.isprintable()
+    assert len(text) < 10_000

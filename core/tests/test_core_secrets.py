@@ -743,6 +743,11 @@ def test_value_in_the_query_of_a_url_is_secret_unless_it_is_words_or_a_number(na
     assert not list(url_secrets("https://a.example/v1?api-version=2024-10-21-preview&region=west-europe&size=4096"))
 
 
+@pytest.mark.parametrize("name", ["db_pass", "userpass", "proxy_pass", "pass", "password", "sig", "auth_code"])
+def test_words_in_the_query_of_a_url_are_secret_if_the_parameter_says_so(name: str) -> None:
+    assert "swordfish" in url_secrets(f"https://a.example/v1?{name}=swordfish&region=west-europe")
+
+
 async def test_no_more_than_fifty_cookies_of_the_application_s_own_client_are_searched_for(toy: Any) -> None:
     # Thousands of cookies that a server sets would block the event loop in each error.
     async def refuse(exchange: Exchange) -> None:

@@ -29,7 +29,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.testing import Exchange, serve
 from wires import WIRES, Wire
 
-MOST_REQUESTS_PER_CALL = 2.2
+MAX_REQUESTS_PER_CALL = 2.2
 RETRY_BUDGET = 100
 LONGEST_WAIT = 2.0
 """The longest time until an error, in seconds, beside the time of the call's own requests."""
@@ -237,7 +237,7 @@ def cases(options: Options) -> list[Case]:
         (
             f"429 for {seconds:g} s, truthful Retry-After",
             lambda wire: measured(wire, 429, refusing(seconds, truthful), callers),
-            lambda found: found["succeeded"] == callers and found["requests"] <= MOST_REQUESTS_PER_CALL * callers,
+            lambda found: found["succeeded"] == callers and found["requests"] <= MAX_REQUESTS_PER_CALL * callers,
         ),
         (
             "503 without end",

@@ -14,7 +14,7 @@ _ITEM_SIZE = 16
 _COUNT_SIZE = 40
 """The most characters of the note that says how much is left out."""
 
-_MOST_LEVELS = 200
+_MAX_LEVELS = 200
 
 
 def cut(text: str, limit: int, *, omitted: int = 0, unit: str = "characters") -> str:
@@ -62,7 +62,7 @@ def _fits(value: object, limit: int) -> bool:
         if isinstance(item, (str, bytes, bytearray)):
             limit -= len(item)
         elif isinstance(item, (dict, list, tuple, set, frozenset, Mapping)):
-            if len(item) * _ITEM_SIZE > limit or level > _MOST_LEVELS:
+            if len(item) * _ITEM_SIZE > limit or level > _MAX_LEVELS:
                 return False
             if isinstance(item, (dict, Mapping)):
                 limit -= sum(len(name) for name in item if isinstance(name, (str, bytes)))

@@ -26,26 +26,28 @@ def open_file(path: str | os.PathLike[str]) -> int:
     return os.open(path, flags)
 
 
-def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Read a regular file or a pipe of at most `limit` bytes. Raises `UnreadableFile`."""
+def read_file(path: str | os.PathLike[str], limit: int, *, pipes: bool = True) -> bytes:
+    """Read a regular file, or a pipe unless `pipes` is false, of at most `limit` bytes. Raises `UnreadableFile`."""
     try:
         descriptor = open_file(path)
     except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
         raise _unreadable(error) from None
     try:
-        return read_descriptor(descriptor, limit)
+        return read_descriptor(descriptor, limit, pipes=pipes)
     finally:
         os.close(descriptor)
 
 
-def read_descriptor(descriptor: int, limit: int) -> bytes:
-    """Read an open regular file or pipe to its end. Raises `UnreadableFile`."""
+def read_descriptor(descriptor: int, limit: int, *, pipes: bool = True) -> bytes:
+    """Read an open regular file, or a pipe unless `pipes` is false, to its end. Raises `UnreadableFile`."""
     try:
         kind = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(kind):
             raise UnreadableFile("is a folder")
         if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
             raise UnreadableFile("is a device or a socket, not a file")
+        if stat.S_ISFIFO(kind) and not pipes:
+            raise UnreadableFile("is a pipe; use a regular file")
         return _read(descriptor, limit)
     except OSError as error:
         raise _unreadable(error) from None

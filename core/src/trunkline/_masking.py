@@ -16,7 +16,7 @@ _PATH = re.compile(r"[/~]|\.{1,2}/|[A-Za-z]:[\\/]")
 
 
 _CREDENTIAL_NAME = re.compile(
-    r"auth(?!or(?!i))|key|token|secret|cookie|cred|signature|session|jwt|bearer|passw|passphrase|pwd|\b(?:pw|pass)\b",
+    r"auth(?!or(?!i))|key|token|secret|cookie|cred|signature|session|jwt|bearer|passw|passphrase|pwd|(?<![a-z0-9])(?:pw|pass)(?![a-z0-9])",
     re.IGNORECASE,
 )
 

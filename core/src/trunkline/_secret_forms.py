@@ -47,7 +47,7 @@ _SHORTEST_ENCODING = 8
 _SAME_PROBES = 8
 """How many places of a probe in one form are kept. A secret that repeats itself would have it at every place."""
 
-_MOST_LAYERS = 5
+_MAX_LAYERS = 5
 """How often escape sequences are decoded. One layer decodes any number of repetitions of one kind, such as `%2525`."""
 
 Span = tuple[int, int]
@@ -281,7 +281,7 @@ class _Layer:
 def _layers(data: bytes) -> Iterator[tuple[bytes, _Layer | None]]:
     yield data, None
     layer: _Layer | None = None
-    for _ in range(_MOST_LAYERS):
+    for _ in range(_MAX_LAYERS):
         if b"%" not in data and b"\\" not in data and b"&" not in data:
             break
         decoded = _Layer(data, layer, _ESCAPE, _decode_escape)
@@ -295,7 +295,7 @@ def _layers(data: bytes) -> Iterator[tuple[bytes, _Layer | None]]:
 
 
 def _fully_decoded(data: bytes) -> bytes:
-    for _ in range(_MOST_LAYERS):
+    for _ in range(_MAX_LAYERS):
         data = _ESCAPE.sub(_decode_escape, data)
     return data
 

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 from trunkline._masking import may_be_secret, names_credential
 
 _AUTHORITY = re.compile(r"^[\s'\"<]*([A-Za-z][A-Za-z0-9+.-]*:)?//")
-_SECRET_PARAMETER = re.compile("sig|code|ticket|hmac", re.IGNORECASE)  # in signed URLs and logins
+_SECRET_PARAMETER = re.compile("sig|code|ticket|hmac|pass", re.IGNORECASE)  # in signed URLs and logins
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _ONE_SLASH = re.compile(r"https?:/?(?!/)(?![0-9])", re.IGNORECASE)
 _PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")

@@ -484,20 +484,20 @@ def setting_error(setting: str, problem: str, *, provider: str = "", service: st
     return ConfigurationError(f"{owner}: setting {setting!r} {problem}", service=service, setting=setting)
 
 
-MOST_ERRORS = 100
+MAX_ERRORS = 100
 """The number of errors that one `ConfigurationError` lists at most."""
 
 
 def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
-    """Raise one error for the first `MOST_ERRORS` of `errors`; do nothing if there are none."""
+    """Raise one error for the first `MAX_ERRORS` of `errors`; do nothing if there are none."""
     flat = [single for error in errors for single in (error.errors or (error,))]
     if len(flat) == 1:
         raise flat[0]
     if flat:
-        listed = flat[:MOST_ERRORS]
+        listed = flat[:MAX_ERRORS]
         head = f"{len(flat)} settings are wrong:"
-        if len(flat) > MOST_ERRORS:
-            head = f"more than {MOST_ERRORS} settings are wrong; the first are:"
+        if len(flat) > MAX_ERRORS:
+            head = f"more than {MAX_ERRORS} settings are wrong; the first are:"
         lines = "".join(f"\n  - {error}" for error in listed)
         services = {error.service for error in listed}
         service = services.pop() if len(services) == 1 else None

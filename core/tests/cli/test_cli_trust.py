@@ -158,6 +158,22 @@ def test_a_link_to_a_secret_is_shown_and_trusted_only_while_it_leads_there(call:
     assert "not trusted" in call("chat", "Hi")[2]
 
 
+@posix
+def test_a_link_that_moves_to_another_reference_is_not_trusted(call: Any, home: Path) -> None:
+    (home / "token").write_text("a-token-of-mine")
+    Path("one.txt").symlink_to(home / "token")
+    Path("two.txt").write_text("another-token")
+    FILE.write_text(
+        '[services.a]\nprovider = "fake"\ndefault_model = "echo"\napi_key = { file = "one.txt" }\n'
+        '[services.b]\nprovider = "fake"\napi_key = { file = "two.txt" }\n'
+    )
+    assert "the file one.txt, a link to" in call("trust")[2]
+    assert call("chat", "--service", "a", "Hi")[0] == 0
+    Path("one.txt").replace("two.txt")
+    Path("one.txt").write_text("another-token")
+    assert "not trusted" in call("chat", "--service", "a", "Hi")[2]
+
+
 def test_a_file_with_too_many_references_to_show_is_not_trusted(call: Any, home: Path) -> None:
     many = "".join(f'x-{number} = {{ env = "V{number}" }}\n' for number in range(300))
     FILE.write_text(f'[services.a]\nprovider = "fake"\n[services.a.headers]\n{many}')

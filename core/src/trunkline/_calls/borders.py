@@ -34,6 +34,7 @@ from trunkline.authoring.http_errors import MESSAGE_LIMIT, NAME_LIMIT
 from trunkline.authoring.provider import Framer, Parser, ResponseParser
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
+    CallError,
     ConfigurationError,
     FetchFailed,
     InvalidRequest,
@@ -123,9 +124,10 @@ _MESSAGE_LIMIT = 2 * MESSAGE_LIMIT
 def show_in_one_line(error: TrunklineError) -> None:
     """Bound what a server may have put into the text of an error: its message, its code and its request id.
 
-    Everything that is raised to a caller passes here, whichever code made it: a plugin may make an error without
-    `status_error`. A line break in a code would look like another line of a log, and a control character would reach
-    the terminal on which the log is read. The secrets must have been removed, since they are not found in parts.
+    Every error of a call passes here, whichever code made it: a plugin may make an error without `status_error`, and an
+    event hook of an own client may quote a body in its exception. A line break in a code would look like another line
+    of a log, and a control character would reach the terminal on which the log is read. The secrets must have been
+    removed, since they are not found in parts.
     An error that lists several mistakes of the application, one in each line, keeps its lines.
     """
     if isinstance(error, RemoteError):
@@ -135,7 +137,11 @@ def show_in_one_line(error: TrunklineError) -> None:
             value = getattr(error, name)
             if isinstance(value, str):
                 setattr(error, name, single_line(value, NAME_LIMIT))
-    elif isinstance(error, FetchFailed) or (isinstance(error, ConfigurationError) and not error.errors):
+    elif (
+        isinstance(error, FetchFailed)
+        or type(error) is CallError
+        or (isinstance(error, ConfigurationError) and not error.errors)
+    ):
         error.args = tuple(single_line(arg, _MESSAGE_LIMIT) if isinstance(arg, str) else arg for arg in error.args)
 
 

@@ -33,7 +33,7 @@ from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
 from trunkline.secrets import Headers, Secret
 from trunkline.settings import (
-    MOST_ERRORS,
+    MAX_ERRORS,
     SettingInfo,
     Settings,
     convert,
@@ -62,15 +62,16 @@ class Configuration:
     """The folder that relative paths in the file are resolved against."""
 
 
-_MOST_PARTS = 100
+_MAX_PARTS = 100
 """How many parts a dotted key may have. The time that `tomllib` takes grows with the square of their number."""
 
-_NO_BARE_KEY = re.compile(
-    r'"""(?:[^"\\]|\\.|"(?!""))*+"{3,5}|"(?:[^"\\\n]|\\.)*+"'
-    r"|\'\'\'(?:[^\']|\'(?!\'\'))*+\'{3,5}|\'[^\'\n]*+\'|#[^\n]*+",
+_STRING_OR_COMMENT = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|"(?:[^"\\\n]|\\.)*+"?'
+    r"|\'\'\'(?:[^\']|\'(?!\'\'))*+(?:\'{3,5})?|\'[^\'\n]*+\'?|#[^\n]*+",
     re.DOTALL,
 )
-"""A string or a comment in TOML."""
+"""A string or a comment in TOML. A string without an end reaches as far as it can, so that the search takes linear
+time."""
 
 _KEY = re.compile(r"[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++)*+")
 
@@ -78,11 +79,11 @@ _KEY = re.compile(r"[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++)*+")
 def _parsed_toml(content: bytes) -> dict[str, Any]:
     """Parse TOML in a time that is proportional to its size. Raises `ValueError` and `RecursionError`."""
     text = content.decode("utf-8")
-    if text.count(".") >= _MOST_PARTS:
+    if text.count(".") >= _MAX_PARTS:
         # A string may be a part of a key, and the dots in it separate no parts.
-        keys = _KEY.finditer(_NO_BARE_KEY.sub("s", text))
-        if any(found[0].count(".") >= _MOST_PARTS for found in keys):
-            raise ValueError(f"a key has more than {_MOST_PARTS} parts")
+        keys = _KEY.finditer(_STRING_OR_COMMENT.sub("s", text))
+        if any(found[0].count(".") >= _MAX_PARTS for found in keys):
+            raise ValueError(f"a key has more than {_MAX_PARTS} parts")
     return tomllib.loads(text)
 
 
@@ -205,7 +206,7 @@ def make_settings(
     ]
     known = {info.name for info in infos}
     unknown = [name for source in sources[:2] for name in sorted(set(source) - known)]
-    errors = [_unknown(service, name, infos) for name in unknown[: MOST_ERRORS + 1]]
+    errors = [_unknown(service, name, infos) for name in unknown[: MAX_ERRORS + 1]]
     values: dict[str, object] = {}
     for info in infos:
         # The first source that sets any setting of a group is used for the whole group. Otherwise an access key from

@@ -66,12 +66,11 @@ from trunkline._http.common import (
     check_request_headers,
     content_encoding,
     default_headers,
-    encodings,
     keepalive_options,
     unknown_encoding,
 )
 from trunkline._http.decoding import Decompressed, Undecodable
-from trunkline._http.decompression import DecodingError
+from trunkline._http.decompression import DecodingError, supported
 from trunkline._http.early_answers import LARGE_WRITE, WRITE_SIZE, UnreadBytes, read_first
 from trunkline._http.failures import (
     BAD_NAME,
@@ -582,7 +581,7 @@ class _Exchange:
         encoding = content_encoding(", ".join(response.headers.getall("Content-Encoding", ())))
         if not encoding:
             return
-        unknown = unknown_encoding(encoding, encodings(default_headers()["accept-encoding"]))
+        unknown = unknown_encoding(encoding, frozenset(supported()))
         if unknown is not None:
             self._chunks = Undecodable(self._request.url, unknown)
         else:

@@ -32,10 +32,10 @@ MIN_AIOHTTP = (3, 14)
 """The oldest version of aiohttp that is used; the extra `aiohttp` requires the same."""
 
 
-_MOST_COOKIES = 50
+_MAX_COOKIES = 50
 """How many cookies for the hosts of a service are secrets. RFC 6265, section 6.1, asks clients to keep 50 a domain."""
 
-_MOST_COOKIE_CHARACTERS = 16 * 1024
+_MAX_COOKIE_CHARACTERS = 16 * 1024
 """How many characters these cookies have at most. Few servers accept a longer header."""
 
 _Key: TypeAlias = tuple[ConnectionOptions, str]
@@ -143,14 +143,14 @@ def _cookie_secrets(jar: Any, hosts: Collection[str]) -> list[str]:
     Servers set them, so they are bounded, and words would be removed from the errors of all services of the client.
     """
     values: list[str] = []
-    left = _MOST_COOKIE_CHARACTERS
+    left = _MAX_COOKIE_CHARACTERS
     for cookie in jar:
         value = cookie.value or ""
         if is_words(value) or len(value) > left or not any(_is_sent_to(host, cookie.domain) for host in hosts):
             continue
         values.append(value)
         left -= len(value)
-        if len(values) == _MOST_COOKIES:
+        if len(values) == _MAX_COOKIES:
             break
     return values
 

@@ -94,7 +94,7 @@ class RequestState:
         return not self.dialled and self.connection is not None and not self.connection.answered
 
 
-current_request: ContextVar[RequestState | None] = ContextVar("trunkline_exchange", default=None)
+current_request: ContextVar[RequestState | None] = ContextVar("trunkline_request", default=None)
 """The request that this task sends."""
 
 

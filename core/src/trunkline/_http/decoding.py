@@ -13,14 +13,14 @@ _EMPTY_STEP = 2048
 """How many bytes of output a step of decompression counts as if it has none: it takes time as well."""
 
 _ALWAYS_ALLOWED = 16 * 1024 * 1024
-_MOST_RATIO = 200
+_MAX_RATIO = 200
 """A body may become this many times as large, or as large as `_ALWAYS_ALLOWED`.
 
 Compressed text of models becomes 3 to 30 times as large, and much more only if a model repeats itself.
 """
 
-_MOST_KEPT = 1024 * 1024
-_MOST_REPLAYED = 16 * 1024 * 1024
+_MAX_KEPT = 1024 * 1024
+_MAX_REPLAYED = 16 * 1024 * 1024
 
 
 class Decompressed:
@@ -71,7 +71,7 @@ class Decompressed:
     def _take(self, chunk: bytes) -> None:
         self._chunk, self._taken = chunk, 0
         self._received += len(chunk)
-        if self._received <= _MOST_KEPT:
+        if self._received <= _MAX_KEPT:
             self._kept.append(chunk)
         elif self._kept:
             self._kept = []
@@ -86,12 +86,12 @@ class Decompressed:
             piece = self._decompressor.feed(data)
         except DecodingError:
             self._failure = ""
-            if self._kept and self._returned <= _MOST_REPLAYED:
+            if self._kept and self._returned <= _MAX_REPLAYED:
                 self._replay = _up_to_the_error(self._encoding, self._kept, self._returned)
             return b""
         self._returned += len(piece)
-        if self._returned > _ALWAYS_ALLOWED and self._returned > _MOST_RATIO * self._received:
-            self._failure = f"it becomes more than {_MOST_RATIO} times as large"
+        if self._returned > _ALWAYS_ALLOWED and self._returned > _MAX_RATIO * self._received:
+            self._failure = f"it becomes more than {_MAX_RATIO} times as large"
             return b""
         return piece
 

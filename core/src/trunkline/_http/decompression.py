@@ -20,7 +20,7 @@ from typing import Any, Protocol
 PIECE = 64 * 1024
 """How many bytes a step takes and returns at most. A step of brotli may return twice as many."""
 
-MOST_LAYERS = 3
+MAX_LAYERS = 3
 """How many compressions of one body are undone. Servers use one; two are the mistake of a proxy."""
 
 _ZSTD_WINDOW = 23
@@ -195,7 +195,7 @@ def decompressor(encoding: str) -> Decompressor:
     Raises `DecodingError` if there are too many.
     """
     names = encoding.split(", ")
-    if len(names) > MOST_LAYERS:
-        raise DecodingError(f"it is compressed more than {MOST_LAYERS} times")
+    if len(names) > MAX_LAYERS:
+        raise DecodingError(f"it is compressed more than {MAX_LAYERS} times")
     layers = [_factories()[name]() for name in reversed(names)]
     return layers[0] if len(layers) == 1 else _Layers(layers)

@@ -102,7 +102,7 @@ def proxy_handshake(
 ) -> ConnectionFailed:
     """Return the error of a proxy that accepted a connection, but failed before it was connected to the server.
 
-    `answer` are the first bytes of its last answer, five at most. `has_ended` says that the connection ended behind
+    `answer` holds the first bytes of its last answer, at most five. `has_ended` says whether the connection ended after
     them.
     """
     tls = _find(error, ssl.SSLError)

@@ -24,11 +24,10 @@ from trunkline._http.common import (
     Sender,
     check_request_headers,
     content_encoding,
-    default_headers,
-    encodings,
     unknown_encoding,
 )
-from trunkline._http.decompression import DecodingError
+from trunkline._http.decoding import Decompressed, Undecodable
+from trunkline._http.decompression import DecodingError, supported
 from trunkline._http.failures import (
     BAD_NAME,
     CLOSED,
@@ -77,7 +76,7 @@ class HTTPTransport:
         from trunkline._http.pool import POOL_ERRORS, Pool
 
         pool = Pool(self._options)
-        self._sender = Sender(pool.send, POOL_ERRORS, encodings(default_headers()["accept-encoding"]), pool.aclose)
+        self._sender = Sender(pool.send, POOL_ERRORS, frozenset(supported()), pool.aclose)
         guard_logs("httpx2")
         return self
 
@@ -199,8 +198,6 @@ class _Exchange:
         encoding = content_encoding(self.headers.get("content-encoding", ""))
         if not encoding:
             return
-        from trunkline._http.decoding import Decompressed, Undecodable
-
         unknown = unknown_encoding(encoding, self._sender.encodings)
         if unknown is not None:
             self._chunks = Undecodable(self._url, unknown)

@@ -34,13 +34,13 @@ class ConnectionOwner(Protocol):
         """Return the functions that close the idle connections that are too old or that the server has closed."""
         ...
 
-    def has_connections(self) -> bool:
-        """Return whether there are connections to look at again. After `False`, no timer is running."""
+    def keep_timer(self) -> bool:
+        """Return whether the timer goes on, since there are connections to look at again, and remember it."""
         ...
 
 
 def check_idle(owner: ConnectionOwner) -> None:
-    """Start a timer in the running event loop. It runs until `owner.has_connections` returns `False`."""
+    """Start a timer in the running event loop. It runs until `owner.keep_timer` returns `False`."""
     task = asyncio_task()
     if task is not None:
         _start_timer(task.get_loop(), ref(owner))
@@ -64,7 +64,7 @@ def _check(loop: asyncio.AbstractEventLoop, reference: ref[ConnectionOwner]) -> 
         task = loop.create_task(_close(expired), name="trunkline: close idle connections")
         _closing.add(task)  # the loop has only weak references to its tasks
         task.add_done_callback(_closing.discard)
-    if owner.has_connections():
+    if owner.keep_timer():
         _start_timer(loop, reference)
 
 
@@ -80,7 +80,7 @@ async def _check_repeatedly(reference: ref[ConnectionOwner]) -> None:
         if owner is None:
             return
         await _close(owner.expired())
-        checking = owner.has_connections()
+        checking = owner.keep_timer()
         del owner  # do not keep it alive during the wait
 
 

@@ -99,9 +99,11 @@ def client_sender(http_client: HTTPClient) -> Sender:
                 if type(error) is ValueError and trace.is_sent:  # with HTTP/2, the status that came is no number
                     raise library.RemoteProtocolError(INVALID) from None
                 raise
-            if not isinstance(error, library.HTTPStatusError):
+            if _request_of(error) is not request:  # also if the hook has sent another request, which failed
                 # Its frames hold the headers, so the cause is not kept.
                 raise _hook_error(error) from None
+            if not isinstance(error, library.HTTPStatusError):
+                raise  # the connection failed while the hook read the body
             refused: Any = error  # the hook called `raise_for_status`
             response = _ClientResponse(refused.response)
         finally:
@@ -136,6 +138,14 @@ def _is_of_hook(error: Exception, library: ModuleType) -> bool:
                 return True
         step = inner
     return False
+
+
+def _request_of(error: Exception) -> object:
+    """Return the request whose failure an error of the library is, or `None`."""
+    try:
+        return getattr(error, "request", None)
+    except RuntimeError:  # the library raises it if no request was set
+        return None
 
 
 def _hook_error(error: Exception) -> Exception:

@@ -210,8 +210,8 @@ class Pool:
             if connection.is_idle() and connection.has_expired()
         ]
 
-    def has_connections(self) -> bool:
-        """Return whether there are connections that are or will be idle."""
+    def keep_timer(self) -> bool:
+        """Return whether the timer goes on, and remember it: there are connections that are or will be idle."""
         self._has_idle_timer = any(
             not connection.is_closed() for pool in self._pools.values() for connection in pool.connections
         )

@@ -78,7 +78,8 @@ def _server_checks(options: ConnectionOptions) -> ssl.SSLContext:
 def _trusting(path: str, origin: str, setting: str | None = None) -> ssl.SSLContext:
     try:
         if not Path(path).is_dir():
-            read_file(path, MAX_PEM_SIZE)  # OpenSSL would wait for ever for the writer of a pipe
+            # OpenSSL opens the file itself, and would wait for ever for another writer of a pipe.
+            read_file(path, MAX_PEM_SIZE, pipes=False)
             return ssl.create_default_context(cafile=path)
         if any(_HASHED.fullmatch(file.name) for file in Path(path).iterdir()):
             return ssl.create_default_context(capath=path)
@@ -105,7 +106,7 @@ def _add_client_certificate(context: ssl.SSLContext, path: str, options: Connect
     for setting, file in (("client_certificate", path), ("client_key", key)):
         try:
             if file is not None:
-                read_file(file, MAX_PEM_SIZE)
+                read_file(file, MAX_PEM_SIZE, pipes=False)
         except UnreadableFile as error:
             raise ConfigurationError(f"setting {setting!r}: {file!r} {error}", setting=setting) from None
     try:

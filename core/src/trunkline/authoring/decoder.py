@@ -19,7 +19,7 @@ Frame = TypeVar("Frame", bound="bytes | HasData")
 
 FRAME_LIMIT = 64 * 1024 * 1024
 
-MOST_CONTAINERS = 1_000_000
+MAX_CONTAINERS = 1_000_000
 """How many objects and arrays the JSON of an event or a body may have.
 
 Each takes 50 to 200 bytes of memory, and as few as three bytes of JSON. The largest responses, with the probabilities
@@ -33,11 +33,11 @@ def check_structure(data: bytes | bytearray, nesting_limit: int | None, *, statu
     `status` is the HTTP status for the error. Without the check, deeply nested JSON would exhaust the decoder's stack.
     """
     limit = math.inf if nesting_limit is None else nesting_limit
-    if opening_brackets(data) <= min(limit, MOST_CONTAINERS):
+    if opening_brackets(data) <= min(limit, MAX_CONTAINERS):
         return
     steps = brackets(data)
-    if len(steps) > 2 * MOST_CONTAINERS:
-        problem = f"has more than {MOST_CONTAINERS} objects and arrays"
+    if len(steps) > 2 * MAX_CONTAINERS:
+        problem = f"has more than {MAX_CONTAINERS} objects and arrays"
     elif limit < math.inf and depth(steps) > limit:
         problem = f"is nested deeper than nesting_limit ({nesting_limit})"
     else:
@@ -103,7 +103,7 @@ class StreamDecoder(Generic[Frame]):
             self._repeats = self._repeating.repeats
         self._frame_limit: float = math.inf if frame_limit is None else frame_limit
         self._nesting_limit = nesting_limit
-        self._most_brackets = min(MOST_CONTAINERS, math.inf if nesting_limit is None else nesting_limit)
+        self._most_brackets = min(MAX_CONTAINERS, math.inf if nesting_limit is None else nesting_limit)
         # Each level of JSON takes two bytes, so a frame of this size is within both limits.
         self._small = min(self._frame_limit, 2 * self._most_brackets)
         # An upper bound for the size of the pending frame: the bytes since the read before the one that completed the
@@ -213,7 +213,7 @@ class StreamDecoder(Generic[Frame]):
         small, larger, most, parse = self._small, self._frame_limit, self._most_brackets, self._parser.feed
         for frame in frames:
             data = frame if isinstance(frame, bytes) else frame.data
-            if len(data) > small and (len(data) > larger or data.count(b"{") + data.count(b"[") > most):
+            if len(data) > small and (len(data) > larger or opening_brackets(data) > most):
                 self._check(data)
             new = parse(frame)
             if new:

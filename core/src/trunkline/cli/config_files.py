@@ -213,28 +213,29 @@ def link_target(name: str, folder: Path) -> str | None:
 
 
 def _fingerprint(file: ConfigurationFile) -> str:
-    """Return a hash of the content, and of where the links lead through which the file refers to others."""
+    """Return a hash of the content, and of the references to files through links, with where each of them leads."""
     digest = hashlib.sha256(file.content)
     try:
         configuration = read_configuration(file.path, content=file.content, errors=[])
     except ConfigurationError:  # raised again when the file is used
         return digest.hexdigest()
-    for target in _link_targets(configuration.services, configuration.folder):
-        digest.update(b"\0" + os.fsencode(target))
+    for name, target in _links(configuration.services, configuration.folder):
+        digest.update(b"\0" + os.fsencode(name) + b"\0" + os.fsencode(target))
     return digest.hexdigest()
 
 
-def _link_targets(value: object, folder: Path) -> Iterator[str]:
+def _links(value: object, folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the name in each reference to a file that links lead elsewhere, and where they lead."""
     if not isinstance(value, Mapping):
         return
     if is_reference(value):
         [(kind, name)] = value.items()
         target = link_target(name, folder) if kind == "file" and isinstance(name, str) else None
         if target is not None:
-            yield target
+            yield name, target
     else:
         for item in value.values():
-            yield from _link_targets(item, folder)
+            yield from _links(item, folder)
 
 
 def is_trusted(file: ConfigurationFile) -> bool:

@@ -42,7 +42,7 @@ _REASONS = {
 # Fields of a response without a normalised place; they go to `provider_metadata`.
 _METADATA = ("stop_sequence", "stop_details", "container", "context_management", "diagnostics")
 
-_MOST_COUNTS = 200
+_MAX_COUNTS = 200
 """The most fields that a usage may have. The API has about ten; a server that keeps adding some is broken."""
 
 
@@ -208,8 +208,8 @@ class MessagesStreamParser:
         self._ending.update({name: fields[name] for name in names if fields.get(name) is not None})
         if isinstance(usage, dict):
             self._usage = {**self._usage, **{name: value for name, value in usage.items() if value is not None}}
-            if len(self._usage) > _MOST_COUNTS:
-                raise ProtocolViolation(f"the usage has more than {_MOST_COUNTS} fields", provider=self._provider)
+            if len(self._usage) > _MAX_COUNTS:
+                raise ProtocolViolation(f"the usage has more than {_MAX_COUNTS} fields", provider=self._provider)
 
     def _whole(self, data: dict[str, Any], events: list[Event]) -> None:
         content = data.get("content")
