@@ -18,10 +18,15 @@ from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
 
 @attrs.frozen(kw_only=True)
 class ResponseStarted:
-    """The response has started. `warnings` are about the request: what the provider cannot express."""
+    """The response has started.
+
+    `warnings` are about the request: what the provider cannot express. `family` is the family of the model that
+    answers, which becomes the `family` of the parts.
+    """
 
     id: str | None = None
     model: str | None = None
+    family: str | None = None
     warnings: tuple[CallWarning, ...] = ()
 
 

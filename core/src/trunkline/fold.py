@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Never, get_args
+from typing import Never, TypeGuard, get_args
+
+import attrs
 
 from trunkline._field_types import type_name
 from trunkline._json import NESTING_LIMIT, JSONObject, is_deeper, loads_finite
@@ -24,7 +26,7 @@ from trunkline.events import (
     ToolCallStart,
     UsageReported,
 )
-from trunkline.messages import Audio, Citation, Part, Reasoning, Text, ToolCall, ToolResult
+from trunkline.messages import Audio, Citation, Document, Image, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob, Usage
 
 
@@ -68,6 +70,23 @@ def response_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[Call
         message = f"{cause}; raise the limit"
         warnings.append(CallWarning(kind="other", subject="max_output_tokens", message=message, lossy=False))
     return tuple(warnings)
+
+
+def with_family(parts: tuple[Part, ...], family: str | None) -> tuple[Part, ...]:
+    """Return the parts of a response with the family of the model that made them.
+
+    It is set in those that contain something that only their maker understands: reasoning, opaque parts, and parts
+    with `provider_metadata`. A family that a parser set is kept.
+    """
+    if family is None or not any(_is_marked(part) for part in parts):
+        return parts
+    return tuple(attrs.evolve(part, family=family) if _is_marked(part) else part for part in parts)
+
+
+def _is_marked(part: Part) -> TypeGuard[Text | Image | Document | Audio | Reasoning | ToolCall | Opaque]:
+    if isinstance(part, (Citation, ToolResult)) or part.family is not None:
+        return False
+    return isinstance(part, (Reasoning, Opaque)) or bool(part.provider_metadata)
 
 
 class Fold:
@@ -186,6 +205,7 @@ class Fold:
 
     def _folded(self) -> ChatResponse:
         parts = tuple(part.part() if isinstance(part, _OpenPart) else part for part in self._parts)
+        parts = with_family(parts, self._started.family)
         finished = self._finished or Finished(reason=FinishReason.ERROR)
         warnings = response_warnings(parts, finished.reason) if self._finished is not None else ()
         return ChatResponse(
@@ -282,7 +302,10 @@ def unfold(response: ChatResponse) -> list[Event]:
 
     Used when a provider answers a streamed request with a complete body.
     """
-    events: list[Event] = [ResponseStarted(id=response.id, model=response.model)]
+    family = next(
+        (part.family for part in response.parts if not isinstance(part, (Citation, ToolResult)) and part.family), None
+    )
+    events: list[Event] = [ResponseStarted(id=response.id, model=response.model, family=family)]
     for index, part in enumerate(response.parts):
         if isinstance(part, Text):
             events.append(TextStart(index=index, refusal=part.refusal))

@@ -1,4 +1,9 @@
-"""Messages and the parts that they are made of: text, media, reasoning, tool calls and tool results."""
+"""Messages and the parts that they are made of: text, media, reasoning, tool calls and tool results.
+
+`provider_metadata` of a part holds what the provider sent with it and no other field has, under the provider's name.
+`family` is the family of the model that made the part, as the provider's plugin names it (`claude`, `gemini-3`), or
+`None` if your code made it. Metadata such as a signature is sent back only to the provider and family that it is from.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,7 @@ from trunkline._json import JSONObject, JSONValue, ProviderOptions, dumps
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 _ROLES = get_args(Role)
 
-_BOTH = {"provider_options": OPTIONS, "provider_metadata": METADATA}
+_BOTH = {"family": TEXT_OR_NONE, "provider_options": OPTIONS, "provider_metadata": METADATA}
 _TEXT_TYPES = FieldTypes({"text": TEXT, "refusal": FLAG, **_BOTH})
 _MEDIA = {
     "data": DATA.optional(),
@@ -62,7 +67,7 @@ _CITATION_TYPES = FieldTypes(
         "provider_metadata": METADATA,
     }
 )
-_OPAQUE_TYPES = FieldTypes({"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT})
+_OPAQUE_TYPES = FieldTypes({"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT, "family": TEXT_OR_NONE})
 _RESULT_TYPES = FieldTypes({"tool_call_id": TEXT, "name": TEXT_OR_NONE, "is_error": FLAG, "provider_options": OPTIONS})
 _MESSAGE_TYPES = FieldTypes({"name": TEXT_OR_NONE, "provider_options": OPTIONS})
 
@@ -73,6 +78,7 @@ class Text:
 
     text: str
     refusal: bool = False
+    family: str | None = attrs.field(default=None, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -80,6 +86,7 @@ class Text:
         if (
             type(self.text) is not str
             or type(self.refusal) is not bool
+            or self.family is not None
             or type(self.provider_options) is not dict
             or type(self.provider_metadata) is not dict
             or self.provider_options
@@ -175,6 +182,7 @@ class Image(_Media):
     file_id: str | None = None
     media_type: str | None = None
     detail: str | None = None
+    family: str | None = attrs.field(default=None, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -192,6 +200,7 @@ class Document(_Media):
     file_id: str | None = None
     media_type: str | None = None
     name: str | None = None
+    family: str | None = attrs.field(default=None, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -209,6 +218,7 @@ class Audio(_Media):
     file_id: str | None = None
     media_type: str | None = None
     transcript: str | None = None
+    family: str | None = attrs.field(default=None, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -217,9 +227,9 @@ class Audio(_Media):
 class Reasoning:
     """The model's reasoning before its answer.
 
-    `text` is the reasoning or a summary of it; it may be empty. `provider` is the name of the provider that sent the
-    part. Only that provider can verify `signature` and read `encrypted` (the encrypted reasoning), so the part is sent
-    back to no other provider. `redacted` is true if a safety system removed the text.
+    `text` is the reasoning or a summary of it; it may be empty. `provider` and `family` name the provider and the
+    family of models that sent the part. Only they can verify `signature` and read `encrypted` (the encrypted
+    reasoning), so the part is sent back to no other. `redacted` is true if a safety system removed the text.
     """
 
     text: str = ""
@@ -227,6 +237,7 @@ class Reasoning:
     signature: str | None = attrs.field(default=None, repr=False)
     encrypted: str | None = attrs.field(default=None, repr=False)
     redacted: bool = False
+    family: str | None = attrs.field(default=None, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -253,6 +264,7 @@ class ToolCall:
     name: str
     arguments: JSONObject = attrs.field(factory=dict)
     invalid_arguments: str | None = None
+    family: str | None = attrs.field(default=None, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -262,6 +274,7 @@ class ToolCall:
             or type(self.name) is not str
             or type(self.arguments) is not dict
             or self.invalid_arguments is not None
+            or self.family is not None
             or type(self.provider_options) is not dict
             or type(self.provider_metadata) is not dict
             or self.provider_options
@@ -303,13 +316,14 @@ class Citation:
 class Opaque:
     """A block that only its provider understands, such as the call of a hosted tool or a compaction item.
 
-    The block keeps its place among the parts. It is sent back unchanged to `provider`; for any other provider it is
-    left out, with a warning.
+    The block keeps its place among the parts. It is sent back unchanged to `provider`, and within it to models of
+    `family`, if that is set; for any other it is left out, with a warning.
     """
 
     provider: str
     kind: str
     data: JSONObject = attrs.field(repr=False)
+    family: str | None = attrs.field(default=None, eq=False)
 
     def __attrs_post_init__(self) -> None:
         _OPAQUE_TYPES.check(self)

@@ -11,7 +11,7 @@ from trunkline._json import JSONObject, JSONValue, ProviderOptions
 from trunkline.messages import Citation, Message, Part, Text, ToolCall
 
 WarningKind: TypeAlias = Literal[
-    "unsupported", "emulated", "changed", "left_out", "truncated", "invalid_arguments", "other"
+    "unsupported", "emulated", "changed", "left_out", "mended", "truncated", "invalid_arguments", "other"
 ]
 
 
@@ -46,6 +46,7 @@ class CallWarning:
     - `unsupported`: the provider has no such option; it was not sent
     - `emulated`, `changed`: sent in another form
     - `left_out`: a part of the history was not sent
+    - `mended`: the history of the conversation was changed, because the provider would refuse it as it is; never lossy
     - `truncated`: the oldest messages were not sent
     - `invalid_arguments`: the model called a tool with arguments that are not a JSON object
     - `other`

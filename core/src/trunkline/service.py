@@ -161,7 +161,7 @@ class Service:
         async def run(pipeline: Pipeline, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, stream=False)
             response = await pipeline.call(translation, pipeline.parser.body, call.deadline, call.retried)
-            return pipeline.finish_body(response, translation.warnings)
+            return pipeline.finish_body(response, translation)
 
         return await self._run("chat", request, run)
 

@@ -59,6 +59,7 @@ class EventReader:
         "_decoder",
         "_error",
         "_exchange",
+        "_family",
         "_first",
         "_has_content",
         "_parser",
@@ -78,6 +79,7 @@ class EventReader:
         deadline: CallDeadline,
         read_timeouts: ReadTimeouts,
         warnings: tuple[CallWarning, ...],
+        family: str | None,
         answer: Answer,
     ) -> None:
         self._exchange = exchange
@@ -85,6 +87,7 @@ class EventReader:
         self._settings = settings
         self._deadline = deadline
         self._warnings = warnings
+        self._family = family
         self._answer = answer
         self._decoder: StreamDecoder[Any] = StreamDecoder(
             *parser.stream(), frame_limit=settings.frame_limit, nesting_limit=settings.nesting_limit
@@ -178,7 +181,7 @@ class EventReader:
         """
         if self._first:
             events, self._first = self._first, []
-            return self._with_warnings(events)
+            return self._completed(events)
         if self._error is not None:
             raise self._error
         decoder, read_timeout, seconds, deadline = (
@@ -236,12 +239,13 @@ class EventReader:
         self._error = error
         return self._decoder.late
 
-    def _with_warnings(self, events: list[Event]) -> list[Event]:
+    def _completed(self, events: list[Event]) -> list[Event]:
         if type(events[0]) is ResponseStarted:
             started, rest = events[0], events[1:]
         else:
             started, rest = ResponseStarted(), events
-        return [attrs.evolve(started, warnings=(*self._warnings, *started.warnings)), *rest]
+        family = started.family or self._family
+        return [attrs.evolve(started, warnings=(*self._warnings, *started.warnings), family=family), *rest]
 
     def _at_end(self, head: bytes) -> list[Event]:
         # Some servers answer a streaming request with a whole body or a bare error, and some proxies with an HTML page.

@@ -45,7 +45,7 @@ from trunkline.errors import (
     TrunklineError,
     UnsupportedRequest,
 )
-from trunkline.fold import response_warnings
+from trunkline.fold import response_warnings, with_family
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse
 from trunkline.secrets import scrub_error, without_names, without_traceback
@@ -131,6 +131,7 @@ class Pipeline:
                 deadline=deadline,
                 read_timeouts=self.read_timeouts,
                 warnings=translation.warnings,
+                family=translation.family,
                 answer=answer,
             )
             await reader.open()
@@ -171,17 +172,21 @@ class Pipeline:
             return translation
         return attrs.evolve(translation, warnings=merged((*warnings, *translation.warnings)))
 
-    def finish_body(self, response: ChatResponse, warnings: tuple[CallWarning, ...]) -> ChatResponse:
-        """Return the response of a whole body, with the names of service and provider and the core's own warnings."""
+    def finish_body(self, response: ChatResponse, translation: Translation) -> ChatResponse:
+        """Return the response of a whole body, with the model's family, the names of service and provider, and
+        the warnings of the request and of the core.
+        """
+        warnings = translation.warnings
         # A parser that folds events has these warnings already.
         new = tuple(
             warning
             for warning in response_warnings(response.parts, response.finish_reason)
             if warning not in response.warnings
         )
-        if warnings or new or response.provider != self.context.provider:
+        parts = with_family(response.parts, translation.family)
+        if warnings or new or response.provider != self.context.provider or parts is not response.parts:
             every = (*warnings, *response.warnings, *new)
-            response = attrs.evolve(response, provider=self.context.provider, warnings=every)
+            response = attrs.evolve(response, parts=parts, provider=self.context.provider, warnings=every)
         # Set in place: the parser made this object for this call, and a copy would take a twentieth of its time.
         object.__setattr__(response, "service", self.context.name)
         return response

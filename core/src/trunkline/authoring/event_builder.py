@@ -14,7 +14,7 @@ A parser calls a method for everything that it finds in a frame (`text`, `reason
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from hashlib import sha256
 
 from trunkline._json import JSONValue, ProviderOptions, json_text
@@ -60,6 +60,7 @@ class EventBuilder:
         self._text: int | None = None  # the index of the open text part
         self._reasoning: int | None = None  # the index of the open reasoning part
         self._signature: str | None = None
+        self._metadata: dict[str, JSONValue] = {}  # of the response
         self._calls: list[_Call] = []  # in the order in which they were first mentioned
         self._by_key: dict[Hashable, _Call] = {}
         self._started_calls = 0  # that many of `_calls`, from the first, have a ToolCallStart
@@ -109,9 +110,12 @@ class EventBuilder:
         if metadata:
             self._end_text(metadata)
 
-    def reasoning(self, text: str, *, signature: str | None = None) -> None:
-        """Add reasoning. `signature` is what the provider needs to accept the reasoning back; it ends the part."""
-        if not text and signature is None:
+    def reasoning(self, text: str, *, signature: str | None = None, metadata: ProviderOptions | None = None) -> None:
+        """Add reasoning. `signature` is what the provider needs to accept the reasoning back.
+
+        `metadata` becomes the `provider_metadata` of the part. Each of the two ends the part.
+        """
+        if not text and signature is None and not metadata:
             return
         if self._reasoning is None:
             self._end_text()
@@ -119,9 +123,9 @@ class EventBuilder:
             self._events.append(ReasoningStart(index=self._reasoning))
         if text:
             self._events.append(ReasoningDelta(index=self._reasoning, text=text))
-        if signature is not None:
+        if signature is not None or metadata:
             self._signature = signature
-            self._end_reasoning()
+            self._end_reasoning(metadata)
 
     def tool_call(
         self,
@@ -136,7 +140,8 @@ class EventBuilder:
 
         `name` may come in pieces, until the first arguments. `arguments` is a piece of JSON text, or the complete
         arguments as a decoded value that is not a string. If `call_id` differs from the id of the call under `key`,
-        this is another call: some servers use the same index for all calls. A call without an id gets one.
+        this is another call: some servers use the same index for all calls. A call without an id gets one. `metadata`
+        is merged into the `provider_metadata` of the call.
         """
         self._end_text()
         self._end_reasoning()
@@ -146,7 +151,10 @@ class EventBuilder:
             self._calls.append(call)
         call.id = call.id or call_id
         if metadata:
-            call.metadata = metadata
+            call.metadata = {
+                **call.metadata,
+                **{provider: {**call.metadata.get(provider, {}), **fields} for provider, fields in metadata.items()},
+            }
         if name and call.index is None and name != call.name:
             call.name += name
         text = self._argument_text(arguments)
@@ -174,6 +182,10 @@ class EventBuilder:
             self._usage = usage
             self._events.append(UsageReported(usage=usage))
 
+    def metadata(self, fields: Mapping[str, JSONValue]) -> None:
+        """Add fields to the response's `provider_metadata`, under the provider's name. A later value replaces."""
+        self._metadata.update(fields)
+
     def finish(
         self,
         reason: FinishReason,
@@ -198,7 +210,14 @@ class EventBuilder:
                 reason = FinishReason.TOOL_CALLS
         self.finished = True
         self._events.append(
-            Finished(reason=reason, raw_reason=raw_reason, usage=self._usage, warnings=warnings, raw=raw)
+            Finished(
+                reason=reason,
+                raw_reason=raw_reason,
+                usage=self._usage,
+                warnings=warnings,
+                provider_metadata={self._provider: self._metadata} if self._metadata else {},
+                raw=raw,
+            )
         )
 
     def _next(self) -> int:
@@ -210,10 +229,16 @@ class EventBuilder:
             self._events.append(TextEnd(index=self._text, provider_metadata=metadata or {}))
             self._text = None
 
-    def _end_reasoning(self) -> None:
+    def _end_reasoning(self, metadata: ProviderOptions | None = None) -> None:
         if self._reasoning is not None:
-            end = ReasoningEnd(index=self._reasoning, provider=self._provider, signature=self._signature)
-            self._events.append(end)
+            self._events.append(
+                ReasoningEnd(
+                    index=self._reasoning,
+                    provider=self._provider,
+                    signature=self._signature,
+                    provider_metadata=metadata or {},
+                )
+            )
             self._reasoning = self._signature = None
 
     def _start_calls(self, last: _Call) -> None:

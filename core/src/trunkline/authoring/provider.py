@@ -69,10 +69,15 @@ class ServiceContext(Generic[S_co]):
 
 @attrs.frozen(kw_only=True)
 class Translation:
-    """A request in the provider's wire format, with warnings about what the wire format cannot express."""
+    """A request in the provider's wire format, with warnings about what the wire format cannot express.
+
+    `family` is the family of the model that the request goes to, such as `claude`, if the provider has several whose
+    reasoning or signatures the others do not accept. The core sets it as the `family` of the response's parts.
+    """
 
     wire_request: WireRequest
     warnings: tuple[CallWarning, ...] = ()
+    family: str | None = None
 
 
 @runtime_checkable
