@@ -1,0 +1,122 @@
+"""Facts about models: what each family accepts, as a table that a user's configuration can override. For translators.
+
+A provider declares an attrs class with one field for each fact (`thinking_levels`, `stop`, …) and a table of
+`ModelRow`s. The setting `model_facts` overrides the table, for models that are newer than the plugin:
+
+    [services.gemini.model_facts."gemini-5*"]
+    thinking_levels = ["low", "high"]
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from trunkline._suggestions import did_you_mean
+from trunkline.settings import Converted, setting
+
+F = TypeVar("F", bound=attrs.AttrsInstance)
+
+ModelFacts: TypeAlias = Mapping[str, Mapping[str, object]]
+"""Facts by patterns of model names (`gemini-3*`), as the setting `model_facts` holds them."""
+
+ModelFactsSetting: TypeAlias = Converted[ModelFacts, ModelFacts]
+
+
+@attrs.frozen(kw_only=True)
+class ModelRow(Generic[F]):
+    """The facts about the models whose names match `pattern` (`*`, `?` and `[…]` as in file names).
+
+    `source` says where the facts are from, and of which date: a page of documentation, an SDK, an issue.
+    """
+
+    pattern: str
+    facts: F
+    source: str
+
+
+def facts_about(model: str, rows: Sequence[ModelRow[F]], default: F, overrides: ModelFacts) -> F:
+    """Return the facts about a model: those of the first row that matches, or `default`, changed by the overrides.
+
+    `model` is the name without a prefix such as `models/`; upper and lower case are the same. All overrides whose
+    patterns match are applied, in order.
+    """
+    name = model.lower()
+    facts = next((row.facts for row in rows if fnmatchcase(name, row.pattern)), default)
+    for pattern, changes in overrides.items():
+        if fnmatchcase(name, pattern.lower()):
+            facts = attrs.evolve(facts, **changes)  # type: ignore[misc]  # `F` is bound to attrs classes
+    return facts
+
+
+def model_facts_setting(facts: type[attrs.AttrsInstance]) -> Any:
+    """Declare the setting `model_facts`, whose tables have the fields of `facts`, an attrs class."""
+    names = ", ".join(f"`{name}`" for name in _fields(facts))
+    return setting(
+        "Model facts",
+        "What models accept, by patterns of their names, for models that the built-in table does not know or describes "
+        f'wrongly: `{{"name*" = {{fact = value}}}}`. The facts are {names}.',
+        factory=dict,
+        convert=_converter(facts),
+        schema={"type": "object", "additionalProperties": {"type": "object"}},
+    )
+
+
+def _fields(facts: type[attrs.AttrsInstance]) -> dict[str, object]:
+    hints = get_type_hints(facts)
+    return {field.name: hints[field.name] for field in attrs.fields(facts)}
+
+
+def _converter(facts: type[attrs.AttrsInstance]) -> Callable[[object], ModelFacts]:
+    def convert(value: object) -> ModelFacts:
+        fields = _fields(facts)
+        if not isinstance(value, Mapping):
+            raise ValueError(f'a table of tables, such as {{"name*" = {{{next(iter(fields))} = …}}}}')
+        converted: dict[str, dict[str, object]] = {}
+        for pattern, changes in value.items():
+            if not isinstance(pattern, str) or not isinstance(changes, Mapping):
+                raise ValueError(f"a table of tables; the value of {pattern!r} is no table")
+            converted[pattern] = {}
+            for name, fact in changes.items():
+                if name not in fields:
+                    hint = did_you_mean(str(name), fields)
+                    raise ValueError(
+                        f"known facts, not {name!r} of {pattern!r}{hint} the facts are {', '.join(fields)}"
+                    )
+                try:
+                    converted[pattern][name] = _fact(fields[name], fact)
+                except ValueError as error:
+                    raise ValueError(f"{error} for {name} of {pattern!r}") from None
+        return converted
+
+    return convert
+
+
+def _fact(kind: object, value: object) -> object:
+    """Return the value of a fact as its type. Raises `ValueError` with a noun phrase: what is accepted."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        # TOML has no null.
+        if type(None) in arguments and value in (None, "none"):
+            return None
+        return _fact(next(argument for argument in arguments if argument is not type(None)), value)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"one of {', '.join(map(str, arguments))}")
+        return value
+    if origin in (tuple, frozenset):
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, Iterable) or isinstance(items, Mapping):
+            raise ValueError("a list")
+        converted = [_fact(arguments[0], item) for item in items]
+        if origin is tuple and arguments[-1] is not Ellipsis and len(converted) != len(arguments):
+            raise ValueError(f"a list of {len(arguments)} values")
+        return tuple(converted) if origin is tuple else frozenset(converted)
+    if isinstance(kind, type) and type(value) is not kind:
+        names = {bool: "true or false", int: "a whole number", str: "a string"}
+        raise ValueError(names.get(kind, kind.__name__))
+    return value
