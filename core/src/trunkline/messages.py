@@ -78,7 +78,7 @@ class Text:
 
     text: str
     refusal: bool = False
-    family: str | None = attrs.field(default=None, eq=False)
+    family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -182,7 +182,7 @@ class Image(_Media):
     file_id: str | None = None
     media_type: str | None = None
     detail: str | None = None
-    family: str | None = attrs.field(default=None, eq=False)
+    family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -200,7 +200,7 @@ class Document(_Media):
     file_id: str | None = None
     media_type: str | None = None
     name: str | None = None
-    family: str | None = attrs.field(default=None, eq=False)
+    family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -218,7 +218,7 @@ class Audio(_Media):
     file_id: str | None = None
     media_type: str | None = None
     transcript: str | None = None
-    family: str | None = attrs.field(default=None, eq=False)
+    family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -237,7 +237,7 @@ class Reasoning:
     signature: str | None = attrs.field(default=None, repr=False)
     encrypted: str | None = attrs.field(default=None, repr=False)
     redacted: bool = False
-    family: str | None = attrs.field(default=None, eq=False)
+    family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -264,7 +264,7 @@ class ToolCall:
     name: str
     arguments: JSONObject = attrs.field(factory=dict)
     invalid_arguments: str | None = None
-    family: str | None = attrs.field(default=None, eq=False)
+    family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -323,7 +323,7 @@ class Opaque:
     provider: str
     kind: str
     data: JSONObject = attrs.field(repr=False)
-    family: str | None = attrs.field(default=None, eq=False)
+    family: str | None = attrs.field(default=None, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         _OPAQUE_TYPES.check(self)

@@ -1,0 +1,494 @@
+"""Prepare the history of a conversation for a model that may not have made it. For translators.
+
+A conversation has parts that only their maker accepts (signed reasoning, metadata, hosted calls), and it may break
+rules of the model that is asked next: a call without a result, an id that repeats, roles in another order. `replay`
+applies the rules of a wire format and of a model family, given as data in `ReplayRules`, and returns turns that keep
+them. A translator only renders the turns:
+
+    for turn in replay(request.messages, RULES, warnings):
+        ...  # turn.message, and turn.results: one for each of turn.message.tool_calls, in their order
+
+What was changed is in warnings of kind `mended`. Only a part that the application itself put where the model cannot
+see it is `left_out` and lossy.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from typing import Literal, TypeVar
+
+import attrs
+
+from trunkline._json import ProviderOptions
+from trunkline.authoring.provider import MediaClass
+from trunkline.authoring.warnings import Warnings
+from trunkline.errors import InvalidRequest
+from trunkline.messages import (
+    Audio,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolResultPart,
+)
+
+P = TypeVar("P", bound="Text | Image | Document | Audio | ToolCall")
+
+NO_RESULT = "No result of this call is known."
+"""The text of the result that is sent for a call without one. It is marked as failed."""
+
+OPENING = "(The conversation goes on.)"
+"""The user message that is put before an assistant message which may not come first."""
+
+CONTINUED = "OK."
+"""The assistant message that is put between tool results and a user message which may not follow them."""
+
+MEDIA_FOLLOW = "The result follows in the next message."
+"""The text of a tool result whose media are in the user message after it."""
+
+MADE_BY_MODEL = "(From the answer above:)"
+"""The text before media that a model made, in the user message to which they were moved."""
+
+
+@attrs.frozen(kw_only=True)
+class Issuer:
+    """A provider, and within it a family of models: those whose reasoning a model accepts. `None` means each family."""
+
+    provider: str
+    family: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ReplayRules:
+    """What a wire format, and a family of models that is reached through it, accept as the history of a conversation.
+
+    `provider` is the name under which the provider's options and metadata are kept. `family` is that of the model that
+    is asked; `None` if the provider's families accept each other's data. A part with another `family` loses its
+    `provider_metadata`.
+    """
+
+    provider: str
+    family: str | None = None
+
+    reasoning: Literal["never", "own", "signed"] = "own"
+    """Which reasoning goes back: none, that of the same provider and family, or of that only what is signed or
+    encrypted. Reasoning without a family, which an earlier version stored, counts as the family's own if it is signed
+    exactly if `reasoning` is `signed`."""
+
+    issuers: tuple[Issuer, ...] = ()
+    """Others whose reasoning the model accepts, for example the same models at another provider."""
+
+    trailing_reasoning: bool = True
+    """Whether reasoning may be the last part of an assistant message. A message of nothing else is never sent."""
+
+    call_ids: str = r"[A-Za-z0-9_-]{1,64}"
+    """The pattern of ids of tool calls. Another id, and one that repeats, is replaced in the call and its result."""
+
+    new_id_prefix: str = "call_"
+    new_id_length: int = 29
+    """How the replacement of an id begins, and its whole length. It depends on the id, so that it stays the same as
+    the conversation grows: a provider's prompt cache still fits."""
+
+    tool_names: str = r"[A-Za-z0-9_-]{1,64}"
+    """The pattern of names of called tools. In another name, `_` replaces what is not a letter, a digit, `_` or `-`."""
+
+    unknown_results: Literal["left_out", "kept"] = "left_out"
+    """What happens to a result whose call is not in the messages. It is `kept`, in a tool message, if the provider has
+    the call: the request continues a stored response."""
+
+    blank_text: bool = True
+    """Whether a text may consist of white space. An empty text is left out in any case, unless it has metadata."""
+
+    trailing_space: bool = True
+    """Whether the last assistant message, if nothing follows it, may end in white space."""
+
+    answer_media: tuple[MediaClass, ...] = ()
+    """The media that an assistant message may contain. Others move to the user message after it. Audio is left to the
+    translator, which may send its transcript or its id."""
+
+    result_media: tuple[MediaClass, ...] = (Image, Document, Audio)
+    """The media that a tool result may contain. Others move to a user message after the results."""
+
+    system: Literal["anywhere", "first", "not_after_answer"] = "anywhere"
+    """Where system messages may stand. With `first`, later ones move to the front. With `not_after_answer`, those that
+    follow an assistant message or a tool result become user messages."""
+
+    starts_with_user: bool = False
+    """Whether the first message that is not a system message must be the user's."""
+
+    user_after_results: bool = True
+    """Whether a user message may follow tool results."""
+
+    alternates: bool = False
+    """Whether neighbouring messages of one role must be merged. A format that has blocks merges them itself."""
+
+
+@attrs.frozen
+class Turn:
+    """A message of the conversation as the model may see it, without tool results; those of its calls are apart.
+
+    `results` has one result for each of `message.tool_calls`, in their order; ids match and names are set. A result
+    that was kept without its call (`ReplayRules.unknown_results`) is in a message with the role `tool`.
+    """
+
+    message: Message
+    results: tuple[ToolResult, ...] = ()
+
+
+def replay(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings) -> list[Turn]:
+    """Return the turns of a conversation, changed so that they keep `rules`. Adds warnings about the changes.
+
+    Raises `InvalidRequest` for messages that no provider could accept: a tool call in a message that is not an
+    assistant's, or anything but results in a tool message.
+    """
+    pairs = _paired(messages, rules, warnings)
+    mender = _Mender(rules, warnings)
+    turns: list[Turn] = []
+    for pair in pairs:
+        turns += mender.turns(pair)
+    return _in_order(_with_moved_media(turns, mender.moved), rules, warnings)
+
+
+def lacks_reasoning(turns: Sequence[Turn]) -> bool:
+    """Return whether the answer that the turns go on with began without reasoning.
+
+    So it is if the last message of the user or of a tool is a tool result, and the assistant message that called the
+    tool does not begin with reasoning. Models that require reasoning on such turns have to continue without it.
+    """
+    if not turns or not turns[-1].results:
+        return False
+    parts = [part for part in turns[-1].message.parts if not isinstance(part, Opaque)]
+    return not isinstance(parts[0], Reasoning)
+
+
+# Results
+
+
+@attrs.define
+class _Pair:
+    """A message without its tool results, and the results of each of its tool calls."""
+
+    message: Message
+    results: list[list[ToolResult]] = attrs.field(factory=list)
+
+
+def _paired(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings) -> list[_Pair]:
+    """Assign each result to a call: the first without a result in the nearest message before it that has its id."""
+    pairs: list[_Pair] = []
+    open_calls: dict[str, list[tuple[_Pair, int]]] = {}
+    for message in messages:
+        if message.role == "tool" or any(isinstance(part, ToolResult) for part in message.parts):
+            message = _give(message, pairs, open_calls, rules, warnings)
+            if not message.parts:
+                continue
+        pair = _Pair(message)
+        pairs.append(pair)
+        if message.role != "assistant":
+            if any(isinstance(part, ToolCall) for part in message.parts):
+                raise InvalidRequest(
+                    f"a {message.role} message cannot contain a tool call; only an assistant message can"
+                )
+            continue
+        fresh: dict[str, list[tuple[_Pair, int]]] = {}
+        for position, call in enumerate(message.tool_calls):
+            pair.results.append([])
+            fresh.setdefault(call.id, []).append((pair, position))
+        open_calls.update(fresh)
+    return pairs
+
+
+def _give(
+    message: Message,
+    pairs: list[_Pair],
+    open_calls: dict[str, list[tuple[_Pair, int]]],
+    rules: ReplayRules,
+    warnings: Warnings,
+) -> Message:
+    """Give the results of a message to their calls, and return the message without them."""
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+    if message.role == "tool":
+        if rest:
+            raise InvalidRequest("a tool message may contain only ToolResult parts")
+        if results and (options := message.provider_options.get(rules.provider)):
+            own = results[-1].provider_options.get(rules.provider, {})
+            merged = {**results[-1].provider_options, rules.provider: {**options, **own}}
+            results[-1] = attrs.evolve(results[-1], provider_options=merged)
+    unknown: list[Part] = []
+    for result in results:
+        calls = open_calls.get(result.tool_call_id)
+        if calls is not None:
+            pair, position = next((call for call in calls if not call[0].results[call[1]]), calls[-1])
+            if pair.results[position]:
+                cause = "several results of one call were merged"
+                warnings.add("mended", "tool result", cause, lossy=False)
+            if pairs[-1] is not pair:
+                cause = "results were moved to their calls, which other messages came after"
+                warnings.add("mended", "tool result", cause, lossy=False)
+            pair.results[position].append(result)
+        elif rules.unknown_results == "kept":
+            unknown.append(result)
+        else:
+            cause = "no tool call before this result has the id"
+            problem = f"{cause} {result.tool_call_id!r}; it was left out. Keep the two together"
+            warnings.add("mended", "tool result", problem, lossy=False, cause=cause)
+    return attrs.evolve(message, parts=(*unknown, *rest)) if message.role == "tool" or results else message
+
+
+# Parts
+
+
+class _Mender:
+    """Changes the parts of messages, one message after the other."""
+
+    def __init__(self, rules: ReplayRules, warnings: Warnings) -> None:
+        self._rules = rules
+        self._warnings = warnings
+        self._used: set[str] = set()
+        self.moved: dict[int, list[Part]] = {}
+        """The media that come after a turn, by the `id` of the turn's message."""
+
+    def turns(self, pair: _Pair) -> list[Turn]:
+        """Return the turn of a message: none if nothing is left of it."""
+        message = pair.message
+        if message.role == "tool":
+            return [Turn(message)]
+        by_model = message.role == "assistant"
+        moved: list[Part] = []
+        parts = [mended for part in message.parts for mended in self._part(part, message, moved)]
+        if by_model:
+            parts = self._without_trailing_reasoning(parts)
+        if not parts and not moved and (by_model or message.parts):
+            if by_model or all(isinstance(part, Text) for part in message.parts):
+                self._mended("message", f"a {message.role} message of which nothing can be sent was left out")
+            return []
+        if len(parts) != len(message.parts) or any(map(operator.is_not, parts, message.parts)):
+            message = attrs.evolve(message, parts=tuple(parts))
+        results: list[ToolResult] = []
+        if pair.results:
+            for call, found in zip(message.tool_calls, pair.results, strict=True):
+                results.append(self._result(call, found, moved))
+        if moved:
+            self.moved[id(message)] = moved
+        return [Turn(message, tuple(results))]
+
+    def _mended(self, subject: str, why: str) -> None:
+        self._warnings.add("mended", subject, why, lossy=False)
+
+    def _part(self, part: Part, message: Message, moved: list[Part]) -> Iterable[Part]:
+        by_model = message.role == "assistant"
+        if isinstance(part, Text):
+            return self._text(part, by_model)
+        if isinstance(part, ToolCall):
+            return (self._call(part),)
+        if isinstance(part, Reasoning):
+            return self._reasoning(part, message.role)
+        if isinstance(part, Opaque):
+            return self._opaque(part, by_model=by_model)
+        if isinstance(part, (Image, Document)) and by_model and not isinstance(part, self._rules.answer_media):
+            self._mended(type(part).__name__.lower(), "it was moved from the model's answer to a user message after it")
+            moved += [self._own(part)] if moved else [Text(text=MADE_BY_MODEL), self._own(part)]
+            return ()
+        return (self._own(part),) if isinstance(part, (Image, Document, Audio)) else (part,)
+
+    def _own(self, part: P) -> P:
+        """Return the part without the provider's metadata if a model of another family made it."""
+        rules = self._rules
+        if part.family in (None, rules.family) or rules.family is None or rules.provider not in part.provider_metadata:
+            return part
+        self._mended(_name(part), "signatures and other metadata from another family of models were left out")
+        rest = {name: data for name, data in part.provider_metadata.items() if name != rules.provider}
+        return attrs.evolve(part, provider_metadata=rest)
+
+    def _text(self, part: Text, by_model: bool) -> Iterable[Text]:
+        part = self._own(part)
+        if part.text.strip() or (self._rules.blank_text and (part.text or not by_model)):
+            return (part,)
+        if part.provider_metadata.get(self._rules.provider) or part.provider_options.get(self._rules.provider):
+            return (part,)
+        if part.text:
+            self._mended("text", "a blank text was left out")
+        return ()
+
+    def _reasoning(self, part: Reasoning, role: str) -> Iterable[Reasoning]:
+        if role != "assistant":
+            why = f"a {role} message cannot contain reasoning"
+            self._warnings.add("left_out", "reasoning", why, lossy=True)
+            return ()
+        rules = self._rules
+        if rules.reasoning == "never":
+            why = "this model does not accept it"
+        elif not self._is_accepted(part):
+            why = "it comes from another provider or family of models"
+        elif rules.reasoning == "signed" and part.signature is None and part.encrypted is None:
+            why = "it has no signature"
+        else:
+            return (part,)
+        self._mended("reasoning", f"reasoning of the history was left out: {why}")
+        return ()
+
+    def _is_accepted(self, part: Reasoning) -> bool:
+        rules = self._rules
+        if part.provider == rules.provider:
+            if rules.family is None or part.family == rules.family:
+                return True
+            if part.family is None:
+                signed = part.signature is not None or part.encrypted is not None
+                return signed == (rules.reasoning == "signed")
+        return any(
+            part.provider == issuer.provider and issuer.family in (None, part.family) for issuer in rules.issuers
+        )
+
+    def _opaque(self, part: Opaque, *, by_model: bool) -> Iterable[Opaque]:
+        family = self._rules.family
+        if part.provider == self._rules.provider and (family is None or part.family in (None, family)):
+            return (part,)
+        maker = part.provider if part.provider != self._rules.provider else f"{part.provider} ({part.family})"
+        why = f"only {maker} understands it; left out"
+        self._warnings.add("mended" if by_model else "left_out", "opaque part", why, lossy=not by_model)
+        return ()
+
+    def _call(self, call: ToolCall) -> ToolCall:
+        own = self._own(call)
+        call_id, name = self._id(call.id), call.name
+        if re.fullmatch(self._rules.tool_names, name) is None:
+            name = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "unnamed"
+            self._mended("tool call", f"the name {call.name!r} is not accepted; sent as {name!r}")
+        if call.invalid_arguments is None:
+            return own if call_id == call.id and name == call.name else attrs.evolve(own, id=call_id, name=name)
+        why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
+        self._mended("tool call", why)
+        arguments = {"invalid_arguments": call.invalid_arguments}
+        return attrs.evolve(own, id=call_id, name=name, arguments=arguments, invalid_arguments=None)
+
+    def _id(self, call_id: str) -> str:
+        found, number = call_id, 0
+        while found in self._used or re.fullmatch(self._rules.call_ids, found) is None:
+            number += 1
+            digest = sha256(f"{number}:{call_id}".encode("utf-8", "surrogatepass")).hexdigest()
+            found = (self._rules.new_id_prefix + digest)[: self._rules.new_id_length]
+        if number:
+            self._mended("tool call id", "ids that repeat or are not accepted were replaced")
+        self._used.add(found)
+        return found
+
+    def _without_trailing_reasoning(self, parts: list[Part]) -> list[Part]:
+        end = len(parts)
+        while end and isinstance(parts[end - 1], Reasoning):
+            end -= 1
+        if end == len(parts) or (end and self._rules.trailing_reasoning):
+            return parts
+        self._mended("reasoning", "reasoning of the history was left out: nothing follows it")
+        return parts[:end]
+
+    def _result(self, call: ToolCall, found: list[ToolResult], moved: list[Part]) -> ToolResult:
+        if not found:
+            self._mended("tool result", "a call without a result got one, which says that none is known")
+            return ToolResult(tool_call_id=call.id, name=call.name, parts=NO_RESULT, is_error=True)
+        parts: list[ToolResultPart] = []
+        media: list[Part] = []
+        for part in (part for result in found for part in result.parts):
+            if isinstance(part, Opaque):
+                parts += self._opaque(part, by_model=False)
+            elif isinstance(part, (Image, Document, Audio)) and not isinstance(part, self._rules.result_media):
+                media.append(self._own(part))
+            elif not isinstance(part, Text) or part.text.strip() or (self._rules.blank_text and len(found) == 1):
+                parts.append(self._own(part))
+        if media:
+            self._mended("tool result", "its media were moved to a user message after it")
+            moved += media
+            if not any(isinstance(part, Text) and part.text.strip() for part in parts):
+                parts = [Text(text=MEDIA_FOLLOW), *parts]
+        options: ProviderOptions = {}
+        for result in found:
+            options = {**options, **result.provider_options}
+        return ToolResult(
+            tool_call_id=call.id,
+            name=call.name,
+            parts=parts,
+            is_error=any(result.is_error for result in found),
+            provider_options=options,
+        )
+
+
+def _name(part: Part) -> str:
+    return "tool call" if isinstance(part, ToolCall) else type(part).__name__.lower()
+
+
+# Order
+
+
+def _with_moved_media(turns: list[Turn], moved: dict[int, list[Part]]) -> list[Turn]:
+    """Put the media that were taken out of a turn into the user message after it; make one if there is none."""
+    if not moved:
+        return turns
+    placed: list[Turn] = []
+    media: list[Part] = []
+    for turn in turns:
+        if media and turn.message.role != "tool":
+            if turn.message.role == "user":
+                turn = attrs.evolve(turn, message=attrs.evolve(turn.message, parts=(*media, *turn.message.parts)))
+            else:
+                placed.append(Turn(Message(role="user", parts=media)))
+            media = []
+        media = moved.get(id(turn.message), media)
+        if turn.message.parts or id(turn.message) not in moved:
+            placed.append(turn)
+    return [*placed, Turn(Message(role="user", parts=media))] if media else placed
+
+
+def _in_order(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list[Turn]:
+    def mended(subject: str, why: str) -> None:
+        warnings.add("mended", subject, why, lossy=False)
+
+    if rules.system == "first":
+        front = [turn for turn in turns if turn.message.role == "system"]
+        if front != turns[: len(front)]:
+            mended("system message", "a system message in the middle of the conversation was moved to its beginning")
+            turns = [*front, *(turn for turn in turns if turn.message.role != "system")]
+    if not rules.trailing_space:
+        turns = _stripped(turns, mended)
+    ordered: list[Turn] = []
+    for turn in turns:
+        role, before = turn.message.role, ordered[-1] if ordered else None
+        if role == "system" and rules.system == "not_after_answer" and before and before.message.role == "assistant":
+            mended("system message", "none may follow an answer or a tool result; it was sent as a user message")
+            turn = Turn(attrs.evolve(turn.message, role="user"))
+            role = "user"
+        if role == "assistant" and rules.starts_with_user and all(one.message.role == "system" for one in ordered):
+            mended("messages", f"a user message must come first; {OPENING!r} was inserted")
+            ordered.append(Turn(Message(role="user", parts=OPENING)))
+        elif role == "user" and before and before.results and not rules.user_after_results:
+            mended("messages", f"no user message may follow a tool result; the answer {CONTINUED!r} was inserted")
+            ordered.append(Turn(Message(role="assistant", parts=CONTINUED)))
+        elif before and rules.alternates and role == before.message.role and not before.results:
+            mended("messages", "neighbouring messages of one role were merged, since roles must alternate")
+            ordered[-1] = Turn(_merged(before.message, turn.message), turn.results)
+            continue
+        ordered.append(turn)
+    return ordered
+
+
+def _merged(first: Message, second: Message) -> Message:
+    options = {**first.provider_options, **second.provider_options}
+    return attrs.evolve(first, parts=(*first.parts, *second.parts), provider_options=options)
+
+
+def _stripped(turns: list[Turn], mended: Callable[[str, str], None]) -> list[Turn]:
+    """Remove the white space at the end of the last assistant message, if nothing follows it."""
+    while turns and turns[-1].message.role == "assistant" and not turns[-1].results:
+        *parts, last = turns[-1].message.parts
+        if not isinstance(last, Text) or last.text == last.text.rstrip():
+            break
+        mended("messages", "white space at the end of the last assistant message was removed")
+        rest = (*parts, attrs.evolve(last, text=last.text.rstrip())) if last.text.strip() else tuple(parts)
+        turns = [*turns[:-1], Turn(attrs.evolve(turns[-1].message, parts=rest))] if rest else turns[:-1]
+    return turns
