@@ -1,0 +1,83 @@
+"""Schemas of tools in the form that providers accept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trunkline import Tool
+from trunkline.authoring.schemas import object_schema, tool_parameters, without_keywords
+from trunkline.authoring.warnings import Warnings
+
+STRING, INTEGER = {"type": "string"}, {"type": "integer"}
+A: dict[str, Any] = {"type": "object", "properties": {"a": STRING}, "required": ["a"]}
+B: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": INTEGER, "b": {"type": "boolean"}},
+    "required": ["a", "b"],
+}
+
+
+def test_a_schema_of_an_object_is_the_same_object_without_a_warning() -> None:
+    warnings = Warnings()
+    schema: dict[str, Any] = {**A, "properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}
+    assert tool_parameters(Tool(name="t", parameters=schema), warnings) is schema
+    assert warnings.all() == ()
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({}, {"type": "object"}),
+        ({"properties": {"a": {}}}, {"type": "object", "properties": {"a": {}}}),
+        ({"type": ["object", "null"], "properties": {}}, {"type": "object", "properties": {}}),
+        ({"oneOf": [A]}, A),
+        (
+            {"allOf": [A, B]},
+            {**B, "properties": {"a": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "b": {"type": "boolean"}}},
+        ),
+        ({"$ref": "#/$defs/A", "$defs": {"A": A}}, {**A, "$defs": {"A": A}}),
+        ({"anyOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": A}}, {**A, "$defs": {"A": A}}),
+        ({"type": "object", "anyOf": []}, {"type": "object"}),
+        ({"type": "object", "$ref": "#/$defs/none"}, {"type": "object", "$ref": "#/$defs/none"}),
+        ({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}, None),
+    ],
+)
+def test_the_root_becomes_an_object(schema: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    warnings = Warnings()
+    result = tool_parameters(Tool(name="t", parameters=schema), warnings)
+    assert result["type"] == "object"
+    if expected is not None:
+        assert result == expected
+    assert [(one.kind, one.subject, one.lossy) for one in warnings.all()] == [("changed", "tool t", False)]
+    assert object_schema(result) == result or "$ref" in result
+
+
+def test_a_union_requires_what_all_alternatives_require_and_describes_them() -> None:
+    result: Any = object_schema({"oneOf": [A, B], "description": "Either."})
+    assert result["required"] == ["a"]
+    assert list(result["properties"]) == ["a", "b"]
+    assert result["description"].startswith("Either. (The arguments follow one of these schemas: [{")
+    assert "oneOf" not in result
+
+
+def test_a_schema_of_something_else_is_left_to_the_provider() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    assert object_schema(schema) is schema
+
+
+def test_refused_keywords_move_into_the_description_at_every_depth() -> None:
+    number = {"type": "integer", "minimum": 1, "description": "How many."}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"minimum": number, "many": {"type": "array", "items": number}},
+        "anyOf": [{"minimum": 2}],
+    }
+    result, moved = without_keywords(schema, lambda keyword, value: keyword == "minimum")
+    mended = {"type": "integer", "description": "How many. (minimum: 1)"}
+    assert result == {
+        "type": "object",
+        "properties": {"minimum": mended, "many": {"type": "array", "items": mended}},
+        "anyOf": [{"description": "(minimum: 2)"}],
+    }
+    assert moved == ("minimum",)
