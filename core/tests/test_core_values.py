@@ -523,6 +523,11 @@ def test_scrubbing_leaves_short_secrets_alone() -> None:
     assert scrub("key canary-1 and ab", ("canary-1", "ab")) == "key *** and ab"
 
 
+@pytest.mark.parametrize("text", ["", " ", "null", " null\n"])
+def test_empty_and_null_arguments_are_an_empty_object(text: str) -> None:
+    assert decode_arguments(text) == ({}, None)
+
+
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "-1e400"])
 def test_arguments_with_a_number_that_json_cannot_hold_are_kept_as_text(number: str) -> None:
     text = '{"x":' + number + "}"

@@ -33,10 +33,10 @@ from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLog
 def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
     """Decode a tool call's arguments. Returns the object and `None`, or `{}` and the text if it is not a JSON object.
 
-    Empty text gives an empty object: several providers send it for a tool without parameters. Text that is nested
-    deeper than 128 levels, which a `ToolCall` refuses, is not decoded.
+    Empty text and `null` give an empty object: several providers send them for a tool without parameters. Text that is
+    nested deeper than 128 levels, which a `ToolCall` refuses, is not decoded.
     """
-    if not text.strip():
+    if text.strip() in ("", "null"):
         return {}, None
     if text.count("{") + text.count("[") > NESTING_LIMIT and is_deeper(
         text.encode("utf-8", "surrogatepass"), NESTING_LIMIT

@@ -266,7 +266,7 @@ def test_the_type_may_stand_in_the_event_field_alone() -> None:
     assert fold(events(data=data)).text == "a"
 
 
-def test_what_is_not_known_is_passed_over() -> None:
+def test_what_is_not_known_does_no_harm() -> None:
     response = answer(
         {"type": "debug", "prompt": "p"},
         {"type": "new-event", "delta": 7},
@@ -401,6 +401,163 @@ def test_arguments_that_are_no_object_are_kept_with_a_warning() -> None:
     assert [warning.kind for warning in response.warnings] == ["invalid_arguments"]
 
 
+@pytest.mark.parametrize("pieces", [["null"], ["nu", "ll"], [" null", " "], ["", "null"]])
+def test_null_as_arguments_is_a_call_without_arguments(pieces: list[str]) -> None:
+    first, *rest = pieces
+    found = events(
+        START, call("start", 0, first, id="a", name="t"), *[call("delta", 0, piece) for piece in rest], end("TOOL_CALL")
+    )
+    assert not [event for event in found if isinstance(event, ToolCallDelta)]
+    streamed = fold(found, "cohere")
+    function = {"name": "t", "arguments": "".join(pieces)}
+    whole = body({"message": {"tool_calls": [{"id": "a", "function": function}]}, "finish_reason": "TOOL_CALL"})
+    for answer_ in (streamed, whole):
+        assert answer_.tool_calls == (ToolCall(id="a", name="t"),)
+        assert answer_.warnings == ()
+
+
+def test_arguments_that_begin_like_null_are_complete() -> None:
+    pieces = [call("delta", 0, piece) for piece in ("n", "ul", "x", '"}')]
+    response = answer(call("start", 0, "", id="a", name="t"), *pieces, end("TOOL_CALL"))
+    assert response.tool_calls[0].invalid_arguments == 'nulx"}'
+    white = [call("delta", 0, " ")] * 100
+    response = answer(call("start", 0, "", id="a", name="t"), *white, call("delta", 0, '{"a":1}'), end("TOOL_CALL"))
+    assert response.tool_calls[0].arguments == {"a": 1}
+
+
+def test_the_rest_of_an_answer_with_a_nameless_call_is_kept() -> None:
+    response = answer(
+        content("delta", 0, text="Let me look."),
+        call("start", 0, "", id="a"),
+        call("delta", 0, '{"city":"Oslo"}'),
+        {"type": "tool-call-end", "index": 0},
+        call("start", 1, "{}", id="b", name="t"),
+        end("TOOL_CALL"),
+    )
+    assert response.text == "Let me look."
+    assert [call.id for call in response.tool_calls] == ["b"]
+    assert response.provider_metadata["cohere"]["tool_calls"] == [{"id": "a", "arguments": '{"city":"Oslo"}'}]
+    assert [(warning.kind, warning.subject, warning.lossy) for warning in response.warnings] == [
+        ("other", "tool call", False)
+    ]
+
+
+def test_a_name_that_comes_after_the_arguments_names_the_call() -> None:
+    response = answer(
+        call("start", 0, '{"a":', id="a"), call("delta", 0, "1}"), call("delta", 0, name="t"), end("TOOL_CALL")
+    )
+    assert response.tool_calls == (ToolCall(id="a", name="t", arguments={"a": 1}),)
+
+
+# Fields and events that nothing reads
+
+
+def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
+    block = {"type": "text", "text": "Hi", "language": "en"}
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "s1"}
+    function = {"name": "t", "arguments": "{}", "parameters": None}
+    tool = {"id": "a", "type": "function", "function": function, "index": 0}
+    streamed = answer(
+        content("start", 0, **{**thinking, "thinking": ""}),
+        content("delta", 0, thinking="hm"),
+        {"type": "content-end", "index": 0},
+        content("start", 1, **{**block, "text": ""}),
+        content("delta", 1, text="Hi"),
+        {**message("tool-call-start", 0, tool_calls=tool)},
+        {"type": "message-end", "id": "m1", "region": "eu", "delta": {"finish_reason": "TOOL_CALL", "tier": "fast"}},
+    )
+    whole = body(
+        {
+            "id": "m1",
+            "finish_reason": "TOOL_CALL",
+            "message": {"role": "assistant", "content": [thinking, block], "tool_calls": [tool]},
+            "region": "eu",
+            "tier": "fast",
+            "meta": {},
+        }
+    )
+    for found in (streamed, whole):
+        assert found.provider_metadata == {"cohere": {"region": "eu", "tier": "fast"}}
+        assert [part.provider_metadata for part in found.parts if not isinstance(part, Opaque)] == [
+            {"cohere": {"signature": "s1"}},
+            {"cohere": {"language": "en"}},
+            {"cohere": {"parameters": None, "index": 0}},
+        ]
+
+
+def test_fields_of_the_first_and_of_later_events_are_metadata() -> None:
+    start = {"type": "message-start", "id": "m", "delta": {"message": {"role": "assistant", "seed": 7}, "node": 1}}
+    found = fold(events(start, {**content("delta", 0, text="a"), "trace": "t"}, end()), "cohere")
+    assert found.provider_metadata == {"cohere": {"seed": 7, "node": 1, "trace": "t"}}
+
+
+def test_unknown_events_are_metadata() -> None:
+    found = answer(
+        {"type": "debug", "prompt": "<|START|>"},
+        {"type": "search-results", "hits": [1]},
+        {"type": "search-results", "hits": [2]},
+        {"type": "ping"},
+        content("delta", 0, text="a"),
+        end(),
+    )
+    assert found.provider_metadata == {
+        "cohere": {"debug": [{"prompt": "<|START|>"}], "search-results": [{"hits": [1]}, {"hits": [2]}]}
+    }
+
+
+def test_ids_of_tokens_are_metadata() -> None:
+    entries = [
+        {"text": "H", "token_ids": [1], "logprobs": [-0.5]},
+        {"text": "i!", "token_ids": [2, 3], "logprobs": [-1.0, -2.0]},
+    ]
+    streamed = answer(
+        {**content("delta", 0, text="H"), "logprobs": entries[0]},
+        {**content("delta", 0, text="i!"), "logprobs": entries[1]},
+        end(),
+    )
+    whole = body({"message": {"content": [{"type": "text", "text": "Hi!"}]}, "logprobs": entries})
+    assert streamed.provider_metadata == whole.provider_metadata == {"cohere": {"logprobs": entries}}
+
+
+# Endings
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        ({"type": "message-end", "delta": {}}, ServerError),
+        ({"type": "message-end", "delta": {"finish_reason": None}}, ServerError),
+        ({"type": "message-end", "delta": {"finish_reason": "COMPLETE", "error": "boom"}}, ServerError),
+        ({"type": "message-end", "error_type": "TOO_MANY_TOKENS", "delta": {}}, ContextTooLong),
+    ],
+)
+def test_an_end_that_says_nothing_is_an_error(last: dict[str, Any], kind: type[RemoteError]) -> None:
+    with pytest.raises(kind):
+        answer(last)
+
+
+def test_a_body_without_content_and_reason_is_an_error() -> None:
+    with pytest.raises(ServerError):
+        body({"id": "m", "message": {"role": "assistant", "content": []}})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'data: {"error": "boom"}\n\n',
+        b'data: {"error_type": "X", "detail": "boom"}\n\n',
+        b'event: error\ndata: {"detail": "boom"}\n\n',
+        b"event: error\ndata: boom\n\n",
+        b'event: error\ndata: {"type": "failed", "message": "boom"}\n\n',
+        b'{"detail": "boom"}',
+    ],
+)
+def test_an_error_in_any_spelling_is_raised(data: bytes) -> None:
+    with pytest.raises(RemoteError, match="boom") as caught:
+        events(data=sse(START) + data)
+    assert not isinstance(caught.value, ProtocolViolation)
+
+
 VIOLATIONS: list[tuple[str, list[Any]]] = [
     ("no object", [b"[]"]),
     ("nested too deep", [b"[" * 100_000]),
@@ -413,8 +570,6 @@ VIOLATIONS: list[tuple[str, list[Any]]] = [
     ("a plan that is no text", [message("tool-plan-delta", tool_plan=7)]),
     ("a call that is no object", [message("tool-call-start", 0, tool_calls="x")]),
     ("no call", [message("tool-call-delta", 0)]),
-    ("a call without a name", [call("start", 0, "{}", id="a"), {"type": "tool-call-end", "index": 0}]),
-    ("a delta of a call that nobody began", [call("start", 0, id="a", name="t"), call("delta", 1, "{}"), end()]),
 ]
 
 
@@ -539,7 +694,9 @@ BODIES: list[tuple[Any, type[RemoteError]]] = [
     ({"message": {"content": 7}}, ProtocolViolation),
     ({"message": {"tool_plan": 7}}, ProtocolViolation),
     ({"message": {"tool_calls": [7]}}, ProtocolViolation),
-    ({"message": {"tool_calls": [{}]}}, ProtocolViolation),
+    ({"message": {"tool_calls": [{}]}}, ServerError),
+    ({"error": "boom"}, ServerError),
+    ({"detail": "boom"}, ServerError),
     ({"message": "sorry", "id": "e"}, ServerError),
     ({"message": {"content": []}, "finish_reason": "ERROR"}, ServerError),
 ]

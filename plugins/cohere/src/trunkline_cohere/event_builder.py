@@ -30,6 +30,13 @@ from trunkline.response import TokenLogprob
 from trunkline_cohere.history import TOOL_PLAN
 
 _TEXT, _THINKING = "text", "thinking"
+_BLOCK_FIELDS = frozenset({"type", _TEXT, _THINKING})
+_CALL_FIELDS = frozenset({"id", "type", "function"})
+_FUNCTION_FIELDS = frozenset({"name", "arguments"})
+_NOTHING = "null"
+"""The arguments that Cohere sends for a tool without parameters (vercel/ai issue 4755, February 2025)."""
+_HELD_BACK = 32
+"""The length in characters up to which the beginning of arguments is held back, because it may become `null`."""
 _LONGEST_NAME = 10_000
 """Limit on a tool's name, in characters; it arrives in pieces. No provider accepts more than a few hundred."""
 
@@ -44,13 +51,14 @@ class _Block:
         self.text_before = text_before
         self.length = 0
         self.open = True
-        # The contents of a block of an unknown kind: its texts, in pieces, and everything else.
+        # The contents of a block of an unknown kind: its texts, in pieces, and everything else. For other blocks, the
+        # fields that nothing reads.
         self.texts: dict[str, list[str]] = {}
         self.data: dict[str, Any] = {}
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "index", "name", "open", "position", "started", "wire_index")
+    __slots__ = ("arguments", "id", "index", "metadata", "name", "open", "position", "sent", "started", "wire_index")
 
     def __init__(self, wire_index: int | None, index: int, position: int) -> None:
         self.wire_index = wire_index
@@ -58,8 +66,10 @@ class _Call:
         self.position = position
         self.id = ""
         self.name = ""
-        self.arguments: list[str] = []
+        self.arguments: list[str] = []  # that are not in an event so far
+        self.metadata: dict[str, Any] = {}
         self.started = False
+        self.sent = False  # whether an event has arguments
         self.open = True
 
 
@@ -73,26 +83,30 @@ class CohereEventBuilder:
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._parts = 0
+        self._parts = 0  # the next index
+        self._begun = 0  # the number of parts
         self._plan: int | None = None
         self._blocks: list[_Block] = []
         self._block_by_index: dict[int, _Block] = {}
         self._calls: list[_Call] = []
         self._call_by_index: dict[int, _Call] = {}
         self._ids: set[str] = set()
+        self.unnamed: list[dict[str, Any]] = []
+        """The tool calls without a name, which are left out of the events: their ids and arguments."""
 
     @property
     def has_parts(self) -> bool:
-        """Whether any part has begun."""
-        return self._parts > 0
+        """Whether the response has any part, or a call without a name."""
+        return self._begun > 0
 
     @property
     def has_calls(self) -> bool:
         """Whether the response calls a tool."""
-        return bool(self._calls)
+        return any(call.started for call in self._calls)
 
     def _next(self) -> int:
         self._parts += 1
+        self._begun += 1
         return self._parts - 1
 
     # Content
@@ -108,7 +122,7 @@ class CohereEventBuilder:
             return
         self.content_end(wire_index, events)
         self._open_block(wire_index, kind, events)
-        if kind not in (_TEXT, _THINKING) or data.get(kind) not in (None, ""):
+        if kind not in (_TEXT, _THINKING) or data.get(kind) not in (None, "") or not data.keys() <= _BLOCK_FIELDS:
             self.content_delta(wire_index, data, events, logprobs)
 
     def content_delta(
@@ -123,6 +137,7 @@ class CohereEventBuilder:
                 else:
                     block.data.setdefault(key, value)
             return
+        extra = {key: data[key] for key in data.keys() - _BLOCK_FIELDS} if len(data) > 1 else None
         for kind in (_TEXT, _THINKING):
             piece = data.get(kind)
             if piece is None:
@@ -137,6 +152,8 @@ class CohereEventBuilder:
                 events.append(TextDelta(index=block.index, text=piece, logprobs=logprobs))
             else:
                 events.append(ReasoningDelta(index=block.index, text=piece))
+        if extra and block is not None:
+            block.data.update(extra)
 
     def content_end(self, wire_index: int | None, events: list[Event]) -> None:
         """End the block, if one is open."""
@@ -172,10 +189,11 @@ class CohereEventBuilder:
 
     def _end_block(self, block: _Block, events: list[Event]) -> None:
         block.open = False
+        metadata = {self._provider: block.data} if block.data else {}
         if block.kind == _TEXT:
-            events.append(TextEnd(index=block.index))
+            events.append(TextEnd(index=block.index, provider_metadata=metadata))
         elif block.kind == _THINKING:
-            events.append(ReasoningEnd(index=block.index, provider=self._provider))
+            events.append(ReasoningEnd(index=block.index, provider=self._provider, provider_metadata=metadata))
         else:
             data = {**block.data, **{key: "".join(pieces) for key, pieces in block.texts.items()}}
             events.append(PartAdded(part=Opaque(provider=self._provider, kind=block.kind, data=data)))
@@ -236,6 +254,9 @@ class CohereEventBuilder:
             raise ProtocolViolation("a tool call in the response is not an object", provider=self._provider)
         function = as_object(data.get("function"))
         arguments = function.get("arguments")
+        if not (data.keys() <= _CALL_FIELDS and function.keys() <= _FUNCTION_FIELDS):
+            call.metadata |= {key: data[key] for key in data.keys() - _CALL_FIELDS}
+            call.metadata |= {key: function[key] for key in function.keys() - _FUNCTION_FIELDS}
         call.id = call.id or as_string(data.get("id")) or ""
         name = as_string(function.get("name"))
         if name and not call.started:
@@ -254,8 +275,20 @@ class CohereEventBuilder:
         if call.name and (call.id or call.arguments):
             self._start_call(call, events)
         if call.started and call.arguments:
-            events.append(ToolCallDelta(index=call.index, arguments="".join(call.arguments)))
-            call.arguments.clear()
+            self._flush(call, events)
+
+    def _flush(self, call: _Call, events: list[Event], *, end: bool = False) -> None:
+        """Add the arguments that are not in an event so far, unless they are, or may become, `null`."""
+        text = "".join(call.arguments)
+        call.arguments = [text]
+        if not call.sent and len(text) < _HELD_BACK:
+            may_be_nothing = _NOTHING.startswith(text.strip())
+            if may_be_nothing and (not end or text.strip() == _NOTHING):
+                return
+        if text:
+            events.append(ToolCallDelta(index=call.index, arguments=text))
+        call.sent = True
+        call.arguments.clear()
 
     def _start_call(self, call: _Call, events: list[Event]) -> None:
         if call.started:
@@ -274,11 +307,15 @@ class CohereEventBuilder:
     def _end_call(self, call: _Call, events: list[Event]) -> None:
         call.open = False
         if not call.name:
-            raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
+            if call.id or any(call.arguments):
+                self.unnamed.append({"id": call.id or None, "arguments": "".join(call.arguments), **call.metadata})
+            else:
+                self._begun -= 1
+            return
         self._start_call(call, events)
-        if call.arguments:
-            events.append(ToolCallDelta(index=call.index, arguments="".join(call.arguments)))
-        events.append(ToolCallEnd(index=call.index))
+        self._flush(call, events, end=True)
+        metadata = {self._provider: call.metadata} if call.metadata else {}
+        events.append(ToolCallEnd(index=call.index, provider_metadata=metadata))
 
     def finish(self, events: list[Event]) -> None:
         """End every open part: the response is complete."""

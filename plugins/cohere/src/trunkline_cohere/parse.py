@@ -6,7 +6,7 @@ error is an event too, or a bare JSON object in an event's place. Parsing does n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
@@ -34,7 +34,18 @@ _REASONS = {
     "TOOL_CALL": FinishReason.TOOL_CALLS,
     "ERROR": FinishReason.ERROR,
     "TIMEOUT": FinishReason.ERROR,
+    # Reasons of the API's first version, which private deployments and gateways still send.
+    "ERROR_TOXIC": FinishReason.CONTENT_FILTER,
+    "ERROR_LIMIT": FinishReason.LENGTH,
+    "USER_CANCEL": FinishReason.ERROR,
 }
+
+# The fields that are read, or that say nothing. Every other field is kept in `provider_metadata`.
+_EVENT_FIELDS = frozenset({"type", "index", "id", "delta", "logprobs"})
+_BODY_FIELDS = frozenset({"id", "message", "finish_reason", "usage", "logprobs", "error", "error_type"})
+_END_FIELDS = frozenset({"finish_reason", "usage", "error", "error_type"})
+_MESSAGE_FIELDS = frozenset({"role", "content", "tool_plan", "tool_calls", "citations"})
+_ERROR_FIELDS = ("message", "error", "error_type", "detail")
 
 
 class CohereParser:
@@ -55,7 +66,7 @@ class CohereParser:
         """
         data = decode_object(wire_response.body, "the body", provider=self._provider)
         message = data.get("message")
-        if isinstance(message, str):
+        if _is_error(data):
             raise error_from_json(data, provider=self._provider, read=error_from_body, headers=wire_response.headers)
         if not isinstance(message, dict):
             raise ProtocolViolation("the body has no field 'message'", provider=self._provider)
@@ -82,13 +93,15 @@ class CohereStreamParser:
         self._builder = CohereEventBuilder(provider)
         self._started = False
         self._id: str | None = None
+        self._metadata: dict[str, Any] = {}
+        self._logprobs: list[Any] = []  # as they arrived, because they have the ids of the tokens
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. Raises the error that the frame carries, if it is one."""
         text = frame.data
         if not text or text == b"[DONE]" or text.isspace():
             return []
-        data = decode_object(text, "an event of the stream", provider=self._provider)
+        data = self._decode(frame)
         kind = data.get("type")
         if not isinstance(kind, str):
             kind = frame.event
@@ -97,9 +110,13 @@ class CohereStreamParser:
         if frame.event == BARE and handler is None:
             return self._bare(data, text)
         if handler is not None:
+            if not data.keys() <= _EVENT_FIELDS:
+                self._keep(data, _EVENT_FIELDS)
             handler(self, data, events)
-        elif kind == "error" or ("delta" not in data and isinstance(data.get("message"), str)):
+        elif kind == "error" or frame.event == "error" or _is_error(data):
             raise self._failure(data)
+        else:
+            self._unknown_event(kind, data)
         if events and not self._started:
             self._started = True
             events.insert(0, ResponseStarted(id=self._id))
@@ -109,6 +126,24 @@ class CohereStreamParser:
         """Raise `StreamInterrupted`: the stream ended before `message-end`."""
         raise StreamInterrupted("the stream ended before message-end", provider=self._provider, request_id=self._id)
 
+    def _decode(self, frame: SSEFrame) -> dict[str, Any]:
+        try:
+            return decode_object(frame.data, "an event of the stream", provider=self._provider)
+        except ProtocolViolation:
+            if frame.event != "error":
+                raise
+            return {"message": frame.data.decode("utf-8", "replace")}
+
+    def _keep(self, data: dict[str, Any], known: Set[str]) -> None:
+        self._metadata |= {key: data[key] for key in data.keys() - known if _says_something(data[key])}
+
+    def _unknown_event(self, kind: str, data: dict[str, Any]) -> None:
+        """Keep an event of an unknown type in a list under its type, and fields of an event without a type as such."""
+        if "type" not in data and kind == "message":
+            self._keep(data, frozenset())
+        elif fields := {key: value for key, value in data.items() if key != "type"}:
+            self._metadata.setdefault(kind, []).append(fields)
+
     def _failure(self, data: dict[str, Any]) -> RemoteError:
         read = partial(error_from_body, request_id=self._id)
         return error_from_json(data, provider=self._provider, read=read)
@@ -116,7 +151,7 @@ class CohereStreamParser:
     def _bare(self, data: dict[str, Any], text: bytes) -> list[Event]:
         """Return the events of a bare JSON object in an event's place: the whole response. Raises if it is an error."""
         message = data.get("message")
-        if isinstance(message, str) or data.get("error"):
+        if not isinstance(message, dict) and _is_error(data):
             raise self._failure(data)
         if not isinstance(message, dict) or self._started:
             excerpt = " ".join(text[:80].decode("utf-8", "replace").split())
@@ -133,13 +168,15 @@ class CohereStreamParser:
         content = message.get("content")
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content}] if content else []
         cited, cited_in_plan = _citations_by_block(message.get("citations"), blocks)
-        logprobs = data.get("logprobs")
+        self._keep(data, _BODY_FIELDS)
+        self._keep(message, _MESSAGE_FIELDS)
+        logprobs = self._take_logprobs(data)
         for position, block in enumerate(blocks):
             if not isinstance(block, dict):
                 self._wrong("a content block in the response is not an object")
             # A body has one list of log probabilities for all of its text; it goes with the first text block.
-            block_logprobs = _logprobs(logprobs) if block.get("type") == "text" else ()
-            logprobs = None if block_logprobs else logprobs
+            block_logprobs = logprobs if block.get("type") == "text" else ()
+            logprobs = () if block_logprobs else logprobs
             self._builder.content_start(position, block, events, block_logprobs)
             for raw in cited.get(position, ()):
                 self._cite(raw, events)
@@ -160,9 +197,19 @@ class CohereStreamParser:
     def _message(self, data: dict[str, Any]) -> dict[str, Any]:
         delta = data.get("delta")
         message = delta.get("message") if isinstance(delta, dict) else None
-        if not isinstance(message, dict):
+        if not isinstance(delta, dict) or not isinstance(message, dict):
             self._wrong(f"{data.get('type')} has no delta.message")
+        if len(delta) > 1:
+            self._keep(delta, {"message"})
+        if len(message) > 1:
+            self._keep(message, _MESSAGE_FIELDS)
         return message
+
+    def _take_logprobs(self, data: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+        found = data.get("logprobs")
+        entries = found if isinstance(found, list) else [found]
+        self._logprobs += [entry for entry in entries if isinstance(entry, dict)]
+        return _logprobs(entries)
 
     def _wrong(self, what: str) -> NoReturn:
         raise ProtocolViolation(what, provider=self._provider, request_id=self._id)
@@ -173,12 +220,16 @@ class CohereStreamParser:
         self._id = as_string(data.get("id")) or None
         self._started = True
         events.append(ResponseStarted(id=self._id))
+        delta = data.get("delta")
+        if isinstance(delta, dict) and isinstance(delta.get("message"), dict):
+            self._message(data)
 
     def _content_start(self, data: dict[str, Any], events: list[Event]) -> None:
         block = self._message(data).get("content")
         if not isinstance(block, dict):
             self._wrong("content-start has no content")
-        self._builder.content_start(_index(data), block, events, _logprobs(data.get("logprobs")))
+        logprobs = self._take_logprobs(data) if "logprobs" in data else ()
+        self._builder.content_start(_index(data), block, events, logprobs)
 
     def _content_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         block = self._message(data).get("content")
@@ -186,7 +237,7 @@ class CohereStreamParser:
             block = {"text": block}
         if not isinstance(block, dict):
             self._wrong("content-delta has no content")
-        logprobs = _logprobs(data["logprobs"]) if "logprobs" in data else ()
+        logprobs = self._take_logprobs(data) if "logprobs" in data else ()
         self._builder.content_delta(_index(data), block, events, logprobs)
 
     def _content_end(self, data: dict[str, Any], events: list[Event]) -> None:
@@ -226,24 +277,34 @@ class CohereStreamParser:
         events += citations_from(raw, before, self._provider)
 
     def _message_end(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._end(as_object(data.get("delta")), events)
+        delta = as_object(data.get("delta"))
+        self._id = self._id or as_string(data.get("id")) or None
+        if not delta.keys() <= _END_FIELDS:
+            self._keep(delta, _END_FIELDS)
+        self._end({**{key: data[key] for key in ("error", "error_type") if key in data}, **delta}, events)
 
     def _end(self, data: dict[str, Any], events: list[Event], raw: dict[str, Any] | None = None) -> None:
         self._builder.finish(events)
         raw_reason = as_string(data.get("finish_reason")) or None
         reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
         error = {key: data[key] for key in ("error", "error_type") if data.get(key)}
-        if reason is FinishReason.ERROR and not self._builder.has_parts:
+        if not self._builder.has_parts and (reason is FinishReason.ERROR or error or raw_reason is None):
             # Nothing was generated, so this is a failed call, which can be retried, rather than a response.
-            message = error.get("error") or f"the response ended with {raw_reason} before it began"
+            message = error.get("error") or f"the response ended with {raw_reason or 'no reason'} before it began"
             body = {"message": message, "error_type": error.get("error_type")}
             raise self._failure(body)
         if self._builder.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):
             reason = FinishReason.TOOL_CALLS
-        warnings: tuple[CallWarning, ...] = ()
+        warnings: list[CallWarning] = []
         if reason is FinishReason.ERROR or error:
             message = as_string(error.get("error")) or "the provider failed before the response was complete"
-            warnings = (CallWarning(kind="other", subject="finish_reason", message=message, lossy=False),)
+            warnings.append(CallWarning(kind="other", subject="finish_reason", message=message, lossy=False))
+        self._metadata |= error
+        if any("token_ids" in entry for entry in self._logprobs):
+            self._metadata["logprobs"] = self._logprobs
+        if unnamed := self._builder.unnamed:
+            self._metadata["tool_calls"] = unnamed
+            warnings.append(unnamed_calls(len(unnamed)))
         usage = usage_from(data.get("usage"))
         if usage is not None:
             events.append(UsageReported(usage=usage))
@@ -252,11 +313,29 @@ class CohereStreamParser:
                 reason=reason,
                 raw_reason=raw_reason,
                 usage=usage,
-                warnings=warnings,
-                provider_metadata={self._provider: error} if error else {},
+                warnings=tuple(warnings),
+                provider_metadata={self._provider: self._metadata} if self._metadata else {},
                 raw=raw,
             )
         )
+
+
+def unnamed_calls(count: int) -> CallWarning:
+    """Return the warning about tool calls without a name."""
+    message = "the provider did not name the tool, so the call cannot be run; its arguments are in provider_metadata"
+    return CallWarning(kind="other", subject="tool call", message=message, lossy=False, count=count)
+
+
+def _is_error(data: dict[str, Any]) -> bool:
+    """Return whether an event of an unknown type, or a body, describes an error, in any of the known spellings."""
+    if isinstance(data.get("message"), dict) or "delta" in data:
+        return False
+    return any(data.get(key) for key in _ERROR_FIELDS)
+
+
+def _says_something(value: object) -> bool:
+    # null and empty containers come from a fixed schema; false and 0 are values that a server chose to send.
+    return bool(value) or isinstance(value, (bool, int, float))
 
 
 def _index(data: dict[str, Any]) -> int | None:
