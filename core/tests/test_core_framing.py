@@ -120,6 +120,7 @@ def test_bare_objects_keep_their_place_at_any_split() -> None:
         SSEFrame(b'{"error":\n {"message":"}"}}', BARE),
         SSEFrame(b"2"),
         SSEFrame(b'{"b":1}', BARE),
+        SSEFrame(b'{"c":2}', BARE),
         SSEFrame(b"3"),
         SSEFrame(b"{no json}", BARE),
     ]
@@ -127,3 +128,41 @@ def test_bare_objects_keep_their_place_at_any_split() -> None:
         framer = SSEOrJSONFramer()
         found = [frame for at in range(0, len(BARE_FIRST), size) for frame in framer.feed(BARE_FIRST[at : at + size])]
         assert [*found, *framer.finish()] == expected
+
+
+ONE, TWO = b'{"a": "]},{", "b": [1, {}]}', b'{"c": 2}'
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"[" + ONE + b"\n,\r\n" + TWO + b"]", [ONE, TWO]),
+        (b"[\n  " + ONE + b",\n  " + TWO + b"\n]\n", [ONE, TWO]),
+        (b"\xef\xbb\xbf \r\n [ " + ONE + b" ," + TWO + b" ]", [ONE, TWO]),
+        (b"[" + ONE + b"][" + TWO + b"]\n\n", [ONE, TWO]),
+        (b"data: x\n\n[" + ONE + b"," + TWO + b"]\ndata: y\n\n", [b"x", ONE, TWO, b"y"]),
+        (b"[" + ONE + b",\n{" + b"cut", [ONE, b"{cut"]),
+        (b"[" + ONE + b",3]", [ONE, b"3]"]),
+        (b"[DONE]\ndata: x\n\n", [b"x"]),
+        (b"[ \ndata: x\n\n", [b"x"]),
+        (b"[1]\n\ndata: x\n\n", [b"x"]),
+        (ONE + b"\n" + TWO + b"\n", [ONE, TWO]),
+        (b"  " + ONE + b"\r\n" + TWO, [ONE, TWO]),
+        (ONE + TWO + b", " + ONE, [ONE, TWO, ONE]),
+        (b"\n\n data: no field\n\ndata: x\n\n", [b"x"]),
+    ],
+)
+def test_every_element_of_json_in_place_of_events_is_a_frame_at_any_split(data: bytes, expected: list[bytes]) -> None:
+    for first in range(len(data) + 1):
+        for second in range(first, len(data) + 1):
+            framer = SSEOrJSONFramer()
+            found = framer.feed(data[:first]) + framer.feed(data[first:second]) + framer.feed(data[second:])
+            assert [frame.data for frame in found + framer.finish()] == expected, (first, second)
+
+
+def test_element_of_an_array_may_be_larger_than_a_bare_object() -> None:
+    large = b'{"data": "%s"}' % (b"x" * 5 * 1024 * 1024)
+    data = b"[" + large + b",{}]"
+    framer = SSEOrJSONFramer()
+    found = [frame.data for at in range(0, len(data), 65536) for frame in framer.feed(data[at : at + 65536])]
+    assert found == [large, b"{}"]

@@ -24,7 +24,17 @@ BARE = "bare"
 
 _BARE_LIMIT = 4 * 1024 * 1024
 _NAMES = 64
-_BRACE = re.compile(rb"[\r\n]\{")
+_MARK = b"\xef\xbb\xbf"
+"""A byte order mark."""
+
+_BLANK = b" \t\r\n"
+_JSON_STARTS = (b"{", b"[")
+_JSON_LINE = re.compile(rb"[\r\n][{\[]")
+_SIGNIFICANT = re.compile(rb"[^ \t\r\n,]")
+_LINE_REST = re.compile(rb"[^ \t,]")
+_START, _EVENTS, _BRACKET, _OBJECT, _ARRAY, _LINE, _BROKEN = range(7)
+"""The states of `SSEOrJSONFramer`."""
+
 _OUTSIDE = re.compile(rb'["{}]')
 _INSIDE = re.compile(rb'["\\]')
 
@@ -172,94 +182,189 @@ class SSEFramer:
 
 
 class SSEOrJSONFramer:
-    """An `SSEFramer` that also finds a JSON object in place of an event.
+    """An `SSEFramer` that also finds JSON in place of events: single objects, JSON lines, or a JSON array.
 
     Some gateways send a bare JSON object instead of an event when they fail. The standard would ignore it, and the
     error would be lost. A line that starts with a brace is not a field of an event. From there, braces are counted
     until they are balanced, up to 4 MiB. A valid JSON object is a frame of the type `bare`, at its place among the
-    events. Text that starts with a brace but is not a JSON object is a `bare` frame at the end of the stream.
+    events, and so are the objects that follow it on the same line. Text that starts with a brace but is not a JSON
+    object is a `bare` frame at the end of the stream.
+
+    Other servers send the whole stream as a JSON array, such as Gemini's API if it is not asked for events. An array of
+    objects may start where a line starts. Each of its objects, of any size, is a frame of the type `message` as soon as
+    it is complete. If the array contains anything else, a `bare` frame at the end stands for the rest of the stream.
+
+    The state says what the next byte belongs to:
+
+    - start: blank characters before everything else. JSON may be indented here.
+    - events: an event, unless a line starts with a brace or a bracket.
+    - bracket: what follows a bracket at the start of a line. Only a brace makes it an array: `[DONE]` is none.
+    - object: an object.
+    - array: what stands between the objects of an array.
+    - line: the rest of a line behind an object or an array.
+    - broken: an array that contains something other than objects.
     """
 
     def __init__(self) -> None:
         self._framer = SSEFramer()
-        self._bare: _Braces | None = None
-        self._broken: bytes | None = None
+        self._state = _START
+        self._held = b""  # bytes whose meaning depends on the next read
+        self._is_first = True  # whether a byte order mark may come
+        self._object = _Braces(_BARE_LIMIT)
+        self._in_array = False
+        self._broken: bytearray | None = None
         self._at_line_start = True
 
     @property
     def at_boundary(self) -> bool:
         """Whether the next byte starts an event."""
-        return self._bare is None and self._framer.at_boundary
+        return self._state == _EVENTS and self._framer.at_boundary
 
     def feed(self, data: bytes) -> list[SSEFrame]:
         """Return the events that `data` completes."""
-        if self._bare is None:
+        if self._state == _EVENTS:
             whole = self._framer.whole_events(data)
             if whole is not None:
                 self._at_line_start = True
                 return whole
-        if self._bare is not None or self._brace(data, 0) >= 0:
-            return self._with_bare(data)
-        if data:
-            self._at_line_start = data.endswith((b"\n", b"\r"))
-        return self._framer.feed(data)
+        elif self._state == _START:
+            data = self._skip_blank(data)
+        frames: list[SSEFrame] = []
+        at = 0
+        while at < len(data):
+            at = self._step(data, at, frames)
+        return frames
 
     def finish(self) -> list[SSEFrame]:
         """Return the last frames, at the end of the stream."""
-        text = self._broken if self._broken is not None or self._bare is None else bytes(self._bare.text)
-        last = [SSEFrame(text, BARE)] if text is not None else []
+        text = self._object.text if self._broken is None and self._state == _OBJECT else self._broken
+        last = [SSEFrame(bytes(text), BARE)] if text is not None else []
         return [*self._framer.finish(), *last]
 
-    def _with_bare(self, data: bytes) -> list[SSEFrame]:
-        frames: list[SSEFrame] = []
-        at = 0
-        while True:
-            start = at if self._bare is not None else self._brace(data, at)
-            if start < 0:
-                break
-            if self._bare is None:
-                self._bare = _Braces()
-            end = self._bare.feed(data, start)
-            if end < 0:
-                break
-            frames += self._framer.feed(data[at:end])
-            text, self._bare, at = bytes(self._bare.text), None, end
-            self._at_line_start = False
-            if _is_object(text):
-                frames.append(SSEFrame(text, BARE))
-            else:
-                self._broken = self._broken or text
-        frames += self._framer.feed(data[at:])
-        if at < len(data):
-            self._at_line_start = data.endswith((b"\n", b"\r"))
-        return frames
+    def _skip_blank(self, data: bytes) -> bytes:
+        """Return what follows the blank start of the stream: nothing if all of it is blank so far."""
+        data = self._held + data
+        if self._is_first:
+            if len(data) < len(_MARK) and _MARK.startswith(data):
+                self._held = data
+                return b""
+            self._is_first = False
+            data = data.removeprefix(_MARK)
+        rest = data.lstrip(_BLANK)
+        blank = data[: len(data) - len(rest)]
+        # A blank character in front of a field makes it another field, which the `SSEFramer` has to see.
+        indent = blank[max(blank.rfind(b"\n"), blank.rfind(b"\r")) + 1 :][:1]
+        self._held = b""
+        if not rest:
+            self._held = indent
+            return b""
+        self._state = _EVENTS
+        if rest[:1] in _JSON_STARTS:
+            return rest
+        self._at_line_start = not indent
+        return indent + rest
 
-    def _brace(self, data: bytes, at: int) -> int:
-        """Return the position of the first line that starts with a brace, from `at` on, or -1."""
-        if at == 0 and self._at_line_start and data.startswith(b"{"):
-            return 0
-        # Nearly all reads have none, and these two searches are faster than the pattern.
-        if b"\n{" not in data and b"\r{" not in data:
+    def _step(self, data: bytes, at: int, frames: list[SSEFrame]) -> int:
+        """Take the bytes from `at` on that belong to the state, and return where the next state begins."""
+        state = self._state
+        if state == _EVENTS:
+            start = self._json_start(data, at)
+            if start < 0:
+                frames += self._framer.feed(data[at:])
+                self._at_line_start = data.endswith((b"\n", b"\r"))
+                return len(data)
+            frames += self._framer.feed(data[at:start])
+            self._at_line_start = False
+            if data[start : start + 1] == b"[":
+                self._state, self._held = _BRACKET, b""
+                return start + 1
+            self._framer.feed(b"{")  # for the framer, the object is a field without meaning
+            return self._begin_object(start)
+        if state == _OBJECT:
+            end = self._object.feed(data, at)
+            if end < 0:
+                return len(data)
+            self._end_object(frames)
+            return end
+        if state == _BROKEN:
+            assert self._broken is not None
+            self._broken += data[at : at + _BARE_LIMIT - len(self._broken)]
+            return len(data)
+        found = (_LINE_REST if state == _LINE else _SIGNIFICANT).search(data, at)
+        if state == _BRACKET:
+            self._held += data[at : found.start() if found is not None else len(data)]
+        if found is None:
+            return len(data)
+        at, character = found.start(), found.group()
+        if character == b"{" and (state != _BRACKET or b"," not in self._held):
+            if state == _BRACKET:
+                self._framer.feed(b"[")
+                self._in_array = True
+            return self._begin_object(at)
+        if state == _ARRAY:
+            self._in_array = False
+            self._state = _LINE if character == b"]" else _BROKEN
+            if character == b"]":
+                return at + 1
+            self._broken = bytearray()
+        elif state == _LINE and character == b"[":
+            self._state, self._held = _BRACKET, b""
+            return at + 1
+        else:
+            self._state = _EVENTS
+            self._at_line_start = state == _BRACKET and self._held.endswith((b"\n", b"\r"))
+            if state == _BRACKET:
+                frames += self._framer.feed(b"[" + self._held)
+        return at
+
+    def _begin_object(self, at: int) -> int:
+        self._object = _Braces(None if self._in_array else _BARE_LIMIT)
+        self._state = _OBJECT
+        return at
+
+    def _end_object(self, frames: list[SSEFrame]) -> None:
+        text = bytes(self._object.text)
+        if self._in_array:
+            self._state = _ARRAY
+            frames.append(SSEFrame(text))
+            return
+        self._state = _LINE
+        if _is_object(text):
+            frames.append(SSEFrame(text, BARE))
+        elif self._broken is None:
+            self._broken = bytearray(text)
+
+    def _json_start(self, data: bytes, at: int) -> int:
+        """Return the position of the first line that starts with a brace or a bracket, from `at` on, or -1."""
+        if self._at_line_start and data[at : at + 1] in _JSON_STARTS:
+            return at
+        # Nearly all reads have none, and these searches are faster than the pattern.
+        if b"\n{" not in data and b"\r{" not in data and b"\n[" not in data and b"\r[" not in data:
             return -1
-        found = _BRACE.search(data, at)
+        found = _JSON_LINE.search(data, at)
         return found.end() - 1 if found is not None else -1
 
 
 class _Braces:
-    """Collects text that starts with a brace, up to the brace that closes it; braces in JSON strings do not count."""
+    """Collects text that starts with a brace, up to the brace that closes it; braces in JSON strings do not count.
 
-    def __init__(self) -> None:
+    Text beyond `limit` is not kept, and never ends.
+    """
+
+    def __init__(self, limit: int | None) -> None:
         self.text = bytearray()
+        self._limit = limit
         self._depth = 0
         self._in_string = False
         self._escaped = False
 
     def feed(self, data: bytes, start: int) -> int:
-        """Take the data from `start` on. Returns where the text ends, or -1. Text beyond the limit is not kept."""
-        if len(self.text) >= _BARE_LIMIT:
+        """Take the data from `start` on. Returns where the text ends, or -1."""
+        if self._limit is not None and len(self.text) >= self._limit:
             return -1
         end = self._end(data, start)
-        self.text += data[start : end if end >= 0 else start + _BARE_LIMIT - len(self.text)]
+        limit = len(data) if self._limit is None else start + self._limit - len(self.text)
+        self.text += data[start : end if end >= 0 else limit]
         return end
 
     def _end(self, data: bytes, at: int) -> int:
