@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 from trunkline import (
+    AuthenticationError,
     BadRequest,
     ContextTooLong,
     FinishReason,
+    Image,
     NotFound,
     Overloaded,
+    PermissionDenied,
     ProtocolViolation,
     QuotaExhausted,
     RateLimited,
     RemoteError,
     ServerError,
+    Usage,
 )
 from trunkline.authoring.json import dumps
 from trunkline.authoring.provider import ServiceContext
@@ -77,10 +81,82 @@ def test_arguments_of_other_forms(arguments: str, invalid: str | None) -> None:
     assert found.invalid_arguments == invalid
 
 
-@pytest.mark.parametrize("call", [7, {}, {"function": None}, {"function": {"arguments": {}}}])
-def test_a_call_of_nothing_is_a_violation(call: object) -> None:
+def test_a_call_that_is_no_object_is_a_violation() -> None:
     with pytest.raises(ProtocolViolation):
-        whole(done(message={"tool_calls": [call]}))
+        whole(done(message={"tool_calls": [7]}))
+
+
+def test_null_as_arguments_is_a_call_without_arguments() -> None:
+    for arguments in (None, "null", "", {}):
+        response = whole(done(message={"tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}))
+        assert (response.tool_calls[0].arguments, response.warnings) == ({}, ())
+
+
+def streamed(*frames: dict[str, Any]) -> Any:
+    _, stream = PARSER.stream()
+    return fold([event for frame in frames for event in stream.feed(dumps(frame))], "ollama")
+
+
+def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
+    call = {"type": "function", "confidence": 0.5, "function": {"name": "f", "arguments": {}, "strict": False}}
+    message = {"role": "assistant", "content": "a", "tool_calls": [call], "annotations": [1], "empty": []}
+    top = {"remote_model": "gpt-oss:120b", "remote_host": "https://ollama.com", "nothing": None}
+    first = {"message": {"role": "assistant", "content": "a"}, "done": False, **top}
+    second = {"message": {**message, "content": ""}, "done": False, **top}
+    for response in (whole(done(message=message, **top)), streamed(first, second, done(message={}, **top))):
+        assert response.provider_metadata == {
+            "ollama": {"remote_model": "gpt-oss:120b", "remote_host": "https://ollama.com", "annotations": [1]}
+        }
+        assert response.tool_calls[0].provider_metadata == {"ollama": {"confidence": 0.5, "strict": False}}
+
+
+def test_an_image_in_a_message_is_a_part() -> None:
+    response = whole(done(message={"content": "", "images": ["iVBORw0KGgo="]}))
+    assert response.parts == (Image(data=b"\x89PNG\r\n\x1a\n"),)
+    with pytest.raises(ProtocolViolation, match="not base64"):
+        whole(done(message={"content": "", "images": ["?"]}))
+
+
+def test_counts_of_the_cache_and_durations_are_usage() -> None:
+    usage = whole(done(prompt_eval_count=9, eval_count=5, prompt_eval_cached_count=4, load_duration=7)).usage
+    assert usage == Usage(input_tokens=9, output_tokens=5, total_tokens=14, cache_read_tokens=4)
+    assert usage.raw["load_duration"] == 7
+    assert whole(done(total_duration=7)).usage.raw == {"total_duration": 7}
+    assert whole(done()).usage is None
+
+
+def test_a_response_that_says_nothing_without_a_reason_is_an_error() -> None:
+    for message in ({"content": ""}, {}, None):
+        with pytest.raises(ServerError, match="without content"):
+            whole({"model": "m", "message": message, "done": True})
+    assert whole(done(message={"content": ""})).text == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"error": "error parsing tool call: raw='{', err=unexpected end of JSON input"}, ServerError),
+        ({"error": "model 'x' not found"}, NotFound),
+        ({"error": '"m" does not support tools'}, BadRequest),
+        ({"error": "server busy, please try again"}, Overloaded),
+        ({"error": "you have reached your weekly usage limit"}, QuotaExhausted),
+        ({"error": "unauthorized"}, AuthenticationError),
+        ({"error": "prompt too long"}, ContextTooLong),
+        ({"error": {"message": "slow down", "code": 429}}, RateLimited),
+        ({"error": "upstream", "StatusCode": 503}, Overloaded),
+        ({"detail": "Not authenticated", "status": 401}, AuthenticationError),
+        ({"message": "forbidden", "status_code": 403}, PermissionDenied),
+        ({"error": ""}, ServerError),
+    ],
+)
+def test_an_error_in_a_stream_has_its_class(error: dict[str, Any], kind: type[RemoteError]) -> None:
+    with pytest.raises(kind) as caught:
+        streamed({"message": {"content": "Half"}, "done": False}, error)
+    assert type(caught.value) is kind
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    assert streamed({"message": {"content": "a"}, "error": None, "done": False}, done(error=None)).text == "aa"
 
 
 def test_logprobs_of_the_text() -> None:
@@ -96,6 +172,9 @@ def test_logprobs_of_the_text() -> None:
     _, stream = PARSER.stream()
     response = fold([event for frame in frames for event in stream.feed(dumps(frame))], "ollama")
     assert [(item.token, [top.token for top in item.top]) for item in response.logprobs] == [("a", ["b"]), ("c", [])]
+    # Those of thinking have no typed place.
+    tokens = [item["token"] for item in response.provider_metadata["ollama"]["logprobs"]]
+    assert tokens == ["hm", "a", "c", 1]
 
 
 def test_answers_at_other_times_have_calls_with_other_ids() -> None:
