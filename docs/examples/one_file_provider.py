@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from trunkline import FinishReason, ProtocolViolation, Secret, StreamInterrupted, Text, ToolCall, ToolResult, Usage
+from trunkline import FinishReason, ProtocolViolation, Secret, StreamInterrupted, Text, ToolCall, Usage
 from trunkline.authoring.auth import key_auth
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_body, error_from_json, status_error
 from trunkline.authoring.json import as_list, as_object, as_string, decode_object, dumps, encode_request
 from trunkline.authoring.provider import Provider, Translation
+from trunkline.authoring.replay import ReplayRules, replay
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -22,6 +23,7 @@ from trunkline.fold import fold
 from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 REASONS = {"stop": FinishReason.STOP, "calls": FinishReason.TOOL_CALLS, "length": FinishReason.LENGTH}
+RULES = ReplayRules(provider="bolt", reasoning="never", result_media=())
 
 
 @settings
@@ -39,17 +41,16 @@ class Translator:
         warnings = Warnings()
         warnings.unsupported(request, supported={"tools"})
         body = {"model": request.model, "stream": stream, "messages": []}
-        for message in request.messages:
-            turn = {"role": message.role, "text": message.text, "calls": []}
-            for part in message.parts:
-                if isinstance(part, ToolCall):
-                    turn["calls"].append({"id": part.id, "name": part.name, "arguments": part.arguments})
-                elif isinstance(part, ToolResult):
-                    body["messages"].append({"role": "tool", "call": part.tool_call_id, "text": part.text})
-                elif not isinstance(part, Text):
-                    warnings.add("left_out", type(part).__name__, "not supported by Bolt", lossy=message.role == "user")
-            if turn["text"] or turn["calls"]:
-                body["messages"].append(turn)
+        for turn in replay(request.messages, RULES, warnings):
+            calls = [
+                {"id": call.id, "name": call.name, "arguments": call.arguments} for call in turn.message.tool_calls
+            ]
+            body["messages"].append({"role": turn.message.role, "text": turn.message.text, "calls": calls})
+            for result in turn.results:
+                body["messages"].append({"role": "tool", "call": result.tool_call_id, "text": result.text})
+            for part in turn.message.parts:
+                if not isinstance(part, (Text, ToolCall)):
+                    warnings.add("left_out", type(part).__name__, "not supported by Bolt", lossy=True)
         if request.tools:
             body["tools"] = [{"name": tool.name, "parameters": tool.parameters} for tool in request.tools]
         return Translation(wire_request=WireRequest(url=self.url, body=encode_request(body)), warnings=warnings.all())
