@@ -1,9 +1,12 @@
 """Answers of Converse and ConverseStream: the ordinary ones, the odd ones and the broken ones."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+import botocore.session
 import pytest
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
@@ -16,13 +19,14 @@ from trunkline.errors import (
     RateLimited,
     RemoteError,
     ServerError,
+    StreamInterrupted,
 )
 from trunkline.events import Event, Finished, ResponseStarted, TextDelta
 from trunkline.fold import fold
 from trunkline.messages import Audio, Citation, Image, Opaque, Reasoning, Text, ToolCall
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.settings import Settings
-from trunkline_bedrock.parse import ConverseParser
+from trunkline_bedrock.parse import SILENT, ConverseParser
 
 Encode = Callable[..., bytes]
 PARSER = ConverseParser(ServiceContext(name="s", provider="bedrock", settings=Settings()))
@@ -38,7 +42,7 @@ def decode(data: bytes) -> list[Event]:
 def stream(event: Encode) -> Callable[..., bytes]:
     """The bytes of a stream of these `(name, payload)`; what begins and ends every stream is added."""
 
-    def make(*events: tuple[str, Any], stop: str = "end_turn", usage: Any = USAGE) -> bytes:
+    def make(*events: tuple[str, Any], stop: Any = "end_turn", usage: Any = USAGE) -> bytes:
         whole = [
             ("messageStart", {"role": "assistant"}),
             *events,
@@ -286,7 +290,7 @@ def test_usage(raw: Any, usage: Usage | None) -> None:
         b'{"output": {"message": {"content": {}}}}',
         b'{"output": {"message": {"content": [1]}}}',
         b'{"output": {"message": {"content": [{"text": 1}]}}}',
-        b'{"output": {"message": {"content": [{"toolUse": {"name": "a"}}]}}}',
+        b'{"output": {"message": {"content": [{"toolUse": {"name": 1}}]}}}',
         b'{"output": {"message": {"content": [{"reasoningContent": 1}]}}}',
         b'{"output": {"message": {"content": [{"image": {"format": "png", "source": {"bytes": "!"}}}]}}}',
         b"[" * 100_000,
@@ -328,6 +332,285 @@ def test_exceptions_inside_a_stream(
     assert str(error)
 
 
+@pytest.mark.parametrize(
+    ("name", "payload", "kind"),
+    [
+        ("throttlingException", {"message": "m"}, RateLimited),
+        ("serviceUnavailableException", {"message": "m"}, Overloaded),
+        ("ModelStreamErrorException", {"message": None, "originalMessage": "m"}, RemoteError),
+        ("error", {"message": "m"}, RemoteError),
+        ("error", {"__type": "ThrottlingException", "message": "m"}, RateLimited),
+        ("", {"__type": "com.amazon.x#ThrottlingException", "message": "m"}, RateLimited),
+        ("chunk", {"throttlingException": {"message": "m"}}, RateLimited),
+    ],
+)
+def test_exception_that_is_sent_as_an_event_is_an_error(
+    event: Encode, name: str, payload: Any, kind: type[RemoteError]
+) -> None:
+    data = event("messageStart", {"role": "assistant"}) + event(*delta(0, text="Half")) + event(name, payload)
+    with pytest.raises(kind, match="m"):
+        decode(data)
+
+
+@pytest.mark.parametrize(
+    ("reason", "usage"),
+    [(None, USAGE), ("", USAGE), ("tool_use", USAGE), ("end_turn", {"inputTokens": 3, "outputTokens": 0})],
+)
+def test_response_without_content_or_a_reason_for_that_is_an_error(
+    stream: Callable[..., bytes], reason: Any, usage: Any
+) -> None:
+    with pytest.raises(StreamInterrupted, match="empty"):
+        decode(stream(stop=reason, usage=usage))
+    with pytest.raises(StreamInterrupted, match="empty"):
+        decode(stream(delta(0, text=""), stop(0), stop=reason, usage=usage))
+    with pytest.raises(StreamInterrupted, match="empty"):
+        body(stopReason=reason, usage=usage)
+
+
+def test_model_may_have_nothing_to_add(stream: Callable[..., bytes]) -> None:
+    for response in (fold(decode(stream(usage=USAGE))), body(usage=USAGE)):
+        assert (response.parts, response.finish_reason) == ((), FinishReason.STOP)
+
+
+def test_stream_without_its_metadata_was_cut_off(event: Encode) -> None:
+    start_of_stream = event("messageStart", {"role": "assistant"}) + event(*delta(0, text="Sorry"))
+    for reason in ("end_turn", "max_tokens", "guardrail_intervened"):
+        with pytest.raises(StreamInterrupted, match="before metadata"):
+            decode(start_of_stream + event("messageStop", {"stopReason": reason}))
+
+
+def test_second_metadata_event_does_not_lower_the_counts(event: Encode) -> None:
+    data = (
+        event("messageStart", {"role": "assistant"})
+        + event(*delta(0, text="a"))
+        + event("metadata", {"usage": {"inputTokens": 5, "outputTokens": 7, "totalTokens": 12}})
+        + event("metadata", {"usage": {"inputTokens": 5, "outputTokens": 0, "totalTokens": 5}, "trace": {"a": 1}})
+        + event("messageStop", {"stopReason": "end_turn"})
+    )
+    response = fold(decode(data), "bedrock")
+    assert response.usage == Usage(input_tokens=5, output_tokens=7, total_tokens=12)
+    assert response.provider_metadata == {"bedrock": {"trace": {"a": 1}}}
+
+
+def test_call_without_an_id_gets_one_and_a_late_name_is_found(stream: Callable[..., bytes]) -> None:
+    data = stream(
+        start(0, toolUse={"toolUseId": None}),
+        delta(0, toolUse={"input": '{"a":'}),
+        delta(0, toolUse={"name": "late", "input": "1}"}),
+        stop(0),
+        delta(1, toolUse={"name": "unannounced", "toolUseId": "u", "input": {"b": 2}}),
+        stop(1),
+        stop="tool_use",
+    )
+    assert fold(decode(data)).tool_calls == (
+        ToolCall(id="call_0", name="late", arguments={"a": 1}),
+        ToolCall(id="u", name="unannounced", arguments={"b": 2}),
+    )
+    assert body({"toolUse": {"name": "a", "input": '{"x": 1}'}}, {"toolUse": {"name": "b", "input": None}}).parts == (
+        ToolCall(id="call_0", name="a", arguments={"x": 1}),
+        ToolCall(id="call_1", name="b"),
+    )
+
+
+def test_call_without_a_name_is_kept_with_a_warning(stream: Callable[..., bytes]) -> None:
+    call = {"toolUseId": "x", "name": None}
+    streamed = fold(
+        decode(
+            stream(
+                delta(0, text="Hi"), stop(0), start(1, toolUse=call), delta(1, toolUse={"input": '{"a": 1}'}), stop(1)
+            )
+        ),
+        "bedrock",
+    )
+    whole = body({"text": "Hi"}, {"toolUse": {**call, "input": {"a": 1}}})
+    for response in (streamed, whole):
+        assert response.parts == (
+            Text(text="Hi"),
+            Opaque(
+                provider="bedrock",
+                kind="unknown.toolUse",
+                data={"toolUse": {"toolUseId": "x", "name": "", "input": {"a": 1}}},
+            ),
+        )
+        assert [warning.subject for warning in response.warnings] == ["tool call"]
+
+
+def metadata_of(part: Any) -> Any:
+    return part.provider_metadata.get("bedrock")
+
+
+def test_unknown_fields_are_kept_in_streams_and_in_bodies(stream: Callable[..., bytes], event: Encode) -> None:
+    data = b"".join(
+        event(name, payload)
+        for name, payload in [
+            ("messageStart", {"role": "assistant", "new1": 1, "p": "x"}),
+            ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hi"}, "new2": 2}),
+            stop(0),
+            (
+                "contentBlockStart",
+                {
+                    "contentBlockIndex": 1,
+                    "start": {"toolUse": {**WEATHER["toolUse"], "type": "odd", "new3": 3}},
+                    "new4": 4,
+                },
+            ),
+            stop(1),
+            delta(2, reasoningContent={"text": "t", "new5": 5}, new6=6),
+            delta(2, reasoningContent={"signature": "s"}),
+            ("contentBlockStop", {"contentBlockIndex": 2, "new7": 7}),
+            start(3, image={"format": "png", "new8": 8}),
+            delta(3, image={"source": {"bytes": "YQ=="}, "error": {"message": "partial"}}),
+            stop(3),
+            ("messageStop", {"stopReason": "end_turn", "additionalModelResponseFields": {"a": 1}, "new9": 9}),
+            ("novelty", {"b": 1}),
+            ("metadata", {"usage": USAGE, "performanceConfig": {"latency": "optimized"}, "new10": 10}),
+        ]
+    )
+    streamed = fold(decode(data), "bedrock")
+    whole = PARSER.body(
+        WireResponse(
+            status=200,
+            body=json.dumps(
+                {
+                    "output": {
+                        "message": {
+                            "role": "assistant",
+                            "new1": 1,
+                            "content": [
+                                {"text": "Hi", "new2": 2},
+                                {
+                                    "toolUse": {**WEATHER["toolUse"], "input": {}, "type": "odd", "new3": 3},
+                                    "new4": 4,
+                                },
+                                {
+                                    "reasoningContent": {"reasoningText": {"text": "t", "signature": "s", "new5": 5}},
+                                    "new6": 6,
+                                    "new7": 7,
+                                },
+                                {
+                                    "image": {
+                                        "format": "png",
+                                        "source": {"bytes": "YQ=="},
+                                        "error": {"message": "partial"},
+                                        "new8": 8,
+                                    }
+                                },
+                            ],
+                        }
+                    },
+                    "novelty": {"b": 1},
+                    "stopReason": "end_turn",
+                    "additionalModelResponseFields": {"a": 1},
+                    "new9": 9,
+                    "usage": USAGE,
+                    "performanceConfig": {"latency": "optimized"},
+                    "new10": 10,
+                }
+            ).encode(),
+        )
+    )
+    for response in (streamed, whole):
+        assert [metadata_of(part) for part in response.parts] == [
+            {"block": {"new2": 2}},
+            {"type": "odd", "new3": 3, "block": {"new4": 4}},
+            {"new5": 5, "block": {"new6": 6, "new7": 7}},
+            {"error": {"message": "partial"}, "new8": 8},
+        ]
+        assert response.provider_metadata == {
+            "bedrock": {
+                "message": {"new1": 1},
+                "novelty": {"b": 1},
+                "additionalModelResponseFields": {"a": 1},
+                "new9": 9,
+                "performanceConfig": {"latency": "optimized"},
+                "new10": 10,
+            }
+        }
+
+
+def test_unknown_fields_of_blocks_without_content_go_to_the_response(stream: Callable[..., bytes]) -> None:
+    streamed = fold(decode(stream(delta(0, text="", odd=1), stop(0), delta(1, text="a"))), "bedrock")
+    assert streamed.provider_metadata["bedrock"]["blocks"] == {"text": {"block": {"odd": 1}}}
+
+
+def test_no_member_of_a_response_in_botocores_model_is_lost(event: Encode) -> None:
+    """Make a response with every member of the service's model and look for each value in what the parser returns."""
+    service = botocore.session.Session().get_service_model("bedrock-runtime")
+    for operation in ("Converse", "ConverseStream"):
+        output = service.operation_model(operation).output_shape
+        if operation == "Converse":
+            made = [Sampled().of(output, choice) for choice in range(20)]
+            found = [PARSER.body(WireResponse(status=200, body=json.dumps(item).encode())) for item in made]
+        else:
+            events = output.members["stream"].members
+            made = []
+            found = []
+            for choice in range(20):
+                sampled = Sampled()
+                items = {
+                    name: sampled.of(shape, choice) for name, shape in events.items() if not name.endswith("Exception")
+                }
+                made.append(items)
+                data = b"".join(event(name, item) for name, item in items.items())
+                found.append(fold(decode(data), "bedrock"))
+        for item, response in zip(made, found, strict=True):
+            kept = json.dumps(kept_of(response))
+            missing = [leaf for leaf in leaves(item) if leaf not in kept]
+            assert missing == []
+
+
+class Sampled:
+    """Values of a shape, each with a text or a number of its own. `choice` picks the member of each union."""
+
+    def __init__(self) -> None:
+        self._count = 1000
+
+    def of(self, shape: Any, choice: int, depth: int = 0) -> Any:
+        kind = shape.type_name
+        self._count += 1
+        if kind == "structure" and shape.is_document_type:
+            return {"document": f"value{self._count}"}
+        if kind == "structure":
+            members = dict(shape.members)
+            if shape.is_tagged_union and members:
+                name = list(members)[choice % len(members)]
+                members = {name: members[name]}
+            if depth > 12:
+                return {}
+            return {name: self.of(inner, choice, depth + 1) for name, inner in members.items()}
+        if kind == "list":
+            return [self.of(shape.member, choice, depth + 1)]
+        if kind == "map":
+            return {f"key{self._count}": self.of(shape.value, choice, depth + 1)}
+        if kind == "blob":
+            return b64encode(f"value{self._count}".encode()).decode()
+        if kind == "boolean":
+            return True
+        if kind in ("integer", "long", "float", "double"):
+            return self._count
+        return f"value{self._count}"
+
+
+def kept_of(response: ChatResponse) -> Any:
+    parts = []
+    for part in response.parts:
+        values = attrs.asdict(part)
+        if isinstance(values.get("data"), bytes):
+            values["data"] = b64encode(values["data"]).decode()
+        parts.append(values)
+    return [parts, response.provider_metadata, response.raw_finish_reason, response.usage and response.usage.raw]
+
+
+def leaves(item: Any, name: str = "") -> list[str]:
+    if name in SILENT:
+        return []
+    if isinstance(item, dict):
+        return [leaf for key, value in item.items() for leaf in leaves(value, key)]
+    if isinstance(item, list):
+        return [leaf for value in item for leaf in leaves(value)]
+    return [str(item)] if item is not True else []
+
+
 def test_an_error_inside_a_stream(event: Encode) -> None:
     with pytest.raises(ServerError, match="it broke") as caught:
         decode(event("InternalFailure", "it broke", "error"))
@@ -340,13 +623,13 @@ def test_an_error_inside_a_stream(event: Encode) -> None:
         ("contentBlockDelta", {"contentBlockIndex": 0}),
         ("contentBlockDelta", {"contentBlockIndex": "0", "delta": {"text": "a"}}),
         ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": 1}}),
-        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": {"input": "{}"}}}),
+        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": 1}}),
         ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"citation": 1}}),
         ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolResult": 1}}),
         ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"image": 1}}),
         ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"reasoningContent": 1}}),
         ("contentBlockDelta", [1]),
-        ("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": {}}}),
+        ("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": 1}}}),
         ("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": 1}}),
         ("messageStop", b"[" * 100_000),
     ],

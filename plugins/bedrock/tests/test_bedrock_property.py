@@ -16,7 +16,7 @@ TEXT = st.text(max_size=20)
 ARGUMENTS = st.dictionaries(TEXT, st.integers() | TEXT | st.none(), max_size=3)
 COUNTS = st.integers(0, 99)
 USAGE = st.fixed_dictionaries(
-    {"inputTokens": COUNTS, "outputTokens": COUNTS, "totalTokens": COUNTS},
+    {"inputTokens": COUNTS, "outputTokens": st.integers(1, 99), "totalTokens": COUNTS},
     optional={"cacheReadInputTokens": COUNTS, "cacheWriteInputTokens": COUNTS},
 )
 CITATION = st.builds(lambda title, text: {"title": title, "sourceContent": [{"text": text}]}, TEXT, TEXT)
@@ -80,7 +80,9 @@ def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
         if "toolUse" in block:
             block["toolUse"]["toolUseId"] = f"call_{position}"
     usage = draw(USAGE)
-    reason = draw(st.sampled_from(["end_turn", "tool_use", "max_tokens", "guardrail_intervened", "odd"]))
+    called = any("toolUse" in block for block in content)  # without a call, an empty answer of `tool_use` is an error
+    reasons = ["end_turn", "max_tokens", "guardrail_intervened", "odd", *(["tool_use"] if called else [])]
+    reason = draw(st.sampled_from(reasons))
     whole = {"output": {"message": {"role": "assistant", "content": content}}, "stopReason": reason, "usage": usage}
     events = [("messageStart", {"role": "assistant"})]
     for index, block in enumerate(content):
@@ -115,7 +117,16 @@ FIELDS = """
 KEYS = st.sampled_from(FIELDS.split())
 VALUE = json_of(FIELDS, ["", "a", "YQ==", "server_tool_use"], max_leaves=12)
 NAMES = st.sampled_from(
-    ["messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata", "new"]
+    [
+        "messageStart",
+        "contentBlockStart",
+        "contentBlockDelta",
+        "contentBlockStop",
+        "messageStop",
+        "metadata",
+        "new",
+        "newException",
+    ]
 )
 
 

@@ -6,6 +6,10 @@ the message. `contentBlockIndex` tells blocks apart, and they may interleave; bu
 continue with another kind of block under the same index, which completes the block before.
 
 A part of the response starts with the first content of its block, so that an empty text makes no part.
+
+Fields that this code does not know are kept: those inside a block in the `provider_metadata` of its part, under their
+own names; those beside the block's content, and those of its events, there too, below `block`. Fields of a block that
+makes no part are in `unplaced`.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from trunkline.events import (
 )
 from trunkline.fold import decode_arguments
 from trunkline.messages import Audio, Citation, Image, Opaque
+from trunkline.response import CallWarning
 
 SERVER_TOOL = "server_tool_use"
 UNKNOWN = "unknown."
@@ -41,7 +46,7 @@ UNKNOWN = "unknown."
 class _Block:
     """An open block: its kind, the index of its part (`None` before the part has started), and its content so far."""
 
-    __slots__ = ("bytes", "citations", "data", "index", "kind", "pieces", "redacted", "signature")
+    __slots__ = ("beside", "bytes", "citations", "data", "extra", "index", "kind", "pieces", "redacted", "signature")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -52,6 +57,11 @@ class _Block:
         self.redacted: list[str] = []
         self.citations: list[dict[str, Any]] = []
         self.bytes: list[str] = []
+        self.extra: dict[str, Any] = {}  # unknown fields inside the block
+        self.beside: dict[str, Any] = {}  # unknown fields beside its content, or of its events
+
+    def unknown(self) -> dict[str, Any]:
+        return {**self.extra, "block": self.beside} if self.beside else self.extra
 
 
 class Blocks:
@@ -62,6 +72,10 @@ class Blocks:
         self._open: dict[int, _Block] = {}
         self._next = 0
         self.has_calls = False
+        self.has_content = False
+        self.unplaced: dict[str, Any] = {}
+        """Unknown fields of blocks that made no part, by the block's kind."""
+        self.warnings: list[CallWarning] = []
 
     def whole(self, block: Any, events: list[Event]) -> None:
         """Add the events of a block that arrived whole."""
@@ -70,12 +84,23 @@ class Blocks:
         kind = next((key for key in _WHOLE if key in block), None)
         if kind is not None:
             _WHOLE[kind](self, block[kind], events)
+            if len(block) > 1:
+                self.keep(_WHOLE_INDEX, {key: value for key, value in block.items() if key != kind})
             self.stop(_WHOLE_INDEX, events)
             return
         name = next((key for key in block if key != "type"), "type")
         inner = block[name]
-        media = self._media(name, inner) if isinstance(inner, dict) else None
-        events.append(PartAdded(part=media or Opaque(provider=self._provider, kind=name, data=block)))
+        beside = {key: value for key, value in block.items() if key != name}
+        media = self._media(name, inner, beside) if isinstance(inner, dict) else None
+        self._add_part(media or Opaque(provider=self._provider, kind=name, data=block), events)
+
+    def keep(self, index: int, fields: dict[str, Any]) -> None:
+        """Keep fields of a block's event, or fields beside the block's content, that this code does not know."""
+        block = self._open.get(index)
+        if block is not None:
+            block.beside.update(fields)
+        else:
+            self.unplaced.update(fields)
 
     def start(self, index: int, start: dict[str, Any], events: list[Event]) -> None:
         """Start an announced block."""
@@ -88,6 +113,8 @@ class Blocks:
             else:
                 block = self._open[index] = _Block(kind if kind in ("toolResult", "image") else UNKNOWN + kind)
                 block.data = dict(inner)
+            if len(start) > 1:
+                self.keep(index, {key: value for key, value in start.items() if key != kind})
             return
 
     def delta(self, index: int, delta: dict[str, Any], events: list[Event]) -> None:
@@ -95,11 +122,16 @@ class Blocks:
         text = delta.get("text")
         if type(text) is str:  # nearly every delta
             self._text(index, text, events)
-            return
-        known = [kind for kind in delta if kind in _DELTAS]
+            if len(delta) == 1:
+                return
+        known = {kind for kind in delta if kind in _DELTAS}
         for kind in known:
             _DELTAS[kind](self, index, delta[kind], events)
-        # An unknown field next to a known one is ignored; alone it makes an opaque block.
+        if type(text) is str:
+            known.add("text")
+        # An unknown field next to a known one belongs to the block; alone it makes an opaque block.
+        if known and len(delta) > len(known):
+            self.keep(index, {kind: value for kind, value in delta.items() if kind not in known})
         for kind, value in delta.items() if not known else ():
             if kind == "text":
                 raise self._violation("the text of a delta is not a string")
@@ -119,8 +151,7 @@ class Blocks:
         elif block.kind == "reasoning":
             self._end_reasoning(block, events)
         elif block.kind == "toolUse":
-            assert block.index is not None
-            events.append(ToolCallEnd(index=block.index))
+            self._end_call(block, events)
         else:
             self._end_opaque(block, events)
 
@@ -145,8 +176,22 @@ class Blocks:
         return block
 
     def _new_index(self) -> int:
+        self.has_content = True
         self._next += 1
         return self._next - 1
+
+    def _add_part(self, part: Image | Audio | Opaque, events: list[Event]) -> None:
+        self.has_content = True
+        events.append(PartAdded(part=part))
+
+    def _metadata(self, block: _Block) -> dict[str, dict[str, Any]]:
+        """Return the `provider_metadata` of the block's part: its unknown fields."""
+        unknown = block.unknown()
+        return {self._provider: unknown} if unknown else {}
+
+    def _made_no_part(self, block: _Block) -> None:
+        if unknown := block.unknown():
+            self.unplaced[block.kind] = unknown
 
     def _text(self, index: int, text: str, events: list[Event]) -> None:
         block = self._open.get(index)
@@ -166,8 +211,13 @@ class Blocks:
 
     def _end_text(self, block: _Block, events: list[Event]) -> None:
         if block.index is not None:
-            metadata = {self._provider: {"citations": block.citations}} if block.citations else {}
+            metadata = self._metadata(block)
+            if block.citations:
+                metadata = {self._provider: {"citations": block.citations, **block.unknown()}}
             events.append(TextEnd(index=block.index, provider_metadata=metadata))
+        else:
+            self._made_no_part(block)
+        self.has_content = self.has_content or bool(block.citations)
         events += [citation_from(value, self._provider) for value in block.citations]
 
     def _whole_text(self, value: Any, events: list[Event]) -> None:
@@ -179,12 +229,19 @@ class Blocks:
         content, citations = value.get("content") or [], value.get("citations") or []
         if not isinstance(content, list) or not isinstance(citations, list):
             raise self._violation("the content or the citations of citationsContent are not a list")
+        others: list[Any] = []
         for item in content:
             text = item.get("text") if isinstance(item, dict) else None
             if isinstance(text, str):
                 self._text(_WHOLE_INDEX, text, events)
+            if not isinstance(item, dict) or item.keys() != {"text"}:
+                others.append(item)
         for citation in citations:
             self._citation(_WHOLE_INDEX, citation, events)
+        block = self._block(_WHOLE_INDEX, "text", events)
+        block.extra.update({key: item for key, item in value.items() if key not in ("content", "citations")})
+        if others:
+            block.extra["content"] = others
 
     def _reasoning(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):
@@ -202,9 +259,12 @@ class Blocks:
             block.signature.append(signature)
         if redacted:
             block.redacted.append(redacted)
+        if not value.keys() <= _REASONING:
+            block.extra.update({key: item for key, item in value.items() if key not in _REASONING})
 
     def _end_reasoning(self, block: _Block, events: list[Event]) -> None:
         if block.index is None:
+            self._made_no_part(block)
             return
         events.append(
             ReasoningEnd(
@@ -213,6 +273,7 @@ class Blocks:
                 signature="".join(block.signature) or None,
                 encrypted=self._joined(block.redacted) or None,
                 redacted=bool(block.redacted),
+                provider_metadata=self._metadata(block),
             )
         )
 
@@ -237,37 +298,61 @@ class Blocks:
     def _call(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):
             raise self._violation("toolUse is not an object")
-        call_id = self._string(value.get("toolUseId"), "the id of a tool call")
-        name = self._string(value.get("name"), "the name of a tool")
         if value.get("type") == SERVER_TOOL:
             block = self._open[index] = _Block(SERVER_TOOL)
             block.data = dict(value)
             return
-        block = self._open[index] = _Block("toolUse")
-        block.index = self._new_index()
-        self.has_calls = True
-        events.append(ToolCallStart(index=block.index, id=call_id, name=name))
+        self._open[index] = _Block("toolUse")
+        self._call_fields(self._open[index], value, events)
+
+    def _call_fields(self, block: _Block, value: dict[str, Any], events: list[Event]) -> None:
+        """Take the fields of a tool call. The call starts once its name has arrived."""
+        data = block.data
+        data["toolUseId"] = data.get("toolUseId") or self._string(value.get("toolUseId") or "", "the id of a tool call")
+        data["name"] = data.get("name") or self._string(value.get("name") or "", "the name of a tool")
+        if not value.keys() <= _TOOL_USE:
+            block.extra.update({key: item for key, item in value.items() if key not in _TOOL_USE})
+        if block.index is None and data["name"]:
+            block.index = self._new_index()
+            self.has_calls = True
+            call_id = data["toolUseId"] or f"call_{block.index}"
+            events.append(ToolCallStart(index=block.index, id=call_id, name=data["name"]))
+            events += [ToolCallDelta(index=block.index, arguments=piece) for piece in block.pieces]
 
     def _arguments(self, index: int, value: Any, events: list[Event]) -> None:
-        text = self._string(value.get("input", "") if isinstance(value, dict) else value, "the input of a tool")
         block = self._open.get(index)
         if block is None or block.kind not in ("toolUse", SERVER_TOOL):
-            raise self._violation("the input of a tool call arrived before its start")
-        if block.kind == SERVER_TOOL:
-            block.pieces.append(text)
-        elif text and block.index is not None:
-            events.append(ToolCallDelta(index=block.index, arguments=text))
+            self._call(index, value, events)  # its start is missing
+            block = self._open[index]
+        elif isinstance(value, dict) and len(value) > 1 and block.kind == "toolUse":
+            self._call_fields(block, value, events)
+        arguments = value.get("input") if isinstance(value, dict) else value
+        if arguments is None or arguments == "":
+            return
+        if not isinstance(arguments, str):
+            try:
+                arguments = json_text(arguments)
+            except RecursionError:
+                raise self._violation("the input of a tool call is nested too deeply") from None
+        if block.index is not None:
+            events.append(ToolCallDelta(index=block.index, arguments=arguments))
+        else:
+            block.pieces.append(arguments)
 
     def _whole_call(self, value: Any, events: list[Event]) -> None:
         self._call(_WHOLE_INDEX, value, events)
-        block, arguments = self._open[_WHOLE_INDEX], value.get("input")
-        if block.kind == SERVER_TOOL or arguments is None:
+        if self._open[_WHOLE_INDEX].kind == "toolUse":
+            self._arguments(_WHOLE_INDEX, {"input": value.get("input")}, events)
+
+    def _end_call(self, block: _Block, events: list[Event]) -> None:
+        if block.index is not None:
+            events.append(ToolCallEnd(index=block.index, provider_metadata=self._metadata(block)))
             return
-        try:
-            text = json_text(arguments)
-        except RecursionError:
-            raise self._violation("the input of a tool call is nested too deeply") from None
-        self._arguments(_WHOLE_INDEX, {"input": text}, events)
+        arguments, invalid = decode_arguments("".join(block.pieces))
+        data = {**block.data, "input": arguments if invalid is None else invalid, **block.unknown()}
+        self._add_part(Opaque(provider=self._provider, kind=f"{UNKNOWN}toolUse", data={"toolUse": data}), events)
+        why = "the model called a tool without naming it; the call is kept as an opaque part"
+        self.warnings.append(CallWarning(kind="other", subject="tool call", message=why, lossy=False))
 
     def _result(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, list):
@@ -285,6 +370,9 @@ class Blocks:
         piece = source.get("bytes") if isinstance(source, dict) else None
         if isinstance(piece, str):
             block.bytes.append(piece)
+            rest = {key: item for key, item in as_object(source).items() if key != "bytes"}
+            block.data.update({key: item for key, item in value.items() if key != "source"})
+            block.data["source"] = {**as_object(block.data.get("source")), **rest}
         else:
             block.data.update(value)
 
@@ -300,11 +388,11 @@ class Blocks:
             content = data.get("content")
             data["content"] = _merged_texts(content) if isinstance(content, list) else []
         elif kind == "image" and block.bytes:
-            data["source"] = {"bytes": self._joined(block.bytes)}
-        media = self._media(kind, data)
-        events.append(PartAdded(part=media or Opaque(provider=self._provider, kind=kind, data={kind: data})))
+            data["source"] = {**as_object(data.get("source")), "bytes": self._joined(block.bytes)}
+        media = self._media(kind, data, block.beside)
+        self._add_part(media or Opaque(provider=self._provider, kind=kind, data={kind: data, **block.beside}), events)
 
-    def _media(self, kind: str, data: dict[str, Any]) -> Image | Audio | None:
+    def _media(self, kind: str, data: dict[str, Any], beside: dict[str, Any]) -> Image | Audio | None:
         """Return an image or audio as the core's part, or `None` if it is neither or cannot be read."""
         source = data.get("source")
         if kind not in ("image", "audio") or not isinstance(source, dict):
@@ -312,10 +400,20 @@ class Blocks:
         form = data.get("format")
         media_type = f"{kind}/{form}" if isinstance(form, str) else None
         part_type = Image if kind == "image" else Audio
+        location = as_object(source.get("s3Location"))
+        extra = {key: value for key, value in data.items() if key not in ("format", "source")}
+        for place, known in ((source, ("bytes", "s3Location")), (location, ("uri",))):
+            extra.update({key: value for key, value in place.items() if key not in known})
+        if beside:
+            extra["block"] = beside
+        metadata = {self._provider: extra} if extra else {}
         if isinstance(source.get("bytes"), str):
-            return part_type(data=self._bytes(source["bytes"]), media_type=media_type)
-        url = as_string(as_object(source.get("s3Location")).get("uri")) or ""
-        return part_type(url=url, media_type=media_type) if url.startswith("s3://") else None
+            data_bytes = self._bytes(source["bytes"])
+            return part_type(data=data_bytes, media_type=media_type, provider_metadata=metadata)
+        url = as_string(location.get("uri")) or ""
+        if not url.startswith("s3://"):
+            return None
+        return part_type(url=url, media_type=media_type, provider_metadata=metadata)
 
 
 def _merged_texts(content: list[Any]) -> list[Any]:
@@ -348,6 +446,9 @@ def citation_from(value: dict[str, Any], provider: str) -> Citation:
         provider_metadata={provider: value},
     )
 
+
+_REASONING = frozenset({"text", "signature", "redactedContent", "reasoningText"})
+_TOOL_USE = frozenset({"toolUseId", "name", "input"})
 
 _WHOLE_INDEX = -1
 """The index of blocks that arrived whole, one of which is open at a time."""

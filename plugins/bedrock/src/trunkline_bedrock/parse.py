@@ -2,12 +2,17 @@
 
 A stream is `messageStart`, the events of the content blocks (see `blocks`), `messageStop` with the stop reason, and
 `metadata` with the usage. The last two come in any order, and both are needed: a stream that ends without one of them
-was cut off. A message of the type `exception` or `error` ends the stream with an error.
+was cut off. A message of the type `exception` or `error` ends the stream with an error, and so does an event with an
+exception's name.
+
+Everything that a response contains has a place: what this code does not know goes to `provider_metadata`, of the part
+(see `blocks`) or of the response. `SILENT` lists the fields that say nothing.
 """
 
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -19,12 +24,19 @@ from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
-from trunkline.response import ChatResponse, FinishReason
+from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.settings import Settings
 
 from trunkline_bedrock.blocks import Blocks
 from trunkline_bedrock.credentials import ServerClock
-from trunkline_bedrock.errors import REQUEST_ID_HEADER, error_from_response, is_skewed, make_error, message_of
+from trunkline_bedrock.errors import (
+    REQUEST_ID_HEADER,
+    error_from_response,
+    error_name,
+    is_skewed,
+    make_error,
+    message_of,
+)
 from trunkline_bedrock.framing import BrokenFrame, EventStreamFrame, EventStreamFramer
 from trunkline_bedrock.usage import usage_from
 
@@ -39,8 +51,17 @@ _REASONS = {
     "malformed_model_output": FinishReason.ERROR,
     "malformed_tool_use": FinishReason.ERROR,
 }
-_METADATA = ("metrics", "trace", "performanceConfig", "serviceTier", "additionalModelResponseFields")
-"""Fields of a response without a normalised place; they go to `provider_metadata`."""
+SILENT = {
+    "p": "padding, so that the lengths of messages do not reveal the text",
+    "role": "always `assistant`",
+    "contentBlockIndex": "tells the blocks of a stream apart, as the order of the parts does",
+}
+"""The fields of a response that are not kept, with the reason."""
+
+_BLOCK_EVENT = frozenset({"contentBlockIndex", "start", "delta", "p"})
+_STARTED = frozenset({"role", "p"})
+_TYPED = frozenset({"output", "stopReason", "usage", "p"})
+"""The fields of a response that have a normalised place. All others go to its `provider_metadata`."""
 
 
 class ConverseParser:
@@ -71,12 +92,17 @@ class ConverseParser:
         ]
         for block in content:
             blocks.whole(block, events)
-        _finish(data, blocks, self._provider, events, raw=data)
+        output = as_object(data.get("output"))
+        metadata = {
+            "message": {key: value for key, value in as_object(output["message"]).items() if key not in _MESSAGE},
+            "output": {key: value for key, value in output.items() if key != "message"},
+        }
+        _finish(data, blocks, self._provider, events, metadata, raw=data)
         folded = Fold(self._provider)
         for event in events:
             folded.add(event)
         # The core adds the warnings about the response itself.
-        return attrs.evolve(folded.response(), warnings=())
+        return attrs.evolve(folded.response(), warnings=tuple(blocks.warnings))
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
@@ -87,29 +113,59 @@ class ConverseParser:
         return error
 
 
+_MESSAGE = frozenset({"role", "content"})
+
+
 def _routed(data: Mapping[str, Any]) -> str | None:
     """Return the model that a prompt router chose. No other response names its model."""
     return as_string(as_object(as_object(data.get("trace")).get("promptRouter")).get("invokedModelId"))
 
 
-def _finish(data: dict[str, Any], blocks: Blocks, provider: str, events: list[Event], raw: JSONObject) -> None:
+def _finish(
+    data: dict[str, Any],
+    blocks: Blocks,
+    provider: str,
+    events: list[Event],
+    metadata: dict[str, Any],
+    raw: JSONObject,
+) -> None:
+    """Add the events that end a response. `metadata` has the fields of its `provider_metadata` that are not in `data`.
+
+    Raises `StreamInterrupted` if the response has neither content nor a stop reason that explains why.
+    """
+    raw_reason = as_string(data.get("stopReason"))
     usage = usage_from(data.get("usage"))
+    reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
+    if not blocks.has_content and _says_nothing(raw_reason, reason, usage):
+        message = f"the response is empty, with the stop reason {raw_reason}"
+        raise StreamInterrupted(message, provider=provider)
     if usage is not None:
         events.append(UsageReported(usage=usage))
-    raw_reason = as_string(data.get("stopReason"))
-    reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
     if blocks.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):
         reason = FinishReason.TOOL_CALLS
-    metadata = {name: data[name] for name in _METADATA if data.get(name) is not None}
+    fields = {key: value for key, value in data.items() if key not in _TYPED and value is not None}
+    fields |= {key: value for key, value in (("blocks", blocks.unplaced), *metadata.items()) if value}
     events.append(
         Finished(
             reason=reason,
             raw_reason=raw_reason,
             usage=usage,
-            provider_metadata={provider: metadata} if metadata else {},
+            warnings=tuple(blocks.warnings),
+            provider_metadata={provider: fields} if fields else {},
             raw=raw,
         )
     )
+
+
+def _says_nothing(raw_reason: str | None, reason: FinishReason, usage: Usage | None) -> bool:
+    """Whether an ending without content is no answer.
+
+    A model may have nothing to add after a tool result: it stops with `end_turn` after a few tokens. Without a single
+    token, without a stop reason, or with `tool_use` but without a call, something went wrong.
+    """
+    if not raw_reason or reason is FinishReason.TOOL_CALLS:
+        return True
+    return reason is FinishReason.STOP and usage is not None and usage.output_tokens == 0
 
 
 Handler: TypeAlias = Callable[["ConverseStreamParser", dict[str, Any], "list[Event]"], None]
@@ -124,6 +180,7 @@ class ConverseStreamParser:
         self._started = False
         self._stop: dict[str, Any] | None = None
         self._metadata: dict[str, Any] | None = None
+        self._unknown: dict[str, Any] = {}
 
     def feed(self, frame: EventStreamFrame) -> list[Event]:
         """Return the events of one message.
@@ -134,7 +191,7 @@ class ConverseStreamParser:
             raise self._error(frame)
         handler = _HANDLERS.get(frame.name)
         if handler is None:
-            return []
+            return self._other(frame)
         data = decode_object(frame.data, f"the event {frame.name}", provider=self._provider)
         events: list[Event] = []
         if not self._started:
@@ -148,13 +205,40 @@ class ConverseStreamParser:
         missing = "messageStop" if self._stop is None else "metadata"
         raise StreamInterrupted(f"the stream ended before {missing}", provider=self._provider)
 
+    def _other(self, frame: EventStreamFrame) -> list[Event]:
+        """Raise the error of an exception that was sent as an event. Keep any other event that is unknown."""
+        try:
+            payload: Any = decode_object(frame.data, f"the event {frame.name}", provider=self._provider)
+        except ProtocolViolation:
+            payload = b64encode(frame.data).decode()
+        fields = as_object(payload)
+        inner = next((name for name in fields if name.endswith("Exception")), None)
+        if frame.name.lower().endswith(("exception", "error")) or inner is not None or "__type" in fields:
+            raise self._error(frame)
+        if fields:
+            payload = {key: value for key, value in fields.items() if key not in SILENT}
+        if payload and frame.name in self._unknown:
+            known = self._unknown[frame.name]
+            self._unknown[frame.name] = [*(known if isinstance(known, list) else [known]), payload]
+        elif payload:
+            self._unknown[frame.name] = payload
+        return []
+
     def _error(self, frame: EventStreamFrame) -> TrunklineError:
         if isinstance(frame, BrokenFrame):
             return ProtocolViolation(frame.message, provider=self._provider)
         body = error_body(WireResponse(status=200, body=frame.data))
+        name, fields = frame.name, as_object(body)
+        if name.lower() in ("", "error", "exception") or frame.kind == "event":
+            # Servers that imitate Bedrock name the error in the payload, or wrap the payload in its name.
+            inner = next((key for key in fields if key.endswith("Exception")), None)
+            if inner is not None:
+                fields = as_object(fields[inner])
+            names = (inner, fields.get("__type"), fields.get("code"), fields.get("type"))
+            name = next(filter(None, map(error_name, names)), name)
         error = make_error(
-            name=frame.name or None,
-            message=frame.message or message_of(body),
+            name=name or None,
+            message=frame.message or message_of(fields) or message_of(body),
             status=None,
             provider=self._provider,
             body=body,
@@ -164,16 +248,29 @@ class ConverseStreamParser:
         return error
 
     def _message_start(self, data: dict[str, Any], events: list[Event]) -> None:
-        """Ignore it: it contains only the role."""
+        if not data.keys() <= _STARTED:
+            self._unknown["message"] = {key: value for key, value in data.items() if key not in _STARTED}
 
     def _block_start(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._blocks.start(self._index(data), self._inner(data, "start"), events)
+        index = self._index(data)
+        self._blocks.start(index, self._inner(data, "start"), events)
+        if not data.keys() <= _BLOCK_EVENT:
+            self._keep(index, data)
 
     def _block_delta(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._blocks.delta(self._index(data), self._inner(data, "delta"), events)
+        index = self._index(data)
+        self._blocks.delta(index, self._inner(data, "delta"), events)
+        if not data.keys() <= _BLOCK_EVENT:
+            self._keep(index, data)
 
     def _block_stop(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._blocks.stop(self._index(data), events)
+        index = self._index(data)
+        if not data.keys() <= _BLOCK_EVENT:
+            self._keep(index, data)
+        self._blocks.stop(index, events)
+
+    def _keep(self, index: int, data: dict[str, Any]) -> None:
+        self._blocks.keep(index, {key: value for key, value in data.items() if key not in _BLOCK_EVENT})
 
     def _message_stop(self, data: dict[str, Any], events: list[Event]) -> None:
         self._blocks.stop_all(events)
@@ -181,7 +278,7 @@ class ConverseStreamParser:
         self._complete(events)
 
     def _metadata_event(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._metadata = data
+        self._metadata = data if self._metadata is None else _merged_metadata(self._metadata, data)
         self._complete(events)
 
     def _complete(self, events: list[Event]) -> None:
@@ -189,8 +286,8 @@ class ConverseStreamParser:
             return
         self._blocks.stop_all(events)
         ending = {**self._metadata, **self._stop}
-        raw = {key: value for key, value in ending.items() if key != "p"}  # `p` is padding
-        _finish(ending, self._blocks, self._provider, events, raw)
+        raw = {key: value for key, value in ending.items() if key != "p"}
+        _finish(ending, self._blocks, self._provider, events, self._unknown, raw)
 
     def _index(self, data: dict[str, Any]) -> int:
         index = data.get("contentBlockIndex", 0)
@@ -203,6 +300,24 @@ class ConverseStreamParser:
         if not isinstance(inner, dict):
             raise ProtocolViolation(f"an event of a content block has no {name}", provider=self._provider)
         return inner
+
+
+def _merged_metadata(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Merge two `metadata` events. The larger count of tokens is the right one: a later event may start again at 0."""
+    merged = {**first, **second}
+    counts = as_object(first.get("usage"))
+    if counts and isinstance(merged.get("usage"), dict):
+        later = merged["usage"]
+        merged["usage"] = {
+            **counts,
+            **later,
+            **{
+                key: max(count, later[key])
+                for key, count in counts.items()
+                if type(count) is int and type(later.get(key)) is int
+            },
+        }
+    return merged
 
 
 _HANDLERS: dict[str, Handler] = {
