@@ -77,7 +77,9 @@ def has_calls(exchange: Exchange) -> bool:
     """Whether the body calls a tool."""
     if exchange.scope == RESPONSES:
         items = [*final_response(exchange)["output"], *(data.get("item") or {} for data in decoded(exchange))]
-        return any(item.get("type") in ("function_call", "custom_tool_call") for item in items)
+        kinds = ("function_call", "custom_tool_call")
+        # The application runs a search for tools, unless the provider does.
+        return any(item.get("type") in kinds or item.get("execution") == "client" for item in items)
     messages = [choice.get("delta") or choice.get("message") or {} for choice in first_choice(exchange)]
     return any(
         message.get("tool_calls") or (message.get("function_call") or {}).get("name")

@@ -12,6 +12,7 @@ from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    ContentFiltered,
     ProtocolViolation,
     QuotaExhausted,
     RateLimited,
@@ -21,7 +22,7 @@ from trunkline.errors import (
 )
 from trunkline.events import Event, Finished, ReasoningEnd, ResponseStarted, TextDelta
 from trunkline.fold import fold
-from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
+from trunkline.messages import Audio, Citation, Image, Opaque, Reasoning, Text, ToolCall
 from trunkline.response import ChatResponse, FinishReason, TokenLogprob
 from trunkline.settings import Settings
 from trunkline_openai.responses_count_tokens import count_tokens
@@ -289,7 +290,8 @@ def test_empty_arguments_are_an_empty_object() -> None:
         (b"\xff", ProtocolViolation),
         ({"object": "list", "data": []}, ProtocolViolation),
         (answer({"id": "no type"}), ProtocolViolation),
-        (answer({"type": "function_call", "name": "f"}), ProtocolViolation),
+        (answer(usage=None), ProtocolViolation),
+        (answer(status="failed", error=None, incomplete_details={"reason": "content_filter"}), ContentFiltered),
     ],
 )
 def test_a_body_that_is_no_answer_raises_a_typed_error(data: object, error: type[RemoteError]) -> None:
@@ -542,6 +544,237 @@ def test_a_hosted_tools_item_comes_whole_at_its_end() -> None:
     assert response.parts == (Opaque(provider="openai", kind="web_search_call", data=SEARCH),)
 
 
+# Items that the application answers
+
+AWAITED: list[dict[str, Any]] = [
+    {"type": "shell_call", "id": "sh_1", "call_id": "call_1", "action": {"commands": ["ls"]}, "environment": None},
+    {"type": "shell_call", "id": "sh_1", "call_id": "call_1", "environment": {"type": "local"}},
+    {"type": "apply_patch_call", "id": "ap_1", "call_id": "call_1", "operation": {"type": "delete_file", "path": "a"}},
+    {"type": "computer_call", "id": "cu_1", "call_id": "call_1", "pending_safety_checks": [], "actions": []},
+    {"type": "local_shell_call", "id": "ls_1", "call_id": "call_1", "action": {"type": "exec", "command": ["ls"]}},
+    {"type": "mcp_approval_request", "id": "mcpr_1", "name": "f", "arguments": "{}", "server_label": "s"},
+    {"type": "tool_search_call", "id": "tsc_1", "call_id": "call_1", "execution": "client", "arguments": {}},
+    {"type": "hologram_call", "id": "hg_1", "call_id": "call_1"},
+]
+HANDLED: list[list[dict[str, Any]]] = [
+    [SEARCH],
+    [{"type": "code_interpreter_call", "id": "ci_1", "code": "1", "container_id": "c", "outputs": None}],
+    [{"type": "mcp_call", "id": "mcp_1", "name": "f", "arguments": "{}", "server_label": "s"}],
+    [{"type": "tool_search_call", "id": "tsc_1", "call_id": None, "execution": "server", "arguments": {}}],
+    [{"type": "shell_call", "id": "sh_1", "call_id": "c", "environment": {"type": "container_reference"}}],
+    [
+        {"type": "shell_call", "id": "sh_1", "call_id": "call_1"},
+        {"type": "shell_call_output", "id": "sho_1", "call_id": "call_1", "output": []},
+    ],
+    [AWAITED[5], {"type": "mcp_call", "id": "mcp_1", "approval_request_id": "mcpr_1"}],
+]
+
+
+@pytest.mark.parametrize("item", AWAITED)
+def test_an_item_that_the_application_answers_is_opaque_and_finishes_with_tool_calls(item: dict[str, Any]) -> None:
+    for response in (body(answer(item)), streamed(CREATED, added(0, item), done(0, item), completed(item))):
+        assert response.parts == (Opaque(provider="openai", kind=item["type"], data=item),)
+        assert response.finish_reason == FinishReason.TOOL_CALLS
+
+
+@pytest.mark.parametrize("items", HANDLED)
+def test_an_item_that_the_provider_handles_does_not_wait_for_the_application(items: list[dict[str, Any]]) -> None:
+    assert body(answer(*items)).finish_reason == FinishReason.STOP
+    assert streamed(CREATED, *map(done, range(9), items), completed(*items)).finish_reason == FinishReason.STOP
+
+
+def test_an_item_cut_off_by_the_limit_does_not_finish_with_tool_calls() -> None:
+    response = body(answer(AWAITED[0], status="incomplete", incomplete_details={"reason": "max_output_tokens"}))
+    assert response.finish_reason == FinishReason.LENGTH
+
+
+# Images and audio
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+DRAWING: dict[str, Any] = {
+    "type": "image_generation_call",
+    "id": "ig_1",
+    "status": "completed",
+    "output_format": "png",
+    "revised_prompt": "a dot",
+    "result": PIXEL,
+}
+
+
+def test_a_generated_image_is_an_image_with_its_item_in_the_metadata() -> None:
+    for response in (
+        body(answer(DRAWING)),
+        streamed(
+            CREATED,
+            added(0, {"type": "image_generation_call", "id": "ig_1", "status": "in_progress"}),
+            step("image_generation_call.partial_image", item_id="ig_1", partial_image_b64=PIXEL),
+            done(0, {**DRAWING, "status": "generating"}),
+            completed(DRAWING),
+        ),
+    ):
+        (image,) = response.parts
+        assert isinstance(image, Image)
+        assert image.base64 == PIXEL
+        assert image.media_type == "image/png"
+        assert image.provider_metadata["openai"]["revised_prompt"] == "a dot"
+        assert response.finish_reason == FinishReason.STOP
+
+
+@pytest.mark.parametrize("fields", [{"output_format": None}, {"output_format": "hologram"}])
+def test_the_format_of_an_image_is_recognised_by_its_bytes(fields: dict[str, Any]) -> None:
+    (image,) = body(answer({**DRAWING, **fields})).parts
+    assert isinstance(image, Image)
+    assert image.media_type == "image/png"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"result": None, "status": "failed", "error": {"code": "moderation_blocked", "message": "No."}},
+        {"result": "not base64!"},
+        {"result": ""},
+    ],
+)
+def test_an_image_call_without_an_image_is_opaque(fields: dict[str, Any]) -> None:
+    item = {**DRAWING, **fields}
+    assert body(answer(item)).parts == (Opaque(provider="openai", kind="image_generation_call", data=item),)
+
+
+def test_audio_is_read_from_the_item_or_from_the_events() -> None:
+    sound = Audio(data=b"abc", transcript="Hi")
+    part = {"type": "output_audio", "data": "YWJj", "transcript": "Hi"}
+    pieces = [step("audio.delta", delta="YWJj"), step("audio.transcript.delta", delta="Hi")]
+    assert body(answer({**MESSAGE, "content": [part]})).parts == (sound,)
+    assert streamed(CREATED, *pieces, completed()).parts == (sound,)
+    assert streamed(CREATED, *pieces, completed({**MESSAGE, "content": [part]})).parts == (sound,)
+
+
+# Calls that servers send in another form
+
+
+@pytest.mark.parametrize("arguments", [None, {}, "", "{}"])
+def test_a_call_without_arguments_has_none(arguments: Any) -> None:
+    item = {**CALL, "arguments": arguments}
+    for response in (
+        body(answer(item)),
+        streamed(
+            added(0, {**CALL, "arguments": None}),
+            step("function_call_arguments.delta", item_id="fc_1", delta=arguments),
+            step("function_call_arguments.done", item_id="fc_1", arguments=arguments),
+            done(0, item),
+            completed(item),
+        ),
+    ):
+        (call,) = response.tool_calls
+        assert (call.arguments, call.invalid_arguments) == ({}, None)
+
+
+def test_arguments_that_are_an_object_are_read() -> None:
+    item = {**CALL, "arguments": {"city": "Oslo"}}
+    events = [added(0, {**CALL, "arguments": ""}), step("function_call_arguments.done", arguments={"city": "Oslo"})]
+    assert body(answer(item)).parts == streamed(*events, completed(item)).parts == body(answer(CALL)).parts
+
+
+def test_a_call_without_any_id_gets_one_that_does_not_depend_on_streaming() -> None:
+    item = {"type": "function_call", "name": "f", "arguments": "{}"}
+    (call,) = body(answer(item)).tool_calls
+    assert call.id.startswith("call_")
+    assert streamed(CREATED, done(0, item), completed(item)).tool_calls == (call,)
+
+
+def test_a_call_without_a_name_is_kept_with_a_warning_beside_the_answer() -> None:
+    nameless = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "arguments": "{}"}
+    for response in (
+        body(answer(MESSAGE, nameless)),
+        streamed(CREATED, done(0, MESSAGE), done(1, nameless), completed(MESSAGE, nameless)),
+    ):
+        assert response.text == "Hello"
+        assert response.parts[1] == Opaque(provider="openai", kind="function_call", data=nameless)
+        assert [warning.subject for warning in response.warnings] == ["tool call"]
+        assert response.finish_reason == FinishReason.STOP
+
+
+# What no part holds
+
+
+def test_unknown_fields_are_kept_in_the_metadata_of_their_part() -> None:
+    text = {"type": "output_text", "text": "Hello", "annotations": [], "safety": "low", "nothing": None}
+    items = (
+        {**REASONING, "format": "v1", "status": "completed"},
+        {**MESSAGE, "content": [text], "channel": "final"},
+        {**CALL, "async": True, "note": {}},
+    )
+    for response in (body(answer(*items)), streamed(CREATED, *map(done, range(3), items), completed(*items))):
+        reasoning, message, call = (part.provider_metadata["openai"] for part in response.message.parts)  # type: ignore[union-attr]
+        assert reasoning == {
+            "id": "rs_1",
+            "format": "v1",
+            "status": "completed",
+            "summary": REASONING["summary"],
+        }
+        assert message == {"id": "msg_1", "status": "completed", "channel": "final", "safety": "low"}
+        assert call == {"id": "fc_1", "status": "completed", "async": True}
+
+
+def test_unknown_fields_of_the_response_are_kept_and_echoes_of_the_request_are_not() -> None:
+    fields = {
+        "service_tier": "default",
+        "moderation": {"input": {"type": "moderation_result", "flagged": False}},
+        "input_transformations": [{"type": "reasoning", "id": "rs_1", "action": "removed", "reason": "model_mismatch"}],
+        "tool_usage": {"web_search": {"num_requests": 2}},
+        "temperature": 1.0,
+        "tools": [{"type": "web_search"}],
+        "billing": None,
+        "created_at": 1,
+        "object": "response",
+    }
+    kept = {name: fields[name] for name in ("service_tier", "moderation", "input_transformations", "tool_usage")}
+    assert body(answer(MESSAGE, **fields)).provider_metadata == {"openai": kept}
+    assert streamed(CREATED, completed(MESSAGE, **fields)).provider_metadata == {"openai": kept}
+
+
+def test_unknown_events_and_fields_of_events_are_kept() -> None:
+    limits = {"type": "response.rate_limits.updated", "rate_limits": [{"name": "tokens"}], "sequence_number": 4}
+    response = streamed(
+        CREATED,
+        limits,
+        step(
+            "output_text.delta", content_index=0, item_id="msg_1", delta="Hello", content_filters=[{"blocked": False}]
+        ),
+        step("web_search_call.searching", item_id="ws_1"),
+        step("code_interpreter_call_code.delta", item_id="ci_1", delta="1"),
+        limits,
+        completed(MESSAGE),
+    )
+    assert response.provider_metadata["openai"] == {
+        "response.rate_limits.updated": [{"rate_limits": [{"name": "tokens"}]}] * 2,
+        "content_filters": [{"blocked": False}],
+    }
+
+
+# Responses in the background
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+def test_a_response_in_the_background_says_that_it_is_not_complete(status: str) -> None:
+    response = body(answer(status=status, usage=None, background=True))
+    assert (response.finish_reason, response.raw_finish_reason, response.id) == (FinishReason.OTHER, status, "resp_1")
+    (warning,) = response.warnings
+    assert warning.subject == "background"
+    assert "resp_1" in warning.message
+
+
+def test_a_stream_of_a_response_in_the_background_is_read_to_its_end() -> None:
+    queued = {**CREATED, "type": "response.queued"}
+    assert streamed(CREATED, queued, completed(MESSAGE)).finish_reason == FinishReason.STOP
+    cancelled = {"type": "response.cancelled", "response": answer(status="cancelled", usage=None)}
+    assert streamed(CREATED, cancelled).raw_finish_reason == "cancelled"
+
+
+def test_a_whole_body_in_place_of_a_stream_is_read() -> None:
+    assert fold(events_of(json.dumps(answer(MESSAGE)).encode()), "openai").text == "Hello"
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -579,6 +812,10 @@ def test_an_end_mark_of_the_other_dialect_is_tolerated() -> None:
         ),
         ({"type": "response.failed", "response": {"status": "failed", "error": None}}, ServerError, True),
         (completed(status="failed", error={"code": "server_error", "message": "Oops."}), ServerError, True),
+        ({"type": "response.error", "error": {"code": "server_error", "message": "Oops."}}, ServerError, True),
+        ({"error_type": "rate_limit_exceeded", "message": "Slow."}, RateLimited, True),
+        ({"type": "upstream_error", "code": "rate_limit_exceeded", "message": "Slow."}, RateLimited, True),
+        ({"type": "response.done", "error": {"code": "rate_limit_exceeded"}}, RateLimited, True),
     ],
 )
 def test_an_error_in_the_stream_is_raised_as_its_type(
@@ -588,6 +825,39 @@ def test_an_error_in_the_stream_is_raised_as_its_type(
         events_of(sse([CREATED, step("output_text.delta", content_index=0, delta="Hel"), event]))
     assert raised.value.retryable is retryable
     assert raised.value.message
+
+
+REASON: dict[str, Any] = {"type": "error", "code": "rate_limit_exceeded", "message": "Slow."}
+NO_REASON: dict[str, Any] = {"type": "response.failed", "response": {"status": "failed", "error": None}}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [NO_REASON, REASON],
+        [{"type": "error", "code": None, "message": None}, {"type": "response.failed", "response": {"error": REASON}}],
+    ],
+)
+def test_the_reason_of_a_failure_may_come_in_another_event(events: list[dict[str, Any]]) -> None:
+    with pytest.raises(RateLimited) as raised:
+        events_of(sse([CREATED, *events]))
+    assert "Slow." in str(raised.value)
+
+
+def test_an_error_event_with_text_is_an_error() -> None:
+    with pytest.raises(ServerError) as raised:
+        events_of(sse([CREATED]) + b"event: error\ndata: upstream broke\n\n")
+    assert "upstream broke" in str(raised.value)
+
+
+def test_an_event_of_an_unknown_name_may_have_text() -> None:
+    assert fold(events_of(b"event: ping\ndata: pong\n\n" + sse([completed(MESSAGE)]))).text == "Hello"
+
+
+@pytest.mark.parametrize("fields", [{"output": []}, {"output": None}])
+def test_an_ending_that_said_nothing_is_not_an_answer(fields: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolViolation):
+        streamed(CREATED, completed(usage=None, **fields))
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ not been emitted yet becomes events. A body that was not streamed is read as the
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import Any
+from typing import Any, ClassVar
 
-from trunkline.authoring.json import JSONObject, as_count, as_objects, as_string, dumps
+from trunkline.authoring.json import as_count, as_objects, as_string, dumps
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -33,8 +34,11 @@ from trunkline.events import (
     ToolCallStart,
 )
 from trunkline.messages import Citation, Opaque
+from trunkline.response import CallWarning
 
 from trunkline_openai.logprobs import token_logprobs
+from trunkline_openai.response_parts import AudioPieces
+from trunkline_openai.responses_items import answered_id, awaited_id, generated_image
 from trunkline_openai.responses_progress import EmittedText, TextOffsets
 
 
@@ -43,9 +47,31 @@ class OutputState:
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
+        self.response_id = ""
         self.texts = TextOffsets()
         self.has_calls = False
+        self.has_audio = False
+        self.warnings: list[CallWarning] = []
+        self._awaited: set[str] = set()
+        self._answered: set[str] = set()
         self._next_index = 0
+
+    @property
+    def awaits_the_application(self) -> bool:
+        """Whether the model waits for the application: for the result of a tool, a screenshot or an approval."""
+        return self.has_calls or not self._awaited <= self._answered
+
+    def add_opaque(self, kind: str, data: dict[str, Any], events: list[Event]) -> None:
+        """Emit an item that no part can express."""
+        if (awaited := awaited_id(kind, data)) is not None:
+            self._awaited.add(awaited)
+        if (answered := answered_id(kind, data)) is not None:
+            self._answered.add(answered)
+        events.append(PartAdded(part=Opaque(provider=self.provider, kind=kind, data=data)))
+
+    def peek_index(self) -> int:
+        """Return the index that the next part gets."""
+        return self._next_index
 
     def index(self) -> int:
         """Return the index for a new part."""
@@ -56,6 +82,9 @@ class OutputState:
 
 class Item:
     """An output item. `finish` emits the rest of it and ends its parts; calling it again does nothing."""
+
+    fields: ClassVar[frozenset[str]] = frozenset({"type"})
+    """The item's fields that the part itself holds. All others become its provider metadata."""
 
     def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         self.output = output
@@ -77,10 +106,14 @@ class Item:
     def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
         raise NotImplementedError
 
-    def metadata(self, *names: str) -> dict[str, JSONObject]:
-        """The item's fields of these names that are set, as provider metadata."""
-        kept = {name: value for name in names if (value := self.data.get(name)) is not None}
-        return {self.output.provider: kept} if kept else {}
+    def metadata(self) -> dict[str, Any]:
+        """The item's fields that are set and that the part does not hold."""
+        return {name: value for name, value in self.data.items() if name not in self.fields and is_set(value)}
+
+
+def is_set(value: object) -> bool:
+    """Whether a field has a value. Servers with a fixed schema send null and empty containers for the others."""
+    return bool(value) or isinstance(value, (bool, int, float))
 
 
 class OpaqueItem(Item):
@@ -90,14 +123,26 @@ class OpaqueItem(Item):
         """Emit the item as the server sent it last."""
         if not self.finished:
             self.finished = True
-            opaque = Opaque(provider=self.output.provider, kind=self.kind, data=data or self.data)
-            events.append(PartAdded(part=opaque))
+            self.output.add_opaque(self.kind, data or self.data, events)
+
+
+class ImageItem(OpaqueItem):
+    """An image that the model generated. Without an image, for example because it was blocked, the item is opaque."""
+
+    def finish(self, data: dict[str, Any], events: list[Event]) -> None:
+        """Emit the image of the item."""
+        image = None if self.finished else generated_image(data or self.data, self.output.provider)
+        if image is None:
+            super().finish(data, events)
+        else:
+            self.finished = True
+            events.append(PartAdded(part=image))
 
 
 class _TextPiece:
     """A content part of a message: a text or a refusal."""
 
-    __slots__ = ("base", "citations", "emitted", "index", "logprobs", "position", "refusal")
+    __slots__ = ("base", "citations", "emitted", "index", "logprobs", "metadata", "position", "refusal")
 
     def __init__(self, index: int, refusal: bool, position: int) -> None:
         self.index = index
@@ -107,10 +152,16 @@ class _TextPiece:
         self.logprobs = 0
         self.citations = 0
         self.base: int | None = None
+        self.metadata: dict[str, Any] = {}
+
+
+_TEXT_FIELDS = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
 
 
 class MessageItem(Item):
     """A message: texts and refusals by their content index, with citations and log probabilities."""
+
+    fields = frozenset({"type", "role", "content"})
 
     def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         super().__init__(output, kind, data)
@@ -170,12 +221,19 @@ class MessageItem(Item):
         kind = part.get("type")
         if kind in ("output_text", "text"):
             piece = self.piece(content_index, events)
+            self._keep(piece, part)
             self.complete(piece, as_string(part.get("text")) or "", part.get("logprobs"), events)
             for annotation in as_objects(part.get("annotations"))[piece.citations :]:
                 self.annotate(piece, annotation, events)
         elif kind == "refusal":
-            self.complete(
-                self.piece(content_index, events, refusal=True), as_string(part.get("refusal")) or "", None, events
+            piece = self.piece(content_index, events, refusal=True)
+            self._keep(piece, part)
+            self.complete(piece, as_string(part.get("refusal")) or "", None, events)
+
+    def _keep(self, piece: _TextPiece, part: dict[str, Any]) -> None:
+        if not part.keys() <= _TEXT_FIELDS:
+            piece.metadata.update(
+                {name: value for name, value in part.items() if name not in _TEXT_FIELDS and is_set(value)}
             )
 
     def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
@@ -185,12 +243,23 @@ class MessageItem(Item):
             kind = part.get("type")
             if kind in ("output_text", "text", "refusal"):
                 self.part(self._key(content_index, kind == "refusal"), part, events)
+            elif kind == "output_audio":
+                self._add_audio(part, events)
             else:
                 message: dict[str, Any] = {"type": "message", "role": "assistant", "content": [part]}
-                opaque = Opaque(provider=self.output.provider, kind=as_string(kind) or "unknown", data=message)
-                events.append(PartAdded(part=opaque))
-        metadata = self.metadata("id", "status", "phase")
-        events.extend(TextEnd(index=piece.index, provider_metadata=metadata) for piece in self._pieces.values())
+                self.output.add_opaque(as_string(kind) or "unknown", message, events)
+        metadata = self.metadata()
+        for piece in self._pieces.values():
+            kept = {**piece.metadata, **metadata}
+            events.append(TextEnd(index=piece.index, provider_metadata={self.output.provider: kept} if kept else {}))
+
+    def _add_audio(self, part: dict[str, Any], events: list[Event]) -> None:
+        audio = AudioPieces(self.output.provider)
+        audio.add({name: value for name, value in part.items() if name != "type"})
+        added = audio.end()
+        if added is not None:
+            self.output.has_audio = True
+            events.append(added)
 
     def _key(self, content_index: int, refusal: bool) -> int:
         """The key under which a part was streamed. Some servers number the streamed parts differently."""
@@ -203,9 +272,10 @@ class MessageItem(Item):
 class CallItem(Item):
     """A call of a function or of a custom tool."""
 
+    fields = frozenset({"type", "call_id", "name", "arguments", "input"})
+
     def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         super().__init__(output, kind, data)
-        output.has_calls = True
         self._custom = kind == "custom_tool_call"
         self._index: int | None = None
         self._held: list[str] = []
@@ -219,6 +289,7 @@ class CallItem(Item):
         self._begin(call_id, name, events)
 
     def _begin(self, call_id: str, name: str, events: list[Event]) -> None:
+        self.output.has_calls = True
         self._index = self.output.index()
         events.append(ToolCallStart(index=self._index, id=call_id, name=name))
         if self._custom:
@@ -242,38 +313,43 @@ class CallItem(Item):
         if arguments:
             events.append(ToolCallDelta(index=index, arguments=arguments))
 
-    def complete(self, text: str, events: list[Event]) -> None:
-        """Emit the rest of the arguments or the input, of which `text` is the whole."""
-        rest = self._emitted.rest(text)
+    def complete(self, value: object, events: list[Event]) -> None:
+        """Emit the rest of the arguments or the input, of which `value` is the whole."""
+        rest = self._emitted.rest(argument_text(value, self.output.provider))
         if rest:
             self.delta(rest, events)
 
     def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
         self.start(events)
         if self._index is None:
-            call_id, name = (
-                as_string(data.get("call_id")) or (as_string(data.get("id")) or ""),
-                as_string(data.get("name")) or "",
-            )
-            if not call_id or not name:
-                raise ProtocolViolation(f"a {self.kind} has no id or no name", provider=self.output.provider)
-            self._begin(call_id, name, events)
+            name = as_string(data.get("name"))
+            if not name:
+                self._add_nameless(data, events)
+                return
+            self._begin(as_string(data.get("call_id")) or as_string(data.get("id")) or self._make_id(), name, events)
         assert self._index is not None
-        value = data.get("input" if self._custom else "arguments")
-        self.complete(_argument_text(value, self.output.provider), events)
-        if not self._custom:
-            events.append(
-                ToolCallEnd(index=self._index, provider_metadata=self.metadata("id", "status", "namespace", "caller"))
-            )
-            return
-        events.append(ToolCallDelta(index=self._index, arguments='"}'))
-        kept = self.metadata("id", "status", "namespace", "caller").get(self.output.provider, {})
-        events.append(
-            ToolCallEnd(index=self._index, provider_metadata={self.output.provider: {"type": "custom", **kept}})
-        )
+        self.complete(data.get("input" if self._custom else "arguments"), events)
+        kept = self.metadata()
+        if self._custom:
+            events.append(ToolCallDelta(index=self._index, arguments='"}'))
+            kept = {"type": "custom", **kept}
+        events.append(ToolCallEnd(index=self._index, provider_metadata={self.output.provider: kept} if kept else {}))
+
+    def _add_nameless(self, data: dict[str, Any], events: list[Event]) -> None:
+        # Nobody can run this call, but the rest of the response is worth having.
+        whole = {"type": self.kind, "arguments": self._emitted.text(), **data}
+        events.append(PartAdded(part=Opaque(provider=self.output.provider, kind=self.kind, data=whole)))
+        message = "the response calls a tool without a name; the call is kept as an opaque part"
+        self.output.warnings.append(CallWarning(kind="other", subject="tool call", message=message, lossy=False))
+
+    def _make_id(self) -> str:
+        # Deterministic, so that a response has the same ids whether it is streamed or not.
+        seed = f"{self.output.response_id}/{self.output.peek_index()}"
+        return "call_" + hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _argument_text(value: object, provider: str) -> str:
+def argument_text(value: object, provider: str) -> str:
+    """Arguments as JSON text. Servers send null, or the object itself, in place of text."""
     if value is None or isinstance(value, str):
         return value or ""
     try:
@@ -284,6 +360,8 @@ def _argument_text(value: object, provider: str) -> str:
 
 class ReasoningItem(Item):
     """Reasoning: the parts of its summary or of the text itself, with blank lines between them."""
+
+    fields = frozenset({"type", "summary", "content", "encrypted_content"})
 
     def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         super().__init__(output, kind, data)
@@ -330,8 +408,7 @@ class ReasoningItem(Item):
                 for position, text in enumerate(texts):
                     self.complete(source, position, text, events)
         provider = self.output.provider
-        kept: dict[str, Any] = {"id": item_id} if (item_id := as_string(data.get("id")) or "") else {}
-        kept["summary"] = as_objects(data.get("summary"))
+        kept = {**self.metadata(), "summary": as_objects(data.get("summary"))}
         if content := as_objects(data.get("content")):
             kept["content"] = content
         events.append(
@@ -349,6 +426,7 @@ _KINDS: dict[str, type[Item]] = {
     "function_call": CallItem,
     "custom_tool_call": CallItem,
     "reasoning": ReasoningItem,
+    "image_generation_call": ImageItem,
 }
 
 

@@ -9,25 +9,28 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
-from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
+from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
-from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object
+from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object, loads
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
-from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
 from trunkline.secrets import Headers, HeaderValues
 from trunkline.settings import Settings
 
 from trunkline_openai.errors import error_from_body
+from trunkline_openai.response_parts import AudioPieces
 from trunkline_openai.responses_output import (
     CallItem,
     Item,
     MessageItem,
     OutputState,
     ReasoningItem,
+    argument_text,
+    is_set,
     new_item,
 )
 from trunkline_openai.responses_progress import UnmatchedItems
@@ -43,7 +46,96 @@ _TERMINALS = {
     "response.completed": "completed",
     "response.incomplete": "incomplete",
     "response.failed": "failed",
+    "response.cancelled": "cancelled",
 }
+_UNFINISHED = ("queued", "in_progress")
+
+READ_FIELDS = frozenset({"id", "model", "status", "output", "usage", "error", "incomplete_details"})
+"""The fields of a response object that the core's fields hold."""
+
+ECHOED_FIELDS = frozenset(
+    {
+        "access_programs",
+        "background",
+        "context_management",
+        "frequency_penalty",
+        "image",
+        "include",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "previous_response_id",
+        "prompt",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning",
+        "safety_identifier",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "text",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "truncation",
+        "user",
+    }
+)
+"""The fields of a response object that repeat the request, or the default of a parameter that it does not set."""
+
+SILENT_FIELDS = frozenset({"object", "created_at", "completed_at", "output_text"})
+"""The fields of a response object that add nothing: its type, the server's clock, and the text of the items again."""
+
+REPEATED_EVENTS = frozenset(
+    {
+        "response.apply_patch_call_operation_diff.delta",
+        "response.apply_patch_call_operation_diff.done",
+        "response.code_interpreter_call_code.delta",
+        "response.code_interpreter_call_code.done",
+        "response.image_generation_call.partial_image",
+        "response.mcp_call_arguments.delta",
+        "response.mcp_call_arguments.done",
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_part.done",
+        "response.shell_call_command.added",
+        "response.shell_call_command.delta",
+        "response.shell_call_command.done",
+        "response.shell_call_output_content.delta",
+        "response.shell_call_output_content.done",
+    }
+)
+"""Events whose content comes again, whole, when their item is done."""
+
+# Fields of events that are read, or that only say where the event belongs.
+_PLACE = frozenset({"type", "sequence_number", "obfuscation", "output_index", "item_id", "content_index"})
+EVENT_FIELDS = _PLACE | {
+    "annotation",
+    "annotation_index",
+    "arguments",
+    "code",
+    "delta",
+    "error",
+    "input",
+    "item",
+    "logprobs",
+    "message",
+    "name",
+    "param",
+    "part",
+    "refusal",
+    "response",
+    "summary_index",
+    "text",
+}
+"""The fields of the events that are handled. Any other is kept in the metadata of the response."""
+
+_NOT_KEPT = READ_FIELDS | ECHOED_FIELDS | SILENT_FIELDS
 
 
 class ResponsesParser:
@@ -67,10 +159,11 @@ class ResponsesParser:
             raise ProtocolViolation("the body is not a response object: it has no output", provider=self._provider)
         # A body is read as a stream with only its last event.
         folded = Fold(self._provider)
-        for event in ResponsesStreamParser(self._provider).whole(data, wire_response):
+        parser = ResponsesStreamParser(self._provider)
+        for event in parser.whole(data, wire_response.headers):
             folded.add(event)
         # The core adds the warnings about broken arguments itself.
-        return attrs.evolve(folded.response(), warnings=())
+        return attrs.evolve(folded.response(), warnings=parser.warnings)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """The error for a response with an error status. It never raises."""
@@ -95,45 +188,90 @@ class ResponsesStreamParser:
         self._items: list[Item] = []
         self._by_id: dict[tuple[str, str], Item] = {}
         self._by_index: dict[tuple[str, int], Item] = {}
+        self._audio = AudioPieces(provider)
+        # What the application may want to know of the response, under the names of the wire.
+        self._metadata: dict[str, Any] = {}
+        # A failure without a reason. The reason may follow in another event.
+        self._unexplained: RemoteError | None = None
+
+    @property
+    def warnings(self) -> tuple[CallWarning, ...]:
+        """The warnings about the response."""
+        return tuple(self._output.warnings)
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """The events of one frame. Raises the error in an `error` or `response.failed` event."""
         if not frame.data or frame.data == b"[DONE]" or frame.data.isspace():
             return []
-        data = decode_object(frame.data, "an event of the stream", provider=self._provider)
+        data = self._decode(frame)
         kind = data.get("type")
         if not isinstance(kind, str):
             kind = "error" if data.get("error") else frame.event
         handler = _HANDLERS.get(kind)
-        if handler is None:
-            return []
         events: list[Event] = []
+        if handler is None:
+            self._other(kind, data, frame, events)
+            return events
+        if not data.keys() <= EVENT_FIELDS:
+            self._keep(data, EVENT_FIELDS)
         handler(self, data, events)
         if events and not self._started:
             self._start(data, events)
         return events
 
     def finish(self) -> list[Event]:
-        """Raise `StreamInterrupted`, because the stream ended without its last event."""
+        """Raise the error of a failure without a reason, or `StreamInterrupted`: the stream has no last event."""
+        if self._unexplained is not None:
+            raise self._unexplained
         raise StreamInterrupted(
             "the stream ended before response.completed, response.incomplete or response.failed",
             provider=self._provider,
         )
 
-    def whole(self, response: dict[str, Any], wire_response: WireResponse) -> list[Event]:
+    def whole(self, response: dict[str, Any], headers: HeaderValues = Headers()) -> list[Event]:
         """The events of a body that was not streamed. Raises the error in it."""
         status = response.get("status")
         if status == "failed" or (response.get("error") and status not in ("completed", "incomplete", "cancelled")):
-            raise self._failure(response.get("error"), wire_response.headers)
-        events: list[Event] = [_response_started(response)]
+            raise self._failure(_reason_of(response), headers)
+        events: list[Event] = [self._response_started(response)]
         self._finish_response(response, as_string(status) or "", events)
         return events
+
+    def _decode(self, frame: SSEFrame) -> dict[str, Any]:
+        try:
+            data = loads(frame.data)
+        except (ValueError, RecursionError):
+            if frame.event == "error":
+                return {"type": "error", "message": frame.data.decode("utf-8", "replace")}
+            if frame.event not in _HANDLERS and frame.event not in ("message", BARE):
+                return {"type": frame.event}
+            data = None
+        return data if isinstance(data, dict) else decode_object(frame.data, "an event", provider=self._provider)
+
+    def _other(self, kind: str, data: dict[str, Any], frame: SSEFrame, events: list[Event]) -> None:
+        """An event of an unknown type: an error under another name, a whole body, or something to keep."""
+        if frame.event == BARE and ("output" in data or data.get("object") == "response"):
+            # A server that ignores `"stream": true` sends the body of a response.
+            events += self.whole(data)
+        elif _is_error(kind, data, frame):
+            self._error(data, events)
+        elif kind not in REPEATED_EVENTS:
+            kept = {name: value for name, value in data.items() if name not in _PLACE and is_set(value)}
+            if kept:
+                self._metadata.setdefault(kind, []).append(kept)
+
+    def _keep(self, data: dict[str, Any], known: frozenset[str]) -> None:
+        self._metadata.update({name: value for name, value in data.items() if name not in known and is_set(value)})
 
     def _start(self, data: dict[str, Any], events: list[Event]) -> None:
         self._started = True
         if type(events[0]) is not ResponseStarted:
             response = data.get("response")
-            events.insert(0, _response_started(response if isinstance(response, dict) else {}))
+            events.insert(0, self._response_started(response if isinstance(response, dict) else {}))
+
+    def _response_started(self, response: dict[str, Any]) -> ResponseStarted:
+        self._output.response_id = as_string(response.get("id")) or ""
+        return ResponseStarted(id=self._output.response_id or None, model=as_string(response.get("model")) or None)
 
     # Items
 
@@ -224,16 +362,17 @@ class ResponsesStreamParser:
         item.annotate(item.piece(data.get("content_index"), events), data.get("annotation"), events)
 
     def _arguments_delta(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._item(data, "function_call", CallItem).delta(self._text(data, "delta"), events)
+        delta = argument_text(data.get("delta"), self._provider)
+        self._item(data, "function_call", CallItem).delta(delta, events)
 
     def _arguments_done(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._item(data, "function_call", CallItem).complete(as_string(data.get("arguments")) or "", events)
+        self._item(data, "function_call", CallItem).complete(data.get("arguments"), events)
 
     def _input_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         self._item(data, "custom_tool_call", CallItem).delta(self._text(data, "delta"), events)
 
     def _input_done(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._item(data, "custom_tool_call", CallItem).complete(as_string(data.get("input")) or "", events)
+        self._item(data, "custom_tool_call", CallItem).complete(data.get("input"), events)
 
     def _summary_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "reasoning", ReasoningItem)
@@ -251,8 +390,16 @@ class ResponsesStreamParser:
         item = self._item(data, "reasoning", ReasoningItem)
         item.complete("content", data.get("content_index"), as_string(data.get("text")) or "", events)
 
+    def _audio_delta(self, data: dict[str, Any], events: list[Event]) -> None:
+        self._audio.add({"data": self._text(data, "delta")})
+
+    def _transcript_delta(self, data: dict[str, Any], events: list[Event]) -> None:
+        self._audio.add({"transcript": self._text(data, "delta")})
+
     def _text(self, data: dict[str, Any], name: str) -> str:
         value = data.get(name)
+        if value is None:
+            return ""
         if not isinstance(value, str):
             raise ProtocolViolation(f"{data.get('type')} has a {name} that is not text", provider=self._provider)
         return value
@@ -261,8 +408,10 @@ class ResponsesStreamParser:
 
     def _created(self, data: dict[str, Any], events: list[Event]) -> None:
         response = data.get("response")
+        if isinstance(response, dict) and not response.keys() <= _NOT_KEPT:
+            self._keep(response, _NOT_KEPT)
         if not self._started:
-            events.append(_response_started(response if isinstance(response, dict) else {}))
+            events.append(self._response_started(response if isinstance(response, dict) else {}))
 
     def _terminal(self, data: dict[str, Any], events: list[Event]) -> None:
         response = data.get("response")
@@ -270,7 +419,8 @@ class ResponsesStreamParser:
             raise ProtocolViolation(f"{data.get('type')} has no response object", provider=self._provider)
         status = _TERMINALS.get(as_string(data.get("type")) or "", "")
         if status == "failed" or response.get("status") == "failed":
-            raise self._failure(response.get("error"))
+            self._fail(_reason_of(response))
+            return
         stated = response.get("status")
         status = stated if stated in ("completed", "incomplete", "cancelled") else status
         self._finish_response(response, status, events)
@@ -278,26 +428,44 @@ class ResponsesStreamParser:
     def _error(self, data: dict[str, Any], events: list[Event]) -> None:
         error = data.get("error")
         if not error:
-            error = {name: data[name] for name in ("code", "message", "param") if name in data}
-        raise self._failure(error)
+            error = {name: value for name, value in data.items() if name not in _PLACE and value is not None}
+            if "error_type" in error:
+                error["type"] = error["error_type"]
+        self._fail(error)
+
+    def _fail(self, error: object) -> None:
+        # Servers send the failure and its reason in two events, in either order. The first that has a reason is raised.
+        if not error:
+            self._unexplained = self._failure(error)
+        else:
+            raise self._failure(error)
 
     def _failure(self, error: object, headers: HeaderValues = Headers()) -> RemoteError:
         return error_from_json(_error_body(error), provider=self._provider, read=error_from_body, headers=headers)
 
     def _finish_response(self, response: dict[str, Any], status: str, events: list[Event]) -> None:
-        self._finish_items(as_objects(response.get("output")), events)
+        output = as_objects(response.get("output"))
+        if status in ("completed", "") and not output and not self._items and not response.get("usage"):
+            # An ending alone, without an item or a count of tokens, is no answer of a model.
+            raise ProtocolViolation("the response has neither output nor usage", provider=self._provider)
+        self._finish_items(output, events)
+        audio = self._audio.end()
+        if audio is not None and not self._output.has_audio:
+            events.append(audio)
         usage = read_usage(response.get("usage"))
         if usage is not None:
             events.append(UsageReported(usage=usage))
-        reason, raw_reason = _finish_reason(response, status, has_calls=self._output.has_calls)
-        # Azure sends `content_filters`.
-        kept = {name: value for name in ("service_tier", "content_filters") if (value := response.get(name))}
+        if status in _UNFINISHED:
+            self._output.warnings.append(_unfinished(response, status))
+        reason, raw_reason = _finish_reason(response, status, calls=self._output.awaits_the_application)
+        self._keep(response, _NOT_KEPT)
         events.append(
             Finished(
                 reason=reason,
                 raw_reason=raw_reason,
                 usage=usage,
-                provider_metadata={self._provider: kept} if kept else {},
+                warnings=self.warnings,
+                provider_metadata={self._provider: self._metadata} if self._metadata else {},
                 raw=response,
             )
         )
@@ -338,8 +506,25 @@ def _other_call(item: Item, data: dict[str, Any]) -> bool:
     return isinstance(item, CallItem) and bool(known and other) and known != other
 
 
-def _response_started(response: dict[str, Any]) -> ResponseStarted:
-    return ResponseStarted(id=as_string(response.get("id")) or None, model=as_string(response.get("model")) or None)
+def _is_error(kind: str, data: dict[str, Any], frame: SSEFrame) -> bool:
+    """Whether an event of an unknown type is an error."""
+    if data.get("error") or frame.event == "error" or kind.endswith((".error", "_error")) or "error_type" in data:
+        return True
+    return frame.event == BARE and not data.keys().isdisjoint(("message", "detail", "code", "errors"))
+
+
+def _reason_of(response: dict[str, Any]) -> object:
+    """The reason for a failure, or an empty value."""
+    if error := response.get("error"):
+        return error
+    reason = as_object(response.get("incomplete_details")).get("reason")
+    return {"code": reason, "message": f"the response failed: {reason}"} if isinstance(reason, str) else None
+
+
+def _unfinished(response: dict[str, Any], status: str) -> CallWarning:
+    state = "waits for its turn" if status == "queued" else "is not complete"
+    message = f"the response runs in the background and {state}; retrieve it later with its id, {response.get('id')}"
+    return CallWarning(kind="other", subject="background", message=message, lossy=False)
 
 
 def _error_body(error: object) -> dict[str, Any]:
@@ -349,7 +534,7 @@ def _error_body(error: object) -> dict[str, Any]:
     return {"error": {"message": as_string(error) or "the provider reported a failure without a reason"}}
 
 
-def _finish_reason(response: dict[str, Any], status: str, *, has_calls: bool) -> tuple[FinishReason, str | None]:
+def _finish_reason(response: dict[str, Any], status: str, *, calls: bool) -> tuple[FinishReason, str | None]:
     if status == "incomplete":
         details = response.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None
@@ -357,9 +542,9 @@ def _finish_reason(response: dict[str, Any], status: str, *, has_calls: bool) ->
             return FinishReason.OTHER, status
         # A call that the limit cut off must not be run, so the reason is not `tool_calls`.
         return _INCOMPLETE.get(reason, FinishReason.OTHER), f"incomplete:{reason}"
-    if status == "cancelled":
+    if status == "cancelled" or status in _UNFINISHED:
         return FinishReason.OTHER, status
-    if has_calls:
+    if calls:
         return FinishReason.TOOL_CALLS, status or None
     return (FinishReason.STOP if status == "completed" else FinishReason.OTHER), status or None
 
@@ -405,5 +590,8 @@ _HANDLERS: dict[str, Handler] = {
     "response.completed": ResponsesStreamParser._terminal,
     "response.incomplete": ResponsesStreamParser._terminal,
     "response.failed": ResponsesStreamParser._terminal,
+    "response.cancelled": ResponsesStreamParser._terminal,
+    "response.audio.delta": ResponsesStreamParser._audio_delta,
+    "response.audio.transcript.delta": ResponsesStreamParser._transcript_delta,
     "error": ResponsesStreamParser._error,
 }
