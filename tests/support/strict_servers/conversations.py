@@ -1,0 +1,279 @@
+"""Conversations with the troubles that bricked real ones, made by each family: its answers are read by its own plugin.
+
+A trouble is a function that talks to a service of the family. Every state of the conversation that the application
+would send next is a conversation of the matrix, so a tool loop is replayed in its middle as well as after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+import attrs
+import trunkline
+from trunkline import (
+    ChatRequest,
+    Message,
+    Reasoning,
+    ReasoningOptions,
+    Text,
+    Tool,
+    ToolCall,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+
+from strict_servers.answers import Said
+from strict_servers.families import Family
+from strict_servers.server import StrictServer, strict_service
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = Tool(name="weather", description="The weather in a city.", parameters=SCHEMA)
+OSLO, ROME, LIMA = ('{"city": "Oslo"}', '{"city": "Rome"}', '{"city": "Lima"}')
+
+
+@attrs.define
+class Talk:
+    """A conversation with one family. `states` are the conversations as they were sent, or would be sent next."""
+
+    service: trunkline.Service
+    strict: StrictServer
+    messages: list[Message] = attrs.field(factory=list)
+    states: list[tuple[Message, ...]] = attrs.field(factory=list)
+
+    def add(self, *messages: Message) -> None:
+        """Add messages of the application."""
+        self.messages += messages
+
+    async def say(self, **said: object) -> Message:
+        """Let the model answer. An interrupted answer stays in the conversation as far as it came."""
+        number = sum(message.role == "assistant" for message in self.messages) + 1
+        self.strict.says = Said(number=number, **said)  # type: ignore[arg-type]
+        self.state()
+        try:
+            async with self.service.stream(request_of(self.strict.family, self.messages)) as stream:
+                message = (await stream.finish()).message
+        except trunkline.StreamInterrupted as error:
+            if error.partial is None:
+                raise
+            message = error.partial.message
+        self.messages.append(message)
+        return message
+
+    def state(self) -> None:
+        """Note the conversation as one that the application sends."""
+        if any(message.role == "assistant" for message in self.messages):
+            self.states.append(tuple(self.messages))
+
+
+Trouble: TypeAlias = Callable[[Talk], Awaitable[None]]
+
+
+def request_of(family: Family, messages: list[Message] | tuple[Message, ...]) -> ChatRequest:
+    """Return the request that continues a conversation with a family."""
+    reasoning = None
+    if family.budget is not None:
+        reasoning = ReasoningOptions(max_tokens=family.budget)
+    return ChatRequest(messages=messages, tools=[WEATHER], max_output_tokens=4000, reasoning=reasoning)
+
+
+async def text_and_reasoning(talk: Talk) -> None:
+    """Reasoning and a text."""
+    talk.add(system("Be brief."), user("Hello"))
+    await talk.say(reasoning="They greet.", text="Hello!")
+    talk.add(user("Who are you?"))
+    talk.state()
+
+
+async def parallel_tools(talk: Talk) -> None:
+    """Three calls in one turn: one result, one failure, and one call that was never answered."""
+    talk.add(user("Compare Oslo, Rome and Lima."))
+    turn = await talk.say(
+        reasoning="I need the weather.",
+        text="Let me look.",
+        calls=(("weather", OSLO), ("weather", ROME), ("weather", LIMA)),
+    )
+    oslo, rome, _ = turn.tool_calls
+    talk.add(tool_result(rome, "timeout", is_error=True), tool_result(oslo, "7 C"))
+    await talk.say(text="Oslo has 7 C.")
+    talk.add(user("Thanks"))
+    talk.state()
+
+
+async def unanswered_calls(talk: Talk) -> None:
+    """A call that the application never answered, because the user went on."""
+    talk.add(user("Weather in Oslo?"))
+    await talk.say(reasoning="I need the weather.", calls=(("weather", OSLO),))
+    talk.add(user("Never mind. Hi!"))
+    talk.state()
+
+
+async def invalid_arguments(talk: Talk) -> None:
+    """A call whose arguments are no JSON."""
+    talk.add(user("Weather in Oslo?"))
+    turn = await talk.say(calls=(("weather", '{"city": "Os'),))
+    talk.add(tool_result(turn.tool_calls[0], "the arguments are not JSON", is_error=True))
+    await talk.say(text="I will try again.")
+    talk.add(user("Do."))
+    talk.state()
+
+
+async def interrupted_answer(talk: Talk) -> None:
+    """An answer that broke off, with white space at its end."""
+    talk.add(user("Weather in Oslo?"))
+    await talk.say(reasoning="I need the weather.", text="Let me look. ", cut=True)
+    talk.add(user("Go on."))
+    talk.state()
+
+
+async def interrupted_call(talk: Talk) -> None:
+    """An answer that broke off in a call."""
+    talk.add(user("Weather in Oslo?"))
+    await talk.say(reasoning="I need the weather.", text="Let me look.", calls=(("weather", OSLO),), cut=True)
+    talk.add(user("Go on."))
+    talk.state()
+
+
+async def repeated_ids(talk: Talk) -> None:
+    """Two rounds of calls. Some servers give the calls of each round the same ids."""
+    talk.add(user("Weather in Oslo, then in Rome?"))
+    for city in (OSLO, ROME):
+        turn = await talk.say(reasoning=f"Now {city}.", calls=(("weather", city),))
+        talk.add(tool_result(turn.tool_calls[0], "7 C"))
+    await talk.say(text="Both have 7 C.")
+    talk.add(user("Thanks"))
+    talk.state()
+
+
+async def reasoning_alone(talk: Talk) -> None:
+    """An answer that has reasoning and nothing else."""
+    talk.add(user("Hello"))
+    await talk.say(reasoning="They greet.")
+    talk.add(user("Are you there?"))
+    talk.state()
+
+
+async def blank_texts(talk: Talk) -> None:
+    """A blank text before a call, an empty result, and an answer of white space."""
+    talk.add(user("Weather in Oslo?"))
+    turn = await talk.say(text="\n\n", calls=(("weather", OSLO),))
+    talk.add(tool_result(turn.tool_calls[0], ""))
+    await talk.say(text="\n ")
+    talk.add(user("And?"))
+    talk.state()
+
+
+async def made_images(talk: Talk) -> None:
+    """A picture that the model made."""
+    talk.add(user("Draw Oslo."))
+    await talk.say(text="Here it is.", image=True)
+    talk.add(user("Bluer."))
+    talk.state()
+
+
+async def hosted_tools(talk: Talk) -> None:
+    """A tool that the provider ran."""
+    talk.add(user("What is new in Oslo?"))
+    await talk.say(reasoning="I will search.", text="Nothing.", hosted=True)
+    talk.add(user("Thanks"))
+    talk.state()
+
+
+TROUBLES: Mapping[str, Trouble] = {
+    "text and reasoning": text_and_reasoning,
+    "parallel calls: one failed, one has no result": parallel_tools,
+    "a call without a result": unanswered_calls,
+    "arguments that are no JSON": invalid_arguments,
+    "an interrupted answer": interrupted_answer,
+    "an interrupted call": interrupted_call,
+    "ids that repeat": repeated_ids,
+    "reasoning alone": reasoning_alone,
+    "blank texts": blank_texts,
+    "an image made by the model": made_images,
+    "a tool of the provider": hosted_tools,
+}
+"""What happened in the conversations, by what the table calls it."""
+
+
+def happens(trouble: str, family: Family) -> bool:
+    """Return whether a family can make a conversation with a trouble."""
+    return {
+        "arguments that are no JSON": family.text_arguments,
+        "an interrupted call": family.text_arguments,
+        "reasoning alone": family.thinks,
+        "an image made by the model": family.images,
+        "a tool of the provider": family.hosted,
+    }.get(trouble, True)
+
+
+async def conversations(family: Family) -> AsyncIterator[tuple[str, tuple[Message, ...]]]:
+    """Yield the conversations of a family, each with its trouble."""
+    async with strict_service(family, lenient=True) as (service, strict):
+        for name, trouble in TROUBLES.items():
+            if happens(name, family):
+                talk = Talk(service, strict)
+                await trouble(talk)
+                for state in talk.states:
+                    yield name, state
+
+
+_CALL = ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"})
+_OTHER = ToolCall(id="call_2", name="weather", arguments={"city": "Rome"})
+
+BY_HAND: Mapping[str, tuple[Message, ...]] = {
+    "starts with an answer": (assistant("Hello! How can I help?"), user("Who are you?")),
+    "two messages of one role": (
+        user("Hello"),
+        user("Are you there?"),
+        assistant("Yes."),
+        assistant("Ask."),
+        user("Hm"),
+    ),
+    "a system message in the middle": (
+        user("Hello"),
+        assistant("Hi."),
+        system("Answer in French."),
+        user("Who are you?"),
+    ),
+    "a system message after results": (user("Oslo?"), assistant(_CALL), tool_result(_CALL, "7 C"), system("Be brief.")),
+    "a user message after results": (user("Oslo?"), assistant(_CALL), tool_result(_CALL, "7 C"), user("In French.")),
+    "results out of order": (
+        user("Oslo and Rome?"),
+        assistant(_CALL, _OTHER),
+        user("Hurry!"),
+        tool_result(_OTHER, "20 C"),
+        tool_result(_CALL, "7 C"),
+    ),
+    "a result without its call": (user("Hello"), tool_result("call_9", "7 C"), assistant("Hi."), user("Who are you?")),
+    "two results for one call": (
+        user("Oslo?"),
+        assistant(_CALL),
+        tool_result(_CALL, "It"),
+        tool_result(_CALL, "rains."),
+    ),
+    "ids of any form": (
+        user("Oslo and Rome?"),
+        assistant(
+            attrs.evolve(_CALL, id=""),
+            attrs.evolve(_OTHER, id="an id / that is not (everywhere) valid, and is far too long for most providers"),
+        ),
+        tool_result("", "7 C"),
+        tool_result("an id / that is not (everywhere) valid, and is far too long for most providers", "20 C"),
+    ),
+    "two calls with one id": (
+        user("Oslo and Rome?"),
+        assistant(_CALL, attrs.evolve(_OTHER, id="call_1")),
+        tool_result("call_1", "7 C"),
+        tool_result("call_1", "20 C"),
+    ),
+    "a tool with an impossible name": (
+        user("Oslo?"),
+        assistant(attrs.evolve(_CALL, name="the weather in (Oslo)!")),
+        tool_result("call_1", "there is no such tool", is_error=True),
+    ),
+    "an empty answer": (user("Hello"), assistant(""), user("Are you there?")),
+    "reasoning of nobody": (user("Hello"), assistant(Reasoning(text="They greet."), Text(text="Hi.")), user("Well?")),
+}
+"""Conversations that an application makes itself, with what is wrong in them."""
