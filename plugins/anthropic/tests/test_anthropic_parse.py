@@ -19,6 +19,7 @@ from trunkline.errors import (
     RateLimited,
     RemoteError,
     ServerError,
+    StreamInterrupted,
 )
 from trunkline.events import Event, Finished, ResponseStarted, TextDelta, ToolCallStart, UsageReported
 from trunkline.fold import fold
@@ -128,6 +129,10 @@ TURN = [
 """The turn of the wire notes: reasoning, text, a call, in a stream."""
 
 
+def metadata_of(part: Any) -> Any:
+    return part.provider_metadata.get("anthropic")
+
+
 # Bodies
 
 
@@ -186,6 +191,12 @@ REASONS = [
     ("something_new", [CALL], FinishReason.TOOL_CALLS),
     (None, [CALL], FinishReason.TOOL_CALLS),
     ("refusal", [], FinishReason.CONTENT_FILTER),
+    ("compaction", [{"type": "compaction", "content": "So far"}], FinishReason.STOP),
+    ("end_turn", [], FinishReason.STOP),
+    ("max_tokens", [], FinishReason.LENGTH),
+    ("content_filter", [TEXT], FinishReason.CONTENT_FILTER),
+    ("length", [TEXT], FinishReason.LENGTH),
+    ("stop", [CALL], FinishReason.TOOL_CALLS),
     ("pause_turn", [SEARCH], FinishReason.OTHER),
     ("pause_turn", [SEARCH, CALL], FinishReason.OTHER),
     ("something_new", [TEXT], FinishReason.OTHER),
@@ -254,9 +265,15 @@ def test_a_message_of_an_imitator_may_have_no_content() -> None:
         (message("Hi"), ProtocolViolation),
         (message({"text": "Hi"}), ProtocolViolation),
         (message({"type": "text", "text": 7}), ProtocolViolation),
-        (message({"type": "tool_use", "name": "f", "input": {}}), ProtocolViolation),
-        (message({"type": "tool_use", "id": "a", "input": {}}), ProtocolViolation),
-        (message({"type": "redacted_thinking"}), ProtocolViolation),
+        ({"type": "overloaded_error", "message": "Overloaded"}, Overloaded),
+        ({"error_type": "rate_limit_error", "error_message": "Slow down"}, RateLimited),
+        ({"code": "Throttling.RateQuota", "message": "Slow down", "request_id": "r"}, RateLimited),
+        ({"error": {"code": 529, "message": "Busy"}}, Overloaded),
+        ({"message": "Internal error"}, ServerError),
+        (message(TEXT, stop_reason="error"), ServerError),
+        (message(TEXT, stop_reason="network_error"), ServerError),
+        (message(stop_reason=None), StreamInterrupted),
+        (message(stop_reason="tool_use"), StreamInterrupted),
         (json.dumps(message({**CALL, "input": {"x": float("nan")}})).encode(), ProtocolViolation),
     ],
 )
@@ -363,6 +380,8 @@ def test_what_is_unknown_is_passed_over_or_kept() -> None:
         Opaque(provider="anthropic", kind="hologram", data={"type": "hologram", "glow": "ab", "size": 3, "more": "c"}),
         Text(text="Hi"),
     )
+    assert metadata_of(response.parts[1]) == {"sparkle": "*"}
+    assert response.provider_metadata == {"anthropic": {"message_weather": [{"cloud": 1}]}}
     assert (response.finish_reason, response.raw_finish_reason) == (FinishReason.OTHER, "transcended")
 
 
@@ -504,7 +523,7 @@ def test_events_are_known_by_their_name_where_they_have_no_type() -> None:
 
 
 def test_a_done_of_another_dialect_is_passed_over() -> None:
-    events = events_of(sse([START]) + b"data: [DONE]\n\n: comment\n\n" + sse([STOP]))
+    events = events_of(sse([START]) + b"data: [DONE]\n\n: comment\n\n" + sse([last(), STOP]))
     assert type(events[-1]) is Finished
 
 
@@ -513,16 +532,10 @@ BROKEN: list[bytes] = [
     b"data: 7\n\n",
     sse([{"type": "content_block_delta", "index": 0}]),
     sse([delta(0, "text_delta")]),
-    sse([delta(0, "text_delta", text=None)]),
-    sse([delta(3, "input_json_delta", partial_json="{}")]),
-    sse([delta(3, "signature_delta", signature="x")]),
-    sse([began(0, TEXT), delta(0, "input_json_delta", partial_json="{}")]),
-    sse([began(0, THINKING), delta(0, "text_delta", text="x")]),
-    sse([began(0, CALL), delta(0, "text_delta", text="x")]),
+    sse([delta(0, "text_delta", text=7)]),
     sse([began(0, CALL), delta(0, "input_json_delta", partial_json={})]),
     sse([{"type": "content_block_start", "index": 0}]),
     sse([began(0, {"type": 3})]),
-    sse([began(0, {"type": "tool_use", "name": "f"})]),
     sse([{"type": "message"}]),
 ]
 
@@ -573,3 +586,205 @@ def test_the_cursor_of_a_page_is_sent_whatever_it_holds() -> None:
     context: ServiceContext[Any] = attrs.evolve(CONTEXT, settings=AnthropicSettings(api_key=Secret("REDACTED")))
     _, cursor = OPERATIONS.list_models.parse(context, WireResponse(status=200, body=page))
     assert OPERATIONS.list_models.build(context, cursor).url.endswith("&after_id=%3F%20%00%26")
+
+
+# Nothing vanishes
+
+
+NEW: dict[str, Any] = {
+    "context_management": {"applied_edits": [{"type": "clear_tool_uses_20250919", "cleared_tool_uses": 8}]},
+    "input_transformations": [],
+    "container": {"id": "c"},
+    "tomorrow": {"a": 1},
+}
+BLOCKS: list[dict[str, Any]] = [
+    {**THINKING, "new": 1},
+    {**REDACTED, "new": 2},
+    {**TEXT, "new": [3]},
+    {**CALL, "new": "4"},
+    {"type": "compaction", "content": "So far", "encrypted_content": "e", "signature": "s", "tool_changes": []},
+]
+
+
+def test_stream_keeps_the_same_unknown_fields_as_a_body() -> None:
+    whole = message(*BLOCKS, **NEW)
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": {**START["message"], "tomorrow": {"a": 0}}}]
+    for index, block in enumerate(BLOCKS):
+        events += [began(index, block), ended(index)]
+    events[-2:-1] = [
+        began(4, {**BLOCKS[4], "content": None, "encrypted_content": None}),
+        delta(4, "compaction_delta", content="So far", encrypted_content="e"),
+    ]
+    fields = {name: NEW[name] for name in ("context_management", "input_transformations", "tomorrow")}
+    streams = streamed(*events, {**last("end_turn", USAGE, container={"id": "c"}), **fields}, STOP)
+    for response in (body(whole), streams):
+        assert response.provider_metadata == {"anthropic": NEW}
+        assert [metadata_of(part) for part in response.parts[:4]] == [
+            {"new": 1},
+            {"new": 2},
+            {"new": [3]},
+            {"new": "4"},
+        ]
+        assert response.parts[4] == Opaque(provider="anthropic", kind="compaction", data=BLOCKS[4])
+
+
+def test_fields_of_events_and_deltas_are_kept() -> None:
+    response = streamed(
+        {**START, "trace": "t1"},
+        {**began(0, {"type": "text", "text": ""}), "p": "padding"},
+        {**delta(0, "text_delta", text="H", tokens=[1]), "p": "padd"},
+        {**delta(0, "text_delta", text="i", tokens=[2]), "region": "eu"},
+        delta(0, "glow_delta", glow="a"),
+        delta(0, "glow_delta", glow="b"),
+        ended(0),
+        {"type": "ping", "cost": "0.1"},
+        PING,
+        last(),
+        {**STOP, "amazon-bedrock-invocationMetrics": {"inputTokenCount": 3}},
+    )
+    assert response.text == "Hi"
+    assert metadata_of(response.parts[0]) == {"tokens": [2], "glow": "ab"}
+    assert response.provider_metadata["anthropic"] == {
+        "trace": "t1",
+        "region": "eu",
+        "ping": [{"cost": "0.1"}],
+        "amazon-bedrock-invocationMetrics": {"inputTokenCount": 3},
+    }
+
+
+def test_reports_of_dropped_thinking_are_warnings() -> None:
+    reports = [{"type": "thinking_dropped", "path": "messages.1.content.0", "reason": "prefix_binding_mismatch"}] * 2
+    whole = message(TEXT, input_transformations=reports)
+    for response in (body(whole), streamed(whole)):
+        (warning,) = response.warnings
+        assert (warning.kind, warning.subject, warning.count, warning.lossy) == ("mended", "reasoning", 2, False)
+        assert response.provider_metadata["anthropic"]["input_transformations"] == reports
+
+
+def test_model_that_took_over_is_in_the_metadata() -> None:
+    fallback = {"type": "fallback", "from": {"model": "m"}, "to": {"model": "m-2"}, "trigger": {"type": "refusal"}}
+    response = streamed(START, began(0, fallback), ended(0), began(1, TEXT), ended(1), last(), STOP)
+    assert response.provider_metadata["anthropic"]["model"] == "m-2"
+    assert response.parts == (Opaque(provider="anthropic", kind="fallback", data=fallback), Text(text="Hi"))
+
+
+def test_endless_unknown_fields_are_a_protocol_violation() -> None:
+    with pytest.raises(ProtocolViolation, match="metadata"):
+        events_of(sse([START, *({"type": f"new_{number}", "x": 1} for number in range(300)), STOP]))
+
+
+# Endings
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [STOP],
+        [START, STOP],
+        [START, PING, last(None, {"output_tokens": 0}), STOP],
+        [START, last("tool_use"), STOP],
+    ],
+)
+def test_stream_that_said_nothing_is_an_error(events: list[dict[str, Any]]) -> None:
+    with pytest.raises(StreamInterrupted, match="no content"):
+        events_of(sse(events))
+
+
+@pytest.mark.parametrize("reason", ["end_turn", "refusal", "max_tokens", "stop_sequence"])
+def test_empty_answer_with_a_stop_reason_is_an_answer(reason: str) -> None:
+    response = streamed(START, last(reason), STOP)
+    assert (response.parts, response.raw_finish_reason) == ((), reason)
+
+
+def test_refusal_is_complete_without_message_stop() -> None:
+    response = streamed(START, began(0, TEXT), ended(0), last("refusal", {"output_tokens": 3}))
+    assert (response.finish_reason, response.text) == (FinishReason.CONTENT_FILTER, "Hi")
+
+
+def test_answer_without_message_stop_is_interrupted_and_names_its_reason() -> None:
+    with pytest.raises(StreamInterrupted, match="'end_turn'"):
+        streamed(START, began(0, TEXT), ended(0), last("end_turn"))
+
+
+SLOW: dict[str, Any] = {"type": "error", "error": {"type": "rate_limit_error", "message": "Slow"}}
+UNNAMED: dict[str, Any] = {"type": "error", "error": None}
+ERRORS: list[tuple[bytes, type[RemoteError], str]] = [
+    (b"event: error\ndata: upstream timeout\n\n", ServerError, "upstream timeout"),
+    (b'event: error\ndata: {"type":"overloaded_error","message":"Busy"}\n\n', Overloaded, "Busy"),
+    (b'event: error\ndata: {"code":"Throttling.RateQuota","message":"Slow"}\n\n', RateLimited, "Slow"),
+    (b'event: error\ndata: {"code":429,"message":"Slow"}\n\n', RateLimited, "Slow"),
+    (b'data: {"type":"overloaded_error","message":"Busy"}\n\n', Overloaded, "Busy"),
+    (b'data: {"error_type":"rate_limit_error","error_message":"Slow"}\n\n', RateLimited, "Slow"),
+    (b'data: {"message":"Slow","code":"429"}\n\n', RateLimited, "Slow"),
+    (sse([{"type": "upstream_failed", "error": {"message": "Gone"}}]), ServerError, "Gone"),
+    (sse([{**last("end_turn"), "error": {"type": "overloaded_error", "message": "Busy"}}]), Overloaded, "Busy"),
+    (sse([{**STOP, "error": {"message": "Gone"}}]), ServerError, "Gone"),
+    (sse([last("network_error"), STOP]), ServerError, "network_error"),
+    (sse([last("error"), SLOW]), RateLimited, "Slow"),
+    (sse([UNNAMED, SLOW]), RateLimited, "Slow"),
+    (sse([UNNAMED, STOP]), ServerError, "without a description"),
+    (sse([UNNAMED]), ServerError, "without a description"),
+    (sse([{"type": "error", "error": {"type": ["odd"], "message": "Odd"}}]), ServerError, "Odd"),
+]
+
+
+@pytest.mark.parametrize(("stream", "error", "text"), ERRORS)
+def test_error_in_any_form_is_raised_with_its_class(stream: bytes, error: type[RemoteError], text: str) -> None:
+    with pytest.raises(error, match=text):
+        events_of(sse([START, began(0, TEXT)]) + stream)
+
+
+def test_counts_that_start_again_at_zero_replace_no_others() -> None:
+    zero = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
+    usage = streamed(START, began(0, TEXT), last(None, {"output_tokens": 7}), last("end_turn", zero), STOP).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens) == (12, 7, 4)
+    usage = streamed(
+        START, began(0, TEXT), last(None, {"output_tokens": 7}), last("end_turn", {"output_tokens": 3}), STOP
+    ).usage
+    assert usage is not None
+    assert usage.output_tokens == 7
+
+
+# Deltas without their block, and calls without a name or an id
+
+
+@pytest.mark.parametrize(
+    ("events", "parts"),
+    [
+        ([began(0, THINKING), delta(0, "text_delta", text="x")], [Reasoning, Text]),
+        ([began(0, CALL), delta(0, "text_delta", text="x")], [ToolCall, Text]),
+        ([delta(3, "signature_delta", signature="x")], [Reasoning]),
+        ([delta(3, "citations_delta", citation=SPAN)], [Text, Citation]),
+        ([delta(3, "glow_delta", glow="x")], [Opaque]),
+        ([began(0, TEXT), delta(0, "text_delta", text=None)], [Text]),
+    ],
+)
+def test_delta_of_another_block_starts_its_own(events: list[dict[str, Any]], parts: list[type]) -> None:
+    assert [type(part) for part in streamed(START, *events, last(), STOP).parts] == parts
+
+
+def test_arguments_under_a_wrong_index_belong_to_the_last_call() -> None:
+    events = [began(1, {**CALL, "input": {}}), delta(0, "input_json_delta", partial_json='{"city":"Rome"}')]
+    (call,) = streamed(START, *events, last("tool_use"), STOP).tool_calls
+    assert call.arguments == {"city": "Rome"}
+
+
+def test_call_without_an_id_gets_the_same_one_in_stream_and_body() -> None:
+    named = {"type": "tool_use", "name": "f", "input": {}}
+    first, second = body(message(named, {**named, "id": ""})).tool_calls
+    assert first.id != second.id
+    (call,) = streamed(START, began(0, named), ended(0), last("tool_use"), STOP).tool_calls
+    assert call.id == first.id
+
+
+def test_call_without_a_name_is_a_warning_and_loses_no_answer() -> None:
+    nameless = {"type": "tool_use", "id": "a", "input": {"x": 1}}
+    begun = began(1, {**nameless, "input": {}})
+    stream = streamed(
+        START, began(0, TEXT), ended(0), begun, delta(1, "input_json_delta", partial_json='{"x":1}'), last(), STOP
+    )
+    for response in (body(message(TEXT, nameless)), stream):
+        assert (response.text, response.tool_calls) == ("Hi", ())
+        assert [(warning.kind, warning.subject) for warning in response.warnings] == [("other", "tool call")]
+        assert response.provider_metadata["anthropic"]["tool_use"] == [nameless]

@@ -63,8 +63,12 @@ usages: st.SearchStrategy[Any] = st.fixed_dictionaries(
 reasons = st.sampled_from(["end_turn", "max_tokens", "tool_use", "stop_sequence", "refusal", "pause_turn", "new", None])
 
 
+def says_something(answer: dict[str, Any]) -> bool:
+    return bool(answer["content"]) or answer["stop_reason"] not in (None, "tool_use")
+
+
 @st.composite
-def answers(draw: st.DrawFn) -> dict[str, Any]:
+def any_answers(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "id": "msg_1",
         "type": "message",
@@ -75,6 +79,11 @@ def answers(draw: st.DrawFn) -> dict[str, Any]:
         "stop_sequence": draw(st.none() | filled),
         "usage": draw(usages),
     }
+
+
+def answers() -> st.SearchStrategy[dict[str, Any]]:
+    """Answers that say something: others are errors."""
+    return any_answers().filter(says_something)
 
 
 def block_events(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,11 +4,16 @@ The life of a block: `content_block_start` creates it with its first data (`star
 `content_block_delta` add to it (`delta`), and `content_block_stop` completes it (`stop`). Blocks have an index and may
 interleave. In a response that was not streamed the first data is the whole block, and `start` and `stop` follow one
 another; a block therefore reports what its first data holds, whether or not deltas follow.
+
+A field that a block does not know, in its first data or in a delta, becomes a field of the part's `provider_metadata`,
+so a stream keeps the same fields as a body.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, ClassVar
 
 from trunkline.authoring.json import as_objects, as_string, dumps, loads
 from trunkline.errors import ProtocolViolation
@@ -27,18 +32,24 @@ from trunkline.events import (
     text_delta,
 )
 from trunkline.messages import Citation, Opaque
+from trunkline.response import CallWarning
 
 
 class ResponseState:
     """What the blocks of one response share: the provider's name, the next part's index, the length of the text so far.
 
     `text_length` is the offset, in characters, at which the next text block begins; citations count from there.
+    `response_id` makes the ids of tool calls that have none. `metadata` holds what has no place in a part.
     """
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
+        self.response_id: str | None = None
         self.text_length = 0
         self.has_calls = False
+        self.is_empty = True
+        self.metadata: dict[str, Any] = {}
+        self.warnings: list[CallWarning] = []
         self._next_index = 0
 
     def new_index(self) -> int:
@@ -48,8 +59,10 @@ class ResponseState:
         return index
 
     def text(self, data: dict[str, Any], name: str) -> str:
-        """Return the field `name` of `data`. Raises `ProtocolViolation` if it is not a string."""
+        """Return the field `name` of `data`; `null` counts as empty. Raises `ProtocolViolation` for another type."""
         value = data.get(name)
+        if value is None and name in data:
+            return ""
         if type(value) is not str:
             raise ProtocolViolation(
                 f"the field {name!r} of a {data.get('type')} is not a string", provider=self.provider
@@ -57,29 +70,88 @@ class ResponseState:
         return value
 
 
+class Fields:
+    """Fields that arrive in pieces: strings are appended to the field of that name, other values replace it."""
+
+    def __init__(self, first: Mapping[str, Any]) -> None:
+        self._values = dict(first)
+        self._pieces: dict[str, list[str]] = {}
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Add the fields of a delta, except for its type."""
+        for name, value in fields.items():
+            if name == "type":
+                continue
+            if isinstance(value, str):
+                self._pieces.setdefault(name, []).append(value)
+            elif value is not None:
+                self._pieces.pop(name, None)
+                self._values[name] = value
+
+    def replace(self, fields: Mapping[str, Any]) -> None:
+        """Set fields to their latest value."""
+        for name, value in fields.items():
+            if value is not None:
+                self._pieces.pop(name, None)
+                self._values[name] = value
+
+    def joined(self) -> dict[str, Any]:
+        """Return the fields with their pieces joined."""
+        result = dict(self._values)
+        for name, pieces in self._pieces.items():
+            first = result.get(name)
+            result[name] = (first if isinstance(first, str) else "") + "".join(pieces)
+        return result
+
+
 class Block:
     """A content block. `data` is what it started with."""
+
+    fields: ClassVar[frozenset[str]] = frozenset({"type"})
+    """The fields that the block reads. All others are kept as metadata."""
+    deltas: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """The types of deltas that the block reads, with the fields that it reads in them."""
 
     def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         self.response = response
         self.data = data
+        response.is_empty = False
+        self._others: Fields | None = None  # the fields that the block does not know
+        if not data.keys() <= self.fields:
+            self._others = Fields(
+                {name: value for name, value in data.items() if name not in self.fields and value is not None}
+            )
 
     def start(self, events: list[Event]) -> None:
         """Add the events of the block's start, and of the content in its first data."""
 
-    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
-        """Add the events of a delta. An unknown kind is ignored; one that belongs to another block is an error."""
-        if kind in ("text_delta", "thinking_delta", "input_json_delta"):
-            raise ProtocolViolation(
-                f"a {kind} arrived in a block of type {self.data.get('type')}", provider=self.response.provider
-            )
+    def delta(self, kind: str | None, delta: dict[str, Any], events: list[Event]) -> None:
+        """Add the events of a delta. What is unknown becomes metadata of the part."""
+        known = self.deltas.get(kind or "")
+        if known is not None and delta.keys() <= known:
+            return
+        if self._others is None:
+            self._others = Fields({})
+        if known is None:
+            self._others.add(delta)
+        else:
+            # Such a field would repeat in each delta, as an id does, so its pieces are not joined.
+            self._others.replace({name: value for name, value in delta.items() if name not in known})
 
     def stop(self, events: list[Event]) -> None:
         """Add the events of the block's end."""
 
+    def metadata(self) -> dict[str, dict[str, Any]]:
+        """Return the part's `provider_metadata`: the fields that the block does not know."""
+        others = self._others.joined() if self._others is not None else {}
+        return {self.response.provider: others} if others else {}
+
 
 class TextBlock(Block):
     """Text and its citations. The citations follow the end of the text, since they apply to the whole block."""
+
+    fields = frozenset({"type", "text", "citations"})
+    deltas: ClassVar = {"text_delta": frozenset({"type", "text"}), "citations_delta": frozenset({"type", "citation"})}
 
     def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         super().__init__(response, data)
@@ -94,16 +166,16 @@ class TextBlock(Block):
             self._add(self.response.text(self.data, "text"), events)
         self._citations += as_objects(self.data.get("citations"))
 
-    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
+    def delta(self, kind: str | None, delta: dict[str, Any], events: list[Event]) -> None:
         """Add more text, or a citation."""
         if kind == "text_delta":
             text = delta.get("text")
             self._add(text if type(text) is str else self.response.text(delta, "text"), events)
-        elif kind == "citations_delta":
-            if isinstance(delta.get("citation"), dict):
-                self._citations.append(delta["citation"])
-        else:
-            super().delta(kind, delta, events)
+            if len(delta) == 2:
+                return
+        elif kind == "citations_delta" and isinstance(delta.get("citation"), dict):
+            self._citations.append(delta["citation"])
+        super().delta(kind, delta, events)
 
     def more(self, text: str) -> TextDelta:
         """Return the event for more text, which must not be empty."""
@@ -118,7 +190,9 @@ class TextBlock(Block):
         """End the text and add its citations."""
         start, provider = self.response.text_length, self.response.provider
         self.response.text_length = end = start + self._length
-        metadata: dict[str, dict[str, Any]] = {provider: {"citations": self._citations}} if self._citations else {}
+        metadata = self.metadata()
+        if self._citations:
+            metadata = {provider: {**metadata.get(provider, {}), "citations": self._citations}}
         events.append(TextEnd(index=self._index, provider_metadata=metadata))
         events += [_citation(citation, start, end, provider) for citation in self._citations]
 
@@ -138,10 +212,16 @@ def _citation(data: dict[str, Any], start: int, end: int, provider: str) -> Cita
 class ThinkingBlock(Block):
     """Thinking and its signature.
 
-    The signature is the provider's proof that the model wrote this text; without it the API does not take the block
+    The signature is the provider's proof that the model wrote this text; without it Claude does not take the block
     back. It arrives in a single `signature_delta` after the text. The text is empty if the model does not show its
     thinking; the signature then is all there is to send back, so an empty block is kept as well.
     """
+
+    fields = frozenset({"type", "thinking", "signature"})
+    deltas: ClassVar = {
+        "thinking_delta": frozenset({"type", "thinking"}),
+        "signature_delta": frozenset({"type", "signature"}),
+    }
 
     def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         super().__init__(response, data)
@@ -154,7 +234,7 @@ class ThinkingBlock(Block):
         if self.data.get("thinking"):
             events.append(ReasoningDelta(index=self._index, text=self.response.text(self.data, "thinking")))
 
-    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
+    def delta(self, kind: str | None, delta: dict[str, Any], events: list[Event]) -> None:
         """Add more thinking, or the signature."""
         if kind == "thinking_delta":
             if text := self.response.text(delta, "thinking"):
@@ -162,27 +242,46 @@ class ThinkingBlock(Block):
         elif kind == "signature_delta":
             # It replaces what the start held (an empty string). An empty signature never replaces a real one.
             self._signature = self.response.text(delta, "signature") or self._signature
-        else:
-            super().delta(kind, delta, events)
+        super().delta(kind, delta, events)
 
     def stop(self, events: list[Event]) -> None:
         """End the thinking."""
-        events.append(ReasoningEnd(index=self._index, provider=self.response.provider, signature=self._signature))
+        events.append(
+            ReasoningEnd(
+                index=self._index,
+                provider=self.response.provider,
+                signature=self._signature,
+                provider_metadata=self.metadata(),
+            )
+        )
 
 
 class RedactedThinkingBlock(Block):
     """Thinking that a safety system encrypted. It arrives whole, in the start of the block."""
+
+    fields = frozenset({"type", "data"})
 
     def stop(self, events: list[Event]) -> None:
         """Add all events of the block."""
         index = self.response.new_index()
         encrypted = self.response.text(self.data, "data")
         events.append(ReasoningStart(index=index))
-        events.append(ReasoningEnd(index=index, provider=self.response.provider, encrypted=encrypted, redacted=True))
+        events.append(
+            ReasoningEnd(
+                index=index,
+                provider=self.response.provider,
+                encrypted=encrypted,
+                redacted=True,
+                provider_metadata=self.metadata(),
+            )
+        )
 
 
 class ToolUseBlock(Block):
-    """A call of one of the application's tools."""
+    """A call of one of the application's tools. A call without an id gets one."""
+
+    fields = frozenset({"type", "id", "name", "input"})
+    deltas: ClassVar = {"input_json_delta": frozenset({"type", "partial_json"})}
 
     def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         super().__init__(response, data)
@@ -192,30 +291,21 @@ class ToolUseBlock(Block):
 
     def start(self, events: list[Event]) -> None:
         """Start the call. The input in the first data has to wait: a stream sends `{}` here and the input in deltas."""
-        call_id, name = as_string(self.data.get("id")), as_string(self.data.get("name"))
-        if not call_id or not name:
-            raise ProtocolViolation("a tool_use has no id or no name", provider=self.response.provider)
-        events.append(ToolCallStart(index=self._index, id=call_id, name=name))
+        call_id = as_string(self.data.get("id")) or _made_id(self.response.response_id, self._index)
+        events.append(ToolCallStart(index=self._index, id=call_id, name=self.data["name"]))
 
-    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
+    def delta(self, kind: str | None, delta: dict[str, Any], events: list[Event]) -> None:
         """Add more of the arguments."""
-        if kind != "input_json_delta":
-            super().delta(kind, delta, events)
-        elif text := self.response.text(delta, "partial_json"):
+        if kind == "input_json_delta" and (text := self.response.text(delta, "partial_json")):
             self._has_deltas = True
             events.append(ToolCallDelta(index=self._index, arguments=text))
+        super().delta(kind, delta, events)
 
     def stop(self, events: list[Event]) -> None:
         """End the call. The input in the first data counts only if no delta has replaced it."""
         if not self._has_deltas and (text := self._first_input()):
             events.append(ToolCallDelta(index=self._index, arguments=text))
-        kept = {
-            name: value
-            for name, value in self.data.items()
-            if name not in ("type", "id", "name", "input") and value is not None
-        }
-        metadata: dict[str, dict[str, Any]] = {self.response.provider: kept} if kept else {}
-        events.append(ToolCallEnd(index=self._index, provider_metadata=metadata))
+        events.append(ToolCallEnd(index=self._index, provider_metadata=self.metadata()))
 
     def _first_input(self) -> str:
         value = self.data.get("input")
@@ -229,37 +319,65 @@ class ToolUseBlock(Block):
             ) from None
 
 
+def _made_id(response_id: str | None, index: int) -> str:
+    # The same in a stream as in a body, and different from the ids of other responses.
+    return "toolu_" + sha256(f"{response_id}/{index}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
 class OpaqueBlock(Block):
     """A server tool's call or result, a compaction, or an unknown block: kept whole, to be sent back as it is."""
 
     def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
-        super().__init__(response, dict(data))
-        self._pieces: dict[str, list[str]] = {}
+        super().__init__(response, {"type": data["type"]})
+        self._fields = Fields(data)
 
-    def delta(self, kind: object, delta: dict[str, Any], events: list[Event]) -> None:
-        """Merge a delta into the block: strings are appended to the field of that name, other values replace it."""
-        for name, value in delta.items():
-            if name == "type":
-                continue
-            if isinstance(value, str):
-                self._pieces.setdefault(name, []).append(value)
-            elif value is not None:
-                self._pieces.pop(name, None)
-                self.data[name] = value
+    def delta(self, kind: str | None, delta: dict[str, Any], events: list[Event]) -> None:
+        """Merge a delta into the block."""
+        self._fields.add(delta)
+
+    def whole(self) -> dict[str, Any]:
+        """Return the block as a body has it: streamed JSON is its `input`."""
+        data = self._fields.joined()
+        text = data.pop("partial_json", None)
+        if isinstance(text, str) and text.strip():
+            data["input"] = _parsed_input(text)
+        return data
 
     def stop(self, events: list[Event]) -> None:
         """Add the block as one part."""
-        data = dict(self.data)
-        for name, pieces in self._pieces.items():
-            text = "".join(pieces)
-            if name == "partial_json":
-                if text.strip():
-                    data["input"] = _parsed_input(text)
-            else:
-                first = data.get(name)
-                data[name] = first + text if isinstance(first, str) else text
-        kind = as_string(data.get("type")) or "unknown"
-        events.append(PartAdded(part=Opaque(provider=self.response.provider, kind=kind, data=data)))
+        events.append(
+            PartAdded(part=Opaque(provider=self.response.provider, kind=self.data["type"], data=self.whole()))
+        )
+
+
+class FallbackBlock(OpaqueBlock):
+    """The mark of a change of model within a response: what follows is from the model `to`.
+
+    A body names that model as its `model`; a stream named the first one when it started.
+    """
+
+    def stop(self, events: list[Event]) -> None:
+        """Add the block, and keep the name of the model that goes on."""
+        to = self.whole().get("to")
+        if isinstance(to, dict) and as_string(to.get("model")):
+            self.response.metadata["model"] = to["model"]
+        super().stop(events)
+
+
+class NamelessCallBlock(OpaqueBlock):
+    """A call that does not name its tool. Nobody can run it, so it is a warning, and the rest of the answer counts."""
+
+    def stop(self, events: list[Event]) -> None:
+        """Keep the call in the metadata of the response."""
+        self.response.metadata.setdefault("tool_use", []).append(self.whole())
+        self.response.warnings.append(
+            CallWarning(
+                kind="other",
+                subject="tool call",
+                message="the model called a tool without a name; the call is in provider_metadata",
+                lossy=False,
+            )
+        )
 
 
 def _parsed_input(text: str) -> dict[str, Any]:
@@ -276,7 +394,17 @@ _KINDS: dict[str, type[Block]] = {
     "thinking": ThinkingBlock,
     "redacted_thinking": RedactedThinkingBlock,
     "tool_use": ToolUseBlock,
+    "fallback": FallbackBlock,
 }
+
+OWNERS: Mapping[str, str] = {
+    "text_delta": "text",
+    "citations_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "thinking",
+    "input_json_delta": "tool_use",
+}
+"""The types of deltas, with the type of the blocks that they belong to. An opaque block takes any delta."""
 
 
 def new_block(response: ResponseState, data: object) -> Block:
@@ -284,4 +412,8 @@ def new_block(response: ResponseState, data: object) -> Block:
     kind = data.get("type") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(kind, str):
         raise ProtocolViolation("a content block has no type", provider=response.provider)
+    if kind == "tool_use" and not as_string(data.get("name")):
+        return NamelessCallBlock(response, data)
+    if kind == "redacted_thinking" and not as_string(data.get("data")):
+        return OpaqueBlock(response, data)
     return _KINDS.get(kind, OpaqueBlock)(response, data)

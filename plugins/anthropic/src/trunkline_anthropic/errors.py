@@ -38,6 +38,11 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "organization_on_hold": PermissionDenied,
     "exceed_context_size_error": ContextTooLong,  # llama.cpp
     "context_length_exceeded": ContextTooLong,
+    # Alibaba's Model Studio
+    "Throttling": RateLimited,
+    "Throttling.RateQuota": RateLimited,
+    "Throttling.AllocationQuota": RateLimited,
+    "Arrearage": QuotaExhausted,
 }
 
 _BY_TYPE: dict[str, type[RemoteError]] = {
@@ -78,6 +83,24 @@ _BY_MESSAGE: tuple[tuple[re.Pattern[str], type[RemoteError]], ...] = (
 )
 
 
+_MARKS = ("error", "error_type", "error_message", "error_code")
+
+
+def describes_error(data: Mapping[str, Any]) -> bool:
+    """Return whether a body, or an event of a stream, describes an error.
+
+    The API has the type `error`. Other servers name the error's own type, or have only some of its fields.
+    """
+    kind = data.get("type")
+    if isinstance(kind, str) and (kind == "error" or kind.endswith("_error")):
+        return True
+    if any(data.get(name) for name in _MARKS):
+        return True
+    # A message of the API is an object, and has none of these fields.
+    message = data.get("message") or data.get("msg")
+    return isinstance(message, str) and kind is None and "content" not in data
+
+
 def error_from_body(
     body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
@@ -86,8 +109,18 @@ def error_from_body(
     An error inside a stream, or in a body with status 200, has the status `None`: its code or type then decides.
     """
     error = _error(body)
-    names = [name for name in (_code(error), error.get("type")) if isinstance(name, str) and name and name != "error"]
+    code = _code(error)
+    names = [
+        name
+        for name in (code, error.get("type"), error.get("error_type"))
+        if isinstance(name, str) and name and name != "error"
+    ]
     message = _message(error, body)
+    if status is None and (number := _status(code)) is not None:
+        # An error inside a response, with the HTTP status of what the server asked.
+        kind = _kind(names, message, number)
+        retryable = True if kind is RemoteError else None
+        return status_error(message, provider=provider, kind=kind, code=str(code), retryable=retryable, body=body)
     kind = _kind(names, message, status)
     return status_error(
         message,
@@ -121,6 +154,12 @@ def _kind(names: list[str], message: str, status: int | None) -> type[RemoteErro
     return _BY_TYPE[named]
 
 
+def _status(code: object) -> int | None:
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
+        code = int(code)
+    return code if type(code) is int and 400 <= code < 600 else None
+
+
 def _error(body: object) -> Mapping[str, Any]:
     if isinstance(body, list) and body:
         body = body[0]
@@ -139,5 +178,5 @@ def _code(error: Mapping[str, Any]) -> object:
 def _message(error: Mapping[str, Any], body: object) -> str:
     if isinstance(body, str):
         return body
-    texts = (as_string(error.get(name)) for name in ("message", "detail"))
+    texts = (as_string(error.get(name)) for name in ("message", "error_message", "detail", "msg"))
     return next((text for text in texts if text and text.strip()), "")

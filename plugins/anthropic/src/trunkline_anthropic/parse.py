@@ -2,8 +2,15 @@
 
 A stream is `message_start`, then for each content block `content_block_start`, `content_block_delta` … and
 `content_block_stop` (see `blocks`), then `message_delta` with the stop reason and the usage, and `message_stop`.
-Deltas name their block by its index, so blocks may interleave. `ping` and unknown events are ignored; an `error` event
-may come at any time. Only `message_stop` completes a stream: an end of file before it is a truncated response.
+Deltas name their block by its index, so blocks may interleave. `ping` may come at any time, and so may an `error`
+event. Only `message_stop` completes a stream: an end of file before it is a truncated response, except after a refusal,
+which is complete without it.
+
+What has no place in the core's types is kept in the response's `provider_metadata`: every unknown field of the message
+and of its events, under its name, and every unknown event, under its type.
+
+Servers that imitate the API differ in how they report errors, so anything that describes an error is one. A response
+that has neither content nor a stop reason said nothing, and is an error as well.
 """
 
 from __future__ import annotations
@@ -14,19 +21,28 @@ from typing import Any, TypeAlias
 import attrs
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
-from trunkline.authoring.json import as_list, as_object, as_string, decode_object
+from trunkline.authoring.json import (
+    JSONValue,
+    as_list,
+    as_object,
+    as_objects,
+    as_string,
+    decode_object,
+    loads,
+)
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
+from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
-from trunkline.response import ChatResponse, FinishReason
+from trunkline.response import CallWarning, ChatResponse, FinishReason
 from trunkline.settings import Settings
 
-from trunkline_anthropic.blocks import Block, ResponseState, TextBlock, new_block
-from trunkline_anthropic.errors import error_from_body
-from trunkline_anthropic.usage import usage_from
+from trunkline_anthropic.blocks import OWNERS, Block, OpaqueBlock, ResponseState, TextBlock, new_block
+from trunkline_anthropic.errors import describes_error, error_from_body
+from trunkline_anthropic.usage import later_usage, usage_from
 
 _REASONS = {
     "end_turn": FinishReason.STOP,
@@ -35,15 +51,38 @@ _REASONS = {
     "model_context_window_exceeded": FinishReason.LENGTH,
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.CONTENT_FILTER,
+    # The response is a summary of the conversation, as the request asked.
+    "compaction": FinishReason.STOP,
     # A server tool takes long: sending the conversation with this response appended continues it.
     "pause_turn": FinishReason.OTHER,
+    # Servers that imitate the API pass on the words of their own.
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "sensitive": FinishReason.CONTENT_FILTER,
 }
 
-# Fields of a response without a normalised place; they go to `provider_metadata`.
-_METADATA = ("stop_sequence", "stop_details", "container", "context_management", "diagnostics")
+_FAILURES = ("error", "network_error", "server_error")
+"""Stop reasons that mean that the model failed. No such response is complete."""
 
-_MAX_COUNTS = 200
-"""The most fields that a usage may have. The API has about ten; a server that keeps adding some is broken."""
+_MESSAGE = frozenset({"id", "type", "role", "model", "content", "stop_reason", "usage"})
+"""The fields of a message that are read. All others are kept as metadata."""
+
+_EVENT = frozenset({"type", "index", "message", "content_block", "delta", "usage", "error"})
+"""The fields of an event that are read, or that repeat in every event. All others are kept as metadata."""
+
+_DELTA_EVENT = frozenset({"type", "index", "delta"})
+
+_SILENT = frozenset({"p"})
+"""Fields that say nothing: padding, which hides the length of the text from eavesdroppers (Amazon Bedrock)."""
+
+_MAX_FIELDS = 200
+"""The most fields that a usage or the metadata of a response may have. The API has about ten of each; a server that
+keeps adding some is broken."""
+
+_MAX_EVENTS = 1000
+"""The most unknown events of one type that are kept."""
 
 
 class MessagesParser:
@@ -62,13 +101,14 @@ class MessagesParser:
         Raises the error that the body describes, whatever the HTTP status, and `ProtocolViolation` if it is no message.
         """
         data = decode_object(wire_response.body, "the body", provider=self._provider)
-        if data.get("error") or data.get("type") == "error":
+        if describes_error(data):
             raise error_from_json(data, provider=self._provider, read=error_from_body, headers=wire_response.headers)
         folded = Fold(self._provider)
-        for event in MessagesStreamParser(self._provider).whole(data):
+        parser = MessagesStreamParser(self._provider)
+        for event in parser.whole(data):
             folded.add(event)
         # The core adds the warnings about broken arguments itself.
-        return attrs.evolve(folded.response(), warnings=(), raw=data)
+        return attrs.evolve(folded.response(), warnings=parser.warnings, raw=data)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
@@ -94,7 +134,15 @@ class MessagesStreamParser:
         self.repeats = Repeats("text", _delta_text)
         self._text: TextBlock | None = None  # the block of the last delta, if that was text
         self._usage: dict[str, Any] = {}
-        self._ending: dict[str, Any] = {}  # the stop reason, and what goes to `provider_metadata`
+        self._counted = False  # whether a message_delta has reported usage
+        self._stop_reason: str | None = None
+        self._metadata = self._response.metadata
+        self._failed = False  # an error event without an error came: the next event may have it
+
+    @property
+    def warnings(self) -> tuple[CallWarning, ...]:
+        """The warnings about the response."""
+        return (*self._response.warnings, *_transformation_warnings(self._metadata.get("input_transformations")))
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. Raises the error that an `error` event describes."""
@@ -105,15 +153,19 @@ class MessagesStreamParser:
         self.repeats.forget()
         if not text or text == b"[DONE]" or text.isspace():
             return []
+        if frame.event == "error":
+            self._error(_error_data(text), [])
+            return []
         data = decode_object(text, "an event of the stream", provider=self._provider)
         kind = data.get("type")
         if type(kind) is not str:
-            kind = "error" if data.get("error") else frame.event
+            kind = "error" if describes_error(data) else frame.event
         handler = _HANDLERS.get(kind)
-        if handler is None:
-            return []
         events: list[Event] = []
-        handler(self, data, events)
+        if handler is not None:
+            handler(self, data, events)
+        else:
+            self._unknown(kind, data)
         if not self._started and events:
             self._started = True
             if type(events[0]) is not ResponseStarted:
@@ -128,8 +180,18 @@ class MessagesStreamParser:
         return [self._text.more(text) for text in texts]
 
     def finish(self) -> list[Event]:
-        """Raise `StreamInterrupted`: the end of file came before `message_stop`."""
-        raise StreamInterrupted("the stream ended before message_stop", provider=self._provider)
+        """Complete a refusal. For any other response, raise: the end of file came before `message_stop`.
+
+        A refusal needs no more events: no content follows it, and sending the request again gives the same.
+        """
+        if self._failed:
+            raise error_from_json({"type": "error"}, provider=self._provider, read=error_from_body)
+        if _REASONS.get(self._stop_reason or "") is FinishReason.CONTENT_FILTER:
+            events: list[Event] = []
+            self._end_message(events)
+            return events
+        after = f", after the stop reason {self._stop_reason!r}" if self._stop_reason is not None else ""
+        raise StreamInterrupted(f"the stream ended before message_stop{after}", provider=self._provider)
 
     def whole(self, message: dict[str, Any]) -> list[Event]:
         """Return the events of a message that arrived whole."""
@@ -141,22 +203,35 @@ class MessagesStreamParser:
 
     def _delta(self, data: dict[str, Any], events: list[Event]) -> None:
         index = data.get("index")
-        block = self._blocks.get(index if type(index) is int else self._last)
         delta = data.get("delta")
         if type(delta) is not dict:
             raise ProtocolViolation("a content_block_delta has no delta", provider=self._provider)
-        kind = delta.get("type")
-        if block is None:
-            block = self._unannounced(index, kind, events)
+        kind = as_string(delta.get("type"))
+        block = self._blocks.get(index if type(index) is int else self._last)
+        if block is None or not (isinstance(block, OpaqueBlock) or kind in block.deltas):
+            block = self._block_for(block, index, kind, events)
         block.delta(kind, delta, events)
-        self._text = block if kind == "text_delta" and isinstance(block, TextBlock) else None
+        is_plain = data.keys() <= _DELTA_EVENT
+        if not is_plain:
+            self._keep(data, _EVENT)
+        self._text = (
+            block if is_plain and kind == "text_delta" and len(delta) == 2 and isinstance(block, TextBlock) else None
+        )
 
-    def _unannounced(self, index: object, kind: object, events: list[Event]) -> Block:
-        """Start the block of a delta that no start announced, as some servers send them for text and thinking."""
-        block_type = {"text_delta": "text", "thinking_delta": "thinking"}.get(as_string(kind) or "")
-        if block_type is None:
-            raise ProtocolViolation("a content_block_delta of a block that never started", provider=self._provider)
-        return self._begin(index, {"type": block_type}, events)
+    def _block_for(self, block: Block | None, index: object, kind: str | None, events: list[Event]) -> Block:
+        """Return the block of a delta whose index names no block, or one of another type.
+
+        Some servers start no block for text and thinking, and others use one index for all blocks.
+        """
+        owner = OWNERS.get(kind or "")
+        if owner is None:
+            if block is not None:
+                return block
+            return self._begin(index, {"type": (kind or "unknown").removesuffix("_delta")}, events)
+        last = self._blocks.get(self._last)
+        if last is not None and kind in last.deltas:
+            return last
+        return self._begin(index, {"type": owner}, events)
 
     def _begin(self, index: object, data: object, events: list[Event]) -> Block:
         key = index if type(index) is int else self._last + 1
@@ -173,71 +248,153 @@ class MessagesStreamParser:
 
     def _block_start(self, data: dict[str, Any], events: list[Event]) -> None:
         self._begin(data.get("index"), data.get("content_block"), events)
+        self._keep(data, _EVENT)
 
     def _block_stop(self, data: dict[str, Any], events: list[Event]) -> None:
         index = data.get("index")
         self._end(index if type(index) is int else self._last, events)
+        self._keep(data, _EVENT)
 
     # The message
 
     def _message_start(self, data: dict[str, Any], events: list[Event]) -> None:
         message = data.get("message")
+        if describes_error(data):
+            self._error(data, events)
         if self._started or not isinstance(message, dict):
             return
         self._start(message, events)
+        self._keep(data, _EVENT)
         # The output tokens in message_start are a placeholder; message_delta has the real count.
         if (usage := usage_from(self._usage)) is not None and usage.input_tokens:
             events.append(UsageReported(usage=attrs.evolve(usage, output_tokens=None, total_tokens=None)))
 
     def _start(self, message: dict[str, Any], events: list[Event]) -> None:
         if not self._started:
-            events.append(ResponseStarted(id=as_string(message.get("id")), model=as_string(message.get("model"))))
-        self._update(message, message.get("usage"))
+            self._response.response_id = as_string(message.get("id"))
+            events.append(ResponseStarted(id=self._response.response_id, model=as_string(message.get("model"))))
+        self._update(message)
         for index, block in enumerate(as_list(message.get("content"))):
             self._end(index - 1, events)
             self._begin(index, block, events)
 
     def _message_delta(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._update({**data, **as_object(data.get("delta"))}, data.get("usage"))
+        if describes_error(data):
+            self._error(data, events)
+        self._update({**data, **as_object(data.get("delta"))}, is_total=True)
         if (usage := usage_from(self._usage)) is not None:
             events.append(UsageReported(usage=usage))
 
-    def _update(self, fields: dict[str, Any], usage: object) -> None:
-        """Keep what ends up in `Finished`. Counts are totals, so a later count replaces an earlier one."""
-        names = ("stop_reason", *_METADATA)
-        self._ending.update({name: fields[name] for name in names if fields.get(name) is not None})
+    def _update(self, fields: dict[str, Any], *, is_total: bool = False) -> None:
+        """Keep the stop reason, the usage and the metadata of a message, or of its message_delta (`is_total`)."""
+        self._stop_reason = as_string(fields.get("stop_reason")) or self._stop_reason
+        self._keep(fields, _MESSAGE | {"delta", "error"})
+        usage = fields.get("usage")
         if isinstance(usage, dict):
-            self._usage = {**self._usage, **{name: value for name, value in usage.items() if value is not None}}
-            if len(self._usage) > _MAX_COUNTS:
-                raise ProtocolViolation(f"the usage has more than {_MAX_COUNTS} fields", provider=self._provider)
+            self._usage = later_usage(self._usage, usage, both_total=is_total and self._counted)
+            self._counted = self._counted or is_total
+            self._check_size(self._usage, "usage")
+
+    def _keep(self, fields: dict[str, Any], known: frozenset[str]) -> None:
+        """Keep the fields that are not known. A later value replaces an earlier one."""
+        if fields.keys() <= known:
+            return
+        for name, value in fields.items():
+            if value is not None and name not in known and name not in _SILENT:
+                self._metadata[name] = value
+        self._check_size(self._metadata, "metadata")
+
+    def _unknown(self, kind: str, data: dict[str, Any]) -> None:
+        """Keep an unknown event under its type, or raise the error that it is."""
+        if describes_error(data):
+            self._error(data, [])
+        others = {name: value for name, value in data.items() if name != "type" and value is not None}
+        if others:
+            kept = self._metadata.setdefault(kind, [])
+            if isinstance(kept, list) and len(kept) < _MAX_EVENTS:
+                kept.append(others)
+            self._check_size(self._metadata, "metadata")
+
+    def _check_size(self, fields: dict[str, Any], what: str) -> None:
+        if len(fields) > _MAX_FIELDS:
+            raise ProtocolViolation(f"the {what} has more than {_MAX_FIELDS} fields", provider=self._provider)
+
+    def _ping(self, data: dict[str, Any], events: list[Event]) -> None:
+        self._unknown("ping", data)  # some servers add their price to it
 
     def _whole(self, data: dict[str, Any], events: list[Event]) -> None:
+        if describes_error(data):
+            self._error(data, events)
         content = data.get("content")
         if not isinstance(content, list) and (content is not None or "stop_reason" not in data):
             raise ProtocolViolation("the response is not a message: it has no content", provider=self._provider)
         self._start(data, events)
         if (usage := usage_from(self._usage)) is not None:
             events.append(UsageReported(usage=usage))
-        self._message_stop(data, events)
+        self._end_message(events)
 
     def _message_stop(self, data: dict[str, Any], events: list[Event]) -> None:
+        if describes_error(data):
+            self._error(data, events)
+        self._keep(data, _EVENT)
+        self._end_message(events)
+
+    def _end_message(self, events: list[Event]) -> None:
         for key in list(self._blocks):
             self._end(key, events)
-        raw = as_string(self._ending.pop("stop_reason", None))
+        raw = self._stop_reason
+        if self._failed or raw in _FAILURES:
+            message = f"the model stopped with the reason {raw!r}" if raw else None
+            data: JSONValue = {"type": "error", "error": {"type": raw, "message": message}}
+            raise error_from_json(data, provider=self._provider, read=error_from_body)
+        if self._response.is_empty and raw in (None, "tool_use"):
+            raise StreamInterrupted("the response has no content and no stop reason", provider=self._provider)
         reason = _REASONS.get(raw or "")
-        if self._response.has_calls and (reason is None or raw == "end_turn"):
+        if (
+            self._response.has_calls
+            and reason in (None, FinishReason.STOP)
+            and raw not in ("stop_sequence", "compaction")
+        ):
             reason = FinishReason.TOOL_CALLS
         events.append(
             Finished(
                 reason=reason or FinishReason.OTHER,
                 raw_reason=raw,
                 usage=usage_from(self._usage),
-                provider_metadata={self._provider: self._ending} if self._ending else {},
+                warnings=self.warnings,
+                provider_metadata={self._provider: self._metadata} if self._metadata else {},
             )
         )
 
-    def _error(self, data: dict[str, Any], events: list[Event]) -> None:
+    def _error(self, data: JSONValue, events: list[Event]) -> None:
+        if isinstance(data, dict) and not describes_error({**data, "type": None}) and not self._failed:
+            # An event that only says that there was an error: the next one may say which.
+            self._failed = True
+            return
         raise error_from_json(data, provider=self._provider, read=error_from_body)
+
+
+def _error_data(text: bytes) -> JSONValue:
+    """Return the data of an event `error`: decoded, or as text if it is not JSON."""
+    try:
+        data: JSONValue = loads(text)
+    except (ValueError, RecursionError):
+        return text.decode("utf-8", "replace")
+    return data
+
+
+def _transformation_warnings(reports: object) -> tuple[CallWarning, ...]:
+    """Return warnings for the thinking that the API removed from the request.
+
+    Newer models only read thinking that the same model wrote in the same conversation. The reports need the beta
+    `thinking-binding-controls-2026-08-01`.
+    """
+    warnings = Warnings()
+    for report in as_objects(reports):
+        if report.get("type") == "thinking_dropped":
+            why = f"the API left out thinking of the history ({report.get('reason')})"
+            warnings.add("mended", "reasoning", why, lossy=False)
+    return warnings.all()
 
 
 _HANDLERS: dict[str, Handler] = {
@@ -248,5 +405,6 @@ _HANDLERS: dict[str, Handler] = {
     "message_delta": MessagesStreamParser._message_delta,
     "message_stop": MessagesStreamParser._message_stop,
     "message": MessagesStreamParser._whole,
+    "ping": MessagesStreamParser._ping,
     "error": MessagesStreamParser._error,
 }

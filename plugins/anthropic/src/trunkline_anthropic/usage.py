@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trunkline.authoring.json import as_count, as_object
 from trunkline.response import Usage
+
+_INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def later_usage(earlier: dict[str, Any], later: dict[str, Any], *, both_total: bool) -> dict[str, Any]:
+    """Return the usage after a later report. Its counts are totals, so they replace the earlier ones.
+
+    Some servers start again at 0 in their last report. So counts of input that are all 0 replace no others. If
+    `both_total`, the earlier output is a total as well, not the placeholder of `message_start`: the larger one counts.
+    """
+    given = {name: value for name, value in later.items() if value is not None}
+    if not any(as_count(given.get(name)) for name in _INPUT) and any(as_count(earlier.get(name)) for name in _INPUT):
+        given = {name: value for name, value in given.items() if name not in _INPUT}
+    output, before = as_count(given.get("output_tokens")), as_count(earlier.get("output_tokens"))
+    if output is not None and before is not None and both_total and output < before:
+        del given["output_tokens"]
+    return {**earlier, **given}
 
 
 def usage_from(raw: object) -> Usage | None:
