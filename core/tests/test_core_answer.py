@@ -106,9 +106,28 @@ def test_tool_name_in_pieces_is_joined_and_a_generated_id_is_stable() -> None:
     assert calls(*pieces) == calls(*pieces)
 
 
-def test_a_call_without_a_name_is_a_violation() -> None:
-    with pytest.raises(ProtocolViolation, match="without a name"):
-        calls((0, {"call_id": "a", "arguments": "{}"}))
+def test_a_call_without_a_name_is_kept_as_metadata_and_the_rest_of_the_response_stands() -> None:
+    answer = EventBuilder("acme")
+    answer.start("r1")
+    answer.text("Let me look.")
+    answer.tool_call(0, call_id="a", arguments='{"x":')
+    answer.tool_call(1, call_id="b", name="g", arguments="{}")
+    answer.tool_call(0, arguments="1}")
+    answer.finish(FinishReason.STOP)
+    response = fold(answer.take(), "acme")
+    assert response.parts == (Text(text="Let me look."), ToolCall(id="b", name="g", arguments={}))
+    assert response.provider_metadata == {"acme": {"tool_calls": [{"id": "a", "arguments": '{"x":1}'}]}}
+    assert [(warning.subject, warning.lossy) for warning in response.warnings] == [("tool call", False)]
+    assert response.finish_reason == "tool_calls"
+
+
+def test_a_name_that_comes_after_the_arguments_completes_the_call() -> None:
+    pieces: list[tuple[object, dict[str, str]]] = [
+        (0, {"call_id": "a", "arguments": '{"x":1}'}),
+        (1, {"call_id": "b", "name": "g", "arguments": "{}"}),
+        (0, {"name": "f"}),
+    ]
+    assert calls(*pieces) == [("b", "g", {}), ("a", "f", {"x": 1})]
 
 
 PIECE = st.one_of(

@@ -53,6 +53,25 @@ def test_events_are_the_same_at_every_split(data: bytes, expected: list[tuple[st
     assert frames(data, *range(len(data))) == wanted
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'error: {"code":400}\n\ndata: a\n\n', [SSEFrame(b'{"code":400}', "error"), SSEFrame(b"a")]),
+        (b"data: a\n\nerror:b\n\n", [SSEFrame(b"a"), SSEFrame(b"b", "error")]),
+        (
+            b"id:1\nevent:error\n:HTTP_STATUS/429\ndata:a\n\ndata: b\n\n",
+            [SSEFrame(b"a", "error", 429), SSEFrame(b"b")],
+        ),
+        (b":HTTP_STATUS/200\ndata:a\n\n:HTTP_STATUS/x\ndata:b\n\n", [SSEFrame(b"a", "message", 200), SSEFrame(b"b")]),
+        (b":HTTP_STATUS/500\n\ndata: a\n\n", [SSEFrame(b"a")]),
+    ],
+)
+def test_an_error_in_a_field_or_a_comment_is_part_of_the_event(data: bytes, expected: list[SSEFrame]) -> None:
+    assert frames(data) == expected
+    for first in range(len(data) + 1):
+        assert frames(data, first) == expected
+
+
 @given(st.binary(), st.lists(st.integers(0, 200)))
 def test_any_bytes_give_the_same_events_at_any_split(data: bytes, cuts: list[int]) -> None:
     assert frames(data, *(min(cut, len(data)) for cut in cuts)) == frames(data)

@@ -8,7 +8,9 @@ A parser calls a method for everything that it finds in a frame (`text`, `reason
   ends reasoning, a tool call ends both, and so on. So at most one of the two is open at any time.
 - Tool calls may overlap, since some providers send the arguments of several calls in turn. A call starts once its name
   is known to be complete, which is when its first arguments arrive. Calls start in the order in which they were first
-  mentioned, whatever the order of their arguments. All of them end when the response finishes.
+  mentioned, whatever the order of their arguments; only a call whose name comes late may start after later calls. All
+  of them end when the response finishes. A call that never gets a name cannot be run: it becomes metadata of the
+  response, with a warning, and the rest of the response is kept.
 - `finish` ends everything that is open and adds `Finished`.
 """
 
@@ -40,9 +42,10 @@ from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "index", "metadata", "name")
+    __slots__ = ("arguments", "id", "index", "metadata", "name", "position")
 
-    def __init__(self, call_id: str | None) -> None:
+    def __init__(self, position: int, call_id: str | None) -> None:
+        self.position = position
         self.id = call_id
         self.name = ""
         self.arguments: list[str] = []
@@ -63,7 +66,7 @@ class EventBuilder:
         self._metadata: dict[str, JSONValue] = {}  # of the response
         self._calls: list[_Call] = []  # in the order in which they were first mentioned
         self._by_key: dict[Hashable, _Call] = {}
-        self._started_calls = 0  # that many of `_calls`, from the first, have a ToolCallStart
+        self._passed_calls = 0  # that many of `_calls`, from the first, have started or wait for their name
         self._usage: Usage | None = None
         self._seed: str | None = None
         self.started: bool = False
@@ -73,8 +76,8 @@ class EventBuilder:
 
     @property
     def has_calls(self) -> bool:
-        """Whether the response calls a tool."""
-        return bool(self._calls)
+        """Whether the response calls a tool. A call without a name so far does not count."""
+        return any(call.name for call in self._calls)
 
     def take(self) -> list[Event]:
         """Return the events that were added since the last call."""
@@ -147,7 +150,7 @@ class EventBuilder:
         self._end_reasoning()
         call = self._by_key.get(key)
         if call is None or (call_id and call.id and call_id != call.id):
-            call = self._by_key[key] = _Call(call_id)
+            call = self._by_key[key] = _Call(len(self._calls), call_id)
             self._calls.append(call)
         call.id = call.id or call_id
         if metadata:
@@ -197,16 +200,14 @@ class EventBuilder:
         """Finish the response: end all open parts and add `Finished`.
 
         If the response calls tools and `reason` is `stop`, the reason becomes `tool_calls`, since servers differ in
-        which of the two they send. Raises `ProtocolViolation` if a tool call has no name.
+        which of the two they send. A tool call without a name is kept in the response's `provider_metadata`, under
+        `tool_calls`, and a warning is added.
         """
         self._end_text()
         self._end_reasoning()
         if self._calls:
-            self._start_calls(self._calls[-1])
-            for call in self._calls:
-                assert call.index is not None
-                self._events.append(ToolCallEnd(index=call.index, provider_metadata=call.metadata))
-            if reason is FinishReason.STOP:
+            warnings = (*warnings, *self._end_calls())
+            if reason is FinishReason.STOP and self.has_calls:
                 reason = FinishReason.TOOL_CALLS
         self.finished = True
         self._events.append(
@@ -243,19 +244,37 @@ class EventBuilder:
 
     def _start_calls(self, last: _Call) -> None:
         # Parts are ordered by their start events. So all calls that were mentioned before `last` have to start first,
-        # even those without arguments so far; arguments that were held back until now follow as one delta.
-        while self._started_calls < len(self._calls):
-            call = self._calls[self._started_calls]
+        # even those without arguments so far. A call without a name is passed, and starts when its name has come.
+        while self._passed_calls <= last.position:
+            call = self._calls[self._passed_calls]
+            self._passed_calls += 1
+            if call.name:
+                self._start_call(call)
+        if last.index is None:
+            self._start_call(last)
+
+    def _start_call(self, call: _Call) -> None:
+        call.index = self._next()
+        call_id = call.id or self._make_id(call.position)
+        self._events.append(ToolCallStart(index=call.index, id=call_id, name=call.name))
+        # Arguments that were held back until now follow as one delta.
+        if text := "".join(call.arguments):
+            self._events.append(ToolCallDelta(index=call.index, arguments=text))
+
+    def _end_calls(self) -> tuple[CallWarning, ...]:
+        unnamed: list[JSONValue] = []
+        for call in self._calls:
             if not call.name:
-                raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
-            call.index = self._next()
-            call_id = call.id or self._make_id(self._started_calls)
-            self._started_calls += 1
-            self._events.append(ToolCallStart(index=call.index, id=call_id, name=call.name))
-            if text := "".join(call.arguments):
-                self._events.append(ToolCallDelta(index=call.index, arguments=text))
-            if call is last:
-                return
+                unnamed.append({"id": call.id, "arguments": "".join(call.arguments)})
+            elif call.index is None:
+                self._start_call(call)
+        for call in self._calls:
+            if call.index is not None:
+                self._events.append(ToolCallEnd(index=call.index, provider_metadata=call.metadata))
+        if not unnamed:
+            return ()
+        self._metadata["tool_calls"] = unnamed
+        return (unnamed_calls(len(unnamed)),)
 
     def _argument_text(self, arguments: JSONValue) -> str:
         if arguments is None or isinstance(arguments, str):
@@ -268,3 +287,9 @@ class EventBuilder:
     def _make_id(self, position: int) -> str:
         # Deterministic, so that a response has the same ids whether it is streamed or not, and unique to the response.
         return "call_" + sha256(f"{self._seed}/{position}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def unnamed_calls(count: int) -> CallWarning:
+    """The warning about tool calls without a name, for parsers that assemble the calls of a response themselves."""
+    message = "the provider did not name the tool, so the call cannot be run; its arguments are in provider_metadata"
+    return CallWarning(kind="other", subject="tool call", message=message, lossy=False, count=count)

@@ -24,6 +24,7 @@ BARE = "bare"
 
 _BARE_LIMIT = 4 * 1024 * 1024
 _NAMES = 64
+_STATUS = b":HTTP_STATUS/"
 _MARK = b"\xef\xbb\xbf"
 """A byte order mark."""
 
@@ -40,10 +41,14 @@ _INSIDE = re.compile(rb'["\\]')
 
 
 class SSEFrame(NamedTuple):
-    """A server-sent event: its `data`, undecoded, and its type (`message` if the stream names none)."""
+    """A server-sent event: its `data`, undecoded, and its type (`message` if the stream names none).
+
+    `status` is the HTTP status in the comment `:HTTP_STATUS/429`, which DashScope sends with each event, or `None`.
+    """
 
     data: bytes
     event: str = "message"
+    status: int | None = None
 
 
 _new_frame = tuple.__new__  # the constructor of a named tuple takes as long as everything else for an event
@@ -61,15 +66,20 @@ class SSEFramer:
     event boundary and consists of complete events, each a `data:` line with at most an `event:` line before it. Nearly
     all reads are like that.
 
-    There is one deviation from the standard: at the end of the stream, the last event needs no blank line, since some
-    servers close the connection right after `data: [DONE]`. An event that was cut off is still detected: its JSON is
-    broken, or the terminator is missing.
+    There are three deviations from the standard:
+
+    - At the end of the stream, the last event needs no blank line, since some servers close the connection right after
+      `data: [DONE]`. An event that was cut off is still detected: its JSON is broken, or the terminator is missing.
+    - A field `error` is the data of an event of the type `error`. llama.cpp reported failures in this way until the end
+      of 2025 (github.com/ggml-org/llama.cpp/issues/14566).
+    - The comment `:HTTP_STATUS/…` is the `status` of its event.
     """
 
     def __init__(self) -> None:
         self._tail = bytearray()
         self._data: list[bytes] = []
         self._event = ""
+        self._status: int | None = None
         self._skip_lf = False
         self._at_start = True
         self._start = b""
@@ -81,7 +91,9 @@ class SSEFramer:
         frames = self.whole_events(data)
         if frames is None:
             frames = self._lines(data)
-            self.at_boundary = not (self._tail or self._data or self._event or self._skip_lf or self._at_start)
+            self.at_boundary = not (
+                self._tail or self._data or self._event or self._status is not None or self._skip_lf or self._at_start
+            )
         return frames
 
     def whole_events(self, data: bytes) -> list[SSEFrame] | None:
@@ -115,9 +127,9 @@ class SSEFramer:
                 return None
             name, start = event, at + 1
         if block.startswith(b"data: ", start):
-            return _new_frame(SSEFrame, (block[start + 6 :], name))
+            return _new_frame(SSEFrame, (block[start + 6 :], name, None))
         if block.startswith(b"data:", start):
-            return _new_frame(SSEFrame, (block[start + 5 :], name))
+            return _new_frame(SSEFrame, (block[start + 5 :], name, None))
         return None
 
     def _name(self, line: bytes) -> str | None:
@@ -158,7 +170,7 @@ class SSEFramer:
             if not line:
                 if self._data:
                     frames.append(self._frame())
-                self._event = ""
+                self._event, self._status = "", None
                 continue
             if line.startswith(b"data:"):
                 self._data.append(line[6:] if line[5:6] == b" " else line[5:])
@@ -166,6 +178,11 @@ class SSEFramer:
                 self._event = line[6:].decode("utf-8", "replace").removeprefix(" ")
             elif line == b"data":
                 self._data.append(b"")
+            elif line.startswith(_STATUS):
+                self._status = _status(line[len(_STATUS) :].strip())
+            elif line.startswith(b"error:"):
+                self._data.append(line[6:].removeprefix(b" "))
+                self._event = "error"
         if tail:
             self._tail += tail
         return frames
@@ -178,7 +195,11 @@ class SSEFramer:
         data = self._data
         value = data[0] if len(data) == 1 else b"\n".join(data)
         self._data = []
-        return SSEFrame(value, self._event or "message")
+        return SSEFrame(value, self._event or "message", self._status)
+
+
+def _status(text: bytes) -> int | None:
+    return int(text) if len(text) == 3 and text.isdigit() else None
 
 
 class SSEOrJSONFramer:
