@@ -77,6 +77,7 @@ EXCEPTIONS: Mapping[str, tuple[type[TrunklineError], str]] = {
     "6aee8b9d8d5965cd": (BadRequest, "the stream holds an error event, which its tags do not tell"),
     "31689b95ad96aec4": (ServerError, "the body is an error, which its tags do not tell"),
     "aeabfc3d2da288f7": (ServerError, "the body is an error, which its tags do not tell"),
+    "3c370f4ecded0b69": (ServerError, "the stream holds a choice without content or a finish reason, and 0 tokens"),
     "3dea6361d36d345a": (ProtocolViolation, "the body is empty"),
 }
 """Successes that give no response: the error that is raised, and why."""

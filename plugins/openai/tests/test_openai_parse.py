@@ -6,9 +6,13 @@ from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
+    AuthenticationError,
     BadRequest,
     ContextTooLong,
+    NotFound,
     ProtocolViolation,
+    QuotaExhausted,
+    RateLimited,
     RemoteError,
     ServerError,
     StreamInterrupted,
@@ -104,6 +108,139 @@ def test_a_profile_may_take_a_finish_reason_for_the_end() -> None:
     assert (response.text, response.finish_reason, response.usage) == ("x", "length", Usage(input_tokens=1))
     with pytest.raises(StreamInterrupted):
         events(wire(chunk({"content": "x"}), done=False), profile)
+    with pytest.raises(StreamInterrupted):
+        events(wire(chunk({"content": "x"}, "stop"), chunk({"content": "y"}), done=False), profile)
+
+
+def test_the_end_after_a_refusal_completes_the_stream_without_a_terminator() -> None:
+    response = fold(events(wire(chunk({"content": "x"}), chunk({}, "content_filter"), done=False)))
+    assert (response.text, response.finish_reason) == ("x", "content_filter")
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "tool_calls"])
+def test_the_end_after_another_finish_reason_is_an_interruption_that_is_not_retried(reason: str) -> None:
+    with pytest.raises(StreamInterrupted, match=f"finish reason '{reason}'") as caught:
+        events(wire(chunk({"content": "x"}), chunk({}, reason), done=False))
+    assert not caught.value.retryable
+    with pytest.raises(StreamInterrupted) as caught:
+        events(wire(chunk({"content": "x"}), done=False))
+    assert caught.value.retryable
+
+
+SILENT: dict[str, list[Any]] = {
+    "the terminator alone": [],
+    "no choices": [{"choices": []}],
+    "null choices": [{"choices": None, "id": "c1"}],
+    "usage alone": [{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}}],
+    "a choice without anything": [chunk({"role": "assistant", "content": ""})],
+}
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_a_stream_that_said_nothing_is_an_error(case: str) -> None:
+    with pytest.raises(ServerError, match="no error that would say why") as caught:
+        streamed(*SILENT[case])
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("choices", [[], None, [{"index": 0, "message": {"content": None}, "finish_reason": None}]])
+def test_a_body_that_said_nothing_is_an_error(choices: Any) -> None:
+    with pytest.raises(ServerError, match="no error that would say why"):
+        body({"id": "c1", "choices": choices, "usage": {"prompt_tokens": 1}})
+
+
+def test_an_empty_answer_with_a_finish_reason_is_an_answer() -> None:
+    response = streamed(chunk({"role": "assistant", "content": ""}), chunk({}, "stop"))
+    assert (response.parts, response.finish_reason) == ((), "stop")
+    assert body(answer({"content": ""})).parts == ()
+
+
+ERRORS_IN_STREAMS: dict[str, tuple[bytes, type[RemoteError], str]] = {
+    "Venice": (
+        wire({"error_type": "context_length_exceeded", "error_message": "The maximum context length is 9 tokens."}),
+        ContextTooLong,
+        "maximum context length",
+    ),
+    "DeepInfra": (
+        wire({"choices": None, "error_type": "invalid_request_error", "error_message": "inference exception"}),
+        BadRequest,
+        "inference exception",
+    ),
+    "llama.cpp": (b'error: {"code":400,"message":"bad grammar"}\n\ndata: [DONE]\n\n', BadRequest, "bad grammar"),
+    "DashScope, by status": (
+        b'id:1\nevent:error\n:HTTP_STATUS/401\ndata:{"code":"X","message":"No.","request_id":"r"}\n\n',
+        AuthenticationError,
+        "No.",
+    ),
+    "DashScope, by code": (
+        b'event:error\ndata:{"code":"Throttling.RateQuota","message":"Slow down."}\n\n',
+        RateLimited,
+        "Slow down.",
+    ),
+    "MiniMax": (
+        wire({"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}),
+        QuotaExhausted,
+        "insufficient balance",
+    ),
+    "a message alone": (wire({"object": "x", "message": "no such model", "code": 404}), NotFound, "no such model"),
+    "in a choice, as text": (
+        wire({"choices": [{"index": 0, "error": "broken", "delta": {"content": ""}}]}),
+        ServerError,
+        "broken",
+    ),
+    "success is false": (wire({"success": False, "errors": [{"code": 7, "message": "m"}]}), ServerError, "m"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS_IN_STREAMS)
+def test_an_error_under_any_name_ends_the_stream_with_its_class(case: str) -> None:
+    data, kind, message = ERRORS_IN_STREAMS[case]
+    with pytest.raises(kind, match=message) as caught:
+        events(data)
+    assert type(caught.value) is kind
+    with pytest.raises(kind, match=message):
+        events(wire(chunk({"content": "x"}), done=False) + data)
+
+
+def test_fields_of_success_are_no_error() -> None:
+    ok = {"base_resp": {"status_code": 0, "status_msg": ""}, "error": None, "Successful": True, "message": "note"}
+    assert streamed(chunk({"content": "x"}, "stop", **ok)).text == "x"
+    assert body({**answer({"content": "x"}), **ok}).text == "x"
+
+
+@pytest.mark.parametrize(
+    ("native", "reason"), [("network_error", "error"), ("SAFETY", "content_filter"), ("eos", "stop")]
+)
+def test_the_finish_reason_of_the_provider_behind_a_gateway_counts(native: str, reason: str) -> None:
+    choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop", "native_finish_reason": native}
+    assert streamed({"choices": [choice]}).finish_reason == reason
+
+
+def test_one_answer_whose_choices_count_up_is_one_answer() -> None:
+    def one(index: int, text: str, finish: object = None, **fields: object) -> dict[str, object]:
+        return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}], **fields}
+
+    for ids in (["a", "b", "c"], ["a", "a", "a"], [None, None, None]):
+        response = streamed(one(197, "Moon", id=ids[0]), one(198, ",", id=ids[1]), one(199, " no", "stop", id=ids[2]))
+        assert (response.text, response.finish_reason, response.warnings) == ("Moon, no", "stop", ())
+    several = streamed(one(0, "a"), one(1, "b"), one(0, "c"), one(1, "d"), one(0, "", "stop"), one(1, "", "stop"))
+    assert (several.text, [warning.subject for warning in several.warnings]) == ("ac", ["n"])
+    assert streamed(one(0, "a", "stop"), one(1, "b", "stop")).text == "a"
+
+
+def test_counts_that_start_again_do_not_replace_the_larger_ones() -> None:
+    first = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    response = streamed(chunk({"content": "x"}, "stop", usage=first), {"choices": [], "usage": zeros})
+    assert response.usage == Usage(input_tokens=7, output_tokens=5, total_tokens=12)
+
+
+def test_chunks_without_framing_are_read_and_are_complete_with_their_finish_reason() -> None:
+    lines = [json.dumps(chunk({"content": text})).encode() + b"\n" for text in ("a", "b")]
+    end = json.dumps(chunk({}, "stop")).encode() + b"\n"
+    assert fold(events(b"".join([*lines, end]))).text == "ab"
+    with pytest.raises(StreamInterrupted):
+        events(b"".join(lines))
 
 
 TWO = [("a", "f", {"x": 1}), ("b", "g", {"y": 2})]
@@ -153,6 +290,28 @@ PATHOLOGIES = {
         [("a", "f", {"x": None})],
     ),
     "arguments as an object": ([[call(0, "a", "f", {"x": 1})]], [("a", "f", {"x": 1})]),
+    "another id in each delta, some without arguments": (
+        [
+            [call(0, "a", "f", "")],
+            [call(0, "z1", arguments='{"x"')],
+            [call(0, "z2", arguments="")],
+            [call(0, "z3", arguments=":1}")],
+            [call(0, "z4", arguments="")],
+        ],
+        TWO[:1],
+    ),
+    "the tail under another index": (
+        [[call(0, "a", "f", '{"x":1}')], [call(0, "b", "g", '{"y"')], [call(1, arguments=":2}")]],
+        TWO,
+    ),
+    "the tail under another index, with another id": (
+        [[call(0, "a", "f", '{"x":1}')], [call(1, "b", "g", '{"y"')], [call(2, "z", arguments=":2}")]],
+        TWO,
+    ),
+    "the name after the arguments": (
+        [[call(0, "a", arguments='{"x":1}')], [call(0, "a", "f")], [call(1, "b", "g", '{"y":2}')]],
+        TWO,
+    ),
     "without arguments, then another": (
         [[call(0, "a", "f")], [call(1, "b", "g", '{"y":2}')]],
         [("a", "f", {}), TWO[1]],
@@ -182,9 +341,46 @@ def test_one_id_for_two_calls_is_told_apart() -> None:
     assert [(item.id, item.arguments) for item in whole] == [(item[0], item[2]) for item in found]
 
 
-def test_a_call_without_a_name_is_a_protocol_violation() -> None:
-    with pytest.raises(ProtocolViolation, match="without a name"):
-        streamed(chunk({"tool_calls": [call(0, "a", arguments="{}")]}))
+def test_a_call_without_a_name_is_kept_as_metadata_and_the_text_stands() -> None:
+    nameless = call(0, "a", arguments='{"x":1}')
+    for response in (
+        streamed(chunk({"content": "Look:"}), chunk({"tool_calls": [nameless]}), chunk({}, "tool_calls")),
+        body(answer({"content": "Look:", "tool_calls": [nameless]}, "tool_calls")),
+    ):
+        assert response.parts == (Text(text="Look:"),)
+        assert response.provider_metadata == {"acme": {"tool_calls": [{"id": "a", "arguments": '{"x":1}'}]}}
+        assert [warning.subject for warning in response.warnings] == ["tool call"]
+
+
+def test_a_call_that_is_sent_twice_is_one_call_and_two_with_other_arguments_are_two() -> None:
+    again = [[call(0, "a", "f", "")], [call(0, "a", arguments='{"x":1}')], [call(1, "a", "f", '{"x":1}')]]
+    assert calls(*again) == TWO[:1]
+    assert calls(*again[:2], [call(0, "a", "f", '{"x":1}')]) == TWO[:1]
+    twice = body(answer({"tool_calls": [call(None, "a", "f", '{"x":1}'), call(None, "a", "f", '{"x":1}')]}))
+    assert len(twice.tool_calls) == 1
+
+
+def test_unknown_fields_of_a_call_are_its_metadata() -> None:
+    extra = {"google": {"thought_signature": "s"}}
+    entry = {**call(0, "a", "f", '{"x":1}'), "extra_content": extra, "type": "builtin_function"}
+    entry["function"]["thought"] = True
+    response = streamed(chunk({"tool_calls": [entry]}), chunk({}, "stop"))
+    assert response.parts == body(answer({"tool_calls": [entry]})).parts
+    assert response.tool_calls[0].provider_metadata == {
+        "acme": {"extra_content": extra, "type": "builtin_function", "function": {"thought": True}}
+    }
+
+
+def test_a_signature_of_the_message_is_metadata_of_its_text() -> None:
+    extra = {"google": {"thought_signature": "s"}}
+    for response in (
+        streamed(chunk({"content": "x"}), chunk({"content": "", "extra_content": extra}, "stop")),
+        body(answer({"content": "x", "extra_content": extra})),
+    ):
+        assert response.parts == (Text(text="x"),)
+        text = response.parts[0]
+        assert isinstance(text, Text)
+        assert text.provider_metadata == {"acme": {"extra_content": extra}}
 
 
 def test_arguments_that_are_no_object_are_kept_with_a_warning() -> None:
@@ -311,12 +507,6 @@ def test_an_azure_prelude_has_no_choices_and_no_model() -> None:
     response = streamed(prelude, chunk({"content": "x"}, "stop"))
     assert (response.id, response.model, response.text) == ("c1", "m", "x")
     assert response.provider_metadata == {"acme": {"prompt_filter_results": [{"prompt_index": 0}]}}
-
-
-def test_an_answer_without_a_choice_is_told() -> None:
-    for response in (streamed({"choices": []}), body({"choices": []})):
-        assert (response.parts, response.finish_reason) == ((), "other")
-        assert [warning.subject for warning in response.warnings] == ["choices"]
 
 
 def test_two_choices_are_never_fused() -> None:

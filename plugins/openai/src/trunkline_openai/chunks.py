@@ -9,12 +9,13 @@ calls. The API has one text and one reasoning for a response, so later pieces co
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
+from trunkline.authoring.event_builder import unnamed_calls
 from trunkline.authoring.http_errors import error_from_json
-from trunkline.authoring.json import JSONValue, as_list, as_objects, as_string, dumps
-from trunkline.errors import ProtocolViolation, RemoteError
+from trunkline.authoring.json import JSONValue, as_list, as_objects, as_string, bounded, dumps
+from trunkline.errors import ProtocolViolation, RemoteError, ServerError
 from trunkline.events import (
     Event,
     Finished,
@@ -32,14 +33,15 @@ from trunkline.messages import Citation, Opaque
 from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
 from trunkline.secrets import Headers, HeaderValues
 
-from trunkline_openai.errors import error_from_body
+from trunkline_openai.choices import Choices
+from trunkline_openai.errors import ERROR_FIELDS, error_from_body, is_error
 from trunkline_openai.logprobs import token_logprobs
 from trunkline_openai.profile import Profile
 from trunkline_openai.reasoning import ReasoningBlocks, detail_text, thinking_text
-from trunkline_openai.response_parts import AudioPieces, annotation, image_added, sources
+from trunkline_openai.response_parts import SENT_BACK, AudioPieces, annotation, image_added, sources
 from trunkline_openai.think_tags import ThinkTags
 from trunkline_openai.tool_calls import LEGACY, ToolCalls
-from trunkline_openai.usage import usage_from
+from trunkline_openai.usage import larger, usage_from
 
 FINISH_REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(
@@ -47,8 +49,36 @@ FINISH_REASONS: dict[str, FinishReason] = {
     ),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length"), FinishReason.LENGTH),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), FinishReason.TOOL_CALLS),
-    **dict.fromkeys(("content_filter", "content_filtered", "safety", "sensitive"), FinishReason.CONTENT_FILTER),
-    **dict.fromkeys(("error", "network_error", "abort", "insufficient_system_resource"), FinishReason.ERROR),
+    # The reasons of other APIs come through gateways: Gemini's, Anthropic's and Bedrock's.
+    **dict.fromkeys(
+        (
+            "content_filter",
+            "content_filtered",
+            "safety",
+            "sensitive",
+            "refusal",
+            "recitation",
+            "prohibited_content",
+            "blocklist",
+            "spii",
+            "guardrail_intervened",
+        ),
+        FinishReason.CONTENT_FILTER,
+    ),
+    **dict.fromkeys(
+        (
+            "error",
+            "network_error",
+            "abort",
+            "insufficient_system_resource",
+            "malformed_function_call",
+            "unexpected_tool_call",
+            "overloaded",
+            "timeout",
+            "cancelled",
+        ),
+        FinishReason.ERROR,
+    ),
 }
 """The finish reasons that servers send, in lower case. Any other becomes `FinishReason.OTHER`."""
 
@@ -95,8 +125,8 @@ class ChunkReader:
         self._started = False
         self._id: str | None = None
         self._model: str | None = None
-        self._choice: object = None
-        self._others: set[object] = set()
+        self._choices = Choices()
+        self._added = False  # whether a complete part was added
         self._text: int | None = None
         self._refusal: int | None = None
         self._reasoning: int | None = None
@@ -106,6 +136,8 @@ class ChunkReader:
         self._calls = ToolCalls(self._take_index, provider=provider)
         self._audio = AudioPieces(provider)
         self._reason: str | None = None
+        self._continued = False  # whether content came after the finish reason
+        self._extra: dict[str, Any] = {}
         self._whole = False
         self._usage: Usage | None = None
         self.metadata: dict[str, Any] = {}
@@ -137,10 +169,10 @@ class ChunkReader:
             if isinstance(item.get("signature"), str):
                 self._blocks.signature = item["signature"]
         elif kind == "image_url":
-            self._events.append(image_added(item, self.provider))
+            self.add(image_added(item, self.provider))
         else:
             opaque = Opaque(provider=self.provider, kind=as_string(kind) or "unknown", data=item)
-            self._events.append(PartAdded(part=opaque))
+            self.add(PartAdded(part=opaque))
 
     def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
         """Add to the response's text."""
@@ -164,6 +196,7 @@ class ChunkReader:
 
     def add(self, event: Citation | PartAdded) -> None:
         """Add a part that is complete."""
+        self._added = True
         self._events.append(event)
 
     def keep(self, key: str, value: Any) -> None:
@@ -198,9 +231,11 @@ class ChunkReader:
         """The error that a decoded body or chunk describes, as `error_from_body` reads it."""
         return error_from_body(body, provider=provider, status=status, headers=headers)
 
-    def failure(self, value: JSONValue) -> RemoteError:
-        """The error that a part of the stream describes."""
-        return error_from_json(value, provider=self.provider, read=self.error)
+    def failure(self, value: JSONValue, status: int | None = None) -> RemoteError:
+        """The error that a part of the stream describes. `status` is the HTTP status that the stream has for it."""
+
+        read = self.error if status is None else partial(self.error, status=status)
+        return error_from_json(value, provider=self.provider, read=read)
 
     def _take_index(self) -> int:
         self._next += 1
@@ -231,20 +266,26 @@ class ChunkReader:
             self._id = self._calls.seed = chunk["id"]
         if self._model is None and isinstance(chunk.get("model"), str) and chunk["model"]:
             self._model = chunk["model"]
+        choices = chunk.get("choices")
+        if not chunk.keys() <= _CHUNK_FIELDS:
+            self._unknown(chunk, has_choices=bool(choices))
+        if choices:
+            if not isinstance(choices, list):
+                raise ProtocolViolation("the response's choices are not a list", provider=self.provider)
+            for choice in self._choices.of_answer(choices, chunk.get("id"), finished=self._reason is not None):
+                self._take_choice(choice)
+        usage = chunk.get("usage")
+        if usage:
+            self._report(usage)
+
+    def _unknown(self, chunk: dict[str, Any], *, has_choices: bool) -> None:
+        if not ERROR_FIELDS.isdisjoint(chunk) and is_error(chunk, alone=not has_choices):
+            raise self.failure(chunk)
         for key, value in chunk.items():
             if key not in _CHUNK_FIELDS and (value or _is_set(value)):
                 if key == "x_groq":
                     self._groq(value)
                 self.keep(key, value)
-        choices = chunk.get("choices")
-        if choices:
-            if not isinstance(choices, list):
-                raise ProtocolViolation("the response's choices are not a list", provider=self.provider)
-            for choice in choices:
-                self._take_choice(choice)
-        usage = chunk.get("usage")
-        if usage:
-            self._report(usage)
 
     def _groq(self, value: Any) -> None:
         if isinstance(value, dict):
@@ -258,21 +299,13 @@ class ChunkReader:
             return
         usage = usage_from(raw)
         if usage is not None:
-            self._usage = usage
-            self._events.append(UsageReported(usage=usage))
+            self._usage = usage if self._usage is None else larger(usage, self._usage)
+            self._events.append(UsageReported(usage=self._usage))
 
     def _take_choice(self, choice: Any) -> None:
         if not isinstance(choice, dict):
             raise ProtocolViolation("a choice of the response is not an object", provider=self.provider)
-        index = choice.get("index") or 0
-        if not isinstance(index, int):
-            index = 0
-        if self._choice is None:
-            self._choice = index
-        elif index != self._choice:
-            self._others.add(index)
-            return
-        if isinstance(choice.get("error"), dict):
+        if choice.get("error"):
             raise self.failure(choice)
         delta = choice.get("delta")
         message = choice.get("message")
@@ -285,6 +318,9 @@ class ChunkReader:
             reason = choice["finish_details"].get("type")
         if reason is not None and reason != "":
             self._reason = reason if isinstance(reason, str) else self._json_text(reason)
+            self._continued = False
+        elif self._reason is not None:
+            self._continued = True
         for key, value in choice.items():
             if key not in _CHOICE_FIELDS and (value or _is_set(value)):
                 self.keep(key, value)
@@ -313,16 +349,20 @@ class ChunkReader:
             refused = token_logprobs(logprobs.get("refusal")) if logprobs is not None else ()
             self._events.append(TextDelta(index=self._refusal, text=refusal, logprobs=refused))
         for image in as_list(delta.get("images")):
-            self._events.append(image_added(image, self.provider))
+            self.add(image_added(image, self.provider))
         for item in as_list(delta.get("annotations")):
             found = annotation(item, self.provider)
             if found is not None:
-                self._events.append(found)
+                self.add(found)
         self._delta_calls(delta, whole=whole)
         if isinstance(delta.get("audio"), dict):
             self._audio.add(delta["audio"])
         for key, value in delta.items():
-            if key not in self._delta_fields and (value or _is_set(value)):
+            if key in self._delta_fields or not (value or _is_set(value)):
+                continue
+            if key in SENT_BACK:
+                self._extra[key] = value
+            else:
                 self.keep(key, value)
 
     def _delta_reasoning(self, delta: dict[str, Any]) -> None:
@@ -367,21 +407,38 @@ class ChunkReader:
             self._events.append(TextDelta(index=self._text, text=text, logprobs=logprobs))
 
     def close(self, *, raw: JSONValue = None) -> list[Event]:
-        """Return the last events, once the response is complete. `raw` is the body of a response without a stream."""
+        """Return the last events, once the response is complete. `raw` is the body of a response without a stream.
+
+        Raises `ServerError` if the response has neither content nor a finish reason: servers that lose an error end
+        their response like this.
+        """
+        for choice in self._choices.held():
+            self._take_choice(choice)
         if self._think is not None:
             for is_reasoning, piece in self._think.finish():
                 if is_reasoning:
                     self.reasoning(piece)
                 else:
                     self._add_text(piece, ())
-        self._events += self.sources()
+        for source in self.sources():
+            self.add(source)
         audio = self._audio.end()
         if audio is not None:
-            self._events.append(audio)
+            self.add(audio)
         self.end_reasoning()
+        if self._next == 0 and self._text is None and self._extra:
+            self._text = self._take_index()
+            self._events.append(TextStart(index=self._text))
         for index in sorted(index for index in (self._text, self._refusal) if index is not None):
-            self._events.append(TextEnd(index=index))
+            extra = self._extra if index == self._text else {}
+            self._events.append(TextEnd(index=index, provider_metadata={self.provider: extra} if extra else {}))
+        if self._text is None:
+            self.metadata |= self._extra
         self._calls.end(self._events)
+        if self._calls.unnamed:
+            self.keep("tool_calls", self._calls.unnamed)
+        if self._reason is None and not (self._next or self._added or self._calls.unnamed):
+            raise ServerError(self._said_nothing(), provider=self.provider, body=bounded(raw))
         self._events.append(
             Finished(
                 reason=self._finish_reason(),
@@ -395,22 +452,39 @@ class ChunkReader:
         return self.flush()
 
     def _finish_reason(self) -> FinishReason:
-        reason = FINISH_REASONS.get((self._reason or "").lower(), FinishReason.OTHER)
+        reason = _finish_reason(self._reason)
+        # OpenRouter says `stop` for whatever the provider behind it ended with.
+        native = _finish_reason(self.metadata.get("native_finish_reason"))
+        if reason is FinishReason.STOP and native in (FinishReason.ERROR, FinishReason.CONTENT_FILTER):
+            return native
         if self._calls and reason in (FinishReason.STOP, FinishReason.OTHER):
             return FinishReason.TOOL_CALLS
         return reason
 
     def _warnings(self) -> tuple[CallWarning, ...]:
-        if self._choice is None:
-            return (CallWarning(kind="other", subject="choices", message="the response has no choices", lossy=False),)
-        if not self._others:
-            return ()
-        count = len(self._others) + 1
-        message = f"the response has {count} choices; only the first is read (without streaming, `raw` has them all)"
-        return (CallWarning(kind="other", subject="n", message=message, lossy=False),)
+        warnings: list[CallWarning] = []
+        if self._calls.unnamed:
+            warnings.append(unnamed_calls(len(self._calls.unnamed)))
+        if self._choices.others:
+            count = len(self._choices.others) + 1
+            message = (
+                f"the response has {count} choices; only the first is read (without streaming, `raw` has them all)"
+            )
+            warnings.append(CallWarning(kind="other", subject="n", message=message, lossy=False))
+        return tuple(warnings)
+
+    def _said_nothing(self) -> str:
+        if self._choices.first is None:
+            return "the response has no choices, and no error that would say why"
+        return "the response has neither content nor a finish reason, and no error that would say why"
 
     def _json_text(self, value: Any) -> str:
         try:
             return dumps(value).decode()
         except (TypeError, ValueError, RecursionError):
             raise ProtocolViolation("the response holds a value that is not JSON", provider=self.provider) from None
+
+
+def _finish_reason(value: object) -> FinishReason:
+    name = value.lower() if isinstance(value, str) else ""
+    return FINISH_REASONS.get(name, FinishReason.OTHER)

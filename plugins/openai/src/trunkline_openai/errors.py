@@ -1,8 +1,9 @@
 """Error bodies of OpenAI and compatible servers -> the core's errors. Pure.
 
 The gateways of these servers answer in many forms: the envelope `{"error": {...}}`, `{"error": "text"}`, FastAPI's
-`{"detail": ...}`, API Management's `{"statusCode": ...}`, a list around one of these, HTML, or nothing. A code takes
-precedence over the status, because several servers send 400 for everything.
+`{"detail": ...}`, API Management's `{"statusCode": ...}`, Venice's `{"error_type": ..., "error_message": ...}`, a list
+around one of these, HTML, or nothing. A code takes precedence over the status, because several servers send 400 for
+everything.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ _DECISIVE: dict[str, type[RemoteError]] = {
     "billing_hard_limit_reached": QuotaExhausted,
     "billing_not_active": QuotaExhausted,
     "insufficient_balance": QuotaExhausted,
+    # DashScope, https://www.alibabacloud.com/help/en/model-studio/error-code (read in November 2026)
+    "arrearage": QuotaExhausted,
+    "data_inspection_failed": ContentFiltered,
+    "datainspectionfailed": ContentFiltered,
 }
 
 # Codes and types that decide if the status is 400 (which many servers send for everything) or missing.
@@ -83,7 +88,21 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "api_error": ServerError,
     "invalid_request_error": BadRequest,
     "tool_use_failed": BadRequest,
+    "provider_unavailable": Overloaded,  # OpenRouter
+    "invalidapikey": AuthenticationError,  # DashScope, from here
+    "accessdenied": PermissionDenied,
+    "modelnotfound": NotFound,
+    "invalidparameter": BadRequest,
+    "internalerror": ServerError,
 }
+
+# The fields that describe an error, at the top level of a body or chunk: those in the first row also next to choices,
+# the others only without.
+_ERROR_FIELDS = ("error", "errors", "error_message", "error_msg", "errorMessage")
+_DESCRIPTIONS = ("message", "detail", "msg", "error_type", "error_code", "errorCode", "fault")
+
+ERROR_FIELDS = frozenset({*_ERROR_FIELDS, *_DESCRIPTIONS, "base_resp", "success", "Successful"})
+"""A body or chunk with none of these fields is no error."""
 
 # Messages of OpenAI, vLLM, llama.cpp, Groq, DeepSeek, OpenRouter, Together, LM Studio and their like.
 _TOO_LONG = re.compile(
@@ -104,6 +123,7 @@ _NO_QUOTA = re.compile(
     r"monthly spending limit|requires more credits|credit balance is too low",
     re.IGNORECASE,
 )
+_TOO_MANY = re.compile(r"rate limit|too many requests|throttl", re.IGNORECASE)
 _BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
 _NO_MODEL = re.compile(r"^(model not found|invalid model)\b", re.IGNORECASE)
 _DEPTH = 4
@@ -162,7 +182,24 @@ def _kind(facts: _Facts, status: int | None) -> type[RemoteError]:
         for code in codes:
             if code in _BY_CODE:
                 return _BY_CODE[code]
+            if code.partition(".")[0] in _BY_CODE or code.startswith("throttling"):
+                return _BY_CODE.get(code.partition(".")[0], RateLimited)
+        if _TOO_MANY.search(facts.message):
+            return RateLimited
     return error_class(status)
+
+
+def is_error(body: Mapping[str, Any], *, alone: bool) -> bool:
+    """Whether a decoded body or chunk describes an error. `alone` says that it has no choices.
+
+    MiniMax has a status of zero in each response: https://platform.minimax.io/docs/api-reference/errorcode.
+    """
+    status = body.get("base_resp")
+    if any(body.get(field) for field in _ERROR_FIELDS) or (isinstance(status, dict) and status.get("status_code")):
+        return True
+    if body.get("success") is False or body.get("Successful") is False:
+        return alone
+    return alone and any(body.get(field) for field in _DESCRIPTIONS)
 
 
 def _facts(body: object) -> _Facts:
@@ -174,11 +211,11 @@ def _facts(body: object) -> _Facts:
             message = message or level
             continue
         message = message or _message(level)
-        for key in ("code", "type"):
+        for key in ("code", "type", "error_code", "errorCode", "error_type"):
             value = level.get(key)
             if isinstance(value, str) and value and value != "error":
                 codes.append(value)
-        for key in ("code", "status", "statusCode", "status_code", "raw_status_code"):
+        for key in ("code", "status", "statusCode", "status_code", "raw_status_code", "error_code", "HttpStatusCode"):
             number = number or _status_number(level.get(key))
         if not codes and isinstance(level.get("code"), int) and not isinstance(level["code"], bool):
             codes.append(str(level["code"]))
@@ -201,14 +238,34 @@ def _levels(body: object) -> Iterator[Any]:
         if not isinstance(level, dict):
             break
         found.append(level)
-        level = next((level[key] for key in ("error", "errors", "innererror", "inner_error") if level.get(key)), None)
+        level = next(
+            (
+                level[key]
+                for key in ("error", "errors", "innererror", "inner_error", "fault", "base_resp")
+                if level.get(key)
+            ),
+            None,
+        )
     described = [level for level in found if level]
     # An inner error of Azure has only a code. The message is then found in the outer one.
     yield from reversed(described)
 
 
+_MESSAGES = (
+    "message",
+    "detail",
+    "details",
+    "msg",
+    "error_message",
+    "error_msg",
+    "errorMessage",
+    "status_msg",
+    "error_description",
+)
+
+
 def _message(level: Mapping[str, Any], depth: int = 0) -> str:
-    for key in ("message", "detail", "details", "msg", "error_description"):
+    for key in _MESSAGES:
         value = level.get(key)
         if isinstance(value, str) and value.strip():
             return value

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from trunkline.authoring.json import JSONValue, with_options
+from trunkline.authoring.json import JSONValue, as_object, with_options
 from trunkline.authoring.tool_results import Turn, pair_turns
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
@@ -29,7 +29,7 @@ from trunkline.messages import (
 )
 
 from trunkline_openai.profile import Profile
-from trunkline_openai.response_parts import ANNOTATION
+from trunkline_openai.response_parts import ANNOTATION, SENT_BACK
 
 AUDIO_FORMATS = {
     "audio/wav": "wav",
@@ -231,6 +231,9 @@ class History:
                 value.setdefault("annotations", []).append(dict(part.data))
             elif not isinstance(part, ToolResult) and (item := self.part(part, "assistant", True)):
                 content.append(item)
+            if isinstance(part, Text):
+                kept = part.provider_metadata.get(self.provider, {})
+                value |= {key: kept[key] for key in SENT_BACK & kept.keys()}
         self._replay(reasoning, value)
         value["content"] = content_of(content) if content or not (calls or "audio" in value) else None
         if calls:
@@ -251,12 +254,14 @@ class History:
         return self._ids[call_id]
 
     def _call(self, part: ToolCall, call_id: str) -> dict[str, Any]:
-        metadata = part.provider_metadata.get(self.provider, {})
-        if metadata.get("type") == "custom":
+        # Unknown fields of a call go back to the server that sent them: see `trunkline_openai.tool_calls`.
+        kept = dict(part.provider_metadata.get(self.provider, {}))
+        kind, more = kept.pop("type", "function"), as_object(kept.pop("function", None))
+        if kind == "custom":
             text = part.arguments.get("input", part.arguments_json)
-            return {"id": call_id, "type": "custom", "custom": {"name": part.name, "input": text}}
-        function = {"name": part.name, "arguments": part.arguments_json}
-        return {"id": call_id, "type": "function", "function": function}
+            return {"id": call_id, "type": "custom", "custom": {"name": part.name, "input": text, **more}, **kept}
+        function = {"name": part.name, "arguments": part.arguments_json, **more}
+        return {"id": call_id, "type": kind, "function": function, **kept}
 
     def _refusal(self, part: Text) -> dict[str, Any]:
         if "refusals" in self.profile.takes:

@@ -14,9 +14,10 @@ from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted
 from trunkline.events import Event, text_delta
 from trunkline.fold import fold
-from trunkline.response import ChatResponse
+from trunkline.response import ChatResponse, FinishReason
 
 from trunkline_openai.chunks import ChunkReader
+from trunkline_openai.errors import is_error
 from trunkline_openai.profile import Profile
 
 _ERROR_FIELDS = frozenset({"message", "detail", "code", "errors"})
@@ -32,8 +33,9 @@ def _content(chunk: dict[str, Any]) -> object:
 class ChatParser(ChunkReader):
     """Reads one response: `feed` takes the frames of a stream, `whole` a body that was not streamed.
 
-    A stream ends with the frame `[DONE]`. Servers whose profile has `finish_reason_suffices` leave it out. Servers that
-    ignore `"stream": true` send a whole body, which the framer marks as `BARE`.
+    A stream ends with the frame `[DONE]`. Servers whose profile has `finish_reason_suffices` leave it out, and any
+    server may after it has refused to go on (`content_filter`). Servers that ignore `"stream": true` send a whole body,
+    which the framer marks as `BARE`.
 
     Consecutive chunks of text differ in nothing but the text. `repeats` recognises such a frame by its bytes, so that
     its JSON need not be decoded; `text_events` then takes the texts alone.
@@ -42,6 +44,7 @@ class ChatParser(ChunkReader):
     def __init__(self, *, provider: str, profile: Profile) -> None:
         super().__init__(provider=provider, profile=profile)
         self._complete = False
+        self._lines = False  # whether chunks came without framing
         self.repeats = Repeats("content", _content, padding=("obfuscation", "p"))
         self._plain = self._think is None and type(self).text is ChatParser.text
 
@@ -63,13 +66,16 @@ class ChatParser(ChunkReader):
                 return []
             raise self._not_an_object(chunk)
         if chunk.get("error") or frame.event == "error" or chunk.get("object") == "error":
-            raise self.failure(chunk)
+            raise self.failure(chunk, frame.status)
         if frame.event == BARE and "choices" not in chunk:
-            if _ERROR_FIELDS & chunk.keys():
+            if is_error(chunk, alone=True) or _ERROR_FIELDS & chunk.keys():
                 raise self.failure(chunk)
             raise _without_choices(data, self.provider)
         if frame.event == BARE:
-            self._complete = self._whole = True
+            # A line may also be one chunk of a stream without framing, which is complete with its finish reason.
+            self._lines = True
+            self._whole = _is_whole(chunk)
+            self._complete = self._complete or self._whole
         self.take(chunk)
         if frame.event == "message" and self._is_text(chunk):
             self.repeats.learn(data, chunk)
@@ -92,17 +98,32 @@ class ChatParser(ChunkReader):
         choice = choices[0]
         delta = choice.get("delta")
         more = choice.get("finish_reason") or choice.get("logprobs") or choice.get("message")
-        if more or not isinstance(delta, dict) or (choice.get("index") or 0) != self._choice:
+        if more or not isinstance(delta, dict) or (choice.get("index") or 0) != self._choices.first:
             return False
         others = any(value for name, value in delta.items() if name not in ("content", "role"))
         return not others and type(delta.get("content")) is str
 
     def finish(self) -> list[Event]:
         """The last events, at the end of the file. Raises `StreamInterrupted` if the response is not complete."""
-        if self._complete or (self._reason is not None and self.profile.finish_reason_suffices):
+        if self._complete or self._is_finished():
             return self.close()
-        after = " after its finish reason" if self._reason is not None else ""
-        raise StreamInterrupted(f"the stream ended{after}, without its terminator [DONE]", provider=self.provider)
+        if self._reason is None:
+            raise StreamInterrupted("the stream ended, without its terminator [DONE]", provider=self.provider)
+        # The response is probably whole, so the same request would not give more.
+        raise StreamInterrupted(
+            f"the stream ended after its finish reason {self._reason!r}, without its terminator [DONE]",
+            provider=self.provider,
+            retryable=self._continued,
+        )
+
+    def _is_finished(self) -> bool:
+        """Whether the response is complete at the end of the file, without the terminator."""
+        if self._reason is None or self._continued:
+            return False
+        if self.profile.finish_reason_suffices or self._lines:
+            return True
+        # Nothing follows a refusal. Azure's DeepSeek models close the connection then.
+        return self._finish_reason() is FinishReason.CONTENT_FILTER
 
     def whole(self, body: dict[str, Any]) -> list[Event]:
         """The events of a body that was not streamed."""
@@ -126,6 +147,12 @@ class ChatParser(ChunkReader):
             return self.failure(value)
         kind = type(value).__name__
         return ProtocolViolation(f"an event of the stream is a JSON {kind}, not an object", provider=self.provider)
+
+
+def _is_whole(body: dict[str, Any]) -> bool:
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return not isinstance(first, dict) or "delta" not in first or "message" in first
 
 
 def _without_choices(text: bytes, provider: str) -> ProtocolViolation:
@@ -155,8 +182,8 @@ class ChatResponseParser:
         if wire_response.body.lstrip().startswith((b"data:", b": ", b"event:")):
             return self._streamed(wire_response.body)
         body = _object(wire_response.body, provider)
-        if body.get("error") or body.get("object") == "error" or "choices" not in body:
-            if body.get("error") or _ERROR_FIELDS & body.keys():
+        if is_error(body, alone=not body.get("choices")) or body.get("object") == "error" or "choices" not in body:
+            if is_error(body, alone=True) or _ERROR_FIELDS & body.keys():
                 raise error_from_json(body, provider=provider, read=self._parser.error, headers=wire_response.headers)
             raise _without_choices(wire_response.body, provider)
         return fold(self._parser(provider=provider, profile=self.profile).whole(body), provider)

@@ -14,6 +14,10 @@ from trunkline.messages import Audio, Citation, Image, Opaque
 ANNOTATION = "annotation."
 """The prefix of an `Opaque`'s `kind` for an annotation of a message."""
 
+SENT_BACK = frozenset({"extra_content"})
+"""Fields of a message that its server needs back. They are metadata of the response's text. Gemini's signature of an
+answer is in `extra_content` (https://ai.google.dev/gemini-api/docs/thought-signatures, read in November 2026)."""
+
 
 class AudioPieces:
     """A spoken answer, which comes as pieces of base64 and of its transcript."""

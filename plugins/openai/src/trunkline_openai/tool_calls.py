@@ -7,11 +7,17 @@ pieces of the arguments. Servers differ from this in many ways:
 - they send the id alone first, repeat it in each delta, repeat it for two calls, or send none at all;
 - they split the name, or repeat it in each delta;
 - they send the arguments as an object instead of text;
-- they start a new call under the index of an old one.
+- they start a new call under the index of an old one, or go on with a call under another index;
+- they send another id with each delta, or the same call once more under another index.
 
 The rule is that two calls are never merged, because a call with the arguments of two is lost. So a delta belongs to the
 call of its id, else of its index, else to the latest call, unless it starts a new one: with a new id together with a
-name or without arguments, or with a name after arguments that are complete JSON.
+name or without arguments, or with a name after arguments that are complete JSON. Arguments without a name or an id,
+under an index that is new, continue the latest call if its arguments are incomplete.
+
+A call that never gets a name cannot be run. Its arguments belong to the call before it if only both together are
+JSON; else it is kept in the response's metadata, with a warning. What a server sends with a call besides its id, name
+and arguments is metadata of the call, and goes back with it: Gemini refuses a call without its `extra_content`.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
-from trunkline.authoring.json import as_string, dumps
+from trunkline.authoring.json import JSONValue, as_string, dumps
 from trunkline.errors import ProtocolViolation
 from trunkline.events import Event, ToolCallDelta, ToolCallEnd, ToolCallStart
 from trunkline.fold import decode_arguments
@@ -31,9 +37,25 @@ LEGACY = "function_call"
 _LONGEST_NAME = 10_000
 """The longest name of a tool, in characters. No server accepts more than a few hundred."""
 
+_CALL_FIELDS = frozenset({"index", "id", "type", "function", "custom", "name", "arguments"})
+_BODY_FIELDS = frozenset({"name", "arguments", "input"})
+
 
 class _Call:
-    __slots__ = ("arguments", "chunk", "custom", "id", "index", "name", "position", "tries")
+    __slots__ = (
+        "arguments",
+        "chunk",
+        "custom",
+        "displaced",
+        "id",
+        "index",
+        "metadata",
+        "name",
+        "position",
+        "repeated",
+        "size",
+        "tries",
+    )
 
     def __init__(self, position: int, call_id: str | None) -> None:
         self.position = position
@@ -43,15 +65,35 @@ class _Call:
         self.name = ""
         # The pieces so far. After the call's start event, each piece has also been sent as an event.
         self.arguments: list[str] = []
+        self.size = 0  # their length, in characters
         self.custom = False
         self.index: int | None = None
+        self.metadata: dict[str, Any] = {}
+        # The call that had the index before. A delta of it may have started this one, with an id and nothing else.
+        self.displaced: _Call | None = None
+        # The call with the same id. This one may be a repetition of it, so it starts at the end of the response.
+        self.repeated: _Call | None = None
+
+    def text(self) -> str:
+        if len(self.arguments) > 1:
+            self.arguments = ["".join(self.arguments)]
+        return self.arguments[0] if self.arguments else ""
 
     def is_whole(self) -> bool:
         # Limited, so that a server that repeats the name in each delta does not cause quadratic work.
         if not self.arguments or self.tries > 32 or not self.arguments[-1].rstrip().endswith("}"):
             return False
         self.tries += 1
-        return decode_arguments("".join(self.arguments))[1] is None
+        return decode_arguments(self.text())[1] is None
+
+    def has(self, arguments: str) -> bool:
+        """Whether these are the complete arguments so far."""
+        return bool(arguments) and len(arguments) == self.size and self.is_whole() and self.text() == arguments
+
+    def repeats(self) -> bool:
+        """Whether this is the call with the same id once more: with the same arguments, or cut off before them."""
+        first = self.repeated
+        return first is not None and self.name == first.name and self.text() in ("", first.text())
 
 
 class ToolCalls:
@@ -64,12 +106,14 @@ class ToolCalls:
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[object, _Call] = {}
         self._last: _Call | None = None
+        self.unnamed: list[JSONValue] = []
+        """The calls without a name, at the end of the response."""
         self._started = 0
         self._chunk = 0
         self.seed = ""
 
     def __bool__(self) -> bool:
-        return any(call.name or call.id or call.arguments for call in self._calls)
+        return any(call.name for call in self._calls)
 
     def deltas(self, entries: list[Any], events: list[Event]) -> None:
         """Read the `tool_calls` of a chunk."""
@@ -94,7 +138,10 @@ class ToolCalls:
         index = delta.get("index")
         index = index if isinstance(index, int) and not isinstance(index, bool) else key
         call = self._find(index, call_id, name, arguments)
+        if name and name == call.name and call.has(arguments):
+            return  # the same call once more
         call.chunk = self._chunk
+        self._keep(call, delta, body)
         call.custom = call.custom or is_custom
         if name and call.index is None and not (name == call.name and call_id is not None):
             call.name += name
@@ -108,41 +155,81 @@ class ToolCalls:
         """Read the `tool_calls` of a body that was not streamed: each entry is a call of its own."""
         for position, entry in enumerate(entries):
             if isinstance(entry, dict):
-                call_id = entry.get("id")
-                fresh = None if isinstance(call_id, str) and call_id in self._by_id else call_id
-                entry = {**entry, "id": fresh, "index": position}
+                entry = {**entry, "index": position}
+                if isinstance(entry.get("id"), str) and entry["id"] in self._by_id and not _has_name(entry):
+                    del entry["id"]
             self.delta(entry, events)
 
     def end(self, events: list[Event]) -> None:
-        """End all calls. Raises `ProtocolViolation` for a call without a name."""
+        """End all calls. A call without a name goes to `unnamed`."""
+        named = [call for call in self._calls if call.name and not call.repeats()]
         for call in self._calls:
-            if not call.name:
-                if not call.id and not call.arguments:
-                    continue
-                raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
+            if call.name or (not call.arguments and (call.id is None or call.displaced is not None)):
+                continue
+            if not self._completed(call, events):
+                self.unnamed.append({"id": call.id, "arguments": call.text()})
+        for call in named:
+            call.repeated = None
             self._start(call, events)
             if call.custom:
-                text = dumps({"input": "".join(call.arguments)}).decode()
+                text = dumps({"input": call.text()}).decode()
                 events.append(ToolCallDelta(index=self._index(call), arguments=text))
-            metadata = {self._provider: {"type": "custom"}} if call.custom else {}
+                call.metadata["type"] = "custom"
+            metadata = {self._provider: call.metadata} if call.metadata else {}
             events.append(ToolCallEnd(index=self._index(call), provider_metadata=metadata))
+
+    def _completed(self, rest: _Call, events: list[Event]) -> bool:
+        """Whether the arguments of a call without a name complete those of the call before it."""
+        before = next((call for call in reversed(self._calls[: rest.position]) if call.name), None)
+        if before is None or before.custom or before.is_whole() or not rest.arguments:
+            return False
+        if decode_arguments(before.text() + rest.text())[1] is not None:
+            return False
+        self._take(before, rest.text(), events)
+        return True
+
+    def _keep(self, call: _Call, delta: dict[str, Any], body: dict[str, Any]) -> None:
+        """Keep the fields that nothing else reads."""
+        kind = delta.get("type")
+        if isinstance(kind, str) and kind and kind not in ("function", "custom"):
+            call.metadata["type"] = kind  # Kimi's `builtin_function`, for example
+        if not delta.keys() <= _CALL_FIELDS:
+            call.metadata |= {
+                key: value for key, value in delta.items() if key not in _CALL_FIELDS and value is not None
+            }
+        if body is not delta and not body.keys() <= _BODY_FIELDS:
+            more = {key: value for key, value in body.items() if key not in _BODY_FIELDS and value is not None}
+            if more:
+                call.metadata["function"] = {**call.metadata.get("function", {}), **more}
 
     def _find(self, index: object, call_id: str | None, name: str, arguments: str) -> _Call:
         current = self._by_index.get(index) if index is not None else self._last
         found: _Call | None = None
+        first: _Call | None = None
         if call_id is not None:
             known = self._by_id.get(call_id)
-            if known is not None:
-                # The same id under two indexes, each with a name: two calls to which a server gave one id.
-                found = None if index is not None and current is None and name else known
+            if known is not None and index is not None and current is None and name:
+                # The same id under two indexes, each with a name: two calls to which a server gave one id, or one call
+                # that it sent twice. Which of the two will be known at the end.
+                first = known
+            elif known is not None:
+                found = known if current is None or current.repeated is not known else current
             elif current is not None and not name and (current.id is None or arguments):
                 found = current
         elif current is not None and not (name and self._begins(current, name)):
             found = current
+        elif current is None and not name and arguments and self._last is not None and _is_open(self._last):
+            found = self._last
+        if found is not None and not found.name and not name and arguments and found.displaced is not None:
+            # A new id began a call, but the arguments that follow are those of the call before it.
+            before = found.displaced
+            if before.name and not before.custom and not before.is_whole():
+                found = before
         if found is None:
             found = _Call(len(self._calls), call_id if call_id not in self._by_id else None)
+            found.displaced, found.repeated = current, first
             self._calls.append(found)
-        elif found.id is None and found.index is None:
+        elif found.id is None and found.index is None and found.repeated is None:
             found.id = call_id
         if call_id is not None:
             self._by_id.setdefault(call_id, found)
@@ -162,7 +249,8 @@ class ToolCalls:
         if not arguments or (arguments == "null" and not call.arguments):
             return
         call.arguments.append(arguments)
-        if call.custom or not call.name:
+        call.size += len(arguments)
+        if call.custom or not call.name or call.repeated is not None:
             return
         if call.index is None:
             self._start(call, events)
@@ -176,12 +264,12 @@ class ToolCalls:
         while self._started < call.position:
             self._started += 1
             earlier = self._calls[self._started - 1]
-            if earlier.name:
+            if earlier.name and earlier.repeated is None:
                 self._start(earlier, events)
         call.index = self._next_index()
         call.id = call.id or self._make_id(call.position)
         events.append(ToolCallStart(index=call.index, id=call.id, name=call.name))
-        text = "".join(call.arguments)
+        text = call.text()
         if text and not call.custom:
             events.append(ToolCallDelta(index=call.index, arguments=text))
 
@@ -192,6 +280,16 @@ class ToolCalls:
     def _make_id(self, position: int) -> str:
         # The same whether the response is streamed or not, and different for each response.
         return "call_" + sha256(f"{self.seed}/{position}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def _has_name(entry: dict[str, Any]) -> bool:
+    bodies = (entry, entry.get("function"), entry.get("custom"))
+    return any(isinstance(body, dict) and body.get("name") for body in bodies)
+
+
+def _is_open(call: _Call) -> bool:
+    """Whether arguments have begun and are not complete."""
+    return bool(call.arguments) and not call.custom and not call.is_whole()
 
 
 def _arguments(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from trunkline.authoring.json import as_count, as_object
 from trunkline.response import Usage
 
@@ -44,3 +45,19 @@ def usage_from(raw: Any) -> Usage | None:
         reasoning_tokens=reasoning,
         raw=raw,
     )
+
+
+def larger(usage: Usage, before: Usage) -> Usage:
+    """A later report of the same response, with the counts of the earlier one where those are larger.
+
+    Counts only grow. Some servers end a stream with a report of zeros.
+    """
+    kept = {
+        name: known
+        for name in _COUNTS
+        if (known := getattr(before, name)) is not None and known > (getattr(usage, name) or 0)
+    }
+    return attrs.evolve(usage, **kept) if kept else usage
+
+
+_COUNTS = tuple(field.name for field in attrs.fields(Usage) if field.name != "raw")
