@@ -99,7 +99,7 @@ _BY_CODE: dict[str, type[RemoteError]] = {
 # The fields that describe an error, at the top level of a body or chunk: those in the first row also next to choices,
 # the others only without.
 _ERROR_FIELDS = ("error", "errors", "error_message", "error_msg", "errorMessage")
-_DESCRIPTIONS = ("message", "detail", "msg", "error_type", "error_code", "errorCode", "fault")
+_DESCRIPTIONS = ("message", "detail", "msg", "code", "error_type", "error_code", "errorCode", "fault")
 
 ERROR_FIELDS = frozenset({*_ERROR_FIELDS, *_DESCRIPTIONS, "base_resp", "success", "Successful"})
 """A body or chunk with none of these fields is no error."""

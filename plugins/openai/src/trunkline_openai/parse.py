@@ -20,8 +20,6 @@ from trunkline_openai.chunks import ChunkReader
 from trunkline_openai.errors import is_error
 from trunkline_openai.profile import Profile
 
-_ERROR_FIELDS = frozenset({"message", "detail", "code", "errors"})
-
 _SHORT = 64
 """Frames of this size or more, in bytes, are neither empty nor the terminator."""
 
@@ -68,7 +66,7 @@ class ChatParser(ChunkReader):
         if chunk.get("error") or frame.event == "error" or chunk.get("object") == "error":
             raise self.failure(chunk, frame.status)
         if frame.event == BARE and "choices" not in chunk:
-            if is_error(chunk, alone=True) or _ERROR_FIELDS & chunk.keys():
+            if is_error(chunk, alone=True):
                 raise self.failure(chunk)
             raise _without_choices(data, self.provider)
         if frame.event == BARE:
@@ -182,9 +180,9 @@ class ChatResponseParser:
         if wire_response.body.lstrip().startswith((b"data:", b": ", b"event:")):
             return self._streamed(wire_response.body)
         body = _object(wire_response.body, provider)
-        if is_error(body, alone=not body.get("choices")) or body.get("object") == "error" or "choices" not in body:
-            if is_error(body, alone=True) or _ERROR_FIELDS & body.keys():
-                raise error_from_json(body, provider=provider, read=self._parser.error, headers=wire_response.headers)
+        if is_error(body, alone=not body.get("choices")) or body.get("object") == "error":
+            raise error_from_json(body, provider=provider, read=self._parser.error, headers=wire_response.headers)
+        if "choices" not in body:
             raise _without_choices(wire_response.body, provider)
         return fold(self._parser(provider=provider, profile=self.profile).whole(body), provider)
 
