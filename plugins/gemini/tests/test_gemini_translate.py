@@ -104,7 +104,7 @@ def test_a_conversation_with_tools_and_pictures() -> None:
 def test_signatures_go_back_where_they_came_from_and_to_nobody_else() -> None:
     signed = {"gemini": {"thoughtSignature": "c2lnbmVk"}}
     turn = assistant(
-        Reasoning(text="hm", provider="gemini", signature="dGhvdWdodA=="),
+        Reasoning(text="hm", provider="gemini", family="gemini-3", signature="dGhvdWdodA=="),
         Text(text="", provider_metadata=signed),
         ToolCall(id="c0", name="weather", provider_metadata=signed),
         Opaque(provider="gemini", kind="executableCode", data={"executableCode": {"code": "1", "language": "PYTHON"}}),
@@ -118,7 +118,8 @@ def test_signatures_go_back_where_they_came_from_and_to_nobody_else() -> None:
         {"functionCall": {"id": "c0", "name": "weather", "args": {}}, "thoughtSignature": "c2lnbmVk"},
         {"executableCode": {"code": "1", "language": "PYTHON"}},
     ]
-    assert [warning.subject for warning in translation.warnings] == ["reasoning"]
+    assert [warning.subject for warning in translation.warnings] == ["reasoning", "tool result"]
+    assert {warning.kind for warning in translation.warnings} == {"mended"}
 
 
 def test_the_first_call_of_a_turn_from_elsewhere_gets_the_signature_that_stands_for_none() -> None:

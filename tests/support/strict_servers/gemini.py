@@ -12,7 +12,8 @@ import pydantic
 from strict_servers.refusal import Body, Check, Refusal
 from strict_servers.seal import issuer_of
 
-SKIP_SIGNATURE = "skip_thought_signature_validator"
+SKIP_SIGNATURES = ("skip_thought_signature_validator", "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=")
+"""The documented text, and its bytes in base64 as Google's Python SDK sends them (pydantic-ai 2.68, tried in 2026)."""
 _SIGNATURES = "ai.google.dev/gemini-api/docs/thought-signatures"
 _TURNS = "google-gemini/gemini-cli#11814 (2025-10), quarkiverse/quarkus-langchain4j#1271 (2025-02)"
 _DATA = (
@@ -131,7 +132,7 @@ def signatures(accepted: str, *, required: bool) -> Check:
         for place, role, items in turns:
             for part in items:
                 value = part.get("thoughtSignature")
-                if value is not None and value != SKIP_SIGNATURE and issuer_of(value) != accepted:
+                if value is not None and value not in SKIP_SIGNATURES and issuer_of(value) != accepted:
                     yield Refusal(f"contents[{place}]: Corrupted thought signature.", "massgen/MassGen#665 (2025-12)")
             first = next((part for part in items if "functionCall" in part), None)
             current = required and role == "model" and place > max(asked, default=-1)

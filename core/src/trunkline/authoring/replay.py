@@ -361,6 +361,8 @@ class _Mender:
         call_id, name = self._id(call.id), call.name
         if re.fullmatch(self._rules.tool_names, name) is None:
             name = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "unnamed"
+            if re.fullmatch(self._rules.tool_names, name) is None:
+                name = f"_{name}"[:64]  # it may have to begin with a letter
             self._mended("tool call", f"the name {call.name!r} is not accepted; sent as {name!r}")
         if call.invalid_arguments is None:
             return own if call_id == call.id and name == call.name else attrs.evolve(own, id=call_id, name=name)

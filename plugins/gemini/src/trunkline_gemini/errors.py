@@ -26,7 +26,11 @@ def error_from_body(
     (`google.rpc.RetryInfo`) rather than in a header.
     """
     first = body[0] if isinstance(body, list) and body else body
-    error = first.get("error") if isinstance(first, dict) else first
+    error = first
+    if isinstance(first, dict):
+        # A gateway may leave out the object around the fields, or name it otherwise.
+        error = first.get("error") or first.get("errors") or (first if "message" in first else first.get("detail"))
+        error = error[0] if isinstance(error, list) and error else error
     fields: dict[str, Any] = error if isinstance(error, dict) else {"message": error}
     message, code = as_string(fields.get("message")) or "", fields.get("code")
     details = as_objects(fields.get("details"))

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.authoring.json import ProviderOptions, with_options
-from trunkline.authoring.tool_results import pair_turns
+from trunkline.authoring.replay import OPENING, ReplayRules, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
     Audio,
-    Citation,
     Document,
     Image,
     Message,
@@ -22,43 +21,87 @@ from trunkline.messages import (
     ToolResult,
 )
 
+from trunkline_gemini.model_facts import GeminiFacts
+
 UNSIGNED = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
-"""`skip_thought_signature_validator` in base64: the signature that Google documents for calls from other models."""
+"""`skip_thought_signature_validator` in base64: the signature that Google documents for parts of other models.
+
+Source: https://ai.google.dev/gemini-api/docs/thought-signatures, November 2026.
+"""
+
+_MEDIA = (Image, Document, Audio)
 
 
-class History:
-    """Translates the messages of one request. `system` collects the parts of the system instruction.
+def rules(provider: str, facts: GeminiFacts) -> ReplayRules:
+    """Return what Gemini accepts as history."""
+    return ReplayRules(
+        provider=provider,
+        # A signature of another generation is refused or worth nothing:
+        # https://ai.google.dev/gemini-api/docs/thought-signatures, November 2026.
+        family=facts.family,
+        # Ids are optional, and Gemini documents no alphabet for them (google-genai 3.6.1, `FunctionCall.id`).
+        call_ids=r"[!-~]{1,128}",
+        # google-genai 3.6.1, `FunctionDeclaration.name`; older models accept 64 characters
+        # (wonderwhy-er/DesktopCommanderMCP#79, 2025).
+        tool_names=r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}",
+        # Models that make pictures have them in their answers; other models read them there.
+        answer_media=_MEDIA,
+        # https://ai.google.dev/gemini-api/docs/function-calling#multimodal: pictures and documents, since Gemini 3.
+        result_media=(Image, Document) if facts.result_media else (),
+        # There is one system instruction, apart from the conversation.
+        system="first",
+        # "contents" must begin with the user's turn, and a turn with calls must follow one of the user, or results:
+        # "Please ensure that function call turn comes immediately after a user turn or after a function response turn".
+        starts_with_user=True,
+    )
 
-    `needs_signatures` is whether the model requires a signature on the first call of each turn (Gemini 3 and later).
-    """
 
-    def __init__(self, provider: str, warnings: Warnings, *, needs_signatures: bool) -> None:
+def history(
+    messages: Iterable[Message], provider: str, facts: GeminiFacts, warnings: Warnings
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the turns, and the parts of the system instruction."""
+    renderer = _Renderer(provider, facts, warnings)
+    contents: list[dict[str, Any]] = []
+    system: list[dict[str, Any]] = []
+    for turn in replay(messages, rules(provider, facts), warnings):
+        message = turn.message
+        if message.role == "system":
+            system += ({"text": text} for text in renderer.system(message) if text)
+            continue
+        by_model = message.role == "assistant"
+        parts = renderer.parts(message.parts, by_model=by_model)
+        if by_model and contents and contents[-1]["role"] == "model":
+            contents[-1]["parts"] += parts
+        elif parts:
+            contents.append({"role": "model" if by_model else "user", "parts": parts})
+        if turn.results:
+            # The API refuses results next to other parts, and expects as many as there are calls: "Please ensure that
+            # the number of function response parts is equal to the number of function call parts" (gemini-cli#16543).
+            contents.append({"role": "user", "parts": [renderer.result(result) for result in turn.results]})
+    for content in contents:
+        if content["role"] == "model":
+            renderer.sign(content["parts"])
+    if system and not facts.system_instruction:
+        warnings.add(
+            "changed", "system message", "this model has no system instruction; sent as the user's", lossy=False
+        )
+        contents[:0] = [{"role": "user", "parts": system}]
+        system = []
+    if not contents:
+        warnings.add("mended", "messages", f"Gemini needs a user message; {OPENING!r} was inserted", lossy=False)
+        contents.append({"role": "user", "parts": [{"text": OPENING}]})
+    return contents, system
+
+
+class _Renderer:
+    """Renders the parts of messages that `replay` has mended."""
+
+    def __init__(self, provider: str, facts: GeminiFacts, warnings: Warnings) -> None:
         self._provider = provider
+        self._facts = facts
         self._warnings = warnings
-        self._needs_signatures = needs_signatures
-        self.system: list[dict[str, Any]] = []
 
-    def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
-        """Return the turns. A part that Gemini does not accept is left out with a warning."""
-        contents: list[dict[str, Any]] = []
-        for turn in pair_turns(messages, self._warnings):
-            message = turn.message
-            if message.role == "system":
-                self.system += [{"text": text} for text in self._system(message)]
-                continue
-            parts = self._parts(message)
-            if parts:
-                contents.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
-            results: list[dict[str, Any]] = []
-            for position, part in enumerate(message.parts):
-                if isinstance(part, ToolCall):
-                    results += [self._result(part, result) for result in turn.results.get(position, ())]
-            if results:
-                # Tool results need a turn of their own; the API refuses them next to other parts.
-                contents.append({"role": "user", "parts": results})
-        return contents
-
-    def _system(self, message: Message) -> Iterable[str]:
+    def system(self, message: Message) -> Iterable[str]:
         for part in message.parts:
             if isinstance(part, Text):
                 yield part.text
@@ -66,56 +109,43 @@ class History:
                 reason = "Gemini's system instruction accepts text only; left out"
                 self._warnings.add("left_out", type(part).__name__.lower(), reason, lossy=True)
 
-    def _parts(self, message: Message) -> list[dict[str, Any]]:
-        parts: list[dict[str, Any]] = []
-        needs_signature = self._needs_signatures
-        for part in message.parts:
-            wire_part = self._part(part, by_model=message.role == "assistant")
-            if wire_part is None:
-                continue
-            if "functionCall" in wire_part:
-                if needs_signature:
-                    wire_part.setdefault("thoughtSignature", UNSIGNED)
-                needs_signature = False
-            options = {} if isinstance(part, (Opaque, Citation)) else part.provider_options
-            parts.append(with_options(wire_part, options, self._provider))
-        return parts
+    def parts(self, parts: Iterable[Part], *, by_model: bool) -> list[dict[str, Any]]:
+        rendered = []
+        for part in parts:
+            wire_part = self._part(part)
+            if wire_part is not None:
+                options = part.provider_options if isinstance(part, (Text, Reasoning, ToolCall, *_MEDIA)) else {}
+                rendered.append(with_options(wire_part, options, self._provider))
+        return rendered
 
-    def _part(self, part: Part, *, by_model: bool) -> dict[str, Any] | None:
+    def _part(self, part: Part) -> dict[str, Any] | None:
         match part:
             case Text():
-                signature = self._signature(part.provider_metadata)
-                return {"text": part.text, **signature} if part.text or signature else None
+                wire_part = self._with_metadata({"text": part.text}, part.provider_metadata)
+                return wire_part if part.text or len(wire_part) > 1 else None
             case Reasoning():
-                return self._reasoning(part, by_model=by_model)
+                thought: dict[str, Any] = {"text": part.text, "thought": True}
+                if part.signature:
+                    thought["thoughtSignature"] = part.signature
+                return self._with_metadata(thought, part.provider_metadata)
             case ToolCall():
                 call = {"id": part.id, "name": part.name, "args": part.arguments}
-                if part.invalid_arguments is not None:
-                    message = f"the arguments of {part.name} are not a JSON object; left out"
-                    self._warnings.add("changed", f"tool call {part.name}", message, lossy=False)
-                return {"functionCall": call, **self._signature(part.provider_metadata)}
+                return self._with_metadata({"functionCall": call}, part.provider_metadata)
             case Image() | Document() | Audio():
-                return self._media(part)
+                return self._with_metadata(self._media(part), part.provider_metadata)
             case Opaque():
-                if part.provider == self._provider:
-                    return dict(part.data)
-                message = f"only {part.provider} understands this part; left out"
-                self._warnings.add("left_out", part.kind, message, lossy=not by_model)
-            case Citation() | ToolResult():
-                pass  # citations are not sent back; results are sent after their calls
-        return None
+                return dict(part.data)
+        return None  # citations are not sent back
 
-    def _reasoning(self, part: Reasoning, *, by_model: bool) -> dict[str, Any] | None:
-        if part.provider != self._provider:
-            message = f"reasoning from {part.provider or 'another provider'} cannot be sent to Gemini; left out"
-            self._warnings.add("left_out", "reasoning", message, lossy=not by_model)
-            return None
-        thought: dict[str, Any] = {"text": part.text, "thought": True}
-        return thought | {"thoughtSignature": part.signature} if part.signature else thought
-
-    def _signature(self, metadata: ProviderOptions) -> dict[str, Any]:
-        signature = metadata.get(self._provider, {}).get("thoughtSignature")
-        return {"thoughtSignature": signature} if isinstance(signature, str) else {}
+    def _with_metadata(self, wire_part: dict[str, Any], metadata: ProviderOptions) -> dict[str, Any]:
+        """Return the part with the fields that Gemini sent with it, such as its signature."""
+        for name, value in metadata.get(self._provider, {}).items():
+            present = wire_part.get(name)
+            if isinstance(present, dict) and isinstance(value, dict):
+                wire_part[name] = {**value, **present}
+            else:
+                wire_part.setdefault(name, value)
+        return wire_part
 
     def _media(self, part: Image | Document | Audio) -> dict[str, Any]:
         if part.data is not None:
@@ -132,19 +162,36 @@ class History:
             media["mediaResolution"] = {"level": f"MEDIA_RESOLUTION_{part.detail.upper()}"}
         return media
 
-    def _result(self, call: ToolCall, result: ToolResult) -> dict[str, Any]:
+    def sign(self, parts: list[dict[str, Any]]) -> None:
+        """Give the parts of one answer that must have a signature, and have none, the value that stands for one.
+
+        Only the first function call of a step has a signature. A picture without one is refused too (langchain-ai/
+        langchain-google#1431), and models that make pictures refuse text without one (googleapis/js-genai#1116).
+        """
+        if self._facts.signatures == "none":
+            return
+        spoken = [part for part in parts if not part.get("thought")]
+        needed = [part for part in spoken if "functionCall" in part][:1]
+        needed += (part for part in spoken if "inlineData" in part or "fileData" in part)
+        if self._facts.signatures == "answers" and not any("thoughtSignature" in part for part in parts):
+            needed += spoken[:1]
+        for part in needed:
+            if "thoughtSignature" not in part:
+                part["thoughtSignature"] = UNSIGNED
+                why = "a part without a signature got the value with which Gemini skips the check of it"
+                self._warnings.add("mended", "signature", why, lossy=False)
+
+    def result(self, result: ToolResult) -> dict[str, Any]:
         texts = [part.text for part in result.parts if isinstance(part, Text)]
-        media = [self._media(part) for part in result.parts if isinstance(part, (Image, Document, Audio))]
-        response: dict[str, Any] = {"id": call.id, "name": call.name}
+        response: dict[str, Any] = {"id": result.tool_call_id, "name": result.name}
         response["response"] = {"error" if result.is_error else "output": "".join(texts)}
+        media = [self._media(part) for part in result.parts if isinstance(part, _MEDIA)]
         if media:
-            # Supported from Gemini 3 on; earlier models refuse it with status 400 and a clear message.
             response["parts"] = [
                 {key: value for key, value in item.items() if key != "mediaResolution"} for item in media
             ]
         for part in result.parts:
             if isinstance(part, Opaque):
-                self._warnings.add(
-                    "left_out", part.kind, "Gemini accepts text and media in tool results; left out", lossy=True
-                )
+                why = "Gemini accepts text and media in tool results; left out"
+                self._warnings.add("left_out", part.kind, why, lossy=True)
         return with_options({"functionResponse": response}, result.provider_options, self._provider)

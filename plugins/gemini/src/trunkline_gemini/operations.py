@@ -14,6 +14,7 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo
 
+from trunkline_gemini.model_facts import facts_of
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.translate import HEADERS, chat_body
 from trunkline_gemini.urls import base_url, method_url, model_path
@@ -71,7 +72,8 @@ def build_count(context: ServiceContext[GeminiSettings], request: ChatRequest) -
     """Build the request that counts a request's tokens, including its tools and system instruction."""
     warnings = Warnings()
     name = str(request.model)
-    inner = {"model": model_path(name), **chat_body(request, context.provider, warnings)}
+    facts = facts_of(name, context.settings.model_facts)
+    inner = {"model": model_path(name), **chat_body(request, context.provider, facts, warnings)}
     url = method_url(_base(context), name, "countTokens")
     return _translation(url, {"generateContentRequest": inner}, warnings)
 

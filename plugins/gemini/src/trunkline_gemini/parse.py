@@ -1,6 +1,9 @@
 """Parse the responses of generateContent: one body, or a stream of server-sent events.
 
 Each event contains a complete `GenerateContentResponse` with the next piece of the response. Parsing does no I/O.
+
+What has no typed place in a response is kept under Gemini's own names: fields of a candidate or of the whole response
+in the `provider_metadata` of the response, fields of a part in that of the part, in streams as in bodies.
 """
 
 from __future__ import annotations
@@ -12,18 +15,29 @@ import attrs
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
-from trunkline.authoring.json import ProviderOptions, as_list, as_object, as_string, decode_object
+from trunkline.authoring.json import (
+    ProviderOptions,
+    as_list,
+    as_object,
+    as_objects,
+    as_string,
+    decode_object,
+    json_text,
+)
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event
 from trunkline.fold import fold
-from trunkline.messages import Audio, Citation, Document, Image, Opaque
-from trunkline.response import CallWarning, ChatResponse, FinishReason
+from trunkline.messages import Audio, Document, Image, Opaque
+from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob
 from trunkline.settings import Settings
 
 from trunkline_gemini.errors import error_from_body
-from trunkline_gemini.usage import usage_from
+from trunkline_gemini.grounding import citations, joined_grounding
+from trunkline_gemini.logprobs import logprobs_from
+from trunkline_gemini.streamed_calls import StreamedCall
+from trunkline_gemini.usage import later_counts, usage_from
 
 _FILTERED = (
     "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION "
@@ -36,15 +50,28 @@ _FAILED = (
 REASONS = {
     "STOP": FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
+    # The response reached the limit of one request; another request continues it.
+    "CONTINUATION": FinishReason.LENGTH,
     **dict.fromkeys(_FILTERED.split(), FinishReason.CONTENT_FILTER),
     **dict.fromkeys(_FAILED.split(), FinishReason.ERROR),
 }
-"""The finish reasons; any other becomes `FinishReason.OTHER`."""
+"""The finish reasons (google-genai 3.6.1, `FinishReason`); any other becomes `FinishReason.OTHER`."""
 
 _NUMBERS = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER")
 """The finish reasons by number, as some proxies send them (recording 5b45c414d069354d). Later ones differ by API."""
 
-_UNSPECIFIED = ("", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
+_UNSPECIFIED = ("", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
+
+# The fields that have a typed place. `createTime` repeats in each chunk, so it is kept from the first one.
+_CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "createTime"})
+_CANDIDATE = frozenset({"content", "finishReason", "finishMessage", "index"})
+_CONTENT = frozenset({"parts", "role"})
+_TEXT = frozenset({"text", "thought"})
+_CALL = frozenset({"id", "name", "args", "partialArgs", "willContinue"})
+_MEDIA = frozenset({"mimeType", "data", "fileUri"})
+
+_ERRORS = ("error", "errors", "message", "detail", "error_type")
+"""The fields under which a gateway reports an error in a chunk that is no response."""
 
 
 class GeminiParser:
@@ -58,11 +85,21 @@ class GeminiParser:
         return SSEOrJSONFramer(), GeminiStream(self._provider)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
-        """Return the response of a call that was not streamed. Raises `ProtocolViolation` without a candidate."""
-        data = decode_object(wire_response.body, "the body", provider=self._provider)
-        parser = GeminiStream(self._provider)
-        events = [*parser.chunk(data), *parser.end_of_body(data)]
-        return attrs.evolve(fold(events, self._provider), raw=data)
+        """Return the response of a call that was not streamed. Raises `ProtocolViolation` without a candidate.
+
+        A stream that a server sent all the same, as events or as a JSON array, is read as well.
+        """
+        body, parser = wire_response.body, GeminiStream(self._provider)
+        framer = SSEOrJSONFramer()
+        frames = [] if body.lstrip()[:1] == b"{" else [*framer.feed(body), *framer.finish()]
+        if not frames:
+            data = decode_object(body, "the body", provider=self._provider)
+            events = [*parser.chunk(data), *parser.end_of_body(data)]
+            return attrs.evolve(fold(events, self._provider), raw=data)
+        events = [event for frame in frames for event in parser.feed(frame)]
+        if not parser.finished:
+            events += parser.finish()
+        return fold(events, self._provider)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error of a response with an error status."""
@@ -72,147 +109,301 @@ class GeminiParser:
 class GeminiStream:
     """Turns the chunks of one stream into events.
 
-    A finish reason completes the stream; it has no other end marker. There is one exception: when the model runs code,
-    the chunk that ends with the code also has a finish reason, although the code's result and the rest of the response
-    follow (recordings 04a59751d29d53f7, f32e2446a758532a). That finish reason is ignored.
+    A finish reason completes the stream; it has no other end marker. There are three exceptions:
+
+    - When the model runs code, the chunk that ends with the code also has a finish reason, although the code's result
+      and the rest of the response follow (recordings 04a59751d29d53f7, f32e2446a758532a). It is ignored.
+    - A `STOP` before anything was said may come from a gateway that adds it to each chunk without parts. It completes
+      the stream only if nothing follows it.
+    - If there are several candidates, the last chunks of the others may follow. The stream is then complete at its end.
     """
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
         self._builder = EventBuilder(provider)
         self._calls = 0
+        self._streamed: StreamedCall | None = None
         self._ended_with_code = False
+        self._has_answer = False
+        self._text: list[str] = []  # of the answer, for the places of citations
+        self._text_is_open = False
+        self._usage: dict[str, Any] = {}
+        self._index: object = None  # that of the candidate that is the answer
+        self._others: dict[object, dict[str, Any]] = {}
+        self._grounding: dict[str, Any] = {}
+        self._ratings: dict[str, Any] = {}  # by their JSON text, as are the sources: chunks may repeat them
+        self._sources: dict[str, dict[str, Any]] = {}
+        self._warnings: list[CallWarning] = []
+        self._reason: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the response is complete."""
+        return self._builder.finished
 
     def feed(self, frame: SSEFrame) -> list[Event]:
-        """Return the events of one frame."""
-        return self.chunk(decode_object(frame.data, "an event of the stream", provider=self._provider))
+        """Return the events of one frame. What follows the end of the response gives none."""
+        if self.finished:
+            return []
+        if frame.event == "error" and not frame.data.lstrip().startswith(b"{"):
+            raise error_from_body(frame.data.decode("utf-8", "replace"), provider=self._provider)
+        data = decode_object(frame.data, "an event of the stream", provider=self._provider)
+        if frame.event == "error":
+            raise error_from_json(data, provider=self._provider, read=error_from_body)
+        return self.chunk(data)
 
     def finish(self) -> list[Event]:
-        """Raise `StreamInterrupted`: the stream ended before a finish reason."""
-        raise StreamInterrupted("the stream ended before a finish reason", provider=self._provider)
+        """Return the last events. Raises `StreamInterrupted` if the stream ended before a finish reason."""
+        if self._reason is None:
+            raise StreamInterrupted("the stream ended before a finish reason", provider=self._provider)
+        self._finish(self._reason)
+        return self._builder.take()
 
     def chunk(self, data: dict[str, Any]) -> list[Event]:
         """Return the events of one `GenerateContentResponse`. Raises the error that it carries, if it does."""
-        if data.get("error"):
+        if data.get("error") or ("candidates" not in data and _is_error(data)):
             raise error_from_json(data, provider=self._provider, read=error_from_body)
         builder = self._builder
-        builder.start(as_string(data.get("responseId")) or None, as_string(data.get("modelVersion")) or None)
-        candidates = data.get("candidates")
-        candidate = candidates[0] if isinstance(candidates, list) and candidates else {}
-        if not isinstance(candidate, dict):
-            raise ProtocolViolation("a candidate is not an object", provider=self._provider)
+        if not builder.started:
+            if created := data.get("createTime"):
+                builder.metadata({"createTime": created})
+            builder.start(as_string(data.get("responseId")) or None, as_string(data.get("modelVersion")) or None)
+        if not data.keys() <= _CHUNK:
+            builder.metadata({name: value for name, value in data.items() if name not in _CHUNK})
+        candidate = self._candidate(data.get("candidates"))
         content = candidate.get("content")
-        parts = content.get("parts") if isinstance(content, dict) else None
+        parts: object = None
+        if isinstance(content, dict):
+            parts = content.get("parts")
+            if not content.keys() <= _CONTENT:
+                builder.metadata({name: value for name, value in content.items() if name not in _CONTENT})
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if not candidate.keys() <= _CANDIDATE:
+            logprobs = self._fields(candidate)
         for part in as_list(parts):
             if not isinstance(part, dict):
                 raise ProtocolViolation("a part of the response is not an object", provider=self._provider)
-            self._part(part)
+            if logprobs and isinstance(part.get("text"), str) and not part.get("thought"):
+                self._part(part, logprobs)
+                logprobs = ()
+            else:
+                self._part(part, ())
             self._ended_with_code = "executableCode" in part
-        for citation in _citations(candidate, self._provider):
-            builder.add(citation)
+        if logprobs:
+            self._logprobs_apart(logprobs, candidate)
         # Each chunk of a stream repeats the usage so far; the last report counts.
-        is_final = "finishReason" in candidate or not candidate
-        builder.usage(usage_from(data.get("usageMetadata"), is_final=is_final))
+        usage = data.get("usageMetadata")
+        if isinstance(usage, dict) and usage:
+            self._usage = later_counts(self._usage, usage)
+            is_final = "finishReason" in candidate or not candidate
+            builder.usage(usage_from(self._usage, is_final=is_final))
         self._end(data, candidate)
         return builder.take()
 
     def end_of_body(self, data: dict[str, Any]) -> list[Event]:
         """Return the last events of a whole body, which may lack a finish reason but needs a candidate."""
-        if self._builder.finished:
+        if self.finished:
             return []
-        if not data.get("candidates"):
+        if self._reason is None and not data.get("candidates"):
             raise ProtocolViolation("the body has no candidate", provider=self._provider)
-        self._builder.finish(FinishReason.OTHER)
+        self._finish(self._reason)
         return self._builder.take()
 
-    def _part(self, part: dict[str, Any]) -> None:
-        signature = as_string(part.get("thoughtSignature")) or None
-        metadata: ProviderOptions = {self._provider: {"thoughtSignature": signature}} if signature else {}
-        if isinstance(call := part.get("functionCall"), dict):
-            self._call(call, metadata)
-        elif isinstance(part.get("inlineData"), dict):
-            self._builder.add(self._media(part["inlineData"], metadata))
-        elif isinstance(part.get("text"), str):
-            if part.get("thought") is True:
-                self._builder.reasoning(part["text"], signature=signature)
+    def _candidate(self, candidates: object) -> dict[str, Any]:
+        """Return the candidate that is the answer: the first one of the first chunk. The others are kept apart."""
+        if not isinstance(candidates, list) or not candidates:
+            return {}
+        answer: dict[str, Any] | None = None
+        for candidate in candidates:
+            if not isinstance(candidate, dict):
+                raise ProtocolViolation("a candidate is not an object", provider=self._provider)
+            index = candidate.get("index") or 0  # proto JSON leaves out an index of 0
+            if self._index is None:
+                self._index = index
+            if answer is None and index == self._index:
+                answer = candidate
             else:
-                self._builder.text(part["text"], metadata=metadata)
+                self._others[str(index)] = _joined_candidate(self._others.get(str(index)), candidate)
+        return answer if answer is not None else {}
+
+    def _fields(self, candidate: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+        """Keep a candidate's other fields as metadata, and return its log probabilities."""
+        fields = {name: value for name, value in candidate.items() if name not in _CANDIDATE}
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if isinstance(result := fields.pop("logprobsResult", None), dict):
+            logprobs = logprobs_from(result)
+            rest = {name: result[name] for name in result if name not in ("chosenCandidates", "topCandidates")}
+            if rest:
+                fields["logprobsResult"] = rest
+        if isinstance(grounding := fields.get("groundingMetadata"), dict):
+            fields["groundingMetadata"] = self._grounding = joined_grounding(self._grounding, grounding)
+        if isinstance(ratings := fields.get("safetyRatings"), list):
+            # Each chunk has its own, most of them equal.
+            self._ratings.update((json_text(rating), rating) for rating in ratings)
+            fields["safetyRatings"] = list(self._ratings.values())
+        if isinstance(cited := fields.get("citationMetadata"), dict):
+            # The API's first version called the field citationSources.
+            sources = as_objects(cited.get("citations") or cited.get("citationSources"))
+            self._sources.update((json_text(source), source) for source in sources)
+            del fields["citationMetadata"]
+        self._builder.metadata(fields)
+        return logprobs
+
+    def _logprobs_apart(self, logprobs: tuple[TokenLogprob, ...], candidate: dict[str, Any]) -> None:
+        """Keep the log probabilities of a chunk without text: those of the text before it, or of a function call."""
+        if self._text_is_open:
+            self._builder.text("", logprobs=logprobs)
         else:
-            # Parts that only Gemini understands, such as executableCode, are kept as they came and sent back.
+            self._builder.metadata({"logprobsResult": candidate["logprobsResult"]})
+
+    def _part(self, part: dict[str, Any], logprobs: tuple[TokenLogprob, ...]) -> None:
+        text = part.get("text")
+        if isinstance(text, str) and part.keys() <= _TEXT:  # nearly all parts
+            if part.get("thought") is True:
+                self._text_is_open = False
+                self._builder.reasoning(text)
+            elif text or logprobs:
+                self._has_answer = self._text_is_open = True
+                self._text.append(text)
+                self._builder.text(text, logprobs=logprobs)
+            return
+        is_thought = part.get("thought") is True
+        self._has_answer = self._has_answer or not is_thought
+        self._text_is_open = False
+        if isinstance(text, str):
+            signature = as_string(part.get("thoughtSignature")) or None
+            if is_thought:
+                metadata = self._metadata(part, "text", "thoughtSignature")
+                self._builder.reasoning(text, signature=signature, metadata=metadata)
+            else:
+                self._text.append(text)
+                self._builder.text(text, logprobs=logprobs, metadata=self._metadata(part, "text"))
+        elif isinstance(call := part.get("functionCall"), dict):
+            self._call(call, self._metadata(part, "functionCall", inner=_CALL))
+        elif isinstance(data := part.get("inlineData"), dict) and not is_thought:
+            self._builder.add(self._media(data, self._metadata(part, "inlineData", inner=_MEDIA)))
+        elif isinstance(data := part.get("fileData"), dict) and data.get("fileUri") and not is_thought:
+            self._builder.add(self._media(data, self._metadata(part, "fileData", inner=_MEDIA)))
+        elif part:
+            # Parts that only Gemini understands, such as executableCode and the drafts of pictures that are marked as
+            # thoughts, are kept as they came and sent back.
             kind = next((key for key in part if key not in ("thought", "thoughtSignature")), "thoughtSignature")
-            if part:
-                self._builder.add(Opaque(provider=self._provider, kind=kind, data=part))
+            self._builder.add(Opaque(provider=self._provider, kind=kind, data=part))
+
+    def _metadata(self, part: dict[str, Any], *typed: str, inner: frozenset[str] = frozenset()) -> ProviderOptions:
+        """Return the fields of a part that have no typed place. `inner` are the typed fields of its first `typed`."""
+        fields = {name: value for name, value in part.items() if name not in typed and name != "thought"}
+        if inner and not part[typed[0]].keys() <= inner:
+            fields[typed[0]] = {name: value for name, value in part[typed[0]].items() if name not in inner}
+        return {self._provider: fields} if fields else {}
 
     def _call(self, call: dict[str, Any], metadata: ProviderOptions) -> None:
-        name = call.get("name")
-        if not isinstance(name, str) or not name:
-            raise ProtocolViolation("the response calls a tool without a name", provider=self._provider)
+        name, call_id = as_string(call.get("name")) or "", as_string(call.get("id")) or None
+        streamed = self._streamed
+        if streamed is not None:
+            is_same = call_id == streamed.call_id if call_id and streamed.call_id else "partialArgs" in call
+            if not name or (name == streamed.name and is_same):
+                streamed.add(call)
+                self._builder.tool_call(streamed.key, metadata=metadata)
+                if call.get("willContinue") is not True:
+                    self._end_call(is_complete=True)
+                return
+            self._end_call(is_complete=True)
+        if not name:
+            if call.keys() <= {"willContinue"}:
+                return  # the end of a call that has ended already
+            self._builder.add(Opaque(provider=self._provider, kind="functionCall", data={"functionCall": call}))
+            self._warn(
+                "tool call", "the model called a tool without a name; the call is an Opaque part of the response"
+            )
+            return
+        key, self._calls = self._calls, self._calls + 1
+        if call.get("willContinue") is True or "partialArgs" in call:
+            self._streamed = StreamedCall(key, name, call_id)
+            self._streamed.add(call)
+            self._builder.tool_call(key, call_id=call_id, name=name, metadata=metadata)
+            if call.get("willContinue") is not True:
+                self._end_call(is_complete=True)
+            return
         arguments = call.get("args")
         self._builder.tool_call(
-            self._calls,
-            call_id=as_string(call.get("id")) or None,
+            key,
+            call_id=call_id,
             name=name,
             arguments=arguments if arguments is not None else "",
             metadata=metadata,
         )
-        self._calls += 1
+
+    def _end_call(self, *, is_complete: bool) -> None:
+        if self._streamed is not None:
+            self._builder.tool_call(self._streamed.key, arguments=self._streamed.text(is_complete=is_complete))
+            self._streamed = None
 
     def _media(self, data: dict[str, Any], metadata: ProviderOptions) -> Image | Audio | Document:
         media_type = as_string(data.get("mimeType")) or None
+        kind = (media_type or "").partition("/")[0]
+        part_type = Image if kind == "image" else Audio if kind == "audio" else Document
+        if url := as_string(data.get("fileUri")):
+            return part_type(url=url, media_type=media_type, provider_metadata=metadata)
         try:
             content = b64decode(as_string(data.get("data")) or "", validate=True)
         except ValueError:
             raise ProtocolViolation("the media in the response is not valid base64", provider=self._provider) from None
-        kind = (media_type or "").partition("/")[0]
-        part_type = Image if kind == "image" else Audio if kind == "audio" else Document
         return part_type(data=content, media_type=media_type, provider_metadata=metadata)
+
+    def _warn(self, subject: str, message: str) -> None:
+        self._warnings.append(CallWarning(kind="other", subject=subject, message=message, lossy=False))
 
     def _end(self, data: dict[str, Any], candidate: dict[str, Any]) -> None:
         raw = _reason(candidate.get("finishReason"))
-        feedback = as_object(data.get("promptFeedback"))
-        blocked = as_string(feedback.get("blockReason")) or ""
-        warnings: tuple[CallWarning, ...] = ()
-        if raw not in _UNSPECIFIED:
-            if self._ended_with_code and raw == "STOP":
+        if raw in _UNSPECIFIED:
+            feedback = as_object(data.get("promptFeedback"))
+            raw = as_string(feedback.get("blockReason")) or ""
+            if raw in _UNSPECIFIED:
+                if self._has_answer and candidate.get("content"):
+                    self._reason = None  # the answer goes on behind a finish reason that came too early
                 return
-            reason = REASONS.get(raw, FinishReason.OTHER)
-            if message := as_string(candidate.get("finishMessage")):
-                warnings = (CallWarning(kind="other", subject="finish_reason", message=message, lossy=False),)
-        elif blocked not in _UNSPECIFIED:
             # If the prompt is refused, there are no candidates at all.
-            raw, reason = blocked, FinishReason.CONTENT_FILTER
-            message = as_string(feedback.get("blockReasonMessage")) or "the prompt was refused"
-            warnings = (CallWarning(kind="other", subject="prompt", message=message, lossy=False),)
-        else:
+            self._warn("prompt", as_string(feedback.get("blockReasonMessage")) or "the prompt was refused")
+            self._finish(raw, FinishReason.CONTENT_FILTER)
             return
-        self._builder.finish(reason, raw_reason=raw, warnings=warnings)
+        if self._ended_with_code and raw == "STOP":
+            return
+        if message := as_string(candidate.get("finishMessage")):
+            self._warn("finish_reason", message)
+        if raw == "CONTINUATION":
+            message = "the answer is not complete; send the request again with the continuationToken of the metadata"
+            self._warn("finish_reason", message)
+        self._reason = raw
+        if (self._has_answer or raw != "STOP") and not self._others:
+            self._finish(raw)
+
+    def _finish(self, raw: str | None, reason: FinishReason | None = None) -> None:
+        builder = self._builder
+        if reason is None:
+            reason = REASONS.get(raw or "", FinishReason.OTHER)
+        self._end_call(is_complete=reason is FinishReason.STOP)
+        if self._grounding or self._sources:
+            for citation in citations(self._sources.values(), self._grounding, "".join(self._text), self._provider):
+                builder.add(citation)
+        if self._others:
+            builder.metadata({"candidates": list(self._others.values())})
+            message = "the response has several candidates; the others are in provider_metadata"
+            self._warn("candidates", message)
+        builder.finish(reason, raw_reason=raw, warnings=tuple(self._warnings))
 
 
-def _citations(candidate: dict[str, Any], provider: str) -> list[Citation]:
-    metadata = as_object(candidate.get("citationMetadata"))
-    # The API's first version called the field citationSources.
-    sources = as_list(metadata.get("citations") or metadata.get("citationSources"))
-    found = [
-        Citation(
-            url=as_string(source.get("uri")) or None,
-            title=as_string(source.get("title")) or None,
-            provider_metadata={provider: source},
-        )
-        for source in sources
-        if isinstance(source, dict)
-    ]
-    for chunk in as_list(as_object(candidate.get("groundingMetadata")).get("groundingChunks")):
-        web = chunk.get("web") or chunk.get("retrievedContext") if isinstance(chunk, dict) else None
-        if isinstance(web, dict):
-            found.append(
-                Citation(
-                    url=as_string(web.get("uri")) or None,
-                    title=as_string(web.get("title")) or None,
-                    cited_text=as_string(web.get("text")) or None,
-                    provider_metadata={provider: {"groundingChunk": chunk}},
-                )
-            )
-    return found
+def _is_error(data: dict[str, Any]) -> bool:
+    return any(data.get(name) for name in _ERRORS)
+
+
+def _joined_candidate(earlier: dict[str, Any] | None, later: dict[str, Any]) -> dict[str, Any]:
+    """Return the pieces of one candidate as one."""
+    if earlier is None:
+        return later
+    before, after = as_object(earlier.get("content")), as_object(later.get("content"))
+    parts = [*as_list(before.get("parts")), *as_list(after.get("parts"))]
+    return {**earlier, **later, "content": {**before, **after, "parts": parts}}
 
 
 def _reason(value: object) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
+from trunkline_gemini.model_facts import GeminiFacts
 from trunkline_gemini.urls import base_url
 
 DEFAULT_URL = "https://generativelanguage.googleapis.com/v1beta"
@@ -30,3 +32,4 @@ class GeminiSettings(Settings):
         default=DEFAULT_URL,
         base_url=base_url,
     )
+    model_facts: ModelFactsSetting = model_facts_setting(GeminiFacts)

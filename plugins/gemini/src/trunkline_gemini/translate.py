@@ -5,17 +5,19 @@ A stream uses `:streamGenerateContent?alt=sse`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_gemini.history import History
+from trunkline_gemini.history import history
+from trunkline_gemini.model_facts import GeminiFacts, facts_of
+from trunkline_gemini.schema import gemini_schema
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.urls import base_url, method_url
 
@@ -43,21 +45,12 @@ STOP_LIMIT = 5
 """The most stop sequences that Gemini accepts."""
 
 BUDGETS: Mapping[str, int] = {"minimal": 512, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": -1}
-"""The thinking budget, in tokens, sent for each effort to models before Gemini 3; -1 lets the model decide."""
+"""The thinking budget, in tokens, sent for each effort to models that take budgets; -1 lets the model decide."""
 
-LEVELS: Mapping[str, str] = {
-    "none": "MINIMAL",
-    "minimal": "MINIMAL",
-    "low": "LOW",
-    "medium": "MEDIUM",
-    "high": "HIGH",
-    "xhigh": "HIGH",
-    "max": "HIGH",
-}
-"""The thinking level sent for each effort to Gemini 3 and later."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The efforts of a request, from the least reasoning to the most."""
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
-_GENERATION = re.compile(r"gemini-(\d+)")
 
 
 class GeminiTranslator:
@@ -66,11 +59,13 @@ class GeminiTranslator:
     def __init__(self, context: ServiceContext[GeminiSettings]) -> None:
         self._provider = context.provider
         self._base, _ = base_url(context.settings.api_url)
+        self._overrides = context.settings.model_facts
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """Return the wire request and its warnings. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
-        body = chat_body(request, self._provider, warnings)
+        facts = facts_of(request.model, self._overrides)
+        body = chat_body(request, self._provider, facts, warnings)
         model = str(request.model)
         method, query = ("streamGenerateContent", "alt=sse") if stream else ("generateContent", "")
         wire_request = WireRequest(
@@ -78,39 +73,35 @@ class GeminiTranslator:
             headers=HEADERS,
             body=encode_request(body),
         )
-        return Translation(wire_request=wire_request, warnings=warnings.all())
+        return Translation(wire_request=wire_request, warnings=warnings.all(), family=facts.family)
 
 
-def generation(model: str | None) -> int:
-    """Return the generation of a model (2 for `gemini-2.5-pro`), or the newest if its name has none."""
-    found = _GENERATION.search(model or "")
-    return int(found[1]) if found else 3
-
-
-def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> dict[str, Any]:
+def chat_body(request: ChatRequest, provider: str, facts: GeminiFacts, warnings: Warnings) -> dict[str, Any]:
     """Return the JSON body, with the request's `provider_options` merged in."""
     warnings.unsupported(request, supported=SUPPORTED)
-    history = History(provider, warnings, needs_signatures=generation(request.model) >= 3)
-    body: dict[str, Any] = {"contents": history.translate(request.messages)}
-    if history.system:
-        body["systemInstruction"] = {"parts": history.system}
-    _tools(request, body, provider, warnings)
+    contents, system = history(request.messages, provider, facts, warnings)
+    body: dict[str, Any] = {"contents": contents}
+    if system:
+        body["systemInstruction"] = {"parts": system}
+    _tools(request, body, provider, facts, warnings)
     config: dict[str, Any] = {}
     _sampling(request, config, warnings)
-    _format(request, config)
-    _thinking(request, config, warnings)
+    _format(request, config, facts, warnings)
+    _thinking(request, config, facts, warnings)
     if config:
         body["generationConfig"] = config
     return with_options(body, request.provider_options, provider, joined=("generationConfig",))
 
 
-def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: Warnings) -> None:
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: GeminiFacts, warnings: Warnings) -> None:
     declared: list[dict[str, Any]] = []
     hosted: list[dict[str, Any]] = []
     for tool in request.tools:
         options = dict(tool.provider_options.get(provider, {}))
         # A hosted tool (googleSearch, codeExecution …) is sent as it is, next to the function declarations.
-        (hosted if options.pop("type", "function") != "function" else declared).append(_tool(tool, options))
+        (hosted if options.pop("type", "function") != "function" else declared).append(
+            _tool(tool, options, facts, warnings)
+        )
     if any(tool.strict for tool in request.tools):
         warnings.add("unsupported", "strict", "Gemini does not enforce a tool's schema; ignored", lossy=True)
     tools = [{"functionDeclarations": declared}] if declared else []
@@ -124,10 +115,14 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: 
         body["toolConfig"] = {"functionCallingConfig": calling}
 
 
-def _tool(tool: Tool, options: dict[str, Any]) -> dict[str, Any]:
+def _tool(tool: Tool, options: dict[str, Any], facts: GeminiFacts, warnings: Warnings) -> dict[str, Any]:
     if options and "parametersJsonSchema" not in options and "parameters" not in options:
         return options
-    declaration: dict[str, Any] = {"name": tool.name, "parametersJsonSchema": tool.parameters, **options}
+    declaration: dict[str, Any] = {"name": tool.name, **options}
+    if "parametersJsonSchema" not in options and "parameters" not in options:
+        parameters = tool_parameters(tool, warnings)
+        subject = f"tool {tool.name}"
+        declaration["parametersJsonSchema"] = gemini_schema(parameters, facts.refused_keywords, subject, warnings)
     if tool.description is not None:
         declaration["description"] = tool.description
     return declaration
@@ -161,36 +156,63 @@ def _sampling(request: ChatRequest, config: dict[str, Any], warnings: Warnings) 
             config["logprobs"] = request.top_logprobs
 
 
-def _format(request: ChatRequest, config: dict[str, Any]) -> None:
+def _format(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, warnings: Warnings) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
     config["responseMimeType"] = "application/json"
     if form.schema is not None:
-        config["responseJsonSchema"] = form.schema
+        config["responseJsonSchema"] = gemini_schema(form.schema, facts.refused_keywords, "response_format", warnings)
 
 
-def _thinking(request: ChatRequest, config: dict[str, Any], warnings: Warnings) -> None:
+def _thinking(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, warnings: Warnings) -> None:
     options = request.reasoning
     if options is None:
+        return
+    if not facts.thinking_levels and facts.thinking_budget is None:
+        if options.effort != "none":
+            warnings.add("unsupported", "reasoning", "this model does not think; ignored", lossy=True)
         return
     thinking: dict[str, Any] = {"includeThoughts": options.effort != "none"}
     if options.summary not in (None, "auto"):
         message = "Gemini has only one kind of thought summary; it was requested"
         warnings.add("changed", "reasoning.summary", message, lossy=True)
     if options.max_tokens is not None:
-        thinking["thinkingBudget"] = options.max_tokens
+        thinking["thinkingBudget"] = _budget(options.max_tokens, facts, "reasoning.max_tokens", warnings)
         if options.effort not in (None, "none"):
             message = "Gemini accepts a thinking budget or a level, not both; reasoning.max_tokens was sent"
             warnings.add("unsupported", "reasoning.effort", message, lossy=False)
-    elif options.effort is not None and generation(request.model) >= 3:
-        thinking["thinkingLevel"] = level = LEVELS[options.effort]
-        if level.lower() != options.effort:
-            message = f"this model has no thinking level {options.effort!r}; {level} was sent"
+    elif options.effort is not None and facts.thinking_levels:
+        level = min(facts.thinking_levels, key=lambda level: _distance(level, str(options.effort)))
+        thinking["thinkingLevel"] = level.upper()
+        if level != options.effort:
+            message = f"this model has no thinking level {options.effort!r}; {level.upper()} was sent"
             warnings.add("changed", "reasoning.effort", message, lossy=changes_effort(options.effort))
+    elif options.effort == "none":
+        thinking["thinkingBudget"] = 0 if facts.thinking_off else _budget(0, facts, "reasoning.effort", warnings)
     elif options.effort is not None:
-        thinking["thinkingBudget"] = budget = 0 if options.effort == "none" else BUDGETS[options.effort]
+        smallest, largest = facts.thinking_budget or (0, 0)
+        budget = BUDGETS[options.effort]
+        thinking["thinkingBudget"] = budget = budget if budget < 0 else min(max(budget, smallest), largest)
         if budget > 0:
             message = f"this model expects a thinking budget; {options.effort!r} was sent as {budget} tokens"
             warnings.add("emulated", "reasoning.effort", message, lossy=False)
     config["thinkingConfig"] = thinking
+
+
+def _distance(level: str, effort: str) -> tuple[int, int]:
+    """How far a level is from an effort. Of two levels at the same distance, the one with less thinking is nearer."""
+    distance = EFFORTS.index(level) - EFFORTS.index(effort)
+    return abs(distance), distance
+
+
+def _budget(tokens: int, facts: GeminiFacts, subject: str, warnings: Warnings) -> int:
+    """Return the thinking budget that the model accepts and that is nearest to a number of tokens."""
+    if facts.thinking_budget is None:  # models that take levels accept a budget as well, within limits of their own
+        return tokens
+    smallest, largest = facts.thinking_budget
+    budget = min(max(tokens, smallest), largest)
+    if budget != tokens:
+        message = f"this model accepts a thinking budget from {smallest} to {largest} tokens; {budget} was sent"
+        warnings.add("changed", subject, message, lossy=True)
+    return budget

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trunkline.authoring.json import as_count
 from trunkline.response import Usage
 
@@ -25,6 +27,21 @@ def usage_from(raw: object, *, is_final: bool) -> Usage | None:
         reasoning_tokens=thoughts,
         raw=raw,
     )
+
+
+def later_counts(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts of a chunk, which replace those of an earlier chunk unless they begin at 0 again.
+
+    A count may become smaller: Gemini corrects its estimates (recording 2b64aecdb8256015). But a count that was more
+    than 0 and is now 0, or missing as proto JSON leaves out 0, is that of another part of the answer (class 57).
+    """
+    if earlier.keys() <= later.keys() and 0 not in later.values():
+        return later
+    kept = {name: count for name, count in earlier.items() if type(count) is int and count and not later.get(name)}
+    if not kept:
+        return later
+    totals = [counts.get("totalTokenCount") for counts in (earlier, later)]
+    return {**later, **kept, "totalTokenCount": max((total for total in totals if type(total) is int), default=None)}
 
 
 def _sum(first: int | None, second: int | None) -> int | None:

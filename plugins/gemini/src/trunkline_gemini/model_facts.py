@@ -1,0 +1,148 @@
+"""What each Gemini model accepts, as a table. The setting `model_facts` overrides it.
+
+Google describes the levels and budgets of thinking on https://ai.google.dev/gemini-api/docs/thinking; some of the rows
+were tried against the API by others, whose reports are named. For a model that is not in the table, `UNKNOWN` has what
+every current model accepts.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import attrs
+from trunkline.authoring.model_facts import ModelFacts, ModelRow, facts_about
+
+Level: TypeAlias = Literal["minimal", "low", "medium", "high", "xhigh"]
+
+LEVELS: tuple[Level, ...] = ("minimal", "low", "medium", "high", "xhigh")
+"""The values of `thinkingLevel`, from the least thinking to the most."""
+
+REFUSED_KEYWORDS = (
+    "$schema",
+    "contains",
+    "contentSchema",
+    "dependentRequired",
+    "dependentSchemas",
+    "discriminator",
+    "else",
+    "examples",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "if",
+    "maxContains",
+    "minContains",
+    "multipleOf",
+    "not",
+    "patternProperties",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "uniqueItems",
+)
+"""The keywords of JSON Schema that Gemini does not support, or refuses with status 400.
+
+Sources: the description of `responseJsonSchema` in the API reference, which lists what is supported; pydantic-ai
+2.68, `profiles/google.py` (November 2026); decolua/9router#3018 and fazer-ai/agents#64 (August 2026).
+"""
+
+
+@attrs.frozen(kw_only=True)
+class GeminiFacts:
+    """What a model accepts.
+
+    - `family`: the models whose signatures it accepts.
+    - `thinking_levels`: the values of `thinkingLevel`; empty if the model takes a budget or does not think.
+    - `thinking_budget`: the smallest and the largest `thinkingBudget`, or `None` if the model takes levels or does not
+      think.
+    - `thinking_off`: whether it accepts a `thinkingBudget` of 0.
+    - `signatures`: the parts of an answer in the history that must have a signature: none, the first function call of
+      each step and all media (`calls`), or the first part of each answer as well (`answers`).
+    - `result_media`: whether tool results may contain images and documents.
+    - `system_instruction`: whether it accepts `systemInstruction`.
+    - `refused_keywords`: the keywords of JSON Schema that it refuses.
+    """
+
+    family: str = "gemini-3"
+    thinking_levels: tuple[Level, ...] = ()
+    thinking_budget: tuple[int, int] | None = None
+    thinking_off: bool = False
+    signatures: Literal["none", "calls", "answers"] = "calls"
+    result_media: bool = True
+    system_instruction: bool = True
+    refused_keywords: tuple[str, ...] = REFUSED_KEYWORDS
+
+
+_THREE = GeminiFacts(thinking_levels=("low", "medium", "high"))
+_FLASH = GeminiFacts(thinking_levels=("minimal", "low", "medium", "high"))
+_FOUR = attrs.evolve(_THREE, family="gemini-4")
+_TWO_FIVE = GeminiFacts(
+    family="gemini-2.5", thinking_budget=(1, 24576), thinking_off=True, signatures="none", result_media=False
+)
+_NO_THINKING = attrs.evolve(_TWO_FIVE, family="gemini-2.5", thinking_budget=None, thinking_off=False)
+_OLD = attrs.evolve(_NO_THINKING, family="gemini-2")
+
+_THINKING = "https://ai.google.dev/gemini-api/docs/thinking, November 2026"
+_TABLE = "https://ai.google.dev/gemini-api/docs/generate-content/thinking#thinking-levels"
+_PYDANTIC = "pydantic-ai 2.68, profiles/google.py, November 2026"
+_LITELLM = "litellm 1.110, model_prices_and_context_window.json, November 2026"
+
+ROWS = (
+    ModelRow(
+        pattern="gemini-4-hydrogen*",
+        facts=attrs.evolve(_FOUR, thinking_levels=("low", "medium", "high", "xhigh")),
+        source=_LITELLM,
+    ),
+    ModelRow(pattern="gemini-4*", facts=_FOUR, source=f"{_TABLE}; {_PYDANTIC}, tried on 2026-10-13"),
+    ModelRow(pattern="gemini-3.[78]-flash*", facts=_THREE, source=f"{_TABLE}; can1357/oh-my-pi#10543, September 2026"),
+    ModelRow(
+        # Interim images have no level between the two: router-for-me/CLIProxyAPI#1734, maximhq/bifrost#6280.
+        pattern="gemini-3.1-flash*-image*",
+        facts=attrs.evolve(_FLASH, thinking_levels=("minimal", "high"), signatures="answers"),
+        source=f"{_PYDANTIC}; maximhq/bifrost#6280, August 2026",
+    ),
+    ModelRow(
+        pattern="gemini-3*-image*",
+        facts=attrs.evolve(_THREE, thinking_levels=("low", "high"), signatures="answers"),
+        source="googleapis/js-genai#1116, November 2025; langchain-ai/langchain-google#1431, December 2025",
+    ),
+    ModelRow(
+        pattern="gemini-3-pro*",
+        facts=attrs.evolve(_THREE, thinking_levels=("low", "high")),
+        source=f"{_THINKING}; https://discuss.ai.google.dev/t/112648, 2025",
+    ),
+    ModelRow(pattern="gemini-3*-pro*", facts=_THREE, source=f"{_THINKING}; vellum-ai/vellum-assistant#32687, May 2026"),
+    ModelRow(pattern="gemini-3-flash*", facts=_FLASH, source=_THINKING),
+    ModelRow(pattern="gemini-3.[1256]-flash*", facts=_FLASH, source=f"{_TABLE}; maximhq/bifrost#7287, September 2026"),
+    ModelRow(pattern="gemini-flash-lite-latest", facts=_FLASH, source=_LITELLM),
+    ModelRow(pattern="gemini-2.5-flash*-image*", facts=_NO_THINKING, source=f"{_PYDANTIC}, tried on 2026-10-23"),
+    ModelRow(pattern="gemini-2.5-*tts*", facts=_NO_THINKING, source=_LITELLM),
+    ModelRow(
+        pattern="gemini-2.5-pro*",
+        facts=attrs.evolve(_TWO_FIVE, thinking_budget=(128, 32768), thinking_off=False),
+        source=f"{_THINKING} (a budget from 128 to 32768, no 0)",
+    ),
+    ModelRow(
+        pattern="gemini-2.5-flash-lite*",
+        facts=attrs.evolve(_TWO_FIVE, thinking_budget=(512, 24576)),
+        source=f"{_THINKING} (a budget from 512 to 24576, or 0)",
+    ),
+    ModelRow(pattern="gemini-2.5*", facts=_TWO_FIVE, source=f"{_THINKING} (a budget from 0 to 24576)"),
+    ModelRow(pattern="gemini-robotics-er-1.5*", facts=_TWO_FIVE, source=_THINKING),
+    ModelRow(pattern="gemini-[12]*", facts=_OLD, source=_PYDANTIC),
+    ModelRow(pattern="gemini-pro", facts=_OLD, source=_PYDANTIC),
+    ModelRow(
+        pattern="gemma-[123]*",
+        facts=attrs.evolve(_OLD, family="gemma", system_instruction=False),
+        source=f"{_PYDANTIC}; https://ai.google.dev/gemma/docs/core/prompt-structure (no system role), 2025",
+    ),
+)
+"""The first pattern that matches the name of a model wins."""
+
+UNKNOWN = _THREE
+"""What is assumed of a model that is not in the table."""
+
+
+def facts_of(model: str | None, overrides: ModelFacts) -> GeminiFacts:
+    """Return the facts about a model. Its name may have a prefix, such as `models/` or `publishers/google/models/`."""
+    return facts_about((model or "").rpartition("/")[2], ROWS, UNKNOWN, overrides)

@@ -1,0 +1,68 @@
+"""Change a JSON Schema so that Gemini accepts it in `parametersJsonSchema` and `responseJsonSchema`. Pure.
+
+Source of the rules: the description of `responseJsonSchema` in the reference of Gemini's API, November 2026: next to a
+`$ref`, only keywords that begin with `$` are allowed; `$defs` are supported, `definitions` are not, so a reference into
+them has no target (agent-infra/sandbox#83); `const` is not supported, `enum` is, for strings and numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from trunkline.authoring.json import JSONObject, JSONValue
+from trunkline.authoring.schemas import without_keywords
+from trunkline.authoring.warnings import Warnings
+
+_SILENT = ("$schema",)
+"""Keywords that say nothing to a model, and are removed without a trace."""
+
+_NAMED = ("properties", "patternProperties", "$defs", "dependentSchemas")
+_VALUES = ("const", "default", "enum", "examples", "required")
+_OLD_REFERENCE, _REFERENCE = "#/definitions/", "#/$defs/"
+
+
+def gemini_schema(schema: JSONObject, refused: Collection[str], subject: str, warnings: Warnings) -> JSONObject:
+    """Return the schema as Gemini accepts it. A refused keyword is moved to the description of its schema.
+
+    `subject` is that of the warning. A schema that needs no change is returned as it is.
+    """
+    plain = _changed(schema)
+    kept, moved = without_keywords(plain, lambda keyword, value: keyword in refused)
+    if moved:
+        names = ", ".join(moved)
+        why = f"Gemini does not support {names} in a schema; moved to its description"
+        warnings.add("changed", subject, why, lossy=False)
+        return kept
+    return plain
+
+
+def _changed(schema: JSONObject) -> JSONObject:
+    result: dict[str, JSONValue] = {}
+    for keyword, value in schema.items():
+        if keyword in _SILENT:
+            continue
+        if keyword == "const" and "enum" not in schema and type(value) in (str, int, float):
+            result["enum"] = [value]
+            if "type" not in schema:
+                result["type"] = "string" if isinstance(value, str) else "number"
+        elif keyword == "definitions" and isinstance(value, dict) and "$defs" not in schema:
+            result["$defs"] = {name: _inner(one) for name, one in value.items()}
+        elif keyword == "$ref" and isinstance(value, str) and value.startswith(_OLD_REFERENCE):
+            result[keyword] = _REFERENCE + value.removeprefix(_OLD_REFERENCE)
+        elif keyword in _NAMED and isinstance(value, dict):
+            result[keyword] = {name: _inner(one) for name, one in value.items()}
+        elif keyword == "allOf" and isinstance(value, list) and len(value) == 1 and "anyOf" not in schema:
+            result["anyOf"] = [_inner(value[0])]
+        else:
+            result[keyword] = value if keyword in _VALUES else _inner(value)
+    reference = result.get("$ref")
+    if reference is not None and any(not name.startswith("$") for name in result) and "anyOf" not in result:
+        del result["$ref"]
+        result["anyOf"] = [{"$ref": reference}]
+    return schema if result == schema else result
+
+
+def _inner(value: JSONValue) -> JSONValue:
+    if isinstance(value, dict):
+        return _changed(value)
+    return [_inner(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,109 @@
+"""Assemble the arguments of a function call that arrives in pieces: a path, and a value or a part of a string.
+
+Models of Gemini 3 on Vertex AI send them so if `streamFunctionCallArguments` is set. The first part of a call has its
+name and `willContinue`, the next ones have `partialArgs`, and one without `willContinue` ends the call:
+
+    {"name": "weather", "willContinue": true}
+    {"partialArgs": [{"jsonPath": "$.city", "stringValue": "Os", "willContinue": true}], "willContinue": true}
+    {"partialArgs": [{"jsonPath": "$.city", "stringValue": "lo"}], "willContinue": true}
+    {}
+
+Source: `FunctionCall` and `PartialArg` of google-genai 3.6.1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from trunkline.authoring.json import as_list, json_text
+
+_STEP = re.compile(r"""\.([^.\[\]"']+)|\[(\d{1,9})\]|\[\s*'((?:[^'\\]|\\.)*)'\s*\]|\[\s*"((?:[^"\\]|\\.)*)"\s*\]""")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_VALUES = ("stringValue", "numberValue", "boolValue", "nullValue", "structValue", "listValue")
+
+_FIRST_EMPTY = 64
+"""The most places of a list that may be left empty before a value. In practice values come in order."""
+
+
+class StreamedCall:
+    """The arguments of one call, as far as they have arrived.
+
+    `key` is that of the call in the `EventBuilder`; `name` and `call_id` are as the first part has them.
+    """
+
+    def __init__(self, key: int, name: str, call_id: str | None) -> None:
+        self.key = key
+        self.name = name
+        self.call_id = call_id
+        self._arguments: dict[str, Any] = {}
+        self._open: set[str] = set()  # the paths of strings that go on
+        self._pieces: list[Any] = []  # as they came
+        self._is_readable = True
+
+    def add(self, call: dict[str, Any]) -> None:
+        """Add the pieces of one part. `args` of a part replace the fields of the same names."""
+        if isinstance(call.get("args"), dict):
+            self._arguments.update(call["args"])
+        for piece in as_list(call.get("partialArgs")):
+            self._pieces.append(piece)
+            self._is_readable = self._is_readable and isinstance(piece, dict) and self._set(piece)
+
+    def text(self, *, is_complete: bool) -> str:
+        """Return the arguments as JSON text: without its last brace if they are not complete.
+
+        So incomplete arguments are never taken for complete ones. If the pieces cannot be understood, the text is the
+        list of them.
+        """
+        if not self._is_readable:
+            return json_text(self._pieces)
+        text = json_text(self._arguments)
+        return text if is_complete and not self._open else text[:-1]
+
+    def _set(self, piece: dict[str, Any]) -> bool:
+        """Put the value of a piece into its place. Returns whether the piece can be understood."""
+        path = piece.get("jsonPath")
+        steps = _steps(path) if isinstance(path, str) else None
+        kind = next((name for name in _VALUES if name in piece), None)
+        if not steps or not isinstance(path, str):
+            return False
+        goes_on = path in self._open
+        (self._open.add if piece.get("willContinue") is True else self._open.discard)(path)
+        if kind is None:
+            return True  # it says only that the value is complete, or that one follows
+        value = None if kind == "nullValue" else piece[kind]
+        target: Any = self._arguments
+        for step, following in zip(steps, [*steps[1:], None], strict=True):
+            if isinstance(step, int):
+                if not isinstance(target, list) or step > len(target) + _FIRST_EMPTY:
+                    return False
+                target += [None] * (step + 1 - len(target))
+            elif not isinstance(target, dict):
+                return False
+            if following is None:
+                old = target[step] if isinstance(step, int) else target.get(step)
+                is_rest = goes_on and isinstance(old, str) and isinstance(value, str)
+                target[step] = f"{old}{value}" if is_rest else value
+                break
+            if (target[step] if isinstance(step, int) else target.get(step)) is None:
+                target[step] = [] if isinstance(following, int) else {}
+            target = target[step]
+        return True
+
+
+def _steps(path: str) -> list[str | int] | None:
+    """Return the steps of a JSON path (RFC 9535) to one value: names and indexes. `None` for any other text."""
+    steps: list[str | int] = []
+    at = 1
+    while at < len(path):
+        found = _STEP.match(path, at)
+        if found is None:
+            return None
+        name, index, single, double = found.groups()
+        quoted = single if single is not None else double
+        if quoted is not None:
+            steps.append(_ESCAPE.sub(r"\1", quoted))
+        else:
+            steps.append(int(index) if index is not None else name)
+        at = found.end()
+    return steps if path[:1] == "$" else None
