@@ -481,7 +481,7 @@ def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
         assert [part.provider_metadata for part in found.parts if not isinstance(part, Opaque)] == [
             {"cohere": {"signature": "s1"}},
             {"cohere": {"language": "en"}},
-            {"cohere": {"parameters": None, "index": 0}},
+            {"cohere": {"index": 0, "function": {"parameters": None}}},
         ]
 
 

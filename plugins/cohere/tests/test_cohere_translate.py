@@ -32,6 +32,7 @@ from trunkline.secrets import Secret
 from trunkline_cohere import CohereSettings
 from trunkline_cohere.translate import CohereTranslator
 
+MODEL = "command-a-plus-05-2026"
 PNG = b"\x89PNG\r\n\x1a\n"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = Tool(name="weather", description="d", parameters=SCHEMA)
@@ -97,7 +98,7 @@ def check(body: dict[str, Any]) -> None:
 
 def translate(request: Any, *, stream: bool = False, oracle: bool = True, **fields: Any) -> Translation:
     if not isinstance(request, ChatRequest):
-        request = ChatRequest(**{"messages": request, "model": "command-a-03-2025", **fields})
+        request = ChatRequest(**{"messages": request, "model": MODEL, **fields})
     settings = CohereSettings(api_key=Secret("cohere-secret"), headers={"X-Client-Name": "mine"})
     context = ServiceContext(name="s", provider="cohere", settings=settings)
     translation = CohereTranslator(context).translate(request, stream=stream)
@@ -119,7 +120,7 @@ def test_a_string_is_a_request_to_v2_chat() -> None:
     translation = translate("hi")
     wire = translation.wire_request
     assert (wire.method, wire.url) == ("POST", "https://api.cohere.com/v2/chat")
-    assert json.loads(wire.body) == {"model": "command-a-03-2025", "messages": [{"role": "user", "content": "hi"}]}
+    assert json.loads(wire.body) == {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
     assert wire.headers == {"content-type": "application/json", "accept": "application/json"}
     assert translation.warnings == ()
 
@@ -298,12 +299,11 @@ MESSAGES: list[tuple[str, list[Message], list[dict[str, Any]], list[tuple[str, s
         [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
         [],
     ),
-    ("an empty text stays where it is all", [user("")], [{"role": "user", "content": ""}], []),
     (
-        "a turn without parts",
-        [user(), user("hi")],
-        [{"role": "user", "content": ""}, {"role": "user", "content": "hi"}],
-        [],
+        "messages without content",
+        [user(""), user(" \n"), user(), user("hi")],
+        [{"role": "user", "content": "hi"}],
+        [("mended", "message"), ("mended", "text"), ("mended", "message")],
     ),
     (
         "images by bytes and by URL",
@@ -401,7 +401,7 @@ MESSAGES: list[tuple[str, list[Message], list[dict[str, Any]], list[tuple[str, s
         "a tool plan without its calls",
         [user("a"), assistant(Reasoning(text="I will", provider="cohere", provider_metadata=PLAN), "so")],
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "so"}],
-        [("left_out", "reasoning")],
+        [("mended", "reasoning")],
     ),
     (
         "reasoning of others, one warning",
@@ -417,13 +417,13 @@ MESSAGES: list[tuple[str, list[Message], list[dict[str, Any]], list[tuple[str, s
             {"role": "user", "content": "b"},
             {"role": "assistant", "content": "then"},
         ],
-        [("left_out", "reasoning")],
+        [("mended", "reasoning")],
     ),
     (
         "a turn of which nothing is left",
         [user("a"), assistant(Reasoning(text="x", provider="anthropic")), user("b")],
         [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
-        [("left_out", "reasoning"), ("left_out", "assistant message")],
+        [("mended", "reasoning"), ("mended", "message")],
     ),
     (
         "opaque parts of others and of Cohere",
@@ -435,13 +435,23 @@ MESSAGES: list[tuple[str, list[Message], list[dict[str, Any]], list[tuple[str, s
             ),
         ],
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "kept"}],
-        [("left_out", "opaque part")],
+        [("mended", "opaque part")],
     ),
     (
         "media in the model's turn",
         [user("a"), assistant("so", Image(data=PNG), Document(data=b"x", media_type="text/plain"))],
-        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "so"}],
-        [("unsupported", "image"), ("unsupported", "document")],
+        [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "so"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "(From the answer above:)"},
+                    {"type": "image_url", "image_url": {"url": DATA_URL}},
+                ],
+            },
+        ],
+        [("mended", "image"), ("mended", "document")],
     ),
 ]
 
@@ -502,7 +512,7 @@ RESULTS: list[tuple[Message, list[dict[str, Any]], list[tuple[str, str]]]] = [
             tool_message("see"),
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": DATA_URL}}]},
         ],
-        [("changed", "tool result")],
+        [("mended", "tool result")],
     ),
     (
         tool_result(CALL, Image(data=PNG)),
@@ -510,11 +520,15 @@ RESULTS: list[tuple[Message, list[dict[str, Any]], list[tuple[str, str]]]] = [
             tool_message("The result follows in the next message."),
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": DATA_URL}}]},
         ],
-        [("changed", "tool result")],
+        [("mended", "tool result")],
     ),
     (tool_result(CALL, Audio(data=b"ID3")), [tool_message("")], [("unsupported", "audio")]),
     (tool_result(CALL, Document(data=b"%PDF-1")), [tool_message("")], [("unsupported", "document")]),
-    (user("on"), [tool_message("No result."), {"role": "user", "content": "on"}], [("changed", "tool call")]),
+    (
+        user("on"),
+        [tool_message("Error: No result of this call is known."), {"role": "user", "content": "on"}],
+        [("mended", "tool result"), ("changed", "tool result")],
+    ),
     (
         m.Message(
             role="tool",
@@ -539,7 +553,7 @@ def test_tool_results(message: Message, expected: list[dict[str, Any]], warned: 
 def test_a_result_without_its_call_is_left_out() -> None:
     conversation = [user("a"), tool_result("nobody", "x")]
     assert body(conversation)["messages"] == [{"role": "user", "content": "a"}]
-    assert warnings(conversation) == [("left_out", "tool result")]
+    assert warnings(conversation) == [("mended", "tool result")]
 
 
 def test_ids_that_are_empty_odd_or_repeated_are_replaced_in_call_and_result_alike() -> None:
@@ -560,7 +574,115 @@ def test_ids_that_are_empty_odd_or_repeated_are_replaced_in_call_and_result_alik
     assert len(set(calls)) == 4
     assert all(re.fullmatch(r"[\w.:-]+", call) for call in calls)
     assert [answers[call] for call in calls] == ["1", "2", "3", "4"]
-    assert warnings(conversation) == []
+    assert warnings(conversation) == [("mended", "tool call id")]
+
+
+def test_what_the_model_sent_goes_back_to_it_with_its_fields() -> None:
+    metadata: Any = {"cohere": {"signature": "s"}, "openai": {"x": 1}}
+    function: Any = {"cohere": {"index": 0, "function": {"parameters": None}}}
+    answer = assistant(
+        Reasoning(text="hm", provider="cohere", provider_metadata=metadata),
+        Text(text="so", provider_metadata=metadata),
+        ToolCall(id="call_1", name="weather", provider_metadata=function),
+    )
+    sent = body([user("a"), answer, tool_result(CALL, "sun")], oracle=False)["messages"][1]
+    assert sent["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "text", "text": "so", "signature": "s"},
+    ]
+    [call] = sent["tool_calls"]
+    assert call == {
+        "id": "call_1",
+        "type": "function",
+        "index": 0,
+        "function": {"name": "weather", "arguments": "{}", "parameters": None},
+    }
+
+
+def test_arguments_that_are_no_object_are_sent_as_json() -> None:
+    broken = ToolCall(id="call_1", name="weather", invalid_arguments='{"city": "Os')
+    conversation = [user("a"), assistant(broken), tool_result(broken, "no JSON", is_error=True)]
+    [call] = body(conversation)["messages"][1]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"invalid_arguments": '{"city": "Os'}
+    assert ("mended", "tool call") in warnings(conversation)
+
+
+# Models
+
+
+FACTS: list[tuple[str, dict[str, Any], dict[str, Any], list[tuple[str, str, bool]]]] = [
+    ("command-a-03-2025", {"reasoning": ReasoningOptions(effort="high")}, {}, [("unsupported", "reasoning", True)]),
+    ("command-a-03-2025", {"reasoning": ReasoningOptions(effort="none")}, {}, []),
+    ("command-a-03-2025", {"reasoning": ReasoningOptions(max_tokens=9)}, {}, [("unsupported", "reasoning", True)]),
+    ("command-a-03-2025", {"reasoning": ReasoningOptions(max_tokens=0)}, {}, []),
+    ("command-r-08-2024", {"tools": [CLOCK], "tool_choice": "none"}, {}, [("emulated", "tool_choice", False)]),
+    (
+        "command-r-plus",
+        {"tools": [CLOCK], "tool_choice": "required"},
+        {"tools": [EMPTY]},
+        [("unsupported", "tool_choice", True)],
+    ),
+    (
+        "command-r7b-12-2024",
+        {"tools": [CLOCK], "tool_choice": "required"},
+        {"tools": [EMPTY], "tool_choice": "REQUIRED"},
+        [],
+    ),
+    ("command-a-vision-07-2025", {"tools": [CLOCK]}, {}, [("unsupported", "tools", True)]),
+    (
+        "north-9",
+        {"reasoning": ReasoningOptions(max_tokens=9)},
+        {"thinking": {"type": "enabled", "token_budget": 9}},
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "fields", "expected", "warned"), FACTS)
+def test_options_that_a_model_refuses_are_not_sent(
+    model: str, fields: dict[str, Any], expected: dict[str, Any], warned: list[tuple[str, str, bool]]
+) -> None:
+    translation = translate("hi", model=model, **fields)
+    found = json.loads(translation.wire_request.body)
+    del found["model"], found["messages"]
+    assert found == expected
+    assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == warned
+
+
+def test_a_model_that_cannot_read_images_gets_none() -> None:
+    conversation = [user("a", Image(data=PNG)), assistant(CALL), tool_result(CALL, [Text(text="r"), Image(data=PNG)])]
+    translation = translate(conversation, model="command-a-03-2025")
+    sent = json.loads(translation.wire_request.body)["messages"]
+    assert [message["content"] for message in sent if message["role"] != "assistant"] == ["a", "r"]
+    assert {(one.kind, one.subject, one.lossy) for one in translation.warnings} == {("unsupported", "image", True)}
+    assert translate(conversation, model="command-a-vision-07-2025").warnings[0].kind == "mended"
+
+
+def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
+    settings = CohereSettings(api_key=Secret("k"), model_facts={"command-a-*": {"reasoning": True, "images": True}})
+    context = ServiceContext(name="s", provider="cohere", settings=settings)
+    request = ChatRequest(
+        messages=user("a", Image(data=PNG)), model="command-a-03-2025", reasoning=ReasoningOptions(max_tokens=9)
+    )
+    translation = CohereTranslator(context).translate(request, stream=False)
+    assert json.loads(translation.wire_request.body)["thinking"] == {"type": "enabled", "token_budget": 9}
+    assert translation.warnings == ()
+
+
+# Schemas
+
+
+def test_schemas_without_an_object_at_the_root_are_mended() -> None:
+    union = {"anyOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"b": {"type": "string"}}}]}
+    translation = translate(
+        "hi", tools=[Tool(name="t", parameters={"properties": {"a": {}}}), Tool(name="u", parameters=union)]
+    )
+    made = [tool["function"]["parameters"] for tool in json.loads(translation.wire_request.body)["tools"]]
+    assert [schema["type"] for schema in made] == ["object", "object"]
+    assert made[1]["properties"].keys() == {"a", "b"}
+    assert [(one.kind, one.lossy) for one in translation.warnings] == [("changed", False), ("changed", False)]
+    found = body("hi", response_format=ResponseFormat(schema={"properties": {"a": {}}}))
+    assert found["response_format"]["json_schema"]["type"] == "object"
 
 
 DOCUMENTS: list[tuple[Document, dict[str, Any] | None]] = [
@@ -652,7 +774,7 @@ def test_what_can_never_be_sent_is_refused(conversation: list[Message]) -> None:
 def test_what_json_cannot_say_is_refused() -> None:
     for value in (float("nan"), object()):
         options: dict[str, Any] = {}
-        request = ChatRequest(messages="hi", model="command-a-03-2025", provider_options={"cohere": options})
+        request = ChatRequest(messages="hi", model=MODEL, provider_options={"cohere": options})
         options["x"] = value  # a request refuses it when it is made
         with pytest.raises(InvalidRequest):
             translate(request)

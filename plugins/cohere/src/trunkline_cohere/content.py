@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.authoring.json import loads, with_options
 from trunkline.authoring.warnings import Warnings
-from trunkline.messages import Audio, Document, Image, Opaque, Part, Text
+from trunkline.messages import Audio, Document, Image, Part, Text
 
 _TEXT_TYPES = frozenset(
     {"application/json", "application/xml", "application/yaml", "application/x-yaml", "application/markdown"}
@@ -20,17 +20,13 @@ def content(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     return blocks
 
 
-def without_empty_texts(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the blocks without empty texts, which Cohere refuses in some places."""
-    return [block for block in blocks if block != {"type": "text", "text": ""}]
-
-
 class Blocks:
     """Translates single parts for one request."""
 
-    def __init__(self, *, provider: str, warnings: Warnings) -> None:
+    def __init__(self, *, provider: str, warnings: Warnings, takes_images: bool = True) -> None:
         self._provider = provider
         self._warnings = warnings
+        self._takes_images = takes_images
 
     def text(self, part: Text) -> dict[str, Any]:
         """Return a text block."""
@@ -38,21 +34,14 @@ class Blocks:
             self._warnings.add(
                 "changed", "refusal", "Cohere cannot mark refusals; the refusal was sent as plain text", lossy=False
             )
-        return with_options({"type": "text", "text": part.text}, part.provider_options, self._provider)
-
-    def opaque(self, part: Opaque, *, by_model: bool) -> dict[str, Any] | None:
-        """Return this provider's own block unchanged. For another provider's, add a warning and return `None`.
-
-        `by_model` says that the part is in an assistant message, so the application does not lose what it asked for.
-        """
-        if part.provider == self._provider:
-            return dict(part.data)
-        why = f"only {part.provider} understands it; left out"
-        self._warnings.add("left_out", "opaque part", why, lossy=not by_model)
-        return None
+        block = {**part.provider_metadata.get(self._provider, {}), "type": "text", "text": part.text}
+        return with_options(block, part.provider_options, self._provider)
 
     def image(self, part: Image) -> dict[str, Any] | None:
         """Return an image block, or add a warning and return `None`."""
+        if not self._takes_images:
+            self._refuse(part, "this model cannot read images; left out")
+            return None
         if part.file_id is not None:
             self._refuse(part, "Cohere has no uploaded files; send the image's bytes or its URL")
             return None

@@ -256,7 +256,8 @@ class CohereEventBuilder:
         arguments = function.get("arguments")
         if not (data.keys() <= _CALL_FIELDS and function.keys() <= _FUNCTION_FIELDS):
             call.metadata |= {key: data[key] for key in data.keys() - _CALL_FIELDS}
-            call.metadata |= {key: function[key] for key in function.keys() - _FUNCTION_FIELDS}
+            if extra := {key: function[key] for key in function.keys() - _FUNCTION_FIELDS}:
+                call.metadata["function"] = {**as_object(call.metadata.get("function")), **extra}
         call.id = call.id or as_string(data.get("id")) or ""
         name = as_string(function.get("name"))
         if name and not call.started:

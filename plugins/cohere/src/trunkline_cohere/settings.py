@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
+from trunkline_cohere.facts import CohereFacts
 from trunkline_cohere.urls import base_url
 
 DEFAULT_URL = "https://api.cohere.com"
@@ -28,3 +30,4 @@ class CohereSettings(Settings):
         environment=("CO_API_URL",),
         base_url=base_url,
     )
+    model_facts: ModelFactsSetting = model_facts_setting(CohereFacts)

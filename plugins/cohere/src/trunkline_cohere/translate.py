@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.json import encode_request, with_options
+from trunkline.authoring.model_facts import facts_about
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.schemas import object_schema, tool_parameters
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
+from trunkline_cohere.facts import ROWS, UNKNOWN, CohereFacts
 from trunkline_cohere.history import History
 from trunkline_cohere.settings import CohereSettings
 from trunkline_cohere.urls import base_url
@@ -72,7 +75,8 @@ class CohereTranslator:
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """Return the wire request and its warnings. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
-        body = chat_body(request, self._context.provider, warnings)
+        facts = facts_about(request.model or "", ROWS, UNKNOWN, self._context.settings.model_facts)
+        body = chat_body(request, self._context.provider, facts, warnings)
         if stream:
             body["stream"] = True
         body = with_options(body, request.provider_options, self._context.provider, joined=("documents", "tools"))
@@ -81,24 +85,36 @@ class CohereTranslator:
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-def chat_body(request: ChatRequest, provider: str, warnings: Warnings) -> dict[str, Any]:
+def chat_body(request: ChatRequest, provider: str, facts: CohereFacts, warnings: Warnings) -> dict[str, Any]:
     """Return the JSON body, without `stream` and the request's `provider_options`."""
     body: dict[str, Any] = {"model": request.model}
-    _tools(request, body, provider, warnings)
+    _tools(request, body, provider, facts, warnings)
     _format(request, body, warnings)
-    history = History(provider=provider, warnings=warnings, takes_documents="response_format" not in body)
+    history = History(
+        provider=provider,
+        warnings=warnings,
+        takes_documents="response_format" not in body,
+        takes_images=facts.images,
+    )
     body["messages"] = history.translate(request.messages)
     if history.documents:
         body["documents"] = history.documents
-    _reasoning(request, body, warnings)
+    _reasoning(request, body, facts, warnings)
     _sampling(request, body, warnings)
     warnings.unsupported(request, supported=SUPPORTED)
     return body
 
 
-def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: Warnings) -> None:
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: CohereFacts, warnings: Warnings) -> None:
     tools, choice = request.tools, request.tool_choice
     if not tools:
+        return
+    if not facts.tools:
+        warnings.add("unsupported", "tools", f"{request.model} cannot call tools; they were not sent", lossy=True)
+        return
+    if choice is not None and choice.mode == "none" and not facts.tool_choice:
+        message = f"{request.model} has no such option; the tools were not sent, so that none can be called"
+        warnings.add("emulated", "tool_choice", message, lossy=False)
         return
     if request.parallel_tool_calls is False:
         warnings.add(
@@ -116,8 +132,11 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: 
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         message = f"Cohere cannot force a tool by name; only {choice.name} was sent, and a tool call is required"
         warnings.add("emulated", "tool_choice", message, lossy=False)
-    body["tools"] = [_tool(tool, provider) for tool in tools]
-    if choice is not None and choice.mode != "auto":
+    body["tools"] = [_tool(tool, provider, warnings) for tool in tools]
+    if choice is not None and choice.mode != "auto" and not facts.tool_choice:
+        message = f"{request.model} cannot be forced to call a tool; it may answer without one"
+        warnings.add("unsupported", "tool_choice", message, lossy=True)
+    elif choice is not None and choice.mode != "auto":
         body["tool_choice"] = "NONE" if choice.mode == "none" else "REQUIRED"
     if any(tool.strict for tool in tools):
         body["strict_tools"] = True
@@ -126,11 +145,11 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: 
             warnings.add("changed", "strict tools", message, lossy=True)
 
 
-def _tool(tool: Tool, provider: str) -> dict[str, Any]:
+def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     options = tool.provider_options.get(provider, {})
     if options.get("type", "function") != "function":
         return dict(options)
-    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
+    function: dict[str, Any] = {"name": tool.name, "parameters": tool_parameters(tool, warnings)}
     if tool.description is not None:
         function["description"] = tool.description
     return {"type": "function", "function": function, **options}
@@ -146,15 +165,25 @@ def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> N
         return
     wire: dict[str, Any] = {"type": "json_object"}
     if form.schema is not None:
-        wire["json_schema"] = dict(form.schema)
+        # "type": "object" is required at the root (docs.cohere.com/docs/structured-outputs-json, November 2026).
+        schema = object_schema(form.schema)
+        if schema is not form.schema:
+            why = "the schema was changed: at its root must be 'type': 'object', and no union or reference"
+            warnings.add("changed", "response_format", why, lossy=False)
+        wire["json_schema"] = dict(schema)
         if form.description is not None:
             wire["json_schema"].setdefault("description", form.description)
     body["response_format"] = wire
 
 
-def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+def _reasoning(request: ChatRequest, body: dict[str, Any], facts: CohereFacts, warnings: Warnings) -> None:
     options = request.reasoning
     if options is None:
+        return
+    if not facts.reasoning:
+        asks = options.effort not in (None, "none") or bool(options.max_tokens)
+        if asks:
+            warnings.add("unsupported", "reasoning", f"{request.model} does not reason; ignored", lossy=True)
         return
     if options.summary is not None:
         warnings.add(
