@@ -109,7 +109,7 @@ SERVICES: dict[str, tuple[str, dict[str, object]]] = {
         "bedrock",
         {"aws_region": "us-east-1", "api_key": "k", "default_model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0"},
     ),
-    "cohere": ("cohere", {"api_key": "k", "default_model": "command-a-03-2025"}),
+    "cohere": ("cohere", {"api_key": "k", "default_model": "command-a-plus-05-2026"}),
     "gemini": ("gemini", {"api_key": "k", "default_model": "gemini-2.5-flash"}),
     "mistral": ("mistral", {"api_key": "k", "default_model": "mistral-medium-3-5"}),
     "azure-openai": (
