@@ -195,14 +195,27 @@ BLANK = {"text": " "}
 PICTURE = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
 
 
-def without_type(body: dict[str, Any], *path: str | int) -> dict[str, Any]:
-    """The body, with a schema that has no `type` at its root."""
-    changed = copy.deepcopy(body)
-    found: Any = changed
+def changed(body: dict[str, Any], path: tuple[str | int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A copy of the body, and the schema in it at this path."""
+    found: Any = copy.deepcopy(body)
+    body = found
     for step in path:
         found = found[step]
-    del found["type"]
-    return changed
+    return body, found
+
+
+def without_type(body: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    """The body, with a schema that has no `type` at its root."""
+    body, schema = changed(body, path)
+    del schema["type"]
+    return body
+
+
+def with_union(body: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    """The body, with a schema that is a union at its root."""
+    body, schema = changed(body, path)
+    schema["anyOf"] = [{"required": ["city"]}, {"required": ["place"]}]
+    return body
 
 
 def with_call(**fields: Any) -> dict[str, Any]:
@@ -223,6 +236,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("OpenAI (chat)", "not 1 to 40", with_call(call_id="")),
     ("OpenAI (chat)", "Invalid function name", with_call(name="the weather")),
     ("OpenAI (chat)", "schema must be a JSON Schema of 'type: \"object\"'", without_type(chat(), *SCHEMA_IN_CHAT)),
+    ("OpenAI (chat)", "'oneOf'/'anyOf'/'allOf'", with_union(chat(), *SCHEMA_IN_CHAT)),
     ("OpenAI (chat)", "expected a string, got null", chat({"role": "assistant", "content": None})),
     ("OpenAI (chat)", "'messages[1].tool_calls': empty array", chat({**text_message("Hi."), "tool_calls": []})),
     ("Azure (chat)", "must be followed by tool messages", chat(None, USER)),
@@ -291,6 +305,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("OpenAI (responses)", "Invalid 'name'", responses(function_call(name="the weather"), output())),
     ("OpenAI (responses)", "schema must be a JSON Schema", without_type(responses(), "tools", 0, "parameters")),
+    ("OpenAI (responses)", "'oneOf'/'anyOf'/'allOf'", with_union(responses(), "tools", 0, "parameters")),
     ("Azure (responses)", "could not be verified", responses()),
     # Anthropic
     ("Claude", "Extra inputs are not permitted", claude(stop=["x"])),
@@ -311,6 +326,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("Claude", "cannot be `thinking`", claude([THINKING], [TEXT])),
     ("Claude", "Expected `thinking`", claude([use()], thinking=ENABLED)),
     ("Claude", "must be greater than", claude(thinking={**ENABLED, "budget_tokens": 5000})),
+    ("Claude", "does not support oneOf", with_union(claude(), "tools", 0, "input_schema")),
     ("Claude", "input_schema.type: Field required", without_type(claude(), "tools", 0, "input_schema")),
     (
         "Claude (adaptive)",

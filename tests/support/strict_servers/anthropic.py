@@ -177,6 +177,12 @@ def tools(body: Body) -> Iterator[Refusal]:
             yield Refusal(
                 f"tools.{place}.custom.input_schema.type: Field required", "recorded: anthropic 40abb9b2e7015c21"
             )
+        if schema is not None and schema.keys() & {"oneOf", "allOf", "anyOf"}:
+            yield Refusal(
+                f"tools.{place}.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top "
+                "level",
+                "anthropics/claude-code#5973 (2025-08), anomalyco/opencode#37916 (2026-07)",
+            )
 
 
 def thinking_on_every_tool_turn(body: Body) -> Iterator[Refusal]:

@@ -116,6 +116,17 @@ def schemas_are_objects(body: Body) -> Iterator[Refusal]:
             )
 
 
+def no_union_at_root(body: Body) -> Iterator[Refusal]:
+    """OpenAI: a tool whose parameters are a union at their root."""
+    for tool in body.get("tools", ()):
+        if tool.get("function", {}).get("parameters", {}).keys() & {"oneOf", "anyOf", "allOf", "enum", "not"}:
+            yield Refusal(
+                f"Invalid schema for function {tool['function']['name']!r}: schema must have type 'object' and not "
+                "have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level.",
+                "langchain-ai/langchainjs#9804 (2026-01), nspady/google-calendar-mcp#39 (2025-06)",
+            )
+
+
 def content_is_set(body: Body) -> Iterator[Refusal]:
     """`null` where there are no calls, and an empty list of calls."""
     for place, message in _roles(body):
@@ -343,8 +354,8 @@ _LLAMACPP: tuple[Check, ...] = (
 _FIELDS = {"system": "role content name", "user": "role content name", "tool": "role content tool_call_id name"}
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "openai": (sdk_types, *_OPENAI),
-    "azure": (sdk_types, *_OPENAI),
+    "openai": (sdk_types, *_OPENAI, no_union_at_root),
+    "azure": (sdk_types, *_OPENAI, no_union_at_root),
     "deepseek": (
         *_OPENAI,
         known_fields(

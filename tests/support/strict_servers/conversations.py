@@ -1,21 +1,23 @@
 """Conversations with the troubles that bricked real ones, made by each family: its answers are read by its own plugin.
 
-A trouble is a function that talks to a service of the family. Every state of the conversation that the application
+A trouble is a function that talks to a model of the family. Every state of the conversation that the application
 would send next is a conversation of the matrix, so a tool loop is replayed in its middle as well as after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import TypeAlias
 
 import attrs
-import trunkline
 from trunkline import (
     ChatRequest,
+    Image,
     Message,
     Reasoning,
     ReasoningOptions,
+    StreamInterrupted,
     Text,
     Tool,
     ToolCall,
@@ -24,10 +26,16 @@ from trunkline import (
     tool_result,
     user,
 )
+from trunkline._config.sources import make_settings
+from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.events import ResponseStarted
+from trunkline.fold import Fold
 
-from strict_servers.answers import Said
+from strict_servers.answers import PNG, Said
 from strict_servers.families import Family
-from strict_servers.server import StrictServer, strict_service
+from strict_servers.server import settings
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = Tool(name="weather", description="The weather in a city.", parameters=SCHEMA)
@@ -38,8 +46,7 @@ OSLO, ROME, LIMA = ('{"city": "Oslo"}', '{"city": "Rome"}', '{"city": "Lima"}')
 class Talk:
     """A conversation with one family. `states` are the conversations as they were sent, or would be sent next."""
 
-    service: trunkline.Service
-    strict: StrictServer
+    family: Family
     messages: list[Message] = attrs.field(factory=list)
     states: list[tuple[Message, ...]] = attrs.field(factory=list)
 
@@ -47,18 +54,22 @@ class Talk:
         """Add messages of the application."""
         self.messages += messages
 
-    async def say(self, **said: object) -> Message:
+    def say(self, **said: object) -> Message:
         """Let the model answer. An interrupted answer stays in the conversation as far as it came."""
         number = sum(message.role == "assistant" for message in self.messages) + 1
-        self.strict.says = Said(number=number, **said)  # type: ignore[arg-type]
+        content, _ = self.family.answer(Said(number=number, **said))  # type: ignore[arg-type]
         self.state()
+        asked = translated(self.family, request_of(self.family, self.messages))
+        folded = Fold(self.family.provider)
+        decoder = StreamDecoder(*steps_of(self.family).parser.stream())
         try:
-            async with self.service.stream(request_of(self.strict.family, self.messages)) as stream:
-                message = (await stream.finish()).message
-        except trunkline.StreamInterrupted as error:
-            if error.partial is None:
+            for event in (*decoder.feed(content), *decoder.finish()):
+                # As the core does: the model's family is in the translation of the request.
+                folded.add(attrs.evolve(event, family=asked.family) if isinstance(event, ResponseStarted) else event)
+        except StreamInterrupted:
+            if "cut" not in said:
                 raise
-            message = error.partial.message
+        message = folded.response().message
         self.messages.append(message)
         return message
 
@@ -68,115 +79,132 @@ class Talk:
             self.states.append(tuple(self.messages))
 
 
-Trouble: TypeAlias = Callable[[Talk], Awaitable[None]]
+@cache
+def steps_of(family: Family) -> Steps:
+    """Return the steps of a service of a family, without a transport."""
+    provider = load_provider(family.provider)
+    arguments = settings(family, "http://127.0.0.1:1")
+    made = make_settings(family.provider, provider, arguments=arguments, environ={})
+    context = ServiceContext(name=family.name, provider=family.provider, settings=made)
+    return open_steps(attrs.evolve(provider, transport=lambda context: None), context)
 
 
-def request_of(family: Family, messages: list[Message] | tuple[Message, ...]) -> ChatRequest:
+def translated(family: Family, request: ChatRequest) -> Translation:
+    """Return a request as a family's service sends it."""
+    return steps_of(family).translator.translate(attrs.evolve(request, model=family.model), stream=True)
+
+
+Trouble: TypeAlias = Callable[[Talk], None]
+
+
+def request_of(
+    family: Family, messages: list[Message] | tuple[Message, ...], tools: tuple[Tool, ...] = (WEATHER,)
+) -> ChatRequest:
     """Return the request that continues a conversation with a family."""
     reasoning = None
     if family.budget is not None:
         reasoning = ReasoningOptions(max_tokens=family.budget)
-    return ChatRequest(messages=messages, tools=[WEATHER], max_output_tokens=4000, reasoning=reasoning)
+    return ChatRequest(messages=messages, tools=tools, max_output_tokens=4000, reasoning=reasoning)
 
 
-async def text_and_reasoning(talk: Talk) -> None:
+def text_and_reasoning(talk: Talk) -> None:
     """Reasoning and a text."""
     talk.add(system("Be brief."), user("Hello"))
-    await talk.say(reasoning="They greet.", text="Hello!")
+    talk.say(reasoning="They greet.", text="Hello!")
     talk.add(user("Who are you?"))
     talk.state()
 
 
-async def parallel_tools(talk: Talk) -> None:
+def parallel_tools(talk: Talk) -> None:
     """Three calls in one turn: one result, one failure, and one call that was never answered."""
     talk.add(user("Compare Oslo, Rome and Lima."))
-    turn = await talk.say(
+    turn = talk.say(
         reasoning="I need the weather.",
         text="Let me look.",
         calls=(("weather", OSLO), ("weather", ROME), ("weather", LIMA)),
     )
     oslo, rome, _ = turn.tool_calls
     talk.add(tool_result(rome, "timeout", is_error=True), tool_result(oslo, "7 C"))
-    await talk.say(text="Oslo has 7 C.")
+    talk.say(text="Oslo has 7 C.")
     talk.add(user("Thanks"))
     talk.state()
 
 
-async def unanswered_calls(talk: Talk) -> None:
+def unanswered_calls(talk: Talk) -> None:
     """A call that the application never answered, because the user went on."""
     talk.add(user("Weather in Oslo?"))
-    await talk.say(reasoning="I need the weather.", calls=(("weather", OSLO),))
+    talk.say(reasoning="I need the weather.", calls=(("weather", OSLO),))
     talk.add(user("Never mind. Hi!"))
     talk.state()
 
 
-async def invalid_arguments(talk: Talk) -> None:
+def invalid_arguments(talk: Talk) -> None:
     """A call whose arguments are no JSON."""
     talk.add(user("Weather in Oslo?"))
-    turn = await talk.say(calls=(("weather", '{"city": "Os'),))
+    turn = talk.say(calls=(("weather", '{"city": "Os'),))
     talk.add(tool_result(turn.tool_calls[0], "the arguments are not JSON", is_error=True))
-    await talk.say(text="I will try again.")
+    talk.say(text="I will try again.")
     talk.add(user("Do."))
     talk.state()
 
 
-async def interrupted_answer(talk: Talk) -> None:
+def interrupted_answer(talk: Talk) -> None:
     """An answer that broke off, with white space at its end."""
     talk.add(user("Weather in Oslo?"))
-    await talk.say(reasoning="I need the weather.", text="Let me look. ", cut=True)
+    talk.say(reasoning="I need the weather.", text="Let me look. ", cut=True)
     talk.add(user("Go on."))
     talk.state()
 
 
-async def interrupted_call(talk: Talk) -> None:
+def interrupted_call(talk: Talk) -> None:
     """An answer that broke off in a call."""
     talk.add(user("Weather in Oslo?"))
-    await talk.say(reasoning="I need the weather.", text="Let me look.", calls=(("weather", OSLO),), cut=True)
+    talk.say(reasoning="I need the weather.", text="Let me look.", calls=(("weather", OSLO),), cut=True)
     talk.add(user("Go on."))
     talk.state()
 
 
-async def repeated_ids(talk: Talk) -> None:
+def repeated_ids(talk: Talk) -> None:
     """Two rounds of calls. Some servers give the calls of each round the same ids."""
     talk.add(user("Weather in Oslo, then in Rome?"))
     for city in (OSLO, ROME):
-        turn = await talk.say(reasoning=f"Now {city}.", calls=(("weather", city),))
+        turn = talk.say(reasoning=f"Now {city}.", calls=(("weather", city),))
         talk.add(tool_result(turn.tool_calls[0], "7 C"))
-    await talk.say(text="Both have 7 C.")
+    talk.say(text="Both have 7 C.")
     talk.add(user("Thanks"))
     talk.state()
 
 
-async def reasoning_alone(talk: Talk) -> None:
+def reasoning_alone(talk: Talk) -> None:
     """An answer that has reasoning and nothing else."""
     talk.add(user("Hello"))
-    await talk.say(reasoning="They greet.")
+    talk.say(reasoning="They greet.")
     talk.add(user("Are you there?"))
     talk.state()
 
 
-async def blank_texts(talk: Talk) -> None:
+def blank_texts(talk: Talk) -> None:
     """A blank text before a call, an empty result, and an answer of white space."""
     talk.add(user("Weather in Oslo?"))
-    turn = await talk.say(text="\n\n", calls=(("weather", OSLO),))
+    turn = talk.say(text="\n\n", calls=(("weather", OSLO),))
     talk.add(tool_result(turn.tool_calls[0], ""))
-    await talk.say(text="\n ")
+    talk.say(text="\n ")
     talk.add(user("And?"))
     talk.state()
 
 
-async def made_images(talk: Talk) -> None:
+def made_images(talk: Talk) -> None:
     """A picture that the model made."""
     talk.add(user("Draw Oslo."))
-    await talk.say(text="Here it is.", image=True)
+    talk.say(text="Here it is.", image=True)
     talk.add(user("Bluer."))
     talk.state()
 
 
-async def hosted_tools(talk: Talk) -> None:
+def hosted_tools(talk: Talk) -> None:
     """A tool that the provider ran."""
     talk.add(user("What is new in Oslo?"))
-    await talk.say(reasoning="I will search.", text="Nothing.", hosted=True)
+    talk.say(reasoning="I will search.", text="Nothing.", hosted=True)
     talk.add(user("Thanks"))
     talk.state()
 
@@ -208,15 +236,14 @@ def happens(trouble: str, family: Family) -> bool:
     }.get(trouble, True)
 
 
-async def conversations(family: Family) -> AsyncIterator[tuple[str, tuple[Message, ...]]]:
+def conversations(family: Family) -> Iterator[tuple[str, tuple[Message, ...]]]:
     """Yield the conversations of a family, each with its trouble."""
-    async with strict_service(family, lenient=True) as (service, strict):
-        for name, trouble in TROUBLES.items():
-            if happens(name, family):
-                talk = Talk(service, strict)
-                await trouble(talk)
-                for state in talk.states:
-                    yield name, state
+    for name, trouble in TROUBLES.items():
+        if happens(name, family):
+            talk = Talk(family)
+            trouble(talk)
+            for state in talk.states:
+                yield name, state
 
 
 _CALL = ToolCall(id="call_1", name="weather", arguments={"city": "Oslo"})
@@ -273,7 +300,21 @@ BY_HAND: Mapping[str, tuple[Message, ...]] = {
         assistant(attrs.evolve(_CALL, name="the weather in (Oslo)!")),
         tool_result("call_1", "there is no such tool", is_error=True),
     ),
+    "an image in a result": (
+        user("Show Oslo."),
+        assistant(_CALL),
+        tool_result(_CALL, [Text(text="Here:"), Image(data=PNG)]),
+    ),
     "an empty answer": (user("Hello"), assistant(""), user("Are you there?")),
     "reasoning of nobody": (user("Hello"), assistant(Reasoning(text="They greet."), Text(text="Hi.")), user("Well?")),
 }
 """Conversations that an application makes itself, with what is wrong in them."""
+
+_CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+BY_TOOLS: Mapping[str, Tool] = {
+    "a tool without parameters": Tool(name="weather"),
+    "a schema without a type": Tool(name="weather", parameters={"properties": {"city": {"type": "string"}}}),
+    "a schema that is a union": Tool(name="weather", parameters={"oneOf": [_CITY, {"type": "object"}]}),
+}
+"""Tools as MCP servers and other programs define them, with what their schemas are."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 
 import attrs
-from trunkline import CallWarning, Message
-from trunkline._config.sources import make_settings
-from trunkline._plugins.registry import Steps, load_provider, open_steps
-from trunkline.authoring.provider import ServiceContext
+from trunkline import CallWarning, Message, Tool, user
 
-from strict_servers.conversations import BY_HAND, conversations, request_of
-from strict_servers.families import Family
+from strict_servers.conversations import BY_HAND, BY_TOOLS, WEATHER, conversations, request_of, translated
+from strict_servers.families import ALL, Family
 from strict_servers.refusal import Refusal
-from strict_servers.server import settings
 
 YOUR_CODE = "your code"
 """The issuer of the conversations that an application makes by hand."""
@@ -27,6 +22,8 @@ class Conversation:
     issuer: str
     trouble: str
     messages: tuple[Message, ...] = attrs.field(repr=False)
+    tools: tuple[Tool, ...] = attrs.field(default=(WEATHER,), repr=False)
+    tools: tuple[Tool, ...] = attrs.field(default=(WEATHER,), repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -39,32 +36,30 @@ class Replayed:
     refusals: tuple[Refusal, ...]
 
 
-async def of_family(family: Family) -> list[Conversation]:
+def of_family(family: Family) -> list[Conversation]:
     """Return the conversations of a family."""
     return [
         Conversation(issuer=family.name, trouble=trouble, messages=messages)
-        async for trouble, messages in conversations(family)
+        for trouble, messages in conversations(family)
     ]
+
+
+def everything() -> list[Conversation]:
+    """Return the conversations of all families, and those that an application makes by hand."""
+    return [conversation for family in ALL for conversation in of_family(family)] + by_hand()
 
 
 def by_hand() -> list[Conversation]:
     """Return the conversations that no model made."""
-    return [Conversation(issuer=YOUR_CODE, trouble=trouble, messages=messages) for trouble, messages in BY_HAND.items()]
-
-
-@cache
-def _steps(family: Family) -> Steps:
-    provider = load_provider(family.provider)
-    arguments = settings(family, "http://127.0.0.1:1")
-    made = make_settings(family.provider, provider, arguments=arguments, environ={})
-    context = ServiceContext(name=family.name, provider=family.provider, settings=made)
-    return open_steps(attrs.evolve(provider, transport=lambda context: None), context)
+    made = [Conversation(issuer=YOUR_CODE, trouble=name, messages=messages) for name, messages in BY_HAND.items()]
+    for name, tool in BY_TOOLS.items():
+        made.append(Conversation(issuer=YOUR_CODE, trouble=name, messages=(user("Oslo?"),), tools=(tool,)))
+    return made
 
 
 def replayed(conversation: Conversation, target: Family) -> Replayed:
     """Translate a conversation for a family, and check the request as its server does. Does no I/O."""
-    request = attrs.evolve(request_of(target, conversation.messages), model=target.model)
-    translation = _steps(target).translator.translate(request, stream=True)
+    translation = translated(target, request_of(target, conversation.messages, conversation.tools))
     body = json.loads(translation.wire_request.body)
     return Replayed(
         conversation=conversation,

@@ -150,6 +150,17 @@ def schemas_are_objects(body: Body) -> Iterator[Refusal]:
             )
 
 
+def no_union_at_root(body: Body) -> Iterator[Refusal]:
+    """A function whose parameters are a union at their root."""
+    for tool in body.get("tools", ()):
+        if (tool.get("parameters") or {}).keys() & {"oneOf", "anyOf", "allOf", "enum", "not"}:
+            yield Refusal(
+                f"Invalid schema for function {tool['name']!r}: schema must have type 'object' and not "
+                "have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level.",
+                "langchain-ai/langchainjs#9804 (2026-01), nspady/google-calendar-mcp#39 (2025-06)",
+            )
+
+
 def checks(accepted: str) -> tuple[Check, ...]:
     """Return the checks of a server whose encrypted reasoning has this issuer."""
     return (
@@ -160,4 +171,5 @@ def checks(accepted: str) -> tuple[Check, ...]:
         encrypted_content(accepted),
         names,
         schemas_are_objects,
+        no_union_at_root,
     )

@@ -29,13 +29,9 @@ _ERRORS: dict[str, Callable[[str], Any]] = {
 
 @attrs.define
 class StrictServer:
-    """What a server of a family received and refused. `says` is its next answer.
-
-    A `lenient` server answers also what it refuses, so that a conversation can be made whatever its own plugin sends.
-    """
+    """What a server of a family received and refused. `says` is its next answer."""
 
     family: Family
-    lenient: bool = False
     says: Said = attrs.field(factory=lambda: Said(text="Fine."))
     bodies: list[Body] = attrs.field(factory=list)
     refused: list[Refusal] = attrs.field(factory=list)
@@ -46,7 +42,7 @@ class StrictServer:
         self.bodies.append(body)
         found = self.family.refusals(body)
         self.refused += found
-        if found and not self.lenient:
+        if found:
             error = _ERRORS[self.family.wire](found[0].message)
             headers = {"content-type": "application/json", "x-amzn-errortype": "ValidationException"}
             await exchange.respond(json.dumps(error).encode(), status=400, headers=headers)
@@ -66,7 +62,7 @@ async def strict_service(
     family: Family, *, lenient: bool = False
 ) -> AsyncIterator[tuple[trunkline.Service, StrictServer]]:
     """Open a service of a family, connected to a strict server of it."""
-    strict = StrictServer(family, lenient=lenient)
+    strict = StrictServer(family)
     async with serve(strict.handle) as server:
         async with trunkline.open_service(family.provider, **settings(family, server.url)) as service:
             yield service, strict
