@@ -1,9 +1,12 @@
 """Requests as Converse's bodies: each is checked by botocore's validator, its serializer and a walk of its model."""
 
 import json
+import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any
 
+import attrs
 import pytest
 from trunkline import (
     ChatRequest,
@@ -17,10 +20,10 @@ from trunkline import (
     user,
 )
 from trunkline.authoring.provider import ServiceContext, Translation
-from trunkline.errors import InvalidRequest
+from trunkline.errors import ConfigurationError, InvalidRequest
 from trunkline.messages import Audio, Citation, Document, Image, Message, Opaque, Reasoning, Text, ToolCall
 from trunkline_bedrock import BedrockSettings
-from trunkline_bedrock.model_families import family_of
+from trunkline_bedrock.models import ROWS, facts_of
 from trunkline_bedrock.translate import ConverseTranslator
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -30,6 +33,9 @@ NOVA_2 = "us.amazon.nova-2-lite-v1:0"
 LLAMA = "us.meta.llama3-3-70b-instruct-v1:0"
 MISTRAL = "mistral.mistral-large-3-675b-instruct"
 WRITER = "us.writer.palmyra-x4-v1:0"
+GPT_OSS = "openai.gpt-oss-120b-1:0"
+R1 = "us.deepseek.r1-v1:0"
+KIMI = "moonshotai.kimi-k2.5"
 PROFILE = "arn:aws:bedrock:us-east-1:000000000000:application-inference-profile/mi1dadi0g15f"
 PNG = b"\x89PNG\r\n\x1a\n0"
 PDF = b"%PDF-1.7"
@@ -123,6 +129,11 @@ def test_sampling_and_limits_go_to_the_inference_config(body: Check) -> None:
         (NOVA, {"parallel_tool_calls": False, "tools": [WEATHER]}, [("unsupported", "parallel_tool_calls")]),
         (LLAMA, {"tools": [WEATHER], "tool_choice": "required"}, [("unsupported", "tool_choice")]),
         (LLAMA, {"reasoning": ReasoningOptions(effort="low")}, [("unsupported", "reasoning")]),
+        ("xai.grok-4.6", {"stop": ["a"]}, [("unsupported", "stop")]),
+        ("xai.grok-4.6", {"temperature": 0.1}, [("unsupported", "temperature")]),
+        ("openai.gpt-6-sol", {"max_output_tokens": 5}, [("changed", "max_output_tokens")]),
+        (R1, {"stop": list("abcdefghijk")}, [("unsupported", "stop")]),
+        (R1, {"tools": [WEATHER]}, [("unsupported", "tools")]),
         (PROFILE, {"reasoning": ReasoningOptions(effort="low")}, [("unsupported", "reasoning")]),
     ],
 )
@@ -143,7 +154,7 @@ def test_a_schema_goes_as_a_string(body: Check) -> None:
     schema = {"type": "object", "properties": {"ä": {"type": "string"}}}
     sent, _ = body("x", response_format=ResponseFormat(schema=schema, name="out", description="d"))
     json_schema = sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
-    assert json.loads(json_schema.pop("schema")) == schema
+    assert json.loads(json_schema.pop("schema")) == {**schema, "additionalProperties": False}
     assert json_schema == {"name": "out", "description": "d"}
 
 
@@ -218,6 +229,42 @@ def test_provider_options_are_merged_into_the_body_last(body: Check) -> None:
             None,
             [("changed", "reasoning.effort")],
         ),
+        ("openai.gpt-6-sol", ReasoningOptions(effort="none"), {"reasoning": {"effort": "none"}}, None, []),
+        (
+            "openai.gpt-6-astra",
+            ReasoningOptions(effort="none"),
+            {"reasoning": {"effort": "low"}},
+            None,
+            [("changed", "reasoning.effort")],
+        ),
+        (
+            "zai.glm-5",
+            ReasoningOptions(effort="low"),
+            {"reasoning_effort": "high"},
+            None,
+            [("changed", "reasoning.effort")],
+        ),
+        (
+            "us.anthropic.claude-sonnet-5-5",
+            ReasoningOptions(effort="none"),
+            {"thinking": {"type": "between_tools"}},
+            None,
+            [],
+        ),
+        (
+            "us.anthropic.claude-opus-5-5",
+            ReasoningOptions(effort="none"),
+            {"thinking": {"type": "adaptive"}},
+            {"effort": "low"},
+            [("changed", "reasoning.effort")],
+        ),
+        (
+            "us.anthropic.claude-opus-4-6-v1",
+            ReasoningOptions(effort="xhigh"),
+            {"thinking": {"type": "adaptive"}},
+            {"effort": "max"},
+            [("changed", "reasoning.effort")],
+        ),
     ],
 )
 def test_reasoning_is_asked_for_in_the_familys_words(
@@ -257,31 +304,64 @@ def test_effort_and_a_schema_share_the_output_config(body: Check) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "reasoning"),
+    ("model", "family", "reasoning"),
     [
-        ("anthropic.claude-v2", "anthropic", None),
-        ("anthropic.claude-instant-v1", "anthropic", None),
-        ("anthropic.claude-3-5-sonnet-20240620-v1:0", "anthropic", None),
-        ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", "anthropic", "budget"),
-        ("eu.anthropic.claude-sonnet-4-20250514-v1:0", "anthropic", "budget"),
-        ("global.anthropic.claude-haiku-4-5-20251001-v1:0", "anthropic", "budget"),
-        ("us.anthropic.claude-sonnet-4-6", "anthropic", "adaptive"),
-        ("global.anthropic.claude-opus-4-8", "anthropic", "adaptive"),
-        ("us.anthropic.claude-sonnet-5", "anthropic", "adaptive"),
-        ("arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-pro-v1:0", "amazon-nova", None),
+        ("anthropic.claude-v2", "claude", None),
+        ("anthropic.claude-instant-v1", "claude", None),
+        ("anthropic.claude-3-5-sonnet-20240620-v1:0", "claude", None),
+        ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", "claude", "budget"),
+        ("eu.anthropic.claude-sonnet-4-20250514-v1:0", "claude", "budget"),
+        ("global.anthropic.claude-haiku-4-5-20251001-v1:0", "claude", "budget"),
+        ("us.anthropic.claude-sonnet-4-6", "claude", "adaptive"),
+        ("global.anthropic.claude-opus-4-8", "claude", "adaptive"),
+        ("us.anthropic.claude-sonnet-5", "claude", "adaptive"),
+        ("us.anthropic.claude-new-7", "claude", "adaptive"),
+        ("arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-pro-v1:0", "nova", None),
         (
             "arn:aws:bedrock:us-east-1:000000000000:inference-profile/us.amazon.nova-2-lite-v1:0",
-            "amazon-nova-2",
-            "nova",
+            "nova-2",
+            "reasoningConfig",
         ),
-        ("us-gov.meta.llama3-3-70b-instruct-v1:0", "meta", None),
-        ("amazon.titan-text-lite-v1", "amazon-titan", None),
-        (PROFILE, "unknown", None),
+        ("us-gov.meta.llama3-3-70b-instruct-v1:0", "llama", None),
+        ("amazon.titan-text-lite-v1", "titan", None),
+        (PROFILE, "mi1dadi0g15f", None),
     ],
 )
-def test_families_of_models(model: str, name: str, reasoning: str | None) -> None:
-    family = family_of(model)
-    assert (family.name, family.reasoning) == (name, reasoning)
+def test_families_of_models(model: str, family: str, reasoning: str | None) -> None:
+    facts = facts_of(model)
+    assert (facts.family, facts.reasoning) == (family, reasoning)
+
+
+def test_each_row_of_the_table_is_reached_and_says_where_its_facts_are_from() -> None:
+    for position, row in enumerate(ROWS):
+        name = re.sub(r"\[(.)[^]]*\]", r"\1", row.pattern).replace("*", "")
+        first = next(index for index, one in enumerate(ROWS) if fnmatchcase(name, one.pattern))
+        assert first == position, row.pattern
+        assert row.source
+
+
+def test_configuration_names_the_model_behind_an_arn_and_changes_its_facts(oracle: Any) -> None:
+    facts = {
+        "arn:*application-inference-profile/mi1dadi0g15f": {
+            "base_model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+        },
+        "anthropic.claude-sonnet-4-5*": {"stop_sequences": 1},
+    }
+    request = ChatRequest(
+        messages="x",
+        model=PROFILE,
+        reasoning=ReasoningOptions(max_tokens=2000),
+        stop=["a", "b"],
+        max_output_tokens=3000,
+    )
+    translation = translator(model_facts=facts).translate(request, stream=False)
+    sent = oracle.check("Converse", translation.wire_request.url, translation.wire_request.body)
+    assert sent["additionalModelRequestFields"] == {"thinking": {"type": "enabled", "budget_tokens": 2000}}
+    assert sent["inferenceConfig"]["stopSequences"] == ["a"]
+    assert translation.family == "claude"
+    assert "application-inference-profile%2Fmi1dadi0g15f" in translation.wire_request.url
+    with pytest.raises(ConfigurationError, match="known facts"):
+        BedrockSettings(aws_region="us-east-1", model_facts={"x": {"famly": "y"}})
 
 
 # Tools
@@ -343,10 +423,95 @@ def test_forbidden_tools_are_not_sent(body: Check) -> None:
     ("options", "subject"), [({"tools": [WEATHER], "tool_choice": "none"}, "tool_choice"), ({}, "tools")]
 )
 def test_a_history_with_calls_keeps_its_tools(body: Check, options: dict[str, Any], subject: str) -> None:
-    sent, translation = body(user("x"), assistant(CALL), tool_result(CALL, "rain"), **options)
+    history = user("x"), assistant(CALL), tool_result(CALL, "rain")
+    sent, translation = body(*history, model=NOVA, **options)
     assert sent["toolConfig"]["tools"][0]["toolSpec"]["name"] == "weather"
     assert sent["system"] == [{"text": "Answer without calling any tool."}]
     assert warnings_of(translation) == [("emulated", subject)]
+    sent, translation = body(*history, **options)
+    assert sent["toolConfig"].keys() == {"tools"}
+    assert sent["additionalModelRequestFields"] == {"tool_choice": {"type": "none"}}
+    assert warnings_of(translation) == []
+
+
+def test_a_tool_is_forced_in_the_way_that_the_model_has(body: Check) -> None:
+    other = Tool(name="other")
+    sent, translation = body("x", model=MISTRAL, tools=[WEATHER, other], tool_choice="other")
+    assert sent["toolConfig"]["toolChoice"] == {"any": {}}
+    assert [tool["toolSpec"]["name"] for tool in sent["toolConfig"]["tools"]] == ["other"]
+    assert warnings_of(translation) == [("emulated", "tool_choice")]
+    sent, translation = body("x", model="us.anthropic.claude-opus-5-5", tools=[WEATHER], tool_choice="weather")
+    assert sent["toolConfig"]["toolChoice"] == {"auto": {}}
+    assert warnings_of(translation) == [("unsupported", "tool_choice")]
+    # A model that reasons by default has to stop that.
+    sent, translation = body("x", model=CLAUDE_5, tools=[WEATHER], tool_choice="required")
+    assert sent["additionalModelRequestFields"] == {"thinking": {"type": "disabled"}}
+    assert warnings_of(translation) == []
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"properties": {"a": {"type": "string"}}},
+        {"oneOf": [{"type": "object", "properties": {"a": {"type": "string"}}}]},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object"}}},
+    ],
+)
+def test_schemas_of_tools_have_an_object_at_their_root(body: Check, parameters: dict[str, Any]) -> None:
+    sent, translation = body("x", tools=[Tool(name="t", parameters=parameters)])
+    schema = sent["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"]
+    assert schema["type"] == "object"
+    assert not schema.keys() & {"oneOf", "anyOf", "allOf", "$ref"}
+    assert warnings_of(translation) == [("changed", "tool t")]
+
+
+def test_strict_schemas_are_sent_in_the_subset_that_bedrock_accepts(body: Check) -> None:
+    parameters: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "minimum": 1, "enum": [1, 2]},
+            "s": {"type": "string", "pattern": "(?=a)b", "minLength": 2},
+            "o": {"type": ["object", "null"], "properties": {}, "default": {"type": "object"}},
+        },
+    }
+    sent, translation = body("x", tools=[Tool(name="t", parameters=parameters, strict=True)])
+    closed = sent["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"]
+    assert closed == {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "enum": [1, 2], "description": "(minimum: 1)"},
+            "s": {"type": "string", "minLength": 2, "description": '(pattern: "(?=a)b")'},
+            "o": {
+                "type": ["object", "null"],
+                "properties": {},
+                "default": {"type": "object"},
+                "additionalProperties": False,
+            },
+        },
+        "additionalProperties": False,
+    }
+    assert warnings_of(translation) == [("changed", "tool t")]
+    form = ResponseFormat(schema=parameters)
+    sent, translation = body("x", response_format=form)
+    assert json.loads(sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]) == closed
+    sent, translation = body("x", model=LLAMA, tools=[Tool(name="t", strict=True)], response_format=form)
+    assert "strict" not in sent["toolConfig"]["tools"][0]["toolSpec"]
+    assert "outputConfig" not in sent
+    assert warnings_of(translation) == [("unsupported", "tool t"), ("unsupported", "response_format")]
+
+
+def test_a_model_without_tools_gets_calls_and_results_as_text(body: Check) -> None:
+    sent, translation = body(
+        user("x"), assistant("I look.", CALL), tool_result(CALL, "rain"), user("so?"), tools=[WEATHER], model=R1
+    )
+    assert "toolConfig" not in sent
+    assert sent["messages"][1]["content"] == [
+        {"text": "I look."},
+        {"text": '[Call of the tool weather: {"city":"Oslo"}]'},
+    ]
+    assert sent["messages"][2]["content"] == [{"text": "[Result of the tool weather: rain]"}, {"text": "so?"}]
+    assert warnings_of(translation) == [("mended", "tool call"), ("unsupported", "tools")]
 
 
 # The conversation
@@ -355,7 +520,79 @@ def test_a_history_with_calls_keeps_its_tools(body: Check, options: dict[str, An
 def test_system_messages_go_to_the_top_and_a_late_one_adds_a_warning(body: Check) -> None:
     sent, translation = body(system("Be brief.", ""), user("x"), system("And kind."))
     assert sent["system"] == [{"text": "Be brief."}, {"text": "And kind."}]
-    assert warnings_of(translation) == [("changed", "system message")]
+    assert warnings_of(translation) == [("mended", "system message")]
+
+
+def test_a_late_system_message_stays_where_the_model_accepts_one(body: Check) -> None:
+    opus = "us.anthropic.claude-opus-4-8"
+    sent, translation = body(system("Be brief."), user("x"), system("And kind."), assistant("y"), user("z"), model=opus)
+    assert sent["system"] == [{"text": "Be brief."}]
+    assert [message["role"] for message in sent["messages"]] == ["user", "system", "assistant", "user"]
+    assert warnings_of(translation) == []
+    # It comes after the user's messages, and none may follow an answer.
+    sent, translation = body(user("x"), system("a"), user("y"), assistant("z"), user("x"), system("b"), model=opus)
+    assert [message["role"] for message in sent["messages"]] == ["user", "system", "assistant", "user", "system"]
+    assert warnings_of(translation) == []
+    sent, translation = body(user("x"), assistant("y"), system("a"), model=opus)
+    assert sent["messages"][2] == user_text("a")
+    assert warnings_of(translation) == [("mended", "system message")]
+
+
+def test_tools_are_added_and_removed_by_options_of_a_system_message(body: Check) -> None:
+    tool = {"tool": {"name": "search", "type": "tool"}}
+    options = {"bedrock": {"toolAddition": [tool, tool], "toolRemoval": tool}}
+    sent, translation = body(user("x"), Message(role="system", parts="Now.", provider_options=options))
+    assert sent["messages"][1] == {
+        "role": "system",
+        "content": [{"text": "Now."}, {"toolAddition": tool}, {"toolAddition": tool}, {"toolRemoval": tool}],
+    }
+    assert warnings_of(translation) == []
+
+
+def test_a_model_without_a_system_prompt_gets_it_before_the_first_user_message(body: Check) -> None:
+    sent, translation = body(system("Be brief."), user("x"), model="amazon.titan-text-lite-v1")
+    assert sent == {"messages": [{"role": "user", "content": [{"text": "Be brief."}, {"text": "x"}]}]}
+    assert warnings_of(translation) == [("emulated", "system message")]
+
+
+def test_a_conversation_that_ends_with_an_answer_goes_on_with_a_user_message(body: Check) -> None:
+    sent, translation = body(user("x"), assistant("y  "), model=CLAUDE_5)
+    assert sent["messages"][1:] == [{"role": "assistant", "content": [{"text": "y"}]}, user_text("Go on.")]
+    assert warnings_of(translation) == [("mended", "messages"), ("mended", "messages")]
+    sent, translation = body(user("x"), assistant("y"))
+    assert sent["messages"][-1]["role"] == "assistant"
+    assert warnings_of(translation) == []
+
+
+def test_cache_points_are_left_out_for_a_model_that_refuses_them(body: Check) -> None:
+    point = {"bedrock": {"cachePoint": {"type": "default"}}}
+    sent, translation = body(
+        user(
+            Text(text="a", provider_options=point), Opaque(provider="bedrock", kind="cachePoint", data=point["bedrock"])
+        ),
+        tools=[attrs.evolve(WEATHER, provider_options=point)],
+        model=LLAMA,
+    )
+    assert "cachePoint" not in json.dumps(sent)
+    assert warnings_of(translation) == [("mended", "cache point")]
+
+
+@pytest.mark.parametrize("model", [LLAMA, MISTRAL, WRITER])
+def test_tool_blocks_are_alone_in_their_messages_where_the_model_wants_that(body: Check, model: str) -> None:
+    sent, translation = body(
+        user("x"), assistant("I look.", CALL), tool_result(CALL, "rain"), user("so?"), tools=[WEATHER], model=model
+    )
+    kinds = [(message["role"], [next(iter(block)) for block in message["content"]]) for message in sent["messages"]]
+    assert kinds == [
+        ("user", ["text"]),
+        ("assistant", ["text"]),
+        ("user", ["text"]),
+        ("assistant", ["toolUse"]),
+        ("user", ["toolResult"]),
+        ("assistant", ["text"]),
+        ("user", ["text"]),
+    ]
+    assert warnings_of(translation) == [("mended", "messages"), ("mended", "messages")]
 
 
 def test_a_cache_point_follows_what_it_is_on(body: Check) -> None:
@@ -393,7 +630,7 @@ def test_turns_of_one_role_become_one(body: Check) -> None:
 def test_empty_texts_and_messages_are_left_out(body: Check) -> None:
     sent, translation = body(user("a", ""), assistant(""), user("b", "  "))
     assert sent["messages"] == [{"role": "user", "content": [{"text": "a"}, {"text": "b"}]}]
-    assert warnings_of(translation) == [("left_out", "message"), ("left_out", "text")]
+    assert warnings_of(translation) == [("mended", "message"), ("mended", "text")]
 
 
 def test_a_conversation_with_nothing_in_it_is_refused() -> None:
@@ -404,7 +641,7 @@ def test_a_conversation_with_nothing_in_it_is_refused() -> None:
 def test_a_conversation_that_the_model_begins(body: Check) -> None:
     sent, translation = body(assistant("hi"), user("x"), model=NOVA)
     assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
-    assert warnings_of(translation) == [("emulated", "messages")]
+    assert warnings_of(translation) == [("mended", "messages")]
     sent, translation = body(assistant("hi"), user("x"))
     assert sent["messages"][0]["role"] == "assistant"
     assert warnings_of(translation) == []
@@ -430,14 +667,14 @@ def test_results_stand_in_the_turn_after_their_calls(body: Check) -> None:
         {"toolResult": {"toolUseId": "call_2", "content": [{"text": "sun"}]}},
         {"text": "well?"},
     ]
-    assert warnings_of(translation) == []
+    assert warnings_of(translation) == [("mended", "tool result")]
 
 
 def test_every_call_is_answered_and_a_result_without_a_call_is_left_out(body: Check) -> None:
     sent, translation = body(user("x"), assistant(CALL), user("go on"), tool_result("other", "y"), tools=[WEATHER])
     result = sent["messages"][2]["content"][0]["toolResult"]
     assert (result["toolUseId"], result["status"]) == ("call_1", "error")
-    assert warnings_of(translation) == [("left_out", "tool result"), ("emulated", "tool result")]
+    assert warnings_of(translation) == [("mended", "tool result"), ("mended", "tool result")]
 
 
 def test_two_results_of_one_call_become_one(body: Check) -> None:
@@ -447,7 +684,7 @@ def test_two_results_of_one_call_become_one(body: Check) -> None:
     assert sent["messages"][2]["content"] == [
         {"toolResult": {"toolUseId": "call_1", "content": [{"text": "a"}, {"text": "b"}], "status": "error"}}
     ]
-    assert warnings_of(translation) == [("changed", "tool result")]
+    assert warnings_of(translation) == [("mended", "tool result")]
 
 
 def test_results_hold_pictures_documents_and_nothing_empty(body: Check) -> None:
@@ -460,7 +697,7 @@ def test_results_hold_pictures_documents_and_nothing_empty(body: Check) -> None:
     sent, translation = body(user("x"), assistant(CALL), tool_result(CALL, parts), tools=[WEATHER])
     content = sent["messages"][2]["content"][0]["toolResult"]["content"]
     assert [next(iter(block)) for block in content] == ["text", "image", "document"]
-    assert warnings_of(translation) == [("left_out", "audio")]
+    assert warnings_of(translation) == [("mended", "tool result"), ("left_out", "audio")]
     sent, _ = body(user("x"), assistant(CALL), tool_result(CALL, ""), tools=[WEATHER])
     assert sent["messages"][2]["content"][0]["toolResult"]["content"] == [{"text": "(no output)"}]
 
@@ -508,12 +745,26 @@ def test_ids_of_other_providers_are_made_valid_for_call_and_result(
 def test_names_and_arguments_that_the_wire_does_not_take(body: Check) -> None:
     call = ToolCall(id="", name="a.b", invalid_arguments="{oops")
     sent, translation = body(user("x"), assistant(call), tool_result(call, "y"))
-    assert sent["messages"][1]["content"][0]["toolUse"] == {
-        "toolUseId": "call_1",
-        "name": "a_b",
-        "input": {"invalid_arguments": "{oops"},
-    }
-    assert warnings_of(translation) == [("changed", "tool call"), ("changed", "tool call"), ("emulated", "tools")]
+    sent_call = sent["messages"][1]["content"][0]["toolUse"]
+    assert (sent_call["name"], sent_call["input"]) == ("a_b", {"invalid_arguments": "{oops"})
+    assert sent_call["toolUseId"].startswith("call_")
+    assert warnings_of(translation) == [("mended", subject) for subject in ("tool call id", "tool call", "tool call")]
+
+
+def test_fields_that_came_with_a_call_and_with_reasoning_go_back_to_the_same_family(body: Check) -> None:
+    new = {"bedrock": {"new": 1, "block": {"beside": 2}}}
+    reasoning = Reasoning(text="t", signature="s", provider="bedrock", family="claude", provider_metadata=new)
+    call = attrs.evolve(CALL, family="claude", provider_metadata=new)
+    messages = user("x"), assistant(reasoning, call), tool_result(call, "y")
+    request = ChatRequest(messages=messages, model=CLAUDE, tools=[WEATHER])
+    content = json.loads(translator().translate(request, stream=False).wire_request.body)["messages"][1]["content"]
+    assert content[0] == {"reasoningContent": {"reasoningText": {"text": "t", "new": 1, "signature": "s"}}}
+    assert content[1]["toolUse"] == {"toolUseId": "call_1", "name": "weather", "input": {"city": "Oslo"}, "new": 1}
+    sent, translation = body(*messages, tools=[WEATHER], model=NOVA_2)
+    assert sent["messages"][1]["content"] == [
+        {"toolUse": {"toolUseId": "call_1", "name": "weather", "input": {"city": "Oslo"}}}
+    ]
+    assert sorted(warnings_of(translation)) == [("mended", "reasoning"), ("mended", "tool call")]
 
 
 def test_own_reasoning_is_replayed_unmodified(body: Check) -> None:
@@ -538,7 +789,13 @@ def test_own_reasoning_is_replayed_unmodified(body: Check) -> None:
 @pytest.mark.parametrize(
     ("model", "part"),
     [
-        (CLAUDE, Reasoning(text="a", provider="anthropic", signature="s")),
+        (CLAUDE, Reasoning(text="a", provider="openai", signature="s")),
+        (CLAUDE, Reasoning(text="a", provider="bedrock", family="nova-2")),
+        (GPT_OSS, Reasoning(text="a", provider="bedrock", family="claude", signature="s")),
+        (GPT_OSS, Reasoning(text="a", provider="bedrock", signature="s")),
+        (PROFILE, Reasoning(text="a", provider="bedrock", family="claude", signature="s")),
+        (R1, Reasoning(text="a", provider="bedrock", family="deepseek-r1")),
+        (NOVA, Reasoning(text="a", provider="bedrock", family="nova")),
         (CLAUDE, Reasoning(text="a")),
         (CLAUDE, Reasoning(text="a", provider="bedrock")),
         (LLAMA, Reasoning(text="a", provider="bedrock", signature="s")),
@@ -549,12 +806,62 @@ def test_reasoning_that_the_model_does_not_take_is_left_out_with_one_warning(
 ) -> None:
     sent, translation = body(user("x"), assistant(part, "y"), user("x"), assistant(part, "y"), user("z"), model=model)
     assert all("reasoningContent" not in block for message in sent["messages"] for block in message["content"])
-    assert warnings_of(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("mended", "reasoning")]
+
+
+def test_reasoning_of_claude_goes_from_anthropic_to_bedrock(body: Check) -> None:
+    sent, translation = body(
+        user("x"),
+        assistant(
+            Reasoning(text="hm", provider="anthropic", signature="sig"),
+            Reasoning(provider="anthropic", encrypted="red", redacted=True),
+            "y",
+        ),
+        user("z"),
+    )
+    assert sent["messages"][1]["content"][:2] == [
+        {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "sig"}}},
+        {"reasoningContent": {"redactedContent": "cmVk"}},
+    ]
+    assert warnings_of(translation) == []
+
+
+@pytest.mark.parametrize("model", [CLAUDE, CLAUDE_5])
+def test_reasoning_that_nothing_follows_is_left_out(body: Check, model: str) -> None:
+    part = Reasoning(text="hm", provider="bedrock", signature="sig")
+    sent, translation = body(user("x"), assistant(part), user("z"), model=model)
+    assert sent["messages"] == [{"role": "user", "content": [{"text": "x"}, {"text": "z"}]}]
+    assert warnings_of(translation) == [("mended", "reasoning"), ("mended", "message")]
+
+
+@pytest.mark.parametrize(
+    ("begins", "thinking"),
+    [
+        ((), "disabled"),
+        ((Reasoning(text="hm", provider="openai"),), "disabled"),
+        ((Reasoning(text="hm", provider="bedrock"),), "disabled"),
+        (("I look.",), "disabled"),
+        ((Reasoning(text="hm", provider="bedrock", signature="s"),), "enabled"),
+        ((Reasoning(provider="bedrock", encrypted="cmVk", redacted=True),), "enabled"),
+    ],
+)
+def test_thinking_with_a_budget_goes_on_only_after_thinking(
+    body: Check, begins: tuple[Any, ...], thinking: str
+) -> None:
+    history = user("x"), assistant(*begins, CALL), tool_result(CALL, "rain")
+    sent, translation = body(*history, tools=[WEATHER], reasoning=ReasoningOptions(max_tokens=2000))
+    assert sent["additionalModelRequestFields"]["thinking"]["type"] == thinking
+    assert (("mended", "reasoning") in warnings_of(translation)) is (thinking == "disabled")
+    # Adaptive thinking has no such rule, and a question of the user begins anew.
+    sent, _ = body(*history, tools=[WEATHER], model=CLAUDE_5, reasoning=ReasoningOptions(effort="low"))
+    assert sent["additionalModelRequestFields"]["thinking"]["type"] == "adaptive"
+    sent, _ = body(*history, assistant("rain"), user("y"), tools=[WEATHER], reasoning=ReasoningOptions(max_tokens=2000))
+    assert sent["additionalModelRequestFields"]["thinking"]["type"] == "enabled"
 
 
 def test_unsigned_reasoning_goes_back_to_the_models_that_sign_none(body: Check) -> None:
     part = Reasoning(text="a", provider="bedrock")
-    sent, _ = body(user("x"), assistant(part, "y"), user("z"), model="us.deepseek.r1-v1:0")
+    sent, _ = body(user("x"), assistant(part, "y"), user("z"), model=GPT_OSS)
     assert sent["messages"][1]["content"][0] == {"reasoningContent": {"reasoningText": {"text": "a"}}}
 
 
@@ -577,7 +884,10 @@ def test_opaque_blocks_go_back_to_bedrock_alone(body: Check) -> None:
         user("x"), assistant(own, Opaque(provider="openai", kind="k", data={}), "y"), user("z"), model=NOVA_2
     )
     assert sent["messages"][1]["content"] == [dict(own.data), {"text": "y"}]
-    assert warnings_of(translation) == [("left_out", "opaque part")]
+    assert warnings_of(translation) == [("mended", "opaque part")]
+    sent, translation = body(user("x"), assistant(attrs.evolve(own, family="nova-2"), "y"), user("z"))
+    assert sent["messages"][1]["content"] == [{"text": "y"}]
+    assert warnings_of(translation) == [("mended", "opaque part")]
 
 
 def test_a_film_goes_as_an_opaque_block_or_as_a_document_of_that_type(body: Check) -> None:
@@ -611,7 +921,7 @@ def test_a_film_goes_as_an_opaque_block_or_as_a_document_of_that_type(body: Chec
     ],
 )
 def test_media(body: Check, part: Any, block: dict[str, Any]) -> None:
-    sent, translation = body(user("see", part))
+    sent, translation = body(user("see", part), model=PROFILE)
     assert sent["messages"][0]["content"] == [{"text": "see"}, block]
     assert warnings_of(translation) == []
 
@@ -620,7 +930,8 @@ def test_options_of_a_part_are_merged_into_its_block(body: Check) -> None:
     owner = {"bedrock": {"source": {"s3Location": {"bucketOwner": "000000000000"}}}}
     cited = {"bedrock": {"citations": {"enabled": True}, "context": "c"}}
     sent, _ = body(
-        user("x", Image(url="s3://bucket/a.png", provider_options=owner), Document(data=PDF, provider_options=cited))
+        user("x", Image(url="s3://bucket/a.png", provider_options=owner), Document(data=PDF, provider_options=cited)),
+        model=NOVA,
     )
     _, image, document = sent["messages"][0]["content"]
     assert image["image"]["source"]["s3Location"] == {"uri": "s3://bucket/a.png", "bucketOwner": "000000000000"}
@@ -654,6 +965,40 @@ def test_documents_get_unique_names_and_a_text_beside_them(body: Check) -> None:
     assert (first["document"]["format"], second["document"]["format"]) == ("pdf", "csv")
     assert text == {"text": "See the document document."}
     assert warnings_of(translation) == [("emulated", "document")]
+
+
+@pytest.mark.parametrize(
+    ("model", "part", "kind"),
+    [
+        (LLAMA, Image(data=PNG), "image"),
+        (CLAUDE, Audio(data=b"RIFF0000WAVE"), "audio"),
+        (CLAUDE, Document(data=b"x", media_type="video/mp4"), "video"),
+        (CLAUDE, Image(url="s3://bucket/a.png"), "image"),
+        (GPT_OSS, Document(data=PDF), "document"),
+    ],
+)
+def test_media_that_the_model_cannot_read_are_left_out(body: Check, model: str, part: Any, kind: str) -> None:
+    sent, translation = body(user("x", part), model=model)
+    assert sent["messages"] == [user_text("x")]
+    assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == [("left_out", kind, True)]
+
+
+@pytest.mark.parametrize(
+    ("model", "kinds"),
+    [(CLAUDE, ["image", "document"]), (NOVA, ["image"]), (MISTRAL, ["document"]), (KIMI, [])],
+)
+def test_media_that_a_result_may_not_contain_follow_it(body: Check, model: str, kinds: list[str]) -> None:
+    parts = Image(data=PNG), Document(data=PDF)
+    sent, _ = body(user("x"), assistant(CALL), tool_result(CALL, parts), tools=[WEATHER], model=model)
+    result = sent["messages"][2]["content"][0]["toolResult"]["content"]
+    assert [kind for block in result for kind in block if kind in ("image", "document")] == kinds
+    assert all(kind in json.dumps(sent) for kind in ('"image"', '"document"'))
+
+
+def test_media_that_a_model_made_are_sent_in_a_user_message(body: Check) -> None:
+    sent, translation = body(user("draw"), assistant("Here.", Image(data=PNG)), user("bigger"))
+    assert [next(iter(block)) for block in sent["messages"][2]["content"]] == ["text", "image", "text"]
+    assert warnings_of(translation) == [("mended", "image")]
 
 
 @pytest.mark.parametrize(
@@ -694,8 +1039,9 @@ def test_a_history_of_another_provider_is_sent_whole_but_for_what_only_it_unders
         ("changed", "refusal"),
         ("emulated", "audio"),
         ("left_out", "message name"),
-        ("left_out", "opaque part"),
-        ("left_out", "reasoning"),
+        ("mended", "opaque part"),
+        ("mended", "reasoning"),
+        ("mended", "tool call id"),
     ]
 
 

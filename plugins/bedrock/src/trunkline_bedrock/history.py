@@ -1,20 +1,19 @@
 """The conversation in the order that Converse demands. Pure.
 
-Bedrock's rules: the system prompt is separate; roles alternate; every tool call is answered in the next turn; ids and
-names of tool calls are short and of a small alphabet; no text is blank; a document needs a text next to it. Models add
-their own (see `model_families`). History that breaks a rule is mended, with a warning, rather than refused.
+`trunkline.authoring.replay` mends the history by the rules that `rules_of` makes of a model's facts (see `models`).
+This module renders its turns: the system prompt is separate; messages of one role are merged; tool results are in a
+user message; no text is blank; a document needs a text next to it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from hashlib import sha256
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import attrs
 from trunkline.authoring.json import ProviderOptions, loads_finite
-from trunkline.authoring.tool_results import Turn, pair_turns
+from trunkline.authoring.provider import MediaClass
+from trunkline.authoring.replay import Issuer, ReplayRules, Turn
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -34,36 +33,75 @@ from trunkline.messages import (
 
 from trunkline_bedrock.blocks import UNKNOWN
 from trunkline_bedrock.media import Media
-from trunkline_bedrock.model_families import Family
+from trunkline_bedrock.models import Facts, Medium
 
-_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
-_STRICT_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+GO_ON = "Go on."
+"""The user message that follows a last assistant message which the model cannot continue, and that separates text from
+tool calls if these must be alone in their message."""
 
-_UNANSWERED = "This tool call was not answered."
-_OPENING = "(The conversation begins here.)"
 _RESULT_BLOCKS = ("json", "text", "image", "document", "video", "searchResult")
+_TOOL_CHANGES = ("toolAddition", "toolRemoval")
+"""Blocks that only a system message between others may contain (botocore 1.44.8, `ToolAdditionBlock`)."""
+
+_MEDIA: tuple[tuple[Medium, MediaClass], ...] = (("image", Image), ("document", Document), ("audio", Audio))
+
+
+def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> ReplayRules:
+    """Return the rules for the history of a model."""
+    claude = facts.family == "claude"
+    anywhere = facts.system == "anywhere" or any(_changes_tools(message, provider) for message in messages)
+    return ReplayRules(
+        provider=provider,
+        family=facts.family,
+        reasoning={"none": "never", "all": "own", "signed": "signed"}[facts.replays],  # type: ignore[arg-type]
+        # Anthropic: signatures are valid on its API, on Bedrock and on Vertex AI ("Extended thinking", November 2026);
+        # pydantic-ai 2.68.0 sends them across too.
+        issuers=(Issuer(provider="anthropic"),) if claude and facts.replays == "signed" else (),
+        # Anthropic: "The final block in an assistant message cannot be `thinking`".
+        trailing_reasoning=False,
+        # botocore 1.44.8: `ToolUseId` and `ToolName`. Claude's own API accepts no dots and colons.
+        call_ids="[a-zA-Z0-9_-]{1,64}" if facts.strict_ids else "[a-zA-Z0-9_.:-]{1,64}",
+        tool_names="[a-zA-Z0-9_-]{1,64}",
+        # "The text field in the ContentBlock object is blank"; "text content blocks must contain non-whitespace text"
+        # (hermes-agent#63983, July 2026).
+        blank_text=False,
+        # "final assistant content cannot end with trailing whitespace" (Anthropic; langchain-aws 1.9.1 strips it).
+        trailing_space=False,
+        # AWS's guide to Converse: media only in user messages.
+        answer_media=(),
+        result_media=tuple(kind for name, kind in _MEDIA if name in facts.result_media),
+        system="anywhere" if anywhere else "first",
+        # "A conversation must start with a user message" (pydantic-ai 2.68.0).
+        starts_with_user=not facts.leading_assistant,
+        # "Conversation blocks and tool result blocks cannot be provided in the same turn" (pydantic-ai#6081).
+        user_after_results=facts.tool_turns == "mixed" or not facts.tools,
+    )
+
+
+def _changes_tools(message: Message, provider: str) -> bool:
+    return message.role == "system" and (
+        any(name in message.provider_options.get(provider, {}) for name in _TOOL_CHANGES)
+        or any(isinstance(part, Opaque) and part.kind in _TOOL_CHANGES for part in message.parts)
+    )
 
 
 class History:
-    """Translates the messages of one request into `system`, `messages` and `tool_names`."""
+    """Translates the turns of one request into `system`, `messages` and `tool_names`."""
 
-    def __init__(self, *, provider: str, family: Family, warnings: Warnings) -> None:
+    def __init__(self, *, provider: str, facts: Facts, warnings: Warnings) -> None:
         self._provider = provider
-        self._family = family
+        self._facts = facts
         self._warnings = warnings
-        self._media = Media(warnings)
-        self._ids: dict[str, str] = {}
-        self._unnamed = 0
+        self._media = Media(warnings, facts)
+        self._late: list[dict[str, Any]] = []  # the blocks of a system message that comes before the next answer
         self.system: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
         self.tool_names: dict[str, None] = {}
         """The names of the tools that the history calls, in order of their first call."""
 
-    def translate(self, messages: Iterable[Message]) -> None:
+    def translate(self, turns: Sequence[Turn]) -> None:
         """Fill `system`, `messages` and `tool_names`. Raises `InvalidRequest` if there is nothing to send."""
-        for turn in pair_turns(messages, self._warnings):
+        for turn in turns:
             message = turn.message
             if message.name is not None:
                 self._warnings.add(
@@ -72,25 +110,41 @@ class History:
             if message.role == "system":
                 self._system(message)
             elif message.role == "assistant":
+                self._add_late()
                 self._assistant(turn)
             else:
-                self._add("user", self._content(message, "user"), message)
-        self._beside_documents()
+                content = [block for part in message.parts for block in self._part(part)]
+                self._add("user", content, message)
+        self._add_late()
         if not self.messages:
             raise InvalidRequest("the conversation has no message with content that can be sent")
-        if self.messages[0]["role"] == "assistant" and not self._family.leading_assistant:
-            self.messages.insert(0, {"role": "user", "content": [{"text": _OPENING}]})
-            why = f"this model requires a user message first; {_OPENING!r} was inserted"
-            self._warnings.add("emulated", "messages", why, lossy=False)
+        if self.messages[-1]["role"] == "assistant" and not self._facts.prefill:
+            # "This model does not support assistant message prefill. The conversation must end with a user message."
+            self.messages.append({"role": "user", "content": [{"text": GO_ON}]})
+            self._mended("messages", f"this model requires a user message at the end; {GO_ON!r} was added")
+        self._beside_documents()
+
+    def finish(self) -> None:
+        """Move the system prompt to the first user message if the model has none."""
+        texts = [block for block in self.system if "text" in block]
+        if self._facts.system != "none" or not self.system:
+            return
+        # "This model doesn't support system messages."
+        first = next((message for message in self.messages if message["role"] == "user"), None)
+        if first is not None:
+            first["content"] = [*texts, *first["content"]]
+        why = "this model has no system prompt; its text was put before that of the first user message"
+        self._warnings.add("emulated", "system message", why, lossy=False)
+        self.system = []
+
+    def _mended(self, subject: str, why: str) -> None:
+        self._warnings.add("mended", subject, why, lossy=False)
 
     def _add(self, role: str, content: list[dict[str, Any]], message: Message | None) -> None:
         """Append content to the conversation. Consecutive messages of one role are merged."""
-        options = self._options(message.provider_options) if message is not None else {}
-        content += [{key: value} for key, value in options.items()]
+        if message is not None:
+            content = [*content, *self._blocks(self._options(message.provider_options))]
         if not content:
-            if message is not None and not any(isinstance(part, ToolResult) for part in message.parts):
-                why = f"an empty {role} message was left out, since Bedrock refuses it"
-                self._warnings.add("left_out", "message", why, lossy=False)
             return
         if self.messages and self.messages[-1]["role"] == role:
             self.messages[-1]["content"] += content
@@ -98,23 +152,55 @@ class History:
             self.messages.append({"role": role, "content": content})
 
     def _options(self, options: ProviderOptions) -> dict[str, Any]:
-        return dict(options.get(self._provider, {}))
+        """Return the options for this provider, without a cache point that the model would refuse."""
+        own = dict(options.get(self._provider, {}))
+        if "cachePoint" in own and not self._facts.cache_points:
+            del own["cachePoint"]
+            self._mended("cache point", "this model does not accept cache points; left out")
+        return own
+
+    @staticmethod
+    def _blocks(options: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return options as blocks. A list of tools that are added or removed is a block for each."""
+        return [
+            {key: item}
+            for key, value in options.items()
+            for item in (value if key in _TOOL_CHANGES and isinstance(value, (list, tuple)) else [value])
+        ]
 
     def _system(self, message: Message) -> None:
-        if self.messages:
-            why = "a system message in the middle of the conversation was moved to the system prompt"
-            self._warnings.add("changed", "system message", why, lossy=False)
+        blocks: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, Text):
-                self.system += self._text(part)
-            elif isinstance(part, Opaque) and part.provider == self._provider:
-                self.system.append(dict(part.data))
+                blocks += self._text(part)
             elif isinstance(part, Opaque):
-                self._lose_opaque(part, lossy=True)
+                blocks += self._opaque(part)
             elif isinstance(part, (Image, Document, Audio, Reasoning)):
                 kind = type(part).__name__.lower()
                 self._warnings.add("left_out", kind, "Converse accepts only text in a system message", lossy=True)
-        self.system += [{key: value} for key, value in self._options(message.provider_options).items()]
+        blocks += self._blocks(self._options(message.provider_options))
+        if _changes_tools(message, self._provider) or (self._facts.system == "anywhere" and self.messages):
+            self._late += blocks
+            return
+        if self.messages:
+            self._mended("system message", "a system message in the middle of the conversation was moved to its front")
+        self.system += blocks
+
+    def _add_late(self) -> None:
+        """Add a system message where Claude accepts one: after the user's message and before an answer.
+
+        One that follows an answer becomes a user message. (Anthropic's page "Mid-conversation system messages",
+        November 2026.)
+        """
+        blocks, self._late = self._late, []
+        if not blocks:
+            return
+        after_user = bool(self.messages) and self.messages[-1]["role"] == "user"
+        if after_user or any(name in block for block in blocks for name in _TOOL_CHANGES):
+            self.messages.append({"role": "system", "content": blocks})
+            return
+        self._mended("system message", "none may follow an answer; it was sent as a user message")
+        self._add("user", blocks, None)
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
         """Return the block of a text, guarded if its options say so, and those of its other options (a cache point)."""
@@ -127,33 +213,26 @@ class History:
             )
         elif part.text.strip():
             blocks.append({"text": part.text})
-        elif part.text:
-            self._warnings.add("left_out", "text", "a blank text was left out, since Bedrock refuses it", lossy=False)
         if part.refusal and part.text:
             self._warnings.add("changed", "refusal", "Converse has no refusals; sent as plain text", lossy=False)
-        return blocks + [{key: value} for key, value in options.items()]
+        return blocks + self._blocks(options)
 
-    def _content(self, message: Message, role: str) -> list[dict[str, Any]]:
-        content: list[dict[str, Any]] = []
-        for part in message.parts:
-            if isinstance(part, ToolCall):
-                raise InvalidRequest(f"a {role} message cannot contain a tool call; put it in an assistant message")
-            content += self._part(part)
-        return content
-
-    def _part(self, part: Part, *, by_model: bool = False) -> list[dict[str, Any]]:
+    def _part(self, part: Part) -> list[dict[str, Any]]:
         if isinstance(part, Text):
             return self._text(part)
         if isinstance(part, (Image, Document, Audio)):
             block = self._media.block(part)
             return self._with_options(block, part.provider_options) if block is not None else []
-        if isinstance(part, Opaque):
-            if part.provider == self._provider and not part.kind.startswith(UNKNOWN):
-                return [dict(part.data)]
-            self._lose_opaque(part, lossy=not by_model)
-        elif isinstance(part, Reasoning):
-            self._lose_reasoning("it is not in an assistant message", lossy=True)
-        return []
+        return self._opaque(part) if isinstance(part, Opaque) else []
+
+    def _opaque(self, part: Opaque) -> list[dict[str, Any]]:
+        if part.kind.startswith(UNKNOWN):
+            self._mended("opaque part", "a block whose form is not known cannot be sent back; left out")
+            return []
+        if part.kind == "cachePoint" and not self._facts.cache_points:
+            return self._blocks(self._options({self._provider: {"cachePoint": part.data.get("cachePoint")}}))
+        # A block may have one field only, which names its kind; others came with it in the response.
+        return [{part.kind: part.data[part.kind]} if part.kind in part.data else dict(part.data)]
 
     def _with_options(self, block: dict[str, Any], options: ProviderOptions) -> list[dict[str, Any]]:
         """Merge options into a block. A cache point among them becomes a block of its own after it."""
@@ -166,30 +245,32 @@ class History:
 
     def _assistant(self, turn: Turn) -> None:
         content: list[dict[str, Any]] = []
-        results: list[dict[str, Any]] = []
-        for position, part in enumerate(turn.message.parts):
+        calls: list[dict[str, Any]] = []
+        apart = self._facts.tools and self._facts.tool_turns == "alone"
+        for part in turn.message.parts:
             if isinstance(part, ToolCall):
-                call_id = self._call_id(part.id)
-                content += self._call(part, call_id)
-                results += self._results(call_id, part, turn.results.get(position, []))
+                (calls if apart else content).extend(self._call(part))
             elif isinstance(part, Reasoning):
                 content += self._reasoning(part)
             elif isinstance(part, Text):
                 content += self._cited(part)
             elif isinstance(part, Audio):
                 content += self._spoken(part)
-            elif isinstance(part, (Image, Document)):
-                kind = type(part).__name__.lower()
-                self._warnings.add("left_out", kind, "Converse does not accept media in assistant messages", lossy=True)
             elif not isinstance(part, (Citation, ToolResult)):
-                content += self._part(part, by_model=True)
-        self._add("assistant", content, turn.message)
+                content += self._part(part)
+        if calls and content:
+            self._add("assistant", content, None)
+            self._add("user", [{"text": GO_ON}], None)
+            why = f"tool calls must be alone in their message; the user message {GO_ON!r} was put before them"
+            self._mended("messages", why)
+        self._add("assistant", calls or content, turn.message)
+        results = [block for result in turn.results for block in self._result(result)]
         if results:
             self._add("user", results, None)
 
     def _cited(self, part: Text) -> list[dict[str, Any]]:
         citations = part.provider_metadata.get(self._provider, {}).get("citations")
-        if not part.text or not isinstance(citations, (list, tuple)) or self._options(part.provider_options):
+        if not part.text.strip() or not isinstance(citations, (list, tuple)) or self._options(part.provider_options):
             return self._text(part)
         return [{"citationsContent": {"content": [{"text": part.text}], "citations": list(citations)}}]
 
@@ -211,101 +292,71 @@ class History:
         return []
 
     def _reasoning(self, part: Reasoning) -> list[dict[str, Any]]:
-        if part.provider != self._provider:
-            self._lose_reasoning("it is from another provider")
-        elif self._family.replays == "none":
-            self._lose_reasoning("this model does not accept it back")
-        elif self._family.replays == "signed" and part.signature is None and part.encrypted is None:
-            self._lose_reasoning("it has no signature, which this model requires")
-        else:
-            blocks: list[dict[str, Any]] = []
-            if part.text or part.signature is not None:
-                reasoning: dict[str, Any] = {"text": part.text}
-                if part.signature is not None:
-                    reasoning["signature"] = part.signature
-                blocks.append({"reasoningContent": {"reasoningText": reasoning}})
-            if part.encrypted is not None:
-                blocks.append({"reasoningContent": {"redactedContent": part.encrypted}})
-            return blocks + [{key: value} for key, value in self._options(part.provider_options).items()]
-        return []
+        blocks: list[dict[str, Any]] = []
+        if part.text or part.signature is not None:
+            reasoning: dict[str, Any] = {"text": part.text, **self._unknown_fields(part)}
+            if part.signature is not None:
+                reasoning["signature"] = part.signature
+            blocks.append({"reasoningContent": {"reasoningText": reasoning}})
+        if part.encrypted is not None:
+            encrypted = part.encrypted
+            if (
+                part.provider != self._provider
+            ):  # Anthropic's text; Converse has bytes here, and JSON has them as base64
+                encrypted = b64encode(encrypted.encode("utf-8", "surrogatepass")).decode()
+            blocks.append({"reasoningContent": {"redactedContent": encrypted}})
+        return blocks + self._blocks(self._options(part.provider_options))
 
-    def _lose_reasoning(self, why: str, *, lossy: bool = False) -> None:
-        self._warnings.add("left_out", "reasoning", f"reasoning of the history was left out: {why}", lossy=lossy)
+    def _unknown_fields(self, part: Reasoning | ToolCall) -> dict[str, Any]:
+        """Return the fields that the provider sent inside the block of a part and that this code does not know."""
+        fields = part.provider_metadata.get(self._provider, {})
+        return {name: value for name, value in fields.items() if name != "block"}
 
-    def _lose_opaque(self, part: Opaque, *, lossy: bool) -> None:
-        why = f"only {part.provider} understands it; left out"
-        self._warnings.add("left_out", "opaque part", why, lossy=lossy)
+    def _call(self, call: ToolCall) -> list[dict[str, Any]]:
+        if not self._facts.tools:
+            self._tools_as_text()
+            return [{"text": f"[Call of the tool {call.name}: {call.arguments_json}]"}]
+        self.tool_names.setdefault(call.name)
+        block = {"toolUseId": call.id, "name": call.name, "input": call.arguments, **self._unknown_fields(call)}
+        return self._with_options({"toolUse": block}, call.provider_options)
 
-    def _call_id(self, call_id: str) -> str:
-        if not call_id:
-            self._unnamed += 1
-            return f"call_{self._unnamed}"
-        pattern = _STRICT_ID if self._family.strict_ids else _ID
-        if pattern.fullmatch(call_id):
-            return call_id
-        if call_id not in self._ids:
-            self._ids[call_id] = f"call_{sha256(call_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
-        return self._ids[call_id]
-
-    def _call(self, call: ToolCall, call_id: str) -> list[dict[str, Any]]:
-        name = call.name
-        if not _NAME.fullmatch(name):
-            name = _NOT_IN_NAME.sub("_", name)[:64] or "unnamed"
-            self._warnings.add(
-                "changed", "tool call", f"Bedrock refuses the name {call.name!r}; sent as {name!r}", lossy=False
-            )
-        arguments: Any = call.arguments
-        if call.invalid_arguments is not None:
-            arguments = {"invalid_arguments": call.invalid_arguments}
-            why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
-            self._warnings.add("changed", "tool call", why, lossy=False)
-        self.tool_names.setdefault(name)
-        block: dict[str, Any] = {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
-        return self._with_options(block, call.provider_options)
-
-    def _results(self, call_id: str, call: ToolCall, results: list[ToolResult]) -> list[dict[str, Any]]:
-        if not results:
-            why = f"Bedrock requires a result for each call; an error was sent for the call to {call.name}"
-            self._warnings.add("emulated", "tool result", why, lossy=False)
-            return [{"toolResult": self._failed(call_id, [{"text": _UNANSWERED}])}]
-        if len(results) > 1:
-            why = f"the {len(results)} results of the call to {call.name} were merged"
-            self._warnings.add("changed", "tool result", why, lossy=False)
-            parts = tuple(part for result in results for part in result.parts)
-            failed = any(result.is_error for result in results)
-            results = [attrs.evolve(results[-1], parts=parts, is_error=failed)]
-        return self._result(call_id, results[0])
+    def _tools_as_text(self) -> None:
+        # "This model doesn't support tool use."
+        self._mended("tool call", "this model has no tools; calls and results of the history were sent as text")
 
     def _failed(self, call_id: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-        if self._family.result_status:
+        if self._facts.result_status:
             return {"toolUseId": call_id, "content": content, "status": "error"}
         why = "this model does not support the error status; 'Error:' was put before the result"
         self._warnings.add("changed", "tool result", why, lossy=False)
         return {"toolUseId": call_id, "content": [{"text": "Error:"}, *content]}
 
-    def _result(self, call_id: str, result: ToolResult) -> list[dict[str, Any]]:
+    def _result(self, result: ToolResult) -> list[dict[str, Any]]:
+        if not self._facts.tools:
+            failed = "Error of" if result.is_error else "Result of"
+            head = {"text": f"[{failed} the tool {result.name}: {result.text}]"}
+            return [head, *(block for part in result.parts if not isinstance(part, Text) for block in self._part(part))]
+        call_id = result.tool_call_id
         content = [block for part in result.parts for block in self._result_part(part)]
         inner = self._failed(call_id, content) if result.is_error else {"toolUseId": call_id, "content": content}
         if not inner["content"]:
             # Several models refuse an empty list.
-            inner["content"] = [{"json": {}} if self._family.json_results else {"text": "(no output)"}]
+            inner["content"] = [{"json": {}} if self._facts.json_results else {"text": "(no output)"}]
         return self._with_options({"toolResult": inner}, result.provider_options)
 
     def _result_part(self, part: ToolResultPart) -> list[dict[str, Any]]:
         if isinstance(part, Text):
             if not part.text.strip():
                 return []
-            return [{"json": _as_object(part.text)}] if self._family.json_results else [{"text": part.text}]
+            return [{"json": _as_object(part.text)}] if self._facts.json_results else [{"text": part.text}]
         if isinstance(part, Opaque):
-            if part.provider == self._provider:
-                return [dict(part.data)]
-            self._lose_opaque(part, lossy=True)
-            return []
+            return self._opaque(part)
         block = self._media.block(part)
-        if block is not None and next(iter(block)) not in _RESULT_BLOCKS:
-            self._warnings.add("left_out", next(iter(block)), "not supported in a tool result; left out", lossy=True)
-            return []
         if block is None:
+            return []
+        kind = next(iter(block))
+        if kind not in _RESULT_BLOCKS or (kind == "video" and kind not in self._facts.result_media):
+            self._warnings.add("left_out", kind, "not supported in a tool result; left out", lossy=True)
             return []
         return [inner for inner in self._with_options(block, part.provider_options) if "cachePoint" not in inner]
 

@@ -9,6 +9,8 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image
 
+from trunkline_bedrock.models import Facts
+
 _IMAGES = {
     "image/png": "png",
     "image/jpeg": "jpeg",
@@ -97,8 +99,9 @@ _NAME_LIMIT = 200
 class Media:
     """Translates the media of one request. Document names are made valid and unique within it, as Bedrock requires."""
 
-    def __init__(self, warnings: Warnings) -> None:
+    def __init__(self, warnings: Warnings, facts: Facts) -> None:
         self._warnings = warnings
+        self._facts = facts
         self._names: set[str] = set()
 
     def block(self, part: Image | Document | Audio) -> dict[str, Any] | None:
@@ -109,6 +112,9 @@ class Media:
         media_type = (part.media_type or _by_suffix(part) or "").partition(";")[0].strip().lower()
         if isinstance(part, Document) and media_type.startswith("video/"):
             kind, formats = "video", _VIDEO
+        if kind not in self._facts.media:
+            self._left_out(kind, "this model cannot read it")
+            return None
         source = self._source(part, kind)
         if source is None:
             return None
@@ -139,7 +145,9 @@ class Media:
                 return {"bytes": b64encode(part.data).decode()}
             self._left_out(kind, "it is empty")
         elif part.url is not None and part.url.lower().startswith("s3://"):
-            return {"s3Location": {"uri": part.url}}
+            if self._facts.s3:
+                return {"s3Location": {"uri": part.url}}
+            self._left_out(kind, "this model does not accept s3:// URLs; send the bytes")
         elif part.url is not None:
             self._warnings.add(
                 "unsupported",

@@ -14,7 +14,7 @@ from trunkline.errors import InvalidRequest, ProtocolViolation, UnsupportedOpera
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
 
-from trunkline_bedrock.model_families import family_of
+from trunkline_bedrock.models import facts_of
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.translate import converse_body, request_headers
 from trunkline_bedrock.urls import control_base, model_url, runtime_base
@@ -67,7 +67,8 @@ def _infos(items: list[Any], key: str, name: str) -> tuple[ModelInfo, ...]:
 def build_count(context: ServiceContext[BedrockSettings], request: ChatRequest) -> Translation:
     """Build the request that counts the tokens of `request`."""
     warnings = Warnings()
-    body = converse_body(request, warnings, provider=context.provider)
+    facts = facts_of(request.model or "", context.settings.model_facts)
+    body = converse_body(request, facts, warnings, provider=context.provider)
     counted = {"input": {"converse": {key: body[key] for key in _COUNTED if key in body}}}
     return Translation(
         wire_request=_model_request(context.settings, request.model or "", "count-tokens", counted),
@@ -97,8 +98,8 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
     """
     warnings = Warnings()
     model = request.model or ""
-    family = family_of(model)
-    if family.name == "cohere":
+    facts = facts_of(model, context.settings.model_facts)
+    if facts.family == "cohere":
         body: dict[str, Any] = {
             "texts": list(request.texts),
             "input_type": "search_document",
@@ -108,7 +109,7 @@ def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest)
             body["output_dimension"] = request.dimensions
         elif request.dimensions is not None:
             warnings.add("unsupported", "dimensions", "not supported by this model; ignored", lossy=True)
-    elif family.name == "amazon-titan" and "embed" in model:
+    elif facts.family == "titan" and "embed" in model:
         if len(request.texts) > 1:
             raise InvalidRequest("Titan embeds one text per request: make one call for each, or use a Cohere model")
         body = {"inputText": next(iter(request.texts))}

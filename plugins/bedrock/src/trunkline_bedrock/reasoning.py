@@ -7,37 +7,53 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.request import ChatRequest, ReasoningOptions
 
-from trunkline_bedrock.model_families import Family
+from trunkline_bedrock.models import Facts
 
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32000}
 """The thinking budget in tokens for each effort, for the Claude models that take budgets. Their minimum is 1,024."""
 
 _LEAST_BUDGET = 1024
-_ADAPTIVE = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
-_THREE = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+_ORDER = ("minimal", "low", "medium", "high", "xhigh", "max")
 
 
-def reasoning_fields(request: ChatRequest, family: Family, warnings: Warnings) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the fields for `additionalModelRequestFields`, and the fields for the body itself."""
-    options = request.reasoning
-    if options is None or (options.effort is None and options.max_tokens is None and options.summary is None):
+def reasoning_fields(
+    request: ChatRequest, facts: Facts, warnings: Warnings, *, lacks_reasoning: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields for `additionalModelRequestFields`, and the fields for the body itself.
+
+    `lacks_reasoning` is whether the answer that the history goes on with began without reasoning (see
+    `trunkline.authoring.replay`).
+    """
+    options = request.reasoning or ReasoningOptions()
+    asked = options.effort is not None or options.max_tokens is not None or options.summary is not None
+    claude = facts.reasoning in ("budget", "adaptive")
+    if claude and _forces_tool(request, facts) and options.effort != "none":
+        if asked:
+            why = "this model does not reason while a tool call is forced; ignored"
+            warnings.add("unsupported", "reasoning", why, lossy=True)
+        off = facts.reasons_by_default and facts.reasoning_off is not None
+        return ({"thinking": {"type": facts.reasoning_off}} if off else {}), {}
+    if not asked:
         return {}, {}
-    if options.summary is not None and family.reasoning != "adaptive":
+    if options.summary is not None and facts.reasoning != "adaptive":
         warnings.add("unsupported", "reasoning.summary", "not supported by this model; ignored", lossy=True)
-    if family.reasoning is None:
+    if facts.reasoning is None:
         if options.effort not in (None, "none") or options.max_tokens is not None:
             why = (
-                f"models of the family {family.name!r} have no known field for it; ignored; "
+                f"models of the family {facts.family!r} have no known field for it; ignored; "
                 "set additionalModelRequestFields in provider_options"
             )
             warnings.add("unsupported", "reasoning", why, lossy=True)
         return {}, {}
-    if family.reasoning in ("budget", "adaptive") and _forces_tool(request) and options.effort != "none":
-        warnings.add(
-            "unsupported", "reasoning", "this model does not reason while a tool call is forced; ignored", lossy=True
-        )
-        return {}, {}
-    if family.reasoning == "budget":
+    if facts.reasoning == "budget":
+        # Anthropic: with a budget, an assistant message whose tool results are sent must begin with its thinking.
+        # Adaptive thinking has no such rule.
+        if lacks_reasoning and options.effort != "none" and (options.effort or options.max_tokens is not None):
+            why = (
+                "the answer that the tool results belong to began without this model's thinking, so it goes on without"
+            )
+            warnings.add("mended", "reasoning", why, lossy=False)
+            return {"thinking": {"type": "disabled"}}, {}
         return _budget(request, options, warnings), {}
     if options.max_tokens is not None:
         warnings.add(
@@ -46,19 +62,20 @@ def reasoning_fields(request: ChatRequest, family: Family, warnings: Warnings) -
             "this model accepts no number of tokens; ignored; use effort",
             lossy=True,
         )
-    if family.reasoning == "adaptive":
-        return _adaptive(options, warnings)
-    return (_by_effort(options, family, warnings), {}) if options.effort is not None else ({}, {})
+    if facts.reasoning == "adaptive":
+        return _adaptive(options, facts, warnings)
+    return (_by_effort(options.effort, facts, warnings), {}) if options.effort is not None else ({}, {})
 
 
 def thinks(fields: dict[str, Any]) -> bool:
     """Return whether these fields turn Claude's thinking on."""
     thinking = fields.get("thinking")
-    return isinstance(thinking, dict) and thinking.get("type") != "disabled"
+    return isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
 
 
-def _forces_tool(request: ChatRequest) -> bool:
-    return request.tool_choice is not None and request.tool_choice.mode in ("required", "tool")
+def _forces_tool(request: ChatRequest, facts: Facts) -> bool:
+    choice = request.tool_choice
+    return bool(facts.tools and facts.tool_choices) and choice is not None and choice.mode in ("required", "tool")
 
 
 def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings) -> dict[str, Any]:
@@ -99,47 +116,51 @@ def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings)
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
-def _adaptive(options: ReasoningOptions, warnings: Warnings) -> tuple[dict[str, Any], dict[str, Any]]:
-    if options.effort == "none":
-        return {"thinking": {"type": "disabled"}}, {}
+def _adaptive(options: ReasoningOptions, facts: Facts, warnings: Warnings) -> tuple[dict[str, Any], dict[str, Any]]:
+    effort = options.effort
+    if effort == "none" and facts.reasoning_off is not None:
+        return {"thinking": {"type": facts.reasoning_off}}, {}
     thinking: dict[str, Any] = {"type": "adaptive"}
     if options.summary is not None:
         thinking["display"] = "summarized"
         if options.summary != "auto":
             warnings.add("changed", "reasoning.summary", "this model has one kind of summary only", lossy=True)
-    if options.effort is None:
+    if effort is None or not facts.efforts:
         return {"thinking": thinking}, {}
-    effort = _ADAPTIVE[options.effort]
-    _warn_if_changed(options.effort, effort, warnings)
-    return {"thinking": thinking}, {"outputConfig": {"effort": effort}}
+    return {"thinking": thinking}, {"outputConfig": {"effort": _nearest(effort, facts, warnings)}}
 
 
-def _by_effort(options: ReasoningOptions, family: Family, warnings: Warnings) -> dict[str, Any]:
-    assert options.effort is not None
-    if options.effort == "none":
-        if family.reasoning == "nova":
-            return {"reasoningConfig": {"type": "disabled"}}
-        warnings.add(
-            "unsupported", "reasoning.effort", "the reasoning of this model cannot be turned off; ignored", lossy=True
-        )
+def _by_effort(effort: str, facts: Facts, warnings: Warnings) -> dict[str, Any]:
+    if effort == "none" and facts.reasoning_off is not None:
+        level = facts.reasoning_off
+    elif not facts.efforts:
+        warnings.add("unsupported", "reasoning.effort", "this model has no levels of effort; ignored", lossy=True)
         return {}
-    effort = _THREE[options.effort]
-    if family.reasoning == "nova":
-        _warn_if_changed(options.effort, effort, warnings)
-        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
-    if family.reasoning == "switch":
-        effort = "low" if effort == "low" else "high"
-        _warn_if_changed(options.effort, effort, warnings)
-        return {"reasoning_config": effort}
-    _warn_if_changed(options.effort, effort, warnings)
-    return {"reasoning_effort": effort}
+    else:
+        level = _nearest(effort, facts, warnings)
+    if facts.reasoning == "reasoningConfig":
+        if level == facts.reasoning_off:
+            return {"reasoningConfig": {"type": level}}
+        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}
+    if facts.reasoning == "reasoning.effort":
+        return {"reasoning": {"effort": level}}
+    return {"reasoning_config" if facts.reasoning == "reasoning_config" else "reasoning_effort": level}
 
 
-def _warn_if_changed(wanted: str, sent: str, warnings: Warnings) -> None:
-    if wanted != sent:
+def _nearest(effort: str, facts: Facts, warnings: Warnings) -> str:
+    """Return the model's level for an effort: the same, the next higher, or the highest."""
+    if effort == "none":
+        level: str = facts.efforts[0]
+        why = f"the reasoning of this model cannot be turned off; {level!r} was sent"
+        warnings.add("changed", "reasoning.effort", why, lossy=True)
+        return level
+    wanted = _ORDER.index(effort)
+    level = next((one for one in facts.efforts if _ORDER.index(one) >= wanted), facts.efforts[-1])
+    if level != effort:
         warnings.add(
             "changed",
             "reasoning.effort",
-            f"this model has no effort {wanted!r}; {sent!r} was sent",
-            lossy=changes_effort(wanted),
+            f"this model has no effort {effort!r}; {level!r} was sent",
+            lossy=changes_effort(effort),
         )
+    return level

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
+from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.urls import plain_http_note
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key, secrets_of
+from trunkline_bedrock.models import Facts
 from trunkline_bedrock.urls import base_url
 
 CREDENTIALS = "credentials"
@@ -85,6 +87,7 @@ class BedrockSettings(Settings):
         default=None,
         group=CREDENTIALS,
     )
+    model_facts: ModelFactsSetting = model_facts_setting(Facts)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report half a key pair, and credentials that cannot be sent."""

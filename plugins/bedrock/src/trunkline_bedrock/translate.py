@@ -6,15 +6,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.json import encode_request
+from trunkline.authoring.json import JSONObject, encode_request
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.replay import lacks_reasoning, replay
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
+from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_bedrock.history import History, merged
-from trunkline_bedrock.model_families import Family, family_of
+from trunkline_bedrock.history import History, merged, rules_of
+from trunkline_bedrock.models import Facts, facts_of
 from trunkline_bedrock.reasoning import reasoning_fields, thinks
+from trunkline_bedrock.schemas import strict_schema
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.urls import model_url, runtime_base
 
@@ -49,34 +53,37 @@ class ConverseTranslator:
 
     def __init__(self, context: ServiceContext[BedrockSettings]) -> None:
         self._provider = context.provider
+        self._model_facts = context.settings.model_facts
         self._base = runtime_base(context.settings.aws_region, context.settings.api_url)
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """Return the wire request. Raises `InvalidRequest` for a request that cannot be sent."""
         warnings = Warnings()
-        body = converse_body(request, warnings, provider=self._provider)
+        facts = facts_of(request.model or "", self._model_facts)
+        body = converse_body(request, facts, warnings, provider=self._provider)
         wire_request = WireRequest(
             method="POST",
             url=model_url(self._base, request.model or "", "converse-stream" if stream else "converse"),
             headers=request_headers(EVENT_STREAM if stream else "application/json"),
             body=encode_request(body),
         )
-        return Translation(wire_request=wire_request, warnings=warnings.all())
+        return Translation(wire_request=wire_request, warnings=warnings.all(), family=facts.family)
 
 
-def converse_body(request: ChatRequest, warnings: Warnings, *, provider: str) -> dict[str, Any]:
+def converse_body(request: ChatRequest, facts: Facts, warnings: Warnings, *, provider: str) -> dict[str, Any]:
     """Return the body. The request's `provider_options` are merged into it last, so they win."""
-    family = family_of(request.model or "")
-    history = History(provider=provider, family=family, warnings=warnings)
-    history.translate(request.messages)
+    turns = replay(request.messages, rules_of(facts, provider, request.messages), warnings)
+    history = History(provider=provider, facts=facts, warnings=warnings)
+    history.translate(turns)
     body: dict[str, Any] = {"messages": history.messages}
-    fields, more = reasoning_fields(request, family, warnings)
+    fields, more = reasoning_fields(request, facts, warnings, lacks_reasoning=lacks_reasoning(turns))
     body.update(more)
-    _tools(request, body, fields, history, family, warnings, provider)
+    _tools(request, body, fields, history, facts, warnings, provider)
+    history.finish()
     if history.system:
         body["system"] = history.system
-    _sampling(request, body, fields, family, warnings)
-    _format(request, body, warnings)
+    _sampling(request, body, fields, facts, warnings)
+    _format(request, body, facts, warnings)
     _metadata(request, body, warnings)
     if fields:
         body["additionalModelRequestFields"] = fields
@@ -89,10 +96,14 @@ def _tools(
     body: dict[str, Any],
     fields: dict[str, Any],
     history: History,
-    family: Family,
+    facts: Facts,
     warnings: Warnings,
     provider: str,
 ) -> None:
+    if not facts.tools:
+        if request.tools:
+            warnings.add("unsupported", "tools", "this model has no tools; ignored", lossy=True)
+        return
     choice = request.tool_choice
     forbidden = not request.tools or (choice is not None and choice.mode == "none")
     if forbidden and not history.tool_names:
@@ -101,62 +112,93 @@ def _tools(
                 "emulated", "tool_choice", "Converse cannot forbid tool calls, so the tools were left out", lossy=False
             )
         return
-    tools = [block for tool in request.tools for block in _tool(tool, warnings, provider)]
+    wanted = request.tools
+    wire: dict[str, Any] | None = None
+    if choice is not None and not forbidden:
+        wire = {"auto": {}}
+        named = choice.mode == "tool" and "tool" not in facts.tool_choices and "any" in facts.tool_choices
+        if named and not history.tool_names and any(tool.name == choice.name for tool in wanted):
+            wanted = tuple(tool for tool in wanted if tool.name == choice.name)
+            why = "this model can only be forced to call any tool; it was offered this one alone"
+            warnings.add("emulated", "tool_choice", why, lossy=False)
+            wire = {"any": {}}
+        elif choice.mode == "required" and "any" in facts.tool_choices:
+            wire = {"any": {}}
+        elif choice.mode == "tool" and "tool" in facts.tool_choices:
+            wire = {"tool": {"name": choice.name}}
+        elif choice.mode != "auto":
+            why = f"models of the family {facts.family!r} cannot be forced to make this call; sent as 'auto'"
+            warnings.add("unsupported", "tool_choice", why, lossy=True)
+    tools = [block for tool in wanted for block in _tool(tool, facts, warnings, provider)]
     specs = [block["toolSpec"] for block in tools if isinstance(block.get("toolSpec"), Mapping)]
     known = [spec.get("name") for spec in specs]  # `provider_options` may replace a name by anything
     # If the history has tool calls, Converse requires the definitions of tools, even if none is offered any more.
     past = [name for name in history.tool_names if name not in known] if not request.tools else []
     tools += [{"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}} for name in past]
     config: dict[str, Any] = {"tools": tools}
-    if forbidden:
+    if forbidden and facts.forbids_tools:
+        fields["tool_choice"] = {"type": "none"}
+    elif forbidden:
         why = "Converse cannot forbid tool calls after earlier ones; the system prompt forbids them instead"
         warnings.add("emulated", "tool_choice" if request.tools else "tools", why, lossy=bool(request.tools))
         history.system.append({"text": _NO_TOOLS})
-    elif choice is not None:
-        wire: dict[str, Any] = {"auto": {}}
-        if choice.mode != "auto" and not family.forced_tools:
-            why = f"models of the family {family.name!r} cannot be forced to call a tool; sent as 'auto'"
-            warnings.add("unsupported", "tool_choice", why, lossy=True)
-        elif choice.mode == "required":
-            wire = {"any": {}}
-        elif choice.mode == "tool":
-            wire = {"tool": {"name": choice.name}}
+    elif wire is not None:
         config["toolChoice"] = wire
     body["toolConfig"] = config
     if request.parallel_tool_calls is False and not forbidden:
-        if not family.one_call:
+        if not facts.one_call:
             warnings.add("unsupported", "parallel_tool_calls", "not supported by this model; ignored", lossy=True)
         else:
-            mode = choice.mode if choice is not None else "auto"
-            kind: dict[str, Any] = {
-                "type": {"required": "any", "tool": "tool"}.get(mode, "auto"),
-                "disable_parallel_tool_use": True,
-            }
-            if choice is not None and choice.name is not None:
+            mode = next(iter(wire)) if wire is not None else "auto"
+            kind: dict[str, Any] = {"type": mode, "disable_parallel_tool_use": True}
+            if mode == "tool" and choice is not None:
                 kind["name"] = choice.name
             fields["tool_choice"] = kind
 
 
-def _tool(tool: Tool, warnings: Warnings, provider: str) -> list[dict[str, Any]]:
+def _tool(tool: Tool, facts: Facts, warnings: Warnings, provider: str) -> list[dict[str, Any]]:
     options = dict(tool.provider_options.get(provider, {}))
-    after = [{"cachePoint": options.pop("cachePoint")}] if "cachePoint" in options else []
+    point = options.pop("cachePoint", None)
+    if point is not None and not facts.cache_points:
+        warnings.add("mended", "cache point", "this model does not accept cache points; left out", lossy=False)
+        point = None
+    after = [{"cachePoint": point}] if point is not None else []
     if "systemTool" in options or "toolSpec" in options:
         return [options, *after]
-    spec: dict[str, Any] = {"name": tool.name, "inputSchema": {"json": tool.parameters}}
+    schema = tool_parameters(tool, warnings)
+    if tool.strict and facts.schemas:
+        schema = _strict(schema, f"tool {tool.name}", warnings)
+    spec: dict[str, Any] = {"name": tool.name, "inputSchema": {"json": schema}}
     if tool.description:
         spec["description"] = tool.description
-    if tool.strict is not None:
+    if tool.strict is not None and facts.schemas:
         spec["strict"] = tool.strict
+    elif tool.strict:
+        warnings.add("unsupported", f"tool {tool.name}", "this model has no strict tools; ignored", lossy=True)
     return [{"toolSpec": merged(spec, options)}, *after]
 
 
+def _strict(schema: JSONObject, subject: str, warnings: Warnings) -> JSONObject:
+    try:
+        subset, moved = strict_schema(schema)
+    except RecursionError:
+        raise InvalidRequest(f"{subject}: the schema is nested too deeply") from None
+    if moved:
+        why = f"strict schemas cannot have {', '.join(moved)}; moved to descriptions"
+        warnings.add("changed", subject, why, lossy=True)
+    return subset
+
+
 def _sampling(
-    request: ChatRequest, body: dict[str, Any], fields: dict[str, Any], family: Family, warnings: Warnings
+    request: ChatRequest, body: dict[str, Any], fields: dict[str, Any], facts: Facts, warnings: Warnings
 ) -> None:
     config: dict[str, Any] = {}
     if request.max_output_tokens is not None:
-        config["maxTokens"] = request.max_output_tokens
-    refused = "" if family.sampling else "this model refuses it"
+        config["maxTokens"] = max(request.max_output_tokens, facts.least_output_tokens)
+        if config["maxTokens"] != request.max_output_tokens:
+            why = f"raised to {facts.least_output_tokens}, the minimum of this model"
+            warnings.add("changed", "max_output_tokens", why, lossy=True)
+    refused = "" if facts.sampling else "this model refuses it"
     refused = refused or ("this model refuses it while it reasons" if thinks(fields) else "")
     for name, key in (("temperature", "temperature"), ("top_p", "topP")):
         value = getattr(request, name)
@@ -164,7 +206,7 @@ def _sampling(
             continue
         if refused:
             warnings.add("unsupported", name, f"{refused}; ignored", lossy=True)
-        elif name == "top_p" and family.one_of_sampling and request.temperature is not None:
+        elif name == "top_p" and facts.one_of_sampling and request.temperature is not None:
             warnings.add("unsupported", name, "this model refuses it together with temperature; ignored", lossy=True)
         else:
             if not 0 <= value <= 1:
@@ -176,16 +218,20 @@ def _sampling(
                 )
             config[key] = min(max(value, 0), 1)
     stop = [text for text in request.stop if text]
+    if len(stop) > facts.stop_sequences:
+        accepted = f"at most {facts.stop_sequences}" if facts.stop_sequences else "none"
+        warnings.add("unsupported", "stop", f"this model accepts {accepted}; the others were ignored", lossy=True)
+        stop = stop[: facts.stop_sequences]
     if stop:
         config["stopSequences"] = stop
     if config:
         body["inferenceConfig"] = config
     if request.top_k is not None:
-        if refused or family.top_k is None:
-            why = refused or f"models of the family {family.name!r} have no known field for it"
+        if refused or facts.top_k is None:
+            why = refused or f"models of the family {facts.family!r} have no known field for it"
             warnings.add("unsupported", "top_k", f"{why}; ignored", lossy=True)
         else:
-            *parents, name = family.top_k
+            *parents, name = facts.top_k
             target = fields
             for parent in parents:
                 target = target.setdefault(parent, {})
@@ -193,7 +239,7 @@ def _sampling(
     warnings.unsupported(request, supported=SUPPORTED)
 
 
-def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+def _format(request: ChatRequest, body: dict[str, Any], facts: Facts, warnings: Warnings) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
@@ -201,7 +247,12 @@ def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> N
         why = "Converse supports JSON only with a schema; give a schema, or ask for JSON in the prompt"
         warnings.add("unsupported", "response_format", why, lossy=True)
         return
-    json_schema: dict[str, Any] = {"schema": encode_request(form.schema).decode(), "name": form.name}
+    if not facts.schemas:
+        why = "this model has no structured output; ask for JSON in the prompt, or use a tool"
+        warnings.add("unsupported", "response_format", why, lossy=True)
+        return
+    schema = _strict(form.schema or {}, "response_format", warnings)
+    json_schema: dict[str, Any] = {"schema": encode_request(schema).decode(), "name": form.name}
     if form.description is not None:
         json_schema["description"] = form.description
     text_format = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": json_schema}}}

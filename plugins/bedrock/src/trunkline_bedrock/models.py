@@ -1,0 +1,430 @@
+"""What each model on Bedrock supports, as a table by patterns of names. Converse is one API; no model has all of it.
+
+A model that is not in the table (an application inference profile, an imported model) is assumed to support everything
+that Converse itself has a field for. The setting `model_facts` changes the table, and names the model behind an ARN.
+
+Sources. Each row names the ones that its facts are from:
+
+- `converse`: docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html and the
+  descriptions in botocore 1.44.8 (November 2026)
+- `parameters`: docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-*.html, and model cards (November 2026)
+- `anthropic`: Anthropic's documentation of models, thinking, forced tools and mid-conversation system messages
+  (November 2026)
+- `pydantic-ai`: pydantic-ai 2.68.0, `providers/bedrock.py` and `profiles/anthropic.py`, which its authors verified
+  with live requests (May to October 2026)
+- `langchain-aws`: langchain-aws 1.9.1, `bedrock_converse.py`: who accepts reasoning without a signature
+- `strands`: strands-agents 1.62.0, `models/bedrock.py`: who refuses reasoning ("User messages cannot contain reasoning
+  content")
+- `litellm`: litellm 1.110.2, its table of models and `converse_transformation.py` (October 2026)
+- `recorded`: errors and answers among the recorded exchanges
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias
+
+import attrs
+from trunkline.authoring.model_facts import ModelFacts, ModelRow, facts_about
+
+ReasoningStyle: TypeAlias = Literal[
+    "budget", "adaptive", "reasoningConfig", "reasoning_effort", "reasoning.effort", "reasoning_config"
+]
+"""How reasoning is requested: Claude's `thinking` with a budget in tokens, Claude's adaptive `thinking` with an effort,
+or a field with an effort."""
+
+Effort: TypeAlias = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
+Medium: TypeAlias = Literal["image", "document", "video", "audio"]
+
+
+@attrs.frozen(kw_only=True)
+class Facts:
+    """What a model supports.
+
+    Its history:
+
+    - `family`: the models that accept each other's reasoning and metadata. An unknown model is a family of one.
+    - `base_model`: the name of the foundation model behind an inference profile or an ARN, whose facts then apply. Only
+      for the setting `model_facts`.
+    - `replays`: which reasoning of the history it accepts back: all of its family, only what is signed, or none.
+    - `leading_assistant`: whether a conversation may start with an assistant message.
+    - `prefill`: whether a conversation may end with an assistant message, which the model continues.
+    - `tool_turns`: whether calls or results may share a message with other content (`mixed`) or not (`alone`).
+    - `strict_ids`: whether ids of tool calls may not contain dots and colons.
+    - `system`: where system messages may stand: before the conversation (`top`), also between its messages
+      (`anywhere`), or nowhere (`none`).
+
+    Content:
+
+    - `media`: the media that it can read. `result_media`: those that a tool result may contain.
+    - `s3`: whether media may be `s3://` URLs.
+    - `json_results`: whether it requires tool results as JSON.
+    - `result_status`: whether a tool result can be marked as failed.
+    - `cache_points`: whether it accepts cache points.
+
+    Parameters:
+
+    - `tools`: whether it can call tools.
+    - `tool_choices`: which calls can be forced: of any tool, of a certain tool.
+    - `forbids_tools`: whether Anthropic's `tool_choice` of the type `none` works.
+    - `one_call`: whether parallel tool calls can be turned off.
+    - `schemas`: whether it supports strict tools and answers by a JSON schema.
+    - `reasoning`: how reasoning is requested; `None` if that is unknown or impossible.
+    - `efforts`: the levels of reasoning.
+    - `reasoning_off`: the value that turns reasoning off; `None` if nothing does.
+    - `reasons_by_default`: whether it reasons unless the request turns that off.
+    - `sampling`: whether it accepts temperature, top_p and top_k.
+    - `one_of_sampling`: whether temperature and top_p exclude each other.
+    - `top_k`: the path of the field for it in `additionalModelRequestFields`.
+    - `stop_sequences`: how many it accepts.
+    - `least_output_tokens`: the smallest output limit.
+    """
+
+    family: str | None = None
+    base_model: str | None = None
+    replays: Literal["all", "signed", "none"] = "all"
+    leading_assistant: bool = False
+    prefill: bool = True
+    tool_turns: Literal["mixed", "alone"] = "mixed"
+    strict_ids: bool = False
+    system: Literal["top", "anywhere", "none"] = "top"
+
+    media: frozenset[Medium] = frozenset({"image", "document", "video", "audio"})
+    result_media: frozenset[Medium] = frozenset({"image", "document", "video"})
+    s3: bool = True
+    json_results: bool = False
+    result_status: bool = True
+    cache_points: bool = True
+
+    tools: bool = True
+    tool_choices: frozenset[Literal["any", "tool"]] = frozenset({"any", "tool"})
+    forbids_tools: bool = False
+    one_call: bool = False
+    schemas: bool = True
+    reasoning: ReasoningStyle | None = None
+    efforts: tuple[Effort, ...] = ()
+    reasoning_off: str | None = None
+    reasons_by_default: bool = False
+    sampling: bool = True
+    one_of_sampling: bool = False
+    top_k: tuple[str, ...] | None = None
+    stop_sequences: int = 2500
+    least_output_tokens: int = 1
+
+
+UNKNOWN = Facts()
+
+_ALL: tuple[Effort, ...] = ("low", "medium", "high", "xhigh", "max")
+_THREE: tuple[Effort, ...] = ("low", "medium", "high")
+_NO_CHOICE: frozenset[Literal["any", "tool"]] = frozenset()
+_ANY: frozenset[Literal["any", "tool"]] = frozenset({"any"})
+_IMAGE_DOCUMENT: frozenset[Medium] = frozenset({"image", "document"})
+_DOCUMENT: frozenset[Medium] = frozenset({"document"})
+_IMAGE: frozenset[Medium] = frozenset({"image"})
+_NOTHING: frozenset[Medium] = frozenset()
+
+# Claude, from the newest to the oldest
+
+_CLAUDE = Facts(
+    family="claude",
+    replays="signed",
+    leading_assistant=True,
+    prefill=False,
+    strict_ids=True,
+    media=_IMAGE_DOCUMENT,
+    result_media=_IMAGE_DOCUMENT,
+    s3=False,
+    forbids_tools=True,
+    one_call=True,
+    reasoning="adaptive",
+    efforts=_ALL,
+    reasoning_off="disabled",
+    reasons_by_default=True,
+    sampling=False,
+)
+_CLAUDE_INLINE = attrs.evolve(_CLAUDE, system="anywhere")
+_CLAUDE_ALWAYS = attrs.evolve(_CLAUDE_INLINE, reasoning_off=None, schemas=False)
+_CLAUDE_4_7 = attrs.evolve(_CLAUDE, reasons_by_default=False)
+_CLAUDE_4_6 = attrs.evolve(_CLAUDE_4_7, efforts=(*_THREE, "max"), sampling=True, one_of_sampling=True, top_k=("top_k",))
+_CLAUDE_4_5 = attrs.evolve(_CLAUDE_4_6, prefill=True, reasoning="budget", efforts=())
+_CLAUDE_4_1 = attrs.evolve(_CLAUDE_4_5, schemas=False)
+_CLAUDE_4 = attrs.evolve(_CLAUDE_4_1, one_of_sampling=False)
+_CLAUDE_3_5 = attrs.evolve(_CLAUDE_4, replays="none", reasoning=None, reasoning_off=None)
+_CLAUDE_3 = attrs.evolve(_CLAUDE_3_5, cache_points=False)
+_CLAUDE_2 = attrs.evolve(_CLAUDE_3, media=_DOCUMENT, tools=False)
+
+# The families of others
+
+_NOVA = Facts(
+    family="nova",
+    replays="none",
+    media=frozenset({"image", "document", "video"}),
+    # A PDF or a video in a result: "extraneous key [toolResult] is not permitted".
+    result_media=_IMAGE,
+    schemas=False,
+    top_k=("inferenceConfig", "topK"),
+)
+_NOVA_2 = attrs.evolve(
+    _NOVA,
+    family="nova-2",
+    replays="all",
+    reasoning="reasoningConfig",
+    efforts=_THREE,
+    reasoning_off="disabled",
+)
+_OTHER = Facts(
+    replays="none",
+    prefill=False,
+    media=_IMAGE_DOCUMENT,
+    result_media=_IMAGE,
+    s3=False,
+    cache_points=False,
+    tool_choices=_NO_CHOICE,
+    schemas=False,
+)
+_OLD = attrs.evolve(_OTHER, system="none", media=_DOCUMENT, tools=False)
+_LLAMA = attrs.evolve(_OTHER, family="llama", tool_turns="alone", media=_DOCUMENT, result_media=_IMAGE_DOCUMENT)
+_MISTRAL = attrs.evolve(
+    _OTHER,
+    family="mistral",
+    tool_turns="alone",
+    media=_DOCUMENT,
+    result_media=_DOCUMENT,
+    json_results=True,
+    tool_choices=_ANY,
+    top_k=("top_k",),
+)
+_MISTRAL_3 = attrs.evolve(_MISTRAL, media=_IMAGE_DOCUMENT, schemas=True)
+_COMMAND = attrs.evolve(_OTHER, family="cohere", media=_DOCUMENT, top_k=("k",))
+_GPT_OSS = attrs.evolve(
+    _OTHER,
+    family="gpt-oss",
+    replays="all",
+    media=_NOTHING,
+    result_media=_NOTHING,
+    schemas=True,
+    reasoning="reasoning_effort",
+    efforts=_THREE,
+)
+_GPT = attrs.evolve(
+    _OTHER,
+    family="gpt",
+    result_media=_NOTHING,
+    reasoning="reasoning.effort",
+    efforts=_ALL,
+    reasoning_off="none",
+    sampling=False,
+    stop_sequences=0,
+    least_output_tokens=16,
+)
+_QWEN = attrs.evolve(
+    _OTHER,
+    family="qwen",
+    leading_assistant=True,
+    media=_NOTHING,
+    result_media=_NOTHING,
+    schemas=True,
+    reasoning="reasoning_config",
+    efforts=("low", "high"),
+    reasoning_off="none",
+    tool_choices=frozenset({"any", "tool"}),
+)
+_DEEPSEEK = attrs.evolve(
+    _OTHER,
+    family="deepseek",
+    media=_DOCUMENT,
+    result_media=_NOTHING,
+    schemas=True,
+    reasoning="reasoning_effort",
+    efforts=("high",),
+    reasoning_off="none",
+    stop_sequences=10,
+)
+_DEEPSEEK_R1 = attrs.evolve(
+    _DEEPSEEK, family="deepseek-r1", tools=False, schemas=False, reasoning=None, efforts=(), reasoning_off=None
+)
+_GLM = attrs.evolve(
+    _OTHER,
+    family="glm",
+    replays="all",
+    leading_assistant=True,
+    media=_DOCUMENT,
+    tool_choices=frozenset({"any", "tool"}),
+    schemas=True,
+    reasoning="reasoning_effort",
+    efforts=("high",),
+    reasoning_off="none",
+)
+_KIMI = attrs.evolve(
+    _OTHER,
+    family="kimi",
+    replays="all",
+    leading_assistant=True,
+    result_media=_NOTHING,
+    tool_choices=frozenset({"any", "tool"}),
+    schemas=True,
+)
+_GROK = attrs.evolve(
+    _OTHER,
+    family="grok",
+    reasoning="reasoning.effort",
+    efforts=("low", "medium", "high", "xhigh"),
+    tool_choices=frozenset({"any", "tool"}),
+    sampling=False,
+    stop_sequences=0,
+    least_output_tokens=16,
+)
+
+
+def _row(pattern: str, facts: Facts, source: str) -> ModelRow[Facts]:
+    return ModelRow(pattern=pattern, facts=facts, source=source)
+
+
+_NO_FORCING = "anthropic: refuses forced tools and disabled thinking; pydantic-ai, litellm (bedrock)"
+
+ROWS: tuple[ModelRow[Facts], ...] = (
+    _row("*claude-opus-5-5*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE, schemas=True), _NO_FORCING),
+    _row(
+        "*claude-sonnet-5-5*",
+        attrs.evolve(_CLAUDE_INLINE, tool_choices=_NO_CHOICE, reasoning_off="between_tools"),
+        f"{_NO_FORCING}: `between_tools` turns thinking off",
+    ),
+    _row("*claude-fable-5-[12]*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE), _NO_FORCING),
+    _row("*claude-mythos-5-[12]*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE), _NO_FORCING),
+    _row("*claude-fable-5*", _CLAUDE_ALWAYS, "anthropic; pydantic-ai: no structured output on Bedrock"),
+    _row("*claude-mythos-5*", _CLAUDE_ALWAYS, "anthropic; pydantic-ai"),
+    _row("*claude-mythos*", attrs.evolve(_CLAUDE_ALWAYS, system="top"), "anthropic; pydantic-ai"),
+    _row("*claude-haiku-5-5*", _CLAUDE_INLINE, "anthropic; pydantic-ai; litellm"),
+    _row("*claude-opus-5*", _CLAUDE_INLINE, "anthropic; pydantic-ai; litellm"),
+    _row("*claude-sonnet-5*", _CLAUDE, "anthropic: ignores system messages between others; pydantic-ai; recorded"),
+    _row(
+        "*claude-opus-4-8*",
+        attrs.evolve(_CLAUDE_4_7, system="anywhere"),
+        "converse: mid-conversation system messages (June 2026); anthropic; pydantic-ai",
+    ),
+    _row("*claude-opus-4-7*", _CLAUDE_4_7, "anthropic; pydantic-ai; litellm: no prefill"),
+    _row("*claude-opus-4-6*", _CLAUDE_4_6, "anthropic; pydantic-ai; litellm: no prefill"),
+    _row("*claude-sonnet-4-6*", _CLAUDE_4_6, "anthropic; pydantic-ai; litellm: no prefill"),
+    _row("*claude-*-4-5*", _CLAUDE_4_5, "anthropic; pydantic-ai; recorded: no s3:// URLs"),
+    _row("*claude-*-4-1*", _CLAUDE_4_1, "anthropic; pydantic-ai: no structured output on Bedrock"),
+    _row("*claude-*-4-[02]*", _CLAUDE_4, "anthropic; pydantic-ai"),
+    _row("*claude-3-7*", _CLAUDE_4, "anthropic; pydantic-ai"),
+    _row("*claude-3-5-sonnet-20240620*", _CLAUDE_3, "converse: no prompt caching; litellm"),
+    _row("*claude-3-5*", _CLAUDE_3_5, "converse; litellm"),
+    _row("*claude-3-*", _CLAUDE_3, "converse: no prompt caching; litellm"),
+    _row("*claude-v[12]*", _CLAUDE_2, "converse: no tools, no images"),
+    _row("*claude-instant*", _CLAUDE_2, "converse: no tools, no images"),
+    _row("*anthropic.*", _CLAUDE, "a newer Claude: as the newest that is documented"),
+    _row("amazon.nova-2*", _NOVA_2, "parameters; pydantic-ai; langchain-aws: accepts its reasoning; recorded"),
+    _row(
+        "amazon.nova-micro*",
+        attrs.evolve(_NOVA, media=_NOTHING, result_media=_NOTHING),
+        "converse; parameters: text only",
+    ),
+    _row("amazon.nova*", _NOVA, "converse; parameters; strands: refuses reasoning; recorded"),
+    _row("amazon.titan*", attrs.evolve(_OLD, family="titan"), "converse: no system prompts, no tools"),
+    _row("openai.gpt-oss*", _GPT_OSS, "converse; pydantic-ai: efforts; langchain-aws: accepts its reasoning"),
+    _row(
+        "openai.gpt-6-astra*", attrs.evolve(_GPT, reasoning_off=None), "pydantic-ai: refuses `none`; litellm; strands"
+    ),
+    _row(
+        "openai.gpt-6.1-sol*", attrs.evolve(_GPT, reasoning_off=None), "pydantic-ai: refuses `none`; litellm; strands"
+    ),
+    _row("openai.gpt-*", _GPT, "pydantic-ai: no sampling; litellm: no stop sequences, at least 16 tokens; strands"),
+    _row(
+        "qwen.qwen3-coder*",
+        attrs.evolve(_QWEN, reasoning=None, efforts=(), reasoning_off=None),
+        "pydantic-ai: returns no reasoning; strands",
+    ),
+    _row("qwen.*vl*", attrs.evolve(_QWEN, media=_IMAGE), "pydantic-ai: images, but not in tool results"),
+    _row("qwen.*", _QWEN, "pydantic-ai: only `high` reasons; strands: refuses reasoning; recorded"),
+    _row(
+        "mistral.mistral-7b*", attrs.evolve(_OLD, family="mistral", top_k=("top_k",)), "converse: no system, no tools"
+    ),
+    _row("mistral.mixtral*", attrs.evolve(_OLD, family="mistral", top_k=("top_k",)), "converse: no system, no tools"),
+    _row("mistral.pixtral*", attrs.evolve(_MISTRAL, media=_IMAGE_DOCUMENT), "converse; pydantic-ai"),
+    _row("mistral.voxtral*", attrs.evolve(_MISTRAL_3, media=frozenset({"audio"})), "litellm; pydantic-ai"),
+    _row("mistral.devstral*", attrs.evolve(_MISTRAL, top_k=("top_k",)), "litellm; strands: refuses reasoning"),
+    _row("mistral.magistral*", attrs.evolve(_MISTRAL_3, family="magistral", replays="all"), "pydantic-ai; litellm"),
+    _row("mistral.ministral*", _MISTRAL_3, "pydantic-ai; strands: refuses reasoning"),
+    _row("mistral.mistral-large-3*", _MISTRAL_3, "pydantic-ai; strands: refuses reasoning; recorded"),
+    _row("mistral.*", _MISTRAL, "converse; parameters; pydantic-ai: JSON results, alone in their message"),
+    _row("meta.llama4*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "converse; pydantic-ai: results alone"),
+    _row("meta.llama3-2-[13]b*", attrs.evolve(_LLAMA, tools=False), "converse; recorded: no tools"),
+    _row("meta.llama3-2*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "converse; pydantic-ai"),
+    _row("meta.llama3-[13]-*", _LLAMA, "converse; pydantic-ai; strands: refuses reasoning"),
+    _row("meta.llama[23]-*", attrs.evolve(_LLAMA, tools=False), "converse: Llama 2 and 3 have no tools"),
+    _row("meta.*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "a newer Llama: as the newest that is documented"),
+    _row("cohere.command-r*", _COMMAND, "converse; parameters"),
+    _row("cohere.command*", attrs.evolve(_OLD, family="cohere", top_k=("k",)), "converse: no system prompts, no tools"),
+    _row("cohere.*", _COMMAND, "parameters"),
+    _row("ai21.j2*", attrs.evolve(_OLD, family="ai21"), "converse: no system prompts, no tools"),
+    _row(
+        "ai21.jamba-instruct*", attrs.evolve(_OTHER, family="ai21", media=_NOTHING, tools=False), "converse: no tools"
+    ),
+    _row("ai21.*", attrs.evolve(_OTHER, family="ai21", media=_DOCUMENT), "converse"),
+    _row(
+        "writer.*",
+        attrs.evolve(_OTHER, family="palmyra", tool_turns="alone", result_status=False),
+        "pydantic-ai: refuses `status`, results alone; strands: refuses reasoning",
+    ),
+    _row(
+        "deepseek.r1*", _DEEPSEEK_R1, "parameters: at most 10 stop sequences; litellm: no tools; langchain-aws; strands"
+    ),
+    _row("deepseek.*", _DEEPSEEK, "pydantic-ai: only `high` reasons; strands: refuses reasoning"),
+    _row(
+        "zai.glm-5.3*",
+        attrs.evolve(_GLM, efforts=_ALL, reasoning_off=None),
+        "pydantic-ai: always reasons, refuses `none` and `minimal`",
+    ),
+    _row("zai.*", _GLM, "pydantic-ai: only `high` reasons; litellm"),
+    _row(
+        "moonshot*.kimi-k2-*", attrs.evolve(_KIMI, media=_DOCUMENT), "pydantic-ai; langchain-aws: accepts its reasoning"
+    ),
+    _row(
+        "moonshot*.kimi-k3*",
+        attrs.evolve(_KIMI, reasoning="reasoning_effort", efforts=_ALL, reasoning_off="none", least_output_tokens=16),
+        "litellm; langchain-aws",
+    ),
+    _row("moonshot*", _KIMI, "pydantic-ai; langchain-aws: accepts its reasoning"),
+    _row(
+        "minimax.*",
+        attrs.evolve(_OTHER, family="minimax", replays="all", media=_DOCUMENT, schemas=True),
+        "pydantic-ai; langchain-aws: accepts its reasoning; recorded",
+    ),
+    _row("google.gemma*", attrs.evolve(_OTHER, family="gemma", schemas=True), "pydantic-ai; strands; recorded"),
+    _row("nvidia.*", attrs.evolve(_OTHER, family="nemotron", schemas=True), "pydantic-ai; strands: refuses reasoning"),
+    _row("xai.grok*", _GROK, "pydantic-ai: always reasons, no sampling; litellm: no stop sequences; strands"),
+)
+"""By pattern of the model's id after the prefix of an inference profile; the first match wins."""
+
+# The prefixes of inference profiles: groups of regions.
+_PROFILE_PREFIX = re.compile(r"^(?:global|us|us-gov|eu|apac|jp|au|ca|sa|me|af|in)\.")
+
+
+def facts_of(model: str, overrides: ModelFacts | None = None) -> Facts:
+    """Return the facts about a model, named by its id, an inference profile's id, or an ARN of either.
+
+    Patterns of `overrides` are compared with the whole name and with the id of the foundation model in it.
+    """
+    given = model.lower()
+    name = _plain(given)
+    base = _changes(overrides or {}, given, name).get("base_model")
+    if isinstance(base, str):
+        name = _plain(base.lower())
+    facts = facts_about(name, ROWS, UNKNOWN, {})
+    facts = attrs.evolve(facts, **_changes(overrides or {}, given, name))  # type: ignore[arg-type]  # checked before
+    return facts if facts.family is not None else attrs.evolve(facts, family=name or None)
+
+
+def _changes(overrides: ModelFacts, *names: str) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    for pattern, facts in overrides.items():
+        if any(fnmatchcase(name, pattern.lower()) for name in names):
+            changes |= facts
+    return changes
+
+
+def _plain(name: str) -> str:
+    return _PROFILE_PREFIX.sub("", name.rpartition("/")[2])
