@@ -77,8 +77,9 @@ def script(path: Path) -> ModuleType:
 
 
 def portability(name: str) -> str:
-    """Return the table of what each provider supports."""
-    table: str = script(DOCS / "portability.py").table()
+    """Return the table of what each provider supports (`all`), or of the replayed conversations (`replays`)."""
+    module = script(DOCS / "portability.py")
+    table: str = module.replays() if name == "replays" else module.table()
     return table
 
 

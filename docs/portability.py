@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import attrs
 from trunkline import (
     ChatRequest,
@@ -148,3 +151,15 @@ def table() -> str:
             cells.append("; ".join(f"{kind}: {', '.join(subjects)}" for kind, subjects in by_kind.items()) or "whole")
         rows.append(f"| **{title}** | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
+
+
+def replays() -> str:
+    """Return Markdown about conversations of every model family, replayed to every other: what was mended.
+
+    The conversations, and the servers that check the requests in the tests, are in `tests/support/strict_servers`.
+    """
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+    from strict_servers.report import report
+
+    text: str = report()
+    return text

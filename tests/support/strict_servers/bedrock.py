@@ -69,16 +69,20 @@ def _inner(blocks: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def roles(body: Body) -> Iterator[Refusal]:
-    """A conversation that starts with an answer, and two turns of one role."""
+    """Two turns of one role."""
     turns = _turns(body)
-    if not turns or turns[0][1] != "user":
-        yield Refusal("A conversation must start with a user message.", "docs: conversation-inference-call.html")
     for (_, before, _), (place, role, _) in pairwise(turns):
         if role == before:
             yield Refusal(
                 f"messages.{place}: A conversation must alternate between user and assistant roles.",
                 "microsoft/semantic-kernel#10281 (2025-03), cline/cline#431 (2024-10)",
             )
+
+
+def starts_with_user(body: Body) -> Iterator[Refusal]:
+    """A conversation that starts with an answer, which Claude alone accepts."""
+    if not body["messages"] or body["messages"][0]["role"] != "user":
+        yield Refusal("A conversation must start with a user message.", "docs: conversation-inference-call.html")
 
 
 def texts(body: Body) -> Iterator[Refusal]:
@@ -241,11 +245,12 @@ def results_alone(source: str) -> Check:
     return check
 
 
-_EVERY: tuple[Check, ...] = (service_model, roles, texts, tool_use, tools, documents)
+_CLAUDE: tuple[Check, ...] = (service_model, roles, texts, tool_use, tools, documents)
+_EVERY: tuple[Check, ...] = (*_CLAUDE, starts_with_user)
 _REASONING = "earendil-works/pi#727 (2026-01), zed-industries/zed#32341 (2025-06)"
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "claude": (*_EVERY, claude_signatures, claude_ids, claude_thinking),
+    "claude": (*_CLAUDE, claude_signatures, claude_ids, claude_thinking),
     "nova": (*_EVERY, no_reasoning(_REASONING)),
     "deepseek": (*_EVERY, no_reasoning("langchain-ai/langchain-aws#401 (2025-03), zed-industries/zed#32341 (2025-06)")),
     "gpt-oss": (*_EVERY, no_signature),

@@ -61,7 +61,7 @@ def results_follow_calls(body: Body) -> Iterator[Refusal]:
 def content(body: Body) -> Iterator[Refusal]:
     """Messages that say nothing."""
     for place, message in enumerate(body["messages"]):
-        if not message.get("content") and not message.get("tool_calls"):
+        if message["role"] != "tool" and not message.get("content") and not message.get("tool_calls"):
             yield Refusal(
                 f"messages[{place}]: invalid request: all elements in history must have a message.",
                 "langchain-ai/langchain-cohere#15 (2024-04), kwaroran/Risuai#458 (2024-06)",

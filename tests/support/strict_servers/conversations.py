@@ -62,13 +62,15 @@ class Talk:
         asked = translated(self.family, request_of(self.family, self.messages))
         folded = Fold(self.family.provider)
         decoder = StreamDecoder(*steps_of(self.family).parser.stream())
+        events = decoder.feed(content)
         try:
-            for event in (*decoder.feed(content), *decoder.finish()):
-                # As the core does: the model's family is in the translation of the request.
-                folded.add(attrs.evolve(event, family=asked.family) if isinstance(event, ResponseStarted) else event)
+            events += decoder.finish()
         except StreamInterrupted:
             if "cut" not in said:
                 raise
+        for event in events:
+            # As the core does: the model's family is in the translation of the request.
+            folded.add(attrs.evolve(event, family=asked.family) if isinstance(event, ResponseStarted) else event)
         message = folded.response().message
         self.messages.append(message)
         return message

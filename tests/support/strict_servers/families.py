@@ -295,6 +295,7 @@ ALL: tuple[Family, ...] = (
         model="command-a-03-2025",
         checks=cohere.CHECKS,
         answer=cohere_answer,
+        sees=False,
     ),
     Family(
         name="Ollama (Qwen)",

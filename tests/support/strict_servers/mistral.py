@@ -39,6 +39,9 @@ def common(body: Body) -> Iterator[Refusal]:
             if chunk["type"] == "thinking":
                 chunk["thinking"] = "".join(piece["text"] for piece in chunk["thinking"])
                 chunk.pop("signature", None)
+        if message["role"] == "tool" and isinstance(content, list):
+            # The API takes pictures out of results before; mistral-common does not know them there.
+            message["content"] = [chunk for chunk in content if chunk["type"] == "text"] or ""
     thinks = any(isinstance(m.get("content"), list) and "thinking" in str(m["content"]) for m in plain["messages"])
     # The older validator demands ids of nine characters, which the API does for some models still:
     # nearai/ironclaw#1241 (2026-03). It does not know thinking.
