@@ -8,7 +8,7 @@ import attrs
 import pytest
 from trunkline import CallWarning, ChatRequest, EmbedRequest, UnsupportedRequest, assistant, user
 from trunkline.authoring.provider import Translation
-from trunkline.authoring.warnings import Warnings, changes_effort, merged
+from trunkline.authoring.warnings import Warnings, changes_effort, merged, nearest_effort
 from trunkline.authoring.wire import WireRequest
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.storage import from_json, to_json
@@ -120,3 +120,19 @@ def test_a_warning_is_stored_with_lossy_and_count() -> None:
         parts=(), finish_reason=FinishReason.STOP, warnings=(HARMLESS, attrs.evolve(LOSSY, count=3))
     )
     assert from_json(ChatResponse, to_json(response)).warnings == response.warnings
+
+
+@pytest.mark.parametrize(
+    ("effort", "levels", "expected"),
+    [
+        ("medium", ("low", "medium", "high"), "medium"),
+        ("minimal", ("low", "high"), "low"),
+        ("medium", ("low", "high"), "low"),
+        ("medium", ("max", "high"), "high"),
+        ("xhigh", ("low", "high", "max"), "high"),
+        ("max", ("low", "high"), "high"),
+        ("low", ("high",), "high"),
+    ],
+)
+def test_the_nearest_level_of_a_model_is_the_lower_of_two(effort: str, levels: tuple[str, ...], expected: str) -> None:
+    assert nearest_effort(effort, levels) == expected

@@ -199,7 +199,7 @@ def test_unsupported_parts_are_left_out_with_a_warning() -> None:
     )
     assert body(messages=turn)["messages"] == [{"role": "user", "content": "q"}]
     found = translated(messages=turn).warnings
-    assert [warning.subject for warning in found] == ["image", "document", "audio", "reasoning", "web_search"]
+    assert [warning.subject for warning in found] == ["reasoning", "opaque part", "image", "document", "audio"]
     assert {warning.kind for warning in found} == {"left_out"}
 
 
@@ -208,11 +208,15 @@ def test_unsupported_parts_are_left_out_with_a_warning() -> None:
     [
         ("qwen3", {}, True, []),
         ("qwen3", {"effort": "none"}, False, []),
-        ("qwen3", {"effort": "high"}, "high", []),
-        ("qwen3", {"effort": "max"}, "max", []),
-        ("qwen3", {"effort": "minimal"}, "low", ["reasoning.effort"]),
-        ("qwen3", {"effort": "xhigh"}, "high", ["reasoning.effort"]),
+        ("new", {"effort": "high"}, "high", []),
+        ("new", {"effort": "max"}, "max", []),
+        ("new", {"effort": "minimal"}, "low", ["reasoning.effort"]),
+        ("new", {"effort": "xhigh"}, "high", ["reasoning.effort"]),
+        ("qwen3:4b", {"effort": "low"}, True, ["reasoning.effort"]),
+        ("hf.co/unsloth/Qwen3-8B-GGUF:Q4_K_M", {"effort": "low"}, True, ["reasoning.effort"]),
         ("gpt-oss:20b", {"effort": "none"}, "low", ["reasoning.effort"]),
+        ("gpt-oss:20b", {"effort": "max"}, "high", ["reasoning.effort"]),
+        ("gpt-oss:120b-cloud", {"effort": "medium"}, "medium", []),
         ("qwen3", {"max_tokens": 9}, True, ["reasoning.max_tokens"]),
         ("qwen3", {"summary": "auto"}, True, ["reasoning.summary"]),
     ],
@@ -221,6 +225,85 @@ def test_thinking(model: str, options: dict[str, Any], think: object, expected: 
     fields = {"model": model, "reasoning": ReasoningOptions(**options)}
     assert body(**fields)["think"] == think
     assert subjects(**fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "lossy"),
+    [("llama3.1:8b", "high", [True]), ("qwen3-coder:30b", None, []), ("gemma3:1b", "none", [])],
+)
+def test_a_model_that_cannot_think_is_not_asked_to(model: str, effort: Any, lossy: list[bool]) -> None:
+    fields = {"model": model, "reasoning": ReasoningOptions(effort=effort)}
+    assert "think" not in body(**fields)
+    assert [warning.lossy for warning in translated(**fields).warnings] == lossy
+
+
+def test_a_model_that_cannot_call_tools_gets_none() -> None:
+    assert "tools" not in body(model="gemma3:4b", tools=[WEATHER])
+    assert [(one.subject, one.lossy) for one in translated(model="gemma3:4b", tools=[WEATHER]).warnings] == [
+        ("tools", True)
+    ]
+
+
+def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
+    facts = {"gemma3*": {"tools": True}, "qwen3:*": {"thinking_levels": ["low", "high"]}}
+    assert body({"model_facts": facts}, model="gemma3:4b", tools=[WEATHER])["tools"]
+    made = body({"model_facts": facts}, model="qwen3:4b", reasoning=ReasoningOptions(effort="max"))
+    assert made["think"] == "high"
+    with pytest.raises(ConfigurationError, match="model_facts"):
+        context(model_facts={"gemma3*": {"tool": True}})
+
+
+def test_schemas_that_the_server_cannot_decode_are_mended() -> None:
+    schema: Any = {"properties": {"a": True, "b": {"type": "object", "properties": {"c": False}}}}
+    [tool] = body(tools=[Tool(name="t", parameters=schema)])["tools"]
+    assert tool["function"]["parameters"] == {
+        "type": "object",
+        "properties": {"a": {}, "b": {"type": "object", "properties": {"c": {"not": {}}}}},
+    }
+    assert subjects(tools=[Tool(name="t", parameters=schema)]) == ["tool t"]
+
+
+# History
+
+
+def mended(messages: list[Any], **fields: Any) -> tuple[list[Any], set[tuple[str, str, bool]]]:
+    translation = translated(messages=messages, **fields)
+    warned = {(one.kind, one.subject, one.lossy) for one in translation.warnings}
+    return body(messages=messages, **fields)["messages"], warned
+
+
+def test_thinking_goes_back_to_the_family_that_made_it_and_to_no_other() -> None:
+    answer = assistant(Reasoning(text="hm", provider="ollama", family="qwen3"), "Yes.")
+    for model in ("qwen3:4b", "library/qwen3:latest"):
+        sent, warned = mended([user("q"), answer, user("r")], model=model)
+        assert (sent[1]["thinking"], warned) == ("hm", set())
+    sent, warned = mended([user("q"), answer, user("r")], model="gpt-oss:20b")
+    assert sent[1] == {"role": "assistant", "content": "Yes."}
+    assert warned == {("mended", "reasoning", False)}
+    assert translated(model="qwen3:4b").family == "qwen3"
+
+
+def test_calls_are_mended() -> None:
+    broken = ToolCall(id="c0", name="weather", invalid_arguments="{")
+    again = ToolCall(id="c0", name="weather", provider_metadata={"ollama": {"confidence": 1}})
+    sent, warned = mended([user("q"), assistant(broken), tool_result(broken, "no JSON"), assistant(again)])
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "assistant", "tool"]
+    assert sent[1]["tool_calls"][0]["function"]["arguments"] == {"invalid_arguments": "{"}
+    assert sent[3]["tool_calls"][0]["confidence"] == 1
+    assert sent[3]["tool_calls"][0]["id"] == sent[4]["tool_call_id"] != "c0"
+    assert warned == {
+        ("mended", "tool call", False),
+        ("mended", "tool call id", False),
+        ("mended", "tool result", False),
+        ("changed", "tool result", False),
+    }
+
+
+def test_images_that_a_model_made_are_in_the_next_user_message() -> None:
+    sent, warned = mended([user("draw"), assistant("Here:", Image(data=PNG)), user("larger")])
+    assert sent[1] == {"role": "assistant", "content": "Here:"}
+    assert sent[2]["images"] == [BASE64]
+    assert warned == {("mended", "image", False)}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
@@ -62,6 +62,18 @@ def merged(warnings: Iterable[CallWarning]) -> tuple[CallWarning, ...]:
 
 def _counted(warning: CallWarning, count: int) -> CallWarning:
     return warning if warning.count == count else attrs.evolve(warning, count=count)
+
+
+_EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+
+
+def nearest_effort(effort: str, levels: Sequence[str]) -> str:
+    """Return the one of a model's levels of reasoning that is nearest to an effort; of two, the lower one.
+
+    The levels are efforts other than `none`, and there must be at least one.
+    """
+    place = _EFFORTS.index(effort)
+    return min(levels, key=lambda level: (abs(_EFFORTS.index(level) - place), _EFFORTS.index(level)))
 
 
 def changes_effort(effort: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from trunkline.authoring.json import with_options
-from trunkline.authoring.tool_results import pair_turns
+from trunkline.authoring.replay import ReplayRules, Turn, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
     Audio,
@@ -23,25 +23,38 @@ from trunkline.messages import (
 )
 
 
+def rules(provider: str, family: str) -> ReplayRules:
+    """Return what a family of models accepts as the history of a conversation, through Ollama's API."""
+    return ReplayRules(
+        provider=provider,
+        family=family,
+        # Ids are strings to the server, and the templates put them in as they are (api/types.go, August 2026).
+        call_ids=r"[!-~]{1,128}",
+        tool_names=r"\S{1,256}",
+        # Each message has a list of images. What is neither text nor image is left out where it is.
+        result_media=(Image, Document, Audio),
+    )
+
+
 class History:
     """Translates the messages of one request."""
 
-    def __init__(self, provider: str, warnings: Warnings) -> None:
+    def __init__(self, provider: str, family: str, warnings: Warnings) -> None:
         self._provider = provider
+        self._family = family
         self._warnings = warnings
 
     def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Return the messages. A part that Ollama does not accept is left out with a warning."""
         wire: list[dict[str, Any]] = []
-        for turn in pair_turns(messages, self._warnings):
-            if message := self._message(turn.message):
+        for turn in replay(messages, rules(self._provider, self._family), self._warnings):
+            if message := self._message(turn):
                 wire.append(message)
-            for position, part in enumerate(turn.message.parts):
-                if isinstance(part, ToolCall):
-                    wire += [self._result(part, result) for result in turn.results.get(position, ())]
+            wire += [self._result(result) for result in turn.results]
         return wire
 
-    def _message(self, message: Message) -> dict[str, Any] | None:
+    def _message(self, turn: Turn) -> dict[str, Any] | None:
+        message = turn.message
         if message.name is not None:
             self._warnings.add("left_out", "message name", "not supported by Ollama; ignored", lossy=True)
         texts, images, thinking, calls = [], [], [], []
@@ -51,14 +64,14 @@ class History:
                     texts.append(part.text)
                 case ToolCall():
                     calls.append(self._call(part))
-                case Reasoning() if part.provider == self._provider:
+                case Reasoning():
                     thinking.append(part.text)
                 case Audio() if part.transcript:
                     why = "Ollama does not accept audio; the transcript was sent instead"
                     self._warnings.add("emulated", "audio", why, lossy=message.role != "assistant")
                     texts.append(part.transcript)
                 case _:
-                    images += self._image(part, by_model=message.role == "assistant")
+                    images += self._image(part)
         if not ("".join(texts) or images or thinking or calls):
             return None
         value: dict[str, Any] = {"role": message.role, "content": "".join(texts)}
@@ -71,30 +84,28 @@ class History:
         return with_options(value, message.provider_options, self._provider)
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
-        if call.invalid_arguments is not None:
-            message = f"the arguments of {call.name} are not a JSON object; left out"
-            self._warnings.add("changed", f"tool call {call.name}", message, lossy=False)
-        value: dict[str, Any] = {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
+        kept = call.provider_metadata.get(self._provider, {})
+        value: dict[str, Any] = {**kept, "id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
         return with_options(value, call.provider_options, self._provider)
 
-    def _result(self, call: ToolCall, result: ToolResult) -> dict[str, Any]:
-        text = "".join(self._texts(result.parts))
+    def _result(self, result: ToolResult) -> dict[str, Any]:
+        text = result.text
         if result.is_error:
             message = "Ollama cannot mark a tool result as failed; its text was prefixed with 'Error: '"
             self._warnings.add("changed", "tool result", message, lossy=False)
             text = f"Error: {text}"
-        value: dict[str, Any] = {"role": "tool", "content": text, "tool_name": call.name, "tool_call_id": call.id}
-        images = [
-            image for part in result.parts if not isinstance(part, Text) for image in self._image(part, by_model=False)
-        ]
+        value: dict[str, Any] = {
+            "role": "tool",
+            "content": text,
+            "tool_name": result.name,
+            "tool_call_id": result.tool_call_id,
+        }
+        images = [image for part in result.parts if not isinstance(part, Text) for image in self._image(part)]
         if images:
             value["images"] = images
         return with_options(value, result.provider_options, self._provider)
 
-    def _texts(self, parts: Sequence[Part]) -> Iterator[str]:
-        return (part.text for part in parts if isinstance(part, Text))
-
-    def _image(self, part: Part, *, by_model: bool) -> list[str]:
+    def _image(self, part: Part) -> list[str]:
         match part:
             case Image() if part.data is not None:
                 if part.detail is not None:
@@ -113,12 +124,6 @@ class History:
                 self._warnings.add(
                     "left_out", subject, f"Ollama accepts text and images only; {advice}; left out", lossy=True
                 )
-            case Reasoning():
-                message = f"reasoning from {part.provider or 'another provider'} cannot be sent to Ollama; left out"
-                self._warnings.add("left_out", "reasoning", message, lossy=not by_model)
-            case Opaque():
-                message = f"only {part.provider} understands this part; left out"
-                self._warnings.add("left_out", part.kind, message, lossy=not by_model)
-            case Citation() | Text() | ToolCall() | ToolResult():
-                pass  # citations are not sent back; the others are handled by the callers
+            case Opaque() | Reasoning() | Citation() | Text() | ToolCall() | ToolResult():
+                pass  # Ollama makes no opaque parts and needs no citations back; the callers handle the others
         return []

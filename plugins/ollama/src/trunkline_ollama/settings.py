@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
+from trunkline_ollama.facts import OllamaFacts
 from trunkline_ollama.urls import base_url
 
 DEFAULT_URL = "http://127.0.0.1:11434"
@@ -61,3 +63,4 @@ class OllamaSettings(Settings):
         convert=_convert_keep_alive,
         schema={"type": ["string", "integer"]},
     )
+    model_facts: ModelFactsSetting = model_facts_setting(OllamaFacts)

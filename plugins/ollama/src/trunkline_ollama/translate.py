@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trunkline.authoring.json import encode_request, with_options
+from trunkline.authoring.json import JSONObject, JSONValue, encode_request, with_options
+from trunkline.authoring.model_facts import facts_about
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.urls import endpoint_url
-from trunkline.authoring.warnings import Warnings, changes_effort
+from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
+from trunkline_ollama.facts import ROWS, UNKNOWN, OllamaFacts, family_of
 from trunkline_ollama.history import History
 from trunkline_ollama.settings import OllamaSettings
 from trunkline_ollama.urls import base_url
@@ -45,19 +48,6 @@ SUPPORTED = {
 }
 """The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
 
-LEVELS: Mapping[str, str] = {
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "high",
-    "max": "max",
-}
-"""The level of thinking sent for each effort."""
-
-ALWAYS_THINKS = "gpt-oss"
-"""The model family in which thinking cannot be switched off."""
-
 
 class OllamaTranslator:
     """Translates requests for one service."""
@@ -72,9 +62,12 @@ class OllamaTranslator:
         warnings = Warnings()
         warnings.unsupported(request, supported=SUPPORTED)
         settings = self._settings
+        family = family_of(request.model or "")
+        facts = facts_about(family, ROWS, UNKNOWN, {})
+        facts = facts_about(request.model or "", (), facts, settings.model_facts)
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": History(self._provider, warnings).translate(request.messages),
+            "messages": History(self._provider, family, warnings).translate(request.messages),
             # Must be sent: the server's default is true.
             "stream": stream,
             # Must be sent: by default the server silently drops old messages before the answer (`truncate`), and the
@@ -82,9 +75,9 @@ class OllamaTranslator:
             "truncate": settings.truncate,
             "shift": settings.truncate,
         }
-        _tools(request, body, self._provider, warnings)
+        _tools(request, body, self._provider, facts, warnings)
         _format(request, body)
-        _thinking(request, body, warnings)
+        _thinking(request, body, facts, warnings)
         if request.logprobs or request.top_logprobs is not None:
             body["logprobs"] = True
             if request.top_logprobs is not None:
@@ -92,7 +85,7 @@ class OllamaTranslator:
         add_settings(body, settings, _options(request))
         body = with_options(body, request.provider_options, self._provider, joined=JOINED)
         wire_request = WireRequest(url=self._url, headers=HEADERS, body=encode_request(body))
-        return Translation(wire_request=wire_request, warnings=warnings.all())
+        return Translation(wire_request=wire_request, warnings=warnings.all(), family=family)
 
 
 def add_settings(body: dict[str, Any], settings: OllamaSettings, options: dict[str, Any]) -> None:
@@ -114,8 +107,11 @@ def _options(request: ChatRequest) -> dict[str, Any]:
     return {**options, "stop": list(request.stop)} if request.stop else options
 
 
-def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: Warnings) -> None:
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: OllamaFacts, warnings: Warnings) -> None:
     choice, tools = request.tool_choice, request.tools
+    if tools and not facts.tools:
+        warnings.add("unsupported", "tools", f"{request.model} cannot call tools; they were not sent", lossy=True)
+        return
     if request.parallel_tool_calls is False:
         message = "Ollama cannot disable parallel tool calls; ignored"
         warnings.add("unsupported", "parallel_tool_calls", message, lossy=True)
@@ -130,14 +126,28 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: 
     if any(tool.strict for tool in tools):
         warnings.add("unsupported", "strict", "Ollama does not enforce a tool's schema; ignored", lossy=True)
     if tools:
-        body["tools"] = [_tool(tool, provider) for tool in tools]
+        body["tools"] = [_tool(tool, provider, warnings) for tool in tools]
 
 
-def _tool(tool: Tool, provider: str) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
+def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "parameters": _decodable(tool_parameters(tool, warnings))}
     if tool.description is not None:
         function["description"] = tool.description
     return {"type": "function", "function": function, **tool.provider_options.get(provider, {})}
+
+
+def _decodable(schema: JSONObject) -> JSONObject:
+    """Return a schema without `true` and `false` as schemas of properties: the server's decoder refuses them."""
+
+    def one(value: JSONValue) -> JSONValue:
+        if isinstance(value, bool):
+            return {} if value else {"not": {}}
+        return _decodable(value) if isinstance(value, dict) else value
+
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return schema
+    return {**schema, "properties": {name: one(value) for name, value in properties.items()}}
 
 
 def _format(request: ChatRequest, body: dict[str, Any]) -> None:
@@ -146,7 +156,7 @@ def _format(request: ChatRequest, body: dict[str, Any]) -> None:
         body["format"] = "json" if form.schema is None else form.schema
 
 
-def _thinking(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+def _thinking(request: ChatRequest, body: dict[str, Any], facts: OllamaFacts, warnings: Warnings) -> None:
     reasoning = request.reasoning
     if reasoning is None:
         return
@@ -157,16 +167,23 @@ def _thinking(request: ChatRequest, body: dict[str, Any], warnings: Warnings) ->
         message = "Ollama returns the full thinking and no summaries; ignored"
         warnings.add("unsupported", "reasoning.summary", message, lossy=reasoning.summary != "auto")
     effort = reasoning.effort
-    if effort is None:
+    if not facts.thinking:
+        if effort not in (None, "none"):
+            warnings.add("unsupported", "reasoning.effort", f"{request.model} does not think; ignored", lossy=True)
+    elif effort is None:
         body["think"] = True
-    elif effort == "none" and ALWAYS_THINKS in str(request.model):
-        body["think"] = "low"
-        message = f"thinking of {ALWAYS_THINKS} models cannot be switched off; the level 'low' was sent"
+    elif effort == "none" and not facts.thinking_off:
+        body["think"] = lowest = facts.thinking_levels[0] if facts.thinking_levels else True
+        message = f"thinking of {request.model} cannot be switched off; {lowest!r} was sent"
         warnings.add("changed", "reasoning.effort", message, lossy=True)
     elif effort == "none":
         body["think"] = False
+    elif not facts.thinking_levels:
+        body["think"] = True
+        message = f"{request.model} has no thinking levels; {effort!r} was sent as true"
+        warnings.add("changed", "reasoning.effort", message, lossy=changes_effort(effort))
     else:
-        body["think"] = level = LEVELS[effort]
+        body["think"] = level = nearest_effort(effort, facts.thinking_levels)
         if level != effort:
-            message = f"Ollama has no thinking level {effort!r}; {level!r} was sent"
+            message = f"{request.model} has no thinking level {effort!r}; {level!r} was sent"
             warnings.add("changed", "reasoning.effort", message, lossy=changes_effort(effort))

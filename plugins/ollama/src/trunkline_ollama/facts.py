@@ -1,0 +1,67 @@
+"""What the models that Ollama runs accept, as a table. The setting `model_facts` overrides it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import attrs
+from trunkline.authoring.model_facts import ModelRow
+
+Level: TypeAlias = Literal["low", "medium", "high", "max"]
+
+
+@attrs.frozen(kw_only=True)
+class OllamaFacts:
+    """What a model accepts.
+
+    - `thinking`: it can think. The server refuses `think` for a model that cannot.
+    - `thinking_levels`: the levels of thinking, lowest first. A model without any takes only `true` and `false`.
+    - `thinking_off`: its thinking can be switched off.
+    - `tools`: it can call tools. The server refuses tools for a model that cannot.
+    """
+
+    thinking: bool = True
+    thinking_levels: tuple[Level, ...] = ("low", "medium", "high", "max")
+    thinking_off: bool = True
+    tools: bool = True
+
+
+UNKNOWN = OllamaFacts()
+"""A model that the table does not know gets everything that the request asks for."""
+
+_SWITCHED = OllamaFacts(thinking_levels=())
+_SILENT = OllamaFacts(thinking=False, thinking_levels=())
+_PLAIN = OllamaFacts(thinking=False, thinking_levels=(), tools=False)
+
+# "think value … is not supported for this model": servers until early 2026 take levels for gpt-oss alone. Later servers
+# read a level as `true` for models without levels.
+_LEVELS = "ollama/ollama issue 12561 (October 2025); server/routes.go"
+# "… does not support thinking"
+_NO_THINKING = (
+    "ollama/ollama issue 11439, Gitlawb/openclaude issue 1371, charmbracelet/crush issue 2623 (July 2025 to May 2026)"
+)
+# "… does not support tools"
+_NO_TOOLS = "the capabilities on ollama.com/library, November 2026"
+
+
+def _rows(facts: OllamaFacts, source: str, *patterns: str) -> tuple[ModelRow[OllamaFacts], ...]:
+    return tuple(ModelRow(pattern=pattern, facts=facts, source=source) for pattern in patterns)
+
+
+ROWS = (
+    *_rows(OllamaFacts(thinking_levels=("low", "medium", "high"), thinking_off=False), _LEVELS, "gpt-oss*"),
+    *_rows(_SILENT, _NO_THINKING, "qwen3-coder*", "qwen2*", "llama3*", "mixtral*", "command-r", "command-r-*"),
+    *_rows(_SILENT, _NO_THINKING, "mistral", "mistral-nemo*", "mistral-small", "mistral-small3*", "mistral-large"),
+    *_rows(_PLAIN, _NO_TOOLS, "gemma2*", "gemma3*", "llama2*", "llava*", "phi3*", "codellama*", "deepseek-coder*"),
+    *_rows(_SWITCHED, _LEVELS, "qwen3*", "deepseek-r1*", "deepseek-v3*", "magistral*", "granite*", "cogito*"),
+    *_rows(_SWITCHED, _LEVELS, "smollm3*", "gemma4*", "glm-4*", "nemotron*"),
+)
+"""The first row whose pattern matches the name of the family (see `family_of`) has the facts about a model."""
+
+
+def family_of(model: str) -> str:
+    """Return the family of a model: its name without the registry, the namespace and the tag, in lower case.
+
+    The thinking of a model is text that its template puts back. Another family's template has another form for it.
+    """
+    return model.rpartition("/")[2].partition(":")[0].lower()
