@@ -119,7 +119,16 @@ REFUSED: list[tuple[str, str, ChatRequest]] = [
     ],
     *[
         (service, "opaque part", talk(user("a", Opaque(provider="elsewhere", kind="search", data={"a": 1}))))
-        for service in ("openai (chat)", "openai (responses)", "anthropic", "bedrock", "cohere", "gemini", "mistral")
+        for service in (
+            "openai (chat)",
+            "openai (responses)",
+            "anthropic",
+            "bedrock",
+            "cohere",
+            "gemini",
+            "mistral",
+            "ollama",
+        )
     ],
     *[
         (service, "search", talk(user("a", Opaque(provider="elsewhere", kind="search", data={"a": 1}))))
