@@ -130,10 +130,6 @@ REFUSED: list[tuple[str, str, ChatRequest]] = [
             "ollama",
         )
     ],
-    *[
-        (service, "search", talk(user("a", Opaque(provider="elsewhere", kind="search", data={"a": 1}))))
-        for service in ("ollama",)
-    ],
     *[(service, "reasoning", talk(user("a", Reasoning(text="b", provider="elsewhere")))) for service in SERVICES],
     *[
         (service, "image", talk(user("a"), assistant("b", Image(data=PNG, media_type="image/png")), user("c")))
