@@ -25,6 +25,7 @@ from trunkline import (
 )
 from trunkline.authoring.replay import (
     CONTINUED,
+    GO_ON,
     MADE_BY_MODEL,
     MEDIA_FOLLOW,
     NO_RESULT,
@@ -397,3 +398,13 @@ def test_any_history_keeps_any_rules_and_a_second_replay_changes_nothing(
     twice = Warnings()
     assert replay(again, rules, twice) == turns
     assert twice.all() == ()
+
+
+def test_an_assistant_message_that_may_not_come_last_is_followed_by_a_user_message() -> None:
+    messages = [user("Count."), assistant("1, 2,")]
+    assert replayed(messages)[1] == []
+    turns, warnings = replayed(messages, ends_with_answer=False)
+    assert shown(turns)[-1] == ("user", (GO_ON,), ())
+    assert warnings == [mended("messages")]
+    turns, warnings = replayed([user("Rain?"), assistant(OSLO), tool_result(OSLO, "yes")], ends_with_answer=False)
+    assert (shown(turns)[-1][2], warnings) == (("yes",), [])

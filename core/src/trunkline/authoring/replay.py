@@ -51,6 +51,9 @@ OPENING = "(The conversation goes on.)"
 CONTINUED = "OK."
 """The assistant message that is put between tool results and a user message which may not follow them."""
 
+GO_ON = "Go on."
+"""The user message that is put behind an assistant message which may not come last."""
+
 MEDIA_FOLLOW = "The result follows in the next message."
 """The text of a tool result whose media are in the user message after it."""
 
@@ -120,6 +123,9 @@ class ReplayRules:
     system: Literal["anywhere", "first", "not_after_answer"] = "anywhere"
     """Where system messages may stand. With `first`, later ones move to the front. With `not_after_answer`, those that
     follow an assistant message or a tool result become user messages."""
+
+    ends_with_answer: bool = True
+    """Whether the last message may be an assistant's, whose answer the model continues."""
 
     starts_with_user: bool = False
     """Whether the first message that is not a system message must be the user's."""
@@ -476,6 +482,9 @@ def _in_order(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list
             ordered[-1] = Turn(_merged(before.message, turn.message), turn.results)
             continue
         ordered.append(turn)
+    if ordered and ordered[-1].message.role == "assistant" and not (rules.ends_with_answer or ordered[-1].results):
+        mended("messages", f"an assistant message may not come last; {GO_ON!r} was added")
+        ordered.append(Turn(Message(role="user", parts=GO_ON)))
     return ordered
 
 

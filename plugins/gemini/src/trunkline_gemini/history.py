@@ -22,6 +22,7 @@ from trunkline.messages import (
 )
 
 from trunkline_gemini.model_facts import GeminiFacts
+from trunkline_gemini.tool_names import wire_name
 
 UNSIGNED = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 """`skip_thought_signature_validator` in base64: the signature that Google documents for parts of other models.
@@ -43,7 +44,8 @@ def rules(provider: str, facts: GeminiFacts) -> ReplayRules:
         call_ids=r"[!-~]{1,128}",
         # google-genai 3.6.1, `FunctionDeclaration.name`; older models accept 64 characters
         # (wonderwhy-er/DesktopCommanderMCP#79, 2025).
-        tool_names=r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}",
+        # Names that begin otherwise are sent as `tool_names` has it.
+        tool_names=r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}|[0-9-][A-Za-z0-9_.:-]{0,61}",
         # Models that make pictures have them in their answers; other models read them there.
         answer_media=_MEDIA,
         # https://ai.google.dev/gemini-api/docs/function-calling#multimodal: pictures and documents, since Gemini 3.
@@ -53,6 +55,8 @@ def rules(provider: str, facts: GeminiFacts) -> ReplayRules:
         # "contents" must begin with the user's turn, and a turn with calls must follow one of the user, or results:
         # "Please ensure that function call turn comes immediately after a user turn or after a function response turn".
         starts_with_user=True,
+        # "Requests ending with a model turn are not supported." (Zoo-Code-Org/Zoo-Code#1052, July 2026).
+        ends_with_answer=facts.ends_with_answer,
     )
 
 
@@ -129,7 +133,7 @@ class _Renderer:
                     thought["thoughtSignature"] = part.signature
                 return self._with_metadata(thought, part.provider_metadata)
             case ToolCall():
-                call = {"id": part.id, "name": part.name, "args": part.arguments}
+                call = {"id": part.id, "name": wire_name(part.name), "args": part.arguments}
                 return self._with_metadata({"functionCall": call}, part.provider_metadata)
             case Image() | Document() | Audio():
                 return self._with_metadata(self._media(part), part.provider_metadata)
@@ -183,7 +187,7 @@ class _Renderer:
 
     def result(self, result: ToolResult) -> dict[str, Any]:
         texts = [part.text for part in result.parts if isinstance(part, Text)]
-        response: dict[str, Any] = {"id": result.tool_call_id, "name": result.name}
+        response: dict[str, Any] = {"id": result.tool_call_id, "name": wire_name(result.name or "")}
         response["response"] = {"error" if result.is_error else "output": "".join(texts)}
         media = [self._media(part) for part in result.parts if isinstance(part, _MEDIA)]
         if media:

@@ -58,6 +58,10 @@ class GeminiFacts:
     - `thinking_off`: whether it accepts a `thinkingBudget` of 0.
     - `signatures`: the parts of an answer in the history that must have a signature: none, the first function call of
       each step and all media (`calls`), or the first part of each answer as well (`answers`).
+    - `ends_with_answer`: whether the last message may be the model's.
+    - `sampling`: whether it reads `temperature`, `topP` and `topK`. Others ignore them, or refuse them.
+    - `penalties`: whether it accepts `frequencyPenalty` and `presencePenalty`.
+    - `logprobs`: whether it accepts `responseLogprobs`.
     - `result_media`: whether tool results may contain images and documents.
     - `system_instruction`: whether it accepts `systemInstruction`.
     - `refused_keywords`: the keywords of JSON Schema that it refuses.
@@ -68,22 +72,32 @@ class GeminiFacts:
     thinking_budget: tuple[int, int] | None = None
     thinking_off: bool = False
     signatures: Literal["none", "calls", "answers"] = "calls"
+    ends_with_answer: bool = True
+    sampling: bool = True
+    penalties: bool = True
+    logprobs: bool = True
     result_media: bool = True
     system_instruction: bool = True
     refused_keywords: tuple[str, ...] = REFUSED_KEYWORDS
 
 
-_THREE = GeminiFacts(thinking_levels=("low", "medium", "high"))
-_FLASH = GeminiFacts(thinking_levels=("minimal", "low", "medium", "high"))
-_FOUR = attrs.evolve(_THREE, family="gemini-4")
+_THREE = GeminiFacts(thinking_levels=("low", "medium", "high"), penalties=False)
+_FLASH = attrs.evolve(_THREE, thinking_levels=("minimal", "low", "medium", "high"))
+# Since Gemini 3.6 Flash and 3.5 Flash-Lite, sampling parameters are ignored, and a request that ends with a turn of the
+# model is refused: https://ai.google.dev/gemini-api/docs/generate-content/whats-new-gemini-3.6;
+# Zoo-Code-Org/Zoo-Code#1052, anomalyco/opencode#38924, July 2026; litellm 1.110 (`supports_sampling_params`).
+_NEW = attrs.evolve(_THREE, sampling=False, ends_with_answer=False)
+_NEW_FLASH = attrs.evolve(_FLASH, sampling=False, ends_with_answer=False)
+_FOUR = attrs.evolve(_NEW, family="gemini-4")
 _TWO_FIVE = GeminiFacts(
     family="gemini-2.5", thinking_budget=(1, 24576), thinking_off=True, signatures="none", result_media=False
 )
-_NO_THINKING = attrs.evolve(_TWO_FIVE, family="gemini-2.5", thinking_budget=None, thinking_off=False)
+_NO_THINKING = attrs.evolve(_TWO_FIVE, thinking_budget=None, thinking_off=False)
 _OLD = attrs.evolve(_NO_THINKING, family="gemini-2")
+_GEMMA = attrs.evolve(_OLD, family="gemma")
 
 _THINKING = "https://ai.google.dev/gemini-api/docs/thinking, November 2026"
-_TABLE = "https://ai.google.dev/gemini-api/docs/generate-content/thinking#thinking-levels"
+_TABLE = "https://ai.google.dev/gemini-api/docs/generate-content/thinking#thinking-levels, September 2026"
 _PYDANTIC = "pydantic-ai 2.68, profiles/google.py, November 2026"
 _LITELLM = "litellm 1.110, model_prices_and_context_window.json, November 2026"
 
@@ -93,28 +107,39 @@ ROWS = (
         facts=attrs.evolve(_FOUR, thinking_levels=("low", "medium", "high", "xhigh")),
         source=_LITELLM,
     ),
-    ModelRow(pattern="gemini-4*", facts=_FOUR, source=f"{_TABLE}; {_PYDANTIC}, tried on 2026-10-13"),
-    ModelRow(pattern="gemini-3.[78]-flash*", facts=_THREE, source=f"{_TABLE}; can1357/oh-my-pi#10543, September 2026"),
+    ModelRow(pattern="gemini-4*", facts=_FOUR, source=f"{_PYDANTIC}, tried on 2026-10-13"),
     ModelRow(
-        # Interim images have no level between the two: router-for-me/CLIProxyAPI#1734, maximhq/bifrost#6280.
         pattern="gemini-3.1-flash*-image*",
         facts=attrs.evolve(_FLASH, thinking_levels=("minimal", "high"), signatures="answers"),
-        source=f"{_PYDANTIC}; maximhq/bifrost#6280, August 2026",
+        source=f"{_PYDANTIC}; router-for-me/CLIProxyAPI#1734, February 2026; maximhq/bifrost#6280, August 2026",
     ),
     ModelRow(
+        # Nothing is known of the levels of these, so they are those of Gemini 3 Pro, on which the first is based.
         pattern="gemini-3*-image*",
         facts=attrs.evolve(_THREE, thinking_levels=("low", "high"), signatures="answers"),
         source="googleapis/js-genai#1116, November 2025; langchain-ai/langchain-google#1431, December 2025",
+    ),
+    ModelRow(
+        pattern="*nano-banana*",
+        facts=attrs.evolve(_THREE, thinking_levels=("low", "high"), signatures="answers"),
+        source="as gemini-3*-image*",
     ),
     ModelRow(
         pattern="gemini-3-pro*",
         facts=attrs.evolve(_THREE, thinking_levels=("low", "high")),
         source=f"{_THINKING}; https://discuss.ai.google.dev/t/112648, 2025",
     ),
-    ModelRow(pattern="gemini-3*-pro*", facts=_THREE, source=f"{_THINKING}; vellum-ai/vellum-assistant#32687, May 2026"),
+    ModelRow(
+        pattern="gemini-3.1-pro*", facts=_THREE, source=f"{_THINKING}; vellum-ai/vellum-assistant#32687, May 2026"
+    ),
     ModelRow(pattern="gemini-3-flash*", facts=_FLASH, source=_THINKING),
-    ModelRow(pattern="gemini-3.[1256]-flash*", facts=_FLASH, source=f"{_TABLE}; maximhq/bifrost#7287, September 2026"),
-    ModelRow(pattern="gemini-flash-lite-latest", facts=_FLASH, source=_LITELLM),
+    ModelRow(pattern="gemini-3.1-flash*", facts=_FLASH, source=f"{_TABLE}; maximhq/bifrost#7287, September 2026"),
+    ModelRow(pattern="gemini-3.5-flash-lite*", facts=_NEW_FLASH, source=f"{_TABLE}; {_LITELLM}"),
+    ModelRow(pattern="gemini-3.5-flash*", facts=_FLASH, source=f"{_TABLE}; withceleste/celeste-python#292, June 2026"),
+    ModelRow(pattern="gemini-3.6-flash*", facts=_NEW_FLASH, source=f"{_TABLE}; {_LITELLM}"),
+    ModelRow(pattern="gemini-3.[78]-flash*", facts=_NEW, source=f"{_TABLE}; can1357/oh-my-pi#10543, September 2026"),
+    ModelRow(pattern="gemini-flash-lite-latest", facts=_NEW_FLASH, source=f"{_LITELLM} (Gemini 3.5 Flash-Lite)"),
+    ModelRow(pattern="gemini-pro-latest", facts=_THREE, source=f"{_LITELLM} (Gemini 3.1 Pro)"),
     ModelRow(pattern="gemini-2.5-flash*-image*", facts=_NO_THINKING, source=f"{_PYDANTIC}, tried on 2026-10-23"),
     ModelRow(pattern="gemini-2.5-*tts*", facts=_NO_THINKING, source=_LITELLM),
     ModelRow(
@@ -133,14 +158,17 @@ ROWS = (
     ModelRow(pattern="gemini-pro", facts=_OLD, source=_PYDANTIC),
     ModelRow(
         pattern="gemma-[123]*",
-        facts=attrs.evolve(_OLD, family="gemma", system_instruction=False),
-        source=f"{_PYDANTIC}; https://ai.google.dev/gemma/docs/core/prompt-structure (no system role), 2025",
+        facts=attrs.evolve(_GEMMA, system_instruction=False),
+        source=f"{_LITELLM} (`supports_system_messages` of gemma-3-27b-it)",
     ),
+    ModelRow(pattern="gemma*", facts=_GEMMA, source=_PYDANTIC),
+    # Models that are newer than this table: what Google announced for future models, and what all of them accept.
+    ModelRow(pattern="gemini-*", facts=_NEW, source="anomalyco/opencode#38924, July 2026; bolna-ai/bolna#956, 2026"),
 )
 """The first pattern that matches the name of a model wins."""
 
-UNKNOWN = _THREE
-"""What is assumed of a model that is not in the table."""
+UNKNOWN = attrs.evolve(_THREE, penalties=True)
+"""What is assumed of a model whose name says nothing, such as a tuned model: it gets every parameter."""
 
 
 def facts_of(model: str | None, overrides: ModelFacts) -> GeminiFacts:

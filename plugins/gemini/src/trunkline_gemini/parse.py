@@ -21,6 +21,7 @@ from trunkline.authoring.json import (
     as_object,
     as_objects,
     as_string,
+    bounded,
     decode_object,
     json_text,
 )
@@ -37,6 +38,7 @@ from trunkline_gemini.errors import error_from_body
 from trunkline_gemini.grounding import citations, joined_grounding
 from trunkline_gemini.logprobs import logprobs_from
 from trunkline_gemini.streamed_calls import StreamedCall
+from trunkline_gemini.tool_names import tool_name
 from trunkline_gemini.usage import later_counts, usage_from
 
 _FILTERED = (
@@ -148,8 +150,8 @@ class GeminiStream:
         if frame.event == "error" and not frame.data.lstrip().startswith(b"{"):
             raise error_from_body(frame.data.decode("utf-8", "replace"), provider=self._provider)
         data = decode_object(frame.data, "an event of the stream", provider=self._provider)
-        if frame.event == "error":
-            raise error_from_json(data, provider=self._provider, read=error_from_body)
+        if frame.event == "error" or (frame.status or 0) >= 400:
+            raise error_from_body(bounded(data), provider=self._provider, status=frame.status)
         return self.chunk(data)
 
     def finish(self) -> list[Event]:
@@ -298,7 +300,7 @@ class GeminiStream:
         return {self._provider: fields} if fields else {}
 
     def _call(self, call: dict[str, Any], metadata: ProviderOptions) -> None:
-        name, call_id = as_string(call.get("name")) or "", as_string(call.get("id")) or None
+        name, call_id = tool_name(as_string(call.get("name")) or ""), as_string(call.get("id")) or None
         streamed = self._streamed
         if streamed is not None:
             is_same = call_id == streamed.call_id if call_id and streamed.call_id else "partialArgs" in call
@@ -309,14 +311,8 @@ class GeminiStream:
                     self._end_call(is_complete=True)
                 return
             self._end_call(is_complete=True)
-        if not name:
-            if call.keys() <= {"willContinue"}:
-                return  # the end of a call that has ended already
-            self._builder.add(Opaque(provider=self._provider, kind="functionCall", data={"functionCall": call}))
-            self._warn(
-                "tool call", "the model called a tool without a name; the call is an Opaque part of the response"
-            )
-            return
+        if not name and call.keys() <= {"willContinue"}:
+            return  # the end of a call that has ended already
         key, self._calls = self._calls, self._calls + 1
         if call.get("willContinue") is True or "partialArgs" in call:
             self._streamed = StreamedCall(key, name, call_id)

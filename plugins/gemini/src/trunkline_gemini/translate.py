@@ -19,6 +19,7 @@ from trunkline_gemini.history import history
 from trunkline_gemini.model_facts import GeminiFacts, facts_of
 from trunkline_gemini.schema import gemini_schema
 from trunkline_gemini.settings import GeminiSettings
+from trunkline_gemini.tool_names import wire_name
 from trunkline_gemini.urls import base_url, method_url
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
@@ -50,6 +51,8 @@ BUDGETS: Mapping[str, int] = {"minimal": 512, "low": 2048, "medium": 8192, "high
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """The efforts of a request, from the least reasoning to the most."""
 
+_SAMPLING = ("temperature", "top_p", "top_k")
+_PENALTIES = ("frequency_penalty", "presence_penalty")
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
 
 
@@ -85,7 +88,7 @@ def chat_body(request: ChatRequest, provider: str, facts: GeminiFacts, warnings:
         body["systemInstruction"] = {"parts": system}
     _tools(request, body, provider, facts, warnings)
     config: dict[str, Any] = {}
-    _sampling(request, config, warnings)
+    _sampling(request, config, facts, warnings)
     _format(request, config, facts, warnings)
     _thinking(request, config, facts, warnings)
     if config:
@@ -111,14 +114,14 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: Gem
     if choice is not None and declared:  # refused with status 400 if there are no declarations
         calling: dict[str, Any] = {"mode": _MODES[choice.mode]}
         if choice.name is not None:
-            calling["allowedFunctionNames"] = [choice.name]
+            calling["allowedFunctionNames"] = [wire_name(choice.name)]
         body["toolConfig"] = {"functionCallingConfig": calling}
 
 
 def _tool(tool: Tool, options: dict[str, Any], facts: GeminiFacts, warnings: Warnings) -> dict[str, Any]:
     if options and "parametersJsonSchema" not in options and "parameters" not in options:
         return options
-    declaration: dict[str, Any] = {"name": tool.name, **options}
+    declaration: dict[str, Any] = {"name": wire_name(tool.name), **options}
     if "parametersJsonSchema" not in options and "parameters" not in options:
         parameters = tool_parameters(tool, warnings)
         subject = f"tool {tool.name}"
@@ -128,8 +131,9 @@ def _tool(tool: Tool, options: dict[str, Any], facts: GeminiFacts, warnings: War
     return declaration
 
 
-def _sampling(request: ChatRequest, config: dict[str, Any], warnings: Warnings) -> None:
-    for name, wire_name in (
+def _sampling(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, warnings: Warnings) -> None:
+    refused = (*(() if facts.sampling else _SAMPLING), *(() if facts.penalties else _PENALTIES))
+    for name, field in (
         ("max_output_tokens", "maxOutputTokens"),
         ("temperature", "temperature"),
         ("top_p", "topP"),
@@ -139,8 +143,12 @@ def _sampling(request: ChatRequest, config: dict[str, Any], warnings: Warnings) 
         ("presence_penalty", "presencePenalty"),
     ):
         value = getattr(request, name)
-        if value is not None:
-            config[wire_name] = value
+        if value is None:
+            continue
+        if name in refused:
+            warnings.add("unsupported", name, "this model does not support it; ignored", lossy=True)
+        else:
+            config[field] = value
     if request.stop:
         config["stopSequences"] = list(request.stop[:STOP_LIMIT])
         if len(request.stop) > STOP_LIMIT:
@@ -150,7 +158,9 @@ def _sampling(request: ChatRequest, config: dict[str, Any], warnings: Warnings) 
                 f"Gemini accepts at most {STOP_LIMIT} stop sequences; the first {STOP_LIMIT} were sent",
                 lossy=True,
             )
-    if request.logprobs or request.top_logprobs is not None:
+    if (request.logprobs or request.top_logprobs is not None) and not facts.logprobs:
+        warnings.add("unsupported", "logprobs", "this model does not support it; ignored", lossy=True)
+    elif request.logprobs or request.top_logprobs is not None:
         config["responseLogprobs"] = True
         if request.top_logprobs:
             config["logprobs"] = request.top_logprobs
