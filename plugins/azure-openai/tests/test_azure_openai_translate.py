@@ -29,6 +29,7 @@ from trunkline.messages import (
 )
 from trunkline.request import ChatRequest, EmbedRequest, ReasoningOptions, ResponseFormat, Tool
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
+from trunkline_azure_openai.models import model_of
 
 RESOURCE = "https://r.openai.azure.com"
 V1 = f"{RESOURCE}/openai/v1"
@@ -411,3 +412,114 @@ def test_models_are_listed_where_the_surface_lists_them() -> None:
         assert (model.id, model.created, cursor) == ("gpt-4.1", 5, None)
     assert azure_openai.operations(context(INFERENCE)).list_models is None
     assert azure_openai.operations(context(V1)).count_tokens is None
+
+
+# What the deployment's model accepts
+
+
+@pytest.mark.parametrize(
+    ("deployment", "model"),
+    [
+        ("gpt-5-mini", "gpt-5-mini"),
+        ("team-gpt-5-2025-08-07-global", "gpt-5-2025-08-07-global"),
+        ("gpt5-nano", "gpt-5-nano"),
+        ("prod_gpt-5-1", "gpt-5.1"),
+        ("FW-DeepSeek-V4-Pro", "deepseek-v4-pro"),
+        ("my-o3-mini", "o3-mini"),
+        ("photo3", "photo3"),
+        ("chat", "chat"),
+    ],
+)
+def test_the_model_is_found_in_the_name_of_the_deployment(deployment: str, model: str) -> None:
+    assert model_of(deployment) == model
+
+
+@pytest.mark.parametrize("api_url", [V1, CLASSIC, NEWER, INFERENCE])
+@pytest.mark.parametrize(
+    ("model", "limit", "stream_options"),
+    [
+        ("gpt-5-mini", "max_completion_tokens", True),
+        ("my-o4-mini-eu", "max_completion_tokens", True),
+        ("gpt-5-chat", "max_completion_tokens", True),
+        ("Mistral-Large-3", "max_tokens", False),
+        ("Ministral-3B", "max_tokens", False),
+        ("Phi-4", None, False),
+        ("DeepSeek-V4-Pro", None, True),
+        ("gpt-4.1", None, True),
+    ],
+)
+def test_a_model_gets_the_fields_that_it_accepts_on_each_surface(
+    api_url: str, model: str, limit: str | None, stream_options: bool
+) -> None:
+    body, translation = translate(api_url=api_url, model=model, max_output_tokens=9, stream=True)
+    limits = {"max_tokens", "max_completion_tokens"} & body.keys()
+    assert len(limits) == 1
+    assert limit is None or limits == {limit}
+    assert ("stream_options" in body) == stream_options
+    assert translation.warnings == ()
+
+
+def test_stream_options_are_not_sent_with_data_sources() -> None:
+    options = {"azure-openai": {"data_sources": [{"type": "azure_search"}]}}
+    body, _ = translate(stream=True, provider_options=options)
+    assert "stream_options" not in body
+
+
+@pytest.mark.parametrize("api_url", [V1, CLASSIC, NEWER, INFERENCE])
+@pytest.mark.parametrize(
+    ("model", "refused"),
+    [
+        ("gpt-5", {"temperature", "top_p", "stop", "frequency_penalty"}),
+        ("o3", {"temperature", "top_p", "stop", "frequency_penalty"}),
+        ("grok-4-fast-reasoning", {"stop", "frequency_penalty"}),
+        ("grok-4-1-fast-non-reasoning", set()),
+        ("gpt-4.1", set()),
+    ],
+)
+def test_a_parameter_that_the_model_refuses_is_left_out_with_a_warning(
+    api_url: str, model: str, refused: set[str]
+) -> None:
+    wanted = {"temperature": 0.5, "top_p": 0.9, "stop": ["x"], "frequency_penalty": 0.1}
+    body, translation = translate(api_url=api_url, model=model, **wanted)
+    assert wanted.keys() - body.keys() == refused
+    assert {subject for _, subject in warnings_of(translation)} == refused
+
+
+@pytest.mark.parametrize(
+    ("model", "api", "wanted", "sent"),
+    [
+        ("gpt-6-astra", "chat", "max", "xhigh"),
+        ("gpt-6.1-terra", "responses", "none", "low"),
+        ("gpt-5", "responses", "none", "minimal"),
+        ("deepseek-v4-pro", "chat", "xhigh", "high"),
+        ("deepseek-v4-pro", "responses", "high", None),
+        ("o3-mini", "chat", "minimal", "low"),
+    ],
+)
+def test_the_effort_is_one_that_the_model_accepts(model: str, api: str, wanted: Any, sent: str | None) -> None:
+    body, translation = translate(settings={"api": api}, model=model, reasoning=ReasoningOptions(effort=wanted))
+    found = body.get("reasoning_effort") if api == "chat" else body.get("reasoning", {}).get("effort")
+    assert found == sent
+    assert [subject for _, subject in warnings_of(translation)] == ["reasoning.effort"]
+
+
+def test_a_deepseek_deployment_gets_its_reasoning_back() -> None:
+    turn = assistant(Reasoning(text="hm", provider="azure-openai", family="deepseek"), CALL)
+    body, translation = translate(user("Q"), turn, tool_result(CALL, "ok"), model="deepseek-v4-flash")
+    assert body["messages"][1]["reasoning_content"] == "hm"
+    assert translation.family == "deepseek"
+    assert translation.warnings == ()
+
+
+def test_the_setting_says_which_model_a_deployment_has() -> None:
+    facts = {"my-dep*": {"reasons": "always", "efforts": ["low"], "max_tokens_field": "max_completion_tokens"}}
+    body, _ = translate(
+        api_url=CLASSIC,
+        settings={"model_facts": facts},
+        model="my-deployment",
+        temperature=0.5,
+        max_output_tokens=9,
+        reasoning=ReasoningOptions(effort="high"),
+    )
+    assert (body["max_completion_tokens"], body["reasoning_effort"]) == (9, "low")
+    assert "temperature" not in body

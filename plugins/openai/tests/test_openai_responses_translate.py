@@ -519,6 +519,31 @@ def test_reasoning_options_are_sent_and_a_budget_in_tokens_is_told(translate: Tr
     assert warnings_of(translation) == [("unsupported", "reasoning.max_tokens")]
 
 
+@pytest.mark.parametrize(
+    ("model", "wanted", "sent"),
+    [("o4-mini", "minimal", "low"), ("gpt-5.4", "max", "xhigh"), ("gpt-6-astra", "none", "low")],
+)
+def test_an_effort_that_the_model_refuses_is_replaced_by_the_nearest(
+    translate: Translate, model: str, wanted: Any, sent: str
+) -> None:
+    body, translation = translate(model=model, reasoning=ReasoningOptions(effort=wanted))
+    assert body["reasoning"] == {"effort": sent}
+    assert warnings_of(translation) == [("changed", "reasoning.effort")]
+
+
+def test_the_setting_changes_the_facts_about_a_model(translate: Translate) -> None:
+    facts = {"gpt-9-nova": {"reasons": "always", "efforts": ["low"], "family": "nova"}}
+    body, translation = translate(
+        model="gpt-9-nova",
+        temperature=0.5,
+        reasoning=ReasoningOptions(effort="high"),
+        settings={"model_facts": facts},
+    )
+    assert body["reasoning"] == {"effort": "low"}
+    assert "temperature" not in body
+    assert translation.family == "nova"
+
+
 def test_sampling_goes_to_a_model_that_does_not_reason_now(translate: Translate) -> None:
     body, translation = translate(
         max_output_tokens=100, temperature=0.5, top_p=0.9, top_logprobs=3, metadata={"run": "7"}

@@ -1,10 +1,12 @@
 import logging
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
+from trunkline_openai.model_facts import OPENAI_MODELS, model_facts
 from trunkline_openai.profile import PROFILES, Profile, profile_from
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
 
@@ -73,7 +75,6 @@ def test_a_profile_is_a_name_a_table_or_a_value() -> None:
             "max_tokens_field": "max_completion_tokens",
             "takes": ["tools", "seed"],
             "reasoning_fields": "thoughts",
-            "reasoning_models": {"deep-*": "always"},
             "stop_limit": None,
             "think_tags": True,
         }
@@ -82,7 +83,6 @@ def test_a_profile_is_a_name_a_table_or_a_value() -> None:
     assert made.max_tokens_field == "max_completion_tokens"
     assert made.takes == {"tools", "seed"}
     assert made.reasoning_fields == ("thoughts",)
-    assert made.reasons("deep-1") == "always"
     assert (made.stop_limit, made.think_tags, made.stream_options) == (None, True, True)
     assert profile_from({}).takes == PROFILES["generic"].takes
 
@@ -100,7 +100,7 @@ def test_a_profile_is_a_name_a_table_or_a_value() -> None:
         ({"stop_limit": "4"}, "stop_limit"),
         ({"takes": ["telepathy"]}, "telepathy"),
         ({"takes": 7}, "takes"),
-        ({"reasoning_models": {"x": "sometimes"}}, "reasoning_models"),
+        ({"models": []}, "max_tokens_field"),
     ],
 )
 def test_a_wrong_profile_is_refused_with_what_is_accepted(value: Any, accepted: str) -> None:
@@ -133,14 +133,35 @@ def test_built_in_profiles_take_only_known_features_and_the_generic_one_the_leas
         ("gpt-5.4-pro", "always"),
         ("gpt-5.5", "default"),
         ("gpt-5.6-sol", "default"),
-        ("gpt-6-astra", "default"),
+        ("gpt-6-astra", "always"),
+        ("gpt-6-sol", "default"),
+        ("openai/o3", "always"),
+        ("ft:gpt-4o:acme", "never"),
         ("gpt-4o", "never"),
         ("chatgpt-4o-latest", "never"),
         ("omni-moderation", "never"),
     ],
 )
 def test_when_openais_models_reason(model: str, when: str) -> None:
-    assert PROFILES["openai"].reasons(model) == when
+    assert model_facts(model, PROFILES["openai"].models, {}).reasons == when
+
+
+def test_each_fact_about_a_model_has_a_source_and_the_newest_row_comes_before_the_one_that_would_hide_it() -> None:
+    for place, row in enumerate(OPENAI_MODELS):
+        assert row.source
+        assert not any(fnmatchcase(row.pattern.replace("*", ""), before.pattern) for before in OPENAI_MODELS[:place])
+
+
+@pytest.mark.parametrize("settings", [OpenAISettings, OpenAICompatibleSettings])
+def test_a_users_facts_about_models_are_checked(settings: Any) -> None:
+    required = {"api_url": "https://x/v1", "api_key": Secret("sk-x")}
+    facts = {"gpt-9*": {"efforts": ["low"], "refuses": ["stop"], "reasons": "always"}}
+    made = settings(**required, model_facts=facts)
+    assert made.model_facts["gpt-9*"]["refuses"] == {"stop"}
+    with pytest.raises(ConfigurationError, match="efforts"):
+        settings(**required, model_facts={"gpt-9*": {"effort": ["low"]}})
+    with pytest.raises(ConfigurationError, match="always"):
+        settings(**required, model_facts={"gpt-9*": {"reasons": "sometimes"}})
 
 
 def test_a_profile_is_a_value() -> None:

@@ -376,7 +376,7 @@ def test_openais_reasoning_models_get_a_developer_message(model: str, role: str)
         ("gpt-5.4", "low", False),
         ("gpt-5.6-sol", None, False),
         ("gpt-5.6-sol", "none", True),
-        ("gpt-5.5-pro", "none", False),
+        ("gpt-5.5-pro", None, False),
     ],
 )
 def test_sampling_options_are_left_out_while_a_model_reasons(model: str, effort: Any, sent: bool) -> None:
@@ -521,3 +521,52 @@ def test_names_of_participants_are_sent_where_they_are_taken() -> None:
     wire, translation = conversation(named, profile=Profile(name="p", takes=()))
     assert "name" not in wire[0]
     assert kinds(translation) == [("left_out", "message name")]
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "sent", "lossy"),
+    [
+        ("gpt-5", "none", "minimal", True),
+        ("gpt-5", "xhigh", "high", True),
+        ("gpt-5.1", "minimal", "low", False),
+        ("gpt-5.4-mini", "max", "xhigh", False),
+        ("o4-mini", "minimal", "low", False),
+        ("gpt-5-pro", "low", "high", True),
+        ("gpt-6-astra", "none", "low", True),
+        ("gpt-4o", "low", None, True),
+        ("o1-mini", "low", None, True),
+    ],
+)
+def test_an_effort_that_the_model_refuses_is_replaced_by_the_nearest(
+    model: str, wanted: Any, sent: str | None, lossy: bool
+) -> None:
+    translation = translate("hi", model=model, reasoning=ReasoningOptions(effort=wanted))
+    assert body_of(translation).get("reasoning_effort") == sent
+    (warning,) = translation.warnings
+    assert (warning.subject, warning.lossy) == ("reasoning.effort", lossy)
+
+
+def test_a_model_that_never_reasons_is_not_told_to() -> None:
+    translation = translate("hi", model="gpt-4o", reasoning=ReasoningOptions(effort="none"))
+    assert "reasoning_effort" not in body_of(translation)
+    assert translation.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "sent", "lossy"),
+    [("gpt-5.6-sol", None, "none", False), ("gpt-5.6-sol", "high", "none", True), ("gpt-6-astra", None, None, None)],
+)
+def test_a_model_that_refuses_tools_while_it_reasons_gets_them_without_reasoning(
+    model: str, effort: Any, sent: str | None, lossy: bool | None
+) -> None:
+    reasoning = ReasoningOptions(effort=effort) if effort else None
+    tool = Tool(name="weather")
+    translation = translate("hi", model=model, tools=[tool], reasoning=reasoning)
+    assert body_of(translation).get("reasoning_effort") == sent
+    assert [warning.lossy for warning in translation.warnings] == ([] if lossy is None else [lossy])
+
+
+def test_a_parameter_that_the_model_refuses_is_left_out() -> None:
+    translation = translate("hi", model="o3", tools=[Tool(name="f")], parallel_tool_calls=False)
+    assert "parallel_tool_calls" not in body_of(translation)
+    assert kinds(translation) == [("unsupported", "parallel_tool_calls")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.urls import plain_http_note
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
+from trunkline_openai.model_facts import ModelFacts
 
 from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of
 
@@ -101,6 +103,7 @@ class AzureOpenAISettings(Settings):
         "API", "The API to use: `chat` (Chat Completions) or `responses` (Responses).", default="chat"
     )
     send_user_id: SendUserId = send_user_id_setting("user")
+    model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()

@@ -8,41 +8,12 @@ server supports. A table in the configuration changes one of them:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeAlias, get_args
+from typing import Literal
 
 import attrs
 
-Feature: TypeAlias = Literal[
-    "tools",
-    "tool_choice_none",
-    "tool_choice_required",
-    "tool_choice_named",
-    "parallel_tool_calls",
-    "strict_tools",
-    "json_object",
-    "json_schema",
-    "reasoning_effort",
-    "top_p",
-    "top_k",
-    "stop",
-    "seed",
-    "penalties",
-    "logprobs",
-    "metadata",
-    "names",
-    "refusals",
-    "image_url",
-    "image_data",
-    "audio_data",
-    "document_data",
-    "document_file_id",
-]
-"""What a server may support besides messages, `model`, `stream`, `temperature` and an output limit."""
-
-Reasons: TypeAlias = Literal["always", "default", "opt_in", "never"]
-"""When a model reasons: always, unless the effort is `none`, only if an effort is requested, or never."""
-
-FEATURES: frozenset[str] = frozenset(get_args(Feature))
+from trunkline_openai.features import FEATURES
+from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows
 
 _BASIC = frozenset[str](
     {
@@ -85,8 +56,7 @@ class Profile:
     - `max_tokens_field`, `user_id_field`: the server's names for the output limit and the user's id. `None` means that
       it does not support a user's id.
     - `system_role`: the role of system messages. With `developer_role`, reasoning models get the role `developer`.
-    - `reasoning_models`: when a model reasons, by patterns of its name (`o3*`); the first match wins. A reasoning model
-      does not accept sampling options.
+    - `models`: what the server's models accept, where they differ. The setting `model_facts` changes it.
     - `takes`: the supported features. Anything else is left out, with a warning.
     - `stream_options`: the server reports usage in streams on request.
     - `obfuscation`: the server pads its chunks unless asked not to.
@@ -108,7 +78,7 @@ class Profile:
     user_id_field: str | None = "user"
     system_role: Literal["system", "developer", "user"] = "system"
     developer_role: bool = False
-    reasoning_models: Mapping[str, Reasons] = attrs.field(factory=dict)
+    models: Rows = ()
     takes: frozenset[str] = attrs.field(converter=_features, default=_BASIC)
     stream_options: bool = False
     obfuscation: bool = False
@@ -120,30 +90,17 @@ class Profile:
     think_tags: bool = False
     finish_reason_suffices: bool = False
 
-    def reasons(self, model: str) -> Reasons:
-        """When a model reasons. A vendor's name before the model's (`openai/o3`) is ignored."""
-        from fnmatch import fnmatchcase
+    def for_model(self, facts: ModelFacts) -> Profile:
+        """The profile for one of the server's models."""
+        return attrs.evolve(
+            self,
+            takes=self.takes - facts.refuses,
+            max_tokens_field=facts.max_tokens_field or self.max_tokens_field,
+            stream_options=self.stream_options and facts.stream_options,
+            obfuscation=self.obfuscation and facts.stream_options,
+            reasoning_replay=facts.reasoning_replay or self.reasoning_replay,
+        )
 
-        name = model.rpartition("/")[2].removeprefix("ft:").lower()
-        for pattern, when in self.reasoning_models.items():
-            if fnmatchcase(name, pattern):
-                return when
-        return "never"
-
-
-# OpenAI's models as of July 2026. The first pattern that matches wins.
-_OPENAI_REASONING: Mapping[str, Reasons] = {
-    "gpt-5-chat*": "never",
-    "gpt-5.[123]*-chat*": "always",
-    "gpt-5.[123]-codex*": "always",
-    "gpt-5*-pro*": "always",
-    "gpt-5": "always",
-    "gpt-5-*": "always",
-    "gpt-5.[1234]*": "opt_in",
-    "gpt-5.*": "default",
-    "gpt-[6789]*": "default",
-    "o[1-9]*": "always",
-}
 
 _ALL = (
     Profile(
@@ -151,7 +108,7 @@ _ALL = (
         max_tokens_field="max_completion_tokens",
         user_id_field="safety_identifier",
         developer_role=True,
-        reasoning_models=_OPENAI_REASONING,
+        models=OPENAI_MODELS,
         takes=_COMMON | {"metadata", "refusals", "audio_data", "document_data", "document_file_id"},
         stream_options=True,
         obfuscation=True,
@@ -276,7 +233,7 @@ def _from_table(table: Mapping[object, object]) -> Profile:
     from cattrs import Converter, transform_error
     from cattrs.errors import BaseValidationError
 
-    accepted = [field.name for field in attrs.fields(Profile)]
+    accepted = [field.name for field in attrs.fields(Profile) if field.name != "models"]
     unknown = sorted(str(key) for key in table if key != "base" and key not in accepted)
     if unknown:
         raise ValueError(f"a table with the keys base, {', '.join(accepted)}; unknown are {', '.join(unknown)}")
@@ -294,10 +251,10 @@ def _from_table(table: Mapping[object, object]) -> Profile:
         lambda hint: hint == frozenset[str], lambda value, _: _features(_strings(value))
     )
     given = {str(key): value for key, value in table.items() if key != "base"}
+    unchanged = {name: getattr(base, name) for name in accepted}
     try:
-        return converter.structure(
-            {**attrs.asdict(base, recurse=False), "name": f"{base.name}, changed", **given}, Profile
-        )
+        made = converter.structure({**unchanged, "name": f"{base.name}, changed", **given}, Profile)
+        return attrs.evolve(made, models=base.models)
     except (BaseValidationError, TypeError) as error:
         problems = "; ".join(transform_error(error, path="profile", format_exception=lambda problem, _: str(problem)))
         raise ValueError(f"a table whose values have the profile's types: {problems}") from None

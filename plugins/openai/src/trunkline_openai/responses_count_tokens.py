@@ -11,7 +11,7 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest
 
 from trunkline_openai.errors import error_from_body
-from trunkline_openai.responses_translate import JOINED, responses_body
+from trunkline_openai.responses_translate import JOINED, openai_facts, responses_body
 from trunkline_openai.settings import OpenAISettings
 from trunkline_openai.translate import request_headers
 from trunkline_openai.urls import default_url
@@ -39,7 +39,7 @@ _COUNTED = frozenset(
 def build_count_tokens(context: ServiceContext[OpenAISettings], request: ChatRequest) -> Translation:
     """The request for the number of input tokens of `request`. Warnings that do not affect the number are dropped."""
     warnings = Warnings()
-    body = responses_body(request, context, warnings)
+    body = responses_body(request, context, openai_facts(context, request.model or ""), warnings)
     body = with_options(body, request.provider_options, context.provider, joined=JOINED)
     counted = {name: value for name, value in body.items() if name in _COUNTED}
     return Translation(

@@ -11,16 +11,13 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_openai.profile import PROFILES
+from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, accepted_effort, model_facts
 from trunkline_openai.responses_input import InputItems
 from trunkline_openai.translate import request_headers, sent_user_id
 from trunkline_openai.urls import UrlFor, default_url
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
-
-# Models that never reason. They refuse reasoning in the input and requests for encrypted reasoning.
-_WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o", "gpt-5-chat")
 
 JOINED = ("text", "reasoning", "metadata", "stream_options", "tool_choice", "include", "tools")
 """Fields of the body that `provider_options` extend instead of replacing them."""
@@ -53,10 +50,15 @@ class ResponsesTranslator:
         self.context = context
         self._url = url
 
+    def facts_about(self, model: str) -> ModelFacts:
+        """The facts about a model, which the setting `model_facts` may change."""
+        return openai_facts(self.context, model)
+
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """The request to send. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
-        body = self.body(request, warnings, stream=stream)
+        facts = self.facts_about(request.model or "")
+        body = self.body(request, facts, warnings, stream=stream)
         settings = self.context.settings
         body = with_options(body, request.provider_options, self.context.provider, joined=JOINED)
         return Translation(
@@ -66,29 +68,37 @@ class ResponsesTranslator:
                 body=encode_request(body),
             ),
             warnings=warnings.all(),
+            family=facts.family,
         )
 
-    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
+    def body(self, request: ChatRequest, facts: ModelFacts, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
-        body = responses_body(request, self.context, warnings)
+        body = responses_body(request, self.context, facts, warnings)
         if stream:
             body["stream"] = True
             body["stream_options"] = {"include_obfuscation": False}
         return body
 
 
-def responses_body(request: ChatRequest, context: ServiceContext[Any], warnings: Warnings) -> dict[str, Any]:
+def openai_facts(context: ServiceContext[Any], model: str) -> ModelFacts:
+    """The facts about one of OpenAI's models."""
+    return model_facts(model, OPENAI_MODELS, context.settings.model_facts)
+
+
+def responses_body(
+    request: ChatRequest, context: ServiceContext[Any], facts: ModelFacts, warnings: Warnings
+) -> dict[str, Any]:
     """The JSON body, without streaming and the request's `provider_options`."""
     provider = context.provider
     options = request.provider_options.get(provider, {})
     body: dict[str, Any] = {"model": request.model}
-    _conversation(request, body, warnings, provider, options)
+    _conversation(request, body, facts, warnings, provider, options)
     body["store"] = False
-    body["include"] = [] if _never_reasons(request.model or "") else [ENCRYPTED_REASONING]
+    body["include"] = [] if takes_no_reasoning(facts) else [ENCRYPTED_REASONING]
     _tools(request, body, provider)
     _format(request, body)
-    _reasoning(request, body, warnings)
-    _sampling(request, body, warnings)
+    _reasoning(request, body, facts, warnings)
+    _sampling(request, body, facts, warnings)
     if not body["include"]:
         del body["include"]
     if request.metadata:
@@ -99,12 +109,18 @@ def responses_body(request: ChatRequest, context: ServiceContext[Any], warnings:
     return body
 
 
-def _never_reasons(model: str) -> bool:
-    return model.rpartition("/")[2].removeprefix("ft:").lower().startswith(_WITHOUT_REASONING)
+def takes_no_reasoning(facts: ModelFacts) -> bool:
+    """Whether a model is known never to reason. It refuses reasoning in the input, and to be asked for it."""
+    return facts.reasons == "never" and facts.family is not None
 
 
 def _conversation(
-    request: ChatRequest, body: dict[str, Any], warnings: Warnings, provider: str, options: JSONObject
+    request: ChatRequest,
+    body: dict[str, Any],
+    facts: ModelFacts,
+    warnings: Warnings,
+    provider: str,
+    options: JSONObject,
 ) -> None:
     messages = request.messages
     items = InputItems(
@@ -112,7 +128,7 @@ def _conversation(
         warnings,
         stored=bool(options.get("store")),
         continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
-        takes_reasoning=not _never_reasons(request.model or ""),
+        takes_reasoning=not takes_no_reasoning(facts),
         custom_tools={tool.name for tool in request.tools if _kind(tool, provider) == "custom"},
     )
     if _is_instructions(messages[0], request, provider):
@@ -187,11 +203,11 @@ def _format(request: ChatRequest, body: dict[str, Any]) -> None:
     body["text"] = {"format": data}
 
 
-def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+def _reasoning(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, warnings: Warnings) -> None:
     options = request.reasoning
     if options is None:
         return
-    wanted = {"effort": options.effort, "summary": options.summary}
+    wanted = {"effort": accepted_effort(options, facts, request.model or "", warnings), "summary": options.summary}
     if reasoning := {name: value for name, value in wanted.items() if value is not None}:
         body["reasoning"] = reasoning
     if options.max_tokens is not None:
@@ -200,7 +216,7 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -
         )
 
 
-def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+def _sampling(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, warnings: Warnings) -> None:
     if request.max_output_tokens is not None:
         body["max_output_tokens"] = request.max_output_tokens
     wanted: list[tuple[str, Any]] = [
@@ -209,7 +225,7 @@ def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) ->
         ("logprobs", request.logprobs or None if request.top_logprobs is None else True),
         ("top_logprobs", request.top_logprobs),
     ]
-    reasoning = _is_reasoning(request)
+    reasoning = facts.is_reasoning(body.get("reasoning", {}).get("effort"))
     for name, value in wanted:
         if value is None:
             continue
@@ -222,11 +238,3 @@ def _sampling(request: ChatRequest, body: dict[str, Any], warnings: Warnings) ->
         else:
             body[name] = value
     warnings.unsupported(request, supported=SUPPORTED)
-
-
-def _is_reasoning(request: ChatRequest) -> bool:
-    effort = request.reasoning.effort if request.reasoning is not None else None
-    when = PROFILES["openai"].reasons(request.model or "")
-    if when == "default":
-        return effort != "none"
-    return when == "always" or (when == "opt_in" and effort not in (None, "none"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
+from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
+from trunkline_openai.model_facts import ModelFacts
 from trunkline_openai.profile import Profile, profile_from
 from trunkline_openai.urls import base_url
 
@@ -52,6 +54,7 @@ class OpenAISettings(Settings):
         environment=("OPENAI_BASE_URL",),
         base_url=base_url,
     )
+    model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Values that cannot be sent."""
@@ -84,6 +87,7 @@ class OpenAICompatibleSettings(Settings):
         show=_show_profile,
         schema={"anyOf": [{"type": "string"}, {"type": "object"}]},
     )
+    model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Values that cannot be sent."""

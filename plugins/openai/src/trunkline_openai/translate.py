@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -15,6 +16,7 @@ from trunkline.secrets import Secret
 from trunkline.settings import Settings
 
 from trunkline_openai.history import History
+from trunkline_openai.model_facts import ModelFacts, accepted_effort, model_facts
 from trunkline_openai.profile import Profile
 from trunkline_openai.urls import UrlFor
 
@@ -29,20 +31,46 @@ def request_headers(settings: Settings, *, accept: str = "application/json") -> 
     return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
 
 
+_KEPT_MODELS = 64
+"""For that many models a translator keeps the facts."""
+
+
 class ChatTranslator:
-    """Translates requests for one service. A variant of the API overrides `body`, or sets its own `history`."""
+    """Translates requests for one service. A variant of the API overrides `body`, or sets its own `history`.
+
+    `body` runs on a copy for the model that is asked, which has that model's `facts` and `profile`.
+    """
 
     history: ClassVar[type[History]] = History
 
     def __init__(self, context: ServiceContext[Any], *, profile: Profile, url: UrlFor) -> None:
         self.context = context
         self.profile = profile
+        self.facts = ModelFacts()
         self._url = url
+        self._by_model: dict[str, Self] = {}
+
+    def facts_about(self, model: str) -> ModelFacts:
+        """The facts about a model, which the setting `model_facts` may change."""
+        return model_facts(model, self.profile.models, getattr(self.context.settings, "model_facts", {}))
+
+    def for_model(self, model: str) -> Self:
+        """The translator for one model."""
+        found = self._by_model.get(model)
+        if found is None:
+            found = copy.copy(self)
+            found.facts = self.facts_about(model)
+            found.profile = self.profile.for_model(found.facts)
+            if len(self._by_model) >= _KEPT_MODELS:
+                self._by_model.clear()
+            self._by_model[model] = found
+        return found
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """The request to send. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
-        body = self.body(request, warnings, stream=stream)
+        translator = self.for_model(request.model or "")
+        body = translator.body(request, warnings, stream=stream)
         body = with_options(body, request.provider_options, self.context.provider)
         settings = self.context.settings
         wire_request = WireRequest(
@@ -51,12 +79,11 @@ class ChatTranslator:
             headers=request_headers(settings, accept="text/event-stream" if stream else "application/json"),
             body=encode_request(body),
         )
-        return Translation(wire_request=wire_request, warnings=warnings.all())
+        return Translation(wire_request=wire_request, warnings=warnings.all(), family=translator.facts.family)
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
-        reasons = self.profile.reasons(request.model or "")
-        developer = self.profile.developer_role and reasons != "never"
+        developer = self.profile.developer_role and self.facts.reasons != "never"
         history = self.history(
             provider=self.context.provider,
             profile=self.profile,
@@ -74,27 +101,18 @@ class ChatTranslator:
         self._tools(request, body, warnings)
         self._format(request, body, warnings)
         self._reasoning(request, body, warnings)
-        self._sampling(request, body, warnings, reasoning=self._is_reasoning(request, reasons))
+        reasoning = self.facts.is_reasoning(body.get("reasoning_effort"))
+        self._sampling(request, body, warnings, reasoning=reasoning)
         self._identity(request, body, warnings)
         return body
 
     def takes(self, feature: str, subject: str, warnings: Warnings, *, lossy: bool = True) -> bool:
-        """Whether the server supports a feature. If not, warn that `subject` is ignored."""
+        """Whether the server and the model support a feature. If not, warn that `subject` is ignored."""
         if feature in self.profile.takes:
             return True
-        warnings.add(
-            "unsupported",
-            subject,
-            f"not supported by servers with the profile {self.profile.name!r}; ignored",
-            lossy=lossy,
-        )
+        who = "this model" if feature in self.facts.refuses else f"servers with the profile {self.profile.name!r}"
+        warnings.add("unsupported", subject, f"not supported by {who}; ignored", lossy=lossy)
         return False
-
-    def _is_reasoning(self, request: ChatRequest, reasons: str) -> bool:
-        effort = request.reasoning.effort if request.reasoning is not None else None
-        if reasons == "default":
-            return effort != "none"
-        return reasons == "always" or (reasons == "opt_in" and effort not in (None, "none"))
 
     def _tools(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
         choice = request.tool_choice
@@ -170,9 +188,12 @@ class ChatTranslator:
     def _reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
         options = request.reasoning
         if options is None:
+            self._tools_or_reasoning(request, body, warnings)
             return
         if options.effort is not None and self.takes("reasoning_effort", "reasoning.effort", warnings):
-            body["reasoning_effort"] = options.effort
+            effort = accepted_effort(options, self.facts, request.model or "", warnings)
+            if effort is not None:
+                body["reasoning_effort"] = effort
         for name in ("max_tokens", "summary"):
             if getattr(options, name) is not None:
                 warnings.add(
@@ -181,6 +202,20 @@ class ChatTranslator:
                     "not supported by Chat Completions; ignored, use effort",
                     lossy=True,
                 )
+        self._tools_or_reasoning(request, body, warnings)
+
+    def _tools_or_reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+        """Turn reasoning off for a model that refuses tools while it reasons."""
+        effort = body.get("reasoning_effort")
+        if self.facts.tools_while_reasoning or "tools" not in body or not self.facts.is_reasoning(effort):
+            return
+        if "none" not in (self.facts.efforts or ()):
+            return
+        body["reasoning_effort"] = "none"
+        why = (
+            f"in Chat Completions, {request.model} accepts tools only without reasoning; use the Responses API for both"
+        )
+        warnings.add("changed", "reasoning.effort", why, lossy=effort is not None)
 
     def _sampling(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings, *, reasoning: bool) -> None:
         if request.max_output_tokens is not None:

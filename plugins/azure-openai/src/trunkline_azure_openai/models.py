@@ -1,0 +1,93 @@
+"""What the models of a resource accept, as tables. Azure's versions of OpenAI's models differ from OpenAI's in places.
+
+A deployment can have any name. It is looked up from where a known model's name begins in it: `team-gpt-5-mini-eu` is a
+`gpt-5-mini`. The setting `model_facts` takes patterns of the deployments' own names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import attrs
+from trunkline.authoring.model_facts import ModelFacts as Overrides, ModelRow
+from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, model_facts
+
+_NAME = re.compile(
+    r"(?<![a-z0-9])(gpt-?oss|gpt-?\d|gpt-chat|chatgpt|o[1-9](?![a-z0-9.])|codex-mini|computer-use|deepseek|mai-ds|mistral|"
+    r"ministral|codestral|devstral|magistral|pixtral|phi-?\d|llama|grok|kimi|command|jamba|claude|qwen|glm|minimax)",
+)
+# `gpt5-mini` and `gpt-5-1` stand for `gpt-5-mini` and `gpt-5.1`.
+_JOINED = re.compile(r"^gpt(?=\d)")
+_DASHED = re.compile(r"^gpt-(\d)-(\d)(?=-|$)")
+
+
+def model_of(deployment: str) -> str:
+    """The model's name in the name of a deployment, or the name itself."""
+    name = deployment.rpartition("/")[2].lower()
+    found = _NAME.search(name)
+    if found is None:
+        return name
+    return _DASHED.sub(r"gpt-\1.\2", _JOINED.sub("gpt-", name[found.start() :]))
+
+
+def facts_about_deployment(deployment: str, rows: Sequence[ModelRow[ModelFacts]], overrides: Overrides) -> ModelFacts:
+    """The facts about the model of a deployment, changed by the overrides for the deployment's name."""
+    known = model_facts(model_of(deployment), rows, {})
+    return model_facts(deployment, (ModelRow(pattern="*", facts=known, source=""),), overrides)
+
+
+def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:
+    return ModelRow(pattern=pattern, facts=facts, source=source)
+
+
+_MAP = "model_prices_and_context_window_backup.json of litellm 1.110.2, azure/ rows, 2026-11"
+_NEWEST = next(row.facts for row in OPENAI_MODELS if row.pattern == "gpt-6*")
+_MISTRAL = ModelFacts(family="mistral", max_tokens_field="max_tokens", stream_options=False)
+_MISTRAL_SOURCE = (
+    "https://github.com/pydantic/pydantic-ai/issues/6593, 2026-07 (max_completion_tokens: 422); "
+    "https://github.com/BerriAI/litellm/issues/11696, 2025-06 (stream_options: 422)"
+)
+_DEEPSEEK = ModelFacts(family="deepseek", reasoning_replay="reasoning_content")
+_DEEPSEEK_SOURCE = "https://github.com/earendil-works/pi/issues/9645, 2026-09"
+_GROK = ModelFacts(family="grok", refuses=frozenset({"stop", "penalties"}))
+_GROK_SOURCE = "xai/chat/transformation.py of litellm 1.110.2, 2026-11: refused by models that reason"
+_RECORDED = "recorded traffic"
+
+AZURE_MODELS: Rows = (
+    _row("gpt-6-[ar]*", attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh")), _MAP),
+    _row("gpt-6.1-*", attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh", "max")), _MAP),
+    *OPENAI_MODELS,
+    *(
+        _row(f"{name}*", _MISTRAL, _MISTRAL_SOURCE)
+        for name in ("mistral", "ministral", "codestral", "devstral", "magistral", "pixtral")
+    ),
+    _row("deepseek-v4*", attrs.evolve(_DEEPSEEK, efforts=("low", "medium", "high")), _DEEPSEEK_SOURCE),
+    _row("deepseek*", _DEEPSEEK, _DEEPSEEK_SOURCE),
+    # Its server takes a tool choice only as text.
+    _row("mai-ds*", attrs.evolve(_DEEPSEEK, refuses=frozenset({"tool_choice_named"})), _RECORDED),
+    _row("grok-*non-reasoning*", ModelFacts(family="grok"), _GROK_SOURCE),
+    _row("grok-3-mini*", attrs.evolve(_GROK, efforts=("low", "high")), _GROK_SOURCE),
+    _row("grok-[4-9]*", _GROK, _GROK_SOURCE),
+    _row("grok-code*", _GROK, _GROK_SOURCE),
+    _row("grok*", ModelFacts(family="grok"), _RECORDED),
+    _row(
+        "phi*",
+        ModelFacts(family="phi", stream_options=False),
+        "https://github.com/Azure-Samples/azure-search-power-skills/pull/214, 2024-10",
+    ),
+    _row(
+        "kimi*",
+        ModelFacts(family="kimi", reasoning_replay="reasoning_content"),
+        "https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model, 2026-11",
+    ),
+    *(_row(f"{name}*", ModelFacts(family=name), "") for name in ("llama", "command", "qwen", "glm", "minimax")),
+)
+"""The models of Chat Completions, on every surface."""
+
+RESPONSES_MODELS: Rows = (
+    # The error: "'reasoning.effort' is not supported with this model".
+    _row("deepseek*", attrs.evolve(_DEEPSEEK, efforts=()), _DEEPSEEK_SOURCE),
+    *AZURE_MODELS,
+)
+"""The models of the Responses API."""

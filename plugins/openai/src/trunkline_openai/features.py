@@ -1,0 +1,40 @@
+"""The options of Chat Completions that servers and models differ in, by name."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+Feature: TypeAlias = Literal[
+    "tools",
+    "tool_choice_none",
+    "tool_choice_required",
+    "tool_choice_named",
+    "parallel_tool_calls",
+    "strict_tools",
+    "json_object",
+    "json_schema",
+    "reasoning_effort",
+    "top_p",
+    "top_k",
+    "stop",
+    "seed",
+    "penalties",
+    "logprobs",
+    "metadata",
+    "names",
+    "refusals",
+    "image_url",
+    "image_data",
+    "audio_data",
+    "document_data",
+    "document_file_id",
+]
+"""What a server may support besides messages, `model`, `stream`, `temperature` and an output limit."""
+
+FEATURES: frozenset[str] = frozenset(get_args(Feature))
+
+Reasons: TypeAlias = Literal["always", "default", "opt_in", "never"]
+"""When a model reasons: always, unless the effort is `none`, only if an effort is requested, or never."""
+
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How much a model reasons, from nothing to the most."""

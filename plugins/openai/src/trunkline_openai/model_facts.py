@@ -1,0 +1,151 @@
+"""What models accept in OpenAI's APIs, as tables: reasoning, its levels, and the parameters that a model refuses.
+
+A profile describes a server, and has the table of its models in `Profile.models`. The setting `model_facts` changes the
+facts about a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import attrs
+from trunkline.authoring.model_facts import ModelFacts as Overrides, ModelRow, facts_about
+from trunkline.authoring.warnings import Warnings, changes_effort
+from trunkline.request import ReasoningOptions
+
+from trunkline_openai.features import Effort, Feature, Reasons
+
+
+@attrs.frozen(kw_only=True)
+class ModelFacts:
+    """What one model accepts.
+
+    - `family`: models of one family accept each other's reasoning. `None` if the model is not known.
+    - `reasons`: when the model reasons. While it does, it refuses the options of sampling.
+    - `efforts`: the levels of reasoning that it accepts; none if it refuses the parameter; `None` if not known.
+    - `refuses`: features that the server has, but this model refuses.
+    - `max_tokens_field`: its name for the output limit, if it accepts only one of the two.
+    - `stream_options`: whether it accepts them in a stream.
+    - `reasoning_replay`: the field in which it expects its reasoning back, if the server's other models expect none.
+    - `tools_while_reasoning`: whether it may call tools while it reasons, in Chat Completions.
+    """
+
+    family: str | None = None
+    reasons: Reasons = "never"
+    efforts: tuple[Effort, ...] | None = None
+    refuses: frozenset[Feature] = frozenset()
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    stream_options: bool = True
+    reasoning_replay: str | None = None
+    tools_while_reasoning: bool = True
+
+    def is_reasoning(self, effort: str | None) -> bool:
+        """Whether the model reasons when it is asked for this effort."""
+        if self.reasons == "default":
+            return effort != "none"
+        return self.reasons == "always" or (self.reasons == "opt_in" and effort not in (None, "none"))
+
+
+Rows = tuple[ModelRow[ModelFacts], ...]
+
+
+def model_facts(model: str, rows: Sequence[ModelRow[ModelFacts]], overrides: Overrides) -> ModelFacts:
+    """The facts about a model. A vendor's name before the model's (`openai/o3`) is ignored in the table."""
+    name = model.rpartition("/")[2].lower().removeprefix("ft:")
+    return facts_about(model, (), facts_about(name, rows, ModelFacts(), {}), overrides)
+
+
+def accepted_effort(options: ReasoningOptions | None, facts: ModelFacts, model: str, warnings: Warnings) -> str | None:
+    """The effort to send: the nearest one that the model accepts, with a warning if it is not the requested one."""
+    wanted = options.effort if options is not None else None
+    if wanted is None or facts.efforts is None or wanted in facts.efforts:
+        return wanted
+    if not facts.efforts:
+        if wanted != "none" or facts.reasons != "never":
+            why = f"{model} accepts no effort; ignored"
+            warnings.add("unsupported", "reasoning.effort", why, lossy=changes_effort(wanted))
+        return None
+    found = _nearest(wanted, facts.efforts)
+    why = f"{model} does not accept {wanted!r}; {found!r} was sent"
+    warnings.add("changed", "reasoning.effort", why, lossy=changes_effort(wanted))
+    return found
+
+
+def _nearest(wanted: str, accepted: tuple[Effort, ...]) -> str:
+    order: tuple[str, ...] = get_args(Effort)
+    # To reason as little as possible is nearer to reasoning a little than to not reasoning at all.
+    candidates: list[Effort] = [effort for effort in accepted if effort != "none"]
+    candidates = candidates or [*accepted]
+    if wanted not in order:
+        return candidates[-1]
+    place = order.index(wanted)
+    return min(candidates, key=lambda effort: (abs(order.index(effort) - place), order.index(effort)))
+
+
+_LIVE = "cells verified with the live API in 2026-07 and 2026-10, in pydantic-ai 2.68, pydantic_ai/profiles/openai.py"
+_MAP = "model_prices_and_context_window_backup.json of litellm 1.110.2, 2026-11"
+_DOCS = "https://platform.openai.com/docs/guides/reasoning, 2026-11"
+_NO_PARALLEL = "no parallel calls: https://learn.microsoft.com/azure/ai-services/openai/how-to/reasoning, 2026-11"
+
+_REASONING = ModelFacts(
+    family="gpt",
+    reasons="always",
+    efforts=("low", "medium", "high"),
+    max_tokens_field="max_completion_tokens",
+)
+_OPT_IN = attrs.evolve(_REASONING, reasons="opt_in", efforts=("none", "low", "medium", "high", "xhigh"))
+_DEFAULT = attrs.evolve(_OPT_IN, reasons="default")
+_NEWEST = attrs.evolve(_DEFAULT, efforts=("none", "low", "medium", "high", "xhigh", "max"), tools_while_reasoning=False)
+_PRO = attrs.evolve(_REASONING, efforts=("medium", "high", "xhigh"))
+_FIXED = attrs.evolve(_REASONING, efforts=("medium",))
+_O_SERIES = attrs.evolve(_REASONING, refuses=frozenset({"parallel_tool_calls"}))
+_NEVER = ModelFacts(family="gpt", efforts=())
+
+
+def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:
+    return ModelRow(pattern=pattern, facts=facts, source=source)
+
+
+OPENAI_MODELS: Rows = (
+    _row("gpt-oss*", attrs.evolve(_REASONING, family="gpt-oss", max_tokens_field=None), _DOCS),
+    _row("gpt-5-chat*", attrs.evolve(_NEVER, max_tokens_field="max_completion_tokens"), _LIVE),
+    _row("gpt-5.[123]*-chat*", _FIXED, _LIVE),
+    _row("chat-latest", _FIXED, _MAP),
+    _row("gpt-chat-latest", _FIXED, _MAP),
+    _row("gpt-5.1-codex-max*", attrs.evolve(_REASONING, efforts=("low", "medium", "high", "xhigh")), _DOCS),
+    _row("gpt-5.1-codex*", _REASONING, _LIVE),
+    _row("gpt-5-codex*", _REASONING, _LIVE),
+    _row("gpt-5-pro*", attrs.evolve(_REASONING, efforts=("high",)), _LIVE),
+    _row("gpt-5.*-pro*", _PRO, _LIVE),
+    _row("gpt-5", attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high")), _LIVE),
+    _row("gpt-5-*", attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high")), _LIVE),
+    _row("gpt-5.1*", attrs.evolve(_OPT_IN, efforts=("none", "low", "medium", "high")), f"{_LIVE}; efforts: {_MAP}"),
+    _row("gpt-5.[234]*", _OPT_IN, f"{_LIVE}; efforts: {_MAP}"),
+    _row("gpt-5.5*", _DEFAULT, f"{_LIVE}; efforts: {_MAP}"),
+    # Tools while reasoning: "use /v1/responses or set reasoning_effort to 'none'", in reports of 2026-07 to 2026-09.
+    _row("gpt-5.*", _NEWEST, f"{_LIVE}; efforts: {_MAP}"),
+    _row(
+        "gpt-6-[ar]*",
+        attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh", "max")),
+        f"{_LIVE}; gpt-6-rosalind: {_MAP}",
+    ),
+    _row(
+        "gpt-6.1-sol*",
+        attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh", "max")),
+        _LIVE,
+    ),
+    _row("gpt-6*", _NEWEST, _LIVE),
+    _row("gpt-[789]*", attrs.evolve(_NEWEST, efforts=None), "a guess: as GPT-6"),
+    _row("o1-mini*", attrs.evolve(_REASONING, efforts=()), "https://github.com/BerriAI/litellm/issues/11819, 2025-06"),
+    _row(
+        "o1-preview*", attrs.evolve(_REASONING, efforts=()), "https://github.com/crewAIInc/crewAI/issues/1908, 2025-01"
+    ),
+    _row("o[1-9]", _O_SERIES, f"{_LIVE}; {_NO_PARALLEL}"),
+    _row("o[1-9]-*", _O_SERIES, f"{_LIVE}; {_NO_PARALLEL}"),
+    _row("codex-mini*", _REASONING, _MAP),
+    _row("computer-use*", attrs.evolve(_REASONING, efforts=None), _MAP),
+    _row("gpt-[1234]*", _NEVER, _DOCS),
+    _row("chatgpt-4o*", _NEVER, _DOCS),
+)
+"""OpenAI's models as of November 2026. The first pattern that matches wins."""
