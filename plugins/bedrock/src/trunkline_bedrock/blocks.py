@@ -36,7 +36,6 @@ from trunkline.events import (
 )
 from trunkline.fold import decode_arguments
 from trunkline.messages import Audio, Citation, Image, Opaque
-from trunkline.response import CallWarning
 
 SERVER_TOOL = "server_tool_use"
 UNKNOWN = "unknown."
@@ -75,7 +74,8 @@ class Blocks:
         self.has_content = False
         self.unplaced: dict[str, Any] = {}
         """Unknown fields of blocks that made no part, by the block's kind."""
-        self.warnings: list[CallWarning] = []
+        self.unnamed: list[dict[str, Any]] = []
+        """The tool calls without a name, which cannot be run."""
 
     def whole(self, block: Any, events: list[Event]) -> None:
         """Add the events of a block that arrived whole."""
@@ -348,11 +348,9 @@ class Blocks:
         if block.index is not None:
             events.append(ToolCallEnd(index=block.index, provider_metadata=self._metadata(block)))
             return
-        arguments, invalid = decode_arguments("".join(block.pieces))
-        data = {**block.data, "input": arguments if invalid is None else invalid, **block.unknown()}
-        self._add_part(Opaque(provider=self._provider, kind=f"{UNKNOWN}toolUse", data={"toolUse": data}), events)
-        why = "the model called a tool without naming it; the call is kept as an opaque part"
-        self.warnings.append(CallWarning(kind="other", subject="tool call", message=why, lossy=False))
+        call = {"id": block.data["toolUseId"] or None, "arguments": "".join(block.pieces), **block.unknown()}
+        self.unnamed.append(call)
+        self.has_content = True
 
     def _result(self, index: int, value: Any, events: list[Event]) -> None:
         if not isinstance(value, list):

@@ -41,7 +41,7 @@ tool calls if these must be alone in their message."""
 
 _RESULT_BLOCKS = ("json", "text", "image", "document", "video", "searchResult")
 _TOOL_CHANGES = ("toolAddition", "toolRemoval")
-"""Blocks that only a system message between others may contain (botocore 1.44.8, `ToolAdditionBlock`)."""
+"""Blocks that only a system message between others may contain (botocore 1.43.117, `ToolAdditionBlock`)."""
 
 _MEDIA: tuple[tuple[Medium, MediaClass], ...] = (("image", Image), ("document", Document), ("audio", Audio))
 
@@ -59,7 +59,7 @@ def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> Replay
         issuers=(Issuer(provider="anthropic"),) if claude and facts.replays == "signed" else (),
         # Anthropic: "The final block in an assistant message cannot be `thinking`".
         trailing_reasoning=False,
-        # botocore 1.44.8: `ToolUseId` and `ToolName`. Claude's own API accepts no dots and colons.
+        # botocore 1.43.117: `ToolUseId` and `ToolName`. Claude's own API accepts no dots and colons.
         call_ids="[a-zA-Z0-9_-]{1,64}" if facts.strict_ids else "[a-zA-Z0-9_.:-]{1,64}",
         tool_names="[a-zA-Z0-9_-]{1,64}",
         # "The text field in the ContentBlock object is blank"; "text content blocks must contain non-whitespace text"

@@ -6,7 +6,7 @@ that Converse itself has a field for. The setting `model_facts` changes the tabl
 Sources. Each row names the ones that its facts are from:
 
 - `converse`: docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html and the
-  descriptions in botocore 1.44.8 (November 2026)
+  descriptions in botocore 1.43.117
 - `parameters`: docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-*.html, and model cards (November 2026)
 - `anthropic`: Anthropic's documentation of models, thinking, forced tools and mid-conversation system messages
   (November 2026)
@@ -72,6 +72,7 @@ class Facts:
     - `schemas`: whether it supports strict tools and answers by a JSON schema.
     - `reasoning`: how reasoning is requested; `None` if that is unknown or impossible.
     - `efforts`: the levels of reasoning.
+    - `bare_efforts`: the levels with which it accepts neither an output limit nor temperature and top_p.
     - `reasoning_off`: the value that turns reasoning off; `None` if nothing does.
     - `reasons_by_default`: whether it reasons unless the request turns that off.
     - `sampling`: whether it accepts temperature, top_p and top_k.
@@ -104,6 +105,7 @@ class Facts:
     schemas: bool = True
     reasoning: ReasoningStyle | None = None
     efforts: tuple[Effort, ...] = ()
+    bare_efforts: tuple[Effort, ...] = ()
     reasoning_off: str | None = None
     reasons_by_default: bool = False
     sampling: bool = True
@@ -113,7 +115,10 @@ class Facts:
     least_output_tokens: int = 1
 
 
-UNKNOWN = Facts()
+UNKNOWN = Facts(
+    # An ARN may stand for a model that refuses reasoning without a signature (can1357/oh-my-pi#9086, August 2026).
+    replays="signed",
+)
 
 _ALL: tuple[Effort, ...] = ("low", "medium", "high", "xhigh", "max")
 _THREE: tuple[Effort, ...] = ("low", "medium", "high")
@@ -168,10 +173,10 @@ _NOVA = Facts(
 _NOVA_2 = attrs.evolve(
     _NOVA,
     family="nova-2",
-    replays="all",
     reasoning="reasoningConfig",
     efforts=_THREE,
     reasoning_off="disabled",
+    bare_efforts=("high",),
 )
 _OTHER = Facts(
     replays="none",
@@ -316,7 +321,11 @@ ROWS: tuple[ModelRow[Facts], ...] = (
     _row("*claude-v[12]*", _CLAUDE_2, "converse: no tools, no images"),
     _row("*claude-instant*", _CLAUDE_2, "converse: no tools, no images"),
     _row("*anthropic.*", _CLAUDE, "a newer Claude: as the newest that is documented"),
-    _row("amazon.nova-2*", _NOVA_2, "parameters; pydantic-ai; langchain-aws: accepts its reasoning; recorded"),
+    _row(
+        "amazon.nova-2*",
+        _NOVA_2,
+        "parameters: its reasoning reads [REDACTED], `high` allows no limits; can1357/oh-my-pi#9086; recorded",
+    ),
     _row(
         "amazon.nova-micro*",
         attrs.evolve(_NOVA, media=_NOTHING, result_media=_NOTHING),

@@ -17,14 +17,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
+from trunkline.authoring.event_builder import unnamed_calls
 from trunkline.authoring.http_errors import error_body, request_id_from, server_time
 from trunkline.authoring.json import JSONObject, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
+from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
-from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
 from trunkline.settings import Settings
 
 from trunkline_bedrock.blocks import Blocks
@@ -102,7 +103,7 @@ class ConverseParser:
         for event in events:
             folded.add(event)
         # The core adds the warnings about the response itself.
-        return attrs.evolve(folded.response(), warnings=tuple(blocks.warnings))
+        return attrs.evolve(folded.response(), warnings=_warnings(blocks))
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
@@ -131,30 +132,37 @@ def _finish(
 ) -> None:
     """Add the events that end a response. `metadata` has the fields of its `provider_metadata` that are not in `data`.
 
-    Raises `StreamInterrupted` if the response has neither content nor a stop reason that explains why.
+    Raises `ServerError`, which can be retried, if the response has neither content nor a stop reason that explains why.
     """
     raw_reason = as_string(data.get("stopReason"))
     usage = usage_from(data.get("usage"))
     reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
     if not blocks.has_content and _says_nothing(raw_reason, reason, usage):
-        message = f"the response is empty, with the stop reason {raw_reason}"
-        raise StreamInterrupted(message, provider=provider)
+        raise ServerError(f"the response is empty, with the stop reason {raw_reason}", provider=provider)
     if usage is not None:
         events.append(UsageReported(usage=usage))
     if blocks.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):
         reason = FinishReason.TOOL_CALLS
     fields = {key: value for key, value in data.items() if key not in _TYPED and value is not None}
-    fields |= {key: value for key, value in (("blocks", blocks.unplaced), *metadata.items()) if value}
+    fields |= {
+        key: value
+        for key, value in (("blocks", blocks.unplaced), ("tool_calls", blocks.unnamed), *metadata.items())
+        if value
+    }
     events.append(
         Finished(
             reason=reason,
             raw_reason=raw_reason,
             usage=usage,
-            warnings=tuple(blocks.warnings),
+            warnings=_warnings(blocks),
             provider_metadata={provider: fields} if fields else {},
             raw=raw,
         )
     )
+
+
+def _warnings(blocks: Blocks) -> tuple[CallWarning, ...]:
+    return (unnamed_calls(len(blocks.unnamed)),) if blocks.unnamed else ()
 
 
 def _says_nothing(raw_reason: str | None, reason: FinishReason, usage: Usage | None) -> bool:

@@ -193,13 +193,17 @@ def _sampling(
     request: ChatRequest, body: dict[str, Any], fields: dict[str, Any], facts: Facts, warnings: Warnings
 ) -> None:
     config: dict[str, Any] = {}
-    if request.max_output_tokens is not None:
+    bare = fields.get("reasoningConfig", {}).get("maxReasoningEffort") in facts.bare_efforts
+    if request.max_output_tokens is not None and bare:
+        why = "this model accepts no output limit with this effort of reasoning; ignored"
+        warnings.add("unsupported", "max_output_tokens", why, lossy=True)
+    elif request.max_output_tokens is not None:
         config["maxTokens"] = max(request.max_output_tokens, facts.least_output_tokens)
         if config["maxTokens"] != request.max_output_tokens:
             why = f"raised to {facts.least_output_tokens}, the minimum of this model"
             warnings.add("changed", "max_output_tokens", why, lossy=True)
     refused = "" if facts.sampling else "this model refuses it"
-    refused = refused or ("this model refuses it while it reasons" if thinks(fields) else "")
+    refused = refused or ("this model refuses it while it reasons" if thinks(fields) or bare else "")
     for name, key in (("temperature", "temperature"), ("top_p", "topP")):
         value = getattr(request, name)
         if value is None:
