@@ -322,7 +322,10 @@ class TestOrder:
             ([assistant(OSLO), tool_result(OSLO, "r")], True),
             ([assistant(reasoning, OSLO), tool_result(OSLO, "r")], False),
             ([assistant(attrs.evolve(reasoning, provider="x"), OSLO), tool_result(OSLO, "r")], True),
-            ([assistant(OSLO), tool_result(OSLO, "r"), user("b")], False),
+            ([assistant(OSLO), tool_result(OSLO, "r"), user("b")], True),
+            ([assistant(OSLO), tool_result(OSLO, "r"), assistant("b"), user("c")], False),
+            ([assistant(reasoning, OSLO), tool_result(OSLO, "r"), assistant(ROME), tool_result(ROME, "r")], False),
+            ([assistant(OSLO), tool_result(OSLO, "r"), user("b"), assistant(ROME), tool_result(ROME, "r")], True),
             ([user("a")], False),
             ([], False),
         ):

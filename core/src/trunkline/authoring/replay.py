@@ -164,15 +164,24 @@ def replay(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings) 
 
 
 def lacks_reasoning(turns: Sequence[Turn]) -> bool:
-    """Return whether the answer that the turns go on with began without reasoning.
+    """Return whether the tool loop that the answer goes on with began without reasoning.
 
-    So it is if the last message of the user or of a tool is a tool result, and the assistant message that called the
-    tool does not begin with reasoning. Models that require reasoning on such turns have to continue without it.
+    So it is if tool results come last, and neither the first nor the last of the assistant messages that called the
+    tools begins with reasoning. Models that require reasoning on such turns have to continue without it. A user message
+    after the results changes nothing: a format of blocks sends both in one message.
     """
-    if not turns or not turns[-1].results:
-        return False
-    parts = [part for part in turns[-1].message.parts if not isinstance(part, Opaque)]
-    return not isinstance(parts[0], Reasoning)
+    calling: list[Turn] = []
+    for turn in reversed(turns):
+        if turn.results:
+            calling.append(turn)
+        elif turn.message.role == "assistant" or (calling and turn.message.role == "user"):
+            break
+    return bool(calling) and not any(_begins_with_reasoning(turn) for turn in (calling[0], calling[-1]))
+
+
+def _begins_with_reasoning(turn: Turn) -> bool:
+    parts = (part for part in turn.message.parts if not isinstance(part, Opaque))
+    return isinstance(next(parts, None), Reasoning)
 
 
 # Results
