@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from strict_servers.refusal import Body, Check, Refusal, typed
@@ -112,6 +112,18 @@ def texts(body: Body) -> Iterator[Refusal]:
             yield Refusal("system: text content blocks must be non-empty", "home-assistant/core#175637 (2026-07)")
 
 
+def calling(
+    turns: list[tuple[str, list[dict[str, Any]]]], is_result: Callable[[dict[str, Any]], bool]
+) -> list[list[dict[str, Any]]]:
+    """Return the blocks of the assistant messages of the tool loop that a conversation ends in, the last one first."""
+    found: list[list[dict[str, Any]]] = []
+    place = len(turns) - 1
+    while place > 0 and turns[place][0] == "user" and any(map(is_result, turns[place][1])):
+        found.append(turns[place - 1][1])
+        place -= 2
+    return found
+
+
 def _inner(block: dict[str, Any]) -> list[dict[str, Any]]:
     content = block.get("content")
     return content if block["type"] == "tool_result" and isinstance(content, list) else []
@@ -146,7 +158,10 @@ def signatures(*accepted: str) -> Check:
 
 
 def thinking_on_tool_turns(body: Body) -> Iterator[Refusal]:
-    """Thinking with a budget, while the last assistant turn of a tool loop does not begin with thinking."""
+    """Thinking with a budget, in a loop of tool calls that began without thinking.
+
+    The first or the last assistant message of the loop has to begin with it: between calls, Claude need not think.
+    """
     thinking = body.get("thinking", {})
     if thinking.get("type") != "enabled" or not body["messages"]:
         return
@@ -154,19 +169,15 @@ def thinking_on_tool_turns(body: Body) -> Iterator[Refusal]:
         yield Refusal(
             "`max_tokens` must be greater than `thinking.budget_tokens`", "recorded: anthropic 617c2ca7bcdb7393"
         )
-    turns = list(_turns(body))
-    if not any(block["type"] == "tool_result" for block in turns[-1][2]):
-        return
-    for place, message, blocks in reversed(turns):
-        if message["role"] == "assistant":
-            if blocks[0]["type"] not in _THINKING:
-                yield Refusal(
-                    f"messages.{place}.content.0.type: Expected `thinking` or `redacted_thinking`, but found "
-                    f"`{blocks[0]['type']}`. When `thinking` is enabled, a final `assistant` message must start with a "
-                    "thinking block",
-                    "langgenius/dify-official-plugins#1672 (2025-09)",
-                )
-            return
+    loop = calling(
+        [(message["role"], blocks) for _, message, blocks in _turns(body)], lambda block: block["type"] == "tool_result"
+    )
+    if loop and not any(blocks[0]["type"] in _THINKING for blocks in (loop[0], loop[-1])):
+        yield Refusal(
+            f"messages.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{loop[0][0]['type']}`. "
+            "When `thinking` is enabled, a final `assistant` message must start with a thinking block",
+            "langgenius/dify-official-plugins#1672 (2025-09)",
+        )
 
 
 def tools(body: Body) -> Iterator[Refusal]:

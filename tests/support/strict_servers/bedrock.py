@@ -9,6 +9,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from strict_servers.anthropic import calling
 from strict_servers.refusal import Body, Check, Refusal
 from strict_servers.seal import issuer_of
 
@@ -214,20 +215,23 @@ def claude_ids(body: Body) -> Iterator[Refusal]:
 
 
 def claude_thinking(body: Body) -> Iterator[Refusal]:
-    """Thinking with a budget, while the last assistant turn of a tool loop does not begin with reasoning."""
+    """Thinking with a budget, in a loop of tool calls that began without reasoning."""
     thinking = body.get("additionalModelRequestFields", {}).get("thinking", {})
-    turns = _turns(body)
-    if thinking.get("type") != "enabled" or not turns or not _inner(turns[-1][2], "toolResult"):
+    loop = calling([(role, blocks) for _, role, blocks in _turns(body)], lambda block: "toolResult" in block)
+    if thinking.get("type") != "enabled" or not loop:
         return
-    for place, role, blocks in reversed(turns):
-        if role == "assistant":
-            if "reasoningContent" not in blocks[0]:
-                yield Refusal(
-                    f"messages.{place}.content.0.type: Expected `thinking` or `redacted_thinking`. When `thinking` is "
-                    "enabled, a final `assistant` message must start with a thinking block",
-                    "langgenius/dify-official-plugins#1672 (2025-09)",
-                )
-            return
+    if not any("reasoningContent" in blocks[0] for blocks in (loop[0], loop[-1])):
+        yield Refusal(
+            "messages.content.0.type: Expected `thinking` or `redacted_thinking`. When `thinking` is enabled, a final "
+            "`assistant` message must start with a thinking block",
+            "langgenius/dify-official-plugins#1672 (2025-09)",
+        )
+
+
+def no_tools(body: Body) -> Iterator[Refusal]:
+    """Tools, and calls of them, which some models do not have."""
+    if "toolConfig" in body or any("toolUse" in block for _, _, blocks in _turns(body) for block in blocks):
+        yield Refusal("This model doesn't support tool use.", "recorded: bedrock-converse ba84953e175dc98a")
 
 
 def results_alone(source: str) -> Check:
@@ -252,7 +256,11 @@ _REASONING = "earendil-works/pi#727 (2026-01), zed-industries/zed#32341 (2025-06
 CHECKS: Mapping[str, tuple[Check, ...]] = {
     "claude": (*_CLAUDE, claude_signatures, claude_ids, claude_thinking),
     "nova": (*_EVERY, no_reasoning(_REASONING)),
-    "deepseek": (*_EVERY, no_reasoning("langchain-ai/langchain-aws#401 (2025-03), zed-industries/zed#32341 (2025-06)")),
+    "deepseek": (
+        *_EVERY,
+        no_tools,
+        no_reasoning("langchain-ai/langchain-aws#401 (2025-03), zed-industries/zed#32341 (2025-06)"),
+    ),
     "gpt-oss": (*_EVERY, no_signature),
     "llama": (
         *_EVERY,

@@ -106,7 +106,9 @@ def request_of(
     reasoning = None
     if family.budget is not None:
         reasoning = ReasoningOptions(max_tokens=family.budget)
-    return ChatRequest(messages=messages, tools=tools, max_output_tokens=4000, reasoning=reasoning)
+    return ChatRequest(
+        messages=messages, tools=tools if family.tools else (), max_output_tokens=4000, reasoning=reasoning
+    )
 
 
 def text_and_reasoning(talk: Talk) -> None:
@@ -230,8 +232,12 @@ TROUBLES: Mapping[str, Trouble] = {
 def happens(trouble: str, family: Family) -> bool:
     """Return whether a family can make a conversation with a trouble."""
     return {
-        "arguments that are no JSON": family.text_arguments,
-        "an interrupted call": family.text_arguments,
+        "parallel calls: one failed, one has no result": family.tools,
+        "a call without a result": family.tools,
+        "arguments that are no JSON": family.tools and family.text_arguments,
+        "an interrupted call": family.tools and family.text_arguments,
+        "ids that repeat": family.tools,
+        "blank texts": family.tools,
         "reasoning alone": family.thinks,
         "an image made by the model": family.images,
         "a tool of the provider": family.hosted,

@@ -30,7 +30,7 @@ class Family:
     - `wire`: the wire format, for its errors and for the columns of the table.
     - `settings`: of the service, without its URL.
     - `thinks`: what the requests ask of reasoning.
-    - `images`: the models make pictures. `sees`: they take pictures.
+    - `images`: the models make pictures. `sees`: they take pictures. `tools`: they call tools.
     - `text_arguments`: the models write the arguments of calls as text, which may be no JSON.
     """
 
@@ -44,6 +44,7 @@ class Family:
     thinks: bool = True
     images: bool = False
     sees: bool = True
+    tools: bool = True
     hosted: bool = False
     text_arguments: bool = True
     budget: int | None = None
@@ -260,7 +261,9 @@ ALL: tuple[Family, ...] = (
         budget=2000,
     ),
     _converse("Bedrock (Nova)", "us.amazon.nova-pro-v1:0", "nova", Converse(call_id=_tooluse), thinks=False),
-    _converse("Bedrock (DeepSeek)", "us.deepseek.r1-v1:0", "deepseek", Converse(call_id=_tooluse), sees=False),
+    _converse(
+        "Bedrock (DeepSeek)", "us.deepseek.r1-v1:0", "deepseek", Converse(call_id=_tooluse), sees=False, tools=False
+    ),
     _converse("Bedrock (gpt-oss)", "openai.gpt-oss-120b-1:0", "gpt-oss", Converse(call_id=_restarting), sees=False),
     _converse(
         "Bedrock (Llama)",
