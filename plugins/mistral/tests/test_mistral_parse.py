@@ -211,6 +211,47 @@ def test_log_probabilities_of_each_text_are_reported_once() -> None:
     response = fold(decode(sse(*stream)))
     assert response.logprobs == tuple(TokenLogprob(token=token, logprob=-1.0) for token in ("", "a", "b"))
 
+    entries = [{"token": token, "logprob": -1.0, "token_id": 1, "bytes": [1]} for token in ("", "a", "b")]
+    assert response.provider_metadata == {"mistral": {"logprobs": {"content": entries}}}
+
+
+def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
+    content = [
+        thinking("a", model="m", closed=True),
+        {"type": "text", "text": "a", "language": "en"},
+        {"type": "reference", "reference_ids": [1], "title": "t"},
+        {"type": "resource", "uri": "file:///a", "content": {"type": "text", "text": "x"}},
+    ]
+    for response in (whole(content), streamed({"content": content, "index": 0})):
+        reasoning, text, citation, resource = response.parts
+        assert reasoning == Reasoning(text="a", provider="mistral")
+        assert getattr(reasoning, "provider_metadata", None) == {"mistral": {"model": "m"}}
+        assert text == A
+        assert getattr(citation, "provider_metadata", None) == {"mistral": {"reference_ids": [1], "title": "t"}}
+        assert resource == Opaque(provider="mistral", kind="resource", data=content[3])
+        assert response.provider_metadata == {"mistral": {"language": "en"}}
+
+
+def test_messages_of_tools_that_mistral_ran_are_metadata() -> None:
+    call = {"id": "a1b2c3d4e", "function": {"name": "web_search", "arguments": "{}"}}
+    messages = [
+        {"role": "assistant", "content": "Let me look. ", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a1b2c3d4e", "content": "RESULT"},
+        {"role": "assistant", "content": "It rains."},
+    ]
+    body = {"id": "c1", "model": "m", "choices": [{"index": 0, "messages": messages, "finish_reason": "stop"}]}
+    response = parser().body(WireResponse(status=200, body=json.dumps(body).encode()))
+    assert (response.text, response.finish_reason, response.tool_calls) == ("Let me look. It rains.", "stop", ())
+    assert response.provider_metadata == {"mistral": {"messages": messages}}
+    response = streamed(
+        {"role": "assistant", "content": "Let me look. ", "index": 0},
+        {"role": "tool", "tool_call_id": "a1b2c3d4e", "content": "RES", "index": 1},
+        {"content": "ULT", "index": 1},
+        {"role": "assistant", "content": "It rains.", "index": 2},
+    )
+    assert response.text == "Let me look. It rains."
+    assert [delta["content"] for delta in response.provider_metadata["mistral"]["messages"]] == ["RES", "ULT"]
+
 
 def test_an_error_in_a_stream_is_raised() -> None:
     error = {"object": "error", "message": "Rate limit exceeded", "type": "rate_limited", "code": "1300"}

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import attrs
+from trunkline.authoring.event_builder import unnamed_calls
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import as_list, as_object, as_string, decode_object
@@ -318,12 +319,6 @@ class CohereStreamParser:
                 raw=raw,
             )
         )
-
-
-def unnamed_calls(count: int) -> CallWarning:
-    """Return the warning about tool calls without a name."""
-    message = "the provider did not name the tool, so the call cannot be run; its arguments are in provider_metadata"
-    return CallWarning(kind="other", subject="tool call", message=message, lossy=False, count=count)
 
 
 def _is_error(data: dict[str, Any]) -> bool:

@@ -20,6 +20,9 @@ from trunkline_openai.reasoning import thinking_text
 
 from trunkline_mistral.errors import error_from_body
 
+_TEXT_FIELDS = frozenset({"type", "text"})
+_THINKING_FIELDS = frozenset({"type", "thinking", "signature", "closed"})
+
 
 class Thinking:
     """Collects what the chunks of one reasoning part contain besides their text."""
@@ -27,6 +30,7 @@ class Thinking:
     def __init__(self) -> None:
         self.signature: str | None = None
         self._closed: object = None
+        self._others: dict[str, Any] = {}  # the fields that nothing reads
         # The pieces in order. Consecutive text pieces are one entry: the list of their texts.
         self._pieces: list[list[str] | dict[str, Any]] = []
         self._only_text = True
@@ -46,10 +50,12 @@ class Thinking:
         self.signature = as_string(chunk.get("signature")) or self.signature
         if "closed" in chunk:
             self._closed = chunk["closed"]
+        if not chunk.keys() <= _THINKING_FIELDS:
+            self._others |= {name: chunk[name] for name in chunk.keys() - _THINKING_FIELDS}
 
     def metadata(self) -> dict[str, Any]:
         """Return what is needed, besides text and signature, to send the reasoning back as it arrived."""
-        metadata: dict[str, Any] = {}
+        metadata = self._others
         if not self._only_text:
             metadata["thinking"] = [
                 {"type": "text", "text": "".join(piece)} if isinstance(piece, list) else piece for piece in self._pieces
@@ -63,6 +69,69 @@ class MistralParser(ChatParser):
     def __init__(self, *, provider: str, profile: Profile) -> None:
         super().__init__(provider=provider, profile=profile)
         self._thinking = Thinking()
+        self._messages: list[Any] = []  # of tools that Mistral ran
+        self._run: set[object] = set()  # the positions of these messages
+        self._logprobs: list[Any] = []  # as they arrived, because they have the ids of the tokens
+
+    def take(self, chunk: dict[str, Any]) -> None:
+        """Read a chunk, or a whole body. Raises the error in it, or `ProtocolViolation`.
+
+        With tools that Mistral runs, a response has several messages: a body has them in `messages`, a stream numbers
+        them in `delta.index`. Those with the role `tool` are not what the model says: they become metadata, as do the
+        calls that they answer.
+        """
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            super().take(chunk)
+            return
+        for choice in choices:
+            if isinstance(choice, dict):
+                if isinstance(choice.get("logprobs"), dict):
+                    self._keep_logprobs(choice["logprobs"])
+                if choice.get("messages") and isinstance(choice["messages"], list):
+                    self._take_messages(chunk, choice)
+                    return
+                delta = choice.get("delta")
+                if isinstance(delta, dict) and self._is_run(delta):
+                    self._messages.append(delta)
+                    self.keep("messages", self._messages)
+                    chunk = {**chunk, "choices": [{**choice, "delta": {}}]}
+        super().take(chunk)
+
+    def _is_run(self, delta: dict[str, Any]) -> bool:
+        """Return whether a delta is of the message of a tool that Mistral ran."""
+        if "role" not in delta and not self._run:
+            return False
+        position = delta.get("index") if isinstance(delta.get("index"), int) else 0
+        if delta.get("role") == "tool":
+            self._run.add(position)
+        elif delta.get("role"):
+            self._run.discard(position)
+        return position in self._run
+
+    def _take_messages(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
+        messages = [message for message in choice["messages"] if isinstance(message, dict)]
+        run = [message for message in messages if message.get("role") == "tool"]
+        if run:
+            self.keep("messages", messages)
+        answered = {message.get("tool_call_id") for message in run}
+        rest = {name: value for name, value in choice.items() if name not in ("messages", "message")}
+        for message in messages:
+            if message in run:
+                continue
+            calls = [call for call in as_list(message.get("tool_calls")) if as_object(call).get("id") not in answered]
+            super().take({**chunk, "choices": [{**rest, "message": {**message, "tool_calls": calls}}]})
+
+    def _keep_logprobs(self, logprobs: dict[str, Any]) -> None:
+        entries = as_list(logprobs.get("content"))
+        if any(isinstance(entry, dict) and "token_id" in entry for entry in entries):
+            self._logprobs += entries
+            self.keep("logprobs", {"content": self._logprobs})
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep a field that nothing else reads, for `provider_metadata`."""
+        if key != "index":  # the position of a message in the response
+            super().keep(key, value)
 
     def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
         """Add to the response's text."""
@@ -96,16 +165,25 @@ class MistralParser(ChatParser):
             self._thinking.add(item)
         elif kind == "reference":
             self._end_parts()
-            self.add(Citation(provider_metadata={self.provider: {"reference_ids": as_list(item.get("reference_ids"))}}))
+            fields = {name: value for name, value in item.items() if name != "type"}
+            fields["reference_ids"] = as_list(item.get("reference_ids"))
+            self.add(Citation(provider_metadata={self.provider: fields}))
         elif kind in (None, "text"):
             super().content_part(item)
+            if isinstance(item, dict) and not item.keys() <= _TEXT_FIELDS:
+                self._keep_all(item, _TEXT_FIELDS)
         else:
             self._end_parts()
             if kind == "image_url":
                 super().content_part(item)
+                self._keep_all(item, frozenset({"type", "image_url"}))
             else:
                 name = kind if isinstance(kind, str) else "unknown"
                 self.add(PartAdded(part=Opaque(provider=self.provider, kind=name, data=item)))
+
+    def _keep_all(self, item: dict[str, Any], known: frozenset[str]) -> None:
+        for name in item.keys() - known:
+            self.keep(name, item[name])
 
     def _end_parts(self) -> None:
         # Text that follows becomes a new part, so that the order is kept when the response is sent back.
