@@ -153,7 +153,7 @@ def test_an_answer_can_be_sent_back(answer: tuple[bytes, list[bytes]]) -> None:
     response = steps().parser.body(WireResponse(status=200, body=answer[0]))
     request = ChatRequest(messages="q", model="m").with_messages(response.message)
     translation = steps().translator.translate(request, stream=False)
-    assert {warning.kind for warning in translation.warnings} <= {"changed", "left_out"}
+    assert {warning.kind for warning in translation.warnings} <= {"changed", "mended"}
 
 
 @given(answers(), st.data())

@@ -307,7 +307,7 @@ def test_the_whole_request_is_on_the_wire() -> None:
         "presence_penalty": 0.2,
         "metadata": {"k": "v"},
     }
-    assert kinds(translation) == [("changed", "tool result")]
+    assert kinds(translation) == [("mended", "tool call id"), ("changed", "tool result")]
 
 
 def test_where_it_goes() -> None:
@@ -403,7 +403,7 @@ def test_reasoning_of_others_is_left_out_with_one_warning() -> None:
     others = [Reasoning(text="x", provider=name) for name in ("anthropic", "openai", None)]
     sent, warned = conversation(user("q"), assistant(*others, "x"), user("r"), assistant(*others, "y"), user("s"))
     assert [message["content"] for message in sent] == ["q", "x", "r", "y", "s"]
-    assert warned == [("left_out", "reasoning")]
+    assert warned == [("mended", "reasoning")]
 
 
 def test_ids_that_others_made_are_replaced_for_call_and_result_alike() -> None:
@@ -421,37 +421,43 @@ ORDERS: list[tuple[list[Message], list[tuple[str, Any]], list[tuple[str, str]]]]
     (
         [user("q"), assistant(CALL), tool_result(CALL, "r"), user("s")],
         [("user", "q"), ("assistant", ""), ("tool", "r"), ("assistant", "OK."), ("user", "s")],
-        [("changed", "message order")],
+        [("mended", "messages")],
     ),
     (
         [user("q"), assistant(CALL), user("s")],
-        [("user", "q"), ("assistant", ""), ("tool", "The tool gave no result."), ("assistant", "OK."), ("user", "s")],
-        [("changed", "tool call"), ("changed", "message order")],
+        [
+            ("user", "q"),
+            ("assistant", ""),
+            ("tool", "Error: No result of this call is known."),
+            ("assistant", "OK."),
+            ("user", "s"),
+        ],
+        [("mended", "tool result"), ("mended", "messages"), ("changed", "tool result")],
     ),
     (
         [user("q"), assistant(CALL), tool_result(CALL, "a"), tool_result(CALL, "b")],
         [("user", "q"), ("assistant", ""), ("tool", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])],
-        [("changed", "tool result")],
+        [("mended", "tool result")],
     ),
     (
         [user("q"), tool_result("nobody", "a")],
         [("user", "q")],
-        [("left_out", "tool result")],
+        [("mended", "tool result")],
     ),
     (
         [user("q"), assistant(""), assistant(), assistant(Text(text=""), Text(text="")), user("r")],
         [("user", "q"), ("user", "r")],
-        [("left_out", "assistant message")],
+        [("mended", "message")],
     ),
     (
         [user("q"), assistant("a"), system("s"), user("r")],
         [("user", "q"), ("assistant", "a"), ("user", "s"), ("user", "r")],
-        [("changed", "system message")],
+        [("mended", "system message")],
     ),
     (
         [user("q"), assistant(CALL), tool_result(CALL, "r"), system("s")],
         [("user", "q"), ("assistant", ""), ("tool", "r"), ("assistant", "OK."), ("user", "s")],
-        [("changed", "system message"), ("changed", "message order")],
+        [("mended", "system message"), ("mended", "messages")],
     ),
     (
         [system("a"), system("b"), user("q"), system("c"), user("r")],
@@ -493,5 +499,5 @@ def test_an_answer_at_the_end_is_the_beginning_of_the_next() -> None:
 
 
 def test_a_conversation_of_empty_answers_cannot_be_sent() -> None:
-    with pytest.raises(InvalidRequest, match="empty assistant messages"):
+    with pytest.raises(InvalidRequest, match="nothing of the conversation"):
         conversation(assistant(""))

@@ -84,10 +84,10 @@ def answers(draw: st.DrawFn, turn: int) -> list[Message]:
         if draw(st.booleans()):
             custom = {"openai": {"type": "custom"}}
             calls.append(ToolCall(id=call_id, name=name, arguments={"input": draw(TEXT)}, provider_metadata=custom))
-        elif draw(st.booleans()):
-            calls.append(ToolCall(id=call_id, name=name, invalid_arguments='{"cut off'))
         else:
             calls.append(ToolCall(id=call_id, name=name, arguments=draw(ARGUMENTS), provider_options=draw(OPTIONS)))
+    if not calls and all(isinstance(part, Reasoning) for part in parts):
+        parts.append(draw(TEXTS))  # a message without content is not sent
     results = [
         Message(
             role="tool",

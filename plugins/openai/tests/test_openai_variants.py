@@ -29,7 +29,7 @@ class AcmeHistory(History):
         return super().part(part, role, only_text)
 
     def tool_results(self, answered: list[AnsweredCall], wire: list[dict[str, Any]]) -> None:
-        wire += [{"role": "tool", "name": call.call.name, "count": len(call.results)} for call in answered]
+        wire += [{"role": "tool", "name": call.call.name, "count": len(call.result.parts)} for call in answered]
 
 
 class AcmeTranslator(ChatTranslator):

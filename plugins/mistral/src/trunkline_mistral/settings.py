@@ -39,6 +39,7 @@ PROFILE = Profile(
     call_id_length=9,
     reasoning_fields=(),
     reasoning_replay="thinking",
+    null_content=False,
 )
 """Features according to Mistral's published specification (21 August 2026); the API refuses any other field."""
 

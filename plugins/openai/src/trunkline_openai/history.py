@@ -2,17 +2,19 @@
 
 The API has one string or list of parts for a message's content; reasoning, tool calls, audio and annotations of a
 response are separate fields. Each tool result is a message, which must follow the message with its call.
+
+`trunkline.authoring.replay` first makes the conversation one that the server accepts, by the rules of its profile. What
+follows here is rendering, with two exceptions for models that refuse a tool call without something that only they
+make: reasoning (`Profile.reasoning_filler`) and signatures (`Profile.signed_calls`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from trunkline.authoring.json import JSONValue, as_object, with_options
-from trunkline.authoring.tool_results import Turn, pair_turns
+from trunkline.authoring.replay import ReplayRules, Turn, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -41,33 +43,54 @@ AUDIO_FORMATS = {
 }
 """The media types that `input_audio` accepts, and its names for them."""
 
-_MEDIA_FOLLOWS = "The result follows in the next message."
+SKIP_SIGNATURE = "skip_thought_signature_validator"
+"""The signature for a call that Gemini did not make: ai.google.dev/gemini-api/docs/thought-signatures, 2026-11."""
 
 
 class AnsweredCall(NamedTuple):
-    """A tool call of the history, its id as sent, and its results: one, unless the history is incomplete."""
+    """A tool call of the history, and its result."""
 
     call: ToolCall
-    call_id: str
-    results: tuple[ToolResult, ...]
+    result: ToolResult
 
 
 class History:
-    """Translates the messages of one request. A variant of the API overrides the methods with public names."""
+    """Translates the messages of one request. A variant of the API overrides the methods with public names.
 
-    def __init__(self, *, provider: str, profile: Profile, system_role: str, warnings: Warnings) -> None:
+    `family` is that of the model that is asked (`trunkline.authoring.provider.Translation.family`).
+    """
+
+    def __init__(
+        self, *, provider: str, profile: Profile, system_role: str, warnings: Warnings, family: str | None = None
+    ) -> None:
         self.provider = provider
         self.profile = profile
+        self.family = family
         self._system_role = system_role
         self.warnings = warnings
-        self._ids: dict[str, str] = {}
-        self._id_pattern = re.compile(profile.call_id_pattern)
-        self._unnamed = 0
+
+    def rules(self) -> ReplayRules:
+        """What the server and the model accept as history."""
+        profile = self.profile
+        return ReplayRules(
+            provider=self.provider,
+            family=self.family,
+            reasoning="never" if profile.reasoning_replay is None else "own",
+            call_ids=profile.call_id_pattern,
+            new_id_prefix="call_" if profile.call_id_length >= _LONG_ID else "",
+            new_id_length=profile.call_id_length,
+            blank_text=profile.blank_text,
+            result_media=(),
+            system=profile.system_messages,
+            starts_with_user=profile.alternates or profile.starts_with_user,
+            user_after_results=not profile.alternates,
+            alternates=profile.alternates,
+        )
 
     def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """The messages to send. Raises `InvalidRequest` for a conversation that no provider could accept."""
         wire: list[dict[str, Any]] = []
-        for turn in pair_turns(messages, self.warnings):
+        for turn in replay(messages, self.rules(), self.warnings):
             message = turn.message
             if message.role == "assistant":
                 self._assistant(turn, wire)
@@ -75,6 +98,8 @@ class History:
                 self._simple(message, self._system_role, wire)
             elif message.role == "user":
                 self._simple(message, "user", wire)
+        if not wire:
+            raise InvalidRequest("nothing of the conversation can be sent; add a user message with content")
         return wire
 
     def _message(self, role: str, message: Message) -> dict[str, Any]:
@@ -93,13 +118,7 @@ class History:
 
     def _simple(self, message: Message, role: str, wire: list[dict[str, Any]]) -> None:
         only_text = message.role == "system"
-        content = [
-            item
-            for part in message.parts
-            if not isinstance(part, ToolResult) and (item := self.part(part, message.role, only_text)) is not None
-        ]
-        if not content and any(isinstance(part, ToolResult) for part in message.parts):
-            return
+        content = [item for part in message.parts if (item := self.part(part, message.role, only_text)) is not None]
         value = {**self._message(role, message), "content": content_of(content)}
         wire.append(with_options(value, message.provider_options, self.provider))
 
@@ -113,18 +132,8 @@ class History:
                 self.left_out(part, f"a {role} message can contain only text here")
             return with_options(item, part.provider_options, self.provider) if item is not None else None
         if isinstance(part, Opaque):
-            if part.provider == self.provider and not part.kind.startswith(ANNOTATION):
-                return dict(part.data)
-            self._lose_opaque(part, lossy=role != "assistant")
-        elif isinstance(part, Reasoning):
-            self.left_out(part, f"a {role} message cannot contain reasoning")
-        elif isinstance(part, ToolCall):
-            raise InvalidRequest(f"a {role} message cannot contain a tool call; only an assistant message can")
+            return dict(part.data)
         return None
-
-    def _lose_opaque(self, part: Opaque, *, lossy: bool) -> None:
-        why = f"only {part.provider} understands it; not sent"
-        self.warnings.add("left_out", "opaque part", why, lossy=lossy)
 
     def left_out(self, part: Part, why: str) -> None:
         """Warn that a part was not sent."""
@@ -205,63 +214,62 @@ class History:
         value = self._message("assistant", message)
         content: list[dict[str, Any]] = []
         calls: list[dict[str, Any]] = []
-        answered: list[AnsweredCall] = []
         reasoning: list[Reasoning] = []
-        for position, part in enumerate(message.parts):
+        for part in message.parts:
             if isinstance(part, ToolCall):
-                call_id = self._call_id(part.id)
-                calls.append(with_options(self._call(part, call_id), part.provider_options, self.provider))
-                answered.append(AnsweredCall(part, call_id, tuple(turn.results.get(position, ()))))
+                calls.append(with_options(self._call(part), part.provider_options, self.provider))
             elif isinstance(part, Reasoning):
-                if not self.replays(part):
-                    why = "another provider made it, or this one does not accept it back"
-                    text = f"reasoning of the history was not sent: {why}"
-                    self.warnings.add("left_out", "reasoning", text, lossy=False)
-                elif self.profile.reasoning_replay == "thinking":
-                    content.append(self.thinking(part))
+                if self.profile.reasoning_replay == "thinking":
+                    if part.text or part.signature or part.provider_metadata.get(self.provider):
+                        content.append(self.thinking(part))
                 else:
                     reasoning.append(part)
             elif isinstance(part, Text) and part.refusal:
                 content.append(self._refusal(part))
-            elif isinstance(part, (Image, Document)):
-                self.left_out(part, "an assistant message cannot contain media here")
             elif isinstance(part, Audio):
                 self._spoken(part, value, content)
-            elif isinstance(part, Opaque) and part.provider == self.provider and part.kind.startswith(ANNOTATION):
+            elif isinstance(part, Opaque) and part.kind.startswith(ANNOTATION):
                 value.setdefault("annotations", []).append(dict(part.data))
-            elif not isinstance(part, ToolResult) and (item := self.part(part, "assistant", True)):
+            elif item := self.part(part, "assistant", True):
                 content.append(item)
             if isinstance(part, Text):
                 kept = part.provider_metadata.get(self.provider, {})
                 value |= {key: kept[key] for key in SENT_BACK & kept.keys()}
         self._replay(reasoning, value)
-        value["content"] = content_of(content) if content or not (calls or "audio" in value) else None
+        no_content = None if self.profile.null_content else ""
+        value["content"] = content_of(content) if content or not (calls or "audio" in value) else no_content
         if calls:
             value["tool_calls"] = calls
+            self._required_with_calls(value)
         wire.append(with_options(value, message.provider_options, self.provider))
-        self.tool_results(answered, wire)
+        self.tool_results(list(map(AnsweredCall, message.tool_calls, turn.results)), wire)
 
-    def _call_id(self, call_id: str) -> str:
-        if not call_id:
-            self._unnamed += 1
-            return f"call{self._unnamed:0{max(self.profile.call_id_length - 4, 1)}}"
-        if self._id_pattern.fullmatch(call_id):
-            return call_id
-        if call_id not in self._ids:
-            self._ids[call_id] = sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[
-                : self.profile.call_id_length
-            ]
-        return self._ids[call_id]
-
-    def _call(self, part: ToolCall, call_id: str) -> dict[str, Any]:
+    def _call(self, part: ToolCall) -> dict[str, Any]:
         # Unknown fields of a call go back to the server that sent them: see `trunkline_openai.tool_calls`.
         kept = dict(part.provider_metadata.get(self.provider, {}))
         kind, more = kept.pop("type", "function"), as_object(kept.pop("function", None))
         if kind == "custom":
             text = part.arguments.get("input", part.arguments_json)
-            return {"id": call_id, "type": "custom", "custom": {"name": part.name, "input": text, **more}, **kept}
+            return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": text, **more}, **kept}
         function = {"name": part.name, "arguments": part.arguments_json, **more}
-        return {"id": call_id, "type": kind, "function": function, **kept}
+        return {"id": part.id, "type": kind, "function": function, **kept}
+
+    def _required_with_calls(self, value: dict[str, Any]) -> None:
+        """Add what the model requires of a message with calls and the history lacks."""
+        field, filler = self.profile.reasoning_replay, self.profile.reasoning_filler
+        if filler is not None and field is not None and not value.get(field):
+            value[field] = filler
+            why = "this model requires reasoning in a message with tool calls; a blank one was sent"
+            self.warnings.add("mended", "reasoning", why, lossy=False)
+        if self.profile.signed_calls and not _is_signed(value, field):
+            first = value["tool_calls"][0]
+            if field == "reasoning_details":
+                kind = {"type": "reasoning.encrypted", "format": "google-gemini-v1", "index": 0}
+                value[field] = [*value.get(field, ()), {**kind, "id": first["id"], "data": SKIP_SIGNATURE}]
+            else:
+                first["extra_content"] = {"google": {"thought_signature": SKIP_SIGNATURE}}
+            why = "this model requires a signature of each call; the value that asks it not to verify one was sent"
+            self.warnings.add("mended", "tool call", why, lossy=False)
 
     def _refusal(self, part: Text) -> dict[str, Any]:
         if "refusals" in self.profile.takes:
@@ -283,13 +291,6 @@ class History:
         else:
             self.left_out(part, "a spoken answer can be sent back only by its id or as its transcript")
 
-    def replays(self, part: Reasoning) -> bool:
-        """Whether to send reasoning back: only to the provider that made it, if it accepts it."""
-        field = self.profile.reasoning_replay
-        if field is None or part.provider != self.provider:
-            return False
-        return bool(part.text or (field == "reasoning_details" and part.provider_metadata.get(self.provider)))
-
     def thinking(self, part: Reasoning) -> dict[str, Any]:
         """Reasoning as an item of the content, for servers that expect it there."""
         item: dict[str, Any] = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
@@ -297,37 +298,20 @@ class History:
 
     def _replay(self, parts: list[Reasoning], value: dict[str, Any]) -> None:
         field = self.profile.reasoning_replay
-        if not parts or field is None:
+        if field is None:
             return
         if field == "reasoning_details":
-            value[field] = [detail for part in parts for detail in _details(part, self.provider)]
+            sent: object = [detail for part in parts for detail in _details(part, self.provider)]
         else:
-            value[field] = "".join(part.text for part in parts)
+            sent = "".join(part.text for part in parts)
+        if sent:
+            value[field] = sent
 
     def tool_results(self, answered: list[AnsweredCall], wire: list[dict[str, Any]]) -> None:
         """Append the results of the tool calls of one message."""
-        media: list[dict[str, Any]] = []
-        for call_id, result in [(call.call_id, result) for call in answered for result in call.results]:
-            found: list[dict[str, Any]] = []
-            texts: list[dict[str, Any]] = []
-            for part in result.parts:
-                if isinstance(part, Text):
-                    options = part.provider_options
-                    texts.append(with_options({"type": "text", "text": part.text}, options, self.provider))
-                elif isinstance(part, Opaque):
-                    self._lose_opaque(part, lossy=True)
-                elif item := self.media(part):
-                    found.append(item)
-            if found:
-                self.warnings.add(
-                    "changed",
-                    "tool result",
-                    "its media was sent in a user message after it, because a result can contain only text",
-                    lossy=False,
-                )
-                media += found
-            if not texts:
-                texts.append({"type": "text", "text": _MEDIA_FOLLOWS if found else ""})
+        for call, result in answered:
+            texts = [item for part in result.parts if (item := self.part(part, "tool", True)) is not None]
+            texts = texts or [{"type": "text", "text": ""}]
             if result.is_error:
                 self.warnings.add(
                     "changed",
@@ -336,10 +320,19 @@ class History:
                     lossy=False,
                 )
                 texts[0] = {**texts[0], "text": f"Error: {texts[0].get('text', '')}"}
-            value = {"role": "tool", "tool_call_id": call_id, "content": content_of(texts)}
+            value = {"role": "tool", "tool_call_id": call.id, "content": content_of(texts)}
             wire.append(with_options(value, result.provider_options, self.provider))
-        if media:
-            wire.append({"role": "user", "content": media})
+
+
+_LONG_ID = 16
+"""Ids of this length or more, in characters, have room for a prefix."""
+
+
+def _is_signed(value: dict[str, Any], field: str | None) -> bool:
+    if field == "reasoning_details":
+        return any(as_object(item).get("data") for item in value.get(field, ()))
+    extra = as_object(value["tool_calls"][0].get("extra_content"))
+    return bool(as_object(extra.get("google")).get("thought_signature"))
 
 
 def content_of(items: list[dict[str, Any]]) -> str | list[dict[str, Any]]:

@@ -65,6 +65,14 @@ class Profile:
       length, in characters.
     - `reasoning_replay`: the field in which the server expects reasoning back, or `None`. `reasoning_details` sends
       OpenRouter's blocks back unchanged, `thinking` makes content parts of it (Mistral), any other field gets the text.
+    - `reasoning_filler`: what is sent in that field for a message with tool calls but without reasoning, if the server
+      refuses such a message.
+    - `signed_calls`: the server refuses a tool call without Gemini's signature.
+    - `system_messages`: where they may stand: `anywhere`, only `first`, or `not_after_answer`.
+    - `starts_with_user`: the first message, except for system messages, must be the user's.
+    - `alternates`: messages of the user and of the model must alternate, and an answer follows the results of tools.
+    - `blank_text`: a text may be blank.
+    - `null_content`: the content of a message with tool calls alone is `null` instead of an empty text.
 
     Responses:
 
@@ -87,6 +95,13 @@ class Profile:
     call_id_length: int = 32
     reasoning_fields: tuple[str, ...] = attrs.field(converter=_names, default=("reasoning_content", "reasoning"))
     reasoning_replay: str | None = None
+    reasoning_filler: str | None = None
+    signed_calls: bool = False
+    system_messages: Literal["anywhere", "first", "not_after_answer"] = "anywhere"
+    starts_with_user: bool = False
+    alternates: bool = False
+    blank_text: bool = True
+    null_content: bool = True
     think_tags: bool = False
     finish_reason_suffices: bool = False
 
