@@ -235,9 +235,9 @@ def test_the_whole_request_is_on_the_wire_of_the_v1_surface() -> None:
         "user": "u",
         "prompt_cache_key": "k",
     }
-    assert [item["role"] for item in messages] == ["system", "user", "assistant", "assistant", "tool", "user", "user"]
+    assert [item["role"] for item in messages] == ["system", "user", "assistant", "assistant", "tool", "user"]
     # What the dialect cannot say: a failed tool, and a picture in its result.
-    assert {kind for kind, _ in warnings_of(translation)} == {"changed"}
+    assert {kind for kind, _ in warnings_of(translation)} == {"changed", "mended"}
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_reasoning_of_the_history_is_left_out_with_one_warning() -> None:
         user("q"),
     )  # fmt: skip
     assert [item["content"] for item in body["messages"]] == ["q", "a", "q", "b", "q"]
-    assert warnings_of(translation) == [("left_out", "reasoning"), ("left_out", "opaque part")]
+    assert warnings_of(translation) == [("mended", "reasoning"), ("mended", "opaque part")]
 
 
 def test_ids_of_another_provider_are_made_valid_alike_for_call_and_result() -> None:
