@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from trunkline.authoring.json import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
+from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 PROMPT = {"input_tokens": 5, "cache_read_input_tokens": 4}
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
@@ -67,8 +68,25 @@ TOLD_AS_CALLS: dict[str, Any] = {
     "finish_reason": FinishReason.TOOL_CALLS,
 }
 
+
+def steps(body: Any) -> Iterator[Step]:
+    for message in body["messages"]:
+        content = message["content"]
+        blocks = [{"type": "text"}] if isinstance(content, str) else content
+        has_calls = any(block["type"] == "tool_use" for block in blocks)
+        for block in blocks:
+            if block["type"] == "tool_use":
+                yield Step("call", block["id"], block["input"])
+            elif block["type"] == "tool_result":
+                yield Step("result", block["tool_use_id"])
+            elif not has_calls:
+                yield Step("message")
+
+
 MESSAGES = WireFormat(
     framing=NAMED_SSE,
+    steps=steps,
+    refuses_blank_text=True,
     finish="end_turn",
     finish_reasons={
         "end_turn": FinishReason.STOP,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -11,7 +11,7 @@ from trunkline.authoring.json import dumps
 from trunkline.errors import RateLimited, ServerError
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import WEATHER, ProviderTests, Sample, WireFormat, canary
+from trunkline.testing import WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"inputTokens": 9, "outputTokens": 5, "totalTokens": 14}
@@ -133,8 +133,23 @@ CALLS: dict[str, Any] = {
     "finish_reason": FinishReason.TOOL_CALLS,
 }
 
+
+def steps(body: Any) -> Iterator[Step]:
+    for message in body["messages"]:
+        has_calls = any("toolUse" in block for block in message["content"])
+        for block in message["content"]:
+            if "toolUse" in block:
+                yield Step("call", block["toolUse"]["toolUseId"], block["toolUse"]["input"])
+            elif "toolResult" in block:
+                yield Step("result", block["toolResult"]["toolUseId"])
+            elif not has_calls:
+                yield Step("message")
+
+
 CONVERSE = WireFormat(
     framing=FRAMING,
+    steps=steps,
+    refuses_blank_text=True,
     finish="end_turn",
     error_body=lambda text: dumps({"message": text}),
     error_event=failure,

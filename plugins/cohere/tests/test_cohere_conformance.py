@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from trunkline.authoring.json import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
+from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"billed_units": {"input_tokens": 3, "output_tokens": 5}, "tokens": {"input_tokens": 9, "output_tokens": 5}}
@@ -65,8 +66,21 @@ CALLS: dict[str, Any] = {
     "finish_reason": FinishReason.TOOL_CALLS,
 }
 
+
+def steps(body: Any) -> Iterator[Step]:
+    for message in body["messages"]:
+        if message["role"] == "tool":
+            yield Step("result", message["tool_call_id"])
+        elif message.get("tool_calls"):
+            for call in message["tool_calls"]:
+                yield Step("call", call["id"], call["function"]["arguments"])
+        else:
+            yield Step("message")
+
+
 CHAT = WireFormat(
     framing=NAMED_SSE,
+    steps=steps,
     finish="COMPLETE",
     error_body=lambda text: dumps({"message": text}),
     error_event=lambda text: event("error", message=text),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from trunkline.authoring.json import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import SSE, WEATHER, ProviderTests, Sample, WireFormat, canary
+from trunkline.testing import SSE, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": 2, "totalTokenCount": 14}
@@ -38,8 +39,21 @@ def error(message: str) -> bytes:
     return dumps({"error": {"code": 500, "message": message, "status": "INTERNAL"}})
 
 
+def steps(body: Any) -> Iterator[Step]:
+    for content in body["contents"]:
+        has_calls = any("functionCall" in part for part in content["parts"])
+        for part in content["parts"]:
+            if "functionCall" in part:
+                yield Step("call", part["functionCall"]["name"], part["functionCall"]["args"])
+            elif "functionResponse" in part:
+                yield Step("result", part["functionResponse"]["name"])
+            elif not has_calls:
+                yield Step("message")
+
+
 GENERATE_CONTENT = WireFormat(
     framing=SSE,
+    steps=steps,
     finish="STOP",
     free_form_fields=frozenset({"args"}),
     error_body=error,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from trunkline import ChatRequest, FinishReason, Reasoning, Usage, assistant, user
 from trunkline.authoring.json import dumps
-from trunkline.testing import JSON_LINES, WEATHER, ProviderTests, Sample, WireFormat, canary
+from trunkline.testing import JSON_LINES, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 
 def line(**message: object) -> bytes:
@@ -39,8 +40,21 @@ TEXT = "Grüß Gott 🌍"
 OSLO, ROME = call("weather", city="Oslo"), call("weather", city="Rome")
 CALLS = (("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"}))
 
+
+def steps(body: Any) -> Iterator[Step]:
+    for message in body["messages"]:
+        if message["role"] == "tool":
+            yield Step("result", message["tool_name"])
+        elif message.get("tool_calls"):
+            for call in message["tool_calls"]:
+                yield Step("call", call["function"]["name"], call["function"]["arguments"])
+        else:
+            yield Step("message")
+
+
 WIRE = WireFormat(
     framing=JSON_LINES,
+    steps=steps,
     finish="stop",
     error_body=lambda message: dumps({"error": message}),
     error_event=lambda message: JSON_LINES.frame(dumps({"error": message})),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         WEATHER,
         Framing,
         Sample,
+        Step,
         WireFormat,
         canary,
     )
@@ -40,6 +41,7 @@ __all__ = [
     "Recorder",
     "RecordingMismatch",
     "Sample",
+    "Step",
     "WireFormat",
     "black_hole",
     "canary",
@@ -56,7 +58,7 @@ _HOMES = {
     "recordings": ("RecordingMismatch",),
     "server": ("Exchange", "LoopbackServer", "black_hole", "closed_port", "serve"),
     "tapes": ("Player", "Recorder", "record", "replay"),
-    "wireformat": ("JSON_LINES", "NAMED_SSE", "SSE", "WEATHER", "Framing", "Sample", "WireFormat", "canary"),
+    "wireformat": ("JSON_LINES", "NAMED_SSE", "SSE", "WEATHER", "Framing", "Sample", "Step", "WireFormat", "canary"),
 }
 
 

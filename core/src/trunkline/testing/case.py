@@ -95,6 +95,7 @@ class ProviderCase:
     settings: ClassVar[Mapping[str, object]] = {}
     wire: ClassVar[WireFormat]
     samples: ClassVar[Sequence[Sample]] = ()
+    models: ClassVar[Sequence[str]] = ("m",)
     secrets: ClassVar[Sequence[str]] = ()
     request_body: ClassVar[JSONObject | None] = None
     skips: ClassVar[Mapping[str, str]] = {}

@@ -14,13 +14,16 @@ from trunkline.testing.basics import BasicTests
 from trunkline.testing.faults.calls import ErrorFaults, RetryFaults
 from trunkline.testing.faults.connection import ConnectionFaults
 from trunkline.testing.faults.embeddings import EmbeddingFaults
+from trunkline.testing.faults.history import HistoryFaults
 from trunkline.testing.faults.hostile import HostileFaults
 from trunkline.testing.faults.lifecycle import FuzzFaults, LifecycleFaults
 from trunkline.testing.faults.wire import WireFaults
 from trunkline.testing.requests import RequestTests
 
 
-class WireTests(BasicTests, RequestTests, WireFaults, ErrorFaults, FuzzFaults, HostileFaults, EmbeddingFaults):
+class WireTests(
+    BasicTests, RequestTests, WireFaults, HistoryFaults, ErrorFaults, FuzzFaults, HostileFaults, EmbeddingFaults
+):
     """The tests of the provider's own code: its settings, translator, parser, authentication and errors."""
 
 
@@ -40,6 +43,7 @@ class ProviderTests(WireTests, TransportTests):
       for each secret. Extensions in `settings` are active in every test.
     - `wire`: the provider's wire format.
     - `samples`: exchanges to test in addition to those of `wire`.
+    - `models`: names of models, one of each family that the translator treats differently.
     - `secrets`: canaries that do not come from the settings, for example a token that an extension acquires.
     - `request_body`: the expected JSON body of the first sample's streamed request with the model `m`. If it is
       `None`, the body is not compared.

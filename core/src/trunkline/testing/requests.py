@@ -19,7 +19,6 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import ServiceContext, Translation, Translator
 from trunkline.authoring.warnings import merged
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import CallError
 from trunkline.messages import (
     Audio,
@@ -37,9 +36,8 @@ from trunkline.messages import (
     user,
 )
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat
-from trunkline.response import ChatResponse
 from trunkline.testing.case import NOWHERE, ProviderCase
-from trunkline.testing.wireformat import WEATHER, Sample
+from trunkline.testing.wireformat import WEATHER
 
 MARK = "mark-5e7fc0de"
 """A text that is in no request by chance."""
@@ -178,19 +176,6 @@ class RequestTests(ProviderCase):
         translation = self._translated(ChatRequest(messages=messages))
         assert MARK.encode() not in translation.wire_request.body
         assert translation.warnings
-
-    def test_next_request_replays_the_response(self, sample: Sample) -> None:
-        """The next request contains what the provider needs of its last response, for example a signature."""
-        for response in (self.folded(self.decode(sample.frames)), *self._whole(sample)):
-            calls = [part for part in response.parts if isinstance(part, ToolCall)]
-            results = [Message(role="tool", parts=[ToolResult(tool_call_id=call.id, parts="Sun")]) for call in calls]
-            follow_up = sample.request.with_messages(response.message, *results, user("And?"))
-            body = self._translated(follow_up).wire_request.body.decode()
-            for text in sample.replays:
-                assert text in body, f"{text!r} is in the response but not in the next request"
-
-    def _whole(self, sample: Sample) -> list[ChatResponse]:
-        return [] if sample.body is None else [self.parser().body(WireResponse(status=200, body=sample.body))]
 
     @pytest.mark.parametrize("together", [True, False], ids=["one-message", "a-message-each"])
     def test_whole_conversation_is_sent(self, together: bool) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import attrs
 
-from trunkline._json import JSONObject
+from trunkline._json import JSONObject, JSONValue
 from trunkline.errors import RemoteError, ServerError
 from trunkline.request import ChatRequest, Tool
 from trunkline.response import FinishReason, Usage
@@ -190,6 +190,19 @@ class Sample:
         return b"".join(self.frames)
 
 
+@attrs.frozen
+class Step:
+    """A tool call, the result of one, or another message, in the body of a request.
+
+    `id` is the id of the call, or the name of the tool if the format has no ids. `arguments` are those of a call, as
+    JSON text or decoded.
+    """
+
+    kind: Literal["call", "result", "message"]
+    id: str = ""
+    arguments: JSONValue = None
+
+
 @attrs.frozen(kw_only=True)
 class WireFormat:
     """The wire format of one provider, or one that several providers share.
@@ -206,6 +219,12 @@ class WireFormat:
     reasoning in a request only with its signature. `embeddings` returns the body of a response with vectors in this
     order; its second argument are the indexes of their texts, for a format that has them. It is needed if the provider
     embeds texts.
+
+    `steps` returns the tool calls, the results and the other messages in the decoded body of a request, in order; an
+    assistant message with calls is only these calls. The kit checks with it that each call has one result, whatever the
+    history of the conversation is. `refuses_blank_text` says that the API refuses texts of white space.
+    `unkept_fields` are objects of responses whose unknown fields the parser need not keep, each with the reason: paths
+    such as `choices[].delta`, which begin with the type of the event in a stream, as in `message_stop:`.
     """
 
     framing: Framing
@@ -219,6 +238,9 @@ class WireFormat:
     signed_reasoning: bool = False
     errors: tuple[tuple[bytes, type[RemoteError]], ...] = ()
     embeddings: Callable[[Sequence[Any], Sequence[int]], bytes] | None = None
+    steps: Callable[[Any], Iterable[Step]] | None = None
+    refuses_blank_text: bool = False
+    unkept_fields: Mapping[str, str] = attrs.field(factory=dict)
 
     def edited(self, sample: Sample, edit: Callable[[Any], Any]) -> tuple[bytes, ...]:
         """Return the sample's frames with their JSON changed by `edit`. Frames that are not JSON stay unchanged."""

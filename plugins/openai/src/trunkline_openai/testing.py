@@ -10,13 +10,13 @@ The test of a provider that speaks Chat Completions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trunkline.authoring.json import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing.wireformat import NAMED_SSE, SSE, WEATHER, Sample, WireFormat
+from trunkline.testing.wireformat import NAMED_SSE, SSE, WEATHER, Sample, Step, WireFormat
 
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 _BEGUN = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
@@ -93,8 +93,33 @@ def _embeddings(vectors: Sequence[Any], indexes: Sequence[int]) -> bytes:
     return dumps({"object": "list", "model": "m", "data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
 
 
+def chat_steps(body: Any) -> Iterator[Step]:
+    """The calls, results and other messages of a request to Chat Completions."""
+    for message in body["messages"]:
+        if message["role"] == "tool":
+            yield Step("result", message["tool_call_id"])
+        elif message.get("tool_calls"):
+            for call in message["tool_calls"]:
+                yield Step("call", call["id"], call["function"]["arguments"])
+        else:
+            yield Step("message")
+
+
+def response_steps(body: Any) -> Iterator[Step]:
+    """The calls, results and other items of a request to Responses. Reasoning may stand between calls."""
+    for item in body["input"]:
+        kind = item.get("type", "message")
+        if kind == "function_call":
+            yield Step("call", item["call_id"], item["arguments"])
+        elif kind == "function_call_output":
+            yield Step("result", item["call_id"])
+        elif kind != "reasoning":
+            yield Step("message")
+
+
 CHAT_COMPLETIONS = WireFormat(
     framing=SSE,
+    steps=chat_steps,
     finish="stop",
     finish_reasons={
         "stop": FinishReason.STOP,
@@ -221,6 +246,7 @@ _FUNCTIONS = [_function(at, dumps(given).decode(), "completed") for at, (_, give
 
 RESPONSES = WireFormat(
     framing=NAMED_SSE,
+    steps=response_steps,
     finish="max_output_tokens",
     error_body=lambda message: dumps(_error(message)),
     error_event=lambda message: _event("error", code="server_error", message=message, param=None),

@@ -1,9 +1,9 @@
-"""Fault classes 13 to 23: unusual and invalid bytes in a response."""
+"""Fault classes 13 to 23 and 53 to 60: unusual and invalid bytes in a response."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,16 @@ from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, TrunklineError
 from trunkline.events import Finished, UsageReported
 from trunkline.response import ChatResponse, FinishReason
+from trunkline.storage import to_json
 from trunkline.testing.case import ProviderCase
 from trunkline.testing.server import Exchange, serve
 from trunkline.testing.wireformat import Sample
 
 TOMORROW = "of_tomorrow"
 """A name that no provider uses, for events, fields and finish reasons that do not exist yet."""
+
+_KEPT = "kept-5e7fc0de"
+"""The value of an unknown field. It is in no response by chance."""
 
 MEBIBYTE = b"x" * 1024 * 1024
 
@@ -377,6 +381,119 @@ class WireFaults(ProviderCase):
         for word, reason in self.wire.finish_reasons.items():
             assert self._finished(word).reason is reason, f"the finish reason {word!r}"
 
+    def test_fault_53_silent_ending(self, sample: Sample) -> None:
+        """A stream that ends but has said nothing raises an error, unless the provider gave a finish reason."""
+        frames = sample.frames
+        streams = [frames[-1:], (frames[0], frames[-1]), frames[-2:]]
+        for name in sorted(_names(frames, self.wire.framing.payload)):
+            streams.append(self.wire.edited(sample, partial(_without, name=name)))
+            streams += [self.wire.edited(sample, partial(_emptied, name=name, new=new)) for new in (None, [], {}, "")]
+        for number, stream in enumerate(streams):
+            try:
+                response = self.folded(self.decode(stream))
+            except TrunklineError:
+                continue
+            assert response.parts or response.raw_finish_reason, f"stream {number} says nothing: {b''.join(stream)!r}"
+
+    def test_fault_53_silent_ending_of_a_body(self, sample: Sample) -> None:
+        """A body that has said nothing raises an error, unless the provider gave a finish reason."""
+        if sample.body is None:
+            return
+        data = json.loads(sample.body)
+        for name in sorted(_names_of(data)):
+            for body in (_without(data, name), *(_emptied(data, name, new) for new in (None, [], {}, ""))):
+                try:
+                    response = self.parser().body(WireResponse(status=200, body=json.dumps(body).encode()))
+                except TrunklineError:
+                    continue
+                assert response.parts or response.raw_finish_reason, f"this body says nothing: {body}"
+
+    @pytest.mark.parametrize("content_type", ["application/json", "stream"])
+    @pytest.mark.parametrize("form", ["array", "array on lines", "lines"])
+    async def test_fault_56_another_framing(self, form: str, content_type: str) -> None:
+        """A JSON array of the events, or JSON lines, are read to their end or refused; never only in part."""
+        if content_type == "stream":
+            content_type = self.wire.framing.content_type
+        for sample in self.all_samples():
+            values = _decoded(map(self.wire.framing.payload, sample.frames))
+            text = {
+                "array": json.dumps(values),
+                "array on lines": "[" + "\n,\r\n".join(json.dumps(value, indent=2) for value in values) + "\n]\n",
+                "lines": "".join(json.dumps(value) + "\n" for value in values),
+            }[form]
+            try:
+                response = await self._read_stream(text.encode(), content_type)
+            except TrunklineError:
+                continue
+            self.check(sample, response)
+
+    @pytest.mark.parametrize("new", [None, ""], ids=["null", "empty"])
+    def test_fault_58_odd_tool_calls(self, new: str | None) -> None:
+        """A call without a name, or with null as its arguments, does not lose the answer."""
+        for sample in self.all_samples():
+            names = {name for name, _ in sample.tool_calls}
+            if not names:
+                continue
+            nameless = self.wire.edited(sample, partial(_replaced, old=names, new=new))
+            self._assert_answered(sample, nameless, "without a name")
+            arguments = sorted(self.wire.free_form_fields)
+            without = self.wire.edited(sample, partial(_emptied_all, names=arguments, new=new))
+            response = self._assert_answered(sample, without, f"with {new!r} as arguments")
+            assert [call.name for call in response.tool_calls] == [name for name, _ in sample.tool_calls]
+
+    def _assert_answered(self, sample: Sample, frames: Iterable[bytes], what: str) -> ChatResponse:
+        try:
+            return self.folded(self.decode(frames))
+        except TrunklineError as error:
+            raise AssertionError(f"{sample.name}: a tool call {what} loses the answer: {error!r}") from error
+
+    def test_fault_60_unknown_fields_kept(self, sample: Sample) -> None:
+        """An unknown field in any object of a stream is in the response, for example in `provider_metadata`."""
+        payload = self.wire.framing.payload
+        values = _decoded(map(payload, sample.frames))
+        lost = []
+        for place in dict.fromkeys(place for value in values for place in self._places(value, _event(value))):
+            frames = self.wire.edited(sample, lambda value, place=place: self._marked(value, _event(value), place))
+            if self._is_lost(self.folded(self.decode(frames)), place):
+                lost.append(place)
+        assert not lost, f"an unknown field of these objects of a stream is not in the response: {lost}"
+
+    def test_fault_60_unknown_fields_kept_of_a_body(self, sample: Sample) -> None:
+        """An unknown field in any object of a body is in the response. `raw` does not count: streams have none."""
+        if sample.body is None:
+            return
+        data = json.loads(sample.body)
+        lost = []
+        for place in dict.fromkeys(self._places(data, "")):
+            body = json.dumps(self._marked(data, "", place)).encode()
+            if self._is_lost(self.parser().body(WireResponse(status=200, body=body)), place):
+                lost.append(place)
+        assert not lost, f"an unknown field of these objects of a body is not in the response: {lost}"
+
+    def _is_lost(self, response: ChatResponse, place: str) -> bool:
+        return place not in self.wire.unkept_fields and _KEPT not in json.dumps(to_json(response))
+
+    def _places(self, value: Any, place: str) -> Iterable[str]:
+        """Yield the paths of the objects in a JSON value, except for those that the model writes."""
+        if isinstance(value, dict):
+            yield place
+            for name, item in value.items():
+                if name not in self.wire.free_form_fields:
+                    yield from self._places(item, f"{place}.{name}" if place and place[-1] != ":" else place + name)
+        elif isinstance(value, list):
+            for item in value:
+                yield from self._places(item, place + "[]")
+
+    def _marked(self, value: Any, place: str, marked: str) -> Any:
+        """Return the value with an unknown field in each object whose path is `marked`."""
+        if isinstance(value, dict):
+            new = {}
+            for name, item in value.items():
+                below = f"{place}.{name}" if place and place[-1] != ":" else place + name
+                new[name] = item if name in self.wire.free_form_fields else self._marked(item, below, marked)
+            return {**new, "x_" + TOMORROW: _KEPT} if place == marked else new
+        return [self._marked(item, place + "[]", marked) for item in value] if isinstance(value, list) else value
+
     def _finished(self, word: str) -> Finished:
         """Return the `Finished` event of a sample whose finish reason is replaced by `word`."""
         ended = [
@@ -403,21 +520,53 @@ def _with_field(value: Any, new: Any, free_form: frozenset[str]) -> Any:
     return [_with_field(item, new, free_form) for item in value] if isinstance(value, list) else value
 
 
+def _names_of(value: Any) -> set[str]:
+    """Return the names of all fields in a JSON value."""
+    if isinstance(value, dict):
+        return set(value).union(*map(_names_of, value.values()))
+    return set().union(*map(_names_of, value)) if isinstance(value, list) else set()
+
+
 def _names(frames: Iterable[bytes], payload: Callable[[bytes], bytes]) -> set[str]:
     """Return the names of all fields in these frames."""
+    return _names_of(_decoded(map(payload, frames)))
 
-    def of(value: Any) -> set[str]:
-        if isinstance(value, dict):
-            return set(value).union(*map(of, value.values()))
-        return set().union(*map(of, value)) if isinstance(value, list) else set()
 
-    found: set[str] = set()
-    for frame in frames:
+def _decoded(payloads: Iterable[bytes]) -> list[Any]:
+    """Return the JSON values among these payloads."""
+    found = []
+    for payload in payloads:
         try:
-            found |= of(json.loads(payload(frame)))
+            found.append(json.loads(payload))
         except ValueError:
             continue
     return found
+
+
+def _event(value: Any) -> str:
+    """Return the type of an event, as the beginning of the paths in it."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    return f"{kind}:" if isinstance(kind, str) else ""
+
+
+def _emptied(value: Any, name: str, new: Any) -> Any:
+    """Return the value with `new` in each field of this name."""
+    return _emptied_all(value, [name], new)
+
+
+def _emptied_all(value: Any, names: Sequence[str], new: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: new if key in names else _emptied_all(item, names, new) for key, item in value.items()}
+    return [_emptied_all(item, names, new) for item in value] if isinstance(value, list) else value
+
+
+def _replaced(value: Any, old: Collection[str], new: Any) -> Any:
+    """Return the value with `new` in place of each of these texts."""
+    if isinstance(value, dict):
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in value]
+    return new if isinstance(value, str) and value in old else value
 
 
 def _without(value: Any, name: str) -> Any:
