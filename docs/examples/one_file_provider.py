@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from trunkline import FinishReason, ProtocolViolation, Secret, StreamInterrupted, Text, ToolCall, Usage
+from trunkline import Citation, FinishReason, ProtocolViolation, Secret, StreamInterrupted, Text, ToolCall, Usage
 from trunkline.authoring.auth import key_auth
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_body, error_from_json, status_error
-from trunkline.authoring.json import as_list, as_object, as_string, decode_object, dumps, encode_request
+from trunkline.authoring.json import as_list, as_object, as_string, decode_object, dumps, encode_request, unknown_fields
 from trunkline.authoring.provider import Provider, Translation
 from trunkline.authoring.replay import ReplayRules, replay
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -23,6 +24,7 @@ from trunkline.fold import fold
 from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 REASONS = {"stop": FinishReason.STOP, "calls": FinishReason.TOOL_CALLS, "length": FinishReason.LENGTH}
+KNOWN = {"type", "id", "model", "text", "index", "name", "arguments", "input", "output", "reason", "calls", "usage"}
 RULES = ReplayRules(provider="bolt", reasoning="never", result_media=())
 
 
@@ -49,10 +51,12 @@ class Translator:
             for result in turn.results:
                 body["messages"].append({"role": "tool", "call": result.tool_call_id, "text": result.text})
             for part in turn.message.parts:
-                if not isinstance(part, (Text, ToolCall)):
+                if not isinstance(part, (Text, ToolCall, Citation)):
                     warnings.add("left_out", type(part).__name__, "not supported by Bolt", lossy=True)
         if request.tools:
-            body["tools"] = [{"name": tool.name, "parameters": tool.parameters} for tool in request.tools]
+            body["tools"] = [
+                {"name": tool.name, "parameters": tool_parameters(tool, warnings)} for tool in request.tools
+            ]
         return Translation(wire_request=WireRequest(url=self.url, body=encode_request(body)), warnings=warnings.all())
 
 
@@ -65,6 +69,7 @@ class Parser:
         return self.builder.take()
 
     def read(self, data: dict[str, Any]):
+        self.builder.metadata(unknown_fields(data, KNOWN))
         match data:
             case {"error": _}:
                 raise error_from_json(data, provider="bolt", read=failure)
@@ -90,6 +95,7 @@ class ResponseParser:
 
     def body(self, wire_response):
         parser, data = Parser(), decode_object(wire_response.body, "the body", provider="bolt")
+        parser.builder.metadata(unknown_fields(data, KNOWN))
         parser.read({"type": "text", "text": data.get("text")} | ({"error": data["error"]} if "error" in data else {}))
         for index, call in enumerate(map(as_object, as_list(data.get("calls")))):
             parser.read({**call, "type": "call", "index": index, "arguments": dumps(call.get("arguments")).decode()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import Any
 
 from trunkline._excerpts import bounded
@@ -37,6 +37,7 @@ __all__ = [
     "json_text",
     "loads",
     "loads_finite",
+    "unknown_fields",
     "with_options",
 ]
 
@@ -124,3 +125,17 @@ def as_object(value: object) -> dict[str, Any]:
 def as_objects(value: object) -> list[dict[str, Any]]:
     """Return the JSON objects in a list, without its other items. Any other value gives an empty list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def unknown_fields(data: dict[str, Any], known: Set[str]) -> dict[str, Any]:
+    """Return the fields of an object that are not `known`, without null, empty texts, empty lists and empty objects.
+
+    A parser keeps them in `provider_metadata`. It is fast if there are none, as in almost every chunk of a stream.
+    """
+    if data.keys() <= known:
+        return {}
+    return {
+        name: value
+        for name, value in data.items()
+        if name not in known and (value or isinstance(value, (bool, int, float)))
+    }

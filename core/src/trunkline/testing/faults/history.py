@@ -59,7 +59,8 @@ def _answer(*parts: Part) -> Message:
 
 def _foreign(provider: str, family: str | None) -> list[Message]:
     """A conversation with a model of another provider or family, with signatures wherever a part can have one."""
-    signed = {provider: {"signature": SIGNED, "thoughtSignature": SIGNED, "extra_content": {"signature": SIGNED}}}
+    fields: JSONObject = {"signature": SIGNED, "thoughtSignature": SIGNED, "extra_content": {"signature": SIGNED}}
+    signed = {provider: fields}
     return [
         user("What is the weather in Oslo and in Rome?"),
         _answer(
@@ -199,11 +200,13 @@ class HistoryFaults(ProviderCase):
         if "asked" in metafunc.fixturenames:
             metafunc.parametrize("asked", cls.models)
 
-    def _request(self, messages: Iterable[Message], model: str, **fields: Any) -> Translation:
-        names = dict.fromkeys(call.name for message in messages for call in message.tool_calls)
-        tools = [
-            Tool(name=name, parameters={"type": "object", "properties": {}}) for name in names if name.isidentifier()
-        ]
+    def _request(
+        self, messages: Sequence[Message], model: str, called: Sequence[Message] = (), **fields: Any
+    ) -> Translation:
+        """Translate a request with the tools that its messages, or those of `called`, call."""
+        names = dict.fromkeys(call.name for message in (*messages, *called) for call in message.tool_calls)
+        empty: JSONObject = {"type": "object", "properties": {}}
+        tools = [Tool(name=name, parameters=empty) for name in names if name.isidentifier()]
         request = ChatRequest(messages=messages, model=model, tools=tools, **fields)
         translation: Translation = self.open_steps().translator.translate(request, stream=True)
         return translation
@@ -213,9 +216,10 @@ class HistoryFaults(ProviderCase):
         bodies = []
         for reasoning in (None, ReasoningOptions(effort="high")):
             translation = self._request(messages, model, reasoning=reasoning)
-            lossy = [
-                str(warning) for warning in translation.warnings if warning.lossy and "reasoning" not in warning.subject
-            ]
+            # A provider may have no tools, no reasoning and no images; the history is not to blame for that.
+            plain = self._request([user("Hi")], model, reasoning=reasoning, called=messages).warnings
+            warned = set(translation.warnings) - set(plain)
+            lossy = [str(one) for one in warned if one.lossy and one.subject.lower() != "image"]
             assert not lossy, f"{name}: a strict service refuses this conversation: {lossy}"
             body = json.loads(translation.wire_request.body)
             assert SIGNED not in json.dumps(body), f"{name}: a signature of another issuer is sent"
@@ -308,8 +312,13 @@ class HistoryFaults(ProviderCase):
         tool = Tool(name="look", description="Looks.", parameters=SCHEMAS[name])
         request = ChatRequest(messages="Hi", model=asked, tools=[tool])
         body = json.loads(self.open_steps().translator.translate(request, stream=True).wire_request.body)
-        roots = [schema for schema in _objects(body) if "number" in (schema.get("properties") or {})]
+        roots = [schema for schema in _objects(body) if "number" in _properties(schema)]
         assert all(str(schema.get("type")).lower() == "object" for schema in roots), roots
+
+
+def _properties(schema: JSONObject) -> Mapping[str, Any]:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, dict) else {}
 
 
 def _texts(value: Any, key: str = "") -> Iterable[tuple[str, str]]:

@@ -25,6 +25,8 @@ from trunkline.testing.wireformat import Sample
 TOMORROW = "of_tomorrow"
 """A name that no provider uses, for events, fields and finish reasons that do not exist yet."""
 
+_EMPTY: tuple[Any, ...] = (None, [], {}, "")
+
 _KEPT = "kept-5e7fc0de"
 """The value of an unknown field. It is in no response by chance."""
 
@@ -387,7 +389,7 @@ class WireFaults(ProviderCase):
         streams = [frames[-1:], (frames[0], frames[-1]), frames[-2:]]
         for name in sorted(_names(frames, self.wire.framing.payload)):
             streams.append(self.wire.edited(sample, partial(_without, name=name)))
-            streams += [self.wire.edited(sample, partial(_emptied, name=name, new=new)) for new in (None, [], {}, "")]
+            streams += [self.wire.edited(sample, partial(_emptied, names=(name,), new=new)) for new in _EMPTY]
         for number, stream in enumerate(streams):
             try:
                 response = self.folded(self.decode(stream))
@@ -401,7 +403,7 @@ class WireFaults(ProviderCase):
             return
         data = json.loads(sample.body)
         for name in sorted(_names_of(data)):
-            for body in (_without(data, name), *(_emptied(data, name, new) for new in (None, [], {}, ""))):
+            for body in (_without(data, name), *(_emptied(data, (name,), new) for new in _EMPTY)):
                 try:
                     response = self.parser().body(WireResponse(status=200, body=json.dumps(body).encode()))
                 except TrunklineError:
@@ -437,7 +439,7 @@ class WireFaults(ProviderCase):
             nameless = self.wire.edited(sample, partial(_replaced, old=names, new=new))
             self._assert_answered(sample, nameless, "without a name")
             arguments = sorted(self.wire.free_form_fields)
-            without = self.wire.edited(sample, partial(_emptied_all, names=arguments, new=new))
+            without = self.wire.edited(sample, partial(_emptied, names=arguments, new=new))
             response = self._assert_answered(sample, without, f"with {new!r} as arguments")
             assert [call.name for call in response.tool_calls] == [name for name, _ in sample.tool_calls]
 
@@ -453,7 +455,7 @@ class WireFaults(ProviderCase):
         values = _decoded(map(payload, sample.frames))
         lost = []
         for place in dict.fromkeys(place for value in values for place in self._places(value, _event(value))):
-            frames = self.wire.edited(sample, lambda value, place=place: self._marked(value, _event(value), place))
+            frames = self.wire.edited(sample, partial(self._marked_event, marked=place))
             if self._is_lost(self.folded(self.decode(frames)), place):
                 lost.append(place)
         assert not lost, f"an unknown field of these objects of a stream is not in the response: {lost}"
@@ -483,6 +485,9 @@ class WireFaults(ProviderCase):
         elif isinstance(value, list):
             for item in value:
                 yield from self._places(item, place + "[]")
+
+    def _marked_event(self, value: Any, marked: str) -> Any:
+        return self._marked(value, _event(value), marked)
 
     def _marked(self, value: Any, place: str, marked: str) -> Any:
         """Return the value with an unknown field in each object whose path is `marked`."""
@@ -549,15 +554,11 @@ def _event(value: Any) -> str:
     return f"{kind}:" if isinstance(kind, str) else ""
 
 
-def _emptied(value: Any, name: str, new: Any) -> Any:
-    """Return the value with `new` in each field of this name."""
-    return _emptied_all(value, [name], new)
-
-
-def _emptied_all(value: Any, names: Sequence[str], new: Any) -> Any:
+def _emptied(value: Any, names: Sequence[str], new: Any) -> Any:
+    """Return the value with `new` in each field that has one of these names."""
     if isinstance(value, dict):
-        return {key: new if key in names else _emptied_all(item, names, new) for key, item in value.items()}
-    return [_emptied_all(item, names, new) for item in value] if isinstance(value, list) else value
+        return {key: new if key in names else _emptied(item, names, new) for key, item in value.items()}
+    return [_emptied(item, names, new) for item in value] if isinstance(value, list) else value
 
 
 def _replaced(value: Any, old: Collection[str], new: Any) -> Any:
