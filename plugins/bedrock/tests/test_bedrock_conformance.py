@@ -205,3 +205,11 @@ class TestBedrock(ProviderTests):
         "aws_session_token": canary("aws_session_token"),
     }
     wire = CONVERSE
+    models = (
+        "anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "openai.gpt-oss-120b-1:0",
+        "deepseek.r1-v1:0",
+        "amazon.nova-pro-v1:0",
+        "meta.llama4-maverick-17b-instruct-v1:0",
+        "m",
+    )

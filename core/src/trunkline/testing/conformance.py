@@ -43,7 +43,8 @@ class ProviderTests(WireTests, TransportTests):
       for each secret. Extensions in `settings` are active in every test.
     - `wire`: the provider's wire format.
     - `samples`: exchanges to test in addition to those of `wire`.
-    - `models`: names of models, one of each family that the translator treats differently.
+    - `models`: names of models, one of each family that the translator treats differently. The first one accepts the
+      `replays` of the samples.
     - `secrets`: canaries that do not come from the settings, for example a token that an extension acquires.
     - `request_body`: the expected JSON body of the first sample's streamed request with the model `m`. If it is
       `None`, the body is not compared.

@@ -276,7 +276,9 @@ class HistoryFaults(ProviderCase):
             results = [Message(role="tool", parts=[ToolResult(tool_call_id=call.id, parts="Sun")]) for call in calls]
             follow_up = sample.request.with_messages(response.message, *results, user("And?"))
             translator = self.open_steps().translator
-            sent = translator.translate(attrs.evolve(follow_up, model="m"), stream=True).wire_request.body.decode()
+            sent = translator.translate(
+                attrs.evolve(follow_up, model=self.models[0]), stream=True
+            ).wire_request.body.decode()
             for text in sample.replays:
                 assert text in sent, f"{text!r} is in the response but not in the next request"
 
