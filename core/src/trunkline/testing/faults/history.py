@@ -293,7 +293,8 @@ class HistoryFaults(ProviderCase):
         for body in self._sent(name, IDS[name], asked):
             if self.wire.steps is not None:
                 calls = [step for step in self.wire.steps(body) if step.kind == "call"]
-                assert len(calls) == sum(len(message.tool_calls) for message in IDS[name])
+                made = sum(len(message.tool_calls) for message in IDS[name])
+                assert len(calls) in (made, 0), "all calls are sent, or none to a model without tools"
 
     @pytest.mark.parametrize("name", ARGUMENTS)
     def test_fault_66_arguments(self, name: str, asked: str) -> None:
