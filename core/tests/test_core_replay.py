@@ -316,6 +316,16 @@ class TestOrder:
         assert warnings == [mended("messages")]
         assert replayed(messages[:3], trailing_space=False)[1] == []
 
+    def test_parts_after_a_call_move_before_the_calls_where_these_must_come_last(self) -> None:
+        messages = [assistant(OSLO, "a", ROME, "b"), tool_result(OSLO, "7 C"), tool_result(ROME, "20 C")]
+
+        turns, warnings = replayed(messages, calls_last=True)
+
+        assert shown(turns) == [("assistant", ("a", "b", OSLO, ROME), ("7 C", "20 C"))]
+        assert warnings == [mended("tool call")]
+        assert replayed(messages)[1] == []
+        assert replayed([assistant("a", OSLO, ROME)], calls_last=True)[0][0].message.parts[1:] == (OSLO, ROME)
+
     def test_a_tool_loop_lacks_reasoning_if_its_last_call_came_without(self) -> None:
         reasoning = Reasoning(text="a", provider="toy")
         for messages, lacks in (

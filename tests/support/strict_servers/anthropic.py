@@ -78,6 +78,17 @@ def tool_use(body: Body) -> Iterator[Refusal]:
                 )
 
 
+def calls_last(body: Body) -> Iterator[Refusal]:
+    """Anything but calls after a call of the same turn: the API then does not find the result."""
+    for place, message, blocks in _turns(body):
+        kinds = [block["type"] == "tool_use" for block in blocks]
+        if message["role"] == "assistant" and kinds != sorted(kinds):
+            yield Refusal(
+                f"messages.{place}: `tool_use` ids were found without `tool_result` blocks immediately after",
+                "vercel/ai#13013 (2026-03), anomalyco/opencode#7002 (2026-01)",
+            )
+
+
 def texts(body: Body) -> Iterator[Refusal]:
     """Blank texts, empty contents, and white space at the end of the last assistant message."""
     for place, message, blocks in _turns(body):
@@ -209,7 +220,16 @@ def thinking_on_every_tool_turn(body: Body) -> Iterator[Refusal]:
             )
 
 
-CLAUDE: tuple[Check, ...] = (sdk_types, roles, tool_use, texts, signatures("claude"), thinking_on_tool_turns, tools)
+CLAUDE: tuple[Check, ...] = (
+    sdk_types,
+    roles,
+    tool_use,
+    calls_last,
+    texts,
+    signatures("claude"),
+    thinking_on_tool_turns,
+    tools,
+)
 """Anthropic's own models."""
 
 COMPATIBLE: tuple[Check, ...] = (roles, tool_use, texts, tools, thinking_on_every_tool_turn)

@@ -214,6 +214,17 @@ def claude_ids(body: Body) -> Iterator[Refusal]:
                 )
 
 
+def claude_calls_last(body: Body) -> Iterator[Refusal]:
+    """Anything but calls after a call of the same turn."""
+    for place, _, blocks in _turns(body):
+        kinds = ["toolUse" in block for block in blocks]
+        if kinds != sorted(kinds):
+            yield Refusal(
+                f"messages.{place}: `tool_use` ids were found without `tool_result` blocks immediately after",
+                "vercel/ai#13013 (2026-03), anomalyco/opencode#7002 (2026-01)",
+            )
+
+
 def claude_thinking(body: Body) -> Iterator[Refusal]:
     """Thinking with a budget, in a loop of tool calls that began without reasoning."""
     thinking = body.get("additionalModelRequestFields", {}).get("thinking", {})
@@ -254,7 +265,7 @@ _EVERY: tuple[Check, ...] = (*_CLAUDE, starts_with_user)
 _REASONING = "earendil-works/pi#727 (2026-01), zed-industries/zed#32341 (2025-06)"
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "claude": (*_CLAUDE, claude_signatures, claude_ids, claude_thinking),
+    "claude": (*_CLAUDE, claude_signatures, claude_ids, claude_calls_last, claude_thinking),
     "nova": (*_EVERY, no_reasoning(_REASONING)),
     "deepseek": (
         *_EVERY,

@@ -308,6 +308,7 @@ BY_HAND: Mapping[str, tuple[Message, ...]] = {
         assistant(attrs.evolve(_CALL, name="the weather in (Oslo)!")),
         tool_result("call_1", "there is no such tool", is_error=True),
     ),
+    "a text after a call": (user("Oslo?"), assistant(_CALL, "Let me look."), tool_result(_CALL, "7 C")),
     "an image in a result": (
         user("Show Oslo."),
         assistant(_CALL),

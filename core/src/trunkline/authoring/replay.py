@@ -92,6 +92,9 @@ class ReplayRules:
     trailing_reasoning: bool = True
     """Whether reasoning may be the last part of an assistant message. A message of nothing else is never sent."""
 
+    calls_last: bool = False
+    """Whether nothing may follow the tool calls of an assistant message. Parts after a call move before the calls."""
+
     call_ids: str = r"[A-Za-z0-9_-]{1,64}"
     """The pattern of ids of tool calls. Another id, and one that repeats, is replaced in the call and its result."""
 
@@ -280,7 +283,7 @@ class _Mender:
         moved: list[Part] = []
         parts = [mended for part in message.parts for mended in self._part(part, message, moved)]
         if by_model:
-            parts = self._without_trailing_reasoning(parts)
+            parts = self._without_trailing_reasoning(self._with_calls_last(parts))
         if not parts and not moved and (by_model or message.parts):
             if by_model or all(isinstance(part, Text) for part in message.parts):
                 self._mended("message", f"a {message.role} message of which nothing can be sent was left out")
@@ -396,6 +399,13 @@ class _Mender:
             self._mended("tool call id", "ids that repeat or are not accepted were replaced")
         self._used.add(found)
         return found
+
+    def _with_calls_last(self, parts: list[Part]) -> list[Part]:
+        calls = [part for part in parts if isinstance(part, ToolCall)]
+        if not calls or not self._rules.calls_last or parts[-len(calls) :] == calls:
+            return parts
+        self._mended("tool call", "parts that followed the calls of an answer were moved before them")
+        return [*(part for part in parts if not isinstance(part, ToolCall)), *calls]
 
     def _without_trailing_reasoning(self, parts: list[Part]) -> list[Part]:
         end = len(parts)

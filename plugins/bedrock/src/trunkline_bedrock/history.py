@@ -59,6 +59,8 @@ def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> Replay
         issuers=(Issuer(provider="anthropic"),) if claude and facts.replays == "signed" else (),
         # Anthropic: "The final block in an assistant message cannot be `thinking`".
         trailing_reasoning=False,
+        # Claude's API: a call is refused as unanswered if a text follows it (vercel/ai#13013, March 2026).
+        calls_last=claude,
         # botocore 1.43.117: `ToolUseId` and `ToolName`. Claude's own API accepts no dots and colons.
         call_ids="[a-zA-Z0-9_-]{1,64}" if facts.strict_ids else "[a-zA-Z0-9_.:-]{1,64}",
         tool_names="[a-zA-Z0-9_-]{1,64}",
