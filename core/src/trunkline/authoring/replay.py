@@ -203,20 +203,31 @@ def _paired(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings)
     pairs: list[_Pair] = []
     open_calls: dict[str, list[tuple[_Pair, int]]] = {}
     for message in messages:
-        if message.role == "tool" or any(isinstance(part, ToolResult) for part in message.parts):
-            message = _give(message, pairs, open_calls, rules, warnings)
-            if not message.parts:
+        if message.role == "tool":
+            rest = _give(message, pairs, open_calls, rules, warnings)
+            if rest:
+                pairs.append(_Pair(attrs.evolve(message, parts=rest)))
+            continue
+        calls: list[ToolCall] = []
+        has_results = False
+        for part in message.parts:
+            if isinstance(part, ToolCall):
+                calls.append(part)
+            elif isinstance(part, ToolResult):
+                has_results = True
+        if has_results:
+            rest = _give(message, pairs, open_calls, rules, warnings)
+            if not rest:
                 continue
+            message = attrs.evolve(message, parts=rest)
         pair = _Pair(message)
         pairs.append(pair)
-        if message.role != "assistant":
-            if any(isinstance(part, ToolCall) for part in message.parts):
-                raise InvalidRequest(
-                    f"a {message.role} message cannot contain a tool call; only an assistant message can"
-                )
+        if not calls:
             continue
+        if message.role != "assistant":
+            raise InvalidRequest(f"a {message.role} message cannot contain a tool call; only an assistant message can")
         fresh: dict[str, list[tuple[_Pair, int]]] = {}
-        for position, call in enumerate(message.tool_calls):
+        for position, call in enumerate(calls):
             pair.results.append([])
             fresh.setdefault(call.id, []).append((pair, position))
         open_calls.update(fresh)
@@ -229,10 +240,10 @@ def _give(
     open_calls: dict[str, list[tuple[_Pair, int]]],
     rules: ReplayRules,
     warnings: Warnings,
-) -> Message:
-    """Give the results of a message to their calls, and return the message without them."""
+) -> tuple[Part, ...]:
+    """Give the results of a message to their calls, and return the other parts of the message."""
     results = [part for part in message.parts if isinstance(part, ToolResult)]
-    rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+    rest = [part for part in message.parts if not isinstance(part, ToolResult)]
     if message.role == "tool":
         if rest:
             raise InvalidRequest("a tool message may contain only ToolResult parts")
@@ -258,7 +269,7 @@ def _give(
             cause = "no tool call before this result has the id"
             problem = f"{cause} {result.tool_call_id!r}; it was left out. Keep the two together"
             warnings.add("mended", "tool result", problem, lossy=False, cause=cause)
-    return attrs.evolve(message, parts=(*unknown, *rest)) if message.role == "tool" or results else message
+    return (*unknown, *rest)
 
 
 # Parts
@@ -281,7 +292,12 @@ class _Mender:
             return [Turn(message)]
         by_model = message.role == "assistant"
         moved: list[Part] = []
-        parts = [mended for part in message.parts for mended in self._part(part, message, moved)]
+        parts: list[Part] = []
+        for part in message.parts:
+            if type(part) is Text and part.family is None and part.text.strip():  # nearly all parts
+                parts.append(part)
+            else:
+                parts += self._part(part, message, moved)
         if by_model:
             parts = self._without_trailing_reasoning(self._with_calls_last(parts))
         if not parts and not moved and (by_model or message.parts):
