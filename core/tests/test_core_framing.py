@@ -185,3 +185,16 @@ def test_element_of_an_array_may_be_larger_than_a_bare_object() -> None:
     framer = SSEOrJSONFramer()
     found = [frame.data for at in range(0, len(data), 65536) for frame in framer.feed(data[at : at + 65536])]
     assert found == [large, b"{}"]
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"data: x\r\n", b"data: y\n", b"event: e\r\n", b"\r\n", b"\n", b"\r", b"{}\r\n"]), max_size=8
+    )
+)
+def test_reads_of_whole_lines_give_the_same_frames_as_single_bytes(pieces: list[bytes]) -> None:
+    by_line, by_byte = SSEOrJSONFramer(), SSEOrJSONFramer()
+    found = [frame for piece in (b"data: a\n\n", *pieces) for frame in by_line.feed(piece)]
+    whole = b"data: a\n\n" + b"".join(pieces)
+    expected = [frame for at in range(len(whole)) for frame in by_byte.feed(whole[at : at + 1])]
+    assert found + by_line.finish() == expected + by_byte.finish()

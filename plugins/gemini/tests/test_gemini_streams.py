@@ -348,6 +348,19 @@ def test_fields_of_parts_that_no_field_has_are_metadata_of_the_part() -> None:
         assert same.provider_metadata == {"gemini": {"partMetadata": {"d": 5}, "functionCall": {"new": 4}}}
 
 
+def test_a_signature_without_data_goes_back_on_an_empty_text() -> None:
+    response = streamed(chunk(text("a")), chunk({"thoughtSignature": "c2ln"}, finish="STOP"))
+    assert response.text == "a"
+    assert response.parts[-1].provider_metadata == {"gemini": {"thoughtSignature": "c2ln"}}  # type: ignore[union-attr]
+
+
+def test_base64_of_either_alphabet_is_read() -> None:
+    for data in ("+/+/+w==", "-_-_-w", "-_-_-w=="):
+        [image] = whole(chunk({"inlineData": {"mimeType": "image/png", "data": data}}, finish="STOP")).parts
+        assert isinstance(image, Image)
+        assert image.data == b"\xfb\xff\xbf\xfb"
+
+
 # Calls
 
 

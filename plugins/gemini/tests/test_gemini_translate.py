@@ -115,6 +115,7 @@ def test_signatures_go_back_where_they_came_from_and_to_nobody_else() -> None:
         Text(text="", provider_metadata=signed),
         ToolCall(id="c0", name="weather", provider_metadata=signed),
         Opaque(provider="gemini", kind="executableCode", data={"executableCode": {"code": "1", "language": "PYTHON"}}),
+        Opaque(provider="gemini", kind="codeExecutionResult", data={"codeExecutionResult": {"outcome": "OUTCOME_OK"}}),
         Reasoning(text="foreign", provider="elsewhere", signature="eA=="),
     )
     translation = translated(messages=[user("q"), turn], model="gemini-3-pro")
@@ -124,6 +125,7 @@ def test_signatures_go_back_where_they_came_from_and_to_nobody_else() -> None:
         {"text": "", "thoughtSignature": "c2lnbmVk"},
         {"functionCall": {"id": "c0", "name": "weather", "args": {}}, "thoughtSignature": "c2lnbmVk"},
         {"executableCode": {"code": "1", "language": "PYTHON"}},
+        {"codeExecutionResult": {"outcome": "OUTCOME_OK"}},
     ]
     assert [warning.subject for warning in translation.warnings] == ["reasoning", "tool result"]
     assert {warning.kind for warning in translation.warnings} == {"mended"}
@@ -399,3 +401,20 @@ def test_a_model_without_system_instruction_reads_it_first() -> None:
     made = body(messages=[system("Be brief."), user("a")], model="gemma-3-27b-it")
     assert "systemInstruction" not in made
     assert [part["text"] for turn in made["contents"] for part in turn["parts"]] == ["Be brief.", "a"]
+
+
+def test_what_gemini_runs_by_itself_goes_back_with_its_result_only() -> None:
+    def hosted(kind: str, **data: str) -> Opaque:
+        return Opaque(provider="gemini", kind=kind, data={kind: data})
+
+    code, result = hosted("executableCode", code="1", language="PYTHON"), hosted("codeExecutionResult", output="1")
+    first, second = hosted("toolCall", id="a"), hosted("toolCall", id="b")
+    answers = (hosted("toolResponse", id="b"), hosted("toolResponse", id="a"))
+    for parts, expected in (
+        ((code, result, "x"), ["executableCode", "codeExecutionResult", "x"]),
+        ((result, "x", code), ["x"]),
+        ((code, code, result, "x"), ["executableCode", "codeExecutionResult", "x"]),
+        ((first, second, *answers, "x"), ["toolCall", "toolCall", "toolResponse", "toolResponse", "x"]),
+        ((first, second, answers[0], "x"), ["toolCall", "toolResponse", "x"]),
+    ):
+        assert turns(user("a"), assistant(*parts), user("b"))[1] == ("model", expected)

@@ -98,7 +98,13 @@ class SSEFramer:
 
     def whole_events(self, data: bytes) -> list[SSEFrame] | None:
         """Return the events of bytes that are complete events of the usual form, or `None` for any other bytes."""
-        if not self.at_boundary or data[-2:] != b"\n\n" or b"\r" in data:
+        if not self.at_boundary:
+            return None
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+            if b"\r" in data:
+                return None
+        if data[-2:] != b"\n\n":
             return None
         end, at = len(data) - 2, data.find(b"\n")
         if at != end and data.find(b"\n", at + 1) != end:
@@ -248,6 +254,9 @@ class SSEOrJSONFramer:
             if whole is not None:
                 self._at_line_start = True
                 return whole
+            if data and self._json_start(data, 0) < 0:
+                self._at_line_start = data.endswith((b"\n", b"\r"))
+                return self._framer.feed(data)
         elif self._state == _START:
             data = self._skip_blank(data)
         frames: list[SSEFrame] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trunkline.authoring.json import ProviderOptions, with_options
@@ -73,7 +73,7 @@ def history(
             system += ({"text": text} for text in renderer.system(message) if text)
             continue
         by_model = message.role == "assistant"
-        parts = renderer.parts(message.parts, by_model=by_model)
+        parts = renderer.parts(_complete_pairs(message.parts, warnings))
         if by_model and contents and contents[-1]["role"] == "model":
             contents[-1]["parts"] += parts
         elif parts:
@@ -97,6 +97,41 @@ def history(
     return contents, system
 
 
+_PAIRS = {"executableCode": "codeExecutionResult", "toolCall": "toolResponse"}
+"""The parts that are only valid together: what Gemini runs by itself, and its result."""
+
+
+def _complete_pairs(parts: Sequence[Part], warnings: Warnings) -> Sequence[Part]:
+    """Leave out what Gemini began to run but did not finish, as in an answer that was cut off, and results alone."""
+    kinds = (*_PAIRS, *_PAIRS.values())
+    hosted = [(at, part) for at, part in enumerate(parts) if isinstance(part, Opaque) and part.kind in kinds]
+    if not hosted:
+        return parts
+    alone: set[int] = set()
+    waiting: list[tuple[int, Opaque]] = []
+    for at, part in hosted:
+        if part.kind in _PAIRS:
+            waiting.append((at, part))
+            alone.add(at)
+            continue
+        calls = [one for one in waiting if _PAIRS[one[1].kind] == part.kind]
+        call = next((one for one in calls if _hosted_id(one[1]) == _hosted_id(part)), None)
+        if call is None:
+            alone.add(at)
+        else:
+            waiting.remove(call)
+            alone.discard(call[0])
+    if alone:
+        why = "a call that Gemini ran by itself was left out with its result, since one of the two is missing"
+        warnings.add("mended", "opaque part", why, lossy=False)
+    return [part for at, part in enumerate(parts) if at not in alone]
+
+
+def _hosted_id(part: Opaque) -> object:
+    data = part.data.get(part.kind)
+    return data.get("id") if isinstance(data, dict) else None
+
+
 class _Renderer:
     """Renders the parts of messages that `replay` has mended."""
 
@@ -113,7 +148,7 @@ class _Renderer:
                 reason = "Gemini's system instruction accepts text only; left out"
                 self._warnings.add("left_out", type(part).__name__.lower(), reason, lossy=True)
 
-    def parts(self, parts: Iterable[Part], *, by_model: bool) -> list[dict[str, Any]]:
+    def parts(self, parts: Iterable[Part]) -> list[dict[str, Any]]:
         rendered = []
         for part in parts:
             wire_part = self._part(part)

@@ -69,6 +69,7 @@ _CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId",
 _CANDIDATE = frozenset({"content", "finishReason", "finishMessage", "index"})
 _CONTENT = frozenset({"parts", "role"})
 _TEXT = frozenset({"text", "thought"})
+_SIGNATURE = frozenset({"thoughtSignature", "thought"})
 _CALL = frozenset({"id", "name", "args", "partialArgs", "willContinue"})
 _MEDIA = frozenset({"mimeType", "data", "fileUri"})
 
@@ -170,19 +171,19 @@ class GeminiStream:
             if created := data.get("createTime"):
                 builder.metadata({"createTime": created})
             builder.start(as_string(data.get("responseId")) or None, as_string(data.get("modelVersion")) or None)
-        if not data.keys() <= _CHUNK:
+        if not _CHUNK.issuperset(data):
             builder.metadata({name: value for name, value in data.items() if name not in _CHUNK})
         candidate = self._candidate(data.get("candidates"))
         content = candidate.get("content")
         parts: object = None
         if isinstance(content, dict):
             parts = content.get("parts")
-            if not content.keys() <= _CONTENT:
+            if not _CONTENT.issuperset(content):
                 builder.metadata({name: value for name, value in content.items() if name not in _CONTENT})
         logprobs: tuple[TokenLogprob, ...] = ()
-        if not candidate.keys() <= _CANDIDATE:
+        if not _CANDIDATE.issuperset(candidate):
             logprobs = self._fields(candidate)
-        for part in as_list(parts):
+        for part in parts if isinstance(parts, list) else ():
             if not isinstance(part, dict):
                 raise ProtocolViolation("a part of the response is not an object", provider=self._provider)
             if logprobs and isinstance(part.get("text"), str) and not part.get("thought"):
@@ -215,11 +216,17 @@ class GeminiStream:
         """Return the candidate that is the answer: the first one of the first chunk. The others are kept apart."""
         if not isinstance(candidates, list) or not candidates:
             return {}
+        if len(candidates) == 1 and isinstance(candidates[0], dict):  # nearly always
+            index = candidates[0].get("index") or 0  # proto JSON leaves out an index of 0
+            if self._index is None:
+                self._index = index
+            if index == self._index:
+                return candidates[0]
         answer: dict[str, Any] | None = None
         for candidate in candidates:
             if not isinstance(candidate, dict):
                 raise ProtocolViolation("a candidate is not an object", provider=self._provider)
-            index = candidate.get("index") or 0  # proto JSON leaves out an index of 0
+            index = candidate.get("index") or 0
             if self._index is None:
                 self._index = index
             if answer is None and index == self._index:
@@ -260,7 +267,7 @@ class GeminiStream:
 
     def _part(self, part: dict[str, Any], logprobs: tuple[TokenLogprob, ...]) -> None:
         text = part.get("text")
-        if isinstance(text, str) and part.keys() <= _TEXT:  # nearly all parts
+        if isinstance(text, str) and _TEXT.issuperset(part):  # nearly all parts
             if part.get("thought") is True:
                 self._text_is_open = False
                 self._builder.reasoning(text)
@@ -269,6 +276,8 @@ class GeminiStream:
                 self._text.append(text)
                 self._builder.text(text, logprobs=logprobs)
             return
+        if text is None and part.keys() <= _SIGNATURE:
+            text = ""  # a signature without data belongs to the text so far; it goes back on an empty text
         is_thought = part.get("thought") is True
         self._has_answer = self._has_answer or not is_thought
         self._text_is_open = False
@@ -289,7 +298,7 @@ class GeminiStream:
         elif part:
             # Parts that only Gemini understands, such as executableCode and the drafts of pictures that are marked as
             # thoughts, are kept as they came and sent back.
-            kind = next((key for key in part if key not in ("thought", "thoughtSignature")), "thoughtSignature")
+            kind = next(key for key in part if key not in _SIGNATURE)
             self._builder.add(Opaque(provider=self._provider, kind=kind, data=part))
 
     def _metadata(self, part: dict[str, Any], *typed: str, inner: frozenset[str] = frozenset()) -> ProviderOptions:
@@ -342,7 +351,8 @@ class GeminiStream:
         if url := as_string(data.get("fileUri")):
             return part_type(url=url, media_type=media_type, provider_metadata=metadata)
         try:
-            content = b64decode(as_string(data.get("data")) or "", validate=True)
+            encoded = (as_string(data.get("data")) or "").replace("-", "+").replace("_", "/")
+            content = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
         except ValueError:
             raise ProtocolViolation("the media in the response is not valid base64", provider=self._provider) from None
         return part_type(data=content, media_type=media_type, provider_metadata=metadata)

@@ -35,7 +35,7 @@ def later_counts(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, An
     A count may become smaller: Gemini corrects its estimates (recording 2b64aecdb8256015). But a count that was more
     than 0 and is now 0, or missing as proto JSON leaves out 0, is that of another part of the answer (class 57).
     """
-    if earlier.keys() <= later.keys() and 0 not in later.values():
+    if earlier.keys() <= later.keys() and 0 not in later.values():  # nearly always
         return later
     kept = {name: count for name, count in earlier.items() if type(count) is int and count and not later.get(name)}
     if not kept:
