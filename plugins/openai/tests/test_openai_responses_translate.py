@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from strict_types import strict_adapter
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import InvalidRequest
+from trunkline.fold import with_family
 from trunkline.messages import (
     Audio,
     Citation,
@@ -108,7 +110,7 @@ def test_a_model_that_never_reasons_is_neither_asked_for_nor_given_reasoning(tra
     body, translation = translate(user("Q"), history, user("Q"), model=model)
     assert "include" not in body
     assert [item["role"] for item in body["input"]] == ["user", "assistant", "user"]
-    assert warnings_of(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("mended", "reasoning")]
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,7 @@ def test_a_foreign_turn_is_sent_in_words_and_what_only_its_provider_understands_
         {"type": "function_call", "call_id": "toolu_1", "name": "weather", "arguments": '{"city":"Oslo"}'},
         {"type": "function_call_output", "call_id": "toolu_1", "output": "rain"},
     ]
-    assert warnings_of(translation) == [("left_out", "reasoning"), ("left_out", "opaque part")]
+    assert warnings_of(translation) == [("mended", "reasoning"), ("mended", "opaque part")]
 
 
 @pytest.mark.parametrize(
@@ -332,10 +334,11 @@ def test_foreign_words_that_are_not_plain_text_are_sent_as_text(
     assert warnings_of(translation) == [warning]
 
 
-def test_media_in_an_assistant_turn_is_left_out_with_a_warning(translate: Translate) -> None:
+def test_media_in_an_answer_move_to_the_user_message_after_it(translate: Translate) -> None:
     body, translation = translate(user("Q"), assistant("A", Image(data=PNG)), user("Q"))
     assert body["input"][1] == {"type": "message", "role": "assistant", "content": "A"}
-    assert warnings_of(translation) == [("left_out", "image")]
+    assert [part["type"] for part in body["input"][2]["content"]] == ["input_text", "input_image", "input_text"]
+    assert warnings_of(translation) == [("mended", "image")]
 
 
 def reasoned(**reasoning: Any) -> Message:
@@ -353,7 +356,7 @@ def test_reasoning_without_its_state_is_left_out_and_so_are_the_ids_that_point_t
         {"type": "message", "role": "assistant", "content": "A", "phase": "final_answer"},
         {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}", "status": "completed"},
     ]
-    assert warnings_of(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("mended", "reasoning")]
 
 
 @pytest.mark.parametrize(
@@ -400,7 +403,7 @@ def test_reasoning_that_nothing_follows_is_left_out(translate: Translate) -> Non
     cut = assistant(Reasoning(provider="openai", encrypted="E", provider_metadata=own(id="rs_1", summary=[])))
     body, translation = translate(user("Q"), cut, user("Go on."))
     assert [item["role"] for item in body["input"]] == ["user", "user"]
-    assert warnings_of(translation) == [("left_out", "reasoning")]
+    assert warnings_of(translation) == [("mended", "reasoning"), ("mended", "message")]
 
 
 def test_a_call_id_longer_than_the_wire_takes_is_the_same_in_the_call_and_its_result(translate: Translate) -> None:
@@ -453,12 +456,189 @@ def test_a_tool_result_in_the_wires_words(
 def test_a_result_without_its_call_is_left_out_unless_a_stored_response_holds_the_call(translate: Translate) -> None:
     body, translation = translate(user("Q"), tool_result("call_1", "ok"))
     assert len(body["input"]) == 1
-    assert warnings_of(translation) == [("left_out", "tool result")]
+    assert warnings_of(translation) == [("mended", "tool result")]
     body, translation = translate(
         tool_result("call_1", "ok"), provider_options={"openai": {"previous_response_id": "resp_1"}}
     )
     assert body["input"] == [{"type": "function_call_output", "call_id": "call_1", "output": "ok"}]
     assert warnings_of(translation) == []
+
+
+# Items that go together
+
+
+RS: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "E"}
+MSG: dict[str, Any] = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "A", "annotations": []}],
+}
+FC: dict[str, Any] = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "weather", "arguments": "{}"}
+WS: dict[str, Any] = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search"}}
+DRAWING: dict[str, Any] = {
+    "type": "image_generation_call",
+    "id": "ig_1",
+    "status": "completed",
+    "result": "iVBORw0KGgo=",
+}
+
+
+def answered(*output: dict[str, Any]) -> Message:
+    """The message of a response with these items, as the parser makes it and the core marks it."""
+    body = json.dumps({"id": "resp_1", "status": "completed", "model": MODEL, "output": output}).encode()
+    message = ResponsesParser(context()).body(WireResponse(status=200, body=body)).message
+    return attrs.evolve(message, parts=with_family(message.parts, "gpt"))
+
+
+def sent(*messages: Message, **request: Any) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    chat = ChatRequest(messages=messages, **{"model": MODEL, **request})
+    translation = ResponsesTranslator(context()).translate(chat, stream=False)
+    items: list[dict[str, Any]] = json.loads(translation.wire_request.body)["input"]
+    return items, warnings_of(translation)
+
+
+def without(message: Message, kind: type[Part]) -> Message:
+    return attrs.evolve(message, parts=tuple(part for part in message.parts if not isinstance(part, kind)))
+
+
+def test_items_lose_their_ids_where_the_application_removed_the_reasoning() -> None:
+    turn = without(answered(RS, MSG, FC), Reasoning)
+    items, warnings = sent(user("Q"), turn, tool_result("call_1", "ok"))
+    assert items[1:3] == [
+        {"type": "message", "role": "assistant", "content": "A"},
+        {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"},
+    ]
+    assert warnings == []
+
+
+def test_reasoning_is_left_out_where_the_application_removed_what_follows_it() -> None:
+    items, warnings = sent(user("Q"), without(answered(RS, FC), ToolCall), user("Go on."))
+    assert [item["role"] for item in items] == ["user", "user"]
+    assert ("mended", "reasoning") in warnings
+
+
+def test_a_hosted_call_is_left_out_with_its_reasoning() -> None:
+    stateless = {name: value for name, value in RS.items() if name != "encrypted_content"}
+    items, warnings = sent(user("Q"), answered(stateless, WS, MSG), user("Q"))
+    assert items[1:2] == [{"type": "message", "role": "assistant", "content": "A"}]
+    assert warnings == [("mended", "reasoning"), ("mended", "opaque part")]
+
+
+@pytest.mark.parametrize("family", ["gpt", None])
+def test_reasoning_of_the_family_is_sent_and_of_another_is_not(family: str | None) -> None:
+    turn = answered(RS, MSG)
+    known = attrs.evolve(turn, parts=with_family([attrs.evolve(part, family=None) for part in turn.parts], family))  # type: ignore[call-arg, type-var]
+    assert [item.get("type") for item in sent(user("Q"), known, user("Q"))[0]] == [None, "reasoning", "message", None]
+    other = attrs.evolve(turn, parts=tuple(attrs.evolve(part, family="grok") for part in turn.parts))  # type: ignore[call-arg, type-var]
+    items, warnings = sent(user("Q"), other, user("Q"))
+    assert [item.get("type") for item in items] == [None, "message", None]
+    assert "id" not in items[1]
+    assert ("mended", "reasoning") in warnings
+
+
+def test_a_generated_image_is_sent_as_its_item_if_it_is_stored_and_else_in_a_user_message() -> None:
+    turn = answered(DRAWING, MSG)
+    items, _ = sent(user("Q"), turn, user("Bluer."), provider_options={"openai": {"store": True}})
+    assert items[1] == DRAWING
+    items, warnings = sent(user("Q"), turn, user("Bluer."))
+    assert [item.get("type") for item in items] == [None, "message", None]
+    assert items[2]["content"][1]["image_url"] == "data:image/png;base64,iVBORw0KGgo="
+    assert warnings == [("mended", "image")]
+
+
+SHELL_CALL: dict[str, Any] = {
+    "type": "shell_call",
+    "id": "sh_1",
+    "call_id": "call_9",
+    "action": {"commands": ["ls"]},
+    "status": "completed",
+}
+SHELL_OUTPUT: dict[str, Any] = {
+    "type": "shell_call_output",
+    "call_id": "call_9",
+    "output": [{"stdout": "a", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}],
+}
+
+
+def own_item(data: dict[str, Any]) -> Opaque:
+    return Opaque(provider="openai", kind=data["type"], data=data)
+
+
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_an_item_is_answered_by_an_item(role: Any) -> None:
+    turn = answered(RS, {**SHELL_CALL, "created_by": "x"})
+    items, warnings = sent(user("Q"), turn, Message(role=role, parts=own_item(SHELL_OUTPUT)))
+    assert items[1:] == [RS, SHELL_CALL, SHELL_OUTPUT]
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        SHELL_CALL,
+        {
+            "type": "computer_call",
+            "id": "cu_1",
+            "call_id": "call_9",
+            "pending_safety_checks": [],
+            "status": "completed",
+        },
+        {"type": "mcp_approval_request", "id": "mcpr_1", "name": "f", "arguments": "{}", "server_label": "s"},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_9", "arguments": "{}"},
+    ],
+)
+def test_an_item_without_its_answer_is_left_out_with_its_reasoning(item: dict[str, Any]) -> None:
+    items, warnings = sent(user("Q"), answered(RS, item), user("Never mind."))
+    assert items == [{"role": "user", "content": "Q"}, {"role": "user", "content": "Never mind."}]
+    assert {kind for kind, _ in warnings} == {"mended"}
+
+
+def test_an_answer_without_its_item_is_left_out_unless_a_stored_response_has_the_item() -> None:
+    answer = Message(role="user", parts=own_item(SHELL_OUTPUT))
+    items, warnings = sent(user("Q"), answer)
+    assert items == [{"role": "user", "content": "Q"}]
+    assert warnings == [("mended", "opaque part")]
+    items, _ = sent(answer, provider_options={"openai": {"previous_response_id": "resp_1"}})
+    assert items == [SHELL_OUTPUT]
+
+
+def test_a_call_that_the_provider_answered_has_one_result() -> None:
+    output = {"type": "function_call_output", "id": "fco_1", "call_id": "call_1", "output": "ok"}
+    items, _ = sent(user("Q"), answered(FC, output, MSG), user("Q"))
+    assert [item.get("output") for item in items if item.get("type") == "function_call_output"] == ["ok"]
+
+
+def test_fields_that_the_plugin_does_not_know_go_back_with_their_item() -> None:
+    reasoning = {**RS, "format": "v1", "status": "completed"}
+    items, _ = sent(user("Q"), answered(reasoning, {**FC, "async": True, "hint": 1}), tool_result("call_1", "ok"))
+    assert items[1] == {**RS, "format": "v1"}
+    assert items[2] == {**FC, "async": True, "hint": 1}
+
+
+def test_a_call_without_a_result_gets_one_and_ids_do_not_repeat() -> None:
+    first, second = answered(RS, FC), answered({**RS, "id": "rs_2"}, {**FC, "id": "fc_2"})
+    items, warnings = sent(user("Q"), first, tool_result("call_1", "ok"), user("Q"), second, user("Never mind."))
+    calls = [item["call_id"] for item in items if item.get("type") == "function_call"]
+    results = [item["call_id"] for item in items if item.get("type") == "function_call_output"]
+    assert calls == results
+    assert len(set(calls)) == 2
+    assert {kind for kind, _ in warnings} == {"mended", "changed"}
+
+
+def test_invalid_arguments_are_sent_inside_an_object() -> None:
+    call = ToolCall(id="call_1", name="weather", invalid_arguments='{"city":')
+    items, _ = sent(user("Q"), assistant(call), tool_result(call, "no", is_error=True))
+    assert json.loads(items[1]["arguments"]) == {"invalid_arguments": '{"city":'}
+
+
+def test_the_schema_of_a_tool_has_an_object_at_its_root() -> None:
+    tool = Tool(name="f", parameters={"properties": {"a": {"type": "string"}}})
+    translation = ResponsesTranslator(context()).translate(
+        ChatRequest(messages="Q", model=MODEL, tools=[tool]), stream=False
+    )
+    assert json.loads(translation.wire_request.body)["tools"][0]["parameters"]["type"] == "object"
 
 
 # Tools and everything else

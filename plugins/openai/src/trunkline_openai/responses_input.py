@@ -1,22 +1,18 @@
-"""A conversation as the `input` items of the Responses API. Pure.
+"""Turns of a conversation as the `input` items of the Responses API. Pure.
 
-Responses of this provider are sent back as the items that they were: in their order, with their ids, `phase` and
-encrypted reasoning. Two rules of the API decide what is sent:
-
-- A reasoning item must be followed by another item of its turn. Reasoning at the end of a turn is therefore removed.
-- An item with an id must come with the reasoning that precedes it. If reasoning cannot be sent, the rest of its turn is
-  sent without ids.
+`responses_history` has made the turns so that the API accepts them. Responses of this provider are sent back as the
+items that they were: in their order, with their ids, `phase`, encrypted reasoning and fields that this plugin does not
+know, since OpenAI documents to append `response.output` to the next input.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 from typing import Any
 
 from trunkline.authoring.json import JSONObject, ProviderOptions, with_options
+from trunkline.authoring.replay import Turn
 from trunkline.authoring.warnings import Warnings
-from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -32,51 +28,37 @@ from trunkline.messages import (
     ToolResultPart,
 )
 
-CALL_ID_LIMIT = 64
-"""The longest `call_id` that the API accepts, in characters. A longer id of another provider is sent as a hash."""
+from trunkline_openai.responses_items import OUTPUT_ONLY
 
 ERROR_PREFIX = "Error: "
 """Precedes the result of a tool that failed, because the API cannot mark it."""
 
 _SUFFIXES = {"application/pdf": "pdf", "text/plain": "txt", "text/markdown": "md"}
 
+# "Unknown parameter: 'input[1].status'": https://github.com/BerriAI/litellm/issues/13420, 2025-08
+_REASONING_OUTPUT_ONLY = OUTPUT_ONLY | {"status", "summary", "content"}
+
 
 class InputItems:
     """Collects the items of a conversation, with warnings for content that the API does not accept.
 
-    - `stored`: the provider stores its responses (`store`), so reasoning can be sent by its id alone.
-    - `continued`: the request continues a stored response, which may contain the calls of results in this request.
-    - `takes_reasoning`: the model accepts reasoning in the input.
-    - `custom_tools`: the names of the tools whose input is free text.
+    `custom_tools` are the names of the tools whose input is free text.
     """
 
-    def __init__(
-        self,
-        provider: str,
-        warnings: Warnings,
-        *,
-        stored: bool = False,
-        continued: bool = False,
-        takes_reasoning: bool = True,
-        custom_tools: Collection[str] = (),
-    ) -> None:
+    def __init__(self, provider: str, warnings: Warnings, *, custom_tools: Collection[str] = ()) -> None:
         self.items: list[dict[str, Any]] = []
         self._warnings = warnings
         self._provider = provider
-        self._stored = stored
-        self._continued = continued
-        self._takes_reasoning = takes_reasoning
         self._custom_tools = custom_tools
-        # The ids of the calls so far, and whether each is a custom tool's.
-        self._calls: dict[str, bool] = {}
-        self._keep_ids = True
+        # The ids of the calls of custom tools so far.
+        self._custom_calls: set[str] = set()
         # The message item that the next text is added to.
         self._open: dict[str, Any] | None = None
 
-    def add(self, message: Message) -> None:
-        """Add a message. Raises `InvalidRequest` for a part that its role cannot have."""
-        if message.role != "assistant":
-            self._end_turn()
+    def add(self, turn: Turn) -> None:
+        """Add a message and the results of its tool calls."""
+        message = turn.message
+        self._open = None
         if message.name is not None:
             self._warnings.add(
                 "left_out",
@@ -92,11 +74,8 @@ class InputItems:
         else:
             self._add_input(message)
             self._apply(options, first, lambda item: True)
-
-    def finish(self) -> list[dict[str, Any]]:
-        """Return the items, after the last message."""
-        self._end_turn()
-        return self.items
+        for result in turn.results:
+            self._add_tool_result(result)
 
     def _apply(self, options: JSONObject, first: int, fits: Callable[[dict[str, Any]], bool]) -> None:
         if not options:
@@ -124,19 +103,9 @@ class InputItems:
                 if isinstance(part, ToolResult):
                     self._add_tool_result(part)
                 else:
-                    self._add_opaque(part, by_model=False)
-            elif message.role == "tool":
-                raise InvalidRequest("a tool message can contain only ToolResult parts")
+                    self.items.append(dict(part.data))
             elif isinstance(part, (Text, Image, Document, Audio)):
                 content.extend(self._content(part))
-            elif isinstance(part, ToolCall):
-                raise InvalidRequest(
-                    f"a {message.role} message cannot contain a tool call; only an assistant message can"
-                )
-            elif isinstance(part, Reasoning):
-                self._warnings.add(
-                    "left_out", "reasoning", f"a {message.role} message cannot contain reasoning", lossy=True
-                )
         self._add_content(role, content)
 
     def _add_content(self, role: str, content: list[dict[str, Any]]) -> None:
@@ -197,15 +166,6 @@ class InputItems:
 
     def _add_tool_result(self, result: ToolResult) -> None:
         options = self._options(result.provider_options)
-        if result.tool_call_id not in self._calls and not self._continued:
-            self._warnings.add(
-                "left_out",
-                "tool result",
-                f"no tool call {result.tool_call_id!r} comes before this result; keep the two together",
-                lossy=False,
-                cause="no tool call",
-            )
-            return
         content = [data for part in result.parts for data in self._result_content(part)]
         if result.is_error:
             self._warnings.add(
@@ -219,16 +179,11 @@ class InputItems:
             output = (ERROR_PREFIX if result.is_error else "") + "".join(data["text"] for data in content)
         else:
             output = [{"type": "input_text", "text": ERROR_PREFIX.strip()}, *content] if result.is_error else content
-        kind = "custom_tool_call_output" if self._calls.get(result.tool_call_id) else "function_call_output"
-        self.items.append({"type": kind, "call_id": _call_id(result.tool_call_id), "output": output, **options})
+        kind = "custom_tool_call_output" if result.tool_call_id in self._custom_calls else "function_call_output"
+        self.items.append({"type": kind, "call_id": result.tool_call_id, "output": output, **options})
 
     def _result_content(self, part: ToolResultPart) -> list[dict[str, Any]]:
-        if not isinstance(part, Opaque):
-            return self._content(part)
-        if part.provider == self._provider:
-            return [dict(part.data)]
-        self._warn_foreign(part, lossy=True)
-        return []
+        return [dict(part.data)] if isinstance(part, Opaque) else self._content(part)
 
     # Assistant messages
 
@@ -248,27 +203,21 @@ class InputItems:
         elif isinstance(part, Reasoning):
             self._add_reasoning(part)
         elif isinstance(part, Opaque):
-            self._add_opaque(part, by_model=True)
-        elif isinstance(part, ToolResult):
-            self._add_tool_result(part)
+            self.items.append(dict(part.data))
         elif isinstance(part, Audio):
             for data in self._audio(part, by_model=True):
                 self._add_text(Text(text=data["text"]))
-        else:
-            kind = type(part).__name__.lower()
-            self._warnings.add("left_out", kind, "an assistant message cannot contain media here", lossy=True)
 
     def _add_text(self, part: Text) -> None:
         metadata = self._options(part.provider_metadata)
         options = self._options(part.provider_options)
         item_id, phase = metadata.get("id"), metadata.get("phase")
-        item: dict[str, Any]
-        if not isinstance(item_id, str) or not self._keep_ids:
+        if not isinstance(item_id, str):
             self._add_plain_text(part, phase, options)
             return
         if self._open is None or self._open.get("id") != item_id:
             status = metadata.get("status")
-            item = {
+            item: dict[str, Any] = {
                 "type": "message",
                 "id": item_id,
                 "role": "assistant",
@@ -289,7 +238,7 @@ class InputItems:
     def _add_plain_text(self, part: Text, phase: object, options: JSONObject) -> None:
         """Add text without an id of this provider. The API accepts a message without an id only as a string."""
         if part.refusal:
-            why = "a refusal from another provider was sent as plain text"
+            why = "a refusal was sent as plain text"
             self._warnings.add("changed", "refusal", why, lossy=False)
         if not part.text and not options:
             return
@@ -305,67 +254,29 @@ class InputItems:
     def _add_call(self, call: ToolCall) -> None:
         metadata = self._options(call.provider_metadata)
         custom = metadata.get("type") == "custom" or call.name in self._custom_tools
-        kind = "custom_tool_call" if custom else "function_call"
-        item: dict[str, Any] = {"type": kind, "call_id": _call_id(call.id), "name": call.name}
-        self._calls[call.id] = custom
+        item: dict[str, Any] = {"call_id": call.id, "name": call.name}
         if custom:
+            self._custom_calls.add(call.id)
             text = call.arguments.get("input")
-            item["input"] = text if isinstance(text, str) else call.arguments_json
+            item |= {"type": "custom_tool_call", "input": text if isinstance(text, str) else call.arguments_json}
         else:
-            item["arguments"] = call.arguments_json
-        names = ("id", "namespace", "caller") if custom else ("id", "status", "namespace", "caller")
-        item.update({name: metadata[name] for name in names if name in metadata and (name != "id" or self._keep_ids)})
+            item |= {"type": "function_call", "arguments": call.arguments_json}
+        known = item.keys() | OUTPUT_ONLY
+        item.update({name: value for name, value in metadata.items() if name not in known})
         self.items.append(with_options(item, call.provider_options, self._provider))
 
     def _add_reasoning(self, part: Reasoning) -> None:
         metadata = self._options(part.provider_metadata)
-        content = metadata.get("content")
-        if part.provider != self._provider:
-            self._leave_out_reasoning("it comes from another provider")
-            return
-        if not self._takes_reasoning:
-            self._leave_out_reasoning("this model does not accept reasoning")
-            return
-        if part.encrypted is None and not content and not (self._stored and metadata.get("id")):
-            self._leave_out_reasoning("it has no encrypted content, and the provider did not store it")
-            return
-        item: dict[str, Any] = {"type": "reasoning"}
-        if metadata.get("id") is not None:
-            item["id"] = metadata["id"]
-        summary = metadata.get("summary")
+        content, summary = metadata.get("content"), metadata.get("summary")
         if summary is None:
             summary = [{"type": "summary_text", "text": part.text}] if part.text and not content else []
-        item["summary"] = summary
+        item: dict[str, Any] = {
+            "type": "reasoning",
+            **{name: value for name, value in metadata.items() if name not in _REASONING_OUTPUT_ONLY},
+            "summary": summary,
+        }
         if content:
             item["content"] = content
         if part.encrypted is not None:
             item["encrypted_content"] = part.encrypted
         self.items.append(with_options(item, part.provider_options, self._provider))
-
-    def _leave_out_reasoning(self, why: str) -> None:
-        self._keep_ids = False
-        self._warnings.add("left_out", "reasoning", f"reasoning of the history was not sent: {why}", lossy=False)
-
-    def _add_opaque(self, part: Opaque, *, by_model: bool) -> None:
-        if part.provider == self._provider:
-            self.items.append(dict(part.data))
-        else:
-            self._warn_foreign(part, lossy=not by_model)
-
-    def _warn_foreign(self, part: Opaque, *, lossy: bool) -> None:
-        why = f"only {part.provider} understands it; not sent"
-        self._warnings.add("left_out", "opaque part", why, lossy=lossy)
-
-    def _end_turn(self) -> None:
-        self._open = None
-        self._keep_ids = True
-        while self.items and self.items[-1].get("type") == "reasoning":
-            self.items.pop()
-            self._leave_out_reasoning("the API does not accept reasoning that nothing follows")
-            self._keep_ids = True
-
-
-def _call_id(call_id: str) -> str:
-    if len(call_id) <= CALL_ID_LIMIT:
-        return call_id
-    return f"call_{hashlib.sha256(call_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"

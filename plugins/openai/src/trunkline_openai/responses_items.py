@@ -10,14 +10,15 @@ import binascii
 from base64 import b64decode
 from typing import Any
 
-from trunkline.authoring.json import as_object, as_string
+from trunkline.authoring.json import JSONObject, as_object, as_string
 from trunkline.errors import InvalidRequest
 from trunkline.messages import Image
 
 IMAGE = "image_generation_call"
 
 OUTPUT_ONLY = frozenset({"created_by"})
-"""Fields of output items that the API refuses in the input, with "Unknown parameter"."""
+"""Fields of output items that are not in the schema of input items (`_output_item_to_input_item` in openai-agents
+0.24)."""
 
 # A tool whose calls have no `call_id` runs at the provider: web and file search, code interpreter, images, MCP calls.
 _HOSTED_ENVIRONMENTS = ("container_reference", "container_auto")
@@ -34,7 +35,7 @@ _IMAGE_TYPES = {
 _IMAGE_STARTS = {"iVBORw": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp", "R0lGOD": "image/gif"}
 
 
-def awaited_id(kind: str, data: dict[str, Any]) -> str | None:
+def awaited_id(kind: str, data: JSONObject) -> str | None:
     """The id that the application's answer to an item must name. `None` if the provider handles the item itself.
 
     The application answers shell, patch, computer and client tool search calls, with an item whose type ends in
@@ -49,7 +50,7 @@ def awaited_id(kind: str, data: dict[str, Any]) -> str | None:
     return as_string(data.get("call_id")) or (as_string(data.get("id")) if kind == "local_shell_call" else None)
 
 
-def answered_id(kind: str, data: dict[str, Any]) -> str | None:
+def answered_id(kind: str, data: JSONObject) -> str | None:
     """The id of the item that an item of the response answers, if any."""
     if kind.endswith("_output"):
         return as_string(data.get("call_id")) or as_string(data.get("id"))
@@ -79,9 +80,24 @@ def generated_image(data: dict[str, Any], provider: str) -> Image | None:
     return Image(data=image, media_type=found or named, provider_metadata=metadata)
 
 
-def image_item(image: Image, metadata: dict[str, Any]) -> dict[str, Any] | None:
+def image_item(image: Image, metadata: JSONObject) -> dict[str, Any] | None:
     """The `image_generation_call` that an image comes from, or `None` for any other image."""
     if metadata.get("type") != IMAGE:
         return None
     result = image.url if image.url is not None else image.base64
     return {name: value for name, value in metadata.items() if name not in OUTPUT_ONLY} | {"result": result}
+
+
+def input_item(data: JSONObject) -> JSONObject:
+    """An item as the API accepts it in the input: without the fields that only its output has."""
+    output = data.get("output")
+    if data.get("type") == "shell_call_output" and isinstance(output, list):
+        chunks = [_without_output_fields(chunk) if isinstance(chunk, dict) else chunk for chunk in output]
+        data = {**data, "output": chunks}
+    return _without_output_fields(data)
+
+
+def _without_output_fields(data: JSONObject) -> JSONObject:
+    if OUTPUT_ONLY.isdisjoint(data):
+        return data
+    return {name: value for name, value in data.items() if name not in OUTPUT_ONLY}

@@ -6,12 +6,14 @@ from typing import Any
 
 from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
 from trunkline.request import ChatRequest, Tool
 
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, accepted_effort, model_facts
+from trunkline_openai.responses_history import HistoryOptions, takes_no_reasoning, turns
 from trunkline_openai.responses_input import InputItems
 from trunkline_openai.translate import request_headers, sent_user_id
 from trunkline_openai.urls import UrlFor, default_url
@@ -95,7 +97,7 @@ def responses_body(
     _conversation(request, body, facts, warnings, provider, options)
     body["store"] = False
     body["include"] = [] if takes_no_reasoning(facts) else [ENCRYPTED_REASONING]
-    _tools(request, body, provider)
+    _tools(request, body, provider, warnings)
     _format(request, body)
     _reasoning(request, body, facts, warnings)
     _sampling(request, body, facts, warnings)
@@ -109,11 +111,6 @@ def responses_body(
     return body
 
 
-def takes_no_reasoning(facts: ModelFacts) -> bool:
-    """Whether a model is known never to reason. It refuses reasoning in the input, and to be asked for it."""
-    return facts.reasons == "never" and facts.family is not None
-
-
 def _conversation(
     request: ChatRequest,
     body: dict[str, Any],
@@ -123,20 +120,19 @@ def _conversation(
     options: JSONObject,
 ) -> None:
     messages = request.messages
-    items = InputItems(
-        provider,
-        warnings,
-        stored=bool(options.get("store")),
-        continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
-        takes_reasoning=not takes_no_reasoning(facts),
-        custom_tools={tool.name for tool in request.tools if _kind(tool, provider) == "custom"},
-    )
+    custom = {tool.name for tool in request.tools if _kind(tool, provider) == "custom"}
+    items = InputItems(provider, warnings, custom_tools=custom)
     if _is_instructions(messages[0], request, provider):
         body["instructions"] = messages[0].text
         messages = messages[1:]
-    for message in messages:
-        items.add(message)
-    body["input"] = items.finish()
+    history = HistoryOptions(
+        provider=provider,
+        stored=bool(options.get("store")),
+        continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
+    )
+    for turn in turns(messages, history, facts, warnings):
+        items.add(turn)
+    body["input"] = items.items
 
 
 def _is_instructions(message: Message, request: ChatRequest, provider: str) -> bool:
@@ -158,10 +154,10 @@ def _kind(tool: Tool, provider: str) -> str:
     return kind if isinstance(kind, str) else "function"
 
 
-def _tools(request: ChatRequest, body: dict[str, Any], provider: str) -> None:
+def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: Warnings) -> None:
     if not request.tools:
         return
-    body["tools"] = [_tool(tool, provider) for tool in request.tools]
+    body["tools"] = [_tool(tool, provider, warnings) for tool in request.tools]
     if request.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     choice = request.tool_choice
@@ -174,7 +170,7 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str) -> None:
         body["tool_choice"] = {"type": kind, "name": choice.name} if named else {"type": kind}
 
 
-def _tool(tool: Tool, provider: str) -> dict[str, Any]:
+def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     options = tool.provider_options.get(provider, {})
     kind = _kind(tool, provider)
     if kind not in ("function", "custom"):
@@ -184,7 +180,7 @@ def _tool(tool: Tool, provider: str) -> dict[str, Any]:
         data["description"] = tool.description
     if kind == "function":
         # Without `strict` the server assumes true, and then refuses most schemas.
-        data |= {"parameters": tool.parameters, "strict": bool(tool.strict)}
+        data |= {"parameters": tool_parameters(tool, warnings), "strict": bool(tool.strict)}
     return {**data, **options}
 
 
