@@ -250,6 +250,16 @@ class TestParts:
         turns, warnings = replayed([assistant(image)], answer_media=(Image,))
         assert (shown(turns), warnings) == ([("assistant", (image,), ())], [])
 
+    def test_media_that_the_model_cannot_read_are_left_out_of_answers_and_do_not_follow_results(self) -> None:
+        image = Image(data=PNG)
+        rules: dict[str, Any] = {"readable_media": (), "result_media": ()}
+        turns, warnings = replayed([user("draw"), assistant("Here:", image), user(image)], **rules)
+        assert shown(turns)[1:] == [("assistant", ("Here:",), ()), ("user", (image,), ())]
+        assert warnings == [mended("image")]
+        turns, warnings = replayed([user("draw"), assistant(OSLO), tool_result(OSLO, [image])], **rules)
+        assert turns[1].results[0].parts == (image,)
+        assert (len(turns), warnings) == (2, [])
+
     def test_media_of_results_move_after_all_results_of_the_message(self) -> None:
         image, document = Image(data=PNG), Document(data=b"%PDF-1")
         messages = [
@@ -381,6 +391,7 @@ ANY_RULES = st.builds(
     blank_text=st.booleans(),
     trailing_space=st.booleans(),
     answer_media=st.sampled_from([(), (Image,)]),
+    readable_media=st.sampled_from([(), (Image, Document, Audio)]),
     result_media=st.sampled_from([(), (Image, Document, Audio)]),
     system=st.sampled_from(["anywhere", "first", "not_after_answer"]),
     starts_with_user=st.booleans(),

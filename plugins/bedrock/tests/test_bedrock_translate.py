@@ -702,7 +702,7 @@ def test_results_hold_pictures_documents_and_nothing_empty(body: Check) -> None:
     sent, translation = body(user("x"), assistant(CALL), tool_result(CALL, parts), tools=[WEATHER])
     content = sent["messages"][2]["content"][0]["toolResult"]["content"]
     assert [next(iter(block)) for block in content] == ["text", "image", "document"]
-    assert warnings_of(translation) == [("mended", "tool result"), ("left_out", "audio")]
+    assert warnings_of(translation) == [("left_out", "audio")]
     sent, _ = body(user("x"), assistant(CALL), tool_result(CALL, ""), tools=[WEATHER])
     assert sent["messages"][2]["content"][0]["toolResult"]["content"] == [{"text": "(no output)"}]
 
@@ -1000,6 +1000,17 @@ def test_media_that_a_result_may_not_contain_follow_it(body: Check, model: str, 
     result = sent["messages"][2]["content"][0]["toolResult"]["content"]
     assert [kind for block in result for kind in block if kind in ("image", "document")] == kinds
     assert all(kind in json.dumps(sent) for kind in ('"image"', '"document"'))
+
+
+@pytest.mark.parametrize("model", [R1, GPT_OSS, "amazon.titan-text-lite-v1"])
+def test_media_that_a_model_made_are_left_out_where_the_model_cannot_read_them(body: Check, model: str) -> None:
+    sent, translation = body(user("draw"), assistant("Here.", Image(data=PNG)), user("bigger"), model=model)
+    assert [message["content"] for message in sent["messages"]] == [
+        [{"text": "draw"}],
+        [{"text": "Here."}],
+        [{"text": "bigger"}],
+    ]
+    assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == [("mended", "image", False)]
 
 
 def test_media_that_a_model_made_are_sent_in_a_user_message(body: Check) -> None:

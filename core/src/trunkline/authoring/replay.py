@@ -120,6 +120,10 @@ class ReplayRules:
     """The media that an assistant message may contain. Others move to the user message after it. Audio is left to the
     translator, which may send its transcript or its id."""
 
+    readable_media: tuple[MediaClass, ...] = (Image, Document, Audio)
+    """The media that the model can read at all. Others that a model made are left out instead of moved; those of the
+    application are left to the translator, which warns that they are lost."""
+
     result_media: tuple[MediaClass, ...] = (Image, Document, Audio)
     """The media that a tool result may contain. Others move to a user message after the results."""
 
@@ -328,6 +332,11 @@ class _Mender:
         if isinstance(part, Opaque):
             return self._opaque(part, by_model=by_model)
         if isinstance(part, (Image, Document)) and by_model and not isinstance(part, self._rules.answer_media):
+            if not isinstance(part, self._rules.readable_media):
+                self._mended(
+                    type(part).__name__.lower(), "left out of the model's answer, since this model cannot read it"
+                )
+                return ()
             self._mended(type(part).__name__.lower(), "it was moved from the model's answer to a user message after it")
             moved += [self._own(part)] if moved else [Text(text=MADE_BY_MODEL), self._own(part)]
             return ()
@@ -441,7 +450,7 @@ class _Mender:
         for part in (part for result in found for part in result.parts):
             if isinstance(part, Opaque):
                 parts += self._opaque(part, by_model=False)
-            elif isinstance(part, (Image, Document, Audio)) and not isinstance(part, self._rules.result_media):
+            elif isinstance(part, (Image, Document, Audio)) and self._moves(part):
                 media.append(self._own(part))
             elif not isinstance(part, Text) or part.text.strip() or (self._rules.blank_text and len(found) == 1):
                 parts.append(self._own(part))
@@ -460,6 +469,10 @@ class _Mender:
             is_error=any(result.is_error for result in found),
             provider_options=options,
         )
+
+    def _moves(self, part: Image | Document | Audio) -> bool:
+        """Return whether media of a tool result have to follow it. What the model cannot read stays, to be left out."""
+        return not isinstance(part, self._rules.result_media) and isinstance(part, self._rules.readable_media)
 
 
 def _name(part: Part) -> str:

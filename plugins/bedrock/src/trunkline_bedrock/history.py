@@ -13,7 +13,7 @@ from typing import Any
 
 from trunkline.authoring.json import ProviderOptions, loads_finite
 from trunkline.authoring.provider import MediaClass
-from trunkline.authoring.replay import Issuer, ReplayRules, Turn
+from trunkline.authoring.replay import GO_ON, Issuer, ReplayRules, Turn
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -34,10 +34,6 @@ from trunkline.messages import (
 from trunkline_bedrock.blocks import UNKNOWN
 from trunkline_bedrock.media import Media
 from trunkline_bedrock.models import Facts, Medium
-
-GO_ON = "Go on."
-"""The user message that follows a last assistant message which the model cannot continue, and that separates text from
-tool calls if these must be alone in their message."""
 
 _RESULT_BLOCKS = ("json", "text", "image", "document", "video", "searchResult")
 _TOOL_CHANGES = ("toolAddition", "toolRemoval")
@@ -71,12 +67,15 @@ def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> Replay
         trailing_space=False,
         # AWS's guide to Converse: media only in user messages.
         answer_media=(),
+        readable_media=tuple(kind for name, kind in _MEDIA if name in facts.media),
         result_media=tuple(kind for name, kind in _MEDIA if name in facts.result_media),
         system="anywhere" if anywhere else "first",
         # "A conversation must start with a user message" (pydantic-ai 2.68.0).
         starts_with_user=not facts.leading_assistant,
         # "Conversation blocks and tool result blocks cannot be provided in the same turn" (pydantic-ai#6081).
         user_after_results=facts.tool_turns == "mixed" or not facts.tools,
+        # "This model does not support assistant message prefill. The conversation must end with a user message."
+        ends_with_answer=facts.prefill,
     )
 
 
@@ -120,10 +119,6 @@ class History:
         self._add_late()
         if not self.messages:
             raise InvalidRequest("the conversation has no message with content that can be sent")
-        if self.messages[-1]["role"] == "assistant" and not self._facts.prefill:
-            # "This model does not support assistant message prefill. The conversation must end with a user message."
-            self.messages.append({"role": "user", "content": [{"text": GO_ON}]})
-            self._mended("messages", f"this model requires a user message at the end; {GO_ON!r} was added")
         self._beside_documents()
 
     def finish(self) -> None:
