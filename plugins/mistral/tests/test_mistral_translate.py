@@ -326,9 +326,14 @@ def test_where_it_goes() -> None:
         ({"response_format": ResponseFormat(type="json")}, {"response_format": {"type": "json_object"}}, []),
         ({"response_format": ResponseFormat(type="text")}, {}, []),
         ({"reasoning": ReasoningOptions(effort="none")}, {"reasoning_effort": "none"}, []),
-        ({"reasoning": ReasoningOptions(effort="max")}, {"reasoning_effort": "xhigh"}, [("changed", "reasoning.effort")]),  # noqa: E501
+        ({"reasoning": ReasoningOptions(effort="high")}, {"reasoning_effort": "high"}, []),
+        ({"reasoning": ReasoningOptions(effort="max")}, {"reasoning_effort": "high"}, [("changed", "reasoning.effort")]),  # noqa: E501
+        ({"reasoning": ReasoningOptions(effort="low")}, {"reasoning_effort": "high"}, [("changed", "reasoning.effort")]),  # noqa: E501
+        ({"temperature": 2.0}, {"temperature": 1.5}, [("changed", "temperature")]),
+        ({"temperature": 0.0, "top_p": 0.5}, {"temperature": 0.0}, [("changed", "top_p")]),
+        ({"temperature": 0.0, "top_p": 1.0}, {"temperature": 0.0, "top_p": 1.0}, []),
         ({"reasoning": ReasoningOptions(max_tokens=9, summary="auto")}, {}, [("unsupported", "reasoning.max_tokens"), ("unsupported", "reasoning.summary")]),  # noqa: E501
-        ({"top_k": 3}, {}, [("unsupported", "top_k")]),
+        ({"top_k": 3}, {"top_k": 3}, []),
         ({"top_logprobs": 3}, {}, [("unsupported", "logprobs"), ("unsupported", "top_logprobs")]),
         ({"user_id": "u"}, {}, [("unsupported", "user_id")]),
         ({"stop": list("abcdef")}, {"stop": list("abcdef")}, []),
@@ -349,6 +354,83 @@ def test_what_is_said_otherwise_or_not_at_all(
     assert body == sent
     if fields.get("tool_choice") == "none":
         assert "tools" not in body_of(translation)
+
+
+FACTS: list[tuple[str, dict[str, Any], dict[str, Any], list[tuple[str, str, bool]]]] = [
+    ("mistral-large-latest", {"reasoning": ReasoningOptions(effort="high")}, {}, [("unsupported", "reasoning.effort", True)]),  # noqa: E501
+    ("mistral-large-latest", {"reasoning": ReasoningOptions(effort="none")}, {}, []),
+    ("zai-glm-5-3", {"reasoning": ReasoningOptions(effort="none")}, {"reasoning_effort": "low"}, [("changed", "reasoning.effort", True)]),  # noqa: E501
+    ("zai-glm-5-2", {"reasoning": ReasoningOptions(effort="none")}, {"reasoning_effort": "none"}, []),
+    ("zai-glm-5-2", {"reasoning": ReasoningOptions(effort="max")}, {"reasoning_effort": "max"}, []),
+    ("mistral-huge-1", {"reasoning": ReasoningOptions(effort="max")}, {"reasoning_effort": "max"}, []),
+    ("mistral-huge-1", {"top_logprobs": 2}, {"logprobs": True, "top_logprobs": 2}, []),
+    ("ministral-3b-latest", {"logprobs": True}, {}, [("unsupported", "logprobs", True)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "fields", "sent", "expected"), FACTS)
+def test_options_that_a_model_refuses_are_not_sent(
+    model: str, fields: dict[str, Any], sent: dict[str, Any], expected: list[tuple[str, str, bool]]
+) -> None:
+    translation = translate("hi", **{"model": model, **fields})
+    body = body_of(translation)
+    del body["model"], body["messages"]
+    assert body == sent
+    assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == expected
+
+
+def test_new_parameters_are_what_the_client_knows() -> None:
+    body = body_of(translate("hi", model="mistral-huge-1", top_k=3, top_logprobs=2))
+    check_client(body)
+
+
+def test_a_model_that_cannot_read_images_gets_none() -> None:
+    translation = translate(ChatRequest(messages=user("a", Image(data=PNG)), model="codestral-2508"))
+    assert body_of(translation)["messages"] == [{"role": "user", "content": "a"}]
+    assert [(one.subject, one.lossy) for one in translation.warnings] == [("image", True)]
+
+
+def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
+    facts = {"mistral-large-*": {"efforts": ["none", "max"]}, "codestral-*": {"refuses": []}}
+    settings = MistralSettings(api_key=Secret("k"), model_facts=facts)
+    translator = open_steps(mistral, ServiceContext(name="s", provider="mistral", settings=settings)).translator
+    for request, field, value in (
+        (ChatRequest(messages="a", model="mistral-large-latest", reasoning=ReasoningOptions(effort="max")), "reasoning_effort", "max"),  # noqa: E501
+        (ChatRequest(messages=user("a", Image(data=PNG)), model="codestral-2508"), "model", "codestral-2508"),
+    ):  # fmt: skip
+        translation = translator.translate(request, stream=False)
+        assert (body_of(translation)[field], translation.warnings) == (value, ())
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "kept"),
+    [
+        ("mistral-small-latest", "mistral", True),
+        ("mistral-medium-3-5", "mistral", True),
+        ("mistral-small-latest", "glm", False),
+        ("zai-glm-5-3", "mistral", False),
+        ("zai-glm-5-3", "glm", True),
+        ("mistral-large-latest", "mistral", False),
+        ("open-mistral-nemo", "mistral", False),
+    ],
+)
+def test_reasoning_goes_to_models_of_its_family_that_reason(model: str, family: str, kept: bool) -> None:
+    answer = assistant(Reasoning(text="hm", provider="mistral", family=family), "Well")
+    translation = translate(ChatRequest(messages=[user("q"), answer, user("r")], model=model))
+    content = body_of(translation)["messages"][1]["content"]
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    assert content == ([thought, {"type": "text", "text": "Well"}] if kept else "Well")
+    assert [(one.kind, one.lossy) for one in translation.warnings] == ([] if kept else [("mended", False)])
+    assert translation.family == ("glm" if "glm" in model else "mistral")
+
+
+def test_arguments_that_are_no_object_are_sent_as_json() -> None:
+    broken = ToolCall(id="a1B2c3D4e", name="my tool", invalid_arguments="{")
+    sent, warned = conversation(user("q"), assistant(broken), tool_result(broken, "no JSON"))
+    function = sent[1]["tool_calls"][0]["function"]
+    assert (function["name"], json.loads(function["arguments"])) == ("my_tool", {"invalid_arguments": "{"})
+    assert sent[2]["name"] == "my_tool"
+    assert warned == [("mended", "tool call")]
 
 
 MEDIA: list[tuple[m.Part, dict[str, Any] | None, list[tuple[str, str]]]] = [

@@ -59,8 +59,8 @@ class MistralHistory(History):
     def part(self, part: Part, role: str, only_text: bool) -> dict[str, Any] | None:
         """Return a part as a content chunk, or add a warning and return `None`."""
         if isinstance(part, Citation):
-            ids = part.provider_metadata.get(self.provider, {}).get("reference_ids")
-            return {"type": "reference", "reference_ids": ids} if role == "assistant" and ids else None
+            fields = part.provider_metadata.get(self.provider, {})
+            return {**fields, "type": "reference"} if role == "assistant" and fields.get("reference_ids") else None
         return super().part(part, role, only_text)
 
     def image(self, part: Image) -> dict[str, Any] | None:
@@ -99,12 +99,10 @@ class MistralHistory(History):
     def thinking(self, part: Reasoning) -> dict[str, Any]:
         """Return reasoning in the form in which it arrived."""
         metadata = part.provider_metadata.get(self.provider, {})
-        item: dict[str, Any] = {"type": "thinking"}
+        item: dict[str, Any] = {**metadata, "type": "thinking"}
         item["thinking"] = metadata.get("thinking") or ([{"type": "text", "text": part.text}] if part.text else [])
         if part.signature:
             item["signature"] = part.signature
-        if metadata.get("closed") is False:
-            item["closed"] = False
         return with_options(item, part.provider_options, self.provider)
 
     def tool_results(self, answered: list[AnsweredCall], wire: list[dict[str, Any]]) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
+from trunkline_openai.model_facts import ModelFacts
 from trunkline_openai.profile import Profile
 from trunkline_openai.urls import base_url
+
+from trunkline_mistral.facts import MODELS
 
 PROFILE = Profile(
     name="mistral",
@@ -23,6 +27,8 @@ PROFILE = Profile(
         "json_schema",
         "reasoning_effort",
         "top_p",
+        "top_k",
+        "logprobs",
         "stop",
         "seed",
         "penalties",
@@ -40,8 +46,11 @@ PROFILE = Profile(
     reasoning_fields=(),
     reasoning_replay="thinking",
     null_content=False,
+    models=MODELS,
 )
-"""Features according to Mistral's published specification (21 August 2026); the API refuses any other field."""
+"""Features according to Mistral's published specification (21 August 2026) and to mistralai 3.7.0, which adds `top_k`
+and `logprobs`; the API refuses any other field.
+"""
 
 
 @settings
@@ -59,3 +68,4 @@ class MistralSettings(Settings):
         default="https://api.mistral.ai",
         base_url=base_url,
     )
+    model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import attrs
 from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest
 from trunkline_openai.history import History
@@ -11,7 +12,8 @@ from trunkline_openai.translate import ChatTranslator
 
 from trunkline_mistral.history import MistralHistory
 
-_UNDOCUMENTED = "not in Mistral's published specification; if your model supports it, use provider_options"
+HOTTEST = 1.5
+"""The highest temperature in Mistral's published specification (21 August 2026). A higher one gives status 422."""
 
 
 class MistralTranslator(ChatTranslator):
@@ -19,17 +21,23 @@ class MistralTranslator(ChatTranslator):
 
     history: ClassVar[type[History]] = MistralHistory
 
+    def for_model(self, model: str) -> Self:
+        """Return the translator for one model. A model that does not reason gets no reasoning of the history.
+
+        Older ones refuse it: `_validate_assistant_content_chunks` in mistral-common 1.13, before tokenizer version 11.
+        """
+        translator = super().for_model(model)
+        if translator.facts.efforts == ():
+            translator.profile = attrs.evolve(translator.profile, reasoning_replay=None)
+        return translator
+
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """Return the JSON body, without the request's `provider_options`."""
         body = super().body(request, warnings, stream=stream)
         if "seed" in body:
             body["random_seed"] = body.pop("seed")
         self._choice(body, warnings)
-        if body.get("reasoning_effort") == "max":
-            body["reasoning_effort"] = "xhigh"
-            warnings.add(
-                "changed", "reasoning.effort", "Mistral's highest effort is xhigh, which was sent for max", lossy=False
-            )
+        self._temperature(body, warnings)
         if request.user_id is not None:
             warnings.add(
                 "unsupported",
@@ -43,9 +51,23 @@ class MistralTranslator(ChatTranslator):
         """Return whether Mistral supports a feature; if not, add a warning that `subject` was ignored."""
         if feature in self.profile.takes:
             return True
-        message = _UNDOCUMENTED if feature in ("top_k", "logprobs") else "not supported by Mistral; ignored"
-        warnings.add("unsupported", subject, message, lossy=lossy)
+        who = "this model" if feature in self.facts.refuses else "Mistral"
+        warnings.add("unsupported", subject, f"not supported by {who}; ignored", lossy=lossy)
         return False
+
+    def _temperature(self, body: dict[str, Any], warnings: Warnings) -> None:
+        temperature = body.get("temperature")
+        if temperature is None:
+            return
+        if temperature > HOTTEST:
+            body["temperature"] = HOTTEST
+            message = f"Mistral accepts 0 to {HOTTEST}; {temperature:g} was sent as {HOTTEST}"
+            warnings.add("changed", "temperature", message, lossy=True)
+        elif temperature == 0 and body.get("top_p", 1) != 1:
+            # "top_p must be 1 when using greedy sampling": devoxx/DevoxxGenieIDEAPlugin issue 338 (November 2024)
+            del body["top_p"]
+            message = "with a temperature of 0 it has no effect, and Mistral refuses it; ignored"
+            warnings.add("changed", "top_p", message, lossy=False)
 
     def _choice(self, body: dict[str, Any], warnings: Warnings) -> None:
         choice = body.get("tool_choice")

@@ -1,0 +1,52 @@
+"""What the models of Mistral's API accept, as a table. The setting `model_facts` overrides it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+from trunkline.authoring.model_facts import ModelRow
+from trunkline_openai.model_facts import ModelFacts, Rows
+
+_ADJUSTABLE = (
+    "docs.mistral.ai/capabilities/reasoning/adjustable; calls of the API in anomalyco/models.dev pull request 1986 "
+    "(June 2026), architects-toolkit/SmartHopper issue 647 (July 2026), dimetron/pi-go pull request 245 (August 2026)"
+)
+_NO_REASONING = "calls of the API in dust-tt/dust pull request 27613 (June 2026); docs.mistral.ai/models, November 2026"
+_HOSTED = "calls of the API in anomalyco/models.dev pull request 7334 (September 2026)"
+# The answer of mistral-small-latest and ministral-3b-latest in July 2026 was "Logprobs are not enabled for this model".
+_RECORDED = f"recorded calls of July 2026; {_ADJUSTABLE}"
+
+_SWITCHED = ModelFacts(family="mistral", efforts=("none", "high"))
+_SMALL = attrs.evolve(_SWITCHED, refuses=frozenset({"logprobs"}))
+_PLAIN = ModelFacts(family="mistral", efforts=())
+_TEXT = attrs.evolve(_PLAIN, refuses=frozenset({"image_url", "image_data"}))
+_GLM = ModelFacts(family="glm", efforts=("low", "high", "max"))
+_GLM_TEXT = attrs.evolve(_GLM, refuses=frozenset({"image_url", "image_data"}))
+
+
+def _rows(facts: ModelFacts, source: str, patterns: Iterable[str]) -> Rows:
+    return tuple(ModelRow(pattern=pattern, facts=facts, source=source) for pattern in patterns)
+
+
+MODELS: Rows = (
+    *_rows(_SMALL, _RECORDED, ("mistral-small-latest", "mistral-small", "mistral-small-26*", "mistral-small-4*")),
+    *_rows(_SWITCHED, _ADJUSTABLE, ("mistral-medium", "mistral-medium-latest", "mistral-medium-3")),
+    # The names of retired models lead to the newest Small and Medium.
+    *_rows(_SWITCHED, _ADJUSTABLE, ("mistral-medium-26*", "mistral-medium-3[-.]5*", "mistral-vibe-*", "magistral-*")),
+    *_rows(attrs.evolve(_GLM_TEXT, efforts=("none", "high", "max")), _HOSTED, ("zai-glm-5-2*", "glm-5-2*")),
+    *_rows(_GLM_TEXT, _HOSTED, ("zai-glm-5-3", "zai-glm-latest", "zai-glm-5")),
+    *_rows(_GLM, _HOSTED, ("zai-glm-*", "glm-*")),
+    *_rows(ModelFacts(family="deepseek"), _HOSTED, ("deepseek-*",)),
+    *_rows(attrs.evolve(_PLAIN, refuses=frozenset({"logprobs"})), _RECORDED, ("ministral-*",)),
+    *_rows(_PLAIN, _NO_REASONING, ("mistral-large-latest", "mistral-large-2*", "mistral-large-3*", "pixtral-*")),
+    *_rows(_PLAIN, _NO_REASONING, ("mistral-medium-25*", "mistral-small-25*")),
+    *_rows(_TEXT, _NO_REASONING, ("codestral-*", "voxtral-*", "open-mistral-*", "open-mixtral-*", "mistral-tiny*")),
+    *_rows(_TEXT, _NO_REASONING, ("mistral-small-24*",)),
+    *_rows(ModelFacts(family="mistral"), "a model that is not listed gets what is asked for", ("*",)),
+)
+"""The first row whose pattern matches the model's name has the facts about it.
+
+`efforts` are the values of `reasoning_effort`: another one gives status 400 with "Must be one of …". The API also
+serves models of other makers, which are families of their own.
+"""
