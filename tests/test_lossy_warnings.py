@@ -133,7 +133,7 @@ REFUSED: list[tuple[str, str, ChatRequest]] = [
     *[(service, "reasoning", talk(user("a", Reasoning(text="b", provider="elsewhere")))) for service in SERVICES],
     *[
         (service, "image", talk(user("a"), assistant("b", Image(data=PNG, media_type="image/png")), user("c")))
-        for service in ("openai (chat)", "openai (responses)", "anthropic", "bedrock")
+        for service in ("openai (chat)", "openai (responses)", "bedrock")
     ],
     ("bedrock", "response_format", talk(user("a"), response_format=ResponseFormat(type="json"))),
     ("anthropic", "response_format", talk(user("a"), response_format=ResponseFormat(type="json"))),

@@ -206,5 +206,10 @@ MESSAGES = WireFormat(
 
 class TestAnthropic(ProviderTests):
     provider = "anthropic"
-    settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    # The kit's model has no name of Claude's, but shall be one.
+    settings = {
+        "api_url": "{url}",
+        "api_key": canary("api_key"),
+        "model_facts": {"*": {"signed_thinking": True}},
+    }
     wire = MESSAGES

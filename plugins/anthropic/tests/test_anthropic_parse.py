@@ -272,8 +272,8 @@ def test_a_message_of_an_imitator_may_have_no_content() -> None:
         ({"message": "Internal error"}, ServerError),
         (message(TEXT, stop_reason="error"), ServerError),
         (message(TEXT, stop_reason="network_error"), ServerError),
-        (message(stop_reason=None), StreamInterrupted),
-        (message(stop_reason="tool_use"), StreamInterrupted),
+        (message(stop_reason=None), ServerError),
+        (message(stop_reason="tool_use"), ServerError),
         (json.dumps(message({**CALL, "input": {"x": float("nan")}})).encode(), ProtocolViolation),
     ],
 )
@@ -686,7 +686,7 @@ def test_endless_unknown_fields_are_a_protocol_violation() -> None:
     ],
 )
 def test_stream_that_said_nothing_is_an_error(events: list[dict[str, Any]]) -> None:
-    with pytest.raises(StreamInterrupted, match="no content"):
+    with pytest.raises(ServerError, match="no error that would say why"):
         events_of(sse(events))
 
 
@@ -702,13 +702,16 @@ def test_refusal_is_complete_without_message_stop() -> None:
 
 
 def test_answer_without_message_stop_is_interrupted_and_names_its_reason() -> None:
-    with pytest.raises(StreamInterrupted, match="'end_turn'"):
+    with pytest.raises(StreamInterrupted, match="'end_turn'") as raised:
         streamed(START, began(0, TEXT), ended(0), last("end_turn"))
+    assert not raised.value.retryable
 
 
 SLOW: dict[str, Any] = {"type": "error", "error": {"type": "rate_limit_error", "message": "Slow"}}
 UNNAMED: dict[str, Any] = {"type": "error", "error": None}
 ERRORS: list[tuple[bytes, type[RemoteError], str]] = [
+    (b'event: error\n:HTTP_STATUS/429\ndata: {"message":"Slow"}\n\n', RateLimited, "Slow"),
+    (b"error: Gone\n\n", ServerError, "Gone"),
     (b"event: error\ndata: upstream timeout\n\n", ServerError, "upstream timeout"),
     (b'event: error\ndata: {"type":"overloaded_error","message":"Busy"}\n\n', Overloaded, "Busy"),
     (b'event: error\ndata: {"code":"Throttling.RateQuota","message":"Slow"}\n\n', RateLimited, "Slow"),
@@ -787,4 +790,4 @@ def test_call_without_a_name_is_a_warning_and_loses_no_answer() -> None:
     for response in (body(message(TEXT, nameless)), stream):
         assert (response.text, response.tool_calls) == ("Hi", ())
         assert [(warning.kind, warning.subject) for warning in response.warnings] == [("other", "tool call")]
-        assert response.provider_metadata["anthropic"]["tool_use"] == [nameless]
+        assert response.provider_metadata["anthropic"]["tool_calls"] == [nameless]

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from trunkline.authoring.provider import ServiceContext
+from trunkline.errors import ConfigurationError
 from trunkline.messages import Message, Reasoning, ToolCall, assistant, tool_result, user
 from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline_anthropic import AnthropicSettings
-from trunkline_anthropic.models import EFFORTS, MODELS, UNKNOWN, model_named
+from trunkline_anthropic.models import EFFORTS, MODELS, UNKNOWN, UNKNOWN_CLAUDE, model_named
 from trunkline_anthropic.translate import MessagesTranslator
 
 Options = ReasoningOptions
@@ -20,9 +21,15 @@ DISABLED = {"type": "disabled"}
 
 
 def translated(
-    model: str, options: ReasoningOptions | None, *messages: Message, betas: tuple[str, ...] = (), **request: Any
+    model: str,
+    options: ReasoningOptions | None,
+    *messages: Message,
+    betas: tuple[str, ...] = (),
+    facts: Any = None,
+    **request: Any,
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    settings = AnthropicSettings(api_key="REDACTED-KEY", betas=betas)  # type: ignore[arg-type]  # converted
+    values: Any = {"api_key": "REDACTED-KEY", "betas": betas, "model_facts": facts or {}}
+    settings = AnthropicSettings(**values)
     context = ServiceContext(name="test", provider="anthropic", settings=settings)
     chat = ChatRequest(messages=messages or (user("Hi"),), model=model, reasoning=options, **request)
     translation = MessagesTranslator(context).translate(chat, stream=False)
@@ -86,6 +93,10 @@ CASES: list[tuple[str, ReasoningOptions | None, Any, Any, list[tuple[str, str]]]
     ("claude-sonnet-5", Options(effort="none"), DISABLED, None, []),
     ("claude-fable-5", Options(effort="high"), ADAPTIVE, "high", []),
     ("claude-fable-5", Options(effort="none"), ADAPTIVE, "low", [("changed", "reasoning.effort")]),
+    ("claude-opus-5-5", Options(effort="none"), ADAPTIVE, "low", [("changed", "reasoning.effort")]),
+    ("claude-opus-5", Options(effort="none"), DISABLED, None, []),
+    ("claude-haiku-5-5", Options(effort="none"), DISABLED, None, []),
+    ("claude-sonnet-5-5", Options(effort="none"), {"type": "between_tools"}, None, []),
     ("claude-mythos-preview", Options(max_tokens=2000), BUDGET, None, []),
     ("claude-3-5-sonnet-latest", Options(effort="low"), None, None, [("unsupported", "reasoning")]),
     ("claude-3-5-sonnet-latest", Options(effort="none"), DISABLED, None, []),
@@ -146,34 +157,98 @@ def test_a_turn_that_began_without_thinking_goes_on_without() -> None:
     thought = Reasoning(text="hm", provider="anthropic", signature="SIGNED")
     turns = (user("Hi"), assistant(call), tool_result(call, "noon"))
     body, found = translated("claude-haiku-4-5", Options(max_tokens=2000), *turns)
-    assert (body["thinking"], found) == (DISABLED, [("changed", "reasoning")])
+    assert (body["thinking"], found) == (DISABLED, [("mended", "reasoning")])
     turns = (user("Hi"), assistant(thought, call), tool_result(call, "noon"))
     body, found = translated("claude-haiku-4-5", Options(max_tokens=2000), *turns)
+    assert (body["thinking"], found) == (BUDGET, [])
+
+
+def test_later_steps_of_a_turn_may_have_no_thinking() -> None:
+    first, second = ToolCall(id="call_1", name="clock"), ToolCall(id="call_2", name="clock")
+    thought = Reasoning(text="hm", provider="anthropic", signature="SIGNED")
+    steps = (tool_result(first, "noon"), assistant(second), tool_result(second, "noon"))
+    body, found = translated(
+        "claude-haiku-4-5", Options(max_tokens=2000), user("Hi"), assistant(thought, first), *steps
+    )
+    assert (body["thinking"], found) == (BUDGET, [])
+    body, found = translated("claude-haiku-4-5", Options(max_tokens=2000), user("Hi"), assistant(first), *steps)
+    assert (body["thinking"], found) == (DISABLED, [("mended", "reasoning")])
+    done = (*steps, assistant("Noon."), user("Sure?"))
+    body, found = translated("claude-haiku-4-5", Options(max_tokens=2000), user("Hi"), assistant(first), *done)
     assert (body["thinking"], found) == (BUDGET, [])
 
 
 @pytest.mark.parametrize(
     ("name", "row"),
     [
-        ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
-        ("claude-sonnet-4-20250514", "claude-sonnet-4-2"),
-        ("us.anthropic.claude-opus-4-1-20250805-v1:0", "claude-opus-4-1"),
-        ("anthropic/claude-haiku-4.5", "claude-haiku-4-5"),
-        ("claude-opus-5-5", "claude-opus-5"),
-        ("claude-3-5-haiku-latest", "claude-3-5"),
-        ("CLAUDE-3-OPUS-20240229", "claude-3-opus"),
+        ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5*"),
+        ("claude-sonnet-4-20250514", "claude-sonnet-4-[02]*"),
+        ("us.anthropic.claude-opus-4-1-20250805-v1:0", "claude-opus-4-1*"),
+        ("anthropic/claude-haiku-4.5", "claude-haiku-4-5*"),
+        ("claude-opus-5-5", "claude-opus-5-5*"),
+        ("anthropic/claude-opus-5.5", "claude-opus-5-5*"),
+        ("claude-opus-5-20260701", "claude-opus-5*"),
+        ("claude-fable-5-2", "claude-fable-5-[12]*"),
+        ("claude-3-5-haiku-latest", "claude-3-5*"),
+        ("CLAUDE-3-OPUS-20240229", "claude-3-*"),
+        ("moonshotai/kimi-k2.6", "*kimi*"),
     ],
 )
 def test_a_name_is_found_by_its_beginning(name: str, row: str) -> None:
-    assert model_named(name) is MODELS[row]
+    assert model_named(name) is next(one.facts for one in MODELS if one.pattern == row)
 
 
 @pytest.mark.parametrize("name", ["", "smollm2", "claude", "claude-next-9"])
 def test_a_name_that_is_not_in_the_table_may_be_asked_for_anything(name: str) -> None:
-    assert model_named(name) is UNKNOWN
+    assert model_named(name) is (UNKNOWN_CLAUDE if "claude" in name else UNKNOWN)
+
+
+def test_each_row_of_the_table_names_its_source() -> None:
+    assert all(row.source for row in MODELS)
+
+
+@pytest.mark.parametrize(
+    "name", ["claude-fable-5-1", "claude-fable-5-2", "claude-mythos-5-1", "claude-mythos-5-2", "claude-opus-5-5"]
+)
+def test_newest_models_always_think_and_choose_their_tools(name: str) -> None:
+    body, found = translated(name, Options(effort="none"), tools=[Tool(name="clock")], tool_choice="required")
+    assert (body["thinking"], body["tool_choice"]) == (ADAPTIVE, {"type": "auto"})
+    assert found == [("changed", "tool_choice"), ("changed", "reasoning.effort")]
+
+
+def test_deepseek_calls_a_forced_tool_without_thinking() -> None:
+    tools = [Tool(name="clock")]
+    body, found = translated("deepseek-v4-pro", None, tools=tools, tool_choice="required")
+    assert (body["thinking"], body["tool_choice"], found) == (DISABLED, {"type": "any"}, [("changed", "reasoning")])
+    body, found = translated("deepseek-v4-pro", Options(effort="none"), tools=tools, tool_choice="required")
+    assert (body["thinking"], found) == (DISABLED, [])
+
+
+def test_configuration_overrides_the_table() -> None:
+    facts = {"my-*": {"thinking": ["enabled"], "forced_tools": "no", "output_tokens": 100}}
+    tools = [Tool(name="clock")]
+    options = {"tools": tools, "tool_choice": "required", "max_output_tokens": 200}
+    body, found = translated("my-model", None, facts=facts, **options)
+    assert (body["tool_choice"], body["max_tokens"]) == ({"type": "auto"}, 100)
+    assert found == [("changed", "tool_choice"), ("changed", "max_output_tokens")]
+    body, found = translated("another", None, facts=facts, **options)
+    assert (body["tool_choice"], body["max_tokens"], found) == ({"type": "any"}, 200, [])
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"m": {"thinks": "yes"}}, "true or false"),
+        ({"m": {"thinking": ["sometimes"]}}, "one of enabled"),
+        ({"m": {"thinkin": []}}, "did you mean 'thinking'"),
+    ],
+)
+def test_wrong_facts_are_refused_when_the_service_opens(facts: Any, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        AnthropicSettings(api_key="REDACTED-KEY", model_facts=facts)  # type: ignore[arg-type]  # converted
 
 
 def test_the_levels_of_effort_in_the_table_are_in_order() -> None:
-    for model in MODELS.values():
+    for model in (row.facts for row in MODELS):
         assert list(model.efforts) == [level for level in EFFORTS if level in model.efforts]
         assert not model.efforts or model.efforts[0] == "low"

@@ -191,8 +191,13 @@ def test_an_output_limit_is_sent_where_none_is_set(
     assert translate(model=model, reasoning=reasoning)[0]["max_tokens"] == expected
 
 
-def test_the_output_limit_of_the_request_is_sent_as_it_is(translate: Translate) -> None:
-    assert translate(model="claude-3-haiku-20240307", max_output_tokens=60_000)[0]["max_tokens"] == 60_000
+def test_the_output_limit_is_at_most_the_models_longest_answer(translate: Translate) -> None:
+    body, translation = translate(model="claude-3-haiku-20240307", max_output_tokens=60_000)
+    assert body["max_tokens"] == 4096
+    assert [(warning.kind, warning.lossy) for warning in translation.warnings] == [("changed", False)]
+    longer = own(betas=["output-128k-2025-02-19"])
+    body, translation = translate(model="claude-3-7-sonnet-latest", max_output_tokens=100_000, provider_options=longer)
+    assert (body["max_tokens"], translation.warnings) == (100_000, ())
     assert translate(max_output_tokens=0)[0]["max_tokens"] == 0
 
 
@@ -219,7 +224,35 @@ def test_a_system_message_in_the_middle_is_moved_with_a_warning(translate: Trans
     body, translation = translate(user("Hi"), assistant("Ho"), system("Be brief."), user("Go on"))
     assert body["system"] == "Be brief."
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
-    assert warnings_of(translation) == [("changed", "system message")]
+    assert warnings_of(translation) == [("mended", "system message")]
+
+
+def test_system_message_stays_in_the_middle_if_the_model_follows_it_there(translate: Translate) -> None:
+    reminder = system("Be brief.")
+    body, translation = translate(
+        system("Hello"), user("Hi"), reminder, assistant("Ho"), user("?"), model="claude-opus-5"
+    )
+    assert [message["role"] for message in body["messages"]] == ["user", "system", "assistant", "user"]
+    assert (body["system"], translation.warnings) == ("Hello", ())
+    body, translation = translate(
+        user("Hi"), assistant(CALL), tool_result(CALL, "x"), reminder, model="claude-opus-5-5"
+    )
+    assert ([message["role"] for message in body["messages"]][-1], translation.warnings) == ("system", ())
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (user("Hi"), assistant("Ho"), system("Be brief."), user("?")),  # after an answer
+        (user("Hi"), system("Be brief."), user("?")),  # before another user message
+    ],
+)
+def test_system_message_in_a_wrong_place_is_moved_for_any_model(
+    translate: Translate, messages: tuple[Message, ...]
+) -> None:
+    body, translation = translate(*messages, model="claude-opus-5")
+    assert body["system"] == "Be brief."
+    assert warnings_of(translation) == [("mended", "system message")]
 
 
 def test_system_message_stays_in_the_middle_on_request(translate: Translate) -> None:
@@ -236,7 +269,7 @@ def test_empty_texts_and_messages_are_not_sent(translate: Translate) -> None:
     )
     assert body["messages"] == [{"role": "user", "content": [text("Hi"), text("there"), text("?")]}]
     assert "system" not in body
-    assert translation.warnings == ()
+    assert {(warning.kind, warning.lossy) for warning in translation.warnings} == {("mended", False)}
 
 
 @pytest.mark.parametrize("messages", [(user(""),), (system("Be brief."),), (user(" "), assistant(""))])
@@ -248,13 +281,30 @@ def test_a_conversation_without_content_is_refused(messages: tuple[Message, ...]
 def test_a_conversation_that_the_assistant_begins_gets_a_users_turn_before_it(translate: Translate) -> None:
     body, translation = translate(assistant("Hello, how can I help?"), user("Hi"))
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
-    assert warnings_of(translation) == [("emulated", "messages")]
+    assert warnings_of(translation) == [("mended", "messages")]
 
 
 def test_white_space_at_the_end_of_a_prefill_is_taken_off(translate: Translate) -> None:
-    body, translation = translate(user("Name one."), assistant("The answer is "))
+    body, translation = translate(user("Name one."), assistant("The answer is "), model="claude-haiku-4-5")
     assert body["messages"][-1] == {"role": "assistant", "content": "The answer is"}
-    assert warnings_of(translation) == [("changed", "messages")]
+    assert warnings_of(translation) == [("mended", "messages")]
+
+
+def test_model_without_prefill_gets_a_user_message_at_the_end(translate: Translate) -> None:
+    body, translation = translate(user("Name one."), assistant("The answer is"))
+    assert body["messages"][1:] == [
+        {"role": "assistant", "content": "The answer is"},
+        {"role": "user", "content": "Continue."},
+    ]
+    assert warnings_of(translation) == [("mended", "messages")]
+
+
+def test_paused_turn_goes_on_from_the_assistants_message(translate: Translate) -> None:
+    block = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "q"}}
+    paused = assistant(Opaque(provider="anthropic", kind="server_tool_use", data=block))
+    body, translation = translate(user("Hi"), paused)
+    assert body["messages"][-1] == {"role": "assistant", "content": [block]}
+    assert translation.warnings == ()
 
 
 def test_a_name_of_a_participant_is_left_out_with_a_warning(translate: Translate) -> None:
@@ -393,7 +443,8 @@ def test_options_that_have_no_block_to_go_to_give_a_warning(translate: Translate
         Message(role="assistant", parts=(THOUGHT,), provider_options=marked),
         user(Text(text="", provider_options=marked), "Go on"),
     )
-    assert warnings_of(translation) == [("left_out", "provider_options"), ("left_out", "provider_options")]
+    subjects = [("mended", "reasoning"), ("mended", "message"), ("left_out", "provider_options")]
+    assert warnings_of(translation) == subjects
 
 
 # Tool calls and results
@@ -406,26 +457,26 @@ def test_results_stand_at_the_start_of_the_turn_after_their_calls(translate: Tra
     )
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
     assert body["messages"][-1]["content"] == [result("call_1", "12 °C"), result("call_2", "noon"), text("Hurry!")]
-    assert translation.warnings == ()
+    assert warnings_of(translation) == [("mended", "tool result")]
 
 
 def test_a_call_without_a_result_is_answered_with_an_error(translate: Translate) -> None:
     body, translation = translate(user("Hi"), assistant(CALL), user("Never mind."))
     answer, words = body["messages"][-1]["content"]
     assert (answer["tool_use_id"], answer["is_error"], words) == ("call_1", True, text("Never mind."))
-    assert warnings_of(translation) == [("emulated", "tool result")]
+    assert warnings_of(translation) == [("mended", "tool result")]
 
 
 def test_a_result_without_a_call_is_left_out(translate: Translate) -> None:
     body, translation = translate(user("Hi"), tool_result("call_9", "x"))
     assert body["messages"] == [{"role": "user", "content": "Hi"}]
-    assert warnings_of(translation) == [("left_out", "tool result")]
+    assert warnings_of(translation) == [("mended", "tool result")]
 
 
 def test_two_results_of_one_call_are_sent_as_one(translate: Translate) -> None:
     body, translation = translate(user("Hi"), assistant(CALL), tool_result(CALL, "a"), tool_result(CALL, "b"))
     assert body["messages"][-1]["content"] == [result("call_1", [text("a"), text("b")])]
-    assert warnings_of(translation) == [("changed", "tool result")]
+    assert warnings_of(translation) == [("mended", "tool result")]
 
 
 @pytest.mark.parametrize("call_id", ["functions.weather:0", "", "å", "call 1", "x" * 20 + "|fc_1"])
@@ -435,7 +486,7 @@ def test_an_id_that_the_api_refuses_is_mapped_for_call_and_result(translate: Tra
     (used,), (answer,) = body["messages"][1]["content"], body["messages"][2]["content"]
     assert used["id"] == answer["tool_use_id"] != call_id
     assert used["id"].replace("_", "").isalnum()
-    assert translation.warnings == ()
+    assert warnings_of(translation) == [("mended", "tool call id")]
 
 
 def test_the_same_id_in_several_calls_is_made_unique_and_each_keeps_its_result(translate: Translate) -> None:
@@ -491,7 +542,7 @@ def test_arguments_that_are_no_object_are_put_into_one(translate: Translate) -> 
     call = ToolCall(id="call_1", name="weather", invalid_arguments='{"city":')
     body, translation = translate(user("Hi"), assistant(call), tool_result(call, "x"))
     assert body["messages"][1]["content"][0]["input"] == {"invalid_arguments": '{"city":'}
-    assert warnings_of(translation) == [("changed", "tool call weather")]
+    assert warnings_of(translation) == [("mended", "tool call")]
 
 
 # Reasoning and other blocks of the provider's
@@ -528,24 +579,132 @@ def test_reasoning_that_cannot_be_replayed_is_left_out_with_one_warning(translat
         user("?"),
     )
     assert [message["content"] for message in body["messages"]] == ["Hi", "One.", "Go on", "Two.", "?"]
-    assert warnings_of(translation) == [("left_out", "reasoning")]
-    assert (translation.warnings[0].count, translation.warnings[0].lossy) == (2, False)
+    (warning,) = translation.warnings
+    assert (warning.kind, warning.subject, warning.count, warning.lossy) == ("mended", "reasoning", 2, False)
 
 
-def test_media_in_the_models_turn_is_left_out_but_for_documents_on_the_older_version(translate: Translate) -> None:
+def test_media_that_a_model_made_moves_to_the_user_message_after_it(translate: Translate) -> None:
     turn = assistant("Here.", Image(data=PNG), Document(data=PDF))
     body, translation = translate(user("Hi"), turn, user("?"))
     assert body["messages"][1]["content"] == "Here."
-    assert warnings_of(translation) == [("left_out", "image"), ("left_out", "document")]
+    assert [block["type"] for block in body["messages"][2]["content"]] == ["text", "image", "document", "text"]
+    assert warnings_of(translation) == [("mended", "image"), ("mended", "document")]
     body, translation = translate(user("Hi"), turn, user("?"), settings={"api_version": "2023-06-01"})
     assert [block["type"] for block in body["messages"][1]["content"]] == ["text", "document"]
-    assert warnings_of(translation) == [("left_out", "image")]
+    assert warnings_of(translation) == [("mended", "image")]
+
+
+SUMMARIZED = ReasoningOptions(summary="auto")
+
+
+def of(family: str | None, **fields: Any) -> Reasoning:
+    return Reasoning(**{"text": "hm", "provider": "anthropic", "family": family, **fields})
+
+
+@pytest.mark.parametrize(
+    ("model", "thought", "sent"),
+    [
+        ("claude-opus-4-6", of("claude", signature="S"), {"signature": "S"}),
+        ("claude-opus-4-6", of(None, signature="S"), {"signature": "S"}),
+        ("claude-opus-4-6", of("claude"), None),
+        ("claude-opus-4-6", of("kimi", signature="S"), None),
+        ("claude-opus-4-6", of("kimi"), None),
+        (
+            "claude-opus-4-6",
+            Reasoning(text="hm", provider="bedrock", family="claude", signature="S"),
+            {"signature": "S"},
+        ),
+        ("claude-opus-4-6", Reasoning(text="hm", provider="bedrock", family="deepseek", signature="S"), None),
+        ("kimi-for-coding", of("kimi"), {"signature": ""}),
+        ("kimi-for-coding", of("kimi", signature="S"), {"signature": "S"}),
+        ("kimi-for-coding", of("claude", signature="S"), None),
+        ("deepseek-v4", of("deepseek", signature="91cfbb94"), {"signature": "91cfbb94"}),
+        ("some-local-model", of(None), {"signature": ""}),
+    ],
+)
+def test_thinking_goes_back_to_its_own_family(
+    translate: Translate, model: str, thought: Reasoning, sent: dict[str, Any] | None
+) -> None:
+    body, translation = translate(user("Hi"), assistant(thought, "Ho"), user("?"), model=model)
+    content = body["messages"][1]["content"]
+    if sent is None:
+        assert content == "Ho"
+        assert warnings_of(translation) == [("mended", "reasoning")]
+    else:
+        assert content == [{"type": "thinking", "thinking": "hm", **sent}, text("Ho")]
+        assert translation.warnings == ()
+
+
+@pytest.mark.parametrize("model", ["kimi-k2.6", "deepseek-v4-pro"])
+def test_turn_with_calls_gets_the_thinking_that_a_server_requires(translate: Translate, model: str) -> None:
+    conversation = (user("Hi"), assistant("Look.", CALL), tool_result(CALL, "x"))
+    body, translation = translate(*conversation, model=model)
+    assert body["messages"][1]["content"][0] == {"type": "thinking", "thinking": " ", "signature": ""}
+    assert warnings_of(translation) == [("mended", "reasoning")]
+    body, translation = translate(*conversation, model=model, reasoning=ReasoningOptions(effort="none"))
+    assert body["thinking"] == {"type": "disabled"}
+    assert body["messages"][1]["content"][0] == text("Look.")
+    assert translation.warnings == ()
+
+
+def test_translation_names_the_family_of_its_model(translate: Translate) -> None:
+    families = [translate(model=model)[1].family for model in ("us.anthropic.claude-opus-5", "kimi-k2", "smollm2")]
+    assert families == ["claude", "kimi", None]
+
+
+def test_unknown_fields_of_an_answer_go_back_to_its_family() -> None:
+    parts = (
+        Text(text="Hi", family="claude", provider_metadata=own(new=1)),
+        Reasoning(provider="anthropic", family="claude", signature="S", provider_metadata=own(new=2)),
+        ToolCall(id="call_1", name="weather", family="claude", provider_metadata=own(new=3)),
+    )
+    for model, expected in (("claude-opus-4-6", [1, 2, 3]), ("kimi-k2", [None, None, None])):
+        request = ChatRequest(messages=(user("?"), assistant(*parts), tool_result("call_1", "x")), model=model)
+        body = json.loads(MessagesTranslator(context()).translate(request, stream=False).wire_request.body)
+        blocks = [block for block in body["messages"][1]["content"] if block.get("thinking") != " "]
+        assert [block.get("new") for block in blocks] == expected[: len(blocks)]
+
+
+BINDING = "thinking-binding-controls-2026-08-01"
+DROP = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "thought", "options", "thinking"),
+    [
+        ("claude-opus-5-5", THOUGHT, {}, DROP),
+        (
+            "claude-opus-5-5",
+            THOUGHT,
+            {"reasoning": ReasoningOptions(summary="auto")},
+            {**DROP, "display": "summarized"},
+        ),
+        ("claude-opus-5-5", Text(text="-"), {}, None),
+        ("claude-opus-5", THOUGHT, {}, None),
+        ("claude-haiku-5-5", THOUGHT, {"reasoning": ReasoningOptions(effort="none")}, {"type": "disabled"}),
+        (
+            "claude-opus-5-5",
+            THOUGHT,
+            {"provider_options": own(thinking={"type": "adaptive", "block_binding": {}})},
+            {"type": "adaptive", "block_binding": {}},
+        ),
+    ],
+)
+def test_thinking_that_fits_the_conversation_no_more_may_be_dropped(
+    model: str, thought: Part, options: dict[str, Any], thinking: dict[str, Any] | None
+) -> None:
+    request = ChatRequest(messages=(user("Hi"), assistant(thought, "Ho"), user("?")), model=model, **options)
+    wire = MessagesTranslator(context()).translate(request, stream=False).wire_request
+    assert json.loads(wire.body).get("thinking") == thinking
+    assert (wire.headers.get("anthropic-beta") == BINDING) == (
+        thinking is not None and DROP.items() <= thinking.items()
+    )
 
 
 def test_a_refusal_of_another_provider_is_plain_text(translate: Translate) -> None:
     body, translation = translate(user("Hi"), assistant(Text(text="No.", refusal=True)), user("?"))
     assert body["messages"][1]["content"] == "No."
-    assert warnings_of(translation) == [("changed", "refusal")]
+    assert warnings_of(translation) == [("mended", "refusal")]
 
 
 ANSWER: dict[str, Any] = {
@@ -618,7 +777,15 @@ def test_tools_are_functions_or_passed_whole(translate: Translate) -> None:
         {"type": "web_search_20250305", "name": "web_search", "max_uses": 2},
     ]
     assert "tool_choice" not in body
-    assert translation.warnings == ()
+    assert warnings_of(translation) == [("changed", "tool bare")]
+
+
+def test_root_union_of_a_schema_becomes_one_object(translate: Translate) -> None:
+    either = [{"type": "object", "properties": {name: {"type": "string"}}, "required": [name]} for name in ("a", "b")]
+    body, translation = translate(tools=[Tool(name="f", parameters={"anyOf": either})])
+    schema = body["tools"][0]["input_schema"]
+    assert (schema["type"], set(schema["properties"]), "anyOf" in schema) == ("object", {"a", "b"}, False)
+    assert warnings_of(translation) == [("changed", "tool f")]
 
 
 def test_a_strict_tool_has_closed_objects(translate: Translate) -> None:
@@ -667,7 +834,7 @@ def test_a_tool_choice_without_tools_is_not_sent(translate: Translate) -> None:
 
 
 def test_a_model_that_can_be_forced_to_no_tool_is_left_the_choice(translate: Translate) -> None:
-    body, translation = translate(model="claude-fable-5", tools=[CLOCK], tool_choice="required")
+    body, translation = translate(model="claude-fable-5-1", tools=[CLOCK], tool_choice="required")
     assert body["tool_choice"] == {"type": "auto"}
     assert warnings_of(translation) == [("changed", "tool_choice")]
 
@@ -870,6 +1037,22 @@ def test_counting_sends_what_counts_and_nothing_else(countable: Callable[[bytes]
     assert translation.wire_request.headers["anthropic-beta"] == "a"
     assert warnings_of(translation) == [("left_out", "audio")]
     assert count.parse(context(), WireResponse(status=200, body=b'{"input_tokens":14}')) == 14
+
+
+def test_counting_sends_what_betas_add() -> None:
+    count = OPERATIONS.count_tokens
+    assert count is not None
+    added: dict[str, Any] = {
+        "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
+        "mcp_servers": [{"type": "url", "name": "m", "url": "https://host"}],
+        "compaction": {"type": "enabled"},
+    }
+    options = own(betas=["context-management-2025-06-27"], **added)
+    wire = count.build(
+        context(betas=["b"]), ChatRequest(messages="Hi", model=MODEL, provider_options=options)
+    ).wire_request
+    assert json.loads(wire.body) == {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], **added}
+    assert wire.headers["anthropic-beta"] == "b,context-management-2025-06-27"
 
 
 def test_models_are_listed_page_by_page() -> None:

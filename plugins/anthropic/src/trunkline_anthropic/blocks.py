@@ -32,7 +32,6 @@ from trunkline.events import (
     text_delta,
 )
 from trunkline.messages import Citation, Opaque
-from trunkline.response import CallWarning
 
 
 class ResponseState:
@@ -49,7 +48,6 @@ class ResponseState:
         self.has_calls = False
         self.is_empty = True
         self.metadata: dict[str, Any] = {}
-        self.warnings: list[CallWarning] = []
         self._next_index = 0
 
     def new_index(self) -> int:
@@ -369,15 +367,7 @@ class NamelessCallBlock(OpaqueBlock):
 
     def stop(self, events: list[Event]) -> None:
         """Keep the call in the metadata of the response."""
-        self.response.metadata.setdefault("tool_use", []).append(self.whole())
-        self.response.warnings.append(
-            CallWarning(
-                kind="other",
-                subject="tool call",
-                message="the model called a tool without a name; the call is in provider_metadata",
-                lossy=False,
-            )
-        )
+        self.response.metadata.setdefault("tool_calls", []).append(self.whole())
 
 
 def _parsed_input(text: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Content:
         if isinstance(part, Text):
             return self._text(part)
         if isinstance(part, Opaque):
-            return self._opaque(part, by_model)
+            return [dict(part.data)]
         if isinstance(part, Audio):
             return self._audio(part, by_model)
         if isinstance(part, (Image, Document)):
@@ -59,14 +59,6 @@ class Content:
                     "unsupported", "image detail", "not supported by the Messages API; ignored", lossy=True
                 )
             return [self.block_with_options(block, part.provider_options)]
-        return []
-
-    def _opaque(self, part: Opaque, by_model: bool) -> list[dict[str, Any]]:
-        """Return the block as it arrived, if this provider made it."""
-        if part.provider == self.provider:
-            return [dict(part.data)]
-        why = f"only {part.provider} understands it; left out"
-        self._warnings.add("left_out", "opaque part", why, lossy=not by_model)
         return []
 
     def left_out(self, part: Part, why: str) -> None:
@@ -143,24 +135,17 @@ class Content:
             self._warnings.add("changed", "document", "it is not valid UTF-8; invalid bytes were replaced", lossy=True)
             return data.decode("utf-8", "replace")
 
-    def tool_result(self, call_id: str, results: list[ToolResult]) -> dict[str, Any]:
-        """Return the block that answers a call. Several results of one call are merged."""
-        if len(results) > 1:
-            self._warnings.add(
-                "changed", "tool result", "the API takes one result for each call; several were merged", lossy=False
-            )
-        content = [block for result in results for part in result.parts for block in self.blocks(part)]
-        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id}
-        is_error = any(result.is_error for result in results)
-        if is_error:
+    def tool_result(self, result: ToolResult) -> dict[str, Any]:
+        """Return the block that answers a call."""
+        content = [block for part in result.parts for block in self.blocks(part)]
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.tool_call_id}
+        if result.is_error:
             block["is_error"] = True
             # The API refuses an error without content.
             content = content or [{"type": "text", "text": "Error"}]
         if content:
             block["content"] = plain(content)
-        for result in results:
-            block = self.block_with_options(block, result.provider_options)
-        return block
+        return self.block_with_options(block, result.provider_options)
 
 
 def plain(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:

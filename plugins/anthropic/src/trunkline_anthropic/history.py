@@ -1,124 +1,100 @@
 """The conversation in the order that the API demands. Pure.
 
-The API's rules: the system prompt is separate from the messages; the first message is the user's; the roles alternate;
-every tool call of a turn is answered at the start of the next turn; the ids of calls are unique and consist of letters,
-digits, `_` and `-`; thinking is only accepted with the signature that this provider gave it. History that breaks a rule
-is mended, with a warning, rather than refused.
+`authoring.replay` makes a conversation that keeps the API's rules, which are data here (`rules_for`); this module
+renders it. The system prompt is separate from the messages. The results of a turn's tool calls are at the start of the
+user message after it. Neighbouring turns of one role become one message.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from hashlib import sha256
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import attrs
+from trunkline.authoring.replay import OPENING, Issuer, ReplayRules, Turn, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
-from trunkline.messages import (
-    Audio,
-    Citation,
-    Document,
-    Image,
-    Message,
-    Opaque,
-    Part,
-    Reasoning,
-    Text,
-    ToolCall,
-    ToolResult,
-)
+from trunkline.messages import Audio, Citation, Document, Image, Message, Opaque, Part, Reasoning, Text, ToolCall
 
 from trunkline_anthropic.content import Content, plain
+from trunkline_anthropic.models import Model
 
-_ID = re.compile(r"[A-Za-z0-9_-]+")
+GO_ON = "Continue."
+"""The user message that is put after a final assistant message, for models that do not continue one."""
+
+PLACEHOLDER = " "
+"""The text of thinking that a turn has to have but does not. Some servers refuse an empty one."""
+
 _THINKING = ("thinking", "redacted_thinking")
-_NO_RESULT = "No result of this call is known."
-_OPENING = "(The conversation goes on.)"
 
 
-@attrs.define
-class _Call:
-    """A tool call: the id that is sent for it, and its results."""
-
-    id: str
-    results: list[ToolResult] = attrs.field(factory=list)
+def rules_for(provider: str, model: Model, family: str | None, *, takes_documents: bool) -> ReplayRules:
+    """Return the rules for the history of a model. `takes_documents` is whether its own messages may have documents."""
+    bedrock = Issuer(provider="bedrock", family="claude")
+    return ReplayRules(
+        provider=provider,
+        family=family,
+        # docs: build-with-claude/extended-thinking, preserving thinking blocks (2026-11)
+        reasoning="signed" if model.signed_thinking else "own",
+        # The same page: signatures are compatible across the Claude API, Amazon Bedrock and Google Cloud.
+        issuers=(bedrock,) if family == "claude" else (),
+        # tailcallhq/forgecode#2107 (2025-12): "The final block in an assistant message cannot be `thinking`."
+        trailing_reasoning=False,
+        # anomalyco/opencode#1279 (2025-07): "String should match pattern '^[a-zA-Z0-9_-]+$'"; ids are unique
+        call_ids=r"[A-Za-z0-9_-]+",
+        # docs: api/messages, tools.name (2026-11)
+        tool_names=r"[A-Za-z0-9_-]{1,128}",
+        # home-assistant/core#175637 (2026-07): "text content blocks must contain non-whitespace text"
+        blank_text=False,
+        # tailcallhq/forgecode#1872 (2025-11): "final assistant content cannot end with trailing whitespace"
+        trailing_space=False,
+        # docs: api/versioning, 2026-10-21: no documents in assistant messages
+        answer_media=(Document,) if takes_documents else (),
+        # docs: api/messages, messages: "first message must use the "user" role"
+        starts_with_user=True,
+    )
 
 
 class History:
-    """Translates the messages of one request into `system` and `messages`."""
+    """Renders the messages of one request as `system` and `messages`."""
 
-    def __init__(self, provider: str, warnings: Warnings, *, takes_documents: bool = False) -> None:
+    def __init__(self, rules: ReplayRules, model: Model, warnings: Warnings) -> None:
         self.system: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
-        self._content = Content(provider, warnings)
-        self._provider = provider
+        self._rules = rules
+        self._model = model
+        self._content = Content(rules.provider, warnings)
+        self._provider = rules.provider
         self._warnings = warnings
-        self._takes_documents = takes_documents
-        self._calls: dict[tuple[int, int], _Call] = {}
 
-    def translate(self, messages: tuple[Message, ...]) -> None:
-        """Fill `system` and `messages`. Raises `InvalidRequest` for a conversation that cannot be sent."""
-        self._pair(messages)
-        for position, message in enumerate(messages):
+    def translate(self, messages: tuple[Message, ...], *, thinks: bool = True) -> None:
+        """Fill `system` and `messages`. Raises `InvalidRequest` for a conversation that cannot be sent.
+
+        `thinks` is whether the model may think in its answer.
+        """
+        turns = replay(messages, self._rules, self._warnings)
+        for place, turn in enumerate(turns):
+            message = turn.message
             if message.name is not None:
                 self._warnings.add(
                     "left_out", "message name", "the API does not accept names of participants", lossy=True
                 )
             if message.role == "system":
-                self._system(message)
+                self._system(message, turns[place + 1 :])
             elif message.role == "user":
-                self._append("user", self._message_options(message, self._user(message)))
+                self._append("user", self._message_options(message, self._blocks(message)))
             elif message.role == "assistant":
-                self._assistant(position, message)
+                self._assistant(turn, thinks=thinks)
         self._complete()
 
-    def _pair(self, messages: tuple[Message, ...]) -> None:
-        """Give every call a unique id, and assign each result to the nearest unanswered call before it."""
-        open_calls: dict[str, list[_Call]] = {}
-        used: set[str] = set()
-        for position, message in enumerate(messages):
-            results = [part for part in message.parts if isinstance(part, ToolResult)]
-            if message.role == "tool" and len(results) != len(message.parts):
-                raise InvalidRequest("a tool message may contain only ToolResult parts")
-            for number, result in enumerate(results):
-                is_last = message.role == "tool" and number == len(results) - 1
-                self._give(result, message if is_last else None, open_calls)
-            fresh: dict[str, list[_Call]] = {}
-            for place, part in enumerate(message.parts):
-                if isinstance(part, ToolCall):
-                    call = self._calls[position, place] = _Call(_wire_id(part.id, used))
-                    fresh.setdefault(part.id, []).append(call)
-            open_calls.update(fresh)
-
-    def _give(self, result: ToolResult, message: Message | None, open_calls: dict[str, list[_Call]]) -> None:
-        calls = open_calls.get(result.tool_call_id)
-        if calls is None:
-            cause = "no tool call before this result has the id"
-            why = f"{cause} {result.tool_call_id!r}; keep the two together"
-            self._warnings.add("left_out", "tool result", why, lossy=False, cause=cause)
-            return
-        if message is not None and message.provider_options:
-            options = {
-                **self._content.options(message.provider_options),
-                **self._content.options(result.provider_options),
-            }
-            result = attrs.evolve(result, provider_options={self._provider: options})
-        call = next((call for call in calls if not call.results), calls[-1])
-        call.results.append(result)
-
-    def _system(self, message: Message) -> None:
+    def _system(self, message: Message, following: Sequence[Turn]) -> None:
         options = dict(self._content.options(message.provider_options))
-        in_place = options.pop("role", None) == "system"
+        in_place = options.pop("role", None) == "system" or self._may_stay(following)
         blocks: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, (Text, Opaque)):
                 blocks += self._content.blocks(part)
-            elif isinstance(part, (Image, Document, Audio, Reasoning)):
+            elif isinstance(part, (Image, Document, Audio)):
                 self._content.left_out(part, "the API accepts only text in a system message")
-            elif isinstance(part, ToolCall):
-                raise InvalidRequest("a system message cannot contain a tool call; put it in an assistant message")
         if blocks and options:
             blocks[-1] = {**blocks[-1], **options}
         if in_place and self.messages:
@@ -126,7 +102,7 @@ class History:
             return
         if self.messages and blocks:
             self._warnings.add(
-                "changed",
+                "mended",
                 "system message",
                 "a system message in the middle of the conversation was moved to the system prompt; if the model "
                 f"accepts it there, set the message's provider_options[{self._provider!r}] to {{'role': 'system'}}",
@@ -134,15 +110,16 @@ class History:
             )
         self.system += blocks
 
-    def _user(self, message: Message) -> list[dict[str, Any]]:
-        blocks: list[dict[str, Any]] = []
-        for part in message.parts:
-            if isinstance(part, ToolCall):
-                raise InvalidRequest("a user message cannot contain a tool call; put it in an assistant message")
-            if isinstance(part, Reasoning):
-                self._content.left_out(part, "a user message cannot contain reasoning")
-            blocks += self._content.blocks(part)
-        return blocks
+    def _may_stay(self, following: Sequence[Turn]) -> bool:
+        """Whether a system message may be where it is: after a user message, and before an answer or at the end."""
+        # docs: build-with-claude/mid-conversation-system-messages (2026-11)
+        if not self._model.system_messages or not self.messages or self.messages[-1]["role"] == "assistant":
+            return False
+        role = next((turn.message.role for turn in following if turn.message.role != "system"), "assistant")
+        return role == "assistant"
+
+    def _blocks(self, message: Message) -> list[dict[str, Any]]:
+        return [block for part in message.parts for block in self._content.blocks(part)]
 
     def _message_options(self, message: Message, blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Merge the message's options into its last block that can have options (thinking cannot)."""
@@ -156,44 +133,50 @@ class History:
                 self._warnings.add("left_out", "provider_options", why, lossy=True)
         return blocks
 
-    def _assistant(self, position: int, message: Message) -> None:
-        blocks: list[dict[str, Any]] = []
-        calls: list[_Call] = []
-        for place, part in enumerate(message.parts):
-            if isinstance(part, ToolCall):
-                call = self._calls[position, place]
-                calls.append(call)
-                blocks.append(self._call(part, call.id))
-            else:
-                blocks += self._assistant_part(part)
+    def _assistant(self, turn: Turn, *, thinks: bool) -> None:
+        message = turn.message
+        blocks = [block for part in message.parts for block in self._assistant_part(part)]
+        if thinks and turn.results and self._model.thinking_on_tool_turns:
+            blocks = self._with_thinking(blocks)
         self._append("assistant", self._message_options(message, blocks))
-        self._append("user", [self._result(call) for call in calls])
+        self._append("user", [self._content.tool_result(result) for result in turn.results])
+
+    def _with_thinking(self, blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if any(block.get("type") in _THINKING for block in blocks):
+            return blocks
+        why = "this model requires thinking before tool calls; empty thinking was sent for a turn without any"
+        self._warnings.add("mended", "reasoning", why, lossy=False)
+        return [{"type": "thinking", "thinking": PLACEHOLDER, "signature": ""}, *blocks]
 
     def _assistant_part(self, part: Part) -> list[dict[str, Any]]:
         if isinstance(part, Text):
             return self._own_text(part)
         if isinstance(part, Reasoning):
             return self._reasoning(part)
-        if isinstance(part, Image) or (isinstance(part, Document) and not self._takes_documents):
-            self._content.left_out(part, "the API does not accept media in assistant messages")
-            return []
+        if isinstance(part, ToolCall):
+            return [self._call(part)]
         return [] if isinstance(part, Citation) else self._content.blocks(part, by_model=True)
 
     def _own_text(self, part: Text) -> list[dict[str, Any]]:
         if part.refusal:
             why = "the API has no refusals; sent as plain text"
-            self._warnings.add("changed", "refusal", why, lossy=False)
+            self._warnings.add("mended", "refusal", why, lossy=False)
         blocks = self._content.blocks(part)
-        citations = self._content.options(part.provider_metadata).get("citations")
-        if blocks and blocks[0].get("type") == "text" and isinstance(citations, (list, tuple)) and citations:
+        kept = self._content.options(part.provider_metadata)
+        if not blocks or blocks[0].get("type") != "text":
+            return blocks
+        # Options of the application win over what the model's answer had.
+        block = {**{name: value for name, value in kept.items() if name != "citations"}, **blocks[0]}
+        citations = kept.get("citations")
+        if isinstance(citations, (list, tuple)) and citations:
             # Responses have a `file_id`, which requests must not have.
-            kept = [
+            cited = [
                 {name: value for name, value in citation.items() if name != "file_id"}
                 for citation in citations
                 if isinstance(citation, dict)
             ]
-            blocks[0].setdefault("citations", kept)
-        return blocks
+            block.setdefault("citations", cited)
+        return [block]
 
     def _reasoning(self, part: Reasoning) -> list[dict[str, Any]]:
         if part.provider_options.get(self._provider):
@@ -203,30 +186,20 @@ class History:
                 "reasoning must be sent back unmodified, so its options were left out",
                 lossy=True,
             )
-        if part.provider == self._provider and part.encrypted is not None:
-            return [{"type": "redacted_thinking", "data": part.encrypted}]
-        if part.provider == self._provider and part.signature:
-            return [{"type": "thinking", "thinking": part.text, "signature": part.signature}]
-        why = "reasoning of the history was left out: it is from another provider or has no signature"
-        self._warnings.add("left_out", "reasoning", why, lossy=False)
+        kept = self._content.options(part.provider_metadata)
+        if part.encrypted is None:
+            return [{**kept, "type": "thinking", "thinking": part.text, "signature": part.signature or ""}]
+        if part.provider == self._provider:
+            return [{**kept, "type": "redacted_thinking", "data": part.encrypted}]
+        # Amazon Bedrock encodes encrypted thinking in its own way.
+        why = "encrypted reasoning of another provider was left out"
+        self._warnings.add("mended", "reasoning", why, lossy=False)
         return []
 
-    def _call(self, part: ToolCall, call_id: str) -> dict[str, Any]:
-        arguments = dict(part.arguments)
-        if part.invalid_arguments is not None:
-            why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
-            self._warnings.add("changed", f"tool call {part.name}", why, lossy=False)
-            arguments = {"invalid_arguments": part.invalid_arguments}
+    def _call(self, part: ToolCall) -> dict[str, Any]:
         kept = self._content.options(part.provider_metadata)
-        block = {**kept, "type": "tool_use", "id": call_id, "name": part.name, "input": arguments}
+        block = {**kept, "type": "tool_use", "id": part.id, "name": part.name, "input": dict(part.arguments)}
         return self._content.block_with_options(block, part.provider_options)
-
-    def _result(self, call: _Call) -> dict[str, Any]:
-        if call.results:
-            return self._content.tool_result(call.id, call.results)
-        why = "the API requires a result for each call; an error was sent for a call that has none"
-        self._warnings.add("emulated", "tool result", why, lossy=False)
-        return {"type": "tool_result", "tool_use_id": call.id, "is_error": True, "content": _NO_RESULT}
 
     def _append(self, role: str, blocks: Iterable[dict[str, Any]]) -> None:
         blocks = list(blocks)
@@ -238,34 +211,22 @@ class History:
             self.messages.append({"role": role, "content": blocks})
 
     def _complete(self) -> None:
-        self._strip_end()
         if not self.messages:
             raise InvalidRequest("the conversation has no user message with content, which the API requires")
         if self.messages[0]["role"] == "assistant":
-            self.messages.insert(0, {"role": "user", "content": [{"type": "text", "text": _OPENING}]})
-            why = f"the API requires a user message first; {_OPENING!r} was inserted"
-            self._warnings.add("emulated", "messages", why, lossy=False)
+            # The user messages before it had nothing that the API accepts.
+            self.messages.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
+            why = f"a user message must come first; {OPENING!r} was inserted"
+            self._warnings.add("mended", "messages", why, lossy=False)
+        last = self.messages[-1]
+        # A paused turn of a server tool, or a compaction, goes on from the assistant's message.
+        if last["role"] == "assistant" and not self._model.prefill and _is_answer(last["content"]):
+            self._append("user", [{"type": "text", "text": GO_ON}])
+            why = f"this model does not continue an assistant message; the user message {GO_ON!r} was added"
+            self._warnings.add("mended", "messages", why, lossy=False)
         for message in self.messages:
             message["content"] = plain(message["content"])
 
-    def _strip_end(self) -> None:
-        """Remove trailing white space from an assistant message that the model is to continue: the API refuses it."""
-        last = self.messages[-1] if self.messages else None
-        if last is None or last["role"] != "assistant" or last["content"][-1].get("type") != "text":
-            return
-        text = last["content"][-1]["text"]
-        if isinstance(text, str) and text != text.rstrip():
-            last["content"][-1]["text"] = text.rstrip()
-            self._warnings.add(
-                "changed", "messages", "trailing white space was removed from the final assistant message", lossy=False
-            )
 
-
-def _wire_id(call_id: str, used: set[str]) -> str:
-    """Return an id that the API accepts and that is not in `used`: the call's own id if possible, else a hash of it."""
-    found, number = call_id, 0
-    while not _ID.fullmatch(found) or found in used:
-        number += 1
-        found = "call_" + sha256(f"{number}:{call_id}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
-    used.add(found)
-    return found
+def _is_answer(blocks: Iterable[dict[str, Any]]) -> bool:
+    return all(block.get("type") in ("text", *_THINKING) for block in blocks)

@@ -23,7 +23,7 @@ from trunkline_anthropic.urls import base_url
 PAGE = 1000
 """How many models a page has: the maximum that the API allows."""
 
-# The fields that the endpoint accepts, from the typed schema of the anthropic SDK 2.12.
+# The fields that the endpoint accepts, from the anthropic SDK 2.14, types/beta/message_count_tokens_params.py.
 _COUNTED = (
     "model",
     "messages",
@@ -34,6 +34,11 @@ _COUNTED = (
     "output_config",
     "cache_control",
     "speed",
+    # With betas:
+    "billing_policy",
+    "compaction",
+    "context_management",
+    "mcp_servers",
 )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import attrs
+from trunkline.authoring.event_builder import unnamed_calls
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import (
@@ -27,6 +28,7 @@ from trunkline.authoring.json import (
     as_object,
     as_objects,
     as_string,
+    bounded,
     decode_object,
     loads,
 )
@@ -34,7 +36,7 @@ from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
+from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
 from trunkline.response import CallWarning, ChatResponse, FinishReason
@@ -142,7 +144,9 @@ class MessagesStreamParser:
     @property
     def warnings(self) -> tuple[CallWarning, ...]:
         """The warnings about the response."""
-        return (*self._response.warnings, *_transformation_warnings(self._metadata.get("input_transformations")))
+        unnamed = len(self._metadata.get("tool_calls", ()))
+        calls = (unnamed_calls(unnamed),) if unnamed else ()
+        return (*calls, *_transformation_warnings(self._metadata.get("input_transformations")))
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. Raises the error that an `error` event describes."""
@@ -153,8 +157,8 @@ class MessagesStreamParser:
         self.repeats.forget()
         if not text or text == b"[DONE]" or text.isspace():
             return []
-        if frame.event == "error":
-            self._error(_error_data(text), [])
+        if frame.event == "error" or (frame.status or 0) >= 400:
+            self._error(_error_data(text), [], status=frame.status)
             return []
         data = decode_object(text, "an event of the stream", provider=self._provider)
         kind = data.get("type")
@@ -190,8 +194,11 @@ class MessagesStreamParser:
             events: list[Event] = []
             self._end_message(events)
             return events
-        after = f", after the stop reason {self._stop_reason!r}" if self._stop_reason is not None else ""
-        raise StreamInterrupted(f"the stream ended before message_stop{after}", provider=self._provider)
+        if self._stop_reason is None:
+            raise StreamInterrupted("the stream ended before message_stop", provider=self._provider)
+        # Nothing but message_stop is missing, so the response is probably whole, and another attempt would pay twice.
+        message = f"the stream ended before message_stop, after the stop reason {self._stop_reason!r}"
+        raise StreamInterrupted(message, provider=self._provider, retryable=False)
 
     def whole(self, message: dict[str, Any]) -> list[Event]:
         """Return the events of a message that arrived whole."""
@@ -348,7 +355,10 @@ class MessagesStreamParser:
             data: JSONValue = {"type": "error", "error": {"type": raw, "message": message}}
             raise error_from_json(data, provider=self._provider, read=error_from_body)
         if self._response.is_empty and raw in (None, "tool_use"):
-            raise StreamInterrupted("the response has no content and no stop reason", provider=self._provider)
+            problem = (
+                "neither content nor a stop reason" if raw is None else f"no tool call, but the stop reason {raw!r}"
+            )
+            raise ServerError(f"the response has {problem}, and no error that would say why", provider=self._provider)
         reason = _REASONS.get(raw or "")
         if (
             self._response.has_calls
@@ -366,7 +376,9 @@ class MessagesStreamParser:
             )
         )
 
-    def _error(self, data: JSONValue, events: list[Event]) -> None:
+    def _error(self, data: JSONValue, events: list[Event], *, status: int | None = None) -> None:
+        if status is not None:
+            raise error_from_body(bounded(data), provider=self._provider, status=status)
         if isinstance(data, dict) and not describes_error({**data, "type": None}) and not self._failed:
             # An event that only says that there was an error: the next one may say which.
             self._failed = True

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
+from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
+from trunkline_anthropic.models import Model
 from trunkline_anthropic.urls import base_url
 
 
@@ -38,6 +40,8 @@ class AnthropicSettings(Settings):
     betas: Converted[tuple[str, ...], Sequence[str]] = setting(
         "Betas", "The beta features to enable, sent as `anthropic-beta`.", default=()
     )
+
+    model_facts: ModelFactsSetting = model_facts_setting(Model)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report values that cannot be sent as HTTP headers."""

@@ -22,6 +22,9 @@ THINKING_OUTPUT_TOKENS = 20_480
 LEAST_BUDGET = 1024
 """The smallest thinking budget, in tokens, that the API accepts."""
 
+_OFF: tuple[Thinking, ...] = ("disabled", "between_tools")
+"""The types that turn thinking off, the usual one first."""
+
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 6144, "high": 12_288, "xhigh": 12_288, "max": 12_288}
 """The budget in tokens for each effort, for models that only accept budgets.
 
@@ -30,20 +33,31 @@ With the answer it stays below 21,333 tokens, above which Anthropic's own client
 
 
 def set_thinking(
-    request: ChatRequest, model: Model, body: dict[str, Any], warnings: Warnings, *, interleaved: bool = False
+    request: ChatRequest,
+    model: Model,
+    body: dict[str, Any],
+    warnings: Warnings,
+    *,
+    interleaved: bool = False,
+    capped: bool = True,
 ) -> None:
     """Add `thinking`, `output_config.effort` and `max_tokens` to the body, which already has its messages and tools.
 
     `interleaved` is whether a beta lets the model think between tool calls; the budget may then exceed the output
-    limit.
+    limit. `capped` is whether the output limit must be at most the model's longest answer, which a beta can extend.
     """
     options = request.reasoning or ReasoningOptions()
     kind = _kind(options, model, warnings)
-    limit = request.max_output_tokens
+    limit = _limit(request.max_output_tokens, model, warnings) if capped else request.max_output_tokens
     budget = 0
     if kind == "enabled":
         budget = _budget(options, limit, warnings, capped=not (interleaved and "tools" in body))
         kind = _allowed(kind if budget else None, model, body, warnings)
+    elif _forces(body) and model.forced_tools == "without_thinking" and (kind == "adaptive" or model.thinks):
+        kind = _off(model)
+        if options.effort != "none":
+            why = "this model cannot be forced to call a tool while it thinks; the tool was forced, without thinking"
+            warnings.add("changed", "reasoning", why, lossy=request.reasoning is not None)
     if kind is not None:
         body["thinking"] = _config(kind, budget, options, warnings)
     if kind in ("enabled", "adaptive") and (effort := _effort(options.effort, kind, model, warnings)):
@@ -51,10 +65,20 @@ def set_thinking(
     body["max_tokens"] = limit if limit is not None else _default_limit(kind, budget, model)
 
 
+def _off(model: Model) -> Thinking | None:
+    """Return the type that turns the model's thinking off, if it has one."""
+    return next((kind for kind in _OFF if kind in model.thinking), None)
+
+
+def _forces(body: dict[str, Any]) -> bool:
+    return body.get("tool_choice", {}).get("type") in ("any", "tool")
+
+
 def _kind(options: ReasoningOptions, model: Model, warnings: Warnings) -> Thinking | None:
     if options.effort == "none":
-        if "disabled" in model.thinking or not model.thinking:
-            return "disabled"
+        off = _off(model)
+        if off is not None or not model.thinking:
+            return off or "disabled"
         warnings.add("changed", "reasoning.effort", "this model always thinks; sent as low effort", lossy=True)
         return "adaptive"
     if options.effort is None and options.max_tokens is None and options.summary is None:
@@ -117,23 +141,32 @@ def _allowed(kind: Thinking | None, model: Model, body: dict[str, Any], warnings
     """Turn thinking off if the API would refuse it: with a forced tool, and in a turn that began without thinking."""
     if kind is None:
         return None
-    off: Thinking | None = "disabled" if "disabled" in model.thinking else None
-    if body.get("tool_choice", {}).get("type") in ("any", "tool"):
+    off = _off(model)
+    if _forces(body):
         why = "the API cannot force a tool while the model thinks with a budget; the tool was forced, without thinking"
         warnings.add("changed", "reasoning", why, lossy=True)
         return off
     if _began_without(body["messages"]):
         why = "the turn that the tool results belong to began without this provider's thinking, so it continues without"
-        warnings.add("changed", "reasoning", why, lossy=False)
+        warnings.add("mended", "reasoning", why, lossy=False)
         return off
     return kind
 
 
 def _began_without(messages: list[dict[str, Any]]) -> bool:
-    # The API wants an assistant message with tool calls to begin with its signed thinking while thinking is on.
-    if len(messages) < 2 or not _first_is(messages[-1], "tool_result"):
+    """Return whether the turn that the answer continues began without thinking.
+
+    A turn is a loop of tool calls and results. While it thinks with a budget, the API wants such a turn to begin with
+    signed thinking. Later calls of the loop may have none, since the model only thinks between calls with a beta.
+    (platform.claude.com, build-with-claude/extended-thinking, toggling thinking modes in conversations; 2026-11)
+    """
+    at = len(messages) - 1
+    if not _first_is(messages[at], "tool_result"):
         return False
-    return not _first_is(messages[-2], "thinking", "redacted_thinking")
+    last = messages[at - 1]
+    while at > 1 and _first_is(messages[at - 2], "tool_result"):
+        at -= 2
+    return not any(_first_is(message, "thinking", "redacted_thinking") for message in (messages[at - 1], last))
 
 
 def _first_is(message: Mapping[str, Any], *types: str) -> bool:
@@ -145,7 +178,7 @@ def _config(kind: Thinking, budget: int, options: ReasoningOptions, warnings: Wa
     config: dict[str, Any] = {"type": kind}
     if kind == "enabled":
         config["budget_tokens"] = budget
-    if kind != "disabled" and options.summary is not None:
+    if kind not in _OFF and options.summary is not None:
         config["display"] = "summarized"
         if options.summary != "auto":
             warnings.add("changed", "reasoning.summary", "the API has summaries of one length only", lossy=True)
@@ -172,6 +205,15 @@ def _effort(effort: str | None, kind: Thinking, model: Model, warnings: Warnings
             lossy=changes_effort(effort),
         )
     return wanted
+
+
+def _limit(limit: int | None, model: Model, warnings: Warnings) -> int | None:
+    if limit is None or model.output_tokens is None or limit <= model.output_tokens:
+        return limit
+    why = f"the model's longest answer has {model.output_tokens} tokens; the limit was lowered to that"
+    # The model cannot write more, so the application loses nothing.
+    warnings.add("changed", "max_output_tokens", why, lossy=False)
+    return model.output_tokens
 
 
 def _default_limit(kind: Thinking | None, budget: int, model: Model) -> int:

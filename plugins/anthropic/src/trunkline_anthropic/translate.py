@@ -7,6 +7,7 @@ from typing import Any
 
 from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.user_id import user_identifier
 from trunkline.authoring.warnings import Warnings
@@ -15,8 +16,8 @@ from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
 from trunkline_anthropic.content import plain
-from trunkline_anthropic.history import History
-from trunkline_anthropic.models import Model, model_named
+from trunkline_anthropic.history import History, rules_for
+from trunkline_anthropic.models import Model, family_of, model_named
 from trunkline_anthropic.schema import closed_schema
 from trunkline_anthropic.settings import AnthropicSettings
 from trunkline_anthropic.thinking import set_thinking
@@ -24,6 +25,9 @@ from trunkline_anthropic.urls import base_url
 
 OLDER = "2023-06-01"
 """The version of the API that accepts sampling parameters."""
+
+BINDING = "thinking-binding-controls-2026-08-01"
+"""The beta with which a request can say what happens to thinking of a conversation that has changed since."""
 
 SUPPORTED = {
     "tools",
@@ -65,6 +69,7 @@ class MessagesTranslator:
                 body=encode_request(body),
             ),
             warnings=warnings.all(),
+            family=family_of(request.model or ""),
         )
 
 
@@ -84,14 +89,17 @@ def messages_body(
     """Return the JSON body, without `stream`, and the beta features that the request's `provider_options` name."""
     settings, provider = context.settings, context.provider
     betas = _betas((request.provider_options.get(provider) or {}).get("betas", ()))
-    model = model_named(request.model or "")
+    model = model_named(request.model or "", settings.model_facts)
     older = settings.api_version == OLDER
-    history = History(provider, warnings, takes_documents=older)
-    history.translate(request.messages)
+    rules = rules_for(provider, model, family_of(request.model or ""), takes_documents=older)
+    history = History(rules, model, warnings)
+    history.translate(request.messages, thinks=request.reasoning is None or request.reasoning.effort != "none")
     body: dict[str, Any] = {"model": request.model, "messages": history.messages}
     _tools(request, provider, model, body, warnings)
-    interleaved = any(beta.startswith("interleaved-thinking") for beta in (*settings.betas, *betas))
-    set_thinking(request, model, body, warnings, interleaved=interleaved)
+    enabled = (*settings.betas, *betas)
+    interleaved = any(beta.startswith("interleaved-thinking") for beta in enabled)
+    longer = any(beta.startswith("output-") for beta in enabled)
+    set_thinking(request, model, body, warnings, interleaved=interleaved, capped=not longer)
     _format(request, model, body, history.system, warnings)
     if history.system:
         body["system"] = plain(history.system)
@@ -106,7 +114,30 @@ def messages_body(
         body["metadata"] = {"user_id": user_id}
     body = with_options(body, request.provider_options, provider, joined=("output_config", "metadata", "tools"))
     body.pop("betas", None)  # sent as a header
+    if model.bound_thinking and _binds(body):
+        betas = (*betas, BINDING)
     return body, betas
+
+
+def _binds(body: dict[str, Any]) -> bool:
+    """Ask the API to leave out thinking that does not fit the conversation, instead of refusing the request.
+
+    Newer models only take thinking back while everything before it is unchanged: the system prompt, the tools and the
+    messages. Applications change these, and long conversations lose their oldest messages, so such a conversation could
+    never go on. `input_transformations` of the response reports what was left out.
+    (platform.claude.com, build-with-claude/thinking-troubleshooting; 2026-11)
+    """
+    thinking = body.get("thinking", {"type": "adaptive"})
+    replays = any(
+        block.get("type") in ("thinking", "redacted_thinking")
+        for message in body["messages"]
+        if isinstance(message["content"], list)
+        for block in message["content"]
+    )
+    if not replays or thinking.get("type") != "adaptive" or "block_binding" in thinking:
+        return False
+    body["thinking"] = {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
+    return True
 
 
 def _betas(value: object) -> tuple[str, ...]:
@@ -128,7 +159,7 @@ def _tools(request: ChatRequest, provider: str, model: Model, body: dict[str, An
         if choice.mode == "tool":
             tool = next(tool for tool in request.tools if tool.name == choice.name)
             wanted["name"] = tool.provider_options.get(provider, {}).get("name", tool.name)
-        if kind in ("any", "tool") and not model.forced_tools:
+        if kind in ("any", "tool") and model.forced_tools == "no":
             warnings.add(
                 "changed", "tool_choice", "this model cannot be forced to call a tool; sent as 'auto'", lossy=True
             )
@@ -146,8 +177,7 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     data: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         data["description"] = tool.description
-    schema = dict(tool.parameters)
-    schema.setdefault("type", "object")
+    schema = dict(tool_parameters(tool, warnings))
     if tool.strict:
         schema = _closed(schema, f"tool {tool.name}", warnings)
         data["strict"] = True
