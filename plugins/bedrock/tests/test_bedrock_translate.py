@@ -330,6 +330,9 @@ def test_effort_and_a_schema_share_the_output_config(body: Check) -> None:
         ("us-gov.meta.llama3-3-70b-instruct-v1:0", "llama", None),
         ("amazon.titan-text-lite-v1", "titan", None),
         (PROFILE, "mi1dadi0g15f", None),
+        ("arn:aws:bedrock:us-east-1:000000000000:custom-model/amazon.nova-lite-v1:0:300k/abcdefghijkl", "nova", None),
+        ("arn:aws:bedrock:us-east-1:000000000000:default-prompt-router/anthropic.claude:1", "claude", None),
+        ("arn:aws:bedrock:us-east-1:000000000000:provisioned-model/abcdefghijkl", "abcdefghijkl", None),
     ],
 )
 def test_families_of_models(model: str, family: str, reasoning: str | None) -> None:

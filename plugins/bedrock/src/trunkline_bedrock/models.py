@@ -320,6 +320,7 @@ ROWS: tuple[ModelRow[Facts], ...] = (
     _row("*claude-3-*", _CLAUDE_3, "converse: no prompt caching; litellm"),
     _row("*claude-v[12]*", _CLAUDE_2, "converse: no tools, no images"),
     _row("*claude-instant*", _CLAUDE_2, "converse: no tools, no images"),
+    _row("anthropic.claude:*", _CLAUDE_3_5, "parameters: the prompt router for Claude 3 and 3.5"),
     _row("*anthropic.*", _CLAUDE, "a newer Claude: as the newest that is documented"),
     _row(
         "amazon.nova-2*",
@@ -436,4 +437,7 @@ def _changes(overrides: ModelFacts, *names: str) -> dict[str, object]:
 
 
 def _plain(name: str) -> str:
-    return _PROFILE_PREFIX.sub("", name.rpartition("/")[2])
+    """Return the id of a model without the parts of an ARN and the prefix of an inference profile."""
+    _, *parts = name.split("/") if "/" in name else ["", name]
+    # The ARN of a custom model names the model that it was made from before its own id.
+    return _PROFILE_PREFIX.sub("", next((part for part in parts if "." in part), parts[-1]))
