@@ -93,7 +93,7 @@ def test_an_error_element_is_the_error_in_any_framing(framing: Any) -> None:
 
 def test_a_stream_that_a_server_sends_as_a_body_is_read() -> None:
     chunks = (chunk(text("one ")), chunk(text("two"), finish="STOP"))
-    for framing in (sse, array):
+    for framing in FRAMINGS:
         body = WireResponse(status=200, headers=Headers(), body=framing(*chunks))
         assert PARSER.body(body).text == "one two"
     with pytest.raises(StreamInterrupted):

@@ -90,13 +90,17 @@ class GeminiParser:
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """Return the response of a call that was not streamed. Raises `ProtocolViolation` without a candidate.
 
-        A stream that a server sent all the same, as events or as a JSON array, is read as well.
+        A stream that a server sent all the same, as events, as a JSON array or as JSON lines, is read as well.
         """
         body, parser = wire_response.body, GeminiStream(self._provider)
         framer = SSEOrJSONFramer()
-        frames = [] if body.lstrip()[:1] == b"{" else [*framer.feed(body), *framer.finish()]
-        if not frames:
+        try:
             data = decode_object(body, "the body", provider=self._provider)
+        except ProtocolViolation:
+            frames = [*framer.feed(body), *framer.finish()]
+            if not frames or (len(frames) == 1 and body.lstrip()[:1] == b"{"):
+                raise
+        else:
             events = [*parser.chunk(data), *parser.end_of_body(data)]
             return attrs.evolve(fold(events, self._provider), raw=data)
         events = [event for frame in frames for event in parser.feed(frame)]
