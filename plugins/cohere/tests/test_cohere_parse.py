@@ -497,6 +497,7 @@ def test_unknown_events_are_metadata() -> None:
         {"type": "search-results", "hits": [1]},
         {"type": "search-results", "hits": [2]},
         {"type": "ping"},
+        {"type": "citation-end", "index": 0},
         content("delta", 0, text="a"),
         end(),
     )

@@ -655,6 +655,8 @@ def test_a_model_that_cannot_read_images_gets_none() -> None:
     sent = json.loads(translation.wire_request.body)["messages"]
     assert [message["content"] for message in sent if message["role"] != "assistant"] == ["a", "r"]
     assert {(one.kind, one.subject, one.lossy) for one in translation.warnings} == {("unsupported", "image", True)}
+    made = translate([user("draw"), assistant("Here:", Image(data=PNG)), user("b")], model="command-a-03-2025")
+    assert [(one.kind, one.subject, one.lossy) for one in made.warnings] == [("mended", "image", False)]
     assert translate(conversation, model="command-a-vision-07-2025").warnings[0].kind == "mended"
 
 

@@ -41,9 +41,9 @@ def rules(provider: str, *, takes_images: bool) -> ReplayRules:
         call_ids=r"[A-Za-z0-9_.:-]{1,128}",
         # "message must be at least 1 token long": kwaroran/Risuai issue 504 (June 2024).
         blank_text=False,
-        # The types of a tool message's content in cohere 7.3.1 are text and document. Audio is sent as its transcript,
-        # and an image that the model cannot read is left out where it is.
-        result_media=(Document, Audio) if takes_images else (Document, Audio, Image),
+        # The types of a tool message's content in cohere 7.3.1 are text and document. Audio is sent as its transcript.
+        result_media=(Document, Audio),
+        readable_media=(Document, Audio, Image) if takes_images else (Document, Audio),
     )
 
 
@@ -107,7 +107,7 @@ class History:
         if isinstance(part, Audio):
             return self._blocks.audio(part, by_model=role == "assistant")
         if isinstance(part, Image):
-            if role == "user":
+            if role == "user" or not self._takes_images:
                 return self._blocks.image(part)
             self._blocks.refuse(part, f"{role} messages")
         return None

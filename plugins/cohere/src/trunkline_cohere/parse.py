@@ -242,7 +242,15 @@ class CohereStreamParser:
         self._builder.content_delta(_index(data), block, events, logprobs)
 
     def _content_end(self, data: dict[str, Any], events: list[Event]) -> None:
+        self._keep_of_end(data)
         self._builder.content_end(_index(data), events)
+
+    def _keep_of_end(self, data: dict[str, Any]) -> None:
+        # The event that ends something has only an index, but some deployments send an empty message with it.
+        delta = data.get("delta")
+        if isinstance(delta, dict):
+            self._keep(delta, {"message"})
+            self._keep(as_object(delta.get("message")), _MESSAGE_FIELDS)
 
     def _tool_plan_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         self._plan(self._message(data).get("tool_plan"), events)
@@ -266,12 +274,16 @@ class CohereStreamParser:
         return calls if isinstance(calls, list) else [calls]
 
     def _tool_call_end(self, data: dict[str, Any], events: list[Event]) -> None:
+        self._keep_of_end(data)
         self._builder.call_end(_index(data), events)
 
     def _citation_start(self, data: dict[str, Any], events: list[Event]) -> None:
         raw = self._message(data).get("citations")
         for single in raw if isinstance(raw, list) else [raw]:
             self._cite(single, events)
+
+    def _citation_end(self, data: dict[str, Any], events: list[Event]) -> None:
+        self._keep_of_end(data)
 
     def _cite(self, raw: object, events: list[Event]) -> None:
         before = self._builder.text_before(raw.get("content_index") if isinstance(raw, dict) else None)
@@ -389,5 +401,6 @@ _HANDLERS: dict[str, Handler] = {
     "tool-call-delta": CohereStreamParser._tool_call_delta,
     "tool-call-end": CohereStreamParser._tool_call_end,
     "citation-start": CohereStreamParser._citation_start,
+    "citation-end": CohereStreamParser._citation_end,
     "message-end": CohereStreamParser._message_end,
 }

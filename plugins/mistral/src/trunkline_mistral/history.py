@@ -44,6 +44,7 @@ class MistralHistory(History):
             super().rules(),
             blank_text=False,
             result_media=(Image, Document, Audio),
+            readable_media=(Image, Document, Audio) if "image_data" in self.profile.takes else (Document, Audio),
             system="not_after_answer",
             user_after_results=False,
         )

@@ -38,7 +38,7 @@ class Thinking:
     def add(self, chunk: dict[str, Any]) -> None:
         """Add a chunk, or a piece of one."""
         for piece in as_list(chunk.get("thinking")):
-            if isinstance(piece, dict) and piece.get("type", "text") != "text":
+            if isinstance(piece, dict) and not (piece.get("type", "text") == "text" and piece.keys() <= _TEXT_FIELDS):
                 self._only_text = False
                 self._pieces.append(piece)
                 continue

@@ -31,8 +31,9 @@ def rules(provider: str, family: str) -> ReplayRules:
         # Ids are strings to the server, and the templates put them in as they are (api/types.go, August 2026).
         call_ids=r"[!-~]{1,128}",
         tool_names=r"\S{1,256}",
-        # Each message has a list of images. What is neither text nor image is left out where it is.
-        result_media=(Image, Document, Audio),
+        # Each message has a list of images; there are no other media.
+        result_media=(Image,),
+        readable_media=(Image,),
     )
 
 
