@@ -733,6 +733,18 @@ def test_unknown_fields_of_the_response_are_kept_and_echoes_of_the_request_are_n
     assert streamed(CREATED, completed(MESSAGE, **fields)).provider_metadata == {"openai": kept}
 
 
+def test_fields_that_only_the_last_event_has_are_kept() -> None:
+    text = {**MESSAGE["content"][0], "safety": "low"}
+    late = {**MESSAGE, "content": [text], "channel": "final"}
+    response = streamed(CREATED, done(0, MESSAGE), done(1, SEARCH), completed(late, SEARCH))
+    assert response.provider_metadata["openai"]["output"] == [
+        {"id": "msg_1", "content": [{"safety": "low"}], "channel": "final"}
+    ]
+    details = {"reason": "max_output_tokens", "limit": 9}
+    response = body(answer(MESSAGE, status="incomplete", incomplete_details=details))
+    assert response.provider_metadata["openai"]["incomplete_details"] == details
+
+
 def test_unknown_events_and_fields_of_events_are_kept() -> None:
     limits = {"type": "response.rate_limits.updated", "rate_limits": [{"name": "tokens"}], "sequence_number": 4}
     response = streamed(

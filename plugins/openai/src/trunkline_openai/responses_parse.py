@@ -459,6 +459,9 @@ class ResponsesStreamParser:
             self._output.warnings.append(_unfinished(response, status))
         reason, raw_reason = _finish_reason(response, status, calls=self._output.awaits_the_application)
         self._keep(response, _NOT_KEPT)
+        details = as_object(response.get("incomplete_details"))
+        if not details.keys() <= {"reason"}:
+            self._metadata["incomplete_details"] = details
         events.append(
             Finished(
                 reason=reason,
@@ -488,6 +491,8 @@ class ResponsesStreamParser:
                 found = self._add(kind, index, data)
             else:
                 unmatched.remove(found)
+                if found.finished and (late := _unseen(found.data, data)):
+                    self._metadata.setdefault("output", []).append({"id": data.get("id"), **late})
             found.finish(data, events)
         for item in unmatched.rest():
             item.finish({}, events)
@@ -525,6 +530,16 @@ def _unfinished(response: dict[str, Any], status: str) -> CallWarning:
     state = "waits for its turn" if status == "queued" else "is not complete"
     message = f"the response runs in the background and {state}; retrieve it later with its id, {response.get('id')}"
     return CallWarning(kind="other", subject="background", message=message, lossy=False)
+
+
+def _unseen(known: Any, data: Any) -> Any:
+    """The fields of `data` that `known` does not have, at any depth: the last event adds some to items that ended."""
+    if isinstance(known, dict) and isinstance(data, dict):
+        late = {name: value if name not in known else _unseen(known[name], value) for name, value in data.items()}
+        return {name: value for name, value in late.items() if is_set(value)}
+    if isinstance(known, list) and isinstance(data, list):
+        return [late for before, after in zip(known, data, strict=False) if (late := _unseen(before, after))]
+    return None
 
 
 def _error_body(error: object) -> dict[str, Any]:
