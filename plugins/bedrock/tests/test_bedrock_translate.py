@@ -823,17 +823,19 @@ def test_reasoning_of_claude_goes_from_anthropic_to_bedrock(body: Check) -> None
     sent, translation = body(
         user("x"),
         assistant(
-            Reasoning(text="hm", provider="anthropic", signature="sig"),
-            Reasoning(provider="anthropic", encrypted="red", redacted=True),
+            Reasoning(text="hm", provider="anthropic", family="claude", signature="sig"),
+            Reasoning(provider="anthropic", family="claude", encrypted="red", redacted=True),
+            Reasoning(text="other", provider="anthropic", family="deepseek", signature="no"),
             "y",
         ),
         user("z"),
     )
-    assert sent["messages"][1]["content"][:2] == [
+    assert sent["messages"][1]["content"] == [
         {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "sig"}}},
         {"reasoningContent": {"redactedContent": "cmVk"}},
+        {"text": "y"},
     ]
-    assert warnings_of(translation) == []
+    assert warnings_of(translation) == [("mended", "reasoning")]
 
 
 @pytest.mark.parametrize("model", [CLAUDE, CLAUDE_5])

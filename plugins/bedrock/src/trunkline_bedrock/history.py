@@ -52,7 +52,7 @@ def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> Replay
         reasoning={"none": "never", "all": "own", "signed": "signed"}[facts.replays],  # type: ignore[arg-type]
         # Anthropic: signatures are valid on its API, on Bedrock and on Vertex AI ("Extended thinking", November 2026);
         # pydantic-ai 2.68.0 sends them across too.
-        issuers=(Issuer(provider="anthropic"),) if claude and facts.replays == "signed" else (),
+        issuers=(Issuer(provider="anthropic", family="claude"),) if claude and facts.replays == "signed" else (),
         # Anthropic: "The final block in an assistant message cannot be `thinking`".
         trailing_reasoning=False,
         # Claude's API: a call is refused as unanswered if a text follows it (vercel/ai#13013, March 2026).
