@@ -28,10 +28,11 @@ class Conversation:
 
 @attrs.frozen(kw_only=True)
 class Replayed:
-    """A conversation, translated for a family: its warnings, and why the family's server refuses it."""
+    """A conversation, translated for a family: the request, its warnings, and why the family's server refuses it."""
 
     conversation: Conversation
     target: Family
+    body: str = attrs.field(repr=False)
     warnings: tuple[CallWarning, ...]
     refusals: tuple[Refusal, ...]
 
@@ -60,10 +61,11 @@ def by_hand() -> list[Conversation]:
 def replayed(conversation: Conversation, target: Family) -> Replayed:
     """Translate a conversation for a family, and check the request as its server does. Does no I/O."""
     translation = translated(target, request_of(target, conversation.messages, conversation.tools))
-    body = json.loads(translation.wire_request.body)
+    body = translation.wire_request.body.decode()
     return Replayed(
         conversation=conversation,
         target=target,
+        body=body,
         warnings=translation.warnings,
-        refusals=tuple(target.refusals(body)),
+        refusals=tuple(target.refusals(json.loads(body))),
     )
