@@ -306,7 +306,7 @@ class _Mender:
             parts = self._without_trailing_reasoning(self._with_calls_last(parts))
         if not parts and not moved and (by_model or message.parts):
             if by_model or all(isinstance(part, Text) for part in message.parts):
-                self._mended("message", f"a {message.role} message of which nothing can be sent was left out")
+                self._mended("message", f"{message.role} messages of which nothing can be sent were left out")
             return []
         if len(parts) != len(message.parts) or any(map(operator.is_not, parts, message.parts)):
             message = attrs.evolve(message, parts=tuple(parts))
