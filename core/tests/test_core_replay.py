@@ -193,6 +193,8 @@ class TestParts:
             ({"family": "x"}, Reasoning(text="a", provider="toy"), True),
             ({"family": "x"}, Reasoning(text="a", provider="toy", signature="s"), False),
             ({"family": "x", "reasoning": "signed"}, Reasoning(text="a", provider="toy", signature="s"), True),
+            ({"family": "x", "unknown_family": True}, Reasoning(text="a", provider="toy", signature="s"), True),
+            ({"family": "x", "unknown_family": True}, Reasoning(text="a", provider="toy", family="y"), False),
             ({"issuers": (Issuer(provider="other"),)}, Reasoning(text="a", provider="other", family="z"), True),
             ({"issuers": (Issuer(provider="other", family="x"),)}, Reasoning(provider="other", family="z"), False),
         ],

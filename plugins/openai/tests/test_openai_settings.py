@@ -25,8 +25,34 @@ def test_defaults() -> None:
     settings = OpenAISettings(api_key=Secret("sk-secret"))
     assert (settings.api, settings.api_url, settings.send_user_id) == ("chat", "https://api.openai.com/v1", False)
     compatible = OpenAICompatibleSettings(api_url="localhost:8080")
-    assert compatible.profile == PROFILES["generic"]
+    assert (compatible.profile, compatible.server) == (None, PROFILES["generic"])
     assert compatible.api_key is None
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("api.openai.com", "openai"),
+        ("https://us.api.openai.com/v1", "openai"),
+        ("https://openrouter.ai/api/v1", "openrouter"),
+        ("https://api.groq.com/openai/v1", "groq"),
+        ("https://API.DeepSeek.com", "deepseek"),
+        ("https://api.x.ai/v1/chat/completions", "xai"),
+        ("https://api.mistral.ai/v1", "mistral"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai/", "gemini"),
+        ("https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/openapi", "gemini"),
+        ("https://mine.openai.azure.com/openai/v1/", "azure"),
+        ("https://api.moonshot.cn/v1", "moonshot"),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen"),
+        ("https://api.anthropic.com/v1/", "anthropic"),
+        ("http://localhost:8000", "generic"),
+        ("https://api.openai.com.example.org/v1", "generic"),
+        ("https://notapi.x.ai.example/v1", "generic"),
+    ],
+)
+def test_a_known_host_implies_its_profile(url: str, name: str) -> None:
+    assert OpenAICompatibleSettings(api_url=url).server is PROFILES[name]
+    assert OpenAICompatibleSettings(api_url=url, profile="generic").server is PROFILES["generic"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +88,7 @@ def test_the_repr_shows_neither_keys_nor_the_secrets_of_a_url() -> None:
 def test_the_schema_has_the_choices() -> None:
     properties: Any = json_schema(OpenAICompatibleSettings)["properties"]
     assert properties["send_user_id"]["enum"] == [False, True, "hashed"]
-    assert properties["profile"]["default"] == "generic"
+    assert properties["profile"].get("default") is None
 
 
 def test_a_profile_is_a_name_a_table_or_a_value() -> None:

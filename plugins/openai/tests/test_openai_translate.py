@@ -27,7 +27,7 @@ from trunkline.secrets import Secret
 from trunkline.settings import Settings
 from trunkline_openai.profile import PROFILES, Profile, profile_from
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
-from trunkline_openai.translate import ChatTranslator
+from trunkline_openai.translate import ChatTranslator, CompatibleTranslator
 from trunkline_openai.urls import default_url
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -321,12 +321,16 @@ def test_arguments_that_are_no_json_are_sent_as_an_object() -> None:
 
 def test_unknown_fields_of_a_call_go_back_to_the_provider_and_family_that_sent_them() -> None:
     extra = {"extra_content": {"google": {"thought_signature": "s"}}, "function": {"thought": True}}
-    call = ToolCall(id="c", name="f", family="gemini-3", provider_metadata={"openai": extra, "other": {"x": 1}})
+    call = ToolCall(id="c", name="f", family="gpt", provider_metadata={"openai": extra, "other": {"x": 1}})
     wire, _ = conversation(user("q"), assistant(call), tool_result(call, "r"))
     sent = wire[1]["tool_calls"][0]
     assert sent["extra_content"] == extra["extra_content"]
     assert sent["function"] == {"name": "f", "arguments": "{}", "thought": True}
     assert "x" not in sent
+    foreign = ToolCall(id="c", name="f", family="gemini-3", provider_metadata={"openai": extra})
+    wire, translation = conversation(user("q"), assistant(foreign), tool_result(foreign, "r"))
+    assert "extra_content" not in wire[1]["tool_calls"][0]
+    assert kinds(translation) == [("mended", "tool call")]
     answer = Text(text="a", provider_metadata={"openai": {"extra_content": {"google": {"thought_signature": "t"}}}})
     wire, _ = conversation(user("q"), assistant(answer), user("r"))
     assert wire[1]["extra_content"] == {"google": {"thought_signature": "t"}}
@@ -646,3 +650,99 @@ def test_a_parameter_that_the_model_refuses_is_left_out() -> None:
     translation = translate("hi", model="o3", tools=[Tool(name="f")], parallel_tool_calls=False)
     assert "parallel_tool_calls" not in body_of(translation)
     assert kinds(translation) == [("unsupported", "parallel_tool_calls")]
+
+
+def compatible(profile: str, model: str, *turns: Message, **fields: Any) -> tuple[dict[str, Any], Translation]:
+    settings = OpenAICompatibleSettings(api_url="http://x/v1", model_facts=fields.pop("model_facts", {}))
+    context = ServiceContext(name="s", provider="openai-compatible", settings=settings)
+    translator = CompatibleTranslator(context, profile=PROFILES[profile], url=default_url)
+    translation = translator.translate(ChatRequest(messages=turns or "hi", model=model, **fields), stream=False)
+    return body_of(translation), translation
+
+
+def effort(level: Any) -> dict[str, Any]:
+    return {"reasoning": ReasoningOptions(effort=level)}
+
+
+REFUSED: list[tuple[str, str, dict[str, Any], dict[str, Any], list[str]]] = [
+    ("xai", "grok-4-0709", {"stop": ["x"], "temperature": 0.1}, {"temperature": 0.1}, ["stop"]),
+    ("xai", "grok-4-0709", {"presence_penalty": 0.1}, {}, ["presence_penalty"]),
+    ("xai", "grok-4-0709", effort("high"), {}, ["reasoning.effort"]),
+    ("xai", "grok-3-mini", effort("high"), {"reasoning_effort": "high"}, []),
+    ("xai", "grok-4.5", effort("none"), {"reasoning_effort": "low"}, ["reasoning.effort"]),
+    ("xai", "grok-4.20-non-reasoning", {"stop": ["x"]}, {"stop": ["x"]}, []),
+    ("generic", "grok-4", {"stop": ["x"]}, {}, ["stop"]),
+    ("deepseek", "deepseek-v4-pro", {"temperature": 0.1}, {}, ["temperature"]),
+    ("deepseek", "deepseek-chat", {"temperature": 0.1}, {"temperature": 0.1}, []),
+    (
+        "deepseek",
+        "deepseek-v4-pro",
+        {"temperature": 0.1, **effort("none")},
+        {"temperature": 0.1, "thinking": {"type": "disabled"}},
+        [],
+    ),
+    (
+        "deepseek",
+        "deepseek-v4-pro",
+        {"tools": [WEATHER], "tool_choice": "required"},
+        {},
+        ["strict tools", "tool_choice"],
+    ),
+    ("moonshot", "kimi-k2.6", {"temperature": 0.1, "top_p": 0.5}, {}, ["temperature", "top_p"]),
+    ("moonshot", "kimi-k3", effort("medium"), {"reasoning_effort": "low"}, ["reasoning.effort"]),
+    ("qwen", "qwen-plus", effort("high"), {"reasoning_effort": "high", "enable_thinking": True}, []),
+    ("qwen", "qwen3.5-plus", effort("none"), {"enable_thinking": False}, []),
+    ("zai", "glm-4.7", effort("none"), {"thinking": {"type": "disabled"}}, []),
+    ("groq", "qwen/qwen3-32b", effort("none"), {"reasoning_effort": "none"}, []),
+    ("groq", "openai/gpt-oss-20b", effort("max"), {"reasoning_effort": "high"}, ["reasoning.effort"]),
+    ("groq", "llama-3.3-70b-versatile", effort("low"), {}, ["reasoning.effort"]),
+    ("gemini", "gemini-3-flash-preview", effort("none"), {"reasoning_effort": "minimal"}, ["reasoning.effort"]),
+    ("cerebras", "gpt-oss-120b", {"temperature": 0.1}, {"temperature": 0.1}, []),
+]
+
+
+@pytest.mark.parametrize(("profile", "model", "fields", "sent", "warned"), REFUSED)
+def test_what_a_model_refuses_is_left_out_or_changed_with_a_warning(
+    profile: str, model: str, fields: dict[str, Any], sent: dict[str, Any], warned: list[str]
+) -> None:
+    body, translation = compatible(profile, model, **fields)
+    assert {key: value for key, value in body.items() if key not in ("model", "messages", "tools")} == sent
+    assert sorted(warning.subject for warning in translation.warnings) == sorted(warned)
+
+
+def test_the_setting_model_facts_overrides_the_table() -> None:
+    facts: Any = {"grok-4*": {"refuses": frozenset(), "efforts": ("low",)}}
+    body, translation = compatible(
+        "xai", "grok-4-0709", stop=["x"], reasoning=ReasoningOptions(effort="low"), model_facts=facts
+    )
+    assert (body["stop"], body["reasoning_effort"], translation.warnings) == (["x"], "low", ())
+    settings = OpenAICompatibleSettings(
+        api_url="http://x", model_facts={"mine*": {"alternates": True, "refuses": ["stop"]}}
+    )
+    assert settings.model_facts["mine*"] == {"alternates": True, "refuses": frozenset({"stop"})}
+
+
+def test_reasoning_goes_back_to_models_of_its_family_only() -> None:
+    for made_by, asked, kept in (
+        ("deepseek", "deepseek-v4-pro", True),
+        ("kimi", "deepseek-v4-pro", False),
+        (None, "deepseek-v4-pro", True),
+    ):
+        thought = Reasoning(text="hm", provider="openai-compatible", family=made_by)
+        body, translation = compatible("deepseek", asked, user("q"), assistant(thought, CALL), tool_result(CALL, "r"))
+        assert body["messages"][1]["reasoning_content"] == ("hm" if kept else " ")
+        assert translation.family == "deepseek"
+    assert compatible("vllm", "Mine/Model-7B")[1].family == "model-7b"
+
+
+def test_a_model_that_does_not_reason_this_time_needs_no_reasoning_in_the_history() -> None:
+    turns = (user("q"), assistant(CALL), tool_result(CALL, "r"))
+    body, translation = compatible("deepseek", "deepseek-v4-pro", *turns, reasoning=ReasoningOptions(effort="none"))
+    assert "reasoning_content" not in body["messages"][1]
+    assert translation.warnings == ()
+
+
+def test_the_schema_of_a_tool_has_an_object_at_its_root() -> None:
+    body, translation = compatible("generic", "m", tools=[Tool(name="f", parameters={"properties": {"a": {}}})])
+    assert body["tools"][0]["function"]["parameters"]["type"] == "object"
+    assert [warning.lossy for warning in translation.warnings] == [False]

@@ -86,6 +86,9 @@ class ReplayRules:
     encrypted. Reasoning without a family, which an earlier version stored, counts as the family's own if it is signed
     exactly if `reasoning` is `signed`."""
 
+    unknown_family: bool = False
+    """Whether reasoning of the provider without a family goes back in any case, signed or not."""
+
     issuers: tuple[Issuer, ...] = ()
     """Others whose reasoning the model accepts, for example the same models at another provider."""
 
@@ -381,7 +384,7 @@ class _Mender:
     def _is_accepted(self, part: Reasoning) -> bool:
         rules = self._rules
         if part.provider == rules.provider:
-            if rules.family is None or part.family == rules.family:
+            if rules.family is None or part.family == rules.family or (rules.unknown_family and part.family is None):
                 return True
             if part.family is None:
                 signed = part.signature is not None or part.encrypted is not None

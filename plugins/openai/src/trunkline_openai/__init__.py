@@ -52,11 +52,17 @@ openai: Provider = chat_or_responses(
 
 
 def _profile(settings: Any) -> Profile:
-    profile: Profile = settings.profile
+    profile: Profile = settings.server
     return profile
 
 
+def _load_compatible() -> ChatParts:
+    from trunkline_openai.translate import CompatibleTranslator
+
+    return ChatParts(translator=CompatibleTranslator)
+
+
 openai_compatible: Provider = chat_completions(
-    name="openai-compatible", settings=OpenAICompatibleSettings, profile=_profile
+    name="openai-compatible", settings=OpenAICompatibleSettings, profile=_profile, load=_load_compatible
 )
 """Any server that speaks the Chat Completions API. The setting `profile` says how it differs from OpenAI."""

@@ -14,6 +14,7 @@ Feature: TypeAlias = Literal[
     "json_object",
     "json_schema",
     "reasoning_effort",
+    "temperature",
     "top_p",
     "top_k",
     "stop",
@@ -29,7 +30,7 @@ Feature: TypeAlias = Literal[
     "document_data",
     "document_file_id",
 ]
-"""What a server may support besides messages, `model`, `stream`, `temperature` and an output limit."""
+"""What a server may support besides messages, `model`, `stream` and an output limit. All support `temperature`."""
 
 FEATURES: frozenset[str] = frozenset(get_args(Feature))
 
@@ -38,3 +39,10 @@ Reasons: TypeAlias = Literal["always", "default", "opt_in", "never"]
 
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 """How much a model reasons, from nothing to the most."""
+
+ReasoningOff: TypeAlias = Literal["reasoning_effort", "thinking", "enable_thinking"]
+"""How a request turns reasoning off: `reasoning_effort: "none"`, `thinking: {"type": "disabled"}` or
+`enable_thinking: false`."""
+
+SAMPLING: frozenset[Feature] = frozenset({"temperature", "top_p", "penalties", "logprobs", "stop"})
+"""What OpenAI's models refuse while they reason."""

@@ -76,6 +76,8 @@ class History:
             provider=self.provider,
             family=self.family,
             reasoning="never" if profile.reasoning_replay is None else "own",
+            # The details are signed or not, as the model behind the gateway does it.
+            unknown_family=profile.reasoning_replay == "reasoning_details",
             call_ids=profile.call_id_pattern,
             new_id_prefix="call_" if profile.call_id_length >= _LONG_ID else "",
             new_id_length=profile.call_id_length,
@@ -83,7 +85,7 @@ class History:
             result_media=(),
             system=profile.system_messages,
             starts_with_user=profile.alternates or profile.starts_with_user,
-            user_after_results=not profile.alternates,
+            user_after_results=profile.user_after_results and not profile.alternates,
             alternates=profile.alternates,
         )
 

@@ -14,7 +14,7 @@ from trunkline.authoring.model_facts import ModelFacts as Overrides, ModelRow, f
 from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.request import ReasoningOptions
 
-from trunkline_openai.features import Effort, Feature, Reasons
+from trunkline_openai.features import SAMPLING, Effort, Feature, ReasoningOff, Reasons
 
 
 @attrs.frozen(kw_only=True)
@@ -22,13 +22,17 @@ class ModelFacts:
     """What one model accepts.
 
     - `family`: models of one family accept each other's reasoning. `None` if the model is not known.
-    - `reasons`: when the model reasons. While it does, it refuses the options of sampling.
+    - `reasons`: when the model reasons.
+    - `refuses_while_reasoning`: features that it refuses, or ignores, while it does.
+    - `reasoning_off`: how a request turns reasoning off.
     - `efforts`: the levels of reasoning that it accepts; none if it refuses the parameter; `None` if not known.
     - `refuses`: features that the server has, but this model refuses.
     - `max_tokens_field`: its name for the output limit, if it accepts only one of the two.
     - `stream_options`: whether it accepts them in a stream.
     - `reasoning_replay`: the field in which it expects its reasoning back, if the server's other models expect none.
     - `tools_while_reasoning`: whether it may call tools while it reasons, in Chat Completions.
+    - `reasoning_filler`, `signed_calls`, `system_messages`, `starts_with_user`, `alternates`, `blank_text`: as in
+      `trunkline_openai.profile.Profile`, where the model differs from the server's others.
     """
 
     family: str | None = None
@@ -39,6 +43,14 @@ class ModelFacts:
     stream_options: bool = True
     reasoning_replay: str | None = None
     tools_while_reasoning: bool = True
+    refuses_while_reasoning: frozenset[Feature] = SAMPLING
+    reasoning_off: ReasoningOff = "reasoning_effort"
+    reasoning_filler: str | None = None
+    signed_calls: bool | None = None
+    system_messages: Literal["anywhere", "first", "not_after_answer"] | None = None
+    starts_with_user: bool | None = None
+    alternates: bool | None = None
+    blank_text: bool | None = None
 
     def is_reasoning(self, effort: str | None) -> bool:
         """Whether the model reasons when it is asked for this effort."""

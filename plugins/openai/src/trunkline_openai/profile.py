@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
+from urllib.parse import urlsplit
 
 import attrs
 
+from trunkline_openai import compatible_models as models
 from trunkline_openai.features import FEATURES
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows
 
@@ -70,6 +72,7 @@ class Profile:
     - `signed_calls`: the server refuses a tool call without Gemini's signature.
     - `system_messages`: where they may stand: `anywhere`, only `first`, or `not_after_answer`.
     - `starts_with_user`: the first message, except for system messages, must be the user's.
+    - `user_after_results`: a message of the user may follow the results of tools.
     - `alternates`: messages of the user and of the model must alternate, and an answer follows the results of tools.
     - `blank_text`: a text may be blank.
     - `null_content`: the content of a message with tool calls alone is `null` instead of an empty text.
@@ -99,6 +102,7 @@ class Profile:
     signed_calls: bool = False
     system_messages: Literal["anywhere", "first", "not_after_answer"] = "anywhere"
     starts_with_user: bool = False
+    user_after_results: bool = True
     alternates: bool = False
     blank_text: bool = True
     null_content: bool = True
@@ -113,9 +117,20 @@ class Profile:
             max_tokens_field=facts.max_tokens_field or self.max_tokens_field,
             stream_options=self.stream_options and facts.stream_options,
             obfuscation=self.obfuscation and facts.stream_options,
-            reasoning_replay=facts.reasoning_replay or self.reasoning_replay,
+            **{name: value for name in _BY_MODEL if (value := getattr(facts, name)) is not None},
         )
 
+
+_BY_MODEL = (
+    "reasoning_replay",
+    "reasoning_filler",
+    "signed_calls",
+    "system_messages",
+    "starts_with_user",
+    "alternates",
+    "blank_text",
+)
+"""The fields of a profile that a model's facts replace."""
 
 _ALL = (
     Profile(
@@ -129,9 +144,11 @@ _ALL = (
         obfuscation=True,
     ),
     # Every server is asked for usage. For the few that refuse the field, set `stream_options = false`.
-    Profile(name="generic", stream_options=True),
+    # It may be any server, so system messages come first, as most chat templates of models require.
+    Profile(name="generic", stream_options=True, system_messages="first", models=models.ANYWHERE),
     Profile(
         name="ollama",
+        models=models.LOCAL,
         takes=(
             _COMMON
             - {
@@ -148,9 +165,18 @@ _ALL = (
         stop_limit=None,
         reasoning_fields=("reasoning", "reasoning_content"),
     ),
-    Profile(name="vllm", takes=_COMMON | {"top_k", "audio_data"}, stream_options=True, stop_limit=None),
+    Profile(
+        name="vllm",
+        takes=_COMMON | {"top_k", "audio_data"},
+        stream_options=True,
+        stop_limit=None,
+        system_messages="first",
+        models=models.LOCAL,
+    ),
     Profile(
         name="llama.cpp",
+        system_messages="first",
+        models=models.LOCAL,
         takes=_COMMON - {"strict_tools", "reasoning_effort"} | {"top_k", "audio_data"},
         stream_options=True,
         stop_limit=None,
@@ -159,6 +185,8 @@ _ALL = (
     ),
     Profile(
         name="lm-studio",
+        system_messages="first",
+        models=models.LOCAL,
         takes=_BASIC - {"image_url", "tool_choice_named"} | {"top_k"},
         stream_options=True,
         user_id_field=None,
@@ -166,6 +194,7 @@ _ALL = (
     ),
     Profile(
         name="openrouter",
+        models=models.OPENROUTER,
         takes=_COMMON | {"top_k", "document_data", "audio_data"},
         stream_options=True,
         reasoning_fields=("reasoning", "reasoning_content"),
@@ -173,7 +202,8 @@ _ALL = (
     ),
     Profile(
         name="deepseek",
-        takes=_BASIC - {"json_schema", "seed", "image_url", "image_data"} | {"logprobs"},
+        models=models.DEEPSEEK,
+        takes=_BASIC - {"json_schema", "seed", "image_url", "image_data"} | {"logprobs", "reasoning_effort"},
         stream_options=True,
         user_id_field=None,
         stop_limit=16,
@@ -183,15 +213,29 @@ _ALL = (
     Profile(
         name="groq",
         max_tokens_field="max_completion_tokens",
-        takes=_COMMON - {"logprobs", "strict_tools"},
+        models=models.GROQ,
+        # https://console.groq.com/docs/openai, 2026-11: names of participants and logprobs give a 400.
+        takes=_COMMON - {"logprobs", "strict_tools", "names"},
         stream_options=True,
         reasoning_fields=("reasoning", "reasoning_content"),
         reasoning_replay="reasoning",
     ),
-    Profile(name="together", takes=_COMMON - {"strict_tools"} | {"top_k"}, stream_options=True, stop_limit=None),
-    Profile(name="fireworks", takes=_COMMON - {"strict_tools"} | {"top_k"}, stream_options=True),
+    Profile(
+        name="together",
+        takes=_COMMON - {"strict_tools"} | {"top_k"},
+        stream_options=True,
+        stop_limit=None,
+        models=models.ANYWHERE,
+    ),
+    Profile(
+        name="fireworks", takes=_COMMON - {"strict_tools"} | {"top_k"}, stream_options=True, models=models.ANYWHERE
+    ),
     Profile(
         name="xai",
+        models=models.GROK,
+        # langchain-ai/langchain#34140, 2025-11; langbot-app/LangBot#1205, 2025-03
+        null_content=False,
+        blank_text=False,
         max_tokens_field="max_completion_tokens",
         takes=_COMMON - {"strict_tools"},
         stream_options=True,
@@ -200,6 +244,7 @@ _ALL = (
     ),
     Profile(
         name="cerebras",
+        models=models.GPT_OSS,
         max_tokens_field="max_completion_tokens",
         takes=_COMMON - {"penalties"},
         stream_options=True,
@@ -219,7 +264,127 @@ _ALL = (
         finish_reason_suffices=True,
         think_tags=True,
     ),
+    Profile(
+        name="gemini",
+        models=models.GEMINI,
+        takes=_BASIC - {"penalties", "names", "image_url"} | {"reasoning_effort", "parallel_tool_calls"},
+        stream_options=True,
+        user_id_field=None,
+    ),
+    Profile(
+        name="moonshot",
+        models=models.KIMI,
+        # https://platform.kimi.ai/docs/guide/migrating-from-openai-to-kimi, 2026-11: no `tool_choice: required`.
+        takes=_BASIC - {"tool_choice_required", "tool_choice_named", "seed", "image_url"} | {"reasoning_effort"},
+        stream_options=True,
+        reasoning_fields=("reasoning_content",),
+        reasoning_replay="reasoning_content",
+        blank_text=False,
+    ),
+    Profile(
+        name="qwen",
+        models=models.QWEN,
+        takes=_COMMON - {"strict_tools"} | {"top_k"},
+        stream_options=True,
+        user_id_field=None,
+        reasoning_fields=("reasoning_content",),
+    ),
+    Profile(
+        name="zai",
+        models=models.GLM,
+        # https://docs.z.ai/api-reference/llm/chat-completion, 2026-11: the tool choice is always `auto`.
+        takes={"tools", "json_object", "top_p", "stop", "image_url", "image_data", "reasoning_effort"},
+        stream_options=True,
+        stop_limit=1,
+        user_id_field=None,
+        reasoning_fields=("reasoning_content",),
+        reasoning_replay="reasoning_content",
+    ),
+    # Mistral's API without its own provider, which supports more of it. It refuses unknown fields.
+    Profile(
+        name="mistral",
+        takes=_BASIC - {"seed", "names"} | {"parallel_tool_calls", "strict_tools", "reasoning_effort"},
+        user_id_field=None,
+        stop_limit=None,
+        call_id_pattern=r"[A-Za-z0-9]{9}",
+        call_id_length=9,
+        reasoning_fields=(),
+        reasoning_replay="thinking",
+        system_messages="not_after_answer",
+        user_after_results=False,
+        blank_text=False,
+        null_content=False,
+    ),
+    # https://platform.claude.com/docs/en/api/openai-sdk, 2026-11: every other field is ignored.
+    Profile(
+        name="anthropic",
+        takes={
+            "tools",
+            "tool_choice_none",
+            "tool_choice_required",
+            "tool_choice_named",
+            "parallel_tool_calls",
+            "top_p",
+            "stop",
+            "image_url",
+            "image_data",
+        },
+        stream_options=True,
+        user_id_field=None,
+        stop_limit=None,
+        system_messages="first",
+        blank_text=False,
+    ),
+    Profile(
+        name="azure",
+        max_tokens_field="max_completion_tokens",
+        models=(*OPENAI_MODELS, *models.ANYWHERE),
+        takes=_COMMON | {"metadata", "refusals", "audio_data"},
+        stream_options=True,
+    ),
 )
+
+HOSTS: Mapping[str, str] = {
+    "api.openai.com": "openai",
+    "openrouter.ai": "openrouter",
+    "api.groq.com": "groq",
+    "api.deepseek.com": "deepseek",
+    "api.x.ai": "xai",
+    "api.mistral.ai": "mistral",
+    "generativelanguage.googleapis.com": "gemini",
+    "aiplatform.googleapis.com": "gemini",
+    "openai.azure.com": "azure",
+    "services.ai.azure.com": "azure",
+    "cognitiveservices.azure.com": "azure",
+    "api.together.xyz": "together",
+    "api.together.ai": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+    "router.huggingface.co": "huggingface",
+    "api.perplexity.ai": "perplexity",
+    "api.moonshot.ai": "moonshot",
+    "api.moonshot.cn": "moonshot",
+    "dashscope.aliyuncs.com": "qwen",
+    "dashscope-intl.aliyuncs.com": "qwen",
+    "dashscope-us.aliyuncs.com": "qwen",
+    "api.z.ai": "zai",
+    "open.bigmodel.cn": "zai",
+    "api.anthropic.com": "anthropic",
+}
+"""The profile of a known host, and of the hosts below it (`us.api.openai.com`, `mine.openai.azure.com`)."""
+
+
+def profile_for_url(url: str) -> Profile:
+    """The profile of a known host, or `generic`."""
+    host = (urlsplit(url).hostname or "").lower()
+    # Vertex AI: `us-east5-aiplatform.googleapis.com`.
+    host = "aiplatform.googleapis.com" if host.endswith("-aiplatform.googleapis.com") else host
+    while host:
+        if host in HOSTS:
+            return PROFILES[HOSTS[host]]
+        host = host.partition(".")[2]
+    return PROFILES["generic"]
+
 
 PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in _ALL}
 """The built-in profiles, by name."""

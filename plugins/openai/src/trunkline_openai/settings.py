@@ -11,12 +11,16 @@ from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
 from trunkline_openai.model_facts import ModelFacts
-from trunkline_openai.profile import Profile, profile_from
+from trunkline_openai.profile import Profile, profile_for_url, profile_from
 from trunkline_openai.urls import base_url
 
 
 def _show_profile(value: object) -> str:
     return repr(getattr(value, "name", value))
+
+
+def _profile(value: object) -> Profile | None:
+    return None if value is None else profile_from(value)
 
 
 def _header_problems(**values: str | None) -> Iterator[tuple[str, str]]:
@@ -79,15 +83,21 @@ class OpenAICompatibleSettings(Settings):
         "Organization id", "Sent as the header `OpenAI-Organization`, for servers that support it.", default=None
     )
     send_user_id: SendUserId = send_user_id_setting("user")
-    profile: Converted[Profile, str | Mapping[str, object]] = setting(
+    profile: Converted[Profile | None, str | Mapping[str, object] | None] = setting(
         "Profile",
-        "How the server differs from OpenAI: a built-in profile's name, or a table with a `base` and the differences.",
-        default="generic",
-        convert=profile_from,
+        "How the server differs from OpenAI: a built-in profile's name, or a table with a `base` and the differences. "
+        "The default is the profile of the host in `api_url` if it is known, else `generic`.",
+        default=None,
+        convert=_profile,
         show=_show_profile,
         schema={"anyOf": [{"type": "string"}, {"type": "object"}]},
     )
     model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)
+
+    @property
+    def server(self) -> Profile:
+        """The profile in use: the setting `profile`, or that of the host."""
+        return self.profile if self.profile is not None else profile_for_url(base_url(self.api_url)[0])
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Values that cannot be sent."""

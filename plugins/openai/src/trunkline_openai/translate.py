@@ -6,15 +6,18 @@ import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from trunkline.authoring.json import encode_request, with_options
+import attrs
+from trunkline.authoring.json import as_object, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.user_id import user_identifier
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
-from trunkline.request import ChatRequest, Tool
+from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 
+from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
 from trunkline_openai.model_facts import ModelFacts, accepted_effort, model_facts
 from trunkline_openai.profile import Profile
@@ -30,6 +33,12 @@ def request_headers(settings: Settings, *, accept: str = "application/json") -> 
             headers[header] = value
     return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
 
+
+_OFF: Mapping[ReasoningOff, Mapping[str, Any]] = {
+    "reasoning_effort": {"reasoning_effort": "none"},
+    "thinking": {"thinking": {"type": "disabled"}},
+    "enable_thinking": {"enable_thinking": False},
+}
 
 _KEPT_MODELS = 64
 """For that many models a translator keeps the facts."""
@@ -79,16 +88,22 @@ class ChatTranslator:
             headers=request_headers(settings, accept="text/event-stream" if stream else "application/json"),
             body=encode_request(body),
         )
-        return Translation(wire_request=wire_request, warnings=warnings.all(), family=translator.facts.family)
+        family = self.family(request.model or "", translator.facts)
+        return Translation(wire_request=wire_request, warnings=warnings.all(), family=family)
+
+    def family(self, model: str, facts: ModelFacts) -> str | None:
+        """The family of a model: models of one family accept each other's reasoning and signatures."""
+        return facts.family
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
         developer = self.profile.developer_role and self.facts.reasons != "never"
         history = self.history(
             provider=self.context.provider,
-            profile=self.profile,
+            profile=self._profile_for_history(request),
             system_role="developer" if developer else self.profile.system_role,
             warnings=warnings,
+            family=self.family(request.model or "", self.facts),
         )
         body: dict[str, Any] = {"model": request.model, "messages": history.translate(request.messages)}
         if stream:
@@ -100,11 +115,23 @@ class ChatTranslator:
                 body["stream_options"] = options
         self._tools(request, body, warnings)
         self._format(request, body, warnings)
-        self._reasoning(request, body, warnings)
-        reasoning = self.facts.is_reasoning(body.get("reasoning_effort"))
+        effort = self._reasoning(request, body, warnings)
+        reasoning = self.facts.is_reasoning(effort)
+        if reasoning:
+            self._choice_while_reasoning(request, body, warnings)
         self._sampling(request, body, warnings, reasoning=reasoning)
         self._identity(request, body, warnings)
         return body
+
+    def _profile_for_history(self, request: ChatRequest) -> Profile:
+        # A model that does not reason this time needs no reasoning in the history either.
+        if self.profile.reasoning_filler is None or self.facts.reasons in ("always", "never"):
+            return self.profile
+        effort = request.reasoning.effort if request.reasoning is not None else None
+        thinking = as_object(request.provider_options.get(self.context.provider, {}).get("thinking"))
+        if self.facts.is_reasoning(effort) and thinking.get("type") != "disabled":
+            return self.profile
+        return attrs.evolve(self.profile, reasoning_filler=None)
 
     def takes(self, feature: str, subject: str, warnings: Warnings, *, lossy: bool = True) -> bool:
         """Whether the server and the model support a feature. If not, warn that `subject` is ignored."""
@@ -155,7 +182,7 @@ class ChatTranslator:
         function: dict[str, Any] = {"name": tool.name}
         if tool.description is not None:
             function["description"] = tool.description
-        function["parameters"] = tool.parameters
+        function["parameters"] = tool_parameters(tool, warnings)
         if tool.strict is not None:
             if "strict_tools" in self.profile.takes:
                 function["strict"] = tool.strict
@@ -185,43 +212,71 @@ class ChatTranslator:
                 )
             body["response_format"] = {"type": "json_object"}
 
-    def _reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+    def _reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> str | None:
+        """Request reasoning, and return the effort as it is sent."""
         options = request.reasoning
-        if options is None:
-            self._tools_or_reasoning(request, body, warnings)
-            return
-        if options.effort is not None and self.takes("reasoning_effort", "reasoning.effort", warnings):
-            effort = accepted_effort(options, self.facts, request.model or "", warnings)
-            if effort is not None:
-                body["reasoning_effort"] = effort
+        effort = self._effort(options, request.model or "", body, warnings) if options is not None else None
         for name in ("max_tokens", "summary"):
-            if getattr(options, name) is not None:
+            if getattr(options, name, None) is not None:
                 warnings.add(
                     "unsupported",
                     f"reasoning.{name}",
                     "not supported by Chat Completions; ignored, use effort",
                     lossy=True,
                 )
-        self._tools_or_reasoning(request, body, warnings)
+        return self._tools_or_reasoning(request, effort, body, warnings)
 
-    def _tools_or_reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
-        """Turn reasoning off for a model that refuses tools while it reasons."""
-        effort = body.get("reasoning_effort")
+    def _effort(self, options: ReasoningOptions, model: str, body: dict[str, Any], warnings: Warnings) -> str | None:
+        off = self.facts.reasoning_off
+        if options.effort == "none" and self.facts.reasons in ("default", "opt_in"):
+            refused = "reasoning_effort" in self.facts.refuses
+            if refused or off != "reasoning_effort":
+                body |= _OFF[off]
+                return "none"
+        if options.effort is None or not self.takes("reasoning_effort", "reasoning.effort", warnings):
+            return None
+        effort = accepted_effort(options, self.facts, model, warnings)
+        if effort is not None:
+            body["reasoning_effort"] = effort
+            if off == "enable_thinking" and self.facts.reasons == "opt_in":
+                body["enable_thinking"] = True
+        return effort
+
+    def _choice_while_reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+        choice = body.get("tool_choice")
+        if choice == "required":
+            feature: Feature = "tool_choice_required"
+        elif isinstance(choice, dict):
+            feature = "tool_choice_named"
+        else:
+            return
+        if feature in self.facts.refuses_while_reasoning:
+            del body["tool_choice"]
+            why = (
+                f"{request.model} does not accept this one while reasoning; ignored. Turn reasoning off to force a call"
+            )
+            warnings.add("unsupported", "tool_choice", why, lossy=True)
+
+    def _tools_or_reasoning(
+        self, request: ChatRequest, effort: str | None, body: dict[str, Any], warnings: Warnings
+    ) -> str | None:
+        """Turn reasoning off for a model that refuses tools while it reasons. Returns the effort as it is sent."""
         if self.facts.tools_while_reasoning or "tools" not in body or not self.facts.is_reasoning(effort):
-            return
+            return effort
         if "none" not in (self.facts.efforts or ()):
-            return
+            return effort
         body["reasoning_effort"] = "none"
         why = (
             f"in Chat Completions, {request.model} accepts tools only without reasoning; use the Responses API for both"
         )
         warnings.add("changed", "reasoning.effort", why, lossy=effort is not None)
+        return "none"
 
     def _sampling(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings, *, reasoning: bool) -> None:
         if request.max_output_tokens is not None:
             body[self.profile.max_tokens_field] = request.max_output_tokens
-        wanted: list[tuple[str, str | None, Any]] = [
-            ("temperature", None, request.temperature),
+        wanted: list[tuple[str, Feature, Any]] = [
+            ("temperature", "temperature", request.temperature),
             ("top_p", "top_p", request.top_p),
             ("frequency_penalty", "penalties", request.frequency_penalty),
             ("presence_penalty", "penalties", request.presence_penalty),
@@ -232,11 +287,17 @@ class ChatTranslator:
         for name, feature, value in wanted:
             if value is None:
                 continue
-            if reasoning:
+            if reasoning and feature in self.facts.refuses_while_reasoning:
                 warnings.add(
                     "unsupported", name, f"{request.model} does not accept it while reasoning; ignored", lossy=True
                 )
-            elif feature is None or self.takes(feature, name, warnings):
+            elif feature == "temperature":
+                if feature in self.facts.refuses:
+                    why = f"{request.model} does not accept it; ignored"
+                    warnings.add("unsupported", name, why, lossy=True)
+                else:
+                    body[name] = value
+            elif self.takes(feature, name, warnings):
                 body[name] = value
         for name in ("seed", "top_k"):
             value = getattr(request, name)
@@ -260,6 +321,14 @@ class ChatTranslator:
             body[field] = user_id
         elif user_id is not None:
             warnings.add("unsupported", "user_id", "not supported by this server; ignored", lossy=True)
+
+
+class CompatibleTranslator(ChatTranslator):
+    """Translates for any server. Of a model that is not known, only reasoning of the same model goes back."""
+
+    def family(self, model: str, facts: ModelFacts) -> str | None:
+        """The family of a model, or its name."""
+        return facts.family or model.rpartition("/")[2].lower() or None
 
 
 def sent_user_id(user_id: str | None, settings: Settings) -> str | None:
