@@ -746,3 +746,18 @@ def test_the_schema_of_a_tool_has_an_object_at_its_root() -> None:
     body, translation = compatible("generic", "m", tools=[Tool(name="f", parameters={"properties": {"a": {}}})])
     assert body["tools"][0]["function"]["parameters"]["type"] == "object"
     assert [warning.lossy for warning in translation.warnings] == [False]
+
+
+def test_items_of_the_responses_api_are_not_sent_to_chat_completions() -> None:
+    kept: Any = {"openai": {"id": "fc_1", "status": "completed"}}
+    call = ToolCall(id="call_1", name="f", family="gpt", provider_metadata=kept)
+    search = Opaque(
+        provider="openai", family="gpt", kind="web_search_call", data={"type": "web_search_call", "id": "ws"}
+    )
+    wire, translation = conversation(user("q"), assistant(search, "a", call), tool_result(call, "r"))
+    assert wire[1] == {
+        "role": "assistant",
+        "content": "a",
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    }
+    assert kinds(translation) == [("mended", "opaque part")]

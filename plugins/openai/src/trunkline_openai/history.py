@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from trunkline.authoring.json import JSONValue, as_object, with_options
+from trunkline.authoring.provider import MediaClass
 from trunkline.authoring.replay import ReplayRules, Turn, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
@@ -83,6 +84,7 @@ class History:
             new_id_length=profile.call_id_length,
             blank_text=profile.blank_text,
             result_media=(),
+            readable_media=_readable(profile),
             system=profile.system_messages,
             starts_with_user=profile.alternates or profile.starts_with_user,
             user_after_results=profile.user_after_results and not profile.alternates,
@@ -130,7 +132,9 @@ class History:
             return with_options({"type": "text", "text": part.text}, part.provider_options, self.provider)
         if isinstance(part, (Image, Document, Audio)):
             item = None if only_text else self.media(part)
-            if only_text:
+            if role == "tool" and only_text:
+                self.left_out(part, "this server does not accept it")
+            elif only_text:
                 self.left_out(part, f"a {role} message can contain only text here")
             return with_options(item, part.provider_options, self.provider) if item is not None else None
         if isinstance(part, Opaque):
@@ -232,6 +236,9 @@ class History:
                 self._spoken(part, value, content)
             elif isinstance(part, Opaque) and part.kind.startswith(ANNOTATION):
                 value.setdefault("annotations", []).append(dict(part.data))
+            elif isinstance(part, Opaque) and not self.profile.other_content:
+                why = f"an answer of the kind {part.kind!r} belongs to another API of the provider; left out"
+                self.warnings.add("mended", "opaque part", why, lossy=False)
             elif item := self.part(part, "assistant", True):
                 content.append(item)
             if isinstance(part, Text):
@@ -249,6 +256,8 @@ class History:
     def _call(self, part: ToolCall) -> dict[str, Any]:
         # Unknown fields of a call go back to the server that sent them: see `trunkline_openai.tool_calls`.
         kept = dict(part.provider_metadata.get(self.provider, {}))
+        if "id" in kept:  # of an item of the Responses API, whose other fields Chat Completions refuses
+            kept = {"type": "custom"} if kept.get("type") == "custom" else {}
         kind, more = kept.pop("type", "function"), as_object(kept.pop("function", None))
         if kind == "custom":
             text = part.arguments.get("input", part.arguments_json)
@@ -328,6 +337,11 @@ class History:
 
 _LONG_ID = 16
 """Ids of this length or more, in characters, have room for a prefix."""
+
+
+def _readable(profile: Profile) -> tuple[MediaClass, ...]:
+    images: tuple[MediaClass, ...] = (Image,) if profile.takes & {"image_url", "image_data"} else ()
+    return (*images, Document, Audio) if "audio_data" in profile.takes else (*images, Document)
 
 
 def _is_signed(value: dict[str, Any], field: str | None) -> bool:

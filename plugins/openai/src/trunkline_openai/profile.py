@@ -75,6 +75,7 @@ class Profile:
     - `user_after_results`: a message of the user may follow the results of tools.
     - `alternates`: messages of the user and of the model must alternate, and an answer follows the results of tools.
     - `blank_text`: a text may be blank.
+    - `other_content`: the content of an answer may have items of kinds that Trunkline does not know, which go back.
     - `null_content`: the content of a message with tool calls alone is `null` instead of an empty text.
 
     Responses:
@@ -106,6 +107,7 @@ class Profile:
     alternates: bool = False
     blank_text: bool = True
     null_content: bool = True
+    other_content: bool = True
     think_tags: bool = False
     finish_reason_suffices: bool = False
 
@@ -139,6 +141,7 @@ _ALL = (
         user_id_field="safety_identifier",
         developer_role=True,
         models=OPENAI_MODELS,
+        other_content=False,
         takes=_COMMON | {"metadata", "refusals", "audio_data", "document_data", "document_file_id"},
         stream_options=True,
         obfuscation=True,
