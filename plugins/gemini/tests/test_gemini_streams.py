@@ -160,6 +160,13 @@ def test_errors_of_any_form_have_their_class(frame: bytes, kind: type[RemoteErro
         assert "busy" in str(caught.value) or "overloaded" in str(caught.value)
 
 
+def test_an_error_that_is_null_is_followed_by_the_one_that_counts() -> None:
+    error = {"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}}
+    with pytest.raises(RateLimited):
+        streamed(chunk(text("a")), {"error": None}, error)
+    assert streamed(chunk(text("a")) | {"error": None}, chunk(finish="STOP")).provider_metadata == {}
+
+
 def test_an_answer_that_another_request_continues_is_cut_off_by_its_length() -> None:
     response = streamed(chunk(text("a")), chunk(text("b"), finish="CONTINUATION", continuationToken="dG9rZW4="))
     assert (response.finish_reason, response.raw_finish_reason) == (FinishReason.LENGTH, "CONTINUATION")

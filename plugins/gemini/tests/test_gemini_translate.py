@@ -184,6 +184,22 @@ def test_a_model_that_does_not_think_gets_no_configuration_of_it(model: str) -> 
     assert translated(model=model, reasoning=ReasoningOptions(effort="none")).warnings == ()
 
 
+@pytest.mark.parametrize("model", ["gemini-2.5-flash-image", "gemma-3-27b-it", "gemini-nano-banana-2.1"])
+def test_what_a_model_does_not_have_is_left_out_with_a_warning(model: str) -> None:
+    search = Tool(name="search", provider_options={"gemini": {"type": "hosted", "googleSearch": {}}})
+    fields: dict[str, Any] = {
+        "model": model,
+        "tools": [Tool(name="t", parameters={"type": "object"}), search],
+        "tool_choice": "t",
+        "response_format": ResponseFormat(type="json"),
+    }
+    made = body(**fields)
+    assert made["tools"] == [{"googleSearch": {}}]
+    assert not {"toolConfig", "generationConfig"} & made.keys()
+    warnings = translated(**fields).warnings
+    assert [one.subject for one in warnings if one.lossy] == ["tools", "response_format"]
+
+
 def test_configuration_says_what_a_new_model_accepts() -> None:
     facts = {"gemini-9*": {"thinking_levels": ["minimal", "xhigh"], "sampling": True, "family": "gemini-9"}}
     fields: dict[str, Any] = {"model": "gemini-9-zinc", "facts": facts, "temperature": 0.5}
@@ -244,6 +260,12 @@ def test_every_option_is_sent_or_gives_a_warning() -> None:
     }
     subjects = {warning.subject for warning in translated(**fields).warnings}
     assert subjects == {"stop", "user_id", "metadata", "parallel_tool_calls"}
+
+
+def test_options_of_a_function_are_added_to_its_declaration() -> None:
+    tool = Tool(name="t", parameters={"type": "object"}, provider_options={"gemini": {"behavior": "NON_BLOCKING"}})
+    [declared] = body(tools=[tool])["tools"][0]["functionDeclarations"]
+    assert declared == {"name": "t", "parametersJsonSchema": {"type": "object"}, "behavior": "NON_BLOCKING"}
 
 
 def test_hosted_tools_and_options_are_passed_on() -> None:

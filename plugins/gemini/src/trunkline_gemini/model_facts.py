@@ -62,6 +62,8 @@ class GeminiFacts:
     - `sampling`: whether it reads `temperature`, `topP` and `topK`. Others ignore them, or refuse them.
     - `penalties`: whether it accepts `frequencyPenalty` and `presencePenalty`.
     - `logprobs`: whether it accepts `responseLogprobs`.
+    - `tools`: whether it accepts function declarations.
+    - `json`: whether it accepts `responseMimeType` for JSON.
     - `result_media`: whether tool results may contain images and documents.
     - `system_instruction`: whether it accepts `systemInstruction`.
     - `refused_keywords`: the keywords of JSON Schema that it refuses.
@@ -76,6 +78,8 @@ class GeminiFacts:
     sampling: bool = True
     penalties: bool = True
     logprobs: bool = True
+    tools: bool = True
+    json: bool = True
     result_media: bool = True
     system_instruction: bool = True
     refused_keywords: tuple[str, ...] = REFUSED_KEYWORDS
@@ -95,6 +99,8 @@ _TWO_FIVE = GeminiFacts(
 _NO_THINKING = attrs.evolve(_TWO_FIVE, thinking_budget=None, thinking_off=False)
 _OLD = attrs.evolve(_NO_THINKING, family="gemini-2")
 _GEMMA = attrs.evolve(_OLD, family="gemma")
+# Models that make pictures have no function calling.
+_PICTURES = attrs.evolve(_THREE, thinking_levels=("low", "high"), signatures="answers", tools=False)
 
 _THINKING = "https://ai.google.dev/gemini-api/docs/thinking, November 2026"
 _TABLE = "https://ai.google.dev/gemini-api/docs/generate-content/thinking#thinking-levels, September 2026"
@@ -110,19 +116,19 @@ ROWS = (
     ModelRow(pattern="gemini-4*", facts=_FOUR, source=f"{_PYDANTIC}, tried on 2026-10-13"),
     ModelRow(
         pattern="gemini-3.1-flash*-image*",
-        facts=attrs.evolve(_FLASH, thinking_levels=("minimal", "high"), signatures="answers"),
+        facts=attrs.evolve(_PICTURES, thinking_levels=("minimal", "high")),
         source=f"{_PYDANTIC}; router-for-me/CLIProxyAPI#1734, February 2026; maximhq/bifrost#6280, August 2026",
     ),
     ModelRow(
         # Nothing is known of the levels of these, so they are those of Gemini 3 Pro, on which the first is based.
         pattern="gemini-3*-image*",
-        facts=attrs.evolve(_THREE, thinking_levels=("low", "high"), signatures="answers"),
-        source="googleapis/js-genai#1116, November 2025; langchain-ai/langchain-google#1431, December 2025",
+        facts=_PICTURES,
+        source=f"googleapis/js-genai#1116, 2025; langchain-ai/langchain-google#1431, December 2025; {_PYDANTIC}",
     ),
     ModelRow(
         pattern="*nano-banana*",
-        facts=attrs.evolve(_THREE, thinking_levels=("low", "high"), signatures="answers"),
-        source="as gemini-3*-image*",
+        facts=attrs.evolve(_PICTURES, json=False),
+        source=f"{_LITELLM} (`supports_function_calling`, `supports_response_schema`)",
     ),
     ModelRow(
         pattern="gemini-3-pro*",
@@ -140,7 +146,11 @@ ROWS = (
     ModelRow(pattern="gemini-3.[78]-flash*", facts=_NEW, source=f"{_TABLE}; can1357/oh-my-pi#10543, September 2026"),
     ModelRow(pattern="gemini-flash-lite-latest", facts=_NEW_FLASH, source=f"{_LITELLM} (Gemini 3.5 Flash-Lite)"),
     ModelRow(pattern="gemini-pro-latest", facts=_THREE, source=f"{_LITELLM} (Gemini 3.1 Pro)"),
-    ModelRow(pattern="gemini-2.5-flash*-image*", facts=_NO_THINKING, source=f"{_PYDANTIC}, tried on 2026-10-23"),
+    ModelRow(
+        pattern="gemini-2.*-image*",
+        facts=attrs.evolve(_NO_THINKING, tools=False, json=False),
+        source=f"{_PYDANTIC}, tried on 2026-10-23",
+    ),
     ModelRow(pattern="gemini-2.5-*tts*", facts=_NO_THINKING, source=_LITELLM),
     ModelRow(
         pattern="gemini-2.5-pro*",
@@ -158,7 +168,7 @@ ROWS = (
     ModelRow(pattern="gemini-pro", facts=_OLD, source=_PYDANTIC),
     ModelRow(
         pattern="gemma-[123]*",
-        facts=attrs.evolve(_GEMMA, system_instruction=False),
+        facts=attrs.evolve(_GEMMA, system_instruction=False, tools=False, json=False),
         source=f"{_LITELLM} (`supports_system_messages` of gemma-3-27b-it)",
     ),
     ModelRow(pattern="gemma*", facts=_GEMMA, source=_PYDANTIC),

@@ -176,7 +176,8 @@ class GeminiStream:
                 builder.metadata({"createTime": created})
             builder.start(as_string(data.get("responseId")) or None, as_string(data.get("modelVersion")) or None)
         if not _CHUNK.issuperset(data):
-            builder.metadata({name: value for name, value in data.items() if name not in _CHUNK})
+            # An error that is null or empty is none; the event after it may have it (class 55).
+            builder.metadata({name: value for name, value in data.items() if name not in _CHUNK and name != "error"})
         candidate = self._candidate(data.get("candidates"))
         content = candidate.get("content")
         parts: object = None

@@ -101,10 +101,14 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: Gem
     hosted: list[dict[str, Any]] = []
     for tool in request.tools:
         options = dict(tool.provider_options.get(provider, {}))
-        # A hosted tool (googleSearch, codeExecution …) is sent as it is, next to the function declarations.
-        (hosted if options.pop("type", "function") != "function" else declared).append(
-            _tool(tool, options, facts, warnings)
-        )
+        if options.pop("type", "function") != "function":
+            # A hosted tool (googleSearch, codeExecution …) is sent as it is, next to the function declarations.
+            hosted.append(options)
+        else:
+            declared.append(_tool(tool, options, facts, warnings))
+    if declared and not facts.tools:
+        warnings.add("unsupported", "tools", "this model does not call tools; ignored", lossy=True)
+        declared = []
     if any(tool.strict for tool in request.tools):
         warnings.add("unsupported", "strict", "Gemini does not enforce a tool's schema; ignored", lossy=True)
     tools = [{"functionDeclarations": declared}] if declared else []
@@ -119,8 +123,6 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: Gem
 
 
 def _tool(tool: Tool, options: dict[str, Any], facts: GeminiFacts, warnings: Warnings) -> dict[str, Any]:
-    if options and "parametersJsonSchema" not in options and "parameters" not in options:
-        return options
     declaration: dict[str, Any] = {"name": wire_name(tool.name), **options}
     if "parametersJsonSchema" not in options and "parameters" not in options:
         parameters = tool_parameters(tool, warnings)
@@ -169,6 +171,9 @@ def _sampling(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, 
 def _format(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, warnings: Warnings) -> None:
     form = request.response_format
     if form is None or form.type == "text":
+        return
+    if not facts.json:
+        warnings.add("unsupported", "response_format", "this model has no JSON mode; ignored", lossy=True)
         return
     config["responseMimeType"] = "application/json"
     if form.schema is not None:
