@@ -856,6 +856,19 @@ def test_the_reason_of_a_failure_may_come_in_another_event(events: list[dict[str
     assert "Slow." in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b':HTTP_STATUS/429\ndata: {"code": "Throttling", "message": "Slow."}\n\n',
+        b':HTTP_STATUS/429\nevent: error\ndata: {"request_id": "r"}\n\n',
+        b'error: {"code": 429, "message": "Slow."}\n\n',
+    ],
+)
+def test_an_error_in_a_field_or_with_a_status_of_the_stream_has_its_class(text: bytes) -> None:
+    with pytest.raises(RateLimited):
+        events_of(sse([CREATED]) + text)
+
+
 def test_an_error_event_with_text_is_an_error() -> None:
     with pytest.raises(ServerError) as raised:
         events_of(sse([CREATED]) + b"event: error\ndata: upstream broke\n\n")

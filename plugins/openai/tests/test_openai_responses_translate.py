@@ -724,6 +724,31 @@ def test_the_setting_changes_the_facts_about_a_model(translate: Translate) -> No
     assert translation.family == "nova"
 
 
+def test_a_limit_that_is_too_low_is_raised(translate: Translate) -> None:
+    body, translation = translate(max_output_tokens=1)
+    assert body["max_output_tokens"] == 16
+    assert warnings_of(translation) == [("changed", "max_output_tokens")]
+
+
+def test_a_model_that_never_reasons_gets_no_options_of_reasoning(translate: Translate) -> None:
+    body, translation = translate(model="gpt-4o", reasoning=ReasoningOptions(effort="low", summary="auto"))
+    assert "reasoning" not in body
+    assert warnings_of(translation) == [("unsupported", "reasoning.effort"), ("unsupported", "reasoning.summary")]
+
+
+def test_the_schema_of_an_answer_has_an_object_at_its_root(translate: Translate) -> None:
+    form = ResponseFormat(schema={"properties": {"a": {"type": "string"}}}, name="out")
+    body, translation = translate(response_format=form)
+    assert body["text"]["format"]["schema"]["type"] == "object"
+    assert warnings_of(translation) == [("changed", "response_format")]
+
+
+def test_a_result_of_a_custom_tool_whose_call_is_stored_is_sent_as_one(translate: Translate) -> None:
+    result = Message(role="tool", parts=ToolResult(tool_call_id="call_1", name="run", parts="ok"))
+    body, _ = translate(result, tools=[SHELL], provider_options={"openai": {"previous_response_id": "resp_1"}})
+    assert body["input"] == [{"type": "custom_tool_call_output", "call_id": "call_1", "output": "ok"}]
+
+
 def test_sampling_goes_to_a_model_that_does_not_reason_now(translate: Translate) -> None:
     body, translation = translate(
         max_output_tokens=100, temperature=0.5, top_p=0.9, top_logprobs=3, metadata={"run": "7"}

@@ -48,7 +48,11 @@ def build_count_tokens(context: ServiceContext[OpenAISettings], request: ChatReq
             headers=request_headers(context.settings),
             body=encode_request(counted),
         ),
-        warnings=tuple(warning for warning in warnings.all() if warning.kind != "unsupported"),
+        warnings=tuple(
+            warning
+            for warning in warnings.all()
+            if warning.kind != "unsupported" and warning.subject != "max_output_tokens"
+        ),
     )
 
 

@@ -179,7 +179,9 @@ class InputItems:
             output = (ERROR_PREFIX if result.is_error else "") + "".join(data["text"] for data in content)
         else:
             output = [{"type": "input_text", "text": ERROR_PREFIX.strip()}, *content] if result.is_error else content
-        kind = "custom_tool_call_output" if result.tool_call_id in self._custom_calls else "function_call_output"
+        # The call may be in a stored response that the request continues.
+        custom = result.tool_call_id in self._custom_calls or result.name in self._custom_tools
+        kind = "custom_tool_call_output" if custom else "function_call_output"
         self.items.append({"type": kind, "call_id": result.tool_call_id, "output": output, **options})
 
     def _result_content(self, part: ToolResultPart) -> list[dict[str, Any]]:

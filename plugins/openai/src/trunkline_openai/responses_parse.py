@@ -6,6 +6,7 @@ This module finds the item that an event belongs to; `responses_output` turns wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -21,7 +22,7 @@ from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
 from trunkline.secrets import Headers, HeaderValues
 from trunkline.settings import Settings
 
-from trunkline_openai.errors import error_from_body
+from trunkline_openai.errors import error_from_body, is_error
 from trunkline_openai.response_parts import AudioPieces
 from trunkline_openai.responses_output import (
     CallItem,
@@ -191,6 +192,8 @@ class ResponsesStreamParser:
         self._audio = AudioPieces(provider)
         # What the application may want to know of the response, under the names of the wire.
         self._metadata: dict[str, Any] = {}
+        # The HTTP status that the stream has for its events, if any.
+        self._status: int | None = None
         # A failure without a reason. The reason may follow in another event.
         self._unexplained: RemoteError | None = None
 
@@ -203,6 +206,8 @@ class ResponsesStreamParser:
         """The events of one frame. Raises the error in an `error` or `response.failed` event."""
         if not frame.data or frame.data == b"[DONE]" or frame.data.isspace():
             return []
+        if frame.status is not None:
+            self._status = frame.status
         data = self._decode(frame)
         kind = data.get("type")
         if not isinstance(kind, str):
@@ -441,7 +446,8 @@ class ResponsesStreamParser:
             raise self._failure(error)
 
     def _failure(self, error: object, headers: HeaderValues = Headers()) -> RemoteError:
-        return error_from_json(_error_body(error), provider=self._provider, read=error_from_body, headers=headers)
+        read = error_from_body if self._status is None else partial(error_from_body, status=self._status)
+        return error_from_json(_error_body(error), provider=self._provider, read=read, headers=headers)
 
     def _finish_response(self, response: dict[str, Any], status: str, events: list[Event]) -> None:
         output = as_objects(response.get("output"))
@@ -513,9 +519,9 @@ def _other_call(item: Item, data: dict[str, Any]) -> bool:
 
 def _is_error(kind: str, data: dict[str, Any], frame: SSEFrame) -> bool:
     """Whether an event of an unknown type is an error."""
-    if data.get("error") or frame.event == "error" or kind.endswith((".error", "_error")) or "error_type" in data:
+    if frame.event == "error" or (frame.status or 0) >= 400 or kind.endswith((".error", "_error")):
         return True
-    return frame.event == BARE and not data.keys().isdisjoint(("message", "detail", "code", "errors"))
+    return is_error(data, alone="type" not in data)
 
 
 def _reason_of(response: dict[str, Any]) -> object:

@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
-from trunkline.authoring.schemas import tool_parameters
+from trunkline.authoring.schemas import object_schema, tool_parameters
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
@@ -20,6 +20,9 @@ from trunkline_openai.urls import UrlFor, default_url
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
+
+MIN_OUTPUT_TOKENS = 16
+"""The lowest limit that the API accepts. Source: recorded answers with the status 400."""
 
 JOINED = ("text", "reasoning", "metadata", "stream_options", "tool_choice", "include", "tools")
 """Fields of the body that `provider_options` extend instead of replacing them."""
@@ -98,7 +101,7 @@ def responses_body(
     body["store"] = False
     body["include"] = [] if takes_no_reasoning(facts) else [ENCRYPTED_REASONING]
     _tools(request, body, provider, warnings)
-    _format(request, body)
+    _format(request, body, warnings)
     _reasoning(request, body, facts, warnings)
     _sampling(request, body, facts, warnings)
     if not body["include"]:
@@ -184,14 +187,18 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     return {**data, **options}
 
 
-def _format(request: ChatRequest, body: dict[str, Any]) -> None:
+def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
     if form.type == "json":
         body["text"] = {"format": {"type": "json_object"}}
         return
-    data: dict[str, Any] = {"type": "json_schema", "name": form.name, "schema": form.schema}
+    schema = object_schema(form.schema or {})
+    if schema != form.schema:
+        why = "the schema was changed: at its root must be 'type': 'object', and no union or reference"
+        warnings.add("changed", "response_format", why, lossy=False)
+    data: dict[str, Any] = {"type": "json_schema", "name": form.name, "schema": schema}
     if form.description is not None:
         data["description"] = form.description
     if form.strict is not None:
@@ -204,6 +211,8 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, wa
     if options is None:
         return
     wanted = {"effort": accepted_effort(options, facts, request.model or "", warnings), "summary": options.summary}
+    if takes_no_reasoning(facts) and wanted.pop("summary") is not None:
+        warnings.add("unsupported", "reasoning.summary", f"{request.model} does not reason; ignored", lossy=True)
     if reasoning := {name: value for name, value in wanted.items() if value is not None}:
         body["reasoning"] = reasoning
     if options.max_tokens is not None:
@@ -213,8 +222,12 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, wa
 
 
 def _sampling(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, warnings: Warnings) -> None:
-    if request.max_output_tokens is not None:
-        body["max_output_tokens"] = request.max_output_tokens
+    limit = request.max_output_tokens
+    if limit is not None:
+        body["max_output_tokens"] = max(limit, MIN_OUTPUT_TOKENS)
+        if limit < MIN_OUTPUT_TOKENS:
+            why = f"the Responses API accepts no limit below {MIN_OUTPUT_TOKENS}; that was sent"
+            warnings.add("changed", "max_output_tokens", why, lossy=True)
     wanted: list[tuple[str, Any]] = [
         ("temperature", request.temperature),
         ("top_p", request.top_p),
