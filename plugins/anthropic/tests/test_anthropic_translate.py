@@ -460,6 +460,12 @@ def test_results_stand_at_the_start_of_the_turn_after_their_calls(translate: Tra
     assert warnings_of(translation) == [("mended", "tool result")]
 
 
+def test_text_after_a_call_moves_before_it(translate: Translate) -> None:
+    body, translation = translate(user("Hi"), assistant(CALL, "I look."), tool_result(CALL, "x"))
+    assert [block["type"] for block in body["messages"][1]["content"]] == ["text", "tool_use"]
+    assert warnings_of(translation) == [("mended", "tool call")]
+
+
 def test_a_call_without_a_result_is_answered_with_an_error(translate: Translate) -> None:
     body, translation = translate(user("Hi"), assistant(CALL), user("Never mind."))
     answer, words = body["messages"][-1]["content"]

@@ -237,6 +237,8 @@ class ThinkingBlock(Block):
         if kind == "thinking_delta":
             if text := self.response.text(delta, "thinking"):
                 events.append(ReasoningDelta(index=self._index, text=text))
+            if len(delta) == 2:
+                return
         elif kind == "signature_delta":
             # It replaces what the start held (an empty string). An empty signature never replaces a real one.
             self._signature = self.response.text(delta, "signature") or self._signature
@@ -297,6 +299,8 @@ class ToolUseBlock(Block):
         if kind == "input_json_delta" and (text := self.response.text(delta, "partial_json")):
             self._has_deltas = True
             events.append(ToolCallDelta(index=self._index, arguments=text))
+            if len(delta) == 2:
+                return
         super().delta(kind, delta, events)
 
     def stop(self, events: list[Event]) -> None:

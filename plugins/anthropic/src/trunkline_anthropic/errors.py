@@ -83,7 +83,7 @@ _BY_MESSAGE: tuple[tuple[re.Pattern[str], type[RemoteError]], ...] = (
 )
 
 
-_MARKS = ("error", "error_type", "error_message", "error_code")
+_MARKS = frozenset({"error", "error_type", "error_message", "error_code"})
 
 
 def describes_error(data: Mapping[str, Any]) -> bool:
@@ -94,11 +94,10 @@ def describes_error(data: Mapping[str, Any]) -> bool:
     kind = data.get("type")
     if isinstance(kind, str) and (kind == "error" or kind.endswith("_error")):
         return True
-    if any(data.get(name) for name in _MARKS):
+    if not _MARKS.isdisjoint(data) and any(data.get(name) for name in _MARKS):
         return True
-    # A message of the API is an object, and has none of these fields.
-    message = data.get("message") or data.get("msg")
-    return isinstance(message, str) and kind is None and "content" not in data
+    # In the API, `message` is an object, and only its events have one.
+    return kind is None and "content" not in data and isinstance(data.get("message") or data.get("msg"), str)
 
 
 def error_from_body(

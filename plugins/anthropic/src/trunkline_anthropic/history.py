@@ -39,7 +39,7 @@ def rules_for(provider: str, model: Model, family: str | None, *, takes_document
         issuers=(bedrock,) if family == "claude" else (),
         # tailcallhq/forgecode#2107 (2025-12): "The final block in an assistant message cannot be `thinking`."
         trailing_reasoning=False,
-        # vercel/ai#13013 (2026-03): a call that a text follows is refused as unanswered
+        # vercel/ai#13013 (2026-03), anomalyco/opencode#7002 (2026-01): text after a call counts as a missing result
         calls_last=True,
         # anomalyco/opencode#1279 (2025-07): "String should match pattern '^[a-zA-Z0-9_-]+$'"; ids are unique
         call_ids=r"[A-Za-z0-9_-]+",

@@ -71,13 +71,16 @@ _FAILURES = ("error", "network_error", "server_error")
 _MESSAGE = frozenset({"id", "type", "role", "model", "content", "stop_reason", "usage"})
 """The fields of a message that are read. All others are kept as metadata."""
 
-_EVENT = frozenset({"type", "index", "message", "content_block", "delta", "usage", "error"})
-"""The fields of an event that are read, or that repeat in every event. All others are kept as metadata."""
+_UPDATE = _MESSAGE | {"delta", "error", "p"}
+"""The fields of a message, or of `message_delta` together with its `delta`, that are read."""
+
+_EVENT = frozenset({"type", "index", "message", "content_block", "delta", "usage", "error", "p"})
+"""The fields of an event that are read, or that say nothing. All others are kept as metadata.
+
+`p` is padding, which hides the length of the text from eavesdroppers (Amazon Bedrock).
+"""
 
 _DELTA_EVENT = frozenset({"type", "index", "delta"})
-
-_SILENT = frozenset({"p"})
-"""Fields that say nothing: padding, which hides the length of the text from eavesdroppers (Amazon Bedrock)."""
 
 _MAX_FIELDS = 200
 """The most fields that a usage or the metadata of a response may have. The API has about ten of each; a server that
@@ -144,9 +147,11 @@ class MessagesStreamParser:
     @property
     def warnings(self) -> tuple[CallWarning, ...]:
         """The warnings about the response."""
-        unnamed = len(self._metadata.get("tool_calls", ()))
-        calls = (unnamed_calls(unnamed),) if unnamed else ()
-        return (*calls, *_transformation_warnings(self._metadata.get("input_transformations")))
+        if not self._metadata:
+            return ()
+        calls = self._metadata.get("tool_calls", ())
+        warnings = (unnamed_calls(len(calls)),) if calls else ()
+        return (*warnings, *_transformation_warnings(self._metadata.get("input_transformations")))
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. Raises the error that an `error` event describes."""
@@ -215,10 +220,10 @@ class MessagesStreamParser:
             raise ProtocolViolation("a content_block_delta has no delta", provider=self._provider)
         kind = as_string(delta.get("type"))
         block = self._blocks.get(index if type(index) is int else self._last)
-        if block is None or not (isinstance(block, OpaqueBlock) or kind in block.deltas):
+        if block is None or (kind not in block.deltas and not isinstance(block, OpaqueBlock)):
             block = self._block_for(block, index, kind, events)
         block.delta(kind, delta, events)
-        is_plain = data.keys() <= _DELTA_EVENT
+        is_plain = (len(data) == 3 and "type" in data and "index" in data) or data.keys() <= _DELTA_EVENT
         if not is_plain:
             self._keep(data, _EVENT)
         self._text = (
@@ -295,7 +300,7 @@ class MessagesStreamParser:
     def _update(self, fields: dict[str, Any], *, is_total: bool = False) -> None:
         """Keep the stop reason, the usage and the metadata of a message, or of its message_delta (`is_total`)."""
         self._stop_reason = as_string(fields.get("stop_reason")) or self._stop_reason
-        self._keep(fields, _MESSAGE | {"delta", "error"})
+        self._keep(fields, _UPDATE)
         usage = fields.get("usage")
         if isinstance(usage, dict):
             self._usage = later_usage(self._usage, usage, both_total=is_total and self._counted)
@@ -304,10 +309,11 @@ class MessagesStreamParser:
 
     def _keep(self, fields: dict[str, Any], known: frozenset[str]) -> None:
         """Keep the fields that are not known. A later value replaces an earlier one."""
-        if fields.keys() <= known:
+        others = sorted(fields.keys() - known)
+        if not others:
             return
-        for name, value in fields.items():
-            if value is not None and name not in known and name not in _SILENT:
+        for name in others:
+            if (value := fields[name]) is not None:
                 self._metadata[name] = value
         self._check_size(self._metadata, "metadata")
 

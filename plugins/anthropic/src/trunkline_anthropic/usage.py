@@ -17,11 +17,13 @@ def later_usage(earlier: dict[str, Any], later: dict[str, Any], *, both_total: b
     `both_total`, the earlier output is a total as well, not the placeholder of `message_start`: the larger one counts.
     """
     given = {name: value for name, value in later.items() if value is not None}
-    if not any(as_count(given.get(name)) for name in _INPUT) and any(as_count(earlier.get(name)) for name in _INPUT):
-        given = {name: value for name, value in given.items() if name not in _INPUT}
-    output, before = as_count(given.get("output_tokens")), as_count(earlier.get("output_tokens"))
-    if output is not None and before is not None and both_total and output < before:
-        del given["output_tokens"]
+    if not any(map(given.get, _INPUT)) and any(map(earlier.get, _INPUT)):
+        for name in _INPUT:
+            given.pop(name, None)
+    if both_total:
+        output, before = as_count(given.get("output_tokens")), as_count(earlier.get("output_tokens"))
+        if output is not None and before is not None and output < before:
+            del given["output_tokens"]
     return {**earlier, **given}
 
 
