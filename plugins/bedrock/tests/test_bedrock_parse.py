@@ -249,6 +249,7 @@ def test_what_is_not_known_is_kept_and_not_fatal(stream: Callable[..., bytes]) -
         ("tool_use", "tool_calls"),
         ("guardrail_intervened", "content_filter"),
         ("content_filtered", "content_filter"),
+        ("refusal", "content_filter"),
         ("malformed_model_output", "error"),
         ("malformed_tool_use", "error"),
         ("new", "other"),
@@ -429,6 +430,28 @@ def test_call_without_a_name_is_kept_with_a_warning(stream: Callable[..., bytes]
         assert json.loads(kept.pop("arguments")) == {"a": 1}
         assert kept == {"id": "x"}
         assert [warning.subject for warning in response.warnings] == ["tool call"]
+
+
+def test_null_says_nothing_wherever_it_is(stream: Callable[..., bytes]) -> None:
+    data = stream(
+        ("contentBlockStart", {"contentBlockIndex": 0}),
+        delta(0, text=None),
+        delta(0, text="Hi"),
+        stop(0),
+        ("contentBlockStart", {"contentBlockIndex": 1, "start": None}),
+        delta(1, reasoningContent={"text": None, "signature": "s"}),
+        stop(1),
+        ("contentBlockStart", {"contentBlockIndex": 2, "start": {}}),
+        stop(2),
+    )
+    expected = (Text(text="Hi"), Reasoning(provider="bedrock", signature="s"))
+    assert fold(decode(data), "bedrock").parts == expected
+    whole = body(
+        {"text": None}, {"text": "Hi"}, {"reasoningContent": {"reasoningText": {"text": None, "signature": "s"}}}
+    )
+    assert whole.parts == expected
+    answer = {"output": {"message": {"role": "assistant", "content": None}}, "stopReason": "max_tokens"}
+    assert PARSER.body(WireResponse(status=200, body=json.dumps(answer).encode())).finish_reason == "length"
 
 
 def metadata_of(part: Any) -> Any:

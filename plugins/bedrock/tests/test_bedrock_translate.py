@@ -395,8 +395,11 @@ def test_an_empty_description_is_not_sent_and_strict_is(body: Check) -> None:
 
 def test_one_call_at_a_time_is_asked_of_claude(body: Check) -> None:
     sent, translation = body("x", tools=[WEATHER], parallel_tool_calls=False, tool_choice="required")
-    assert sent["additionalModelRequestFields"] == {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
+    assert sent["toolConfig"]["toolChoice"] == {"any": {}}
+    assert sent["additionalModelRequestFields"] == {"tool_choice": {"disable_parallel_tool_use": True}}
     assert warnings_of(translation) == []
+    sent, translation = body("x", tools=[WEATHER], parallel_tool_calls=False)
+    assert sent["additionalModelRequestFields"] == {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
 
 
 def test_a_system_tool_and_cache_points_are_passed_whole(body: Check) -> None:

@@ -133,6 +133,8 @@ class Blocks:
         if known and len(delta) > len(known):
             self.keep(index, {kind: value for kind, value in delta.items() if kind not in known})
         for kind, value in delta.items() if not known else ():
+            if kind == "text" and value is None:
+                continue
             if kind == "text":
                 raise self._violation("the text of a delta is not a string")
             block = self._block(index, UNKNOWN + kind, events)
@@ -221,7 +223,7 @@ class Blocks:
         events += [citation_from(value, self._provider) for value in block.citations]
 
     def _whole_text(self, value: Any, events: list[Event]) -> None:
-        self._text(_WHOLE_INDEX, self._string(value, "a text"), events)
+        self._text(_WHOLE_INDEX, self._string("" if value is None else value, "a text"), events)
 
     def _whole_citations(self, value: Any, events: list[Event]) -> None:
         if not isinstance(value, dict):

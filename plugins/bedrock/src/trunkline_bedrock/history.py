@@ -45,7 +45,9 @@ _MEDIA: tuple[tuple[Medium, MediaClass], ...] = (("image", Image), ("document", 
 def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> ReplayRules:
     """Return the rules for the history of a model."""
     claude = facts.family == "claude"
-    anywhere = facts.system == "anywhere" or any(_changes_tools(message, provider) for message in messages)
+    anywhere = facts.system == "anywhere" or any(
+        _changes_tools(message, provider) for message in messages if message.role == "system"
+    )
     return ReplayRules(
         provider=provider,
         family=facts.family,
@@ -80,9 +82,8 @@ def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> Replay
 
 
 def _changes_tools(message: Message, provider: str) -> bool:
-    return message.role == "system" and (
-        any(name in message.provider_options.get(provider, {}) for name in _TOOL_CHANGES)
-        or any(isinstance(part, Opaque) and part.kind in _TOOL_CHANGES for part in message.parts)
+    return any(name in message.provider_options.get(provider, {}) for name in _TOOL_CHANGES) or any(
+        isinstance(part, Opaque) and part.kind in _TOOL_CHANGES for part in message.parts
     )
 
 
@@ -139,7 +140,7 @@ class History:
 
     def _add(self, role: str, content: list[dict[str, Any]], message: Message | None) -> None:
         """Append content to the conversation. Consecutive messages of one role are merged."""
-        if message is not None:
+        if message is not None and message.provider_options:
             content = [*content, *self._blocks(self._options(message.provider_options))]
         if not content:
             return
@@ -201,7 +202,7 @@ class History:
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
         """Return the block of a text, guarded if its options say so, and those of its other options (a cache point)."""
-        options = self._options(part.provider_options)
+        options = self._options(part.provider_options) if part.provider_options else {}
         blocks: list[dict[str, Any]] = []
         guard = options.pop("guardContent", None)
         if guard is not None and part.text:
@@ -212,7 +213,7 @@ class History:
             blocks.append({"text": part.text})
         if part.refusal and part.text:
             self._warnings.add("changed", "refusal", "Converse has no refusals; sent as plain text", lossy=False)
-        return blocks + self._blocks(options)
+        return blocks + self._blocks(options) if options else blocks
 
     def _part(self, part: Part) -> list[dict[str, Any]]:
         if isinstance(part, Text):

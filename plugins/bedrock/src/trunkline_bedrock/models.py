@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import attrs
@@ -153,7 +154,7 @@ _CLAUDE_ALWAYS = attrs.evolve(_CLAUDE_INLINE, reasoning_off=None, schemas=False)
 _CLAUDE_4_7 = attrs.evolve(_CLAUDE, reasons_by_default=False)
 _CLAUDE_4_6 = attrs.evolve(_CLAUDE_4_7, efforts=(*_THREE, "max"), sampling=True, one_of_sampling=True, top_k=("top_k",))
 _CLAUDE_4_5 = attrs.evolve(_CLAUDE_4_6, prefill=True, reasoning="budget", efforts=())
-_CLAUDE_4_1 = attrs.evolve(_CLAUDE_4_5, schemas=False)
+_CLAUDE_4_1 = attrs.evolve(_CLAUDE_4_5, schemas=False, one_call=False)
 _CLAUDE_4 = attrs.evolve(_CLAUDE_4_1, one_of_sampling=False)
 _CLAUDE_3_5 = attrs.evolve(_CLAUDE_4, replays="none", reasoning=None, reasoning_off=None)
 _CLAUDE_3 = attrs.evolve(_CLAUDE_3_5, cache_points=False)
@@ -312,7 +313,11 @@ ROWS: tuple[ModelRow[Facts], ...] = (
     _row("*claude-opus-4-6*", _CLAUDE_4_6, "anthropic; pydantic-ai; litellm: no prefill"),
     _row("*claude-sonnet-4-6*", _CLAUDE_4_6, "anthropic; pydantic-ai; litellm: no prefill"),
     _row("*claude-*-4-5*", _CLAUDE_4_5, "anthropic; pydantic-ai; recorded: no s3:// URLs"),
-    _row("*claude-*-4-1*", _CLAUDE_4_1, "anthropic; pydantic-ai: no structured output on Bedrock"),
+    _row(
+        "*claude-*-4-1*",
+        _CLAUDE_4_1,
+        "anthropic; pydantic-ai: no structured output on Bedrock; litellm: parallel calls cannot be turned off",
+    ),
     _row("*claude-*-4-[02]*", _CLAUDE_4, "anthropic; pydantic-ai"),
     _row("*claude-3-7*", _CLAUDE_4, "anthropic; pydantic-ai"),
     _row("*claude-3-5-sonnet-20240620*", _CLAUDE_3, "converse: no prompt caching; litellm"),
@@ -420,11 +425,17 @@ def facts_of(model: str, overrides: ModelFacts | None = None) -> Facts:
     """
     given = model.lower()
     name = _plain(given)
-    base = _changes(overrides or {}, given, name).get("base_model")
+    base = _changes(overrides, given, name).get("base_model") if overrides else None
     if isinstance(base, str):
         name = _plain(base.lower())
+    facts = _from_table(name)
+    changes = _changes(overrides, given, name) if overrides else {}
+    return attrs.evolve(facts, **changes) if changes else facts  # type: ignore[arg-type]  # the setting checked them
+
+
+@lru_cache(maxsize=256)
+def _from_table(name: str) -> Facts:
     facts = facts_about(name, ROWS, UNKNOWN, {})
-    facts = attrs.evolve(facts, **_changes(overrides or {}, given, name))  # type: ignore[arg-type]  # checked before
     return facts if facts.family is not None else attrs.evolve(facts, family=name or None)
 
 

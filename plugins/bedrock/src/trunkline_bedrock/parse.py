@@ -49,6 +49,7 @@ _REASONS = {
     "tool_use": FinishReason.TOOL_CALLS,
     "guardrail_intervened": FinishReason.CONTENT_FILTER,
     "content_filtered": FinishReason.CONTENT_FILTER,
+    "refusal": FinishReason.CONTENT_FILTER,  # Claude's own name, which the service's model does not list
     "malformed_model_output": FinishReason.ERROR,
     "malformed_tool_use": FinishReason.ERROR,
 }
@@ -79,7 +80,10 @@ class ConverseParser:
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """Return the response of a call that was not streamed. Raises `ProtocolViolation` if the body is none."""
         data = decode_object(wire_response.body, "the body", provider=self._provider)
-        content = as_object(as_object(data.get("output")).get("message")).get("content")
+        message = as_object(as_object(data.get("output")).get("message"))
+        content = message.get("content")
+        if content is None and message and "stopReason" in data:
+            content = []
         if not isinstance(content, list):
             if "stopReason" not in data and message_of(data):
                 # Some proxies send errors with status 200.
@@ -261,7 +265,8 @@ class ConverseStreamParser:
 
     def _block_start(self, data: dict[str, Any], events: list[Event]) -> None:
         index = self._index(data)
-        self._blocks.start(index, self._inner(data, "start"), events)
+        # Some servers announce a text with an empty start, or with none.
+        self._blocks.start(index, self._inner(data, "start") if data.get("start") is not None else {}, events)
         if not data.keys() <= _BLOCK_EVENT:
             self._keep(index, data)
 

@@ -149,11 +149,10 @@ def _tools(
         if not facts.one_call:
             warnings.add("unsupported", "parallel_tool_calls", "not supported by this model; ignored", lossy=True)
         else:
-            mode = next(iter(wire)) if wire is not None else "auto"
-            kind: dict[str, Any] = {"type": mode, "disable_parallel_tool_use": True}
-            if mode == "tool" and choice is not None:
-                kind["name"] = choice.name
-            fields["tool_choice"] = kind
+            # Converse refuses the type of the choice here if it has one itself (litellm 1.110.2).
+            fields["tool_choice"] = {"disable_parallel_tool_use": True}
+            if wire is None:
+                fields["tool_choice"]["type"] = "auto"
 
 
 def _tool(tool: Tool, facts: Facts, warnings: Warnings, provider: str) -> list[dict[str, Any]]:
