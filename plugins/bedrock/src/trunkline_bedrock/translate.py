@@ -150,9 +150,8 @@ def _tools(
             warnings.add("unsupported", "parallel_tool_calls", "not supported by this model; ignored", lossy=True)
         else:
             # Converse refuses the type of the choice here if it has one itself (litellm 1.110.2).
-            fields["tool_choice"] = {"disable_parallel_tool_use": True}
-            if wire is None:
-                fields["tool_choice"]["type"] = "auto"
+            kind = {"type": "auto"} if wire is None else {}
+            fields["tool_choice"] = {**kind, "disable_parallel_tool_use": True}
 
 
 def _tool(tool: Tool, facts: Facts, warnings: Warnings, provider: str) -> list[dict[str, Any]]:
