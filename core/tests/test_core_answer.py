@@ -145,12 +145,28 @@ def test_any_input_gives_events_that_fold_and_end_with_one_finished(pieces: list
             answer.tool_call(value, name="f", arguments="{}")  # type: ignore[arg-type]
         else:
             getattr(answer, kind)(value)
-    answer.finish(FinishReason.STOP)
+    answer.finish(FinishReason.STOP, raw_reason="stop")
     events = answer.take()
     response = fold(events, "acme")
     assert [event for event in events if isinstance(event, Finished)] == events[-1:]
     assert response.text == "".join(str(value) for kind, value in pieces if kind == "text")
     assert len(response.tool_calls) == len({value for kind, value in pieces if kind == "tool_call"})
+
+
+def test_a_response_that_said_nothing_is_an_error_that_can_be_retried() -> None:
+    answer = EventBuilder("acme")
+    answer.start("r1", "m")
+    answer.metadata({"tier": "fast"})
+    answer.usage(Usage(input_tokens=3))
+    with pytest.raises(ServerError, match="neither content nor a finish reason") as caught:
+        answer.finish(FinishReason.OTHER)
+    assert caught.value.retryable
+
+
+def test_a_response_without_content_but_with_a_finish_reason_is_complete() -> None:
+    answer = EventBuilder("acme")
+    answer.finish(FinishReason.STOP, raw_reason="stop")
+    assert fold(answer.take(), "acme").parts == ()
 
 
 @pytest.mark.parametrize(

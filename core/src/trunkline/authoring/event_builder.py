@@ -20,7 +20,7 @@ from collections.abc import Hashable, Mapping
 from hashlib import sha256
 
 from trunkline._json import JSONValue, ProviderOptions, json_text
-from trunkline.errors import ProtocolViolation
+from trunkline.errors import ProtocolViolation, ServerError
 from trunkline.events import (
     Event,
     Finished,
@@ -202,7 +202,13 @@ class EventBuilder:
         If the response calls tools and `reason` is `stop`, the reason becomes `tool_calls`, since servers differ in
         which of the two they send. A tool call without a name is kept in the response's `provider_metadata`, under
         `tool_calls`, and a warning is added.
+
+        Raises `ServerError`, which can be retried, if the response has neither content nor a finish reason: servers
+        that lose an error in the middle of a response end it in this way.
         """
+        if not self._parts and not self._calls and not raw_reason:
+            message = "the response has neither content nor a finish reason, and no error that would say why"
+            raise ServerError(message, provider=self._provider)
         self._end_text()
         self._end_reasoning()
         if self._calls:
