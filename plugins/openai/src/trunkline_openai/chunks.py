@@ -316,7 +316,7 @@ class ChunkReader:
         reason = choice.get("finish_reason")
         if reason is None and isinstance(choice.get("finish_details"), dict):
             reason = choice["finish_details"].get("type")
-        if reason is not None and reason != "":
+        if reason:
             self._reason = reason if isinstance(reason, str) else self._json_text(reason)
             self._continued = False
         elif self._reason is not None:
