@@ -200,7 +200,7 @@ class TestCohere(RecordedTests):
             plans = [part.text for part in response.parts if isinstance(part, Reasoning) and part.provider_metadata]
             assert turn.get("tool_plan") == ("".join(plans) or None), exchange.id
             assert [call["id"] for call in turn.get("tool_calls", ())] == [call.id for call in response.tool_calls]
-            assert {warning.subject for warning in translation.warnings} <= {"tool call"}, exchange.id
+            assert {warning.subject for warning in translation.warnings} <= {"tool call", "tool result"}, exchange.id
 
     def test_every_recorded_embedding_is_read(self) -> None:
         context = self.context()

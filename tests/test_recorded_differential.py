@@ -35,11 +35,6 @@ _DIFFERENCES: tuple[tuple[str, str, str], ...] = (
         "360deeaa4754a3ff 4edcd7faac4e5f38 cc7c772105c81029",
     ),
     (
-        "calls",
-        "null as arguments, which is no call's input: taken as none",
-        "5805ae0b202da491 82dc662ac7ffc9eb",
-    ),
-    (
         "usage",
         "cached or reasoning tokens stand elsewhere than where OpenAI has them",
         "15c8537d219c8979 1cd6e965dc97dac8 1d374e80fad38c25 20de810b1a621639 29a728ef16217c68 "
