@@ -1,12 +1,11 @@
-"""What translators and settings of several providers share: URLs, turns, the user's id, warnings."""
+"""What translators and settings of several providers share: URLs, the user's id, warnings."""
 
 from __future__ import annotations
 
 from urllib.parse import urlunsplit
 
 import pytest
-from trunkline import InvalidRequest, Message, Secret, Text, ToolCall, assistant, tool_result, user
-from trunkline.authoring.tool_results import pair_turns
+from trunkline import Secret
 from trunkline.authoring.urls import endpoint_url, is_loopback, plain_http_note, split_url
 from trunkline.authoring.user_id import convert_send_user_id, user_identifier
 from trunkline.authoring.warnings import Warnings
@@ -59,38 +58,6 @@ def test_plain_http_to_another_machine_is_worth_a_note() -> None:
     assert plain_http_note("http://127.0.0.1:1") is None
     assert is_loopback("a.localhost")
     assert not is_loopback("localhost.example")
-
-
-ONE, TWO = ToolCall(id="a", name="t"), ToolCall(id="b", name="t")
-
-
-def test_results_are_moved_next_to_their_calls() -> None:
-    warnings = Warnings()
-    messages = [assistant("see", ONE, TWO), tool_result(TWO, "2"), user("and?"), tool_result(ONE, "1")]
-    first, second = pair_turns(messages, warnings)
-    assert {position: [result.text for result in found] for position, found in first.results.items()} == {
-        1: ["1"],
-        2: ["2"],
-    }
-    assert second.message == user("and?")
-    assert warnings.all() == ()
-
-
-def test_a_result_belongs_to_the_nearest_call_before_it() -> None:
-    messages = [assistant(ONE), tool_result(ONE, "1"), assistant(ONE), tool_result(ONE, "2")]
-    first, second = pair_turns(messages, Warnings())
-    assert [turn.results[0][0].text for turn in (first, second)] == ["1", "2"]
-
-
-def test_a_result_without_a_call_is_left_out_with_a_warning() -> None:
-    warnings = Warnings()
-    assert len(pair_turns([tool_result(ONE, "1"), user("hi")], warnings)) == 1
-    assert [(warning.kind, warning.subject) for warning in warnings.all()] == [("left_out", "tool result")]
-
-
-def test_tool_message_contains_only_results() -> None:
-    with pytest.raises(InvalidRequest, match="only ToolResult parts"):
-        pair_turns([Message(role="tool", parts=Text(text="hm"))], Warnings())
 
 
 def test_repeated_warning_is_reported_once() -> None:
