@@ -64,6 +64,7 @@ PASS = {
         tool_result("call_2", "Sun"),
         tools=[TOOL],
     ),
+    "an image that a model made": talk(user("a"), assistant("b", Image(data=PNG, media_type="image/png")), user("c")),
     "an image in a tool result": talk(
         user("a"), assistant(CALL), tool_result(CALL, [Image(data=PNG, media_type="image/png")]), tools=[TOOL]
     ),
