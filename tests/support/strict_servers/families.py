@@ -282,7 +282,9 @@ ALL: tuple[Family, ...] = (
     ),
     _gemini("Gemini 2.5", "gemini-2.5-flash", "gemini-2.5", "gemini-2.5"),
     _gemini("Gemini 3", "gemini-3.1-pro-preview", "gemini-3", "gemini-3"),
-    _gemini("Gemini 3 (images)", "gemini-3-pro-image-preview", "gemini-3 (images)", "gemini-3", images=True),
+    _gemini(
+        "Gemini 3 (images)", "gemini-3-pro-image-preview", "gemini-3 (images)", "gemini-3", images=True, tools=False
+    ),
     Family(
         name="Mistral",
         wire="mistral",
