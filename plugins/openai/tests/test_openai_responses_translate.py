@@ -627,6 +627,27 @@ def test_a_call_without_a_result_gets_one_and_ids_do_not_repeat() -> None:
     assert {kind for kind, _ in warnings} == {"mended", "changed"}
 
 
+def test_ids_of_items_do_not_repeat() -> None:
+    turn = answered(RS, WS, MSG, FC)
+    items, warnings = sent(user("Q"), turn, tool_result("call_1", "a"), user("Q"), turn, tool_result("call_1", "b"))
+    found = [item["id"] for item in items if "id" in item]
+    assert found == ["rs_1", "ws_1", "msg_1", "fc_1"]
+    assert {kind for kind, _ in warnings} == {"mended"}
+
+
+def test_texts_of_one_message_that_another_item_parts_have_its_id_once() -> None:
+    meta = own(id="msg_1")
+    parts = [Text(text="A", provider_metadata=meta), own_item(WS), Text(text="B", provider_metadata=meta)]
+    reasoning = answered(RS).parts
+    items, _ = sent(user("Q"), assistant(*reasoning, *parts), user("Q"))
+    assert [item.get("id") for item in items[1:-1]] == ["rs_1", "msg_1", "ws_1", None]
+
+
+def test_an_id_of_another_form_is_not_sent() -> None:
+    items, _ = sent(user("Q"), answered(RS, {**MSG, "id": "item-7"}, {**FC, "id": "7"}), tool_result("call_1", "ok"))
+    assert ["id" in item for item in items[1:4]] == [True, False, False]
+
+
 def test_invalid_arguments_are_sent_inside_an_object() -> None:
     call = ToolCall(id="call_1", name="weather", invalid_arguments='{"city":')
     items, _ = sent(user("Q"), assistant(call), tool_result(call, "no", is_error=True))

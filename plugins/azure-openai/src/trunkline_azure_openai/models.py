@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 from trunkline.authoring.model_facts import ModelFacts as Overrides, ModelRow
+from trunkline_openai.compatible_models import GROK
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, model_facts
 
 _NAME = re.compile(
@@ -48,10 +49,8 @@ _MISTRAL_SOURCE = (
     "https://github.com/pydantic/pydantic-ai/issues/6593, 2026-07 (max_completion_tokens: 422); "
     "https://github.com/BerriAI/litellm/issues/11696, 2025-06 (stream_options: 422)"
 )
-_DEEPSEEK = ModelFacts(family="deepseek", reasoning_replay="reasoning_content")
+_DEEPSEEK = ModelFacts(family="deepseek", reasoning_replay="reasoning_content", reasoning_filler=" ")
 _DEEPSEEK_SOURCE = "https://github.com/earendil-works/pi/issues/9645, 2026-09"
-_GROK = ModelFacts(family="grok", refuses=frozenset({"stop", "penalties"}))
-_GROK_SOURCE = "xai/chat/transformation.py of litellm 1.110.2, 2026-11: refused by models that reason"
 _RECORDED = "recorded traffic"
 
 AZURE_MODELS: Rows = (
@@ -66,11 +65,7 @@ AZURE_MODELS: Rows = (
     _row("deepseek*", _DEEPSEEK, _DEEPSEEK_SOURCE),
     # Its server takes a tool choice only as text.
     _row("mai-ds*", attrs.evolve(_DEEPSEEK, refuses=frozenset({"tool_choice_named"})), _RECORDED),
-    _row("grok-*non-reasoning*", ModelFacts(family="grok"), _GROK_SOURCE),
-    _row("grok-3-mini*", attrs.evolve(_GROK, efforts=("low", "high")), _GROK_SOURCE),
-    _row("grok-[4-9]*", _GROK, _GROK_SOURCE),
-    _row("grok-code*", _GROK, _GROK_SOURCE),
-    _row("grok*", ModelFacts(family="grok"), _RECORDED),
+    *GROK,
     _row(
         "phi*",
         ModelFacts(family="phi", stream_options=False),
@@ -78,8 +73,8 @@ AZURE_MODELS: Rows = (
     ),
     _row(
         "kimi*",
-        ModelFacts(family="kimi", reasoning_replay="reasoning_content"),
-        "https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model, 2026-11",
+        ModelFacts(family="kimi", reasoning_replay="reasoning_content", reasoning_filler=" ", blank_text=False),
+        "as Moonshot's API: the table KIMI of trunkline_openai.compatible_models",
     ),
     *(_row(f"{name}*", ModelFacts(family=name), "") for name in ("llama", "command", "qwen", "glm", "minimax")),
 )

@@ -21,7 +21,19 @@ import attrs
 from trunkline.authoring.json import JSONObject, as_string
 from trunkline.authoring.replay import ReplayRules, Turn, replay
 from trunkline.authoring.warnings import Warnings
-from trunkline.messages import Image, Message, Opaque, Part, Reasoning, Role, Text, ToolCall, ToolResult, ToolResultPart
+from trunkline.messages import (
+    Citation,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolResultPart,
+)
 
 from trunkline_openai.model_facts import ModelFacts
 from trunkline_openai.responses_items import IMAGE, answered_id, awaited_id, image_item, input_item
@@ -113,6 +125,8 @@ class _History:
         items = [part for part in parts if isinstance(part, Opaque) and self._is_own(part)]
         self._awaited = {awaited_id(item.kind, item.data) for item in items}
         self._answered = {answered_id(item.kind, item.data) for item in items}
+        # The ids of the items so far: "Duplicate item found with id" (https://github.com/earendil-works/pi/issues/5151).
+        self._used: set[str] = set()
         self._calls = {call.id for message in messages for call in message.tool_calls}
 
     def message(self, message: Message) -> Message:
@@ -168,10 +182,11 @@ class _History:
     # Items and their reasoning
 
     def _paired(self, parts: list[Part]) -> list[Part]:
-        """The parts of a response without the ids and items that need reasoning which is missing."""
+        """The parts of a response without the ids and items that need reasoning which is missing, or that repeat."""
         paired = takes_no_reasoning(self._facts)
         missing = self._facts.reasons == "always" and bool(parts)
         kept: list[Part] = []
+        open_id: object = None  # that of the message which the next text continues
         for part in parts:
             if isinstance(part, Reasoning):
                 own = self._reasoning(part)
@@ -182,14 +197,41 @@ class _History:
                     paired, missing = False, True
                 else:
                     kept.append(part)
-            elif isinstance(part, (Text, ToolCall)) and not paired:
-                refused = isinstance(part, Text) and part.refusal and not missing
-                kept.append(part if refused else self._without_id(part))
-            elif isinstance(part, Opaque) and self._is_own(part) and missing and _is_hosted(part):
-                self._mended("opaque part", f"a {part.kind} was left out, because the reasoning before it is missing")
+            elif isinstance(part, Text):
+                refused = part.refusal and not missing
+                fits = paired or refused
+                if fits and open_id is not None and self._metadata(part).get("id") == open_id:
+                    kept.append(part)
+                    continue
+                kept.append(self._with_id(part, fits))
+                open_id = self._metadata(kept[-1]).get("id") if isinstance(kept[-1], Text) else None
+                continue
+            elif isinstance(part, ToolCall):
+                kept.append(self._with_id(part, paired))
+            elif isinstance(part, Opaque) and self._is_own(part):
+                kept += self._hosted(part, missing)
             else:
                 kept.append(part)
+            if not isinstance(part, Citation):
+                open_id = None
         return kept
+
+    def _hosted(self, part: Opaque, missing: bool) -> Iterable[Opaque]:
+        """An item, if the reasoning before it is not missing and its id does not repeat."""
+        item_id = as_string(part.data.get("id"))
+        if item_id is None or not part.kind.endswith("_call"):
+            return (part,)
+        repeats = not self._is_new(item_id)
+        if not missing and not repeats:
+            return (part,)
+        why = "its id repeats" if repeats else "the reasoning before it is missing"
+        self._mended("opaque part", f"a {part.kind} was left out, because {why}")
+        return ()
+
+    def _is_new(self, item_id: str) -> bool:
+        new = item_id not in self._used
+        self._used.add(item_id)
+        return new
 
     def _reasoning(self, part: Reasoning) -> Reasoning | None:
         """Reasoning of this provider that can be sent, or `None`. Parts without a family are from an older version."""
@@ -203,22 +245,26 @@ class _History:
             why = "it comes from another family of models"
         elif part.encrypted is None and not metadata.get("content") and not stored:
             why = "it has no encrypted content, and the provider did not store it"
+        elif (item_id := as_string(metadata.get("id"))) is not None and not self._is_new(item_id):
+            why = "its id repeats"
         else:
             return part if family is None or part.family is not None else attrs.evolve(part, family=family)
         self._mended("reasoning", f"reasoning of the history was left out: {why}")
         return None
 
-    def _without_id(self, part: P) -> P:
+    def _with_id(self, part: P, fits: bool) -> P:
+        """The part with the id of its item, if that `fits`, has the form of OpenAI's ids and does not repeat."""
         metadata = self._metadata(part)
         if "id" not in metadata:
             return part
+        item_id = metadata["id"]
+        custom = metadata.get("type") == "custom"
+        # "Expected an ID that begins with 'msg'": https://github.com/nodetool-ai/nodetool/issues/4252, 2026-07
+        prefix = "msg" if isinstance(part, Text) else "ctc" if custom else "fc"
+        if fits and isinstance(item_id, str) and item_id.startswith(prefix) and self._is_new(item_id):
+            return part
         rest = {name: value for name, value in metadata.items() if name != "id"}
         return attrs.evolve(part, provider_metadata={**part.provider_metadata, self._options.provider: rest})
-
-
-def _is_hosted(item: Opaque) -> bool:
-    """Whether an item is the call of a tool that the provider runs."""
-    return as_string(item.data.get("id")) is not None and item.kind.endswith("_call")
 
 
 def _result_parts(output: object, item: Opaque) -> Sequence[ToolResultPart]:
