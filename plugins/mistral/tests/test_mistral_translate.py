@@ -407,6 +407,8 @@ def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
     [
         ("mistral-small-latest", "mistral", True),
         ("mistral-medium-3-5", "mistral", True),
+        ("mistral-small-latest", "glm", False),
+        ("zai-glm-5-3", "mistral", False),
         ("zai-glm-5-3", "glm", True),
         ("mistral-large-latest", "mistral", False),
         ("open-mistral-nemo", "mistral", False),
