@@ -211,5 +211,10 @@ class TestBedrock(ProviderTests):
         "deepseek.r1-v1:0",
         "amazon.nova-pro-v1:0",
         "meta.llama4-maverick-17b-instruct-v1:0",
+        "anthropic.claude-opus-4-8",
+        "mistral.mistral-large-2407-v1:0",
+        "writer.palmyra-x4-v1:0",
+        "amazon.titan-text-lite-v1",
+        "zai.glm-5",
         "m",
     )

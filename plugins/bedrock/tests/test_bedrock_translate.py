@@ -570,6 +570,8 @@ def test_a_conversation_that_ends_with_an_answer_goes_on_with_a_user_message(bod
     sent, translation = body(user("x"), assistant("y  "), model=CLAUDE_5)
     assert sent["messages"][1:] == [{"role": "assistant", "content": [{"text": "y"}]}, user_text("Go on.")]
     assert warnings_of(translation) == [("mended", "messages"), ("mended", "messages")]
+    sent, translation = body(user("x"), assistant("y"), reasoning=ReasoningOptions(max_tokens=2000))
+    assert sent["messages"][-1] == user_text("Go on.")
     sent, translation = body(user("x"), assistant("y"))
     assert sent["messages"][-1]["role"] == "assistant"
     assert warnings_of(translation) == []
@@ -899,7 +901,8 @@ def test_opaque_blocks_go_back_to_bedrock_alone(body: Check) -> None:
         user("x"), assistant(own, Opaque(provider="openai", kind="k", data={}), "y"), user("z"), model=NOVA_2
     )
     assert sent["messages"][1]["content"] == [dict(own.data), {"text": "y"}]
-    assert warnings_of(translation) == [("mended", "opaque part")]
+    assert sent["toolConfig"]["tools"] == [{"systemTool": {"name": "nova_grounding"}}]
+    assert warnings_of(translation) == [("mended", "opaque part"), ("emulated", "tools")]
     sent, translation = body(user("x"), assistant(attrs.evolve(own, family="nova-2"), "y"), user("z"))
     assert sent["messages"][1]["content"] == [{"text": "y"}]
     assert warnings_of(translation) == [("mended", "opaque part")]

@@ -8,7 +8,7 @@ user message; no text is blank; a document needs a text next to it.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trunkline.authoring.json import ProviderOptions, loads_finite
@@ -30,6 +30,7 @@ from trunkline.messages import (
     ToolResult,
     ToolResultPart,
 )
+from trunkline.request import ChatRequest
 
 from trunkline_bedrock.blocks import UNKNOWN
 from trunkline_bedrock.media import Media
@@ -42,11 +43,11 @@ _TOOL_CHANGES = ("toolAddition", "toolRemoval")
 _MEDIA: tuple[tuple[Medium, MediaClass], ...] = (("image", Image), ("document", Document), ("audio", Audio))
 
 
-def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> ReplayRules:
-    """Return the rules for the history of a model."""
+def rules_of(facts: Facts, provider: str, request: ChatRequest) -> ReplayRules:
+    """Return the rules for the history of a model that gets this request."""
     claude = facts.family == "claude"
     anywhere = facts.system == "anywhere" or any(
-        _changes_tools(message, provider) for message in messages if message.role == "system"
+        _changes_tools(message, provider) for message in request.messages if message.role == "system"
     )
     return ReplayRules(
         provider=provider,
@@ -77,8 +78,13 @@ def rules_of(facts: Facts, provider: str, messages: Iterable[Message]) -> Replay
         # "Conversation blocks and tool result blocks cannot be provided in the same turn" (pydantic-ai#6081).
         user_after_results=facts.tool_turns == "mixed" or not facts.tools,
         # "This model does not support assistant message prefill. The conversation must end with a user message."
-        ends_with_answer=facts.prefill,
+        # With a thinking budget, no Claude continues an answer either (Anthropic, "Extended thinking").
+        ends_with_answer=facts.prefill and not (facts.reasoning == "budget" and _reasons(request)),
     )
+
+
+def _reasons(request: ChatRequest) -> bool:
+    return request.reasoning is not None and request.reasoning.effort != "none"
 
 
 def _changes_tools(message: Message, provider: str) -> bool:
@@ -100,6 +106,8 @@ class History:
         self.messages: list[dict[str, Any]] = []
         self.tool_names: dict[str, None] = {}
         """The names of the tools that the history calls, in order of their first call."""
+        self.system_tools: dict[str, None] = {}
+        """The names of Bedrock's own tools that the history calls."""
 
     def translate(self, turns: Sequence[Turn]) -> None:
         """Fill `system`, `messages` and `tool_names`. Raises `InvalidRequest` if there is nothing to send."""
@@ -229,6 +237,9 @@ class History:
             return []
         if part.kind == "cachePoint" and not self._facts.cache_points:
             return self._blocks(self._options({self._provider: {"cachePoint": part.data.get("cachePoint")}}))
+        call = part.data.get(part.kind)
+        if part.kind == "toolUse" and isinstance(call, Mapping) and isinstance(name := call.get("name"), str):
+            self.system_tools.setdefault(name)
         # A block may have one field only, which names its kind; others came with it in the response.
         return [{part.kind: part.data[part.kind]} if part.kind in part.data else dict(part.data)]
 

@@ -72,7 +72,7 @@ class ConverseTranslator:
 
 def converse_body(request: ChatRequest, facts: Facts, warnings: Warnings, *, provider: str) -> dict[str, Any]:
     """Return the body. The request's `provider_options` are merged into it last, so they win."""
-    turns = replay(request.messages, rules_of(facts, provider, request.messages), warnings)
+    turns = replay(request.messages, rules_of(facts, provider, request), warnings)
     history = History(provider=provider, facts=facts, warnings=warnings)
     history.translate(turns)
     body: dict[str, Any] = {"messages": history.messages}
@@ -106,7 +106,7 @@ def _tools(
         return
     choice = request.tool_choice
     forbidden = not request.tools or (choice is not None and choice.mode == "none")
-    if forbidden and not history.tool_names:
+    if forbidden and not history.tool_names and not history.system_tools:
         if request.tools:
             warnings.add(
                 "emulated", "tool_choice", "Converse cannot forbid tool calls, so the tools were left out", lossy=False
@@ -135,6 +135,8 @@ def _tools(
     # If the history has tool calls, Converse requires the definitions of tools, even if none is offered any more.
     past = [name for name in history.tool_names if name not in known] if not request.tools else []
     tools += [{"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}} for name in past]
+    if not request.tools:
+        tools += [{"systemTool": {"name": name}} for name in history.system_tools]
     config: dict[str, Any] = {"tools": tools}
     if forbidden and facts.forbids_tools:
         fields["tool_choice"] = {"type": "none"}
