@@ -17,6 +17,7 @@ from strict_servers.families import ALL, Family
 from strict_servers.matrix import YOUR_CODE, Conversation, Replayed, replayed
 from strict_servers.server import strict_service
 from trunkline import Text, ToolCall, ToolResult, tool_result, user
+from trunkline.storage import messages_from_json, to_json
 
 FAMILIES = {family.name: family for family in ALL}
 IMAGES = ("an image made by the model", "an image in a result")
@@ -94,6 +95,16 @@ def _texts(conversation: Conversation) -> Iterator[str]:
                 yield from part.arguments.values() if part.invalid_arguments is None else ("Os",)
             elif isinstance(part, ToolResult) and part.tool_call_id != "call_9":
                 yield part.text.strip()
+
+
+def test_a_stored_conversation_is_sent_as_before(replays: list[Replayed], target: Family) -> None:
+    problems = []
+    for found in replays:
+        stored = json.dumps(to_json(found.conversation.messages))
+        restored = attrs.evolve(found.conversation, messages=messages_from_json(json.loads(stored)))
+        if replayed(restored, target).body != found.body:
+            problems.append(_name(found.conversation))
+    assert not problems, report(problems)
 
 
 def test_results_stay_with_their_calls(replays: list[Replayed]) -> None:

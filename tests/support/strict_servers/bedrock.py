@@ -103,7 +103,7 @@ def texts(body: Body) -> Iterator[Refusal]:
             if not result["content"]:
                 yield Refusal(
                     f"The content field in the ToolResultBlock object at messages.{place} is empty.",
-                    "awslabs/multi-agent-orchestrator, samples#15 (2026-06)",
+                    "aws-samples/sample-multi-agent-orchestration#15 (2026-06)",
                 )
 
 

@@ -112,7 +112,7 @@ def schemas_are_objects(body: Body) -> Iterator[Refusal]:
             yield Refusal(
                 f"Invalid schema for function {tool['function']['name']!r}: schema must be a JSON Schema of "
                 f"'type: \"object\"', got {parameters.get('type')!r}",
-                "earendil-works/pi#8279 (2026-08)",
+                "chatanywhere/GPT_API_free#403 (2025-06)",
             )
 
 

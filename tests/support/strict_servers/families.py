@@ -29,8 +29,9 @@ class Family:
 
     - `wire`: the wire format, for its errors and for the columns of the table.
     - `settings`: of the service, without its URL.
-    - `thinks`: what the requests ask of reasoning.
+    - `thinks`: the models reason. `budget`: the requests ask for reasoning with so many tokens.
     - `images`: the models make pictures. `sees`: they take pictures. `tools`: they call tools.
+      `hosted`: the provider runs some tools itself.
     - `text_arguments`: the models write the arguments of calls as text, which may be no JSON.
     """
 

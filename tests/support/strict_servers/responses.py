@@ -45,7 +45,7 @@ def outputs_match_calls(body: Body) -> Iterator[Refusal]:
     calls = Counter(item["call_id"] for item in _items(body) if _kind(item) in _CALLS)
     outputs = Counter(item["call_id"] for item in _items(body) if _kind(item) in _OUTPUTS)
     for call_id in calls - outputs:
-        yield Refusal(f"No tool output found for function call {call_id}.", "xxynet/KiraAI#118 (2026-06)")
+        yield Refusal(f"No tool output found for function call {call_id}.", "router-for-me/CLIProxyAPI#2368 (2026-03)")
     if not body.get("previous_response_id"):
         for call_id in outputs - calls:
             yield Refusal(
@@ -146,7 +146,7 @@ def schemas_are_objects(body: Body) -> Iterator[Refusal]:
         if tool["type"] == "function" and parameters is not None and parameters.get("type") != "object":
             yield Refusal(
                 f"Invalid schema for function {tool['name']!r}: schema must be a JSON Schema of 'type: \"object\"'",
-                "recorded: openai-responses c49f8a9ca0da400b; earendil-works/pi#8279 (2026-08)",
+                "chatanywhere/GPT_API_free#403 (2025-06)",
             )
 
 
