@@ -31,7 +31,7 @@ from trunkline.errors import TrunklineError
 from trunkline.fold import fold
 from trunkline.response import ChatResponse
 
-SAMPLES = 5
+SAMPLES = 4
 """In how many recordings of each server a field is tried."""
 
 SILENT = Path(__file__).with_name("silent_fields.toml")

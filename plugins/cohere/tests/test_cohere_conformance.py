@@ -81,6 +81,7 @@ def steps(body: Any) -> Iterator[Step]:
 CHAT = WireFormat(
     framing=NAMED_SSE,
     steps=steps,
+    refuses_blank_text=True,
     finish="COMPLETE",
     error_body=lambda text: dumps({"message": text}),
     error_event=lambda text: event("error", message=text),

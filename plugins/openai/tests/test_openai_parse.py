@@ -804,3 +804,26 @@ def test_the_first_event_is_the_start_and_text_comes_at_once() -> None:
 def test_a_tool_call_is_a_part_after_the_text() -> None:
     response = body(answer({"content": "x", "tool_calls": [call(0, "a", "f", "{}")]}))
     assert response.parts == (Text(text="x"), ToolCall(id="a", name="f"))
+
+
+def test_logprobs_of_reasoning_and_fields_of_merged_objects_are_kept() -> None:
+    """Fireworks sends logprobs for reasoning; Groq sends `x_groq` with a seed, then again with usage."""
+    token = {"token": "We", "logprob": -0.5}
+    thought = {"content": None, "reasoning_content": [token]}
+    chunks = (
+        {**chunk({"reasoning_content": "We"}), "x_groq": {"id": "r1", "seed": 7}},
+        chunk({"content": "Hi"}, "stop"),
+        {"id": "c1", "choices": [], "x_groq": {"id": "r1", "tier": "on_demand"}},
+    )
+    for first in chunks[:1]:
+        first["choices"][0]["logprobs"] = thought  # type: ignore[index]
+    again = chunk({"reasoning_content": " see"})
+    again["choices"][0]["logprobs"] = thought  # type: ignore[index]
+    response = streamed(chunks[0], again, *chunks[1:])
+    assert response.provider_metadata["acme"] == {
+        "x_groq": {"id": "r1", "seed": 7, "tier": "on_demand"},
+        "logprobs": {"reasoning_content": [token, token]},
+    }
+    whole = answer({"content": "Hi"})
+    whole["choices"][0]["logprobs"] = -0.25
+    assert body(whole).provider_metadata["acme"] == {"logprobs": -0.25}

@@ -200,8 +200,23 @@ class ChunkReader:
         self._events.append(event)
 
     def keep(self, key: str, value: Any) -> None:
-        """Keep a field that nothing else reads, for `provider_metadata`. If it comes again, the last value wins."""
-        self.metadata[key] = value
+        """Keep a field that nothing else reads, for `provider_metadata`.
+
+        If it comes again, the last value wins; the fields of objects are merged.
+        """
+        known = self.metadata.get(key)
+        self.metadata[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+
+    def _keep_logprobs(self, logprobs: Any) -> None:
+        """Keep the log probabilities that are not those of the text, for example those of reasoning (Fireworks)."""
+        if not isinstance(logprobs, dict):
+            self.keep("logprobs", logprobs)
+            return
+        for name, value in logprobs.items():
+            if name not in ("content", "refusal") and value:
+                known = self.metadata.setdefault("logprobs", {})
+                both = isinstance(value, list) and isinstance(known.get(name), list)
+                known[name] = [*known[name], *value] if both else value
 
     def sources(self) -> list[Citation]:
         """The citations outside of the message, once the response is complete."""
@@ -312,6 +327,8 @@ class ChunkReader:
         # Perplexity sends both: an empty delta in a whole body, and in each chunk a message with all the text so far.
         whole = message is not None and (self._whole or delta is None)
         logprobs = choice.get("logprobs")
+        if logprobs:
+            self._keep_logprobs(logprobs)
         self._delta(message if whole else delta, logprobs if isinstance(logprobs, dict) else None, whole=whole)
         reason = choice.get("finish_reason")
         if reason is None and isinstance(choice.get("finish_details"), dict):
