@@ -194,6 +194,7 @@ class ResponsesStreamParser:
         self._metadata: dict[str, Any] = {}
         # The HTTP status that the stream has for its events, if any.
         self._status: int | None = None
+        self._fields: tuple[str, ...] | None = None  # those of the last event, if all of them are known
         # A failure without a reason. The reason may follow in another event.
         self._unexplained: RemoteError | None = None
 
@@ -204,21 +205,32 @@ class ResponsesStreamParser:
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """The events of one frame. Raises the error in an `error` or `response.failed` event."""
-        if not frame.data or frame.data == b"[DONE]" or frame.data.isspace():
+        text, event, status = frame
+        if not text or text == b"[DONE]" or text.isspace():
             return []
-        if frame.status is not None:
-            self._status = frame.status
-        data = self._decode(frame)
+        if status is not None:
+            self._status = status
+        try:
+            data = loads(text)
+        except (ValueError, RecursionError):
+            data = None
+        if type(data) is not dict:
+            data = self._not_an_object(text, event)
         kind = data.get("type")
-        if not isinstance(kind, str):
-            kind = "error" if data.get("error") else frame.event
+        if type(kind) is not str:
+            kind = "error" if data.get("error") else event
         handler = _HANDLERS.get(kind)
         events: list[Event] = []
         if handler is None:
             self._other(kind, data, frame, events)
             return events
-        if not data.keys() <= EVENT_FIELDS:
-            self._keep(data, EVENT_FIELDS)
+        # Nearly all events have the same fields as the one before.
+        fields = tuple(data)
+        if fields != self._fields:
+            self._fields = fields
+            if not data.keys() <= EVENT_FIELDS:
+                self._fields = None
+                self._keep(data, EVENT_FIELDS)
         handler(self, data, events)
         if events and not self._started:
             self._start(data, events)
@@ -242,16 +254,13 @@ class ResponsesStreamParser:
         self._finish_response(response, as_string(status) or "", events)
         return events
 
-    def _decode(self, frame: SSEFrame) -> dict[str, Any]:
-        try:
-            data = loads(frame.data)
-        except (ValueError, RecursionError):
-            if frame.event == "error":
-                return {"type": "error", "message": frame.data.decode("utf-8", "replace")}
-            if frame.event not in _HANDLERS and frame.event not in ("message", BARE):
-                return {"type": frame.event}
-            data = None
-        return data if isinstance(data, dict) else decode_object(frame.data, "an event", provider=self._provider)
+    def _not_an_object(self, text: bytes, event: str) -> dict[str, Any]:
+        """The data of an event that is not a JSON object. Raises `ProtocolViolation` if that is no exception."""
+        if event == "error":
+            return {"type": "error", "message": text.decode("utf-8", "replace")}
+        if event not in _HANDLERS and event not in ("message", BARE):
+            return {"type": event}
+        return decode_object(text, "an event of the stream", provider=self._provider)
 
     def _other(self, kind: str, data: dict[str, Any], frame: SSEFrame, events: list[Event]) -> None:
         """An event of an unknown type: an error under another name, a whole body, or something to keep."""
