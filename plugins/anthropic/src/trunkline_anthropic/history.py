@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trunkline.authoring.replay import OPENING, Issuer, ReplayRules, Turn, replay
+from trunkline.authoring.replay import OPENING, Issuer, ReplayRules, Turn, lacks_reasoning, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import Audio, Citation, Document, Image, Message, Opaque, Part, Reasoning, Text, ToolCall
@@ -62,6 +62,8 @@ class History:
     def __init__(self, rules: ReplayRules, model: Model, warnings: Warnings) -> None:
         self.system: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
+        self.lacks_thinking: bool = False
+        """Whether the tool loop that the answer goes on with began without thinking."""
         self._rules = rules
         self._model = model
         self._content = Content(rules.provider, warnings)
@@ -69,11 +71,12 @@ class History:
         self._warnings = warnings
 
     def translate(self, messages: tuple[Message, ...], *, thinks: bool = True) -> None:
-        """Fill `system` and `messages`. Raises `InvalidRequest` for a conversation that cannot be sent.
+        """Fill `system`, `messages` and `lacks_thinking`. `thinks` is whether the model may think in its answer.
 
-        `thinks` is whether the model may think in its answer.
+        Raises `InvalidRequest` for a conversation that cannot be sent.
         """
         turns = replay(messages, self._rules, self._warnings)
+        self.lacks_thinking = not self._model.thinking_on_tool_turns and lacks_reasoning(turns)
         for place, turn in enumerate(turns):
             message = turn.message
             if message.name is not None:

@@ -5,7 +5,6 @@ The two depend on each other: thinking counts as output, and its budget must be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.warnings import Warnings, changes_effort
@@ -40,11 +39,13 @@ def set_thinking(
     *,
     interleaved: bool = False,
     capped: bool = True,
+    lacks_thinking: bool = False,
 ) -> None:
     """Add `thinking`, `output_config.effort` and `max_tokens` to the body, which already has its messages and tools.
 
     `interleaved` is whether a beta lets the model think between tool calls; the budget may then exceed the output
     limit. `capped` is whether the output limit must be at most the model's longest answer, which a beta can extend.
+    `lacks_thinking` is whether the tool loop that the answer goes on with began without thinking.
     """
     options = request.reasoning or ReasoningOptions()
     kind = _kind(options, model, warnings)
@@ -52,7 +53,7 @@ def set_thinking(
     budget = 0
     if kind == "enabled":
         budget = _budget(options, limit, warnings, capped=not (interleaved and "tools" in body))
-        kind = _allowed(kind if budget else None, model, body, warnings)
+        kind = _allowed(kind if budget else None, model, body, warnings, lacks_thinking=lacks_thinking)
     elif _forces(body) and model.forced_tools == "without_thinking" and (kind == "adaptive" or model.thinks):
         kind = _off(model)
         if options.effort != "none":
@@ -137,8 +138,15 @@ def _budget(options: ReasoningOptions, limit: int | None, warnings: Warnings, *,
     return budget
 
 
-def _allowed(kind: Thinking | None, model: Model, body: dict[str, Any], warnings: Warnings) -> Thinking | None:
-    """Turn thinking off if the API would refuse it: with a forced tool, and in a turn that began without thinking."""
+def _allowed(
+    kind: Thinking | None, model: Model, body: dict[str, Any], warnings: Warnings, *, lacks_thinking: bool
+) -> Thinking | None:
+    """Turn thinking off if the API would refuse it: with a forced tool, and in a tool loop that began without thinking.
+
+    While it thinks with a budget, the API wants such a loop to begin with signed thinking. Later calls of the loop may
+    have none, since the model only thinks between calls with a beta.
+    (platform.claude.com, build-with-claude/extended-thinking, toggling thinking modes in conversations; 2026-11)
+    """
     if kind is None:
         return None
     off = _off(model)
@@ -146,32 +154,11 @@ def _allowed(kind: Thinking | None, model: Model, body: dict[str, Any], warnings
         why = "the API cannot force a tool while the model thinks with a budget; the tool was forced, without thinking"
         warnings.add("changed", "reasoning", why, lossy=True)
         return off
-    if _began_without(body["messages"]):
+    if lacks_thinking:
         why = "the turn that the tool results belong to began without this provider's thinking, so it continues without"
         warnings.add("mended", "reasoning", why, lossy=False)
         return off
     return kind
-
-
-def _began_without(messages: list[dict[str, Any]]) -> bool:
-    """Return whether the turn that the answer continues began without thinking.
-
-    A turn is a loop of tool calls and results. While it thinks with a budget, the API wants such a turn to begin with
-    signed thinking. Later calls of the loop may have none, since the model only thinks between calls with a beta.
-    (platform.claude.com, build-with-claude/extended-thinking, toggling thinking modes in conversations; 2026-11)
-    """
-    at = len(messages) - 1
-    if not _first_is(messages[at], "tool_result"):
-        return False
-    last = messages[at - 1]
-    while at > 1 and _first_is(messages[at - 2], "tool_result"):
-        at -= 2
-    return not any(_first_is(message, "thinking", "redacted_thinking") for message in (messages[at - 1], last))
-
-
-def _first_is(message: Mapping[str, Any], *types: str) -> bool:
-    content = message["content"]
-    return isinstance(content, list) and content[0].get("type") in types
 
 
 def _config(kind: Thinking, budget: int, options: ReasoningOptions, warnings: Warnings) -> dict[str, Any]:

@@ -99,7 +99,15 @@ def messages_body(
     enabled = (*settings.betas, *betas)
     interleaved = any(beta.startswith("interleaved-thinking") for beta in enabled)
     longer = any(beta.startswith("output-") for beta in enabled)
-    set_thinking(request, model, body, warnings, interleaved=interleaved, capped=not longer)
+    set_thinking(
+        request,
+        model,
+        body,
+        warnings,
+        interleaved=interleaved,
+        capped=not longer,
+        lacks_thinking=history.lacks_thinking,
+    )
     _format(request, model, body, history.system, warnings)
     if history.system:
         body["system"] = plain(history.system)
