@@ -10,7 +10,7 @@ from trunkline._plugins.registry import open_steps
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ResponseParser, ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ProtocolViolation, RateLimited
+from trunkline.errors import ProtocolViolation, RateLimited, ServerError
 from trunkline.events import Event, Finished, PartAdded, ResponseStarted, UsageReported
 from trunkline.fold import fold
 from trunkline.messages import Citation, Image, Opaque, Part, Reasoning, Text, ToolCall
@@ -251,6 +251,16 @@ def test_messages_of_tools_that_mistral_ran_are_metadata() -> None:
     )
     assert response.text == "Let me look. It rains."
     assert [delta["content"] for delta in response.provider_metadata["mistral"]["messages"]] == ["RES", "ULT"]
+
+
+@pytest.mark.parametrize("reason", ["error", None])
+def test_a_response_without_content_that_failed_is_an_error(reason: str | None) -> None:
+    with pytest.raises(ServerError):
+        decode(sse(chunk({"role": "assistant", "content": ""}), chunk({"content": ""}, reason)))
+    body = {"id": "c1", "choices": [{"index": 0, "message": {"content": ""}, "finish_reason": reason}]}
+    with pytest.raises(ServerError):
+        parser().body(WireResponse(status=200, body=json.dumps(body).encode()))
+    assert fold(decode(sse(chunk({"content": ""}, "stop")))).text == ""
 
 
 def test_an_error_in_a_stream_is_raised() -> None:

@@ -212,8 +212,15 @@ def test_fields_of_success_are_no_error() -> None:
     ("native", "reason"), [("network_error", "error"), ("SAFETY", "content_filter"), ("eos", "stop")]
 )
 def test_the_finish_reason_of_the_provider_behind_a_gateway_counts(native: str, reason: str) -> None:
-    choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop", "native_finish_reason": native}
+    choice = {"index": 0, "delta": {"content": "x"}, "finish_reason": "stop", "native_finish_reason": native}
     assert streamed({"choices": [choice]}).finish_reason == reason
+
+
+def test_a_response_that_failed_before_it_said_anything_is_an_error() -> None:
+    for fields in ({"finish_reason": "error"}, {"finish_reason": "stop", "native_finish_reason": "network_error"}):
+        with pytest.raises(ServerError, match="before it began") as caught:
+            streamed({"choices": [{"index": 0, "delta": {"content": ""}, **fields}]})
+        assert caught.value.retryable
 
 
 def test_one_answer_whose_choices_count_up_is_one_answer() -> None:

@@ -42,6 +42,8 @@ class MistralHistory(History):
         """What Mistral accepts as history."""
         return attrs.evolve(
             super().rules(),
+            # Signed or not, as the model does it: reasoning of conversations that were stored without a family too.
+            unknown_family=True,
             blank_text=False,
             result_media=(Image, Document, Audio),
             readable_media=(Image, Document, Audio) if "image_data" in self.profile.takes else (Document, Audio),

@@ -426,8 +426,8 @@ class ChunkReader:
     def close(self, *, raw: JSONValue = None) -> list[Event]:
         """Return the last events, once the response is complete. `raw` is the body of a response without a stream.
 
-        Raises `ServerError` if the response has neither content nor a finish reason: servers that lose an error end
-        their response like this.
+        Raises `ServerError` if the response has no content, and no finish reason or one that means a failure: servers
+        that lose an error end their response like this.
         """
         for choice in self._choices.held():
             self._take_choice(choice)
@@ -454,7 +454,9 @@ class ChunkReader:
         self._calls.end(self._events)
         if self._calls.unnamed:
             self.keep("tool_calls", self._calls.unnamed)
-        if self._reason is None and not (self._next or self._added or self._calls.unnamed):
+        is_empty = not (self._next or self._added or self._calls.unnamed)
+        if is_empty and (self._reason is None or self._finish_reason() is FinishReason.ERROR):
+            # Nothing was generated, so this is a failed call, which can be retried, rather than a response.
             raise ServerError(self._said_nothing(), provider=self.provider, body=bounded(raw))
         self._events.append(
             Finished(
@@ -493,6 +495,9 @@ class ChunkReader:
     def _said_nothing(self) -> str:
         if self._choices.first is None:
             return "the response has no choices, and no error that would say why"
+        if self._reason is not None:
+            native = as_string(self.metadata.get("native_finish_reason"))
+            return f"the response ended with {(native or self._reason)!r} before it began"
         return "the response has neither content nor a finish reason, and no error that would say why"
 
     def _json_text(self, value: Any) -> str:
