@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from strict_servers.refusal import Body, Check, Refusal, typed
@@ -316,6 +317,19 @@ def devstral(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
             place += 1
 
 
+def perplexity(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Perplexity: system messages come first, and then those of the user or of tools alternate with answers."""
+    roles = [turn["role"] for turn in turns]
+    while roles and roles[0] == "system":
+        del roles[0]
+    for before, role in pairwise(["assistant", *roles]):
+        if role == "system" or (role == before != "tool") or (before == "tool" and role == "user"):
+            yield (
+                "After the (optional) system message(s), user or tool message(s) should alternate with assistant "
+                "message(s)."
+            )
+
+
 def qwen(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Qwen 3.5: a system message stands first, and some message is the user's."""
     if any(turn["role"] == "system" for turn in turns[1:]):
@@ -324,18 +338,18 @@ def qwen(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "No user query found in messages."
 
 
-def jinja(template: Template, source: str) -> Check:
-    """What the chat template of a model raises."""
+def ordered(template: Template, source: str) -> Check:
+    """What the chat template of a model, or a server itself, says of the order of roles."""
 
     def check(body: Body) -> Iterator[Refusal]:
         for message in template(body["messages"]):
-            yield Refusal(f"Jinja Exception: {message}", source)
+            yield Refusal(message, source)
 
     return check
 
 
-_DEVSTRAL = jinja(devstral, "ggml-org/llama.cpp#19851 (2026-02)")
-_QWEN = jinja(qwen, "joshuadavidthomas/opencode-agent-memory#11 (2026-04)")
+_DEVSTRAL = ordered(devstral, "ggml-org/llama.cpp#19851 (2026-02)")
+_QWEN = ordered(qwen, "joshuadavidthomas/opencode-agent-memory#11 (2026-04)")
 
 _OPENAI: tuple[Check, ...] = (
     messages,
@@ -394,6 +408,10 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "xai": (*_OPENAI, content_element),
     "openrouter (gemini)": (*_OPENAI, openrouter_gemini("gemini-3")),
     "google": (*_OPENAI, gemini_signatures("gemini-3")),
+    "perplexity": (
+        *_OPENAI,
+        ordered(perplexity, "perplexityai/api-discussion#265 (2025-04), bieniu/ha-perplexity#117 (2026-04)"),
+    ),
     "llama.cpp (devstral)": (*_LLAMACPP, _DEVSTRAL),
     "llama.cpp (qwen)": (*_LLAMACPP, _QWEN),
     "vllm": (messages, arguments_are_json("local-inference-lab/vllm#684 (2026-09)"), _QWEN),

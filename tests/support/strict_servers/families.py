@@ -162,7 +162,7 @@ ALL: tuple[Family, ...] = (
     _compatible(
         "Kimi",
         "kimi-k2.6",
-        {"base": "generic"},
+        "moonshot",
         "kimi",
         Chat(call_id=lambda said, index: f"functions.weather:{said.number * 4 + index}"),
     ),
@@ -192,9 +192,27 @@ ALL: tuple[Family, ...] = (
     _compatible(
         "Gemini 3 (chat)",
         "gemini-3-flash-preview",
-        {"base": "generic"},
+        "gemini",
         "google",
         Chat(signs="calls", sealed="gemini-3", call_id=lambda said, index: f"function-call-{said.number:09}{index:09}"),
+    ),
+    _compatible(
+        "Perplexity",
+        "sonar-pro",
+        "perplexity",
+        "perplexity",
+        Chat(call_id=_hex),
+        thinks=False,
+        tools=False,
+    ),
+    Family(
+        name="Mistral (chat)",
+        wire="chat",
+        provider="openai-compatible",
+        model="mistral-medium-3-5",
+        settings={"profile": "mistral"},
+        checks=mistral.CHECKS,
+        answer=Chat(thinking_chunks=True, call_id=lambda said, index: f"{said.number:05}{index:04}"),
     ),
     _compatible(
         "llama.cpp (Devstral)",

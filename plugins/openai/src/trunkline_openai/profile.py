@@ -266,6 +266,10 @@ _ALL = (
         user_id_field=None,
         finish_reason_suffices=True,
         think_tags=True,
+        # perplexityai/api-discussion#265 (2025-04), bieniu/ha-perplexity#117 (2026-04): "After the (optional) system
+        # message(s), user or tool message(s) should alternate with assistant message(s)."
+        system_messages="first",
+        alternates=True,
     ),
     Profile(
         name="gemini",
