@@ -218,7 +218,11 @@ class GeminiStream:
         return self._builder.take()
 
     def _candidate(self, candidates: object) -> dict[str, Any]:
-        """Return the candidate that is the answer: the first one of the first chunk. The others are kept apart."""
+        """Return the candidate that is the answer: the first one of the first chunk. The others are kept apart.
+
+        Candidates with other indexes are never taken for pieces of the answer: without an end marker, a cut-off stream
+        of several candidates would look like one complete answer.
+        """
         if not isinstance(candidates, list) or not candidates:
             return {}
         if len(candidates) == 1 and isinstance(candidates[0], dict):  # nearly always
