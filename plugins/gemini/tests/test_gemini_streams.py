@@ -262,6 +262,22 @@ def test_a_place_that_does_not_fit_the_text_is_none(segment: dict[str, Any], pla
     assert (citation.start, citation.end) == place
 
 
+def test_places_in_a_long_text_are_found_in_its_characters() -> None:
+    words = "aß€🌍" * 3000
+    for start, end in ((0, 1), (4000, 4004), (11_998, 12_000)):
+        at = len(words[:start].encode())
+        segment = {"startIndex": at, "endIndex": at + len(words[start:end].encode()), "text": words[start:end]}
+        grounding = {
+            "groundingChunks": SOURCES[:1],
+            "groundingSupports": [
+                {"segment": segment, "groundingChunkIndices": [0]},
+                {"segment": {**segment, "endIndex": segment["endIndex"] - 1}, "groundingChunkIndices": [0]},
+            ],
+        }
+        response = whole(chunk(text(words), finish="STOP", groundingMetadata=grounding))
+        assert [(one.start, one.end) for one in response.citations] == [(start, end), (None, None)]
+
+
 def test_sources_of_several_chunks_keep_their_numbers() -> None:
     first = {
         "groundingChunks": SOURCES[:1],
@@ -431,6 +447,14 @@ def test_arguments_that_are_cut_off_or_cannot_be_understood_are_invalid(chunks: 
     [call] = response.tool_calls
     assert call.invalid_arguments is not None
     assert "invalid_arguments" in {warning.kind for warning in response.warnings}
+
+
+def test_long_arguments_arrive_in_many_pieces() -> None:
+    pieces = [piece("$.text", stringValue="x" * 4, more=True) for _ in range(20_000)]
+    # The end of the call counts, even if the last piece of a text says that more follows.
+    for end in ((part(more=False),), (part(piece("$.text"), more=False),)):
+        response = streamed(chunk(part(*pieces, name="f")), chunk(*end), chunk(finish="STOP"))
+        assert response.tool_calls[0].arguments == {"text": "x" * 80_000}
 
 
 def test_a_call_without_a_name_costs_no_other_part() -> None:

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
 from trunkline.authoring.json import as_count, as_list, as_object, as_objects, as_string, json_text
 from trunkline.messages import Citation
 
+_BLOCK = 4096
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
+"""The bytes of UTF-8 that continue a character."""
+
+_CONTINUATION = frozenset(bytes([byte]) for byte in _CONTINUATION_BYTES)
 _KINDS = ("web", "retrievedContext", "maps", "image")
 """The kinds of sources, as google-genai 3.6.1 has them in `GroundingChunk`."""
 
 
-def joined_grounding(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of two chunks as one.
+def joined_grounding(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the metadata of all chunks as one.
 
     Lists are joined without what repeats. The indexes in `groundingSupports` refer to the `groundingChunks` of the same
     metadata: those are either all sources so far, or new ones.
     """
-    joined = {**earlier, **later}
-    for name in earlier.keys() & later.keys():
-        if isinstance(earlier[name], list) and isinstance(later[name], list):
-            known = {json_text(item) for item in earlier[name]}
-            joined[name] = [*earlier[name], *(item for item in later[name] if json_text(item) not in known)]
-    before, after = as_list(earlier.get("groundingChunks")), as_list(later.get("groundingChunks"))
-    if before and after and after[: len(before)] != before and before[: len(after)] != after:
-        joined["groundingChunks"] = [*before, *after]
-        moved = [_moved(support, len(before)) for support in as_objects(later.get("groundingSupports"))]
-        joined["groundingSupports"] = [*as_list(earlier.get("groundingSupports")), *moved]
-    elif before and after:
-        joined["groundingChunks"] = max(before, after, key=len)
-    return joined
+    if len(pieces) == 1:
+        return pieces[0]
+    joined: dict[str, Any] = {}
+    known: dict[str, dict[str, Any]] = {}
+    chunks: list[Any] = []
+    for piece in pieces:
+        more, shift = as_list(piece.get("groundingChunks")), 0
+        if more[: len(chunks)] == chunks:
+            chunks = [*more]
+        elif chunks[: len(more)] != more:
+            shift = len(chunks)
+            chunks += more
+        for name, value in piece.items():
+            if name == "groundingSupports" and shift:
+                value = [_moved(support, shift) for support in as_objects(value)]
+            if isinstance(value, list) and name != "groundingChunks":
+                known.setdefault(name, {}).update((json_text(item), item) for item in value)
+            else:
+                joined[name] = value
+    lists: dict[str, list[Any]] = {name: [*items.values()] for name, items in known.items()}
+    return {**joined, **lists, **({"groundingChunks": chunks} if chunks else {})}
 
 
 def _moved(support: dict[str, Any], by: int) -> dict[str, Any]:
@@ -39,9 +52,9 @@ def _moved(support: dict[str, Any], by: int) -> dict[str, Any]:
     return {**support, "groundingChunkIndices": [index + by for index in indexes if type(index) is int]}
 
 
-def citations(sources: Iterable[Any], grounding: dict[str, Any], text: str, provider: str) -> Iterator[Citation]:
+def citations(sources: Collection[Any], grounding: dict[str, Any], text: str, provider: str) -> Iterator[Citation]:
     """Yield the citations of a complete answer. `sources` are those of `citationMetadata`; `text` is the answer's."""
-    places = _Places(text)
+    places = _Places(text if sources or grounding else "")
     for source in sources:
         start, end = places.find(source)
         yield Citation(
@@ -79,12 +92,16 @@ def _citation(
 
 
 class _Places:
-    """Turns places in the bytes of an answer, as Gemini counts, into places in its characters."""
+    """Turns places in the bytes of an answer, as Gemini counts, into places in its characters.
+
+    The characters are counted once for each block of bytes, so each place takes the time of one block.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
-        # The position, in characters, of each byte that starts a character.
-        self._starts: dict[int, int] | None = None
+        self._bytes = b"" if text.isascii() else text.encode("utf-8", "surrogatepass")
+        sizes = (self._characters(at, at + _BLOCK) for at in range(0, len(self._bytes), _BLOCK))
+        self._counts = [*accumulate(sizes, initial=0)]
 
     def find(self, segment: dict[str, Any]) -> tuple[int | None, int | None]:
         """Return the start and the end of a segment, or `None` twice if it has none that fits the text."""
@@ -92,14 +109,21 @@ class _Places:
         start, end = as_count(segment.get("startIndex", 0)), as_count(segment.get("endIndex"))
         if start is None or end is None or end <= start:
             return None, None
-        if not self._text.isascii():
-            if self._starts is None:
-                sizes = (len(character.encode("utf-8", "surrogatepass")) for character in self._text)
-                self._starts = {at: position for position, at in enumerate(accumulate(sizes, initial=0))}
-            start, end = self._starts.get(start), self._starts.get(end)
+        if self._bytes:
+            start, end = self._position(start), self._position(end)
         if start is None or end is None or end > len(self._text):
             return None, None
         expected = as_string(segment.get("text"))
         if expected is not None and self._text[start:end] != expected:
             return None, None  # it counts from the start of another part
         return start, end
+
+    def _position(self, at: int) -> int | None:
+        """Return the number of characters before a byte, or `None` if no character starts or ends there."""
+        if at > len(self._bytes) or self._bytes[at : at + 1] in _CONTINUATION:
+            return None
+        block = at // _BLOCK
+        return self._counts[block] + self._characters(block * _BLOCK, at)
+
+    def _characters(self, start: int, end: int) -> int:
+        return len(self._bytes[start:end].translate(None, _CONTINUATION_BYTES))

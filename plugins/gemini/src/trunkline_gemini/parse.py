@@ -136,8 +136,8 @@ class GeminiStream:
         self._text_is_open = False
         self._usage: dict[str, Any] = {}
         self._index: object = None  # that of the candidate that is the answer
-        self._others: dict[object, dict[str, Any]] = {}
-        self._grounding: dict[str, Any] = {}
+        self._others: dict[str, dict[str, Any]] = {}
+        self._grounding: list[dict[str, Any]] = []
         self._ratings: dict[str, Any] = {}  # by their JSON text, as are the sources: chunks may repeat them
         self._sources: dict[str, dict[str, Any]] = {}
         self._warnings: list[CallWarning] = []
@@ -241,8 +241,17 @@ class GeminiStream:
             if answer is None and index == self._index:
                 answer = candidate
             else:
-                self._others[str(index)] = _joined_candidate(self._others.get(str(index)), candidate)
+                self._add_other(str(index), candidate)
         return answer if answer is not None else {}
+
+    def _add_other(self, index: str, candidate: dict[str, Any]) -> None:
+        """Keep a piece of another candidate, joined with the pieces before it."""
+        content = as_object(candidate.get("content"))
+        before = self._others.setdefault(index, {})
+        parts = as_object(before.get("content")).get("parts", [])
+        parts += as_list(content.get("parts"))
+        before.update(candidate)
+        before["content"] = {**content, "parts": parts}
 
     def _fields(self, candidate: dict[str, Any]) -> tuple[TokenLogprob, ...]:
         """Keep a candidate's other fields as metadata, and return its log probabilities."""
@@ -254,11 +263,12 @@ class GeminiStream:
             if rest:
                 fields["logprobsResult"] = rest
         if isinstance(grounding := fields.get("groundingMetadata"), dict):
-            fields["groundingMetadata"] = self._grounding = joined_grounding(self._grounding, grounding)
+            self._grounding.append(grounding)
+            del fields["groundingMetadata"]
         if isinstance(ratings := fields.get("safetyRatings"), list):
             # Each chunk has its own, most of them equal.
             self._ratings.update((json_text(rating), rating) for rating in ratings)
-            fields["safetyRatings"] = list(self._ratings.values())
+            del fields["safetyRatings"]
         if isinstance(cited := fields.get("citationMetadata"), dict):
             # The API's first version called the field citationSources.
             sources = as_objects(cited.get("citations") or cited.get("citationSources"))
@@ -397,10 +407,15 @@ class GeminiStream:
         builder = self._builder
         if reason is None:
             reason = REASONS.get(raw or "", FinishReason.OTHER)
-        self._end_call(is_complete=reason is FinishReason.STOP)
-        if self._grounding or self._sources:
-            for citation in citations(self._sources.values(), self._grounding, "".join(self._text), self._provider):
-                builder.add(citation)
+        if self._streamed is not None:  # the call did not end before the response
+            self._end_call(is_complete=reason is FinishReason.STOP and not self._streamed.is_open)
+        grounding = joined_grounding(self._grounding)
+        for citation in citations(self._sources.values(), grounding, "".join(self._text), self._provider):
+            builder.add(citation)
+        if grounding:
+            builder.metadata({"groundingMetadata": grounding})
+        if self._ratings:
+            builder.metadata({"safetyRatings": list(self._ratings.values())})
         if self._others:
             builder.metadata({"candidates": list(self._others.values())})
             message = "the response has several candidates; the others are in provider_metadata"
@@ -410,15 +425,6 @@ class GeminiStream:
 
 def _is_error(data: dict[str, Any]) -> bool:
     return any(data.get(name) for name in _ERRORS)
-
-
-def _joined_candidate(earlier: dict[str, Any] | None, later: dict[str, Any]) -> dict[str, Any]:
-    """Return the pieces of one candidate as one."""
-    if earlier is None:
-        return later
-    before, after = as_object(earlier.get("content")), as_object(later.get("content"))
-    parts = [*as_list(before.get("parts")), *as_list(after.get("parts"))]
-    return {**earlier, **later, "content": {**before, **after, "parts": parts}}
 
 
 def _reason(value: object) -> str:

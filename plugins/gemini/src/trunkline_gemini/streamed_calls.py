@@ -37,9 +37,15 @@ class StreamedCall:
         self.name = name
         self.call_id = call_id
         self._arguments: dict[str, Any] = {}
-        self._open: set[str] = set()  # the paths of strings that go on
+        # The strings that go on, by path: the object or list that they are in, their place there, and their pieces.
+        self._open: dict[str, tuple[Any, str | int, list[str]]] = {}
         self._pieces: list[Any] = []  # as they came
         self._is_readable = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a string is not complete."""
+        return bool(self._open)
 
     def add(self, call: dict[str, Any]) -> None:
         """Add the pieces of one part. `args` of a part replace the fields of the same names."""
@@ -57,38 +63,58 @@ class StreamedCall:
         """
         if not self._is_readable:
             return json_text(self._pieces)
+        for path in [*self._open]:
+            self._close(path)
         text = json_text(self._arguments)
-        return text if is_complete and not self._open else text[:-1]
+        return text if is_complete else text[:-1]
 
     def _set(self, piece: dict[str, Any]) -> bool:
         """Put the value of a piece into its place. Returns whether the piece can be understood."""
-        path = piece.get("jsonPath")
-        steps = _steps(path) if isinstance(path, str) else None
-        kind = next((name for name in _VALUES if name in piece), None)
-        if not steps or not isinstance(path, str):
+        path, goes_on = piece.get("jsonPath"), piece.get("willContinue") is True
+        if not isinstance(path, str):
             return False
-        goes_on = path in self._open
-        (self._open.add if piece.get("willContinue") is True else self._open.discard)(path)
-        if kind is None:
-            return True  # it says only that the value is complete, or that one follows
-        value = None if kind == "nullValue" else piece[kind]
+        kind = next((name for name in _VALUES if name in piece), None)
+        value = None if kind in (None, "nullValue") else piece[kind]
+        if path in self._open:
+            if isinstance(value, str):
+                self._open[path][2].append(value)
+            if not goes_on:
+                self._close(path)
+            if kind is None or isinstance(value, str):
+                return True
+        place = self._place(path)
+        if place is None:
+            return False
+        if kind is not None:  # else the piece says only that a value follows
+            container, step = place
+            container[step] = value
+            if goes_on and isinstance(value, str):
+                self._open[path] = (container, step, [value])
+        return True
+
+    def _close(self, path: str) -> None:
+        container, step, pieces = self._open.pop(path)
+        container[step] = "".join(pieces)
+
+    def _place(self, path: str) -> tuple[Any, str | int] | None:
+        """Return the object or list that a path leads into, made if it is missing, and the place there."""
+        steps = _steps(path)
+        if not steps:
+            return None
         target: Any = self._arguments
         for step, following in zip(steps, [*steps[1:], None], strict=True):
             if isinstance(step, int):
                 if not isinstance(target, list) or step > len(target) + _FIRST_EMPTY:
-                    return False
+                    return None
                 target += [None] * (step + 1 - len(target))
             elif not isinstance(target, dict):
-                return False
+                return None
             if following is None:
-                old = target[step] if isinstance(step, int) else target.get(step)
-                is_rest = goes_on and isinstance(old, str) and isinstance(value, str)
-                target[step] = f"{old}{value}" if is_rest else value
-                break
+                return target, step
             if (target[step] if isinstance(step, int) else target.get(step)) is None:
                 target[step] = [] if isinstance(following, int) else {}
             target = target[step]
-        return True
+        return None
 
 
 def _steps(path: str) -> list[str | int] | None:
