@@ -39,6 +39,9 @@ HOST_PATHS = {
     "models.github.ai": "/inference",
     "api.z.ai": "/api/paas/v4",
     "open.bigmodel.cn": "/api/paas/v4",
+    "dashscope.aliyuncs.com": "/compatible-mode/v1",
+    "dashscope-intl.aliyuncs.com": "/compatible-mode/v1",
+    "dashscope-us.aliyuncs.com": "/compatible-mode/v1",
 }
 """The paths of known hosts, for URLs that were pasted without a path."""
 
