@@ -10,8 +10,8 @@ from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.authoring.provider import Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
-from trunkline.events import Event, ReasoningEnd, ResponseStarted
-from trunkline.fold import fold, unfold
+from trunkline.events import Event, ReasoningDelta, ReasoningEnd, ReasoningStart, ResponseStarted
+from trunkline.fold import Fold, fold, unfold
 from trunkline.messages import Message
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.storage import from_json, to_json
@@ -112,3 +112,12 @@ def test_the_builder_keeps_metadata_of_the_response_of_reasoning_and_of_calls() 
         {"toy": {"signature": "s", "order": 1}},
     ]
     assert [event.signature for event in events if isinstance(event, ReasoningEnd)] == [None]
+
+
+def test_interrupted_reasoning_goes_back_to_its_own_model() -> None:
+    interrupted = Fold("toy")
+    for event in (ResponseStarted(family="toy-2"), ReasoningStart(index=0), ReasoningDelta(index=0, text="Perhaps")):
+        interrupted.add(event)
+    [part] = interrupted.response().parts
+    assert part == Reasoning(text="Perhaps", provider="toy")
+    assert getattr(part, "family", None) == "toy-2"

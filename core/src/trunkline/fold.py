@@ -204,7 +204,7 @@ class Fold:
         return response
 
     def _folded(self) -> ChatResponse:
-        parts = tuple(part.part() if isinstance(part, _OpenPart) else part for part in self._parts)
+        parts = tuple(part.part(self._provider) if isinstance(part, _OpenPart) else part for part in self._parts)
         parts = with_family(parts, self._started.family)
         finished = self._finished or Finished(reason=FinishReason.ERROR)
         warnings = response_warnings(parts, finished.reason) if self._finished is not None else ()
@@ -254,7 +254,7 @@ class _OpenPart:
         self._joined = [text]
         return text
 
-    def part(self) -> Part:
+    def part(self, provider: str | None) -> Part:
         start, end, text = self.start, self.end, self._text()
         if isinstance(start, TextStart):
             metadata = end.provider_metadata if end is not None else {}
@@ -266,7 +266,7 @@ class _OpenPart:
                 id=start.id, name=start.name, arguments=arguments, invalid_arguments=invalid, provider_metadata=metadata
             )
         if not isinstance(end, ReasoningEnd):
-            return Reasoning(text=text)
+            return Reasoning(text=text, provider=provider)  # interrupted
         return Reasoning(
             text=text,
             provider=end.provider,
