@@ -85,7 +85,7 @@ def settings() -> None:
     assert_type(OpenAISettings(api_key=Secret("k"), max_retries=0).api, Literal["chat", "responses"])
     server = OpenAICompatibleSettings(api_url="http://127.0.0.1:8080", api_key="k", profile="vllm")
     assert_type(server.api_key, Secret | None)
-    assert_type(server.profile, Profile)
+    assert_type(server.profile, Profile | None)
     OpenAICompatibleSettings(api_url="http://127.0.0.1:8080", profile={"base": "vllm", "stream_options": False})
     AnthropicSettings(api_key="k", betas=["files"])
     AzureOpenAISettings(api_url="https://example.openai.azure.com", api_key="k")
