@@ -79,7 +79,7 @@ class Recording:
 # The recordings of each provider
 
 
-def _own(provider: str, **settings: object) -> ResponseParser:
+def _own(provider: str, **settings: Any) -> ResponseParser:
     plugin = load_provider(provider)
     context = ServiceContext(name="recorded", provider=provider, settings=plugin.settings(**settings))
     return plugin.response_parser(context)
