@@ -11,7 +11,7 @@ from trunkline.errors import ConfigurationError
 from trunkline.messages import Message, Reasoning, ToolCall, assistant, tool_result, user
 from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline_anthropic import AnthropicSettings
-from trunkline_anthropic.models import EFFORTS, MODELS, UNKNOWN, UNKNOWN_CLAUDE, model_named
+from trunkline_anthropic.model_facts import EFFORTS, MODELS, UNKNOWN, UNKNOWN_CLAUDE, model_named
 from trunkline_anthropic.translate import MessagesTranslator
 
 Options = ReasoningOptions

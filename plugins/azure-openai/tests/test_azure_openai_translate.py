@@ -29,7 +29,7 @@ from trunkline.messages import (
 )
 from trunkline.request import ChatRequest, EmbedRequest, ReasoningOptions, ResponseFormat, Tool
 from trunkline_azure_openai import AzureOpenAISettings, azure_openai
-from trunkline_azure_openai.models import model_of
+from trunkline_azure_openai.model_facts import model_of
 
 RESOURCE = "https://r.openai.azure.com"
 V1 = f"{RESOURCE}/openai/v1"

@@ -23,7 +23,7 @@ from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.errors import ConfigurationError, InvalidRequest
 from trunkline.messages import Audio, Citation, Document, Image, Message, Opaque, Reasoning, Text, ToolCall
 from trunkline_bedrock import BedrockSettings
-from trunkline_bedrock.models import ROWS, facts_of
+from trunkline_bedrock.model_facts import ROWS, facts_of
 from trunkline_bedrock.translate import ConverseTranslator
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"

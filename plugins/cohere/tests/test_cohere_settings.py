@@ -137,4 +137,4 @@ def test_the_provider_is_found_by_its_name_and_asks_for_the_bytes_of_documents()
 def test_importing_the_plugin_imports_neither_translator_nor_parser() -> None:
     code = "import sys, trunkline_cohere; print([name for name in sys.modules if name.startswith('trunkline_cohere.')])"
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert sorted(eval(shown)) == ["trunkline_cohere.facts", "trunkline_cohere.settings", "trunkline_cohere.urls"]
+    assert sorted(eval(shown)) == ["trunkline_cohere.model_facts", "trunkline_cohere.settings", "trunkline_cohere.urls"]

@@ -16,7 +16,7 @@ from trunkline.errors import InvalidRequest
 from trunkline.messages import Audio, Citation, Document, Image, Message, Opaque, Part, Reasoning, Text, ToolCall
 
 from trunkline_anthropic.content import Content, plain
-from trunkline_anthropic.models import Model
+from trunkline_anthropic.model_facts import Model
 
 GO_ON = "Continue."
 """The user message that is put after a final assistant message, for models that do not continue one."""

@@ -10,7 +10,7 @@ from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
-from trunkline_anthropic.models import Model
+from trunkline_anthropic.model_facts import Model
 from trunkline_anthropic.urls import base_url
 
 

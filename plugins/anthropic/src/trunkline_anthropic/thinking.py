@@ -10,7 +10,7 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.request import ChatRequest, ReasoningOptions
 
-from trunkline_anthropic.models import EFFORTS, Model, Thinking
+from trunkline_anthropic.model_facts import EFFORTS, Model, Thinking
 
 OUTPUT_TOKENS = 8192
 """The output limit, in tokens, if neither the request nor the settings have one. The API requires one on each call."""

@@ -17,7 +17,7 @@ from trunkline.request import ChatRequest, Tool
 
 from trunkline_anthropic.content import plain
 from trunkline_anthropic.history import History, rules_for
-from trunkline_anthropic.models import Model, family_of, model_named
+from trunkline_anthropic.model_facts import Model, family_of, model_named
 from trunkline_anthropic.schema import closed_schema
 from trunkline_anthropic.settings import AnthropicSettings
 from trunkline_anthropic.thinking import set_thinking

@@ -1,7 +1,7 @@
 """What each surface supports, as profiles of Chat Completions.
 
 The sources are the published specifications (inference 2024-10-21, the v1 surface, AI inference 2024-05-01-preview) and
-recorded traffic. `models` says what the models accept.
+recorded traffic. `model_facts` says what the models accept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import attrs
 from trunkline.settings import Settings
 from trunkline_openai.profile import PROFILES, Profile
 
-from trunkline_azure_openai.models import AZURE_MODELS
+from trunkline_azure_openai.model_facts import AZURE_MODELS
 from trunkline_azure_openai.settings import AzureOpenAISettings
 
 # The first version in which every model accepts `max_completion_tokens`, and requests can have `metadata`.

@@ -10,7 +10,7 @@ from trunkline_openai.model_facts import ModelFacts
 from trunkline_openai.responses_translate import ENCRYPTED_REASONING, ResponsesTranslator
 from trunkline_openai.translate import ChatTranslator
 
-from trunkline_azure_openai.models import RESPONSES_MODELS, facts_about_deployment
+from trunkline_azure_openai.model_facts import RESPONSES_MODELS, facts_about_deployment
 
 
 class AzureTranslator(ChatTranslator):

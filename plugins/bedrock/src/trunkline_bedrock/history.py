@@ -1,6 +1,6 @@
 """The conversation in the order that Converse demands. Pure.
 
-`trunkline.authoring.replay` mends the history by the rules that `rules_of` makes of a model's facts (see `models`).
+`trunkline.authoring.replay` mends the history by the rules that `rules_of` makes of a model's `model_facts`.
 This module renders its turns: the system prompt is separate; messages of one role are merged; tool results are in a
 user message; no text is blank; a document needs a text next to it.
 """
@@ -34,7 +34,7 @@ from trunkline.request import ChatRequest
 
 from trunkline_bedrock.blocks import UNKNOWN
 from trunkline_bedrock.media import Media
-from trunkline_bedrock.models import Facts, Medium
+from trunkline_bedrock.model_facts import Facts, Medium
 
 _RESULT_BLOCKS = ("json", "text", "image", "document", "video", "searchResult")
 _TOOL_CHANGES = ("toolAddition", "toolRemoval")

@@ -9,7 +9,7 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image
 
-from trunkline_bedrock.models import Facts
+from trunkline_bedrock.model_facts import Facts
 
 _IMAGES = {
     "image/png": "png",

@@ -14,7 +14,7 @@ from trunkline.errors import InvalidRequest, ProtocolViolation, UnsupportedOpera
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
 
-from trunkline_bedrock.models import facts_of
+from trunkline_bedrock.model_facts import facts_of
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.translate import converse_body, request_headers
 from trunkline_bedrock.urls import control_base, model_url, runtime_base

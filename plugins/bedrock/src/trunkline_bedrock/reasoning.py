@@ -7,7 +7,7 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.request import ChatRequest, ReasoningOptions
 
-from trunkline_bedrock.models import Facts
+from trunkline_bedrock.model_facts import Facts
 
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32000}
 """The thinking budget in tokens for each effort, for the Claude models that take budgets. Their minimum is 1,024."""

@@ -12,7 +12,7 @@ from trunkline.secrets import Secret
 from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key, secrets_of
-from trunkline_bedrock.models import Facts
+from trunkline_bedrock.model_facts import Facts
 from trunkline_bedrock.urls import base_url
 
 CREDENTIALS = "credentials"

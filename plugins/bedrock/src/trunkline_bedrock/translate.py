@@ -16,7 +16,7 @@ from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
 from trunkline_bedrock.history import History, merged, rules_of
-from trunkline_bedrock.models import Facts, facts_of
+from trunkline_bedrock.model_facts import Facts, facts_of
 from trunkline_bedrock.reasoning import reasoning_fields, thinks
 from trunkline_bedrock.schemas import strict_schema
 from trunkline_bedrock.settings import BedrockSettings

@@ -8,7 +8,7 @@ from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setti
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
-from trunkline_cohere.facts import CohereFacts
+from trunkline_cohere.model_facts import CohereFacts
 from trunkline_cohere.urls import base_url
 
 DEFAULT_URL = "https://api.cohere.com"

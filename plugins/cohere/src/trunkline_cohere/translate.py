@@ -14,8 +14,8 @@ from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_cohere.facts import ROWS, UNKNOWN, CohereFacts
 from trunkline_cohere.history import History
+from trunkline_cohere.model_facts import ROWS, UNKNOWN, CohereFacts
 from trunkline_cohere.settings import CohereSettings
 from trunkline_cohere.urls import base_url
 

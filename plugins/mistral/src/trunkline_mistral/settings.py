@@ -11,7 +11,7 @@ from trunkline_openai.model_facts import ModelFacts
 from trunkline_openai.profile import Profile
 from trunkline_openai.urls import base_url
 
-from trunkline_mistral.facts import MODELS
+from trunkline_mistral.model_facts import MODELS
 
 PROFILE = Profile(
     name="mistral",

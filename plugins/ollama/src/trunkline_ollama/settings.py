@@ -9,7 +9,7 @@ from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setti
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
-from trunkline_ollama.facts import OllamaFacts
+from trunkline_ollama.model_facts import OllamaFacts
 from trunkline_ollama.urls import base_url
 
 DEFAULT_URL = "http://127.0.0.1:11434"

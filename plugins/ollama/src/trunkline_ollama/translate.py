@@ -14,8 +14,8 @@ from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effor
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_ollama.facts import ROWS, UNKNOWN, OllamaFacts, family_of
 from trunkline_ollama.history import History
+from trunkline_ollama.model_facts import ROWS, UNKNOWN, OllamaFacts, family_of
 from trunkline_ollama.settings import OllamaSettings
 from trunkline_ollama.urls import base_url
 
