@@ -52,17 +52,27 @@ def test_configuration_overrides_single_facts_of_the_models_that_its_patterns_ma
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("x", "table of tables"),
-        ({"toy*": 1}, "'toy*' is no table"),
-        ({"toy*": {"level": ["low"]}}, "did you mean 'levels'"),
-        ({"toy*": {"levels": ["middle"]}}, "one of low, high for levels of 'toy*'"),
-        ({"toy*": {"levels": 3}}, "a list for levels"),
-        ({"toy*": {"budget": [1]}}, "a list of 2 values for budget"),
-        ({"toy*": {"budget": ["a", "b"]}}, "a whole number for budget"),
-        ({"toy*": {"stop": "yes"}}, "true or false for stop"),
+        ("x", 'must be a table or JSON, such as {"name*": {"levels": …}}'),
+        (["x"], "must be a table of facts by patterns of model names"),
+        ({"toy*": 1}, "the value of 'toy*' is not a table"),
+        ({"toy*": {"level": ["low"]}}, "'toy*' has the unknown fact 'level'; did you mean 'levels'?"),
+        ({"toy*": {"xyz": 1}}, "'toy*' has the unknown fact 'xyz'; the facts are levels, budget, stop"),
+        ({"toy-2": {"5": {"stop": True}}}, "'toy-2' has the table '5'; put quotes around a pattern that has a dot"),
+        ({"toy*": {"levels": ["middle"]}}, "the fact 'levels' of 'toy*' must be one of low, high, not ['middle']"),
+        ({"toy*": {"levels": 3}}, "must be a list, not 3"),
+        ({"toy*": {"budget": [1]}}, "must be a list of 2 values, not [1]"),
+        ({"toy*": {"budget": ["a", "b"]}}, "must be a whole number, not ['a', 'b']"),
+        ({"toy*": {"stop": "yes"}}, "the fact 'stop' of 'toy*' must be true or false, not 'yes'"),
+        ({"qwen3-vl*": {"stop": 1, "level": 2}}, "of 'qwen3-vl*' must be true or false, not 1; 'qwen3-vl*' has the"),
     ],
 )
 def test_wrong_facts_are_refused_when_a_service_opens(value: object, problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         ToySettings(model_facts=value)  # type: ignore[arg-type]
     assert problem in str(caught.value)
+
+
+def test_error_about_a_fact_hides_a_pattern_that_looks_like_a_key() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ToySettings(model_facts={"sk-abcdefghij0123456789": {"stop": "yes"}})
+    assert "abcdefghij" not in str(caught.value)

@@ -576,7 +576,10 @@ def _possible_secrets(value: object, *, always: bool) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value, value.strip()) if always or may_be_secret(value) else ()
     if isinstance(value, Mapping):
-        value = [*value, *value.values()]
+        # The key of a table within a table is a name, such as `qwen3*`, unless a part of it looks like a key.
+        names = [key for key, item in value.items() if isinstance(item, Mapping) and isinstance(key, str)]
+        value = [*(key for key in value if key not in names), *value.values()]
+        value += names if always else [part for name in names for part in key_parts(name)]
     if isinstance(value, (list, tuple)):
         return tuple(text for item in value for text in _possible_secrets(item, always=always))
     return ()

@@ -368,7 +368,7 @@ def test_configuration_names_the_model_behind_an_arn_and_changes_its_facts(oracl
     assert sent["inferenceConfig"]["stopSequences"] == ["a"]
     assert translation.family == "claude"
     assert "application-inference-profile%2Fmi1dadi0g15f" in translation.wire_request.url
-    with pytest.raises(ConfigurationError, match="known facts"):
+    with pytest.raises(ConfigurationError, match="unknown fact 'famly'; did you mean 'family'"):
         BedrockSettings(aws_region="us-east-1", model_facts={"x": {"famly": "y"}})
 
 

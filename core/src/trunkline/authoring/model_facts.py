@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, Union, get_args, g
 
 import attrs
 
+from trunkline._setting_types import safe_repr
 from trunkline._suggestions import did_you_mean
 from trunkline.settings import Converted, setting
 
@@ -74,26 +75,39 @@ def _fields(facts: type[attrs.AttrsInstance]) -> dict[str, object]:
 def _converter(facts: type[attrs.AttrsInstance]) -> Callable[[object], ModelFacts]:
     def convert(value: object) -> ModelFacts:
         fields = _fields(facts)
+        if isinstance(value, str):  # from an environment variable, or in the place of a table
+            raise ValueError(f'a table or JSON, such as {{"name*": {{"{next(iter(fields))}": …}}}}')
         if not isinstance(value, Mapping):
-            raise ValueError(f'a table of tables, such as {{"name*" = {{{next(iter(fields))} = …}}}}')
+            raise ValueError("a table of facts by patterns of model names")
         converted: dict[str, dict[str, object]] = {}
+        problems: list[str] = []
         for pattern, changes in value.items():
-            if not isinstance(pattern, str) or not isinstance(changes, Mapping):
-                raise ValueError(f"a table of tables; the value of {pattern!r} is no table")
-            converted[pattern] = {}
+            if not isinstance(changes, Mapping):
+                problems.append(f"the value of {pattern!r} is not a table; facts belong in the table of a pattern")
+                continue
+            converted[str(pattern)] = {}
             for name, fact in changes.items():
                 if name not in fields:
-                    hint = did_you_mean(str(name), fields)
-                    raise ValueError(
-                        f"known facts, not {name!r} of {pattern!r}{hint} the facts are {', '.join(fields)}"
-                    )
+                    problems.append(_unknown(str(name), str(pattern), fact, fields))
+                    continue
                 try:
-                    converted[pattern][name] = _fact(fields[name], fact)
+                    converted[str(pattern)][name] = _fact(fields[name], fact)
                 except ValueError as error:
-                    raise ValueError(f"{error} for {name} of {pattern!r}") from None
+                    problems.append(f"the fact {name!r} of {pattern!r} must be {error}, not {safe_repr(fact)}")
+        if problems:
+            raise ValueError(f"a table of facts by patterns of model names: {'; '.join(problems)}")
         return converted
 
     return convert
+
+
+def _unknown(name: str, pattern: str, value: object, fields: Iterable[str]) -> str:
+    if isinstance(value, Mapping):  # `model_facts.gpt-5.4` in TOML is the table `4` in the table `gpt-5`
+        return f"{pattern!r} has the table {name!r}; put quotes around a pattern that has a dot in it"
+    hint = did_you_mean(name, fields)
+    return f"{pattern!r} has the unknown fact {name!r}{hint}" + (
+        f" the facts are {', '.join(fields)}" if hint == ";" else ""
+    )
 
 
 def _fact(kind: object, value: object) -> object:
