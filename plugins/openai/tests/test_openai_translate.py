@@ -722,6 +722,18 @@ def test_the_setting_model_facts_overrides_the_table() -> None:
     assert settings.model_facts["mine*"] == {"alternates": True, "refuses": frozenset({"stop"})}
 
 
+def test_efforts_that_the_user_gives_a_model_are_sent_to_a_server_that_is_not_known() -> None:
+    facts: Any = {"my-reasoner*": {"efforts": ("low", "high")}}
+    effort = ReasoningOptions(effort="high")
+    body, translation = compatible("generic", "my-reasoner-1", reasoning=effort, model_facts=facts)
+    assert (body["reasoning_effort"], translation.warnings) == ("high", ())
+    body, translation = compatible("generic", "another", reasoning=effort, model_facts=facts)
+    assert "reasoning_effort" not in body
+    facts["my-reasoner*"]["refuses"] = frozenset({"reasoning_effort"})
+    body, translation = compatible("generic", "my-reasoner-1", reasoning=effort, model_facts=facts)
+    assert "reasoning_effort" not in body
+
+
 def test_reasoning_goes_back_to_models_of_its_family_only() -> None:
     for made_by, asked, kept in (
         ("deepseek", "deepseek-v4-pro", True),
