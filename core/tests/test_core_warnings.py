@@ -132,6 +132,10 @@ def test_a_warning_is_stored_with_lossy_and_count() -> None:
         ("xhigh", ("low", "high", "max"), "high"),
         ("max", ("low", "high"), "high"),
         ("low", ("high",), "high"),
+        ("none", ("low", "none", "high"), "none"),
+        ("none", ("medium", "low"), "low"),
+        ("minimal", ("none", "low"), "low"),
+        ("minimal", ("none",), "none"),
     ],
 )
 def test_the_nearest_level_of_a_model_is_the_lower_of_two(effort: str, levels: tuple[str, ...], expected: str) -> None:

@@ -11,7 +11,7 @@ from trunkline.errors import ConfigurationError
 from trunkline.messages import Message, Reasoning, ToolCall, assistant, tool_result, user
 from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline_anthropic import AnthropicSettings
-from trunkline_anthropic.model_facts import EFFORTS, MODELS, UNKNOWN, UNKNOWN_CLAUDE, model_named
+from trunkline_anthropic.model_facts import EFFORTS, ROWS, UNKNOWN, UNKNOWN_CLAUDE, facts_of
 from trunkline_anthropic.translate import MessagesTranslator
 
 Options = ReasoningOptions
@@ -195,16 +195,16 @@ def test_later_steps_of_a_turn_may_have_no_thinking() -> None:
     ],
 )
 def test_a_name_is_found_by_its_beginning(name: str, row: str) -> None:
-    assert model_named(name) is next(one.facts for one in MODELS if one.pattern == row)
+    assert facts_of(name) is next(one.facts for one in ROWS if one.pattern == row)
 
 
 @pytest.mark.parametrize("name", ["", "smollm2", "claude", "claude-next-9"])
 def test_a_name_that_is_not_in_the_table_may_be_asked_for_anything(name: str) -> None:
-    assert model_named(name) is (UNKNOWN_CLAUDE if "claude" in name else UNKNOWN)
+    assert facts_of(name) is (UNKNOWN_CLAUDE if "claude" in name else UNKNOWN)
 
 
 def test_each_row_of_the_table_names_its_source() -> None:
-    assert all(row.source for row in MODELS)
+    assert all(row.source for row in ROWS)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,19 @@ def test_wrong_facts_are_refused_when_the_service_opens(facts: Any, problem: str
 
 
 def test_the_levels_of_effort_in_the_table_are_in_order() -> None:
-    for model in (row.facts for row in MODELS):
+    for model in (row.facts for row in ROWS):
         assert list(model.efforts) == [level for level in EFFORTS if level in model.efforts]
         assert not model.efforts or model.efforts[0] == "low"
+
+
+def test_an_effort_below_all_levels_becomes_the_lowest_one() -> None:
+    facts = {"my-*": {"thinking": ["adaptive"], "efforts": ["high", "medium"]}}
+    for effort in ("low", "none"):
+        body, found = translated("my-model", Options(effort=effort), facts=facts)
+        assert body["output_config"] == {"effort": "medium"}
+        assert found == [("changed", "reasoning.effort")]
+
+
+def test_configuration_matches_the_plain_name_of_a_model_as_well() -> None:
+    body, _ = translated("us.anthropic.claude-7.1-v1:0", None, facts={"claude-7*": {"output_tokens": 100}})
+    assert body["max_tokens"] == 100

@@ -6,7 +6,7 @@ import pytest
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
-from trunkline_openai.model_facts import OPENAI_MODELS, model_facts
+from trunkline_openai.model_facts import OPENAI_MODELS, facts_of
 from trunkline_openai.profile import PROFILES, Profile, profile_from
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
 
@@ -169,7 +169,7 @@ def test_built_in_profiles_take_only_known_features_and_the_generic_one_the_leas
     ],
 )
 def test_when_openais_models_reason(model: str, when: str) -> None:
-    assert model_facts(model, PROFILES["openai"].models, {}).reasons == when
+    assert facts_of(model, PROFILES["openai"].models, {}).reasons == when
 
 
 def test_each_fact_about_a_model_has_a_source_and_the_newest_row_comes_before_the_one_that_would_hide_it() -> None:

@@ -22,10 +22,10 @@ from trunkline.settings import Converted, setting
 
 F = TypeVar("F", bound=attrs.AttrsInstance)
 
-ModelFacts: TypeAlias = Mapping[str, Mapping[str, object]]
+FactOverrides: TypeAlias = Mapping[str, Mapping[str, object]]
 """Facts by patterns of model names (`gemini-3*`), as the setting `model_facts` holds them."""
 
-ModelFactsSetting: TypeAlias = Converted[ModelFacts, ModelFacts]
+ModelFactsSetting: TypeAlias = Converted[FactOverrides, FactOverrides]
 
 
 @attrs.frozen(kw_only=True)
@@ -40,16 +40,19 @@ class ModelRow(Generic[F]):
     source: str
 
 
-def facts_about(model: str, rows: Sequence[ModelRow[F]], default: F, overrides: ModelFacts) -> F:
+def facts_about(
+    model: str, rows: Sequence[ModelRow[F]], default: F, overrides: FactOverrides, *, known_as: str | None = None
+) -> F:
     """Return the facts about a model: those of the first row that matches, or `default`, changed by the overrides.
 
-    `model` is the name without a prefix such as `models/`; upper and lower case are the same. All overrides whose
-    patterns match are applied, in order.
+    `known_as` is the model's name in the table, if `model` has more than that, such as the prefix `models/`. All
+    overrides whose patterns match either name are applied, in order. Upper and lower case are the same.
     """
-    name = model.lower()
+    given = model.lower()
+    name = given if known_as is None else known_as.lower()
     facts = next((row.facts for row in rows if fnmatchcase(name, row.pattern)), default)
     for pattern, changes in overrides.items():
-        if fnmatchcase(name, pattern.lower()):
+        if fnmatchcase(name, pattern.lower()) or fnmatchcase(given, pattern.lower()):
             facts = attrs.evolve(facts, **changes)  # type: ignore[misc]  # `F` is bound to attrs classes
     return facts
 
@@ -72,8 +75,8 @@ def _fields(facts: type[attrs.AttrsInstance]) -> dict[str, object]:
     return {field.name: hints[field.name] for field in attrs.fields(facts)}
 
 
-def _converter(facts: type[attrs.AttrsInstance]) -> Callable[[object], ModelFacts]:
-    def convert(value: object) -> ModelFacts:
+def _converter(facts: type[attrs.AttrsInstance]) -> Callable[[object], FactOverrides]:
+    def convert(value: object) -> FactOverrides:
         fields = _fields(facts)
         if isinstance(value, str):  # from an environment variable, or in the place of a table
             raise ValueError(f'a table or JSON, such as {{"name*": {{"{next(iter(fields))}": …}}}}')

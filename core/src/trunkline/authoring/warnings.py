@@ -64,16 +64,20 @@ def _counted(warning: CallWarning, count: int) -> CallWarning:
     return warning if warning.count == count else attrs.evolve(warning, count=count)
 
 
-_EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def nearest_effort(effort: str, levels: Sequence[str]) -> str:
     """Return the one of a model's levels of reasoning that is nearest to an effort; of two, the lower one.
 
-    The levels are efforts other than `none`, and there must be at least one.
+    The levels are efforts, in any order; there must be at least one. For another effort, `none` is only returned if
+    there is no other level: to reason as little as possible is nearer to reasoning a little than not to reason.
     """
+    if effort in levels:
+        return effort
     place = _EFFORTS.index(effort)
-    return min(levels, key=lambda level: (abs(_EFFORTS.index(level) - place), _EFFORTS.index(level)))
+    candidates = [level for level in levels if level != "none"] or levels
+    return min(candidates, key=lambda level: (abs(_EFFORTS.index(level) - place), _EFFORTS.index(level)))
 
 
 def changes_effort(effort: str) -> bool:

@@ -16,7 +16,7 @@ from trunkline.errors import InvalidRequest
 from trunkline.messages import Audio, Citation, Document, Image, Message, Opaque, Part, Reasoning, Text, ToolCall
 
 from trunkline_anthropic.content import Content, plain
-from trunkline_anthropic.model_facts import Model
+from trunkline_anthropic.model_facts import AnthropicFacts
 
 GO_ON = "Continue."
 """The user message that is put after a final assistant message, for models that do not continue one."""
@@ -27,14 +27,14 @@ PLACEHOLDER = " "
 _THINKING = ("thinking", "redacted_thinking")
 
 
-def rules_for(provider: str, model: Model, family: str | None, *, takes_documents: bool) -> ReplayRules:
+def rules_for(provider: str, facts: AnthropicFacts, family: str | None, *, takes_documents: bool) -> ReplayRules:
     """Return the rules for the history of a model. `takes_documents` is whether its own messages may have documents."""
     bedrock = Issuer(provider="bedrock", family="claude")
     return ReplayRules(
         provider=provider,
         family=family,
         # docs: build-with-claude/extended-thinking, preserving thinking blocks (2026-11)
-        reasoning="signed" if model.signed_thinking else "own",
+        reasoning="signed" if facts.signed_thinking else "own",
         # The same page: signatures are compatible across the Claude API, Amazon Bedrock and Google Cloud.
         issuers=(bedrock,) if family == "claude" else (),
         # tailcallhq/forgecode#2107 (2025-12): "The final block in an assistant message cannot be `thinking`."
@@ -59,13 +59,13 @@ def rules_for(provider: str, model: Model, family: str | None, *, takes_document
 class History:
     """Renders the messages of one request as `system` and `messages`."""
 
-    def __init__(self, rules: ReplayRules, model: Model, warnings: Warnings) -> None:
+    def __init__(self, rules: ReplayRules, facts: AnthropicFacts, warnings: Warnings) -> None:
         self.system: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
         self.lacks_thinking: bool = False
         """Whether the tool loop that the answer goes on with began without thinking."""
         self._rules = rules
-        self._model = model
+        self._facts = facts
         self._content = Content(rules.provider, warnings)
         self._provider = rules.provider
         self._warnings = warnings
@@ -76,7 +76,7 @@ class History:
         Raises `InvalidRequest` for a conversation that cannot be sent.
         """
         turns = replay(messages, self._rules, self._warnings)
-        self.lacks_thinking = not self._model.thinking_on_tool_turns and lacks_reasoning(turns)
+        self.lacks_thinking = not self._facts.thinking_on_tool_turns and lacks_reasoning(turns)
         for place, turn in enumerate(turns):
             message = turn.message
             if message.name is not None:
@@ -118,7 +118,7 @@ class History:
     def _may_stay(self, following: Sequence[Turn]) -> bool:
         """Whether a system message may be where it is: after a user message, and before an answer or at the end."""
         # docs: build-with-claude/mid-conversation-system-messages (2026-11)
-        if not self._model.system_messages or not self.messages or self.messages[-1]["role"] == "assistant":
+        if not self._facts.system_messages or not self.messages or self.messages[-1]["role"] == "assistant":
             return False
         role = next((turn.message.role for turn in following if turn.message.role != "system"), "assistant")
         return role == "assistant"
@@ -141,7 +141,7 @@ class History:
     def _assistant(self, turn: Turn, *, thinks: bool) -> None:
         message = turn.message
         blocks = [block for part in message.parts for block in self._assistant_part(part)]
-        if thinks and turn.results and self._model.thinking_on_tool_turns:
+        if thinks and turn.results and self._facts.thinking_on_tool_turns:
             blocks = self._with_thinking(blocks)
         self._append("assistant", self._message_options(message, blocks))
         self._append("user", [self._content.tool_result(result) for result in turn.results])
@@ -225,7 +225,7 @@ class History:
             self._warnings.add("mended", "messages", why, lossy=False)
         last = self.messages[-1]
         # A paused turn of a server tool, or a compaction, goes on from the assistant's message.
-        if last["role"] == "assistant" and not self._model.prefill and _is_answer(last["content"]):
+        if last["role"] == "assistant" and not self._facts.prefill and _is_answer(last["content"]):
             self._append("user", [{"type": "text", "text": GO_ON}])
             why = f"this model does not continue an assistant message; the user message {GO_ON!r} was added"
             self._warnings.add("mended", "messages", why, lossy=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import attrs
-from trunkline.authoring.model_facts import ModelFacts, ModelRow, facts_about
+from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
 
 Thinking: TypeAlias = Literal["enabled", "adaptive", "disabled", "between_tools"]
 """A type of `thinking`: with a token budget, as much as the model sees fit, none, or none before the answer."""
@@ -26,7 +26,7 @@ EFFORTS: tuple[Effort, ...] = ("low", "medium", "high", "xhigh", "max")
 
 
 @attrs.frozen(kw_only=True)
-class Model:
+class AnthropicFacts:
     """What a family of models supports.
 
     - `thinking`: the types of thinking; empty if the model does not think.
@@ -59,30 +59,30 @@ class Model:
     bound_thinking: bool = False
 
 
-_OLDEST = Model(schemas=False, output_tokens=4096)
-_OLD = Model(schemas=False, output_tokens=8192)
-_BUDGETS = Model(thinking=("enabled", "disabled"), schemas=False, output_tokens=64_000)
-_BUDGETS_45 = Model(thinking=("enabled", "disabled"), samples_both=False, output_tokens=64_000)
-_BOTH = Model(
+_OLDEST = AnthropicFacts(schemas=False, output_tokens=4096)
+_OLD = AnthropicFacts(schemas=False, output_tokens=8192)
+_BUDGETS = AnthropicFacts(thinking=("enabled", "disabled"), schemas=False, output_tokens=64_000)
+_BUDGETS_45 = AnthropicFacts(thinking=("enabled", "disabled"), samples_both=False, output_tokens=64_000)
+_BOTH = AnthropicFacts(
     thinking=("adaptive", "enabled", "disabled"),
     efforts=("low", "medium", "high", "max"),
     samples_both=False,
     output_tokens=128_000,
     prefill=False,
 )
-_ADAPTIVE = Model(
+_ADAPTIVE = AnthropicFacts(
     thinking=("adaptive", "disabled"), efforts=EFFORTS, samples=False, output_tokens=128_000, prefill=False
 )
 _THINKING = attrs.evolve(_ADAPTIVE, thinks=True)
 _ALWAYS = attrs.evolve(_THINKING, thinking=("adaptive",), system_messages=True)
 _ALWAYS_UNFORCED = attrs.evolve(_ALWAYS, forced_tools="no")
-_UNSIGNED = Model(thinking=("enabled", "disabled"), signed_thinking=False)
+_UNSIGNED = AnthropicFacts(thinking=("enabled", "disabled"), signed_thinking=False)
 
 _DOCS = "platform.claude.com, models overview, thinking, and effort; 2026-11"
 _MEASURED = "pydantic-ai 2.68, profiles/anthropic.py, measured, and litellm 1.110, model_prices…json; 2026-11"
 _NEW = "platform.claude.com, models/…/whats-new; pydantic-ai 2.68, profiles/anthropic.py, measured; 2026-11"
 
-MODELS: tuple[ModelRow[Model], ...] = (
+ROWS: tuple[ModelRow[AnthropicFacts], ...] = (
     ModelRow(pattern="claude-instant*", facts=_OLDEST, source=_DOCS),
     ModelRow(pattern="claude-2*", facts=_OLDEST, source=_DOCS),
     ModelRow(pattern="claude-3-5*", facts=_OLD, source=_DOCS),
@@ -154,7 +154,7 @@ MODELS: tuple[ModelRow[Model], ...] = (
 )
 """By pattern of the model's name, as `plain_name` returns it; the first row that matches wins."""
 
-UNKNOWN = Model(thinking=("adaptive", "enabled", "disabled"), efforts=EFFORTS, signed_thinking=False)
+UNKNOWN = AnthropicFacts(thinking=("adaptive", "enabled", "disabled"), efforts=EFFORTS, signed_thinking=False)
 """What is assumed of a model that is not in the table. Its thinking goes back as it came, signed or not."""
 
 UNKNOWN_CLAUDE = attrs.evolve(UNKNOWN, signed_thinking=True)
@@ -178,11 +178,11 @@ def plain_name(name: str) -> str:
     return plain[max(plain.find("claude-"), 0) :]
 
 
-def model_named(name: str, overrides: ModelFacts | None = None) -> Model:
+def facts_of(name: str, overrides: FactOverrides | None = None) -> AnthropicFacts:
     """Return what a model supports, by the table and by the setting `model_facts`."""
     plain = plain_name(name)
     default = UNKNOWN_CLAUDE if "claude" in plain else UNKNOWN
-    return facts_about(name, (), facts_about(plain, MODELS, default, {}), overrides or {})
+    return facts_about(name, ROWS, default, overrides or {}, known_as=plain)
 
 
 def family_of(name: str) -> str | None:

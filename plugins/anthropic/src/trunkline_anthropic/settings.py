@@ -10,7 +10,7 @@ from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
-from trunkline_anthropic.model_facts import Model
+from trunkline_anthropic.model_facts import AnthropicFacts
 from trunkline_anthropic.urls import base_url
 
 
@@ -41,7 +41,7 @@ class AnthropicSettings(Settings):
         "Betas", "The beta features to enable, sent as `anthropic-beta`.", default=()
     )
 
-    model_facts: ModelFactsSetting = model_facts_setting(Model)
+    model_facts: ModelFactsSetting = model_facts_setting(AnthropicFacts)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report values that cannot be sent as HTTP headers."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.warnings import Warnings, changes_effort
+from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
 from trunkline.request import ChatRequest, ReasoningOptions
 
-from trunkline_anthropic.model_facts import EFFORTS, Model, Thinking
+from trunkline_anthropic.model_facts import AnthropicFacts, Thinking
 
 OUTPUT_TOKENS = 8192
 """The output limit, in tokens, if neither the request nor the settings have one. The API requires one on each call."""
@@ -33,7 +33,7 @@ With the answer it stays below 21,333 tokens, above which Anthropic's own client
 
 def set_thinking(
     request: ChatRequest,
-    model: Model,
+    facts: AnthropicFacts,
     body: dict[str, Any],
     warnings: Warnings,
     *,
@@ -48,47 +48,47 @@ def set_thinking(
     `lacks_thinking` is whether the tool loop that the answer goes on with began without thinking.
     """
     options = request.reasoning or ReasoningOptions()
-    kind = _kind(options, model, warnings)
-    limit = _limit(request.max_output_tokens, model, warnings) if capped else request.max_output_tokens
+    kind = _kind(options, facts, warnings)
+    limit = _limit(request.max_output_tokens, facts, warnings) if capped else request.max_output_tokens
     budget = 0
     if kind == "enabled":
         budget = _budget(options, limit, warnings, capped=not (interleaved and "tools" in body))
-        kind = _allowed(kind if budget else None, model, body, warnings, lacks_thinking=lacks_thinking)
-    elif _forces(body) and model.forced_tools == "without_thinking" and (kind == "adaptive" or model.thinks):
-        kind = _off(model)
+        kind = _allowed(kind if budget else None, facts, body, warnings, lacks_thinking=lacks_thinking)
+    elif _forces(body) and facts.forced_tools == "without_thinking" and (kind == "adaptive" or facts.thinks):
+        kind = _off(facts)
         if options.effort != "none":
             why = "this model cannot be forced to call a tool while it thinks; the tool was forced, without thinking"
             warnings.add("changed", "reasoning", why, lossy=request.reasoning is not None)
     if kind is not None:
         body["thinking"] = _config(kind, budget, options, warnings)
-    if kind in ("enabled", "adaptive") and (effort := _effort(options.effort, kind, model, warnings)):
+    if kind in ("enabled", "adaptive") and (effort := _effort(options.effort, kind, facts, warnings)):
         body["output_config"] = {"effort": effort}
-    body["max_tokens"] = limit if limit is not None else _default_limit(kind, budget, model)
+    body["max_tokens"] = limit if limit is not None else _default_limit(kind, budget, facts)
 
 
-def _off(model: Model) -> Thinking | None:
+def _off(facts: AnthropicFacts) -> Thinking | None:
     """Return the type that turns the model's thinking off, if it has one."""
-    return next((kind for kind in _OFF if kind in model.thinking), None)
+    return next((kind for kind in _OFF if kind in facts.thinking), None)
 
 
 def _forces(body: dict[str, Any]) -> bool:
     return body.get("tool_choice", {}).get("type") in ("any", "tool")
 
 
-def _kind(options: ReasoningOptions, model: Model, warnings: Warnings) -> Thinking | None:
+def _kind(options: ReasoningOptions, facts: AnthropicFacts, warnings: Warnings) -> Thinking | None:
     if options.effort == "none":
-        off = _off(model)
-        if off is not None or not model.thinking:
+        off = _off(facts)
+        if off is not None or not facts.thinking:
             return off or "disabled"
         warnings.add("changed", "reasoning.effort", "this model always thinks; sent as low effort", lossy=True)
         return "adaptive"
     if options.effort is None and options.max_tokens is None and options.summary is None:
         return None
-    if not model.thinking:
+    if not facts.thinking:
         warnings.add("unsupported", "reasoning", "this model does not think; ignored", lossy=True)
         return None
-    if options.max_tokens is not None and "enabled" in model.thinking:
-        if options.effort is not None and not model.efforts:
+    if options.max_tokens is not None and "enabled" in facts.thinking:
+        if options.effort is not None and not facts.efforts:
             warnings.add(
                 "changed",
                 "reasoning.effort",
@@ -96,7 +96,7 @@ def _kind(options: ReasoningOptions, model: Model, warnings: Warnings) -> Thinki
                 lossy=False,
             )
         return "enabled"
-    if "adaptive" in model.thinking:
+    if "adaptive" in facts.thinking:
         if options.max_tokens is not None:
             why = "this model accepts no budget, since it decides itself how much it thinks; use effort"
             warnings.add("changed", "reasoning.max_tokens", why, lossy=True)
@@ -139,7 +139,7 @@ def _budget(options: ReasoningOptions, limit: int | None, warnings: Warnings, *,
 
 
 def _allowed(
-    kind: Thinking | None, model: Model, body: dict[str, Any], warnings: Warnings, *, lacks_thinking: bool
+    kind: Thinking | None, facts: AnthropicFacts, body: dict[str, Any], warnings: Warnings, *, lacks_thinking: bool
 ) -> Thinking | None:
     """Turn thinking off if the API would refuse it: with a forced tool, and in a tool loop that began without thinking.
 
@@ -149,7 +149,7 @@ def _allowed(
     """
     if kind is None:
         return None
-    off = _off(model)
+    off = _off(facts)
     if _forces(body):
         why = "the API cannot force a tool while the model thinks with a budget; the tool was forced, without thinking"
         warnings.add("changed", "reasoning", why, lossy=True)
@@ -172,18 +172,14 @@ def _config(kind: Thinking, budget: int, options: ReasoningOptions, warnings: Wa
     return config
 
 
-def _effort(effort: str | None, kind: Thinking, model: Model, warnings: Warnings) -> str | None:
+def _effort(effort: str | None, kind: Thinking, facts: AnthropicFacts, warnings: Warnings) -> str | None:
     if effort is None:
         return None
-    if not model.efforts:
+    if not facts.efforts:
         if kind == "adaptive":
             warnings.add("unsupported", "reasoning.effort", "this model has no levels of effort; ignored", lossy=True)
         return None
-    wanted = {"none": "low", "minimal": "low"}.get(effort, effort)
-    if wanted not in model.efforts:
-        # Use the next lower level.
-        lower = [level for level in model.efforts if EFFORTS.index(level) < EFFORTS.index(wanted)]
-        wanted = lower[-1]
+    wanted = nearest_effort(effort, facts.efforts)
     if wanted != effort and effort != "none":
         warnings.add(
             "changed",
@@ -194,18 +190,18 @@ def _effort(effort: str | None, kind: Thinking, model: Model, warnings: Warnings
     return wanted
 
 
-def _limit(limit: int | None, model: Model, warnings: Warnings) -> int | None:
-    if limit is None or model.output_tokens is None or limit <= model.output_tokens:
+def _limit(limit: int | None, facts: AnthropicFacts, warnings: Warnings) -> int | None:
+    if limit is None or facts.output_tokens is None or limit <= facts.output_tokens:
         return limit
-    why = f"the model's longest answer has {model.output_tokens} tokens; the limit was lowered to that"
+    why = f"the model's longest answer has {facts.output_tokens} tokens; the limit was lowered to that"
     # The model cannot write more, so the application loses nothing.
     warnings.add("changed", "max_output_tokens", why, lossy=False)
-    return model.output_tokens
+    return facts.output_tokens
 
 
-def _default_limit(kind: Thinking | None, budget: int, model: Model) -> int:
+def _default_limit(kind: Thinking | None, budget: int, facts: AnthropicFacts) -> int:
     if kind == "enabled":
         return budget + OUTPUT_TOKENS
-    if kind == "adaptive" or (model.thinks and kind is None):
+    if kind == "adaptive" or (facts.thinks and kind is None):
         return THINKING_OUTPUT_TOKENS
-    return min(OUTPUT_TOKENS, model.output_tokens or OUTPUT_TOKENS)
+    return min(OUTPUT_TOKENS, facts.output_tokens or OUTPUT_TOKENS)

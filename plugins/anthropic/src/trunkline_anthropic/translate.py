@@ -17,7 +17,7 @@ from trunkline.request import ChatRequest, Tool
 
 from trunkline_anthropic.content import plain
 from trunkline_anthropic.history import History, rules_for
-from trunkline_anthropic.model_facts import Model, family_of, model_named
+from trunkline_anthropic.model_facts import AnthropicFacts, facts_of, family_of
 from trunkline_anthropic.schema import closed_schema
 from trunkline_anthropic.settings import AnthropicSettings
 from trunkline_anthropic.thinking import set_thinking
@@ -89,29 +89,29 @@ def messages_body(
     """Return the JSON body, without `stream`, and the beta features that the request's `provider_options` name."""
     settings, provider = context.settings, context.provider
     betas = _betas((request.provider_options.get(provider) or {}).get("betas", ()))
-    model = model_named(request.model or "", settings.model_facts)
+    facts = facts_of(request.model or "", settings.model_facts)
     older = settings.api_version == OLDER
-    rules = rules_for(provider, model, family_of(request.model or ""), takes_documents=older)
-    history = History(rules, model, warnings)
+    rules = rules_for(provider, facts, family_of(request.model or ""), takes_documents=older)
+    history = History(rules, facts, warnings)
     history.translate(request.messages, thinks=request.reasoning is None or request.reasoning.effort != "none")
     body: dict[str, Any] = {"model": request.model, "messages": history.messages}
-    _tools(request, provider, model, body, warnings)
+    _tools(request, provider, facts, body, warnings)
     enabled = (*settings.betas, *betas)
     interleaved = any(beta.startswith("interleaved-thinking") for beta in enabled)
     longer = any(beta.startswith("output-") for beta in enabled)
     set_thinking(
         request,
-        model,
+        facts,
         body,
         warnings,
         interleaved=interleaved,
         capped=not longer,
         lacks_thinking=history.lacks_thinking,
     )
-    _format(request, model, body, history.system, warnings)
+    _format(request, facts, body, history.system, warnings)
     if history.system:
         body["system"] = plain(history.system)
-    _sampling(request, model, body, warnings, older=older)
+    _sampling(request, facts, body, warnings, older=older)
     warnings.unsupported(request, supported=SUPPORTED)
     if request.metadata:
         warnings.add(
@@ -122,7 +122,7 @@ def messages_body(
         body["metadata"] = {"user_id": user_id}
     body = with_options(body, request.provider_options, provider, joined=("output_config", "metadata", "tools"))
     body.pop("betas", None)  # sent as a header
-    if model.bound_thinking and _binds(body):
+    if facts.bound_thinking and _binds(body):
         betas = (*betas, BINDING)
     return body, betas
 
@@ -155,7 +155,9 @@ def _betas(value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _tools(request: ChatRequest, provider: str, model: Model, body: dict[str, Any], warnings: Warnings) -> None:
+def _tools(
+    request: ChatRequest, provider: str, facts: AnthropicFacts, body: dict[str, Any], warnings: Warnings
+) -> None:
     if not request.tools:
         return
     body["tools"] = [_tool(tool, provider, warnings) for tool in request.tools]
@@ -167,7 +169,7 @@ def _tools(request: ChatRequest, provider: str, model: Model, body: dict[str, An
         if choice.mode == "tool":
             tool = next(tool for tool in request.tools if tool.name == choice.name)
             wanted["name"] = tool.provider_options.get(provider, {}).get("name", tool.name)
-        if kind in ("any", "tool") and model.forced_tools == "no":
+        if kind in ("any", "tool") and facts.forced_tools == "no":
             warnings.add(
                 "changed", "tool_choice", "this model cannot be forced to call a tool; sent as 'auto'", lossy=True
             )
@@ -206,12 +208,12 @@ def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> dict[str, A
 
 
 def _format(
-    request: ChatRequest, model: Model, body: dict[str, Any], system: list[dict[str, Any]], warnings: Warnings
+    request: ChatRequest, facts: AnthropicFacts, body: dict[str, Any], system: list[dict[str, Any]], warnings: Warnings
 ) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
-    if form.schema is not None and model.schemas:
+    if form.schema is not None and facts.schemas:
         schema = _closed(form.schema, "response_format", warnings)
         if form.description is not None:
             schema.setdefault("description", form.description)
@@ -225,7 +227,9 @@ def _format(
     warnings.add("emulated", "response_format", f"{missing}; the system prompt asks for JSON instead", lossy=True)
 
 
-def _sampling(request: ChatRequest, model: Model, body: dict[str, Any], warnings: Warnings, *, older: bool) -> None:
+def _sampling(
+    request: ChatRequest, facts: AnthropicFacts, body: dict[str, Any], warnings: Warnings, *, older: bool
+) -> None:
     stop = [text for text in request.stop if text.strip()]
     if len(stop) < len(request.stop):
         warnings.add("unsupported", "stop", "the API refuses blank stop sequences; they were left out", lossy=True)
@@ -238,11 +242,11 @@ def _sampling(request: ChatRequest, model: Model, body: dict[str, Any], warnings
             continue
         if not older:
             why = f"only version {OLDER} of the API supports it (setting api_version); ignored"
-        elif not model.samples:
+        elif not facts.samples:
             why = f"{request.model} accepts only its default; ignored"
         elif thinks and not (name == "top_p" and value >= 0.95):
             why = "the API refuses it while the model thinks; ignored"
-        elif name == "top_p" and "temperature" in body and not model.samples_both:
+        elif name == "top_p" and "temperature" in body and not facts.samples_both:
             why = f"{request.model} accepts either temperature or top_p; temperature was sent"
         else:
             if name == "temperature" and value > 1:

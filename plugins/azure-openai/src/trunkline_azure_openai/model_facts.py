@@ -1,7 +1,7 @@
 """What the models of a resource accept, as tables. Azure's versions of OpenAI's models differ from OpenAI's in places.
 
 A deployment can have any name. It is looked up from where a known model's name begins in it: `team-gpt-5-mini-eu` is a
-`gpt-5-mini`. The setting `model_facts` takes patterns of the deployments' own names.
+`gpt-5-mini`. Patterns of the setting `model_facts` may match the deployment's name or the model's.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 
 import attrs
-from trunkline.authoring.model_facts import ModelFacts as Overrides, ModelRow
+from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
 from trunkline_openai.compatible_models import GROK
-from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, model_facts
+from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows
 
 _NAME = re.compile(
     r"(?<![a-z0-9])(gpt-?oss|gpt-?\d|gpt-chat|chatgpt|o[1-9](?![a-z0-9.])|codex-mini|computer-use|deepseek|mai-ds|mistral|"
@@ -32,10 +32,9 @@ def model_of(deployment: str) -> str:
     return _DASHED.sub(r"gpt-\1.\2", _JOINED.sub("gpt-", name[found.start() :]))
 
 
-def facts_about_deployment(deployment: str, rows: Sequence[ModelRow[ModelFacts]], overrides: Overrides) -> ModelFacts:
-    """The facts about the model of a deployment, changed by the overrides for the deployment's name."""
-    known = model_facts(model_of(deployment), rows, {})
-    return model_facts(deployment, (ModelRow(pattern="*", facts=known, source=""),), overrides)
+def facts_of(deployment: str, rows: Sequence[ModelRow[ModelFacts]], overrides: FactOverrides) -> ModelFacts:
+    """The facts about the model of a deployment."""
+    return facts_about(deployment, rows, ModelFacts(), overrides, known_as=model_of(deployment))
 
 
 def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:

@@ -10,7 +10,7 @@ from trunkline_openai.model_facts import ModelFacts
 from trunkline_openai.responses_translate import ENCRYPTED_REASONING, ResponsesTranslator
 from trunkline_openai.translate import ChatTranslator
 
-from trunkline_azure_openai.model_facts import RESPONSES_MODELS, facts_about_deployment
+from trunkline_azure_openai.model_facts import RESPONSES_MODELS, facts_of
 
 
 class AzureTranslator(ChatTranslator):
@@ -18,7 +18,7 @@ class AzureTranslator(ChatTranslator):
 
     def facts_about(self, model: str) -> ModelFacts:
         """The facts about the model of a deployment."""
-        return facts_about_deployment(model, self.profile.models, self.context.settings.model_facts)
+        return facts_of(model, self.profile.models, self.context.settings.model_facts)
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
@@ -34,7 +34,7 @@ class AzureResponsesTranslator(ResponsesTranslator):
 
     def facts_about(self, model: str) -> ModelFacts:
         """The facts about the model of a deployment."""
-        return facts_about_deployment(model, RESPONSES_MODELS, self.context.settings.model_facts)
+        return facts_of(model, RESPONSES_MODELS, self.context.settings.model_facts)
 
     def body(self, request: ChatRequest, facts: ModelFacts, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""

@@ -34,7 +34,7 @@ from trunkline.request import ChatRequest
 
 from trunkline_bedrock.blocks import UNKNOWN
 from trunkline_bedrock.media import Media
-from trunkline_bedrock.model_facts import Facts, Medium
+from trunkline_bedrock.model_facts import BedrockFacts, Medium
 
 _RESULT_BLOCKS = ("json", "text", "image", "document", "video", "searchResult")
 _TOOL_CHANGES = ("toolAddition", "toolRemoval")
@@ -43,7 +43,7 @@ _TOOL_CHANGES = ("toolAddition", "toolRemoval")
 _MEDIA: tuple[tuple[Medium, MediaClass], ...] = (("image", Image), ("document", Document), ("audio", Audio))
 
 
-def rules_of(facts: Facts, provider: str, request: ChatRequest) -> ReplayRules:
+def rules_of(facts: BedrockFacts, provider: str, request: ChatRequest) -> ReplayRules:
     """Return the rules for the history of a model that gets this request."""
     claude = facts.family == "claude"
     anywhere = facts.system == "anywhere" or any(
@@ -96,7 +96,7 @@ def _changes_tools(message: Message, provider: str) -> bool:
 class History:
     """Translates the turns of one request into `system`, `messages` and `tool_names`."""
 
-    def __init__(self, *, provider: str, facts: Facts, warnings: Warnings) -> None:
+    def __init__(self, *, provider: str, facts: BedrockFacts, warnings: Warnings) -> None:
         self._provider = provider
         self._facts = facts
         self._warnings = warnings

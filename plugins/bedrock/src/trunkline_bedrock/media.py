@@ -9,7 +9,7 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, Document, Image
 
-from trunkline_bedrock.model_facts import Facts
+from trunkline_bedrock.model_facts import BedrockFacts
 
 _IMAGES = {
     "image/png": "png",
@@ -99,7 +99,7 @@ _NAME_LIMIT = 200
 class Media:
     """Translates the media of one request. Document names are made valid and unique within it, as Bedrock requires."""
 
-    def __init__(self, warnings: Warnings, facts: Facts) -> None:
+    def __init__(self, warnings: Warnings, facts: BedrockFacts) -> None:
         self._warnings = warnings
         self._facts = facts
         self._names: set[str] = set()

@@ -27,7 +27,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import attrs
-from trunkline.authoring.model_facts import ModelFacts, ModelRow, facts_about
+from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
 
 ReasoningStyle: TypeAlias = Literal[
     "budget", "adaptive", "reasoningConfig", "reasoning_effort", "reasoning.effort", "reasoning_config"
@@ -40,7 +40,7 @@ Medium: TypeAlias = Literal["image", "document", "video", "audio"]
 
 
 @attrs.frozen(kw_only=True)
-class Facts:
+class BedrockFacts:
     """What a model supports.
 
     Its history:
@@ -116,7 +116,7 @@ class Facts:
     least_output_tokens: int = 1
 
 
-UNKNOWN = Facts(
+UNKNOWN = BedrockFacts(
     # An ARN may stand for a model that refuses reasoning without a signature (can1357/oh-my-pi#9086, August 2026).
     replays="signed",
 )
@@ -132,7 +132,7 @@ _NOTHING: frozenset[Medium] = frozenset()
 
 # Claude, from the newest to the oldest
 
-_CLAUDE = Facts(
+_CLAUDE = BedrockFacts(
     family="claude",
     replays="signed",
     leading_assistant=True,
@@ -162,7 +162,7 @@ _CLAUDE_2 = attrs.evolve(_CLAUDE_3, media=_DOCUMENT, tools=False)
 
 # The families of others
 
-_NOVA = Facts(
+_NOVA = BedrockFacts(
     family="nova",
     replays="none",
     media=frozenset({"image", "document", "video"}),
@@ -179,7 +179,7 @@ _NOVA_2 = attrs.evolve(
     reasoning_off="disabled",
     bare_efforts=("high",),
 )
-_OTHER = Facts(
+_OTHER = BedrockFacts(
     replays="none",
     prefill=False,
     media=_IMAGE_DOCUMENT,
@@ -283,13 +283,13 @@ _GROK = attrs.evolve(
 )
 
 
-def _row(pattern: str, facts: Facts, source: str) -> ModelRow[Facts]:
+def _row(pattern: str, facts: BedrockFacts, source: str) -> ModelRow[BedrockFacts]:
     return ModelRow(pattern=pattern, facts=facts, source=source)
 
 
 _NO_FORCING = "anthropic: refuses forced tools and disabled thinking; pydantic-ai, litellm (bedrock)"
 
-ROWS: tuple[ModelRow[Facts], ...] = (
+ROWS: tuple[ModelRow[BedrockFacts], ...] = (
     _row("*claude-opus-5-5*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE, schemas=True), _NO_FORCING),
     _row(
         "*claude-sonnet-5-5*",
@@ -418,7 +418,7 @@ ROWS: tuple[ModelRow[Facts], ...] = (
 _PROFILE_PREFIX = re.compile(r"^(?:global|us|us-gov|eu|apac|jp|au|ca|sa|me|af|in)\.")
 
 
-def facts_of(model: str, overrides: ModelFacts | None = None) -> Facts:
+def facts_of(model: str, overrides: FactOverrides | None = None) -> BedrockFacts:
     """Return the facts about a model, named by its id, an inference profile's id, or an ARN of either.
 
     Patterns of `overrides` are compared with the whole name and with the id of the foundation model in it.
@@ -434,12 +434,12 @@ def facts_of(model: str, overrides: ModelFacts | None = None) -> Facts:
 
 
 @lru_cache(maxsize=256)
-def _from_table(name: str) -> Facts:
+def _from_table(name: str) -> BedrockFacts:
     facts = facts_about(name, ROWS, UNKNOWN, {})
     return facts if facts.family is not None else attrs.evolve(facts, family=name or None)
 
 
-def _changes(overrides: ModelFacts, *names: str) -> dict[str, object]:
+def _changes(overrides: FactOverrides, *names: str) -> dict[str, object]:
     changes: dict[str, object] = {}
     for pattern, facts in overrides.items():
         if any(fnmatchcase(name, pattern.lower()) for name in names):

@@ -7,7 +7,7 @@ from typing import Any
 from trunkline.authoring.warnings import Warnings, changes_effort
 from trunkline.request import ChatRequest, ReasoningOptions
 
-from trunkline_bedrock.model_facts import Facts
+from trunkline_bedrock.model_facts import BedrockFacts
 
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32000}
 """The thinking budget in tokens for each effort, for the Claude models that take budgets. Their minimum is 1,024."""
@@ -17,7 +17,7 @@ _ORDER = ("minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def reasoning_fields(
-    request: ChatRequest, facts: Facts, warnings: Warnings, *, lacks_reasoning: bool = False
+    request: ChatRequest, facts: BedrockFacts, warnings: Warnings, *, lacks_reasoning: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the fields for `additionalModelRequestFields`, and the fields for the body itself.
 
@@ -73,7 +73,7 @@ def thinks(fields: dict[str, Any]) -> bool:
     return isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
 
 
-def _forces_tool(request: ChatRequest, facts: Facts) -> bool:
+def _forces_tool(request: ChatRequest, facts: BedrockFacts) -> bool:
     choice = request.tool_choice
     return bool(facts.tools and facts.tool_choices) and choice is not None and choice.mode in ("required", "tool")
 
@@ -116,7 +116,9 @@ def _budget(request: ChatRequest, options: ReasoningOptions, warnings: Warnings)
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
-def _adaptive(options: ReasoningOptions, facts: Facts, warnings: Warnings) -> tuple[dict[str, Any], dict[str, Any]]:
+def _adaptive(
+    options: ReasoningOptions, facts: BedrockFacts, warnings: Warnings
+) -> tuple[dict[str, Any], dict[str, Any]]:
     effort = options.effort
     if effort == "none" and facts.reasoning_off is not None:
         return {"thinking": {"type": facts.reasoning_off}}, {}
@@ -127,17 +129,17 @@ def _adaptive(options: ReasoningOptions, facts: Facts, warnings: Warnings) -> tu
             warnings.add("changed", "reasoning.summary", "this model has one kind of summary only", lossy=True)
     if effort is None or not facts.efforts:
         return {"thinking": thinking}, {}
-    return {"thinking": thinking}, {"outputConfig": {"effort": _nearest(effort, facts, warnings)}}
+    return {"thinking": thinking}, {"outputConfig": {"effort": _level(effort, facts, warnings)}}
 
 
-def _by_effort(effort: str, facts: Facts, warnings: Warnings) -> dict[str, Any]:
+def _by_effort(effort: str, facts: BedrockFacts, warnings: Warnings) -> dict[str, Any]:
     if effort == "none" and facts.reasoning_off is not None:
         level = facts.reasoning_off
     elif not facts.efforts:
         warnings.add("unsupported", "reasoning.effort", "this model has no levels of effort; ignored", lossy=True)
         return {}
     else:
-        level = _nearest(effort, facts, warnings)
+        level = _level(effort, facts, warnings)
     if facts.reasoning == "reasoningConfig":
         if level == facts.reasoning_off:
             return {"reasoningConfig": {"type": level}}
@@ -147,8 +149,11 @@ def _by_effort(effort: str, facts: Facts, warnings: Warnings) -> dict[str, Any]:
     return {"reasoning_config" if facts.reasoning == "reasoning_config" else "reasoning_effort": level}
 
 
-def _nearest(effort: str, facts: Facts, warnings: Warnings) -> str:
-    """Return the model's level for an effort: the same, the next higher, or the highest."""
+def _level(effort: str, facts: BedrockFacts, warnings: Warnings) -> str:
+    """Return the model's level for an effort: the same, the next higher, or the highest.
+
+    It is not the nearest one, since the lower levels of some models, such as Qwen's, are not to reason at all.
+    """
     if effort == "none":
         level: str = facts.efforts[0]
         why = f"the reasoning of this model cannot be turned off; {level!r} was sent"

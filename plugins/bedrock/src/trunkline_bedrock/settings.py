@@ -12,7 +12,7 @@ from trunkline.secrets import Secret
 from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key, secrets_of
-from trunkline_bedrock.model_facts import Facts
+from trunkline_bedrock.model_facts import BedrockFacts
 from trunkline_bedrock.urls import base_url
 
 CREDENTIALS = "credentials"
@@ -87,7 +87,7 @@ class BedrockSettings(Settings):
         default=None,
         group=CREDENTIALS,
     )
-    model_facts: ModelFactsSetting = model_facts_setting(Facts)
+    model_facts: ModelFactsSetting = model_facts_setting(BedrockFacts)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report half a key pair, and credentials that cannot be sent."""

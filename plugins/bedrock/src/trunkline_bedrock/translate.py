@@ -16,7 +16,7 @@ from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
 from trunkline_bedrock.history import History, merged, rules_of
-from trunkline_bedrock.model_facts import Facts, facts_of
+from trunkline_bedrock.model_facts import BedrockFacts, facts_of
 from trunkline_bedrock.reasoning import reasoning_fields, thinks
 from trunkline_bedrock.schemas import strict_schema
 from trunkline_bedrock.settings import BedrockSettings
@@ -70,7 +70,7 @@ class ConverseTranslator:
         return Translation(wire_request=wire_request, warnings=warnings.all(), family=facts.family)
 
 
-def converse_body(request: ChatRequest, facts: Facts, warnings: Warnings, *, provider: str) -> dict[str, Any]:
+def converse_body(request: ChatRequest, facts: BedrockFacts, warnings: Warnings, *, provider: str) -> dict[str, Any]:
     """Return the body. The request's `provider_options` are merged into it last, so they win."""
     turns = replay(request.messages, rules_of(facts, provider, request), warnings)
     history = History(provider=provider, facts=facts, warnings=warnings)
@@ -96,7 +96,7 @@ def _tools(
     body: dict[str, Any],
     fields: dict[str, Any],
     history: History,
-    facts: Facts,
+    facts: BedrockFacts,
     warnings: Warnings,
     provider: str,
 ) -> None:
@@ -156,7 +156,7 @@ def _tools(
             fields["tool_choice"] = {**kind, "disable_parallel_tool_use": True}
 
 
-def _tool(tool: Tool, facts: Facts, warnings: Warnings, provider: str) -> list[dict[str, Any]]:
+def _tool(tool: Tool, facts: BedrockFacts, warnings: Warnings, provider: str) -> list[dict[str, Any]]:
     options = dict(tool.provider_options.get(provider, {}))
     point = options.pop("cachePoint", None)
     if point is not None and not facts.cache_points:
@@ -190,7 +190,7 @@ def _strict(schema: JSONObject, subject: str, warnings: Warnings) -> JSONObject:
 
 
 def _sampling(
-    request: ChatRequest, body: dict[str, Any], fields: dict[str, Any], facts: Facts, warnings: Warnings
+    request: ChatRequest, body: dict[str, Any], fields: dict[str, Any], facts: BedrockFacts, warnings: Warnings
 ) -> None:
     config: dict[str, Any] = {}
     bare = fields.get("reasoningConfig", {}).get("maxReasoningEffort") in facts.bare_efforts
@@ -243,7 +243,7 @@ def _sampling(
     warnings.unsupported(request, supported=SUPPORTED)
 
 
-def _format(request: ChatRequest, body: dict[str, Any], facts: Facts, warnings: Warnings) -> None:
+def _format(request: ChatRequest, body: dict[str, Any], facts: BedrockFacts, warnings: Warnings) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return

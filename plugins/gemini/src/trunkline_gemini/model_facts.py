@@ -10,11 +10,9 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import attrs
-from trunkline.authoring.model_facts import ModelFacts, ModelRow, facts_about
+from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
 
 Level: TypeAlias = Literal["minimal", "low", "medium", "high", "xhigh"]
-
-LEVELS: tuple[Level, ...] = ("minimal", "low", "medium", "high", "xhigh")
 """The values of `thinkingLevel`, from the least thinking to the most."""
 
 REFUSED_KEYWORDS = (
@@ -181,6 +179,7 @@ UNKNOWN = attrs.evolve(_THREE, penalties=True)
 """What is assumed of a model whose name says nothing, such as a tuned model: it gets every parameter."""
 
 
-def facts_of(model: str | None, overrides: ModelFacts) -> GeminiFacts:
+def facts_of(model: str | None, overrides: FactOverrides) -> GeminiFacts:
     """Return the facts about a model. Its name may have a prefix, such as `models/` or `publishers/google/models/`."""
-    return facts_about((model or "").rpartition("/")[2], ROWS, UNKNOWN, overrides)
+    name = model or ""
+    return facts_about(name, ROWS, UNKNOWN, overrides, known_as=name.rpartition("/")[2])

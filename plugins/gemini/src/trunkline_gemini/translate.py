@@ -11,7 +11,7 @@ from typing import Any
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.schemas import tool_parameters
-from trunkline.authoring.warnings import Warnings, changes_effort
+from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
 
@@ -48,7 +48,6 @@ STOP_LIMIT = 5
 BUDGETS: Mapping[str, int] = {"minimal": 512, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": -1}
 """The thinking budget, in tokens, sent for each effort to models that take budgets; -1 lets the model decide."""
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """The efforts of a request, from the least reasoning to the most."""
 
 _SAMPLING = ("temperature", "top_p", "top_k")
@@ -198,7 +197,7 @@ def _thinking(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, 
             message = "Gemini accepts a thinking budget or a level, not both; reasoning.max_tokens was sent"
             warnings.add("unsupported", "reasoning.effort", message, lossy=False)
     elif options.effort is not None and facts.thinking_levels:
-        level = min(facts.thinking_levels, key=lambda level: _distance(level, str(options.effort)))
+        level = nearest_effort(options.effort, facts.thinking_levels)
         thinking["thinkingLevel"] = level.upper()
         if level != options.effort:
             message = f"this model has no thinking level {options.effort!r}; {level.upper()} was sent"
@@ -213,12 +212,6 @@ def _thinking(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, 
             message = f"this model expects a thinking budget; {options.effort!r} was sent as {budget} tokens"
             warnings.add("emulated", "reasoning.effort", message, lossy=False)
     config["thinkingConfig"] = thinking
-
-
-def _distance(level: str, effort: str) -> tuple[int, int]:
-    """How far a level is from an effort. Of two levels at the same distance, the one with less thinking is nearer."""
-    distance = EFFORTS.index(level) - EFFORTS.index(effort)
-    return abs(distance), distance
 
 
 def _budget(tokens: int, facts: GeminiFacts, subject: str, warnings: Warnings) -> int:

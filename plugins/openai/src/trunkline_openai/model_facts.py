@@ -7,11 +7,11 @@ facts about a model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import attrs
-from trunkline.authoring.model_facts import ModelFacts as Overrides, ModelRow, facts_about
-from trunkline.authoring.warnings import Warnings, changes_effort
+from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
+from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
 from trunkline.request import ReasoningOptions
 
 from trunkline_openai.features import SAMPLING, Effort, Feature, ReasoningOff, Reasons
@@ -62,10 +62,10 @@ class ModelFacts:
 Rows = tuple[ModelRow[ModelFacts], ...]
 
 
-def model_facts(model: str, rows: Sequence[ModelRow[ModelFacts]], overrides: Overrides) -> ModelFacts:
-    """The facts about a model. A vendor's name before the model's (`openai/o3`) is ignored in the table."""
+def facts_of(model: str, rows: Sequence[ModelRow[ModelFacts]], overrides: FactOverrides) -> ModelFacts:
+    """The facts about a model. The table has no vendors' names (`openai/o3`), nor the prefix of tuned models."""
     name = model.rpartition("/")[2].lower().removeprefix("ft:")
-    return facts_about(model, (), facts_about(name, rows, ModelFacts(), {}), overrides)
+    return facts_about(model, rows, ModelFacts(), overrides, known_as=name)
 
 
 def accepted_effort(options: ReasoningOptions | None, facts: ModelFacts, model: str, warnings: Warnings) -> str | None:
@@ -78,21 +78,10 @@ def accepted_effort(options: ReasoningOptions | None, facts: ModelFacts, model: 
             why = f"{model} accepts no effort; ignored"
             warnings.add("unsupported", "reasoning.effort", why, lossy=changes_effort(wanted))
         return None
-    found = _nearest(wanted, facts.efforts)
+    found = nearest_effort(wanted, facts.efforts)
     why = f"{model} does not accept {wanted!r}; {found!r} was sent"
     warnings.add("changed", "reasoning.effort", why, lossy=changes_effort(wanted))
     return found
-
-
-def _nearest(wanted: str, accepted: tuple[Effort, ...]) -> str:
-    order: tuple[str, ...] = get_args(Effort)
-    # To reason as little as possible is nearer to reasoning a little than to not reasoning at all.
-    candidates: list[Effort] = [effort for effort in accepted if effort != "none"]
-    candidates = candidates or [*accepted]
-    if wanted not in order:
-        return candidates[-1]
-    place = order.index(wanted)
-    return min(candidates, key=lambda effort: (abs(order.index(effort) - place), order.index(effort)))
 
 
 _LIVE = "cells verified with the live API in 2026-07 and 2026-10, in pydantic-ai 2.68, pydantic_ai/profiles/openai.py"

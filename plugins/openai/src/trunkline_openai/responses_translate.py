@@ -12,7 +12,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, accepted_effort, model_facts
+from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, accepted_effort, facts_of
 from trunkline_openai.responses_history import HistoryOptions, takes_no_reasoning, turns
 from trunkline_openai.responses_input import InputItems
 from trunkline_openai.translate import request_headers, sent_user_id
@@ -87,7 +87,7 @@ class ResponsesTranslator:
 
 def openai_facts(context: ServiceContext[Any], model: str) -> ModelFacts:
     """The facts about one of OpenAI's models."""
-    return model_facts(model, OPENAI_MODELS, context.settings.model_facts)
+    return facts_of(model, OPENAI_MODELS, context.settings.model_facts)
 
 
 def responses_body(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import attrs
 from trunkline.authoring.json import as_object, encode_request, with_options
-from trunkline.authoring.model_facts import ModelFacts as Overrides
+from trunkline.authoring.model_facts import FactOverrides
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.user_id import user_identifier
@@ -20,7 +20,7 @@ from trunkline.settings import Settings
 
 from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
-from trunkline_openai.model_facts import ModelFacts, accepted_effort, model_facts
+from trunkline_openai.model_facts import ModelFacts, accepted_effort, facts_of
 from trunkline_openai.profile import Profile
 from trunkline_openai.urls import UrlFor
 
@@ -62,11 +62,11 @@ class ChatTranslator:
 
     def facts_about(self, model: str) -> ModelFacts:
         """The facts about a model, which the setting `model_facts` may change."""
-        return model_facts(model, self.profile.models, self._configured_facts)
+        return facts_of(model, self.profile.models, self._configured_facts)
 
     @property
-    def _configured_facts(self) -> Overrides:
-        configured: Overrides = getattr(self.context.settings, "model_facts", {})
+    def _configured_facts(self) -> FactOverrides:
+        configured: FactOverrides = getattr(self.context.settings, "model_facts", {})
         return configured
 
     def for_model(self, model: str) -> Self:
@@ -76,7 +76,7 @@ class ChatTranslator:
             found = copy.copy(self)
             found.facts = self.facts_about(model)
             found.profile = self.profile.for_model(found.facts)
-            if model_facts(model, (), self._configured_facts).efforts and "reasoning_effort" not in found.facts.refuses:
+            if facts_of(model, (), self._configured_facts).efforts and "reasoning_effort" not in found.facts.refuses:
                 # The user says that this model has efforts, so its server takes them, whatever the profile says.
                 takes = found.profile.takes | {"reasoning_effort"}
                 found.profile = attrs.evolve(found.profile, takes=takes)
