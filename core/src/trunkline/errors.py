@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trunkline._json import JSONValue
-    from trunkline.response import ChatResponse
+    from trunkline.response import ChatResponse, FinishReason
 
 
 __all__ = [
@@ -315,6 +315,13 @@ class StreamInterrupted(RemoteError):
     """
 
     retryable_by_default = True
+
+    finish_reason: FinishReason | None = None
+    """Why the model stopped, if that came before the stream broke off: only the mark of the end is missing then, and
+    `partial` has the reason as well."""
+
+    raw_finish_reason: str | None = None
+    """`finish_reason` in the provider's words."""
 
 
 class ProtocolViolation(RemoteError):

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Literal, NoReturn, TypeAlias
 
 import anyio
+import attrs
 
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
@@ -254,7 +255,7 @@ class Stream:
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, RemoteError) and error.partial is None:
-            error.partial = self._fold.response()
+            error.partial = self._partial(error)
         # Closing a stream is no failure of the call, whether the application does it or `until_disconnect`.
         if self._call is not None and (isinstance(error, StreamClosed) or _is_hang_up(error)):
             self._call.abandoned(self._fold.response())
@@ -264,6 +265,13 @@ class Stream:
         self._batch, self._position = [], 0
         if not self._is_closed:
             self._state = "ended"
+
+    def _partial(self, error: RemoteError) -> ChatResponse:
+        response = self._fold.response()
+        if isinstance(error, StreamInterrupted) and error.finish_reason is not None:
+            raw_reason = error.raw_finish_reason
+            response = attrs.evolve(response, finish_reason=error.finish_reason, raw_finish_reason=raw_reason)
+        return response
 
     def _raise_interrupted(self, timeout_error: Callable[[], RequestTimeout]) -> NoReturn:
         """Raise the error for an await that was interrupted, by `aclose` or because it took too long."""
@@ -285,7 +293,7 @@ class Stream:
         if self._failure is not None:
             error = copy.copy(self._failure)
             if isinstance(error, RemoteError) and error.partial is None:
-                error.partial = self._fold.response()
+                error.partial = self._partial(error)
             raise error
         if self._is_closed:
             raise self._closed_error("before {} was read to its end")

@@ -705,6 +705,26 @@ def test_answer_without_message_stop_is_interrupted_and_names_its_reason() -> No
     with pytest.raises(StreamInterrupted, match="'end_turn'") as raised:
         streamed(START, began(0, TEXT), ended(0), last("end_turn"))
     assert not raised.value.retryable
+    assert (raised.value.finish_reason, raised.value.raw_finish_reason) == (FinishReason.STOP, "end_turn")
+
+
+def test_done_takes_the_place_of_message_stop_behind_a_stop_reason() -> None:
+    data = sse([START, began(0, TEXT), ended(0), last("end_turn")]) + b"data: null\n\ndata: [DONE]\n\n"
+    assert fold(events_of(data)).finish_reason is FinishReason.STOP
+    with pytest.raises(StreamInterrupted):
+        events_of(sse([START, began(0, TEXT), ended(0)]) + b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"detail": "Gone"}, ServerError),
+        ({"error": {"message": "Wrong key", "code": "invalid_api_key"}}, AuthenticationError),
+    ],
+)
+def test_errors_of_other_apis_have_their_class(body: dict[str, Any], kind: type[RemoteError]) -> None:
+    with pytest.raises(kind):
+        streamed(body)
 
 
 SLOW: dict[str, Any] = {"type": "error", "error": {"type": "rate_limit_error", "message": "Slow"}}

@@ -376,8 +376,9 @@ def test_model_may_have_nothing_to_add(stream: Callable[..., bytes]) -> None:
 def test_stream_without_its_metadata_was_cut_off(event: Encode) -> None:
     start_of_stream = event("messageStart", {"role": "assistant"}) + event(*delta(0, text="Sorry"))
     for reason in ("end_turn", "max_tokens", "guardrail_intervened"):
-        with pytest.raises(StreamInterrupted, match="before metadata"):
+        with pytest.raises(StreamInterrupted, match="before metadata") as raised:
             decode(start_of_stream + event("messageStop", {"stopReason": reason}))
+        assert (raised.value.retryable, raised.value.raw_finish_reason) == (False, reason)
 
 
 def test_second_metadata_event_does_not_lower_the_counts(event: Encode) -> None:

@@ -37,7 +37,11 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "ramp_limit_exceeded": RateLimited,
     "organization_on_hold": PermissionDenied,
     "exceed_context_size_error": ContextTooLong,  # llama.cpp
+    # OpenAI's, from servers that have both APIs
     "context_length_exceeded": ContextTooLong,
+    "invalid_api_key": AuthenticationError,
+    "insufficient_quota": QuotaExhausted,
+    "rate_limit_exceeded": RateLimited,
     # Alibaba's Model Studio
     "Throttling": RateLimited,
     "Throttling.RateQuota": RateLimited,
@@ -97,7 +101,9 @@ def describes_error(data: Mapping[str, Any]) -> bool:
     if not _MARKS.isdisjoint(data) and any(data.get(name) for name in _MARKS):
         return True
     # In the API, `message` is an object, and only its events have one.
-    return kind is None and "content" not in data and isinstance(data.get("message") or data.get("msg"), str)
+    if kind is not None or "content" in data:
+        return False
+    return bool(data.get("detail")) or isinstance(data.get("message") or data.get("msg"), str)
 
 
 def error_from_body(

@@ -160,7 +160,11 @@ class MessagesStreamParser:
         if known is not None and (texts := known.texts(text)) is not None:
             return self.text_events(texts)
         self.repeats.forget()
-        if not text or text == b"[DONE]" or text.isspace():
+        if text == b"[DONE]" and self._stop_reason is not None:  # a proxy's terminator, in place of message_stop
+            events: list[Event] = []
+            self._end_message(events)
+            return events
+        if not text or text in (b"[DONE]", b"null") or text.isspace():
             return []
         if frame.event == "error" or (frame.status or 0) >= 400:
             self._error(_error_data(text), [], status=frame.status)
@@ -170,7 +174,7 @@ class MessagesStreamParser:
         if type(kind) is not str:
             kind = "error" if describes_error(data) else frame.event
         handler = _HANDLERS.get(kind)
-        events: list[Event] = []
+        events = []
         if handler is not None:
             handler(self, data, events)
         else:
@@ -195,7 +199,8 @@ class MessagesStreamParser:
         """
         if self._failed:
             raise error_from_json({"type": "error"}, provider=self._provider, read=error_from_body)
-        if _REASONS.get(self._stop_reason or "") is FinishReason.CONTENT_FILTER:
+        reason = _REASONS.get(self._stop_reason or "", FinishReason.OTHER)
+        if reason is FinishReason.CONTENT_FILTER:
             events: list[Event] = []
             self._end_message(events)
             return events
@@ -203,7 +208,9 @@ class MessagesStreamParser:
             raise StreamInterrupted("the stream ended before message_stop", provider=self._provider)
         # Nothing but message_stop is missing, so the response is probably whole, and another attempt would pay twice.
         message = f"the stream ended before message_stop, after the stop reason {self._stop_reason!r}"
-        raise StreamInterrupted(message, provider=self._provider, retryable=False)
+        error = StreamInterrupted(message, provider=self._provider, retryable=False)
+        error.finish_reason, error.raw_finish_reason = reason, self._stop_reason
+        raise error
 
     def whole(self, message: dict[str, Any]) -> list[Event]:
         """Return the events of a message that arrived whole."""

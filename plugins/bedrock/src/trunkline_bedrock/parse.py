@@ -214,8 +214,13 @@ class ConverseStreamParser:
 
     def finish(self) -> list[Event]:
         """Raise `StreamInterrupted`: the end of file came before the end of the stream."""
-        missing = "messageStop" if self._stop is None else "metadata"
-        raise StreamInterrupted(f"the stream ended before {missing}", provider=self._provider)
+        if self._stop is None:
+            raise StreamInterrupted("the stream ended before messageStop", provider=self._provider)
+        # Only the usage and the report of a guardrail are missing, so the same request would not give another answer.
+        error = StreamInterrupted("the stream ended before metadata", provider=self._provider, retryable=False)
+        error.raw_finish_reason = as_string(self._stop.get("stopReason"))
+        error.finish_reason = _REASONS.get(error.raw_finish_reason or "", FinishReason.OTHER)
+        raise error
 
     def _other(self, frame: EventStreamFrame) -> list[Event]:
         """Raise the error of an exception that was sent as an event. Keep any other event that is unknown."""
