@@ -33,8 +33,9 @@ from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLog
 def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
     """Decode a tool call's arguments. Returns the object and `None`, or `{}` and the text if it is not a JSON object.
 
-    Empty text and `null` give an empty object: several providers send them for a tool without parameters. Text that is
-    nested deeper than 128 levels, which a `ToolCall` refuses, is not decoded.
+    Empty text and `null` give an empty object: several providers send them for a tool without parameters. Of `{}` and
+    an object after it, the latter counts: a proxy translated the empty `input` with which a call of Anthropic's API
+    starts, and then its pieces. Text that is nested deeper than 128 levels, which a `ToolCall` refuses, is not decoded.
     """
     if text.strip() in ("", "null"):
         return {}, None
@@ -45,7 +46,12 @@ def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
     try:
         arguments = loads_finite(text)
     except (ValueError, RecursionError):
-        return {}, text
+        if not text.startswith("{}{"):
+            return {}, text
+        try:
+            arguments = loads_finite(text[2:])
+        except (ValueError, RecursionError):
+            return {}, text
     return (arguments, None) if isinstance(arguments, dict) else ({}, text)
 
 
