@@ -122,9 +122,39 @@ def test_the_end_after_another_finish_reason_is_an_interruption_that_is_not_retr
     with pytest.raises(StreamInterrupted, match=f"finish reason '{reason}'") as caught:
         events(wire(chunk({"content": "x"}), chunk({}, reason), done=False))
     assert not caught.value.retryable
+    assert (caught.value.finish_reason, caught.value.raw_finish_reason) == (reason, reason)
     with pytest.raises(StreamInterrupted) as caught:
         events(wire(chunk({"content": "x"}), done=False))
     assert caught.value.retryable
+    assert caught.value.finish_reason is None
+
+
+@pytest.mark.parametrize("choice", [{"finishReason": "stop"}, {"finish_reason": "end"}])
+def test_the_finish_reason_may_have_another_name(choice: dict[str, str]) -> None:
+    response = streamed(chunk({"content": "x"}), {"id": "c1", "choices": [{"index": 0, "delta": {}, **choice}]})
+    assert (response.finish_reason, response.provider_metadata) == ("stop", {})
+
+
+def test_the_text_of_the_older_completions_api_is_the_answer() -> None:
+    choice = {"index": 0, "text": "Hello", "finish_reason": "stop"}
+    assert streamed({"choices": [choice]}).text == body({"choices": [choice]}).text == "Hello"
+
+
+def test_a_whole_body_in_one_event_needs_no_terminator() -> None:
+    whole = {**answer({"role": "assistant", "content": "Hello"}), "object": "chat.completion"}
+    for data in (wire(whole, done=False), json.dumps([whole]).encode()):
+        assert fold(events(data), "acme").text == "Hello"
+
+
+def test_a_null_among_the_chunks_or_the_calls_says_nothing() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "w", "arguments": "{}"}}
+    chunks = wire(chunk({"tool_calls": [None]}), chunk({"tool_calls": [call]}), chunk({}, "tool_calls"))
+    assert [one.name for one in fold(events(b"data: null\n\n" + chunks), "acme").tool_calls] == ["w"]
+
+
+def test_tool_calls_as_the_finish_reason_of_nothing_are_a_failure() -> None:
+    with pytest.raises(ServerError, match="'tool_calls'"):
+        streamed(chunk({"content": ""}), chunk({}, "tool_calls"))
 
 
 SILENT: dict[str, list[Any]] = {
@@ -752,7 +782,6 @@ def test_a_stream_in_place_of_a_whole_answer_counts() -> None:
     "data",
     [
         b"data: 7\n\n",
-        b"data: null\n\n",
         b"data: []\n\n",
         b"data: " + b"[" * 100_000 + b"\n\n",
         wire({"choices": {"index": 0}}),

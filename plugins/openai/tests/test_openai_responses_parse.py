@@ -290,7 +290,7 @@ def test_empty_arguments_are_an_empty_object() -> None:
         (b"\xff", ProtocolViolation),
         ({"object": "list", "data": []}, ProtocolViolation),
         (answer({"id": "no type"}), ProtocolViolation),
-        (answer(usage=None), ProtocolViolation),
+        (answer(usage=None), ServerError),
         (answer(status="failed", error=None, incomplete_details={"reason": "content_filter"}), ContentFiltered),
     ],
 )
@@ -879,10 +879,21 @@ def test_an_event_of_an_unknown_name_may_have_text() -> None:
     assert fold(events_of(b"event: ping\ndata: pong\n\n" + sse([completed(MESSAGE)]))).text == "Hello"
 
 
-@pytest.mark.parametrize("fields", [{"output": []}, {"output": None}])
-def test_an_ending_that_said_nothing_is_not_an_answer(fields: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolViolation):
-        streamed(CREATED, completed(usage=None, **fields))
+NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+
+@pytest.mark.parametrize("fields", [{"output": []}, {"output": None}, {"output": [], "usage": NO_TOKENS}])
+def test_an_ending_that_said_nothing_is_a_failure_that_is_retried(fields: dict[str, Any]) -> None:
+    with pytest.raises(ServerError, match="neither output nor usage") as raised:
+        streamed(CREATED, completed(**{"usage": None, **fields}))
+    assert raised.value.retryable
+
+
+def test_the_status_beside_an_error_counts() -> None:
+    error = {"type": "error", "status_code": 429, "error": {"type": "usage_limit_reached", "message": "Later."}}
+    with pytest.raises(QuotaExhausted) as raised:
+        streamed(error)
+    assert raised.value.status == 429
 
 
 @pytest.mark.parametrize(

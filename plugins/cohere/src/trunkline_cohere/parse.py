@@ -100,7 +100,7 @@ class CohereStreamParser:
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. Raises the error that the frame carries, if it is one."""
         text = frame.data
-        if not text or text == b"[DONE]" or text.isspace():
+        if not text or text in (b"[DONE]", b"null") or text.isspace():
             return []
         data = self._decode(frame)
         kind = data.get("type")
@@ -301,7 +301,8 @@ class CohereStreamParser:
         raw_reason = as_string(data.get("finish_reason")) or None
         reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
         error = {key: data[key] for key in ("error", "error_type") if data.get(key)}
-        if not self._builder.has_parts and (reason is FinishReason.ERROR or error or raw_reason is None):
+        failed = reason in (FinishReason.ERROR, FinishReason.TOOL_CALLS) or error or raw_reason is None
+        if failed and not self._builder.has_parts:
             # Nothing was generated, so this is a failed call, which can be retried, rather than a response.
             message = error.get("error") or f"the response ended with {raw_reason or 'no reason'} before it began"
             body = {"message": message, "error_type": error.get("error_type")}

@@ -150,11 +150,14 @@ class GeminiStream:
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. What follows the end of the response gives none."""
-        if self.finished:
+        if self.finished or frame.data in (b"[DONE]", b"null"):  # a proxy's
             return []
         if frame.event == "error" and not frame.data.lstrip().startswith(b"{"):
             raise error_from_body(frame.data.decode("utf-8", "replace"), provider=self._provider)
-        data = decode_object(frame.data, "an event of the stream", provider=self._provider)
+        text = frame.data.strip()
+        if text.startswith(b"[{") and text.endswith(b"}]"):
+            text = text[1:-1]  # the API puts errors into a list of one
+        data = decode_object(text, "an event of the stream", provider=self._provider)
         if frame.event == "error" or (frame.status or 0) >= 400:
             raise error_from_body(bounded(data), provider=self._provider, status=frame.status)
         return self.chunk(data)

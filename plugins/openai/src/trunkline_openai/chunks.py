@@ -45,7 +45,7 @@ from trunkline_openai.usage import larger, usage_from
 
 FINISH_REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(
-        ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed", "complete"), FinishReason.STOP
+        ("stop", "end", "eos", "eos_token", "end_turn", "stop_sequence", "completed", "complete"), FinishReason.STOP
     ),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length"), FinishReason.LENGTH),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), FinishReason.TOOL_CALLS),
@@ -84,7 +84,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
 
 # Fields that are read, or that mean nothing. Every other field is kept in the response's `provider_metadata`.
 _CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error", "p"})
-_CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "text", "usage"})
+_CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "text", "usage", "finishReason"})
 _DELTA_FIELDS = frozenset(
     {
         "role",
@@ -326,6 +326,8 @@ class ChunkReader:
         message = choice.get("message")
         # Perplexity sends both: an empty delta in a whole body, and in each chunk a message with all the text so far.
         whole = message is not None and (self._whole or delta is None)
+        if delta is None and message is None and isinstance(choice.get("text"), str):
+            delta = {"content": choice["text"]}  # a server, or a proxy, that has only the older Completions API
         logprobs = choice.get("logprobs")
         if logprobs:
             self._keep_logprobs(logprobs)
@@ -333,6 +335,8 @@ class ChunkReader:
         reason = choice.get("finish_reason")
         if reason is None and isinstance(choice.get("finish_details"), dict):
             reason = choice["finish_details"].get("type")
+        if not reason and "finishReason" in choice:
+            reason = choice["finishReason"]  # Gemini's compatible API (github.com/jakobdylanc/llmcord/issues/84)
         if reason:
             self._reason = reason if isinstance(reason, str) else self._json_text(reason)
             self._continued = False
@@ -455,7 +459,9 @@ class ChunkReader:
         if self._calls.unnamed:
             self.keep("tool_calls", self._calls.unnamed)
         is_empty = not (self._next or self._added or self._calls.unnamed)
-        if is_empty and (self._reason is None or self._finish_reason() is FinishReason.ERROR):
+        if is_empty and self._finish_reason() in (FinishReason.ERROR, FinishReason.TOOL_CALLS):
+            raise ServerError(self._said_nothing(), provider=self.provider, body=bounded(raw))
+        if is_empty and self._reason is None:
             # Nothing was generated, so this is a failed call, which can be retried, rather than a response.
             raise ServerError(self._said_nothing(), provider=self.provider, body=bounded(raw))
         self._events.append(

@@ -52,6 +52,9 @@ _DECISIVE: dict[str, type[RemoteError]] = {
     "billing_hard_limit_reached": QuotaExhausted,
     "billing_not_active": QuotaExhausted,
     "insufficient_balance": QuotaExhausted,
+    # The Codex endpoint of the Responses API (codex-rs/codex-api/src/sse/responses.rs in github.com/openai/codex)
+    "usage_limit_reached": QuotaExhausted,
+    "cyber_policy": ContentFiltered,
     # DashScope, https://www.alibabacloud.com/help/en/model-studio/error-code (read in November 2026)
     "arrearage": QuotaExhausted,
     "data_inspection_failed": ContentFiltered,
@@ -82,6 +85,8 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "service_unavailable": Overloaded,
     "unavailable_error": Overloaded,
     "engine_overloaded": Overloaded,
+    "server_is_overloaded": Overloaded,  # OpenAI's Codex endpoint, with the next one
+    "slow_down": Overloaded,
     "server_error": ServerError,
     "internal_error": ServerError,
     "internal_server_error": ServerError,
@@ -94,6 +99,16 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "modelnotfound": NotFound,
     "invalidparameter": BadRequest,
     "internalerror": ServerError,
+    # Zhipu and Z.ai, https://docs.z.ai/api-reference/api-code
+    "1113": QuotaExhausted,
+    "1211": NotFound,
+    "1261": ContextTooLong,
+    "1301": ContentFiltered,
+    "1302": RateLimited,
+    "1303": RateLimited,
+    "1304": QuotaExhausted,
+    "1305": Overloaded,
+    "1308": QuotaExhausted,
 }
 
 # The fields that describe an error, at the top level of a body or chunk: those in the first row also next to choices,

@@ -60,8 +60,8 @@ class ChatParser(ChunkReader):
         self.repeats.forget()
         chunk = self._decode(frame)
         if not isinstance(chunk, dict):
-            if chunk is None and frame.event not in ("message", "error", BARE):
-                return []
+            if chunk is None and frame.event not in ("error", BARE):
+                return []  # 9router sends `data: null` (github.com/decolua/9router/pull/1648, June 2026)
             raise self._not_an_object(chunk)
         if chunk.get("error") or frame.event == "error" or chunk.get("object") == "error":
             raise self.failure(chunk, frame.status)
@@ -74,6 +74,8 @@ class ChatParser(ChunkReader):
             self._lines = True
             self._whole = _is_whole(chunk)
             self._complete = self._complete or self._whole
+        elif chunk.get("object") == "chat.completion" and _is_body(chunk):
+            self._whole = self._complete = True  # a whole body in one event, or in an array
         self.take(chunk)
         if frame.event == "message" and self._is_text(chunk):
             self.repeats.learn(data, chunk)
@@ -108,11 +110,14 @@ class ChatParser(ChunkReader):
         if self._reason is None:
             raise StreamInterrupted("the stream ended, without its terminator [DONE]", provider=self.provider)
         # The response is probably whole, so the same request would not give more.
-        raise StreamInterrupted(
+        error = StreamInterrupted(
             f"the stream ended after its finish reason {self._reason!r}, without its terminator [DONE]",
             provider=self.provider,
             retryable=self._continued,
         )
+        if not self._continued:
+            error.finish_reason, error.raw_finish_reason = self._finish_reason(), self._reason
+        raise error
 
     def _is_finished(self) -> bool:
         """Whether the response is complete at the end of the file, without the terminator."""
@@ -151,6 +156,14 @@ def _is_whole(body: dict[str, Any]) -> bool:
     choices = body.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     return not isinstance(first, dict) or "delta" not in first or "message" in first
+
+
+def _is_body(chunk: dict[str, Any]) -> bool:
+    choices = chunk.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return (
+        isinstance(first, dict) and "delta" not in first and bool(first.get("message") and first.get("finish_reason"))
+    )
 
 
 def _without_choices(text: bytes, provider: str) -> ProtocolViolation:

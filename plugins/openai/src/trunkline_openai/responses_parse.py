@@ -15,7 +15,7 @@ from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object, loads
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, TrunklineError
+from trunkline.errors import ProtocolViolation, RemoteError, ServerError, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
 from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
@@ -206,7 +206,7 @@ class ResponsesStreamParser:
     def feed(self, frame: SSEFrame) -> list[Event]:
         """The events of one frame. Raises the error in an `error` or `response.failed` event."""
         text, event, status = frame
-        if not text or text == b"[DONE]" or text.isspace():
+        if not text or text in (b"[DONE]", b"null") or text.isspace():
             return []
         if status is not None:
             self._status = status
@@ -441,6 +441,9 @@ class ResponsesStreamParser:
 
     def _error(self, data: dict[str, Any], events: list[Event]) -> None:
         error = data.get("error")
+        for name in ("status_code", "status"):  # the Codex endpoint, beside `error`
+            if type(data.get(name)) is int and data[name] >= 400:
+                self._status = data[name]
         if not error:
             error = {name: value for name, value in data.items() if name not in _PLACE and value is not None}
             if "error_type" in error:
@@ -460,9 +463,12 @@ class ResponsesStreamParser:
 
     def _finish_response(self, response: dict[str, Any], status: str, events: list[Event]) -> None:
         output = as_objects(response.get("output"))
-        if status in ("completed", "") and not output and not self._items and not response.get("usage"):
-            # An ending alone, without an item or a count of tokens, is no answer of a model.
-            raise ProtocolViolation("the response has neither output nor usage", provider=self._provider)
+        if status in ("completed", "") and not output and not self._items and not _counted(response.get("usage")):
+            # An ending alone, without an item or a count of tokens, is no answer of a model. Gateways send it in place
+            # of an error (github.com/Wei-Shaw/sub2api/pull/5415, August 2026).
+            raise ServerError(
+                "the response has neither output nor usage, and no error that would say why", provider=self._provider
+            )
         self._finish_items(output, events)
         audio = self._audio.end()
         if audio is not None and not self._output.has_audio:
@@ -562,6 +568,11 @@ def _error_body(error: object) -> dict[str, Any]:
     if isinstance(error, dict):
         return {"error": error}
     return {"error": {"message": as_string(error) or "the provider reported a failure without a reason"}}
+
+
+def _counted(usage: object) -> bool:
+    """Whether any tokens were counted."""
+    return isinstance(usage, dict) and any(type(count) is int and count > 0 for count in usage.values())
 
 
 def _finish_reason(response: dict[str, Any], status: str, *, calls: bool) -> tuple[FinishReason, str | None]:

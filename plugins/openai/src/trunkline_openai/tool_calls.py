@@ -119,7 +119,8 @@ class ToolCalls:
         """Read the `tool_calls` of a chunk."""
         self._chunk += 1
         for entry in entries:
-            self.delta(entry, events)
+            if entry is not None:
+                self.delta(entry, events)
 
     def delta(self, delta: object, events: list[Event], *, key: object = None) -> None:
         """Read one entry of `tool_calls`. `key` replaces the index of an entry without one."""
