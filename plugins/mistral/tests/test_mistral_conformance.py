@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from trunkline.authoring.json import dumps
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
@@ -47,7 +48,7 @@ def sample(name: str, *deltas: dict[str, Any], whole: dict[str, Any], **meaning:
 class TestMistral(ProviderTests):
     provider = "mistral"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
-    wire = CHAT_COMPLETIONS
+    wire = attrs.evolve(CHAT_COMPLETIONS, call_id_pattern="[A-Za-z0-9]{9}")
     samples = (
         sample(
             "thinking, a text and a whole tool call",

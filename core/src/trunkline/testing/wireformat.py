@@ -222,7 +222,8 @@ class WireFormat:
 
     `steps` returns the tool calls, the results and the other messages in the decoded body of a request, in order; an
     assistant message with calls is only these calls. The kit checks with it that each call has one result, whatever the
-    history of the conversation is. `refuses_blank_text` says that the API refuses texts of white space.
+    history of the conversation is. `call_id_pattern` is the pattern of the ids of tool calls that the API accepts, for
+    an API that refuses others. `refuses_blank_text` says that the API refuses texts of white space.
     `unkept_fields` are objects of responses whose unknown fields the parser need not keep, each with the reason: paths
     such as `choices[].delta`, which begin with the type of the event in a stream, as in `message_stop:`.
     """
@@ -239,6 +240,7 @@ class WireFormat:
     errors: tuple[tuple[bytes, type[RemoteError]], ...] = ()
     embeddings: Callable[[Sequence[Any], Sequence[int]], bytes] | None = None
     steps: Callable[[Any], Iterable[Step]] | None = None
+    call_id_pattern: str | None = None
     refuses_blank_text: bool = False
     unkept_fields: Mapping[str, str] = attrs.field(factory=dict)
 

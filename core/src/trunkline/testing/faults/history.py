@@ -6,6 +6,7 @@ A translator that uses `trunkline.authoring.replay` passes these tests.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -240,6 +241,9 @@ class HistoryFaults(ProviderCase):
             elif step.kind == "call":
                 assert step.id not in used, f"{name}: the id {step.id!r} occurs twice"
                 assert step.id, f"{name}: a call has no id"
+                pattern = self.wire.call_id_pattern
+                accepted = pattern is None or re.fullmatch(pattern, step.id) is not None
+                assert accepted, f"{name}: the id {step.id!r} does not have the form {pattern!r}"
                 arguments = json.loads(step.arguments) if isinstance(step.arguments, str) else step.arguments
                 assert isinstance(arguments, dict), f"{name}: arguments that are no object are sent: {step.arguments!r}"
                 used.add(step.id)
