@@ -13,7 +13,8 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from trunkline._config.sources import variable_name
 from trunkline._plugins.registry import load_provider
@@ -21,7 +22,7 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|portability|names|tree|commands|bench|down): (?P<name>[\w.-]+) -->\n)"
+    r"(<!-- (?P<kind>settings|common|facts|portability|names|tree|commands|bench|down): (?P<name>[\w.-]+) -->\n)"
     r".*?(<!-- end (?P=kind) -->)",
     re.DOTALL,
 )
@@ -64,6 +65,34 @@ def settings(name: str) -> str:
 def common(name: str) -> str:
     """Return the table of the settings that all providers share."""
     return table(list(setting_infos(Settings)), name)
+
+
+def facts(name: str) -> str:
+    """Return the table of the facts of the setting `model_facts`. `name` is the path of the class, whose docstring has
+    an item for each fact."""
+    module, _, cls = name.rpartition(".")
+    kind: type = getattr(importlib.import_module(module), cls)
+    items = dict(re.findall(r"^ *- `(\w+)`: (.*?)(?=\n *- |\n\n|\n *\Z)", kind.__doc__ or "", re.DOTALL | re.MULTILINE))
+    rows = ["| Fact | Value | Meaning |", "|---|---|---|"]
+    for fact, hint in get_type_hints(kind).items():
+        meaning = re.sub(r"\s+", " ", items[fact]).removesuffix(".").replace("`None`", "`none`")
+        rows.append(f"| `{fact}` | {cell(values(hint))} | {cell(meaning)} |")
+    return "\n".join(rows) + "\n"
+
+
+def values(hint: object) -> str:
+    """Return in words which values a type has in a configuration."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return ", ".join(f"`{argument}`" for argument in arguments)
+    if origin in (Union, UnionType):
+        kinds = [values(argument) for argument in arguments if argument is not type(None)]
+        return ", ".join((*kinds, "or `none`" if type(None) in arguments else "")).removesuffix(", ")
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)}: {values(arguments[0])}"
+    if origin in (tuple, frozenset):
+        return f"a list: {values(arguments[0])}"
+    return {str: "text", bool: "`true` or `false`", int: "a whole number"}[hint]  # type: ignore[index]
 
 
 def script(path: Path) -> ModuleType:
@@ -132,6 +161,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "down": down,
     "settings": settings,
     "common": common,
+    "facts": facts,
     "portability": portability,
     "names": names,
     "tree": tree,

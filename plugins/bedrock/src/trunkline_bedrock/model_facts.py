@@ -58,7 +58,8 @@ class BedrockFacts:
 
     Content:
 
-    - `media`: the media that it can read. `result_media`: those that a tool result may contain.
+    - `media`: the media that it can read.
+    - `result_media`: the media that a tool result may contain.
     - `s3`: whether media may be `s3://` URLs.
     - `json_results`: whether it requires tool results as JSON.
     - `result_status`: whether a tool result can be marked as failed.

@@ -28,11 +28,18 @@ class ModelFacts:
     - `efforts`: the levels of reasoning that it accepts; none if it refuses the parameter; `None` if not known.
     - `refuses`: features that the server has, but this model refuses.
     - `max_tokens_field`: its name for the output limit, if it accepts only one of the two.
-    - `stream_options`: whether it accepts them in a stream.
+    - `stream_options`: whether it accepts the field `stream_options`.
     - `reasoning_replay`: the field in which it expects its reasoning back, if the server's other models expect none.
     - `tools_while_reasoning`: whether it may call tools while it reasons, in Chat Completions.
-    - `reasoning_filler`, `signed_calls`, `system_messages`, `starts_with_user`, `alternates`, `blank_text`: as in
-      `trunkline_openai.profile.Profile`, where the model differs from the server's others.
+
+    The others say where the model differs from what the profile says of all models of the server:
+
+    - `reasoning_filler`: the reasoning to send with tool calls that have none, if the model refuses these.
+    - `signed_calls`: whether it refuses tool calls without Gemini's signature.
+    - `system_messages`: where system messages may stand.
+    - `starts_with_user`: whether the first message, except for system messages, must be the user's.
+    - `alternates`: whether messages of the user and of the model must alternate.
+    - `blank_text`: whether a text may be blank.
     """
 
     family: str | None = None
