@@ -103,6 +103,16 @@ class TestResults:
         turns, warnings = replayed(messages, unknown_results="kept")
         assert ([turn.message for turn in turns], warnings) == (messages, [])
 
+    def test_a_kept_result_of_a_user_message_comes_before_it_in_a_tool_message(self) -> None:
+        other = ToolResult(tool_call_id="other", parts="b")
+        turns, warnings = replayed([Message(role="user", parts=[Text(text="a"), other])], unknown_results="kept")
+        assert ([turn.message for turn in turns], warnings) == ([Message(role="tool", parts=[other]), user("a")], [])
+
+    def test_no_reasoning_comes_last_after_blank_text_is_removed(self) -> None:
+        answer = assistant(Reasoning(text="hm", provider="toy"), " ")
+        turns, warnings = replayed([user("a"), answer], trailing_space=False, trailing_reasoning=False)
+        assert (shown(turns), warnings) == ([("user", ("a",), ())], [mended("messages"), mended("reasoning")])
+
     def test_results_that_other_messages_come_before_are_moved_to_their_calls(self) -> None:
         turns, warnings = replayed([user("a"), assistant(OSLO), user("b"), tool_result(OSLO, "rain")])
         assert shown(turns) == [("user", ("a",), ()), ("assistant", (OSLO,), ("rain",)), ("user", ("b",), ())]

@@ -211,9 +211,8 @@ def _paired(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings)
     open_calls: dict[str, list[tuple[_Pair, int]]] = {}
     for message in messages:
         if message.role == "tool":
-            rest = _give(message, pairs, open_calls, rules, warnings)
-            if rest:
-                pairs.append(_Pair(attrs.evolve(message, parts=rest)))
+            if unknown := _give(message, pairs, open_calls, rules, warnings):
+                pairs.append(_Pair(attrs.evolve(message, parts=unknown)))
             continue
         calls: list[ToolCall] = []
         has_results = False
@@ -223,7 +222,9 @@ def _paired(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings)
             elif isinstance(part, ToolResult):
                 has_results = True
         if has_results:
-            rest = _give(message, pairs, open_calls, rules, warnings)
+            if unknown := _give(message, pairs, open_calls, rules, warnings):
+                pairs.append(_Pair(Message(role="tool", parts=unknown)))
+            rest = [part for part in message.parts if not isinstance(part, ToolResult)]
             if not rest:
                 continue
             message = attrs.evolve(message, parts=rest)
@@ -247,18 +248,17 @@ def _give(
     open_calls: dict[str, list[tuple[_Pair, int]]],
     rules: ReplayRules,
     warnings: Warnings,
-) -> tuple[Part, ...]:
-    """Give the results of a message to their calls, and return the other parts of the message."""
+) -> list[ToolResult]:
+    """Give the results of a message to their calls, and return those without a call that are kept."""
     results = [part for part in message.parts if isinstance(part, ToolResult)]
-    rest = [part for part in message.parts if not isinstance(part, ToolResult)]
     if message.role == "tool":
-        if rest:
+        if len(results) < len(message.parts):
             raise InvalidRequest("a tool message may contain only ToolResult parts")
         if results and (options := message.provider_options.get(rules.provider)):
             own = results[-1].provider_options.get(rules.provider, {})
             merged = {**results[-1].provider_options, rules.provider: {**options, **own}}
             results[-1] = attrs.evolve(results[-1], provider_options=merged)
-    unknown: list[Part] = []
+    unknown: list[ToolResult] = []
     for result in results:
         calls = open_calls.get(result.tool_call_id)
         if calls is not None:
@@ -276,7 +276,7 @@ def _give(
             cause = "no tool call before this result has the id"
             problem = f"{cause} {result.tool_call_id!r}; it was left out. Keep the two together"
             warnings.add("mended", "tool result", problem, lossy=False, cause=cause)
-    return (*unknown, *rest)
+    return unknown
 
 
 # Parts
@@ -306,7 +306,7 @@ class _Mender:
             else:
                 parts += self._part(part, message, moved)
         if by_model:
-            parts = self._without_trailing_reasoning(self._with_calls_last(parts))
+            parts = _without_trailing_reasoning(self._with_calls_last(parts), rules=self._rules, mended=self._mended)
         if not parts and not moved and (by_model or message.parts):
             if by_model or all(isinstance(part, Text) for part in message.parts):
                 self._mended("message", f"{message.role} messages of which nothing can be sent were left out")
@@ -435,15 +435,6 @@ class _Mender:
         self._mended("tool call", "parts that followed the calls of an answer were moved before them")
         return [*(part for part in parts if not isinstance(part, ToolCall)), *calls]
 
-    def _without_trailing_reasoning(self, parts: list[Part]) -> list[Part]:
-        end = len(parts)
-        while end and isinstance(parts[end - 1], Reasoning):
-            end -= 1
-        if end == len(parts) or (end and self._rules.trailing_reasoning):
-            return parts
-        self._mended("reasoning", "reasoning of the history was left out: nothing follows it")
-        return parts[:end]
-
     def _result(self, call: ToolCall, found: list[ToolResult], moved: list[Part]) -> ToolResult:
         if not found:
             self._mended("tool result", "a call without a result got one, which says that none is known")
@@ -476,6 +467,18 @@ class _Mender:
     def _moves(self, part: Image | Document | Audio) -> bool:
         """Return whether media of a tool result have to follow it. What the model cannot read stays, to be left out."""
         return not isinstance(part, self._rules.result_media) and isinstance(part, self._rules.readable_media)
+
+
+def _without_trailing_reasoning(
+    parts: list[Part], *, rules: ReplayRules, mended: Callable[[str, str], None]
+) -> list[Part]:
+    end = len(parts)
+    while end and isinstance(parts[end - 1], Reasoning):
+        end -= 1
+    if end == len(parts) or (end and rules.trailing_reasoning):
+        return parts
+    mended("reasoning", "reasoning of the history was left out: nothing follows it")
+    return parts[:end]
 
 
 def _name(part: Part) -> str:
@@ -514,7 +517,7 @@ def _in_order(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list
             mended("system message", "a system message in the middle of the conversation was moved to its beginning")
             turns = [*front, *(turn for turn in turns if turn.message.role != "system")]
     if not rules.trailing_space:
-        turns = _stripped(turns, mended)
+        turns = _stripped(turns, rules, mended)
     ordered: list[Turn] = []
     for turn in turns:
         role, before = turn.message.role, ordered[-1] if ordered else None
@@ -544,13 +547,16 @@ def _merged(first: Message, second: Message) -> Message:
     return attrs.evolve(first, parts=(*first.parts, *second.parts), provider_options=options)
 
 
-def _stripped(turns: list[Turn], mended: Callable[[str, str], None]) -> list[Turn]:
+def _stripped(turns: list[Turn], rules: ReplayRules, mended: Callable[[str, str], None]) -> list[Turn]:
     """Remove the white space at the end of the last assistant message, if nothing follows it."""
     while turns and turns[-1].message.role == "assistant" and not turns[-1].results:
         *parts, last = turns[-1].message.parts
         if not isinstance(last, Text) or last.text == last.text.rstrip():
             break
         mended("messages", "white space at the end of the last assistant message was removed")
-        rest = (*parts, attrs.evolve(last, text=last.text.rstrip())) if last.text.strip() else tuple(parts)
-        turns = [*turns[:-1], Turn(attrs.evolve(turns[-1].message, parts=rest))] if rest else turns[:-1]
+        if last.text.strip():
+            rest = [*parts, attrs.evolve(last, text=last.text.rstrip())]
+        else:
+            rest = _without_trailing_reasoning(parts, rules=rules, mended=mended)
+        turns = [*turns[:-1], Turn(attrs.evolve(turns[-1].message, parts=tuple(rest)))] if rest else turns[:-1]
     return turns
