@@ -192,3 +192,12 @@ def test_list_that_is_nested_too_deeply_cannot_be_stored() -> None:
 def test_a_kind_that_is_not_a_class_is_refused(kind: Any) -> None:
     with pytest.raises(InvalidRequest, match="the kind must be a class such as"):
         from_json(kind, {})
+
+
+@pytest.mark.parametrize(("tag", "named"), [("txt", "'txt'"), (None, "None"), (["text"], "list")])
+def test_error_about_a_part_of_an_unknown_type_names_the_type_and_the_known_ones(tag: JSONValue, named: str) -> None:
+    data: JSONValue = [{"role": "user", "parts": [{"type": tag, "text": "Hi"}]}]
+    with pytest.raises(InvalidRequest) as caught:
+        messages_from_json(data)
+    assert "the type must be one of audio, citation" in str(caught.value)
+    assert f"not {named}" in str(caught.value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, TypeVar, cast, get_args, get_origin
 
@@ -106,6 +106,8 @@ def _converter() -> Converter:
     converter.register_structure_hook(FinishReason, lambda reason, _: FinishReason(reason))
     for union in (ToolResultPart, Part):
         configure_tagged_union(union, converter, tag_name="type", tag_generator=type_tag)
+        types = frozenset(map(type_tag, get_args(union)))
+        converter.register_structure_hook(union, partial(_part, converter.get_structure_hook(union), types))
     converter.register_unstructure_hook_factory(
         lambda kind: kind is ChatResponse,
         lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True, raw=override(omit=True)),
@@ -119,6 +121,15 @@ def _origin(kind: Any) -> object:
 
 def _problem(error: BaseException, kind: type[Any] | None) -> str:
     return str(error) if isinstance(error, InvalidRequest) else format_exception(error, kind)
+
+
+def _part(convert: Callable[[object, object], object], types: frozenset[str], data: object, kind: object) -> object:
+    """Convert a part. cattrs would say of an unknown type only that a field is missing."""
+    if isinstance(data, Mapping):
+        tag = data.get("type")
+        if not isinstance(tag, str) or tag not in types:
+            raise InvalidRequest(f"the type must be one of {', '.join(sorted(types))}, not {shown(tag)}")
+    return convert(data, kind)
 
 
 def _tuple(converter: Converter, data: object, kind: Any) -> tuple[Any, ...]:
