@@ -133,7 +133,7 @@ DATA = Kind((b"x", bytearray(b"x"), memoryview(b"x")), ("x", 5, [], {}, object()
 URL = Kind(("https://x", Word("https://x")), (5, b"https://x", [], {}, object()))
 
 TEXT_OR_NONE, FLAG_OR_NONE = optional(TEXT), optional(FLAG)
-BOTH_OPTIONS = {"provider_options": OPTIONS, "provider_metadata": METADATA}
+BOTH_OPTIONS = {"family": TEXT_OR_NONE, "provider_options": OPTIONS, "provider_metadata": METADATA}
 MEDIA = {
     "data": DATA,
     "url": URL,
@@ -188,7 +188,10 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
             "provider_metadata": METADATA,
         },
     ),
-    Opaque: ({"provider": "p", "kind": "k", "data": {}}, {"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT}),
+    Opaque: (
+        {"provider": "p", "kind": "k", "data": {}},
+        {"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT, "family": TEXT_OR_NONE},
+    ),
     Message: (
         {"role": "user", "parts": "x"},
         {
