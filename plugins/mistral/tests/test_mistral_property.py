@@ -116,7 +116,7 @@ def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     """A body, and the chunks of bytes of the same as a stream."""
     content: Any = draw(st.none() | TEXT | st.lists(CHUNK, max_size=5))
     message: dict[str, Any] = {"role": "assistant", "content": content}
-    finish = draw(st.sampled_from(["stop", "length", "model_length", "tool_calls", "error", "odd"]))
+    finish = draw(st.sampled_from(["stop", "length", "model_length", "tool_calls", "odd"]))
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     if isinstance(content, str):
         deltas += [{"content": piece} for piece in cut(draw, content)]

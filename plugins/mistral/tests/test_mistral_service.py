@@ -77,6 +77,6 @@ async def test_models_and_embeddings() -> None:
 
 async def test_a_strict_service_refuses_what_cannot_be_said() -> None:
     async with serve(answer) as server, opened(server.url, strict=True) as service:
-        with pytest.raises(UnsupportedRequest, match="top_k"):
-            await service.chat(ChatRequest(messages=[user("hi")], top_k=3))
+        with pytest.raises(UnsupportedRequest, match="user_id"):
+            await service.chat(ChatRequest(messages=[user("hi")], user_id="u"))
     assert server.requests == []

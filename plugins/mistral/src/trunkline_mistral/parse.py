@@ -86,8 +86,6 @@ class MistralParser(ChatParser):
             return
         for choice in choices:
             if isinstance(choice, dict):
-                if isinstance(choice.get("logprobs"), dict):
-                    self._keep_logprobs(choice["logprobs"])
                 if choice.get("messages") and isinstance(choice["messages"], list):
                     self._take_messages(chunk, choice)
                     return
@@ -122,8 +120,10 @@ class MistralParser(ChatParser):
             calls = [call for call in as_list(message.get("tool_calls")) if as_object(call).get("id") not in answered]
             super().take({**chunk, "choices": [{**rest, "message": {**message, "tool_calls": calls}}]})
 
-    def _keep_logprobs(self, logprobs: dict[str, Any]) -> None:
-        entries = as_list(logprobs.get("content"))
+    def keep_logprobs(self, logprobs: Any) -> None:
+        """Keep the log probabilities that have ids of tokens, and those that are not of the text."""
+        super().keep_logprobs(logprobs)
+        entries = as_list(as_object(logprobs).get("content"))
         if any(isinstance(entry, dict) and "token_id" in entry for entry in entries):
             self._logprobs += entries
             self.keep("logprobs", {"content": self._logprobs})

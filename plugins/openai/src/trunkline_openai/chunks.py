@@ -207,7 +207,7 @@ class ChunkReader:
         known = self.metadata.get(key)
         self.metadata[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
 
-    def _keep_logprobs(self, logprobs: Any) -> None:
+    def keep_logprobs(self, logprobs: Any) -> None:
         """Keep the log probabilities that are not those of the text, for example those of reasoning (Fireworks)."""
         if not isinstance(logprobs, dict):
             self.keep("logprobs", logprobs)
@@ -330,7 +330,7 @@ class ChunkReader:
             delta = {"content": choice["text"]}  # a server, or a proxy, that has only the older Completions API
         logprobs = choice.get("logprobs")
         if logprobs:
-            self._keep_logprobs(logprobs)
+            self.keep_logprobs(logprobs)
         self._delta(message if whole else delta, logprobs if isinstance(logprobs, dict) else None, whole=whole)
         reason = choice.get("finish_reason")
         if reason is None and isinstance(choice.get("finish_details"), dict):
