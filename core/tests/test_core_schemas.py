@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from trunkline import Tool
-from trunkline.authoring.schemas import object_schema, tool_parameters, without_keywords
+from trunkline.authoring.schemas import current_schema, object_schema, tool_parameters, without_keywords
 from trunkline.authoring.warnings import Warnings
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}
@@ -28,7 +28,8 @@ def test_a_schema_of_an_object_is_the_same_object_without_a_warning() -> None:
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ({}, {"type": "object"}),
+        ({}, {"type": "object", "properties": {}}),
+        ({"type": "object"}, {"type": "object", "properties": {}}),
         ({"properties": {"a": {}}}, {"type": "object", "properties": {"a": {}}}),
         ({"type": ["object", "null"], "properties": {}}, {"type": "object", "properties": {}}),
         ({"oneOf": [A]}, A),
@@ -38,7 +39,7 @@ def test_a_schema_of_an_object_is_the_same_object_without_a_warning() -> None:
         ),
         ({"$ref": "#/$defs/A", "$defs": {"A": A}}, {**A, "$defs": {"A": A}}),
         ({"anyOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": A}}, {**A, "$defs": {"A": A}}),
-        ({"type": "object", "anyOf": []}, {"type": "object"}),
+        ({"type": "object", "anyOf": []}, {"type": "object", "properties": {}}),
         ({"type": "object", "$ref": "#/$defs/none"}, {"type": "object", "$ref": "#/$defs/none"}),
         ({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}, None),
     ],
@@ -81,3 +82,47 @@ def test_refused_keywords_move_into_the_description_at_every_depth() -> None:
         "anyOf": [{"description": "(minimum: 2)"}],
     }
     assert moved == ("minimum",)
+
+
+@pytest.mark.parametrize(
+    ("old", "current"),
+    [
+        ({"type": "array"}, {"type": "array", "items": {}}),
+        ({"type": "array", "items": True}, {"type": "array", "items": {}}),
+        (
+            {"type": "array", "items": [STRING, INTEGER]},
+            {"type": "array", "prefixItems": [STRING, INTEGER], "items": {}},
+        ),
+        (
+            {"type": "array", "items": [STRING], "additionalItems": INTEGER},
+            {"type": "array", "prefixItems": [STRING], "items": INTEGER},
+        ),
+        ({"type": "number", "minimum": 1, "exclusiveMinimum": True}, {"type": "number", "exclusiveMinimum": 1}),
+        ({"type": "number", "maximum": 1, "exclusiveMaximum": False}, {"type": "number", "maximum": 1}),
+        ({**A, "required": ["a", "b"]}, {**A, "properties": {"a": STRING, "b": {}}, "required": ["a", "b"]}),
+        ({"type": "object", "properties": {"a": {**STRING, "required": True}}}, A),
+        (
+            {"type": "object", "properties": {"a": {**STRING, "required": False}}, "required": None},
+            {**A, "required": 0},
+        ),
+        ({"type": "string", "enum": None, "default": None}, {"type": "string", "default": None}),
+        ({"type": "object", "properties": {"a": True}}, {"type": "object", "properties": {"a": {}}}),
+    ],
+)
+def test_forms_of_older_versions_become_current_ones_at_every_depth(
+    old: dict[str, Any], current: dict[str, Any]
+) -> None:
+    current = {name: value for name, value in current.items() if value != 0}
+    assert current_schema(old) == current
+    assert current_schema(current) is current
+    outer = {"type": "object", "properties": {"x": {"anyOf": [{"type": "array", "items": old}]}}}
+    warnings = Warnings()
+    result: Any = tool_parameters(Tool(name="t", parameters=outer), warnings)
+    assert result["properties"]["x"]["anyOf"][0]["items"] == current
+    assert [(one.kind, one.subject, one.lossy) for one in warnings.all()] == [("changed", "tool t", False)]
+
+
+def test_a_property_may_have_the_name_of_a_keyword() -> None:
+    names = ("items", "required", "exclusiveMinimum", "properties", "type", "enum")
+    schema: dict[str, Any] = {"type": "object", "properties": dict.fromkeys(names, STRING), "required": ["items"]}
+    assert current_schema(schema) is schema

@@ -6,6 +6,7 @@ reference at the root. Most providers refuse these.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
@@ -16,26 +17,103 @@ from trunkline.request import Tool
 _UNIONS = ("anyOf", "oneOf")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
+_ANY_VALUE = ("default", "const", "example")
 _SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
 
 
 def tool_parameters(tool: Tool, warnings: Warnings) -> JSONObject:
     """Return the schema of a tool's arguments with `type: object` at its root, and no union or reference there.
 
+    It has the form of `current_schema`, and `properties`, even if there are none.
     A union at the root becomes one object with the properties of all its alternatives; those that all of them require
     stay required. The alternatives are repeated in the description, where the model can read them. A schema that needs
     no change is returned as it is.
     """
-    schema = object_schema(tool.parameters)
+    given = current_schema(tool.parameters)
+    schema = _object_schema(given)
     if schema is not tool.parameters:
-        why = "the schema of its arguments was changed: at its root must be 'type': 'object', and no union or reference"
-        warnings.add("changed", f"tool {tool.name}", why, lossy=False)
+        why = "at its root must be 'type': 'object' and 'properties', and no union or reference"
+        if schema is given:
+            why = (
+                "APIs refuse forms of older versions of JSON Schema, arrays without 'items', and required names "
+                "without a property"
+            )
+        warnings.add("changed", f"tool {tool.name}", f"the schema of its arguments was changed: {why}", lossy=False)
     return schema
 
 
 def object_schema(schema: JSONObject) -> JSONObject:
-    """Return the schema of an object as `tool_parameters` does. A schema of anything else is returned as it is."""
-    if schema.get("type") == "object" and not any(name in schema for name in (*_UNIONS, "allOf", "$ref")):
+    """Return the schema of an object as `tool_parameters` does. In a schema of anything else, the root stays."""
+    return _object_schema(current_schema(schema))
+
+
+def current_schema(schema: JSONObject) -> JSONObject:
+    """Return the schema in the form of JSON Schema's version 2020-12, or the same object if it has that form.
+
+    Tool servers send forms of older versions (a list under `items`, boolean bounds, `required` in a property), `null`
+    for what is not set, arrays without `items`, and required names without a property. OpenAI refuses the array,
+    Claude the older forms, Gemini the names: spacelift-io/spacectl#402 (2026-03); Dokploy/mcp#74 and
+    kintone/mcp-server#553 (2026-08); "required[0]: property is not defined" (anomalyco/opencode#11889, 2026-02).
+    """
+    changes: dict[str, JSONValue] = {}
+    dropped: list[str] = []
+    for keyword, value in schema.items():
+        if value is None:
+            if keyword not in _ANY_VALUE:
+                dropped.append(keyword)
+        elif keyword in _NAMED and isinstance(value, dict):
+            named = {name: _current(one) for name, one in value.items()}
+            if any(named[name] is not value[name] for name in value):
+                changes[keyword] = named
+        elif keyword in _LISTS and isinstance(value, (list, tuple)):
+            several = [_current(one) for one in value]
+            if any(map(operator.is_not, several, value)):
+                changes[keyword] = several
+        elif keyword == "items" and isinstance(value, (list, tuple)):
+            rest = schema.get("additionalItems")
+            changes |= {"prefixItems": [_current(one) for one in value], "items": _current(rest) if rest else {}}
+            dropped.append("additionalItems")
+        elif keyword in _SINGLE and isinstance(value, dict):
+            inner = current_schema(value)
+            if inner is not value:
+                changes[keyword] = inner
+        elif keyword in _BOUNDS and isinstance(value, bool):
+            dropped.append(keyword)
+            if value and _BOUNDS[keyword] in schema:
+                changes[keyword] = schema[_BOUNDS[keyword]]
+                dropped.append(_BOUNDS[keyword])
+        elif keyword == "required" and not isinstance(value, (list, tuple)):
+            dropped.append(keyword)
+    if schema.get("type") == "array" and not isinstance(schema.get("items"), (dict, list, tuple)):
+        changes["items"] = {}
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        names = _names(schema.get("required"))
+        missing: dict[str, JSONValue] = {name: {} for name in names if name not in properties}
+        if missing:
+            changes["properties"] = {**_mapping(changes.get("properties", properties)), **missing}
+        more = [name for name, one in properties.items() if _mapping(one).get("required") is True and name not in names]
+        if more:
+            changes["required"] = [*names, *more]
+    if not changes and not dropped:
+        return schema
+    kept = {keyword: value for keyword, value in schema.items() if keyword not in dropped}
+    return {**kept, **changes}
+
+
+def _current(value: JSONValue) -> JSONValue:
+    if isinstance(value, dict):
+        return current_schema(value)
+    return {} if value is True else value
+
+
+def _object_schema(schema: JSONObject) -> JSONObject:
+    if (
+        schema.get("type") == "object"
+        and "properties" in schema
+        and not any(name in schema for name in (*_UNIONS, "allOf", "$ref"))
+    ):
         return schema
     changed = _resolved(schema, schema)
     kind = changed.get("type", "object")
@@ -45,7 +123,8 @@ def object_schema(schema: JSONObject) -> JSONObject:
         alternatives = changed.get(name)
         if isinstance(alternatives, (list, tuple)):
             changed = _merged(changed, name, [_resolved(one, schema) for one in alternatives if isinstance(one, dict)])
-    return {"type": "object", **{name: value for name, value in changed.items() if name != "type"}}
+    properties: JSONObject = {} if "$ref" in changed else {"properties": {}}
+    return {"type": "object", **properties, **{name: value for name, value in changed.items() if name != "type"}}
 
 
 def without_keywords(
