@@ -605,7 +605,16 @@ def test_tool_blocks_are_alone_in_their_messages_where_the_model_wants_that(body
         ("assistant", ["text"]),
         ("user", ["text"]),
     ]
-    assert warnings_of(translation) == [("mended", "messages"), ("mended", "messages")]
+    mended = [("mended", "tool call id")] if model == MISTRAL else []
+    assert warnings_of(translation) == [*mended, ("mended", "messages"), ("mended", "messages")]
+
+
+def test_claude_gets_no_blank_stop_sequences(body: Check) -> None:
+    sent, translation = body(user("x"), stop=["\n", "END"], model=CLAUDE)
+    assert sent["inferenceConfig"]["stopSequences"] == ["END"]
+    assert warnings_of(translation) == [("unsupported", "stop")]
+    sent, translation = body(user("x"), stop=["\n"], model=LLAMA)
+    assert (sent["inferenceConfig"]["stopSequences"], warnings_of(translation)) == (["\n"], [])
 
 
 def test_a_cache_point_follows_what_it_is_on(body: Check) -> None:
@@ -739,9 +748,12 @@ def test_failed_tool_is_marked_in_text_if_the_model_has_no_status(body: Check) -
     ("call_id", "model", "kept"),
     [
         ("toolu_bdrk_01", CLAUDE, True),
-        ("functions.weather:0", MISTRAL, True),
+        ("functions.weather:0", LLAMA, True),
         ("functions.weather:0", CLAUDE, False),
-        ("a b", MISTRAL, False),
+        ("a b", LLAMA, False),
+        ("tooluse_bpe71yCfRu2b5i-nKGDr5g", MISTRAL, False),
+        ("a", MISTRAL, False),
+        ("abcDEF123", MISTRAL, True),
         ("x" * 65, CLAUDE, False),
     ],
 )
@@ -753,6 +765,7 @@ def test_ids_of_other_providers_are_made_valid_for_call_and_result(
     sent_id = sent["messages"][1]["content"][0]["toolUse"]["toolUseId"]
     assert sent["messages"][2]["content"][0]["toolResult"]["toolUseId"] == sent_id
     assert (sent_id == call_id) is kept
+    assert model != MISTRAL or re.fullmatch("[a-zA-Z0-9]{9}", sent_id)
 
 
 def test_names_and_arguments_that_the_wire_does_not_take(body: Check) -> None:

@@ -40,6 +40,8 @@ _RESULT_BLOCKS = ("json", "text", "image", "document", "video", "searchResult")
 _TOOL_CHANGES = ("toolAddition", "toolRemoval")
 """Blocks that only a system message between others may contain (botocore 1.43.117, `ToolAdditionBlock`)."""
 
+_IDS = {"converse": "[a-zA-Z0-9_.:-]{1,64}", "plain": "[a-zA-Z0-9_-]{1,64}", "nine": "[a-zA-Z0-9]{9}"}
+
 _MEDIA: tuple[tuple[Medium, MediaClass], ...] = (("image", Image), ("document", Document), ("audio", Audio))
 
 
@@ -61,7 +63,11 @@ def rules_of(facts: BedrockFacts, provider: str, request: ChatRequest) -> Replay
         # Claude's API: a call is refused as unanswered if a text follows it (vercel/ai#13013, March 2026).
         calls_last=claude,
         # botocore 1.43.117: `ToolUseId` and `ToolName`. Claude's own API accepts no dots and colons.
-        call_ids="[a-zA-Z0-9_-]{1,64}" if facts.strict_ids else "[a-zA-Z0-9_.:-]{1,64}",
+        # Mistral's models accept nine letters and digits (vercel/ai#11802, January 2026; anomalyco/opencode#48843,
+        # September 2026).
+        call_ids=_IDS[facts.ids],
+        new_id_prefix="" if facts.ids == "nine" else "call_",
+        new_id_length=9 if facts.ids == "nine" else 29,
         tool_names="[a-zA-Z0-9_-]{1,64}",
         # "The text field in the ContentBlock object is blank"; "text content blocks must contain non-whitespace text"
         # (hermes-agent#63983, July 2026).

@@ -52,7 +52,8 @@ class BedrockFacts:
     - `leading_assistant`: whether a conversation may start with an assistant message.
     - `prefill`: whether a conversation may end with an assistant message, which the model continues.
     - `tool_turns`: whether calls or results may share a message with other content (`mixed`) or not (`alone`).
-    - `strict_ids`: whether ids of tool calls may not contain dots and colons.
+    - `ids`: which ids of tool calls it accepts: those of `converse`, `plain` ones without dots and colons, or `nine`
+      letters and digits.
     - `system`: where system messages may stand: before the conversation (`top`), also between its messages
       (`anywhere`), or nowhere (`none`).
 
@@ -80,7 +81,7 @@ class BedrockFacts:
     - `sampling`: whether it accepts temperature, top_p and top_k.
     - `one_of_sampling`: whether temperature and top_p exclude each other.
     - `top_k`: the path of the field for it in `additionalModelRequestFields`.
-    - `stop_sequences`: how many it accepts.
+    - `stop_sequences`: how many it accepts. `blank_stops`: whether one of them may be blank.
     - `least_output_tokens`: the smallest output limit.
     """
 
@@ -90,7 +91,7 @@ class BedrockFacts:
     leading_assistant: bool = False
     prefill: bool = True
     tool_turns: Literal["mixed", "alone"] = "mixed"
-    strict_ids: bool = False
+    ids: Literal["converse", "plain", "nine"] = "converse"
     system: Literal["top", "anywhere", "none"] = "top"
 
     media: frozenset[Medium] = frozenset({"image", "document", "video", "audio"})
@@ -114,6 +115,7 @@ class BedrockFacts:
     one_of_sampling: bool = False
     top_k: tuple[str, ...] | None = None
     stop_sequences: int = 2500
+    blank_stops: bool = True
     least_output_tokens: int = 1
 
 
@@ -138,7 +140,8 @@ _CLAUDE = BedrockFacts(
     replays="signed",
     leading_assistant=True,
     prefill=False,
-    strict_ids=True,
+    ids="plain",
+    blank_stops=False,
     media=_IMAGE_DOCUMENT,
     result_media=_IMAGE_DOCUMENT,
     s3=False,
@@ -195,6 +198,7 @@ _LLAMA = attrs.evolve(_OTHER, family="llama", tool_turns="alone", media=_DOCUMEN
 _MISTRAL = attrs.evolve(
     _OTHER,
     family="mistral",
+    ids="nine",
     tool_turns="alone",
     media=_DOCUMENT,
     result_media=_DOCUMENT,

@@ -222,6 +222,10 @@ def _sampling(
                 )
             config[key] = min(max(value, 0), 1)
     stop = [text for text in request.stop if text]
+    if not facts.blank_stops and any(not text.strip() for text in stop):
+        # "each stop sequence must contain non-whitespace": BerriAI/litellm#3286, 2024.
+        stop = [text for text in stop if text.strip()]
+        warnings.add("unsupported", "stop", "this model refuses blank stop sequences; they were left out", lossy=True)
     if len(stop) > facts.stop_sequences:
         accepted = f"at most {facts.stop_sequences}" if facts.stop_sequences else "none"
         warnings.add("unsupported", "stop", f"this model accepts {accepted}; the others were ignored", lossy=True)
