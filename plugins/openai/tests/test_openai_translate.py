@@ -698,6 +698,13 @@ REFUSED: list[tuple[str, str, dict[str, Any], dict[str, Any], list[str]]] = [
     ("groq", "llama-3.3-70b-versatile", effort("low"), {}, ["reasoning.effort"]),
     ("gemini", "gemini-3-flash-preview", effort("none"), {"reasoning_effort": "minimal"}, ["reasoning.effort"]),
     ("cerebras", "gpt-oss-120b", {"temperature": 0.1}, {"temperature": 0.1}, []),
+    ("generic", "openai/gpt-5-mini", {"max_output_tokens": 9}, {"max_completion_tokens": 9}, []),
+    ("generic", "o3", {"temperature": 0.1, "stop": ["x"]}, {}, ["temperature", "stop"]),
+    ("generic", "gpt-4o", {"max_output_tokens": 9, "temperature": 0.1}, {"max_tokens": 9, "temperature": 0.1}, []),
+    ("openai", "gpt-4o-search-preview", {"temperature": 0.1, "seed": 1}, {}, ["temperature", "seed"]),
+    ("openai", "gpt-5-search-api", {"top_p": 0.1, **effort("low")}, {}, ["top_p", "reasoning.effort"]),
+    ("openai", "o4-mini-deep-research", effort("high"), {"reasoning_effort": "medium"}, ["reasoning.effort"]),
+    ("fireworks", "accounts/fireworks/models/kimi-k2p6", {"temperature": 0.1}, {}, ["temperature"]),
 ]
 
 
@@ -773,3 +780,75 @@ def test_items_of_the_responses_api_are_not_sent_to_chat_completions() -> None:
         "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
     }
     assert kinds(translation) == [("mended", "opaque part")]
+
+
+@pytest.mark.parametrize(
+    ("profile", "model"),
+    [
+        ("openrouter", "mistralai/devstral-medium"),
+        ("vllm", "mistralai/Mistral-Small-3.2"),
+        ("generic", "mistral-large"),
+    ],
+)
+def test_ids_of_calls_have_nine_letters_and_digits_wherever_mistrals_models_are(profile: str, model: str) -> None:
+    body, translation = compatible(profile, model, user("q"), assistant(CALL), tool_result(CALL, "r"))
+    sent = body["messages"][1]["tool_calls"][0]["id"]
+    assert len(sent) == 9
+    assert sent.isalnum()
+    assert body["messages"][2]["tool_call_id"] == sent
+    assert [warning.subject for warning in translation.warnings] == ["tool call id"]
+
+
+def schema_for(profile: str, model: str, schema: Any) -> tuple[Any, int]:
+    """The schema of a property as it is sent, and the number of warnings."""
+    tool = Tool(name="t", parameters={"type": "object", "properties": {"a": schema}})
+    body, translation = compatible(profile, model, tools=[tool])
+    return body["tools"][0]["function"]["parameters"]["properties"]["a"], len(translation.warnings)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (
+            {
+                "type": "object",
+                "properties": {"b": {"type": "string"}},
+                "anyOf": [{"required": ["b"]}, {"type": "null"}],
+            },
+            {
+                "properties": {"b": {"type": "string"}},
+                "anyOf": [{"type": "object", "required": ["b"]}, {"type": "null"}],
+            },
+        ),
+        ({"enum": ["x", "y"]}, {"type": "string", "enum": ["x", "y"]}),
+        (
+            {"description": "d", "items": {"type": "string"}},
+            {"type": "array", "description": "d", "items": {"type": "string"}},
+        ),
+        ({"type": "string", "enum": ["x"]}, {"type": "string", "enum": ["x"]}),
+        ({"$ref": "#/$defs/A"}, {"$ref": "#/$defs/A"}),
+    ],
+)
+@pytest.mark.parametrize(("profile", "model"), [("moonshot", "kimi-k2.6"), ("generic", "moonshotai/kimi-k3")])
+def test_schemas_are_in_moonshots_subset(profile: str, model: str, given: Any, sent: Any) -> None:
+    assert schema_for(profile, model, given) == (sent, int(given != sent))
+    assert schema_for("openai", "gpt-4.1", given) == (given, 0)
+
+
+def test_a_schema_without_any_type_allows_each_of_moonshots() -> None:
+    sent, _ = schema_for("moonshot", "kimi-k2.6", {"description": "Anything."})
+    assert [one["type"] for one in sent["anyOf"]] == ["string", "number", "boolean", "object"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"not": {}}, {"description": "(not: {})"}),
+        ({"type": "string", "pattern": "[a-z]"}, {"type": "string", "description": '(pattern: "[a-z]")'}),
+        ({"type": "string", "pattern": "^\\d+$"}, {"type": "string", "description": '(pattern: "^\\\\d+$")'}),
+        ({"type": "string", "pattern": "^[a-z]+$"}, {"type": "string", "pattern": "^[a-z]+$"}),
+    ],
+)
+def test_what_llama_cpp_can_make_no_grammar_of_moves_into_the_description(given: Any, sent: Any) -> None:
+    assert schema_for("llama.cpp", "any", given) == (sent, int(given != sent))
+    assert schema_for("vllm", "any", given) == (given, 0)

@@ -10,7 +10,7 @@ import attrs
 from trunkline.authoring.model_facts import ModelRow
 
 from trunkline_openai.features import Feature
-from trunkline_openai.model_facts import ModelFacts, Rows
+from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows
 
 _NONE: frozenset[Feature] = frozenset()
 _FORCED: frozenset[Feature] = frozenset({"tool_choice_required", "tool_choice_named"})
@@ -52,7 +52,7 @@ _KIMI_SOURCE = (
     "pydantic-ai 2.68 and moonshot/chat/transformation.py of litellm 1.110.2: fixed sampling, no forced tool choice; "
     "earendil-works/pi#4179, 2026-05: reasoning that is not empty with each tool call"
 )
-_KIMI = ModelFacts(family="kimi", refuses=_FORCED, blank_text=False)
+_KIMI = ModelFacts(family="kimi", refuses=_FORCED, blank_text=False, schemas="moonshot")
 _KIMI_THINKS = attrs.evolve(
     _KIMI,
     reasons="always",
@@ -199,7 +199,14 @@ _TEMPLATES = (
     "the chat templates of the models: ggml-org/llama.cpp#19851, 2026-02; "
     "joshuadavidthomas/opencode-agent-memory#11, 2026-04"
 )
-_MISTRAL = ModelFacts(family="mistral", system_messages="first", alternates=True)
+_NINE = (
+    "'Tool call id was … but must be a-z, A-Z, 0-9, with a length of 9', wherever Mistral's templates are used: "
+    "vllm-project/vllm#10821, 2024-12; ml-explore/mlx-lm#1375 and jundot/omlx#1997, 2026-06; "
+    "src/api/providers/openrouter.ts of RooCodeInc/Roo-Code, 2026-01"
+)
+_MISTRAL_IDS = ModelFacts(family="mistral", call_id_pattern=r"[A-Za-z0-9]{9}", call_id_length=9)
+_MISTRAL = attrs.evolve(_MISTRAL_IDS, system_messages="first", alternates=True)
+_MISTRAL_NAMES = ("mistral", "ministral", "mixtral", "devstral", "magistral", "codestral", "pixtral")
 
 _LOCAL_TEMPLATES: Rows = (
     _row(
@@ -207,17 +214,25 @@ _LOCAL_TEMPLATES: Rows = (
         ModelFacts(family="qwen", system_messages="first", starts_with_user=True),
         _TEMPLATES,
     ),
-    *(
-        _row(f"{name}*", _MISTRAL, _TEMPLATES)
-        for name in ("mistral", "ministral", "mixtral", "devstral", "magistral", "codestral", "pixtral")
-    ),
-    _row("gemma*", attrs.evolve(_MISTRAL, family="gemma"), _TEMPLATES),
+    *(_row(f"{name}*", _MISTRAL, f"{_TEMPLATES}; {_NINE}") for name in _MISTRAL_NAMES),
+    _row("gemma*", ModelFacts(family="gemma", system_messages="first", alternates=True), _TEMPLATES),
+)
+
+_PROXIED = (
+    "gateways pass OpenAI's refusals on: BerriAI/litellm#13381, 2025-08 (max_tokens); MacRimi/ProxMenux#274, 2026-08 "
+    "(temperature)"
 )
 
 LOCAL: Rows = (*_LOCAL_TEMPLATES, *GPT_OSS)
 """The models of local servers, by what their chat templates refuse."""
 
-ANYWHERE: Rows = (*DEEPSEEK, *KIMI, *GEMINI, *GROK, *LOCAL)
+# What refuses tools while a model reasons is OpenAI's own API; a gateway may call another one.
+_OPENAI = tuple(
+    attrs.evolve(row, facts=attrs.evolve(row.facts, tools_while_reasoning=True), source=f"{row.source}; {_PROXIED}")
+    for row in OPENAI_MODELS
+)
+
+ANYWHERE: Rows = (*DEEPSEEK, *KIMI, *GEMINI, *GROK, *LOCAL, *_OPENAI)
 """The models that are recognised by their name on any server."""
 
 _OPENROUTER_SOURCE = (
@@ -226,6 +241,15 @@ _OPENROUTER_SOURCE = (
 
 OPENROUTER: Rows = (
     _row("gemini-[3-9]*", ModelFacts(family="gemini-3", signed_calls=True), _OPENROUTER_SOURCE),
+    *(
+        _row(
+            f"{name}*",
+            # It is Mistral's API behind it: see the profile `mistral`.
+            attrs.evolve(_MISTRAL_IDS, system_messages="not_after_answer", user_after_results=False),
+            f"{_OPENROUTER_SOURCE}; {_NINE}",
+        )
+        for name in _MISTRAL_NAMES
+    ),
     *(
         _row(f"{name}*", ModelFacts(family=family), _OPENROUTER_SOURCE)
         for name, family in (

@@ -44,5 +44,8 @@ ReasoningOff: TypeAlias = Literal["reasoning_effort", "thinking", "enable_thinki
 """How a request turns reasoning off: `reasoning_effort: "none"`, `thinking: {"type": "disabled"}` or
 `enable_thinking: false`."""
 
+SchemaRules: TypeAlias = Literal["any", "moonshot", "grammar"]
+"""Which schemas of tools a server accepts: any, Moonshot's subset, or what llama.cpp can make a grammar of."""
+
 SAMPLING: frozenset[Feature] = frozenset({"temperature", "top_p", "penalties", "logprobs", "stop"})
 """What OpenAI's models refuse while they reason."""

@@ -6,6 +6,7 @@ facts about a model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,7 +15,7 @@ from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
 from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
 from trunkline.request import ReasoningOptions
 
-from trunkline_openai.features import SAMPLING, Effort, Feature, ReasoningOff, Reasons
+from trunkline_openai.features import SAMPLING, Effort, Feature, ReasoningOff, Reasons, SchemaRules
 
 
 @attrs.frozen(kw_only=True)
@@ -38,8 +39,12 @@ class ModelFacts:
     - `signed_calls`: whether it refuses tool calls without Gemini's signature.
     - `system_messages`: where system messages may stand.
     - `starts_with_user`: whether the first message, except for system messages, must be the user's.
+    - `user_after_results`: whether a message of the user may follow the results of tools.
     - `alternates`: whether messages of the user and of the model must alternate.
     - `blank_text`: whether a text may be blank.
+    - `call_id_pattern`, `call_id_length`: which ids of tool calls it accepts, and the length of new ones, in characters.
+    - `schemas`: which schemas of tools it accepts: `any`, those of Moonshot's subset (`moonshot`), or those of which
+      llama.cpp can make a `grammar`.
     """
 
     family: str | None = None
@@ -56,8 +61,12 @@ class ModelFacts:
     signed_calls: bool | None = None
     system_messages: Literal["anywhere", "first", "not_after_answer"] | None = None
     starts_with_user: bool | None = None
+    user_after_results: bool | None = None
     alternates: bool | None = None
     blank_text: bool | None = None
+    call_id_pattern: str | None = None
+    call_id_length: int | None = None
+    schemas: SchemaRules | None = None
 
     def is_reasoning(self, effort: str | None) -> bool:
         """Whether the model reasons when it is asked for this effort."""
@@ -68,10 +77,13 @@ class ModelFacts:
 
 Rows = tuple[ModelRow[ModelFacts], ...]
 
+_POINT = re.compile(r"(?<=\d)p(?=\d)")
+
 
 def facts_of(model: str, rows: Sequence[ModelRow[ModelFacts]], overrides: FactOverrides) -> ModelFacts:
     """The facts about a model. The table has no vendors' names (`openai/o3`), nor the prefix of tuned models."""
-    name = model.rpartition("/")[2].lower().removeprefix("ft:")
+    # Fireworks writes `kimi-k2p6` for `kimi-k2.6`.
+    name = _POINT.sub(".", model.rpartition("/")[2].lower().removeprefix("ft:"))
     return facts_about(model, rows, ModelFacts(), overrides, known_as=name)
 
 
@@ -109,6 +121,11 @@ _PRO = attrs.evolve(_REASONING, efforts=("medium", "high", "xhigh"))
 _FIXED = attrs.evolve(_REASONING, efforts=("medium",))
 _O_SERIES = attrs.evolve(_REASONING, refuses=frozenset({"parallel_tool_calls"}))
 _NEVER = ModelFacts(family="gpt", efforts=())
+_SEARCHES: frozenset[Feature] = SAMPLING | {"seed", "parallel_tool_calls"}
+_SEARCH_SOURCE = (
+    "'Model incompatible request argument supplied': vercel/ai#5609, 2025-04; ChatGPTNextWeb/NextChat#6569, 2025-07; "
+    "GPT-5: gpt_5_transformation.py of litellm 1.110.2, 2026-11"
+)
 
 
 def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:
@@ -117,6 +134,12 @@ def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:
 
 OPENAI_MODELS: Rows = (
     _row("gpt-oss*", attrs.evolve(_REASONING, family="gpt-oss", max_tokens_field=None), _DOCS),
+    _row("gpt-4o*-search*", attrs.evolve(_NEVER, refuses=_SEARCHES), _SEARCH_SOURCE),
+    _row(
+        "gpt-5*-search*",
+        attrs.evolve(_NEVER, refuses=_SEARCHES | {"tools"}, max_tokens_field="max_completion_tokens"),
+        _SEARCH_SOURCE,
+    ),
     _row("gpt-5-chat*", attrs.evolve(_NEVER, max_tokens_field="max_completion_tokens"), _LIVE),
     _row("gpt-5.[123]*-chat*", _FIXED, _LIVE),
     _row("chat-latest", _FIXED, _MAP),
@@ -149,11 +172,17 @@ OPENAI_MODELS: Rows = (
     _row(
         "o1-preview*", attrs.evolve(_REASONING, efforts=()), "https://github.com/crewAIInc/crewAI/issues/1908, 2025-01"
     ),
+    _row(
+        "o[1-9]-*deep-research*",
+        attrs.evolve(_O_SERIES, efforts=("medium",)),
+        "https://github.com/anomalyco/opencode/pull/26273, 2026-05 (errors of the live API)",
+    ),
     _row("o[1-9]", _O_SERIES, f"{_LIVE}; {_NO_PARALLEL}"),
     _row("o[1-9]-*", _O_SERIES, f"{_LIVE}; {_NO_PARALLEL}"),
     _row("codex-mini*", _REASONING, _MAP),
     _row("computer-use*", attrs.evolve(_REASONING, efforts=None), _MAP),
     _row("gpt-[1234]*", _NEVER, _DOCS),
     _row("chatgpt-4o*", _NEVER, _DOCS),
+    _row("gpt-audio*", _NEVER, _MAP),
 )
 """OpenAI's models as of November 2026. The first pattern that matches wins."""

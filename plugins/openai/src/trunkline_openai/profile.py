@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from trunkline_openai import compatible_models as models
-from trunkline_openai.features import FEATURES
+from trunkline_openai.features import FEATURES, SchemaRules
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows
 
 _BASIC = frozenset[str](
@@ -76,6 +76,8 @@ class Profile:
     - `alternates`: messages of the user and of the model must alternate, and an answer follows the results of tools.
     - `blank_text`: a text may be blank.
     - `other_content`: the content of an answer may have items of kinds that Trunkline does not know, which go back.
+    - `schemas`: which schemas of tools it accepts: `any`, those of Moonshot's subset (`moonshot`), or those of which
+      llama.cpp can make a `grammar`.
     - `null_content`: the content of a message with tool calls alone is `null` instead of an empty text.
 
     Responses:
@@ -108,6 +110,7 @@ class Profile:
     blank_text: bool = True
     null_content: bool = True
     other_content: bool = True
+    schemas: SchemaRules = "any"
     think_tags: bool = False
     finish_reason_suffices: bool = False
 
@@ -129,8 +132,12 @@ _BY_MODEL = (
     "signed_calls",
     "system_messages",
     "starts_with_user",
+    "user_after_results",
     "alternates",
     "blank_text",
+    "call_id_pattern",
+    "call_id_length",
+    "schemas",
 )
 """The fields of a profile that a model's facts replace."""
 
@@ -178,6 +185,7 @@ _ALL = (
     ),
     Profile(
         name="llama.cpp",
+        schemas="grammar",
         system_messages="first",
         models=models.LOCAL,
         takes=_COMMON - {"strict_tools", "reasoning_effort"} | {"top_k", "audio_data"},
@@ -188,6 +196,7 @@ _ALL = (
     ),
     Profile(
         name="lm-studio",
+        schemas="grammar",
         system_messages="first",
         models=models.LOCAL,
         takes=_BASIC - {"image_url", "tool_choice_named"} | {"top_k"},
@@ -255,6 +264,7 @@ _ALL = (
     ),
     Profile(
         name="huggingface",
+        models=models.ANYWHERE,
         takes=_BASIC | {"logprobs"},
         stream_options=True,
         user_id_field=None,
@@ -281,6 +291,7 @@ _ALL = (
     Profile(
         name="moonshot",
         models=models.KIMI,
+        schemas="moonshot",
         # https://platform.kimi.ai/docs/guide/migrating-from-openai-to-kimi, 2026-11: no `tool_choice: required`.
         takes=_BASIC - {"tool_choice_required", "tool_choice_named", "seed", "image_url"} | {"reasoning_effort"},
         stream_options=True,
@@ -371,6 +382,7 @@ HOSTS: Mapping[str, str] = {
     "api.perplexity.ai": "perplexity",
     "api.moonshot.ai": "moonshot",
     "api.moonshot.cn": "moonshot",
+    "api.kimi.com": "moonshot",
     "dashscope.aliyuncs.com": "qwen",
     "dashscope-intl.aliyuncs.com": "qwen",
     "dashscope-us.aliyuncs.com": "qwen",

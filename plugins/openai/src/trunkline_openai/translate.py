@@ -10,7 +10,6 @@ import attrs
 from trunkline.authoring.json import as_object, encode_request, with_options
 from trunkline.authoring.model_facts import FactOverrides
 from trunkline.authoring.provider import ServiceContext, Translation
-from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.user_id import user_identifier
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -22,6 +21,7 @@ from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
 from trunkline_openai.model_facts import ModelFacts, accepted_effort, facts_of
 from trunkline_openai.profile import Profile
+from trunkline_openai.schemas import accepted_schema
 from trunkline_openai.urls import UrlFor
 
 
@@ -192,7 +192,7 @@ class ChatTranslator:
         function: dict[str, Any] = {"name": tool.name}
         if tool.description is not None:
             function["description"] = tool.description
-        function["parameters"] = tool_parameters(tool, warnings)
+        function["parameters"] = accepted_schema(tool, self.profile.schemas, warnings)
         if tool.strict is not None:
             if "strict_tools" in self.profile.takes:
                 function["strict"] = tool.strict

@@ -1,0 +1,95 @@
+"""Change the schemas of tools for servers that accept a part of JSON Schema. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from trunkline.authoring.json import JSONObject, JSONValue
+from trunkline.authoring.schemas import tool_parameters, without_keywords
+from trunkline.authoring.warnings import Warnings
+from trunkline.request import Tool
+
+from trunkline_openai.features import SchemaRules
+
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_UNIONS = ("anyOf", "oneOf")
+_LISTS = (*_UNIONS, "allOf", "prefixItems")
+_ANY_TYPE: list[JSONValue] = [{"type": kind} for kind in ("string", "number", "boolean", "object")]
+_TYPES = {bool: "boolean", str: "string", int: "integer", float: "number", type(None): "null"}
+
+# `\d`, `\w`, look-around and the like have no counterpart in a grammar.
+_IN_GRAMMAR = re.compile(r"\^(?:[^\\(]|\\[^a-zA-Z0-9]|\((?!\?))*\$")
+
+
+def accepted_schema(tool: Tool, rules: SchemaRules, warnings: Warnings) -> JSONObject:
+    """Return the schema of a tool's arguments as a server with these rules accepts it.
+
+    What the server cannot check moves into descriptions, where the model can read it.
+    """
+    schema = tool_parameters(tool, warnings)
+    if rules == "grammar":
+        schema, moved = without_keywords(schema, _is_not_in_grammar)
+        if moved:
+            why = f"this server does not support {', '.join(moved)} in a schema; moved to its description"
+            warnings.add("changed", f"tool {tool.name}", why, lossy=False)
+    elif rules == "moonshot":
+        typed = _typed(schema)
+        if typed != schema:
+            why = "this model requires a type in each schema, and in the alternatives of a union instead of beside it"
+            warnings.add("changed", f"tool {tool.name}", why, lossy=False)
+            return typed
+    return schema
+
+
+def _is_not_in_grammar(keyword: str, value: JSONValue) -> bool:
+    """Whether llama.cpp cannot make a grammar of a keyword: "Unrecognized schema", "failed to parse grammar".
+
+    ggml-org/llama.cpp#17574, 2025-11 (`not`); openclaw/openclaw#107430, 2026-07 ("Pattern must start with '^' and end
+    with '$'"); lidge-jun/opencodex#2135, 2026-08 (classes of characters).
+    """
+    if keyword == "pattern":
+        return not isinstance(value, str) or _IN_GRAMMAR.fullmatch(value) is None
+    return keyword == "not"
+
+
+def _typed(schema: JSONObject, kind: JSONValue = None) -> JSONObject:
+    """Return the schema in Moonshot's subset. `kind` is the type that holds if the schema has none.
+
+    "when using anyOf, type should be defined in anyOf items instead of the parent schema", "type is not defined":
+    MoonshotAI/kimi-code#2661, 2026-08; earendil-works/pi#5822, 2026-06.
+    """
+    result: dict[str, Any] = {}
+    union = next((name for name in _UNIONS if isinstance(schema.get(name), (list, tuple))), None)
+    kind = schema.get("type", kind)
+    for keyword, value in schema.items():
+        if keyword in _NAMED and isinstance(value, Mapping):
+            result[keyword] = {name: _typed(one) if isinstance(one, dict) else one for name, one in value.items()}
+        elif keyword in _LISTS and isinstance(value, (list, tuple)):
+            inner = kind if keyword == union else None
+            result[keyword] = [
+                _typed(one, inner) if isinstance(one, dict) and keyword != "allOf" else one for one in value
+            ]
+        elif keyword == "items" and isinstance(value, dict):
+            result[keyword] = _typed(value)
+        elif keyword != "type":
+            result[keyword] = value
+    if union is not None:
+        return result
+    if kind is None:
+        kind = _kind(schema)
+    if kind is not None:
+        return {"type": kind, **result}
+    return result if "$ref" in result or "allOf" in result else {**result, "anyOf": _ANY_TYPE}
+
+
+def _kind(schema: JSONObject) -> str | None:
+    """The type that the keywords of a schema imply."""
+    if "properties" in schema or "additionalProperties" in schema:
+        return "object"
+    if "items" in schema:
+        return "array"
+    values = schema.get("enum", (schema["const"],) if "const" in schema else ())
+    kinds = {_TYPES.get(type(value)) for value in values} if isinstance(values, (list, tuple)) else set()
+    return kinds.pop() if len(kinds) == 1 else None
