@@ -18,18 +18,21 @@ _NAME = re.compile(
     r"(?<![a-z0-9])(gpt-?oss|gpt-?\d|gpt-chat|chatgpt|o[1-9](?![a-z0-9.])|codex-mini|computer-use|deepseek|mai-ds|mistral|"
     r"ministral|codestral|devstral|magistral|pixtral|phi-?\d|llama|grok|kimi|command|jamba|claude|qwen|glm|minimax)",
 )
-# `gpt5-mini` and `gpt-5-1` stand for `gpt-5-mini` and `gpt-5.1`.
+# `gpt5-mini`, `gpt-5-1` and `gpt51` stand for `gpt-5-mini` and `gpt-5.1`.
 _JOINED = re.compile(r"^gpt(?=\d)")
-_DASHED = re.compile(r"^gpt-(\d)-(\d)(?=-|$)")
+_DASHED = re.compile(r"^gpt-([4-9])-?(\d)(?=-|$)")
+# `gpt5mini` and `o3mini` stand for `gpt-5-mini` and `o3-mini`.
+_WORDS = re.compile(r"(gpt-?[4-9](?:[-.]?[1-9])?|(?<![a-z0-9])o[1-9])(?=mini|nano|pro|chat|codex|turbo|preview|deep)")
 
 
 def model_of(deployment: str) -> str:
     """The model's name in the name of a deployment, or the name itself."""
     name = deployment.rpartition("/")[2].lower()
-    found = _NAME.search(name)
+    plain = _WORDS.sub(r"\1-", name.replace("_", "-"))
+    found = _NAME.search(plain)
     if found is None:
         return name
-    return _DASHED.sub(r"gpt-\1.\2", _JOINED.sub("gpt-", name[found.start() :]))
+    return _DASHED.sub(r"gpt-\1.\2", _JOINED.sub("gpt-", plain[found.start() :]))
 
 
 def facts_of(deployment: str, rows: Sequence[ModelRow[ModelFacts]], overrides: FactOverrides) -> ModelFacts:
@@ -43,7 +46,17 @@ def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:
 
 _MAP = "model_prices_and_context_window_backup.json of litellm 1.110.2, azure/ rows, 2026-11"
 _NEWEST = next(row.facts for row in OPENAI_MODELS if row.pattern == "gpt-6*")
-_MISTRAL = ModelFacts(family="mistral", max_tokens_field="max_tokens", stream_options=False)
+_MISTRAL = ModelFacts(
+    family="mistral",
+    max_tokens_field="max_tokens",
+    stream_options=False,
+    # As Mistral's API: the profile `mistral` of trunkline_openai.profile.
+    call_id_pattern=r"[A-Za-z0-9]{9}",
+    call_id_length=9,
+    system_messages="not_after_answer",
+    user_after_results=False,
+    blank_text=False,
+)
 _MISTRAL_SOURCE = (
     "https://github.com/pydantic/pydantic-ai/issues/6593, 2026-07 (max_completion_tokens: 422); "
     "https://github.com/BerriAI/litellm/issues/11696, 2025-06 (stream_options: 422)"
