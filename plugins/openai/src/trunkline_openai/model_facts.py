@@ -42,7 +42,8 @@ class ModelFacts:
     - `user_after_results`: whether a message of the user may follow the results of tools.
     - `alternates`: whether messages of the user and of the model must alternate.
     - `blank_text`: whether a text may be blank.
-    - `call_id_pattern`, `call_id_length`: which ids of tool calls it accepts, and the length of new ones, in characters.
+    - `call_id_pattern`: which ids of tool calls it accepts.
+    - `call_id_length`: how long the id is that replaces another one, in characters.
     - `schemas`: which schemas of tools it accepts: `any`, those of Moonshot's subset (`moonshot`), or those of which
       llama.cpp can make a `grammar`.
     """
