@@ -81,7 +81,8 @@ class BedrockFacts:
     - `sampling`: whether it accepts temperature, top_p and top_k.
     - `one_of_sampling`: whether temperature and top_p exclude each other.
     - `top_k`: the path of the field for it in `additionalModelRequestFields`.
-    - `stop_sequences`: how many it accepts. `blank_stops`: whether one of them may be blank.
+    - `stop_sequences`: how many it accepts.
+    - `blank_stops`: whether a stop sequence may be blank.
     - `least_output_tokens`: the smallest output limit.
     """
 
