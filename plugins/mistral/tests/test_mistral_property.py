@@ -116,7 +116,6 @@ def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     """A body, and the chunks of bytes of the same as a stream."""
     content: Any = draw(st.none() | TEXT | st.lists(CHUNK, max_size=5))
     message: dict[str, Any] = {"role": "assistant", "content": content}
-    finish = draw(st.sampled_from(["stop", "length", "model_length", "tool_calls", "odd"]))
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     if isinstance(content, str):
         deltas += [{"content": piece} for piece in cut(draw, content)]
@@ -126,6 +125,8 @@ def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
         {"id": f"call{position}0000", "index": position, "function": {"name": "f", "arguments": arguments}}
         for position, arguments in enumerate(draw(st.lists(st.sampled_from(["", "{}", '{"a": 1}', "no"]), max_size=3)))
     ]
+    # An answer that ends with `error`, or for calls that it does not have, is an error.
+    finish = draw(st.sampled_from(["stop", "length", "model_length", "odd", *(["tool_calls"] if calls else [])]))
     if calls:
         message["tool_calls"] = calls
         deltas.append({"tool_calls": calls})
