@@ -317,11 +317,11 @@ class StreamInterrupted(RemoteError):
     retryable_by_default = True
 
     finish_reason: FinishReason | None = None
-    """Why the model stopped, if that came before the stream broke off: only the mark of the end is missing then, and
-    `partial` has the reason as well."""
+    """Why the model stopped, if that came before the stream broke off: only the mark of the end is missing then. The
+    finish reason of `partial` is `error` all the same."""
 
     raw_finish_reason: str | None = None
-    """`finish_reason` in the provider's words."""
+    """`finish_reason` in the provider's words, which `partial` has too."""
 
 
 class ProtocolViolation(RemoteError):

@@ -268,9 +268,8 @@ class Stream:
 
     def _partial(self, error: RemoteError) -> ChatResponse:
         response = self._fold.response()
-        if isinstance(error, StreamInterrupted) and error.finish_reason is not None:
-            raw_reason = error.raw_finish_reason
-            response = attrs.evolve(response, finish_reason=error.finish_reason, raw_finish_reason=raw_reason)
+        if isinstance(error, StreamInterrupted) and error.raw_finish_reason is not None:
+            response = attrs.evolve(response, raw_finish_reason=error.raw_finish_reason)
         return response
 
     def _raise_interrupted(self, timeout_error: Callable[[], RequestTimeout]) -> NoReturn:
