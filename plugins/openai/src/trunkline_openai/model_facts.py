@@ -122,7 +122,7 @@ _PRO = attrs.evolve(_REASONING, efforts=("medium", "high", "xhigh"))
 _FIXED = attrs.evolve(_REASONING, efforts=("medium",))
 _O_SERIES = attrs.evolve(_REASONING, refuses=frozenset({"parallel_tool_calls"}))
 _NEVER = ModelFacts(family="gpt", efforts=())
-_SEARCHES: frozenset[Feature] = SAMPLING | {"seed", "parallel_tool_calls"}
+_SEARCHES = frozenset[Feature]((*SAMPLING, "seed", "parallel_tool_calls"))
 _SEARCH_SOURCE = (
     "'Model incompatible request argument supplied': vercel/ai#5609, 2025-04; ChatGPTNextWeb/NextChat#6569, 2025-07; "
     "GPT-5: gpt_5_transformation.py of litellm 1.110.2, 2026-11"
