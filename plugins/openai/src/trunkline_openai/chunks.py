@@ -214,7 +214,9 @@ class ChunkReader:
             return
         for name, value in logprobs.items():
             if name not in ("content", "refusal") and value:
-                known = self.metadata.setdefault("logprobs", {})
+                known = self.metadata.get("logprobs")
+                if not isinstance(known, dict):
+                    known = self.metadata["logprobs"] = {}
                 both = isinstance(value, list) and isinstance(known.get(name), list)
                 known[name] = [*known[name], *value] if both else value
 

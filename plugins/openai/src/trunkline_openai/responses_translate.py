@@ -224,8 +224,10 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, wa
 def _sampling(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, warnings: Warnings) -> None:
     limit = request.max_output_tokens
     if limit is not None:
-        body["max_output_tokens"] = max(limit, MIN_OUTPUT_TOKENS)
-        if limit < MIN_OUTPUT_TOKENS:
+        # Other servers with the API, whose models are not in the table, accept any limit.
+        least = MIN_OUTPUT_TOKENS if facts.family is not None else 1
+        body["max_output_tokens"] = max(limit, least)
+        if limit < least:
             why = f"the Responses API accepts no limit below {MIN_OUTPUT_TOKENS}; that was sent"
             warnings.add("changed", "max_output_tokens", why, lossy=True)
     wanted: list[tuple[str, Any]] = [
