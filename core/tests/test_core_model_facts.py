@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import attrs
 import pytest
-from trunkline.authoring.model_facts import ModelFactsSetting, ModelRow, facts_about, model_facts_setting
+from trunkline.authoring.model_facts import ModelFactsSetting, ModelRow, facts_about, model_facts_setting, rows_for
 from trunkline.errors import ConfigurationError
 from trunkline.settings import Settings, settings
 
@@ -25,8 +25,8 @@ class ToySettings(Settings):
 
 
 ROWS = (
-    ModelRow(pattern="toy-2-pro*", facts=Facts(stop=False), source="test"),
-    ModelRow(pattern="toy-2*", facts=Facts(levels=("low",)), source="test"),
+    ModelRow("toy-2-pro*", Facts(stop=False), "test"),
+    *rows_for(Facts(levels=("low",)), "test", "toy-2*", "toy-new"),
 )
 UNKNOWN = Facts(budget=(1, 2))
 
@@ -82,3 +82,9 @@ def test_error_about_a_fact_hides_a_pattern_that_looks_like_a_key() -> None:
     with pytest.raises(ConfigurationError) as caught:
         ToySettings(model_facts={"sk-abcdefghij0123456789": {"stop": "yes"}})
     assert "abcdefghij" not in str(caught.value)
+
+
+def test_rows_for_several_patterns_have_the_same_facts() -> None:
+    assert (
+        facts_about("toy-new", ROWS, Facts(), {}) == facts_about("toy-2", ROWS, Facts(), {}) == Facts(levels=("low",))
+    )

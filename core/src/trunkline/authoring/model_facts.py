@@ -28,7 +28,7 @@ FactOverrides: TypeAlias = Mapping[str, Mapping[str, object]]
 ModelFactsSetting: TypeAlias = Converted[FactOverrides, FactOverrides]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class ModelRow(Generic[F]):
     """The facts about the models whose names match `pattern` (`*`, `?` and `[…]` as in file names).
 
@@ -38,6 +38,11 @@ class ModelRow(Generic[F]):
     pattern: str
     facts: F
     source: str
+
+
+def rows_for(facts: F, source: str, *patterns: str) -> tuple[ModelRow[F], ...]:
+    """Return one row for each pattern, with the same facts and source."""
+    return tuple(ModelRow(pattern, facts, source) for pattern in patterns)
 
 
 def facts_about(

@@ -40,10 +40,6 @@ def facts_of(deployment: str, rows: Sequence[ModelRow[ModelFacts]], overrides: F
     return facts_about(deployment, rows, ModelFacts(), overrides, known_as=model_of(deployment))
 
 
-def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:
-    return ModelRow(pattern=pattern, facts=facts, source=source)
-
-
 _MAP = "model_prices_and_context_window_backup.json of litellm 1.110.2, azure/ rows, 2026-11"
 _NEWEST = next(row.facts for row in OPENAI_MODELS if row.pattern == "gpt-6*")
 _MISTRAL = ModelFacts(
@@ -66,35 +62,37 @@ _DEEPSEEK_SOURCE = "https://github.com/earendil-works/pi/issues/9645, 2026-09"
 _RECORDED = "recorded traffic"
 
 AZURE_MODELS: Rows = (
-    _row("gpt-6-[ar]*", attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh")), _MAP),
-    _row("gpt-6.1-*", attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh", "max")), _MAP),
+    ModelRow("gpt-6-[ar]*", attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh")), _MAP),
+    ModelRow(
+        "gpt-6.1-*", attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh", "max")), _MAP
+    ),
     *OPENAI_MODELS,
     *(
-        _row(f"{name}*", _MISTRAL, _MISTRAL_SOURCE)
+        ModelRow(f"{name}*", _MISTRAL, _MISTRAL_SOURCE)
         for name in ("mistral", "ministral", "codestral", "devstral", "magistral", "pixtral")
     ),
-    _row("deepseek-v4*", attrs.evolve(_DEEPSEEK, efforts=("low", "medium", "high")), _DEEPSEEK_SOURCE),
-    _row("deepseek*", _DEEPSEEK, _DEEPSEEK_SOURCE),
+    ModelRow("deepseek-v4*", attrs.evolve(_DEEPSEEK, efforts=("low", "medium", "high")), _DEEPSEEK_SOURCE),
+    ModelRow("deepseek*", _DEEPSEEK, _DEEPSEEK_SOURCE),
     # Its server takes a tool choice only as text.
-    _row("mai-ds*", attrs.evolve(_DEEPSEEK, refuses=frozenset({"tool_choice_named"})), _RECORDED),
+    ModelRow("mai-ds*", attrs.evolve(_DEEPSEEK, refuses=frozenset({"tool_choice_named"})), _RECORDED),
     *GROK,
-    _row(
+    ModelRow(
         "phi*",
         ModelFacts(family="phi", stream_options=False),
         "https://github.com/Azure-Samples/azure-search-power-skills/pull/214, 2024-10",
     ),
-    _row(
+    ModelRow(
         "kimi*",
         ModelFacts(family="kimi", reasoning_replay="reasoning_content", reasoning_filler=" ", blank_text=False),
         "as Moonshot's API: the table KIMI of trunkline_openai.compatible_models",
     ),
-    *(_row(f"{name}*", ModelFacts(family=name), "") for name in ("llama", "command", "qwen", "glm", "minimax")),
+    *(ModelRow(f"{name}*", ModelFacts(family=name), "") for name in ("llama", "command", "qwen", "glm", "minimax")),
 )
 """The models of Chat Completions, on every surface."""
 
 RESPONSES_MODELS: Rows = (
     # The error: "'reasoning.effort' is not supported with this model".
-    _row("deepseek*", attrs.evolve(_DEEPSEEK, efforts=()), _DEEPSEEK_SOURCE),
+    ModelRow("deepseek*", attrs.evolve(_DEEPSEEK, efforts=()), _DEEPSEEK_SOURCE),
     *AZURE_MODELS,
 )
 """The models of the Responses API."""

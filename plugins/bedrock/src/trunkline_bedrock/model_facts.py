@@ -289,134 +289,136 @@ _GROK = attrs.evolve(
 )
 
 
-def _row(pattern: str, facts: BedrockFacts, source: str) -> ModelRow[BedrockFacts]:
-    return ModelRow(pattern=pattern, facts=facts, source=source)
-
-
 _NO_FORCING = "anthropic: refuses forced tools and disabled thinking; pydantic-ai, litellm (bedrock)"
 
 ROWS: tuple[ModelRow[BedrockFacts], ...] = (
-    _row("*claude-opus-5-5*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE, schemas=True), _NO_FORCING),
-    _row(
+    ModelRow("*claude-opus-5-5*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE, schemas=True), _NO_FORCING),
+    ModelRow(
         "*claude-sonnet-5-5*",
         attrs.evolve(_CLAUDE_INLINE, tool_choices=_NO_CHOICE, reasoning_off="between_tools"),
         f"{_NO_FORCING}: `between_tools` turns thinking off",
     ),
-    _row("*claude-fable-5-[12]*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE), _NO_FORCING),
-    _row("*claude-mythos-5-[12]*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE), _NO_FORCING),
-    _row("*claude-fable-5*", _CLAUDE_ALWAYS, "anthropic; pydantic-ai: no structured output on Bedrock"),
-    _row("*claude-mythos-5*", _CLAUDE_ALWAYS, "anthropic; pydantic-ai"),
-    _row("*claude-mythos*", attrs.evolve(_CLAUDE_ALWAYS, system="top"), "anthropic; pydantic-ai"),
-    _row("*claude-haiku-5-5*", _CLAUDE_INLINE, "anthropic; pydantic-ai; litellm"),
-    _row("*claude-opus-5*", _CLAUDE_INLINE, "anthropic; pydantic-ai; litellm"),
-    _row("*claude-sonnet-5*", _CLAUDE, "anthropic: ignores system messages between others; pydantic-ai; recorded"),
-    _row(
+    ModelRow("*claude-fable-5-[12]*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE), _NO_FORCING),
+    ModelRow("*claude-mythos-5-[12]*", attrs.evolve(_CLAUDE_ALWAYS, tool_choices=_NO_CHOICE), _NO_FORCING),
+    ModelRow("*claude-fable-5*", _CLAUDE_ALWAYS, "anthropic; pydantic-ai: no structured output on Bedrock"),
+    ModelRow("*claude-mythos-5*", _CLAUDE_ALWAYS, "anthropic; pydantic-ai"),
+    ModelRow("*claude-mythos*", attrs.evolve(_CLAUDE_ALWAYS, system="top"), "anthropic; pydantic-ai"),
+    ModelRow("*claude-haiku-5-5*", _CLAUDE_INLINE, "anthropic; pydantic-ai; litellm"),
+    ModelRow("*claude-opus-5*", _CLAUDE_INLINE, "anthropic; pydantic-ai; litellm"),
+    ModelRow("*claude-sonnet-5*", _CLAUDE, "anthropic: ignores system messages between others; pydantic-ai; recorded"),
+    ModelRow(
         "*claude-opus-4-8*",
         attrs.evolve(_CLAUDE_4_7, system="anywhere"),
         "converse: mid-conversation system messages (June 2026); anthropic; pydantic-ai",
     ),
-    _row("*claude-opus-4-7*", _CLAUDE_4_7, "anthropic; pydantic-ai; litellm: no prefill"),
-    _row("*claude-opus-4-6*", _CLAUDE_4_6, "anthropic; pydantic-ai; litellm: no prefill"),
-    _row("*claude-sonnet-4-6*", _CLAUDE_4_6, "anthropic; pydantic-ai; litellm: no prefill"),
-    _row("*claude-*-4-5*", _CLAUDE_4_5, "anthropic; pydantic-ai; recorded: no s3:// URLs"),
-    _row(
+    ModelRow("*claude-opus-4-7*", _CLAUDE_4_7, "anthropic; pydantic-ai; litellm: no prefill"),
+    ModelRow("*claude-opus-4-6*", _CLAUDE_4_6, "anthropic; pydantic-ai; litellm: no prefill"),
+    ModelRow("*claude-sonnet-4-6*", _CLAUDE_4_6, "anthropic; pydantic-ai; litellm: no prefill"),
+    ModelRow("*claude-*-4-5*", _CLAUDE_4_5, "anthropic; pydantic-ai; recorded: no s3:// URLs"),
+    ModelRow(
         "*claude-*-4-1*",
         _CLAUDE_4_1,
         "anthropic; pydantic-ai: no structured output on Bedrock; litellm: parallel calls cannot be turned off",
     ),
-    _row("*claude-*-4-[02]*", _CLAUDE_4, "anthropic; pydantic-ai"),
-    _row("*claude-3-7*", _CLAUDE_4, "anthropic; pydantic-ai"),
-    _row("*claude-3-5-sonnet-20240620*", _CLAUDE_3, "converse: no prompt caching; litellm"),
-    _row("*claude-3-5*", _CLAUDE_3_5, "converse; litellm"),
-    _row("*claude-3-*", _CLAUDE_3, "converse: no prompt caching; litellm"),
-    _row("*claude-v[12]*", _CLAUDE_2, "converse: no tools, no images"),
-    _row("*claude-instant*", _CLAUDE_2, "converse: no tools, no images"),
-    _row("anthropic.claude:*", _CLAUDE_3_5, "parameters: the prompt router for Claude 3 and 3.5"),
-    _row("*anthropic.*", _CLAUDE, "a newer Claude: as the newest that is documented"),
-    _row(
+    ModelRow("*claude-*-4-[02]*", _CLAUDE_4, "anthropic; pydantic-ai"),
+    ModelRow("*claude-3-7*", _CLAUDE_4, "anthropic; pydantic-ai"),
+    ModelRow("*claude-3-5-sonnet-20240620*", _CLAUDE_3, "converse: no prompt caching; litellm"),
+    ModelRow("*claude-3-5*", _CLAUDE_3_5, "converse; litellm"),
+    ModelRow("*claude-3-*", _CLAUDE_3, "converse: no prompt caching; litellm"),
+    ModelRow("*claude-v[12]*", _CLAUDE_2, "converse: no tools, no images"),
+    ModelRow("*claude-instant*", _CLAUDE_2, "converse: no tools, no images"),
+    ModelRow("anthropic.claude:*", _CLAUDE_3_5, "parameters: the prompt router for Claude 3 and 3.5"),
+    ModelRow("*anthropic.*", _CLAUDE, "a newer Claude: as the newest that is documented"),
+    ModelRow(
         "amazon.nova-2*",
         _NOVA_2,
         "parameters: its reasoning reads [REDACTED], `high` allows no limits; can1357/oh-my-pi#9086; recorded",
     ),
-    _row(
+    ModelRow(
         "amazon.nova-micro*",
         attrs.evolve(_NOVA, media=_NOTHING, result_media=_NOTHING),
         "converse; parameters: text only",
     ),
-    _row("amazon.nova*", _NOVA, "converse; parameters; strands: refuses reasoning; recorded"),
-    _row("amazon.titan*", attrs.evolve(_OLD, family="titan"), "converse: no system prompts, no tools"),
-    _row("openai.gpt-oss*", _GPT_OSS, "converse; pydantic-ai: efforts; langchain-aws: accepts its reasoning"),
-    _row(
+    ModelRow("amazon.nova*", _NOVA, "converse; parameters; strands: refuses reasoning; recorded"),
+    ModelRow("amazon.titan*", attrs.evolve(_OLD, family="titan"), "converse: no system prompts, no tools"),
+    ModelRow("openai.gpt-oss*", _GPT_OSS, "converse; pydantic-ai: efforts; langchain-aws: accepts its reasoning"),
+    ModelRow(
         "openai.gpt-6-astra*", attrs.evolve(_GPT, reasoning_off=None), "pydantic-ai: refuses `none`; litellm; strands"
     ),
-    _row(
+    ModelRow(
         "openai.gpt-6.1-sol*", attrs.evolve(_GPT, reasoning_off=None), "pydantic-ai: refuses `none`; litellm; strands"
     ),
-    _row("openai.gpt-*", _GPT, "pydantic-ai: no sampling; litellm: no stop sequences, at least 16 tokens; strands"),
-    _row(
+    ModelRow("openai.gpt-*", _GPT, "pydantic-ai: no sampling; litellm: no stop sequences, at least 16 tokens; strands"),
+    ModelRow(
         "qwen.qwen3-coder*",
         attrs.evolve(_QWEN, reasoning=None, efforts=(), reasoning_off=None),
         "pydantic-ai: returns no reasoning; strands",
     ),
-    _row("qwen.*vl*", attrs.evolve(_QWEN, media=_IMAGE), "pydantic-ai: images, but not in tool results"),
-    _row("qwen.*", _QWEN, "pydantic-ai: only `high` reasons; strands: refuses reasoning; recorded"),
-    _row(
+    ModelRow("qwen.*vl*", attrs.evolve(_QWEN, media=_IMAGE), "pydantic-ai: images, but not in tool results"),
+    ModelRow("qwen.*", _QWEN, "pydantic-ai: only `high` reasons; strands: refuses reasoning; recorded"),
+    ModelRow(
         "mistral.mistral-7b*", attrs.evolve(_OLD, family="mistral", top_k=("top_k",)), "converse: no system, no tools"
     ),
-    _row("mistral.mixtral*", attrs.evolve(_OLD, family="mistral", top_k=("top_k",)), "converse: no system, no tools"),
-    _row("mistral.pixtral*", attrs.evolve(_MISTRAL, media=_IMAGE_DOCUMENT), "converse; pydantic-ai"),
-    _row("mistral.voxtral*", attrs.evolve(_MISTRAL_3, media=frozenset({"audio"})), "litellm; pydantic-ai"),
-    _row("mistral.devstral*", attrs.evolve(_MISTRAL, top_k=("top_k",)), "litellm; strands: refuses reasoning"),
-    _row("mistral.magistral*", attrs.evolve(_MISTRAL_3, family="magistral", replays="all"), "pydantic-ai; litellm"),
-    _row("mistral.ministral*", _MISTRAL_3, "pydantic-ai; strands: refuses reasoning"),
-    _row("mistral.mistral-large-3*", _MISTRAL_3, "pydantic-ai; strands: refuses reasoning; recorded"),
-    _row("mistral.*", _MISTRAL, "converse; parameters; pydantic-ai: JSON results, alone in their message"),
-    _row("meta.llama4*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "converse; pydantic-ai: results alone"),
-    _row("meta.llama3-2-[13]b*", attrs.evolve(_LLAMA, tools=False), "converse; recorded: no tools"),
-    _row("meta.llama3-2*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "converse; pydantic-ai"),
-    _row("meta.llama3-[13]-*", _LLAMA, "converse; pydantic-ai; strands: refuses reasoning"),
-    _row("meta.llama[23]-*", attrs.evolve(_LLAMA, tools=False), "converse: Llama 2 and 3 have no tools"),
-    _row("meta.*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "a newer Llama: as the newest that is documented"),
-    _row("cohere.command-r*", _COMMAND, "converse; parameters"),
-    _row("cohere.command*", attrs.evolve(_OLD, family="cohere", top_k=("k",)), "converse: no system prompts, no tools"),
-    _row("cohere.*", _COMMAND, "parameters"),
-    _row("ai21.j2*", attrs.evolve(_OLD, family="ai21"), "converse: no system prompts, no tools"),
-    _row(
+    ModelRow(
+        "mistral.mixtral*", attrs.evolve(_OLD, family="mistral", top_k=("top_k",)), "converse: no system, no tools"
+    ),
+    ModelRow("mistral.pixtral*", attrs.evolve(_MISTRAL, media=_IMAGE_DOCUMENT), "converse; pydantic-ai"),
+    ModelRow("mistral.voxtral*", attrs.evolve(_MISTRAL_3, media=frozenset({"audio"})), "litellm; pydantic-ai"),
+    ModelRow("mistral.devstral*", attrs.evolve(_MISTRAL, top_k=("top_k",)), "litellm; strands: refuses reasoning"),
+    ModelRow("mistral.magistral*", attrs.evolve(_MISTRAL_3, family="magistral", replays="all"), "pydantic-ai; litellm"),
+    ModelRow("mistral.ministral*", _MISTRAL_3, "pydantic-ai; strands: refuses reasoning"),
+    ModelRow("mistral.mistral-large-3*", _MISTRAL_3, "pydantic-ai; strands: refuses reasoning; recorded"),
+    ModelRow("mistral.*", _MISTRAL, "converse; parameters; pydantic-ai: JSON results, alone in their message"),
+    ModelRow("meta.llama4*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "converse; pydantic-ai: results alone"),
+    ModelRow("meta.llama3-2-[13]b*", attrs.evolve(_LLAMA, tools=False), "converse; recorded: no tools"),
+    ModelRow("meta.llama3-2*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "converse; pydantic-ai"),
+    ModelRow("meta.llama3-[13]-*", _LLAMA, "converse; pydantic-ai; strands: refuses reasoning"),
+    ModelRow("meta.llama[23]-*", attrs.evolve(_LLAMA, tools=False), "converse: Llama 2 and 3 have no tools"),
+    ModelRow("meta.*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "a newer Llama: as the newest that is documented"),
+    ModelRow("cohere.command-r*", _COMMAND, "converse; parameters"),
+    ModelRow(
+        "cohere.command*", attrs.evolve(_OLD, family="cohere", top_k=("k",)), "converse: no system prompts, no tools"
+    ),
+    ModelRow("cohere.*", _COMMAND, "parameters"),
+    ModelRow("ai21.j2*", attrs.evolve(_OLD, family="ai21"), "converse: no system prompts, no tools"),
+    ModelRow(
         "ai21.jamba-instruct*", attrs.evolve(_OTHER, family="ai21", media=_NOTHING, tools=False), "converse: no tools"
     ),
-    _row("ai21.*", attrs.evolve(_OTHER, family="ai21", media=_DOCUMENT), "converse"),
-    _row(
+    ModelRow("ai21.*", attrs.evolve(_OTHER, family="ai21", media=_DOCUMENT), "converse"),
+    ModelRow(
         "writer.*",
         attrs.evolve(_OTHER, family="palmyra", tool_turns="alone", result_status=False),
         "pydantic-ai: refuses `status`, results alone; strands: refuses reasoning",
     ),
-    _row(
+    ModelRow(
         "deepseek.r1*", _DEEPSEEK_R1, "parameters: at most 10 stop sequences; litellm: no tools; langchain-aws; strands"
     ),
-    _row("deepseek.*", _DEEPSEEK, "pydantic-ai: only `high` reasons; strands: refuses reasoning"),
-    _row(
+    ModelRow("deepseek.*", _DEEPSEEK, "pydantic-ai: only `high` reasons; strands: refuses reasoning"),
+    ModelRow(
         "zai.glm-5.3*",
         attrs.evolve(_GLM, efforts=_ALL, reasoning_off=None),
         "pydantic-ai: always reasons, refuses `none` and `minimal`",
     ),
-    _row("zai.*", _GLM, "pydantic-ai: only `high` reasons; litellm"),
-    _row(
+    ModelRow("zai.*", _GLM, "pydantic-ai: only `high` reasons; litellm"),
+    ModelRow(
         "moonshot*.kimi-k2-*", attrs.evolve(_KIMI, media=_DOCUMENT), "pydantic-ai; langchain-aws: accepts its reasoning"
     ),
-    _row(
+    ModelRow(
         "moonshot*.kimi-k3*",
         attrs.evolve(_KIMI, reasoning="reasoning_effort", efforts=_ALL, reasoning_off="none", least_output_tokens=16),
         "litellm; langchain-aws",
     ),
-    _row("moonshot*", _KIMI, "pydantic-ai; langchain-aws: accepts its reasoning"),
-    _row(
+    ModelRow("moonshot*", _KIMI, "pydantic-ai; langchain-aws: accepts its reasoning"),
+    ModelRow(
         "minimax.*",
         attrs.evolve(_OTHER, family="minimax", replays="all", media=_DOCUMENT, schemas=True),
         "pydantic-ai; langchain-aws: accepts its reasoning; recorded",
     ),
-    _row("google.gemma*", attrs.evolve(_OTHER, family="gemma", schemas=True), "pydantic-ai; strands; recorded"),
-    _row("nvidia.*", attrs.evolve(_OTHER, family="nemotron", schemas=True), "pydantic-ai; strands: refuses reasoning"),
-    _row("xai.grok*", _GROK, "pydantic-ai: always reasons, no sampling; litellm: no stop sequences; strands"),
+    ModelRow("google.gemma*", attrs.evolve(_OTHER, family="gemma", schemas=True), "pydantic-ai; strands; recorded"),
+    ModelRow(
+        "nvidia.*", attrs.evolve(_OTHER, family="nemotron", schemas=True), "pydantic-ai; strands: refuses reasoning"
+    ),
+    ModelRow("xai.grok*", _GROK, "pydantic-ai: always reasons, no sampling; litellm: no stop sequences; strands"),
 )
 """By pattern of the model's id after the prefix of an inference profile; the first match wins."""
 

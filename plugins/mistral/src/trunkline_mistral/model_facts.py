@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import attrs
-from trunkline.authoring.model_facts import ModelRow
+from trunkline.authoring.model_facts import rows_for
 from trunkline_openai.model_facts import ModelFacts, Rows
 
 _ADJUSTABLE = (
@@ -25,25 +23,21 @@ _GLM = ModelFacts(family="glm", efforts=("low", "high", "max"))
 _GLM_TEXT = attrs.evolve(_GLM, refuses=frozenset({"image_url", "image_data"}))
 
 
-def _rows(facts: ModelFacts, source: str, patterns: Iterable[str]) -> Rows:
-    return tuple(ModelRow(pattern=pattern, facts=facts, source=source) for pattern in patterns)
-
-
 MODELS: Rows = (
-    *_rows(_SMALL, _RECORDED, ("mistral-small-latest", "mistral-small", "mistral-small-26*", "mistral-small-4*")),
-    *_rows(_SWITCHED, _ADJUSTABLE, ("mistral-medium", "mistral-medium-latest", "mistral-medium-3")),
+    *rows_for(_SMALL, _RECORDED, "mistral-small-latest", "mistral-small", "mistral-small-26*", "mistral-small-4*"),
+    *rows_for(_SWITCHED, _ADJUSTABLE, "mistral-medium", "mistral-medium-latest", "mistral-medium-3"),
     # The names of retired models lead to the newest Small and Medium.
-    *_rows(_SWITCHED, _ADJUSTABLE, ("mistral-medium-26*", "mistral-medium-3[-.]5*", "mistral-vibe-*", "magistral-*")),
-    *_rows(attrs.evolve(_GLM_TEXT, efforts=("none", "high", "max")), _HOSTED, ("zai-glm-5-2*", "glm-5-2*")),
-    *_rows(_GLM_TEXT, _HOSTED, ("zai-glm-5-3", "zai-glm-latest", "zai-glm-5")),
-    *_rows(_GLM, _HOSTED, ("zai-glm-*", "glm-*")),
-    *_rows(ModelFacts(family="deepseek"), _HOSTED, ("deepseek-*",)),
-    *_rows(attrs.evolve(_PLAIN, refuses=frozenset({"logprobs"})), _RECORDED, ("ministral-*",)),
-    *_rows(_PLAIN, _NO_REASONING, ("mistral-large-latest", "mistral-large-2*", "mistral-large-3*", "pixtral-*")),
-    *_rows(_PLAIN, _NO_REASONING, ("mistral-medium-25*", "mistral-small-25*")),
-    *_rows(_TEXT, _NO_REASONING, ("codestral-*", "voxtral-*", "open-mistral-*", "open-mixtral-*", "mistral-tiny*")),
-    *_rows(_TEXT, _NO_REASONING, ("mistral-small-24*",)),
-    *_rows(ModelFacts(family="mistral"), "a model that is not listed gets what is asked for", ("*",)),
+    *rows_for(_SWITCHED, _ADJUSTABLE, "mistral-medium-26*", "mistral-medium-3[-.]5*", "mistral-vibe-*", "magistral-*"),
+    *rows_for(attrs.evolve(_GLM_TEXT, efforts=("none", "high", "max")), _HOSTED, "zai-glm-5-2*", "glm-5-2*"),
+    *rows_for(_GLM_TEXT, _HOSTED, "zai-glm-5-3", "zai-glm-latest", "zai-glm-5"),
+    *rows_for(_GLM, _HOSTED, "zai-glm-*", "glm-*"),
+    *rows_for(ModelFacts(family="deepseek"), _HOSTED, "deepseek-*"),
+    *rows_for(attrs.evolve(_PLAIN, refuses=frozenset({"logprobs"})), _RECORDED, "ministral-*"),
+    *rows_for(_PLAIN, _NO_REASONING, "mistral-large-latest", "mistral-large-2*", "mistral-large-3*", "pixtral-*"),
+    *rows_for(_PLAIN, _NO_REASONING, "mistral-medium-25*", "mistral-small-25*"),
+    *rows_for(_TEXT, _NO_REASONING, "codestral-*", "voxtral-*", "open-mistral-*", "open-mixtral-*", "mistral-tiny*"),
+    *rows_for(_TEXT, _NO_REASONING, "mistral-small-24*"),
+    *rows_for(ModelFacts(family="mistral"), "a model that is not listed gets what is asked for", "*"),
 )
 """The first row whose pattern matches the model's name has the facts about it.
 

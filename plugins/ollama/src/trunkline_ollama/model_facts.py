@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import attrs
-from trunkline.authoring.model_facts import ModelRow
+from trunkline.authoring.model_facts import rows_for
 
 Level: TypeAlias = Literal["low", "medium", "high", "max"]
 
@@ -44,17 +44,13 @@ _NO_THINKING = (
 _NO_TOOLS = "the capabilities on ollama.com/library, November 2026"
 
 
-def _rows(facts: OllamaFacts, source: str, *patterns: str) -> tuple[ModelRow[OllamaFacts], ...]:
-    return tuple(ModelRow(pattern=pattern, facts=facts, source=source) for pattern in patterns)
-
-
 ROWS = (
-    *_rows(OllamaFacts(thinking_levels=("low", "medium", "high"), thinking_off=False), _LEVELS, "gpt-oss*"),
-    *_rows(_SILENT, _NO_THINKING, "qwen3-coder*", "qwen2*", "llama3*", "mixtral*", "command-r", "command-r-*"),
-    *_rows(_SILENT, _NO_THINKING, "mistral", "mistral-nemo*", "mistral-small", "mistral-small3*", "mistral-large"),
-    *_rows(_PLAIN, _NO_TOOLS, "gemma2*", "gemma3*", "llama2*", "llava*", "phi3*", "codellama*", "deepseek-coder*"),
-    *_rows(_SWITCHED, _LEVELS, "qwen3*", "deepseek-r1*", "deepseek-v3*", "magistral*", "granite*", "cogito*"),
-    *_rows(_SWITCHED, _LEVELS, "smollm3*", "gemma4*", "glm-4*", "nemotron*"),
+    *rows_for(OllamaFacts(thinking_levels=("low", "medium", "high"), thinking_off=False), _LEVELS, "gpt-oss*"),
+    *rows_for(_SILENT, _NO_THINKING, "qwen3-coder*", "qwen2*", "llama3*", "mixtral*", "command-r", "command-r-*"),
+    *rows_for(_SILENT, _NO_THINKING, "mistral", "mistral-nemo*", "mistral-small", "mistral-small3*", "mistral-large"),
+    *rows_for(_PLAIN, _NO_TOOLS, "gemma2*", "gemma3*", "llama2*", "llava*", "phi3*", "codellama*", "deepseek-coder*"),
+    *rows_for(_SWITCHED, _LEVELS, "qwen3*", "deepseek-r1*", "deepseek-v3*", "magistral*", "granite*", "cogito*"),
+    *rows_for(_SWITCHED, _LEVELS, "smollm3*", "gemma4*", "glm-4*", "nemotron*"),
 )
 """The first row whose pattern matches the name of the family (see `family_of`) has the facts about a model."""
 

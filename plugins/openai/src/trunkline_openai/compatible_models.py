@@ -17,10 +17,6 @@ _FORCED: frozenset[Feature] = frozenset({"tool_choice_required", "tool_choice_na
 _IGNORED: frozenset[Feature] = frozenset({"temperature", "top_p", "penalties", "logprobs"})
 
 
-def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:
-    return ModelRow(pattern=pattern, facts=facts, source=source)
-
-
 _DEEPSEEK_SOURCE = (
     "https://api-docs.deepseek.com/guides/thinking_mode, 2026-11: sampling has no effect, levels low, high and max; "
     "pydantic_ai/providers/deepseek.py of pydantic-ai 2.68: no forced tool choice, reasoning with each tool call"
@@ -37,14 +33,14 @@ _DEEPSEEK_THINKS = ModelFacts(
 )
 
 DEEPSEEK: Rows = (
-    _row(
+    ModelRow(
         "deepseek-reasoner*",
         attrs.evolve(_DEEPSEEK_THINKS, reasons="always", efforts=("low", "high", "max")),
         _DEEPSEEK_SOURCE,
     ),
-    _row("deepseek-v[4-9]*", _DEEPSEEK_THINKS, _DEEPSEEK_SOURCE),
-    _row("deepseek-flash*", _DEEPSEEK_THINKS, _DEEPSEEK_SOURCE),
-    _row("deepseek*", ModelFacts(family="deepseek"), _DEEPSEEK_SOURCE),
+    ModelRow("deepseek-v[4-9]*", _DEEPSEEK_THINKS, _DEEPSEEK_SOURCE),
+    ModelRow("deepseek-flash*", _DEEPSEEK_THINKS, _DEEPSEEK_SOURCE),
+    ModelRow("deepseek*", ModelFacts(family="deepseek"), _DEEPSEEK_SOURCE),
 )
 
 _KIMI_SOURCE = (
@@ -64,8 +60,8 @@ _KIMI_THINKS = attrs.evolve(
 )
 
 KIMI: Rows = (
-    _row("kimi-k3*", attrs.evolve(_KIMI_THINKS, efforts=("low", "high", "max")), _KIMI_SOURCE),
-    _row(
+    ModelRow("kimi-k3*", attrs.evolve(_KIMI_THINKS, efforts=("low", "high", "max")), _KIMI_SOURCE),
+    ModelRow(
         "kimi-k2.[56]*",
         attrs.evolve(
             _KIMI_THINKS,
@@ -75,11 +71,11 @@ KIMI: Rows = (
         ),
         _KIMI_SOURCE,
     ),
-    _row("kimi-k2.[789]*", _KIMI_THINKS, _KIMI_SOURCE),
-    _row("kimi*thinking*", attrs.evolve(_KIMI_THINKS, refuses=_FORCED), _KIMI_SOURCE),
-    _row("kimi-for-coding*", attrs.evolve(_KIMI_THINKS, reasons="default", refuses=_FORCED), _KIMI_SOURCE),
-    _row("kimi*", _KIMI, _KIMI_SOURCE),
-    _row("moonshot*", _KIMI, _KIMI_SOURCE),
+    ModelRow("kimi-k2.[789]*", _KIMI_THINKS, _KIMI_SOURCE),
+    ModelRow("kimi*thinking*", attrs.evolve(_KIMI_THINKS, refuses=_FORCED), _KIMI_SOURCE),
+    ModelRow("kimi-for-coding*", attrs.evolve(_KIMI_THINKS, reasons="default", refuses=_FORCED), _KIMI_SOURCE),
+    ModelRow("kimi*", _KIMI, _KIMI_SOURCE),
+    ModelRow("moonshot*", _KIMI, _KIMI_SOURCE),
 )
 
 _GEMINI_SOURCE = (
@@ -95,13 +91,13 @@ _GEMINI_3 = ModelFacts(
 )
 
 GEMINI: Rows = (
-    _row("gemini-[3-9]*", _GEMINI_3, _GEMINI_SOURCE),
-    _row(
+    ModelRow("gemini-[3-9]*", _GEMINI_3, _GEMINI_SOURCE),
+    ModelRow(
         "gemini-2.5-pro*",
         attrs.evolve(_GEMINI_3, family="gemini-2.5", signed_calls=False),
         _GEMINI_SOURCE,
     ),
-    _row(
+    ModelRow(
         "gemini-2.5*",
         attrs.evolve(
             _GEMINI_3,
@@ -112,7 +108,7 @@ GEMINI: Rows = (
         ),
         _GEMINI_SOURCE,
     ),
-    _row("gemini*", ModelFacts(family="gemini"), _GEMINI_SOURCE),
+    ModelRow("gemini*", ModelFacts(family="gemini"), _GEMINI_SOURCE),
 )
 
 _GROK_SOURCE = (
@@ -125,17 +121,19 @@ _GROK = attrs.evolve(
 )
 
 GROK: Rows = (
-    _row("grok*non-reasoning*", _GROK_PLAIN, _GROK_SOURCE),
-    _row("grok-3-mini*", attrs.evolve(_GROK, efforts=("low", "high")), _GROK_SOURCE),
-    _row("grok-[123]*", _GROK_PLAIN, _GROK_SOURCE),
-    _row("grok-4.3*", attrs.evolve(_GROK, reasons="default", efforts=("none", "low", "medium", "high")), _GROK_SOURCE),
-    _row(
+    ModelRow("grok*non-reasoning*", _GROK_PLAIN, _GROK_SOURCE),
+    ModelRow("grok-3-mini*", attrs.evolve(_GROK, efforts=("low", "high")), _GROK_SOURCE),
+    ModelRow("grok-[123]*", _GROK_PLAIN, _GROK_SOURCE),
+    ModelRow(
+        "grok-4.3*", attrs.evolve(_GROK, reasons="default", efforts=("none", "low", "medium", "high")), _GROK_SOURCE
+    ),
+    ModelRow(
         "grok-latest", attrs.evolve(_GROK, reasons="default", efforts=("none", "low", "medium", "high")), _GROK_SOURCE
     ),
-    _row("grok-4.[56]*", attrs.evolve(_GROK, efforts=("low", "medium", "high")), _GROK_SOURCE),
-    _row("grok-build-latest", attrs.evolve(_GROK, efforts=("low", "medium", "high")), _GROK_SOURCE),
-    _row("grok-4.[789]*", attrs.evolve(_GROK, efforts=("low", "medium", "high", "xhigh")), _GROK_SOURCE),
-    _row("grok*", _GROK, _GROK_SOURCE),
+    ModelRow("grok-4.[56]*", attrs.evolve(_GROK, efforts=("low", "medium", "high")), _GROK_SOURCE),
+    ModelRow("grok-build-latest", attrs.evolve(_GROK, efforts=("low", "medium", "high")), _GROK_SOURCE),
+    ModelRow("grok-4.[789]*", attrs.evolve(_GROK, efforts=("low", "medium", "high", "xhigh")), _GROK_SOURCE),
+    ModelRow("grok*", _GROK, _GROK_SOURCE),
 )
 
 _QWEN_SOURCE = (
@@ -145,13 +143,13 @@ _QWEN_SOURCE = (
 _QWEN = ModelFacts(family="qwen", reasons="default", refuses_while_reasoning=_FORCED, reasoning_off="enable_thinking")
 
 QWEN: Rows = (
-    _row("qwq*", attrs.evolve(_QWEN, reasons="always"), _QWEN_SOURCE),
-    _row("qwen*thinking*", attrs.evolve(_QWEN, reasons="always"), _QWEN_SOURCE),
-    _row("qwen*instruct*", ModelFacts(family="qwen"), _QWEN_SOURCE),
-    _row("qwen*coder*", ModelFacts(family="qwen"), _QWEN_SOURCE),
-    _row("qwen[3-9]*", _QWEN, _QWEN_SOURCE),
-    _row("qwen-[34]*", _QWEN, _QWEN_SOURCE),
-    _row("qwen*", attrs.evolve(_QWEN, reasons="opt_in"), _QWEN_SOURCE),
+    ModelRow("qwq*", attrs.evolve(_QWEN, reasons="always"), _QWEN_SOURCE),
+    ModelRow("qwen*thinking*", attrs.evolve(_QWEN, reasons="always"), _QWEN_SOURCE),
+    ModelRow("qwen*instruct*", ModelFacts(family="qwen"), _QWEN_SOURCE),
+    ModelRow("qwen*coder*", ModelFacts(family="qwen"), _QWEN_SOURCE),
+    ModelRow("qwen[3-9]*", _QWEN, _QWEN_SOURCE),
+    ModelRow("qwen-[34]*", _QWEN, _QWEN_SOURCE),
+    ModelRow("qwen*", attrs.evolve(_QWEN, reasons="opt_in"), _QWEN_SOURCE),
     *DEEPSEEK,
     *KIMI,
 )
@@ -163,11 +161,11 @@ _GLM_SOURCE = (
 _GLM = ModelFacts(family="glm", reasons="default", refuses_while_reasoning=_NONE, reasoning_off="thinking")
 
 GLM: Rows = (
-    _row("glm-5.3*", attrs.evolve(_GLM, reasons="always", efforts=("low", "high", "max")), _GLM_SOURCE),
-    _row("glm-5.2*", _GLM, _GLM_SOURCE),
-    _row("glm-5*", attrs.evolve(_GLM, refuses=frozenset({"reasoning_effort"})), _GLM_SOURCE),
-    _row("glm-4.[5-9]*", attrs.evolve(_GLM, refuses=frozenset({"reasoning_effort"})), _GLM_SOURCE),
-    _row("glm*", ModelFacts(family="glm", efforts=()), _GLM_SOURCE),
+    ModelRow("glm-5.3*", attrs.evolve(_GLM, reasons="always", efforts=("low", "high", "max")), _GLM_SOURCE),
+    ModelRow("glm-5.2*", _GLM, _GLM_SOURCE),
+    ModelRow("glm-5*", attrs.evolve(_GLM, refuses=frozenset({"reasoning_effort"})), _GLM_SOURCE),
+    ModelRow("glm-4.[5-9]*", attrs.evolve(_GLM, refuses=frozenset({"reasoning_effort"})), _GLM_SOURCE),
+    ModelRow("glm*", ModelFacts(family="glm", efforts=()), _GLM_SOURCE),
 )
 
 _GPT_OSS_SOURCE = (
@@ -177,12 +175,12 @@ _GPT_OSS = ModelFacts(
     family="gpt-oss", reasons="always", efforts=("low", "medium", "high"), refuses_while_reasoning=_NONE
 )
 
-GPT_OSS: Rows = (_row("gpt-oss*", _GPT_OSS, _GPT_OSS_SOURCE),)
+GPT_OSS: Rows = (ModelRow("gpt-oss*", _GPT_OSS, _GPT_OSS_SOURCE),)
 
 GROQ: Rows = (
     *GPT_OSS,
     # It reasons, or not at all: the other levels are refused.
-    _row(
+    ModelRow(
         "qwen3*",
         ModelFacts(
             family="qwen",
@@ -192,7 +190,7 @@ GROQ: Rows = (
         ),
         _GPT_OSS_SOURCE,
     ),
-    _row("*", ModelFacts(efforts=()), _GPT_OSS_SOURCE),
+    ModelRow("*", ModelFacts(efforts=()), _GPT_OSS_SOURCE),
 )
 
 _TEMPLATES = (
@@ -209,13 +207,13 @@ _MISTRAL = attrs.evolve(_MISTRAL_IDS, system_messages="first", alternates=True)
 _MISTRAL_NAMES = ("mistral", "ministral", "mixtral", "devstral", "magistral", "codestral", "pixtral")
 
 _LOCAL_TEMPLATES: Rows = (
-    _row(
+    ModelRow(
         "qwen*",
         ModelFacts(family="qwen", system_messages="first", starts_with_user=True),
         _TEMPLATES,
     ),
-    *(_row(f"{name}*", _MISTRAL, f"{_TEMPLATES}; {_NINE}") for name in _MISTRAL_NAMES),
-    _row("gemma*", ModelFacts(family="gemma", system_messages="first", alternates=True), _TEMPLATES),
+    *(ModelRow(f"{name}*", _MISTRAL, f"{_TEMPLATES}; {_NINE}") for name in _MISTRAL_NAMES),
+    ModelRow("gemma*", ModelFacts(family="gemma", system_messages="first", alternates=True), _TEMPLATES),
 )
 
 _PROXIED = (
@@ -240,9 +238,9 @@ _OPENROUTER_SOURCE = (
 )
 
 OPENROUTER: Rows = (
-    _row("gemini-[3-9]*", ModelFacts(family="gemini-3", signed_calls=True), _OPENROUTER_SOURCE),
+    ModelRow("gemini-[3-9]*", ModelFacts(family="gemini-3", signed_calls=True), _OPENROUTER_SOURCE),
     *(
-        _row(
+        ModelRow(
             f"{name}*",
             # It is Mistral's API behind it: see the profile `mistral`.
             attrs.evolve(_MISTRAL_IDS, system_messages="not_after_answer", user_after_results=False),
@@ -251,7 +249,7 @@ OPENROUTER: Rows = (
         for name in _MISTRAL_NAMES
     ),
     *(
-        _row(f"{name}*", ModelFacts(family=family), _OPENROUTER_SOURCE)
+        ModelRow(f"{name}*", ModelFacts(family=family), _OPENROUTER_SOURCE)
         for name, family in (
             ("gemini", "gemini"),
             ("claude", "claude"),

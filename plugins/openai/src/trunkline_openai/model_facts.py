@@ -129,61 +129,59 @@ _SEARCH_SOURCE = (
 )
 
 
-def _row(pattern: str, facts: ModelFacts, source: str) -> ModelRow[ModelFacts]:
-    return ModelRow(pattern=pattern, facts=facts, source=source)
-
-
 OPENAI_MODELS: Rows = (
-    _row("gpt-oss*", attrs.evolve(_REASONING, family="gpt-oss", max_tokens_field=None), _DOCS),
-    _row("gpt-4o*-search*", attrs.evolve(_NEVER, refuses=_SEARCHES), _SEARCH_SOURCE),
-    _row(
+    ModelRow("gpt-oss*", attrs.evolve(_REASONING, family="gpt-oss", max_tokens_field=None), _DOCS),
+    ModelRow("gpt-4o*-search*", attrs.evolve(_NEVER, refuses=_SEARCHES), _SEARCH_SOURCE),
+    ModelRow(
         "gpt-5*-search*",
         attrs.evolve(_NEVER, refuses=_SEARCHES | {"tools"}, max_tokens_field="max_completion_tokens"),
         _SEARCH_SOURCE,
     ),
-    _row("gpt-5-chat*", attrs.evolve(_NEVER, max_tokens_field="max_completion_tokens"), _LIVE),
-    _row("gpt-5.[123]*-chat*", _FIXED, _LIVE),
-    _row("chat-latest", _FIXED, _MAP),
-    _row("gpt-chat-latest", _FIXED, _MAP),
-    _row("gpt-5.1-codex-max*", attrs.evolve(_REASONING, efforts=("low", "medium", "high", "xhigh")), _DOCS),
-    _row("gpt-5.1-codex*", _REASONING, _LIVE),
-    _row("gpt-5-codex*", _REASONING, _LIVE),
-    _row("gpt-5-pro*", attrs.evolve(_REASONING, efforts=("high",)), _LIVE),
-    _row("gpt-5.*-pro*", _PRO, _LIVE),
-    _row("gpt-5", attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high")), _LIVE),
-    _row("gpt-5-*", attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high")), _LIVE),
-    _row("gpt-5.1*", attrs.evolve(_OPT_IN, efforts=("none", "low", "medium", "high")), f"{_LIVE}; efforts: {_MAP}"),
-    _row("gpt-5.[234]*", _OPT_IN, f"{_LIVE}; efforts: {_MAP}"),
-    _row("gpt-5.5*", _DEFAULT, f"{_LIVE}; efforts: {_MAP}"),
+    ModelRow("gpt-5-chat*", attrs.evolve(_NEVER, max_tokens_field="max_completion_tokens"), _LIVE),
+    ModelRow("gpt-5.[123]*-chat*", _FIXED, _LIVE),
+    ModelRow("chat-latest", _FIXED, _MAP),
+    ModelRow("gpt-chat-latest", _FIXED, _MAP),
+    ModelRow("gpt-5.1-codex-max*", attrs.evolve(_REASONING, efforts=("low", "medium", "high", "xhigh")), _DOCS),
+    ModelRow("gpt-5.1-codex*", _REASONING, _LIVE),
+    ModelRow("gpt-5-codex*", _REASONING, _LIVE),
+    ModelRow("gpt-5-pro*", attrs.evolve(_REASONING, efforts=("high",)), _LIVE),
+    ModelRow("gpt-5.*-pro*", _PRO, _LIVE),
+    ModelRow("gpt-5", attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high")), _LIVE),
+    ModelRow("gpt-5-*", attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high")), _LIVE),
+    ModelRow("gpt-5.1*", attrs.evolve(_OPT_IN, efforts=("none", "low", "medium", "high")), f"{_LIVE}; efforts: {_MAP}"),
+    ModelRow("gpt-5.[234]*", _OPT_IN, f"{_LIVE}; efforts: {_MAP}"),
+    ModelRow("gpt-5.5*", _DEFAULT, f"{_LIVE}; efforts: {_MAP}"),
     # Tools while reasoning: "use /v1/responses or set reasoning_effort to 'none'", in reports of 2026-07 to 2026-09.
-    _row("gpt-5.*", _NEWEST, f"{_LIVE}; efforts: {_MAP}"),
-    _row(
+    ModelRow("gpt-5.*", _NEWEST, f"{_LIVE}; efforts: {_MAP}"),
+    ModelRow(
         "gpt-6-[ar]*",
         attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh", "max")),
         f"{_LIVE}; gpt-6-rosalind: {_MAP}",
     ),
-    _row(
+    ModelRow(
         "gpt-6.1-sol*",
         attrs.evolve(_NEWEST, reasons="always", efforts=("low", "medium", "high", "xhigh", "max")),
         _LIVE,
     ),
-    _row("gpt-6*", _NEWEST, _LIVE),
-    _row("gpt-[789]*", attrs.evolve(_NEWEST, efforts=None), "a guess: as GPT-6"),
-    _row("o1-mini*", attrs.evolve(_REASONING, efforts=()), "https://github.com/BerriAI/litellm/issues/11819, 2025-06"),
-    _row(
+    ModelRow("gpt-6*", _NEWEST, _LIVE),
+    ModelRow("gpt-[789]*", attrs.evolve(_NEWEST, efforts=None), "a guess: as GPT-6"),
+    ModelRow(
+        "o1-mini*", attrs.evolve(_REASONING, efforts=()), "https://github.com/BerriAI/litellm/issues/11819, 2025-06"
+    ),
+    ModelRow(
         "o1-preview*", attrs.evolve(_REASONING, efforts=()), "https://github.com/crewAIInc/crewAI/issues/1908, 2025-01"
     ),
-    _row(
+    ModelRow(
         "o[1-9]-*deep-research*",
         attrs.evolve(_O_SERIES, efforts=("medium",)),
         "https://github.com/anomalyco/opencode/pull/26273, 2026-05 (errors of the live API)",
     ),
-    _row("o[1-9]", _O_SERIES, f"{_LIVE}; {_NO_PARALLEL}"),
-    _row("o[1-9]-*", _O_SERIES, f"{_LIVE}; {_NO_PARALLEL}"),
-    _row("codex-mini*", _REASONING, _MAP),
-    _row("computer-use*", attrs.evolve(_REASONING, efforts=None), _MAP),
-    _row("gpt-[1234]*", _NEVER, _DOCS),
-    _row("chatgpt-4o*", _NEVER, _DOCS),
-    _row("gpt-audio*", _NEVER, _MAP),
+    ModelRow("o[1-9]", _O_SERIES, f"{_LIVE}; {_NO_PARALLEL}"),
+    ModelRow("o[1-9]-*", _O_SERIES, f"{_LIVE}; {_NO_PARALLEL}"),
+    ModelRow("codex-mini*", _REASONING, _MAP),
+    ModelRow("computer-use*", attrs.evolve(_REASONING, efforts=None), _MAP),
+    ModelRow("gpt-[1234]*", _NEVER, _DOCS),
+    ModelRow("chatgpt-4o*", _NEVER, _DOCS),
+    ModelRow("gpt-audio*", _NEVER, _MAP),
 )
 """OpenAI's models as of November 2026. The first pattern that matches wins."""
