@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from trunkline.authoring.json import JSONObject, as_count, loads, with_options
+from trunkline.authoring.json import JSONObject, append_field, as_count, as_number, loads, with_options
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.characters(categories=["Cs"]),
@@ -139,3 +139,19 @@ def test_without_options_the_value_is_copied() -> None:
     copy = with_options(body, {}, "acme")
     assert copy == body
     assert copy is not body
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(3, 3.0), (-1.5, -1.5), (0, 0.0), (True, None), ("3", None), (10**400, None), (1e999, None), (None, None)],
+)
+def test_number_is_finite(value: object, number: float | None) -> None:
+    assert as_number(value) == number
+
+
+def test_appended_field_keeps_what_was_there() -> None:
+    fields: dict[str, Any] = {"price": 3}
+    append_field(fields, "price", {"a": 1})
+    append_field(fields, "price", {"a": 2})
+    append_field(fields, "event", "x")
+    assert fields == {"price": [3, {"a": 1}, {"a": 2}], "event": ["x"]}

@@ -23,6 +23,7 @@ EXPLAINED = {
     "authoring.json.as_object": JSON,
     "authoring.json.as_objects": JSON,
     "authoring.json.decode_object": JSON,
+    "authoring.json.append_field": JSON,
     "authoring.json.unknown_fields": JSON,
     "authoring.json.with_options": JSON,
     "authoring.model_facts.model_facts_setting": FIELD,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
+from math import isfinite
 from typing import Any
 
 from trunkline._excerpts import bounded
@@ -20,11 +21,13 @@ from trunkline._json import (
 from trunkline.errors import InvalidRequest, ProtocolViolation
 
 __all__ = [
+    "append_field",
     "JSONObject",
     "JSONValue",
     "ProviderOptions",
     "as_count",
     "as_list",
+    "as_number",
     "as_object",
     "as_objects",
     "as_string",
@@ -112,6 +115,17 @@ def as_count(*values: object) -> int | None:
     return None
 
 
+def as_number(value: object) -> float | None:
+    """Return the value if it is a finite number that a `float` can hold, else `None`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON has integers larger than any float
+        return None
+    return number if isfinite(number) else None
+
+
 def as_list(value: object) -> list[Any]:
     """Return the value if it is a list, else an empty list."""
     return value if isinstance(value, list) else []
@@ -139,3 +153,15 @@ def unknown_fields(data: dict[str, Any], known: Set[str]) -> dict[str, Any]:
         for name, value in data.items()
         if name not in known and (value or isinstance(value, (bool, int, float)))
     }
+
+
+def append_field(fields: dict[str, Any], name: str, value: JSONValue) -> None:
+    """Append a value to the list under a name. If something else is there, it becomes the first item of the list.
+
+    A parser keeps unknown events in this way, under their types. A field of the response may have the same name.
+    """
+    known = fields.setdefault(name, [])
+    if isinstance(known, list):
+        known.append(value)
+    else:
+        fields[name] = [known, value]
