@@ -8,6 +8,7 @@ import pytest
 from trunkline.authoring.framing import SSEFrame
 from trunkline.authoring.http_errors import LONGEST_WAIT
 from trunkline.authoring.json import dumps
+from trunkline.events import TextDelta
 from trunkline.fold import fold
 from trunkline.response import FinishReason
 from trunkline_gemini.errors import error_from_body
@@ -49,3 +50,15 @@ def test_reasons_by_number_of_failures_and_of_refused_prompts(
 def test_delay_in_an_error_is_bounded(delay: object, wait: float | None) -> None:
     body: Any = {"error": {"code": 429, "message": "m", "details": [{"retryDelay": delay}]}}
     assert error_from_body(body, provider="gemini", status=429).retry_after == wait
+
+
+def test_log_probability_that_no_float_can_hold_is_left_out() -> None:
+    tokens = [{"token": "a", "logProbability": 10**400}, {"token": "b", "logProbability": -1}, {"token": "c"}]
+    candidate = {
+        "content": {"parts": [{"text": "abc"}]},
+        "finishReason": "STOP",
+        "logprobsResult": {"chosenCandidates": tokens},
+    }
+    events = GeminiStream("gemini").feed(SSEFrame(dumps({"candidates": [candidate]})))
+    deltas = [event for event in events if isinstance(event, TextDelta)]
+    assert [(token.token, token.logprob) for delta in deltas for token in delta.logprobs] == [("b", -1.0), ("c", 0.0)]

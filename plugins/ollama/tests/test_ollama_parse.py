@@ -24,6 +24,7 @@ from trunkline import (
 from trunkline.authoring.json import dumps
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
+from trunkline.events import TextDelta
 from trunkline.fold import fold
 from trunkline_ollama import OllamaSettings
 from trunkline_ollama.parse import OllamaParser
@@ -184,3 +185,10 @@ def test_answers_at_other_times_have_calls_with_other_ids() -> None:
     )
     assert [item.id for item in first] == [item.id for item in again]
     assert len({item.id for item in (*first, *later)}) == 4
+
+
+def test_log_probability_that_no_float_can_hold_is_left_out() -> None:
+    stream = PARSER.stream()[1]
+    events = stream.read(done(logprobs=[{"token": "a", "logprob": 10**400}, {"token": "b", "logprob": -1}]))
+    deltas = [event for event in events if isinstance(event, TextDelta)]
+    assert [(token.token, token.logprob) for delta in deltas for token in delta.logprobs] == [("b", -1.0)]

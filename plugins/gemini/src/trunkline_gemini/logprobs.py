@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.json import as_list, as_object, as_objects, as_string
+from trunkline.authoring.json import as_list, as_number, as_object, as_objects, as_string
 from trunkline.response import TokenLogprob
 
 
@@ -27,7 +27,6 @@ def logprobs_from(result: dict[str, Any]) -> tuple[TokenLogprob, ...]:
 
 
 def _token(item: dict[str, Any], top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob | None:
-    token, logprob = as_string(item.get("token")), item.get("logProbability", 0.0)
-    if token is None or isinstance(logprob, bool) or not isinstance(logprob, (int, float)):
-        return None
-    return TokenLogprob(token=token, logprob=float(logprob), top=top)
+    # Proto JSON leaves out a probability of 0.
+    token, logprob = as_string(item.get("token")), as_number(item.get("logProbability", 0.0))
+    return TokenLogprob(token=token, logprob=logprob, top=top) if token is not None and logprob is not None else None

@@ -15,7 +15,16 @@ import attrs
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
-from trunkline.authoring.json import as_count, as_list, as_object, as_string, decode_object
+from trunkline.authoring.json import (
+    as_count,
+    as_list,
+    as_number,
+    as_object,
+    as_objects,
+    as_string,
+    decode_object,
+    unknown_fields,
+)
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
@@ -173,12 +182,7 @@ def _is_error(data: dict[str, Any]) -> bool:
 
 
 def _unknown(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    # null and empty containers come from a fixed schema; false and 0 are values that a server chose to send.
-    return {
-        name: value
-        for name, value in data.items()
-        if name not in known and not name.endswith(_COUNTS) and (value or isinstance(value, (bool, int, float)))
-    }
+    return {name: value for name, value in unknown_fields(data, known).items() if not name.endswith(_COUNTS)}
 
 
 def _usage(data: dict[str, Any]) -> Usage | None:
@@ -199,11 +203,7 @@ def _usage(data: dict[str, Any]) -> Usage | None:
 
 def _logprobs(value: object) -> tuple[TokenLogprob, ...]:
     return tuple(
-        TokenLogprob(token=entry["token"], logprob=float(entry["logprob"]), top=_logprobs(entry.get("top_logprobs")))
-        for entry in as_list(value)
-        if isinstance(entry, dict) and isinstance(entry.get("token"), str) and _is_number(entry.get("logprob"))
+        TokenLogprob(token=entry["token"], logprob=logprob, top=_logprobs(entry.get("top_logprobs")))
+        for entry in as_objects(value)
+        if isinstance(entry.get("token"), str) and (logprob := as_number(entry.get("logprob"))) is not None
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

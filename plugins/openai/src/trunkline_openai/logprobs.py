@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
-from trunkline.authoring.json import as_objects
+from trunkline.authoring.json import as_number, as_objects
 from trunkline.response import TokenLogprob
 
 
@@ -23,11 +22,7 @@ def _tokens(entries: object) -> tuple[TokenLogprob, ...]:
 
 
 def _token(entry: dict[str, Any], *, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob | None:
-    token, logprob = entry.get("token"), entry.get("logprob")
-    if not isinstance(token, str) or not isinstance(logprob, (int, float)) or isinstance(logprob, bool):
-        return None
-    try:
-        number = float(logprob)
-    except OverflowError:  # an integer larger than any float
-        return None
-    return TokenLogprob(token=token, logprob=number, top=top) if isfinite(number) else None
+    token, logprob = entry.get("token"), as_number(entry.get("logprob"))
+    return (
+        TokenLogprob(token=token, logprob=logprob, top=top) if isinstance(token, str) and logprob is not None else None
+    )
