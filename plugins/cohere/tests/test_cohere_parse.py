@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from trunkline.authoring.decoder import StreamDecoder
+from trunkline.authoring.framing import SSEFrame
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContextTooLong, ProtocolViolation, RemoteError, ServerError, StreamInterrupted
@@ -742,3 +743,14 @@ def test_endless_tool_name_is_a_protocol_violation() -> None:
     pieces = [call("delta", 0, name="x" * 100) for _ in range(200)]
     with pytest.raises(ProtocolViolation, match="a tool name in the response is longer"):
         answer(call("start", 0, name="x"), *pieces, end("TOOL_CALL"))
+
+
+def test_unknown_event_with_the_name_of_an_unknown_field_is_kept_beside_it() -> None:
+    stream = PARSER.stream()[1]
+    frames: list[dict[str, Any]] = [
+        {"type": "message-start", "id": "1", "billing": 3},
+        {"type": "billing", "price": 4},
+        {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}},
+    ]
+    response = fold([event for data in frames for event in stream.feed(SSEFrame(json.dumps(data).encode()))], "cohere")
+    assert response.provider_metadata["cohere"] == {"billing": [3, {"price": 4}]}

@@ -938,3 +938,20 @@ def test_the_terminal_event_counts_where_the_response_does_not_tell_its_status(
 ) -> None:
     response = {name: value for name, value in answer(MESSAGE).items() if name != "status"} | fields
     assert streamed({"type": f"response.{kind}", "response": response}).finish_reason == reason
+
+
+def test_unknown_event_with_the_name_of_an_unknown_field_is_kept_beside_it() -> None:
+    response = streamed(
+        {"type": "response.created", "response": {"id": "r", "billing": "x"}},
+        {"type": "billing", "price": 4},
+        {"type": "response.completed", "response": {"output": [MESSAGE]}},
+    )
+    assert response.provider_metadata["openai"] == {"billing": ["x", {"price": 4}]}
+
+
+def test_unknown_field_output_of_an_event_is_kept_beside_late_fields_of_items() -> None:
+    response = streamed(
+        {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE, "output": "x"},
+        {"type": "response.completed", "response": {"output": [{**MESSAGE, "late": 1}]}},
+    )
+    assert response.provider_metadata["openai"] == {"output": ["x", {"id": "msg_1", "late": 1}]}

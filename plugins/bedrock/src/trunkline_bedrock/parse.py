@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import attrs
 from trunkline.authoring.event_builder import unnamed_calls
 from trunkline.authoring.http_errors import error_body, request_id_from, server_time
-from trunkline.authoring.json import JSONObject, as_object, as_string, decode_object
+from trunkline.authoring.json import JSONObject, append_field, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
@@ -235,8 +235,7 @@ class ConverseStreamParser:
         if fields:
             payload = {key: value for key, value in fields.items() if key not in SILENT}
         if payload and frame.name in self._unknown:
-            known = self._unknown[frame.name]
-            self._unknown[frame.name] = [*(known if isinstance(known, list) else [known]), payload]
+            append_field(self._unknown, frame.name, payload)
         elif payload:
             self._unknown[frame.name] = payload
         return []

@@ -14,7 +14,7 @@ import attrs
 from trunkline.authoring.event_builder import unnamed_calls
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
-from trunkline.authoring.json import as_list, as_object, as_string, decode_object
+from trunkline.authoring.json import append_field, as_list, as_object, as_string, decode_object, unknown_fields
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, StreamInterrupted, TrunklineError
@@ -136,14 +136,14 @@ class CohereStreamParser:
             return {"message": frame.data.decode("utf-8", "replace")}
 
     def _keep(self, data: dict[str, Any], known: Set[str]) -> None:
-        self._metadata |= {key: data[key] for key in data.keys() - known if _says_something(data[key])}
+        self._metadata |= unknown_fields(data, known)
 
     def _unknown_event(self, kind: str, data: dict[str, Any]) -> None:
         """Keep an event of an unknown type in a list under its type, and fields of an event without a type as such."""
         if "type" not in data and kind == "message":
             self._keep(data, frozenset())
         elif fields := {key: value for key, value in data.items() if key != "type"}:
-            self._metadata.setdefault(kind, []).append(fields)
+            append_field(self._metadata, kind, fields)
 
     def _failure(self, data: dict[str, Any]) -> RemoteError:
         read = partial(error_from_body, request_id=self._id)
@@ -339,11 +339,6 @@ def _is_error(data: dict[str, Any]) -> bool:
     if isinstance(data.get("message"), dict) or "delta" in data:
         return False
     return any(data.get(key) for key in _ERROR_FIELDS)
-
-
-def _says_something(value: object) -> bool:
-    # null and empty containers come from a fixed schema; false and 0 are values that a server chose to send.
-    return bool(value) or isinstance(value, (bool, int, float))
 
 
 def _index(data: dict[str, Any]) -> int | None:

@@ -18,7 +18,7 @@ import hashlib
 import json
 from typing import Any, ClassVar
 
-from trunkline.authoring.json import as_count, as_objects, as_string, dumps
+from trunkline.authoring.json import as_count, as_objects, as_string, dumps, unknown_fields
 from trunkline.errors import ProtocolViolation
 from trunkline.events import (
     Event,
@@ -108,7 +108,7 @@ class Item:
 
     def metadata(self) -> dict[str, Any]:
         """The item's fields that are set and that the part does not hold."""
-        return {name: value for name, value in self.data.items() if name not in self.fields and is_set(value)}
+        return unknown_fields(self.data, self.fields)
 
 
 def is_set(value: object) -> bool:
@@ -231,10 +231,7 @@ class MessageItem(Item):
             self.complete(piece, as_string(part.get("refusal")) or "", None, events)
 
     def _keep(self, piece: _TextPiece, part: dict[str, Any]) -> None:
-        if not part.keys() <= _TEXT_FIELDS:
-            piece.metadata.update(
-                {name: value for name, value in part.items() if name not in _TEXT_FIELDS and is_set(value)}
-            )
+        piece.metadata.update(unknown_fields(part, _TEXT_FIELDS))
 
     def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
         content = data.get("content")

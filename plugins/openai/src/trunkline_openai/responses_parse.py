@@ -12,7 +12,16 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
-from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object, loads
+from trunkline.authoring.json import (
+    append_field,
+    as_count,
+    as_object,
+    as_objects,
+    as_string,
+    decode_object,
+    loads,
+    unknown_fields,
+)
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, ServerError, StreamInterrupted, TrunklineError
@@ -270,12 +279,12 @@ class ResponsesStreamParser:
         elif _is_error(kind, data, frame):
             self._error(data, events)
         elif kind not in REPEATED_EVENTS:
-            kept = {name: value for name, value in data.items() if name not in _PLACE and is_set(value)}
+            kept = unknown_fields(data, _PLACE)
             if kept:
-                self._metadata.setdefault(kind, []).append(kept)
+                append_field(self._metadata, kind, kept)
 
     def _keep(self, data: dict[str, Any], known: frozenset[str]) -> None:
-        self._metadata.update({name: value for name, value in data.items() if name not in known and is_set(value)})
+        self._metadata.update(unknown_fields(data, known))
 
     def _start(self, data: dict[str, Any], events: list[Event]) -> None:
         self._started = True
@@ -513,7 +522,7 @@ class ResponsesStreamParser:
             else:
                 unmatched.remove(found)
                 if found.finished and (late := _unseen(found.data, data)):
-                    self._metadata.setdefault("output", []).append({"id": data.get("id"), **late})
+                    append_field(self._metadata, "output", {"id": data.get("id"), **late})
             found.finish(data, events)
         for item in unmatched.rest():
             item.finish({}, events)
