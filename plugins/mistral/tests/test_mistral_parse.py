@@ -313,3 +313,12 @@ def test_events_end_with_one_finished() -> None:
     events = decode(sse(*EXAMPLE) + b'data: {"more": 1}\n\n')
     assert isinstance(events[-1], Finished)
     assert not any(isinstance(event, PartAdded) for event in events)
+
+
+@pytest.mark.parametrize("call_id", [[], {}, None, 1])
+def test_ids_of_tools_that_mistral_ran_may_have_any_type(call_id: object) -> None:
+    ran = {"role": "tool", "tool_call_id": call_id, "content": "4"}
+    said = {"role": "assistant", "content": "Four", "tool_calls": [{"id": call_id, "function": WEATHER}]}
+    body = {"id": "c1", "model": "m", "choices": [{"finish_reason": "stop", "messages": [said, ran]}]}
+    response = parser().body(WireResponse(status=200, body=json.dumps(body).encode()))
+    assert response.text == "Four"

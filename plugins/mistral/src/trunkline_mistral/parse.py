@@ -112,7 +112,7 @@ class MistralParser(ChatParser):
         run = [message for message in messages if message.get("role") == "tool"]
         if run:
             self.keep("messages", messages)
-        answered = {message.get("tool_call_id") for message in run}
+        answered = [message.get("tool_call_id") for message in run]
         rest = {name: value for name, value in choice.items() if name not in ("messages", "message")}
         for message in messages:
             if message in run:
