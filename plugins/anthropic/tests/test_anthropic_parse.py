@@ -811,3 +811,19 @@ def test_call_without_a_name_is_a_warning_and_loses_no_answer() -> None:
         assert (response.text, response.tool_calls) == ("Hi", ())
         assert [(warning.kind, warning.subject) for warning in response.warnings] == [("other", "tool call")]
         assert response.provider_metadata["anthropic"]["tool_calls"] == [nameless]
+
+
+@pytest.mark.parametrize("value", [5, "x", [1], {"a": 1}])
+def test_unknown_field_tool_calls_is_no_call_without_a_name(value: object) -> None:
+    body = {"id": "m", "content": [TEXT], "stop_reason": "end_turn", "tool_calls": value}
+    response = MessagesParser(CONTEXT).body(WireResponse(status=200, body=json.dumps(body).encode()))
+    assert response.warnings == ()
+    assert response.provider_metadata["anthropic"]["tool_calls"] == value
+
+
+def test_unknown_field_tool_calls_does_not_hide_a_call_without_a_name() -> None:
+    call = {"type": "tool_use", "input": {"a": 1}}
+    body = {"id": "m", "content": [TEXT, call], "stop_reason": "end_turn", "tool_calls": 5}
+    response = MessagesParser(CONTEXT).body(WireResponse(status=200, body=json.dumps(body).encode()))
+    assert [warning.subject for warning in response.warnings] == ["tool call"]
+    assert response.provider_metadata["anthropic"]["tool_calls"] == [call]

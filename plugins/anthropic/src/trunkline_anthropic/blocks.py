@@ -38,7 +38,8 @@ class ResponseState:
     """What the blocks of one response share: the provider's name, the next part's index, the length of the text so far.
 
     `text_length` is the offset, in characters, at which the next text block begins; citations count from there.
-    `response_id` makes the ids of tool calls that have none. `metadata` holds what has no place in a part.
+    `response_id` makes the ids of tool calls that have none. `metadata` holds what has no place in a part,
+    and `unnamed` the tool calls without a name.
     """
 
     def __init__(self, provider: str) -> None:
@@ -48,6 +49,7 @@ class ResponseState:
         self.has_calls = False
         self.is_empty = True
         self.metadata: dict[str, Any] = {}
+        self.unnamed: list[dict[str, Any]] = []
         self._next_index = 0
 
     def new_index(self) -> int:
@@ -371,7 +373,7 @@ class NamelessCallBlock(OpaqueBlock):
 
     def stop(self, events: list[Event]) -> None:
         """Keep the call in the metadata of the response."""
-        self.response.metadata.setdefault("tool_calls", []).append(self.whole())
+        self.response.unnamed.append(self.whole())
 
 
 def _parsed_input(text: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
 from trunkline.authoring.http_errors import error_from_json, error_from_response
 from trunkline.authoring.json import (
     JSONValue,
+    append_field,
     as_list,
     as_object,
     as_objects,
@@ -147,9 +148,7 @@ class MessagesStreamParser:
     @property
     def warnings(self) -> tuple[CallWarning, ...]:
         """The warnings about the response."""
-        if not self._metadata:
-            return ()
-        calls = self._metadata.get("tool_calls", ())
+        calls = self._response.unnamed
         warnings = (unnamed_calls(len(calls)),) if calls else ()
         return (*warnings, *_transformation_warnings(self._metadata.get("input_transformations")))
 
@@ -330,9 +329,8 @@ class MessagesStreamParser:
             self._error(data, [])
         others = {name: value for name, value in data.items() if name != "type" and value is not None}
         if others:
-            kept = self._metadata.setdefault(kind, [])
-            if isinstance(kept, list) and len(kept) < _MAX_EVENTS:
-                kept.append(others)
+            if len(as_list(self._metadata.get(kind))) < _MAX_EVENTS:
+                append_field(self._metadata, kind, others)
             self._check_size(self._metadata, "metadata")
 
     def _check_size(self, fields: dict[str, Any], what: str) -> None:
@@ -372,6 +370,8 @@ class MessagesStreamParser:
                 "neither content nor a stop reason" if raw is None else f"no tool call, but the stop reason {raw!r}"
             )
             raise ServerError(f"the response has {problem}, and no error that would say why", provider=self._provider)
+        if self._response.unnamed:
+            self._metadata["tool_calls"] = self._response.unnamed
         reason = _REASONS.get(raw or "")
         if (
             self._response.has_calls
