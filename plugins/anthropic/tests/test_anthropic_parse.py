@@ -686,7 +686,7 @@ def test_endless_unknown_fields_are_a_protocol_violation() -> None:
     ],
 )
 def test_stream_that_said_nothing_is_an_error(events: list[dict[str, Any]]) -> None:
-    with pytest.raises(ServerError, match="no error that would say why"):
+    with pytest.raises(ServerError, match="no error explains why"):
         events_of(sse(events))
 
 

@@ -42,7 +42,7 @@ class Legend:
 
 def _change(warning: CallWarning) -> str:
     """Return what a warning says, whoever made the part that it is about."""
-    message = re.sub(r"only [\w-]+( \([\w.-]+\))? understands it", "only its maker understands it", warning.message)
+    message = re.sub(r"only [\w-]+( \([\w.-]+\))? understands it", "only its provider understands it", warning.message)
     return f"{'**lost**: ' if warning.lossy else ''}{warning.subject}: {message}"
 
 

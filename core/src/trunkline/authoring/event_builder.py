@@ -207,7 +207,7 @@ class EventBuilder:
         that lose an error in the middle of a response end it in this way.
         """
         if not self._parts and not self._calls and not raw_reason:
-            message = "the response has neither content nor a finish reason, and no error that would say why"
+            message = "the response has neither content nor a finish reason, and no error explains why"
             raise ServerError(message, provider=self._provider)
         self._end_text()
         self._end_reasoning()

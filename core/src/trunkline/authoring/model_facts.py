@@ -67,8 +67,8 @@ def model_facts_setting(facts: type[attrs.AttrsInstance]) -> Any:
     names = ", ".join(f"`{name}`" for name in _fields(facts))
     return setting(
         "Model facts",
-        "What models accept, by patterns of their names, for models that the built-in table does not know or describes "
-        f'wrongly: `{{"name*" = {{fact = value}}}}`. The facts are {names}.',
+        "Facts about models that the built-in table does not have or gets wrong, keyed by patterns of model names: "
+        f'`{{"name*" = {{fact = value}}}}`. The facts are {names}.',
         factory=dict,
         convert=_converter(facts),
         schema={"type": "object", "additionalProperties": {"type": "object"}},

@@ -267,14 +267,14 @@ def _give(
                 cause = "several results of one call were merged"
                 warnings.add("mended", "tool result", cause, lossy=False)
             if pairs[-1] is not pair:
-                cause = "results were moved to their calls, which other messages came after"
+                cause = "results were moved next to their calls; other messages stood between them"
                 warnings.add("mended", "tool result", cause, lossy=False)
             pair.results[position].append(result)
         elif rules.unknown_results == "kept":
             unknown.append(result)
         else:
             cause = "no tool call before this result has the id"
-            problem = f"{cause} {result.tool_call_id!r}; it was left out. Keep the two together"
+            problem = f"{cause} {result.tool_call_id!r}; the result was left out. Keep calls and results together"
             warnings.add("mended", "tool result", problem, lossy=False, cause=cause)
     return unknown
 
@@ -309,7 +309,7 @@ class _Mender:
             parts = _without_trailing_reasoning(self._with_calls_last(parts), rules=self._rules, mended=self._mended)
         if not parts and not moved and (by_model or message.parts):
             if by_model or all(isinstance(part, Text) for part in message.parts):
-                self._mended("message", f"{message.role} messages of which nothing can be sent were left out")
+                self._mended("message", f"{message.role} messages without content that can be sent were left out")
             return []
         if len(parts) != len(message.parts) or any(map(operator.is_not, parts, message.parts)):
             message = attrs.evolve(message, parts=tuple(parts))
@@ -378,7 +378,7 @@ class _Mender:
             why = "it has no signature"
         else:
             return (part,)
-        self._mended("reasoning", f"reasoning of the history was left out: {why}")
+        self._mended("reasoning", f"reasoning in the history was left out: {why}")
         return ()
 
     def _is_accepted(self, part: Reasoning) -> bool:
@@ -412,7 +412,7 @@ class _Mender:
             self._mended("tool call", f"the name {call.name!r} is not accepted; sent as {name!r}")
         if call.invalid_arguments is None:
             return own if call_id == call.id and name == call.name else attrs.evolve(own, id=call_id, name=name)
-        why = "arguments that are not a JSON object were sent inside one, as 'invalid_arguments'"
+        why = "arguments that are not a JSON object were wrapped in one, under the key 'invalid_arguments'"
         self._mended("tool call", why)
         arguments = {"invalid_arguments": call.invalid_arguments}
         return attrs.evolve(own, id=call_id, name=name, arguments=arguments, invalid_arguments=None)
@@ -437,7 +437,7 @@ class _Mender:
 
     def _result(self, call: ToolCall, found: list[ToolResult], moved: list[Part]) -> ToolResult:
         if not found:
-            self._mended("tool result", "a call without a result got one, which says that none is known")
+            self._mended("tool result", "a placeholder result was added for a call without a result")
             return ToolResult(tool_call_id=call.id, name=call.name, parts=NO_RESULT, is_error=True)
         parts: list[ToolResultPart] = []
         media: list[Part] = []
@@ -477,7 +477,7 @@ def _without_trailing_reasoning(
         end -= 1
     if end == len(parts) or (end and rules.trailing_reasoning):
         return parts
-    mended("reasoning", "reasoning of the history was left out: nothing follows it")
+    mended("reasoning", "reasoning in the history was left out: nothing follows it")
     return parts[:end]
 
 
@@ -522,7 +522,7 @@ def _in_order(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list
     for turn in turns:
         role, before = turn.message.role, ordered[-1] if ordered else None
         if role == "system" and rules.system == "not_after_answer" and before and before.message.role == "assistant":
-            mended("system message", "none may follow an answer or a tool result; it was sent as a user message")
+            mended("system message", "may not follow an answer or a tool result; it was sent as a user message")
             turn = Turn(attrs.evolve(turn.message, role="user"))
             role = "user"
         if role == "assistant" and rules.starts_with_user and all(one.message.role == "system" for one in ordered):

@@ -33,7 +33,7 @@ def tool_parameters(tool: Tool, warnings: Warnings) -> JSONObject:
     given = current_schema(tool.parameters)
     schema = _object_schema(given)
     if schema is not tool.parameters:
-        why = "at its root must be 'type': 'object' and 'properties', and no union or reference"
+        why = "its root must have 'type': 'object' and 'properties', and no union or reference"
         if schema is given:
             why = (
                 "APIs refuse forms of older versions of JSON Schema, arrays without 'items', and required names "

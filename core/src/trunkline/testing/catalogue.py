@@ -115,7 +115,7 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(49, "secrets_below", "a secret in notes, causes and exceptions of other libraries"),
     _class(50, "repeated_frames", "events in an impossible order"),
     _class(51, "abandoned", "early break from a stream, as observers see it"),
-    _class(53, "silent_ending", "stream or body that ends properly but says nothing"),
+    _class(53, "silent_ending", "stream or body that ends properly but contains no answer"),
     _class(56, "another_framing", "JSON array, or JSON lines, instead of a stream"),
     _class(58, "odd_tool_calls", "tool call without a name, or with null as its arguments"),
     _class(60, "unknown_fields_kept", "fields of a body or a stream that the parser does not know"),

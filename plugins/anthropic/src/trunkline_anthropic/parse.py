@@ -369,7 +369,7 @@ class MessagesStreamParser:
             problem = (
                 "neither content nor a stop reason" if raw is None else f"no tool call, but the stop reason {raw!r}"
             )
-            raise ServerError(f"the response has {problem}, and no error that would say why", provider=self._provider)
+            raise ServerError(f"the response has {problem}, and no error explains why", provider=self._provider)
         if self._response.unnamed:
             self._metadata["tool_calls"] = self._response.unnamed
         reason = _REASONS.get(raw or "")
@@ -417,7 +417,7 @@ def _transformation_warnings(reports: object) -> tuple[CallWarning, ...]:
     warnings = Warnings()
     for report in as_objects(reports):
         if report.get("type") == "thinking_dropped":
-            why = f"the API left out thinking of the history ({report.get('reason')})"
+            why = f"the API left out thinking in the history ({report.get('reason')})"
             warnings.add("mended", "reasoning", why, lossy=False)
     return warnings.all()
 

@@ -155,7 +155,7 @@ def _allowed(
         warnings.add("changed", "reasoning", why, lossy=True)
         return off
     if lacks_thinking:
-        why = "the turn that the tool results belong to began without this provider's thinking, so it continues without"
+        why = "the answer with these tool calls began without this provider's thinking, so thinking was turned off"
         warnings.add("mended", "reasoning", why, lossy=False)
         return off
     return kind

@@ -211,7 +211,7 @@ class History:
         if after_user or any(name in block for block in blocks for name in _TOOL_CHANGES):
             self.messages.append({"role": "system", "content": blocks})
             return
-        self._mended("system message", "none may follow an answer; it was sent as a user message")
+        self._mended("system message", "may not follow an answer; it was sent as a user message")
         self._add("user", blocks, None)
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
@@ -337,7 +337,7 @@ class History:
 
     def _tools_as_text(self) -> None:
         # "This model doesn't support tool use."
-        self._mended("tool call", "this model has no tools; calls and results of the history were sent as text")
+        self._mended("tool call", "this model has no tools; calls and results in the history were sent as text")
 
     def _failed(self, call_id: str, content: list[dict[str, Any]]) -> dict[str, Any]:
         if self._facts.result_status:

@@ -49,9 +49,7 @@ def reasoning_fields(
         # Anthropic: with a budget, an assistant message whose tool results are sent must begin with its thinking.
         # Adaptive thinking has no such rule.
         if lacks_reasoning and options.effort != "none" and (options.effort or options.max_tokens is not None):
-            why = (
-                "the answer that the tool results belong to began without this model's thinking, so it goes on without"
-            )
+            why = "the answer with these tool calls began without this model's thinking, so thinking was turned off"
             warnings.add("mended", "reasoning", why, lossy=False)
             return {"thinking": {"type": "disabled"}}, {}
         return _budget(request, options, warnings), {}

@@ -119,7 +119,7 @@ def _tools(
         named = choice.mode == "tool" and "tool" not in facts.tool_choices and "any" in facts.tool_choices
         if named and not history.tool_names and any(tool.name == choice.name for tool in wanted):
             wanted = tuple(tool for tool in wanted if tool.name == choice.name)
-            why = "this model can only be forced to call any tool; it was offered this one alone"
+            why = "this model cannot be forced to call a tool by name, so only this tool was sent"
             warnings.add("emulated", "tool_choice", why, lossy=False)
             wire = {"any": {}}
         elif choice.mode == "required" and "any" in facts.tool_choices:

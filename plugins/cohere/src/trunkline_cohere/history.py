@@ -165,7 +165,7 @@ class History:
             blocks.append(with_options(block, part.provider_options, self._provider))
 
     def _lose_reasoning(self, why: str) -> None:
-        self._warnings.add("mended", "reasoning", f"reasoning of the history was left out: {why}", lossy=False)
+        self._warnings.add("mended", "reasoning", f"reasoning in the history was left out: {why}", lossy=False)
 
     def _call(self, part: ToolCall) -> dict[str, Any]:
         kept = part.provider_metadata.get(self._provider, {})

@@ -304,7 +304,7 @@ class CohereStreamParser:
         failed = reason in (FinishReason.ERROR, FinishReason.TOOL_CALLS) or error or raw_reason is None
         if failed and not self._builder.has_parts:
             # Nothing was generated, so this is a failed call, which can be retried, rather than a response.
-            message = error.get("error") or f"the response ended with {raw_reason or 'no reason'} before it began"
+            message = error.get("error") or f"the response ended with {raw_reason or 'no reason'} before any content"
             body = {"message": message, "error_type": error.get("error_type")}
             raise self._failure(body)
         if self._builder.has_calls and reason in (FinishReason.STOP, FinishReason.OTHER):

@@ -113,7 +113,7 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: Coh
         warnings.add("unsupported", "tools", f"{request.model} cannot call tools; they were not sent", lossy=True)
         return
     if choice is not None and choice.mode == "none" and not facts.tool_choice:
-        message = f"{request.model} has no such option; the tools were not sent, so that none can be called"
+        message = f"{request.model} cannot be forbidden to call tools, so the tools were left out"
         warnings.add("emulated", "tool_choice", message, lossy=False)
         return
     if request.parallel_tool_calls is False:
@@ -168,7 +168,7 @@ def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> N
         # "type": "object" is required at the root (docs.cohere.com/docs/structured-outputs-json, November 2026).
         schema = object_schema(form.schema)
         if schema is not form.schema:
-            why = "the schema was changed: at its root must be 'type': 'object', and no union or reference"
+            why = "the schema was changed: its root must have 'type': 'object', and no union or reference"
             warnings.add("changed", "response_format", why, lossy=False)
         wire["json_schema"] = dict(schema)
         if form.description is not None:

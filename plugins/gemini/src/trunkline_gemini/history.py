@@ -122,7 +122,7 @@ def _complete_pairs(parts: Sequence[Part], warnings: Warnings) -> Sequence[Part]
             waiting.remove(call)
             alone.discard(call[0])
     if alone:
-        why = "a call that Gemini ran by itself was left out with its result, since one of the two is missing"
+        why = "a call that Gemini ran itself, or its result, was left out because the other is missing"
         warnings.add("mended", "opaque part", why, lossy=False)
     return [part for at, part in enumerate(parts) if at not in alone]
 
@@ -217,7 +217,7 @@ class _Renderer:
         for part in needed:
             if "thoughtSignature" not in part:
                 part["thoughtSignature"] = UNSIGNED
-                why = "a part without a signature got the value with which Gemini skips the check of it"
+                why = "a part without a signature got the placeholder with which Gemini skips verification"
                 self._warnings.add("mended", "signature", why, lossy=False)
 
     def result(self, result: ToolResult) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class MistralTranslator(ChatTranslator):
         elif temperature == 0 and body.get("top_p", 1) != 1:
             # "top_p must be 1 when using greedy sampling": devoxx/DevoxxGenieIDEAPlugin issue 338 (November 2024)
             del body["top_p"]
-            message = "with a temperature of 0 it has no effect, and Mistral refuses it; ignored"
+            message = "it has no effect at a temperature of 0, and Mistral refuses it there; ignored"
             warnings.add("changed", "top_p", message, lossy=False)
 
     def _choice(self, body: dict[str, Any], warnings: Warnings) -> None:

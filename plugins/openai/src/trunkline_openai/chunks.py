@@ -502,11 +502,11 @@ class ChunkReader:
 
     def _said_nothing(self) -> str:
         if self._choices.first is None:
-            return "the response has no choices, and no error that would say why"
+            return "the response has no choices, and no error explains why"
         if self._reason is not None:
             native = as_string(self.metadata.get("native_finish_reason"))
-            return f"the response ended with {(native or self._reason)!r} before it began"
-        return "the response has neither content nor a finish reason, and no error that would say why"
+            return f"the response ended with {(native or self._reason)!r} before any content"
+        return "the response has neither content nor a finish reason, and no error explains why"
 
     def _json_text(self, value: Any) -> str:
         try:

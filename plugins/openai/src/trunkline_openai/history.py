@@ -237,7 +237,7 @@ class History:
             elif isinstance(part, Opaque) and part.kind.startswith(ANNOTATION):
                 value.setdefault("annotations", []).append(dict(part.data))
             elif isinstance(part, Opaque) and not self.profile.other_content:
-                why = f"an answer of the kind {part.kind!r} belongs to another API of the provider; left out"
+                why = f"a part of kind {part.kind!r} belongs to another API of the provider; left out"
                 self.warnings.add("mended", "opaque part", why, lossy=False)
             elif item := self.part(part, "assistant", True):
                 content.append(item)
@@ -279,7 +279,7 @@ class History:
                 value[field] = [*value.get(field, ()), {**kind, "id": first["id"], "data": SKIP_SIGNATURE}]
             else:
                 first["extra_content"] = {"google": {"thought_signature": SKIP_SIGNATURE}}
-            why = "this model requires a signature of each call; the value that asks it not to verify one was sent"
+            why = "this model requires a signature on each call; the placeholder that skips verification was sent"
             self.warnings.add("mended", "tool call", why, lossy=False)
 
     def _refusal(self, part: Text) -> dict[str, Any]:

@@ -249,7 +249,7 @@ class _History:
             why = "its id repeats"
         else:
             return part if family is None or part.family is not None else attrs.evolve(part, family=family)
-        self._mended("reasoning", f"reasoning of the history was left out: {why}")
+        self._mended("reasoning", f"reasoning in the history was left out: {why}")
         return None
 
     def _with_id(self, part: P, fits: bool) -> P:

@@ -476,7 +476,7 @@ class ResponsesStreamParser:
             # An ending alone, without an item or a count of tokens, is no answer of a model. Gateways send it in place
             # of an error (github.com/Wei-Shaw/sub2api/pull/5415, August 2026).
             raise ServerError(
-                "the response has neither output nor usage, and no error that would say why", provider=self._provider
+                "the response has neither output nor usage, and no error explains why", provider=self._provider
             )
         self._finish_items(output, events)
         audio = self._audio.end()
@@ -557,7 +557,7 @@ def _reason_of(response: dict[str, Any]) -> object:
 
 
 def _unfinished(response: dict[str, Any], status: str) -> CallWarning:
-    state = "waits for its turn" if status == "queued" else "is not complete"
+    state = "is queued" if status == "queued" else "is not complete"
     message = f"the response runs in the background and {state}; retrieve it later with its id, {response.get('id')}"
     return CallWarning(kind="other", subject="background", message=message, lossy=False)
 

@@ -196,7 +196,7 @@ def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> N
         return
     schema = object_schema(form.schema or {})
     if schema != form.schema:
-        why = "the schema was changed: at its root must be 'type': 'object', and no union or reference"
+        why = "the schema was changed: its root must have 'type': 'object', and no union or reference"
         warnings.add("changed", "response_format", why, lossy=False)
     data: dict[str, Any] = {"type": "json_schema", "name": form.name, "schema": schema}
     if form.description is not None:
@@ -228,7 +228,7 @@ def _sampling(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, war
         least = MIN_OUTPUT_TOKENS if facts.family is not None else 1
         body["max_output_tokens"] = max(limit, least)
         if limit < least:
-            why = f"the Responses API accepts no limit below {MIN_OUTPUT_TOKENS}; that was sent"
+            why = f"the Responses API accepts no limit below {MIN_OUTPUT_TOKENS}; {MIN_OUTPUT_TOKENS} was sent"
             warnings.add("changed", "max_output_tokens", why, lossy=True)
     wanted: list[tuple[str, Any]] = [
         ("temperature", request.temperature),

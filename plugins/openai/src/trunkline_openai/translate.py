@@ -262,9 +262,7 @@ class ChatTranslator:
             return
         if feature in self.facts.refuses_while_reasoning:
             del body["tool_choice"]
-            why = (
-                f"{request.model} does not accept this one while reasoning; ignored. Turn reasoning off to force a call"
-            )
+            why = f"{request.model} cannot be forced to call a tool while it reasons; ignored. Turn reasoning off"
             warnings.add("unsupported", "tool_choice", why, lossy=True)
 
     def _tools_or_reasoning(

@@ -236,7 +236,7 @@ class HistoryFaults(ProviderCase):
         waiting: list[str] = []
         for step in self.wire.steps(body):
             if step.kind == "result":
-                assert step.id in waiting, f"{name}: the result {step.id!r} has no call before it, or is the second"
+                assert step.id in waiting, f"{name}: the result {step.id!r} has no call before it, or repeats"
                 waiting.remove(step.id)
             elif step.kind == "call":
                 assert step.id not in used, f"{name}: the id {step.id!r} occurs twice"

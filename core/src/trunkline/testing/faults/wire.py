@@ -398,7 +398,8 @@ class WireFaults(ProviderCase):
                     response = self.folded(self.decode(stream))
                 except TrunklineError:
                     continue
-                assert _says_something(response, b"".join(stream)), f"this stream says nothing: {b''.join(stream)!r}"
+                data = b"".join(stream)
+                assert _says_something(response, data), f"this stream contains no answer: {data!r}"
 
     def test_fault_53_silent_ending_of_a_body(self, sample: Sample) -> None:
         """A body that has said nothing raises an error, unless the provider gave a finish reason."""
@@ -412,7 +413,7 @@ class WireFaults(ProviderCase):
                     response = self.parser().body(WireResponse(status=200, body=encoded))
                 except TrunklineError:
                     continue
-                assert _says_something(response, encoded), f"this body says nothing: {body}"
+                assert _says_something(response, encoded), f"this body contains no answer: {body}"
 
     @pytest.mark.parametrize("content_type", ["application/json", "stream"])
     @pytest.mark.parametrize("form", ["array", "array on lines", "lines"])
