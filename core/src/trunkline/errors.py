@@ -317,11 +317,11 @@ class StreamInterrupted(RemoteError):
     retryable_by_default = True
 
     finish_reason: FinishReason | None = None
-    """Why the model stopped, if that came before the stream broke off: only the mark of the end is missing then. The
-    finish reason of `partial` is `error` all the same."""
+    """Why the model stopped, if the finish reason arrived before the stream broke off. Only the terminator is missing
+    then. The finish reason of `partial` is `error` nevertheless."""
 
     raw_finish_reason: str | None = None
-    """`finish_reason` in the provider's words, which `partial` has too."""
+    """`finish_reason` in the provider's words. `partial` has the same value."""
 
 
 class ProtocolViolation(RemoteError):

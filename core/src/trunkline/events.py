@@ -20,8 +20,8 @@ from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
 class ResponseStarted:
     """The response has started.
 
-    `warnings` are about the request: what the provider cannot express. `family` is the family of the model that
-    answers, which becomes the `family` of the parts.
+    `warnings` report the parts of the request that the provider cannot express. `family` is the family of the model
+    that answers. It becomes the `family` of the parts.
     """
 
     id: str | None = None

@@ -33,9 +33,10 @@ from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLog
 def decode_arguments(text: str) -> tuple[JSONObject, str | None]:
     """Decode a tool call's arguments. Returns the object and `None`, or `{}` and the text if it is not a JSON object.
 
-    Empty text and `null` give an empty object: several providers send them for a tool without parameters. Of `{}` and
-    an object after it, the latter counts: a proxy translated the empty `input` with which a call of Anthropic's API
-    starts, and then its pieces. Text that is nested deeper than 128 levels, which a `ToolCall` refuses, is not decoded.
+    Empty text and `null` give an empty object: several providers send them for a tool without parameters. If an
+    object follows `{}`, the second object wins: a call of Anthropic's API starts with an empty `input`, and a proxy
+    translated this input as well as the pieces after it. Text that is nested deeper than 128 levels, which a `ToolCall`
+    refuses, is not decoded.
     """
     if text.strip() in ("", "null"):
         return {}, None
@@ -81,8 +82,8 @@ def response_warnings(parts: Sequence[Part], reason: FinishReason) -> tuple[Call
 def with_family(parts: tuple[Part, ...], family: str | None) -> tuple[Part, ...]:
     """Return the parts of a response with the family of the model that made them.
 
-    It is set in those that contain something that only their maker understands: reasoning, opaque parts, and parts
-    with `provider_metadata`. A family that a parser set is kept.
+    The family is set in parts with data that only their model understands: reasoning, opaque parts, and parts with
+    `provider_metadata`. A family that a parser set is kept.
     """
     if family is None or not any(_is_marked(part) for part in parts):
         return parts

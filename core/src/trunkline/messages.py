@@ -1,8 +1,8 @@
 """Messages and the parts that they are made of: text, media, reasoning, tool calls and tool results.
 
-`provider_metadata` of a part holds what the provider sent with it and no other field has, under the provider's name.
+`provider_metadata` of a part holds the provider's data for which the part has no field, under the provider's name.
 `family` is the family of the model that made the part, as the provider's plugin names it (`claude`, `gemini-3`), or
-`None` if your code made it. Metadata such as a signature is sent back only to the provider and family that it is from.
+`None` if your code made it. Metadata such as a signature is sent back only to the provider and family that made it.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class Reasoning:
 
     `text` is the reasoning or a summary of it; it may be empty. `provider` and `family` name the provider and the
     family of models that sent the part. Only they can verify `signature` and read `encrypted` (the encrypted
-    reasoning), so the part is sent back to no other. `redacted` is true if a safety system removed the text.
+    reasoning), so the part is sent back only to them. `redacted` is true if a safety system removed the text.
     """
 
     text: str = ""
@@ -316,8 +316,8 @@ class Citation:
 class Opaque:
     """A block that only its provider understands, such as the call of a hosted tool or a compaction item.
 
-    The block keeps its place among the parts. It is sent back unchanged to `provider`, and within it to models of
-    `family`, if that is set; for any other it is left out, with a warning.
+    The block keeps its place among the parts. It is sent back unchanged to `provider`; if `family` is set, only to
+    models of this family. For any other model it is left out, with a warning.
     """
 
     provider: str

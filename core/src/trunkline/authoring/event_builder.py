@@ -66,7 +66,7 @@ class EventBuilder:
         self._metadata: dict[str, JSONValue] = {}  # of the response
         self._calls: list[_Call] = []  # in the order in which they were first mentioned
         self._by_key: dict[Hashable, _Call] = {}
-        self._passed_calls = 0  # that many of `_calls`, from the first, have started or wait for their name
+        self._passed_calls = 0  # how many of the first `_calls` have started or wait for their name
         self._usage: Usage | None = None
         self._seed: str | None = None
         self.started: bool = False
@@ -76,7 +76,7 @@ class EventBuilder:
 
     @property
     def has_calls(self) -> bool:
-        """Whether the response calls a tool. A call without a name so far does not count."""
+        """Whether the response calls a tool. A call whose name has not arrived does not count."""
         return any(call.name for call in self._calls)
 
     def take(self) -> list[Event]:
@@ -116,7 +116,7 @@ class EventBuilder:
     def reasoning(self, text: str, *, signature: str | None = None, metadata: ProviderOptions | None = None) -> None:
         """Add reasoning. `signature` is what the provider needs to accept the reasoning back.
 
-        `metadata` becomes the `provider_metadata` of the part. Each of the two ends the part.
+        `metadata` becomes the `provider_metadata` of the part. Passing `signature` or `metadata` ends the part.
         """
         if not text and signature is None and not metadata:
             return
@@ -250,7 +250,7 @@ class EventBuilder:
 
     def _start_calls(self, last: _Call) -> None:
         # Parts are ordered by their start events. So all calls that were mentioned before `last` have to start first,
-        # even those without arguments so far. A call without a name is passed, and starts when its name has come.
+        # even those whose arguments have not arrived. A call without a name is skipped until its name arrives.
         while self._passed_calls <= last.position:
             call = self._calls[self._passed_calls]
             self._passed_calls += 1

@@ -219,7 +219,7 @@ class SSEOrJSONFramer:
 
     Other servers send the whole stream as a JSON array, such as Gemini's API if it is not asked for events. An array of
     objects may start where a line starts. Each of its objects, of any size, is a frame of the type `message` as soon as
-    it is complete. If the array contains anything else, a `bare` frame at the end stands for the rest of the stream.
+    it is complete. If the array contains anything else, a `bare` frame at the end contains the rest of the stream.
 
     The state says what the next byte belongs to:
 
@@ -227,7 +227,7 @@ class SSEOrJSONFramer:
     - events: an event, unless a line starts with a brace or a bracket.
     - bracket: what follows a bracket at the start of a line. Only a brace makes it an array: `[DONE]` is none.
     - object: an object.
-    - array: what stands between the objects of an array.
+    - array: the bytes between the objects of an array.
     - line: the rest of a line behind an object or an array.
     - broken: an array that contains something other than objects.
     """
@@ -272,7 +272,7 @@ class SSEOrJSONFramer:
         return [*self._framer.finish(), *last]
 
     def _skip_blank(self, data: bytes) -> bytes:
-        """Return what follows the blank start of the stream: nothing if all of it is blank so far."""
+        """Return the data after the blank start of the stream: nothing if the stream is blank so far."""
         data = self._held + data
         if self._is_first:
             if len(data) < len(_MARK) and _MARK.startswith(data):

@@ -144,7 +144,7 @@ def as_objects(value: object) -> list[dict[str, Any]]:
 def unknown_fields(data: dict[str, Any], known: Set[str]) -> dict[str, Any]:
     """Return the fields of an object that are not `known`, without null, empty texts, empty lists and empty objects.
 
-    A parser keeps them in `provider_metadata`. It is fast if there are none, as in almost every chunk of a stream.
+    A parser keeps these fields in `provider_metadata`. The check is fast if there are none, as in almost every chunk.
     """
     if data.keys() <= known:
         return {}

@@ -32,7 +32,7 @@ ModelFactsSetting: TypeAlias = Converted[FactOverrides, FactOverrides]
 class ModelRow(Generic[F]):
     """The facts about the models whose names match `pattern` (`*`, `?` and `[…]` as in file names).
 
-    `source` says where the facts are from, and of which date: a page of documentation, an SDK, an issue.
+    `source` is where the facts are from, with a date: a page of documentation, an SDK, an issue.
     """
 
     pattern: str
@@ -50,8 +50,8 @@ def facts_about(
 ) -> F:
     """Return the facts about a model: those of the first row that matches, or `default`, changed by the overrides.
 
-    `known_as` is the model's name in the table, if `model` has more than that, such as the prefix `models/`. All
-    overrides whose patterns match either name are applied, in order. Upper and lower case are the same.
+    `known_as` is the model's name in the table, if `model` is longer, for example because of the prefix `models/`. All
+    overrides whose patterns match either name are applied, in order. Case is ignored.
     """
     given = model.lower()
     name = given if known_as is None else known_as.lower()
@@ -119,7 +119,7 @@ def _unknown(name: str, pattern: str, value: object, fields: Iterable[str]) -> s
 
 
 def _fact(kind: object, value: object) -> object:
-    """Return the value of a fact as its type. Raises `ValueError` with a noun phrase: what is accepted."""
+    """Return the value of a fact as its type. Raises `ValueError` with a noun phrase that names the accepted values."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         # TOML has no null.

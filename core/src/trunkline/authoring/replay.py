@@ -1,15 +1,15 @@
 """Prepare the history of a conversation for a model that may not have made it. For translators.
 
-A conversation has parts that only their maker accepts (signed reasoning, metadata, hosted calls), and it may break
-rules of the model that is asked next: a call without a result, an id that repeats, roles in another order. `replay`
-applies the rules of a wire format and of a model family, given as data in `ReplayRules`, and returns turns that keep
-them. A translator only renders the turns:
+A conversation has parts that only the model that made them accepts (signed reasoning, metadata, hosted calls). It may
+also break rules of the next model: a call without a result, a repeated id, roles in another order. `replay` takes the
+rules of a wire format and of a model family as data (`ReplayRules`), and returns turns that follow these rules. A
+translator only renders the turns:
 
     for turn in replay(request.messages, RULES, warnings):
         ...  # turn.message, and turn.results: one for each of turn.message.tool_calls, in their order
 
-What was changed is in warnings of kind `mended`. Only a part that the application itself put where the model cannot
-see it is `left_out` and lossy.
+Changes are reported as warnings of kind `mended`. There is one exception: if the application wrote a part that the
+model cannot read, the part is reported as `left_out`, which is lossy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from trunkline.messages import (
 P = TypeVar("P", bound="Text | Image | Document | Audio | ToolCall")
 
 NO_RESULT = "No result of this call is known."
-"""The text of the result that is sent for a call without one. It is marked as failed."""
+"""The text of the placeholder result for a call without a result. The placeholder is marked as failed."""
 
 OPENING = "(The conversation goes on.)"
 """The user message that is put before an assistant message which may not come first."""
@@ -63,7 +63,7 @@ MADE_BY_MODEL = "(From the answer above:)"
 
 @attrs.frozen(kw_only=True)
 class Issuer:
-    """A provider, and within it a family of models: those whose reasoning a model accepts. `None` means each family."""
+    """A provider and a family of its models whose reasoning a model accepts. If the family is `None`, any family."""
 
     provider: str
     family: str | None = None
@@ -71,10 +71,10 @@ class Issuer:
 
 @attrs.frozen(kw_only=True)
 class ReplayRules:
-    """What a wire format, and a family of models that is reached through it, accept as the history of a conversation.
+    """The histories that a wire format, and a model family that is reached through it, accept.
 
-    `provider` is the name under which the provider's options and metadata are kept. `family` is that of the model that
-    is asked; `None` if the provider's families accept each other's data. A part with another `family` loses its
+    `provider` is the name under which the provider's options and metadata are kept. `family` is the family of the model
+    that is asked, or `None` if the provider's families accept each other's data. A part with another `family` loses its
     `provider_metadata`.
     """
 
@@ -82,63 +82,64 @@ class ReplayRules:
     family: str | None = None
 
     reasoning: Literal["never", "own", "signed"] = "own"
-    """Which reasoning goes back: none, that of the same provider and family, or of that only what is signed or
-    encrypted. Reasoning without a family, which an earlier version stored, counts as the family's own if it is signed
-    exactly if `reasoning` is `signed`."""
+    """Which reasoning is sent back: none (`never`), all reasoning of the same provider and family (`own`), or only the
+    part of it that is signed or encrypted (`signed`). Reasoning that an earlier version stored has no family. It counts
+    as reasoning of the same family if it is signed and `reasoning` is `signed`, or if it is unsigned and `reasoning` is
+    `own`."""
 
     unknown_family: bool = False
-    """Whether reasoning of the provider without a family goes back in any case, signed or not."""
+    """Whether the provider's reasoning without a family is always sent back, signed or not."""
 
     issuers: tuple[Issuer, ...] = ()
-    """Others whose reasoning the model accepts, for example the same models at another provider."""
+    """Other issuers whose reasoning the model accepts, for example the same models at another provider."""
 
     trailing_reasoning: bool = True
-    """Whether reasoning may be the last part of an assistant message. A message of nothing else is never sent."""
+    """Whether reasoning may be the last part of an assistant message. A message with only reasoning is never sent."""
 
     calls_last: bool = False
     """Whether nothing may follow the tool calls of an assistant message. Parts after a call move before the calls."""
 
     call_ids: str = r"[A-Za-z0-9_-]{1,64}"
-    """The pattern of ids of tool calls. Another id, and one that repeats, is replaced in the call and its result."""
+    """The pattern of tool call ids. An id that does not match or that repeats is replaced, also in its result."""
 
     new_id_prefix: str = "call_"
     new_id_length: int = 29
-    """How the replacement of an id begins, and its whole length. It depends on the id, so that it stays the same as
-    the conversation grows: a provider's prompt cache still fits."""
+    """The prefix and the total length of a replacement id. The replacement depends only on the id, so it stays the same
+    as the conversation grows, and a provider's prompt cache still matches."""
 
     tool_names: str = r"[A-Za-z0-9_-]{1,64}"
-    """The pattern of names of called tools. In another name, `_` replaces what is not a letter, a digit, `_` or `-`."""
+    """The pattern of tool names. In a name that does not match, `_` replaces all but letters, digits, `_` and `-`."""
 
     unknown_results: Literal["left_out", "kept"] = "left_out"
-    """What happens to a result whose call is not in the messages. It is `kept`, in a tool message, if the provider has
-    the call: the request continues a stored response."""
+    """What happens to a result whose call is not in the messages. Use `kept`, which sends the result in a tool message,
+    if the request continues a stored response, since the provider then has the call."""
 
     blank_text: bool = True
-    """Whether a text may consist of white space. An empty text is left out in any case, unless it has metadata."""
+    """Whether a text may consist of white space. An empty text is always left out, unless it has metadata."""
 
     trailing_space: bool = True
     """Whether the last assistant message, if nothing follows it, may end in white space."""
 
     answer_media: tuple[MediaClass, ...] = ()
-    """The media that an assistant message may contain. Others move to the user message after it. Audio is left to the
-    translator, which may send its transcript or its id."""
+    """The media that an assistant message may contain. Other media move to the user message after it. The translator
+    handles audio, and may send its transcript or its id."""
 
     readable_media: tuple[MediaClass, ...] = (Image, Document, Audio)
-    """The media that the model can read at all. Others that a model made are left out instead of moved; those of the
-    application are left to the translator, which warns that they are lost."""
+    """The media that the model can read at all. If a model made other media, they are left out instead of moved. If the
+    application did, the translator leaves them out, with a lossy warning."""
 
     result_media: tuple[MediaClass, ...] = (Image, Document, Audio)
-    """The media that a tool result may contain. Others move to a user message after the results."""
+    """The media that a tool result may contain. Other media move to a user message after the results."""
 
     system: Literal["anywhere", "first", "not_after_answer"] = "anywhere"
-    """Where system messages may stand. With `first`, later ones move to the front. With `not_after_answer`, those that
-    follow an assistant message or a tool result become user messages."""
+    """Where system messages may stand. With `first`, later system messages move to the front. With `not_after_answer`,
+    system messages after an assistant message or a tool result become user messages."""
 
     ends_with_answer: bool = True
-    """Whether the last message may be an assistant's, whose answer the model continues."""
+    """Whether the last message may be an assistant message, which the model continues."""
 
     starts_with_user: bool = False
-    """Whether the first message that is not a system message must be the user's."""
+    """Whether the first message after any system messages must be a user message."""
 
     user_after_results: bool = True
     """Whether a user message may follow tool results."""
@@ -149,10 +150,10 @@ class ReplayRules:
 
 @attrs.frozen
 class Turn:
-    """A message of the conversation as the model may see it, without tool results; those of its calls are apart.
+    """A message of the conversation as the model may see it, and the results of its tool calls.
 
     `results` has one result for each of `message.tool_calls`, in their order; ids match and names are set. A result
-    that was kept without its call (`ReplayRules.unknown_results`) is in a message with the role `tool`.
+    whose call is not in the messages (`ReplayRules.unknown_results`) is in a message with the role `tool`.
     """
 
     message: Message
@@ -160,10 +161,10 @@ class Turn:
 
 
 def replay(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings) -> list[Turn]:
-    """Return the turns of a conversation, changed so that they keep `rules`. Adds warnings about the changes.
+    """Return the turns of a conversation, changed to follow `rules`. Adds warnings about the changes.
 
-    Raises `InvalidRequest` for messages that no provider could accept: a tool call in a message that is not an
-    assistant's, or anything but results in a tool message.
+    Raises `InvalidRequest` for messages that no provider could accept: a tool call outside an assistant message, or
+    anything but results in a tool message.
     """
     pairs = _paired(messages, rules, warnings)
     mender = _Mender(rules, warnings)
@@ -174,11 +175,11 @@ def replay(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings) 
 
 
 def lacks_reasoning(turns: Sequence[Turn]) -> bool:
-    """Return whether the tool loop that the answer goes on with began without reasoning.
+    """Return whether the answer continues a tool loop that began without reasoning.
 
-    So it is if tool results come last, and neither the first nor the last of the assistant messages that called the
-    tools begins with reasoning. Models that require reasoning on such turns have to continue without it. A user message
-    after the results changes nothing: a format of blocks sends both in one message.
+    This is the case if tool results come last, and neither the first nor the last of the assistant messages that called
+    the tools begins with reasoning. Models that require reasoning on such turns have to continue without it. A user
+    message after the results makes no difference, since a format of blocks sends both in one message.
     """
     calling: list[Turn] = []
     for turn in reversed(turns):
@@ -206,7 +207,7 @@ class _Pair:
 
 
 def _paired(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings) -> list[_Pair]:
-    """Assign each result to a call: the first without a result in the nearest message before it that has its id."""
+    """Assign each result to a call with its id: the first call without a result in the nearest message before it."""
     pairs: list[_Pair] = []
     open_calls: dict[str, list[tuple[_Pair, int]]] = {}
     for message in messages:
@@ -249,7 +250,7 @@ def _give(
     rules: ReplayRules,
     warnings: Warnings,
 ) -> list[ToolResult]:
-    """Give the results of a message to their calls, and return those without a call that are kept."""
+    """Give the results of a message to their calls, and return the results without a call that are kept."""
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     if message.role == "tool":
         if len(results) < len(message.parts):
@@ -293,7 +294,7 @@ class _Mender:
         """The media that come after a turn, by the `id` of the turn's message."""
 
     def turns(self, pair: _Pair) -> list[Turn]:
-        """Return the turn of a message: none if nothing is left of it."""
+        """Return the turn of a message, or nothing if no part of the message is left."""
         message = pair.message
         if message.role == "tool":
             return [Turn(message)]
@@ -465,7 +466,7 @@ class _Mender:
         )
 
     def _moves(self, part: Image | Document | Audio) -> bool:
-        """Return whether media of a tool result have to follow it. What the model cannot read stays, to be left out."""
+        """Return whether media of a tool result have to follow it. The translator leaves unreadable media out."""
         return not isinstance(part, self._rules.result_media) and isinstance(part, self._rules.readable_media)
 
 
@@ -489,7 +490,7 @@ def _name(part: Part) -> str:
 
 
 def _with_moved_media(turns: list[Turn], moved: dict[int, list[Part]]) -> list[Turn]:
-    """Put the media that were taken out of a turn into the user message after it; make one if there is none."""
+    """Move the media that were taken out of a turn to the user message after it, which is created if needed."""
     if not moved:
         return turns
     placed: list[Turn] = []

@@ -25,10 +25,10 @@ _SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "contai
 def tool_parameters(tool: Tool, warnings: Warnings) -> JSONObject:
     """Return the schema of a tool's arguments with `type: object` at its root, and no union or reference there.
 
-    It has the form of `current_schema`, and `properties`, even if there are none.
-    A union at the root becomes one object with the properties of all its alternatives; those that all of them require
-    stay required. The alternatives are repeated in the description, where the model can read them. A schema that needs
-    no change is returned as it is.
+    The result has the form of `current_schema`, and `properties`, even if there are none.
+    A union at the root becomes one object with the properties of all its alternatives; a property stays required if all
+    alternatives require it. The description lists the alternatives for the model. A schema that needs no change is
+    returned unchanged.
     """
     given = current_schema(tool.parameters)
     schema = _object_schema(given)
@@ -44,15 +44,15 @@ def tool_parameters(tool: Tool, warnings: Warnings) -> JSONObject:
 
 
 def object_schema(schema: JSONObject) -> JSONObject:
-    """Return the schema of an object as `tool_parameters` does. In a schema of anything else, the root stays."""
+    """Return the schema of an object as `tool_parameters` does. If it describes something else, the root stays."""
     return _object_schema(current_schema(schema))
 
 
 def current_schema(schema: JSONObject) -> JSONObject:
-    """Return the schema in the form of JSON Schema's version 2020-12, or the same object if it has that form.
+    """Return the schema in the form of JSON Schema 2020-12, or the same object if it has that form.
 
     Tool servers send forms of older versions (a list under `items`, boolean bounds, `required` in a property), `null`
-    for what is not set, arrays without `items`, and required names without a property. OpenAI refuses the array,
+    for an unset keyword, arrays without `items`, and required names without a property. OpenAI refuses the array,
     Claude the older forms, Gemini the names: spacelift-io/spacectl#402 (2026-03); Dokploy/mcp#74 and
     kintone/mcp-server#553 (2026-08); "required[0]: property is not defined" (anomalyco/opencode#11889, 2026-02).
     """
@@ -163,7 +163,7 @@ def _described(schema: JSONObject, text: str) -> JSONObject:
 
 
 def _resolved(schema: JSONObject, root: JSONObject) -> JSONObject:
-    """Return the schema with the definition that its reference names, if that is in the same document."""
+    """Return the schema with its reference replaced by the definition, if the definition is in the same document."""
     seen: set[str] = set()
     while isinstance(reference := schema.get("$ref"), str) and reference.startswith("#/") and reference not in seen:
         seen.add(reference)

@@ -68,10 +68,10 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def nearest_effort(effort: str, levels: Sequence[str]) -> str:
-    """Return the one of a model's levels of reasoning that is nearest to an effort; of two, the lower one.
+    """Return the reasoning level of a model that is nearest to an effort. If two are equally near, the lower one wins.
 
-    The levels are efforts, in any order; there must be at least one. For another effort, `none` is only returned if
-    there is no other level: to reason as little as possible is nearer to reasoning a little than not to reason.
+    The levels are efforts, in any order; there must be at least one. `none` is returned only for the effort `none`, or
+    if there is no other level: the lowest level is nearer to a low effort than no reasoning is.
     """
     if effort in levels:
         return effort

@@ -194,8 +194,8 @@ class Sample:
 class Step:
     """A tool call, the result of one, or another message, in the body of a request.
 
-    `id` is the id of the call, or the name of the tool if the format has no ids. `arguments` are those of a call, as
-    JSON text or decoded.
+    `id` is the id of the call, or the name of the tool if the format has no ids. `arguments` are the call's arguments,
+    as JSON text or decoded.
     """
 
     kind: Literal["call", "result", "message"]
@@ -220,10 +220,10 @@ class WireFormat:
     order; its second argument are the indexes of their texts, for a format that has them. It is needed if the provider
     embeds texts.
 
-    `steps` returns the tool calls, the results and the other messages in the decoded body of a request, in order; an
-    assistant message with calls is only these calls. The kit checks with it that each call has one result, whatever the
-    history of the conversation is. `call_id_pattern` is the pattern of the ids of tool calls that the API accepts, for
-    an API that refuses others. `refuses_blank_text` says that the API refuses texts of white space.
+    `steps` returns the tool calls, the results and the other messages in the decoded body of a request, in order. For
+    an assistant message with calls, it returns only the calls. The kit uses it to check that each call has one result,
+    whatever the conversation's history is. `call_id_pattern` is the pattern of tool call ids that the API accepts, if
+    the API refuses other ids. `refuses_blank_text` is whether the API refuses texts of white space.
     `unkept_fields` are objects of responses whose unknown fields the parser need not keep, each with the reason: paths
     such as `choices[].delta`, which begin with the type of the event in a stream, as in `message_stop:`.
     """

@@ -213,11 +213,11 @@ class HistoryFaults(ProviderCase):
         return translation
 
     def _sent(self, name: str, messages: Sequence[Message], model: str) -> list[Any]:
-        """Translate a conversation, with reasoning and without; return the bodies. Checks what holds for each."""
+        """Translate a conversation, with and without reasoning; check the bodies and warnings; return the bodies."""
         bodies = []
         for reasoning in (None, ReasoningOptions(effort="high")):
             translation = self._request(messages, model, reasoning=reasoning)
-            # A provider may have no tools, no reasoning and no images; the history is not to blame for that.
+            # A provider may have no tools, no reasoning and no images. The test ignores warnings about these.
             plain = self._request([user("Hi")], model, reasoning=reasoning, called=messages).warnings
             warned = set(translation.warnings) - set(plain)
             lossy = [str(one) for one in warned if one.lossy and one.subject.lower() != "image"]
@@ -229,7 +229,7 @@ class HistoryFaults(ProviderCase):
         return bodies
 
     def _check_steps(self, name: str, body: Any) -> None:
-        """Assert that each call in a request has an id of its own, an object as arguments, and one result after it."""
+        """Assert that each call in a request has a unique id, an object as arguments, and one result after it."""
         if self.wire.steps is None:
             return
         used: set[str] = set()
@@ -253,7 +253,7 @@ class HistoryFaults(ProviderCase):
         assert not waiting, f"{name}: the calls {', '.join(waiting)} have no result"
 
     def test_fault_61_foreign_signatures(self, asked: str) -> None:
-        """What another provider or family of models signed is not sent; the rest of its conversation is."""
+        """Content signed by another provider or model family is not sent; the rest of its conversation is sent."""
         family = self._request([user("Hi")], asked).family
         issuers: list[tuple[str, str | None]] = [(ANOTHER, None), (ANOTHER, ANOTHER_FAMILY), (ANOTHER, family)]
         if family is not None:

@@ -29,7 +29,7 @@ TOMORROW = "of_tomorrow"
 _EMPTY: tuple[Any, ...] = (None, [], {}, "")
 
 _KEPT = "kept-5e7fc0de"
-"""The value of an unknown field. It is in no response by chance."""
+"""The value of an unknown field. No response contains it by chance."""
 
 MEBIBYTE = b"x" * 1024 * 1024
 
@@ -385,7 +385,7 @@ class WireFaults(ProviderCase):
             assert self._finished(word).reason is reason, f"the finish reason {word!r}"
 
     def test_fault_53_silent_ending(self, sample: Sample) -> None:
-        """A stream that ends but has said nothing raises an error, unless the provider gave a finish reason."""
+        """A stream that ends without an answer raises an error, unless the provider gave a finish reason."""
         frames = sample.frames
         for some in (frames, frames[-1:], (frames[0], frames[-1]), frames[-2:]):
             short = attrs.evolve(sample, frames=some)
@@ -402,7 +402,7 @@ class WireFaults(ProviderCase):
                 assert _says_something(response, data), f"this stream contains no answer: {data!r}"
 
     def test_fault_53_silent_ending_of_a_body(self, sample: Sample) -> None:
-        """A body that has said nothing raises an error, unless the provider gave a finish reason."""
+        """A body without an answer raises an error, unless the provider gave a finish reason."""
         if sample.body is None:
             return
         data = json.loads(sample.body)
@@ -418,7 +418,7 @@ class WireFaults(ProviderCase):
     @pytest.mark.parametrize("content_type", ["application/json", "stream"])
     @pytest.mark.parametrize("form", ["array", "array on lines", "lines"])
     async def test_fault_56_another_framing(self, form: str, content_type: str) -> None:
-        """A JSON array of the events, or JSON lines, are read to their end or refused; never only in part."""
+        """A JSON array of the events, or JSON lines, are read to their end or refused, but never read in part."""
         if content_type == "stream":
             content_type = self.wire.framing.content_type
         for sample in self.all_samples():
@@ -436,7 +436,7 @@ class WireFaults(ProviderCase):
 
     @pytest.mark.parametrize("new", [None, ""], ids=["null", "empty"])
     def test_fault_58_odd_tool_calls(self, new: str | None) -> None:
-        """A call without a name, or with null as its arguments, does not lose the answer."""
+        """A call without a name, or with null as its arguments, does not fail the response."""
         for sample in self.all_samples():
             names = {name for name, _ in sample.tool_calls}
             if not names:
