@@ -583,5 +583,5 @@ def test_an_answer_at_the_end_is_the_beginning_of_the_next() -> None:
 
 
 def test_a_conversation_of_empty_answers_cannot_be_sent() -> None:
-    with pytest.raises(InvalidRequest, match="nothing of the conversation"):
+    with pytest.raises(InvalidRequest, match="no part of the conversation"):
         conversation(assistant(""))

@@ -382,7 +382,7 @@ def test_the_order_of_messages_is_what_the_servers_template_accepts() -> None:
 
 
 def test_a_conversation_of_which_nothing_can_be_sent_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="nothing of the conversation can be sent"):
+    with pytest.raises(InvalidRequest, match="no part of the conversation can be sent"):
         conversation(assistant(Reasoning(text="hm", provider="other")))
 
 

@@ -5,8 +5,8 @@ The life of a block: `content_block_start` creates it with its first data (`star
 interleave. In a response that was not streamed the first data is the whole block, and `start` and `stop` follow one
 another; a block therefore reports what its first data holds, whether or not deltas follow.
 
-A field that a block does not know, in its first data or in a delta, becomes a field of the part's `provider_metadata`,
-so a stream keeps the same fields as a body.
+Unknown fields of a block's first data and of its deltas are kept in the part's `provider_metadata`, so a stream keeps
+the same fields as a body.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ResponseState:
     """What the blocks of one response share: the provider's name, the next part's index, the length of the text so far.
 
     `text_length` is the offset, in characters, at which the next text block begins; citations count from there.
-    `response_id` makes the ids of tool calls that have none. `metadata` holds what has no place in a part,
-    and `unnamed` the tool calls without a name.
+    Ids for tool calls without an id are made from `response_id`. `metadata` contains data that does not belong to a
+    part. `unnamed` contains the tool calls without a name.
     """
 
     def __init__(self, provider: str) -> None:
@@ -59,7 +59,7 @@ class ResponseState:
         return index
 
     def text(self, data: dict[str, Any], name: str) -> str:
-        """Return the field `name` of `data`; `null` counts as empty. Raises `ProtocolViolation` for another type."""
+        """Return the text in the field `name`; `null` is empty text. Raises `ProtocolViolation` for any other type."""
         value = data.get(name)
         if value is None and name in data:
             return ""
@@ -71,7 +71,7 @@ class ResponseState:
 
 
 class Fields:
-    """Fields that arrive in pieces: strings are appended to the field of that name, other values replace it."""
+    """Fields that arrive in pieces. A string is appended to the field's value; any other value replaces it."""
 
     def __init__(self, first: Mapping[str, Any]) -> None:
         self._values = dict(first)
@@ -108,15 +108,15 @@ class Block:
     """A content block. `data` is what it started with."""
 
     fields: ClassVar[frozenset[str]] = frozenset({"type"})
-    """The fields that the block reads. All others are kept as metadata."""
+    """The fields that the block handles. All others are kept as metadata."""
     deltas: ClassVar[Mapping[str, frozenset[str]]] = {}
-    """The types of deltas that the block reads, with the fields that it reads in them."""
+    """The types of deltas that the block handles, and the fields that it handles in each."""
 
     def __init__(self, response: ResponseState, data: dict[str, Any]) -> None:
         self.response = response
         self.data = data
         response.is_empty = False
-        self._others: Fields | None = None  # the fields that the block does not know
+        self._others: Fields | None = None  # unknown fields
         if not data.keys() <= self.fields:
             self._others = Fields(
                 {name: value for name, value in data.items() if name not in self.fields and value is not None}
@@ -126,7 +126,7 @@ class Block:
         """Add the events of the block's start, and of the content in its first data."""
 
     def delta(self, kind: str | None, delta: dict[str, Any], events: list[Event]) -> None:
-        """Add the events of a delta. What is unknown becomes metadata of the part."""
+        """Add the events of a delta. Unknown fields become metadata of the part."""
         known = self.deltas.get(kind or "")
         if known is not None and delta.keys() <= known:
             return
@@ -135,14 +135,14 @@ class Block:
         if known is None:
             self._others.add(delta)
         else:
-            # Such a field would repeat in each delta, as an id does, so its pieces are not joined.
+            # A field next to known fields probably repeats in each delta, as an id does, so its values are not joined.
             self._others.replace({name: value for name, value in delta.items() if name not in known})
 
     def stop(self, events: list[Event]) -> None:
         """Add the events of the block's end."""
 
     def metadata(self) -> dict[str, dict[str, Any]]:
-        """Return the part's `provider_metadata`: the fields that the block does not know."""
+        """Return the part's `provider_metadata`: the block's unknown fields."""
         others = self._others.joined() if self._others is not None else {}
         return {self.response.provider: others} if others else {}
 
@@ -280,7 +280,7 @@ class RedactedThinkingBlock(Block):
 
 
 class ToolUseBlock(Block):
-    """A call of one of the application's tools. A call without an id gets one."""
+    """A call of one of the application's tools. If the server sends no id, one is generated."""
 
     fields = frozenset({"type", "id", "name", "input"})
     deltas: ClassVar = {"input_json_delta": frozenset({"type", "partial_json"})}
@@ -324,7 +324,7 @@ class ToolUseBlock(Block):
 
 
 def _made_id(response_id: str | None, index: int) -> str:
-    # The same in a stream as in a body, and different from the ids of other responses.
+    # The id is the same in a stream and in a body, and differs between responses.
     return "toolu_" + sha256(f"{response_id}/{index}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
@@ -340,7 +340,7 @@ class OpaqueBlock(Block):
         self._fields.add(delta)
 
     def whole(self) -> dict[str, Any]:
-        """Return the block as a body has it: streamed JSON is its `input`."""
+        """Return the block in the form that it has in a body: streamed JSON becomes `input`."""
         data = self._fields.joined()
         text = data.pop("partial_json", None)
         if isinstance(text, str) and text.strip():
@@ -355,13 +355,13 @@ class OpaqueBlock(Block):
 
 
 class FallbackBlock(OpaqueBlock):
-    """The mark of a change of model within a response: what follows is from the model `to`.
+    """Marks a change of model within a response: the model `to` wrote the following blocks.
 
-    A body names that model as its `model`; a stream named the first one when it started.
+    In a body, `model` is the new model. In a stream, `message_start` has already named the first model.
     """
 
     def stop(self, events: list[Event]) -> None:
-        """Add the block, and keep the name of the model that goes on."""
+        """Add the block, and keep the new model's name in the metadata of the response."""
         to = self.whole().get("to")
         if isinstance(to, dict) and as_string(to.get("model")):
             self.response.metadata["model"] = to["model"]
@@ -369,7 +369,7 @@ class FallbackBlock(OpaqueBlock):
 
 
 class NamelessCallBlock(OpaqueBlock):
-    """A call that does not name its tool. Nobody can run it, so it is a warning, and the rest of the answer counts."""
+    """A call without a tool name. The application cannot run it, so it is reported as a warning, not as an error."""
 
     def stop(self, events: list[Event]) -> None:
         """Keep the call in the metadata of the response."""
@@ -400,7 +400,7 @@ OWNERS: Mapping[str, str] = {
     "signature_delta": "thinking",
     "input_json_delta": "tool_use",
 }
-"""The types of deltas, with the type of the blocks that they belong to. An opaque block takes any delta."""
+"""The type of block that each type of delta belongs to. An opaque block accepts any delta."""
 
 
 def new_block(response: ResponseState, data: object) -> Block:

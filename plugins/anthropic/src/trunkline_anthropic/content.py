@@ -136,7 +136,7 @@ class Content:
             return data.decode("utf-8", "replace")
 
     def tool_result(self, result: ToolResult) -> dict[str, Any]:
-        """Return the block that answers a call."""
+        """Return the block for the result of a tool call."""
         content = [block for part in result.parts for block in self.blocks(part)]
         block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.tool_call_id}
         if result.is_error:

@@ -37,12 +37,12 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "ramp_limit_exceeded": RateLimited,
     "organization_on_hold": PermissionDenied,
     "exceed_context_size_error": ContextTooLong,  # llama.cpp
-    # OpenAI's, from servers that have both APIs
+    # OpenAI's codes, from servers that offer both APIs
     "context_length_exceeded": ContextTooLong,
     "invalid_api_key": AuthenticationError,
     "insufficient_quota": QuotaExhausted,
     "rate_limit_exceeded": RateLimited,
-    # Alibaba's Model Studio
+    # Codes of Alibaba's Model Studio
     "Throttling": RateLimited,
     "Throttling.RateQuota": RateLimited,
     "Throttling.AllocationQuota": RateLimited,
@@ -91,16 +91,17 @@ _MARKS = frozenset({"error", "error_type", "error_message", "error_code"})
 
 
 def describes_error(data: Mapping[str, Any]) -> bool:
-    """Return whether a body, or an event of a stream, describes an error.
+    """Return whether a body or an event of a stream describes an error.
 
-    The API has the type `error`. Other servers name the error's own type, or have only some of its fields.
+    Errors of the API have the type `error`. Other servers send a type such as `overloaded_error`, or only some of the
+    fields of an error.
     """
     kind = data.get("type")
     if isinstance(kind, str) and (kind == "error" or kind.endswith("_error")):
         return True
     if not _MARKS.isdisjoint(data) and any(data.get(name) for name in _MARKS):
         return True
-    # In the API, `message` is an object, and only its events have one.
+    # In the API, `message` is an object, and only events contain it.
     if kind is not None or "content" in data:
         return False
     return bool(data.get("detail")) or isinstance(data.get("message") or data.get("msg"), str)
@@ -122,7 +123,7 @@ def error_from_body(
     ]
     message = _message(error, body)
     if status is None and (number := _status(code)) is not None:
-        # An error inside a response, with the HTTP status of what the server asked.
+        # An error inside a response, whose code is the HTTP status that the server got from the model.
         kind = _kind(names, message, number)
         retryable = True if kind is RemoteError else None
         return status_error(message, provider=provider, kind=kind, code=str(code), retryable=retryable, body=body)

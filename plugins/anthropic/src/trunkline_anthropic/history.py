@@ -1,7 +1,7 @@
 """The conversation in the order that the API demands. Pure.
 
-`authoring.replay` makes a conversation that keeps the API's rules, which are data here (`rules_for`); this module
-renders it. The system prompt is separate from the messages. The results of a turn's tool calls are at the start of the
+`authoring.replay` changes a conversation to follow the API's rules, which `rules_for` returns. This module renders the
+result. The system prompt is separate from the messages. The results of a turn's tool calls are at the start of the
 user message after it. Neighbouring turns of one role become one message.
 """
 
@@ -19,23 +19,23 @@ from trunkline_anthropic.content import Content, plain
 from trunkline_anthropic.model_facts import AnthropicFacts
 
 GO_ON = "Continue."
-"""The user message that is put after a final assistant message, for models that do not continue one."""
+"""The user message that is added after a final assistant message, for models that do not continue such a message."""
 
 PLACEHOLDER = " "
-"""The text of thinking that a turn has to have but does not. Some servers refuse an empty one."""
+"""The placeholder for required thinking that is missing. Some servers refuse an empty text."""
 
 _THINKING = ("thinking", "redacted_thinking")
 
 
 def rules_for(provider: str, facts: AnthropicFacts, family: str | None, *, takes_documents: bool) -> ReplayRules:
-    """Return the rules for the history of a model. `takes_documents` is whether its own messages may have documents."""
+    """Return the history rules of a model. `takes_documents` is whether assistant messages may have documents."""
     bedrock = Issuer(provider="bedrock", family="claude")
     return ReplayRules(
         provider=provider,
         family=family,
         # docs: build-with-claude/extended-thinking, preserving thinking blocks (2026-11)
         reasoning="signed" if facts.signed_thinking else "own",
-        # The same page: signatures are compatible across the Claude API, Amazon Bedrock and Google Cloud.
+        # The same page: the Claude API, Amazon Bedrock and Google Cloud accept each other's signatures.
         issuers=(bedrock,) if family == "claude" else (),
         # tailcallhq/forgecode#2107 (2025-12): "The final block in an assistant message cannot be `thinking`."
         trailing_reasoning=False,
@@ -63,7 +63,7 @@ class History:
         self.system: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
         self.lacks_thinking: bool = False
-        """Whether the tool loop that the answer goes on with began without thinking."""
+        """Whether the answer continues a tool loop that began without thinking."""
         self._rules = rules
         self._facts = facts
         self._content = Content(rules.provider, warnings)
@@ -149,7 +149,7 @@ class History:
     def _with_thinking(self, blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if any(block.get("type") in _THINKING for block in blocks):
             return blocks
-        why = "this model requires thinking before tool calls; empty thinking was sent for a turn without any"
+        why = "this model requires thinking before tool calls; blank thinking was sent for a turn without thinking"
         self._warnings.add("mended", "reasoning", why, lossy=False)
         return [{"type": "thinking", "thinking": PLACEHOLDER, "signature": ""}, *blocks]
 
@@ -170,7 +170,7 @@ class History:
         kept = self._content.options(part.provider_metadata)
         if not blocks or blocks[0].get("type") != "text":
             return blocks
-        # Options of the application win over what the model's answer had.
+        # Options of the application take precedence over fields of the model's answer.
         block = {**{name: value for name, value in kept.items() if name != "citations"}, **blocks[0]}
         citations = kept.get("citations")
         if isinstance(citations, (list, tuple)) and citations:
@@ -219,12 +219,12 @@ class History:
         if not self.messages:
             raise InvalidRequest("the conversation has no user message with content, which the API requires")
         if self.messages[0]["role"] == "assistant":
-            # The user messages before it had nothing that the API accepts.
+            # The earlier user messages had no content that the API accepts.
             self.messages.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
             why = f"a user message must come first; {OPENING!r} was inserted"
             self._warnings.add("mended", "messages", why, lossy=False)
         last = self.messages[-1]
-        # A paused turn of a server tool, or a compaction, goes on from the assistant's message.
+        # The model continues a paused turn of a server tool, and a compaction, from the assistant message.
         if last["role"] == "assistant" and not self._facts.prefill and _is_answer(last["content"]):
             self._append("user", [{"type": "text", "text": GO_ON}])
             why = f"this model does not continue an assistant message; the user message {GO_ON!r} was added"

@@ -1,10 +1,10 @@
-"""What each family of models supports, as a table of `ModelRow`s that the setting `model_facts` overrides.
+"""A table of what each model family supports. The setting `model_facts` overrides the table.
 
-`GET /v1/models/{id}` returns the same for each of Anthropic's models, as `capabilities`; the table exists because a
-translation does no I/O. For a model that is not in the table, requests are sent as they are.
+`GET /v1/models/{id}` returns the same facts for Anthropic's models, as `capabilities`. The table exists because a
+translation does no I/O. Requests to a model that is not in the table are not adapted.
 
-Other vendors offer their models through this API as well. Their thinking has no signature, or one that nobody else can
-verify, and some refuse a turn with tool calls that lacks it.
+Other vendors offer their models through this API as well. Their thinking has no signature, or a signature that only
+the vendor can verify. Some of these models refuse a turn that has tool calls but no thinking.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import attrs
 from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
 
 Thinking: TypeAlias = Literal["enabled", "adaptive", "disabled", "between_tools"]
-"""A type of `thinking`: with a token budget, as much as the model sees fit, none, or none before the answer."""
+"""A type of `thinking`: with a token budget, as the model decides, none, or only between tool calls."""
 
 Effort: TypeAlias = Literal["low", "medium", "high", "xhigh", "max"]
 
@@ -27,21 +27,21 @@ EFFORTS: tuple[Effort, ...] = ("low", "medium", "high", "xhigh", "max")
 
 @attrs.frozen(kw_only=True)
 class AnthropicFacts:
-    """What a family of models supports.
+    """What a model family supports.
 
     - `thinking`: the types of thinking; empty if the model does not think.
-    - `efforts`: its levels of effort.
-    - `thinks`: whether it thinks if the request does not mention thinking.
-    - `forced_tools`: whether a tool call can be forced. No model accepts it while it thinks with a budget.
-    - `schemas`: whether it supports structured output.
-    - `samples`: whether it accepts sampling parameters (in the older version of the API).
-    - `samples_both`: whether it accepts `temperature` and `top_p` together.
-    - `output_tokens`: its longest answer in tokens, if that is known.
-    - `prefill`: whether the conversation may end with the assistant's message, which the model then continues.
-    - `system_messages`: whether it follows system messages between the others.
-    - `signed_thinking`: whether it takes thinking back only with a signature.
-    - `thinking_on_tool_turns`: whether it refuses earlier turns with tool calls but without thinking while it thinks.
-    - `bound_thinking`: whether its thinking is only valid in the conversation in which it was made.
+    - `efforts`: the model's levels of effort.
+    - `thinks`: whether the model thinks if the request does not mention thinking.
+    - `forced_tools`: whether a tool call can be forced. While a model thinks with a budget, no call can be forced.
+    - `schemas`: whether the model supports structured output.
+    - `samples`: whether the model accepts sampling parameters (in the older version of the API).
+    - `samples_both`: whether the model accepts `temperature` and `top_p` together.
+    - `output_tokens`: the maximum length of an answer in tokens, if known.
+    - `prefill`: whether the conversation may end with an assistant message, which the model continues.
+    - `system_messages`: whether the model follows system messages in the middle of the conversation.
+    - `signed_thinking`: whether thinking from the history must have a signature.
+    - `thinking_on_tool_turns`: whether earlier turns with tool calls must have thinking while the model thinks.
+    - `bound_thinking`: whether thinking is only valid in the conversation in which the model wrote it.
     """
 
     thinking: tuple[Thinking, ...] = ()
@@ -111,7 +111,7 @@ ROWS: tuple[ModelRow[AnthropicFacts], ...] = (
         facts=attrs.evolve(_THINKING, system_messages=True, bound_thinking=True),
         source=_NEW,
     ),
-    # It refuses `disabled`, and names `between_tools` as the way to turn thinking off.
+    # The model refuses `disabled`; its error names `between_tools` as the way to turn thinking off.
     ModelRow(
         pattern="claude-sonnet-5-5*",
         facts=attrs.evolve(
@@ -123,7 +123,7 @@ ROWS: tuple[ModelRow[AnthropicFacts], ...] = (
         ),
         source=_NEW,
     ),
-    # It accepts system messages, but ignores them.
+    # The model accepts system messages in the middle of the conversation, but ignores them.
     ModelRow(pattern="claude-sonnet-5*", facts=_THINKING, source=_MEASURED),
     ModelRow(pattern="claude-opus-5-5*", facts=attrs.evolve(_ALWAYS_UNFORCED, bound_thinking=True), source=_NEW),
     ModelRow(pattern="claude-opus-5*", facts=attrs.evolve(_THINKING, system_messages=True), source=_MEASURED),
@@ -152,13 +152,13 @@ ROWS: tuple[ModelRow[AnthropicFacts], ...] = (
         source="api-docs.deepseek.com, guides/anthropic_api; OEvortex/aether#31, maximhq/bifrost#5177; 2026-07",
     ),
 )
-"""By pattern of the model's name, as `plain_name` returns it; the first row that matches wins."""
+"""The patterns match the name that `plain_name` returns. The first row that matches wins."""
 
 UNKNOWN = AnthropicFacts(thinking=("adaptive", "enabled", "disabled"), efforts=EFFORTS, signed_thinking=False)
-"""What is assumed of a model that is not in the table. Its thinking goes back as it came, signed or not."""
+"""The facts for a model that is not in the table. Its thinking is sent back unchanged, signed or not."""
 
 UNKNOWN_CLAUDE = attrs.evolve(UNKNOWN, signed_thinking=True)
-"""The same for one of Anthropic's models. None of them takes thinking without a signature."""
+"""The facts for an unknown model of Anthropic. All of Anthropic's models refuse thinking without a signature."""
 
 _FAMILIES = {
     "claude": "claude",
@@ -179,13 +179,13 @@ def plain_name(name: str) -> str:
 
 
 def facts_of(name: str, overrides: FactOverrides | None = None) -> AnthropicFacts:
-    """Return what a model supports, by the table and by the setting `model_facts`."""
+    """Return the facts about a model from the table and from the setting `model_facts`."""
     plain = plain_name(name)
     default = UNKNOWN_CLAUDE if "claude" in plain else UNKNOWN
     return facts_about(name, ROWS, default, overrides or {}, known_as=plain)
 
 
 def family_of(name: str) -> str | None:
-    """Return the family of a model: those whose thinking it accepts. `None` if the name does not tell."""
+    """Return the model's family, whose models accept each other's thinking, or `None` if the name is unknown."""
     plain = name.lower()
     return next((family for word, family in _FAMILIES.items() if word in plain), None)

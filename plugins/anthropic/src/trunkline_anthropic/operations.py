@@ -34,7 +34,7 @@ _COUNTED = (
     "output_config",
     "cache_control",
     "speed",
-    # With betas:
+    # These fields need a beta:
     "billing_policy",
     "compaction",
     "context_management",

@@ -3,14 +3,13 @@
 A stream is `message_start`, then for each content block `content_block_start`, `content_block_delta` … and
 `content_block_stop` (see `blocks`), then `message_delta` with the stop reason and the usage, and `message_stop`.
 Deltas name their block by its index, so blocks may interleave. `ping` may come at any time, and so may an `error`
-event. Only `message_stop` completes a stream: an end of file before it is a truncated response, except after a refusal,
-which is complete without it.
+event. Only `message_stop` completes a stream: an end of file before it is a truncated response, except after a refusal.
 
-What has no place in the core's types is kept in the response's `provider_metadata`: every unknown field of the message
-and of its events, under its name, and every unknown event, under its type.
+Data without a field in the core's types is kept in the response's `provider_metadata`: each unknown field of the
+message and of its events under its name, and each unknown event under its type.
 
-Servers that imitate the API differ in how they report errors, so anything that describes an error is one. A response
-that has neither content nor a stop reason said nothing, and is an error as well.
+Servers that imitate the API report errors in different forms, so all data that describes an error raises an error. A
+response with neither content nor a stop reason is an error as well.
 """
 
 from __future__ import annotations
@@ -54,11 +53,11 @@ _REASONS = {
     "model_context_window_exceeded": FinishReason.LENGTH,
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.CONTENT_FILTER,
-    # The response is a summary of the conversation, as the request asked.
+    # The request asked for a summary of the conversation, which is the response.
     "compaction": FinishReason.STOP,
     # A server tool takes long: sending the conversation with this response appended continues it.
     "pause_turn": FinishReason.OTHER,
-    # Servers that imitate the API pass on the words of their own.
+    # Servers that imitate the API pass on stop reasons of other APIs.
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
     "tool_calls": FinishReason.TOOL_CALLS,
@@ -67,16 +66,16 @@ _REASONS = {
 }
 
 _FAILURES = ("error", "network_error", "server_error")
-"""Stop reasons that mean that the model failed. No such response is complete."""
+"""Stop reasons that mean that the model failed. Such a response is never complete."""
 
 _MESSAGE = frozenset({"id", "type", "role", "model", "content", "stop_reason", "usage"})
-"""The fields of a message that are read. All others are kept as metadata."""
+"""The fields of a message that are handled. All others are kept as metadata."""
 
 _UPDATE = _MESSAGE | {"delta", "error", "p"}
-"""The fields of a message, or of `message_delta` together with its `delta`, that are read."""
+"""The handled fields of a message, and of `message_delta` merged with its `delta`."""
 
 _EVENT = frozenset({"type", "index", "message", "content_block", "delta", "usage", "error", "p"})
-"""The fields of an event that are read, or that say nothing. All others are kept as metadata.
+"""The fields of an event that are handled or carry no information. All others are kept as metadata.
 
 `p` is padding, which hides the length of the text from eavesdroppers (Amazon Bedrock).
 """
@@ -84,11 +83,11 @@ _EVENT = frozenset({"type", "index", "message", "content_block", "delta", "usage
 _DELTA_EVENT = frozenset({"type", "index", "delta"})
 
 _MAX_FIELDS = 200
-"""The most fields that a usage or the metadata of a response may have. The API has about ten of each; a server that
-keeps adding some is broken."""
+"""The maximum number of fields in the usage or in the metadata of a response. The API sends about ten of each, so a
+server that sends more than the maximum is broken."""
 
 _MAX_EVENTS = 1000
-"""The most unknown events of one type that are kept."""
+"""The maximum number of unknown events of one type that are kept."""
 
 
 class MessagesParser:
@@ -143,7 +142,7 @@ class MessagesStreamParser:
         self._counted = False  # whether a message_delta has reported usage
         self._stop_reason: str | None = None
         self._metadata = self._response.metadata
-        self._failed = False  # an error event without an error came: the next event may have it
+        self._failed = False  # an error event without details arrived; the next event may have them
 
     @property
     def warnings(self) -> tuple[CallWarning, ...]:
@@ -159,7 +158,7 @@ class MessagesStreamParser:
         if known is not None and (texts := known.texts(text)) is not None:
             return self.text_events(texts)
         self.repeats.forget()
-        if text == b"[DONE]" and self._stop_reason is not None:  # a proxy's terminator, in place of message_stop
+        if text == b"[DONE]" and self._stop_reason is not None:  # a proxy's terminator instead of message_stop
             events: list[Event] = []
             self._end_message(events)
             return events
@@ -192,9 +191,9 @@ class MessagesStreamParser:
         return [self._text.more(text) for text in texts]
 
     def finish(self) -> list[Event]:
-        """Complete a refusal. For any other response, raise: the end of file came before `message_stop`.
+        """Complete a refusal. Raises an error for any other response, since the stream ended before `message_stop`.
 
-        A refusal needs no more events: no content follows it, and sending the request again gives the same.
+        A refusal is complete without `message_stop`: no content follows it, and a retry returns the same.
         """
         if self._failed:
             raise error_from_json({"type": "error"}, provider=self._provider, read=error_from_body)
@@ -205,7 +204,7 @@ class MessagesStreamParser:
             return events
         if self._stop_reason is None:
             raise StreamInterrupted("the stream ended before message_stop", provider=self._provider)
-        # Nothing but message_stop is missing, so the response is probably whole, and another attempt would pay twice.
+        # Only message_stop is missing, so the response is probably complete, and a retry would cost tokens again.
         message = f"the stream ended before message_stop, after the stop reason {self._stop_reason!r}"
         error = StreamInterrupted(message, provider=self._provider, retryable=False)
         error.finish_reason, error.raw_finish_reason = reason, self._stop_reason
@@ -237,9 +236,9 @@ class MessagesStreamParser:
         )
 
     def _block_for(self, block: Block | None, index: object, kind: str | None, events: list[Event]) -> Block:
-        """Return the block of a delta whose index names no block, or one of another type.
+        """Return the block of a delta whose index has no block, or a block of a different type.
 
-        Some servers start no block for text and thinking, and others use one index for all blocks.
+        Some servers do not start a block for text and thinking. Others use one index for all blocks.
         """
         owner = OWNERS.get(kind or "")
         if owner is None:
@@ -304,7 +303,7 @@ class MessagesStreamParser:
             events.append(UsageReported(usage=usage))
 
     def _update(self, fields: dict[str, Any], *, is_total: bool = False) -> None:
-        """Keep the stop reason, the usage and the metadata of a message, or of its message_delta (`is_total`)."""
+        """Keep the stop reason, the usage and the metadata of a message, or of a message_delta if `is_total`."""
         self._stop_reason = as_string(fields.get("stop_reason")) or self._stop_reason
         self._keep(fields, _UPDATE)
         usage = fields.get("usage")
@@ -314,7 +313,7 @@ class MessagesStreamParser:
             self._check_size(self._usage, "usage")
 
     def _keep(self, fields: dict[str, Any], known: frozenset[str]) -> None:
-        """Keep the fields that are not known. A later value replaces an earlier one."""
+        """Keep unknown fields in the metadata. A later value replaces an earlier value."""
         others = sorted(fields.keys() - known)
         if not others:
             return
@@ -324,7 +323,7 @@ class MessagesStreamParser:
         self._check_size(self._metadata, "metadata")
 
     def _unknown(self, kind: str, data: dict[str, Any]) -> None:
-        """Keep an unknown event under its type, or raise the error that it is."""
+        """Keep an unknown event under its type. Raises an error if the event describes one."""
         if describes_error(data):
             self._error(data, [])
         others = {name: value for name, value in data.items() if name != "type" and value is not None}
@@ -338,7 +337,7 @@ class MessagesStreamParser:
             raise ProtocolViolation(f"the {what} has more than {_MAX_FIELDS} fields", provider=self._provider)
 
     def _ping(self, data: dict[str, Any], events: list[Event]) -> None:
-        self._unknown("ping", data)  # some servers add their price to it
+        self._unknown("ping", data)  # some servers add a price to the event
 
     def _whole(self, data: dict[str, Any], events: list[Event]) -> None:
         if describes_error(data):
@@ -393,14 +392,14 @@ class MessagesStreamParser:
         if status is not None:
             raise error_from_body(bounded(data), provider=self._provider, status=status)
         if isinstance(data, dict) and not describes_error({**data, "type": None}) and not self._failed:
-            # An event that only says that there was an error: the next one may say which.
+            # This event only reports that an error occurred. The next event may describe the error.
             self._failed = True
             return
         raise error_from_json(data, provider=self._provider, read=error_from_body)
 
 
 def _error_data(text: bytes) -> JSONValue:
-    """Return the data of an event `error`: decoded, or as text if it is not JSON."""
+    """Return the decoded data of an `error` event, or its text if the data is not JSON."""
     try:
         data: JSONValue = loads(text)
     except (ValueError, RecursionError):
@@ -411,7 +410,7 @@ def _error_data(text: bytes) -> JSONValue:
 def _transformation_warnings(reports: object) -> tuple[CallWarning, ...]:
     """Return warnings for the thinking that the API removed from the request.
 
-    Newer models only read thinking that the same model wrote in the same conversation. The reports need the beta
+    Newer models only accept thinking that the same model wrote in the same conversation. The reports need the beta
     `thinking-binding-controls-2026-08-01`.
     """
     warnings = Warnings()

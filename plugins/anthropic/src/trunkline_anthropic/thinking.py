@@ -22,7 +22,7 @@ LEAST_BUDGET = 1024
 """The smallest thinking budget, in tokens, that the API accepts."""
 
 _OFF: tuple[Thinking, ...] = ("disabled", "between_tools")
-"""The types that turn thinking off, the usual one first."""
+"""The types that turn thinking off. The first type that the model supports is used."""
 
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 6144, "high": 12_288, "xhigh": 12_288, "max": 12_288}
 """The budget in tokens for each effort, for models that only accept budgets.
@@ -44,8 +44,8 @@ def set_thinking(
     """Add `thinking`, `output_config.effort` and `max_tokens` to the body, which already has its messages and tools.
 
     `interleaved` is whether a beta lets the model think between tool calls; the budget may then exceed the output
-    limit. `capped` is whether the output limit must be at most the model's longest answer, which a beta can extend.
-    `lacks_thinking` is whether the tool loop that the answer goes on with began without thinking.
+    limit. `capped` is whether the output limit is lowered to the model's maximum, which a beta can extend.
+    `lacks_thinking` is whether the answer continues a tool loop that began without thinking.
     """
     options = request.reasoning or ReasoningOptions()
     kind = _kind(options, facts, warnings)
@@ -143,8 +143,8 @@ def _allowed(
 ) -> Thinking | None:
     """Turn thinking off if the API would refuse it: with a forced tool, and in a tool loop that began without thinking.
 
-    While it thinks with a budget, the API wants such a loop to begin with signed thinking. Later calls of the loop may
-    have none, since the model only thinks between calls with a beta.
+    If the model thinks with a budget, the API requires a tool loop to begin with signed thinking. Later calls in the
+    loop need no thinking, since thinking between calls needs a beta.
     (platform.claude.com, build-with-claude/extended-thinking, toggling thinking modes in conversations; 2026-11)
     """
     if kind is None:
@@ -193,7 +193,7 @@ def _effort(effort: str | None, kind: Thinking, facts: AnthropicFacts, warnings:
 def _limit(limit: int | None, facts: AnthropicFacts, warnings: Warnings) -> int | None:
     if limit is None or facts.output_tokens is None or limit <= facts.output_tokens:
         return limit
-    why = f"the model's longest answer has {facts.output_tokens} tokens; the limit was lowered to that"
+    why = f"the model writes at most {facts.output_tokens} tokens; the limit was lowered to {facts.output_tokens}"
     # The model cannot write more, so the application loses nothing.
     warnings.add("changed", "max_output_tokens", why, lossy=False)
     return facts.output_tokens

@@ -27,7 +27,7 @@ OLDER = "2023-06-01"
 """The version of the API that accepts sampling parameters."""
 
 BINDING = "thinking-binding-controls-2026-08-01"
-"""The beta with which a request can say what happens to thinking of a conversation that has changed since."""
+"""The beta that lets a request choose what happens to thinking if the conversation before it has changed."""
 
 SUPPORTED = {
     "tools",
@@ -130,9 +130,10 @@ def messages_body(
 def _binds(body: dict[str, Any]) -> bool:
     """Ask the API to leave out thinking that does not fit the conversation, instead of refusing the request.
 
-    Newer models only take thinking back while everything before it is unchanged: the system prompt, the tools and the
-    messages. Applications change these, and long conversations lose their oldest messages, so such a conversation could
-    never go on. `input_transformations` of the response reports what was left out.
+    Newer models only accept thinking from the history if everything before it is unchanged: the system prompt, the
+    tools and the messages. Applications change these, and remove the oldest messages of long conversations. Without the
+    beta, the API would refuse to continue such a conversation. The response's `input_transformations` reports the
+    thinking that was left out.
     (platform.claude.com, build-with-claude/thinking-troubleshooting; 2026-11)
     """
     thinking = body.get("thinking", {"type": "adaptive"})

@@ -11,10 +11,11 @@ _INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_token
 
 
 def later_usage(earlier: dict[str, Any], later: dict[str, Any], *, both_total: bool) -> dict[str, Any]:
-    """Return the usage after a later report. Its counts are totals, so they replace the earlier ones.
+    """Merge two usage reports. The counts of the later report are totals, so they replace the earlier counts.
 
-    Some servers start again at 0 in their last report. So counts of input that are all 0 replace no others. If
-    `both_total`, the earlier output is a total as well, not the placeholder of `message_start`: the larger one counts.
+    Some servers send 0 for all input counts in their last report. Such counts do not replace the earlier counts. If
+    `both_total`, the earlier output count is also a total, not the placeholder in `message_start`, so the larger output
+    count is used.
     """
     given = {name: value for name, value in later.items() if value is not None}
     if not any(map(given.get, _INPUT)) and any(map(earlier.get, _INPUT)):

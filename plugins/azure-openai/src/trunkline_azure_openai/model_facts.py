@@ -1,7 +1,8 @@
-"""What the models of a resource accept, as tables. Azure's versions of OpenAI's models differ from OpenAI's in places.
+"""Tables of what the models of a resource accept. Some of OpenAI's models accept other values on Azure.
 
-A deployment can have any name. It is looked up from where a known model's name begins in it: `team-gpt-5-mini-eu` is a
-`gpt-5-mini`. Patterns of the setting `model_facts` may match the deployment's name or the model's.
+A deployment can have any name. The name is looked up in the table from the point where a known model's name begins:
+`team-gpt-5-mini-eu` is a `gpt-5-mini`. Patterns of the setting `model_facts` may match the deployment's name or the
+model's name.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ _NAME = re.compile(
     r"(?<![a-z0-9])(gpt-?oss|gpt-?\d|gpt-chat|chatgpt|o[1-9](?![a-z0-9.])|codex-mini|computer-use|deepseek|mai-ds|mistral|"
     r"ministral|codestral|devstral|magistral|pixtral|phi-?\d|llama|grok|kimi|command|jamba|claude|qwen|glm|minimax)",
 )
-# `gpt5-mini`, `gpt-5-1` and `gpt51` stand for `gpt-5-mini` and `gpt-5.1`.
+# `gpt5-mini` means `gpt-5-mini`; `gpt-5-1` and `gpt51` mean `gpt-5.1`.
 _JOINED = re.compile(r"^gpt(?=\d)")
 _DASHED = re.compile(r"^gpt-([4-9])-?(\d)(?=-|$)")
-# `gpt5mini` and `o3mini` stand for `gpt-5-mini` and `o3-mini`.
+# `gpt5mini` means `gpt-5-mini`; `o3mini` means `o3-mini`.
 _WORDS = re.compile(r"(gpt-?[4-9](?:[-.]?[1-9])?|(?<![a-z0-9])o[1-9])(?=mini|nano|pro|chat|codex|turbo|preview|deep)")
 
 
 def model_of(deployment: str) -> str:
-    """The model's name in the name of a deployment, or the name itself."""
+    """Return the model's name in a deployment's name, or the whole name if no model is recognised."""
     name = deployment.rpartition("/")[2].lower()
     plain = _WORDS.sub(r"\1-", name.replace("_", "-"))
     found = _NAME.search(plain)
@@ -46,7 +47,7 @@ _MISTRAL = ModelFacts(
     family="mistral",
     max_tokens_field="max_tokens",
     stream_options=False,
-    # As Mistral's API: the profile `mistral` of trunkline_openai.profile.
+    # The rules of Mistral's API: see the profile `mistral` in trunkline_openai.profile.
     call_id_pattern=r"[A-Za-z0-9]{9}",
     call_id_length=9,
     system_messages="not_after_answer",
@@ -73,7 +74,7 @@ AZURE_MODELS: Rows = (
     ),
     ModelRow("deepseek-v4*", attrs.evolve(_DEEPSEEK, efforts=("low", "medium", "high")), _DEEPSEEK_SOURCE),
     ModelRow("deepseek*", _DEEPSEEK, _DEEPSEEK_SOURCE),
-    # Its server takes a tool choice only as text.
+    # The server accepts a tool choice only as a string, so no tool can be named.
     ModelRow("mai-ds*", attrs.evolve(_DEEPSEEK, refuses=frozenset({"tool_choice_named"})), _RECORDED),
     *GROK,
     ModelRow(

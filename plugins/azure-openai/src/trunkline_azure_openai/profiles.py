@@ -1,7 +1,7 @@
 """What each surface supports, as profiles of Chat Completions.
 
 The sources are the published specifications (inference 2024-10-21, the v1 surface, AI inference 2024-05-01-preview) and
-recorded traffic. `model_facts` says what the models accept.
+recorded traffic. The tables in `model_facts` list what the models accept.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from trunkline_azure_openai.model_facts import RESPONSES_MODELS, facts_of
 
 
 class AzureTranslator(ChatTranslator):
-    """Chat Completions, with what the deployment's model accepts."""
+    """Translates for Chat Completions with the facts about the deployment's model."""
 
     def facts_about(self, model: str) -> ModelFacts:
         """The facts about the model of a deployment."""

@@ -1,11 +1,11 @@
-"""Which choices of a stream are the answer. Pure.
+"""Select the choices of a stream that belong to the answer. Pure.
 
-The wire format has several choices for requests with `n`, each with its own `index`. Only the first is read. But some
-servers count the index up with each chunk of one answer (Foundry Local: github.com/microsoft/foundry-local/issues/144,
-June 2025). A parser does not know what was requested, so it looks at the order: the choices of several answers come
-alternately, so an index returns after another one, or a choice begins after the first has finished, or a chunk has two
-of them. Until one of this has happened, choices with another index than the first are held back. If the stream ends
-before, or if each chunk has an id of its own, all of them are one answer.
+If a request sets `n`, the response has several answers, and each choice has the `index` of its answer. Only the first
+answer is read. But some servers increase the index with each chunk of a single answer (Foundry Local:
+github.com/microsoft/foundry-local/issues/144, June 2025). The parser does not know the request, so it looks at the
+order. A response has several answers if an index returns after a different index, if a choice has a different index
+after the first answer has finished, or if one chunk has two indexes. Until then, choices whose index is not the first
+are held back. If the stream ends first, or if the chunks have different ids, all choices are one answer.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Choices:
         self._last: int | None = None
         self._held: list[Any] = []
         self._seen: set[int] = set()
-        self._several: bool | None = None  # `None` until it is known
+        self._several: bool | None = None  # whether there are several answers; `None` if not known yet
 
     def of_answer(self, choices: list[Any], chunk_id: object, *, finished: bool) -> list[Any]:
-        """Return the choices that belong to the answer, with those that were held back, in order.
+        """Return the choices that belong to the answer, including choices that were held back, in order.
 
-        `finished` says that the answer has its finish reason.
+        `finished` is whether the answer has a finish reason.
         """
         if len(choices) == 1:
             index = _index(choices[0])

@@ -49,7 +49,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     ),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length"), FinishReason.LENGTH),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), FinishReason.TOOL_CALLS),
-    # The reasons of other APIs come through gateways: Gemini's, Anthropic's and Bedrock's.
+    # Gateways pass on the finish reasons of other APIs: Gemini's, Anthropic's and Bedrock's.
     **dict.fromkeys(
         (
             "content_filter",
@@ -200,15 +200,15 @@ class ChunkReader:
         self._events.append(event)
 
     def keep(self, key: str, value: Any) -> None:
-        """Keep a field that nothing else reads, for `provider_metadata`.
+        """Keep an unknown field for `provider_metadata`.
 
-        If it comes again, the last value wins; the fields of objects are merged.
+        If the field repeats, the last value wins. Objects are merged.
         """
         known = self.metadata.get(key)
         self.metadata[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
 
     def keep_logprobs(self, logprobs: Any) -> None:
-        """Keep the log probabilities that are not those of the text, for example those of reasoning (Fireworks)."""
+        """Keep log probabilities of content other than the text, for example of reasoning (Fireworks)."""
         if not isinstance(logprobs, dict):
             self.keep("logprobs", logprobs)
             return
@@ -249,7 +249,7 @@ class ChunkReader:
         return error_from_body(body, provider=provider, status=status, headers=headers)
 
     def failure(self, value: JSONValue, status: int | None = None) -> RemoteError:
-        """The error that a part of the stream describes. `status` is the HTTP status that the stream has for it."""
+        """Return the error that a part of the stream describes. `status` is the HTTP status in the stream, if any."""
 
         read = self.error if status is None else partial(self.error, status=status)
         return error_from_json(value, provider=self.provider, read=read)
@@ -329,7 +329,7 @@ class ChunkReader:
         # Perplexity sends both: an empty delta in a whole body, and in each chunk a message with all the text so far.
         whole = message is not None and (self._whole or delta is None)
         if delta is None and message is None and isinstance(choice.get("text"), str):
-            delta = {"content": choice["text"]}  # a server, or a proxy, that has only the older Completions API
+            delta = {"content": choice["text"]}  # a server or a proxy with only the older Completions API
         logprobs = choice.get("logprobs")
         if logprobs:
             self.keep_logprobs(logprobs)
@@ -430,10 +430,10 @@ class ChunkReader:
             self._events.append(TextDelta(index=self._text, text=text, logprobs=logprobs))
 
     def close(self, *, raw: JSONValue = None) -> list[Event]:
-        """Return the last events, once the response is complete. `raw` is the body of a response without a stream.
+        """Return the last events, after the response is complete. `raw` is the body of a response without a stream.
 
-        Raises `ServerError` if the response has no content, and no finish reason or one that means a failure: servers
-        that lose an error end their response like this.
+        Raises `ServerError` if the response has no content, and its finish reason is missing or means a failure. A
+        server that loses an error ends its response like this.
         """
         for choice in self._choices.held():
             self._take_choice(choice)
@@ -464,7 +464,7 @@ class ChunkReader:
         if is_empty and self._finish_reason() in (FinishReason.ERROR, FinishReason.TOOL_CALLS):
             raise ServerError(self._said_nothing(), provider=self.provider, body=bounded(raw))
         if is_empty and self._reason is None:
-            # Nothing was generated, so this is a failed call, which can be retried, rather than a response.
+            # The model generated nothing, so the call has failed and can be retried.
             raise ServerError(self._said_nothing(), provider=self.provider, body=bounded(raw))
         self._events.append(
             Finished(
@@ -480,7 +480,7 @@ class ChunkReader:
 
     def _finish_reason(self) -> FinishReason:
         reason = _finish_reason(self._reason)
-        # OpenRouter says `stop` for whatever the provider behind it ended with.
+        # OpenRouter sends `stop` whatever the finish reason of the provider behind it.
         native = _finish_reason(self.metadata.get("native_finish_reason"))
         if reason is FinishReason.STOP and native in (FinishReason.ERROR, FinishReason.CONTENT_FILTER):
             return native
@@ -495,7 +495,7 @@ class ChunkReader:
         if self._choices.others:
             count = len(self._choices.others) + 1
             message = (
-                f"the response has {count} choices; only the first is read (without streaming, `raw` has them all)"
+                f"the response has {count} choices; only the first is read (without streaming, `raw` has all of them)"
             )
             warnings.append(CallWarning(kind="other", subject="n", message=message, lossy=False))
         return tuple(warnings)

@@ -1,7 +1,7 @@
-"""What models of other vendors accept in Chat Completions, as tables for the profiles of the servers that have them.
+"""Tables of what other vendors' models accept in Chat Completions, for the profiles of the servers that offer them.
 
-The rules of a family hold wherever its vendor's API, or its chat template, decides. `ANYWHERE` has the families that
-are recognised on a server of which nothing is known; `LOCAL` those whose chat templates local servers use.
+A family has the same rules on every server that calls its vendor's API or uses its chat template. `ANYWHERE` lists the
+families that are recognised on an unknown server. `LOCAL` lists the families whose chat templates local servers use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DEEPSEEK_THINKS = ModelFacts(
     refuses_while_reasoning=_IGNORED | _FORCED,
     reasoning_off="thinking",
     reasoning_replay="reasoning_content",
-    # Also accepted: an empty text. deepseek/chat/transformation.py of litellm 1.110.2 sends a space as well.
+    # An empty text is accepted too. deepseek/chat/transformation.py of litellm 1.110.2 also sends a space.
     reasoning_filler=" ",
 )
 
@@ -46,7 +46,7 @@ DEEPSEEK: Rows = (
 _KIMI_SOURCE = (
     "https://platform.kimi.ai/docs/guide/use-thinking-models, 2026-11; pydantic_ai/providers/moonshotai.py of "
     "pydantic-ai 2.68 and moonshot/chat/transformation.py of litellm 1.110.2: fixed sampling, no forced tool choice; "
-    "earendil-works/pi#4179, 2026-05: reasoning that is not empty with each tool call"
+    "earendil-works/pi#4179, 2026-05: each tool call needs reasoning that is not empty"
 )
 _KIMI = ModelFacts(family="kimi", refuses=_FORCED, blank_text=False, schemas="moonshot")
 _KIMI_THINKS = attrs.evolve(
@@ -179,7 +179,7 @@ GPT_OSS: Rows = (ModelRow("gpt-oss*", _GPT_OSS, _GPT_OSS_SOURCE),)
 
 GROQ: Rows = (
     *GPT_OSS,
-    # It reasons, or not at all: the other levels are refused.
+    # Reasoning is on or off; other levels are refused.
     ModelRow(
         "qwen3*",
         ModelFacts(
@@ -198,7 +198,7 @@ _TEMPLATES = (
     "joshuadavidthomas/opencode-agent-memory#11, 2026-04"
 )
 _NINE = (
-    "'Tool call id was … but must be a-z, A-Z, 0-9, with a length of 9', wherever Mistral's templates are used: "
+    "'Tool call id was … but must be a-z, A-Z, 0-9, with a length of 9', on servers with Mistral's templates: "
     "vllm-project/vllm#10821, 2024-12; ml-explore/mlx-lm#1375 and jundot/omlx#1997, 2026-06; "
     "src/api/providers/openrouter.ts of RooCodeInc/Roo-Code, 2026-01"
 )
@@ -217,21 +217,21 @@ _LOCAL_TEMPLATES: Rows = (
 )
 
 _PROXIED = (
-    "gateways pass OpenAI's refusals on: BerriAI/litellm#13381, 2025-08 (max_tokens); MacRimi/ProxMenux#274, 2026-08 "
+    "gateways pass on OpenAI's refusals: BerriAI/litellm#13381, 2025-08 (max_tokens); MacRimi/ProxMenux#274, 2026-08 "
     "(temperature)"
 )
 
 LOCAL: Rows = (*_LOCAL_TEMPLATES, *GPT_OSS)
-"""The models of local servers, by what their chat templates refuse."""
+"""The models of local servers, with the rules of their chat templates."""
 
-# What refuses tools while a model reasons is OpenAI's own API; a gateway may call another one.
+# Only OpenAI's own API refuses tools while a model reasons. A gateway may call a different API.
 _OPENAI = tuple(
     attrs.evolve(row, facts=attrs.evolve(row.facts, tools_while_reasoning=True), source=f"{row.source}; {_PROXIED}")
     for row in OPENAI_MODELS
 )
 
 ANYWHERE: Rows = (*DEEPSEEK, *KIMI, *GEMINI, *GROK, *LOCAL, *_OPENAI)
-"""The models that are recognised by their name on any server."""
+"""The models that are recognised by name on any server."""
 
 _OPENROUTER_SOURCE = (
     "https://openrouter.ai/docs/use-cases/reasoning-tokens, 2026-11; RooCodeInc/Roo-Code#10759, 2026-01"
@@ -242,7 +242,7 @@ OPENROUTER: Rows = (
     *(
         ModelRow(
             f"{name}*",
-            # It is Mistral's API behind it: see the profile `mistral`.
+            # OpenRouter calls Mistral's API: see the profile `mistral`.
             attrs.evolve(_MISTRAL_IDS, system_messages="not_after_answer", user_after_results=False),
             f"{_OPENROUTER_SOURCE}; {_NINE}",
         )
@@ -265,4 +265,4 @@ OPENROUTER: Rows = (
         )
     ),
 )
-"""OpenRouter leaves out what a model refuses, but the families do not accept each other's reasoning."""
+"""OpenRouter removes parameters that a model refuses. Model families do not accept each other's reasoning."""

@@ -85,7 +85,7 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "service_unavailable": Overloaded,
     "unavailable_error": Overloaded,
     "engine_overloaded": Overloaded,
-    "server_is_overloaded": Overloaded,  # OpenAI's Codex endpoint, with the next one
+    "server_is_overloaded": Overloaded,  # OpenAI's Codex endpoint, as the next code
     "slow_down": Overloaded,
     "server_error": ServerError,
     "internal_error": ServerError,
@@ -94,7 +94,7 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "invalid_request_error": BadRequest,
     "tool_use_failed": BadRequest,
     "provider_unavailable": Overloaded,  # OpenRouter
-    "invalidapikey": AuthenticationError,  # DashScope, from here
+    "invalidapikey": AuthenticationError,  # DashScope, with the next four
     "accessdenied": PermissionDenied,
     "modelnotfound": NotFound,
     "invalidparameter": BadRequest,
@@ -111,13 +111,13 @@ _BY_CODE: dict[str, type[RemoteError]] = {
     "1308": QuotaExhausted,
 }
 
-# The fields that describe an error, at the top level of a body or chunk: those in the first row also next to choices,
-# the others only without.
+# The fields that describe an error, at the top level of a body or chunk. A field of the first row means an error even
+# next to choices. A field of the second row means an error only if there are no choices.
 _ERROR_FIELDS = ("error", "errors", "error_message", "error_msg", "errorMessage")
 _DESCRIPTIONS = ("message", "detail", "msg", "code", "error_type", "error_code", "errorCode", "fault")
 
 ERROR_FIELDS = frozenset({*_ERROR_FIELDS, *_DESCRIPTIONS, "base_resp", "success", "Successful"})
-"""A body or chunk with none of these fields is no error."""
+"""A body or chunk without these fields is not an error."""
 
 # Messages of OpenAI, vLLM, llama.cpp, Groq, DeepSeek, OpenRouter, Together, LM Studio and their like.
 _TOO_LONG = re.compile(
@@ -205,9 +205,9 @@ def _kind(facts: _Facts, status: int | None) -> type[RemoteError]:
 
 
 def is_error(body: Mapping[str, Any], *, alone: bool) -> bool:
-    """Whether a decoded body or chunk describes an error. `alone` says that it has no choices.
+    """Whether a decoded body or chunk describes an error. `alone` is whether it has no choices.
 
-    MiniMax has a status of zero in each response: https://platform.minimax.io/docs/api-reference/errorcode.
+    MiniMax sends the status zero in each successful response: https://platform.minimax.io/docs/api-reference/errorcode.
     """
     status = body.get("base_resp")
     if any(body.get(field) for field in _ERROR_FIELDS) or (isinstance(status, dict) and status.get("status_code")):

@@ -1,4 +1,4 @@
-"""The options of Chat Completions that servers and models differ in, by name."""
+"""Names for the options of Chat Completions that not every server or model supports."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ Reasons: TypeAlias = Literal["always", "default", "opt_in", "never"]
 """When a model reasons: always, unless the effort is `none`, only if an effort is requested, or never."""
 
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-"""How much a model reasons, from nothing to the most."""
+"""How much a model reasons, from none to the maximum."""
 
 ReasoningOff: TypeAlias = Literal["reasoning_effort", "thinking", "enable_thinking"]
 """How a request turns reasoning off: `reasoning_effort: "none"`, `thinking: {"type": "disabled"}` or
 `enable_thinking: false`."""
 
 SchemaRules: TypeAlias = Literal["any", "moonshot", "grammar"]
-"""Which schemas of tools a server accepts: any, Moonshot's subset, or what llama.cpp can make a grammar of."""
+"""The tool schemas that a server accepts: any, Moonshot's subset, or schemas that llama.cpp can turn into a grammar."""
 
 SAMPLING: frozenset[Feature] = frozenset({"temperature", "top_p", "penalties", "logprobs", "stop"})
-"""What OpenAI's models refuse while they reason."""
+"""The features that OpenAI's models refuse while they reason."""

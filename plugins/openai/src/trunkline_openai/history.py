@@ -3,9 +3,9 @@
 The API has one string or list of parts for a message's content; reasoning, tool calls, audio and annotations of a
 response are separate fields. Each tool result is a message, which must follow the message with its call.
 
-`trunkline.authoring.replay` first makes the conversation one that the server accepts, by the rules of its profile. What
-follows here is rendering, with two exceptions for models that refuse a tool call without something that only they
-make: reasoning (`Profile.reasoning_filler`) and signatures (`Profile.signed_calls`).
+`trunkline.authoring.replay` first changes the conversation to follow the rules of the server's profile. This module
+renders the result. It also adds placeholders for models that refuse a tool call without their own reasoning
+(`Profile.reasoning_filler`) or without their own signature (`Profile.signed_calls`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ AUDIO_FORMATS = {
 """The media types that `input_audio` accepts, and its names for them."""
 
 SKIP_SIGNATURE = "skip_thought_signature_validator"
-"""The signature for a call that Gemini did not make: ai.google.dev/gemini-api/docs/thought-signatures, 2026-11."""
+"""The signature for calls that Gemini did not make: ai.google.dev/gemini-api/docs/thought-signatures, 2026-11."""
 
 
 class AnsweredCall(NamedTuple):
@@ -58,7 +58,7 @@ class AnsweredCall(NamedTuple):
 class History:
     """Translates the messages of one request. A variant of the API overrides the methods with public names.
 
-    `family` is that of the model that is asked (`trunkline.authoring.provider.Translation.family`).
+    `family` is the family of the requested model (`trunkline.authoring.provider.Translation.family`).
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class History:
         self.warnings = warnings
 
     def rules(self) -> ReplayRules:
-        """What the server and the model accept as history."""
+        """The rules of the server and the model for the conversation history."""
         profile = self.profile
         return ReplayRules(
             provider=self.provider,
             family=self.family,
             reasoning="never" if profile.reasoning_replay is None else "own",
-            # The details are signed or not, as the model behind the gateway does it.
+            # Whether the details are signed depends on the model behind the gateway.
             unknown_family=profile.reasoning_replay == "reasoning_details",
             call_ids=profile.call_id_pattern,
             new_id_prefix="call_" if profile.call_id_length >= _LONG_ID else "",
@@ -103,7 +103,7 @@ class History:
             elif message.role == "user":
                 self._simple(message, "user", wire)
         if not wire:
-            raise InvalidRequest("nothing of the conversation can be sent; add a user message with content")
+            raise InvalidRequest("no part of the conversation can be sent; add a user message with content")
         return wire
 
     def _message(self, role: str, message: Message) -> dict[str, Any]:
@@ -237,7 +237,7 @@ class History:
             elif isinstance(part, Opaque) and part.kind.startswith(ANNOTATION):
                 value.setdefault("annotations", []).append(dict(part.data))
             elif isinstance(part, Opaque) and not self.profile.other_content:
-                why = f"a part of kind {part.kind!r} belongs to another API of the provider; left out"
+                why = f"a part of kind {part.kind!r} is for another API of this provider; left out"
                 self.warnings.add("mended", "opaque part", why, lossy=False)
             elif item := self.part(part, "assistant", True):
                 content.append(item)
@@ -254,9 +254,9 @@ class History:
         self.tool_results(list(map(AnsweredCall, message.tool_calls, turn.results)), wire)
 
     def _call(self, part: ToolCall) -> dict[str, Any]:
-        # Unknown fields of a call go back to the server that sent them: see `trunkline_openai.tool_calls`.
+        # Unknown fields of a call are sent back to the server that sent them: see `trunkline_openai.tool_calls`.
         kept = dict(part.provider_metadata.get(self.provider, {}))
-        if "id" in kept:  # of an item of the Responses API, whose other fields Chat Completions refuses
+        if "id" in kept:  # the item id of the Responses API; Chat Completions refuses the item's other fields
             kept = {"type": "custom"} if kept.get("type") == "custom" else {}
         kind, more = kept.pop("type", "function"), as_object(kept.pop("function", None))
         if kind == "custom":
@@ -266,11 +266,11 @@ class History:
         return {"id": part.id, "type": kind, "function": function, **kept}
 
     def _required_with_calls(self, value: dict[str, Any]) -> None:
-        """Add what the model requires of a message with calls and the history lacks."""
+        """Add the fields that the model requires in a message with tool calls, if they are missing."""
         field, filler = self.profile.reasoning_replay, self.profile.reasoning_filler
         if filler is not None and field is not None and not value.get(field):
             value[field] = filler
-            why = "this model requires reasoning in a message with tool calls; a blank one was sent"
+            why = "this model requires reasoning in a message with tool calls; blank reasoning was sent"
             self.warnings.add("mended", "reasoning", why, lossy=False)
         if self.profile.signed_calls and not _is_signed(value, field):
             first = value["tool_calls"][0]
@@ -279,7 +279,7 @@ class History:
                 value[field] = [*value.get(field, ()), {**kind, "id": first["id"], "data": SKIP_SIGNATURE}]
             else:
                 first["extra_content"] = {"google": {"thought_signature": SKIP_SIGNATURE}}
-            why = "this model requires a signature on each call; the placeholder that skips verification was sent"
+            why = "this model requires a signature on each call; a placeholder that skips verification was sent"
             self.warnings.add("mended", "tool call", why, lossy=False)
 
     def _refusal(self, part: Text) -> dict[str, Any]:
@@ -336,7 +336,7 @@ class History:
 
 
 _LONG_ID = 16
-"""Ids of this length or more, in characters, have room for a prefix."""
+"""The shortest length, in characters, at which a replacement id gets a prefix."""
 
 
 def _readable(profile: Profile) -> tuple[MediaClass, ...]:

@@ -1,7 +1,7 @@
-"""What models accept in OpenAI's APIs, as tables: reasoning, its levels, and the parameters that a model refuses.
+"""Tables of what models accept in OpenAI's APIs: reasoning, levels of effort, and parameters.
 
-A profile describes a server, and has the table of its models in `Profile.models`. The setting `model_facts` changes the
-facts about a model.
+A profile describes a server. `Profile.models` is the table of its models. The setting `model_facts` overrides the
+table.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ class ModelFacts:
 
     - `family`: models of one family accept each other's reasoning. `None` if the model is not known.
     - `reasons`: when the model reasons.
-    - `refuses_while_reasoning`: features that it refuses, or ignores, while it does.
+    - `refuses_while_reasoning`: features that the model refuses, or ignores, while it reasons.
     - `reasoning_off`: how a request turns reasoning off.
-    - `efforts`: the levels of reasoning that it accepts; none if it refuses the parameter; `None` if not known.
-    - `refuses`: features that the server has, but this model refuses.
-    - `max_tokens_field`: its name for the output limit, if it accepts only one of the two.
-    - `stream_options`: whether it accepts the field `stream_options`.
-    - `reasoning_replay`: the field in which it expects its reasoning back, if the server's other models expect none.
-    - `tools_while_reasoning`: whether it may call tools while it reasons, in Chat Completions.
+    - `efforts`: the levels of effort that the model accepts; empty if it refuses the parameter; `None` if not known.
+    - `refuses`: features that the server supports, but this model refuses.
+    - `max_tokens_field`: the field for the output limit, if the model accepts only one of the two.
+    - `stream_options`: whether the model accepts the field `stream_options`.
+    - `reasoning_replay`: the field for reasoning from the history, if the server's other models accept none.
+    - `tools_while_reasoning`: whether the model may call tools while it reasons, in Chat Completions.
 
-    The others say where the model differs from what the profile says of all models of the server:
+    The other facts override the profile for this model:
 
-    - `reasoning_filler`: the reasoning to send with tool calls that have none, if the model refuses these.
-    - `signed_calls`: whether it refuses tool calls without Gemini's signature.
+    - `reasoning_filler`: the placeholder for missing reasoning, if the model refuses tool calls without reasoning.
+    - `signed_calls`: whether the model refuses tool calls without Gemini's signature.
     - `system_messages`: where system messages may stand.
-    - `starts_with_user`: whether the first message, except for system messages, must be the user's.
-    - `user_after_results`: whether a message of the user may follow the results of tools.
-    - `alternates`: whether messages of the user and of the model must alternate.
+    - `starts_with_user`: whether the first message after any system messages must be a user message.
+    - `user_after_results`: whether a user message may follow tool results.
+    - `alternates`: whether user and assistant messages must alternate.
     - `blank_text`: whether a text may be blank.
-    - `call_id_pattern`: which ids of tool calls it accepts.
-    - `call_id_length`: how long the id is that replaces another one, in characters.
-    - `schemas`: which schemas of tools it accepts: `any`, those of Moonshot's subset (`moonshot`), or those of which
-      llama.cpp can make a `grammar`.
+    - `call_id_pattern`: the pattern of tool call ids that the model accepts.
+    - `call_id_length`: the length of a replacement id, in characters.
+    - `schemas`: the tool schemas that the model accepts: `any`, Moonshot's subset (`moonshot`), or schemas that
+      llama.cpp can turn into a `grammar`.
     """
 
     family: str | None = None
@@ -70,7 +70,7 @@ class ModelFacts:
     schemas: SchemaRules | None = None
 
     def is_reasoning(self, effort: str | None) -> bool:
-        """Whether the model reasons when it is asked for this effort."""
+        """Whether the model reasons if the request has this effort."""
         if self.reasons == "default":
             return effort != "none"
         return self.reasons == "always" or (self.reasons == "opt_in" and effort not in (None, "none"))
@@ -82,20 +82,20 @@ _POINT = re.compile(r"(?<=\d)p(?=\d)")
 
 
 def facts_of(model: str, rows: Sequence[ModelRow[ModelFacts]], overrides: FactOverrides) -> ModelFacts:
-    """The facts about a model. The table has no vendors' names (`openai/o3`), nor the prefix of tuned models."""
+    """The facts about a model. The vendor (`openai/` in `openai/o3`) and the prefix of tuned models are ignored."""
     # Fireworks writes `kimi-k2p6` for `kimi-k2.6`.
     name = _POINT.sub(".", model.rpartition("/")[2].lower().removeprefix("ft:"))
     return facts_about(model, rows, ModelFacts(), overrides, known_as=name)
 
 
 def accepted_effort(options: ReasoningOptions | None, facts: ModelFacts, model: str, warnings: Warnings) -> str | None:
-    """The effort to send: the nearest one that the model accepts, with a warning if it is not the requested one."""
+    """The nearest effort that the model accepts. Adds a warning if it differs from the requested effort."""
     wanted = options.effort if options is not None else None
     if wanted is None or facts.efforts is None or wanted in facts.efforts:
         return wanted
     if not facts.efforts:
         if wanted != "none" or facts.reasons != "never":
-            why = f"{model} accepts no effort; ignored"
+            why = f"{model} does not accept a reasoning effort; ignored"
             warnings.add("unsupported", "reasoning.effort", why, lossy=changes_effort(wanted))
         return None
     found = nearest_effort(wanted, facts.efforts)

@@ -31,9 +31,9 @@ def _content(chunk: dict[str, Any]) -> object:
 class ChatParser(ChunkReader):
     """Reads one response: `feed` takes the frames of a stream, `whole` a body that was not streamed.
 
-    A stream ends with the frame `[DONE]`. Servers whose profile has `finish_reason_suffices` leave it out, and any
-    server may after it has refused to go on (`content_filter`). Servers that ignore `"stream": true` send a whole body,
-    which the framer marks as `BARE`.
+    A stream ends with the frame `[DONE]`. Servers whose profile has `finish_reason_suffices` do not send it.
+    Any server may omit it after the finish reason `content_filter`. Servers that ignore `"stream": true` send a whole
+    body, which the framer marks as `BARE`.
 
     Consecutive chunks of text differ in nothing but the text. `repeats` recognises such a frame by its bytes, so that
     its JSON need not be decoded; `text_events` then takes the texts alone.
@@ -70,12 +70,12 @@ class ChatParser(ChunkReader):
                 raise self.failure(chunk)
             raise _without_choices(data, self.provider)
         if frame.event == BARE:
-            # A line may also be one chunk of a stream without framing, which is complete with its finish reason.
+            # A line may also be a chunk of a stream without framing. Such a stream is complete after its finish reason.
             self._lines = True
             self._whole = _is_whole(chunk)
             self._complete = self._complete or self._whole
         elif chunk.get("object") == "chat.completion" and _is_body(chunk):
-            self._whole = self._complete = True  # a whole body in one event, or in an array
+            self._whole = self._complete = True  # a whole body in one event or in an array
         self.take(chunk)
         if frame.event == "message" and self._is_text(chunk):
             self.repeats.learn(data, chunk)
@@ -109,7 +109,7 @@ class ChatParser(ChunkReader):
             return self.close()
         if self._reason is None:
             raise StreamInterrupted("the stream ended, without its terminator [DONE]", provider=self.provider)
-        # The response is probably whole, so the same request would not give more.
+        # The response is probably complete, so a retry would not return more.
         error = StreamInterrupted(
             f"the stream ended after its finish reason {self._reason!r}, without its terminator [DONE]",
             provider=self.provider,
@@ -120,12 +120,12 @@ class ChatParser(ChunkReader):
         raise error
 
     def _is_finished(self) -> bool:
-        """Whether the response is complete at the end of the file, without the terminator."""
+        """Whether the response is complete if the stream ends without the terminator."""
         if self._reason is None or self._continued:
             return False
         if self.profile.finish_reason_suffices or self._lines:
             return True
-        # Nothing follows a refusal. Azure's DeepSeek models close the connection then.
+        # Nothing follows a refusal: Azure's DeepSeek models close the connection without a terminator.
         return self._finish_reason() is FinishReason.CONTENT_FILTER
 
     def whole(self, body: dict[str, Any]) -> list[Event]:

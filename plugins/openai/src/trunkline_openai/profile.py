@@ -58,7 +58,7 @@ class Profile:
     - `max_tokens_field`, `user_id_field`: the server's names for the output limit and the user's id. `None` means that
       it does not support a user's id.
     - `system_role`: the role of system messages. With `developer_role`, reasoning models get the role `developer`.
-    - `models`: what the server's models accept, where they differ. The setting `model_facts` changes it.
+    - `models`: a table of what each of the server's models accepts. The setting `model_facts` overrides it.
     - `takes`: the supported features. Anything else is left out, with a warning.
     - `stream_options`: the server reports usage in streams on request.
     - `obfuscation`: the server pads its chunks unless asked not to.
@@ -67,18 +67,18 @@ class Profile:
       length, in characters.
     - `reasoning_replay`: the field in which the server expects reasoning back, or `None`. `reasoning_details` sends
       OpenRouter's blocks back unchanged, `thinking` makes content parts of it (Mistral), any other field gets the text.
-    - `reasoning_filler`: what is sent in that field for a message with tool calls but without reasoning, if the server
-      refuses such a message.
+    - `reasoning_filler`: the placeholder for that field in a message with tool calls but without reasoning, if the
+      server refuses such a message.
     - `signed_calls`: the server refuses a tool call without Gemini's signature.
-    - `system_messages`: where they may stand: `anywhere`, only `first`, or `not_after_answer`.
-    - `starts_with_user`: the first message, except for system messages, must be the user's.
-    - `user_after_results`: a message of the user may follow the results of tools.
-    - `alternates`: messages of the user and of the model must alternate, and an answer follows the results of tools.
+    - `system_messages`: where system messages may stand: `anywhere`, only `first`, or `not_after_answer`.
+    - `starts_with_user`: the first message after any system messages must be a user message.
+    - `user_after_results`: a user message may follow tool results.
+    - `alternates`: user and assistant messages must alternate, and tool results must be followed by an answer.
     - `blank_text`: a text may be blank.
-    - `other_content`: the content of an answer may have items of kinds that Trunkline does not know, which go back.
-    - `schemas`: which schemas of tools it accepts: `any`, those of Moonshot's subset (`moonshot`), or those of which
-      llama.cpp can make a `grammar`.
-    - `null_content`: the content of a message with tool calls alone is `null` instead of an empty text.
+    - `other_content`: content items of kinds that Trunkline does not know are sent back to the server.
+    - `schemas`: the tool schemas that the server accepts: `any`, Moonshot's subset (`moonshot`), or schemas that
+      llama.cpp can turn into a `grammar`.
+    - `null_content`: a message with only tool calls has the content `null` instead of an empty text.
 
     Responses:
 
@@ -154,7 +154,7 @@ _ALL = (
         obfuscation=True,
     ),
     # Every server is asked for usage. For the few that refuse the field, set `stream_options = false`.
-    # It may be any server, so system messages come first, as most chat templates of models require.
+    # The server is unknown, so system messages come first, as most chat templates require.
     Profile(name="generic", stream_options=True, system_messages="first", models=models.ANYWHERE),
     Profile(
         name="ollama",
@@ -226,7 +226,7 @@ _ALL = (
         name="groq",
         max_tokens_field="max_completion_tokens",
         models=models.GROQ,
-        # https://console.groq.com/docs/openai, 2026-11: names of participants and logprobs give a 400.
+        # https://console.groq.com/docs/openai, 2026-11: names of participants and logprobs are refused with status 400.
         takes=_COMMON - {"logprobs", "strict_tools", "names"},
         stream_options=True,
         reasoning_fields=("reasoning", "reasoning_content"),
@@ -318,7 +318,7 @@ _ALL = (
         reasoning_fields=("reasoning_content",),
         reasoning_replay="reasoning_content",
     ),
-    # Mistral's API without its own provider, which supports more of it. It refuses unknown fields.
+    # Mistral's API, which refuses unknown fields. The provider `mistral` supports more of this API.
     Profile(
         name="mistral",
         takes=_BASIC - {"seed", "names"} | {"parallel_tool_calls", "strict_tools", "reasoning_effort"},
@@ -390,7 +390,7 @@ HOSTS: Mapping[str, str] = {
     "open.bigmodel.cn": "zai",
     "api.anthropic.com": "anthropic",
 }
-"""The profile of a known host, and of the hosts below it (`us.api.openai.com`, `mine.openai.azure.com`)."""
+"""The profile of each known host and its subdomains (`us.api.openai.com`, `mine.openai.azure.com`)."""
 
 
 def profile_for_url(url: str) -> Profile:

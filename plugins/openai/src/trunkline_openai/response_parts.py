@@ -15,8 +15,9 @@ ANNOTATION = "annotation."
 """The prefix of an `Opaque`'s `kind` for an annotation of a message."""
 
 SENT_BACK = frozenset({"extra_content"})
-"""Fields of a message that its server needs back. They are metadata of the response's text. Gemini's signature of an
-answer is in `extra_content` (https://ai.google.dev/gemini-api/docs/thought-signatures, read in November 2026)."""
+"""Fields of a message that must be sent back to the server. They are kept in the metadata of the response's text.
+Gemini's signature of an answer is in `extra_content` (https://ai.google.dev/gemini-api/docs/thought-signatures, read in
+November 2026)."""
 
 
 class AudioPieces:

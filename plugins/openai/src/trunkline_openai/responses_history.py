@@ -1,15 +1,16 @@
-"""The history of a conversation as the Responses API accepts it: the rules for `replay`, and what goes together. Pure.
+"""The Responses API's rules for the conversation history: the rules for `replay`, and items that need each other. Pure.
 
-Output items refer to each other in ways that other APIs do not have:
+Unlike in other APIs, output items depend on each other:
 
-- An item that follows reasoning is refused without it ("Item 'fc_1' of type 'function_call' was provided without its
-  required 'reasoning' item"), and reasoning without the item that follows it. The id is what ties them: an item without
-  its id needs no reasoning. So where reasoning is missing, whoever removed it, items lose their ids, and items that
-  consist of little but an id are left out. (https://github.com/0xPlaygrounds/rig/issues/751,
+- An item that follows reasoning is refused without this reasoning ("Item 'fc_1' of type 'function_call' was provided
+  without its required 'reasoning' item"), and reasoning is refused without the item after it. The API links the two by
+  the item's id: an item without an id needs no reasoning. So if reasoning is missing, for whatever reason, the ids of
+  the items after it are removed. Items that are useless without an id are left out.
+  (https://github.com/0xPlaygrounds/rig/issues/751,
   https://github.com/vercel/ai/issues/7099, and `openai_send_reasoning_ids` in the documentation of pydantic-ai 2.68)
-- A call that the application answers with an item is refused without its answer, and an answer without its call.
-- A generated image is found by its id, even if its data are sent, so it has to be stored at the provider
-  (pydantic-ai 2.68, `_responses_model.py`). Otherwise its data are sent in a user message.
+- A call that the application answers with an item is refused without this answer, and the answer without its call.
+- The API looks up a generated image by its id, even if the request contains the data, so the provider must have stored
+  the image (pydantic-ai 2.68, `_responses_model.py`). Otherwise the data are sent in a user message.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ P = TypeVar("P", bound="Text | ToolCall")
 
 @attrs.frozen(kw_only=True)
 class HistoryOptions:
-    """What the request says about its history.
+    """The options of a request that affect its history.
 
-    - `provider`: the name under which its parts are known.
-    - `stored`: the provider stores its responses (`store`), so items can be sent by their ids.
+    - `provider`: the provider's name in parts and metadata.
+    - `stored`: the provider stores its responses (`store`), so items can be sent with their ids.
     - `continued`: the request continues a stored response, which may contain the calls of results in this request.
     """
 
@@ -59,18 +60,18 @@ class HistoryOptions:
 
 
 def takes_no_reasoning(facts: ModelFacts) -> bool:
-    """Whether a model is known never to reason. It refuses reasoning in the input, and to be asked for it."""
+    """Whether a model is known never to reason. Such a model refuses reasoning input and options."""
     return facts.reasons == "never" and facts.family is not None
 
 
 def rules(options: HistoryOptions, facts: ModelFacts) -> ReplayRules:
-    """What the API accepts as the history for a model."""
+    """The API's rules for the conversation history that is sent to a model."""
     return ReplayRules(
         provider=options.provider,
         family=facts.family,
         reasoning="never" if takes_no_reasoning(facts) else "own",
-        # types/responses/response_input_item_param.py of openai 3.54: nothing may precede the end of a turn but an item
-        # that is not reasoning; a `call_id` has at most 64 characters.
+        # types/responses/response_input_item_param.py of openai 3.54: the last item of a turn must not be reasoning,
+        # and a `call_id` has at most 64 characters.
         trailing_reasoning=False,
         call_ids=r"[!-~]{1,64}",
         unknown_results="kept" if options.continued else "left_out",
@@ -81,17 +82,17 @@ def rules(options: HistoryOptions, facts: ModelFacts) -> ReplayRules:
 def turns(
     messages: Iterable[Message], options: HistoryOptions, facts: ModelFacts, warnings: Warnings
 ) -> Sequence[Turn]:
-    """The turns of a conversation, changed so that the API accepts them. Adds warnings about the changes."""
+    """Return the turns of a conversation, changed so that the API accepts them. Adds warnings about the changes."""
     messages = [separate for message in messages for separate in _separated(message, options.provider)]
     history = _History(options, facts, warnings, messages)
     return replay(map(history.message, messages), rules(options, facts), warnings)
 
 
 def _separated(message: Message, provider: str) -> Iterable[Message]:
-    """The message in pieces with one role each.
+    """Split a message into messages with one role each.
 
-    In a tool message, an item such as a `shell_call_output` becomes a user message. In a response, the result of a
-    call that the provider itself has run becomes a tool message.
+    An item in a tool message, such as a `shell_call_output`, becomes a user message. The result of a call that the
+    provider ran, which is part of the response, becomes a tool message.
     """
     pieces: list[tuple[Role, list[Part]]] = []
     for part in message.parts:
@@ -113,7 +114,7 @@ def _separated(message: Message, provider: str) -> Iterable[Message]:
 
 
 class _History:
-    """Changes what `replay` does not know: items that go together."""
+    """Changes items that need each other, which `replay` does not know."""
 
     def __init__(
         self, options: HistoryOptions, facts: ModelFacts, warnings: Warnings, messages: Sequence[Message]
@@ -125,12 +126,12 @@ class _History:
         items = [part for part in parts if isinstance(part, Opaque) and self._is_own(part)]
         self._awaited = {awaited_id(item.kind, item.data) for item in items}
         self._answered = {answered_id(item.kind, item.data) for item in items}
-        # The ids of the items so far: "Duplicate item found with id" (https://github.com/earendil-works/pi/issues/5151).
+        # The ids of earlier items: "Duplicate item found with id" (https://github.com/earendil-works/pi/issues/5151).
         self._used: set[str] = set()
         self._calls = {call.id for message in messages for call in message.tool_calls}
 
     def message(self, message: Message) -> Message:
-        """The message with items that are complete."""
+        """Return the message without items that the API would refuse."""
         by_model = message.role == "assistant"
         parts = [mended for part in message.parts for mended in self._part(part)]
         if by_model:
@@ -163,7 +164,7 @@ class _History:
             self._mended("tool call", "a call without a name was left out")
             return ()
         if kind == IMAGE and not self._options.stored:
-            self._mended("image", "a call of the image tool was left out, because the provider did not store it")
+            self._mended("image", "a call of the image tool was left out, because the provider did not store the image")
             return ()
         answered = answered_id(kind, data)
         if kind in _RESULTS and answered in self._calls:  # written by the application
@@ -182,11 +183,11 @@ class _History:
     # Items and their reasoning
 
     def _paired(self, parts: list[Part]) -> list[Part]:
-        """The parts of a response without the ids and items that need reasoning which is missing, or that repeat."""
+        """Remove ids and items that repeat, or that need reasoning which is missing."""
         paired = takes_no_reasoning(self._facts)
         missing = self._facts.reasons == "always" and bool(parts)
         kept: list[Part] = []
-        open_id: object = None  # that of the message which the next text continues
+        open_id: object = None  # the id of the message that the next text continues
         for part in parts:
             if isinstance(part, Reasoning):
                 own = self._reasoning(part)
@@ -217,7 +218,7 @@ class _History:
         return kept
 
     def _hosted(self, part: Opaque, missing: bool) -> Iterable[Opaque]:
-        """An item, if the reasoning before it is not missing and its id does not repeat."""
+        """Return the item, unless the reasoning before it is missing or its id repeats."""
         item_id = as_string(part.data.get("id"))
         if item_id is None or not part.kind.endswith("_call"):
             return (part,)
@@ -234,7 +235,7 @@ class _History:
         return new
 
     def _reasoning(self, part: Reasoning) -> Reasoning | None:
-        """Reasoning of this provider that can be sent, or `None`. Parts without a family are from an older version."""
+        """Return the reasoning if it can be sent to this model. Reasoning without a family is from an older version."""
         if not self._is_own(part):
             return None
         family, metadata = self._facts.family, self._metadata(part)
@@ -242,7 +243,7 @@ class _History:
         if takes_no_reasoning(self._facts):
             why = "this model does not accept it"
         elif family is not None and part.family not in (None, family):
-            why = "it comes from another family of models"
+            why = "it comes from another model family"
         elif part.encrypted is None and not metadata.get("content") and not stored:
             why = "it has no encrypted content, and the provider did not store it"
         elif (item_id := as_string(metadata.get("id"))) is not None and not self._is_new(item_id):
@@ -253,7 +254,7 @@ class _History:
         return None
 
     def _with_id(self, part: P, fits: bool) -> P:
-        """The part with the id of its item, if that `fits`, has the form of OpenAI's ids and does not repeat."""
+        """Return the part. Its item's id is removed unless it `fits`, has the form of OpenAI's ids, and is new."""
         metadata = self._metadata(part)
         if "id" not in metadata:
             return part

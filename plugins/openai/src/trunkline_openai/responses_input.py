@@ -1,8 +1,8 @@
 """Turns of a conversation as the `input` items of the Responses API. Pure.
 
-`responses_history` has made the turns so that the API accepts them. Responses of this provider are sent back as the
-items that they were: in their order, with their ids, `phase`, encrypted reasoning and fields that this plugin does not
-know, since OpenAI documents to append `response.output` to the next input.
+`responses_history` has changed the turns so that the API accepts them. Responses of this provider are sent back as
+their original items: in the same order, with ids, `phase`, encrypted reasoning and fields that this plugin does not
+know. OpenAI's documentation appends `response.output` to the next input in the same way.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class InputItems:
         self._warnings = warnings
         self._provider = provider
         self._custom_tools = custom_tools
-        # The ids of the calls of custom tools so far.
+        # The ids of earlier calls of custom tools.
         self._custom_calls: set[str] = set()
         # The message item that the next text is added to.
         self._open: dict[str, Any] | None = None

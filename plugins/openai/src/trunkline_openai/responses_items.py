@@ -20,7 +20,7 @@ OUTPUT_ONLY = frozenset({"created_by"})
 """Fields of output items that are not in the schema of input items (`_output_item_to_input_item` in openai-agents
 0.24)."""
 
-# A tool whose calls have no `call_id` runs at the provider: web and file search, code interpreter, images, MCP calls.
+# The provider runs each tool whose calls have no `call_id`: web and file search, code interpreter, images, MCP calls.
 _HOSTED_ENVIRONMENTS = ("container_reference", "container_auto")
 
 _IMAGE_TYPES = {
@@ -31,15 +31,15 @@ _IMAGE_TYPES = {
     "gif": "image/gif",
     "svg": "image/svg+xml",
 }
-# The first characters of the base64 of each format, for servers that do not name it.
+# The first base64 characters of each image format, for servers that do not name the format.
 _IMAGE_STARTS = {"iVBORw": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp", "R0lGOD": "image/gif"}
 
 
 def awaited_id(kind: str, data: JSONObject) -> str | None:
-    """The id that the application's answer to an item must name. `None` if the provider handles the item itself.
+    """The id that the application's answer to an item must contain, or `None` if the provider handles the item.
 
-    The application answers shell, patch, computer and client tool search calls, with an item whose type ends in
-    `_call_output` or `_output`, and requests for approval, with an `mcp_approval_response`.
+    The application answers shell, patch, computer and client tool search calls with an item whose type ends in
+    `_call_output` or `_output`, and approval requests with an `mcp_approval_response`.
     """
     if kind == "mcp_approval_request":
         return as_string(data.get("id"))
@@ -51,16 +51,16 @@ def awaited_id(kind: str, data: JSONObject) -> str | None:
 
 
 def answered_id(kind: str, data: JSONObject) -> str | None:
-    """The id of the item that an item of the response answers, if any."""
+    """The id of the item that this item answers, if any."""
     if kind.endswith("_output"):
         return as_string(data.get("call_id")) or as_string(data.get("id"))
     return as_string(data.get("approval_request_id"))
 
 
 def generated_image(data: dict[str, Any], provider: str) -> Image | None:
-    """The image of an `image_generation_call`, or `None` if it has none that can be read.
+    """The image of an `image_generation_call`, or `None` if the image is missing or cannot be read.
 
-    Its `provider_metadata` holds the other fields of the item, so that `image_item` can restore it.
+    The image's `provider_metadata` contains the other fields of the item, so that `image_item` can restore the item.
     """
     result = data.get("result")
     if not isinstance(result, str) or not result:
@@ -89,7 +89,7 @@ def image_item(image: Image, metadata: JSONObject) -> dict[str, Any] | None:
 
 
 def input_item(data: JSONObject) -> JSONObject:
-    """An item as the API accepts it in the input: without the fields that only its output has."""
+    """Return the item without fields that the API does not accept in the input."""
     output = data.get("output")
     if data.get("type") == "shell_call_output" and isinstance(output, list):
         chunks = [_without_output_fields(chunk) if isinstance(chunk, dict) else chunk for chunk in output]

@@ -58,11 +58,11 @@ class OutputState:
 
     @property
     def awaits_the_application(self) -> bool:
-        """Whether the model waits for the application: for the result of a tool, a screenshot or an approval."""
+        """Whether the model waits for the application to send a tool result, a screenshot or an approval."""
         return self.has_calls or not self._awaited <= self._answered
 
     def add_opaque(self, kind: str, data: dict[str, Any], events: list[Event]) -> None:
-        """Emit an item that no part can express."""
+        """Emit an item that has no matching part as an opaque part."""
         if (awaited := awaited_id(kind, data)) is not None:
             self._awaited.add(awaited)
         if (answered := answered_id(kind, data)) is not None:
@@ -70,7 +70,7 @@ class OutputState:
         events.append(PartAdded(part=Opaque(provider=self.provider, kind=kind, data=data)))
 
     def peek_index(self) -> int:
-        """Return the index that the next part gets."""
+        """Return the index of the next part without using it."""
         return self._next_index
 
     def index(self) -> int:
@@ -84,7 +84,7 @@ class Item:
     """An output item. `finish` emits the rest of it and ends its parts; calling it again does nothing."""
 
     fields: ClassVar[frozenset[str]] = frozenset({"type"})
-    """The item's fields that the part itself holds. All others become its provider metadata."""
+    """The item's fields that become fields of the part. All others become its provider metadata."""
 
     def __init__(self, output: OutputState, kind: str, data: dict[str, Any]) -> None:
         self.output = output
@@ -107,12 +107,12 @@ class Item:
         raise NotImplementedError
 
     def metadata(self) -> dict[str, Any]:
-        """The item's fields that are set and that the part does not hold."""
+        """The item's other fields that have a value."""
         return unknown_fields(self.data, self.fields)
 
 
 def is_set(value: object) -> bool:
-    """Whether a field has a value. Servers with a fixed schema send null and empty containers for the others."""
+    """Whether a field has a value. Servers with a fixed schema send null or an empty container for an unset field."""
     return bool(value) or isinstance(value, (bool, int, float))
 
 
@@ -127,7 +127,7 @@ class OpaqueItem(Item):
 
 
 class ImageItem(OpaqueItem):
-    """An image that the model generated. Without an image, for example because it was blocked, the item is opaque."""
+    """An image that the model generated. If there is none, for example because it was blocked, the item is opaque."""
 
     def finish(self, data: dict[str, Any], events: list[Event]) -> None:
         """Emit the image of the item."""
@@ -311,7 +311,7 @@ class CallItem(Item):
             events.append(ToolCallDelta(index=index, arguments=arguments))
 
     def complete(self, value: object, events: list[Event]) -> None:
-        """Emit the rest of the arguments or the input, of which `value` is the whole."""
+        """Emit the rest of the arguments or the input. `value` is the complete text."""
         rest = self._emitted.rest(argument_text(value, self.output.provider))
         if rest:
             self.delta(rest, events)
@@ -333,10 +333,10 @@ class CallItem(Item):
         events.append(ToolCallEnd(index=self._index, provider_metadata={self.output.provider: kept} if kept else {}))
 
     def _add_nameless(self, data: dict[str, Any], events: list[Event]) -> None:
-        # Nobody can run this call, but the rest of the response is worth having.
+        # The application cannot run this call, but the rest of the response is still useful.
         whole = {"type": self.kind, "arguments": self._emitted.text(), **data}
         events.append(PartAdded(part=Opaque(provider=self.output.provider, kind=self.kind, data=whole)))
-        message = "the response calls a tool without a name; the call is kept as an opaque part"
+        message = "the response has a tool call without a name; the call is kept as an opaque part"
         self.output.warnings.append(CallWarning(kind="other", subject="tool call", message=message, lossy=False))
 
     def _make_id(self) -> str:
@@ -346,7 +346,7 @@ class CallItem(Item):
 
 
 def argument_text(value: object, provider: str) -> str:
-    """Arguments as JSON text. Servers send null, or the object itself, in place of text."""
+    """Return arguments as JSON text. Some servers send null or an object instead of text."""
     if value is None or isinstance(value, str):
         return value or ""
     try:

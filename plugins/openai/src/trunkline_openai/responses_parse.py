@@ -61,7 +61,7 @@ _TERMINALS = {
 _UNFINISHED = ("queued", "in_progress")
 
 READ_FIELDS = frozenset({"id", "model", "status", "output", "usage", "error", "incomplete_details"})
-"""The fields of a response object that the core's fields hold."""
+"""The fields of a response object that become fields of `ChatResponse`."""
 
 ECHOED_FIELDS = frozenset(
     {
@@ -97,10 +97,10 @@ ECHOED_FIELDS = frozenset(
         "user",
     }
 )
-"""The fields of a response object that repeat the request, or the default of a parameter that it does not set."""
+"""The fields of a response object that repeat a parameter of the request, or the default of a parameter."""
 
 SILENT_FIELDS = frozenset({"object", "created_at", "completed_at", "output_text"})
-"""The fields of a response object that add nothing: its type, the server's clock, and the text of the items again."""
+"""The fields of a response object without new information: its type, the server's clock, and the text of the items."""
 
 REPEATED_EVENTS = frozenset(
     {
@@ -120,9 +120,9 @@ REPEATED_EVENTS = frozenset(
         "response.shell_call_output_content.done",
     }
 )
-"""Events whose content comes again, whole, when their item is done."""
+"""Events whose complete content is repeated when their item is done."""
 
-# Fields of events that are read, or that only say where the event belongs.
+# The fields that only give the position of an event.
 _PLACE = frozenset({"type", "sequence_number", "obfuscation", "output_index", "item_id", "content_index"})
 EVENT_FIELDS = _PLACE | {
     "annotation",
@@ -143,7 +143,7 @@ EVENT_FIELDS = _PLACE | {
     "summary_index",
     "text",
 }
-"""The fields of the events that are handled. Any other is kept in the metadata of the response."""
+"""The event fields that are handled. All others are kept in the metadata of the response."""
 
 _NOT_KEPT = READ_FIELDS | ECHOED_FIELDS | SILENT_FIELDS
 
@@ -199,12 +199,12 @@ class ResponsesStreamParser:
         self._by_id: dict[tuple[str, str], Item] = {}
         self._by_index: dict[tuple[str, int], Item] = {}
         self._audio = AudioPieces(provider)
-        # What the application may want to know of the response, under the names of the wire.
+        # Other fields of the response, under their names in the API.
         self._metadata: dict[str, Any] = {}
-        # The HTTP status that the stream has for its events, if any.
+        # The HTTP status in the stream, if any.
         self._status: int | None = None
-        self._fields: tuple[str, ...] | None = None  # those of the last event, if all of them are known
-        # A failure without a reason. The reason may follow in another event.
+        self._fields: tuple[str, ...] | None = None  # the fields of the last event, if all of them are known
+        # A failure without a reason. A later event may contain the reason.
         self._unexplained: RemoteError | None = None
 
     @property
@@ -233,7 +233,7 @@ class ResponsesStreamParser:
         if handler is None:
             self._other(kind, data, frame, events)
             return events
-        # Nearly all events have the same fields as the one before.
+        # Nearly all events have the same fields as the previous event.
         fields = tuple(data)
         if fields != self._fields:
             self._fields = fields
@@ -246,7 +246,7 @@ class ResponsesStreamParser:
         return events
 
     def finish(self) -> list[Event]:
-        """Raise the error of a failure without a reason, or `StreamInterrupted`: the stream has no last event."""
+        """Raise the failure whose reason did not arrive, or `StreamInterrupted` if the last event is missing."""
         if self._unexplained is not None:
             raise self._unexplained
         raise StreamInterrupted(
@@ -264,7 +264,7 @@ class ResponsesStreamParser:
         return events
 
     def _not_an_object(self, text: bytes, event: str) -> dict[str, Any]:
-        """The data of an event that is not a JSON object. Raises `ProtocolViolation` if that is no exception."""
+        """Return data for an event whose text is not a JSON object. Raises `ProtocolViolation` for most events."""
         if event == "error":
             return {"type": "error", "message": text.decode("utf-8", "replace")}
         if event not in _HANDLERS and event not in ("message", BARE):
@@ -272,9 +272,9 @@ class ResponsesStreamParser:
         return decode_object(text, "an event of the stream", provider=self._provider)
 
     def _other(self, kind: str, data: dict[str, Any], frame: SSEFrame, events: list[Event]) -> None:
-        """An event of an unknown type: an error under another name, a whole body, or something to keep."""
+        """Handle an event of an unknown type: an error under another name, a whole body, or data to keep."""
         if frame.event == BARE and ("output" in data or data.get("object") == "response"):
-            # A server that ignores `"stream": true` sends the body of a response.
+            # A server that ignores `"stream": true` sends a whole body.
             events += self.whole(data)
         elif _is_error(kind, data, frame):
             self._error(data, events)
@@ -450,7 +450,7 @@ class ResponsesStreamParser:
 
     def _error(self, data: dict[str, Any], events: list[Event]) -> None:
         error = data.get("error")
-        for name in ("status_code", "status"):  # the Codex endpoint, beside `error`
+        for name in ("status_code", "status"):  # the Codex endpoint sends the status next to `error`
             if type(data.get(name)) is int and data[name] >= 400:
                 self._status = data[name]
         if not error:
@@ -460,7 +460,7 @@ class ResponsesStreamParser:
         self._fail(error)
 
     def _fail(self, error: object) -> None:
-        # Servers send the failure and its reason in two events, in either order. The first that has a reason is raised.
+        # Servers send a failure and its reason in two events, in either order. The first event with a reason is raised.
         if not error:
             self._unexplained = self._failure(error)
         else:
@@ -473,7 +473,7 @@ class ResponsesStreamParser:
     def _finish_response(self, response: dict[str, Any], status: str, events: list[Event]) -> None:
         output = as_objects(response.get("output"))
         if status in ("completed", "") and not output and not self._items and not _counted(response.get("usage")):
-            # An ending alone, without an item or a count of tokens, is no answer of a model. Gateways send it in place
+            # If there are no items and no token counts, no model has answered. Gateways send such a response instead
             # of an error (github.com/Wei-Shaw/sub2api/pull/5415, August 2026).
             raise ServerError(
                 "the response has neither output nor usage, and no error explains why", provider=self._provider
@@ -542,14 +542,14 @@ def _other_call(item: Item, data: dict[str, Any]) -> bool:
 
 
 def _is_error(kind: str, data: dict[str, Any], frame: SSEFrame) -> bool:
-    """Whether an event of an unknown type is an error."""
+    """Whether an event of an unknown type describes an error."""
     if frame.event == "error" or (frame.status or 0) >= 400 or kind.endswith((".error", "_error")):
         return True
     return is_error(data, alone="type" not in data)
 
 
 def _reason_of(response: dict[str, Any]) -> object:
-    """The reason for a failure, or an empty value."""
+    """Return the reason for a failure, or an empty value."""
     if error := response.get("error"):
         return error
     reason = as_object(response.get("incomplete_details")).get("reason")
@@ -563,7 +563,7 @@ def _unfinished(response: dict[str, Any], status: str) -> CallWarning:
 
 
 def _unseen(known: Any, data: Any) -> Any:
-    """The fields of `data` that `known` does not have, at any depth: the last event adds some to items that ended."""
+    """Return the fields of `data` that are missing in `known`, at any depth. The last event may add fields to items."""
     if isinstance(known, dict) and isinstance(data, dict):
         late = {name: value if name not in known else _unseen(known[name], value) for name, value in data.items()}
         return {name: value for name, value in late.items() if is_set(value)}
@@ -580,7 +580,7 @@ def _error_body(error: object) -> dict[str, Any]:
 
 
 def _counted(usage: object) -> bool:
-    """Whether any tokens were counted."""
+    """Whether any token count is above zero."""
     return isinstance(usage, dict) and any(type(count) is int and count > 0 for count in usage.values())
 
 

@@ -22,7 +22,7 @@ ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
 
 MIN_OUTPUT_TOKENS = 16
-"""The lowest limit that the API accepts. Source: recorded answers with the status 400."""
+"""The lowest output limit that the API accepts. Source: recorded responses with status 400."""
 
 JOINED = ("text", "reasoning", "metadata", "stream_options", "tool_choice", "include", "tools")
 """Fields of the body that `provider_options` extend instead of replacing them."""
@@ -56,7 +56,7 @@ class ResponsesTranslator:
         self._url = url
 
     def facts_about(self, model: str) -> ModelFacts:
-        """The facts about a model, which the setting `model_facts` may change."""
+        """The facts about a model, including overrides from the setting `model_facts`."""
         return openai_facts(self.context, model)
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
@@ -224,11 +224,11 @@ def _reasoning(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, wa
 def _sampling(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, warnings: Warnings) -> None:
     limit = request.max_output_tokens
     if limit is not None:
-        # Other servers with the API, whose models are not in the table, accept any limit.
+        # Other servers with this API accept any limit. Their models are not in the table.
         least = MIN_OUTPUT_TOKENS if facts.family is not None else 1
         body["max_output_tokens"] = max(limit, least)
         if limit < least:
-            why = f"the Responses API accepts no limit below {MIN_OUTPUT_TOKENS}; {MIN_OUTPUT_TOKENS} was sent"
+            why = f"the lowest limit of the Responses API is {MIN_OUTPUT_TOKENS}; {MIN_OUTPUT_TOKENS} was sent"
             warnings.add("changed", "max_output_tokens", why, lossy=True)
     wanted: list[tuple[str, Any]] = [
         ("temperature", request.temperature),

@@ -1,4 +1,4 @@
-"""Change the schemas of tools for servers that accept a part of JSON Schema. Pure."""
+"""Change tool schemas for servers that accept only a subset of JSON Schema. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LISTS = (*_UNIONS, "allOf", "prefixItems")
 _ANY_TYPE: list[JSONValue] = [{"type": kind} for kind in ("string", "number", "boolean", "object")]
 _TYPES = {bool: "boolean", str: "string", int: "integer", float: "number", type(None): "null"}
 
-# `\d`, `\w`, look-around and the like have no counterpart in a grammar.
+# A grammar cannot express `\d`, `\w`, look-around and similar syntax.
 _IN_GRAMMAR = re.compile(r"\^(?:[^\\(]|\\[^a-zA-Z0-9]|\((?!\?))*\$")
 
 
 def accepted_schema(tool: Tool, rules: SchemaRules, warnings: Warnings) -> JSONObject:
-    """Return the schema of a tool's arguments as a server with these rules accepts it.
+    """Return the schema of a tool's arguments, changed to follow a server's rules.
 
-    What the server cannot check moves into descriptions, where the model can read it.
+    Keywords that the server does not support move into descriptions, where the model can read them.
     """
     schema = tool_parameters(tool, warnings)
     if rules == "grammar":
@@ -37,17 +37,17 @@ def accepted_schema(tool: Tool, rules: SchemaRules, warnings: Warnings) -> JSONO
     elif rules == "moonshot":
         typed = _typed(schema)
         if typed != schema:
-            why = "this model requires a type in each schema, and in the alternatives of a union instead of beside it"
+            why = "this model requires a type in each schema, or in each alternative of a union"
             warnings.add("changed", f"tool {tool.name}", why, lossy=False)
             return typed
     return schema
 
 
 def _is_not_in_grammar(keyword: str, value: JSONValue) -> bool:
-    """Whether llama.cpp cannot make a grammar of a keyword: "Unrecognized schema", "failed to parse grammar".
+    """Whether llama.cpp cannot turn a keyword into a grammar: "Unrecognized schema", "failed to parse grammar".
 
     ggml-org/llama.cpp#17574, 2025-11 (`not`); openclaw/openclaw#107430, 2026-07 ("Pattern must start with '^' and end
-    with '$'"); lidge-jun/opencodex#2135, 2026-08 (classes of characters).
+    with '$'"); lidge-jun/opencodex#2135, 2026-08 (character classes).
     """
     if keyword == "pattern":
         return not isinstance(value, str) or _IN_GRAMMAR.fullmatch(value) is None
@@ -55,7 +55,9 @@ def _is_not_in_grammar(keyword: str, value: JSONValue) -> bool:
 
 
 def _typed(schema: JSONObject, kind: JSONValue = None) -> JSONObject:
-    """Return the schema in Moonshot's subset. `kind` is the type that holds if the schema has none.
+    """Return the schema in Moonshot's subset. `kind` is the type to use if the schema has none.
+
+    Moonshot's errors:
 
     "when using anyOf, type should be defined in anyOf items instead of the parent schema", "type is not defined":
     MoonshotAI/kimi-code#2661, 2026-08; earendil-works/pi#5822, 2026-06.
@@ -85,7 +87,7 @@ def _typed(schema: JSONObject, kind: JSONValue = None) -> JSONObject:
 
 
 def _kind(schema: JSONObject) -> str | None:
-    """The type that the keywords of a schema imply."""
+    """Return the type that the keywords of a schema imply."""
     if "properties" in schema or "additionalProperties" in schema:
         return "object"
     if "items" in schema:

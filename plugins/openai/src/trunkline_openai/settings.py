@@ -96,7 +96,7 @@ class OpenAICompatibleSettings(Settings):
 
     @property
     def server(self) -> Profile:
-        """The profile in use: the setting `profile`, or that of the host."""
+        """The profile in use: the setting `profile`, or the profile of the host."""
         return self.profile if self.profile is not None else profile_for_url(base_url(self.api_url)[0])
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -94,7 +94,7 @@ def _embeddings(vectors: Sequence[Any], indexes: Sequence[int]) -> bytes:
 
 
 def chat_steps(body: Any) -> Iterator[Step]:
-    """The calls, results and other messages of a request to Chat Completions."""
+    """Return the calls, results and other messages of a Chat Completions request."""
     for message in body["messages"]:
         if message["role"] == "tool":
             yield Step("result", message["tool_call_id"])
@@ -106,7 +106,7 @@ def chat_steps(body: Any) -> Iterator[Step]:
 
 
 def response_steps(body: Any) -> Iterator[Step]:
-    """The calls, results and other items of a request to Responses. Reasoning may stand between calls."""
+    """Return the calls, results and other items of a Responses request. Reasoning may stand between calls."""
     for item in body["input"]:
         kind = item.get("type", "message")
         if kind == "function_call":

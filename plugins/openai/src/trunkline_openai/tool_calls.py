@@ -7,17 +7,17 @@ pieces of the arguments. Servers differ from this in many ways:
 - they send the id alone first, repeat it in each delta, repeat it for two calls, or send none at all;
 - they split the name, or repeat it in each delta;
 - they send the arguments as an object instead of text;
-- they start a new call under the index of an old one, or go on with a call under another index;
-- they send another id with each delta, or the same call once more under another index.
+- they start a new call under the index of an earlier call, or continue a call under a different index;
+- they send a different id with each delta, or repeat a call under a different index.
 
 The rule is that two calls are never merged, because a call with the arguments of two is lost. So a delta belongs to the
 call of its id, else of its index, else to the latest call, unless it starts a new one: with a new id together with a
 name or without arguments, or with a name after arguments that are complete JSON. Arguments without a name or an id,
-under an index that is new, continue the latest call if its arguments are incomplete.
+under a new index, continue the latest call if its arguments are incomplete.
 
-A call that never gets a name cannot be run. Its arguments belong to the call before it if only both together are
-JSON; else it is kept in the response's metadata, with a warning. What a server sends with a call besides its id, name
-and arguments is metadata of the call, and goes back with it: Gemini refuses a call without its `extra_content`.
+A call that never gets a name cannot be run. If its arguments complete the JSON of the previous call's arguments, they
+belong to that call. Otherwise the call is kept in the response's metadata, with a warning. All other fields of a call
+are kept in its metadata and are sent back with the call: Gemini refuses a call without its `extra_content`.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class _Call:
         self.name = ""
         # The pieces so far. After the call's start event, each piece has also been sent as an event.
         self.arguments: list[str] = []
-        self.size = 0  # their length, in characters
+        self.size = 0  # the length of the arguments, in characters
         self.custom = False
         self.index: int | None = None
         self.metadata: dict[str, Any] = {}
-        # The call that had the index before. A delta of it may have started this one, with an id and nothing else.
+        # The previous call with the same index. If this call began with only an id, that delta may belong to it.
         self.displaced: _Call | None = None
-        # The call with the same id. This one may be a repetition of it, so it starts at the end of the response.
+        # The first call with the same id. This call may repeat it, so this call starts at the end of the response.
         self.repeated: _Call | None = None
 
     def text(self) -> str:
@@ -87,11 +87,11 @@ class _Call:
         return decode_arguments(self.text())[1] is None
 
     def has(self, arguments: str) -> bool:
-        """Whether these are the complete arguments so far."""
+        """Whether the call has exactly these arguments, and they are complete."""
         return bool(arguments) and len(arguments) == self.size and self.is_whole() and self.text() == arguments
 
     def repeats(self) -> bool:
-        """Whether this is the call with the same id once more: with the same arguments, or cut off before them."""
+        """Whether this call repeats the first call with its id: with the same arguments, or without any."""
         first = self.repeated
         return first is not None and self.name == first.name and self.text() in ("", first.text())
 
@@ -140,7 +140,7 @@ class ToolCalls:
         index = index if isinstance(index, int) and not isinstance(index, bool) else key
         call = self._find(index, call_id, name, arguments)
         if name and name == call.name and call.has(arguments):
-            return  # the same call once more
+            return  # the server repeated the call
         call.chunk = self._chunk
         self._keep(call, delta, body)
         call.custom = call.custom or is_custom
@@ -162,7 +162,7 @@ class ToolCalls:
             self.delta(entry, events)
 
     def end(self, events: list[Event]) -> None:
-        """End all calls. A call without a name goes to `unnamed`."""
+        """End all calls. Calls without a name are appended to `unnamed`."""
         named = [call for call in self._calls if call.name and not call.repeats()]
         for call in self._calls:
             if call.name or (not call.arguments and (call.id is None or call.displaced is not None)):
@@ -180,7 +180,7 @@ class ToolCalls:
             events.append(ToolCallEnd(index=self._index(call), provider_metadata=metadata))
 
     def _completed(self, rest: _Call, events: list[Event]) -> bool:
-        """Whether the arguments of a call without a name complete those of the call before it."""
+        """Add a nameless call's arguments to the previous call. Returns whether this completed the call's JSON."""
         before = next((call for call in reversed(self._calls[: rest.position]) if call.name), None)
         if before is None or before.custom or before.is_whole() or not rest.arguments:
             return False
@@ -190,10 +190,10 @@ class ToolCalls:
         return True
 
     def _keep(self, call: _Call, delta: dict[str, Any], body: dict[str, Any]) -> None:
-        """Keep the fields that nothing else reads."""
+        """Keep unknown fields in the metadata of the call."""
         kind = delta.get("type")
         if isinstance(kind, str) and kind and kind not in ("function", "custom"):
-            call.metadata["type"] = kind  # Kimi's `builtin_function`, for example
+            call.metadata["type"] = kind  # for example `builtin_function` (Kimi)
         if not delta.keys() <= _CALL_FIELDS:
             call.metadata |= {
                 key: value for key, value in delta.items() if key not in _CALL_FIELDS and value is not None
@@ -210,8 +210,8 @@ class ToolCalls:
         if call_id is not None:
             known = self._by_id.get(call_id)
             if known is not None and index is not None and current is None and name:
-                # The same id under two indexes, each with a name: two calls to which a server gave one id, or one call
-                # that it sent twice. Which of the two will be known at the end.
+                # Two indexes have the same id, and each has a name. Either the server gave two calls one id, or it sent
+                # one call twice. The arguments show at the end which is the case.
                 first = known
             elif known is not None:
                 found = known if current is None or current.repeated is not known else current
@@ -222,7 +222,7 @@ class ToolCalls:
         elif current is None and not name and arguments and self._last is not None and _is_open(self._last):
             found = self._last
         if found is not None and not found.name and not name and arguments and found.displaced is not None:
-            # A new id began a call, but the arguments that follow are those of the call before it.
+            # A new id began a call, but the arguments that follow belong to the previous call.
             before = found.displaced
             if before.name and not before.custom and not before.is_whole():
                 found = before
@@ -289,7 +289,7 @@ def _has_name(entry: dict[str, Any]) -> bool:
 
 
 def _is_open(call: _Call) -> bool:
-    """Whether arguments have begun and are not complete."""
+    """Whether the call has incomplete arguments."""
     return bool(call.arguments) and not call.custom and not call.is_whole()
 
 

@@ -42,13 +42,13 @@ _OFF: Mapping[ReasoningOff, Mapping[str, Any]] = {
 }
 
 _KEPT_MODELS = 64
-"""For that many models a translator keeps the facts."""
+"""The number of models whose facts a translator caches."""
 
 
 class ChatTranslator:
     """Translates requests for one service. A variant of the API overrides `body`, or sets its own `history`.
 
-    `body` runs on a copy for the model that is asked, which has that model's `facts` and `profile`.
+    `body` runs on a copy of the translator that has the `facts` and the `profile` of the requested model.
     """
 
     history: ClassVar[type[History]] = History
@@ -61,7 +61,7 @@ class ChatTranslator:
         self._by_model: dict[str, Self] = {}
 
     def facts_about(self, model: str) -> ModelFacts:
-        """The facts about a model, which the setting `model_facts` may change."""
+        """The facts about a model, including overrides from the setting `model_facts`."""
         return facts_of(model, self.profile.models, self._configured_facts)
 
     @property
@@ -77,7 +77,7 @@ class ChatTranslator:
             found.facts = self.facts_about(model)
             found.profile = self.profile.for_model(found.facts)
             if facts_of(model, (), self._configured_facts).efforts and "reasoning_effort" not in found.facts.refuses:
-                # The user says that this model has efforts, so its server takes them, whatever the profile says.
+                # The setting lists efforts for this model, so its server accepts them, whatever the profile says.
                 takes = found.profile.takes | {"reasoning_effort"}
                 found.profile = attrs.evolve(found.profile, takes=takes)
             if len(self._by_model) >= _KEPT_MODELS:
@@ -102,7 +102,7 @@ class ChatTranslator:
         return Translation(wire_request=wire_request, warnings=warnings.all(), family=family)
 
     def family(self, model: str, facts: ModelFacts) -> str | None:
-        """The family of a model: models of one family accept each other's reasoning and signatures."""
+        """The family of a model. Models of one family accept each other's reasoning and signatures."""
         return facts.family
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class ChatTranslator:
         return body
 
     def _profile_for_history(self, request: ChatRequest) -> Profile:
-        # A model that does not reason this time needs no reasoning in the history either.
+        # If the model does not reason in this call, it needs no reasoning in the history.
         if self.profile.reasoning_filler is None or self.facts.reasons in ("always", "never"):
             return self.profile
         effort = request.reasoning.effort if request.reasoning is not None else None
@@ -223,7 +223,7 @@ class ChatTranslator:
             body["response_format"] = {"type": "json_object"}
 
     def _reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> str | None:
-        """Request reasoning, and return the effort as it is sent."""
+        """Add the options of reasoning to the body, and return the effort that is sent."""
         options = request.reasoning
         effort = self._effort(options, request.model or "", body, warnings) if options is not None else None
         for name in ("max_tokens", "summary"):
@@ -262,13 +262,13 @@ class ChatTranslator:
             return
         if feature in self.facts.refuses_while_reasoning:
             del body["tool_choice"]
-            why = f"{request.model} cannot be forced to call a tool while it reasons; ignored. Turn reasoning off"
+            why = f"{request.model} cannot be forced to call a tool while it reasons; ignored unless reasoning is off"
             warnings.add("unsupported", "tool_choice", why, lossy=True)
 
     def _tools_or_reasoning(
         self, request: ChatRequest, effort: str | None, body: dict[str, Any], warnings: Warnings
     ) -> str | None:
-        """Turn reasoning off for a model that refuses tools while it reasons. Returns the effort as it is sent."""
+        """Turn reasoning off if the model refuses tools while it reasons. Returns the effort that is sent."""
         if self.facts.tools_while_reasoning or "tools" not in body or not self.facts.is_reasoning(effort):
             return effort
         if "none" not in (self.facts.efforts or ()):
@@ -332,10 +332,10 @@ class ChatTranslator:
 
 
 class CompatibleTranslator(ChatTranslator):
-    """Translates for any server. Of a model that is not known, only reasoning of the same model goes back."""
+    """Translates for any server. An unknown model gets only its own reasoning back."""
 
     def family(self, model: str, facts: ModelFacts) -> str | None:
-        """The family of a model, or its name."""
+        """The family of a model, or the model's name if the family is not known."""
         return facts.family or model.rpartition("/")[2].lower() or None
 
 

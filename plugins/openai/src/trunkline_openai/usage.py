@@ -48,9 +48,9 @@ def usage_from(raw: Any) -> Usage | None:
 
 
 def larger(usage: Usage, before: Usage) -> Usage:
-    """A later report of the same response, with the counts of the earlier one where those are larger.
+    """Merge two reports of one response: the later report, but with the larger of each pair of counts.
 
-    Counts only grow. Some servers end a stream with a report of zeros.
+    Token counts only grow, but some servers end a stream with a report of zeros.
     """
     kept = {
         name: known
