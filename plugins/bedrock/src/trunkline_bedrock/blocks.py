@@ -7,9 +7,9 @@ continue with another kind of block under the same index, which completes the bl
 
 A part of the response starts with the first content of its block, so that an empty text makes no part.
 
-Fields that this code does not know are kept: those inside a block in the `provider_metadata` of its part, under their
-own names; those beside the block's content, and those of its events, there too, below `block`. Fields of a block that
-makes no part are in `unplaced`.
+Unknown fields are kept in the `provider_metadata` of the block's part: fields inside the block under their own names,
+and fields next to the block's content or in its events under `block`. Unknown fields of a block that makes no part are
+kept in `unplaced`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Block:
         self.citations: list[dict[str, Any]] = []
         self.bytes: list[str] = []
         self.extra: dict[str, Any] = {}  # unknown fields inside the block
-        self.beside: dict[str, Any] = {}  # unknown fields beside its content, or of its events
+        self.beside: dict[str, Any] = {}  # unknown fields next to the block's content, or in its events
 
     def unknown(self) -> dict[str, Any]:
         return {**self.extra, "block": self.beside} if self.beside else self.extra
@@ -73,7 +73,7 @@ class Blocks:
         self.has_calls = False
         self.has_content = False
         self.unplaced: dict[str, Any] = {}
-        """Unknown fields of blocks that made no part, by the block's kind."""
+        """Unknown fields of blocks that made no part, by block kind."""
         self.unnamed: list[dict[str, Any]] = []
         """The tool calls without a name, which cannot be run."""
 
@@ -95,7 +95,7 @@ class Blocks:
         self._add_part(media or Opaque(provider=self._provider, kind=name, data=block), events)
 
     def keep(self, index: int, fields: dict[str, Any]) -> None:
-        """Keep fields of a block's event, or fields beside the block's content, that this code does not know."""
+        """Keep unknown fields of a block's event, or unknown fields next to the block's content."""
         block = self._open.get(index)
         if block is not None:
             block.beside.update(fields)
@@ -129,7 +129,8 @@ class Blocks:
             _DELTAS[kind](self, index, delta[kind], events)
         if type(text) is str:
             known.add("text")
-        # An unknown field next to a known one belongs to the block; alone it makes an opaque block.
+        # An unknown field next to a known field belongs to the block. A delta of unknown fields only makes an opaque
+        # block.
         if known and len(delta) > len(known):
             self.keep(index, {kind: value for kind, value in delta.items() if kind not in known})
         for kind, value in delta.items() if not known else ():
@@ -308,7 +309,7 @@ class Blocks:
         self._call_fields(self._open[index], value, events)
 
     def _call_fields(self, block: _Block, value: dict[str, Any], events: list[Event]) -> None:
-        """Take the fields of a tool call. The call starts once its name has arrived."""
+        """Read the fields of a tool call. The call starts when its name has arrived."""
         data = block.data
         data["toolUseId"] = data.get("toolUseId") or self._string(value.get("toolUseId") or "", "the id of a tool call")
         data["name"] = data.get("name") or self._string(value.get("name") or "", "the name of a tool")
@@ -324,7 +325,7 @@ class Blocks:
     def _arguments(self, index: int, value: Any, events: list[Event]) -> None:
         block = self._open.get(index)
         if block is None or block.kind not in ("toolUse", SERVER_TOOL):
-            self._call(index, value, events)  # its start is missing
+            self._call(index, value, events)  # the start event is missing
             block = self._open[index]
         elif isinstance(value, dict) and len(value) > 1 and block.kind == "toolUse":
             self._call_fields(block, value, events)

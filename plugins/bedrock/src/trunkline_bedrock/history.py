@@ -1,8 +1,9 @@
 """The conversation in the order that Converse demands. Pure.
 
-`trunkline.authoring.replay` mends the history by the rules that `rules_of` makes of a model's `model_facts`.
-This module renders its turns: the system prompt is separate; messages of one role are merged; tool results are in a
-user message; no text is blank; a document needs a text next to it.
+`rules_of` derives the rules for a history from the model's `model_facts`. `trunkline.authoring.replay` changes the
+history to follow these rules, and this module renders the resulting turns: the system prompt is separate; consecutive
+messages of one role are merged; tool results are in a user message; no text is blank; a document needs a text next to
+it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from trunkline_bedrock.model_facts import BedrockFacts, Medium
 
 _RESULT_BLOCKS = ("json", "text", "image", "document", "video", "searchResult")
 _TOOL_CHANGES = ("toolAddition", "toolRemoval")
-"""Blocks that only a system message between others may contain (botocore 1.43.117, `ToolAdditionBlock`)."""
+"""Blocks that only a system message between other messages may contain (botocore 1.43.117, `ToolAdditionBlock`)."""
 
 _IDS = {"converse": "[a-zA-Z0-9_.:-]{1,64}", "plain": "[a-zA-Z0-9_-]{1,64}", "nine": "[a-zA-Z0-9]{9}"}
 
@@ -46,7 +47,7 @@ _MEDIA: tuple[tuple[Medium, MediaClass], ...] = (("image", Image), ("document", 
 
 
 def rules_of(facts: BedrockFacts, provider: str, request: ChatRequest) -> ReplayRules:
-    """Return the rules for the history of a model that gets this request."""
+    """Return the rules for the history of a request to a model."""
     claude = facts.family == "claude"
     anywhere = facts.system == "anywhere" or any(
         _changes_tools(message, provider) for message in request.messages if message.role == "system"
@@ -56,15 +57,15 @@ def rules_of(facts: BedrockFacts, provider: str, request: ChatRequest) -> Replay
         family=facts.family,
         reasoning={"none": "never", "all": "own", "signed": "signed"}[facts.replays],  # type: ignore[arg-type]
         # Anthropic: signatures are valid on its API, on Bedrock and on Vertex AI ("Extended thinking", November 2026);
-        # pydantic-ai 2.68.0 sends them across too.
+        # pydantic-ai 2.68.0 also sends them from one of these services to another.
         issuers=(Issuer(provider="anthropic", family="claude"),) if claude and facts.replays == "signed" else (),
         # Anthropic: "The final block in an assistant message cannot be `thinking`".
         trailing_reasoning=False,
-        # Claude's API: a call is refused as unanswered if a text follows it (vercel/ai#13013, March 2026).
+        # If a text follows a call, Claude's API reports that the call has no result (vercel/ai#13013, March 2026).
         calls_last=claude,
         # botocore 1.43.117: `ToolUseId` and `ToolName`. Claude's own API accepts no dots and colons.
-        # Mistral's models accept nine letters and digits (vercel/ai#11802, January 2026; anomalyco/opencode#48843,
-        # September 2026).
+        # Mistral's models accept only ids of nine letters and digits (vercel/ai#11802, January 2026;
+        # anomalyco/opencode#48843, September 2026).
         call_ids=_IDS[facts.ids],
         new_id_prefix="" if facts.ids == "nine" else "call_",
         new_id_length=9 if facts.ids == "nine" else 29,
@@ -74,7 +75,7 @@ def rules_of(facts: BedrockFacts, provider: str, request: ChatRequest) -> Replay
         blank_text=False,
         # "final assistant content cannot end with trailing whitespace" (Anthropic; langchain-aws 1.9.1 strips it).
         trailing_space=False,
-        # AWS's guide to Converse: media only in user messages.
+        # AWS's guide to Converse allows media only in user messages.
         answer_media=(),
         readable_media=tuple(kind for name, kind in _MEDIA if name in facts.media),
         result_media=tuple(kind for name, kind in _MEDIA if name in facts.result_media),
@@ -84,7 +85,7 @@ def rules_of(facts: BedrockFacts, provider: str, request: ChatRequest) -> Replay
         # "Conversation blocks and tool result blocks cannot be provided in the same turn" (pydantic-ai#6081).
         user_after_results=facts.tool_turns == "mixed" or not facts.tools,
         # "This model does not support assistant message prefill. The conversation must end with a user message."
-        # With a thinking budget, no Claude continues an answer either (Anthropic, "Extended thinking").
+        # With a thinking budget, no Claude model accepts prefill (Anthropic, "Extended thinking").
         ends_with_answer=facts.prefill and not (facts.reasoning == "budget" and _reasons(request)),
     )
 
@@ -107,7 +108,7 @@ class History:
         self._facts = facts
         self._warnings = warnings
         self._media = Media(warnings, facts)
-        self._late: list[dict[str, Any]] = []  # the blocks of a system message that comes before the next answer
+        self._late: list[dict[str, Any]] = []  # system blocks to add before the next answer
         self.system: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
         self.tool_names: dict[str, None] = {}
@@ -137,7 +138,7 @@ class History:
         self._beside_documents()
 
     def finish(self) -> None:
-        """Move the system prompt to the first user message if the model has none."""
+        """Move the system prompt to the first user message if the model accepts no system prompt."""
         texts = [block for block in self.system if "text" in block]
         if self._facts.system != "none" or not self.system:
             return
@@ -145,7 +146,7 @@ class History:
         first = next((message for message in self.messages if message["role"] == "user"), None)
         if first is not None:
             first["content"] = [*texts, *first["content"]]
-        why = "this model has no system prompt; its text was put before that of the first user message"
+        why = "this model accepts no system prompt; the text was moved to the first user message"
         self._warnings.add("emulated", "system message", why, lossy=False)
         self.system = []
 
@@ -173,7 +174,7 @@ class History:
 
     @staticmethod
     def _blocks(options: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return options as blocks. A list of tools that are added or removed is a block for each."""
+        """Return options as blocks. A list of added or removed tools becomes one block for each tool."""
         return [
             {key: item}
             for key, value in options.items()
@@ -195,14 +196,14 @@ class History:
             self._late += blocks
             return
         if self.messages:
-            self._mended("system message", "a system message in the middle of the conversation was moved to its front")
+            self._mended("system message", "a system message in the middle of the conversation was moved to the front")
         self.system += blocks
 
     def _add_late(self) -> None:
         """Add a system message where Claude accepts one: after the user's message and before an answer.
 
-        One that follows an answer becomes a user message. (Anthropic's page "Mid-conversation system messages",
-        November 2026.)
+        A system message after an answer becomes a user message (Anthropic's page "Mid-conversation system messages",
+        November 2026).
         """
         blocks, self._late = self._late, []
         if not blocks:
@@ -211,7 +212,7 @@ class History:
         if after_user or any(name in block for block in blocks for name in _TOOL_CHANGES):
             self.messages.append({"role": "system", "content": blocks})
             return
-        self._mended("system message", "may not follow an answer; it was sent as a user message")
+        self._mended("system message", "a system message cannot follow an answer; sent as a user message")
         self._add("user", blocks, None)
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
@@ -239,14 +240,14 @@ class History:
 
     def _opaque(self, part: Opaque) -> list[dict[str, Any]]:
         if part.kind.startswith(UNKNOWN):
-            self._mended("opaque part", "a block whose form is not known cannot be sent back; left out")
+            self._mended("opaque part", "a block of unknown form cannot be sent back; left out")
             return []
         if part.kind == "cachePoint" and not self._facts.cache_points:
             return self._blocks(self._options({self._provider: {"cachePoint": part.data.get("cachePoint")}}))
         call = part.data.get(part.kind)
         if part.kind == "toolUse" and isinstance(call, Mapping) and isinstance(name := call.get("name"), str):
             self.system_tools.setdefault(name)
-        # A block may have one field only, which names its kind; others came with it in the response.
+        # A block in a request may have only one field, which names its kind. The other fields are from the response.
         return [{part.kind: part.data[part.kind]} if part.kind in part.data else dict(part.data)]
 
     def _with_options(self, block: dict[str, Any], options: ProviderOptions) -> list[dict[str, Any]]:
@@ -276,7 +277,7 @@ class History:
         if calls and content:
             self._add("assistant", content, None)
             self._add("user", [{"text": GO_ON}], None)
-            why = f"tool calls must be alone in their message; the user message {GO_ON!r} was put before them"
+            why = f"tool calls must be alone in a message; the user message {GO_ON!r} was inserted before them"
             self._mended("messages", why)
         self._add("assistant", calls or content, turn.message)
         results = [block for result in turn.results for block in self._result(result)]
@@ -315,15 +316,13 @@ class History:
             blocks.append({"reasoningContent": {"reasoningText": reasoning}})
         if part.encrypted is not None:
             encrypted = part.encrypted
-            if (
-                part.provider != self._provider
-            ):  # Anthropic's text; Converse has bytes here, and JSON has them as base64
+            if part.provider != self._provider:  # Anthropic sends text; Converse has bytes, which are base64 in JSON
                 encrypted = b64encode(encrypted.encode("utf-8", "surrogatepass")).decode()
             blocks.append({"reasoningContent": {"redactedContent": encrypted}})
         return blocks + self._blocks(self._options(part.provider_options))
 
     def _unknown_fields(self, part: Reasoning | ToolCall) -> dict[str, Any]:
-        """Return the fields that the provider sent inside the block of a part and that this code does not know."""
+        """Return the unknown fields that the provider sent inside the block of a part."""
         fields = part.provider_metadata.get(self._provider, {})
         return {name: value for name, value in fields.items() if name != "block"}
 
@@ -337,7 +336,7 @@ class History:
 
     def _tools_as_text(self) -> None:
         # "This model doesn't support tool use."
-        self._mended("tool call", "this model has no tools; calls and results in the history were sent as text")
+        self._mended("tool call", "this model cannot call tools; calls and results in the history were sent as text")
 
     def _failed(self, call_id: str, content: list[dict[str, Any]]) -> dict[str, Any]:
         if self._facts.result_status:

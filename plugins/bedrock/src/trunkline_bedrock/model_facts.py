@@ -1,9 +1,10 @@
-"""What each model on Bedrock supports, as a table by patterns of names. Converse is one API; no model has all of it.
+"""A table of the features that each model on Bedrock supports, by name pattern. No model supports all of Converse.
 
-A model that is not in the table (an application inference profile, an imported model) is assumed to support everything
-that Converse itself has a field for. The setting `model_facts` changes the table, and names the model behind an ARN.
+A model that is not in the table (an application inference profile, an imported model) is assumed to support every
+feature that has a field in Converse. The setting `model_facts` overrides the table, and can name the model behind an
+ARN.
 
-Sources. Each row names the ones that its facts are from:
+Sources, which the rows of the table refer to by name:
 
 - `converse`: docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html and the
   descriptions in botocore 1.43.117
@@ -12,11 +13,11 @@ Sources. Each row names the ones that its facts are from:
   (November 2026)
 - `pydantic-ai`: pydantic-ai 2.68.0, `providers/bedrock.py` and `profiles/anthropic.py`, which its authors verified
   with live requests (May to October 2026)
-- `langchain-aws`: langchain-aws 1.9.1, `bedrock_converse.py`: who accepts reasoning without a signature
-- `strands`: strands-agents 1.62.0, `models/bedrock.py`: who refuses reasoning ("User messages cannot contain reasoning
-  content")
+- `langchain-aws`: langchain-aws 1.9.1, `bedrock_converse.py`: models that accept reasoning without a signature
+- `strands`: strands-agents 1.62.0, `models/bedrock.py`: models that refuse reasoning ("User messages cannot contain
+  reasoning content")
 - `litellm`: litellm 1.110.2, its table of models and `converse_transformation.py` (October 2026)
-- `recorded`: errors and answers among the recorded exchanges
+- `recorded`: errors and answers in the recorded exchanges
 """
 
 from __future__ import annotations
@@ -41,47 +42,49 @@ Medium: TypeAlias = Literal["image", "document", "video", "audio"]
 
 @attrs.frozen(kw_only=True)
 class BedrockFacts:
-    """What a model supports.
+    """The features that a model supports.
 
-    Its history:
+    History:
 
-    - `family`: the models that accept each other's reasoning and metadata. An unknown model is a family of one.
-    - `base_model`: the name of the foundation model behind an inference profile or an ARN, whose facts then apply. Only
-      for the setting `model_facts`.
-    - `replays`: which reasoning of the history it accepts back: all of its family, only what is signed, or none.
+    - `family`: the name of a group of models that accept each other's reasoning and metadata. An unknown model is the
+      only member of its family.
+    - `base_model`: the name of the foundation model behind an inference profile or an ARN. The facts of this model
+      apply. Only for the setting `model_facts`.
+    - `replays`: the reasoning in the history that the model accepts: all reasoning of its family (`all`), only signed
+      reasoning (`signed`), or none (`none`).
     - `leading_assistant`: whether a conversation may start with an assistant message.
     - `prefill`: whether a conversation may end with an assistant message, which the model continues.
     - `tool_turns`: whether calls or results may share a message with other content (`mixed`) or not (`alone`).
-    - `ids`: which ids of tool calls it accepts: those of `converse`, `plain` ones without dots and colons, or `nine`
-      letters and digits.
-    - `system`: where system messages may stand: before the conversation (`top`), also between its messages
+    - `ids`: the tool call ids that the model accepts: any that Converse accepts (`converse`), only ids without dots and
+      colons (`plain`), or only ids of nine letters and digits (`nine`).
+    - `system`: where system messages may stand: only before the conversation (`top`), also between messages
       (`anywhere`), or nowhere (`none`).
 
     Content:
 
-    - `media`: the media that it can read.
+    - `media`: the media that the model can read.
     - `result_media`: the media that a tool result may contain.
     - `s3`: whether media may be `s3://` URLs.
-    - `json_results`: whether it requires tool results as JSON.
+    - `json_results`: whether the model requires tool results as JSON.
     - `result_status`: whether a tool result can be marked as failed.
-    - `cache_points`: whether it accepts cache points.
+    - `cache_points`: whether the model accepts cache points.
 
     Parameters:
 
-    - `tools`: whether it can call tools.
-    - `tool_choices`: which calls can be forced: of any tool, of a certain tool.
+    - `tools`: whether the model can call tools.
+    - `tool_choices`: the calls that a request can force: of any tool (`any`), of a named tool (`tool`).
     - `forbids_tools`: whether Anthropic's `tool_choice` of the type `none` works.
     - `one_call`: whether parallel tool calls can be turned off.
-    - `schemas`: whether it supports strict tools and answers by a JSON schema.
-    - `reasoning`: how reasoning is requested; `None` if that is unknown or impossible.
+    - `schemas`: whether the model supports strict tools and answers that follow a JSON Schema.
+    - `reasoning`: how reasoning is requested; `None` if the way is unknown or the model cannot reason.
     - `efforts`: the levels of reasoning.
-    - `bare_efforts`: the levels with which it accepts neither an output limit nor temperature and top_p.
-    - `reasoning_off`: the value that turns reasoning off; `None` if nothing does.
-    - `reasons_by_default`: whether it reasons unless the request turns that off.
-    - `sampling`: whether it accepts temperature, top_p and top_k.
+    - `bare_efforts`: the levels at which the model accepts no output limit, no temperature and no top_p.
+    - `reasoning_off`: the value that turns reasoning off; `None` if reasoning cannot be turned off.
+    - `reasons_by_default`: whether the model reasons unless the request turns reasoning off.
+    - `sampling`: whether the model accepts temperature, top_p and top_k.
     - `one_of_sampling`: whether temperature and top_p exclude each other.
-    - `top_k`: the path of the field for it in `additionalModelRequestFields`.
-    - `stop_sequences`: how many it accepts.
+    - `top_k`: the path of the field for top_k in `additionalModelRequestFields`.
+    - `stop_sequences`: the maximum number of stop sequences.
     - `blank_stops`: whether a stop sequence may be blank.
     - `least_output_tokens`: the smallest output limit.
     """
@@ -121,7 +124,7 @@ class BedrockFacts:
 
 
 UNKNOWN = BedrockFacts(
-    # An ARN may stand for a model that refuses reasoning without a signature (can1357/oh-my-pi#9086, August 2026).
+    # The model behind an ARN may refuse reasoning without a signature (can1357/oh-my-pi#9086, August 2026).
     replays="signed",
 )
 
@@ -165,13 +168,13 @@ _CLAUDE_3_5 = attrs.evolve(_CLAUDE_4, replays="none", reasoning=None, reasoning_
 _CLAUDE_3 = attrs.evolve(_CLAUDE_3_5, cache_points=False)
 _CLAUDE_2 = attrs.evolve(_CLAUDE_3, media=_DOCUMENT, tools=False)
 
-# The families of others
+# Models of other vendors
 
 _NOVA = BedrockFacts(
     family="nova",
     replays="none",
     media=frozenset({"image", "document", "video"}),
-    # A PDF or a video in a result: "extraneous key [toolResult] is not permitted".
+    # For a PDF or a video in a result, the API answers "extraneous key [toolResult] is not permitted".
     result_media=_IMAGE,
     schemas=False,
     top_k=("inferenceConfig", "topK"),
@@ -305,7 +308,9 @@ ROWS: tuple[ModelRow[BedrockFacts], ...] = (
     ModelRow("*claude-mythos*", attrs.evolve(_CLAUDE_ALWAYS, system="top"), "anthropic; pydantic-ai"),
     ModelRow("*claude-haiku-5-5*", _CLAUDE_INLINE, "anthropic; pydantic-ai; litellm"),
     ModelRow("*claude-opus-5*", _CLAUDE_INLINE, "anthropic; pydantic-ai; litellm"),
-    ModelRow("*claude-sonnet-5*", _CLAUDE, "anthropic: ignores system messages between others; pydantic-ai; recorded"),
+    ModelRow(
+        "*claude-sonnet-5*", _CLAUDE, "anthropic: ignores system messages between other messages; pydantic-ai; recorded"
+    ),
     ModelRow(
         "*claude-opus-4-8*",
         attrs.evolve(_CLAUDE_4_7, system="anywhere"),
@@ -328,11 +333,11 @@ ROWS: tuple[ModelRow[BedrockFacts], ...] = (
     ModelRow("*claude-v[12]*", _CLAUDE_2, "converse: no tools, no images"),
     ModelRow("*claude-instant*", _CLAUDE_2, "converse: no tools, no images"),
     ModelRow("anthropic.claude:*", _CLAUDE_3_5, "parameters: the prompt router for Claude 3 and 3.5"),
-    ModelRow("*anthropic.*", _CLAUDE, "a newer Claude: as the newest that is documented"),
+    ModelRow("*anthropic.*", _CLAUDE, "a newer Claude: the facts of the newest documented model"),
     ModelRow(
         "amazon.nova-2*",
         _NOVA_2,
-        "parameters: its reasoning reads [REDACTED], `high` allows no limits; can1357/oh-my-pi#9086; recorded",
+        "parameters: reasoning is shown as [REDACTED], `high` allows no limits; can1357/oh-my-pi#9086; recorded",
     ),
     ModelRow(
         "amazon.nova-micro*",
@@ -368,13 +373,15 @@ ROWS: tuple[ModelRow[BedrockFacts], ...] = (
     ModelRow("mistral.magistral*", attrs.evolve(_MISTRAL_3, family="magistral", replays="all"), "pydantic-ai; litellm"),
     ModelRow("mistral.ministral*", _MISTRAL_3, "pydantic-ai; strands: refuses reasoning"),
     ModelRow("mistral.mistral-large-3*", _MISTRAL_3, "pydantic-ai; strands: refuses reasoning; recorded"),
-    ModelRow("mistral.*", _MISTRAL, "converse; parameters; pydantic-ai: JSON results, alone in their message"),
+    ModelRow("mistral.*", _MISTRAL, "converse; parameters; pydantic-ai: tool results as JSON, alone in a message"),
     ModelRow("meta.llama4*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "converse; pydantic-ai: results alone"),
     ModelRow("meta.llama3-2-[13]b*", attrs.evolve(_LLAMA, tools=False), "converse; recorded: no tools"),
     ModelRow("meta.llama3-2*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "converse; pydantic-ai"),
     ModelRow("meta.llama3-[13]-*", _LLAMA, "converse; pydantic-ai; strands: refuses reasoning"),
     ModelRow("meta.llama[23]-*", attrs.evolve(_LLAMA, tools=False), "converse: Llama 2 and 3 have no tools"),
-    ModelRow("meta.*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "a newer Llama: as the newest that is documented"),
+    ModelRow(
+        "meta.*", attrs.evolve(_LLAMA, media=_IMAGE_DOCUMENT), "a newer Llama: the facts of the newest documented model"
+    ),
     ModelRow("cohere.command-r*", _COMMAND, "converse; parameters"),
     ModelRow(
         "cohere.command*", attrs.evolve(_OLD, family="cohere", top_k=("k",)), "converse: no system prompts, no tools"
@@ -420,16 +427,16 @@ ROWS: tuple[ModelRow[BedrockFacts], ...] = (
     ),
     ModelRow("xai.grok*", _GROK, "pydantic-ai: always reasons, no sampling; litellm: no stop sequences; strands"),
 )
-"""By pattern of the model's id after the prefix of an inference profile; the first match wins."""
+"""The facts by pattern of the model id, without the prefix of an inference profile. The first match wins."""
 
 # The prefixes of inference profiles: groups of regions.
 _PROFILE_PREFIX = re.compile(r"^(?:global|us|us-gov|eu|apac|jp|au|ca|sa|me|af|in)\.")
 
 
 def facts_of(model: str, overrides: FactOverrides | None = None) -> BedrockFacts:
-    """Return the facts about a model, named by its id, an inference profile's id, or an ARN of either.
+    """Return the facts about a model, given its id, the id of an inference profile, or an ARN of either.
 
-    Patterns of `overrides` are compared with the whole name and with the id of the foundation model in it.
+    Patterns of `overrides` are compared with the whole name and with the foundation model id that the name contains.
     """
     given = model.lower()
     name = _plain(given)
@@ -458,5 +465,5 @@ def _changes(overrides: FactOverrides, *names: str) -> dict[str, object]:
 def _plain(name: str) -> str:
     """Return the id of a model without the parts of an ARN and the prefix of an inference profile."""
     _, *parts = name.split("/") if "/" in name else ["", name]
-    # The ARN of a custom model names the model that it was made from before its own id.
+    # The ARN of a custom model contains the id of its base model before the id of the custom model.
     return _PROFILE_PREFIX.sub("", next((part for part in parts if "." in part), parts[-1]))

@@ -1,12 +1,12 @@
 """Parsing the responses of Converse (whole bodies) and of ConverseStream (event streams).
 
 A stream is `messageStart`, the events of the content blocks (see `blocks`), `messageStop` with the stop reason, and
-`metadata` with the usage. The last two come in any order, and both are needed: a stream that ends without one of them
-was cut off. A message of the type `exception` or `error` ends the stream with an error, and so does an event with an
-exception's name.
+`metadata` with the usage. `messageStop` and `metadata` come in any order, and both are required: a stream that ends
+without one of them was cut off. A message of the type `exception` or `error` ends the stream with an error, and so does
+an event with an exception's name.
 
-Everything that a response contains has a place: what this code does not know goes to `provider_metadata`, of the part
-(see `blocks`) or of the response. `SILENT` lists the fields that say nothing.
+No field of a response is lost: unknown fields are kept in the `provider_metadata` of the part (see `blocks`) or of the
+response. `SILENT` lists the fields without information.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _REASONS = {
     "tool_use": FinishReason.TOOL_CALLS,
     "guardrail_intervened": FinishReason.CONTENT_FILTER,
     "content_filtered": FinishReason.CONTENT_FILTER,
-    "refusal": FinishReason.CONTENT_FILTER,  # Claude's own name, which the service's model does not list
+    "refusal": FinishReason.CONTENT_FILTER,  # Claude's own stop reason, which botocore's service model does not list
     "malformed_model_output": FinishReason.ERROR,
     "malformed_tool_use": FinishReason.ERROR,
 }
 SILENT = {
     "p": "padding, so that the lengths of messages do not reveal the text",
     "role": "always `assistant`",
-    "contentBlockIndex": "tells the blocks of a stream apart, as the order of the parts does",
+    "contentBlockIndex": "the number of a block in a stream; the parts keep the order of the blocks",
 }
 """The fields of a response that are not kept, with the reason."""
 
@@ -134,9 +134,10 @@ def _finish(
     metadata: dict[str, Any],
     raw: JSONObject,
 ) -> None:
-    """Add the events that end a response. `metadata` has the fields of its `provider_metadata` that are not in `data`.
+    """Add the events that end a response. `metadata` contains further fields for its `provider_metadata`.
 
-    Raises `ServerError`, which can be retried, if the response has neither content nor a stop reason that explains why.
+    Raises `ServerError`, which can be retried, if the response has neither content nor a stop reason that explains the
+    missing content.
     """
     raw_reason = as_string(data.get("stopReason"))
     usage = usage_from(data.get("usage"))
@@ -170,10 +171,10 @@ def _warnings(blocks: Blocks) -> tuple[CallWarning, ...]:
 
 
 def _says_nothing(raw_reason: str | None, reason: FinishReason, usage: Usage | None) -> bool:
-    """Whether an ending without content is no answer.
+    """Return whether a response without content is a failure.
 
-    A model may have nothing to add after a tool result: it stops with `end_turn` after a few tokens. Without a single
-    token, without a stop reason, or with `tool_use` but without a call, something went wrong.
+    After a tool result, a model may have nothing to add and stop with `end_turn` after a few tokens. The response is a
+    failure if it has no tokens, no stop reason, or the stop reason `tool_use` without a call.
     """
     if not raw_reason or reason is FinishReason.TOOL_CALLS:
         return True
@@ -223,7 +224,7 @@ class ConverseStreamParser:
         raise error
 
     def _other(self, frame: EventStreamFrame) -> list[Event]:
-        """Raise the error of an exception that was sent as an event. Keep any other event that is unknown."""
+        """Raise the error if an exception was sent as an event. Keep any other unknown event."""
         try:
             payload: Any = decode_object(frame.data, f"the event {frame.name}", provider=self._provider)
         except ProtocolViolation:
@@ -269,7 +270,7 @@ class ConverseStreamParser:
 
     def _block_start(self, data: dict[str, Any], events: list[Event]) -> None:
         index = self._index(data)
-        # Some servers announce a text with an empty start, or with none.
+        # Some servers start a text with an empty start object, or without a start object.
         self._blocks.start(index, self._inner(data, "start") if data.get("start") is not None else {}, events)
         if not data.keys() <= _BLOCK_EVENT:
             self._keep(index, data)
@@ -320,7 +321,7 @@ class ConverseStreamParser:
 
 
 def _merged_metadata(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Merge two `metadata` events. The larger count of tokens is the right one: a later event may start again at 0."""
+    """Merge two `metadata` events. The larger token count is correct, because a later event may start again at 0."""
     merged = {**first, **second}
     counts = as_object(first.get("usage"))
     if counts and isinstance(merged.get("usage"), dict):

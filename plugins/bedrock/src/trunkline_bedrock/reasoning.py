@@ -21,7 +21,7 @@ def reasoning_fields(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the fields for `additionalModelRequestFields`, and the fields for the body itself.
 
-    `lacks_reasoning` is whether the answer that the history goes on with began without reasoning (see
+    `lacks_reasoning` is whether the answer continues a tool loop that began without reasoning (see
     `trunkline.authoring.replay`).
     """
     options = request.reasoning or ReasoningOptions()
@@ -46,10 +46,10 @@ def reasoning_fields(
             warnings.add("unsupported", "reasoning", why, lossy=True)
         return {}, {}
     if facts.reasoning == "budget":
-        # Anthropic: with a budget, an assistant message whose tool results are sent must begin with its thinking.
+        # Anthropic: with a thinking budget, an assistant message whose tool results are sent must begin with thinking.
         # Adaptive thinking has no such rule.
         if lacks_reasoning and options.effort != "none" and (options.effort or options.max_tokens is not None):
-            why = "the answer with these tool calls began without this model's thinking, so thinking was turned off"
+            why = "the message with these tool calls has no thinking of this model, so thinking was turned off"
             warnings.add("mended", "reasoning", why, lossy=False)
             return {"thinking": {"type": "disabled"}}, {}
         return _budget(request, options, warnings), {}
@@ -134,7 +134,7 @@ def _by_effort(effort: str, facts: BedrockFacts, warnings: Warnings) -> dict[str
     if effort == "none" and facts.reasoning_off is not None:
         level = facts.reasoning_off
     elif not facts.efforts:
-        warnings.add("unsupported", "reasoning.effort", "this model has no levels of effort; ignored", lossy=True)
+        warnings.add("unsupported", "reasoning.effort", "this model has no reasoning levels; ignored", lossy=True)
         return {}
     else:
         level = _level(effort, facts, warnings)
@@ -148,9 +148,9 @@ def _by_effort(effort: str, facts: BedrockFacts, warnings: Warnings) -> dict[str
 
 
 def _level(effort: str, facts: BedrockFacts, warnings: Warnings) -> str:
-    """Return the model's level for an effort: the same, the next higher, or the highest.
+    """Return the model's level for an effort: the same level, else the next higher level, else the highest level.
 
-    It is not the nearest one, since the lower levels of some models, such as Qwen's, are not to reason at all.
+    The nearest level would be wrong, since some models, such as Qwen's, do not reason at their lower levels.
     """
     if effort == "none":
         level: str = facts.efforts[0]

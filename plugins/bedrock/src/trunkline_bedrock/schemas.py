@@ -10,7 +10,7 @@ from trunkline.authoring.json import JSONObject, JSONValue
 from trunkline.authoring.schemas import object_schema, without_keywords
 
 # pydantic-ai 2.68.0, `providers/bedrock.py`, verified by its authors with live requests from May to October 2026. AWS's
-# page on structured outputs lists fewer, and lengths of strings, which Bedrock accepts.
+# page on structured outputs lists fewer keywords. It also lists the string lengths, which Bedrock accepts.
 _REFUSED = frozenset(
     {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "maxItems", "contains"}
 )
@@ -39,7 +39,7 @@ def _closed(value: Any) -> Any:
         return [_closed(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    # `enum`, `const` and the like hold values, not schemas.
+    # `enum`, `const` and similar keywords contain values, not schemas.
     closed = {key: item if key in _VALUES else _closed(item) for key, item in value.items()}
     kind = value.get("type")
     if kind == "object" or (isinstance(kind, (list, tuple)) and "object" in kind):

@@ -102,7 +102,7 @@ def _tools(
 ) -> None:
     if not facts.tools:
         if request.tools:
-            warnings.add("unsupported", "tools", "this model has no tools; ignored", lossy=True)
+            warnings.add("unsupported", "tools", "this model cannot call tools; ignored", lossy=True)
         return
     choice = request.tool_choice
     forbidden = not request.tools or (choice is not None and choice.mode == "none")
@@ -151,7 +151,7 @@ def _tools(
         if not facts.one_call:
             warnings.add("unsupported", "parallel_tool_calls", "not supported by this model; ignored", lossy=True)
         else:
-            # Converse refuses the type of the choice here if it has one itself (litellm 1.110.2).
+            # If `toolConfig` has a tool choice, Converse refuses a second type here (litellm 1.110.2).
             kind = {"type": "auto"} if wire is None else {}
             fields["tool_choice"] = {**kind, "disable_parallel_tool_use": True}
 
@@ -174,7 +174,9 @@ def _tool(tool: Tool, facts: BedrockFacts, warnings: Warnings, provider: str) ->
     if tool.strict is not None and facts.schemas:
         spec["strict"] = tool.strict
     elif tool.strict:
-        warnings.add("unsupported", f"tool {tool.name}", "this model has no strict tools; ignored", lossy=True)
+        warnings.add(
+            "unsupported", f"tool {tool.name}", "this model does not support strict tools; ignored", lossy=True
+        )
     return [{"toolSpec": merged(spec, options)}, *after]
 
 
@@ -184,7 +186,7 @@ def _strict(schema: JSONObject, subject: str, warnings: Warnings) -> JSONObject:
     except RecursionError:
         raise InvalidRequest(f"{subject}: the schema is nested too deeply") from None
     if moved:
-        why = f"strict schemas cannot have {', '.join(moved)}; moved to descriptions"
+        why = f"strict schemas cannot contain {', '.join(moved)}; moved to descriptions"
         warnings.add("changed", subject, why, lossy=True)
     return subset
 
@@ -195,7 +197,7 @@ def _sampling(
     config: dict[str, Any] = {}
     bare = fields.get("reasoningConfig", {}).get("maxReasoningEffort") in facts.bare_efforts
     if request.max_output_tokens is not None and bare:
-        why = "this model accepts no output limit with this effort of reasoning; ignored"
+        why = "this model accepts no output limit at this reasoning effort; ignored"
         warnings.add("unsupported", "max_output_tokens", why, lossy=True)
     elif request.max_output_tokens is not None:
         config["maxTokens"] = max(request.max_output_tokens, facts.least_output_tokens)
@@ -256,7 +258,7 @@ def _format(request: ChatRequest, body: dict[str, Any], facts: BedrockFacts, war
         warnings.add("unsupported", "response_format", why, lossy=True)
         return
     if not facts.schemas:
-        why = "this model has no structured output; ask for JSON in the prompt, or use a tool"
+        why = "this model does not support structured output; ask for JSON in the prompt, or use a tool"
         warnings.add("unsupported", "response_format", why, lossy=True)
         return
     schema = _strict(form.schema or {}, "response_format", warnings)

@@ -36,7 +36,7 @@ _FUNCTION_FIELDS = frozenset({"name", "arguments"})
 _NOTHING = "null"
 """The arguments that Cohere sends for a tool without parameters (vercel/ai issue 4755, February 2025)."""
 _HELD_BACK = 32
-"""The length in characters up to which the beginning of arguments is held back, because it may become `null`."""
+"""While arguments are shorter than this many characters, text that may become `null` is not passed on yet."""
 _LONGEST_NAME = 10_000
 """Limit on a tool's name, in characters; it arrives in pieces. No provider accepts more than a few hundred."""
 
@@ -51,8 +51,8 @@ class _Block:
         self.text_before = text_before
         self.length = 0
         self.open = True
-        # The contents of a block of an unknown kind: its texts, in pieces, and everything else. For other blocks, the
-        # fields that nothing reads.
+        # `texts` has the pieces of each text of a block of an unknown kind. `data` has its other fields; for a block of
+        # a known kind, the fields that the parser does not read.
         self.texts: dict[str, list[str]] = {}
         self.data: dict[str, Any] = {}
 
@@ -66,10 +66,10 @@ class _Call:
         self.position = position
         self.id = ""
         self.name = ""
-        self.arguments: list[str] = []  # that are not in an event so far
+        self.arguments: list[str] = []  # pieces that are not in an event yet
         self.metadata: dict[str, Any] = {}
         self.started = False
-        self.sent = False  # whether an event has arguments
+        self.sent = False  # whether an event with arguments was sent
         self.open = True
 
 
@@ -92,7 +92,7 @@ class CohereEventBuilder:
         self._call_by_index: dict[int, _Call] = {}
         self._ids: set[str] = set()
         self.unnamed: list[dict[str, Any]] = []
-        """The tool calls without a name, which are left out of the events: their ids and arguments."""
+        """The ids and arguments of tool calls without a name. These calls have no events."""
 
     @property
     def has_parts(self) -> bool:
@@ -279,7 +279,7 @@ class CohereEventBuilder:
             self._flush(call, events)
 
     def _flush(self, call: _Call, events: list[Event], *, end: bool = False) -> None:
-        """Add the arguments that are not in an event so far, unless they are, or may become, `null`."""
+        """Add an event with the pending arguments, unless the arguments are `null` or may become `null`."""
         text = "".join(call.arguments)
         call.arguments = [text]
         if not call.sent and len(text) < _HELD_BACK:

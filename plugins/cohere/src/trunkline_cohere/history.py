@@ -32,23 +32,24 @@ _ERROR = "Error: "
 
 
 def rules(provider: str, *, takes_images: bool) -> ReplayRules:
-    """Return what Cohere's API accepts as the history of a conversation."""
+    """Return the rules for the histories that Cohere's API accepts."""
     return ReplayRules(
         provider=provider,
-        # All of Cohere's models may see each other's thinking: it is plain text (docs.cohere.com/docs/reasoning).
+        # All of Cohere's models may read each other's thinking, since thinking is plain text
+        # (docs.cohere.com/docs/reasoning).
         reasoning="own",
-        # No rule is documented, but citations name their sources after the ids, as `id:0`.
+        # Cohere documents no pattern for ids, but citations name their sources with these ids, as `id:0`.
         call_ids=r"[A-Za-z0-9_.:-]{1,128}",
         # "message must be at least 1 token long": kwaroran/Risuai issue 504 (June 2024).
         blank_text=False,
-        # The types of a tool message's content in cohere 7.3.1 are text and document. Audio is sent as its transcript.
+        # In cohere 7.3.1, a tool message may contain text and documents. For audio, the transcript is sent.
         result_media=(Document, Audio),
         readable_media=(Document, Audio, Image) if takes_images else (Document, Audio),
     )
 
 
 class History:
-    """Translates the messages of one request. `documents` collects the documents, which are sent apart.
+    """Translates the messages of one request. `documents` collects the documents, which are sent in a separate field.
 
     If `takes_documents` is false, documents are sent as text in the messages instead. If `takes_images` is false, the
     model cannot read images.
@@ -157,7 +158,7 @@ class History:
     def _reasoning(self, part: Reasoning, blocks: list[dict[str, Any]], plans: list[str]) -> None:
         kept = part.provider_metadata.get(self._provider, {})
         if not part.text:
-            self._lose_reasoning("it has no text")
+            self._lose_reasoning("its text is empty")
         elif kept.get("type") == TOOL_PLAN:
             plans.append(part.text)
         else:

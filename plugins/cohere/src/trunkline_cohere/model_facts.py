@@ -1,4 +1,4 @@
-"""What Cohere's models accept, as a table. The setting `model_facts` overrides it."""
+"""A table of the features that each of Cohere's models supports. The setting `model_facts` overrides it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from trunkline.authoring.model_facts import ModelRow
 
 @attrs.frozen(kw_only=True)
 class CohereFacts:
-    """What a model accepts.
+    """The features that a model supports.
 
-    - `reasoning`: it can reason, and takes `thinking`.
-    - `tools`: it can call tools.
-    - `tool_choice`: it can be made to call a tool, or forbidden to.
-    - `images`: it reads images.
+    - `reasoning`: whether the model can reason and accepts `thinking`.
+    - `tools`: whether the model can call tools.
+    - `tool_choice`: whether a request can force or forbid tool calls.
+    - `images`: whether the model can read images.
     """
 
     reasoning: bool = True
@@ -23,7 +23,7 @@ class CohereFacts:
 
 
 UNKNOWN = CohereFacts()
-"""A model that the table does not know gets everything that the request asks for."""
+"""Facts for a model that is not in the table: every option is sent."""
 
 _SDK = "docstring of `tool_choice` in cohere 7.3.1: only Command R7B and newer"
 _PAGES = "docs.cohere.com/docs/models and /docs/reasoning, November 2026"
@@ -39,4 +39,4 @@ ROWS = (
     ModelRow(pattern="c4ai-aya-vision*", facts=CohereFacts(reasoning=False, tools=False), source=_VISION),
     ModelRow(pattern="c4ai-*", facts=CohereFacts(reasoning=False, tools=False, images=False), source=_PAGES),
 )
-"""The first row whose pattern matches the model's name has the facts about it."""
+"""The facts of each model. The first row whose pattern matches the model's name wins."""

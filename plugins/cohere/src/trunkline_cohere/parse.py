@@ -35,13 +35,13 @@ _REASONS = {
     "TOOL_CALL": FinishReason.TOOL_CALLS,
     "ERROR": FinishReason.ERROR,
     "TIMEOUT": FinishReason.ERROR,
-    # Reasons of the API's first version, which private deployments and gateways still send.
+    # Finish reasons of version 1 of the API. Private deployments and gateways still send them.
     "ERROR_TOXIC": FinishReason.CONTENT_FILTER,
     "ERROR_LIMIT": FinishReason.LENGTH,
     "USER_CANCEL": FinishReason.ERROR,
 }
 
-# The fields that are read, or that say nothing. Every other field is kept in `provider_metadata`.
+# The fields that the parser reads, and fields without information. Every other field is kept in `provider_metadata`.
 _EVENT_FIELDS = frozenset({"type", "index", "id", "delta", "logprobs"})
 _BODY_FIELDS = frozenset({"id", "message", "finish_reason", "usage", "logprobs", "error", "error_type"})
 _END_FIELDS = frozenset({"finish_reason", "usage", "error", "error_type"})
@@ -95,7 +95,7 @@ class CohereStreamParser:
         self._started = False
         self._id: str | None = None
         self._metadata: dict[str, Any] = {}
-        self._logprobs: list[Any] = []  # as they arrived, because they have the ids of the tokens
+        self._logprobs: list[Any] = []  # unchanged, because they contain the token ids
 
     def feed(self, frame: SSEFrame) -> list[Event]:
         """Return the events of one frame. Raises the error that the frame carries, if it is one."""
@@ -139,7 +139,7 @@ class CohereStreamParser:
         self._metadata |= unknown_fields(data, known)
 
     def _unknown_event(self, kind: str, data: dict[str, Any]) -> None:
-        """Keep an event of an unknown type in a list under its type, and fields of an event without a type as such."""
+        """Keep an unknown event in a list under the name of its type. If it has no type, keep its fields directly."""
         if "type" not in data and kind == "message":
             self._keep(data, frozenset())
         elif fields := {key: value for key, value in data.items() if key != "type"}:
@@ -246,7 +246,7 @@ class CohereStreamParser:
         self._builder.content_end(_index(data), events)
 
     def _keep_of_end(self, data: dict[str, Any]) -> None:
-        # The event that ends something has only an index, but some deployments send an empty message with it.
+        # An end event usually has only an index, but some deployments send an empty message with it.
         delta = data.get("delta")
         if isinstance(delta, dict):
             self._keep(delta, {"message"})
@@ -335,7 +335,7 @@ class CohereStreamParser:
 
 
 def _is_error(data: dict[str, Any]) -> bool:
-    """Return whether an event of an unknown type, or a body, describes an error, in any of the known spellings."""
+    """Return whether an event of an unknown type, or a body, describes an error in any of the known forms."""
     if isinstance(data.get("message"), dict) or "delta" in data:
         return False
     return any(data.get(key) for key in _ERROR_FIELDS)

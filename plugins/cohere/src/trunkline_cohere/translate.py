@@ -110,7 +110,7 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: Coh
     if not tools:
         return
     if not facts.tools:
-        warnings.add("unsupported", "tools", f"{request.model} cannot call tools; they were not sent", lossy=True)
+        warnings.add("unsupported", "tools", f"{request.model} cannot call tools; the tools were not sent", lossy=True)
         return
     if choice is not None and choice.mode == "none" and not facts.tool_choice:
         message = f"{request.model} cannot be forbidden to call tools, so the tools were left out"
@@ -134,7 +134,7 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: Coh
         warnings.add("emulated", "tool_choice", message, lossy=False)
     body["tools"] = [_tool(tool, provider, warnings) for tool in tools]
     if choice is not None and choice.mode != "auto" and not facts.tool_choice:
-        message = f"{request.model} cannot be forced to call a tool; it may answer without one"
+        message = f"{request.model} cannot be forced to call a tool; the answer may contain no call"
         warnings.add("unsupported", "tool_choice", message, lossy=True)
     elif choice is not None and choice.mode != "auto":
         body["tool_choice"] = "NONE" if choice.mode == "none" else "REQUIRED"

@@ -28,7 +28,7 @@ def error_from_body(
     first = body[0] if isinstance(body, list) and body else body
     error = first
     if isinstance(first, dict):
-        # A gateway may leave out the object around the fields, or name it otherwise.
+        # A gateway may leave out the object around the fields, or use another name for the object.
         error = first.get("error") or first.get("errors") or (first if "message" in first else first.get("detail"))
         error = error[0] if isinstance(error, list) and error else error
     fields: dict[str, Any] = error if isinstance(error, dict) else {"message": error}

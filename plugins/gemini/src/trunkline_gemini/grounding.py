@@ -1,4 +1,4 @@
-"""The sources of an answer: the citations of `citationMetadata`, and of `groundingMetadata` with their places."""
+"""The sources of an answer: citations from `citationMetadata` and from `groundingMetadata`, with positions."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from trunkline.messages import Citation
 
 _BLOCK = 4096
 _CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
-"""The bytes of UTF-8 that continue a character."""
+"""The continuation bytes of UTF-8."""
 
 _CONTINUATION = frozenset(bytes([byte]) for byte in _CONTINUATION_BYTES)
 _KINDS = ("web", "retrievedContext", "maps", "image")
-"""The kinds of sources, as google-genai 3.6.1 has them in `GroundingChunk`."""
+"""The kinds of sources in `GroundingChunk` of google-genai 3.6.1."""
 
 
 def joined_grounding(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the metadata of all chunks as one.
+    """Return the merged metadata of all chunks.
 
-    Lists are joined without what repeats. The indexes in `groundingSupports` refer to the `groundingChunks` of the same
-    metadata: those are either all sources so far, or new ones.
+    Lists are joined without repeated items. The indexes in `groundingSupports` refer to the `groundingChunks` of the
+    same chunk, which contain either all sources so far or only the new sources.
     """
     if len(pieces) == 1:
         return pieces[0]
@@ -53,7 +53,7 @@ def _moved(support: dict[str, Any], by: int) -> dict[str, Any]:
 
 
 def citations(sources: Collection[Any], grounding: dict[str, Any], text: str, provider: str) -> Iterator[Citation]:
-    """Yield the citations of a complete answer. `sources` are those of `citationMetadata`; `text` is the answer's."""
+    """Yield the citations of a complete answer: its `text`, its `grounding` and the `sources` of `citationMetadata`."""
     places = _Places(text if sources or grounding else "")
     for source in sources:
         start, end = places.find(source)
@@ -92,9 +92,9 @@ def _citation(
 
 
 class _Places:
-    """Turns places in the bytes of an answer, as Gemini counts, into places in its characters.
+    """Converts byte positions in an answer, which Gemini sends, to character positions.
 
-    The characters are counted once for each block of bytes, so each place takes the time of one block.
+    The characters of each block of bytes are counted once, so a lookup reads at most one block.
     """
 
     def __init__(self, text: str) -> None:
@@ -104,7 +104,7 @@ class _Places:
         self._counts = [*accumulate(sizes, initial=0)]
 
     def find(self, segment: dict[str, Any]) -> tuple[int | None, int | None]:
-        """Return the start and the end of a segment, or `None` twice if it has none that fits the text."""
+        """Return the start and the end of a segment, or `None` twice if they are missing or do not fit the text."""
         # Proto JSON leaves out a start of 0.
         start, end = as_count(segment.get("startIndex", 0)), as_count(segment.get("endIndex"))
         if start is None or end is None or end <= start:
@@ -115,11 +115,11 @@ class _Places:
             return None, None
         expected = as_string(segment.get("text"))
         if expected is not None and self._text[start:end] != expected:
-            return None, None  # it counts from the start of another part
+            return None, None  # the positions count from the start of another part
         return start, end
 
     def _position(self, at: int) -> int | None:
-        """Return the number of characters before a byte, or `None` if no character starts or ends there."""
+        """Return the number of characters before a byte, or `None` if the byte is not at a character boundary."""
         if at > len(self._bytes) or self._bytes[at : at + 1] in _CONTINUATION:
             return None
         block = at // _BLOCK

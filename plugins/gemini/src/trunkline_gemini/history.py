@@ -34,25 +34,25 @@ _MEDIA = (Image, Document, Audio)
 
 
 def rules(provider: str, facts: GeminiFacts) -> ReplayRules:
-    """Return what Gemini accepts as history."""
+    """Return the rules for the histories that a Gemini model accepts."""
     return ReplayRules(
         provider=provider,
-        # A signature of another generation is refused or worth nothing:
+        # A signature of another generation is refused or ignored:
         # https://ai.google.dev/gemini-api/docs/thought-signatures, November 2026.
         family=facts.family,
-        # Ids are optional, and Gemini documents no alphabet for them (google-genai 3.6.1, `FunctionCall.id`).
+        # Ids are optional, and Gemini documents no pattern for them (google-genai 3.6.1, `FunctionCall.id`).
         call_ids=r"[!-~]{1,128}",
         # google-genai 3.6.1, `FunctionDeclaration.name`; older models accept 64 characters
         # (wonderwhy-er/DesktopCommanderMCP#79, 2025).
-        # Names that begin otherwise are sent as `tool_names` has it.
+        # `tool_names` adds a prefix to names that begin with a digit or `-`.
         tool_names=r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}|[0-9-][A-Za-z0-9_.:-]{0,61}",
-        # Models that make pictures have them in their answers; other models read them there.
+        # Models that make pictures return them in answers. Other models can read pictures in answers.
         answer_media=_MEDIA,
         # https://ai.google.dev/gemini-api/docs/function-calling#multimodal: pictures and documents, since Gemini 3.
         result_media=(Image, Document) if facts.result_media else (),
-        # There is one system instruction, apart from the conversation.
+        # There is one system instruction, which is separate from the conversation.
         system="first",
-        # "contents" must begin with the user's turn, and a turn with calls must follow one of the user, or results:
+        # `contents` must begin with a user turn. A turn with calls must follow a user turn or a turn with results:
         # "Please ensure that function call turn comes immediately after a user turn or after a function response turn".
         starts_with_user=True,
         # "Requests ending with a model turn are not supported." (Zoo-Code-Org/Zoo-Code#1052, July 2026).
@@ -79,7 +79,7 @@ def history(
         elif parts:
             contents.append({"role": "model" if by_model else "user", "parts": parts})
         if turn.results:
-            # The API refuses results next to other parts, and expects as many as there are calls: "Please ensure that
+            # The API refuses results next to other parts, and requires one result for each call: "Please ensure that
             # the number of function response parts is equal to the number of function call parts" (gemini-cli#16543).
             contents.append({"role": "user", "parts": [renderer.result(result) for result in turn.results]})
     for content in contents:
@@ -87,7 +87,7 @@ def history(
             renderer.sign(content["parts"])
     if system and not facts.system_instruction:
         warnings.add(
-            "changed", "system message", "this model has no system instruction; sent as the user's", lossy=False
+            "changed", "system message", "this model has no system instruction; sent as a user message", lossy=False
         )
         contents[:0] = [{"role": "user", "parts": system}]
         system = []
@@ -98,11 +98,11 @@ def history(
 
 
 _PAIRS = {"executableCode": "codeExecutionResult", "toolCall": "toolResponse"}
-"""The parts that are only valid together: what Gemini runs by itself, and its result."""
+"""Parts that are valid only as a pair: a call that Gemini runs itself, and its result."""
 
 
 def _complete_pairs(parts: Sequence[Part], warnings: Warnings) -> Sequence[Part]:
-    """Leave out what Gemini began to run but did not finish, as in an answer that was cut off, and results alone."""
+    """Leave out hosted calls without a result, for example of an interrupted answer, and results without a call."""
     kinds = (*_PAIRS, *_PAIRS.values())
     hosted = [(at, part) for at, part in enumerate(parts) if isinstance(part, Opaque) and part.kind in kinds]
     if not hosted:
@@ -122,7 +122,7 @@ def _complete_pairs(parts: Sequence[Part], warnings: Warnings) -> Sequence[Part]
             waiting.remove(call)
             alone.discard(call[0])
     if alone:
-        why = "a call that Gemini ran itself, or its result, was left out because the other is missing"
+        why = "a hosted call without a result, or a result without a hosted call, was left out"
         warnings.add("mended", "opaque part", why, lossy=False)
     return [part for at, part in enumerate(parts) if at not in alone]
 
@@ -133,7 +133,7 @@ def _hosted_id(part: Opaque) -> object:
 
 
 class _Renderer:
-    """Renders the parts of messages that `replay` has mended."""
+    """Renders the parts of messages after `replay` has changed them."""
 
     def __init__(self, provider: str, facts: GeminiFacts, warnings: Warnings) -> None:
         self._provider = provider
@@ -177,7 +177,7 @@ class _Renderer:
         return None  # citations are not sent back
 
     def _with_metadata(self, wire_part: dict[str, Any], metadata: ProviderOptions) -> dict[str, Any]:
-        """Return the part with the fields that Gemini sent with it, such as its signature."""
+        """Add the fields that Gemini sent with a part, such as the signature."""
         for name, value in metadata.get(self._provider, {}).items():
             present = wire_part.get(name)
             if isinstance(present, dict) and isinstance(value, dict):
@@ -202,10 +202,11 @@ class _Renderer:
         return media
 
     def sign(self, parts: list[dict[str, Any]]) -> None:
-        """Give the parts of one answer that must have a signature, and have none, the value that stands for one.
+        """Add the placeholder signature to the parts of one answer that require a signature but have none.
 
-        Only the first function call of a step has a signature. A picture without one is refused too (langchain-ai/
-        langchain-google#1431), and models that make pictures refuse text without one (googleapis/js-genai#1116).
+        Only the first function call of a step has a signature. A picture without a signature is refused too
+        (langchain-ai/langchain-google#1431), and models that make pictures refuse text without a signature
+        (googleapis/js-genai#1116).
         """
         if self._facts.signatures == "none":
             return
@@ -217,7 +218,7 @@ class _Renderer:
         for part in needed:
             if "thoughtSignature" not in part:
                 part["thoughtSignature"] = UNSIGNED
-                why = "a part without a signature got the placeholder with which Gemini skips verification"
+                why = "a part without a signature was sent with a placeholder, for which Gemini skips verification"
                 self._warnings.add("mended", "signature", why, lossy=False)
 
     def result(self, result: ToolResult) -> dict[str, Any]:
@@ -231,6 +232,6 @@ class _Renderer:
             ]
         for part in result.parts:
             if isinstance(part, Opaque):
-                why = "Gemini accepts text and media in tool results; left out"
+                why = "Gemini accepts only text and media in tool results; left out"
                 self._warnings.add("left_out", part.kind, why, lossy=True)
         return with_options({"functionResponse": response}, result.provider_options, self._provider)

@@ -9,9 +9,9 @@ from trunkline.response import TokenLogprob
 
 
 def logprobs_from(result: dict[str, Any]) -> tuple[TokenLogprob, ...]:
-    """Return the chosen tokens, each with the likeliest ones at its place. Tokens without a probability are left out.
+    """Return the chosen tokens, each with the most likely alternatives. Tokens without a probability are left out.
 
-    `tokenId`, the number of a token in the model's vocabulary, has no field.
+    `tokenId`, the number of a token in the model's vocabulary, is not kept.
     """
     likeliest = [
         tuple(filter(None, map(_token, as_objects(as_object(item).get("candidates")))))

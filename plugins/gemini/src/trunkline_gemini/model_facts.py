@@ -1,8 +1,7 @@
-"""What each Gemini model accepts, as a table. The setting `model_facts` overrides it.
+"""A table of the features that each Gemini model supports. The setting `model_facts` overrides it.
 
-Google describes the levels and budgets of thinking on https://ai.google.dev/gemini-api/docs/thinking; some of the rows
-were tried against the API by others, whose reports are named. For a model that is not in the table, `UNKNOWN` has what
-every current model accepts.
+Google documents thinking levels and budgets on https://ai.google.dev/gemini-api/docs/thinking. Some rows name reports
+by others who tried the API. A model that is not in the table gets the facts `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -40,31 +39,31 @@ REFUSED_KEYWORDS = (
 )
 """The keywords of JSON Schema that Gemini does not support, or refuses with status 400.
 
-Sources: the description of `responseJsonSchema` in the API reference, which lists what is supported; pydantic-ai
+Sources: the description of `responseJsonSchema` in the API reference, which lists the supported keywords; pydantic-ai
 2.68, `profiles/google.py` (November 2026); decolua/9router#3018 and fazer-ai/agents#64 (August 2026).
 """
 
 
 @attrs.frozen(kw_only=True)
 class GeminiFacts:
-    """What a model accepts.
+    """The features that a model supports.
 
-    - `family`: the models whose signatures it accepts.
-    - `thinking_levels`: the values of `thinkingLevel`; empty if the model takes a budget or does not think.
-    - `thinking_budget`: the smallest and the largest `thinkingBudget`, or `None` if the model takes levels or does not
+    - `family`: the name of a group of models that accept each other's signatures.
+    - `thinking_levels`: the accepted values of `thinkingLevel`; empty if the model uses a budget or does not think.
+    - `thinking_budget`: the smallest and the largest `thinkingBudget`, or `None` if the model uses levels or does not
       think.
-    - `thinking_off`: whether it accepts a `thinkingBudget` of 0.
-    - `signatures`: the parts of an answer in the history that must have a signature: none, the first function call of
-      each step and all media (`calls`), or the first part of each answer as well (`answers`).
-    - `ends_with_answer`: whether the last message may be the model's.
-    - `sampling`: whether it reads `temperature`, `topP` and `topK`. Others ignore them, or refuse them.
+    - `thinking_off`: whether the model accepts a `thinkingBudget` of 0.
+    - `signatures`: the parts of answers in the history that require a signature: no parts (`none`), the first function
+      call of each step and all media (`calls`), or also the first part of each answer (`answers`).
+    - `ends_with_answer`: whether the last message may be an assistant message.
+    - `sampling`: whether the model uses `temperature`, `topP` and `topK`. Other models ignore or refuse these options.
     - `penalties`: whether it accepts `frequencyPenalty` and `presencePenalty`.
     - `logprobs`: whether it accepts `responseLogprobs`.
     - `tools`: whether it accepts function declarations.
     - `json`: whether it accepts `responseMimeType` for JSON.
     - `result_media`: whether tool results may contain images and documents.
     - `system_instruction`: whether it accepts `systemInstruction`.
-    - `refused_keywords`: the keywords of JSON Schema that it refuses.
+    - `refused_keywords`: the keywords of JSON Schema that the model refuses.
     """
 
     family: str = "gemini-3"
@@ -97,7 +96,7 @@ _TWO_FIVE = GeminiFacts(
 _NO_THINKING = attrs.evolve(_TWO_FIVE, thinking_budget=None, thinking_off=False)
 _OLD = attrs.evolve(_NO_THINKING, family="gemini-2")
 _GEMMA = attrs.evolve(_OLD, family="gemma")
-# Models that make pictures have no function calling.
+# Models that make pictures do not support function calling.
 _PICTURES = attrs.evolve(_THREE, thinking_levels=("low", "high"), signatures="answers", tools=False)
 
 _THINKING = "https://ai.google.dev/gemini-api/docs/thinking, November 2026"
@@ -118,7 +117,8 @@ ROWS = (
         source=f"{_PYDANTIC}; router-for-me/CLIProxyAPI#1734, February 2026; maximhq/bifrost#6280, August 2026",
     ),
     ModelRow(
-        # Nothing is known of the levels of these, so they are those of Gemini 3 Pro, on which the first is based.
+        # The levels of these models are not documented. The first model is based on Gemini 3 Pro, so all have its
+        # levels.
         pattern="gemini-3*-image*",
         facts=_PICTURES,
         source=f"googleapis/js-genai#1116, 2025; langchain-ai/langchain-google#1431, December 2025; {_PYDANTIC}",
@@ -170,13 +170,14 @@ ROWS = (
         source=f"{_LITELLM} (`supports_system_messages` of gemma-3-27b-it)",
     ),
     ModelRow(pattern="gemma*", facts=_GEMMA, source=_PYDANTIC),
-    # Models that are newer than this table: what Google announced for future models, and what all of them accept.
+    # Models that are newer than this table: the limits that Google announced for future models, and the features that
+    # all current models support.
     ModelRow(pattern="gemini-*", facts=_NEW, source="anomalyco/opencode#38924, July 2026; bolna-ai/bolna#956, 2026"),
 )
 """The first pattern that matches the name of a model wins."""
 
 UNKNOWN = attrs.evolve(_THREE, penalties=True)
-"""What is assumed of a model whose name says nothing, such as a tuned model: it gets every parameter."""
+"""Facts for a model with an unknown name, such as a tuned model: every option is sent."""
 
 
 def facts_of(model: str | None, overrides: FactOverrides) -> GeminiFacts:

@@ -2,8 +2,9 @@
 
 Each event contains a complete `GenerateContentResponse` with the next piece of the response. Parsing does no I/O.
 
-What has no typed place in a response is kept under Gemini's own names: fields of a candidate or of the whole response
-in the `provider_metadata` of the response, fields of a part in that of the part, in streams as in bodies.
+Fields without a counterpart in Trunkline's types are kept under Gemini's names, both in streams and in bodies: fields
+of a part in the `provider_metadata` of the part, and fields of a candidate or of the whole response in the
+`provider_metadata` of the response.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _FAILED = (
 REASONS = {
     "STOP": FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
-    # The response reached the limit of one request; another request continues it.
+    # The response reached the limit of one request. Another request can continue the response.
     "CONTINUATION": FinishReason.LENGTH,
     **dict.fromkeys(_FILTERED.split(), FinishReason.CONTENT_FILTER),
     **dict.fromkeys(_FAILED.split(), FinishReason.ERROR),
@@ -64,7 +65,7 @@ _NUMBERS = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITA
 
 _UNSPECIFIED = ("", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 
-# The fields that have a typed place. `createTime` repeats in each chunk, so it is kept from the first one.
+# The fields that Trunkline's types have. `createTime` repeats in each chunk, so only the first value is kept.
 _CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "createTime"})
 _CANDIDATE = frozenset({"content", "finishReason", "finishMessage", "index"})
 _CONTENT = frozenset({"parts", "role"})
@@ -74,7 +75,7 @@ _CALL = frozenset({"id", "name", "args", "partialArgs", "willContinue"})
 _MEDIA = frozenset({"mimeType", "data", "fileUri"})
 
 _ERRORS = ("error", "errors", "message", "detail", "error_type")
-"""The fields under which a gateway reports an error in a chunk that is no response."""
+"""The fields in which a gateway reports an error instead of a response."""
 
 
 class GeminiParser:
@@ -90,7 +91,7 @@ class GeminiParser:
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """Return the response of a call that was not streamed. Raises `ProtocolViolation` without a candidate.
 
-        A stream that a server sent all the same, as events, as a JSON array or as JSON lines, is read as well.
+        If the server sent a stream anyway, as events, a JSON array or JSON lines, the stream is read.
         """
         body, parser = wire_response.body, GeminiStream(self._provider)
         framer = SSEOrJSONFramer()
@@ -119,10 +120,12 @@ class GeminiStream:
     A finish reason completes the stream; it has no other end marker. There are three exceptions:
 
     - When the model runs code, the chunk that ends with the code also has a finish reason, although the code's result
-      and the rest of the response follow (recordings 04a59751d29d53f7, f32e2446a758532a). It is ignored.
-    - A `STOP` before anything was said may come from a gateway that adds it to each chunk without parts. It completes
-      the stream only if nothing follows it.
-    - If there are several candidates, the last chunks of the others may follow. The stream is then complete at its end.
+      and the rest of the response follow (recordings 04a59751d29d53f7, f32e2446a758532a). This finish reason is
+      ignored.
+    - A `STOP` before any content may come from a gateway that adds `STOP` to each chunk without parts. Such a `STOP`
+      completes the stream only if no content follows.
+    - If there are several candidates, the last chunks of the other candidates may follow. Then the response is complete
+      when the stream ends.
     """
 
     def __init__(self, provider: str) -> None:
@@ -132,13 +135,13 @@ class GeminiStream:
         self._streamed: StreamedCall | None = None
         self._ended_with_code = False
         self._has_answer = False
-        self._text: list[str] = []  # of the answer, for the places of citations
+        self._text: list[str] = []  # the answer's text, for the positions of citations
         self._text_is_open = False
         self._usage: dict[str, Any] = {}
-        self._index: object = None  # that of the candidate that is the answer
+        self._index: object = None  # the index of the candidate that is the answer
         self._others: dict[str, dict[str, Any]] = {}
         self._grounding: list[dict[str, Any]] = []
-        self._ratings: dict[str, Any] = {}  # by their JSON text, as are the sources: chunks may repeat them
+        self._ratings: dict[str, Any] = {}  # keys are JSON text, since chunks may repeat ratings and sources
         self._sources: dict[str, dict[str, Any]] = {}
         self._warnings: list[CallWarning] = []
         self._reason: str | None = None
@@ -149,8 +152,8 @@ class GeminiStream:
         return self._builder.finished
 
     def feed(self, frame: SSEFrame) -> list[Event]:
-        """Return the events of one frame. What follows the end of the response gives none."""
-        if self.finished or frame.data in (b"[DONE]", b"null"):  # a proxy's
+        """Return the events of one frame. Frames after the end of the response are ignored."""
+        if self.finished or frame.data in (b"[DONE]", b"null"):  # from a proxy
             return []
         if frame.event == "error" and not frame.data.lstrip().startswith(b"{"):
             raise error_from_body(frame.data.decode("utf-8", "replace"), provider=self._provider)
@@ -179,7 +182,7 @@ class GeminiStream:
                 builder.metadata({"createTime": created})
             builder.start(as_string(data.get("responseId")) or None, as_string(data.get("modelVersion")) or None)
         if not _CHUNK.issuperset(data):
-            # An error that is null or empty is none; the event after it may have it (class 55).
+            # A null or empty error is ignored, since the next event may contain the error (class 55).
             builder.metadata({name: value for name, value in data.items() if name not in _CHUNK and name != "error"})
         candidate = self._candidate(data.get("candidates"))
         content = candidate.get("content")
@@ -221,10 +224,10 @@ class GeminiStream:
         return self._builder.take()
 
     def _candidate(self, candidates: object) -> dict[str, Any]:
-        """Return the candidate that is the answer: the first one of the first chunk. The others are kept apart.
+        """Return the candidate that is the answer: the first candidate of the first chunk. The others become metadata.
 
-        Candidates with other indexes are never taken for pieces of the answer: without an end marker, a cut-off stream
-        of several candidates would look like one complete answer.
+        Candidates with other indexes never become pieces of the answer. Streams have no end marker, so an interrupted
+        stream of several candidates would look like one complete answer.
         """
         if not isinstance(candidates, list) or not candidates:
             return {}
@@ -248,7 +251,7 @@ class GeminiStream:
         return answer if answer is not None else {}
 
     def _add_other(self, index: str, candidate: dict[str, Any]) -> None:
-        """Keep a piece of another candidate, joined with the pieces before it."""
+        """Add a piece to another candidate, which becomes metadata."""
         content = as_object(candidate.get("content"))
         before = self._others.setdefault(index, {})
         parts = as_object(before.get("content")).get("parts", [])
@@ -269,7 +272,7 @@ class GeminiStream:
             self._grounding.append(grounding)
             del fields["groundingMetadata"]
         if isinstance(ratings := fields.get("safetyRatings"), list):
-            # Each chunk has its own, most of them equal.
+            # Each chunk has a list of ratings, and most ratings repeat.
             self._ratings.update((json_text(rating), rating) for rating in ratings)
             del fields["safetyRatings"]
         if isinstance(cited := fields.get("citationMetadata"), dict):
@@ -281,7 +284,7 @@ class GeminiStream:
         return logprobs
 
     def _logprobs_apart(self, logprobs: tuple[TokenLogprob, ...], candidate: dict[str, Any]) -> None:
-        """Keep the log probabilities of a chunk without text: those of the text before it, or of a function call."""
+        """Keep the log probabilities of a chunk without text. They belong to earlier text or to a function call."""
         if self._text_is_open:
             self._builder.text("", logprobs=logprobs)
         else:
@@ -299,7 +302,7 @@ class GeminiStream:
                 self._builder.text(text, logprobs=logprobs)
             return
         if text is None and part.keys() <= _SIGNATURE:
-            text = ""  # a signature without data belongs to the text so far; it goes back on an empty text
+            text = ""  # such a signature belongs to the text so far, and is sent back on an empty text
         is_thought = part.get("thought") is True
         self._has_answer = self._has_answer or not is_thought
         self._text_is_open = False
@@ -319,12 +322,13 @@ class GeminiStream:
             self._builder.add(self._media(data, self._metadata(part, "fileData", inner=_MEDIA)))
         elif part:
             # Parts that only Gemini understands, such as executableCode and the drafts of pictures that are marked as
-            # thoughts, are kept as they came and sent back.
+            # thoughts, are kept unchanged and sent back.
             kind = next(key for key in part if key not in _SIGNATURE)
             self._builder.add(Opaque(provider=self._provider, kind=kind, data=part))
 
     def _metadata(self, part: dict[str, Any], *typed: str, inner: frozenset[str] = frozenset()) -> ProviderOptions:
-        """Return the fields of a part that have no typed place. `inner` are the typed fields of its first `typed`."""
+        """Return the fields of a part that are not `typed`. `inner` names the typed fields of its first `typed`
+        field."""
         fields = {name: value for name, value in part.items() if name not in typed and name != "thought"}
         if inner and not part[typed[0]].keys() <= inner:
             fields[typed[0]] = {name: value for name, value in part[typed[0]].items() if name not in inner}
@@ -343,7 +347,7 @@ class GeminiStream:
                 return
             self._end_call(is_complete=True)
         if not name and call.keys() <= {"willContinue"}:
-            return  # the end of a call that has ended already
+            return  # the end marker of a call that has already ended
         key, self._calls = self._calls, self._calls + 1
         if call.get("willContinue") is True or "partialArgs" in call:
             self._streamed = StreamedCall(key, name, call_id)
@@ -389,7 +393,7 @@ class GeminiStream:
             raw = as_string(feedback.get("blockReason")) or ""
             if raw in _UNSPECIFIED:
                 if self._has_answer and candidate.get("content"):
-                    self._reason = None  # the answer goes on behind a finish reason that came too early
+                    self._reason = None  # content follows, so the finish reason was premature
                 return
             # If the prompt is refused, there are no candidates at all.
             self._warn("prompt", as_string(feedback.get("blockReasonMessage")) or "the prompt was refused")
@@ -400,7 +404,7 @@ class GeminiStream:
         if message := as_string(candidate.get("finishMessage")):
             self._warn("finish_reason", message)
         if raw == "CONTINUATION":
-            message = "the answer is not complete; send the request again with the continuationToken of the metadata"
+            message = "the answer is incomplete; repeat the request with the continuationToken in provider_metadata"
             self._warn("finish_reason", message)
         self._reason = raw
         if (self._has_answer or raw != "STOP") and not self._others:
@@ -410,7 +414,7 @@ class GeminiStream:
         builder = self._builder
         if reason is None:
             reason = REASONS.get(raw or "", FinishReason.OTHER)
-        if self._streamed is not None:  # the call did not end before the response
+        if self._streamed is not None:  # the response ended before the call
             self._end_call(is_complete=reason is FinishReason.STOP and not self._streamed.is_open)
         grounding = joined_grounding(self._grounding)
         for citation in citations(self._sources.values(), grounding, "".join(self._text), self._provider):

@@ -1,8 +1,9 @@
 """Change a JSON Schema so that Gemini accepts it in `parametersJsonSchema` and `responseJsonSchema`. Pure.
 
-Source of the rules: the description of `responseJsonSchema` in the reference of Gemini's API, November 2026: next to a
-`$ref`, only keywords that begin with `$` are allowed; `$defs` are supported, `definitions` are not, so a reference into
-them has no target (agent-infra/sandbox#83); `const` is not supported, `enum` is, for strings and numbers.
+The rules are from the description of `responseJsonSchema` in the reference of Gemini's API, November 2026. Next to a
+`$ref`, only keywords that begin with `$` are allowed. `$defs` is supported. `definitions` is not supported, so a
+reference to a definition there has no target (agent-infra/sandbox#83). `const` is not supported, but `enum` is, for
+strings and numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from trunkline.authoring.schemas import without_keywords
 from trunkline.authoring.warnings import Warnings
 
 _SILENT = ("$schema",)
-"""Keywords that say nothing to a model, and are removed without a trace."""
+"""Keywords that do not matter to a model. They are removed without a warning."""
 
 _NAMED = ("properties", "patternProperties", "$defs", "dependentSchemas")
 _VALUES = ("const", "default", "enum", "examples", "required")
@@ -22,15 +23,15 @@ _OLD_REFERENCE, _REFERENCE = "#/definitions/", "#/$defs/"
 
 
 def gemini_schema(schema: JSONObject, refused: Collection[str], subject: str, warnings: Warnings) -> JSONObject:
-    """Return the schema as Gemini accepts it. A refused keyword is moved to the description of its schema.
+    """Return the schema in a form that Gemini accepts. A refused keyword is moved to the description of its schema.
 
-    `subject` is that of the warning. A schema that needs no change is returned as it is.
+    `subject` is the subject of the warning. A schema that needs no change is returned unchanged.
     """
     plain = _changed(schema)
     kept, moved = without_keywords(plain, lambda keyword, value: keyword in refused)
     if moved:
         names = ", ".join(moved)
-        why = f"Gemini does not support {names} in a schema; moved to its description"
+        why = f"Gemini does not support {names} in schemas; moved to the description"
         warnings.add("changed", subject, why, lossy=False)
         return kept
     return plain

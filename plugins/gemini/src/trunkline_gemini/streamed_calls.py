@@ -1,7 +1,7 @@
-"""Assemble the arguments of a function call that arrives in pieces: a path, and a value or a part of a string.
+"""Assemble the arguments of a function call from pieces: a path, and a value or a part of a string.
 
-Models of Gemini 3 on Vertex AI send them so if `streamFunctionCallArguments` is set. The first part of a call has its
-name and `willContinue`, the next ones have `partialArgs`, and one without `willContinue` ends the call:
+Gemini 3 models on Vertex AI send these pieces if `streamFunctionCallArguments` is set. The first part of a call has the
+name and `willContinue`, the next parts have `partialArgs`, and a part without `willContinue` ends the call:
 
     {"name": "weather", "willContinue": true}
     {"partialArgs": [{"jsonPath": "$.city", "stringValue": "Os", "willContinue": true}], "willContinue": true}
@@ -23,13 +23,13 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _VALUES = ("stringValue", "numberValue", "boolValue", "nullValue", "structValue", "listValue")
 
 _FIRST_EMPTY = 64
-"""The most places of a list that may be left empty before a value. In practice values come in order."""
+"""The maximum number of list positions that may be empty before a value. In practice, values come in order."""
 
 
 class StreamedCall:
-    """The arguments of one call, as far as they have arrived.
+    """The arguments of one call that have arrived so far.
 
-    `key` is that of the call in the `EventBuilder`; `name` and `call_id` are as the first part has them.
+    `key` is the key of the call in the `EventBuilder`. `name` and `call_id` are from the first part.
     """
 
     def __init__(self, key: int, name: str, call_id: str | None) -> None:
@@ -37,18 +37,19 @@ class StreamedCall:
         self.name = name
         self.call_id = call_id
         self._arguments: dict[str, Any] = {}
-        # The strings that go on, by path: the object or list that they are in, their place there, and their pieces.
+        # The incomplete strings by path: the object or list that contains the string, the position in it, and the
+        # pieces.
         self._open: dict[str, tuple[Any, str | int, list[str]]] = {}
-        self._pieces: list[Any] = []  # as they came
+        self._pieces: list[Any] = []  # unchanged
         self._is_readable = True
 
     @property
     def is_open(self) -> bool:
-        """Whether a string is not complete."""
+        """Whether a string is incomplete."""
         return bool(self._open)
 
     def add(self, call: dict[str, Any]) -> None:
-        """Add the pieces of one part. `args` of a part replace the fields of the same names."""
+        """Add the pieces of one part. The `args` of a part replace fields with the same names."""
         if isinstance(call.get("args"), dict):
             self._arguments.update(call["args"])
         for piece in as_list(call.get("partialArgs")):
@@ -56,10 +57,10 @@ class StreamedCall:
             self._is_readable = self._is_readable and isinstance(piece, dict) and self._set(piece)
 
     def text(self, *, is_complete: bool) -> str:
-        """Return the arguments as JSON text: without its last brace if they are not complete.
+        """Return the arguments as JSON text, without the last brace if the arguments are incomplete.
 
-        So incomplete arguments are never taken for complete ones. If the pieces cannot be understood, the text is the
-        list of them.
+        Without the brace, incomplete arguments are never valid JSON. If a piece cannot be read, the text is the list of
+        pieces.
         """
         if not self._is_readable:
             return json_text(self._pieces)
@@ -69,7 +70,7 @@ class StreamedCall:
         return text if is_complete else text[:-1]
 
     def _set(self, piece: dict[str, Any]) -> bool:
-        """Put the value of a piece into its place. Returns whether the piece can be understood."""
+        """Store the value of a piece at its path. Returns whether the piece can be read."""
         path, goes_on = piece.get("jsonPath"), piece.get("willContinue") is True
         if not isinstance(path, str):
             return False
@@ -85,7 +86,7 @@ class StreamedCall:
         place = self._place(path)
         if place is None:
             return False
-        if kind is not None:  # else the piece says only that a value follows
+        if kind is not None:  # otherwise the piece only announces a value
             container, step = place
             container[step] = value
             if goes_on and isinstance(value, str):
@@ -97,7 +98,7 @@ class StreamedCall:
         container[step] = "".join(pieces)
 
     def _place(self, path: str) -> tuple[Any, str | int] | None:
-        """Return the object or list that a path leads into, made if it is missing, and the place there."""
+        """Return the innermost object or list of a path, created if it is missing, and the position in it."""
         steps = _steps(path)
         if not steps:
             return None
@@ -118,7 +119,7 @@ class StreamedCall:
 
 
 def _steps(path: str) -> list[str | int] | None:
-    """Return the steps of a JSON path (RFC 9535) to one value: names and indexes. `None` for any other text."""
+    """Return the names and indexes of a JSON path (RFC 9535) to one value, or `None` for any other text."""
     steps: list[str | int] = []
     at = 1
     while at < len(path):

@@ -1,7 +1,7 @@
-"""The names of tools: those that other providers accept, but Gemini does not, are sent with a prefix.
+"""Add a prefix to tool names that Gemini refuses although other providers accept them.
 
-A name must begin with a letter or an underscore (google-genai 3.6.1, `FunctionDeclaration.name`). Names such as
-`2d_plot`, which the other providers accept, get the prefix in requests and lose it in responses.
+A name must begin with a letter or an underscore (google-genai 3.6.1, `FunctionDeclaration.name`). The prefix is added
+to names such as `2d_plot` in requests, and removed in responses.
 """
 
 from __future__ import annotations

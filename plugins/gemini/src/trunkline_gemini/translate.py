@@ -46,7 +46,7 @@ STOP_LIMIT = 5
 """The most stop sequences that Gemini accepts."""
 
 BUDGETS: Mapping[str, int] = {"minimal": 512, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": -1}
-"""The thinking budget, in tokens, sent for each effort to models that take budgets; -1 lets the model decide."""
+"""The thinking budget in tokens for each effort, for models that use budgets; -1 lets the model decide."""
 
 """The efforts of a request, from the least reasoning to the most."""
 
@@ -101,12 +101,12 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: Gem
     for tool in request.tools:
         options = dict(tool.provider_options.get(provider, {}))
         if options.pop("type", "function") != "function":
-            # A hosted tool (googleSearch, codeExecution …) is sent as it is, next to the function declarations.
+            # A hosted tool (googleSearch, codeExecution …) is sent unchanged, next to the function declarations.
             hosted.append(options)
         else:
             declared.append(_tool(tool, options, facts, warnings))
     if declared and not facts.tools:
-        warnings.add("unsupported", "tools", "this model does not call tools; ignored", lossy=True)
+        warnings.add("unsupported", "tools", "this model cannot call tools; ignored", lossy=True)
         declared = []
     if any(tool.strict for tool in request.tools):
         warnings.add("unsupported", "strict", "Gemini does not enforce a tool's schema; ignored", lossy=True)
@@ -215,8 +215,8 @@ def _thinking(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, 
 
 
 def _budget(tokens: int, facts: GeminiFacts, subject: str, warnings: Warnings) -> int:
-    """Return the thinking budget that the model accepts and that is nearest to a number of tokens."""
-    if facts.thinking_budget is None:  # models that take levels accept a budget as well, within limits of their own
+    """Return the thinking budget nearest to a number of tokens that the model accepts."""
+    if facts.thinking_budget is None:  # models with levels accept budgets too; their limits are unknown
         return tokens
     smallest, largest = facts.thinking_budget
     budget = min(max(tokens, smallest), largest)

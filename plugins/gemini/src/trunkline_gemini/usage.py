@@ -30,10 +30,11 @@ def usage_from(raw: object, *, is_final: bool) -> Usage | None:
 
 
 def later_counts(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
-    """Return the counts of a chunk, which replace those of an earlier chunk unless they begin at 0 again.
+    """Return the counts of a later chunk, which replace the earlier counts unless they start again at 0.
 
-    A count may become smaller: Gemini corrects its estimates (recording 2b64aecdb8256015). But a count that was more
-    than 0 and is now 0, or missing as proto JSON leaves out 0, is that of another part of the answer (class 57).
+    A count may decrease, because Gemini corrects its estimates (recording 2b64aecdb8256015). But if a count was more
+    than 0 and is now 0, or missing since proto JSON leaves out 0, the new count belongs to another part of the answer
+    (class 57).
     """
     if earlier.keys() <= later.keys() and 0 not in later.values():  # nearly always
         return later

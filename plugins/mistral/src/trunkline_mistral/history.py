@@ -39,10 +39,10 @@ class MistralHistory(History):
     """Translates the messages of one request."""
 
     def rules(self) -> ReplayRules:
-        """What Mistral accepts as history."""
+        """Return the rules for the histories that Mistral accepts."""
         return attrs.evolve(
             super().rules(),
-            # Signed or not, as the model does it: reasoning of conversations that were stored without a family too.
+            # Stored reasoning without a family is sent back, signed or not, since Mistral's models make both kinds.
             unknown_family=True,
             blank_text=False,
             result_media=(Image, Document, Audio),
@@ -109,7 +109,7 @@ class MistralHistory(History):
         return with_options(item, part.provider_options, self.provider)
 
     def tool_results(self, answered: list[AnsweredCall], wire: list[dict[str, Any]]) -> None:
-        """Append the result of each tool call of a message."""
+        """Append the results of a message's tool calls."""
         for call, result in answered:
             value: dict[str, Any] = {"role": "tool", "tool_call_id": call.id, "name": call.name}
             value["content"] = content_of(self._result(result))

@@ -1,4 +1,4 @@
-"""What the models of Mistral's API accept, as a table. The setting `model_facts` overrides it."""
+"""A table of the options that each model of Mistral's API accepts. The setting `model_facts` overrides it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ADJUSTABLE = (
 )
 _NO_REASONING = "calls of the API in dust-tt/dust pull request 27613 (June 2026); docs.mistral.ai/models, November 2026"
 _HOSTED = "calls of the API in anomalyco/models.dev pull request 7334 (September 2026)"
-# The answer of mistral-small-latest and ministral-3b-latest in July 2026 was "Logprobs are not enabled for this model".
+# In July 2026, mistral-small-latest and ministral-3b-latest answered "Logprobs are not enabled for this model".
 _RECORDED = f"recorded calls of July 2026; {_ADJUSTABLE}"
 
 _SWITCHED = ModelFacts(family="mistral", efforts=("none", "high"))
@@ -26,7 +26,7 @@ _GLM_TEXT = attrs.evolve(_GLM, refuses=frozenset({"image_url", "image_data"}))
 MODELS: Rows = (
     *rows_for(_SMALL, _RECORDED, "mistral-small-latest", "mistral-small", "mistral-small-26*", "mistral-small-4*"),
     *rows_for(_SWITCHED, _ADJUSTABLE, "mistral-medium", "mistral-medium-latest", "mistral-medium-3"),
-    # The names of retired models lead to the newest Small and Medium.
+    # Mistral serves the newest Small and Medium under the names of retired models.
     *rows_for(_SWITCHED, _ADJUSTABLE, "mistral-medium-26*", "mistral-medium-3[-.]5*", "mistral-vibe-*", "magistral-*"),
     *rows_for(attrs.evolve(_GLM_TEXT, efforts=("none", "high", "max")), _HOSTED, "zai-glm-5-2*", "glm-5-2*"),
     *rows_for(_GLM_TEXT, _HOSTED, "zai-glm-5-3", "zai-glm-latest", "zai-glm-5"),
@@ -37,10 +37,10 @@ MODELS: Rows = (
     *rows_for(_PLAIN, _NO_REASONING, "mistral-medium-25*", "mistral-small-25*"),
     *rows_for(_TEXT, _NO_REASONING, "codestral-*", "voxtral-*", "open-mistral-*", "open-mixtral-*", "mistral-tiny*"),
     *rows_for(_TEXT, _NO_REASONING, "mistral-small-24*"),
-    *rows_for(ModelFacts(family="mistral"), "a model that is not listed gets what is asked for", "*"),
+    *rows_for(ModelFacts(family="mistral"), "every option is sent to a model that is not listed", "*"),
 )
-"""The first row whose pattern matches the model's name has the facts about it.
+"""The facts of each model. The first row whose pattern matches the model's name wins.
 
-`efforts` are the values of `reasoning_effort`: another one gives status 400 with "Must be one of …". The API also
-serves models of other makers, which are families of their own.
+`efforts` are the accepted values of `reasoning_effort`. Any other value returns status 400 with "Must be one of …". The
+API also serves models of other vendors; each of these vendors has a separate family.
 """

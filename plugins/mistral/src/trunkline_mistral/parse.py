@@ -30,7 +30,7 @@ class Thinking:
     def __init__(self) -> None:
         self.signature: str | None = None
         self._closed: object = None
-        self._others: dict[str, Any] = {}  # the fields that nothing reads
+        self._others: dict[str, Any] = {}  # fields that the parser does not read
         # The pieces in order. Consecutive text pieces are one entry: the list of their texts.
         self._pieces: list[list[str] | dict[str, Any]] = []
         self._only_text = True
@@ -69,16 +69,16 @@ class MistralParser(ChatParser):
     def __init__(self, *, provider: str, profile: Profile) -> None:
         super().__init__(provider=provider, profile=profile)
         self._thinking = Thinking()
-        self._messages: list[Any] = []  # of tools that Mistral ran
+        self._messages: list[Any] = []  # the messages of tools that Mistral ran
         self._run: set[object] = set()  # the positions of these messages
-        self._logprobs: list[Any] = []  # as they arrived, because they have the ids of the tokens
+        self._logprobs: list[Any] = []  # unchanged, because they contain the token ids
 
     def take(self, chunk: dict[str, Any]) -> None:
         """Read a chunk, or a whole body. Raises the error in it, or `ProtocolViolation`.
 
-        With tools that Mistral runs, a response has several messages: a body has them in `messages`, a stream numbers
-        them in `delta.index`. Those with the role `tool` are not what the model says: they become metadata, as do the
-        calls that they answer.
+        If Mistral runs tools, a response has several messages: a body has them in `messages`, and a stream numbers them
+        in `delta.index`. The model did not write the messages with the role `tool`. These messages, and the calls that
+        they answer, become metadata.
         """
         choices = chunk.get("choices")
         if not isinstance(choices, list):
@@ -97,7 +97,7 @@ class MistralParser(ChatParser):
         super().take(chunk)
 
     def _is_run(self, delta: dict[str, Any]) -> bool:
-        """Return whether a delta is of the message of a tool that Mistral ran."""
+        """Return whether a delta belongs to the message of a tool that Mistral ran."""
         if "role" not in delta and not self._run:
             return False
         position = delta.get("index") if isinstance(delta.get("index"), int) else 0
@@ -121,7 +121,7 @@ class MistralParser(ChatParser):
             super().take({**chunk, "choices": [{**rest, "message": {**message, "tool_calls": calls}}]})
 
     def keep_logprobs(self, logprobs: Any) -> None:
-        """Keep the log probabilities that have ids of tokens, and those that are not of the text."""
+        """Keep log probabilities with token ids, and log probabilities of tokens that are not part of the text."""
         super().keep_logprobs(logprobs)
         entries = as_list(as_object(logprobs).get("content"))
         if any(isinstance(entry, dict) and "token_id" in entry for entry in entries):
@@ -129,7 +129,7 @@ class MistralParser(ChatParser):
             self.keep("logprobs", {"content": self._logprobs})
 
     def keep(self, key: str, value: Any) -> None:
-        """Keep a field that nothing else reads, for `provider_metadata`."""
+        """Keep a field that the parser does not read, for `provider_metadata`."""
         if key != "index":  # the position of a message in the response
             super().keep(key, value)
 

@@ -48,8 +48,8 @@ PROFILE = Profile(
     null_content=False,
     models=MODELS,
 )
-"""Features according to Mistral's published specification (21 August 2026) and to mistralai 3.7.0, which adds `top_k`
-and `logprobs`; the API refuses any other field.
+"""Features according to Mistral's published specification (21 August 2026), and `top_k` and `logprobs` according to
+mistralai 3.7.0. The API refuses any other field.
 """
 
 

@@ -22,9 +22,10 @@ class MistralTranslator(ChatTranslator):
     history: ClassVar[type[History]] = MistralHistory
 
     def for_model(self, model: str) -> Self:
-        """Return the translator for one model. A model that does not reason gets no reasoning of the history.
+        """Return the translator for one model. For a model that does not reason, reasoning in the history is left out.
 
-        Older ones refuse it: `_validate_assistant_content_chunks` in mistral-common 1.13, before tokenizer version 11.
+        Older models refuse reasoning: `_validate_assistant_content_chunks` in mistral-common 1.13, before tokenizer
+        version 11.
         """
         translator = super().for_model(model)
         if translator.facts.efforts == ():
@@ -66,7 +67,7 @@ class MistralTranslator(ChatTranslator):
         elif temperature == 0 and body.get("top_p", 1) != 1:
             # "top_p must be 1 when using greedy sampling": devoxx/DevoxxGenieIDEAPlugin issue 338 (November 2024)
             del body["top_p"]
-            message = "it has no effect at a temperature of 0, and Mistral refuses it there; ignored"
+            message = "Mistral refuses top_p with a temperature of 0; ignored"
             warnings.add("changed", "top_p", message, lossy=False)
 
     def _choice(self, body: dict[str, Any], warnings: Warnings) -> None:

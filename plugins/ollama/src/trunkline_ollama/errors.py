@@ -25,7 +25,7 @@ _TOO_LONG = re.compile(r"exceed\w* .{0,40}context|prompt (is )?too long", re.IGN
 # `you have reached your weekly usage limit`: it resets after hours or days, so a retry is no use.
 _QUOTA = re.compile(r"usage limit", re.IGNORECASE)
 
-# Messages of errors without a status, in a stream or in a body with status 200. The texts are those of the server's
+# Messages of errors without a status, in a stream or in a body with status 200. The texts are from the server's
 # routes.go and sched.go (August 2026).
 _BY_MESSAGE: tuple[tuple[re.Pattern[str], type[RemoteError]], ...] = (
     (_QUOTA, QuotaExhausted),
@@ -45,7 +45,7 @@ def error_from_body(
     """Return the error that a decoded body, or a line of a stream, describes. It never raises."""
     fields = as_object(body)
     error = fields.get("error") if isinstance(body, dict) else body
-    # Gateways in front of Ollama send an object with a message instead of a string, or other fields.
+    # Gateways in front of Ollama send an object with a message instead of a string, or use other field names.
     inner = error if isinstance(error, dict) else {}
     found = (error, *(inner.get(key) for key in _TEXTS), *(fields.get(key) for key in _TEXTS))
     message = next((text for value in found if (text := as_string(value))), "")

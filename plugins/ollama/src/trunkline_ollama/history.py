@@ -24,14 +24,14 @@ from trunkline.messages import (
 
 
 def rules(provider: str, family: str) -> ReplayRules:
-    """Return what a family of models accepts as the history of a conversation, through Ollama's API."""
+    """Return the rules for the histories that a model family accepts through Ollama's API."""
     return ReplayRules(
         provider=provider,
         family=family,
-        # Ids are strings to the server, and the templates put them in as they are (api/types.go, August 2026).
+        # The server accepts any string as an id, and templates insert ids unchanged (api/types.go, August 2026).
         call_ids=r"[!-~]{1,128}",
         tool_names=r"\S{1,256}",
-        # Each message has a list of images; there are no other media.
+        # Images are the only media: each message has a list of images.
         result_media=(Image,),
         readable_media=(Image,),
     )

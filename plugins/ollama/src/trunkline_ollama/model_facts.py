@@ -1,4 +1,4 @@
-"""What the models that Ollama runs accept, as a table. The setting `model_facts` overrides it."""
+"""A table of the features that models on Ollama support. The setting `model_facts` overrides it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Level: TypeAlias = Literal["low", "medium", "high", "max"]
 
 @attrs.frozen(kw_only=True)
 class OllamaFacts:
-    """What a model accepts.
+    """The features that a model supports.
 
-    - `thinking`: it can think. The server refuses `think` for a model that cannot.
-    - `thinking_levels`: the levels of thinking, lowest first. A model without any takes only `true` and `false`.
-    - `thinking_off`: its thinking can be switched off.
-    - `tools`: it can call tools. The server refuses tools for a model that cannot.
+    - `thinking`: whether the model can think. The server refuses `think` for other models.
+    - `thinking_levels`: the levels of thinking, lowest first. A model without levels accepts only `true` and `false`.
+    - `thinking_off`: whether thinking can be switched off.
+    - `tools`: whether the model can call tools. The server refuses tools for other models.
     """
 
     thinking: bool = True
@@ -27,14 +27,14 @@ class OllamaFacts:
 
 
 UNKNOWN = OllamaFacts()
-"""A model that the table does not know gets everything that the request asks for."""
+"""Facts for a model that is not in the table: every option is sent."""
 
 _SWITCHED = OllamaFacts(thinking_levels=())
 _SILENT = OllamaFacts(thinking=False, thinking_levels=())
 _PLAIN = OllamaFacts(thinking=False, thinking_levels=(), tools=False)
 
-# "think value … is not supported for this model": servers until early 2026 take levels for gpt-oss alone. Later servers
-# read a level as `true` for models without levels.
+# "think value … is not supported for this model": servers until early 2026 accept levels only for gpt-oss. For models
+# without levels, later servers read a level as `true`.
 _LEVELS = "ollama/ollama issue 12561 (October 2025); server/routes.go"
 # "… does not support thinking"
 _NO_THINKING = (
@@ -52,12 +52,12 @@ ROWS = (
     *rows_for(_SWITCHED, _LEVELS, "qwen3*", "deepseek-r1*", "deepseek-v3*", "magistral*", "granite*", "cogito*"),
     *rows_for(_SWITCHED, _LEVELS, "smollm3*", "gemma4*", "glm-4*", "nemotron*"),
 )
-"""The first row whose pattern matches the name of the family (see `family_of`) has the facts about a model."""
+"""The facts of each model family. The first row whose pattern matches the family (see `family_of`) wins."""
 
 
 def family_of(model: str) -> str:
     """Return the family of a model: its name without the registry, the namespace and the tag, in lower case.
 
-    The thinking of a model is text that its template puts back. Another family's template has another form for it.
+    A model's template inserts earlier thinking as text. Another family's template uses another form.
     """
     return model.rpartition("/")[2].partition(":")[0].lower()

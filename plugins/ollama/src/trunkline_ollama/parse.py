@@ -44,13 +44,13 @@ REASONS: Mapping[str, FinishReason] = {
 }
 """The values of `done_reason`; any other (`load`, `unload`, a gateway's own) becomes `FinishReason.OTHER`."""
 
-# The fields that are read, or that say nothing. Every other field is kept in `provider_metadata`.
+# The fields that the parser reads, and fields without information. Every other field is kept in `provider_metadata`.
 _LINE_FIELDS = frozenset({"model", "created_at", "message", "done", "done_reason", "logprobs", "error"})
 _MESSAGE_FIELDS = frozenset({"role", "content", "thinking", "tool_calls", "images"})
 _CALL_FIELDS = frozenset({"id", "type", "function"})
 _FUNCTION_FIELDS = frozenset({"index", "name", "arguments"})
 _COUNTS = ("_count", "_duration")
-"""How the names of the fields end that `Usage.raw` has."""
+"""`Usage.raw` has the fields whose names end like this."""
 _ERROR_FIELDS = frozenset({"error", "errors", "detail", "error_type"})
 
 
@@ -86,8 +86,8 @@ class OllamaStream:
         self._builder = EventBuilder(provider)
         self._calls = 0
         self._is_empty = True
-        self._logprobs: list[Any] = []  # as they arrived
-        self._has_other_logprobs = False  # of thinking or of tool calls
+        self._logprobs: list[Any] = []  # unchanged
+        self._has_other_logprobs = False  # whether some belong to thinking or tool calls
 
     @property
     def finished(self) -> bool:
@@ -126,7 +126,7 @@ class OllamaStream:
             self._builder.metadata(_unknown(message, _MESSAGE_FIELDS))
         found: tuple[TokenLogprob, ...] = ()
         if logprobs:
-            # A line with thinking or tool calls has their log probabilities, not those of the text.
+            # In a line with thinking or tool calls, the log probabilities do not belong to the text.
             found = () if thinking or calls else _logprobs(logprobs)
             self._logprobs += as_list(logprobs)
             self._has_other_logprobs |= bool(thinking or calls)
@@ -173,7 +173,7 @@ class OllamaStream:
 
 
 def _is_error(data: dict[str, Any]) -> bool:
-    """Return whether a line or a body describes an error. A gateway's own error may have another form than Ollama's."""
+    """Return whether a line or a body describes an error. The errors of gateways have other forms."""
     if data.get("error"):
         return True
     if "done" in data or isinstance(data.get("message"), dict):

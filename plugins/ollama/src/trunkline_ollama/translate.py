@@ -110,7 +110,7 @@ def _options(request: ChatRequest) -> dict[str, Any]:
 def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: OllamaFacts, warnings: Warnings) -> None:
     choice, tools = request.tool_choice, request.tools
     if tools and not facts.tools:
-        warnings.add("unsupported", "tools", f"{request.model} cannot call tools; they were not sent", lossy=True)
+        warnings.add("unsupported", "tools", f"{request.model} cannot call tools; the tools were not sent", lossy=True)
         return
     if request.parallel_tool_calls is False:
         message = "Ollama cannot disable parallel tool calls; ignored"
@@ -137,7 +137,7 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
 
 
 def _decodable(schema: JSONObject) -> JSONObject:
-    """Return a schema without `true` and `false` as schemas of properties: the server's decoder refuses them."""
+    """Replace `true` and `false` as schemas of properties, because the server's decoder refuses them."""
 
     def one(value: JSONValue) -> JSONValue:
         if isinstance(value, bool):
