@@ -206,7 +206,7 @@ MESSAGES = WireFormat(
 
 class TestAnthropic(ProviderTests):
     provider = "anthropic"
-    # The kit's model has no name of Claude's, but shall be one.
+    # The kit's model does not have a Claude name, so give it the facts of a Claude model.
     settings = {
         "api_url": "{url}",
         "api_key": canary("api_key"),

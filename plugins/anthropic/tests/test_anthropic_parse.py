@@ -588,7 +588,7 @@ def test_the_cursor_of_a_page_is_sent_whatever_it_holds() -> None:
     assert OPERATIONS.list_models.build(context, cursor).url.endswith("&after_id=%3F%20%00%26")
 
 
-# Nothing vanishes
+# Unknown fields and events
 
 
 NEW: dict[str, Any] = {
@@ -628,7 +628,7 @@ def test_stream_keeps_the_same_unknown_fields_as_a_body() -> None:
         assert response.parts[4] == Opaque(provider="anthropic", kind="compaction", data=BLOCKS[4])
 
 
-def test_fields_of_events_and_deltas_are_kept() -> None:
+def test_unknown_fields_of_events_and_deltas_are_kept() -> None:
     response = streamed(
         {**START, "trace": "t1"},
         {**began(0, {"type": "text", "text": ""}), "p": "padding"},
@@ -652,7 +652,7 @@ def test_fields_of_events_and_deltas_are_kept() -> None:
     }
 
 
-def test_reports_of_dropped_thinking_are_warnings() -> None:
+def test_dropped_thinking_is_reported_as_a_warning() -> None:
     reports = [{"type": "thinking_dropped", "path": "messages.1.content.0", "reason": "prefix_binding_mismatch"}] * 2
     whole = message(TEXT, input_transformations=reports)
     for response in (body(whole), streamed(whole)):
@@ -661,19 +661,19 @@ def test_reports_of_dropped_thinking_are_warnings() -> None:
         assert response.provider_metadata["anthropic"]["input_transformations"] == reports
 
 
-def test_model_that_took_over_is_in_the_metadata() -> None:
+def test_fallback_model_is_in_the_metadata() -> None:
     fallback = {"type": "fallback", "from": {"model": "m"}, "to": {"model": "m-2"}, "trigger": {"type": "refusal"}}
     response = streamed(START, began(0, fallback), ended(0), began(1, TEXT), ended(1), last(), STOP)
     assert response.provider_metadata["anthropic"]["model"] == "m-2"
     assert response.parts == (Opaque(provider="anthropic", kind="fallback", data=fallback), Text(text="Hi"))
 
 
-def test_endless_unknown_fields_are_a_protocol_violation() -> None:
+def test_too_many_unknown_fields_raise_protocol_violation() -> None:
     with pytest.raises(ProtocolViolation, match="metadata"):
         events_of(sse([START, *({"type": f"new_{number}", "x": 1} for number in range(300)), STOP]))
 
 
-# Endings
+# How responses end
 
 
 @pytest.mark.parametrize(
@@ -685,13 +685,13 @@ def test_endless_unknown_fields_are_a_protocol_violation() -> None:
         [START, last("tool_use"), STOP],
     ],
 )
-def test_stream_that_said_nothing_is_an_error(events: list[dict[str, Any]]) -> None:
+def test_empty_stream_raises_server_error(events: list[dict[str, Any]]) -> None:
     with pytest.raises(ServerError, match="no error explains why"):
         events_of(sse(events))
 
 
 @pytest.mark.parametrize("reason", ["end_turn", "refusal", "max_tokens", "stop_sequence"])
-def test_empty_answer_with_a_stop_reason_is_an_answer(reason: str) -> None:
+def test_empty_answer_with_a_stop_reason_is_accepted(reason: str) -> None:
     response = streamed(START, last(reason), STOP)
     assert (response.parts, response.raw_finish_reason) == ((), reason)
 
@@ -701,14 +701,14 @@ def test_refusal_is_complete_without_message_stop() -> None:
     assert (response.finish_reason, response.text) == (FinishReason.CONTENT_FILTER, "Hi")
 
 
-def test_answer_without_message_stop_is_interrupted_and_names_its_reason() -> None:
+def test_stream_without_message_stop_is_interrupted_and_keeps_its_stop_reason() -> None:
     with pytest.raises(StreamInterrupted, match="'end_turn'") as raised:
         streamed(START, began(0, TEXT), ended(0), last("end_turn"))
     assert not raised.value.retryable
     assert (raised.value.finish_reason, raised.value.raw_finish_reason) == (FinishReason.STOP, "end_turn")
 
 
-def test_done_takes_the_place_of_message_stop_behind_a_stop_reason() -> None:
+def test_done_after_a_stop_reason_completes_the_stream() -> None:
     data = sse([START, began(0, TEXT), ended(0), last("end_turn")]) + b"data: null\n\ndata: [DONE]\n\n"
     assert fold(events_of(data)).finish_reason is FinishReason.STOP
     with pytest.raises(StreamInterrupted):
@@ -722,7 +722,7 @@ def test_done_takes_the_place_of_message_stop_behind_a_stop_reason() -> None:
         ({"error": {"message": "Wrong key", "code": "invalid_api_key"}}, AuthenticationError),
     ],
 )
-def test_errors_of_other_apis_have_their_class(body: dict[str, Any], kind: type[RemoteError]) -> None:
+def test_errors_of_other_apis_raise_the_matching_class(body: dict[str, Any], kind: type[RemoteError]) -> None:
     with pytest.raises(kind):
         streamed(body)
 
@@ -752,12 +752,12 @@ ERRORS: list[tuple[bytes, type[RemoteError], str]] = [
 
 
 @pytest.mark.parametrize(("stream", "error", "text"), ERRORS)
-def test_error_in_any_form_is_raised_with_its_class(stream: bytes, error: type[RemoteError], text: str) -> None:
+def test_error_in_any_form_raises_the_matching_class(stream: bytes, error: type[RemoteError], text: str) -> None:
     with pytest.raises(error, match=text):
         events_of(sse([START, began(0, TEXT)]) + stream)
 
 
-def test_counts_that_start_again_at_zero_replace_no_others() -> None:
+def test_later_counts_of_zero_do_not_replace_earlier_counts() -> None:
     zero = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
     usage = streamed(START, began(0, TEXT), last(None, {"output_tokens": 7}), last("end_turn", zero), STOP).usage
     assert usage is not None
@@ -783,17 +783,17 @@ def test_counts_that_start_again_at_zero_replace_no_others() -> None:
         ([began(0, TEXT), delta(0, "text_delta", text=None)], [Text]),
     ],
 )
-def test_delta_of_another_block_starts_its_own(events: list[dict[str, Any]], parts: list[type]) -> None:
+def test_delta_without_a_matching_block_starts_a_new_block(events: list[dict[str, Any]], parts: list[type]) -> None:
     assert [type(part) for part in streamed(START, *events, last(), STOP).parts] == parts
 
 
-def test_arguments_under_a_wrong_index_belong_to_the_last_call() -> None:
+def test_arguments_with_a_wrong_index_belong_to_the_last_call() -> None:
     events = [began(1, {**CALL, "input": {}}), delta(0, "input_json_delta", partial_json='{"city":"Rome"}')]
     (call,) = streamed(START, *events, last("tool_use"), STOP).tool_calls
     assert call.arguments == {"city": "Rome"}
 
 
-def test_call_without_an_id_gets_the_same_one_in_stream_and_body() -> None:
+def test_call_without_an_id_gets_the_same_id_in_a_stream_and_a_body() -> None:
     named = {"type": "tool_use", "name": "f", "input": {}}
     first, second = body(message(named, {**named, "id": ""})).tool_calls
     assert first.id != second.id
@@ -801,7 +801,7 @@ def test_call_without_an_id_gets_the_same_one_in_stream_and_body() -> None:
     assert call.id == first.id
 
 
-def test_call_without_a_name_is_a_warning_and_loses_no_answer() -> None:
+def test_call_without_a_name_is_a_warning_and_keeps_the_answer() -> None:
     nameless = {"type": "tool_use", "id": "a", "input": {"x": 1}}
     begun = began(1, {**nameless, "input": {}})
     stream = streamed(
@@ -814,7 +814,7 @@ def test_call_without_a_name_is_a_warning_and_loses_no_answer() -> None:
 
 
 @pytest.mark.parametrize("value", [5, "x", [1], {"a": 1}])
-def test_unknown_field_tool_calls_is_no_call_without_a_name(value: object) -> None:
+def test_unknown_field_tool_calls_is_not_reported_as_a_call(value: object) -> None:
     body = {"id": "m", "content": [TEXT], "stop_reason": "end_turn", "tool_calls": value}
     response = MessagesParser(CONTEXT).body(WireResponse(status=200, body=json.dumps(body).encode()))
     assert response.warnings == ()

@@ -63,7 +63,7 @@ usages: st.SearchStrategy[Any] = st.fixed_dictionaries(
 reasons = st.sampled_from(["end_turn", "max_tokens", "tool_use", "stop_sequence", "refusal", "pause_turn", "new", None])
 
 
-def says_something(answer: dict[str, Any]) -> bool:
+def has_content(answer: dict[str, Any]) -> bool:
     return bool(answer["content"]) or answer["stop_reason"] not in (None, "tool_use")
 
 
@@ -82,8 +82,8 @@ def any_answers(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def answers() -> st.SearchStrategy[dict[str, Any]]:
-    """Answers that say something: others are errors."""
-    return any_answers().filter(says_something)
+    """Generate answers with content. An empty answer is an error."""
+    return any_answers().filter(has_content)
 
 
 def block_events(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[dict[str, Any]]:

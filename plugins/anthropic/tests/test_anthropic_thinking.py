@@ -163,7 +163,7 @@ def test_a_turn_that_began_without_thinking_goes_on_without() -> None:
     assert (body["thinking"], found) == (BUDGET, [])
 
 
-def test_later_steps_of_a_turn_may_have_no_thinking() -> None:
+def test_later_steps_of_a_turn_need_no_thinking() -> None:
     first, second = ToolCall(id="call_1", name="clock"), ToolCall(id="call_2", name="clock")
     thought = Reasoning(text="hm", provider="anthropic", signature="SIGNED")
     steps = (tool_result(first, "noon"), assistant(second), tool_result(second, "noon"))
@@ -210,7 +210,7 @@ def test_each_row_of_the_table_names_its_source() -> None:
 @pytest.mark.parametrize(
     "name", ["claude-fable-5-1", "claude-fable-5-2", "claude-mythos-5-1", "claude-mythos-5-2", "claude-opus-5-5"]
 )
-def test_newest_models_always_think_and_choose_their_tools(name: str) -> None:
+def test_newest_models_always_think_and_cannot_be_forced_to_call_a_tool(name: str) -> None:
     body, found = translated(name, Options(effort="none"), tools=[Tool(name="clock")], tool_choice="required")
     assert (body["thinking"], body["tool_choice"]) == (ADAPTIVE, {"type": "auto"})
     assert found == [("changed", "tool_choice"), ("changed", "reasoning.effort")]
@@ -224,7 +224,7 @@ def test_deepseek_calls_a_forced_tool_without_thinking() -> None:
     assert (body["thinking"], found) == (DISABLED, [])
 
 
-def test_configuration_overrides_the_table() -> None:
+def test_setting_model_facts_overrides_the_table() -> None:
     facts = {"my-*": {"thinking": ["enabled"], "forced_tools": "no", "output_tokens": 100}}
     tools = [Tool(name="clock")]
     options = {"tools": tools, "tool_choice": "required", "max_output_tokens": 200}
@@ -243,7 +243,7 @@ def test_configuration_overrides_the_table() -> None:
         ({"m": {"thinkin": []}}, "did you mean 'thinking'"),
     ],
 )
-def test_wrong_facts_are_refused_when_the_service_opens(facts: Any, problem: str) -> None:
+def test_invalid_model_facts_are_refused(facts: Any, problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):
         AnthropicSettings(api_key="REDACTED-KEY", model_facts=facts)  # type: ignore[arg-type]  # converted
 
@@ -254,7 +254,7 @@ def test_the_levels_of_effort_in_the_table_are_in_order() -> None:
         assert not model.efforts or model.efforts[0] == "low"
 
 
-def test_an_effort_below_all_levels_becomes_the_lowest_one() -> None:
+def test_an_effort_below_all_levels_becomes_the_lowest_level() -> None:
     facts = {"my-*": {"thinking": ["adaptive"], "efforts": ["high", "medium"]}}
     for effort in ("low", "none"):
         body, found = translated("my-model", Options(effort=effort), facts=facts)
@@ -262,6 +262,6 @@ def test_an_effort_below_all_levels_becomes_the_lowest_one() -> None:
         assert found == [("changed", "reasoning.effort")]
 
 
-def test_configuration_matches_the_plain_name_of_a_model_as_well() -> None:
+def test_model_facts_patterns_also_match_the_plain_model_name() -> None:
     body, _ = translated("us.anthropic.claude-7.1-v1:0", None, facts={"claude-7*": {"output_tokens": 100}})
     assert body["max_tokens"] == 100

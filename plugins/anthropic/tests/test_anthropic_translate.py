@@ -191,7 +191,7 @@ def test_an_output_limit_is_sent_where_none_is_set(
     assert translate(model=model, reasoning=reasoning)[0]["max_tokens"] == expected
 
 
-def test_the_output_limit_is_at_most_the_models_longest_answer(translate: Translate) -> None:
+def test_output_limit_is_lowered_to_the_models_maximum(translate: Translate) -> None:
     body, translation = translate(model="claude-3-haiku-20240307", max_output_tokens=60_000)
     assert body["max_tokens"] == 4096
     assert [(warning.kind, warning.lossy) for warning in translation.warnings] == [("changed", False)]
@@ -227,7 +227,7 @@ def test_a_system_message_in_the_middle_is_moved_with_a_warning(translate: Trans
     assert warnings_of(translation) == [("mended", "system message")]
 
 
-def test_system_message_stays_in_the_middle_if_the_model_follows_it_there(translate: Translate) -> None:
+def test_system_message_in_the_middle_stays_if_the_model_follows_it(translate: Translate) -> None:
     reminder = system("Be brief.")
     body, translation = translate(
         system("Hello"), user("Hi"), reminder, assistant("Ho"), user("?"), model="claude-opus-5"
@@ -299,7 +299,7 @@ def test_model_without_prefill_gets_a_user_message_at_the_end(translate: Transla
     assert warnings_of(translation) == [("mended", "messages")]
 
 
-def test_paused_turn_goes_on_from_the_assistants_message(translate: Translate) -> None:
+def test_paused_turn_continues_from_the_assistant_message(translate: Translate) -> None:
     block = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "q"}}
     paused = assistant(Opaque(provider="anthropic", kind="server_tool_use", data=block))
     body, translation = translate(user("Hi"), paused)
@@ -595,7 +595,7 @@ def test_reasoning_that_cannot_be_replayed_is_left_out_with_one_warning(translat
     assert (warning.kind, warning.subject, warning.count, warning.lossy) == ("mended", "reasoning", 2, False)
 
 
-def test_media_that_a_model_made_moves_to_the_user_message_after_it(translate: Translate) -> None:
+def test_media_from_a_model_moves_to_the_next_user_message(translate: Translate) -> None:
     turn = assistant("Here.", Image(data=PNG), Document(data=PDF))
     body, translation = translate(user("Hi"), turn, user("?"))
     assert body["messages"][1]["content"] == "Here."
@@ -634,7 +634,7 @@ def of(family: str | None, **fields: Any) -> Reasoning:
         ("some-local-model", of(None), {"signature": ""}),
     ],
 )
-def test_thinking_goes_back_to_its_own_family(
+def test_thinking_is_sent_back_only_to_its_model_family(
     translate: Translate, model: str, thought: Reasoning, sent: dict[str, Any] | None
 ) -> None:
     body, translation = translate(user("Hi"), assistant(thought, "Ho"), user("?"), model=model)
@@ -648,7 +648,7 @@ def test_thinking_goes_back_to_its_own_family(
 
 
 @pytest.mark.parametrize("model", ["kimi-k2.6", "deepseek-v4-pro"])
-def test_turn_with_calls_gets_the_thinking_that_a_server_requires(translate: Translate, model: str) -> None:
+def test_turn_with_calls_gets_placeholder_thinking_if_required(translate: Translate, model: str) -> None:
     conversation = (user("Hi"), assistant("Look.", CALL), tool_result(CALL, "x"))
     body, translation = translate(*conversation, model=model)
     assert body["messages"][1]["content"][0] == {"type": "thinking", "thinking": " ", "signature": ""}
@@ -659,12 +659,12 @@ def test_turn_with_calls_gets_the_thinking_that_a_server_requires(translate: Tra
     assert translation.warnings == ()
 
 
-def test_translation_names_the_family_of_its_model(translate: Translate) -> None:
+def test_translation_has_the_family_of_the_model(translate: Translate) -> None:
     families = [translate(model=model)[1].family for model in ("us.anthropic.claude-opus-5", "kimi-k2", "smollm2")]
     assert families == ["claude", "kimi", None]
 
 
-def test_unknown_fields_of_an_answer_go_back_to_its_family() -> None:
+def test_unknown_fields_of_an_answer_are_sent_back_to_its_model_family() -> None:
     parts = (
         Text(text="Hi", family="claude", provider_metadata=own(new=1)),
         Reasoning(provider="anthropic", family="claude", signature="S", provider_metadata=own(new=2)),
@@ -702,7 +702,7 @@ DROP = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_
         ),
     ],
 )
-def test_thinking_that_fits_the_conversation_no_more_may_be_dropped(
+def test_api_may_drop_thinking_of_a_changed_conversation(
     model: str, thought: Part, options: dict[str, Any], thinking: dict[str, Any] | None
 ) -> None:
     request = ChatRequest(messages=(user("Hi"), assistant(thought, "Ho"), user("?")), model=model, **options)
@@ -1051,7 +1051,7 @@ def test_counting_sends_what_counts_and_nothing_else(countable: Callable[[bytes]
     assert count.parse(context(), WireResponse(status=200, body=b'{"input_tokens":14}')) == 14
 
 
-def test_counting_sends_what_betas_add() -> None:
+def test_count_tokens_sends_the_fields_of_betas() -> None:
     count = OPERATIONS.count_tokens
     assert count is not None
     added: dict[str, Any] = {

@@ -414,7 +414,7 @@ def test_models_are_listed_where_the_surface_lists_them() -> None:
     assert azure_openai.operations(context(V1)).count_tokens is None
 
 
-# What the deployment's model accepts
+# Facts about the deployment's model
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_models_are_listed_where_the_surface_lists_them() -> None:
         ("chat", "chat"),
     ],
 )
-def test_the_model_is_found_in_the_name_of_the_deployment(deployment: str, model: str) -> None:
+def test_model_is_recognised_in_the_deployment_name(deployment: str, model: str) -> None:
     assert model_of(deployment) == model
 
 
@@ -503,7 +503,7 @@ def test_a_parameter_that_the_model_refuses_is_left_out_with_a_warning(
         ("o3-mini", "chat", "minimal", "low"),
     ],
 )
-def test_the_effort_is_one_that_the_model_accepts(model: str, api: str, wanted: Any, sent: str | None) -> None:
+def test_effort_becomes_a_level_that_the_model_accepts(model: str, api: str, wanted: Any, sent: str | None) -> None:
     body, translation = translate(settings={"api": api}, model=model, reasoning=ReasoningOptions(effort=wanted))
     found = body.get("reasoning_effort") if api == "chat" else body.get("reasoning", {}).get("effort")
     assert found == sent
@@ -518,7 +518,7 @@ def test_a_deepseek_deployment_gets_its_reasoning_back() -> None:
     assert translation.warnings == ()
 
 
-def test_the_setting_says_which_model_a_deployment_has() -> None:
+def test_setting_model_facts_describes_a_deployment() -> None:
     facts = {"my-dep*": {"reasons": "always", "efforts": ["low"], "max_tokens_field": "max_completion_tokens"}}
     body, _ = translate(
         api_url=CLASSIC,

@@ -112,13 +112,13 @@ def test_a_profile_may_take_a_finish_reason_for_the_end() -> None:
         events(wire(chunk({"content": "x"}, "stop"), chunk({"content": "y"}), done=False), profile)
 
 
-def test_the_end_after_a_refusal_completes_the_stream_without_a_terminator() -> None:
+def test_stream_without_terminator_is_complete_after_a_refusal() -> None:
     response = fold(events(wire(chunk({"content": "x"}), chunk({}, "content_filter"), done=False)))
     assert (response.text, response.finish_reason) == ("x", "content_filter")
 
 
 @pytest.mark.parametrize("reason", ["stop", "length", "tool_calls"])
-def test_the_end_after_another_finish_reason_is_an_interruption_that_is_not_retried(reason: str) -> None:
+def test_stream_without_terminator_after_another_finish_reason_is_not_retried(reason: str) -> None:
     with pytest.raises(StreamInterrupted, match=f"finish reason '{reason}'") as caught:
         events(wire(chunk({"content": "x"}), chunk({}, reason), done=False))
     assert not caught.value.retryable
@@ -146,40 +146,40 @@ def test_a_whole_body_in_one_event_needs_no_terminator() -> None:
         assert fold(events(data), "acme").text == "Hello"
 
 
-def test_a_null_among_the_chunks_or_the_calls_says_nothing() -> None:
+def test_null_among_the_chunks_or_the_calls_is_ignored() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "w", "arguments": "{}"}}
     chunks = wire(chunk({"tool_calls": [None]}), chunk({"tool_calls": [call]}), chunk({}, "tool_calls"))
     assert [one.name for one in fold(events(b"data: null\n\n" + chunks), "acme").tool_calls] == ["w"]
 
 
-def test_tool_calls_as_the_finish_reason_of_nothing_are_a_failure() -> None:
+def test_finish_reason_tool_calls_without_a_call_raises_server_error() -> None:
     with pytest.raises(ServerError, match="'tool_calls'"):
         streamed(chunk({"content": ""}), chunk({}, "tool_calls"))
 
 
-SILENT: dict[str, list[Any]] = {
-    "the terminator alone": [],
+EMPTY_STREAMS: dict[str, list[Any]] = {
+    "only the terminator": [],
     "no choices": [{"choices": []}],
     "null choices": [{"choices": None, "id": "c1"}],
-    "usage alone": [{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}}],
-    "a choice without anything": [chunk({"role": "assistant", "content": ""})],
+    "only usage": [{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}}],
+    "an empty choice": [chunk({"role": "assistant", "content": ""})],
 }
 
 
-@pytest.mark.parametrize("case", SILENT)
-def test_a_stream_that_said_nothing_is_an_error(case: str) -> None:
+@pytest.mark.parametrize("case", EMPTY_STREAMS)
+def test_an_empty_stream_raises_server_error(case: str) -> None:
     with pytest.raises(ServerError, match="no error explains why") as caught:
-        streamed(*SILENT[case])
+        streamed(*EMPTY_STREAMS[case])
     assert caught.value.retryable
 
 
 @pytest.mark.parametrize("choices", [[], None, [{"index": 0, "message": {"content": None}, "finish_reason": None}]])
-def test_a_body_that_said_nothing_is_an_error(choices: Any) -> None:
+def test_an_empty_body_raises_server_error(choices: Any) -> None:
     with pytest.raises(ServerError, match="no error explains why"):
         body({"id": "c1", "choices": choices, "usage": {"prompt_tokens": 1}})
 
 
-def test_an_empty_answer_with_a_finish_reason_is_an_answer() -> None:
+def test_an_empty_answer_with_a_finish_reason_is_accepted() -> None:
     response = streamed(chunk({"role": "assistant", "content": ""}), chunk({}, "stop"))
     assert (response.parts, response.finish_reason) == ((), "stop")
     assert body(answer({"content": ""})).parts == ()
@@ -212,7 +212,7 @@ ERRORS_IN_STREAMS: dict[str, tuple[bytes, type[RemoteError], str]] = {
         QuotaExhausted,
         "insufficient balance",
     ),
-    "a message alone": (wire({"object": "x", "message": "no such model", "code": 404}), NotFound, "no such model"),
+    "only a message": (wire({"object": "x", "message": "no such model", "code": 404}), NotFound, "no such model"),
     "in a choice, as text": (
         wire({"choices": [{"index": 0, "error": "broken", "delta": {"content": ""}}]}),
         ServerError,
@@ -223,7 +223,7 @@ ERRORS_IN_STREAMS: dict[str, tuple[bytes, type[RemoteError], str]] = {
 
 
 @pytest.mark.parametrize("case", ERRORS_IN_STREAMS)
-def test_an_error_under_any_name_ends_the_stream_with_its_class(case: str) -> None:
+def test_an_error_in_any_form_raises_the_matching_class(case: str) -> None:
     data, kind, message = ERRORS_IN_STREAMS[case]
     with pytest.raises(kind, match=message) as caught:
         events(data)
@@ -232,7 +232,7 @@ def test_an_error_under_any_name_ends_the_stream_with_its_class(case: str) -> No
         events(wire(chunk({"content": "x"}), done=False) + data)
 
 
-def test_fields_of_success_are_no_error() -> None:
+def test_fields_that_report_success_are_not_an_error() -> None:
     ok = {"base_resp": {"status_code": 0, "status_msg": ""}, "error": None, "Successful": True, "message": "note"}
     assert streamed(chunk({"content": "x"}, "stop", **ok)).text == "x"
     assert body({**answer({"content": "x"}), **ok}).text == "x"
@@ -241,19 +241,19 @@ def test_fields_of_success_are_no_error() -> None:
 @pytest.mark.parametrize(
     ("native", "reason"), [("network_error", "error"), ("SAFETY", "content_filter"), ("eos", "stop")]
 )
-def test_the_finish_reason_of_the_provider_behind_a_gateway_counts(native: str, reason: str) -> None:
+def test_the_finish_reason_of_the_provider_behind_a_gateway_is_used(native: str, reason: str) -> None:
     choice = {"index": 0, "delta": {"content": "x"}, "finish_reason": "stop", "native_finish_reason": native}
     assert streamed({"choices": [choice]}).finish_reason == reason
 
 
-def test_a_response_that_failed_before_it_said_anything_is_an_error() -> None:
+def test_a_response_that_failed_before_any_content_raises_server_error() -> None:
     for fields in ({"finish_reason": "error"}, {"finish_reason": "stop", "native_finish_reason": "network_error"}):
         with pytest.raises(ServerError, match="before any content") as caught:
             streamed({"choices": [{"index": 0, "delta": {"content": ""}, **fields}]})
         assert caught.value.retryable
 
 
-def test_one_answer_whose_choices_count_up_is_one_answer() -> None:
+def test_choices_with_increasing_indexes_are_one_answer() -> None:
     def one(index: int, text: str, finish: object = None, **fields: object) -> dict[str, object]:
         return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}], **fields}
 
@@ -265,14 +265,14 @@ def test_one_answer_whose_choices_count_up_is_one_answer() -> None:
     assert streamed(one(0, "a", "stop"), one(1, "b", "stop")).text == "a"
 
 
-def test_counts_that_start_again_do_not_replace_the_larger_ones() -> None:
+def test_later_smaller_counts_do_not_replace_larger_counts() -> None:
     first = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
     zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     response = streamed(chunk({"content": "x"}, "stop", usage=first), {"choices": [], "usage": zeros})
     assert response.usage == Usage(input_tokens=7, output_tokens=5, total_tokens=12)
 
 
-def test_chunks_without_framing_are_read_and_are_complete_with_their_finish_reason() -> None:
+def test_chunks_without_framing_are_complete_after_their_finish_reason() -> None:
     lines = [json.dumps(chunk({"content": text})).encode() + b"\n" for text in ("a", "b")]
     end = json.dumps(chunk({}, "stop")).encode() + b"\n"
     assert fold(events(b"".join([*lines, end]))).text == "ab"
@@ -327,7 +327,7 @@ PATHOLOGIES = {
         [("a", "f", {"x": None})],
     ),
     "arguments as an object": ([[call(0, "a", "f", {"x": 1})]], [("a", "f", {"x": 1})]),
-    "another id in each delta, some without arguments": (
+    "a different id in each delta, some without arguments": (
         [
             [call(0, "a", "f", "")],
             [call(0, "z1", arguments='{"x"')],
@@ -337,11 +337,11 @@ PATHOLOGIES = {
         ],
         TWO[:1],
     ),
-    "the tail under another index": (
+    "the rest of the arguments under another index": (
         [[call(0, "a", "f", '{"x":1}')], [call(0, "b", "g", '{"y"')], [call(1, arguments=":2}")]],
         TWO,
     ),
-    "the tail under another index, with another id": (
+    "the rest of the arguments under another index, with another id": (
         [[call(0, "a", "f", '{"x":1}')], [call(1, "b", "g", '{"y"')], [call(2, "z", arguments=":2}")]],
         TWO,
     ),
@@ -378,7 +378,7 @@ def test_one_id_for_two_calls_is_told_apart() -> None:
     assert [(item.id, item.arguments) for item in whole] == [(item[0], item[2]) for item in found]
 
 
-def test_a_call_without_a_name_is_kept_as_metadata_and_the_text_stands() -> None:
+def test_a_call_without_a_name_is_kept_as_metadata_and_the_text_is_kept() -> None:
     nameless = call(0, "a", arguments='{"x":1}')
     for response in (
         streamed(chunk({"content": "Look:"}), chunk({"tool_calls": [nameless]}), chunk({}, "tool_calls")),
@@ -389,7 +389,7 @@ def test_a_call_without_a_name_is_kept_as_metadata_and_the_text_stands() -> None
         assert [warning.subject for warning in response.warnings] == ["tool call"]
 
 
-def test_a_call_that_is_sent_twice_is_one_call_and_two_with_other_arguments_are_two() -> None:
+def test_a_repeated_call_is_one_call_unless_its_arguments_differ() -> None:
     again = [[call(0, "a", "f", "")], [call(0, "a", arguments='{"x":1}')], [call(1, "a", "f", '{"x":1}')]]
     assert calls(*again) == TWO[:1]
     assert calls(*again[:2], [call(0, "a", "f", '{"x":1}')]) == TWO[:1]
@@ -397,7 +397,7 @@ def test_a_call_that_is_sent_twice_is_one_call_and_two_with_other_arguments_are_
     assert len(twice.tool_calls) == 1
 
 
-def test_unknown_fields_of_a_call_are_its_metadata() -> None:
+def test_unknown_fields_of_a_call_are_kept_in_its_metadata() -> None:
     extra = {"google": {"thought_signature": "s"}}
     entry = {**call(0, "a", "f", '{"x":1}'), "extra_content": extra, "type": "builtin_function"}
     entry["function"]["thought"] = True
@@ -408,7 +408,7 @@ def test_unknown_fields_of_a_call_are_its_metadata() -> None:
     }
 
 
-def test_a_signature_of_the_message_is_metadata_of_its_text() -> None:
+def test_a_signature_of_the_message_is_kept_in_the_metadata_of_its_text() -> None:
     extra = {"google": {"thought_signature": "s"}}
     for response in (
         streamed(chunk({"content": "x"}), chunk({"content": "", "extra_content": extra}, "stop")),
@@ -843,7 +843,7 @@ def test_a_tool_call_is_a_part_after_the_text() -> None:
 
 
 def test_logprobs_of_reasoning_and_fields_of_merged_objects_are_kept() -> None:
-    """Fireworks sends logprobs for reasoning; Groq sends `x_groq` with a seed, then again with usage."""
+    """Fireworks sends logprobs of reasoning. Groq sends `x_groq` twice: first with a seed, then with usage."""
     token = {"token": "We", "logprob": -0.5}
     thought = {"content": None, "reasoning_content": [token]}
     chunks = (

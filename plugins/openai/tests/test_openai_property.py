@@ -55,7 +55,7 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
 def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes], Profile]:
     """A body, the chunks of bytes of the same as a stream, and a profile."""
     message, usage = draw(messages()), draw(USAGE)
-    # An answer of nothing is a failure, unless its finish reason explains it.
+    # An empty answer is an error unless its finish reason explains it.
     is_empty = not any(value for name, value in message.items() if name != "role")
     failing = [] if is_empty else ["tool_calls", None]
     finish = draw(st.sampled_from(["stop", "length", "content_filter", "odd", *failing]))

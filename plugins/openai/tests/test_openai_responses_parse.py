@@ -649,11 +649,11 @@ def test_audio_is_read_from_the_item_or_from_the_events() -> None:
     assert streamed(CREATED, *pieces, completed({**MESSAGE, "content": [part]})).parts == (sound,)
 
 
-# Calls that servers send in another form
+# Calls in unusual forms
 
 
 @pytest.mark.parametrize("arguments", [None, {}, "", "{}"])
-def test_a_call_without_arguments_has_none(arguments: Any) -> None:
+def test_a_call_with_null_or_missing_arguments_has_no_arguments(arguments: Any) -> None:
     item = {**CALL, "arguments": arguments}
     for response in (
         body(answer(item)),
@@ -675,14 +675,14 @@ def test_arguments_that_are_an_object_are_read() -> None:
     assert body(answer(item)).parts == streamed(*events, completed(item)).parts == body(answer(CALL)).parts
 
 
-def test_a_call_without_any_id_gets_one_that_does_not_depend_on_streaming() -> None:
+def test_a_call_without_an_id_gets_the_same_id_in_a_stream_and_a_body() -> None:
     item = {"type": "function_call", "name": "f", "arguments": "{}"}
     (call,) = body(answer(item)).tool_calls
     assert call.id.startswith("call_")
     assert streamed(CREATED, done(0, item), completed(item)).tool_calls == (call,)
 
 
-def test_a_call_without_a_name_is_kept_with_a_warning_beside_the_answer() -> None:
+def test_a_call_without_a_name_is_kept_with_a_warning() -> None:
     nameless = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "arguments": "{}"}
     for response in (
         body(answer(MESSAGE, nameless)),
@@ -694,7 +694,7 @@ def test_a_call_without_a_name_is_kept_with_a_warning_beside_the_answer() -> Non
         assert response.finish_reason == FinishReason.STOP
 
 
-# What no part holds
+# Unknown fields and events
 
 
 def test_unknown_fields_are_kept_in_the_metadata_of_their_part() -> None:
@@ -716,7 +716,7 @@ def test_unknown_fields_are_kept_in_the_metadata_of_their_part() -> None:
         assert call == {"id": "fc_1", "status": "completed", "async": True}
 
 
-def test_unknown_fields_of_the_response_are_kept_and_echoes_of_the_request_are_not() -> None:
+def test_unknown_response_fields_are_kept_unless_they_repeat_the_request() -> None:
     fields = {
         "service_tier": "default",
         "moderation": {"input": {"type": "moderation_result", "flagged": False}},
@@ -768,7 +768,7 @@ def test_unknown_events_and_fields_of_events_are_kept() -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
-def test_a_response_in_the_background_says_that_it_is_not_complete(status: str) -> None:
+def test_an_unfinished_background_response_has_a_warning(status: str) -> None:
     response = body(answer(status=status, usage=None, background=True))
     assert (response.finish_reason, response.raw_finish_reason, response.id) == (FinishReason.OTHER, status, "resp_1")
     (warning,) = response.warnings
@@ -776,14 +776,14 @@ def test_a_response_in_the_background_says_that_it_is_not_complete(status: str) 
     assert "resp_1" in warning.message
 
 
-def test_a_stream_of_a_response_in_the_background_is_read_to_its_end() -> None:
+def test_the_stream_of_a_background_response_is_read_to_its_end() -> None:
     queued = {**CREATED, "type": "response.queued"}
     assert streamed(CREATED, queued, completed(MESSAGE)).finish_reason == FinishReason.STOP
     cancelled = {"type": "response.cancelled", "response": answer(status="cancelled", usage=None)}
     assert streamed(CREATED, cancelled).raw_finish_reason == "cancelled"
 
 
-def test_a_whole_body_in_place_of_a_stream_is_read() -> None:
+def test_a_whole_body_instead_of_a_stream_is_read() -> None:
     assert fold(events_of(json.dumps(answer(MESSAGE)).encode()), "openai").text == "Hello"
 
 
@@ -850,7 +850,7 @@ NO_REASON: dict[str, Any] = {"type": "response.failed", "response": {"status": "
         [{"type": "error", "code": None, "message": None}, {"type": "response.failed", "response": {"error": REASON}}],
     ],
 )
-def test_the_reason_of_a_failure_may_come_in_another_event(events: list[dict[str, Any]]) -> None:
+def test_the_reason_of_a_failure_may_arrive_in_a_separate_event(events: list[dict[str, Any]]) -> None:
     with pytest.raises(RateLimited) as raised:
         events_of(sse([CREATED, *events]))
     assert "Slow." in str(raised.value)
@@ -864,7 +864,7 @@ def test_the_reason_of_a_failure_may_come_in_another_event(events: list[dict[str
         b'error: {"code": 429, "message": "Slow."}\n\n',
     ],
 )
-def test_an_error_in_a_field_or_with_a_status_of_the_stream_has_its_class(text: bytes) -> None:
+def test_an_error_in_the_framing_of_the_stream_raises_the_matching_class(text: bytes) -> None:
     with pytest.raises(RateLimited):
         events_of(sse([CREATED]) + text)
 
@@ -875,7 +875,7 @@ def test_an_error_event_with_text_is_an_error() -> None:
     assert "upstream broke" in str(raised.value)
 
 
-def test_an_event_of_an_unknown_name_may_have_text() -> None:
+def test_an_unknown_event_may_contain_plain_text() -> None:
     assert fold(events_of(b"event: ping\ndata: pong\n\n" + sse([completed(MESSAGE)]))).text == "Hello"
 
 
@@ -883,13 +883,13 @@ NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
 @pytest.mark.parametrize("fields", [{"output": []}, {"output": None}, {"output": [], "usage": NO_TOKENS}])
-def test_an_ending_that_said_nothing_is_a_failure_that_is_retried(fields: dict[str, Any]) -> None:
+def test_an_empty_completed_response_raises_a_retryable_error(fields: dict[str, Any]) -> None:
     with pytest.raises(ServerError, match="neither output nor usage") as raised:
         streamed(CREATED, completed(**{"usage": None, **fields}))
     assert raised.value.retryable
 
 
-def test_the_status_beside_an_error_counts() -> None:
+def test_the_status_next_to_an_error_is_used() -> None:
     error = {"type": "error", "status_code": 429, "error": {"type": "usage_limit_reached", "message": "Later."}}
     with pytest.raises(QuotaExhausted) as raised:
         streamed(error)
@@ -940,7 +940,7 @@ def test_the_terminal_event_counts_where_the_response_does_not_tell_its_status(
     assert streamed({"type": f"response.{kind}", "response": response}).finish_reason == reason
 
 
-def test_unknown_event_with_the_name_of_an_unknown_field_is_kept_beside_it() -> None:
+def test_unknown_event_and_unknown_field_of_one_name_are_both_kept() -> None:
     response = streamed(
         {"type": "response.created", "response": {"id": "r", "billing": "x"}},
         {"type": "billing", "price": 4},
@@ -949,7 +949,7 @@ def test_unknown_event_with_the_name_of_an_unknown_field_is_kept_beside_it() -> 
     assert response.provider_metadata["openai"] == {"billing": ["x", {"price": 4}]}
 
 
-def test_unknown_field_output_of_an_event_is_kept_beside_late_fields_of_items() -> None:
+def test_unknown_event_field_output_and_late_item_fields_are_both_kept() -> None:
     response = streamed(
         {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE, "output": "x"},
         {"type": "response.completed", "response": {"output": [{**MESSAGE, "late": 1}]}},

@@ -72,7 +72,7 @@ def answers(draw: st.DrawFn) -> dict[str, Any]:
         item["id"] = f"item_{number}"
         if item["type"].endswith("tool_call") or item["type"] == "function_call":
             item["call_id"] = f"call_{number}"
-    # A response with neither output nor usage said nothing, which is an error.
+    # A response with neither output nor usage is an error.
     usage = draw(usages) if output else {"input_tokens": 1, "output_tokens": 0}
     return {"id": "resp_1", "model": "m", "output": output, "usage": usage, **draw(endings)}
 

@@ -334,7 +334,7 @@ def test_foreign_words_that_are_not_plain_text_are_sent_as_text(
     assert warnings_of(translation) == [warning]
 
 
-def test_media_in_an_answer_move_to_the_user_message_after_it(translate: Translate) -> None:
+def test_media_in_an_answer_move_to_the_next_user_message(translate: Translate) -> None:
     body, translation = translate(user("Q"), assistant("A", Image(data=PNG)), user("Q"))
     assert body["input"][1] == {"type": "message", "role": "assistant", "content": "A"}
     assert [part["type"] for part in body["input"][2]["content"]] == ["input_text", "input_image", "input_text"]
@@ -464,7 +464,7 @@ def test_a_result_without_its_call_is_left_out_unless_a_stored_response_holds_th
     assert warnings_of(translation) == []
 
 
-# Items that go together
+# Items that need each other
 
 
 RS: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "E"}
@@ -486,7 +486,7 @@ DRAWING: dict[str, Any] = {
 
 
 def answered(*output: dict[str, Any]) -> Message:
-    """The message of a response with these items, as the parser makes it and the core marks it."""
+    """Return the parsed message of a response with these items, with the family that the core sets."""
     body = json.dumps({"id": "resp_1", "status": "completed", "model": MODEL, "output": output}).encode()
     message = ResponsesParser(context()).body(WireResponse(status=200, body=body)).message
     return attrs.evolve(message, parts=with_family(message.parts, "gpt"))
@@ -503,7 +503,7 @@ def without(message: Message, kind: type[Part]) -> Message:
     return attrs.evolve(message, parts=tuple(part for part in message.parts if not isinstance(part, kind)))
 
 
-def test_items_lose_their_ids_where_the_application_removed_the_reasoning() -> None:
+def test_items_lose_their_ids_if_the_application_removed_the_reasoning() -> None:
     turn = without(answered(RS, MSG, FC), Reasoning)
     items, warnings = sent(user("Q"), turn, tool_result("call_1", "ok"))
     assert items[1:3] == [
@@ -513,13 +513,13 @@ def test_items_lose_their_ids_where_the_application_removed_the_reasoning() -> N
     assert warnings == []
 
 
-def test_reasoning_is_left_out_where_the_application_removed_what_follows_it() -> None:
+def test_reasoning_is_left_out_if_the_application_removed_the_item_after_it() -> None:
     items, warnings = sent(user("Q"), without(answered(RS, FC), ToolCall), user("Go on."))
     assert [item["role"] for item in items] == ["user", "user"]
     assert ("mended", "reasoning") in warnings
 
 
-def test_a_hosted_call_is_left_out_with_its_reasoning() -> None:
+def test_a_hosted_call_is_left_out_if_its_reasoning_cannot_be_sent() -> None:
     stateless = {name: value for name, value in RS.items() if name != "encrypted_content"}
     items, warnings = sent(user("Q"), answered(stateless, WS, MSG), user("Q"))
     assert items[1:2] == [{"type": "message", "role": "assistant", "content": "A"}]
@@ -527,7 +527,7 @@ def test_a_hosted_call_is_left_out_with_its_reasoning() -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt", None])
-def test_reasoning_of_the_family_is_sent_and_of_another_is_not(family: str | None) -> None:
+def test_only_reasoning_of_the_same_model_family_is_sent(family: str | None) -> None:
     turn = answered(RS, MSG)
     known = attrs.evolve(turn, parts=with_family([attrs.evolve(part, family=None) for part in turn.parts], family))  # type: ignore[call-arg, type-var]
     assert [item.get("type") for item in sent(user("Q"), known, user("Q"))[0]] == [None, "reasoning", "message", None]
@@ -538,7 +538,7 @@ def test_reasoning_of_the_family_is_sent_and_of_another_is_not(family: str | Non
     assert ("mended", "reasoning") in warnings
 
 
-def test_a_generated_image_is_sent_as_its_item_if_it_is_stored_and_else_in_a_user_message() -> None:
+def test_a_generated_image_is_sent_as_its_item_only_if_the_provider_stored_it() -> None:
     turn = answered(DRAWING, MSG)
     items, _ = sent(user("Q"), turn, user("Bluer."), provider_options={"openai": {"store": True}})
     assert items[1] == DRAWING
@@ -567,7 +567,7 @@ def own_item(data: dict[str, Any]) -> Opaque:
 
 
 @pytest.mark.parametrize("role", ["user", "tool"])
-def test_an_item_is_answered_by_an_item(role: Any) -> None:
+def test_the_application_answers_an_item_with_an_item(role: Any) -> None:
     turn = answered(RS, {**SHELL_CALL, "created_by": "x"})
     items, warnings = sent(user("Q"), turn, Message(role=role, parts=own_item(SHELL_OUTPUT)))
     assert items[1:] == [RS, SHELL_CALL, SHELL_OUTPUT]
@@ -610,14 +610,14 @@ def test_a_call_that_the_provider_answered_has_one_result() -> None:
     assert [item.get("output") for item in items if item.get("type") == "function_call_output"] == ["ok"]
 
 
-def test_fields_that_the_plugin_does_not_know_go_back_with_their_item() -> None:
+def test_unknown_fields_are_sent_back_with_their_item() -> None:
     reasoning = {**RS, "format": "v1", "status": "completed"}
     items, _ = sent(user("Q"), answered(reasoning, {**FC, "async": True, "hint": 1}), tool_result("call_1", "ok"))
     assert items[1] == {**RS, "format": "v1"}
     assert items[2] == {**FC, "async": True, "hint": 1}
 
 
-def test_a_call_without_a_result_gets_one_and_ids_do_not_repeat() -> None:
+def test_a_call_without_a_result_gets_a_placeholder_and_repeated_ids_are_replaced() -> None:
     first, second = answered(RS, FC), answered({**RS, "id": "rs_2"}, {**FC, "id": "fc_2"})
     items, warnings = sent(user("Q"), first, tool_result("call_1", "ok"), user("Q"), second, user("Never mind."))
     calls = [item["call_id"] for item in items if item.get("type") == "function_call"]
@@ -627,7 +627,7 @@ def test_a_call_without_a_result_gets_one_and_ids_do_not_repeat() -> None:
     assert {kind for kind, _ in warnings} == {"mended", "changed"}
 
 
-def test_ids_of_items_do_not_repeat() -> None:
+def test_repeated_item_ids_are_not_sent() -> None:
     turn = answered(RS, WS, MSG, FC)
     items, warnings = sent(user("Q"), turn, tool_result("call_1", "a"), user("Q"), turn, tool_result("call_1", "b"))
     found = [item["id"] for item in items if "id" in item]
@@ -635,7 +635,7 @@ def test_ids_of_items_do_not_repeat() -> None:
     assert {kind for kind, _ in warnings} == {"mended"}
 
 
-def test_texts_of_one_message_that_another_item_parts_have_its_id_once() -> None:
+def test_a_message_id_is_sent_once_if_another_item_splits_its_texts() -> None:
     meta = own(id="msg_1")
     parts = [Text(text="A", provider_metadata=meta), own_item(WS), Text(text="B", provider_metadata=meta)]
     reasoning = answered(RS).parts
@@ -643,7 +643,7 @@ def test_texts_of_one_message_that_another_item_parts_have_its_id_once() -> None
     assert [item.get("id") for item in items[1:-1]] == ["rs_1", "msg_1", "ws_1", None]
 
 
-def test_an_id_of_another_form_is_not_sent() -> None:
+def test_an_id_in_an_unknown_form_is_not_sent() -> None:
     items, _ = sent(user("Q"), answered(RS, {**MSG, "id": "item-7"}, {**FC, "id": "7"}), tool_result("call_1", "ok"))
     assert ["id" in item for item in items[1:4]] == [True, False, False]
 
@@ -745,13 +745,13 @@ def test_the_setting_changes_the_facts_about_a_model(translate: Translate) -> No
     assert translation.family == "nova"
 
 
-def test_a_limit_that_is_too_low_is_raised(translate: Translate) -> None:
+def test_an_output_limit_below_the_minimum_is_increased(translate: Translate) -> None:
     body, translation = translate(max_output_tokens=1)
     assert body["max_output_tokens"] == 16
     assert warnings_of(translation) == [("changed", "max_output_tokens")]
 
 
-def test_a_model_that_never_reasons_gets_no_options_of_reasoning(translate: Translate) -> None:
+def test_a_model_that_never_reasons_gets_no_reasoning_options(translate: Translate) -> None:
     body, translation = translate(model="gpt-4o", reasoning=ReasoningOptions(effort="low", summary="auto"))
     assert "reasoning" not in body
     assert warnings_of(translation) == [("unsupported", "reasoning.effort"), ("unsupported", "reasoning.summary")]
@@ -764,7 +764,7 @@ def test_the_schema_of_an_answer_has_an_object_at_its_root(translate: Translate)
     assert warnings_of(translation) == [("changed", "response_format")]
 
 
-def test_a_result_of_a_custom_tool_whose_call_is_stored_is_sent_as_one(translate: Translate) -> None:
+def test_a_result_of_a_stored_custom_tool_call_is_sent_as_custom_output(translate: Translate) -> None:
     result = Message(role="tool", parts=ToolResult(tool_call_id="call_1", name="run", parts="ok"))
     body, _ = translate(result, tools=[SHELL], provider_options={"openai": {"previous_response_id": "resp_1"}})
     assert body["input"] == [{"type": "custom_tool_call_output", "call_id": "call_1", "output": "ok"}]

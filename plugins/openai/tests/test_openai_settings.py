@@ -50,7 +50,7 @@ def test_defaults() -> None:
         ("https://notapi.x.ai.example/v1", "generic"),
     ],
 )
-def test_a_known_host_implies_its_profile(url: str, name: str) -> None:
+def test_a_known_host_selects_its_profile(url: str, name: str) -> None:
     assert OpenAICompatibleSettings(api_url=url).server is PROFILES[name]
     assert OpenAICompatibleSettings(api_url=url, profile="generic").server is PROFILES["generic"]
 
@@ -172,14 +172,14 @@ def test_when_openais_models_reason(model: str, when: str) -> None:
     assert facts_of(model, PROFILES["openai"].models, {}).reasons == when
 
 
-def test_each_fact_about_a_model_has_a_source_and_the_newest_row_comes_before_the_one_that_would_hide_it() -> None:
+def test_each_row_has_a_source_and_is_not_hidden_by_an_earlier_row() -> None:
     for place, row in enumerate(OPENAI_MODELS):
         assert row.source
         assert not any(fnmatchcase(row.pattern.replace("*", ""), before.pattern) for before in OPENAI_MODELS[:place])
 
 
 @pytest.mark.parametrize("settings", [OpenAISettings, OpenAICompatibleSettings])
-def test_a_users_facts_about_models_are_checked(settings: Any) -> None:
+def test_invalid_model_facts_are_refused(settings: Any) -> None:
     required = {"api_url": "https://x/v1", "api_key": Secret("sk-x")}
     facts = {"gpt-9*": {"efforts": ["low"], "refuses": ["stop"], "reasons": "always"}}
     made = settings(**required, model_facts=facts)

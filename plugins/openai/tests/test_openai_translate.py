@@ -303,7 +303,7 @@ def test_repeated_ids_belong_to_the_nearest_call() -> None:
     assert ids[0] != ids[1]
 
 
-def test_a_result_without_a_call_is_left_out_and_a_call_without_a_result_gets_one() -> None:
+def test_a_result_without_a_call_is_left_out_and_a_call_without_a_result_gets_a_placeholder() -> None:
     wire, translation = conversation(user("q"), tool_result("lost", "r"))
     assert len(wire) == 1
     assert kinds(translation) == [("mended", "tool result")]
@@ -312,14 +312,14 @@ def test_a_result_without_a_call_is_left_out_and_a_call_without_a_result_gets_on
     assert not any(warning.lossy for warning in translation.warnings)
 
 
-def test_arguments_that_are_no_json_are_sent_as_an_object() -> None:
+def test_arguments_that_are_not_json_are_sent_as_an_object() -> None:
     call = ToolCall(id="c", name="f", invalid_arguments='{"x": "unterm')
     wire, translation = conversation(user("q"), assistant(call), tool_result(call, "no JSON", is_error=True))
     assert json.loads(wire[1]["tool_calls"][0]["function"]["arguments"]) == {"invalid_arguments": '{"x": "unterm'}
     assert ("mended", "tool call") in kinds(translation)
 
 
-def test_unknown_fields_of_a_call_go_back_to_the_provider_and_family_that_sent_them() -> None:
+def test_unknown_fields_of_a_call_are_sent_back_to_their_provider_and_model_family() -> None:
     extra = {"extra_content": {"google": {"thought_signature": "s"}}, "function": {"thought": True}}
     call = ToolCall(id="c", name="f", family="gpt", provider_metadata={"openai": extra, "other": {"x": 1}})
     wire, _ = conversation(user("q"), assistant(call), tool_result(call, "r"))
@@ -336,7 +336,7 @@ def test_unknown_fields_of_a_call_go_back_to_the_provider_and_family_that_sent_t
     assert wire[1]["extra_content"] == {"google": {"thought_signature": "t"}}
 
 
-def test_a_model_that_requires_reasoning_with_calls_gets_a_blank_one_if_there_is_none() -> None:
+def test_missing_reasoning_is_blank_if_the_model_requires_it_with_calls() -> None:
     profile = Profile(name="p", reasoning_replay="reasoning_content", reasoning_filler=" ")
     turns = (user("q"), assistant(CALL), tool_result(CALL, "r"), assistant("a"), user("q"))
     wire, translation = conversation(*turns, profile=profile)
@@ -349,7 +349,7 @@ def test_a_model_that_requires_reasoning_with_calls_gets_a_blank_one_if_there_is
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning_details"])
-def test_a_call_that_gemini_did_not_make_gets_the_value_that_skips_verification(field: str) -> None:
+def test_a_call_that_gemini_did_not_make_gets_a_placeholder_signature(field: str) -> None:
     profile = Profile(name="p", reasoning_replay=field, signed_calls=True)
     second = ToolCall(id="b", name="weather")
     wire, translation = conversation(user("q"), assistant(CALL, second), tool_result(CALL, "r"), profile=profile)
@@ -362,7 +362,7 @@ def test_a_call_that_gemini_did_not_make_gets_the_value_that_skips_verification(
     assert ("mended", "tool call") in kinds(translation)
 
 
-def test_the_order_of_messages_is_what_the_servers_template_accepts() -> None:
+def test_messages_are_in_an_order_that_the_server_accepts() -> None:
     profile = Profile(name="p", system_messages="first", alternates=True)
     wire, _ = conversation(
         assistant("hello"),
@@ -381,7 +381,7 @@ def test_the_order_of_messages_is_what_the_servers_template_accepts() -> None:
     )
 
 
-def test_a_conversation_of_which_nothing_can_be_sent_is_refused() -> None:
+def test_a_conversation_without_content_that_can_be_sent_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="no part of the conversation can be sent"):
         conversation(assistant(Reasoning(text="hm", provider="other")))
 
@@ -626,7 +626,7 @@ def test_an_effort_that_the_model_refuses_is_replaced_by_the_nearest(
     assert (warning.subject, warning.lossy) == ("reasoning.effort", lossy)
 
 
-def test_a_model_that_never_reasons_is_not_told_to() -> None:
+def test_effort_none_is_not_sent_to_a_model_that_never_reasons() -> None:
     translation = translate("hi", model="gpt-4o", reasoning=ReasoningOptions(effort="none"))
     assert "reasoning_effort" not in body_of(translation)
     assert translation.warnings == ()
@@ -709,7 +709,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("profile", "model", "fields", "sent", "warned"), REFUSED)
-def test_what_a_model_refuses_is_left_out_or_changed_with_a_warning(
+def test_options_that_a_model_refuses_are_left_out_or_changed_with_a_warning(
     profile: str, model: str, fields: dict[str, Any], sent: dict[str, Any], warned: list[str]
 ) -> None:
     body, translation = compatible(profile, model, **fields)
@@ -729,7 +729,7 @@ def test_the_setting_model_facts_overrides_the_table() -> None:
     assert settings.model_facts["mine*"] == {"alternates": True, "refuses": frozenset({"stop"})}
 
 
-def test_efforts_that_the_user_gives_a_model_are_sent_to_a_server_that_is_not_known() -> None:
+def test_configured_efforts_are_sent_to_an_unknown_server() -> None:
     facts: Any = {"my-reasoner*": {"efforts": ("low", "high")}}
     effort = ReasoningOptions(effort="high")
     body, translation = compatible("generic", "my-reasoner-1", reasoning=effort, model_facts=facts)
@@ -741,7 +741,7 @@ def test_efforts_that_the_user_gives_a_model_are_sent_to_a_server_that_is_not_kn
     assert "reasoning_effort" not in body
 
 
-def test_reasoning_goes_back_to_models_of_its_family_only() -> None:
+def test_reasoning_is_sent_back_only_to_its_model_family() -> None:
     for made_by, asked, kept in (
         ("deepseek", "deepseek-v4-pro", True),
         ("kimi", "deepseek-v4-pro", False),
@@ -754,7 +754,7 @@ def test_reasoning_goes_back_to_models_of_its_family_only() -> None:
     assert compatible("vllm", "Mine/Model-7B")[1].family == "model-7b"
 
 
-def test_a_model_that_does_not_reason_this_time_needs_no_reasoning_in_the_history() -> None:
+def test_the_history_needs_no_reasoning_if_reasoning_is_off() -> None:
     turns = (user("q"), assistant(CALL), tool_result(CALL, "r"))
     body, translation = compatible("deepseek", "deepseek-v4-pro", *turns, reasoning=ReasoningOptions(effort="none"))
     assert "reasoning_content" not in body["messages"][1]
@@ -790,7 +790,7 @@ def test_items_of_the_responses_api_are_not_sent_to_chat_completions() -> None:
         ("generic", "mistral-large"),
     ],
 )
-def test_ids_of_calls_have_nine_letters_and_digits_wherever_mistrals_models_are(profile: str, model: str) -> None:
+def test_tool_call_ids_have_nine_letters_and_digits_for_mistral_models_on_any_server(profile: str, model: str) -> None:
     body, translation = compatible(profile, model, user("q"), assistant(CALL), tool_result(CALL, "r"))
     sent = body["messages"][1]["tool_calls"][0]["id"]
     assert len(sent) == 9
@@ -800,7 +800,7 @@ def test_ids_of_calls_have_nine_letters_and_digits_wherever_mistrals_models_are(
 
 
 def schema_for(profile: str, model: str, schema: Any) -> tuple[Any, int]:
-    """The schema of a property as it is sent, and the number of warnings."""
+    """Return the schema that is sent for a property, and the number of warnings."""
     tool = Tool(name="t", parameters={"type": "object", "properties": {"a": schema}})
     body, translation = compatible(profile, model, tools=[tool])
     return body["tools"][0]["function"]["parameters"]["properties"]["a"], len(translation.warnings)
@@ -830,12 +830,12 @@ def schema_for(profile: str, model: str, schema: Any) -> tuple[Any, int]:
     ],
 )
 @pytest.mark.parametrize(("profile", "model"), [("moonshot", "kimi-k2.6"), ("generic", "moonshotai/kimi-k3")])
-def test_schemas_are_in_moonshots_subset(profile: str, model: str, given: Any, sent: Any) -> None:
+def test_schemas_are_converted_to_moonshots_subset(profile: str, model: str, given: Any, sent: Any) -> None:
     assert schema_for(profile, model, given) == (sent, int(given != sent))
     assert schema_for("openai", "gpt-4.1", given) == (given, 0)
 
 
-def test_a_schema_without_any_type_allows_each_of_moonshots() -> None:
+def test_a_schema_without_a_type_allows_all_of_moonshots_types() -> None:
     sent, _ = schema_for("moonshot", "kimi-k2.6", {"description": "Anything."})
     assert [one["type"] for one in sent["anyOf"]] == ["string", "number", "boolean", "object"]
 
@@ -849,6 +849,6 @@ def test_a_schema_without_any_type_allows_each_of_moonshots() -> None:
         ({"type": "string", "pattern": "^[a-z]+$"}, {"type": "string", "pattern": "^[a-z]+$"}),
     ],
 )
-def test_what_llama_cpp_can_make_no_grammar_of_moves_into_the_description(given: Any, sent: Any) -> None:
+def test_keywords_that_llama_cpp_does_not_support_move_into_the_description(given: Any, sent: Any) -> None:
     assert schema_for("llama.cpp", "any", given) == (sent, int(given != sent))
     assert schema_for("vllm", "any", given) == (given, 0)

@@ -123,7 +123,7 @@ def error_from_body(
     ]
     message = _message(error, body)
     if status is None and (number := _status(code)) is not None:
-        # An error inside a response, whose code is the HTTP status that the server got from the model.
+        # An error inside a response. Its code is an HTTP status that the server received from upstream.
         kind = _kind(names, message, number)
         retryable = True if kind is RemoteError else None
         return status_error(message, provider=provider, kind=kind, code=str(code), retryable=retryable, body=body)

@@ -116,7 +116,7 @@ class History:
         self.system += blocks
 
     def _may_stay(self, following: Sequence[Turn]) -> bool:
-        """Whether a system message may be where it is: after a user message, and before an answer or at the end."""
+        """Whether a system message may stay in place: after a user message, and before an answer or at the end."""
         # docs: build-with-claude/mid-conversation-system-messages (2026-11)
         if not self._facts.system_messages or not self.messages or self.messages[-1]["role"] == "assistant":
             return False

@@ -1,7 +1,7 @@
 """A table of what each model family supports. The setting `model_facts` overrides the table.
 
 `GET /v1/models/{id}` returns the same facts for Anthropic's models, as `capabilities`. The table exists because a
-translation does no I/O. Requests to a model that is not in the table are not adapted.
+translation does no I/O. Requests to a model that is not in the table are sent unchanged.
 
 Other vendors offer their models through this API as well. Their thinking has no signature, or a signature that only
 the vendor can verify. Some of these models refuse a turn that has tool calls but no thinking.
@@ -186,6 +186,6 @@ def facts_of(name: str, overrides: FactOverrides | None = None) -> AnthropicFact
 
 
 def family_of(name: str) -> str | None:
-    """Return the model's family, whose models accept each other's thinking, or `None` if the name is unknown."""
+    """Return the model's family, whose models accept each other's thinking, or `None` if the name has none."""
     plain = name.lower()
     return next((family for word, family in _FAMILIES.items() if word in plain), None)

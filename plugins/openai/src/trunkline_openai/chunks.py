@@ -462,10 +462,10 @@ class ChunkReader:
             self.keep("tool_calls", self._calls.unnamed)
         is_empty = not (self._next or self._added or self._calls.unnamed)
         if is_empty and self._finish_reason() in (FinishReason.ERROR, FinishReason.TOOL_CALLS):
-            raise ServerError(self._said_nothing(), provider=self.provider, body=bounded(raw))
+            raise ServerError(self._empty_message(), provider=self.provider, body=bounded(raw))
         if is_empty and self._reason is None:
             # The model generated nothing, so the call has failed and can be retried.
-            raise ServerError(self._said_nothing(), provider=self.provider, body=bounded(raw))
+            raise ServerError(self._empty_message(), provider=self.provider, body=bounded(raw))
         self._events.append(
             Finished(
                 reason=self._finish_reason(),
@@ -500,7 +500,7 @@ class ChunkReader:
             warnings.append(CallWarning(kind="other", subject="n", message=message, lossy=False))
         return tuple(warnings)
 
-    def _said_nothing(self) -> str:
+    def _empty_message(self) -> str:
         if self._choices.first is None:
             return "the response has no choices, and no error explains why"
         if self._reason is not None:

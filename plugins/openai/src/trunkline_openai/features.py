@@ -30,7 +30,7 @@ Feature: TypeAlias = Literal[
     "document_data",
     "document_file_id",
 ]
-"""What a server may support besides messages, `model`, `stream` and an output limit. All support `temperature`."""
+"""Features that a server may lack. All servers support messages, `model`, `stream`, an output limit, `temperature`."""
 
 FEATURES: frozenset[str] = frozenset(get_args(Feature))
 

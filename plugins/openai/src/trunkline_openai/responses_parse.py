@@ -122,7 +122,7 @@ REPEATED_EVENTS = frozenset(
 )
 """Events whose complete content is repeated when their item is done."""
 
-# The fields that only give the position of an event.
+# The fields of an event without content: its type, its position and padding.
 _PLACE = frozenset({"type", "sequence_number", "obfuscation", "output_index", "item_id", "content_index"})
 EVENT_FIELDS = _PLACE | {
     "annotation",
@@ -264,7 +264,7 @@ class ResponsesStreamParser:
         return events
 
     def _not_an_object(self, text: bytes, event: str) -> dict[str, Any]:
-        """Return data for an event whose text is not a JSON object. Raises `ProtocolViolation` for most events."""
+        """Return data for an event whose text is not a JSON object. Raises `ProtocolViolation` if it must be one."""
         if event == "error":
             return {"type": "error", "message": text.decode("utf-8", "replace")}
         if event not in _HANDLERS and event not in ("message", BARE):

@@ -37,7 +37,7 @@ def accepted_schema(tool: Tool, rules: SchemaRules, warnings: Warnings) -> JSONO
     elif rules == "moonshot":
         typed = _typed(schema)
         if typed != schema:
-            why = "this model requires a type in each schema, or in each alternative of a union"
+            why = "the schema was changed: this model requires a type in each schema or alternative of a union"
             warnings.add("changed", f"tool {tool.name}", why, lossy=False)
             return typed
     return schema
@@ -57,10 +57,8 @@ def _is_not_in_grammar(keyword: str, value: JSONValue) -> bool:
 def _typed(schema: JSONObject, kind: JSONValue = None) -> JSONObject:
     """Return the schema in Moonshot's subset. `kind` is the type to use if the schema has none.
 
-    Moonshot's errors:
-
-    "when using anyOf, type should be defined in anyOf items instead of the parent schema", "type is not defined":
-    MoonshotAI/kimi-code#2661, 2026-08; earendil-works/pi#5822, 2026-06.
+        Moonshot's errors are "when using anyOf, type should be defined in anyOf items instead of the parent schema" and
+    "type is not defined": MoonshotAI/kimi-code#2661, 2026-08; earendil-works/pi#5822, 2026-06.
     """
     result: dict[str, Any] = {}
     union = next((name for name in _UNIONS if isinstance(schema.get(name), (list, tuple))), None)

@@ -262,7 +262,7 @@ class ChatTranslator:
             return
         if feature in self.facts.refuses_while_reasoning:
             del body["tool_choice"]
-            why = f"{request.model} cannot be forced to call a tool while it reasons; ignored unless reasoning is off"
+            why = f"{request.model} cannot be forced to call a tool unless reasoning is off; ignored"
             warnings.add("unsupported", "tool_choice", why, lossy=True)
 
     def _tools_or_reasoning(
