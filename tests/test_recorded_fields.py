@@ -1,10 +1,10 @@
-"""No field of a recorded response vanishes: each arrives in the response, or a list says why it says nothing.
+"""No field of a recorded response is lost: each is in the parsed response, or is listed with a reason.
 
-`support/recorded_fields.py` plants a value in the place of each field and looks for it in the response that the
-provider's parser makes; `support/silent_fields.toml` is the list. The bodies and the streams of each provider are
-walked apart, so a field that is kept in a body has to be kept in a stream.
+`support/recorded_fields.py` replaces the value of each field with a planted value, and looks for the planted value in
+the response of the provider's parser. `support/silent_fields.toml` is the list. Bodies and streams of each provider are
+tested separately, so a field that is kept in a body must be kept in a stream too.
 
-Bodies of errors, embeddings and lists of models are not responses; the other tests of the recordings read them.
+Errors, embeddings and lists of models are covered by other tests of the recordings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def kind_of(streamed: bool) -> str:
 
 @pytest.mark.parametrize("provider", NAMES)
 @pytest.mark.parametrize("streamed", [False, True], ids=kind_of)
-def test_every_field_arrives_or_is_known_to_say_nothing(provider: str, streamed: bool) -> None:
+def test_every_field_is_in_the_response_or_listed_as_silent(provider: str, streamed: bool) -> None:
     found = findings(provider, streamed)
     fates = Counter(finding.fate for finding in found)
     recordings = sum(recording.streamed is streamed for recording in recordings_of(provider))
@@ -51,7 +51,7 @@ def test_every_field_arrives_or_is_known_to_say_nothing(provider: str, streamed:
     assert_counts(f"fields/{provider} {kind_of(streamed)}", recordings=recordings, seen=len(found))
 
 
-def test_every_entry_of_the_list_is_needed() -> None:
+def test_every_entry_of_the_list_is_used() -> None:
     used = {
         entry
         for provider in NAMES
@@ -60,7 +60,7 @@ def test_every_entry_of_the_list_is_needed() -> None:
         for entry in one.used
     }
     listed = {(entry.why, field) for entry in silent_fields() for field in entry.fields}
-    assert listed - used == set(), "these fields arrive, or no recording has them: take them from the list"
+    assert listed - used == set(), "these fields are in the response, or in no recording: remove them from the list"
     assert all(entry.why and set(entry.only) <= set(NAMES) for entry in silent_fields())
     assert {entry.kind for entry in silent_fields()} == {"nothing", "repeats", "latest"}
 
@@ -130,16 +130,16 @@ def tried(path: str) -> Trial:
         ("note", Fate.EMPTY),
     ],
 )
-def test_a_field_arrives_only_if_its_planted_value_does(path: str, fate: Fate) -> None:
+def test_field_is_found_only_if_its_planted_value_is_in_the_response(path: str, fate: Fate) -> None:
     assert tried(path).fate is fate
 
 
-def test_the_kinds_of_entries_are_checked() -> None:
+def test_kinds_of_entries_are_checked() -> None:
     assert (tried("copy").repeated, tried("cost").repeated) == (True, False)
     assert (tried("found[]").latest, tried("cost").latest) == (True, False)
 
 
-def test_a_path_says_what_an_object_is() -> None:
+def test_path_contains_the_kind_of_an_object() -> None:
     value = {
         "choices": [{"index": 0, "delta": {"text": "a"}}, {"index": 1, "delta": {"text": "b"}}],
         "content": [{"type": "tool_use", "input": {"city": [{"deep": 1}], "type": "x"}}, {"toolUse": {"name": "n"}}],
@@ -158,7 +158,7 @@ def test_a_path_says_what_an_object_is() -> None:
     ]
 
 
-def test_a_recording_without_changes_stays_as_it_is() -> None:
+def test_recording_without_changes_stays_identical() -> None:
     events = b'event: a\r\ndata:{"type":"a","n":1.0}\r\n\r\n: comment\n\ndata:[DONE]\n\n'
     assert rewritten(line_pieces(events), lambda _, value: value) == events
     assert fields(line_pieces(events)) == [("<a>.type", "a"), ("<a>.n", 1.0)]

@@ -1,4 +1,4 @@
-"""Conversations of every model family, replayed to every other: none is refused, and nothing is lost without need."""
+"""Conversations of every model family, replayed to every family: none is refused, and nothing is lost needlessly."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from trunkline.storage import messages_from_json, to_json
 
 FAMILIES = {family.name: family for family in ALL}
 IMAGES = ("an image made by the model", "an image in a result")
-WHOLE = ("text and reasoning", "ids that repeat", "an image made by the model", "a tool of the provider")
+WHOLE = ("text and reasoning", "repeated ids", "an image made by the model", "a tool that the provider runs")
 
 
 @pytest.fixture(scope="module")
 def conversations() -> list[Conversation]:
-    """The conversations of all families, and those that an application makes by hand."""
+    """The conversations of all families and the conversations that an application makes."""
     return matrix.everything()
 
 
@@ -45,7 +45,7 @@ def _name(conversation: Conversation) -> str:
     return f"{conversation.issuer}, {conversation.trouble}"
 
 
-def test_the_families_made_conversations_with_each_trouble(conversations: list[Conversation]) -> None:
+def test_there_are_conversations_with_each_trouble(conversations: list[Conversation]) -> None:
     issuers: dict[str, set[str]] = defaultdict(set)
     for conversation in conversations:
         issuers[conversation.trouble].add(conversation.issuer)
@@ -53,9 +53,9 @@ def test_the_families_made_conversations_with_each_trouble(conversations: list[C
     assert set().union(*issuers.values()) == {*FAMILIES, YOUR_CODE}
     assert len(issuers["text and reasoning"]) == 32
     assert len(issuers["parallel calls: one failed, one has no result"]) == 29
-    assert len(issuers["arguments that are no JSON"]) == 26
+    assert len(issuers["arguments that are not JSON"]) == 26
     assert len(issuers["reasoning alone"]) == 25
-    assert len(issuers["a tool of the provider"]) == 7
+    assert len(issuers["a tool that the provider runs"]) == 7
     assert len(issuers["an image made by the model"]) == 3
 
 
@@ -64,7 +64,7 @@ def test_no_conversation_is_refused(replays: list[Replayed]) -> None:
     assert not problems, report(problems)
 
 
-def test_nothing_is_lost_but_images_that_the_model_does_not_take(replays: list[Replayed], target: Family) -> None:
+def test_only_images_that_the_model_cannot_read_are_lost(replays: list[Replayed], target: Family) -> None:
     problems = [
         f"{_name(found.conversation)}: {warning}"
         for found in replays
@@ -86,7 +86,7 @@ def test_every_text_call_and_result_is_sent(replays: list[Replayed]) -> None:
 
 
 def _texts(conversation: Conversation) -> Iterator[str]:
-    """The texts of a conversation, the arguments of its calls, and its results; not those without their calls."""
+    """Yield the texts of a conversation, the arguments of its calls, and the results that have a call."""
     for message in conversation.messages:
         for part in message.parts:
             if isinstance(part, Text):
@@ -121,7 +121,7 @@ def test_results_stay_with_their_calls(replays: list[Replayed]) -> None:
     assert not problems, report(problems)
 
 
-def test_a_family_gets_back_what_it_made(replays: list[Replayed], target: Family) -> None:
+def test_opaque_parts_and_signatures_are_sent_back_to_the_same_family(replays: list[Replayed], target: Family) -> None:
     problems = [
         f"{_name(found.conversation)}: {warning}"
         for found in replays
@@ -133,10 +133,10 @@ def test_a_family_gets_back_what_it_made(replays: list[Replayed], target: Family
 
 
 @one_backend
-async def test_a_service_answers_a_conversation_of_each_family_and_hands_it_back(
+async def test_conversation_of_each_family_can_be_continued_by_a_service_and_then_by_the_family(
     conversations: list[Conversation], target: Family, anyio_backend: str
 ) -> None:
-    # The last state of each: both rounds of calls are answered.
+    # Use the last state of each conversation, in which both rounds of calls are answered.
     states = {found.issuer: found for found in conversations if found.trouble == WHOLE[1]}
     problems: list[str] = []
     async with strict_service(target) as (service, strict):

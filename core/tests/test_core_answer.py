@@ -106,7 +106,7 @@ def test_tool_name_in_pieces_is_joined_and_a_generated_id_is_stable() -> None:
     assert calls(*pieces) == calls(*pieces)
 
 
-def test_a_call_without_a_name_is_kept_as_metadata_and_the_rest_of_the_response_stands() -> None:
+def test_call_without_a_name_is_metadata_and_the_rest_of_the_response_is_kept() -> None:
     answer = EventBuilder("acme")
     answer.start("r1")
     answer.text("Let me look.")
@@ -121,7 +121,7 @@ def test_a_call_without_a_name_is_kept_as_metadata_and_the_rest_of_the_response_
     assert response.finish_reason == "tool_calls"
 
 
-def test_a_name_that_comes_after_the_arguments_completes_the_call() -> None:
+def test_name_may_arrive_after_the_arguments() -> None:
     pieces: list[tuple[object, dict[str, str]]] = [
         (0, {"call_id": "a", "arguments": '{"x":1}'}),
         (1, {"call_id": "b", "name": "g", "arguments": "{}"}),
@@ -153,7 +153,7 @@ def test_any_input_gives_events_that_fold_and_end_with_one_finished(pieces: list
     assert len(response.tool_calls) == len({value for kind, value in pieces if kind == "tool_call"})
 
 
-def test_a_response_that_said_nothing_is_an_error_that_can_be_retried() -> None:
+def test_response_without_content_or_finish_reason_raises_a_retryable_error() -> None:
     answer = EventBuilder("acme")
     answer.start("r1", "m")
     answer.metadata({"tier": "fast"})

@@ -1,4 +1,4 @@
-"""The family of the model that made a part: who sets it, where it is kept, and what it does not change."""
+"""The family of the model that made a part: how it is set and stored, and what it does not affect."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def answer(exchange: Exchange) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_only_its_maker_understands_has_the_family_that_the_translator_named(toy: Any) -> None:
+async def test_parts_with_data_of_a_model_get_the_family_from_the_translator(toy: Any) -> None:
     parts = {"translator": Reasoner, "response_parser": Reasoner}
     async with serve(answer) as server, toy(server.url, provider=parts) as service:
         whole = await service.chat("hi")
@@ -69,7 +69,7 @@ async def test_what_only_its_maker_understands_has_the_family_that_the_translato
         assert [getattr(part, "family", None) for part in response.parts] == ["toy-2", None, "toy-2"]
 
 
-def test_a_parser_may_name_the_family_itself() -> None:
+def test_parser_may_set_the_family() -> None:
     part = Opaque(provider="toy", kind="k", data={}, family="toy-1")
     builder = EventBuilder("toy")
     builder.start("r1")
@@ -79,7 +79,7 @@ def test_a_parser_may_name_the_family_itself() -> None:
     assert [part.family for part in response.parts if isinstance(part, Opaque)] == ["toy-1"]
 
 
-def test_the_family_survives_storage_and_unfolding_and_is_stored_only_if_there_is_one() -> None:
+def test_family_survives_storage_and_unfolding_and_is_stored_only_if_set() -> None:
     message = assistant(Reasoning(text="a", provider="toy", family="toy-2"), Text(text="b"))
     stored: Any = to_json(message)
     assert stored["parts"] == [
@@ -91,7 +91,7 @@ def test_the_family_survives_storage_and_unfolding_and_is_stored_only_if_there_i
     assert [getattr(part, "family", None) for part in fold(unfold(response)).parts] == ["toy-2", None]
 
 
-def test_parts_of_two_families_are_equal_if_all_else_is() -> None:
+def test_parts_that_differ_only_in_family_are_equal() -> None:
     assert ToolCall(id="a", name="b", family="x") == ToolCall(id="a", name="b", family="y")
 
 
@@ -114,7 +114,7 @@ def test_the_builder_keeps_metadata_of_the_response_of_reasoning_and_of_calls() 
     assert [event.signature for event in events if isinstance(event, ReasoningEnd)] == [None]
 
 
-def test_interrupted_reasoning_goes_back_to_its_own_model() -> None:
+def test_interrupted_reasoning_is_sent_back_to_the_same_model() -> None:
     interrupted = Fold("toy")
     for event in (ResponseStarted(family="toy-2"), ReasoningStart(index=0), ReasoningDelta(index=0, text="Perhaps")):
         interrupted.add(event)

@@ -171,7 +171,7 @@ ONE, TWO = b'{"a": "]},{", "b": [1, {}]}', b'{"c": 2}'
         (b"\n\n data: no field\n\ndata: x\n\n", [b"x"]),
     ],
 )
-def test_every_element_of_json_in_place_of_events_is_a_frame_at_any_split(data: bytes, expected: list[bytes]) -> None:
+def test_each_json_element_in_place_of_events_is_a_frame_at_any_split(data: bytes, expected: list[bytes]) -> None:
     for first in range(len(data) + 1):
         for second in range(first, len(data) + 1):
             framer = SSEOrJSONFramer()

@@ -149,7 +149,7 @@ def test_number_is_finite(value: object, number: float | None) -> None:
     assert as_number(value) == number
 
 
-def test_appended_field_keeps_what_was_there() -> None:
+def test_appended_field_keeps_earlier_values() -> None:
     fields: dict[str, Any] = {"price": 3}
     append_field(fields, "price", {"a": 1})
     append_field(fields, "price", {"a": 2})

@@ -49,7 +49,7 @@ def test_configuration_overrides_single_facts_of_the_models_that_its_patterns_ma
     assert facts_about("toy-1", ROWS, UNKNOWN, configured.model_facts) == UNKNOWN
 
 
-def test_patterns_match_the_given_name_and_the_one_that_the_table_knows() -> None:
+def test_patterns_match_the_given_name_and_the_name_in_the_table() -> None:
     for pattern in ("toy-2*", "vendor/*"):
         found = facts_about("vendor/Toy-2-mini", ROWS, UNKNOWN, {pattern: {"stop": False}}, known_as="Toy-2-mini")
         assert found == Facts(levels=("low",), stop=False)

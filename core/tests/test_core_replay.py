@@ -1,4 +1,4 @@
-"""History that any model accepts: what the rules of a wire and of a family change, and what each change tells."""
+"""Replay of a history by the rules of a wire format and a model family: the changes and their warnings."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def mended(subject: str, count: int = 1) -> tuple[str, str, bool, int]:
     return ("mended", subject, False, count)
 
 
-def test_a_history_that_breaks_no_rule_is_the_same_objects_without_a_warning() -> None:
+def test_history_that_breaks_no_rule_is_returned_unchanged_without_a_warning() -> None:
     messages = [
         system("Be brief."),
         user("Hello", Image(data=PNG)),
@@ -87,7 +87,7 @@ def test_a_history_that_breaks_no_rule_is_the_same_objects_without_a_warning() -
 
 
 class TestResults:
-    def test_a_call_without_a_result_gets_one_that_is_marked_as_failed(self) -> None:
+    def test_call_without_a_result_gets_a_failed_placeholder_result(self) -> None:
         turns, warnings = replayed([user("a"), assistant(OSLO, ROME), tool_result(OSLO, "rain"), user("never mind")])
         assert [one.text for one in turns[1].results] == ["rain", NO_RESULT]
         assert [one.is_error for one in turns[1].results] == [False, True]
@@ -108,12 +108,12 @@ class TestResults:
         turns, warnings = replayed([Message(role="user", parts=[Text(text="a"), other])], unknown_results="kept")
         assert ([turn.message for turn in turns], warnings) == ([Message(role="tool", parts=[other]), user("a")], [])
 
-    def test_no_reasoning_comes_last_after_blank_text_is_removed(self) -> None:
+    def test_reasoning_is_not_last_after_blank_text_is_removed(self) -> None:
         answer = assistant(Reasoning(text="hm", provider="toy"), " ")
         turns, warnings = replayed([user("a"), answer], trailing_space=False, trailing_reasoning=False)
         assert (shown(turns), warnings) == ([("user", ("a",), ())], [mended("messages"), mended("reasoning")])
 
-    def test_results_that_other_messages_come_before_are_moved_to_their_calls(self) -> None:
+    def test_late_results_are_moved_to_their_calls(self) -> None:
         turns, warnings = replayed([user("a"), assistant(OSLO), user("b"), tool_result(OSLO, "rain")])
         assert shown(turns) == [("user", ("a",), ()), ("assistant", (OSLO,), ("rain",)), ("user", ("b",), ())]
         assert warnings == [mended("tool result")]
@@ -123,18 +123,18 @@ class TestResults:
         [result] = turns[0].results
         assert (result.text, result.is_error, warnings) == ("ab", True, [mended("tool result")])
 
-    def test_results_in_a_user_message_are_taken_out_of_it(self) -> None:
+    def test_results_are_taken_out_of_a_user_message(self) -> None:
         turns, warnings = replayed([assistant(OSLO), user(ToolResult(tool_call_id="c1", parts="rain"), "and now?")])
         assert shown(turns) == [("assistant", (OSLO,), ("rain",)), ("user", ("and now?",), ())]
         assert warnings == []
 
-    def test_options_of_a_tool_message_become_those_of_its_last_result(self) -> None:
+    def test_options_of_a_tool_message_move_to_its_last_result(self) -> None:
         result = ToolResult(tool_call_id="c1", parts="rain", provider_options={"toy": {"b": 2}})
         message = Message(role="tool", parts=result, provider_options={"toy": {"a": 1, "b": 1}})
         turns, _ = replayed([assistant(OSLO), message])
         assert turns[0].results[0].provider_options == {"toy": {"a": 1, "b": 2}}
 
-    def test_a_tool_message_with_anything_else_and_calls_of_a_user_are_refused(self) -> None:
+    def test_tool_message_with_other_parts_and_calls_in_a_user_message_are_refused(self) -> None:
         with pytest.raises(InvalidRequest, match="only ToolResult parts"):
             replayed([Message(role="tool", parts="text")])
         with pytest.raises(InvalidRequest, match="a user message cannot contain a tool call"):
@@ -142,7 +142,7 @@ class TestResults:
 
 
 class TestIds:
-    def test_ids_that_repeat_across_turns_stay_with_their_results_and_are_stable(self) -> None:
+    def test_repeated_ids_are_replaced_in_calls_and_results_and_stay_the_same_later(self) -> None:
         again = attrs.evolve(ROME, id="c1")
         messages = [assistant(OSLO), tool_result(OSLO, "rain"), assistant(again), tool_result(again, "sun")]
         turns, warnings = replayed(messages)
@@ -154,14 +154,14 @@ class TestIds:
         longer, _ = replayed([*messages, user("next"), assistant(again), tool_result(again, "fog")])
         assert longer[:2] == turns
 
-    def test_two_calls_of_one_message_with_one_id_each_get_their_result(self) -> None:
+    def test_two_calls_with_the_same_id_in_one_message_each_get_their_result(self) -> None:
         twin = attrs.evolve(ROME, id="c1")
         turns, _ = replayed([assistant(OSLO, twin), tool_result("c1", "rain"), tool_result("c1", "sun")])
         assert [one.text for one in turns[0].results] == ["rain", "sun"]
         assert len({call.id for call in turns[0].message.tool_calls}) == 2
 
     @pytest.mark.parametrize("call_id", ["", "a b", "x" * 65, "ümlaut", "c1\n"])
-    def test_ids_that_the_pattern_does_not_match_are_replaced(self, call_id: str) -> None:
+    def test_ids_that_do_not_match_the_pattern_are_replaced(self, call_id: str) -> None:
         rules = {"call_ids": "[a-zA-Z0-9]{9}", "new_id_prefix": "", "new_id_length": 9}
         call = attrs.evolve(OSLO, id=call_id)
         for turns, _ in (
@@ -175,14 +175,14 @@ class TestIds:
 
 
 class TestParts:
-    def test_arguments_that_are_no_object_are_sent_inside_one(self) -> None:
+    def test_arguments_that_are_not_an_object_are_sent_inside_an_object(self) -> None:
         call = ToolCall(id="c1", name="edit", invalid_arguments='{"path": "a')
         turns, warnings = replayed([assistant(call), tool_result(call, "no JSON", is_error=True)])
         assert turns[0].message.tool_calls[0].arguments == {"invalid_arguments": '{"path": "a'}
         assert turns[0].message.tool_calls[0].invalid_arguments is None
         assert warnings == [mended("tool call")]
 
-    def test_names_that_the_pattern_does_not_match_are_changed_with_their_results(self) -> None:
+    def test_names_that_do_not_match_the_pattern_are_changed_in_calls_and_results(self) -> None:
         call = ToolCall(id="c1", name="my tool.v2")
         turns, warnings = replayed([assistant(call), tool_result(call, "r")])
         assert (turns[0].message.tool_calls[0].name, turns[0].results[0].name) == ("my_tool_v2", "my_tool_v2")
@@ -209,14 +209,14 @@ class TestParts:
             ({"issuers": (Issuer(provider="other", family="x"),)}, Reasoning(provider="other", family="z"), False),
         ],
     )
-    def test_reasoning_goes_back_only_to_those_who_accept_it(
+    def test_reasoning_is_sent_back_only_to_models_that_accept_it(
         self, rules: dict[str, Any], part: Reasoning, kept: bool
     ) -> None:
         turns, warnings = replayed([user("q"), assistant(part, "yes")], **rules)
         assert (part in turns[1].message.parts) is kept
         assert warnings == ([] if kept else [mended("reasoning")])
 
-    def test_metadata_of_another_family_is_left_out_and_that_of_other_providers_stays(self) -> None:
+    def test_metadata_of_another_family_is_left_out_and_metadata_of_other_providers_stays(self) -> None:
         metadata: Any = {"toy": {"signature": "s"}, "other": {"id": 1}}
         call = attrs.evolve(OSLO, provider_metadata=metadata, family="x")
         for family, expected in (("x", metadata), (None, metadata), ("y", {"other": {"id": 1}})):
@@ -224,14 +224,14 @@ class TestParts:
             assert turns[0].message.tool_calls[0].provider_metadata == expected
             assert warnings == ([mended("tool call")] if family == "y" else [])
 
-    def test_an_opaque_part_of_another_family_is_left_out_and_lossy_only_if_the_application_put_it(self) -> None:
+    def test_opaque_part_of_another_family_is_left_out_and_is_lossy_only_from_the_application(self) -> None:
         part = Opaque(provider="toy", kind="search", data={}, family="x")
         assert part in replayed([assistant(part, "a")], family="x")[0][0].message.parts
         turns, warnings = replayed([user("q", part), assistant(part, "a")], family="y")
         assert shown(turns) == [("user", ("q",), ()), ("assistant", ("a",), ())]
         assert warnings == [("left_out", "opaque part", True, 1), mended("opaque part")]
 
-    def test_empty_texts_and_messages_of_which_nothing_is_left_are_left_out(self) -> None:
+    def test_empty_texts_and_messages_without_remaining_parts_are_left_out(self) -> None:
         messages = [user("a"), assistant(""), assistant(Reasoning(text="b", provider="toy")), assistant("", "c", " ")]
         turns, warnings = replayed(messages)
         assert shown(turns) == [("user", ("a",), ()), ("assistant", ("c", " "), ())]
@@ -242,17 +242,17 @@ class TestParts:
             [mended("message", 2), mended("message"), mended("reasoning"), mended("text", 2)]
         )
 
-    def test_an_empty_text_stays_if_it_carries_metadata_that_goes_back(self) -> None:
+    def test_empty_text_stays_if_its_metadata_is_sent_back(self) -> None:
         part = Text(text="", provider_metadata={"toy": {"signature": "s"}})
         assert replayed([assistant(part)], blank_text=False)[0][0].message.parts == (part,)
 
-    def test_reasoning_at_the_end_is_left_out_where_nothing_may_follow_it(self) -> None:
+    def test_reasoning_at_the_end_is_left_out_if_the_rules_forbid_it(self) -> None:
         part = Reasoning(text="b", provider="toy")
         assert len(replayed([assistant("a", part)])[0][0].message.parts) == 2
         turns, warnings = replayed([assistant("a", part)], trailing_reasoning=False)
         assert (shown(turns), warnings) == ([("assistant", ("a",), ())], [mended("reasoning")])
 
-    def test_images_that_a_model_made_move_to_the_next_user_message(self) -> None:
+    def test_images_made_by_a_model_move_to_the_next_user_message(self) -> None:
         image = Image(data=PNG)
         turns, warnings = replayed([user("draw"), assistant("Here:", image), user("larger")])
         assert shown(turns)[1:] == [("assistant", ("Here:",), ()), ("user", (MADE_BY_MODEL, image, "larger"), ())]
@@ -288,7 +288,7 @@ class TestParts:
         ]
         assert warnings == [mended("tool result")]
 
-    def test_audio_is_left_to_the_translator_and_reasoning_of_a_user_is_lossy(self) -> None:
+    def test_audio_is_left_to_the_translator_and_reasoning_in_a_user_message_is_lossy(self) -> None:
         audio = Audio(data=b"ID3", transcript="hi")
         turns, warnings = replayed([user(Reasoning(text="a"), "b"), assistant(audio)])
         assert shown(turns) == [("user", ("b",), ()), ("assistant", (audio,), ())]
@@ -296,7 +296,7 @@ class TestParts:
 
 
 class TestOrder:
-    def test_system_messages_move_to_the_front_or_become_the_users(self) -> None:
+    def test_system_messages_move_to_the_front_or_become_user_messages(self) -> None:
         messages = [system("a"), user("b"), assistant("c"), system("d"), user("e"), system("f")]
         assert [turn.message for turn in replayed(messages)[0]] == messages
         turns, warnings = replayed(messages, system="first")
@@ -320,7 +320,7 @@ class TestOrder:
         assert [turn.message.text for turn in turns] == ["", CONTINUED, "b"]
         assert warnings == [mended("messages")]
 
-    def test_neighbours_of_one_role_are_merged_but_not_across_results(self) -> None:
+    def test_consecutive_messages_of_one_role_are_merged_but_not_across_results(self) -> None:
         messages = [system("a"), system("b"), user("c"), user("d"), assistant(OSLO), tool_result(OSLO, "r")]
         turns, warnings = replayed([*messages, assistant("e"), assistant("f")], alternates=True)
         assert shown(turns) == [
@@ -338,7 +338,7 @@ class TestOrder:
         assert warnings == [mended("messages")]
         assert replayed(messages[:3], trailing_space=False)[1] == []
 
-    def test_parts_after_a_call_move_before_the_calls_where_these_must_come_last(self) -> None:
+    def test_parts_after_a_call_move_before_the_calls_if_calls_must_come_last(self) -> None:
         messages = [assistant(OSLO, "a", ROME, "b"), tool_result(OSLO, "7 C"), tool_result(ROME, "20 C")]
 
         turns, warnings = replayed(messages, calls_last=True)
@@ -348,7 +348,7 @@ class TestOrder:
         assert replayed(messages)[1] == []
         assert replayed([assistant("a", OSLO, ROME)], calls_last=True)[0][0].message.parts[1:] == (OSLO, ROME)
 
-    def test_a_tool_loop_lacks_reasoning_if_its_last_call_came_without(self) -> None:
+    def test_tool_loop_lacks_reasoning_if_its_last_call_has_no_reasoning(self) -> None:
         reasoning = Reasoning(text="a", provider="toy")
         for messages, lacks in (
             ([assistant(OSLO), tool_result(OSLO, "r")], True),
@@ -413,7 +413,7 @@ ANY_RULES = st.builds(
 
 
 @given(MESSAGES, ANY_RULES)
-def test_any_history_keeps_any_rules_and_a_second_replay_changes_nothing(
+def test_any_history_follows_any_rules_and_a_second_replay_changes_nothing(
     messages: list[Message], rules: ReplayRules
 ) -> None:
     warnings = Warnings()
@@ -436,7 +436,7 @@ def test_any_history_keeps_any_rules_and_a_second_replay_changes_nothing(
     assert twice.all() == ()
 
 
-def test_an_assistant_message_that_may_not_come_last_is_followed_by_a_user_message() -> None:
+def test_user_message_follows_an_assistant_message_that_cannot_come_last() -> None:
     messages = [user("Count."), assistant("1, 2,")]
     assert replayed(messages)[1] == []
     turns, warnings = replayed(messages, ends_with_answer=False)

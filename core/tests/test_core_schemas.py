@@ -18,7 +18,7 @@ B: dict[str, Any] = {
 }
 
 
-def test_a_schema_of_an_object_is_the_same_object_without_a_warning() -> None:
+def test_schema_of_an_object_is_returned_unchanged_without_a_warning() -> None:
     warnings = Warnings()
     schema: dict[str, Any] = {**A, "properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}
     assert tool_parameters(Tool(name="t", parameters=schema), warnings) is schema
@@ -44,7 +44,7 @@ def test_a_schema_of_an_object_is_the_same_object_without_a_warning() -> None:
         ({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}, None),
     ],
 )
-def test_the_root_becomes_an_object(schema: dict[str, Any], expected: dict[str, Any] | None) -> None:
+def test_root_becomes_an_object(schema: dict[str, Any], expected: dict[str, Any] | None) -> None:
     warnings = Warnings()
     result = tool_parameters(Tool(name="t", parameters=schema), warnings)
     assert result["type"] == "object"
@@ -54,7 +54,7 @@ def test_the_root_becomes_an_object(schema: dict[str, Any], expected: dict[str, 
     assert object_schema(result) == result or "$ref" in result
 
 
-def test_a_union_requires_what_all_alternatives_require_and_describes_them() -> None:
+def test_union_requires_properties_that_all_alternatives_require_and_describes_them() -> None:
     result: Any = object_schema({"oneOf": [A, B], "description": "Either."})
     assert result["required"] == ["a"]
     assert list(result["properties"]) == ["a", "b"]
@@ -62,7 +62,7 @@ def test_a_union_requires_what_all_alternatives_require_and_describes_them() -> 
     assert "oneOf" not in result
 
 
-def test_a_schema_of_something_else_is_left_to_the_provider() -> None:
+def test_schema_of_another_type_is_left_to_the_provider() -> None:
     schema: dict[str, Any] = {"type": "string"}
     assert object_schema(schema) is schema
 

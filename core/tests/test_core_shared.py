@@ -1,4 +1,4 @@
-"""What translators and settings of several providers share: URLs, the user's id, warnings."""
+"""Functions that translators and settings of several providers share: URLs, the user's id, warnings."""
 
 from __future__ import annotations
 

@@ -528,7 +528,7 @@ def test_empty_and_null_arguments_are_an_empty_object(text: str) -> None:
     assert decode_arguments(text) == ({}, None)
 
 
-def test_of_an_empty_object_and_another_one_the_latter_is_the_arguments() -> None:
+def test_object_after_an_empty_object_is_the_arguments() -> None:
     assert decode_arguments('{}{"city":"Oslo"}') == ({"city": "Oslo"}, None)
     for text in ('{}{"city', "{}{}{}", "{}[1]", '{"a":1}{"b":2}', "{}{" * 10_000):
         assert decode_arguments(text) == ({}, text)

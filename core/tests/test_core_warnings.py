@@ -138,5 +138,7 @@ def test_a_warning_is_stored_with_lossy_and_count() -> None:
         ("minimal", ("none",), "none"),
     ],
 )
-def test_the_nearest_level_of_a_model_is_the_lower_of_two(effort: str, levels: tuple[str, ...], expected: str) -> None:
+def test_nearest_effort_is_the_lower_of_two_equally_near_levels(
+    effort: str, levels: tuple[str, ...], expected: str
+) -> None:
     assert nearest_effort(effort, levels) == expected

@@ -345,7 +345,7 @@ def test_exceptions_inside_a_stream(
         ("chunk", {"throttlingException": {"message": "m"}}, RateLimited),
     ],
 )
-def test_exception_that_is_sent_as_an_event_is_an_error(
+def test_exception_that_is_sent_as_an_event_is_raised(
     event: Encode, name: str, payload: Any, kind: type[RemoteError]
 ) -> None:
     data = event("messageStart", {"role": "assistant"}) + event(*delta(0, text="Half")) + event(name, payload)
@@ -357,7 +357,7 @@ def test_exception_that_is_sent_as_an_event_is_an_error(
     ("reason", "usage"),
     [(None, USAGE), ("", USAGE), ("tool_use", USAGE), ("end_turn", {"inputTokens": 3, "outputTokens": 0})],
 )
-def test_response_without_content_or_a_reason_for_that_is_an_error(
+def test_response_without_content_or_an_explaining_reason_raises_an_error(
     stream: Callable[..., bytes], reason: Any, usage: Any
 ) -> None:
     with pytest.raises(ServerError, match="empty"):
@@ -368,12 +368,12 @@ def test_response_without_content_or_a_reason_for_that_is_an_error(
         body(stopReason=reason, usage=usage)
 
 
-def test_model_may_have_nothing_to_add(stream: Callable[..., bytes]) -> None:
+def test_empty_answer_after_a_tool_result_is_accepted(stream: Callable[..., bytes]) -> None:
     for response in (fold(decode(stream(usage=USAGE))), body(usage=USAGE)):
         assert (response.parts, response.finish_reason) == ((), FinishReason.STOP)
 
 
-def test_stream_without_its_metadata_was_cut_off(event: Encode) -> None:
+def test_stream_without_metadata_is_interrupted(event: Encode) -> None:
     start_of_stream = event("messageStart", {"role": "assistant"}) + event(*delta(0, text="Sorry"))
     for reason in ("end_turn", "max_tokens", "guardrail_intervened"):
         with pytest.raises(StreamInterrupted, match="before metadata") as raised:
@@ -394,7 +394,7 @@ def test_second_metadata_event_does_not_lower_the_counts(event: Encode) -> None:
     assert response.provider_metadata == {"bedrock": {"trace": {"a": 1}}}
 
 
-def test_call_without_an_id_gets_one_and_a_late_name_is_found(stream: Callable[..., bytes]) -> None:
+def test_call_without_an_id_gets_an_id_and_the_name_may_arrive_late(stream: Callable[..., bytes]) -> None:
     data = stream(
         start(0, toolUse={"toolUseId": None}),
         delta(0, toolUse={"input": '{"a":'}),
@@ -433,7 +433,7 @@ def test_call_without_a_name_is_kept_with_a_warning(stream: Callable[..., bytes]
         assert [warning.subject for warning in response.warnings] == ["tool call"]
 
 
-def test_null_says_nothing_wherever_it_is(stream: Callable[..., bytes]) -> None:
+def test_null_values_are_ignored_in_any_field(stream: Callable[..., bytes]) -> None:
     data = stream(
         ("contentBlockStart", {"contentBlockIndex": 0}),
         delta(0, text=None),
@@ -548,13 +548,13 @@ def test_unknown_fields_are_kept_in_streams_and_in_bodies(stream: Callable[..., 
         }
 
 
-def test_unknown_fields_of_blocks_without_content_go_to_the_response(stream: Callable[..., bytes]) -> None:
+def test_unknown_fields_of_blocks_without_content_are_metadata_of_the_response(stream: Callable[..., bytes]) -> None:
     streamed = fold(decode(stream(delta(0, text="", odd=1), stop(0), delta(1, text="a"))), "bedrock")
     assert streamed.provider_metadata["bedrock"]["blocks"] == {"text": {"block": {"odd": 1}}}
 
 
 def test_no_member_of_a_response_in_botocores_model_is_lost(event: Encode) -> None:
-    """Make a response with every member of the service's model and look for each value in what the parser returns."""
+    """Make a response with every member of botocore's service model, and look for each value in the parsed response."""
     service = botocore.session.Session().get_service_model("bedrock-runtime")
     for operation in ("Converse", "ConverseStream"):
         output = service.operation_model(operation).output_shape
@@ -580,7 +580,7 @@ def test_no_member_of_a_response_in_botocores_model_is_lost(event: Encode) -> No
 
 
 class Sampled:
-    """Values of a shape, each with a text or a number of its own. `choice` picks the member of each union."""
+    """Return a value of a shape with a unique text or number in each field. `choice` selects union members."""
 
     def __init__(self) -> None:
         self._count = 1000

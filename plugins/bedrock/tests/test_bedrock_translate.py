@@ -340,7 +340,7 @@ def test_families_of_models(model: str, family: str, reasoning: str | None) -> N
     assert (facts.family, facts.reasoning) == (family, reasoning)
 
 
-def test_each_row_of_the_table_is_reached_and_says_where_its_facts_are_from() -> None:
+def test_each_row_of_the_table_can_match_and_has_a_source() -> None:
     for position, row in enumerate(ROWS):
         name = re.sub(r"\[(.)[^]]*\]", r"\1", row.pattern).replace("*", "")
         first = next(index for index, one in enumerate(ROWS) if fnmatchcase(name, one.pattern))
@@ -445,7 +445,7 @@ def test_a_history_with_calls_keeps_its_tools(body: Check, options: dict[str, An
     assert warnings_of(translation) == []
 
 
-def test_a_tool_is_forced_in_the_way_that_the_model_has(body: Check) -> None:
+def test_tool_call_is_forced_in_a_way_that_the_model_supports(body: Check) -> None:
     other = Tool(name="other")
     sent, translation = body("x", model=MISTRAL, tools=[WEATHER, other], tool_choice="other")
     assert sent["toolConfig"]["toolChoice"] == {"any": {}}
@@ -454,7 +454,7 @@ def test_a_tool_is_forced_in_the_way_that_the_model_has(body: Check) -> None:
     sent, translation = body("x", model="us.anthropic.claude-opus-5-5", tools=[WEATHER], tool_choice="weather")
     assert sent["toolConfig"]["toolChoice"] == {"auto": {}}
     assert warnings_of(translation) == [("unsupported", "tool_choice")]
-    # A model that reasons by default has to stop that.
+    # Reasoning must be turned off for a model that reasons by default.
     sent, translation = body("x", model=CLAUDE_5, tools=[WEATHER], tool_choice="required")
     assert sent["additionalModelRequestFields"] == {"thinking": {"type": "disabled"}}
     assert warnings_of(translation) == []
@@ -469,7 +469,7 @@ def test_a_tool_is_forced_in_the_way_that_the_model_has(body: Check) -> None:
         {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object"}}},
     ],
 )
-def test_schemas_of_tools_have_an_object_at_their_root(body: Check, parameters: dict[str, Any]) -> None:
+def test_schemas_of_tools_get_an_object_at_the_root(body: Check, parameters: dict[str, Any]) -> None:
     sent, translation = body("x", tools=[Tool(name="t", parameters=parameters)])
     schema = sent["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"]
     assert schema["type"] == "object"
@@ -512,7 +512,7 @@ def test_strict_schemas_are_sent_in_the_subset_that_bedrock_accepts(body: Check)
     assert warnings_of(translation) == [("unsupported", "tool t"), ("unsupported", "response_format")]
 
 
-def test_a_model_without_tools_gets_calls_and_results_as_text(body: Check) -> None:
+def test_calls_and_results_are_sent_as_text_to_a_model_that_cannot_call_tools(body: Check) -> None:
     sent, translation = body(
         user("x"), assistant("I look.", CALL), tool_result(CALL, "rain"), user("so?"), tools=[WEATHER], model=R1
     )
@@ -534,13 +534,13 @@ def test_system_messages_go_to_the_top_and_a_late_one_adds_a_warning(body: Check
     assert warnings_of(translation) == [("mended", "system message")]
 
 
-def test_a_late_system_message_stays_where_the_model_accepts_one(body: Check) -> None:
+def test_late_system_message_stays_if_the_model_accepts_it_there(body: Check) -> None:
     opus = "us.anthropic.claude-opus-4-8"
     sent, translation = body(system("Be brief."), user("x"), system("And kind."), assistant("y"), user("z"), model=opus)
     assert sent["system"] == [{"text": "Be brief."}]
     assert [message["role"] for message in sent["messages"]] == ["user", "system", "assistant", "user"]
     assert warnings_of(translation) == []
-    # It comes after the user's messages, and none may follow an answer.
+    # The system message comes after the user messages, since it cannot follow an answer.
     sent, translation = body(user("x"), system("a"), user("y"), assistant("z"), user("x"), system("b"), model=opus)
     assert [message["role"] for message in sent["messages"]] == ["user", "system", "assistant", "user", "system"]
     assert warnings_of(translation) == []
@@ -560,13 +560,13 @@ def test_tools_are_added_and_removed_by_options_of_a_system_message(body: Check)
     assert warnings_of(translation) == []
 
 
-def test_a_model_without_a_system_prompt_gets_it_before_the_first_user_message(body: Check) -> None:
+def test_system_prompt_moves_to_the_first_user_message_if_the_model_accepts_none(body: Check) -> None:
     sent, translation = body(system("Be brief."), user("x"), model="amazon.titan-text-lite-v1")
     assert sent == {"messages": [{"role": "user", "content": [{"text": "Be brief."}, {"text": "x"}]}]}
     assert warnings_of(translation) == [("emulated", "system message")]
 
 
-def test_a_conversation_that_ends_with_an_answer_goes_on_with_a_user_message(body: Check) -> None:
+def test_user_message_is_added_after_a_final_answer(body: Check) -> None:
     sent, translation = body(user("x"), assistant("y  "), model=CLAUDE_5)
     assert sent["messages"][1:] == [{"role": "assistant", "content": [{"text": "y"}]}, user_text("Go on.")]
     assert warnings_of(translation) == [("mended", "messages"), ("mended", "messages")]
@@ -591,7 +591,7 @@ def test_cache_points_are_left_out_for_a_model_that_refuses_them(body: Check) ->
 
 
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL, WRITER])
-def test_tool_blocks_are_alone_in_their_messages_where_the_model_wants_that(body: Check, model: str) -> None:
+def test_tool_blocks_are_alone_in_a_message_if_the_model_requires_that(body: Check, model: str) -> None:
     sent, translation = body(
         user("x"), assistant("I look.", CALL), tool_result(CALL, "rain"), user("so?"), tools=[WEATHER], model=model
     )
@@ -609,7 +609,7 @@ def test_tool_blocks_are_alone_in_their_messages_where_the_model_wants_that(body
     assert warnings_of(translation) == [*mended, ("mended", "messages"), ("mended", "messages")]
 
 
-def test_claude_gets_no_blank_stop_sequences(body: Check) -> None:
+def test_no_blank_stop_sequences_are_sent_to_claude(body: Check) -> None:
     sent, translation = body(user("x"), stop=["\n", "END"], model=CLAUDE)
     assert sent["inferenceConfig"]["stopSequences"] == ["END"]
     assert warnings_of(translation) == [("unsupported", "stop")]
@@ -777,7 +777,7 @@ def test_names_and_arguments_that_the_wire_does_not_take(body: Check) -> None:
     assert warnings_of(translation) == [("mended", subject) for subject in ("tool call id", "tool call", "tool call")]
 
 
-def test_fields_that_came_with_a_call_and_with_reasoning_go_back_to_the_same_family(body: Check) -> None:
+def test_fields_of_calls_and_reasoning_are_sent_back_to_the_same_family(body: Check) -> None:
     new = {"bedrock": {"new": 1, "block": {"beside": 2}}}
     reasoning = Reasoning(text="t", signature="s", provider="bedrock", family="claude", provider_metadata=new)
     call = attrs.evolve(CALL, family="claude", provider_metadata=new)
@@ -837,7 +837,7 @@ def test_reasoning_that_the_model_does_not_take_is_left_out_with_one_warning(
     assert warnings_of(translation) == [("mended", "reasoning")]
 
 
-def test_reasoning_of_claude_goes_from_anthropic_to_bedrock(body: Check) -> None:
+def test_claude_reasoning_from_anthropic_is_sent_to_bedrock(body: Check) -> None:
     sent, translation = body(
         user("x"),
         assistant(
@@ -857,7 +857,7 @@ def test_reasoning_of_claude_goes_from_anthropic_to_bedrock(body: Check) -> None
 
 
 @pytest.mark.parametrize("model", [CLAUDE, CLAUDE_5])
-def test_reasoning_that_nothing_follows_is_left_out(body: Check, model: str) -> None:
+def test_reasoning_at_the_end_of_a_message_is_left_out(body: Check, model: str) -> None:
     part = Reasoning(text="hm", provider="bedrock", signature="sig")
     sent, translation = body(user("x"), assistant(part), user("z"), model=model)
     assert sent["messages"] == [{"role": "user", "content": [{"text": "x"}, {"text": "z"}]}]
@@ -875,14 +875,14 @@ def test_reasoning_that_nothing_follows_is_left_out(body: Check, model: str) -> 
         ((Reasoning(provider="bedrock", encrypted="cmVk", redacted=True),), "enabled"),
     ],
 )
-def test_thinking_with_a_budget_goes_on_only_after_thinking(
+def test_thinking_with_a_budget_is_turned_off_in_a_tool_loop_without_thinking(
     body: Check, begins: tuple[Any, ...], thinking: str
 ) -> None:
     history = user("x"), assistant(*begins, CALL), tool_result(CALL, "rain")
     sent, translation = body(*history, tools=[WEATHER], reasoning=ReasoningOptions(max_tokens=2000))
     assert sent["additionalModelRequestFields"]["thinking"]["type"] == thinking
     assert (("mended", "reasoning") in warnings_of(translation)) is (thinking == "disabled")
-    # Adaptive thinking has no such rule, and a question of the user begins anew.
+    # Adaptive thinking has no such rule, and a user message starts a new loop.
     sent, _ = body(*history, tools=[WEATHER], model=CLAUDE_5, reasoning=ReasoningOptions(effort="low"))
     assert sent["additionalModelRequestFields"]["thinking"]["type"] == "adaptive"
     sent, _ = body(*history, assistant("rain"), user("y"), tools=[WEATHER], reasoning=ReasoningOptions(max_tokens=2000))
@@ -1018,7 +1018,7 @@ def test_media_that_the_model_cannot_read_are_left_out(body: Check, model: str, 
     ("model", "kinds"),
     [(CLAUDE, ["image", "document"]), (NOVA, ["image"]), (MISTRAL, ["document"]), (KIMI, [])],
 )
-def test_media_that_a_result_may_not_contain_follow_it(body: Check, model: str, kinds: list[str]) -> None:
+def test_media_that_a_result_cannot_contain_are_sent_after_it(body: Check, model: str, kinds: list[str]) -> None:
     parts = Image(data=PNG), Document(data=PDF)
     sent, _ = body(user("x"), assistant(CALL), tool_result(CALL, parts), tools=[WEATHER], model=model)
     result = sent["messages"][2]["content"][0]["toolResult"]["content"]
@@ -1027,7 +1027,7 @@ def test_media_that_a_result_may_not_contain_follow_it(body: Check, model: str, 
 
 
 @pytest.mark.parametrize("model", [R1, GPT_OSS, "amazon.titan-text-lite-v1"])
-def test_media_that_a_model_made_are_left_out_where_the_model_cannot_read_them(body: Check, model: str) -> None:
+def test_media_made_by_a_model_are_left_out_if_the_model_cannot_read_them(body: Check, model: str) -> None:
     sent, translation = body(user("draw"), assistant("Here.", Image(data=PNG)), user("bigger"), model=model)
     assert [message["content"] for message in sent["messages"]] == [
         [{"text": "draw"}],
@@ -1037,7 +1037,7 @@ def test_media_that_a_model_made_are_left_out_where_the_model_cannot_read_them(b
     assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == [("mended", "image", False)]
 
 
-def test_media_that_a_model_made_are_sent_in_a_user_message(body: Check) -> None:
+def test_media_made_by_a_model_are_sent_in_a_user_message(body: Check) -> None:
     sent, translation = body(user("draw"), assistant("Here.", Image(data=PNG)), user("bigger"))
     assert [next(iter(block)) for block in sent["messages"][2]["content"]] == ["text", "image", "text"]
     assert warnings_of(translation) == [("mended", "image")]

@@ -267,7 +267,7 @@ def test_the_type_may_stand_in_the_event_field_alone() -> None:
     assert fold(events(data=data)).text == "a"
 
 
-def test_what_is_not_known_does_no_harm() -> None:
+def test_unknown_fields_and_events_do_not_fail_the_response() -> None:
     response = answer(
         {"type": "debug", "prompt": "p"},
         {"type": "new-event", "delta": 7},
@@ -403,7 +403,7 @@ def test_arguments_that_are_no_object_are_kept_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize("pieces", [["null"], ["nu", "ll"], [" null", " "], ["", "null"]])
-def test_null_as_arguments_is_a_call_without_arguments(pieces: list[str]) -> None:
+def test_null_arguments_become_an_empty_object(pieces: list[str]) -> None:
     first, *rest = pieces
     found = events(
         START, call("start", 0, first, id="a", name="t"), *[call("delta", 0, piece) for piece in rest], end("TOOL_CALL")
@@ -426,7 +426,7 @@ def test_arguments_that_begin_like_null_are_complete() -> None:
     assert response.tool_calls[0].arguments == {"a": 1}
 
 
-def test_the_rest_of_an_answer_with_a_nameless_call_is_kept() -> None:
+def test_call_without_a_name_does_not_lose_the_rest_of_the_answer() -> None:
     response = answer(
         content("delta", 0, text="Let me look."),
         call("start", 0, "", id="a"),
@@ -443,17 +443,17 @@ def test_the_rest_of_an_answer_with_a_nameless_call_is_kept() -> None:
     ]
 
 
-def test_a_name_that_comes_after_the_arguments_names_the_call() -> None:
+def test_name_may_arrive_after_the_arguments() -> None:
     response = answer(
         call("start", 0, '{"a":', id="a"), call("delta", 0, "1}"), call("delta", 0, name="t"), end("TOOL_CALL")
     )
     assert response.tool_calls == (ToolCall(id="a", name="t", arguments={"a": 1}),)
 
 
-# Fields and events that nothing reads
+# Unknown fields and events
 
 
-def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
+def test_unknown_fields_are_metadata_in_streams_and_in_bodies() -> None:
     block = {"type": "text", "text": "Hi", "language": "en"}
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s1"}
     function = {"name": "t", "arguments": "{}", "parameters": None}
@@ -486,7 +486,7 @@ def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
         ]
 
 
-def test_fields_of_the_first_and_of_later_events_are_metadata() -> None:
+def test_unknown_fields_of_first_and_later_events_are_metadata() -> None:
     start = {"type": "message-start", "id": "m", "delta": {"message": {"role": "assistant", "seed": 7}, "node": 1}}
     found = fold(events(start, {**content("delta", 0, text="a"), "trace": "t"}, end()), "cohere")
     assert found.provider_metadata == {"cohere": {"seed": 7, "node": 1, "trace": "t"}}
@@ -507,7 +507,7 @@ def test_unknown_events_are_metadata() -> None:
     }
 
 
-def test_ids_of_tokens_are_metadata() -> None:
+def test_token_ids_are_metadata() -> None:
     entries = [
         {"text": "H", "token_ids": [1], "logprobs": [-0.5]},
         {"text": "i!", "token_ids": [2, 3], "logprobs": [-1.0, -2.0]},
@@ -533,12 +533,12 @@ def test_ids_of_tokens_are_metadata() -> None:
         ({"type": "message-end", "error_type": "TOO_MANY_TOKENS", "delta": {}}, ContextTooLong),
     ],
 )
-def test_an_end_that_says_nothing_is_an_error(last: dict[str, Any], kind: type[RemoteError]) -> None:
+def test_end_without_content_or_reason_raises_an_error(last: dict[str, Any], kind: type[RemoteError]) -> None:
     with pytest.raises(kind):
         answer(last)
 
 
-def test_a_body_without_content_and_reason_is_an_error() -> None:
+def test_body_without_content_or_reason_raises_an_error() -> None:
     with pytest.raises(ServerError):
         body({"id": "m", "message": {"role": "assistant", "content": []}})
 
@@ -554,7 +554,7 @@ def test_a_body_without_content_and_reason_is_an_error() -> None:
         b'{"detail": "boom"}',
     ],
 )
-def test_an_error_in_any_spelling_is_raised(data: bytes) -> None:
+def test_error_in_any_form_is_raised(data: bytes) -> None:
     with pytest.raises(RemoteError, match="boom") as caught:
         events(data=sse(START) + data)
     assert not isinstance(caught.value, ProtocolViolation)
@@ -745,7 +745,7 @@ def test_endless_tool_name_is_a_protocol_violation() -> None:
         answer(call("start", 0, name="x"), *pieces, end("TOOL_CALL"))
 
 
-def test_unknown_event_with_the_name_of_an_unknown_field_is_kept_beside_it() -> None:
+def test_unknown_event_and_unknown_field_with_the_same_name_are_both_kept() -> None:
     stream = PARSER.stream()[1]
     frames: list[dict[str, Any]] = [
         {"type": "message-start", "id": "1", "billing": 3},

@@ -577,7 +577,7 @@ def test_ids_that_are_empty_odd_or_repeated_are_replaced_in_call_and_result_alik
     assert warnings(conversation) == [("mended", "tool call id")]
 
 
-def test_what_the_model_sent_goes_back_to_it_with_its_fields() -> None:
+def test_parts_of_the_model_are_sent_back_with_their_fields() -> None:
     metadata: Any = {"cohere": {"signature": "s"}, "openai": {"x": 1}}
     function: Any = {"cohere": {"index": 0, "function": {"parameters": None}}}
     answer = assistant(
@@ -599,7 +599,7 @@ def test_what_the_model_sent_goes_back_to_it_with_its_fields() -> None:
     }
 
 
-def test_arguments_that_are_no_object_are_sent_as_json() -> None:
+def test_arguments_that_are_not_an_object_are_sent_as_json() -> None:
     broken = ToolCall(id="call_1", name="weather", invalid_arguments='{"city": "Os')
     conversation = [user("a"), assistant(broken), tool_result(broken, "no JSON", is_error=True)]
     [call] = body(conversation)["messages"][1]["tool_calls"]
@@ -649,7 +649,7 @@ def test_options_that_a_model_refuses_are_not_sent(
     assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == warned
 
 
-def test_a_model_that_cannot_read_images_gets_none() -> None:
+def test_no_images_are_sent_to_a_model_that_cannot_read_images() -> None:
     conversation = [user("a", Image(data=PNG)), assistant(CALL), tool_result(CALL, [Text(text="r"), Image(data=PNG)])]
     translation = translate(conversation, model="command-a-03-2025")
     sent = json.loads(translation.wire_request.body)["messages"]
@@ -660,7 +660,7 @@ def test_a_model_that_cannot_read_images_gets_none() -> None:
     assert translate(conversation, model="command-a-vision-07-2025").warnings[0].kind == "mended"
 
 
-def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
+def test_configuration_overrides_the_facts_about_a_model() -> None:
     settings = CohereSettings(api_key=Secret("k"), model_facts={"command-a-*": {"reasoning": True, "images": True}})
     context = ServiceContext(name="s", provider="cohere", settings=settings)
     request = ChatRequest(
@@ -674,7 +674,7 @@ def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
 # Schemas
 
 
-def test_schemas_without_an_object_at_the_root_are_mended() -> None:
+def test_schemas_get_an_object_at_the_root() -> None:
     union = {"anyOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"b": {"type": "string"}}}]}
     translation = translate(
         "hi", tools=[Tool(name="t", parameters={"properties": {"a": {}}}), Tool(name="u", parameters=union)]

@@ -1,4 +1,4 @@
-"""What streams and bodies of Gemini keep, and when a stream is complete: each answer in several framings."""
+"""Gemini streams and bodies in several framings: the kept fields, and the end of a stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARSER = GeminiParser(ServiceContext(name="g", provider="gemini", settings=Gemin
 
 
 def chunk(*parts: dict[str, Any], finish: str | None = None, **fields: Any) -> dict[str, Any]:
-    """One `GenerateContentResponse`. `fields` are those of its candidate."""
+    """One `GenerateContentResponse`. `fields` are fields of its candidate."""
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": list(parts)}, **fields}
     if finish is not None:
         candidate["finishReason"] = finish
@@ -77,7 +77,7 @@ def test_every_element_is_read_at_any_split(framing: Any) -> None:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_stream_that_is_cut_off_is_interrupted_in_any_framing(framing: Any) -> None:
+def test_cut_off_stream_is_interrupted_in_any_framing(framing: Any) -> None:
     data = framing(chunk(text("one")), chunk(text("two")), chunk(text("three"), finish="STOP"))
     for end in range(data.rindex(b'"finishReason"')):
         with pytest.raises(StreamInterrupted):
@@ -85,13 +85,13 @@ def test_a_stream_that_is_cut_off_is_interrupted_in_any_framing(framing: Any) ->
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_an_error_element_is_the_error_in_any_framing(framing: Any) -> None:
+def test_error_element_is_raised_in_any_framing(framing: Any) -> None:
     error = {"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}}
     with pytest.raises(RateLimited):
         decoded(framing(error))
 
 
-def test_a_stream_that_a_server_sends_as_a_body_is_read() -> None:
+def test_stream_in_place_of_a_body_is_read() -> None:
     chunks = (chunk(text("one ")), chunk(text("two"), finish="STOP"))
     for framing in FRAMINGS:
         body = WireResponse(status=200, headers=Headers(), body=framing(*chunks))
@@ -103,19 +103,19 @@ def test_a_stream_that_a_server_sends_as_a_body_is_read() -> None:
 # Endings
 
 
-def test_an_empty_stop_before_the_text_ends_nothing() -> None:
+def test_empty_stop_before_the_text_does_not_end_the_response() -> None:
     response = streamed(chunk(finish="STOP"), chunk(finish="STOP"), chunk(text("4")), chunk(text("2"), finish="STOP"))
     assert (response.text, response.finish_reason) == ("42", FinishReason.STOP)
     with pytest.raises(StreamInterrupted):
         streamed(chunk(finish="STOP"), chunk(text("4")))
 
 
-def test_an_answer_without_content_that_gemini_ends_is_empty() -> None:
+def test_answer_with_a_stop_but_without_content_is_empty() -> None:
     for response in (streamed(chunk(finish="STOP")), whole(chunk(finish="STOP"))):
         assert (response.parts, response.finish_reason) == ((), FinishReason.STOP)
 
 
-def test_counts_that_begin_at_0_again_do_not_replace_those_before() -> None:
+def test_counts_that_start_again_at_0_do_not_replace_earlier_counts() -> None:
     full = {"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": 2, "totalTokenCount": 14}
     for later in (
         {"promptTokenCount": 9, "totalTokenCount": 9},
@@ -131,7 +131,7 @@ def test_counts_that_begin_at_0_again_do_not_replace_those_before() -> None:
         assert (usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.reasoning_tokens) == (9, 5, 14, 2)
 
 
-def test_a_count_that_gemini_corrects_is_the_last_one() -> None:
+def test_corrected_count_replaces_the_earlier_count() -> None:
     first = chunk(text("a")) | {"usageMetadata": {"promptTokenCount": 169, "totalTokenCount": 169}}
     usage = {"promptTokenCount": 79, "candidatesTokenCount": 12, "totalTokenCount": 91}
     response = streamed(first, chunk(text("b"), finish="STOP") | {"usageMetadata": usage})
@@ -152,7 +152,7 @@ def test_a_count_that_gemini_corrects_is_the_last_one() -> None:
         (b'[{"error": {"code": 500, "message": "busy"}}]', ServerError),
     ],
 )
-def test_errors_of_any_form_have_their_class(frame: bytes, kind: type[RemoteError]) -> None:
+def test_errors_in_any_form_are_raised_as_the_matching_class(frame: bytes, kind: type[RemoteError]) -> None:
     for before in (b"", sse(chunk(text("a")))):
         with pytest.raises(kind) as caught:
             decoded(before + frame)
@@ -160,21 +160,21 @@ def test_errors_of_any_form_have_their_class(frame: bytes, kind: type[RemoteErro
         assert "busy" in str(caught.value) or "overloaded" in str(caught.value)
 
 
-def test_an_error_that_is_null_is_followed_by_the_one_that_counts() -> None:
+def test_null_error_is_ignored_and_the_next_error_is_raised() -> None:
     error = {"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}}
     with pytest.raises(RateLimited):
         streamed(chunk(text("a")), {"error": None}, error)
     assert streamed(chunk(text("a")) | {"error": None}, chunk(finish="STOP")).provider_metadata == {}
 
 
-def test_an_answer_that_another_request_continues_is_cut_off_by_its_length() -> None:
+def test_continuation_has_the_finish_reason_length() -> None:
     response = streamed(chunk(text("a")), chunk(text("b"), finish="CONTINUATION", continuationToken="dG9rZW4="))
     assert (response.finish_reason, response.raw_finish_reason) == (FinishReason.LENGTH, "CONTINUATION")
     assert response.provider_metadata["gemini"]["continuationToken"] == "dG9rZW4="
     assert "continuationToken" in str(response.warnings[0])
 
 
-def test_the_first_candidate_is_the_answer_and_the_others_are_kept() -> None:
+def test_first_candidate_is_the_answer_and_other_candidates_are_metadata() -> None:
     def candidates(*words: str, finish: str | None = None) -> dict[str, Any]:
         made = [{"index": at, "content": {"parts": [text(word)]}} for at, word in enumerate(words) if word]
         return {"candidates": [{**one, "finishReason": finish} if finish else one for one in made]}
@@ -211,7 +211,7 @@ FIELDS = {
 
 
 def both(*chunks: dict[str, Any]) -> tuple[ChatResponse, ChatResponse]:
-    """The response of a stream, and that of a body with the parts and the fields of all its chunks."""
+    """Return the response of a stream, and the response of a body with the parts and fields of all chunks."""
     merged: dict[str, Any] = {}
     parts: list[Any] = []
     for one in chunks:
@@ -230,7 +230,7 @@ def test_streams_and_bodies_keep_the_same_metadata() -> None:
         assert response.provider_metadata["gemini"] == {**expected, "promptFeedback": last["promptFeedback"]}
 
 
-def test_citations_know_their_places_in_characters() -> None:
+def test_citations_have_their_positions_in_characters() -> None:
     for response in both(chunk(text("Grüß")), chunk(text(" Gott"), finish="STOP", **FIELDS)):
         assert [(one.url, one.start, one.end) for one in response.citations] == [
             ("https://a.example", 0, 4),
@@ -253,7 +253,7 @@ def test_citations_know_their_places_in_characters() -> None:
         ({}, (None, None)),
     ],
 )
-def test_a_place_that_does_not_fit_the_text_is_none(segment: dict[str, Any], place: tuple[int | None, ...]) -> None:
+def test_position_that_does_not_fit_the_text_is_none(segment: dict[str, Any], place: tuple[int | None, ...]) -> None:
     grounding = {
         "groundingChunks": SOURCES[:1],
         "groundingSupports": [{"segment": segment, "groundingChunkIndices": [0]}],
@@ -262,7 +262,7 @@ def test_a_place_that_does_not_fit_the_text_is_none(segment: dict[str, Any], pla
     assert (citation.start, citation.end) == place
 
 
-def test_places_in_a_long_text_are_found_in_its_characters() -> None:
+def test_positions_in_a_long_text_are_in_characters() -> None:
     words = "aß€🌍" * 3000
     for start, end in ((0, 1), (4000, 4004), (11_998, 12_000)):
         at = len(words[:start].encode())
@@ -278,7 +278,7 @@ def test_places_in_a_long_text_are_found_in_its_characters() -> None:
         assert [(one.start, one.end) for one in response.citations] == [(start, end), (None, None)]
 
 
-def test_sources_of_several_chunks_keep_their_numbers() -> None:
+def test_citations_refer_to_the_right_sources_of_several_chunks() -> None:
     first = {
         "groundingChunks": SOURCES[:1],
         "groundingSupports": [{"segment": {"endIndex": 1}, "groundingChunkIndices": [0]}],
@@ -296,7 +296,7 @@ def test_sources_of_several_chunks_keep_their_numbers() -> None:
         assert response.provider_metadata["gemini"]["groundingMetadata"]["groundingSupports"] == supports
 
 
-def test_cited_sources_of_citation_metadata_are_told_once() -> None:
+def test_repeated_sources_of_citation_metadata_are_one_citation() -> None:
     cited = {"citations": [{"startIndex": 0, "endIndex": 2, "uri": "https://b.example", "license": "MIT"}]}
     response = streamed(
         chunk(text("ab"), citationMetadata=cited), chunk(text("c"), finish="STOP", citationMetadata=cited)
@@ -312,7 +312,7 @@ def logprobs(*tokens: str) -> dict[str, Any]:
     return {"chosenCandidates": chosen, "topCandidates": top, "logProbabilitySum": -1}
 
 
-def test_log_probabilities_of_all_chunks_arrive() -> None:
+def test_log_probabilities_of_all_chunks_are_in_the_response() -> None:
     response = streamed(
         chunk(text("a"), logprobsResult=logprobs("a")),
         chunk(text("b")),
@@ -334,7 +334,7 @@ def test_log_probabilities_of_a_function_call_are_kept() -> None:
 # Parts
 
 
-def test_drafts_of_pictures_are_no_pictures_of_the_answer() -> None:
+def test_draft_pictures_are_opaque_parts() -> None:
     draft = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}, "thought": True, "thoughtSignature": "c2ln"}
     final = {"inlineData": {"mimeType": "image/png", "data": "BBBB"}, "thoughtSignature": "c2ln"}
     for response in both(chunk({"text": "hm", "thought": True}, draft), chunk(final, finish="STOP")):
@@ -346,7 +346,7 @@ def test_drafts_of_pictures_are_no_pictures_of_the_answer() -> None:
         assert image.provider_metadata == {"gemini": {"thoughtSignature": "c2ln"}}
 
 
-def test_fields_of_parts_that_no_field_has_are_metadata_of_the_part() -> None:
+def test_unknown_fields_of_a_part_are_metadata_of_the_part() -> None:
     parts = (
         {"text": "hm", "thought": True, "thoughtSignature": "c2ln", "partMetadata": {"a": 1}},
         {"text": "a", "partMetadata": {"b": 2}},
@@ -371,13 +371,13 @@ def test_fields_of_parts_that_no_field_has_are_metadata_of_the_part() -> None:
         assert same.provider_metadata == {"gemini": {"partMetadata": {"d": 5}, "functionCall": {"new": 4}}}
 
 
-def test_a_signature_without_data_goes_back_on_an_empty_text() -> None:
+def test_signature_without_data_is_sent_back_on_an_empty_text() -> None:
     response = streamed(chunk(text("a")), chunk({"thoughtSignature": "c2ln"}, finish="STOP"))
     assert response.text == "a"
     assert response.parts[-1].provider_metadata == {"gemini": {"thoughtSignature": "c2ln"}}  # type: ignore[union-attr]
 
 
-def test_base64_of_either_alphabet_is_read() -> None:
+def test_base64_of_both_alphabets_is_read() -> None:
     for data in ("+/+/+w==", "-_-_-w", "-_-_-w=="):
         [image] = whole(chunk({"inlineData": {"mimeType": "image/png", "data": data}}, finish="STOP")).parts
         assert isinstance(image, Image)
@@ -451,13 +451,13 @@ def test_arguments_that_are_cut_off_or_cannot_be_understood_are_invalid(chunks: 
 
 def test_long_arguments_arrive_in_many_pieces() -> None:
     pieces = [piece("$.text", stringValue="x" * 4, more=True) for _ in range(20_000)]
-    # The end of the call counts, even if the last piece of a text says that more follows.
+    # The call is complete although the last piece of a text announces more.
     for end in ((part(more=False),), (part(piece("$.text"), more=False),)):
         response = streamed(chunk(part(*pieces, name="f")), chunk(*end), chunk(finish="STOP"))
         assert response.tool_calls[0].arguments == {"text": "x" * 80_000}
 
 
-def test_a_call_without_a_name_costs_no_other_part() -> None:
+def test_call_without_a_name_does_not_lose_other_parts() -> None:
     for call in ({"functionCall": {"args": {"a": 1}}}, {"functionCall": {"name": "", "args": {"a": 1}}}):
         response = streamed(chunk(text("a"), call), chunk(text("b"), finish="STOP"))
         assert (response.text, response.tool_calls) == ("ab", ())
@@ -466,6 +466,6 @@ def test_a_call_without_a_name_costs_no_other_part() -> None:
     assert streamed(chunk({"functionCall": {}}), chunk(text("b"), finish="STOP")).warnings == ()
 
 
-def test_a_tool_whose_name_gemini_refuses_keeps_the_name_of_the_application() -> None:
+def test_call_has_the_name_that_the_application_gave_the_tool() -> None:
     [call] = streamed(chunk({"functionCall": {"name": "__2d_plot", "args": {}}}, finish="STOP")).tool_calls
     assert call.name == "2d_plot"

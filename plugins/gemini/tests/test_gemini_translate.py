@@ -177,7 +177,7 @@ def test_thinking(model: str, options: dict[str, Any], thinking: dict[str, Any],
 
 
 @pytest.mark.parametrize("model", ["gemini-2.0-flash", "gemini-2.5-flash-image", "gemma-3-27b-it"])
-def test_a_model_that_does_not_think_gets_no_configuration_of_it(model: str) -> None:
+def test_no_thinking_configuration_is_sent_to_a_model_that_does_not_think(model: str) -> None:
     translation = translated(model=model, reasoning=ReasoningOptions(effort="low"))
     assert b"thinkingConfig" not in translation.wire_request.body
     assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == [("unsupported", "reasoning", True)]
@@ -185,7 +185,7 @@ def test_a_model_that_does_not_think_gets_no_configuration_of_it(model: str) -> 
 
 
 @pytest.mark.parametrize("model", ["gemini-2.5-flash-image", "gemma-3-27b-it", "gemini-nano-banana-2.1"])
-def test_what_a_model_does_not_have_is_left_out_with_a_warning(model: str) -> None:
+def test_unsupported_options_are_left_out_with_a_warning(model: str) -> None:
     search = Tool(name="search", provider_options={"gemini": {"type": "hosted", "googleSearch": {}}})
     fields: dict[str, Any] = {
         "model": model,
@@ -200,7 +200,7 @@ def test_what_a_model_does_not_have_is_left_out_with_a_warning(model: str) -> No
     assert [one.subject for one in warnings if one.lossy] == ["tools", "response_format"]
 
 
-def test_configuration_says_what_a_new_model_accepts() -> None:
+def test_configuration_sets_the_facts_about_a_new_model() -> None:
     facts = {"gemini-9*": {"thinking_levels": ["minimal", "xhigh"], "sampling": True, "family": "gemini-9"}}
     fields: dict[str, Any] = {"model": "gemini-9-zinc", "facts": facts, "temperature": 0.5}
     made = body(reasoning=ReasoningOptions(effort="high"), **fields)["generationConfig"]
@@ -316,7 +316,7 @@ def test_schemas_get_the_form_that_gemini_accepts() -> None:
     }
 
 
-def test_a_schema_that_gemini_accepts_is_sent_as_it_is() -> None:
+def test_schema_that_gemini_accepts_is_sent_unchanged() -> None:
     schema = {
         "type": "object",
         "properties": {"const": {"type": "string", "default": {"not": 1}}, "if": {"$ref": "#/$defs/A"}},
@@ -346,7 +346,7 @@ def test_names_that_begin_with_a_digit_are_the_same_everywhere_in_a_request() ->
 
 
 def turns(*messages: Message, **fields: Any) -> list[tuple[str, list[str]]]:
-    """The roles, and the kinds of data in their parts: a text as it is."""
+    """Return the roles and the kinds of data in their parts. A text is returned itself."""
     made = body(messages=list(messages), **fields)["contents"]
     return [
         (turn["role"], [part.get("text") or next(key for key in part if key != "text") for part in turn["parts"]])
@@ -354,7 +354,7 @@ def turns(*messages: Message, **fields: Any) -> list[tuple[str, list[str]]]:
     ]
 
 
-def test_turns_stand_in_the_order_that_gemini_accepts() -> None:
+def test_turns_are_sent_in_an_order_that_gemini_accepts() -> None:
     assert turns(assistant("a"), assistant(OSLO), user("b"), tool_result(OSLO, "rain"), system("s"), user("c")) == [
         ("user", [OPENING]),
         ("model", ["a", "functionCall"]),
@@ -380,7 +380,7 @@ def test_each_call_has_one_result_and_each_id_is_used_once() -> None:
     assert [call["id"] for call in calls[4]] == [answer["id"] for answer in answers[5]] != ["c0"]
 
 
-def test_pictures_of_models_and_answers_of_others_have_the_signatures_that_image_models_require() -> None:
+def test_parts_get_the_placeholder_signatures_that_image_models_require() -> None:
     own = Image(data=PNG, provider_metadata={"gemini": {"thoughtSignature": "c2lnbmVk"}}, family="gemini-3")
     foreign = Image(data=PNG)
     messages = [user("a"), assistant("b", own), user("c"), assistant("d", foreign), user("e")]
@@ -401,7 +401,7 @@ def test_signatures_of_another_generation_are_replaced() -> None:
         assert part["thoughtSignature"] == signature
 
 
-def test_fields_that_gemini_sent_with_a_part_go_back_with_it() -> None:
+def test_fields_of_a_part_are_sent_back_with_the_part() -> None:
     metadata = {"gemini": {"partMetadata": {"a": 1}, "inlineData": {"displayName": "p.png"}}}
     image = Image(data=PNG, media_type="image/png", provider_metadata=metadata)
     [part] = body(messages=[user("a"), assistant(image), user("b")])["contents"][1]["parts"]
@@ -409,7 +409,7 @@ def test_fields_that_gemini_sent_with_a_part_go_back_with_it() -> None:
     assert part["inlineData"] == {"mimeType": "image/png", "data": image.base64, "displayName": "p.png"}
 
 
-def test_media_of_results_are_where_the_model_reads_them() -> None:
+def test_media_of_results_are_sent_where_the_model_can_read_them() -> None:
     result = tool_result(OSLO, [Text(text="map"), Image(data=PNG), Audio(data=b"ID3", media_type="audio/mpeg")])
     messages = [user("a"), assistant(OSLO), result]
     three = body(messages=messages, model="gemini-3-pro")["contents"]
@@ -420,13 +420,13 @@ def test_media_of_results_are_where_the_model_reads_them() -> None:
     assert [part["inlineData"]["mimeType"] for part in older[3]["parts"]] == ["image/png", "audio/mpeg"]
 
 
-def test_a_model_without_system_instruction_reads_it_first() -> None:
+def test_system_message_becomes_the_first_user_message_without_system_instruction() -> None:
     made = body(messages=[system("Be brief."), user("a")], model="gemma-3-27b-it")
     assert "systemInstruction" not in made
     assert [part["text"] for turn in made["contents"] for part in turn["parts"]] == ["Be brief.", "a"]
 
 
-def test_what_gemini_runs_by_itself_goes_back_with_its_result_only() -> None:
+def test_hosted_call_is_sent_back_only_with_its_result() -> None:
     def hosted(kind: str, **data: str) -> Opaque:
         return Opaque(provider="gemini", kind=kind, data={kind: data})
 

@@ -215,7 +215,7 @@ def test_log_probabilities_of_each_text_are_reported_once() -> None:
     assert response.provider_metadata == {"mistral": {"logprobs": {"content": entries}}}
 
 
-def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
+def test_unknown_fields_are_metadata_in_streams_and_in_bodies() -> None:
     content = [
         thinking("a", model="m", closed=True),
         {"type": "text", "text": "a", "language": "en"},
@@ -254,7 +254,7 @@ def test_messages_of_tools_that_mistral_ran_are_metadata() -> None:
 
 
 @pytest.mark.parametrize("reason", ["error", None])
-def test_a_response_without_content_that_failed_is_an_error(reason: str | None) -> None:
+def test_failed_response_without_content_raises_an_error(reason: str | None) -> None:
     with pytest.raises(ServerError):
         decode(sse(chunk({"role": "assistant", "content": ""}), chunk({"content": ""}, reason)))
     body = {"id": "c1", "choices": [{"index": 0, "message": {"content": ""}, "finish_reason": reason}]}

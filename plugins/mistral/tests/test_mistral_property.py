@@ -125,7 +125,7 @@ def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
         {"id": f"call{position}0000", "index": position, "function": {"name": "f", "arguments": arguments}}
         for position, arguments in enumerate(draw(st.lists(st.sampled_from(["", "{}", '{"a": 1}', "no"]), max_size=3)))
     ]
-    # An answer that ends with `error`, or for calls that it does not have, is an error.
+    # An answer raises an error if it ends with `error`, or with `tool_calls` but without calls.
     finish = draw(st.sampled_from(["stop", "length", "model_length", "odd", *(["tool_calls"] if calls else [])]))
     if calls:
         message["tool_calls"] = calls

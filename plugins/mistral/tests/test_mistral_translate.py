@@ -379,18 +379,18 @@ def test_options_that_a_model_refuses_are_not_sent(
     assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == expected
 
 
-def test_new_parameters_are_what_the_client_knows() -> None:
+def test_new_parameters_have_the_names_of_the_official_client() -> None:
     body = body_of(translate("hi", model="mistral-huge-1", top_k=3, top_logprobs=2))
     check_client(body)
 
 
-def test_a_model_that_cannot_read_images_gets_none() -> None:
+def test_no_images_are_sent_to_a_model_that_cannot_read_images() -> None:
     translation = translate(ChatRequest(messages=user("a", Image(data=PNG)), model="codestral-2508"))
     assert body_of(translation)["messages"] == [{"role": "user", "content": "a"}]
     assert [(one.subject, one.lossy) for one in translation.warnings] == [("image", True)]
 
 
-def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
+def test_configuration_overrides_the_facts_about_a_model() -> None:
     facts = {"mistral-large-*": {"efforts": ["none", "max"]}, "codestral-*": {"refuses": []}}
     settings = MistralSettings(api_key=Secret("k"), model_facts=facts)
     translator = open_steps(mistral, ServiceContext(name="s", provider="mistral", settings=settings)).translator
@@ -414,7 +414,7 @@ def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
         ("open-mistral-nemo", "mistral", False),
     ],
 )
-def test_reasoning_goes_to_models_of_its_family_that_reason(model: str, family: str, kept: bool) -> None:
+def test_reasoning_is_sent_back_to_reasoning_models_of_the_same_family(model: str, family: str, kept: bool) -> None:
     answer = assistant(Reasoning(text="hm", provider="mistral", family=family), "Well")
     translation = translate(ChatRequest(messages=[user("q"), answer, user("r")], model=model))
     content = body_of(translation)["messages"][1]["content"]
@@ -424,7 +424,7 @@ def test_reasoning_goes_to_models_of_its_family_that_reason(model: str, family: 
     assert translation.family == ("glm" if "glm" in model else "mistral")
 
 
-def test_arguments_that_are_no_object_are_sent_as_json() -> None:
+def test_arguments_that_are_not_an_object_are_sent_as_json() -> None:
     broken = ToolCall(id="a1B2c3D4e", name="my tool", invalid_arguments="{")
     sent, warned = conversation(user("q"), assistant(broken), tool_result(broken, "no JSON"))
     function = sent[1]["tool_calls"][0]["function"]

@@ -82,12 +82,12 @@ def test_arguments_of_other_forms(arguments: str, invalid: str | None) -> None:
     assert found.invalid_arguments == invalid
 
 
-def test_a_call_that_is_no_object_is_a_violation() -> None:
+def test_call_that_is_not_an_object_raises_a_protocol_violation() -> None:
     with pytest.raises(ProtocolViolation):
         whole(done(message={"tool_calls": [7]}))
 
 
-def test_null_as_arguments_is_a_call_without_arguments() -> None:
+def test_null_arguments_become_an_empty_object() -> None:
     for arguments in (None, "null", "", {}):
         response = whole(done(message={"tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}))
         assert (response.tool_calls[0].arguments, response.warnings) == ({}, ())
@@ -98,7 +98,7 @@ def streamed(*frames: dict[str, Any]) -> Any:
     return fold([event for frame in frames for event in stream.feed(dumps(frame))], "ollama")
 
 
-def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
+def test_unknown_fields_are_metadata_in_streams_and_in_bodies() -> None:
     call = {"type": "function", "confidence": 0.5, "function": {"name": "f", "arguments": {}, "strict": False}}
     message = {"role": "assistant", "content": "a", "tool_calls": [call], "annotations": [1], "empty": []}
     top = {"remote_model": "gpt-oss:120b", "remote_host": "https://ollama.com", "nothing": None}
@@ -111,14 +111,14 @@ def test_unknown_fields_are_metadata_in_streams_as_in_bodies() -> None:
         assert response.tool_calls[0].provider_metadata == {"ollama": {"confidence": 0.5, "strict": False}}
 
 
-def test_an_image_in_a_message_is_a_part() -> None:
+def test_image_in_a_message_becomes_a_part() -> None:
     response = whole(done(message={"content": "", "images": ["iVBORw0KGgo="]}))
     assert response.parts == (Image(data=b"\x89PNG\r\n\x1a\n"),)
     with pytest.raises(ProtocolViolation, match="not base64"):
         whole(done(message={"content": "", "images": ["?"]}))
 
 
-def test_counts_of_the_cache_and_durations_are_usage() -> None:
+def test_cache_counts_and_durations_are_in_the_usage() -> None:
     usage = whole(done(prompt_eval_count=9, eval_count=5, prompt_eval_cached_count=4, load_duration=7)).usage
     assert usage == Usage(input_tokens=9, output_tokens=5, total_tokens=14, cache_read_tokens=4)
     assert usage.raw["load_duration"] == 7
@@ -126,7 +126,7 @@ def test_counts_of_the_cache_and_durations_are_usage() -> None:
     assert whole(done()).usage is None
 
 
-def test_a_response_that_says_nothing_without_a_reason_is_an_error() -> None:
+def test_response_without_content_or_reason_raises_an_error() -> None:
     for message in ({"content": ""}, {}, None):
         with pytest.raises(ServerError, match="without content"):
             whole({"model": "m", "message": message, "done": True})
@@ -150,13 +150,13 @@ def test_a_response_that_says_nothing_without_a_reason_is_an_error() -> None:
         ({"error": ""}, ServerError),
     ],
 )
-def test_an_error_in_a_stream_has_its_class(error: dict[str, Any], kind: type[RemoteError]) -> None:
+def test_error_in_a_stream_is_raised_as_the_matching_class(error: dict[str, Any], kind: type[RemoteError]) -> None:
     with pytest.raises(kind) as caught:
         streamed({"message": {"content": "Half"}, "done": False}, error)
     assert type(caught.value) is kind
 
 
-def test_an_error_that_is_null_is_none() -> None:
+def test_null_error_is_ignored() -> None:
     assert streamed({"message": {"content": "a"}, "error": None, "done": False}, done(error=None)).text == "aa"
 
 
@@ -173,7 +173,7 @@ def test_logprobs_of_the_text() -> None:
     _, stream = PARSER.stream()
     response = fold([event for frame in frames for event in stream.feed(dumps(frame))], "ollama")
     assert [(item.token, [top.token for top in item.top]) for item in response.logprobs] == [("a", ["b"]), ("c", [])]
-    # Those of thinking have no typed place.
+    # Log probabilities of thinking are metadata.
     tokens = [item["token"] for item in response.provider_metadata["ollama"]["logprobs"]]
     assert tokens == ["hm", "a", "c", 1]
 

@@ -231,20 +231,20 @@ def test_thinking(model: str, options: dict[str, Any], think: object, expected: 
     ("model", "effort", "lossy"),
     [("llama3.1:8b", "high", [True]), ("qwen3-coder:30b", None, []), ("gemma3:1b", "none", [])],
 )
-def test_a_model_that_cannot_think_is_not_asked_to(model: str, effort: Any, lossy: list[bool]) -> None:
+def test_no_thinking_is_requested_from_a_model_that_cannot_think(model: str, effort: Any, lossy: list[bool]) -> None:
     fields = {"model": model, "reasoning": ReasoningOptions(effort=effort)}
     assert "think" not in body(**fields)
     assert [warning.lossy for warning in translated(**fields).warnings] == lossy
 
 
-def test_a_model_that_cannot_call_tools_gets_none() -> None:
+def test_no_tools_are_sent_to_a_model_that_cannot_call_tools() -> None:
     assert "tools" not in body(model="gemma3:4b", tools=[WEATHER])
     assert [(one.subject, one.lossy) for one in translated(model="gemma3:4b", tools=[WEATHER]).warnings] == [
         ("tools", True)
     ]
 
 
-def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
+def test_configuration_overrides_the_facts_about_a_model() -> None:
     facts = {"gemma3*": {"tools": True}, "qwen3:*": {"thinking_levels": ["low", "high"]}}
     assert body({"model_facts": facts}, model="gemma3:4b", tools=[WEATHER])["tools"]
     made = body({"model_facts": facts}, model="qwen3:4b", reasoning=ReasoningOptions(effort="max"))
@@ -253,7 +253,7 @@ def test_the_configuration_overrides_what_is_known_of_a_model() -> None:
         context(model_facts={"gemma3*": {"tool": True}})
 
 
-def test_schemas_that_the_server_cannot_decode_are_mended() -> None:
+def test_schemas_that_the_server_cannot_decode_are_changed() -> None:
     schema: Any = {"properties": {"a": True, "b": {"type": "object", "properties": {"c": False}}}}
     [tool] = body(tools=[Tool(name="t", parameters=schema)])["tools"]
     assert tool["function"]["parameters"] == {
@@ -272,7 +272,7 @@ def mended(messages: list[Any], **fields: Any) -> tuple[list[Any], set[tuple[str
     return body(messages=messages, **fields)["messages"], warned
 
 
-def test_thinking_goes_back_to_the_family_that_made_it_and_to_no_other() -> None:
+def test_thinking_is_sent_back_only_to_the_family_that_made_it() -> None:
     answer = assistant(Reasoning(text="hm", provider="ollama", family="qwen3"), "Yes.")
     for model in ("qwen3:4b", "library/qwen3:latest"):
         sent, warned = mended([user("q"), answer, user("r")], model=model)
@@ -283,7 +283,7 @@ def test_thinking_goes_back_to_the_family_that_made_it_and_to_no_other() -> None
     assert translated(model="qwen3:4b").family == "qwen3"
 
 
-def test_calls_are_mended() -> None:
+def test_invalid_calls_in_the_history_are_changed() -> None:
     broken = ToolCall(id="c0", name="weather", invalid_arguments="{")
     again = ToolCall(id="c0", name="weather", provider_metadata={"ollama": {"confidence": 1}})
     sent, warned = mended([user("q"), assistant(broken), tool_result(broken, "no JSON"), assistant(again)])
@@ -299,7 +299,7 @@ def test_calls_are_mended() -> None:
     }
 
 
-def test_images_that_a_model_made_are_in_the_next_user_message() -> None:
+def test_images_made_by_a_model_move_to_the_next_user_message() -> None:
     sent, warned = mended([user("draw"), assistant("Here:", Image(data=PNG)), user("larger")])
     assert sent[1] == {"role": "assistant", "content": "Here:"}
     assert sent[2]["images"] == [BASE64]

@@ -1,7 +1,7 @@
-"""Streamed answers in each wire format, with the shapes of recorded ones: what the fixtures' models say.
+"""Streamed answers in each wire format, in the form of recorded streams.
 
-`Said` is what a model says, whatever its wire. A renderer makes the bytes of it. Each ends like the real stream, or in
-the middle if the answer is `cut`.
+`Said` describes an answer, independent of the wire format. A renderer turns it into bytes. The bytes end like a real
+stream, or in the middle if the answer is `cut`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ EVENTSTREAM = {"content-type": "application/vnd.amazon.eventstream"}
 
 @attrs.frozen(kw_only=True)
 class Said:
-    """What a model says in one answer. `calls` are names and arguments, the arguments as the model wrote them.
+    """The content of one answer. `calls` are pairs of a tool's name and the arguments as text.
 
-    `hosted` is a call of a tool that the provider runs, with its result. `number` counts the answers of a conversation
-    from 1, and the ids of the answer follow from it.
+    `hosted` is whether the answer has a call of a tool that the provider runs, and its result. `number` is the number
+    of the answer in the conversation, from 1. The ids in the answer are derived from this number.
     """
 
     number: int = 1
@@ -66,7 +66,7 @@ def _image_url() -> str:
 
 @attrs.frozen(kw_only=True)
 class Chat:
-    """A server of Chat Completions: the field that has its reasoning, its ids, and what it adds to calls."""
+    """A Chat Completions server: the name of its reasoning field, its ids, and the fields that it adds to calls."""
 
     reasoning: str = "reasoning_content"
     call_id: CallId
@@ -126,7 +126,7 @@ class Chat:
 
 @attrs.frozen(kw_only=True)
 class Responses:
-    """The Responses API, with encrypted reasoning of an issuer."""
+    """The Responses API, whose encrypted reasoning names an issuer."""
 
     sealed: str
 
@@ -199,7 +199,7 @@ class Responses:
 
 @attrs.frozen(kw_only=True)
 class Anthropic:
-    """The Messages API. `sign` makes the signature of a thinking block, or `None` for a server that has none."""
+    """The Messages API. `sign` makes the signature of a thinking block; `None` for a server without signatures."""
 
     sign: Callable[[Said], str | None]
 
@@ -265,7 +265,7 @@ def _event(name: str, payload: object) -> bytes:
 
 @attrs.frozen(kw_only=True)
 class Converse:
-    """Bedrock's Converse, with reasoning that Claude signs and other families do not."""
+    """Bedrock's Converse. Claude signs reasoning; other families do not."""
 
     call_id: CallId
     signed: bool = False

@@ -1,4 +1,4 @@
-"""What the Messages API of Anthropic refuses, and servers that are compatible with it."""
+"""The requests that Anthropic's Messages API and servers compatible with it refuse."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def roles(body: Body) -> Iterator[Refusal]:
 
 
 def tool_use(body: Body) -> Iterator[Refusal]:
-    """Calls and results that do not match, in the order that the API demands."""
+    """Calls and results that do not match, or are not in the order that the API requires."""
     seen: set[str] = set()
     wanted: list[str] = []
     for place, message, blocks in [*_turns(body), (-1, {"role": "end"}, [])]:
@@ -79,7 +79,7 @@ def tool_use(body: Body) -> Iterator[Refusal]:
 
 
 def calls_last(body: Body) -> Iterator[Refusal]:
-    """Anything but calls after a call of the same turn: the API then does not find the result."""
+    """Anything but calls after a call of the same turn. In that case the API does not find the result."""
     for place, message, blocks in _turns(body):
         kinds = [block["type"] == "tool_use" for block in blocks]
         if message["role"] == "assistant" and kinds != sorted(kinds):
@@ -141,7 +141,7 @@ def _inner(block: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def no_prefill(body: Body) -> Iterator[Refusal]:
-    """An assistant message at the end, which models from 4.6 on refuse."""
+    """An assistant message at the end, which models since 4.6 refuse."""
     if body["messages"] and body["messages"][-1]["role"] == "assistant":
         yield Refusal(
             "This model does not support assistant message prefill. The conversation must end with a user message.",
@@ -150,7 +150,7 @@ def no_prefill(body: Body) -> Iterator[Refusal]:
 
 
 def signatures(*accepted: str) -> Check:
-    """Thinking without the signature of this issuer, or at the end of a turn."""
+    """Thinking without a signature of this issuer, or at the end of a turn."""
 
     def check(body: Body) -> Iterator[Refusal]:
         source = "docs: build-with-claude/extended-thinking, preserving thinking blocks"
@@ -171,7 +171,7 @@ def signatures(*accepted: str) -> Check:
 def thinking_on_tool_turns(body: Body) -> Iterator[Refusal]:
     """Thinking with a budget, in a loop of tool calls that began without thinking.
 
-    The first or the last assistant message of the loop has to begin with it: between calls, Claude need not think.
+    The first or the last assistant message of the loop must begin with thinking. Claude need not think between calls.
     """
     thinking = body.get("thinking", {})
     if thinking.get("type") != "enabled" or not body["messages"]:
@@ -192,7 +192,7 @@ def thinking_on_tool_turns(body: Body) -> Iterator[Refusal]:
 
 
 def tools(body: Body) -> Iterator[Refusal]:
-    """Schemas of tools that are no object."""
+    """Tool schemas whose root is not an object."""
     for place, tool in enumerate(body.get("tools", ())):
         schema = tool.get("input_schema")
         if schema is not None and schema.get("type") != "object":
@@ -208,7 +208,7 @@ def tools(body: Body) -> Iterator[Refusal]:
 
 
 def thinking_on_every_tool_turn(body: Body) -> Iterator[Refusal]:
-    """Kimi and DeepSeek: a turn with calls without its thinking, which has no signature there."""
+    """Kimi and DeepSeek: a turn with calls but without thinking. Their thinking has no signature."""
     if body.get("thinking", {}).get("type") == "disabled":
         return
     for place, message, blocks in _turns(body):
@@ -233,4 +233,4 @@ CLAUDE: tuple[Check, ...] = (
 """Anthropic's own models."""
 
 COMPATIBLE: tuple[Check, ...] = (roles, tool_use, texts, tools, thinking_on_every_tool_turn)
-"""Kimi and DeepSeek, through their endpoints for clients of Anthropic."""
+"""Kimi and DeepSeek, through their endpoints for Anthropic clients."""

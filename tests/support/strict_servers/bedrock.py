@@ -1,4 +1,4 @@
-"""What Bedrock's Converse refuses: by botocore's model of the service, for every model, and by the model's family."""
+"""The requests that Bedrock's Converse refuses: by botocore's service model, for all models, and by model family."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _input_shape() -> Any:
 
 
 def _checked(value: Any, shape: Any, where: str, problems: list[str]) -> Any:
-    """Return the value as botocore takes it, with bytes for base64, and note what its own validator leaves out."""
+    """Return the value in botocore's form, with bytes for base64. Note problems that botocore does not check."""
     kind = shape.type_name
     if kind == "structure" and not getattr(shape, "is_document_type", False) and isinstance(value, dict):
         if shape.is_tagged_union and len(value) != 1:
@@ -49,7 +49,7 @@ def _checked(value: Any, shape: Any, where: str, problems: list[str]) -> Any:
 
 
 def service_model(body: Body) -> Iterator[Refusal]:
-    """What botocore would not send: unknown members, values of other types, lengths, patterns and enumerations."""
+    """Requests that botocore refuses to send: unknown members, and wrong types, lengths, patterns and enum values."""
     from botocore.validate import ParamValidator  # slow to import
 
     problems: list[str] = []
@@ -81,7 +81,7 @@ def roles(body: Body) -> Iterator[Refusal]:
 
 
 def starts_with_user(body: Body) -> Iterator[Refusal]:
-    """A conversation that starts with an answer, which Claude alone accepts."""
+    """A conversation that starts with an answer, which only Claude accepts."""
     if not body["messages"] or body["messages"][0]["role"] != "user":
         yield Refusal("A conversation must start with a user message.", "docs: conversation-inference-call.html")
 
@@ -108,7 +108,7 @@ def texts(body: Body) -> Iterator[Refusal]:
 
 
 def tool_use(body: Body) -> Iterator[Refusal]:
-    """Calls and results that do not match, ids that repeat, and a history of calls without `toolConfig`."""
+    """Calls and results that do not match, repeated ids, and a history of calls without `toolConfig`."""
     wanted: list[str] = []
     for place, _, blocks in [*_turns(body), (len(body["messages"]), "end", [])]:
         results = [result["toolUseId"] for result in _inner(blocks, "toolResult")]
@@ -139,7 +139,7 @@ def tool_use(body: Body) -> Iterator[Refusal]:
 
 
 def tools(body: Body) -> Iterator[Refusal]:
-    """Schemas of tools that are no object."""
+    """Tool schemas whose root is not an object."""
     for place, tool in enumerate(body.get("toolConfig", {}).get("tools", ())):
         schema = tool.get("toolSpec", {}).get("inputSchema", {}).get("json")
         if schema is not None and schema.get("type") != "object":
@@ -160,7 +160,7 @@ def documents(body: Body) -> Iterator[Refusal]:
 
 
 def no_reasoning(source: str) -> Check:
-    """Reasoning, which the family does not accept back."""
+    """Reasoning, which the family refuses."""
 
     def check(body: Body) -> Iterator[Refusal]:
         for place, _, blocks in _turns(body):
@@ -175,7 +175,7 @@ def no_reasoning(source: str) -> Check:
 
 
 def no_signature(body: Body) -> Iterator[Refusal]:
-    """A signature, which only Claude's reasoning has."""
+    """A signature in reasoning, which only Claude accepts."""
     for place, _, blocks in _turns(body):
         for block in _inner(blocks, "reasoningContent"):
             if "signature" in block.get("reasoningText", {}) or "redactedContent" in block:
@@ -240,7 +240,7 @@ def claude_thinking(body: Body) -> Iterator[Refusal]:
 
 
 def no_tools(body: Body) -> Iterator[Refusal]:
-    """Tools, and calls of them, which some models do not have."""
+    """Tools and tool calls, which some models do not support."""
     if "toolConfig" in body or any("toolUse" in block for _, _, blocks in _turns(body) for block in blocks):
         yield Refusal("This model doesn't support tool use.", "recorded: bedrock-converse ba84953e175dc98a")
 

@@ -1,4 +1,4 @@
-"""What the servers of Chat Completions refuse. They share a wire format, and each has rules that the others lack."""
+"""The requests that Chat Completions servers refuse. The servers share a wire format but have different rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from strict_servers.refusal import Body, Check, Refusal, typed
 from strict_servers.seal import issuer_of
 
 SKIP_SIGNATURE = "skip_thought_signature_validator"
-"""What Google documents for a call that Gemini did not make: ai.google.dev/gemini-api/docs/thought-signatures."""
+"""The placeholder signature that Google documents for a call that Gemini did not make:
+ai.google.dev/gemini-api/docs/thought-signatures."""
 
 
 def _roles(body: Body) -> list[tuple[int, dict[str, Any]]]:
@@ -94,7 +95,7 @@ def call_ids(limit: int, source: str) -> Check:
 
 
 def function_names(body: Body) -> Iterator[Refusal]:
-    """Names of tools outside the alphabet that OpenAI documents, in the history and in the tools."""
+    """Tool names with characters that OpenAI does not document, in the history and in the tools."""
     names = [(call.get("function") or call["custom"])["name"] for _, m in _roles(body) for call in _calls(m)]
     names += [tool["function"]["name"] for tool in body.get("tools", ()) if "function" in tool]
     for name in names:
@@ -106,7 +107,7 @@ def function_names(body: Body) -> Iterator[Refusal]:
 
 
 def schemas_are_objects(body: Body) -> Iterator[Refusal]:
-    """Parameters of a tool that are no object."""
+    """Tool parameters whose root is not an object."""
     for tool in body.get("tools", ()):
         parameters = tool.get("function", {}).get("parameters")
         if parameters is not None and parameters.get("type") != "object":
@@ -129,7 +130,7 @@ def no_union_at_root(body: Body) -> Iterator[Refusal]:
 
 
 def content_is_set(body: Body) -> Iterator[Refusal]:
-    """`null` where there are no calls, and an empty list of calls."""
+    """`null` as the content of a message without calls, and an empty list of calls."""
     for place, message in _roles(body):
         if message.get("tool_calls") == []:
             yield Refusal(
@@ -145,7 +146,7 @@ def content_is_set(body: Body) -> Iterator[Refusal]:
 
 
 def arguments_are_json(status: str) -> Check:
-    """Arguments in the history that are no JSON object, which servers with a chat template decode."""
+    """Arguments in the history that are not a JSON object. Servers with a chat template decode the arguments."""
 
     def check(body: Body) -> Iterator[Refusal]:
         for _, message in _roles(body):
@@ -182,7 +183,7 @@ def known_fields(fields: Mapping[str, str], source: str) -> Check:
 
 
 def parts_are(kinds: str, source: str) -> Check:
-    """Items of the content of a kind that the server does not have. `kinds` are separated by spaces."""
+    """Content items of a kind that the server does not support. `kinds` are separated by spaces."""
 
     def check(body: Body) -> Iterator[Refusal]:
         for place, message in _roles(body):
@@ -195,7 +196,7 @@ def parts_are(kinds: str, source: str) -> Check:
 
 
 def reasoning_on_tool_turns(*, empty: bool, source: str) -> Check:
-    """A turn with calls without its `reasoning_content`, while the model thinks. `empty`: an empty text suffices."""
+    """A turn with calls but without `reasoning_content`, while the model thinks. If `empty`, an empty text suffices."""
 
     def check(body: Body) -> Iterator[Refusal]:
         if body.get("thinking", {}).get("type") == "disabled":
@@ -224,7 +225,7 @@ def assistant_has_content(source: str) -> Check:
 
 
 def assistant_says_something(source: str, *, calls_suffice: bool = True) -> Check:
-    """An assistant message without text; with `calls_suffice`, one that has calls needs none."""
+    """An assistant message without text. If `calls_suffice`, a message with calls needs no text."""
 
     def check(body: Body) -> Iterator[Refusal]:
         for place, message in _roles(body):
@@ -236,7 +237,7 @@ def assistant_says_something(source: str, *, calls_suffice: bool = True) -> Chec
 
 
 def content_element(body: Body) -> Iterator[Refusal]:
-    """Xai: a message without an element of content. With calls, an empty text is enough."""
+    """xAI: a message without a content element. In a message with calls, an empty text is enough."""
     for place, message in _roles(body):
         content = message.get("content")
         if content is None or content == []:
@@ -252,7 +253,7 @@ def content_element(body: Body) -> Iterator[Refusal]:
 
 
 def _current_turn(body: Body) -> list[tuple[int, dict[str, Any]]]:
-    """The messages after the last user message: Gemini verifies the signatures of these."""
+    """Return the messages after the last user message. Gemini verifies only their signatures."""
     last = max((place for place, message in _roles(body) if message["role"] == "user"), default=-1)
     return [(place, message) for place, message in _roles(body) if place > last]
 
@@ -263,7 +264,7 @@ def _missing_signature(place: int, call: Mapping[str, Any]) -> str:
 
 
 def gemini_signatures(accepted: str) -> Check:
-    """Gemini's own endpoint: the first call of each step of the current turn without a signature, or a foreign one."""
+    """Gemini's own endpoint: a missing or foreign signature in the first call of a step of the current turn."""
 
     def check(body: Body) -> Iterator[Refusal]:
         source = "ai.google.dev/gemini-api/docs/thought-signatures#openai, securo-finance/securo#884 (2026-09)"
@@ -303,7 +304,7 @@ Template = Callable[[Sequence[dict[str, Any]]], Iterator[str]]
 
 
 def devstral(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Devstral: after a system message, user and assistant alternate; turns with calls and results do not count."""
+    """Devstral: after a system message, user and assistant messages alternate, not counting calls and results."""
     place = 0
     for turn in turns[1:] if turns and turns[0]["role"] == "system" else turns:
         if turn["role"] == "system":
@@ -318,7 +319,7 @@ def devstral(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def perplexity(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Perplexity: system messages come first, and then those of the user or of tools alternate with answers."""
+    """Perplexity: system messages come first. Then user or tool messages alternate with answers."""
     roles = [turn["role"] for turn in turns]
     while roles and roles[0] == "system":
         del roles[0]
@@ -331,7 +332,7 @@ def perplexity(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def qwen(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Qwen 3.5: a system message stands first, and some message is the user's."""
+    """Qwen 3.5: a system message must come first, and there must be a user message."""
     if any(turn["role"] == "system" for turn in turns[1:]):
         yield "System message must be at the beginning."
     if not any(turn["role"] == "user" for turn in turns):
@@ -339,7 +340,7 @@ def qwen(turns: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def ordered(template: Template, source: str) -> Check:
-    """What the chat template of a model, or a server itself, says of the order of roles."""
+    """Roles in an order that a model's chat template, or the server, refuses."""
 
     def check(body: Body) -> Iterator[Refusal]:
         for message in template(body["messages"]):

@@ -1,4 +1,4 @@
-"""What Cohere's v2 chat refuses."""
+"""The requests that Cohere's v2 chat refuses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _messages() -> pydantic.TypeAdapter[Any]:
 
 
 def sdk_types(body: Body) -> Iterator[Refusal]:
-    """Messages that Cohere's SDK does not have, and fields that it does not know."""
+    """Messages and fields that Cohere's SDK does not know."""
     try:
         _messages().validate_python(body["messages"])
     except pydantic.ValidationError as error:
@@ -59,7 +59,7 @@ def results_follow_calls(body: Body) -> Iterator[Refusal]:
 
 
 def content(body: Body) -> Iterator[Refusal]:
-    """Messages that say nothing."""
+    """Messages without content."""
     for place, message in enumerate(body["messages"]):
         if message["role"] != "tool" and not message.get("content") and not message.get("tool_calls"):
             yield Refusal(

@@ -1,7 +1,7 @@
-"""Conversations with the troubles that bricked real ones, made by each family: its answers are read by its own plugin.
+"""Conversations of each family, with the troubles that broke real conversations. The family's plugin reads the answers.
 
-A trouble is a function that talks to a model of the family. Every state of the conversation that the application
-would send next is a conversation of the matrix, so a tool loop is replayed in its middle as well as after it.
+A trouble is a function that talks to a model of the family. Each state in which the application would send the
+conversation becomes a conversation of the matrix, so a tool loop is replayed both in the middle and after its end.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ OSLO, ROME, LIMA = ('{"city": "Oslo"}', '{"city": "Rome"}', '{"city": "Lima"}')
 
 @attrs.define
 class Talk:
-    """A conversation with one family. `states` are the conversations as they were sent, or would be sent next."""
+    """A conversation with one family. `states` are its states when the application sends it."""
 
     family: Family
     messages: list[Message] = attrs.field(factory=list)
@@ -55,7 +55,7 @@ class Talk:
         self.messages += messages
 
     def say(self, **said: object) -> Message:
-        """Let the model answer. An interrupted answer stays in the conversation as far as it came."""
+        """Let the model answer. The part of an interrupted answer that arrived stays in the conversation."""
         number = sum(message.role == "assistant" for message in self.messages) + 1
         content, _ = self.family.answer(Said(number=number, **said))  # type: ignore[arg-type]
         self.state()
@@ -69,14 +69,14 @@ class Talk:
             if "cut" not in said:
                 raise
         for event in events:
-            # As the core does: the model's family is in the translation of the request.
+            # Like the core, take the model's family from the translation of the request.
             folded.add(attrs.evolve(event, family=asked.family) if isinstance(event, ResponseStarted) else event)
         message = folded.response().message
         self.messages.append(message)
         return message
 
     def state(self) -> None:
-        """Note the conversation as one that the application sends."""
+        """Record the conversation as a state that the application sends."""
         if any(message.role == "assistant" for message in self.messages):
             self.states.append(tuple(self.messages))
 
@@ -135,7 +135,7 @@ def parallel_tools(talk: Talk) -> None:
 
 
 def unanswered_calls(talk: Talk) -> None:
-    """A call that the application never answered, because the user went on."""
+    """A call that the application never answered, because the user sent another message."""
     talk.add(user("Weather in Oslo?"))
     talk.say(reasoning="I need the weather.", calls=(("weather", OSLO),))
     talk.add(user("Never mind. Hi!"))
@@ -143,7 +143,7 @@ def unanswered_calls(talk: Talk) -> None:
 
 
 def invalid_arguments(talk: Talk) -> None:
-    """A call whose arguments are no JSON."""
+    """A call whose arguments are not JSON."""
     talk.add(user("Weather in Oslo?"))
     turn = talk.say(calls=(("weather", '{"city": "Os'),))
     talk.add(tool_result(turn.tool_calls[0], "the arguments are not JSON", is_error=True))
@@ -153,7 +153,7 @@ def invalid_arguments(talk: Talk) -> None:
 
 
 def interrupted_answer(talk: Talk) -> None:
-    """An answer that broke off, with white space at its end."""
+    """An interrupted answer with white space at the end."""
     talk.add(user("Weather in Oslo?"))
     talk.say(reasoning="I need the weather.", text="Let me look. ", cut=True)
     talk.add(user("Go on."))
@@ -161,7 +161,7 @@ def interrupted_answer(talk: Talk) -> None:
 
 
 def interrupted_call(talk: Talk) -> None:
-    """An answer that broke off in a call."""
+    """An answer that was interrupted in a call."""
     talk.add(user("Weather in Oslo?"))
     talk.say(reasoning="I need the weather.", text="Let me look.", calls=(("weather", OSLO),), cut=True)
     talk.add(user("Go on."))
@@ -180,7 +180,7 @@ def repeated_ids(talk: Talk) -> None:
 
 
 def reasoning_alone(talk: Talk) -> None:
-    """An answer that has reasoning and nothing else."""
+    """An answer with only reasoning."""
     talk.add(user("Hello"))
     talk.say(reasoning="They greet.")
     talk.add(user("Are you there?"))
@@ -217,30 +217,30 @@ TROUBLES: Mapping[str, Trouble] = {
     "text and reasoning": text_and_reasoning,
     "parallel calls: one failed, one has no result": parallel_tools,
     "a call without a result": unanswered_calls,
-    "arguments that are no JSON": invalid_arguments,
+    "arguments that are not JSON": invalid_arguments,
     "an interrupted answer": interrupted_answer,
     "an interrupted call": interrupted_call,
-    "ids that repeat": repeated_ids,
+    "repeated ids": repeated_ids,
     "reasoning alone": reasoning_alone,
     "blank texts": blank_texts,
     "an image made by the model": made_images,
-    "a tool of the provider": hosted_tools,
+    "a tool that the provider runs": hosted_tools,
 }
-"""What happened in the conversations, by what the table calls it."""
+"""The troubles, by their names in the table."""
 
 
 def happens(trouble: str, family: Family) -> bool:
-    """Return whether a family can make a conversation with a trouble."""
+    """Return whether a conversation with a family can have a trouble."""
     return {
         "parallel calls: one failed, one has no result": family.tools,
         "a call without a result": family.tools,
-        "arguments that are no JSON": family.tools and family.text_arguments,
+        "arguments that are not JSON": family.tools and family.text_arguments,
         "an interrupted call": family.tools and family.text_arguments,
-        "ids that repeat": family.tools,
+        "repeated ids": family.tools,
         "blank texts": family.tools,
         "reasoning alone": family.thinks,
         "an image made by the model": family.images,
-        "a tool of the provider": family.hosted,
+        "a tool that the provider runs": family.hosted,
     }.get(trouble, True)
 
 
@@ -288,7 +288,7 @@ BY_HAND: Mapping[str, tuple[Message, ...]] = {
         tool_result(_CALL, "It"),
         tool_result(_CALL, "rains."),
     ),
-    "ids of any form": (
+    "ids in any form": (
         user("Oslo and Rome?"),
         assistant(
             attrs.evolve(_CALL, id=""),
@@ -303,7 +303,7 @@ BY_HAND: Mapping[str, tuple[Message, ...]] = {
         tool_result("call_1", "7 C"),
         tool_result("call_1", "20 C"),
     ),
-    "a tool with an impossible name": (
+    "a tool with an invalid name": (
         user("Oslo?"),
         assistant(attrs.evolve(_CALL, name="the weather in (Oslo)!")),
         tool_result("call_1", "there is no such tool", is_error=True),
@@ -315,9 +315,13 @@ BY_HAND: Mapping[str, tuple[Message, ...]] = {
         tool_result(_CALL, [Text(text="Here:"), Image(data=PNG)]),
     ),
     "an empty answer": (user("Hello"), assistant(""), user("Are you there?")),
-    "reasoning of nobody": (user("Hello"), assistant(Reasoning(text="They greet."), Text(text="Hi.")), user("Well?")),
+    "reasoning without a provider": (
+        user("Hello"),
+        assistant(Reasoning(text="They greet."), Text(text="Hi.")),
+        user("Well?"),
+    ),
 }
-"""Conversations that an application makes itself, with what is wrong in them."""
+"""Conversations that an application makes, by the trouble in them."""
 
 _CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 
@@ -326,4 +330,4 @@ BY_TOOLS: Mapping[str, Tool] = {
     "a schema without a type": Tool(name="weather", parameters={"properties": {"city": {"type": "string"}}}),
     "a schema that is a union": Tool(name="weather", parameters={"oneOf": [_CITY, {"type": "object"}]}),
 }
-"""Tools as MCP servers and other programs define them, with what their schemas are."""
+"""Tools as MCP servers and other programs define them, by the form of their schemas."""

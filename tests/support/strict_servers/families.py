@@ -1,4 +1,4 @@
-"""The model families of the matrix: the service that reaches each, what its server refuses, and how it answers."""
+"""The model families of the matrix: the service for each family, the rules of its server, and its answers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from strict_servers.seal import seal
 
 @attrs.frozen(kw_only=True, eq=False)
 class Family:
-    """A model family as one service reaches it.
+    """A model family that is reached through one service.
 
     - `wire`: the wire format, for its errors and for the columns of the table.
-    - `settings`: of the service, without its URL.
-    - `thinks`: the models reason. `budget`: the requests ask for reasoning with so many tokens.
-    - `images`: the models make pictures. `sees`: they take pictures. `tools`: they call tools.
-      `hosted`: the provider runs some tools itself.
-    - `text_arguments`: the models write the arguments of calls as text, which may be no JSON.
+    - `settings`: the settings of the service, without the URL.
+    - `thinks`: the models reason. `budget`: the number of reasoning tokens that the requests ask for.
+    - `images`: the models make pictures. `sees`: the models read pictures. `tools`: the models call tools. `hosted`:
+      the provider runs some tools.
+    - `text_arguments`: the models write the arguments of calls as text, which may be invalid JSON.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Family:
     budget: int | None = None
 
     def refusals(self, body: Body) -> list[Refusal]:
-        """Return why the server refuses a request."""
+        """Return the reasons for which the server refuses a request."""
         return [refusal for check in self.checks for refusal in check(body)]
 
 

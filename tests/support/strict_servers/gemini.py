@@ -1,4 +1,4 @@
-"""What Gemini's generateContent refuses."""
+"""The requests that Gemini's generateContent refuses."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _turns(body: Body) -> list[tuple[int, str, list[dict[str, Any]]]]:
 
 
 def parts(body: Body) -> Iterator[Refusal]:
-    """Turns without parts, and parts without data, which an empty text is."""
+    """Turns without parts, and parts without data. An empty text counts as no data."""
     if not body["contents"]:
         yield Refusal("contents is not specified", "ai.google.dev/api/generate-content")
     system = body.get("systemInstruction", {}).get("parts", [])
@@ -76,7 +76,7 @@ def parts(body: Body) -> Iterator[Refusal]:
 
 
 def function_turns(body: Body) -> Iterator[Refusal]:
-    """Turns of calls and responses in another order, responses that are not as many, and parts next to responses."""
+    """Calls and responses in a wrong order or of different numbers, and other parts next to responses."""
     turns = _turns(body)
     if turns and turns[0][1] != "user":
         yield Refusal("Please ensure that multiturn requests start with a user turn.", _TURNS)
@@ -124,7 +124,7 @@ def function_turns(body: Body) -> Iterator[Refusal]:
 
 
 def signatures(accepted: str, *, required: bool) -> Check:
-    """Signatures of another issuer. `required`: also calls of the current turn without one, as Gemini 3 demands."""
+    """Signatures of another issuer. If `required` (Gemini 3), also calls of the current turn without one."""
 
     def check(body: Body) -> Iterator[Refusal]:
         turns = _turns(body)
@@ -148,7 +148,7 @@ def signatures(accepted: str, *, required: bool) -> Check:
 
 
 def image_signatures(body: Body) -> Iterator[Refusal]:
-    """Gemini 3's image models: a picture of the model without its signature."""
+    """Gemini 3's image models: a picture made by the model, without a signature."""
     for place, role, items in _turns(body):
         for number, part in enumerate(items):
             if role == "model" and "inlineData" in part and "thoughtSignature" not in part and not part.get("thought"):

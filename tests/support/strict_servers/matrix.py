@@ -1,4 +1,4 @@
-"""The matrix: conversations of every family, replayed to every other, with what was mended and what was refused."""
+"""The matrix: conversations of every family, replayed to every family, with the warnings and the refusals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ YOUR_CODE = "your code"
 
 @attrs.frozen(kw_only=True)
 class Conversation:
-    """One state of a conversation: who made it, what happened in it, and its messages."""
+    """One state of a conversation: its issuer, its trouble and its messages."""
 
     issuer: str
     trouble: str
@@ -28,7 +28,7 @@ class Conversation:
 
 @attrs.frozen(kw_only=True)
 class Replayed:
-    """A conversation, translated for a family: the request, its warnings, and why the family's server refuses it."""
+    """A conversation, translated for a family: the request, its warnings, and the refusals of the family's server."""
 
     conversation: Conversation
     target: Family
@@ -46,7 +46,7 @@ def of_family(family: Family) -> list[Conversation]:
 
 
 def everything() -> list[Conversation]:
-    """Return the conversations of all families, and those that an application makes by hand."""
+    """Return the conversations of all families and the conversations that an application makes."""
     return [conversation for family in ALL for conversation in of_family(family)] + by_hand()
 
 

@@ -1,4 +1,4 @@
-"""What Mistral's chat refuses, with the validators that Mistral publishes."""
+"""The requests that Mistral's chat refuses, checked with the validators that Mistral publishes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from strict_servers.refusal import Body, Check, Refusal
 
 
 def sdk_types(body: Body) -> Iterator[Refusal]:
-    """Fields that Mistral's SDK does not know: it passes over them, so what it read is compared with the body."""
+    """Fields that Mistral's SDK does not know. The SDK ignores them, so its result is compared with the body."""
     from mistralai.client import models  # slow to import
 
     kind = models.ChatCompletionStreamRequest if body.get("stream") else models.ChatCompletionRequest
@@ -25,7 +25,7 @@ def sdk_types(body: Body) -> Iterator[Refusal]:
 
 
 def common(body: Body) -> Iterator[Refusal]:
-    """What mistral-common refuses: the order of roles, ids of calls, and counts of results."""
+    """Orders of roles, call ids, and numbers of results that mistral-common refuses."""
     # slow to import
     from mistral_common.exceptions import MistralCommonException
     from mistral_common.protocol.instruct import validator
@@ -40,11 +40,11 @@ def common(body: Body) -> Iterator[Refusal]:
                 chunk["thinking"] = "".join(piece["text"] for piece in chunk["thinking"])
                 chunk.pop("signature", None)
         if message["role"] == "tool" and isinstance(content, list):
-            # The API takes pictures out of results before; mistral-common does not know them there.
+            # mistral-common does not support pictures in results. The API removes them before it validates.
             message["content"] = [chunk for chunk in content if chunk["type"] == "text"] or ""
     thinks = any(isinstance(m.get("content"), list) and "thinking" in str(m["content"]) for m in plain["messages"])
-    # The older validator demands ids of nine characters, which the API does for some models still:
-    # nearai/ironclaw#1241 (2026-03). It does not know thinking.
+    # The older validator requires ids of nine characters, which the API still requires for some models:
+    # nearai/ironclaw#1241 (2026-03). This validator does not support thinking.
     newer, older = validator.MistralRequestValidatorV13, validator.MistralRequestValidatorV5
     for kind in (newer,) if thinks else (older, newer):
         try:

@@ -1,4 +1,4 @@
-"""What Ollama's chat refuses: its server decodes a request into Go structures."""
+"""The requests that Ollama's chat refuses, because its server decodes requests into Go structures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _API = "ollama, api/types.go"
 
 
 def decoding(body: Body) -> Iterator[Refusal]:
-    """Values of other types than the server's."""
+    """Values of a type that the server does not accept."""
     for place, message in enumerate(body["messages"]):
         if not isinstance(message.get("content", ""), str):
             yield Refusal(
@@ -21,7 +21,7 @@ def decoding(body: Body) -> Iterator[Refusal]:
         if message["role"] not in ("system", "user", "assistant", "tool"):
             yield Refusal(f"messages[{place}]: invalid role: {message['role']!r}", _API)
         if not isinstance(message.get("thinking", ""), str):
-            yield Refusal(f"messages[{place}]: thinking is no string", _API)
+            yield Refusal(f"messages[{place}]: thinking is not a string", _API)
         for call in message.get("tool_calls") or ():
             if not isinstance(call["function"]["arguments"], dict):
                 yield Refusal(

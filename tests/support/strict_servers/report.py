@@ -1,4 +1,4 @@
-"""The matrix as Markdown: what is mended in the conversations of all families, for the models of each wire format."""
+"""The matrix as Markdown: the changes to the conversations of all families, for the models of each wire format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIRES = {
     "cohere": "Cohere",
     "ollama": "Ollama",
 }
-"""The wire formats, as the columns of the table are called."""
+"""The wire formats, which are the names of the columns."""
 
 
 class Legend:
@@ -41,7 +41,7 @@ class Legend:
 
 
 def _change(warning: CallWarning) -> str:
-    """Return what a warning says, whoever made the part that it is about."""
+    """Return the text of a warning, without the name of the provider that made the part."""
     message = re.sub(r"only [\w-]+( \([\w.-]+\))? understands it", "only its provider understands it", warning.message)
     return f"{'**lost**: ' if warning.lossy else ''}{warning.subject}: {message}"
 

@@ -1,4 +1,4 @@
-"""What the Responses API refuses."""
+"""The requests that the Responses API refuses."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def ids(body: Body) -> Iterator[Refusal]:
 
 
 def reasoning_has_its_item(body: Body) -> Iterator[Refusal]:
-    """Reasoning that no item of the model follows, and an item whose reasoning was left out.
+    """Reasoning without a following item of the model, and an item whose reasoning was left out.
 
-    The fixtures write the id of the reasoning that belongs to an item into the item's id: `fc_1r2` belongs to `rs_1r2`.
+    In the fixtures, the id of an item contains the id of its reasoning: `fc_1r2` belongs to `rs_1r2`.
     """
     items = _items(body)
     found = {item.get("id") for item in items if _kind(item) == "reasoning"}
@@ -128,7 +128,7 @@ def encrypted_content(accepted: str) -> Check:
 
 
 def names(body: Body) -> Iterator[Refusal]:
-    """Names of functions outside the documented alphabet."""
+    """Function names with undocumented characters."""
     found = [item["name"] for item in _items(body) if _kind(item) in _CALLS]
     found += [tool["name"] for tool in body.get("tools", ()) if tool["type"] == "function"]
     for name in found:
@@ -140,7 +140,7 @@ def names(body: Body) -> Iterator[Refusal]:
 
 
 def schemas_are_objects(body: Body) -> Iterator[Refusal]:
-    """Parameters of a function that are no object."""
+    """Function parameters whose root is not an object."""
     for tool in body.get("tools", ()):
         parameters = tool.get("parameters")
         if tool["type"] == "function" and parameters is not None and parameters.get("type") != "object":

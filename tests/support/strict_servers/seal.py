@@ -1,7 +1,7 @@
-"""State that a server signs or encrypts, as the fixtures write it: the name of its issuer can be read again.
+"""Replacements for values that a server signs or encrypts. The fixtures can read the issuer of such a value.
 
-A real signature can be verified only by the server that made it. A seal stands for such a value, and the strict servers
-verify it: they refuse the seal of another issuer, and a value that is no seal.
+A real signature can be verified only by the server that made it. A seal replaces such a value. The strict servers
+verify it, and refuse seals of another issuer and values that are not seals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A loopback server that refuses as one family's server does, in the provider's own form of an error, or answers."""
+"""A loopback server with the rules of a family's server. Refusals have the provider's error format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ERRORS: dict[str, Callable[[str], Any]] = {
 
 @attrs.define
 class StrictServer:
-    """What a server of a family received and refused. `says` is its next answer."""
+    """The requests that a family's server received and refused. `says` is its next answer."""
 
     family: Family
     says: Said = attrs.field(factory=lambda: Said(text="Fine."))

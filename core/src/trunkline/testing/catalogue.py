@@ -123,7 +123,7 @@ FAULTS: tuple[FaultClass, ...] = (
     _class(62, "tools_without_reasoning", "history with tool calls but without their reasoning"),
     _class(63, "signatures", "signatures that the next request needs"),
     _class(64, "results", "history with missing, doubled and misplaced tool results"),
-    _class(65, "ids", "history with ids of tool calls that repeat or are not accepted"),
+    _class(65, "ids", "history with tool call ids that repeat or are not accepted"),
     _class(66, "arguments", "history with arguments of tool calls that are not a JSON object"),
     _class(67, "texts", "history with blank texts, and with roles in any order"),
     _class(69, "schemas", "schema of a tool without an object at its root"),

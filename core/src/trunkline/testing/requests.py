@@ -164,7 +164,7 @@ class RequestTests(ProviderCase):
         messages = [user("Hi"), Message(role="assistant", parts=[part, Text(text="Hello")]), user("And?")]
         translation = self._translated(ChatRequest(messages=messages))
         sent = translation.wire_request.body.decode()
-        assert MARK not in sent, "a part that only another provider understands is sent"
+        assert MARK not in sent, "a part that only another provider accepts is sent"
         assert translation.warnings, "a part was left out without a warning"
         assert not _lossy(translation), "a strict service would refuse every history of another provider"
 

@@ -192,7 +192,7 @@ class Sample:
 
 @attrs.frozen
 class Step:
-    """A tool call, the result of one, or another message, in the body of a request.
+    """A tool call, a tool result or another message, in the body of a request.
 
     `id` is the id of the call, or the name of the tool if the format has no ids. `arguments` are the call's arguments,
     as JSON text or decoded.
@@ -222,10 +222,10 @@ class WireFormat:
 
     `steps` returns the tool calls, the results and the other messages in the decoded body of a request, in order. For
     an assistant message with calls, it returns only the calls. The kit uses it to check that each call has one result,
-    whatever the conversation's history is. `call_id_pattern` is the pattern of tool call ids that the API accepts, if
-    the API refuses other ids. `refuses_blank_text` is whether the API refuses texts of white space.
-    `unkept_fields` are objects of responses whose unknown fields the parser need not keep, each with the reason: paths
-    such as `choices[].delta`, which begin with the type of the event in a stream, as in `message_stop:`.
+    whatever the conversation's history is. `call_id_pattern` is the pattern of accepted tool call ids; `None` if the
+    API accepts any id. `refuses_blank_text` is whether the API refuses texts of white space. `unkept_fields` maps
+    objects of responses whose unknown fields the parser need not keep to the reason. The keys are paths such as
+    `choices[].delta`. In a stream, a path begins with the type of the event, as in `message_stop:`.
     """
 
     framing: Framing

@@ -284,7 +284,7 @@ class GeminiStream:
         return logprobs
 
     def _logprobs_apart(self, logprobs: tuple[TokenLogprob, ...], candidate: dict[str, Any]) -> None:
-        """Keep the log probabilities of a chunk without text. They belong to earlier text or to a function call."""
+        """Keep the log probabilities of a chunk without text. These belong to earlier text or to a function call."""
         if self._text_is_open:
             self._builder.text("", logprobs=logprobs)
         else:

@@ -1,4 +1,4 @@
-"""Fault classes 61 to 69: the history of a conversation that another model made, or that is damaged.
+"""Fault classes 61 to 69: the history of a conversation with another model, or an invalid history.
 
 A translator that uses `trunkline.authoring.replay` passes these tests.
 """
@@ -97,9 +97,9 @@ RESULTS: Mapping[str, Sequence[Message]] = {
     "no result of the first call": [*_calls(_OSLO, _ROME), _BOTH[1], *_LATER],
     "no result at the end": [*_calls(_OSLO, _ROME), _BOTH[0]],
     "calls at the end": _calls(_OSLO, _ROME),
-    "a result of no call": [*_calls(_OSLO), _BOTH[0], _BOTH[1], *_LATER],
-    "a result of a message that was left out": [user("Hi"), _BOTH[0], *_LATER],
-    "results in front": [_BOTH[0], *_calls(_ROME), _BOTH[1], *_LATER],
+    "a result without a call": [*_calls(_OSLO), _BOTH[0], _BOTH[1], *_LATER],
+    "a result whose call was left out": [user("Hi"), _BOTH[0], *_LATER],
+    "results before their calls": [_BOTH[0], *_calls(_ROME), _BOTH[1], *_LATER],
     "two results of one call": [*_calls(_OSLO), _BOTH[0], _result("look_in_oslo", "call-1", "Rain."), *_LATER],
     "results in another order": [*_calls(_OSLO, _ROME), _BOTH[1], _BOTH[0], *_LATER],
     "results after a message": [*_calls(_OSLO, _ROME), user("Well?"), *_BOTH, *_LATER],
@@ -110,13 +110,13 @@ RESULTS: Mapping[str, Sequence[Message]] = {
         *_LATER,
     ],
     "an empty result": [*_calls(_OSLO), Message(role="tool", parts=[ToolResult(tool_call_id="call-1")]), *_LATER],
-    "a system message between": [*_calls(_OSLO), system("Be brief."), _BOTH[0], *_LATER],
+    "a system message before a result": [*_calls(_OSLO), system("Be brief."), _BOTH[0], *_LATER],
 }
-"""Conversations whose calls and results do not fit together."""
+"""Conversations whose calls and results do not match."""
 
 
 def _with_ids(*ids: str) -> list[Message]:
-    """A turn for each id, in which another tool is called."""
+    """Return one turn for each id. Each turn calls a different tool."""
     messages: list[Message] = []
     for number, call_id in enumerate(ids):
         name = f"look_{number}"
@@ -133,11 +133,11 @@ IDS: Mapping[str, Sequence[Message]] = {
         *_LATER,
     ],
     "long ids": _with_ids("call_" + "x" * 300, "call_" + "x" * 300 + "y"),
-    "ids of another alphabet": _with_ids("call|1:fc/é", "functions.look:0", "call 3", "☃"),
+    "ids with other characters": _with_ids("call|1:fc/é", "functions.look:0", "call 3", "☃"),
     "short ids": _with_ids("1", "2"),
     "empty ids": _with_ids("", ""),
 }
-"""Conversations with ids of tool calls that repeat, or that another provider made."""
+"""Conversations with tool call ids that repeat, or that are from another provider."""
 
 ARGUMENTS: Mapping[str, Sequence[Message]] = {
     text: [*_calls(_call("look_in_oslo", "call-1", arguments={}, invalid_arguments=text)), _BOTH[0], *_LATER]
@@ -148,23 +148,23 @@ ARGUMENTS: Mapping[str, Sequence[Message]] = {
 TEXTS: Mapping[str, Sequence[Message]] = {
     "an empty text": [user("Hi"), _answer(Text(text="")), user("And?")],
     "a blank text": [user("Hi"), _answer(Text(text=" \n")), user("And?")],
-    "a blank text of the user": [user(" \n"), assistant("Hello."), user("And?")],
+    "a blank user message": [user(" \n"), assistant("Hello."), user("And?")],
     "a blank text before a call": [
         user("Hi"),
         _answer(Text(text="\n\n"), _call("look_in_oslo", "call-1")),
         _BOTH[0],
         *_LATER,
     ],
-    "a turn of reasoning alone": [
+    "a turn with only reasoning": [
         user("Hi"),
         _answer(Reasoning(text="Hm.", provider=ANOTHER)),
         user("And?"),
     ],
     "a turn without parts": [user("Hi"), _answer(), user("And?")],
     "white space at the end": [user("Hi"), assistant("Hello. \n")],
-    "an answer first": [assistant("Hello."), user("And?")],
+    "an answer at the start": [assistant("Hello."), user("And?")],
     "two answers": [user("Hi"), assistant("Hello."), assistant("Well?"), user("And?")],
-    "two messages of the user": [user("Hi"), user("Are you there?")],
+    "two user messages": [user("Hi"), user("Are you there?")],
     "a system message in the middle": [user("Hi"), assistant("Hello."), system("Be brief."), user("And?")],
     "a system message at the end": [user("Hi"), assistant("Hello."), user("And?"), system("Be brief.")],
     "an answer at the end": [user("Hi"), assistant("Hello.")],
@@ -188,7 +188,7 @@ SCHEMAS: Mapping[str, JSONObject] = {
     },
     "nullable": {"type": ["object", "null"], "properties": {"number": _NUMBER}},
 }
-"""Schemas of tools whose root is not plainly an object."""
+"""Tool schemas whose root is not simply an object."""
 
 
 class HistoryFaults(ProviderCase):
@@ -204,7 +204,7 @@ class HistoryFaults(ProviderCase):
     def _request(
         self, messages: Sequence[Message], model: str, called: Sequence[Message] = (), **fields: Any
     ) -> Translation:
-        """Translate a request with the tools that its messages, or those of `called`, call."""
+        """Translate a request, with the tools that its messages and the messages `called` call."""
         names = dict.fromkeys(call.name for message in (*messages, *called) for call in message.tool_calls)
         empty: JSONObject = {"type": "object", "properties": {}}
         tools = [Tool(name=name, parameters=empty) for name in names if name.isidentifier()]
@@ -245,7 +245,9 @@ class HistoryFaults(ProviderCase):
                 accepted = pattern is None or re.fullmatch(pattern, step.id) is not None
                 assert accepted, f"{name}: the id {step.id!r} does not have the form {pattern!r}"
                 arguments = json.loads(step.arguments) if isinstance(step.arguments, str) else step.arguments
-                assert isinstance(arguments, dict), f"{name}: arguments that are no object are sent: {step.arguments!r}"
+                assert isinstance(arguments, dict), (
+                    f"{name}: arguments that are not an object are sent: {step.arguments!r}"
+                )
                 used.add(step.id)
                 waiting.append(step.id)
             else:
@@ -265,7 +267,7 @@ class HistoryFaults(ProviderCase):
                     assert kept in text, f"{kept!r} is not sent"
 
     def test_fault_62_tools_without_reasoning(self, asked: str) -> None:
-        """Tool calls without reasoning can be continued by a model that reasons."""
+        """A model that reasons can continue after tool calls without reasoning."""
         for message in (_answer(_OSLO), _answer(Text(text="I will look."), _OSLO)):
             for body in self._sent("a call without reasoning", [user("Hi"), message, _BOTH[0]], asked):
                 assert "result of look_in_oslo" in json.dumps(body)
@@ -288,7 +290,7 @@ class HistoryFaults(ProviderCase):
 
     @pytest.mark.parametrize("name", RESULTS)
     def test_fault_64_results(self, name: str, asked: str) -> None:
-        """Each call is sent with one result, whatever results the conversation has."""
+        """Each call is sent with one result, even if the conversation has no result or several results."""
         self._sent(name, RESULTS[name], asked)
 
     @pytest.mark.parametrize("name", IDS)

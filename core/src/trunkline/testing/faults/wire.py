@@ -399,7 +399,9 @@ class WireFaults(ProviderCase):
                 except TrunklineError:
                     continue
                 data = b"".join(stream)
-                assert _says_something(response, data), f"this stream contains no answer: {data!r}"
+                assert _says_something(response, data), (
+                    f"this stream contains no answer, but no error was raised: {data!r}"
+                )
 
     def test_fault_53_silent_ending_of_a_body(self, sample: Sample) -> None:
         """A body without an answer raises an error, unless the provider gave a finish reason."""
@@ -413,7 +415,9 @@ class WireFaults(ProviderCase):
                     response = self.parser().body(WireResponse(status=200, body=encoded))
                 except TrunklineError:
                     continue
-                assert _says_something(response, encoded), f"this body contains no answer: {body}"
+                assert _says_something(response, encoded), (
+                    f"this body contains no answer, but no error was raised: {body}"
+                )
 
     @pytest.mark.parametrize("content_type", ["application/json", "stream"])
     @pytest.mark.parametrize("form", ["array", "array on lines", "lines"])
@@ -481,7 +485,7 @@ class WireFaults(ProviderCase):
         return place not in self.wire.unkept_fields and _KEPT not in json.dumps(to_json(response))
 
     def _places(self, value: Any, place: str) -> Iterable[str]:
-        """Yield the paths of the objects in a JSON value, except for those that the model writes."""
+        """Yield the paths of the objects in a JSON value, except for objects that the model writes."""
         if isinstance(value, dict):
             yield place
             for name, item in value.items():
@@ -531,7 +535,7 @@ def _with_field(value: Any, new: Any, free_form: frozenset[str]) -> Any:
 
 
 def _says_something(response: ChatResponse, data: bytes) -> bool:
-    """Whether a response has content, or a finish reason that comes from the provider."""
+    """Return whether a response has content, or a finish reason from the provider."""
     words = re.findall(r"\w+", response.raw_finish_reason or "")
     return bool(response.parts) or (bool(words) and all(word.encode() in data for word in words))
 
@@ -560,7 +564,7 @@ def _decoded(payloads: Iterable[bytes]) -> list[Any]:
 
 
 def _event(value: Any) -> str:
-    """Return the type of an event, as the beginning of the paths in it."""
+    """Return the type of an event, with which the paths in the event begin."""
     kind = value.get("type") if isinstance(value, dict) else None
     return f"{kind}:" if isinstance(kind, str) else ""
 
