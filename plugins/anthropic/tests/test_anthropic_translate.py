@@ -576,12 +576,6 @@ def test_reasoning_is_replayed_unmodified_and_in_its_place(translate: Translate)
     assert translation.warnings == ()
 
 
-def test_a_text_after_a_call_moves_before_it(translate: Translate) -> None:
-    body, translation = translate(user("Hi"), assistant(CALL, "Let me see."), tool_result(CALL, "x"))
-    assert [block["type"] for block in body["messages"][1]["content"]] == ["text", "tool_use"]
-    assert [(warning.kind, warning.subject) for warning in translation.warnings] == [("mended", "tool call")]
-
-
 def test_reasoning_that_cannot_be_replayed_is_left_out_with_one_warning(translate: Translate) -> None:
     body, translation = translate(
         user("Hi"),

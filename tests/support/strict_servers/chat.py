@@ -224,7 +224,7 @@ def assistant_has_content(source: str) -> Check:
     return check
 
 
-def assistant_says_something(source: str, *, calls_suffice: bool = True) -> Check:
+def assistant_message_is_not_empty(source: str, *, calls_suffice: bool = True) -> Check:
     """An assistant message without text. If `calls_suffice`, a message with calls needs no text."""
 
     def check(body: Body) -> Iterator[Refusal]:
@@ -385,7 +385,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "kimi": (
         *_OPENAI,
         parts_are("text image_url video_url", "MoonshotAI/kimi-cli#788 (2026-01)"),
-        assistant_says_something("MoonshotAI/kimi-code#1985 (2026-07)"),
+        assistant_message_is_not_empty("MoonshotAI/kimi-code#1985 (2026-07)"),
         reasoning_on_tool_turns(
             empty=False, source="earendil-works/pi#4179 (2026-05), theopenco/llmgateway#2093 (2026-04)"
         ),

@@ -351,7 +351,7 @@ class _Mender:
         rules = self._rules
         if part.family in (None, rules.family) or rules.family is None or rules.provider not in part.provider_metadata:
             return part
-        self._mended(_name(part), "signatures and other metadata from another family of models were left out")
+        self._mended(_name(part), "signatures and other metadata from another model family were left out")
         rest = {name: data for name, data in part.provider_metadata.items() if name != rules.provider}
         return attrs.evolve(part, provider_metadata=rest)
 
@@ -425,7 +425,7 @@ class _Mender:
             digest = sha256(f"{number}:{call_id}".encode("utf-8", "surrogatepass")).hexdigest()
             found = (self._rules.new_id_prefix + digest)[: self._rules.new_id_length]
         if number:
-            self._mended("tool call id", "ids that repeat or are not accepted were replaced")
+            self._mended("tool call id", "repeated or unaccepted ids were replaced")
         self._used.add(found)
         return found
 

@@ -142,7 +142,7 @@ def _finish(
     raw_reason = as_string(data.get("stopReason"))
     usage = usage_from(data.get("usage"))
     reason = _REASONS.get(raw_reason or "", FinishReason.OTHER)
-    if not blocks.has_content and _says_nothing(raw_reason, reason, usage):
+    if not blocks.has_content and _is_empty(raw_reason, reason, usage):
         raise ServerError(f"the response is empty, with the stop reason {raw_reason}", provider=provider)
     if usage is not None:
         events.append(UsageReported(usage=usage))
@@ -170,7 +170,7 @@ def _warnings(blocks: Blocks) -> tuple[CallWarning, ...]:
     return (unnamed_calls(len(blocks.unnamed)),) if blocks.unnamed else ()
 
 
-def _says_nothing(raw_reason: str | None, reason: FinishReason, usage: Usage | None) -> bool:
+def _is_empty(raw_reason: str | None, reason: FinishReason, usage: Usage | None) -> bool:
     """Return whether a response without content is a failure.
 
     After a tool result, a model may have nothing to add and stop with `end_turn` after a few tokens. The response is a

@@ -229,8 +229,11 @@ def _sampling(
         stop = [text for text in stop if text.strip()]
         warnings.add("unsupported", "stop", "this model refuses blank stop sequences; they were left out", lossy=True)
     if len(stop) > facts.stop_sequences:
-        accepted = f"at most {facts.stop_sequences}" if facts.stop_sequences else "none"
-        warnings.add("unsupported", "stop", f"this model accepts {accepted}; the others were ignored", lossy=True)
+        limit = facts.stop_sequences
+        problem = (
+            f"this model accepts at most {limit}; the others were ignored" if limit else "not accepted by this model"
+        )
+        warnings.add("unsupported", "stop", problem, lossy=True)
         stop = stop[: facts.stop_sequences]
     if stop:
         config["stopSequences"] = stop

@@ -108,7 +108,7 @@ class ChatParser(ChunkReader):
         if self._complete or self._is_finished():
             return self.close()
         if self._reason is None:
-            raise StreamInterrupted("the stream ended, without its terminator [DONE]", provider=self.provider)
+            raise StreamInterrupted("the stream ended without its terminator [DONE]", provider=self.provider)
         # The response is probably complete, so a retry would not return more.
         error = StreamInterrupted(
             f"the stream ended after its finish reason {self._reason!r}, without its terminator [DONE]",
