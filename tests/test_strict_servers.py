@@ -465,7 +465,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("Ollama (Qwen)", "cannot unmarshal string", ollama(tool_calls=[call()])),
     ("Ollama (Qwen)", "cannot unmarshal array", ollama(content=[{"type": "text", "text": "hm"}])),
     ("Ollama (Qwen)", "invalid role", ollama(role="developer")),
-    ("Ollama (Qwen)", "thinking is no string", ollama(thinking=["hm"])),
+    ("Ollama (Qwen)", "thinking is not a string", ollama(thinking=["hm"])),
     ("Ollama (Qwen)", "illegal base64", ollama(images=["data:image/png;base64,iVBORw0KGgo="])),
 ]
 
