@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 from trunkline import Tool
-from trunkline.authoring.schemas import current_schema, object_schema, tool_parameters, without_keywords
+from trunkline.authoring.schemas import (
+    current_schema,
+    object_schema,
+    tool_parameters,
+    with_subschemas,
+    without_keywords,
+)
 from trunkline.authoring.warnings import Warnings
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}
@@ -126,3 +132,24 @@ def test_a_property_may_have_the_name_of_a_keyword() -> None:
     names = ("items", "required", "exclusiveMinimum", "properties", "type", "enum")
     schema: dict[str, Any] = {"type": "object", "properties": dict.fromkeys(names, STRING), "required": ["items"]}
     assert current_schema(schema) is schema
+
+
+def test_subschemas_are_changed_but_values_are_not() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"default": STRING, "enum": True},
+        "anyOf": [STRING, False],
+        "items": [STRING],
+        "additionalProperties": STRING,
+        "default": STRING,
+        "enum": [STRING],
+        "required": ["default"],
+    }
+    assert with_subschemas(schema, lambda inner: INTEGER if inner == STRING else inner) == {
+        **schema,
+        "properties": {"default": INTEGER, "enum": True},
+        "anyOf": [INTEGER, False],
+        "items": [INTEGER],
+        "additionalProperties": INTEGER,
+    }
+    assert with_subschemas(schema, lambda inner: inner) is schema

@@ -484,6 +484,7 @@ def test_strict_schemas_are_sent_in_the_subset_that_bedrock_accepts(body: Check)
             "n": {"type": "integer", "minimum": 1, "enum": [1, 2]},
             "s": {"type": "string", "pattern": "(?=a)b", "minLength": 2},
             "o": {"type": ["object", "null"], "properties": {}, "default": {"type": "object"}},
+            "default": {"type": "object", "properties": {}},
         },
     }
     sent, translation = body("x", tools=[Tool(name="t", parameters=parameters, strict=True)])
@@ -499,6 +500,7 @@ def test_strict_schemas_are_sent_in_the_subset_that_bedrock_accepts(body: Check)
                 "default": {"type": "object"},
                 "additionalProperties": False,
             },
+            "default": {"type": "object", "properties": {}, "additionalProperties": False},
         },
         "additionalProperties": False,
     }

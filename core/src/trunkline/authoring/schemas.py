@@ -16,10 +16,13 @@ from trunkline.request import Tool
 
 _UNIONS = ("anyOf", "oneOf")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 _ANY_VALUE = ("default", "const", "example")
-_SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
+_SINGLE = (
+    *("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
+    *("contentSchema", "unevaluatedItems", "unevaluatedProperties"),
+)
 
 
 def tool_parameters(tool: Tool, warnings: Warnings) -> JSONObject:
@@ -56,28 +59,17 @@ def current_schema(schema: JSONObject) -> JSONObject:
     Claude the older forms, Gemini the names: spacelift-io/spacectl#402 (2026-03); Dokploy/mcp#74 and
     kintone/mcp-server#553 (2026-08); "required[0]: property is not defined" (anomalyco/opencode#11889, 2026-02).
     """
+    current = with_subschemas(schema, _current)
     changes: dict[str, JSONValue] = {}
     dropped: list[str] = []
     for keyword, value in schema.items():
         if value is None:
             if keyword not in _ANY_VALUE:
                 dropped.append(keyword)
-        elif keyword in _NAMED and isinstance(value, dict):
-            named = {name: _current(one) for name, one in value.items()}
-            if any(named[name] is not value[name] for name in value):
-                changes[keyword] = named
-        elif keyword in _LISTS and isinstance(value, (list, tuple)):
-            several = [_current(one) for one in value]
-            if any(map(operator.is_not, several, value)):
-                changes[keyword] = several
         elif keyword == "items" and isinstance(value, (list, tuple)):
             rest = schema.get("additionalItems")
-            changes |= {"prefixItems": [_current(one) for one in value], "items": _current(rest) if rest else {}}
+            changes |= {"prefixItems": current["items"], "items": _current(rest) if rest else {}}
             dropped.append("additionalItems")
-        elif keyword in _SINGLE and isinstance(value, dict):
-            inner = current_schema(value)
-            if inner is not value:
-                changes[keyword] = inner
         elif keyword in _BOUNDS and isinstance(value, bool):
             dropped.append(keyword)
             if value and _BOUNDS[keyword] in schema:
@@ -92,13 +84,13 @@ def current_schema(schema: JSONObject) -> JSONObject:
         names = _names(schema.get("required"))
         missing: dict[str, JSONValue] = {name: {} for name in names if name not in properties}
         if missing:
-            changes["properties"] = {**_mapping(changes.get("properties", properties)), **missing}
+            changes["properties"] = {**_mapping(current["properties"]), **missing}
         more = [name for name, one in properties.items() if _mapping(one).get("required") is True and name not in names]
         if more:
             changes["required"] = [*names, *more]
     if not changes and not dropped:
-        return schema
-    kept = {keyword: value for keyword, value in schema.items() if keyword not in dropped}
+        return current
+    kept = {keyword: value for keyword, value in current.items() if keyword not in dropped}
     return {**kept, **changes}
 
 
@@ -106,6 +98,29 @@ def _current(value: JSONValue) -> JSONValue:
     if isinstance(value, dict):
         return current_schema(value)
     return {} if value is True else value
+
+
+def with_subschemas(schema: JSONObject, change: Callable[[JSONValue], JSONValue]) -> JSONObject:
+    """Return the schema with `change(subschema)` in place of each schema directly inside it.
+
+    Objects that are no schemas, such as the value of `default`, stay. In lists and under the names of properties, a
+    schema may also be `true` or `false`. If nothing changes, the same object is returned.
+    """
+    changes: dict[str, JSONValue] = {}
+    for keyword, value in schema.items():
+        if keyword in _NAMED and isinstance(value, dict):
+            named = {name: change(one) for name, one in value.items()}
+            if any(named[name] is not value[name] for name in value):
+                changes[keyword] = named
+        elif keyword in _LISTS and isinstance(value, (list, tuple)):
+            several = [change(one) for one in value]
+            if any(map(operator.is_not, several, value)):
+                changes[keyword] = several
+        elif keyword in _SINGLE and isinstance(value, dict):
+            changed = change(value)
+            if changed is not value:
+                changes[keyword] = changed
+    return {**schema, **changes} if changes else schema
 
 
 def _object_schema(schema: JSONObject) -> JSONObject:
@@ -142,19 +157,12 @@ def _without(schema: JSONObject, refuses: Callable[[str, JSONValue], bool], move
     def inner(value: JSONValue) -> JSONValue:
         return _without(value, refuses, moved) if isinstance(value, dict) else value
 
-    result: dict[str, JSONValue] = {}
-    removed: list[str] = []
-    for keyword, value in schema.items():
-        if refuses(keyword, value):
-            removed.append(f"{keyword}: {json_text(value)}")
-            moved[keyword] = None
-        elif keyword in _NAMED and isinstance(value, Mapping):
-            result[keyword] = {name: inner(one) for name, one in value.items()}
-        elif keyword in _LISTS and isinstance(value, (list, tuple)):
-            result[keyword] = [inner(one) for one in value]
-        else:
-            result[keyword] = inner(value) if keyword in _SINGLE else value
-    return _described(result, "; ".join(removed)) if removed else result
+    removed = {keyword: value for keyword, value in schema.items() if refuses(keyword, value)}
+    moved |= dict.fromkeys(removed)
+    kept = {keyword: value for keyword, value in schema.items() if keyword not in removed} if removed else schema
+    result = with_subschemas(kept, inner)
+    text = "; ".join(f"{keyword}: {json_text(value)}" for keyword, value in removed.items())
+    return _described(result, text) if removed else result
 
 
 def _described(schema: JSONObject, text: str) -> JSONObject:

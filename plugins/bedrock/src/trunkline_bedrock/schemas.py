@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from trunkline.authoring.json import JSONObject, JSONValue
-from trunkline.authoring.schemas import object_schema, without_keywords
+from trunkline.authoring.schemas import object_schema, with_subschemas, without_keywords
 
 # pydantic-ai 2.68.0, `providers/bedrock.py`, verified by its authors with live requests from May to October 2026. AWS's
 # page on structured outputs lists fewer keywords. It also lists the string lengths, which Bedrock accepts.
@@ -34,17 +32,8 @@ def _is_refused(keyword: str, value: JSONValue) -> bool:
     return keyword in _REFUSED
 
 
-def _closed(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_closed(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    # `enum`, `const` and similar keywords contain values, not schemas.
-    closed = {key: item if key in _VALUES else _closed(item) for key, item in value.items()}
-    kind = value.get("type")
-    if kind == "object" or (isinstance(kind, (list, tuple)) and "object" in kind):
-        closed["additionalProperties"] = False
-    return closed
-
-
-_VALUES = frozenset({"enum", "const", "default", "examples", "required"})
+def _closed(schema: JSONObject) -> JSONObject:
+    closed = with_subschemas(schema, lambda inner: _closed(inner) if isinstance(inner, dict) else inner)
+    kind = schema.get("type")
+    is_object = kind == "object" or (isinstance(kind, (list, tuple)) and "object" in kind)
+    return {**closed, "additionalProperties": False} if is_object else closed

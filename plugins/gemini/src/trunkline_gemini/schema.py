@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from trunkline.authoring.json import JSONObject, JSONValue
-from trunkline.authoring.schemas import without_keywords
+from trunkline.authoring.schemas import with_subschemas, without_keywords
 from trunkline.authoring.warnings import Warnings
 
 _SILENT = ("$schema",)
 """Keywords that do not matter to a model. They are removed without a warning."""
 
-_NAMED = ("properties", "patternProperties", "$defs", "dependentSchemas")
-_VALUES = ("const", "default", "enum", "examples", "required")
 _OLD_REFERENCE, _REFERENCE = "#/definitions/", "#/$defs/"
 
 
@@ -27,19 +25,18 @@ def gemini_schema(schema: JSONObject, refused: Collection[str], subject: str, wa
 
     `subject` is the subject of the warning. A schema that needs no change is returned unchanged.
     """
-    plain = _changed(schema)
-    kept, moved = without_keywords(plain, lambda keyword, value: keyword in refused)
+    kept, moved = without_keywords(_changed(schema), lambda keyword, value: keyword in refused)
     if moved:
         names = ", ".join(moved)
         why = f"Gemini does not support {names} in schemas; moved to the description"
         warnings.add("changed", subject, why, lossy=False)
-        return kept
-    return plain
+    return kept
 
 
 def _changed(schema: JSONObject) -> JSONObject:
     result: dict[str, JSONValue] = {}
-    for keyword, value in schema.items():
+    inner = with_subschemas(schema, lambda one: _changed(one) if isinstance(one, dict) else one)
+    for keyword, value in inner.items():
         if keyword in _SILENT:
             continue
         if keyword == "const" and "enum" not in schema and type(value) in (str, int, float):
@@ -47,23 +44,15 @@ def _changed(schema: JSONObject) -> JSONObject:
             if "type" not in schema:
                 result["type"] = "string" if isinstance(value, str) else "number"
         elif keyword == "definitions" and isinstance(value, dict) and "$defs" not in schema:
-            result["$defs"] = {name: _inner(one) for name, one in value.items()}
+            result["$defs"] = value
         elif keyword == "$ref" and isinstance(value, str) and value.startswith(_OLD_REFERENCE):
             result[keyword] = _REFERENCE + value.removeprefix(_OLD_REFERENCE)
-        elif keyword in _NAMED and isinstance(value, dict):
-            result[keyword] = {name: _inner(one) for name, one in value.items()}
-        elif keyword == "allOf" and isinstance(value, list) and len(value) == 1 and "anyOf" not in schema:
-            result["anyOf"] = [_inner(value[0])]
+        elif keyword == "allOf" and isinstance(value, (list, tuple)) and len(value) == 1 and "anyOf" not in schema:
+            result["anyOf"] = value
         else:
-            result[keyword] = value if keyword in _VALUES else _inner(value)
+            result[keyword] = value
     reference = result.get("$ref")
     if reference is not None and any(not name.startswith("$") for name in result) and "anyOf" not in result:
         del result["$ref"]
         result["anyOf"] = [{"$ref": reference}]
     return schema if result == schema else result
-
-
-def _inner(value: JSONValue) -> JSONValue:
-    if isinstance(value, dict):
-        return _changed(value)
-    return [_inner(one) for one in value] if isinstance(value, list) else value
