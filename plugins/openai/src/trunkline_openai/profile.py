@@ -119,7 +119,6 @@ class Profile:
         return attrs.evolve(
             self,
             takes=self.takes - facts.refuses,
-            max_tokens_field=facts.max_tokens_field or self.max_tokens_field,
             stream_options=self.stream_options and facts.stream_options,
             obfuscation=self.obfuscation and facts.stream_options,
             **{name: value for name in _BY_MODEL if (value := getattr(facts, name)) is not None},
@@ -127,6 +126,7 @@ class Profile:
 
 
 _BY_MODEL = (
+    "max_tokens_field",
     "reasoning_replay",
     "reasoning_filler",
     "signed_calls",
