@@ -190,6 +190,9 @@ SCHEMAS: Mapping[str, JSONObject] = {
 }
 """Tool schemas whose root is not simply an object."""
 
+_DESCRIPTION = "Where to look."
+"""The description at the root of these schemas, by which the root is found in a request."""
+
 
 class HistoryFaults(ProviderCase):
     """The tests of classes 61 to 69."""
@@ -224,12 +227,12 @@ class HistoryFaults(ProviderCase):
             assert not lossy, f"{name}: a strict service refuses this conversation: {lossy}"
             body = json.loads(translation.wire_request.body)
             assert SIGNED not in json.dumps(body), f"{name}: a signature of another issuer is sent"
-            self._check_steps(name, body)
+            self._check_steps(name, messages, body)
             bodies.append(body)
         return bodies
 
-    def _check_steps(self, name: str, body: Any) -> None:
-        """Assert that each call in a request has a unique id, an object as arguments, and one result after it."""
+    def _check_steps(self, name: str, messages: Sequence[Message], body: Any) -> None:
+        """Assert that all calls are sent, each with a unique id, an object as arguments, and one result after it."""
         if self.wire.steps is None:
             return
         used: set[str] = set()
@@ -253,6 +256,8 @@ class HistoryFaults(ProviderCase):
             else:
                 assert not waiting, f"{name}: a message comes before the results of {', '.join(waiting)}"
         assert not waiting, f"{name}: the calls {', '.join(waiting)} have no result"
+        made = sum(len(message.tool_calls) for message in messages)
+        assert len(used) in (made, 0), f"{name}: all calls must be sent, or none to a model without tools"
 
     def test_fault_61_foreign_signatures(self, asked: str) -> None:
         """Content signed by another provider or model family is not sent; the rest of its conversation is sent."""
@@ -290,17 +295,21 @@ class HistoryFaults(ProviderCase):
 
     @pytest.mark.parametrize("name", RESULTS)
     def test_fault_64_results(self, name: str, asked: str) -> None:
-        """Each call is sent with one result, even if the conversation has no result or several results."""
-        self._sent(name, RESULTS[name], asked)
+        """Each call is sent with one result, even if the conversation has no result or several. No result is lost."""
+        called: set[str] = set()
+        results: list[str] = []
+        for message in RESULTS[name]:
+            called.update(call.id for call in message.tool_calls)
+            given = [part for part in message.parts if isinstance(part, ToolResult)]
+            results += [result.text for result in given if result.tool_call_id in called]
+        for body in self._sent(name, RESULTS[name], asked):
+            for result in results:
+                assert result in json.dumps(body), f"{name}: the result {result!r} is not sent"
 
     @pytest.mark.parametrize("name", IDS)
     def test_fault_65_ids(self, name: str, asked: str) -> None:
         """Ids of calls that repeat, or that the provider does not accept, are replaced in calls and results."""
-        for body in self._sent(name, IDS[name], asked):
-            if self.wire.steps is not None:
-                calls = [step for step in self.wire.steps(body) if step.kind == "call"]
-                made = sum(len(message.tool_calls) for message in IDS[name])
-                assert len(calls) in (made, 0), "all calls are sent, or none to a model without tools"
+        self._sent(name, IDS[name], asked)
 
     @pytest.mark.parametrize("name", ARGUMENTS)
     def test_fault_66_arguments(self, name: str, asked: str) -> None:
@@ -318,16 +327,15 @@ class HistoryFaults(ProviderCase):
     @pytest.mark.parametrize("name", SCHEMAS)
     def test_fault_69_schemas(self, name: str, asked: str) -> None:
         """The schema of a tool is sent with an object at its root."""
-        tool = Tool(name="look", description="Looks.", parameters=SCHEMAS[name])
+        tool = Tool(name="look", description="Looks.", parameters={**SCHEMAS[name], "description": _DESCRIPTION})
         request = ChatRequest(messages="Hi", model=asked, tools=[tool])
         body = json.loads(self.open_steps().translator.translate(request, stream=True).wire_request.body)
-        roots = [schema for schema in _objects(body) if "number" in _properties(schema)]
-        assert all(str(schema.get("type")).lower() == "object" for schema in roots), roots
-
-
-def _properties(schema: JSONObject) -> Mapping[str, Any]:
-    properties = schema.get("properties")
-    return properties if isinstance(properties, dict) else {}
+        roots = [value for value in _objects(body) if str(value.get("description")).startswith(_DESCRIPTION)]
+        declared = any(value.get("name") == tool.name for value in _objects(body))
+        assert roots or not declared, f"{name}: the description of the arguments is not sent"
+        for schema in roots:
+            assert str(schema.get("type")).lower() == "object", f"{name}: the root is not an object: {schema}"
+            assert not schema.keys() & {"anyOf", "oneOf", "allOf", "$ref"}, f"{name}: a union or reference: {schema}"
 
 
 def _texts(value: Any, key: str = "") -> Iterable[tuple[str, str]]:
