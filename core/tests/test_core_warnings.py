@@ -142,3 +142,11 @@ def test_nearest_effort_is_the_lower_of_two_equally_near_levels(
     effort: str, levels: tuple[str, ...], expected: str
 ) -> None:
     assert nearest_effort(effort, levels) == expected
+
+
+def test_mended_history_gives_a_warning_that_is_not_lossy() -> None:
+    warnings = Warnings()
+    warnings.mended("tool result", "no call 'a'", cause="no call")
+    warnings.mended("tool result", "no call 'b'", cause="no call")
+    [warning] = warnings.all()
+    assert warning == CallWarning(kind="mended", subject="tool result", message="no call 'a'", lossy=False, count=2)

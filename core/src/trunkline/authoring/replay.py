@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Literal, TypeVar
 
@@ -266,17 +266,17 @@ def _give(
             pair, position = next((call for call in calls if not call[0].results[call[1]]), calls[-1])
             if pair.results[position]:
                 cause = "several results of one call were merged"
-                warnings.add("mended", "tool result", cause, lossy=False)
+                warnings.mended("tool result", cause)
             if pairs[-1] is not pair:
                 cause = "results were moved next to their calls; other messages stood between them"
-                warnings.add("mended", "tool result", cause, lossy=False)
+                warnings.mended("tool result", cause)
             pair.results[position].append(result)
         elif rules.unknown_results == "kept":
             unknown.append(result)
         else:
             cause = "no tool call before this result has the id"
             problem = f"{cause} {result.tool_call_id!r}; the result was left out. Keep calls and results together"
-            warnings.add("mended", "tool result", problem, lossy=False, cause=cause)
+            warnings.mended("tool result", problem, cause=cause)
     return unknown
 
 
@@ -307,10 +307,12 @@ class _Mender:
             else:
                 parts += self._part(part, message, moved)
         if by_model:
-            parts = _without_trailing_reasoning(self._with_calls_last(parts), rules=self._rules, mended=self._mended)
+            parts = _without_trailing_reasoning(self._with_calls_last(parts), self._rules, self._warnings)
         if not parts and not moved and (by_model or message.parts):
             if by_model or all(isinstance(part, Text) for part in message.parts):
-                self._mended("message", f"{message.role} messages without content that can be sent were left out")
+                self._warnings.mended(
+                    "message", f"{message.role} messages without content that can be sent were left out"
+                )
             return []
         if len(parts) != len(message.parts) or any(map(operator.is_not, parts, message.parts)):
             message = attrs.evolve(message, parts=tuple(parts))
@@ -321,9 +323,6 @@ class _Mender:
         if moved:
             self.moved[id(message)] = moved
         return [Turn(message, tuple(results))]
-
-    def _mended(self, subject: str, why: str) -> None:
-        self._warnings.add("mended", subject, why, lossy=False)
 
     def _part(self, part: Part, message: Message, moved: list[Part]) -> Iterable[Part]:
         by_model = message.role == "assistant"
@@ -337,11 +336,13 @@ class _Mender:
             return self._opaque(part, by_model=by_model)
         if isinstance(part, (Image, Document)) and by_model and not isinstance(part, self._rules.answer_media):
             if not isinstance(part, self._rules.readable_media):
-                self._mended(
+                self._warnings.mended(
                     type(part).__name__.lower(), "left out of the model's answer, since this model cannot read it"
                 )
                 return ()
-            self._mended(type(part).__name__.lower(), "it was moved from the model's answer to a user message after it")
+            self._warnings.mended(
+                type(part).__name__.lower(), "it was moved from the model's answer to a user message after it"
+            )
             moved += [self._own(part)] if moved else [Text(text=MADE_BY_MODEL), self._own(part)]
             return ()
         return (self._own(part),) if isinstance(part, (Image, Document, Audio)) else (part,)
@@ -351,7 +352,7 @@ class _Mender:
         rules = self._rules
         if part.family in (None, rules.family) or rules.family is None or rules.provider not in part.provider_metadata:
             return part
-        self._mended(_name(part), "signatures and other metadata from another model family were left out")
+        self._warnings.mended(_name(part), "signatures and other metadata from another model family were left out")
         rest = {name: data for name, data in part.provider_metadata.items() if name != rules.provider}
         return attrs.evolve(part, provider_metadata=rest)
 
@@ -362,7 +363,7 @@ class _Mender:
         if part.provider_metadata.get(self._rules.provider) or part.provider_options.get(self._rules.provider):
             return (part,)
         if part.text:
-            self._mended("text", "a blank text was left out")
+            self._warnings.mended("text", "a blank text was left out")
         return ()
 
     def _reasoning(self, part: Reasoning, role: str) -> Iterable[Reasoning]:
@@ -379,7 +380,7 @@ class _Mender:
             why = "it has no signature"
         else:
             return (part,)
-        self._mended("reasoning", f"reasoning in the history was left out: {why}")
+        self._warnings.mended("reasoning", f"reasoning in the history was left out: {why}")
         return ()
 
     def _is_accepted(self, part: Reasoning) -> bool:
@@ -410,11 +411,11 @@ class _Mender:
             name = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "unnamed"
             if re.fullmatch(self._rules.tool_names, name) is None:
                 name = f"_{name}"[:64]  # it may have to begin with a letter
-            self._mended("tool call", f"the name {call.name!r} is not accepted; sent as {name!r}")
+            self._warnings.mended("tool call", f"the name {call.name!r} is not accepted; sent as {name!r}")
         if call.invalid_arguments is None:
             return own if call_id == call.id and name == call.name else attrs.evolve(own, id=call_id, name=name)
         why = "arguments that are not a JSON object were wrapped in one, under the key 'invalid_arguments'"
-        self._mended("tool call", why)
+        self._warnings.mended("tool call", why)
         arguments = {"invalid_arguments": call.invalid_arguments}
         return attrs.evolve(own, id=call_id, name=name, arguments=arguments, invalid_arguments=None)
 
@@ -425,7 +426,7 @@ class _Mender:
             digest = sha256(f"{number}:{call_id}".encode("utf-8", "surrogatepass")).hexdigest()
             found = (self._rules.new_id_prefix + digest)[: self._rules.new_id_length]
         if number:
-            self._mended("tool call id", "repeated or unaccepted ids were replaced")
+            self._warnings.mended("tool call id", "repeated or unaccepted ids were replaced")
         self._used.add(found)
         return found
 
@@ -433,12 +434,12 @@ class _Mender:
         calls = [part for part in parts if isinstance(part, ToolCall)]
         if not calls or not self._rules.calls_last or parts[-len(calls) :] == calls:
             return parts
-        self._mended("tool call", "parts that followed the calls of an answer were moved before them")
+        self._warnings.mended("tool call", "parts that followed the calls of an answer were moved before them")
         return [*(part for part in parts if not isinstance(part, ToolCall)), *calls]
 
     def _result(self, call: ToolCall, found: list[ToolResult], moved: list[Part]) -> ToolResult:
         if not found:
-            self._mended("tool result", "a placeholder result was added for a call without a result")
+            self._warnings.mended("tool result", "a placeholder result was added for a call without a result")
             return ToolResult(tool_call_id=call.id, name=call.name, parts=NO_RESULT, is_error=True)
         parts: list[ToolResultPart] = []
         media: list[Part] = []
@@ -450,7 +451,7 @@ class _Mender:
             elif not isinstance(part, Text) or part.text.strip() or (self._rules.blank_text and len(found) == 1):
                 parts.append(self._own(part))
         if media:
-            self._mended("tool result", "its media were moved to a user message after it")
+            self._warnings.mended("tool result", "its media were moved to a user message after it")
             moved += media
             if not any(isinstance(part, Text) and part.text.strip() for part in parts):
                 parts = [Text(text=MEDIA_FOLLOW), *parts]
@@ -470,15 +471,13 @@ class _Mender:
         return not isinstance(part, self._rules.result_media) and isinstance(part, self._rules.readable_media)
 
 
-def _without_trailing_reasoning(
-    parts: list[Part], *, rules: ReplayRules, mended: Callable[[str, str], None]
-) -> list[Part]:
+def _without_trailing_reasoning(parts: list[Part], rules: ReplayRules, warnings: Warnings) -> list[Part]:
     end = len(parts)
     while end and isinstance(parts[end - 1], Reasoning):
         end -= 1
     if end == len(parts) or (end and rules.trailing_reasoning):
         return parts
-    mended("reasoning", "reasoning in the history was left out: nothing follows it")
+    warnings.mended("reasoning", "reasoning in the history was left out: nothing follows it")
     return parts[:end]
 
 
@@ -509,36 +508,39 @@ def _with_moved_media(turns: list[Turn], moved: dict[int, list[Part]]) -> list[T
 
 
 def _in_order(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list[Turn]:
-    def mended(subject: str, why: str) -> None:
-        warnings.add("mended", subject, why, lossy=False)
-
     if rules.system == "first":
         front = [turn for turn in turns if turn.message.role == "system"]
         if front != turns[: len(front)]:
-            mended("system message", "a system message in the middle of the conversation was moved to its beginning")
+            warnings.mended(
+                "system message", "a system message in the middle of the conversation was moved to its beginning"
+            )
             turns = [*front, *(turn for turn in turns if turn.message.role != "system")]
     if not rules.trailing_space:
-        turns = _stripped(turns, rules, mended)
+        turns = _stripped(turns, rules, warnings)
     ordered: list[Turn] = []
     for turn in turns:
         role, before = turn.message.role, ordered[-1] if ordered else None
         if role == "system" and rules.system == "not_after_answer" and before and before.message.role == "assistant":
-            mended("system message", "may not follow an answer or a tool result; it was sent as a user message")
+            warnings.mended(
+                "system message", "may not follow an answer or a tool result; it was sent as a user message"
+            )
             turn = Turn(attrs.evolve(turn.message, role="user"))
             role = "user"
         if role == "assistant" and rules.starts_with_user and all(one.message.role == "system" for one in ordered):
-            mended("messages", f"a user message must come first; {OPENING!r} was inserted")
+            warnings.mended("messages", f"a user message must come first; {OPENING!r} was inserted")
             ordered.append(Turn(Message(role="user", parts=OPENING)))
         elif role == "user" and before and before.results and not rules.user_after_results:
-            mended("messages", f"no user message may follow a tool result; the answer {CONTINUED!r} was inserted")
+            warnings.mended(
+                "messages", f"no user message may follow a tool result; the answer {CONTINUED!r} was inserted"
+            )
             ordered.append(Turn(Message(role="assistant", parts=CONTINUED)))
         elif before and rules.alternates and role == before.message.role and not before.results:
-            mended("messages", "neighbouring messages of one role were merged, since roles must alternate")
+            warnings.mended("messages", "neighbouring messages of one role were merged, since roles must alternate")
             ordered[-1] = Turn(_merged(before.message, turn.message), turn.results)
             continue
         ordered.append(turn)
     if ordered and ordered[-1].message.role == "assistant" and not (rules.ends_with_answer or ordered[-1].results):
-        mended("messages", f"an assistant message may not come last; {GO_ON!r} was added")
+        warnings.mended("messages", f"an assistant message may not come last; {GO_ON!r} was added")
         ordered.append(Turn(Message(role="user", parts=GO_ON)))
     return ordered
 
@@ -548,16 +550,16 @@ def _merged(first: Message, second: Message) -> Message:
     return attrs.evolve(first, parts=(*first.parts, *second.parts), provider_options=options)
 
 
-def _stripped(turns: list[Turn], rules: ReplayRules, mended: Callable[[str, str], None]) -> list[Turn]:
+def _stripped(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list[Turn]:
     """Remove the white space at the end of the last assistant message, if nothing follows it."""
     while turns and turns[-1].message.role == "assistant" and not turns[-1].results:
         *parts, last = turns[-1].message.parts
         if not isinstance(last, Text) or last.text == last.text.rstrip():
             break
-        mended("messages", "white space at the end of the last assistant message was removed")
+        warnings.mended("messages", "white space at the end of the last assistant message was removed")
         if last.text.strip():
             rest = [*parts, attrs.evolve(last, text=last.text.rstrip())]
         else:
-            rest = _without_trailing_reasoning(parts, rules=rules, mended=mended)
+            rest = _without_trailing_reasoning(parts, rules, warnings)
         turns = [*turns[:-1], Turn(attrs.evolve(turns[-1].message, parts=tuple(rest)))] if rest else turns[:-1]
     return turns

@@ -31,6 +31,10 @@ class Warnings:
             self._found[key] = CallWarning(kind=kind, subject=subject, message=message, lossy=lossy)
         self._counts[key] = self._counts.get(key, 0) + 1
 
+    def mended(self, subject: str, message: str, *, cause: str | None = None) -> None:
+        """Add a warning about a change to the history that the provider would refuse. Such a warning is never lossy."""
+        self.add("mended", subject, message, lossy=False, cause=cause)
+
     def unsupported(self, request: ChatRequest | EmbedRequest, *, supported: Collection[str]) -> None:
         """Add a warning for each field of the request that is set but is not in `supported`.
 

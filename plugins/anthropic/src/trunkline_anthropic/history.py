@@ -106,12 +106,10 @@ class History:
             self._append("system", blocks)
             return
         if self.messages and blocks:
-            self._warnings.add(
-                "mended",
+            self._warnings.mended(
                 "system message",
                 "a system message in the middle of the conversation was moved to the system prompt; if the model "
                 f"accepts it there, set the message's provider_options[{self._provider!r}] to {{'role': 'system'}}",
-                lossy=False,
             )
         self.system += blocks
 
@@ -150,7 +148,7 @@ class History:
         if any(block.get("type") in _THINKING for block in blocks):
             return blocks
         why = "this model requires thinking before tool calls; blank thinking was sent for a turn without thinking"
-        self._warnings.add("mended", "reasoning", why, lossy=False)
+        self._warnings.mended("reasoning", why)
         return [{"type": "thinking", "thinking": PLACEHOLDER, "signature": ""}, *blocks]
 
     def _assistant_part(self, part: Part) -> list[dict[str, Any]]:
@@ -165,7 +163,7 @@ class History:
     def _own_text(self, part: Text) -> list[dict[str, Any]]:
         if part.refusal:
             why = "the API has no refusals; sent as plain text"
-            self._warnings.add("mended", "refusal", why, lossy=False)
+            self._warnings.mended("refusal", why)
         blocks = self._content.blocks(part)
         kept = self._content.options(part.provider_metadata)
         if not blocks or blocks[0].get("type") != "text":
@@ -198,7 +196,7 @@ class History:
             return [{**kept, "type": "redacted_thinking", "data": part.encrypted}]
         # Amazon Bedrock encodes encrypted thinking in its own way.
         why = "encrypted reasoning of another provider was left out"
-        self._warnings.add("mended", "reasoning", why, lossy=False)
+        self._warnings.mended("reasoning", why)
         return []
 
     def _call(self, part: ToolCall) -> dict[str, Any]:
@@ -222,13 +220,13 @@ class History:
             # The earlier user messages had no content that the API accepts.
             self.messages.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
             why = f"a user message must come first; {OPENING!r} was inserted"
-            self._warnings.add("mended", "messages", why, lossy=False)
+            self._warnings.mended("messages", why)
         last = self.messages[-1]
         # The model continues a paused turn of a server tool, and a compaction, from the assistant message.
         if last["role"] == "assistant" and not self._facts.prefill and _is_answer(last["content"]):
             self._append("user", [{"type": "text", "text": GO_ON}])
             why = f"this model does not continue an assistant message; the user message {GO_ON!r} was added"
-            self._warnings.add("mended", "messages", why, lossy=False)
+            self._warnings.mended("messages", why)
         for message in self.messages:
             message["content"] = plain(message["content"])
 

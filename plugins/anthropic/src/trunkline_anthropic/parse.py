@@ -417,7 +417,7 @@ def _transformation_warnings(reports: object) -> tuple[CallWarning, ...]:
     for report in as_objects(reports):
         if report.get("type") == "thinking_dropped":
             why = f"the API left out thinking in the history ({report.get('reason')})"
-            warnings.add("mended", "reasoning", why, lossy=False)
+            warnings.mended("reasoning", why)
     return warnings.all()
 
 

@@ -156,7 +156,7 @@ def _allowed(
         return off
     if lacks_thinking:
         why = "the answer with these tool calls began without this provider's thinking, so thinking was turned off"
-        warnings.add("mended", "reasoning", why, lossy=False)
+        warnings.mended("reasoning", why)
         return off
     return kind
 

@@ -150,9 +150,6 @@ class History:
         self._warnings.add("emulated", "system message", why, lossy=False)
         self.system = []
 
-    def _mended(self, subject: str, why: str) -> None:
-        self._warnings.add("mended", subject, why, lossy=False)
-
     def _add(self, role: str, content: list[dict[str, Any]], message: Message | None) -> None:
         """Append content to the conversation. Consecutive messages of one role are merged."""
         if message is not None and message.provider_options:
@@ -169,7 +166,7 @@ class History:
         own = dict(options.get(self._provider, {}))
         if "cachePoint" in own and not self._facts.cache_points:
             del own["cachePoint"]
-            self._mended("cache point", "this model does not accept cache points; left out")
+            self._warnings.mended("cache point", "this model does not accept cache points; left out")
         return own
 
     @staticmethod
@@ -196,7 +193,9 @@ class History:
             self._late += blocks
             return
         if self.messages:
-            self._mended("system message", "a system message in the middle of the conversation was moved to the front")
+            self._warnings.mended(
+                "system message", "a system message in the middle of the conversation was moved to the front"
+            )
         self.system += blocks
 
     def _add_late(self) -> None:
@@ -212,7 +211,7 @@ class History:
         if after_user or any(name in block for block in blocks for name in _TOOL_CHANGES):
             self.messages.append({"role": "system", "content": blocks})
             return
-        self._mended("system message", "a system message cannot follow an answer; sent as a user message")
+        self._warnings.mended("system message", "a system message cannot follow an answer; sent as a user message")
         self._add("user", blocks, None)
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
@@ -240,7 +239,7 @@ class History:
 
     def _opaque(self, part: Opaque) -> list[dict[str, Any]]:
         if part.kind.startswith(UNKNOWN):
-            self._mended("opaque part", "a block of unknown form cannot be sent back; left out")
+            self._warnings.mended("opaque part", "a block of unknown form cannot be sent back; left out")
             return []
         if part.kind == "cachePoint" and not self._facts.cache_points:
             return self._blocks(self._options({self._provider: {"cachePoint": part.data.get("cachePoint")}}))
@@ -278,7 +277,7 @@ class History:
             self._add("assistant", content, None)
             self._add("user", [{"text": GO_ON}], None)
             why = f"tool calls must be alone in a message; the user message {GO_ON!r} was inserted before them"
-            self._mended("messages", why)
+            self._warnings.mended("messages", why)
         self._add("assistant", calls or content, turn.message)
         results = [block for result in turn.results for block in self._result(result)]
         if results:
@@ -336,7 +335,9 @@ class History:
 
     def _tools_as_text(self) -> None:
         # "This model doesn't support tool use."
-        self._mended("tool call", "this model cannot call tools; calls and results in the history were sent as text")
+        self._warnings.mended(
+            "tool call", "this model cannot call tools; calls and results in the history were sent as text"
+        )
 
     def _failed(self, call_id: str, content: list[dict[str, Any]]) -> dict[str, Any]:
         if self._facts.result_status:

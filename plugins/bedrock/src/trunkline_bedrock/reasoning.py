@@ -50,7 +50,7 @@ def reasoning_fields(
         # Adaptive thinking has no such rule.
         if lacks_reasoning and options.effort != "none" and (options.effort or options.max_tokens is not None):
             why = "the message with these tool calls has no thinking of this model, so thinking was turned off"
-            warnings.add("mended", "reasoning", why, lossy=False)
+            warnings.mended("reasoning", why)
             return {"thinking": {"type": "disabled"}}, {}
         return _budget(request, options, warnings), {}
     if options.max_tokens is not None:

@@ -160,7 +160,7 @@ def _tool(tool: Tool, facts: BedrockFacts, warnings: Warnings, provider: str) ->
     options = dict(tool.provider_options.get(provider, {}))
     point = options.pop("cachePoint", None)
     if point is not None and not facts.cache_points:
-        warnings.add("mended", "cache point", "this model does not accept cache points; left out", lossy=False)
+        warnings.mended("cache point", "this model does not accept cache points; left out")
         point = None
     after = [{"cachePoint": point}] if point is not None else []
     if "systemTool" in options or "toolSpec" in options:

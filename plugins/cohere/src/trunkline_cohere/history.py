@@ -90,9 +90,7 @@ class History:
     def _simple(self, message: Message, wire: list[dict[str, Any]]) -> None:
         blocks = [block for part in message.parts if (block := self._block(part, message.role)) is not None]
         if not blocks and not message.parts:
-            self._warnings.add(
-                "mended", "message", f"a {message.role} message without content was left out", lossy=False
-            )
+            self._warnings.mended("message", f"a {message.role} message without content was left out")
         # If nothing remains (only documents, say, or parts that were left out), no message is sent.
         if blocks:
             value = {**self._message(message), "content": content(blocks)}
@@ -150,7 +148,7 @@ class History:
         value = with_options(value, message.provider_options, self._provider)
         if not value.get("content") and not value.get("tool_calls"):
             reason = "Cohere refuses assistant messages without text or tool calls; left out"
-            self._warnings.add("mended", "assistant message", reason, lossy=False)
+            self._warnings.mended("assistant message", reason)
             return
         wire.append(value)
         wire += [self._result(result) for result in turn.results]
@@ -166,7 +164,7 @@ class History:
             blocks.append(with_options(block, part.provider_options, self._provider))
 
     def _lose_reasoning(self, why: str) -> None:
-        self._warnings.add("mended", "reasoning", f"reasoning in the history was left out: {why}", lossy=False)
+        self._warnings.mended("reasoning", f"reasoning in the history was left out: {why}")
 
     def _call(self, part: ToolCall) -> dict[str, Any]:
         kept = part.provider_metadata.get(self._provider, {})

@@ -92,7 +92,7 @@ def history(
         contents[:0] = [{"role": "user", "parts": system}]
         system = []
     if not contents:
-        warnings.add("mended", "messages", f"Gemini needs a user message; {OPENING!r} was inserted", lossy=False)
+        warnings.mended("messages", f"Gemini needs a user message; {OPENING!r} was inserted")
         contents.append({"role": "user", "parts": [{"text": OPENING}]})
     return contents, system
 
@@ -123,7 +123,7 @@ def _complete_pairs(parts: Sequence[Part], warnings: Warnings) -> Sequence[Part]
             alone.discard(call[0])
     if alone:
         why = "a hosted call without a result, or a result without a hosted call, was left out"
-        warnings.add("mended", "opaque part", why, lossy=False)
+        warnings.mended("opaque part", why)
     return [part for at, part in enumerate(parts) if at not in alone]
 
 
@@ -219,7 +219,7 @@ class _Renderer:
             if "thoughtSignature" not in part:
                 part["thoughtSignature"] = UNSIGNED
                 why = "a part without a signature was sent with a placeholder, for which Gemini skips verification"
-                self._warnings.add("mended", "signature", why, lossy=False)
+                self._warnings.mended("signature", why)
 
     def result(self, result: ToolResult) -> dict[str, Any]:
         texts = [part.text for part in result.parts if isinstance(part, Text)]

@@ -238,7 +238,7 @@ class History:
                 value.setdefault("annotations", []).append(dict(part.data))
             elif isinstance(part, Opaque) and not self.profile.other_content:
                 why = f"a part of kind {part.kind!r} is for another API of this provider; left out"
-                self.warnings.add("mended", "opaque part", why, lossy=False)
+                self.warnings.mended("opaque part", why)
             elif item := self.part(part, "assistant", True):
                 content.append(item)
             if isinstance(part, Text):
@@ -271,7 +271,7 @@ class History:
         if filler is not None and field is not None and not value.get(field):
             value[field] = filler
             why = "this model requires reasoning in a message with tool calls; blank reasoning was sent"
-            self.warnings.add("mended", "reasoning", why, lossy=False)
+            self.warnings.mended("reasoning", why)
         if self.profile.signed_calls and not _is_signed(value, field):
             first = value["tool_calls"][0]
             if field == "reasoning_details":
@@ -280,7 +280,7 @@ class History:
             else:
                 first["extra_content"] = {"google": {"thought_signature": SKIP_SIGNATURE}}
             why = "this model requires a signature on each call; a placeholder that skips verification was sent"
-            self.warnings.add("mended", "tool call", why, lossy=False)
+            self.warnings.mended("tool call", why)
 
     def _refusal(self, part: Text) -> dict[str, Any]:
         if "refusals" in self.profile.takes:

@@ -140,9 +140,6 @@ class _History:
             return message
         return attrs.evolve(message, parts=tuple(parts))
 
-    def _mended(self, subject: str, why: str) -> None:
-        self._warnings.add("mended", subject, why, lossy=False)
-
     def _is_own(self, part: Part) -> bool:
         return isinstance(part, (Opaque, Reasoning)) and part.provider == self._options.provider
 
@@ -161,21 +158,23 @@ class _History:
     def _item(self, part: Opaque) -> Iterable[Part]:
         kind, data = part.kind, part.data
         if kind in _CALLS:
-            self._mended("tool call", "a call without a name was left out")
+            self._warnings.mended("tool call", "a call without a name was left out")
             return ()
         if kind == IMAGE and not self._options.stored:
-            self._mended("image", "a call of the image tool was left out, because the provider did not store the image")
+            self._warnings.mended(
+                "image", "a call of the image tool was left out, because the provider did not store the image"
+            )
             return ()
         answered = answered_id(kind, data)
         if kind in _RESULTS and answered in self._calls:  # written by the application
             return (ToolResult(tool_call_id=answered or "", parts=_result_parts(data.get("output"), part)),)
         awaited = awaited_id(kind, data)
         if awaited is not None and awaited not in self._answered:
-            self._mended("opaque part", f"a {kind} without its answer was left out")
+            self._warnings.mended("opaque part", f"a {kind} without its answer was left out")
             return ()
         known = self._options.continued or kind == "mcp_call" or answered is None
         if not known and answered not in self._awaited:
-            self._mended("opaque part", f"a {kind} without its call was left out")
+            self._warnings.mended("opaque part", f"a {kind} without its call was left out")
             return ()
         sent = input_item(data)
         return (part if sent is data else attrs.evolve(part, data=sent),)
@@ -226,7 +225,7 @@ class _History:
         if not missing and not repeats:
             return (part,)
         why = "its id repeats" if repeats else "the reasoning before it is missing"
-        self._mended("opaque part", f"a {part.kind} was left out, because {why}")
+        self._warnings.mended("opaque part", f"a {part.kind} was left out, because {why}")
         return ()
 
     def _is_new(self, item_id: str) -> bool:
@@ -250,7 +249,7 @@ class _History:
             why = "its id repeats"
         else:
             return part if family is None or part.family is not None else attrs.evolve(part, family=family)
-        self._mended("reasoning", f"reasoning in the history was left out: {why}")
+        self._warnings.mended("reasoning", f"reasoning in the history was left out: {why}")
         return None
 
     def _with_id(self, part: P, fits: bool) -> P:

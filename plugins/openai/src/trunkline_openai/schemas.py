@@ -57,7 +57,7 @@ def _is_not_in_grammar(keyword: str, value: JSONValue) -> bool:
 def _typed(schema: JSONObject, kind: JSONValue = None) -> JSONObject:
     """Return the schema in Moonshot's subset. `kind` is the type to use if the schema has none.
 
-        Moonshot's errors are "when using anyOf, type should be defined in anyOf items instead of the parent schema" and
+    Moonshot's errors are "when using anyOf, type should be defined in anyOf items instead of the parent schema" and
     "type is not defined": MoonshotAI/kimi-code#2661, 2026-08; earendil-works/pi#5822, 2026-06.
     """
     result: dict[str, Any] = {}
