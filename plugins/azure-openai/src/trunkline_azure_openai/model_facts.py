@@ -87,7 +87,10 @@ AZURE_MODELS: Rows = (
         ModelFacts(family="kimi", reasoning_replay="reasoning_content", reasoning_filler=" ", blank_text=False),
         "as Moonshot's API: the table KIMI of trunkline_openai.compatible_models",
     ),
-    *(ModelRow(f"{name}*", ModelFacts(family=name), "") for name in ("llama", "command", "qwen", "glm", "minimax")),
+    *(
+        ModelRow(f"{name}*", ModelFacts(family=name), "the name of the model; every option is sent")
+        for name in ("llama", "command", "qwen", "glm", "minimax")
+    ),
 )
 """The models of Chat Completions, on every surface."""
 

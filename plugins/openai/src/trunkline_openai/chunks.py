@@ -461,9 +461,8 @@ class ChunkReader:
         if self._calls.unnamed:
             self.keep("tool_calls", self._calls.unnamed)
         is_empty = not (self._next or self._added or self._calls.unnamed)
-        if is_empty and self._finish_reason() in (FinishReason.ERROR, FinishReason.TOOL_CALLS):
-            raise ServerError(self._empty_message(), provider=self.provider, body=bounded(raw))
-        if is_empty and self._reason is None:
+        failed = self._reason is None or self._finish_reason() in (FinishReason.ERROR, FinishReason.TOOL_CALLS)
+        if is_empty and failed:
             # The model generated nothing, so the call has failed and can be retried.
             raise ServerError(self._empty_message(), provider=self.provider, body=bounded(raw))
         self._events.append(
