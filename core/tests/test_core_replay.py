@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from trunkline import (
     Audio,
+    Citation,
     Document,
     Image,
     InvalidRequest,
@@ -338,6 +339,56 @@ class TestOrder:
         assert warnings == [mended("messages")]
         assert replayed(messages[:3], trailing_space=False)[1] == []
 
+    def test_white_space_before_citations_and_system_messages_at_the_end_is_removed(self) -> None:
+        source = Citation(url="u")
+        messages = [user("a"), assistant("b ", source), system("s"), system("t")]
+        turns, warnings = replayed(messages, trailing_space=False)
+        assert shown(turns)[1:] == [("assistant", ("b", source), ()), ("system", ("s",), ()), ("system", ("t",), ())]
+        assert warnings == [mended("messages")]
+        assert replayed([user("a"), assistant(source)], trailing_space=False)[0][1:] == []
+
+    def test_system_messages_merge_if_only_one_is_accepted(self) -> None:
+        messages = [system("a"), system("b"), user("c"), user("d"), system("e")]
+        turns, warnings = replayed(messages, system="first", one_system=True)
+        assert [turn.message.text for turn in turns] == ["abe", "c", "d"]
+        assert warnings == [mended("system message"), mended("system message", 2)]
+
+    def test_reasoning_before_citations_at_the_end_is_left_out_if_it_may_not_come_last(self) -> None:
+        reasoning, source = Reasoning(text="a", provider="toy"), Citation(url="u")
+        turns, warnings = replayed([user("q"), assistant("b", reasoning, source)], trailing_reasoning=False)
+        assert shown(turns)[1:] == [("assistant", ("b",), ())]
+        assert warnings == [mended("reasoning")]
+        assert shown(replayed([user("q"), assistant("b", source)], trailing_reasoning=False)[0])[1][1] == ("b", source)
+
+    def test_answers_of_which_nothing_can_be_sent_are_left_out(self) -> None:
+        reasoning, source = Reasoning(text="a", provider="toy"), Citation(url="u")
+        mute = Audio(data=b"RIFF", provider_metadata={"other": {"id": "audio_1"}})
+        for parts in ([source], [reasoning, source]):
+            assert replayed([user("q"), assistant(*parts)])[0] == [Turn(user("q"))]
+        turns, warnings = replayed([user("q"), assistant(source, mute)])
+        assert turns == [Turn(user("q"))]
+        assert warnings == [("left_out", "audio", True, 1), mended("message")]
+        own = attrs.evolve(mute, provider_metadata={"toy": {"id": "audio_1"}})
+        for part in (own, attrs.evolve(mute, transcript="t"), Text(text="t")):
+            assert shown(replayed([user("q"), assistant(source, part)])[0])[1][0] == "assistant"
+        assert replayed([user("q"), assistant(mute)], answer_media=(Audio,))[1] == []
+
+    def test_user_message_that_the_model_cannot_read_gets_a_text_if_an_answer_follows(self) -> None:
+        image = Image(data=PNG)
+        messages = [user(image), assistant("a"), user(image), assistant("b"), user(image)]
+        for rules, places in (({"starts_with_user": True}, [0]), ({"blank_text": False}, [0, 2])):
+            turns, warnings = replayed(messages, readable_media=(), **rules)
+            assert [place for place, turn in enumerate(turns) if turn.message.text == OPENING] == places
+            assert warnings == [mended("messages", len(places))]
+            assert replayed(messages, **rules)[1] == []
+            assert replayed([user(image), user("a"), assistant("b")], readable_media=(), **rules)[1] == []
+        assert replayed(messages, readable_media=())[1] == []
+        plain = Document(data=b"a", media_type="text/plain")
+        assert replayed([user(plain), assistant("a")], readable_media=(), starts_with_user=True)[1] == []
+        options = {"toy": {"cache": True}}
+        marked = Message(role="user", parts=(), provider_options=options)
+        assert replayed([marked, assistant("a")], starts_with_user=True)[1] == []
+
     def test_parts_after_a_call_move_before_the_calls_if_calls_must_come_last(self) -> None:
         messages = [assistant(OSLO, "a", ROME, "b"), tool_result(OSLO, "7 C"), tool_result(ROME, "20 C")]
 
@@ -378,6 +429,7 @@ ANY_PARTS = st.one_of(
         ToolCall, id=IDS, name=st.sampled_from(["look", "", "a b"]), invalid_arguments=st.sampled_from([None, "{"])
     ),
     st.builds(Image, data=st.just(PNG)),
+    st.builds(Citation, url=st.just("u")),
     st.builds(Opaque, provider=st.sampled_from(["toy", "other"]), kind=st.just("k"), data=st.just({})),
 )
 USER_PARTS = st.one_of(st.builds(Text, text=st.sampled_from(["", " ", "a"])), st.builds(Image, data=st.just(PNG)))
@@ -409,6 +461,7 @@ ANY_RULES = st.builds(
     starts_with_user=st.booleans(),
     user_after_results=st.booleans(),
     alternates=st.booleans(),
+    one_system=st.booleans(),
 )
 
 

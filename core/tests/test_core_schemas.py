@@ -31,6 +31,16 @@ def test_schema_of_an_object_is_returned_unchanged_without_a_warning() -> None:
     assert warnings.all() == ()
 
 
+def test_enum_and_not_of_the_root_move_into_the_description() -> None:
+    warnings = Warnings()
+    schema: dict[str, Any] = {**A, "description": "d", "enum": [{"a": "x"}], "not": {"required": ["b"]}}
+    found = tool_parameters(Tool(name="t", parameters=schema), warnings)
+    assert found == {**A, "description": 'd (enum: [{"a":"x"}]; not: {"required":["b"]})'}
+    [warning] = warnings.all()
+    assert (warning.kind, warning.subject, warning.lossy) == ("changed", "tool t", False)
+    assert warning.message == "enum and not moved from the root of its schema to the description"
+
+
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [

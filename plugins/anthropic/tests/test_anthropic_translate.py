@@ -1092,3 +1092,9 @@ def test_models_are_listed_page_by_page() -> None:
 
 def test_there_are_no_embeddings() -> None:
     assert OPERATIONS.embed is None
+
+
+def test_white_space_before_a_final_system_message_is_removed(translate: Translate) -> None:
+    body, translation = translate(user("Count."), assistant("1, 2, "), system("Be brief."))
+    assert body["messages"][1] == {"role": "assistant", "content": "1, 2,"}
+    assert warnings_of(translation)[:2] == [("mended", "messages"), ("mended", "system message")]

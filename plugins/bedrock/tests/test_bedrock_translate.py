@@ -1125,3 +1125,10 @@ def test_tokens_are_counted_of_the_same_body(oracle: Any) -> None:
     wire = OPERATIONS.count_tokens.build(context, request).wire_request
     sent = oracle.check("CountTokens", wire.url, wire.body)
     assert sent["input"]["converse"].keys() == {"messages", "system", "toolConfig"}
+
+
+def test_conversation_that_begins_with_media_the_model_cannot_read_still_begins_with_the_user(body: Check) -> None:
+    sent, translation = body(user(Image(data=PNG)), assistant("A cat."), user("Sure?"), model=GPT_OSS)
+    assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
+    assert sent["messages"][0] == user_text("(The conversation goes on.)")
+    assert warnings_of(translation) == [("mended", "messages"), ("left_out", "image")]

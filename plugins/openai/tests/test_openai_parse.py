@@ -150,6 +150,7 @@ def test_null_among_the_chunks_or_the_calls_is_ignored() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "w", "arguments": "{}"}}
     chunks = wire(chunk({"tool_calls": [None]}), chunk({"tool_calls": [call]}), chunk({}, "tool_calls"))
     assert [one.name for one in fold(events(b"data: null\n\n" + chunks), "acme").tool_calls] == ["w"]
+    assert [one.name for one in body(answer({"tool_calls": [None, call]}, "tool_calls")).tool_calls] == ["w"]
 
 
 def test_finish_reason_tool_calls_without_a_call_raises_server_error() -> None:

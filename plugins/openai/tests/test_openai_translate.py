@@ -852,3 +852,20 @@ def test_a_schema_without_a_type_allows_all_of_moonshots_types() -> None:
 def test_keywords_that_llama_cpp_does_not_support_move_into_the_description(given: Any, sent: Any) -> None:
     assert schema_for("llama.cpp", "any", given) == (sent, int(given != sent))
     assert schema_for("vllm", "any", given) == (given, 0)
+
+
+def test_second_system_message_is_merged_for_a_server_that_accepts_one() -> None:
+    found, translation = conversation(
+        system("a"), system("b"), user("c"), profile="vllm", provider="openai-compatible", model="Qwen/Qwen3.5-9B"
+    )
+    assert [message["role"] for message in found] == ["system", "user"]
+    assert [item["text"] for item in found[0]["content"]] == ["a", "b"]
+    assert kinds(translation) == [("mended", "system message")]
+
+
+@pytest.mark.parametrize("profile", ["xai", "moonshot", "mistral"])
+def test_answer_of_citations_or_audio_without_a_transcript_is_not_sent(profile: str) -> None:
+    spoken = Audio(data=WAV, provider_metadata={"gemini": {"id": "a"}})
+    for part in (Citation(url="u"), spoken):
+        found, _ = conversation(user("a"), assistant(part), user("b"), profile=profile, provider="openai-compatible")
+        assert [message["role"] for message in found] == ["user", "user"]

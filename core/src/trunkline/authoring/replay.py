@@ -28,6 +28,7 @@ from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
+    Citation,
     Document,
     Image,
     Message,
@@ -134,6 +135,9 @@ class ReplayRules:
     system: Literal["anywhere", "first", "not_after_answer"] = "anywhere"
     """Where system messages may stand. With `first`, later system messages move to the front. With `not_after_answer`,
     system messages after an assistant message or a tool result become user messages."""
+
+    one_system: bool = False
+    """Whether neighbouring system messages must be merged, because only one is accepted."""
 
     ends_with_answer: bool = True
     """Whether the last message may be an assistant message, which the model continues."""
@@ -308,6 +312,7 @@ class _Mender:
                 parts += self._part(part, message, moved)
         if by_model:
             parts = _without_trailing_reasoning(self._with_calls_last(parts), self._rules, self._warnings)
+            parts = self._without_lost(parts)
         if not parts and not moved and (by_model or message.parts):
             if by_model or all(isinstance(part, Text) for part in message.parts):
                 self._warnings.mended(
@@ -430,6 +435,27 @@ class _Mender:
         self._used.add(found)
         return found
 
+    def _without_lost(self, parts: list[Part]) -> list[Part]:
+        """Return the parts of an answer, or nothing if translators can send none of them.
+
+        They cannot send a citation without its text, nor audio without a transcript and the provider's own metadata.
+        """
+        if not parts or not all(isinstance(part, (Citation, Reasoning)) or self._is_mute(part) for part in parts):
+            return parts
+        if any(isinstance(part, Audio) for part in parts):
+            why = "a spoken answer without a transcript can be sent back only to the provider that made it"
+            self._warnings.add("left_out", "audio", why, lossy=True)
+        return []
+
+    def _is_mute(self, part: Part) -> bool:
+        rules = self._rules
+        return (
+            isinstance(part, Audio)
+            and not isinstance(part, rules.answer_media)
+            and not part.transcript
+            and not part.provider_metadata.get(rules.provider)
+        )
+
     def _with_calls_last(self, parts: list[Part]) -> list[Part]:
         calls = [part for part in parts if isinstance(part, ToolCall)]
         if not calls or not self._rules.calls_last or parts[-len(calls) :] == calls:
@@ -473,8 +499,10 @@ class _Mender:
 
 def _without_trailing_reasoning(parts: list[Part], rules: ReplayRules, warnings: Warnings) -> list[Part]:
     end = len(parts)
-    while end and isinstance(parts[end - 1], Reasoning):
+    while end and isinstance(parts[end - 1], (Reasoning, Citation)):
         end -= 1
+    if not any(isinstance(part, Reasoning) for part in parts[end:]):
+        end = len(parts)
     if end == len(parts) or (end and rules.trailing_reasoning):
         return parts
     warnings.mended("reasoning", "reasoning in the history was left out: nothing follows it")
@@ -529,13 +557,23 @@ def _in_order(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list
         if role == "assistant" and rules.starts_with_user and all(one.message.role == "system" for one in ordered):
             warnings.mended("messages", f"a user message must come first; {OPENING!r} was inserted")
             ordered.append(Turn(Message(role="user", parts=OPENING)))
+        elif role == "assistant" and before and _is_lost(before.message, rules, is_first=_is_first(ordered)):
+            warnings.mended(
+                "messages", f"a user message before an answer must have content that can be sent; {OPENING!r} was added"
+            )
+            parts = [part for part in before.message.parts if not isinstance(part, Text)]
+            ordered[-1] = attrs.evolve(before, message=attrs.evolve(before.message, parts=(*parts, Text(text=OPENING))))
         elif role == "user" and before and before.results and not rules.user_after_results:
             warnings.mended(
                 "messages", f"no user message may follow a tool result; the answer {CONTINUED!r} was inserted"
             )
             ordered.append(Turn(Message(role="assistant", parts=CONTINUED)))
-        elif before and rules.alternates and role == before.message.role and not before.results:
-            warnings.mended("messages", "neighbouring messages of one role were merged, since roles must alternate")
+        elif before and _merges(role, rules) and role == before.message.role and not before.results:
+            if rules.alternates:
+                warnings.mended("messages", "neighbouring messages of one role were merged, since roles must alternate")
+            else:
+                why = "neighbouring system messages were merged, since only one is accepted"
+                warnings.mended("system message", why)
             ordered[-1] = Turn(_merged(before.message, turn.message), turn.results)
             continue
         ordered.append(turn)
@@ -545,6 +583,28 @@ def _in_order(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list
     return ordered
 
 
+def _merges(role: str, rules: ReplayRules) -> bool:
+    return rules.alternates or (rules.one_system and role == "system")
+
+
+def _is_first(ordered: list[Turn]) -> bool:
+    return all(turn.message.role == "system" for turn in ordered[:-1])
+
+
+def _is_lost(message: Message, rules: ReplayRules, *, is_first: bool) -> bool:
+    """Return whether translators can send no part of a user message, although the format requires its content."""
+    if message.role != "user" or message.provider_options.get(rules.provider):
+        return False
+    return (not rules.blank_text or (is_first and rules.starts_with_user)) and not any(
+        part.text if isinstance(part, Text) else not _is_unreadable(part, rules) for part in message.parts
+    )
+
+
+def _is_unreadable(part: Part, rules: ReplayRules) -> bool:
+    is_text = isinstance(part, Document) and (part.media_type or "").startswith("text/")
+    return isinstance(part, (Image, Document, Audio)) and not isinstance(part, rules.readable_media) and not is_text
+
+
 def _merged(first: Message, second: Message) -> Message:
     options = {**first.provider_options, **second.provider_options}
     return attrs.evolve(first, parts=(*first.parts, *second.parts), provider_options=options)
@@ -552,14 +612,23 @@ def _merged(first: Message, second: Message) -> Message:
 
 def _stripped(turns: list[Turn], rules: ReplayRules, warnings: Warnings) -> list[Turn]:
     """Remove the white space at the end of the last assistant message, if nothing follows it."""
+    end = len(turns)
+    while end and turns[end - 1].message.role == "system":  # a format may have its place elsewhere
+        end -= 1
+    turns, systems = turns[:end], turns[end:]
     while turns and turns[-1].message.role == "assistant" and not turns[-1].results:
-        *parts, last = turns[-1].message.parts
+        parts = list(turns[-1].message.parts)
+        while parts and isinstance(parts[-1], Citation):  # translators send a citation with its text
+            parts.pop()
+        if not parts:
+            break
+        citations, last = turns[-1].message.parts[len(parts) :], parts.pop()
         if not isinstance(last, Text) or last.text == last.text.rstrip():
             break
         warnings.mended("messages", "white space at the end of the last assistant message was removed")
         if last.text.strip():
-            rest = [*parts, attrs.evolve(last, text=last.text.rstrip())]
+            rest = [*parts, attrs.evolve(last, text=last.text.rstrip()), *citations]
         else:
             rest = _without_trailing_reasoning(parts, rules, warnings)
         turns = [*turns[:-1], Turn(attrs.evolve(turns[-1].message, parts=tuple(rest)))] if rest else turns[:-1]
-    return turns
+    return [*turns, *systems]

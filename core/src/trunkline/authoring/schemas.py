@@ -17,6 +17,7 @@ from trunkline.request import Tool
 _UNIONS = ("anyOf", "oneOf")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+_REFUSED_AT_ROOT = ("enum", "not")
 _BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 _ANY_VALUE = ("default", "const", "example")
 _SINGLE = (
@@ -31,7 +32,7 @@ def tool_parameters(tool: Tool, warnings: Warnings) -> JSONObject:
     The result has the form of `current_schema`, and `properties`, even if there are none.
     A union at the root becomes one object with the properties of all its alternatives; a property stays required if all
     alternatives require it. The description lists the alternatives for the model. A schema that needs no change is
-    returned unchanged.
+    returned unchanged. The keywords `enum` and `not` of the root move into its description.
     """
     given = current_schema(tool.parameters)
     schema = _object_schema(given)
@@ -43,6 +44,13 @@ def tool_parameters(tool: Tool, warnings: Warnings) -> JSONObject:
                 "without a property"
             )
         warnings.add("changed", f"tool {tool.name}", f"the schema of its arguments was changed: {why}", lossy=False)
+    # OpenAI refuses them at the root, as it refuses unions there (langchain-ai/langchainjs#9804, January 2026).
+    refused = [name for name in _REFUSED_AT_ROOT if name in schema]
+    if refused and schema.get("type") == "object":
+        removed = "; ".join(f"{name}: {json_text(schema[name])}" for name in refused)
+        why = f"{' and '.join(refused)} moved from the root of its schema to the description"
+        warnings.add("changed", f"tool {tool.name}", why, lossy=False)
+        schema = _described({name: value for name, value in schema.items() if name not in refused}, removed)
     return schema
 
 

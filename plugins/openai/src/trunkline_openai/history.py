@@ -86,6 +86,9 @@ class History:
             result_media=(),
             readable_media=_readable(profile),
             system=profile.system_messages,
+            # Chat templates accept one system message: Qwen3.5's raises "System message must be at the beginning.",
+            # if a second one follows the first (joshuadavidthomas/opencode-agent-memory#11, April 2026).
+            one_system=profile.system_messages == "first",
             starts_with_user=profile.alternates or profile.starts_with_user,
             user_after_results=profile.user_after_results and not profile.alternates,
             alternates=profile.alternates,

@@ -159,7 +159,8 @@ class ToolCalls:
                 entry = {**entry, "index": position}
                 if isinstance(entry.get("id"), str) and entry["id"] in self._by_id and not _has_name(entry):
                     del entry["id"]
-            self.delta(entry, events)
+            if entry is not None:
+                self.delta(entry, events)
 
     def end(self, events: list[Event]) -> None:
         """End all calls. Calls without a name are appended to `unnamed`."""
