@@ -109,6 +109,16 @@ def test_data_of_another_form_is_a_clear_error(data: object) -> None:
         messages_from_json([data])  # type: ignore[list-item]
 
 
+def test_error_about_a_stored_conversation_names_the_message_and_what_is_accepted() -> None:
+    good: Any = {"role": "user", "parts": []}
+    with pytest.raises(InvalidRequest, match=r"^messages\[1\] is not a stored Message: .*parts"):
+        messages_from_json([good, {"role": "user"}])
+    with pytest.raises(InvalidRequest, match=r"expected one of system, user, assistant, tool, not 'king' @ \$\.role"):
+        messages_from_json([good, {"role": "king", "parts": []}])
+    with pytest.raises(InvalidRequest, match=r"a list of messages, not str; decode the JSON text first"):
+        messages_from_json("[]")
+
+
 def test_arguments_that_are_nested_too_deeply_cannot_be_stored() -> None:
     deep: Any = 1
     for _ in range(3000):

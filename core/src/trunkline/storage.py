@@ -10,7 +10,7 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from cattrs import Converter, transform_error
 from cattrs.errors import (
@@ -63,6 +63,10 @@ def from_json(kind: type[T], data: JSONValue) -> T:
     """
     if not isinstance(kind, type):
         raise InvalidRequest(f"the kind must be a class such as trunkline.Message, not {type(kind).__name__}")
+    return _structured(kind, data, "this")
+
+
+def _structured(kind: type[T], data: JSONValue, what: str) -> T:
     try:
         return _converter().structure(data, kind)
     except (
@@ -81,16 +85,20 @@ def from_json(kind: type[T], data: JSONValue) -> T:
         text = "; ".join(cut(problem, _PROBLEM_LIMIT) for problem in problems[:_PROBLEMS])
         more = "; there may be more" if len(problems) >= _PROBLEMS else ""
         # Without the cause, whose text may quote all of the data.
-        raise InvalidRequest(f"this is not a stored {kind.__name__}: {text}{more}") from None
+        raise InvalidRequest(f"{what} is not a stored {kind.__name__}: {text}{more}") from None
     except RecursionError:
-        raise InvalidRequest(f"this is not a stored {kind.__name__}: it is nested too deeply") from None
+        raise InvalidRequest(f"{what} is not a stored {kind.__name__}: it is nested too deeply") from None
 
 
 def messages_from_json(data: JSONValue) -> tuple[Message, ...]:
-    """Convert a stored conversation back to messages. Raises `InvalidRequest` for data of another form."""
+    """Convert a stored conversation back to messages.
+
+    Raises `InvalidRequest` for data of another form; its message names the place, such as `messages[2]`.
+    """
     if not isinstance(data, list):
-        raise InvalidRequest("a stored conversation must be a list of messages")
-    return tuple(from_json(Message, item) for item in data)
+        hint = "; decode the JSON text first, with json.loads" if isinstance(data, str) else ""
+        raise InvalidRequest(f"a stored conversation must be a list of messages, not {type(data).__name__}{hint}")
+    return tuple(_structured(Message, item, f"messages[{position}]") for position, item in enumerate(data))
 
 
 @cache
@@ -103,6 +111,7 @@ def _converter() -> Converter:
         converter.register_structure_hook(plain, _plain)
     converter.register_structure_hook_func(lambda kind: _origin(kind) is tuple, partial(_tuple, converter))
     converter.register_structure_hook_func(lambda kind: _origin(kind) is Mapping, _mapping)
+    converter.register_structure_hook_func(lambda kind: _origin(kind) is Literal, _literal)
     converter.register_structure_hook(FinishReason, lambda reason, _: FinishReason(reason))
     for union in (ToolResultPart, Part):
         configure_tagged_union(union, converter, tag_name="type", tag_generator=type_tag)
@@ -161,6 +170,13 @@ def _mapping(data: object, kind: Any) -> dict[Any, Any]:
     if kind == ProviderOptions and (wrong := [name for name in data if not isinstance(data[name], Mapping)]):
         raise InvalidRequest(f"expected an object under {shown(wrong[0])}, not {type(data[wrong[0]]).__name__}")
     return dict(data)
+
+
+def _literal(data: object, kind: Any) -> object:
+    accepted = get_args(kind)
+    if data not in accepted:
+        raise InvalidRequest(f"expected one of {', '.join(map(str, accepted))}, not {shown(data)}")
+    return data
 
 
 def _bytes(data: object) -> bytes:
