@@ -38,6 +38,7 @@ from trunkline.authoring.replay import (
     replay,
 )
 from trunkline.authoring.warnings import Warnings
+from trunkline.errors import ConfigurationError
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 16
 RULES = ReplayRules(provider="toy")
@@ -160,6 +161,11 @@ class TestIds:
         turns, _ = replayed([assistant(OSLO, twin), tool_result("c1", "rain"), tool_result("c1", "sun")])
         assert [one.text for one in turns[0].results] == ["rain", "sun"]
         assert len({call.id for call in turns[0].message.tool_calls}) == 2
+
+    @pytest.mark.parametrize("rules", [{"new_id_length": 0}, {"call_ids": "[a-z]{9}"}])
+    def test_pattern_that_no_new_id_matches_is_a_configuration_error(self, rules: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError, match=r"no new tool call id of .* characters was found"):
+            replayed([assistant(attrs.evolve(OSLO, id="a b")), tool_result("a b", "r")], **rules)
 
     @pytest.mark.parametrize("call_id", ["", "a b", "x" * 65, "ümlaut", "c1\n"])
     def test_ids_that_do_not_match_the_pattern_are_replaced(self, call_id: str) -> None:

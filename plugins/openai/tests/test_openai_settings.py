@@ -127,11 +127,27 @@ def test_a_profile_is_a_name_a_table_or_a_value() -> None:
         ({"takes": ["telepathy"]}, "telepathy"),
         ({"takes": 7}, "takes"),
         ({"models": []}, "max_tokens_field"),
+        ({"models": []}, "unknown: models"),
+        ({"system_messages": "nowhere"}, "expected one of anywhere, first, not_after_answer, not 'nowhere'"),
+        ({"call_id_pattern": "["}, r"call_id_pattern must be a regular expression \(.*\), not '\['"),
+        ({"call_id_length": 0}, "call_id_length must be at least 1, not 0"),
     ],
 )
 def test_a_wrong_profile_is_refused_with_what_is_accepted(value: Any, accepted: str) -> None:
     with pytest.raises(ConfigurationError, match=accepted):
         OpenAICompatibleSettings(api_url="https://x/v1", profile=value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "accepted"),
+    [
+        ({"call_id_pattern": "["}, r"'call_id_pattern' of 'm\*' must be a regular expression \(.*\), not '\['"),
+        ({"call_id_length": 0}, r"'call_id_length' of 'm\*' must be at least 1, not 0"),
+    ],
+)
+def test_facts_about_tool_call_ids_are_checked(facts: Any, accepted: str) -> None:
+    with pytest.raises(ConfigurationError, match=accepted):
+        OpenAICompatibleSettings(api_url="https://x/v1", model_facts={"m*": facts})
 
 
 def test_built_in_profiles_take_only_known_features_and_the_generic_one_the_least_extras() -> None:

@@ -63,7 +63,10 @@ def facts_about(
 
 
 def model_facts_setting(facts: type[attrs.AttrsInstance]) -> Any:
-    """Declare the setting `model_facts`, whose tables have the fields of `facts`, an attrs class."""
+    """Declare the setting `model_facts`, whose tables have the fields of `facts`, an attrs class.
+
+    A validator of a field raises `ValueError` with a noun phrase that names the accepted values.
+    """
     names = ", ".join(f"`{name}`" for name in _fields(facts))
     return setting(
         "Model facts",
@@ -99,7 +102,9 @@ def _converter(facts: type[attrs.AttrsInstance]) -> Callable[[object], FactOverr
                     problems.append(_unknown(str(name), str(pattern), fact, fields))
                     continue
                 try:
-                    converted[str(pattern)][name] = _fact(fields[name], fact)
+                    converted[str(pattern)][name] = checked = _fact(fields[name], fact)
+                    if (validator := attrs.fields_dict(facts)[name].validator) is not None:
+                        validator(None, attrs.fields_dict(facts)[name], checked)
                 except ValueError as error:
                     problems.append(f"the fact {name!r} of {pattern!r} must be {error}, not {safe_repr(fact)}")
         if problems:

@@ -25,7 +25,7 @@ import attrs
 from trunkline._json import ProviderOptions
 from trunkline.authoring.provider import MediaClass
 from trunkline.authoring.warnings import Warnings
-from trunkline.errors import InvalidRequest
+from trunkline.errors import ConfigurationError, InvalidRequest
 from trunkline.messages import (
     Audio,
     Citation,
@@ -43,17 +43,20 @@ from trunkline.messages import (
 
 P = TypeVar("P", bound="Text | Image | Document | Audio | ToolCall")
 
+_ID_TRIES = 100_000
+"""How many replacement ids are tried. Nearly all patterns of a known API match one of the first two."""
+
 NO_RESULT = "No result of this call is known."
 """The text of the placeholder result for a call without a result. The placeholder is marked as failed."""
 
 OPENING = "(The conversation goes on.)"
-"""The user message that is put before an assistant message which may not come first."""
+"""The user message that is inserted before an assistant message that may not come first."""
 
 CONTINUED = "OK."
-"""The assistant message that is put between tool results and a user message which may not follow them."""
+"""The assistant message that is inserted between tool results and a user message that may not follow them."""
 
 GO_ON = "Go on."
-"""The user message that is put behind an assistant message which may not come last."""
+"""The user message that is added after an assistant message that may not come last."""
 
 MEDIA_FOLLOW = "The result follows in the next message."
 """The text of a tool result whose media are in the user message after it."""
@@ -74,9 +77,9 @@ class Issuer:
 class ReplayRules:
     """The histories that a wire format, and a model family that is reached through it, accept.
 
-    `provider` is the name under which the provider's options and metadata are kept. `family` is the family of the model
-    that is asked, or `None` if the provider's families accept each other's data. A part with another `family` loses its
-    `provider_metadata`.
+    `provider` is the name under which the provider's options and metadata are kept. `family` is the family of the
+    requested model, or `None` if the provider's families accept each other's data. A part with another `family` loses
+    its `provider_metadata`.
     """
 
     provider: str
@@ -168,7 +171,7 @@ def replay(messages: Iterable[Message], rules: ReplayRules, warnings: Warnings) 
     """Return the turns of a conversation, changed to follow `rules`. Adds warnings about the changes.
 
     Raises `InvalidRequest` for messages that no provider could accept: a tool call outside an assistant message, or
-    anything but results in a tool message.
+    anything but results in a tool message. Raises `ConfigurationError` if no replacement id matches `rules.call_ids`.
     """
     pairs = _paired(messages, rules, warnings)
     mender = _Mender(rules, warnings)
@@ -428,6 +431,11 @@ class _Mender:
         found, number = call_id, 0
         while found in self._used or re.fullmatch(self._rules.call_ids, found) is None:
             number += 1
+            if number > _ID_TRIES:  # a pattern from a configuration may match no id
+                raise ConfigurationError(
+                    f"no new tool call id of {self._rules.new_id_length} characters was found that matches the pattern "
+                    f"{self._rules.call_ids!r}; change the pattern or the length of the ids"
+                )
             digest = sha256(f"{number}:{call_id}".encode("utf-8", "surrogatepass")).hexdigest()
             found = (self._rules.new_id_prefix + digest)[: self._rules.new_id_length]
         if number:

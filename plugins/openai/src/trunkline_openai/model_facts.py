@@ -18,12 +18,27 @@ from trunkline.request import ReasoningOptions
 from trunkline_openai.features import SAMPLING, Effort, Feature, ReasoningOff, Reasons, SchemaRules
 
 
+def check_pattern(_: object, __: object, value: str | None) -> None:
+    """Raise `ValueError`, with what is accepted, if the value is not a regular expression."""
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+
+
+def check_length(_: object, __: object, value: int | None) -> None:
+    """Raise `ValueError`, with what is accepted, if the value is not a possible length."""
+    if value is not None and value < 1:
+        raise ValueError("at least 1")
+
+
 @attrs.frozen(kw_only=True)
 class ModelFacts:
     """What one model accepts.
 
     - `family`: models of one family accept each other's reasoning. `None` if the model is not known.
-    - `reasons`: when the model reasons.
+    - `reasons`: whether the model reasons `always`, by `default` unless the effort is `none`, only if an effort is
+      requested (`opt_in`), or `never`.
     - `refuses_while_reasoning`: features that the model refuses, or ignores, while it reasons.
     - `reasoning_off`: how a request turns reasoning off.
     - `efforts`: the levels of effort that the model accepts; empty if it refuses the parameter; `None` if not known.
@@ -65,8 +80,8 @@ class ModelFacts:
     user_after_results: bool | None = None
     alternates: bool | None = None
     blank_text: bool | None = None
-    call_id_pattern: str | None = None
-    call_id_length: int | None = None
+    call_id_pattern: str | None = attrs.field(default=None, validator=check_pattern)
+    call_id_length: int | None = attrs.field(default=None, validator=check_length)
     schemas: SchemaRules | None = None
 
     def is_reasoning(self, effort: str | None) -> bool:

@@ -8,14 +8,14 @@ server supports. A table in the configuration changes one of them:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import attrs
 
 from trunkline_openai import compatible_models as models
 from trunkline_openai.features import FEATURES, SchemaRules
-from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows
+from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, check_length, check_pattern
 
 _BASIC = frozenset[str](
     {
@@ -47,6 +47,18 @@ def _features(value: str | Iterable[str]) -> frozenset[str]:
     if unknown:
         raise ValueError(f"unknown features {', '.join(unknown)}; the features are {', '.join(sorted(FEATURES))}")
     return found
+
+
+def _named(check: Callable[[object, object, Any], None]) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """Return a validator whose errors name the field."""
+
+    def validate(profile: object, field: attrs.Attribute[Any], value: Any) -> None:
+        try:
+            check(profile, field, value)
+        except ValueError as error:
+            raise ValueError(f"{field.name} must be {error}, not {value!r}") from None
+
+    return validate
 
 
 @attrs.frozen(kw_only=True)
@@ -97,8 +109,8 @@ class Profile:
     stream_options: bool = False
     obfuscation: bool = False
     stop_limit: int | None = 4
-    call_id_pattern: str = r"[!-~]{1,40}"
-    call_id_length: int = 32
+    call_id_pattern: str = attrs.field(default=r"[!-~]{1,40}", validator=_named(check_pattern))
+    call_id_length: int = attrs.field(default=32, validator=_named(check_length))
     reasoning_fields: tuple[str, ...] = attrs.field(converter=_names, default=("reasoning_content", "reasoning"))
     reasoning_replay: str | None = None
     reasoning_filler: str | None = None
@@ -435,7 +447,7 @@ def _from_table(table: Mapping[object, object]) -> Profile:
     accepted = [field.name for field in attrs.fields(Profile) if field.name != "models"]
     unknown = sorted(str(key) for key in table if key != "base" and key not in accepted)
     if unknown:
-        raise ValueError(f"a table with the keys base, {', '.join(accepted)}; unknown are {', '.join(unknown)}")
+        raise ValueError(f"a table with the keys base, {', '.join(accepted)}; unknown: {', '.join(unknown)}")
     base_name = table.get("base", "generic")
     if not isinstance(base_name, str):
         raise ValueError("a table whose 'base' is a built-in profile's name")
@@ -449,6 +461,7 @@ def _from_table(table: Mapping[object, object]) -> Profile:
     converter.register_structure_hook_func(
         lambda hint: hint == frozenset[str], lambda value, _: _features(_strings(value))
     )
+    converter.register_structure_hook_func(_is_literal, _one_of)
     given = {str(key): value for key, value in table.items() if key != "base"}
     unchanged = {name: getattr(base, name) for name in accepted}
     try:
@@ -466,6 +479,17 @@ def _exactly(kind: type) -> Callable[[object, object], object]:
         return value
 
     return structure
+
+
+def _is_literal(hint: Any) -> bool:
+    origin: object = get_origin(hint)
+    return origin is Literal
+
+
+def _one_of(value: object, hint: Any) -> object:
+    if value not in get_args(hint):
+        raise ValueError(f"expected one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
+    return value
 
 
 def _strings(value: object) -> list[str]:
