@@ -585,3 +585,10 @@ def test_an_answer_at_the_end_is_the_beginning_of_the_next() -> None:
 def test_a_conversation_of_empty_answers_cannot_be_sent() -> None:
     with pytest.raises(InvalidRequest, match="no part of the conversation"):
         conversation(assistant(""))
+
+
+def test_conversation_that_begins_with_an_answer_gets_a_user_message_before_it() -> None:
+    call = ToolCall(id="abcdefghi", name="weather")
+    sent, warnings = conversation(assistant(call), tool_result(call, "7 C"))
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
+    assert warnings == [("mended", "messages")]

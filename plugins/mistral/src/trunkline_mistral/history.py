@@ -4,7 +4,7 @@ Tool messages may have any content and include the tool's name. Mistral has thes
 
 - each tool call has exactly one result;
 - a user message must not follow a tool result, and a system message must not follow an answer or a tool result;
-- an assistant message must not be empty;
+- an assistant message must not be empty, and must not come first;
 - an assistant message at the end of the conversation is the beginning of the next answer and is marked `prefix`.
 
 A conversation that breaks a rule is mended, with a warning.
@@ -49,6 +49,8 @@ class MistralHistory(History):
             readable_media=(Image, Document, Audio) if "image_data" in self.profile.takes else (Document, Audio),
             system="not_after_answer",
             user_after_results=False,
+            # mistral-common's validator overlooks the calls of the first message, and so refuses their results.
+            starts_with_user=True,
         )
 
     def translate(self, messages: Iterable[Message]) -> list[dict[str, Any]]:

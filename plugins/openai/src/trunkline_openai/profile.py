@@ -341,6 +341,7 @@ _ALL = (
         reasoning_fields=(),
         reasoning_replay="thinking",
         system_messages="not_after_answer",
+        starts_with_user=True,
         user_after_results=False,
         blank_text=False,
         null_content=False,
