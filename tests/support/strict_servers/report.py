@@ -54,7 +54,7 @@ def _cell(conversations: list[Conversation], wire: str, legend: Legend) -> str:
         for conversation in conversations:
             replays += 1
             request = request_of(target, conversation.messages, conversation.tools)
-            changes = {_change(warning) for warning in translated(target, request).warnings}
+            changes = dict.fromkeys(_change(warning) for warning in translated(target, request).warnings)
             for change in changes:
                 found[change] += 1
     numbers = sorted((legend.number(change), count == replays) for change, count in found.items())
