@@ -1,4 +1,4 @@
-"""What `trunkline new-plugin` makes works as it is: it builds, passes the kit, and its author's own checks."""
+"""What `trunkline new-plugin` makes works as it is: it builds, and passes its tests and its author's own checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trunkline.cli import main
 from trunkline.testing.conformance import TransportTests
 
 ROOT = Path(__file__).parents[1]
-FLAVOURS = {"chat": "acme", "wire": "bolt-two"}
+FLAVOURS = {"chat": "acme", "extension": "call-log", "wire": "bolt-two"}
 
 SLOW = ("fault_16", "fault_26", "fault_36", "fault_39")
 """The slowest tests of the kit. The providers of the workspace pass all of it."""
@@ -22,13 +22,14 @@ OF_THE_CORE = tuple(name for name in dir(TransportTests) if name.startswith("tes
 def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BuiltPackage:
     """A package of each flavour, built."""
     scratch = tmp_path_factory.mktemp(request.param)
-    folder = scratch / "made"
-    assert main(["new-plugin", FLAVOURS[request.param], "--flavour", request.param, "--folder", str(folder)]) == 0
+    name = FLAVOURS[request.param]
+    folder = scratch / name
+    assert main(["new-plugin", name, "--flavour", request.param, "--folder", str(folder)]) == 0
     return build(folder, scratch)
 
 
-def test_a_new_package_passes_the_kit(package: BuiltPackage, exhaustive: bool) -> None:
-    """The kit runs on one backend."""
+def test_the_tests_of_a_new_package_pass(package: BuiltPackage, exhaustive: bool) -> None:
+    """A provider's run the conformance kit. They run on one backend."""
     left_out = SLOW if exhaustive else (*SLOW, *OF_THE_CORE)
     output = package.run("pytest", "-q", "-p", "no:cacheprovider", "-k", f"not trio and not ({' or '.join(left_out)})")
     assert " passed" in output
@@ -41,7 +42,9 @@ def test_a_new_package_passes_its_linter_and_type_checker(package: BuiltPackage)
 
 def test_a_new_package_is_typed_and_has_its_entry_point(package: BuiltPackage) -> None:
     [info] = package.site.glob("*.dist-info")
-    assert "[trunkline.providers]" in (info / "entry_points.txt").read_text(encoding="utf-8")
+    name = package.folder.name
+    group = "trunkline.extensions" if name == FLAVOURS["extension"] else "trunkline.providers"
+    assert f"[{group}]\n{name} = " in (info / "entry_points.txt").read_text(encoding="utf-8")
     assert list(package.site.glob("*/py.typed"))
 
 

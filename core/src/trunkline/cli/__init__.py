@@ -19,7 +19,7 @@ BUILT_IN = {
     "check": "Test the services of a configuration file: settings, credentials, connection, and a tiny request.",
     "init": "Write a configuration file for one service.",
     "models": "List the models that a service offers.",
-    "new-plugin": "Create a package for your own provider.",
+    "new-plugin": "Create a package for your own provider or extension.",
     "providers": "List the installed providers, extensions and commands, and report broken ones.",
     "settings": "Show the settings of a provider.",
     "trust": "Accept the configuration file of a folder, which somebody else may have written.",

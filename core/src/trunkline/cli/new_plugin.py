@@ -1,67 +1,77 @@
-"""`trunkline new-plugin`: create a package for a new provider, which builds and passes the conformance kit."""
+"""`trunkline new-plugin`: create a package for a new provider or extension, which builds and passes its tests."""
 
 from __future__ import annotations
 
 import keyword
 import re
 import shlex
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from trunkline import __version__
 from trunkline._masking import looks_like_key, quoted
 from trunkline._visible_text import one_line
 from trunkline.cli.failures import CommandError
 from trunkline.cli.terminal import print_note
 
+Flavour: TypeAlias = Literal["chat", "wire", "extension"]
+
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 _COMMON = {
     "pyproject.toml": "pyproject.toml",
-    "README.md": "README.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "gitignore": ".gitignore",
     "ci.yml": ".github/workflows/ci.yml",
     "py.typed": "src/{package}/py.typed",
 }
-_CODE = {
-    "chat": {"init.py": "src/{package}/__init__.py", "test.py": "tests/test_{module}.py"},
+_EACH = {
+    "README.md": "README.md",
+    "init.py": "src/{package}/__init__.py",
+    "test.py": "tests/test_{module}.py",
+}
+_FILES: Mapping[Flavour, Mapping[str, str]] = {
+    "chat": _EACH,
     "wire": {
-        "init.py": "src/{package}/__init__.py",
+        **_EACH,
         "settings.py": "src/{package}/settings.py",
         "translate.py": "src/{package}/translate.py",
         "parse.py": "src/{package}/parse.py",
         "errors.py": "src/{package}/errors.py",
-        "test.py": "tests/test_{module}.py",
     },
+    "extension": _EACH,
 }
+"""The templates of each flavour, which are in its folder or in `common`, and the files made from them."""
 
 
 def new_plugin(
     name: str,
     *,
-    flavour: Annotated[Literal["chat", "wire"], Parameter(alias="-f")] = "wire",
+    flavour: Annotated[Flavour, Parameter(alias="-f")] = "wire",
     folder: Annotated[Path | None, Parameter(alias="-o")] = None,
 ) -> int:
-    """Create a package for your own provider. It builds, is typed, and passes the conformance kit.
+    """Create a package for your own provider or extension. It builds, is typed, and passes its tests.
 
     Parameters
     ----------
     name
-        The provider's name, as in open_service("NAME"): lower-case letters, digits and hyphens.
+        Its name, as in open_service("NAME") or extensions=["NAME"]: lower-case letters, digits and hyphens.
     flavour
-        `chat` for a server with a Chat Completions API, `wire` for any other API.
+        `chat` for a server with a Chat Completions API, `wire` for any other API, `extension` for an extension.
     folder
         Where to create it. Default: the folder trunkline-NAME in the current directory.
     """
     if not _NAME.fullmatch(name) or looks_like_key(name):
         raise CommandError(
-            f"{quoted(name)} is not a valid provider name: use lower-case letters, digits and single hyphens, "
-            f"such as acme"
+            f"{quoted(name)} is not a valid name: use lower-case letters, digits and single hyphens, such as acme"
         )
+    _check_is_free(name, flavour)
     folder = folder or Path(f"trunkline-{name}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CommandError(f"{folder} already exists; choose another folder with --folder, or move it away")
@@ -76,14 +86,46 @@ def new_plugin(
     return 0
 
 
-def plugin_files(name: str, flavour: Literal["chat", "wire"]) -> dict[str, str]:
+def _check_is_free(name: str, flavour: Flavour) -> None:
+    """Raise `CommandError` if the name, or the name of the distribution, belongs to something installed.
+
+    With two providers of a name in an environment, neither works. A distribution of a taken name would replace the
+    other one when it is installed.
+    """
+    from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, installed
+
+    group, kind = (EXTENSIONS, "extension") if flavour == "extension" else (PROVIDERS, "provider")
+    owner = next((f"the {kind} of {item.distribution}" for item in installed(group) if item.name == name), None)
+    if owner is None:
+        try:
+            owner = f"the distribution {distribution(f'trunkline-{name}').name}"
+        except PackageNotFoundError:
+            return
+    raise CommandError(f"{name!r} is the name of {owner}, which is installed; choose another name")
+
+
+def _range(version: str) -> str:
+    """Return a requirement that excludes the next version that may break a plugin: a minor one before 1.0."""
+    major, minor = (int(number) for number in version.split(".")[:2])
+    return f">={major}.{minor},<{f'0.{minor + 1}' if major == 0 else major + 1}"
+
+
+def _openai_version() -> str:
+    try:
+        return version("trunkline-openai")
+    except PackageNotFoundError:  # it is not needed to create the package
+        return __version__
+
+
+def plugin_files(name: str, flavour: Flavour) -> dict[str, str]:
     """Return the package's files: their contents by path, relative to its folder."""
     module = name.replace("-", "_")
     words = name.split("-")
     templates = files("trunkline.cli") / "templates"
 
-    def template(kind: str, source: str) -> str:
-        return (templates / kind / f"{source}.tmpl").read_text(encoding="utf-8")
+    def template(source: str) -> str:
+        found = templates / flavour / f"{source}.tmpl"
+        return (found if found.is_file() else templates / "common" / f"{source}.tmpl").read_text(encoding="utf-8")
 
     values = {
         "name": name,
@@ -94,10 +136,13 @@ def plugin_files(name: str, flavour: Literal["chat", "wire"]) -> dict[str, str]:
         "title": " ".join(word.capitalize() for word in words),
         "class_name": "".join(word.capitalize() for word in words),
         "environment": f"{module.upper()}_API_KEY",
-        "dependencies": template(flavour, "dependencies"),
+        "core": f'"trunkline{_range(__version__)}"',
+        "openai": f'"trunkline-openai{_range(_openai_version())}"',
+        "group": "trunkline.extensions" if flavour == "extension" else "trunkline.providers",
     }
-    contents = {}
-    for kind, targets in (("common", _COMMON), (flavour, _CODE[flavour])):
-        for source, target in targets.items():
-            contents[target.format_map(values)] = Template(template(kind, source)).substitute(values)
-    return contents
+    for part in ("dependencies", "dev_dependencies"):
+        values[part] = Template(template(part)).substitute(values)
+    return {
+        target.format_map(values): Template(template(source)).substitute(values)
+        for source, target in {**_COMMON, **_FILES[flavour]}.items()
+    }
