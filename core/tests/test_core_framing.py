@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, strategies as st
+from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import (
     BARE,
+    COMMENT,
     BodyFramer,
     JSONLinesFramer,
     SSEFrame,
     SSEFramer,
     SSEOrJSONFramer,
 )
+from trunkline.errors import ProtocolViolation
+from trunkline.events import Event
 
 
 def frames(data: bytes, *cuts: int) -> list[SSEFrame]:
@@ -70,6 +76,48 @@ def test_an_error_in_a_field_or_a_comment_is_part_of_the_event(data: bytes, expe
     assert frames(data) == expected
     for first in range(len(data) + 1):
         assert frames(data, first) == expected
+
+
+COMMENTS = [
+    ("none", b"data: a\n\n", [("a", "message")]),
+    ("alone", b": ping\n\n:\n\n", [("ping", COMMENT), ("", COMMENT)]),
+    (
+        "in an event",
+        b"event: x\n:one\ndata: a\n:  two\n\ndata: b\n\n",
+        [("one\n two", COMMENT), ("a", "x"), ("b", "message")],
+    ),
+    ("a status", b":HTTP_STATUS/429\ndata: a\n\n", [("HTTP_STATUS/429", COMMENT), ("a", "message")]),
+    ("before an event without a type", b"event:\n:c\ndata: a\n\n", [("c", COMMENT), ("a", "message")]),
+    ("between events", b"data: a\n\n: c\r\n\r\ndata: b\n\n", [("a", "message"), ("c", COMMENT), ("b", "message")]),
+    ("without its blank line", b"data: a\n\n: c", [("a", "message"), ("c", COMMENT)]),
+]
+
+
+@pytest.mark.parametrize("make", [SSEFramer, SSEOrJSONFramer])
+@pytest.mark.parametrize(("data", "expected"), [case[1:] for case in COMMENTS], ids=[case[0] for case in COMMENTS])
+def test_comments_are_frames_for_a_framer_that_is_asked_for_them(
+    make: Callable[..., SSEFramer | SSEOrJSONFramer], data: bytes, expected: list[tuple[str, str]]
+) -> None:
+    for first in range(len(data) + 1):
+        for second in range(first, len(data) + 1):
+            framer = make(comments=True)
+            found = [*framer.feed(data[:first]), *framer.feed(data[first:second]), *framer.feed(data[second:])]
+            found += framer.finish()
+            assert [(frame.data.decode(), frame.event) for frame in found] == expected
+
+
+def test_comment_does_not_hide_that_its_event_is_too_large() -> None:
+    class NoEvents:
+        def feed(self, frame: SSEFrame) -> list[Event]:
+            return []
+
+        def finish(self) -> list[Event]:
+            return []
+
+    decoder = StreamDecoder(SSEFramer(comments=True), NoEvents(), frame_limit=1000)
+    with pytest.raises(ProtocolViolation, match="frame_limit"):
+        for _ in range(200):
+            decoder.feed(b"data: 0123456789\n: c\n")
 
 
 @given(st.binary(), st.lists(st.integers(0, 200)))

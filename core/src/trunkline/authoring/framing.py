@@ -22,6 +22,9 @@ from trunkline._json import loads
 BARE = "bare"
 """The event type of a JSON object that was found outside any event, see `SSEOrJSONFramer`."""
 
+COMMENT = ""
+"""The event type of comments, see `SSEFramer`. No event has this type, since `message` is the type of one without."""
+
 _BARE_LIMIT = 4 * 1024 * 1024
 _NAMES = 64
 _STATUS = b":HTTP_STATUS/"
@@ -43,6 +46,8 @@ _INSIDE = re.compile(rb'["\\]')
 class SSEFrame(NamedTuple):
     """A server-sent event: its `data`, undecoded, and its type (`message` if the stream names none).
 
+    Other frames have the type `BARE` or `COMMENT`.
+
     `status` is the HTTP status in the comment `:HTTP_STATUS/429`, which DashScope sends with each event, or `None`.
     """
 
@@ -60,6 +65,11 @@ class SSEFramer:
     Lines end with LF, CR or CRLF. A byte order mark at the start, comments, and the fields `id` and `retry` are
     ignored.
 
+    With `comments=True`, comments are frames as well, for servers that put something useful into them, such as a place
+    in a queue. The comments of an event are one frame of the type `COMMENT`, before the event. Its `data` is their text
+    without the colons and one space after each, with a line feed between two of them. Comments that stand alone become
+    a frame at the next blank line.
+
     Two paths give the same events. `_lines` handles any bytes: it cuts them into lines and keeps an unfinished line in
     a buffer. A CR at the end of a read ends its line at once, so that the event is not delayed; if the next read starts
     with LF, that LF is the rest of a CRLF and is skipped. `whole_events` is a shortcut for a read that starts at an
@@ -75,9 +85,13 @@ class SSEFramer:
     - The comment `:HTTP_STATUS/…` is the `status` of its event.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, comments: bool = False) -> None:
+        self._with_comments = comments
         self._tail = bytearray()
         self._data: list[bytes] = []
+        # They become a frame together with their event, not at once: the decoder measures the pending event from the
+        # last frame on, so a frame for each comment between the lines of an event would hide that it is too large.
+        self._comments: list[bytes] = []
         self._event = ""
         self._status: int | None = None
         self._skip_lf = False
@@ -92,7 +106,13 @@ class SSEFramer:
         if frames is None:
             frames = self._lines(data)
             self.at_boundary = not (
-                self._tail or self._data or self._event or self._status is not None or self._skip_lf or self._at_start
+                self._tail
+                or self._data
+                or self._comments
+                or self._event
+                or self._status is not None
+                or self._skip_lf
+                or self._at_start
             )
         return frames
 
@@ -174,6 +194,9 @@ class SSEFramer:
         tail = lines.pop()
         for line in lines:
             if not line:
+                if self._comments:
+                    frames.append(SSEFrame(b"\n".join(self._comments), COMMENT))
+                    self._comments = []
                 if self._data:
                     frames.append(self._frame())
                 self._event, self._status = "", None
@@ -184,8 +207,11 @@ class SSEFramer:
                 self._event = line[6:].decode("utf-8", "replace").removeprefix(" ")
             elif line == b"data":
                 self._data.append(b"")
-            elif line.startswith(_STATUS):
-                self._status = _status(line[len(_STATUS) :].strip())
+            elif line.startswith(b":"):
+                if line.startswith(_STATUS):
+                    self._status = _status(line[len(_STATUS) :].strip())
+                if self._with_comments:
+                    self._comments.append(line[2:] if line[1:2] == b" " else line[1:])
             elif line.startswith(b"error:"):
                 self._data.append(line[6:].removeprefix(b" "))
                 self._event = "error"
@@ -211,6 +237,8 @@ def _status(text: bytes) -> int | None:
 class SSEOrJSONFramer:
     """An `SSEFramer` that also finds JSON in place of events: single objects, JSON lines, or a JSON array.
 
+    With `comments=True`, comments are frames of the type `COMMENT`, as in `SSEFramer`.
+
     Some gateways send a bare JSON object instead of an event when they fail. The standard would ignore it, and the
     error would be lost. A line that starts with a brace is not a field of an event. From there, braces are counted
     until they are balanced, up to 4 MiB. A valid JSON object is a frame of the type `bare`, at its place among the
@@ -232,8 +260,8 @@ class SSEOrJSONFramer:
     - broken: an array that contains something other than objects.
     """
 
-    def __init__(self) -> None:
-        self._framer = SSEFramer()
+    def __init__(self, *, comments: bool = False) -> None:
+        self._framer = SSEFramer(comments=comments)
         self._state = _START
         self._held = b""  # bytes whose meaning depends on the next read
         self._is_first = True  # whether a byte order mark may come
