@@ -146,7 +146,7 @@ class Waits(trunkline.Observer):
         """Implements the hook."""
         return self
 
-    def retried(self, call: int, error: trunkline.TrunklineError, delay: float) -> None:
+    def retried(self, call: trunkline.Call, error: trunkline.TrunklineError, delay: float) -> None:
         """Keep the wait."""
         self.seconds.append(delay)
 

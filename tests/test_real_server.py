@@ -26,6 +26,7 @@ from server_process import server_process
 from trunkline import (
     AuthenticationError,
     BadRequest,
+    Call,
     ChatRequest,
     ChatResponse,
     ContextTooLong,
@@ -190,7 +191,7 @@ class Retries(Observer):
     def trunkline_observer(self, context: ServiceContext[Any]) -> Observer:
         return self
 
-    def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+    def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
         self.count += 1
 
 

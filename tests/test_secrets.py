@@ -37,7 +37,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Span, StatusCode
 from trunkline._calls.retry import RetryPolicy
 from trunkline._plugins.registry import load_provider
-from trunkline.authoring.provider import Observer
+from trunkline.authoring.provider import Call, Observer
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ConfigurationError, PluginError, TrunklineError, UnexpectedRedirect
 from trunkline.secrets import Secret, scrub
@@ -331,28 +331,28 @@ class Recorder(Observer):
     def trunkline_observer(self, context: Any) -> Observer:
         return self
 
-    def started(self, call: int, context: Any, operation: str, request: object) -> None:
+    def started(self, call: Call, context: Any, operation: str, request: object) -> None:
         shown = [repr(context), str(context.settings), repr(request)]
         self.seen += shown
         self.spans[call] = self._tracer.start_span(operation, attributes={"call": shown})
 
-    def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+    def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
         self.seen.append(exposed(error))
         self.spans[call].record_exception(error)
 
-    def finished(self, call: int, response: object) -> None:
+    def finished(self, call: Call, response: object) -> None:
         self.seen.append(repr(response))
         self.spans[call].set_attribute("response", repr(response))
         self._end(call)
 
-    def failed(self, call: int, error: BaseException) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         self.seen.append(exposed(error))
         self.failures.append(error)
         self.spans[call].record_exception(error)
         self.spans[call].set_status(StatusCode.ERROR, str(error))
         self._end(call)
 
-    def _end(self, call: int) -> None:
+    def _end(self, call: Call) -> None:
         self.spans.pop(call).end()
         self.seen += [span.to_json() for span in self._exported.get_finished_spans()]
         self._exported.clear()

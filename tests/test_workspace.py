@@ -19,13 +19,17 @@ PLUGINS = {path.parent.name: path.parent for path in sorted(ROOT.glob("plugins/*
 DISTRIBUTIONS = {"trunkline": ROOT / "core", **{f"trunkline-{name}": path for name, path in PLUGINS.items()}}
 
 ASYNC_IN_CORE = (
+    "_calls/middleware.py",
+    "_calls/observed.py",
     "_calls/pipeline.py",
+    "_calls/provider_stream.py",
     "_calls/event_reader.py",
     "_calls/response_reader.py",
     "_calls/fetch.py",
     "_event_loops.py",
     "_http/",
     "authoring/auth.py",
+    "authoring/middleware.py",
     "opening.py",
     "service.py",
     "stream.py",

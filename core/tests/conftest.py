@@ -13,7 +13,7 @@ from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.authoring.http_errors import error_body, retry_after
 from trunkline.authoring.json import dumps, loads
-from trunkline.authoring.provider import Embed, ListModels, Operations, Provider, ServiceContext, Translation
+from trunkline.authoring.provider import Operation, Operations, Provider, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -193,7 +193,7 @@ def make_toy(**changes: Any) -> Provider:
         "translator": ToyTranslator,
         "response_parser": lambda context: ToyParser(),
         "operations": lambda context: Operations(
-            list_models=ListModels(build=_list, parse=_listed), embed=Embed(build=_embed, parse=_embedded)
+            list_models=Operation(build=_list, parse=_listed), embed=Operation(build=_embed, parse=_embedded)
         ),
     }
     return Provider(**{**fields, **changes})

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from trunkline import (
     AuthenticationError,
+    Call,
     CallError,
     ChatRequest,
     ChunkTimeout,
@@ -777,19 +778,19 @@ class Diary(Observer):
     def trunkline_observer(self, context: Any) -> Observer:
         return self
 
-    def started(self, call: int, context: Any, operation: str, request: object) -> None:
+    def started(self, call: Call, context: Any, operation: str, request: object) -> None:
         self.calls.append(f"started {operation}")
 
-    def first_event(self, call: int) -> None:
+    def first_event(self, call: Call) -> None:
         self.calls.append("first event")
 
-    def retried(self, call: int, error: Exception, delay: float) -> None:
+    def retried(self, call: Call, error: Exception, delay: float) -> None:
         self.calls.append("retried")
 
-    def finished(self, call: int, response: object) -> None:
+    def finished(self, call: Call, response: object) -> None:
         self.calls.append("finished")
 
-    def failed(self, call: int, error: BaseException) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         self.calls.append(f"failed {type(error).__name__}")
 
 
@@ -814,7 +815,7 @@ async def test_observers_see_each_failure_once(toy: Any) -> None:
 
 async def test_an_observer_that_fails_is_logged_and_harms_no_call(toy: Any, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Diary):
-        def finished(self, call: int, response: object) -> None:
+        def finished(self, call: Call, response: object) -> None:
             raise ZeroDivisionError
 
     async with serve(answer) as server, toy(server.url, extensions=[Broken()]) as service:

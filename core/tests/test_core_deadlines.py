@@ -27,7 +27,7 @@ from trunkline import (
 from trunkline._calls import fetch as fetching
 from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.json import dumps, loads
-from trunkline.authoring.provider import CountTokens, Operations, ServiceContext, Translation
+from trunkline.authoring.provider import Call, Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.response import CallWarning
 from trunkline.testing import Exchange, serve
@@ -200,7 +200,7 @@ def _counted(context: ServiceContext[Any], response: WireResponse) -> int:
     return int(loads(response.body))
 
 
-COUNTING = Operations(count_tokens=CountTokens(build=_count, parse=_counted))
+COUNTING = Operations(count_tokens=Operation(build=_count, parse=_counted))
 
 
 @pytest.mark.usefixtures("any_address")
@@ -308,7 +308,7 @@ class Ends(Observer):
     def trunkline_observer(self, context: Any) -> Observer:
         return self
 
-    def failed(self, call: int, error: BaseException) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         self.errors.append(type(error).__name__)
 
 

@@ -30,7 +30,7 @@ from trunkline import (
     UnsupportedRequest,
     hookimpl,
 )
-from trunkline.authoring.provider import ListModels, Operations
+from trunkline.authoring.provider import Call, Operation, Operations
 from trunkline.authoring.wire import WireRequest
 from trunkline.storage import from_json, to_json
 from trunkline.testing import Exchange, serve
@@ -126,7 +126,7 @@ async def test_value_that_a_part_refuses_is_the_provider_s_fault_in_a_response(t
         raise InvalidRequest("Text.text must be a string, not int")
 
     operations = Operations(
-        list_models=ListModels(build=lambda context, cursor: WireRequest(url=context.settings.url), parse=listed)
+        list_models=Operation(build=lambda context, cursor: WireRequest(url=context.settings.url), parse=listed)
     )
     async with (
         serve(status(200, b'{"text":5}')) as server,
@@ -164,7 +164,7 @@ class Hears(Observer):
 
     errors: list[TrunklineError] = attrs.field(factory=list)
 
-    def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+    def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
         self.errors.append(error)
 
 

@@ -21,7 +21,7 @@ import trunkline
 from anyio.lowlevel import checkpoint
 from trunkline import CallError, Observer, Service, ServiceClosed, TextDelta, hookimpl
 from trunkline.authoring.auth import NoAuth
-from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.provider import Call, ServiceContext
 from trunkline.settings import Settings
 from trunkline.testing import Exchange, serve
 
@@ -456,7 +456,7 @@ class Counted(Observer):
     def trunkline_observer(self, context: Any) -> Observer:
         return self
 
-    def finished(self, call: int, response: object) -> None:
+    def finished(self, call: Call, response: object) -> None:
         self.finishes += 1
 
 

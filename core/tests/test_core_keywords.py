@@ -19,7 +19,7 @@ from trunkline import (
     Tool,
     hookimpl,
 )
-from trunkline.authoring.provider import CountTokens, Embed, Operations, Translation
+from trunkline.authoring.provider import Call, Operation, Operations, Translation
 from trunkline.authoring.wire import WireRequest
 from trunkline.testing import Exchange, serve
 
@@ -52,7 +52,7 @@ class Sent(Observer):
     def __init__(self) -> None:
         self.requests: list[Any] = []
 
-    def started(self, call: int, context: Any, operation: str, request: object) -> None:
+    def started(self, call: Call, context: Any, operation: str, request: object) -> None:
         self.requests.append(request)
 
     @hookimpl
@@ -65,11 +65,11 @@ def count_tokens(context: Any, request: ChatRequest) -> Translation:
 
 
 OPERATIONS = Operations(
-    embed=Embed(
+    embed=Operation(
         build=lambda context, request: Translation(wire_request=WireRequest(url=context.settings.url + "/embed")),
         parse=lambda context, response: EmbedResponse(embeddings=((1.0,),)),
     ),
-    count_tokens=CountTokens(build=count_tokens, parse=lambda context, response: 3),
+    count_tokens=Operation(build=count_tokens, parse=lambda context, response: 3),
 )
 
 

@@ -12,7 +12,7 @@ from calls import call
 from hypothesis import given, strategies as st
 from trunkline.authoring.decoder import StreamDecoder, check_structure
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer
-from trunkline.authoring.provider import CountTokens, Operations, Translation
+from trunkline.authoring.provider import Operation, Operations, Translation
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
 from trunkline.events import Event
@@ -258,7 +258,7 @@ async def test_every_limit_holds_in_every_kind_of_call(
     made = toy("http://127.0.0.1")._provider.operations
 
     def operations(context: Any) -> Operations:
-        counting = CountTokens(
+        counting = Operation(
             build=lambda context, request: Translation(
                 wire_request=WireRequest(url=f"{context.settings.url}/count", body=b"{}")
             ),

@@ -53,7 +53,7 @@ from trunkline._http.httpx2 import HTTPTransport
 from trunkline._http.log_filter import sending
 from trunkline._http.proxies import Proxies
 from trunkline._urls import split_url
-from trunkline.authoring.provider import ByteStream, SendOptions
+from trunkline.authoring.provider import ByteStream, Call, SendOptions
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, TrunklineError
 from trunkline.secrets import Secret
@@ -261,7 +261,7 @@ async def test_request_on_a_stale_connection_costs_no_retry(toy: Any) -> None:
         def trunkline_observer(self, context: object) -> Observer:
             return self
 
-        def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+        def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
             retried.append(error)
 
     async with closing_server("closes") as (server, url), toy(url, max_retries=1, extensions=(Retries(),)) as service:

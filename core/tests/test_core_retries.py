@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 from trunkline import hookimpl
 from trunkline._calls.retry import RetryBudget, RetryPolicy
-from trunkline.authoring.provider import Observer
+from trunkline.authoring.provider import Call, Observer
 from trunkline.errors import ConnectionFailed, RateLimited, RemoteError, ServerError, TrunklineError
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
@@ -108,7 +108,7 @@ class Watch(Observer):
     def trunkline_observer(self, context: object) -> Observer:
         return self
 
-    def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+    def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
         self.delays.append(delay)
         self.retrying.set()
 

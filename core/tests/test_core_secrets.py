@@ -24,7 +24,7 @@ import pytest
 from trunkline import errors
 from trunkline._urls import url_secrets
 from trunkline.authoring.auth import HeaderAuth, NoAuth
-from trunkline.authoring.provider import ListModels, Observer, Operations, hookimpl
+from trunkline.authoring.provider import Call, Observer, Operation, Operations, hookimpl
 from trunkline.authoring.wire import LowerHeaders, WireRequest
 from trunkline.errors import (
     AuthenticationError,
@@ -221,7 +221,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "stream": ({"response_parser": "stream"}, "the response parser", ("stream",)),
     "framer": ({"response_parser": "framer"}, "the response parser", ("stream",)),
     "build": (
-        {"operations": lambda context: Operations(list_models=ListModels(build=broken, parse=broken))},
+        {"operations": lambda context: Operations(list_models=Operation(build=broken, parse=broken))},
         "an operation",
         ("list_models",),
     ),
@@ -255,7 +255,7 @@ def changed(name: str, provider: Any) -> dict[str, Any]:
     if field == "operations":
 
         def operations(context: Any) -> Operations:
-            return Operations(list_models=ListModels(build=make(context).list_models.build, parse=broken))
+            return Operations(list_models=Operation(build=make(context).list_models.build, parse=broken))
 
         return {field: operations}
 
@@ -429,7 +429,7 @@ async def test_cause_is_kept_without_its_frames_and_the_original_is_left_alone(t
 
 async def test_log_of_a_broken_observer_shows_no_secret(toy: Any, caplog: pytest.LogCaptureFixture) -> None:
     class Reports(Observer):
-        def finished(self, call: int, response: object) -> None:
+        def finished(self, call: Call, response: object) -> None:
             broken()
 
     class Extension:

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from trunkline import (
+    Call,
     CallError,
     ChatResponse,
     ChunkTimeout,
@@ -340,13 +341,13 @@ class Diary(Observer):
     def trunkline_observer(self, context: Any) -> Observer:
         return self
 
-    def finished(self, call: int, response: object) -> None:
+    def finished(self, call: Call, response: object) -> None:
         self.entries.append("finished")
 
-    def failed(self, call: int, error: BaseException) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         self.entries.append(f"failed {type(error).__name__}")
 
-    def abandoned(self, call: int, partial: ChatResponse) -> None:
+    def abandoned(self, call: Call, partial: ChatResponse) -> None:
         self.entries.append("abandoned")
         self.partial = partial
 
@@ -490,9 +491,9 @@ def break_closing(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     closed: list[object] = []
     aclose = EventReader.aclose
 
-    async def fails(reader: EventReader) -> None:
+    async def fails(reader: EventReader, ended: BaseException | None) -> None:
         closed.append(reader)
-        await aclose(reader)
+        await aclose(reader, ended)
         raise ConnectionFailed("closing failed")
 
     monkeypatch.setattr(EventReader, "aclose", fails)

@@ -18,6 +18,7 @@ import trio
 import trio.testing
 import trunkline
 from trunkline import (
+    Call,
     CallError,
     ChatResponse,
     ConnectionFailed,
@@ -229,10 +230,10 @@ class Diary(Observer):
     def trunkline_observer(self, context: ServiceContext[Any]) -> Observer:
         return self
 
-    def failed(self, call: int, error: BaseException) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         self.entries.append(type(error).__name__)
 
-    def abandoned(self, call: int, partial: ChatResponse) -> None:
+    def abandoned(self, call: Call, partial: ChatResponse) -> None:
         self.entries.append(f"abandoned after {partial.text!r}")
 
 

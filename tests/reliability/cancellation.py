@@ -25,7 +25,7 @@ import anyio.lowlevel
 import attrs
 import trunkline
 from measuring import BACKENDS, Result, black_hole, command, milliseconds, on, sockets, waited
-from trunkline import Observer, Service, TextDelta, hookimpl
+from trunkline import Call, Observer, Service, TextDelta, hookimpl
 from trunkline.testing import Exchange, LoopbackServer, serve
 from wires import WIRES, Wire
 
@@ -117,7 +117,7 @@ class Bench:
         bench = self
 
         class Watch(Observer):
-            def retried(self, call: int, error: Exception, delay: float) -> None:
+            def retried(self, call: Call, error: Exception, delay: float) -> None:
                 bench.trial.ready.set()
 
         return Watch()

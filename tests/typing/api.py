@@ -207,7 +207,7 @@ class Cost(trunkline.Observer):
     def __init__(self) -> None:
         self.tokens = 0
 
-    def finished(self, call: int, response: object) -> None:
+    def finished(self, call: trunkline.Call, response: object) -> None:
         """Count."""
         if isinstance(response, ChatResponse) and response.usage is not None:
             self.tokens += response.usage.total_tokens or 0

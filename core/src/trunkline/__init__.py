@@ -19,8 +19,14 @@ if TYPE_CHECKING:
         JSONObject as JSONObject,
         JSONValue as JSONValue,
     )
+    from trunkline.authoring.middleware import (
+        EventMiddleware as EventMiddleware,
+        Middleware as Middleware,
+    )
     from trunkline.authoring.provider import (
+        Call as Call,
         Observer as Observer,
+        Operation as Operation,
         ServiceContext as ServiceContext,
         hookimpl as hookimpl,
     )
@@ -136,7 +142,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "_http.common": "HTTPClient",
     "_json": "JSONObject JSONValue",
-    "authoring.provider": "Observer ServiceContext hookimpl",
+    "authoring.middleware": "EventMiddleware Middleware",
+    "authoring.provider": "Call Observer Operation ServiceContext hookimpl",
     "errors": (
         "AuthenticationError BadRequest CallError ChunkTimeout ConfigurationError ConnectTimeout "
         "ConnectionFailed ContentFiltered ContextTooLong FetchFailed FirstChunkTimeout InvalidRequest "

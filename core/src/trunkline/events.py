@@ -7,7 +7,7 @@ are in the order of their start events. `Citation` and `PartAdded` are complete 
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, Union
+from typing import Any, TypeAlias, TypeGuard, Union, get_args
 
 import attrs
 
@@ -21,13 +21,16 @@ class ResponseStarted:
     """The response has started.
 
     `warnings` report the parts of the request that the provider cannot express. `family` is the family of the model
-    that answers. It becomes the `family` of the parts.
+    that answers. It becomes the `family` of the parts. `provider` and `service` are the names of those that answer. The
+    core sets them, and they are not compared.
     """
 
     id: str | None = None
     model: str | None = None
     family: str | None = None
     warnings: tuple[CallWarning, ...] = ()
+    provider: str | None = attrs.field(default=None, eq=False)
+    service: str | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -170,3 +173,10 @@ Event: TypeAlias = Union[
     Finished,
 ]
 """Any event of a stream."""
+
+_CLASSES = get_args(Event)
+
+
+def is_event(value: object) -> TypeGuard[Event]:
+    """Return whether a value is an event."""
+    return type(value) in _CLASSES or isinstance(value, _CLASSES)

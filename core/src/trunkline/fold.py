@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Never, TypeGuard, get_args
+from typing import Never, TypeGuard
 
 import attrs
 
@@ -25,6 +25,7 @@ from trunkline.events import (
     ToolCallEnd,
     ToolCallStart,
     UsageReported,
+    is_event,
 )
 from trunkline.messages import Audio, Citation, Document, Image, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
 from trunkline.response import CallWarning, ChatResponse, FinishReason, TokenLogprob, Usage
@@ -211,7 +212,8 @@ class Fold:
         return response
 
     def _folded(self) -> ChatResponse:
-        parts = tuple(part.part(self._provider) if isinstance(part, _OpenPart) else part for part in self._parts)
+        provider = self._started.provider or self._provider
+        parts = tuple(part.part(provider) if isinstance(part, _OpenPart) else part for part in self._parts)
         parts = with_family(parts, self._started.family)
         finished = self._finished or Finished(reason=FinishReason.ERROR)
         warnings = response_warnings(parts, finished.reason) if self._finished is not None else ()
@@ -224,8 +226,8 @@ class Fold:
             logprobs=tuple(self._logprobs),
             id=self._started.id,
             model=self._started.model,
-            provider=self._provider,
-            service=self._service,
+            provider=provider,
+            service=self._started.service or self._service,
             provider_metadata=finished.provider_metadata,
             raw=finished.raw,
         )
@@ -293,7 +295,7 @@ def fold(events: Iterable[Event], provider: str | None = None) -> ChatResponse:
     """
     folded = Fold(provider)
     for position, event in enumerate(events):
-        if type(event) not in _EVENTS and not isinstance(event, _EVENTS):
+        if not is_event(event):
             raise InvalidRequest(f"events[{position}] must be an event, not {type_name(event)}")
         folded.add(event)
     if not folded.finished:
@@ -301,22 +303,31 @@ def fold(events: Iterable[Event], provider: str | None = None) -> ChatResponse:
     return folded.response()
 
 
-_EVENTS = get_args(Event)
-
-
 def unfold(response: ChatResponse) -> list[Event]:
     """Return the events of a stream that folds to `response`.
 
-    Used when a provider answers a streamed request with a complete body.
+    Used when a provider answers a streamed request with a complete body, and to stream a response that was kept.
     """
     family = next(
         (part.family for part in response.parts if not isinstance(part, (Citation, ToolResult)) and part.family), None
     )
-    events: list[Event] = [ResponseStarted(id=response.id, model=response.model, family=family)]
+    folded = response_warnings(response.parts, response.finish_reason)  # which folding adds again
+    events: list[Event] = [
+        ResponseStarted(
+            id=response.id,
+            model=response.model,
+            family=family,
+            warnings=tuple(warning for warning in response.warnings if warning not in folded),
+            provider=response.provider,
+            service=response.service,
+        )
+    ]
+    logprobs = response.logprobs  # of all texts together: the first one gets them
     for index, part in enumerate(response.parts):
         if isinstance(part, Text):
             events.append(TextStart(index=index, refusal=part.refusal))
-            events.append(TextDelta(index=index, text=part.text))
+            events.append(TextDelta(index=index, text=part.text, logprobs=logprobs))
+            logprobs = ()
             events.append(TextEnd(index=index, provider_metadata=part.provider_metadata))
         elif isinstance(part, Reasoning):
             events.append(ReasoningStart(index=index))

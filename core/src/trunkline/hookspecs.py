@@ -1,7 +1,7 @@
 """The hooks of Trunkline.
 
 A provider implements the first four; a `Provider` object does so with its fields. An extension may override any of them
-(`tryfirst=True`), wrap any of them (`wrapper=True`), or add an observer.
+(`tryfirst=True`), wrap any of them (`wrapper=True`), or add an observer or a middleware.
 
 Each hook is called once, when a service opens, and only for the services that use the provider or extension. A hook
 does no I/O; it returns an object whose methods are then called for each request and each chunk.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pluggy
 
+from trunkline.authoring.middleware import Middleware
 from trunkline.authoring.provider import Auth, Observer, ResponseParser, ServiceContext, Translator, Transport
 from trunkline.settings import Settings
 
@@ -46,3 +47,12 @@ def trunkline_transport(context: ServiceContext[Settings]) -> Transport | None:
 @hookspec
 def trunkline_observer(context: ServiceContext[Settings]) -> Observer | None:
     """Return an `Observer` of the service's calls. Every observer that is returned is notified of each call."""
+
+
+@hookspec
+def trunkline_middleware(context: ServiceContext[Settings]) -> Middleware | None:
+    """Return a `Middleware` that wraps the service's calls. All that are returned are used.
+
+    They are nested in the order of the setting `extensions`: the first one is the outermost. Observers see the calls
+    that the innermost one makes.
+    """

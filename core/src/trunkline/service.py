@@ -6,15 +6,16 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import Any, Protocol, TypeVar, Unpack, cast
+from typing import Any, TypeVar, Unpack, cast
 
 import anyio
 import attrs
 
 from trunkline._calls.borders import blamed_on_provider
 from trunkline._calls.deadline import CallDeadline
+from trunkline._calls.middleware import chat_through, run_through
 from trunkline._calls.model_pages import ModelPages
-from trunkline._calls.observed import ObservedCall
+from trunkline._calls.observed import ObservedCall, ServiceCall
 from trunkline._calls.pipeline import Pipeline
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._event_loops import PerLoop
@@ -25,7 +26,7 @@ from trunkline._masking import without_keys
 from trunkline._plugins.registry import Steps, open_steps, plugin_error
 from trunkline._suggestions import check_keywords
 from trunkline.authoring.embeddings import check_vectors
-from trunkline.authoring.provider import Provider, ServiceContext, Translation, Transport
+from trunkline.authoring.provider import Operation, Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -44,17 +45,13 @@ from trunkline.settings import Settings
 from trunkline.stream import CLOSING_LIMIT, Stream
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+V = TypeVar("V")
+R = TypeVar("R")
 
 _log = logging.getLogger("trunkline")
 
 
-class _Operation(Protocol[T_co]):
-    @property
-    def parse(self) -> Callable[[ServiceContext[Any], WireResponse], T_co]: ...
-
-
-def _parse(pipeline: Pipeline, operation: _Operation[T], response: WireResponse) -> T:
+def _parse(pipeline: Pipeline, operation: Operation[Any, T], response: WireResponse) -> T:
     def parse() -> T:
         try:
             return operation.parse(pipeline.context, response)
@@ -158,12 +155,12 @@ class Service:
         """
         request = self._request(request, params, "chat")
 
-        async def run(pipeline: Pipeline, call: ObservedCall) -> ChatResponse:
+        async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, stream=False)
             response = await pipeline.call(translation, pipeline.parser.body, call.deadline, call.retried)
             return pipeline.finish_body(response, translation)
 
-        return await self._run("chat", request, run)
+        return await self._run("chat", request, send, chat_through)
 
     def stream(self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]) -> Stream:
         """Send a request and read the response as it arrives.
@@ -189,25 +186,19 @@ class Service:
         end, for example because a page leads back to one before it.
         """
 
-        async def run(pipeline: Pipeline, call: ObservedCall) -> tuple[ModelInfo, ...]:
+        async def send(pipeline: Pipeline, _: None, call: ObservedCall) -> tuple[ModelInfo, ...]:
             operation = self._operation(pipeline.steps.operations.list_models, "list_models")
             pages = ModelPages()
             while True:
-                wire_request = pipeline.run_step("operations", operation.build, pipeline.context, pages.cursor)
-                problem = pages.add(
-                    await pipeline.call(
-                        Translation(wire_request=wire_request),
-                        partial(_parse, pipeline, operation),
-                        call.deadline,
-                        call.retried,
-                    )
-                )
+                translation = pipeline.run_step("operations", operation.translation, pipeline.context, pages.cursor)
+                parse = partial(_parse, pipeline, operation)
+                problem = pages.add(await pipeline.call(translation, parse, call.deadline, call.retried))
                 if problem is not None:
                     raise pipeline.finalize_error(ProtocolViolation(f"the list of models has no end: {problem}"))
                 if pages.cursor is None:
                     return pages.models
 
-        return await self._run("list_models", None, run)
+        return await self._run("list_models", None, send, run_through)
 
     async def embed(self, texts: str | Sequence[str] | EmbedRequest, **params: Unpack[EmbedParams]) -> EmbedResponse:
         """Return one vector for each text. The keywords are the fields of an `EmbedRequest`.
@@ -225,10 +216,10 @@ class Service:
             error.service = self.name
             raise
 
-        async def run(pipeline: Pipeline, call: ObservedCall) -> EmbedResponse:
+        async def send(pipeline: Pipeline, request: EmbedRequest, call: ObservedCall) -> EmbedResponse:
             operation = self._operation(pipeline.steps.operations.embed, "embed")
             with_model = attrs.evolve(request, model=pipeline.model(request.model))
-            translation = pipeline.run_step("operations", operation.build, pipeline.context, with_model)
+            translation = pipeline.run_step("operations", operation.translation, pipeline.context, with_model)
 
             def parse(wire_response: WireResponse) -> EmbedResponse:
                 response = _parse(pipeline, operation, wire_response)
@@ -243,7 +234,7 @@ class Service:
                 warnings=merged((*translation.warnings, *response.warnings)),
             )
 
-        return await self._run("embed", request, run)
+        return await self._run("embed", request, send, run_through)
 
     async def count_tokens(
         self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
@@ -257,25 +248,56 @@ class Service:
         """
         request = self._request(request, params, "count_tokens")
 
-        async def run(pipeline: Pipeline, call: ObservedCall) -> int:
+        async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
             prepared, warnings = await pipeline.prepare(request)
-            translation = pipeline.run_step("operations", operation.build, pipeline.context, prepared)
+            translation = pipeline.run_step("operations", operation.translation, pipeline.context, prepared)
             translation = attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
-            for warning in translation.warnings:
-                _log.warning("service %r: count_tokens: %s", without_keys(self.name), warning)
+            self._log_warnings("count_tokens", translation)
             parse = partial(_parse, pipeline, operation)
             return await pipeline.call(translation, parse, call.deadline, call.retried)
 
-        return await self._run("count_tokens", request, run)
+        return await self._run("count_tokens", request, send, run_through)
+
+    async def run(self, operation: Operation[V, R], value: V) -> R:
+        """Send a request of your own, such as for an endpoint that Trunkline has no method for; return its result.
+
+        The request has the service's credentials, deadline and retries, and passes through its middlewares and
+        observers. What `operation` cannot express is reported with a warning from the logger `trunkline`; a `strict`
+        service raises as for `chat`.
+
+        Raises what `chat` raises, and `PluginError` if a function of `operation` fails.
+        """
+
+        async def send(pipeline: Pipeline, value: V, call: ObservedCall) -> R:
+            def at_border(error: BaseException) -> BaseException:
+                return pipeline.at_border(error, "operations", owner=f"the module {operation.parse.__module__}")
+
+            def parse(wire_response: WireResponse) -> R:
+                try:
+                    return operation.parse(pipeline.context, wire_response)
+                except BaseException as error:
+                    failed = at_border(blamed_on_provider(error))
+                raise failed
+
+            try:
+                translation = operation.translation(pipeline.context, value)
+            except BaseException as error:
+                failed = at_border(error)
+            else:
+                self._log_warnings(operation.name, translation)
+                return await pipeline.call(translation, parse, call.deadline, call.retried)
+            raise failed
+
+        return await self._run(operation.name, value, send, run_through)
 
     async def authenticate(self) -> None:
         """Open the service and acquire its credentials without sending a request. Raises what a call would."""
 
-        async def run(pipeline: Pipeline, call: ObservedCall) -> None:
+        async def send(pipeline: Pipeline, _: None, call: ObservedCall) -> None:
             await pipeline.acquire()
 
-        await self._run("authenticate", None, run)
+        await self._run("authenticate", None, send)
 
     async def aclose(self) -> None:
         """Close the service and end the calls that are still running in this event loop.
@@ -295,6 +317,8 @@ class Service:
         check_keywords(params, ChatRequest, call)
         try:
             if isinstance(request, ChatRequest):
+                if request.model is None:
+                    params.setdefault("model", self.settings.default_model)
                 return attrs.evolve(request, **params) if params else request
             params.setdefault("model", self.settings.default_model)
             return ChatRequest(messages=request, **params)
@@ -384,6 +408,10 @@ class Service:
             client_secrets=client_secrets,
         )
 
+    def _log_warnings(self, operation: str, translation: Translation) -> None:
+        for warning in translation.warnings:
+            _log.warning("service %r: %s: %s", without_keys(self.name), operation, warning)
+
     def _log_notes(self) -> None:
         if not self._noted:
             self._noted = True
@@ -391,18 +419,28 @@ class Service:
                 note = without_keys(scrub(note, self._secrets()))
                 _log.warning("service %r: setting %r: %s", without_keys(self.name), setting, note)
 
-    async def _run(self, operation: str, request: object, run: Callable[[Pipeline, ObservedCall], Awaitable[T]]) -> T:
+    async def _run(
+        self,
+        operation: str,
+        value: V,
+        send: Callable[[Pipeline, V, ObservedCall], Awaitable[T]],
+        through: Callable[[ServiceCall, V, Callable[[V], Awaitable[T]]], Awaitable[T]] | None = None,
+    ) -> T:
+        """Make a call. `send` makes it without middlewares, and `through` calls `send` through those of the service."""
         part = self._part()
         deadline = CallDeadline(self.settings.total_timeout)
         scope = deadline.scope
-        call: ObservedCall | None = None
+        call: ServiceCall | None = None
         part.calls.add(scope)
         try:
             try:
                 with scope, deadline:
                     pipeline = await self._open(part)
-                    call = ObservedCall(pipeline, operation, request, deadline)
-                    result = await run(pipeline, call)
+                    call = ServiceCall(pipeline, operation, deadline)
+                    if through is None or not pipeline.steps.middlewares:
+                        result = await call.make(send, value)
+                    else:
+                        result = await through(call, value, partial(call.make, send))
                     call.finished(result)
                     return result
             except BaseException as error:

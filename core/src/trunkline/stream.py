@@ -13,10 +13,12 @@ import attrs
 
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
-from trunkline._calls.observed import ObservedCall
+from trunkline._calls.middleware import MiddlewareReader
+from trunkline._calls.observed import ObservedCall, ServiceCall
 from trunkline._calls.pipeline import Pipeline
 from trunkline._event_loops import running_loop
 from trunkline._masking import without_keys
+from trunkline.authoring.provider import call_variable
 from trunkline.errors import (
     CallError,
     RemoteError,
@@ -116,8 +118,8 @@ class Stream:
         self._loop: object = None  # the event loop that the stream was opened in
         self._request = request
         self._state: _StreamState = "new"
-        self._call: ObservedCall | None = None
-        self._reader: EventReader | None = None
+        self._call: ObservedCall | ServiceCall | None = None
+        self._reader: EventReader | MiddlewareReader | None = None
         self._batch: list[Event] = []
         self._position = 0
         self._provider = provider
@@ -176,7 +178,7 @@ class Stream:
         call.first_event()
         return self
 
-    async def _open(self) -> ObservedCall:
+    async def _open(self) -> ObservedCall | ServiceCall:
         """Send the request and wait for the first event, in one scope that `aclose` can cancel."""
         # Made here, since a cancel scope can be made only where an event loop runs, but a stream anywhere.
         deadline = CallDeadline(self._total_timeout)
@@ -188,10 +190,7 @@ class Stream:
         self._interrupt = interrupt
         try:
             with deadline.scope, deadline:
-                pipeline = await self._open_service()
-                self._call = call = ObservedCall(pipeline, "stream", self._request, deadline)
-                translation = await pipeline.translate(self._request, stream=True)
-                self._reader = await pipeline.stream(translation, deadline, call.retried)
+                self._reader = await self._open_reader(deadline)
         except BaseException as error:
             self._fail(error)
             raise
@@ -204,6 +203,22 @@ class Stream:
             self._state = "open"
             self._interrupt = self._reader.cancel_read
         return self._call
+
+    async def _open_reader(self, deadline: CallDeadline) -> EventReader | MiddlewareReader:
+        pipeline = await self._open_service()
+        whole = ServiceCall(pipeline, "stream", deadline)
+        if pipeline.steps.middlewares:
+            self._call = whole
+            reader = MiddlewareReader(whole, self._request)
+            await reader.open()
+            return reader
+        self._call = call = whole.observed_call(self._request)
+        token = call_variable.set(call.call)
+        try:
+            translation = await pipeline.translate(self._request, stream=True)
+            return await pipeline.stream(translation, deadline, call.retried)
+        finally:
+            call_variable.reset(token)
 
     def __aiter__(self) -> Stream:
         return self
@@ -238,14 +253,14 @@ class Stream:
         self._position = position + 1
         try:
             self._fold.add(event)
-        except TrunklineError as error:  # the provider sent the events in an impossible order
-            if self._reader is not None:
-                self._reader.complete(error)
-            self._fail(error)
-            raise
-        if type(event) is Finished:
-            self._finish()
-        return event
+        except TrunklineError as error:
+            wrong = error if self._reader is None else self._reader.out_of_order(error)
+        else:
+            if type(event) is Finished:
+                self._finish()
+            return event
+        self._fail(wrong)
+        raise wrong
 
     def _finish(self) -> None:
         if self._state == "open":
@@ -337,7 +352,7 @@ class Stream:
         """
         await self._close(None)
 
-    async def _close_reader(self) -> None:
+    async def _close_reader(self, ended: BaseException | None) -> None:
         if self._interrupt is not None and self._interrupt():
             self._awaited = anyio.Event()
             with anyio.move_on_after(CLOSING_LIMIT):
@@ -346,7 +361,7 @@ class Stream:
             reader, self._reader = self._reader, None
             failed: BaseException | None = None
             try:
-                await reader.aclose()
+                await reader.aclose(ended)
             except BaseException as error:
                 failed = error if self._call is None else self._call.at_border(error)
             if failed is not None:
@@ -374,7 +389,7 @@ class Stream:
             self._open_streams.discard(self)
             closing = self._closing = anyio.Event()
             try:
-                await self._close_reader()
+                await self._close_reader(self._failure or cancelled)
             finally:
                 self._closing = None
                 closing.set()

@@ -47,7 +47,7 @@ from trunkline.response import ChatResponse
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Step: TypeAlias = Literal["auth", "translator", "parser", "transport", "operations"]
+Step: TypeAlias = Literal["auth", "translator", "parser", "transport", "operations", "middlewares"]
 """A step of a plugin, by the name of its field in `Steps`."""
 
 STEPS: dict[Step, str] = {
@@ -56,6 +56,7 @@ STEPS: dict[Step, str] = {
     "parser": "the response parser",
     "transport": "the transport",
     "operations": "an operation",
+    "middlewares": "a middleware",
 }
 """What errors call the steps."""
 

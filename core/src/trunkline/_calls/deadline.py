@@ -17,25 +17,40 @@ class CallDeadline:
     scope that the call runs in. The code that enters it raises `timeout_error()` if the deadline cancelled it.
     """
 
-    __slots__ = ("_started", "end", "left", "scope", "total")
+    __slots__ = ("_started", "active", "end", "left", "scope", "total")
 
     def __init__(self, total: float | None) -> None:
         self.left = math.inf if total is None else total
         self.total = total
         self.scope = anyio.CancelScope()
         self.end = math.inf
+        self.active = False
+        """Whether the block is entered."""
         self._started = 0.0
 
     def __enter__(self) -> anyio.CancelScope:
         """Count the time of the block, and cancel `scope` (which is entered already) when no time is left."""
         self._started = time.monotonic()
+        self.active = True
         if self.total is not None:
             self.scope.deadline = self.end = anyio.current_time() + max(self.left, 0)
         return self.scope
 
     def __exit__(self, *exc_info: object) -> None:
+        self.active = False
         self.scope.deadline = math.inf
         self.left -= time.monotonic() - self._started
+
+    def within_read(self) -> CallDeadline:
+        """Return a deadline for what is sent within a read, which ends at the same time.
+
+        It has no scope of its own and counts no time: the read does both.
+        """
+        inner = CallDeadline(None)
+        inner.total = self.total
+        if self.total is not None:
+            inner.end = anyio.current_time() + max(self.left, 0)
+        return inner
 
     def suspend(self) -> float:
         """Do not cancel `scope` any more. Returns the seconds that are left.

@@ -21,7 +21,7 @@ from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.response_reader import check_headers, chunk_timeout, parse_body, read_error
 from trunkline.authoring.decoder import StreamDecoder, check_structure
-from trunkline.authoring.provider import ByteStream
+from trunkline.authoring.provider import ByteStream, ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     FirstChunkTimeout,
@@ -55,6 +55,7 @@ class EventReader:
         "_answer",
         "_chunk_seconds",
         "_chunks",
+        "_context",
         "_deadline",
         "_decoder",
         "_error",
@@ -74,8 +75,8 @@ class EventReader:
         self,
         exchange: AbstractAsyncContextManager[ByteStream],
         *,
+        context: ServiceContext[Settings],
         parser: GuardedParser,
-        settings: Settings,
         deadline: CallDeadline,
         read_timeouts: ReadTimeouts,
         warnings: tuple[CallWarning, ...],
@@ -83,8 +84,9 @@ class EventReader:
         answer: Answer,
     ) -> None:
         self._exchange = exchange
+        self._context = context
         self._parser = parser
-        self._settings = settings
+        self._settings = settings = context.settings
         self._deadline = deadline
         self._warnings = warnings
         self._family = family
@@ -219,9 +221,18 @@ class EventReader:
                 continue
             return self._events_before(failed)
 
+    def count_no_time(self) -> None:
+        """Leave `total_timeout` to a reader around this one, which counts the time of its own reads."""
+        self._deadline = CallDeadline(None)
+
     def complete(self, error: BaseException) -> None:
         """Add to an error of the stream what its response's headers say; see `Answer.complete`."""
         self._answer.complete(error)
+
+    def out_of_order(self, violation: TrunklineError) -> TrunklineError:
+        """Return the error to raise if the events have an impossible order, which is the provider's mistake."""
+        self.complete(violation)
+        return violation
 
     def _decoded(self, decode: Callable[[], list[Event]]) -> list[Event]:
         """Return the events that `decode` returns. An error that follows some of them is raised after them."""
@@ -244,8 +255,14 @@ class EventReader:
             started, rest = events[0], events[1:]
         else:
             started, rest = ResponseStarted(), events
-        family = started.family or self._family
-        return [attrs.evolve(started, warnings=(*self._warnings, *started.warnings), family=family), *rest]
+        completed = attrs.evolve(
+            started,
+            warnings=(*self._warnings, *started.warnings),
+            family=started.family or self._family,
+            provider=self._context.provider,
+            service=self._context.name,
+        )
+        return [completed, *rest]
 
     def _at_end(self, head: bytes) -> list[Event]:
         # Some servers answer a streaming request with a whole body or a bare error, and some proxies with an HTML page.
@@ -265,8 +282,11 @@ class EventReader:
             raise StreamInterrupted("the response is empty")
         return self._decoder.finish()
 
-    async def aclose(self) -> None:
-        """Close the connection. If the response is finished, its last bytes are read first, to reuse the connection."""
+    async def aclose(self, error: BaseException | None = None) -> None:
+        """Close the connection. If the response is finished, its last bytes are read first, to reuse the connection.
+
+        `error` is why the stream ends, if not because it was read; it makes no difference here.
+        """
         self._read_timeouts.release(self._read_timeout)
         # An exception tells the transport not to read the rest of the response.
         unfinished = None if self._decoder.finished else GeneratorExit()

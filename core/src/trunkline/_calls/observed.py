@@ -1,4 +1,8 @@
-"""One call as its observers see it."""
+"""The calls to the provider as their observers see them.
+
+Without middlewares, a call of the application is one call to the provider. A middleware may answer it itself, or call
+the provider several times.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,23 @@ import itertools
 import logging
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
+
+import attrs
 
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.pipeline import Pipeline
 from trunkline._masking import without_keys
-from trunkline.authoring.provider import Observer
+from trunkline.authoring.provider import Call, Observer, call_variable
 from trunkline.errors import PluginError, RemoteError, TrunklineError
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse
 from trunkline.secrets import scrub
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 _log = logging.getLogger("trunkline")
 _numbers = itertools.count(1)
@@ -27,20 +38,19 @@ _SHORT_WAIT = 10.0
 
 
 class ObservedCall:
-    """One call: its number, its deadline, and the observers to notify of its steps."""
+    """One call to the provider: its deadline, and the observers to notify of its steps."""
 
-    __slots__ = ("_model", "_observers", "_pipeline", "deadline", "number")
+    __slots__ = ("_model", "_observers", "_pipeline", "call", "deadline")
 
-    def __init__(self, pipeline: Pipeline, operation: str, request: object, deadline: CallDeadline) -> None:
+    def __init__(self, pipeline: Pipeline, call: Call, request: object, deadline: CallDeadline) -> None:
         self._pipeline = pipeline
         self._observers = pipeline.steps.observers
-        self.number = next(_numbers)
+        self.call = call
         self.deadline = deadline
         self._model: str | None = None
         if isinstance(request, (ChatRequest, EmbedRequest)):
             self._model = request.model or pipeline.settings.default_model
-        context = pipeline.context
-        self._notify(lambda observer: observer.started(self.number, context, operation, request))
+        self._notify(lambda observer: observer.started(call, call.context, call.operation, request))
 
     @property
     def observed(self) -> bool:
@@ -62,7 +72,7 @@ class ObservedCall:
     def retried(self, error: TrunklineError, delay: float) -> None:
         """An attempt failed; another follows in `delay` seconds. Called before the wait."""
         self._add_model(error)
-        self._notify(lambda observer: observer.retried(self.number, error, delay))
+        self._notify(lambda observer: observer.retried(self.call, error, delay))
         if delay > _LOGGED_WAIT:
             service = self._pipeline.context.name
             # Whole seconds, except for a short wait, which they would show as up to twice too short.
@@ -71,11 +81,11 @@ class ObservedCall:
 
     def first_event(self) -> None:
         """The first event of a stream has arrived."""
-        self._notify(lambda observer: observer.first_event(self.number))
+        self._notify(lambda observer: observer.first_event(self.call))
 
     def finished(self, response: object) -> None:
         """The call succeeded."""
-        self._notify(lambda observer: observer.finished(self.number, response))
+        self._notify(lambda observer: observer.finished(self.call, response))
 
     def at_border(self, error: BaseException) -> BaseException:
         """Return the exception to raise for one that reading the response raised; see `Pipeline.at_border`."""
@@ -83,18 +93,102 @@ class ObservedCall:
 
     def abandoned(self, partial: ChatResponse) -> None:
         """The application left the stream before its end."""
-        self._notify(lambda observer: observer.abandoned(self.number, partial))
+        self._notify(lambda observer: observer.abandoned(self.call, partial))
 
     def failed(self, error: BaseException) -> None:
         """The call failed, or the application was cancelled."""
         if isinstance(error, TrunklineError):
             self._pipeline.finalize_error(error)
             self._add_model(error)
-        self._notify(lambda observer: observer.failed(self.number, error))
+        self._notify(lambda observer: observer.failed(self.call, error))
 
     def _add_model(self, error: TrunklineError) -> None:
         if isinstance(error, RemoteError):
             error.model = error.model or self._model
+
+
+class ServiceCall:
+    """One call of the application: its deadline, and the calls to the provider that it leads to.
+
+    A call to the provider that was cancelled cannot know why: the application cancelled it, the deadline has passed, or
+    the service was closed. Its observers are notified when the whole call has ended, with the error of the whole call.
+    """
+
+    __slots__ = ("_is_first", "_outcome", "_unsettled", "call", "deadline", "is_closing", "open_streams", "pipeline")
+
+    def __init__(self, pipeline: Pipeline, operation: str, deadline: CallDeadline) -> None:
+        self.pipeline = pipeline
+        self.call = Call(number=next(_numbers), operation=operation, context=pipeline.context)
+        self.deadline = deadline
+        self.is_closing = False
+        """Whether the application is leaving the stream."""
+        self.open_streams: list[AbstractAsyncContextManager[object]] = []
+        """The streams of the provider that were entered and not left."""
+        self._is_first = True
+        self._unsettled: list[Callable[[BaseException | None], None]] = []
+        self._outcome: tuple[BaseException | None] | None = None
+
+    def observed_call(self, request: object) -> ObservedCall:
+        """Start a call to the provider. The first one has the number of the whole call."""
+        call = self.call if self._is_first else attrs.evolve(self.call, number=next(_numbers))
+        self._is_first = False
+        return ObservedCall(self.pipeline, call, request, self.deadline)
+
+    async def make(self, send: Callable[[Pipeline, V, ObservedCall], Awaitable[T]], request: V) -> T:
+        """Make one call to the provider, as `send` does, and notify its observers."""
+        call = self.observed_call(request)
+        token = call_variable.set(call.call)
+        try:
+            result = await send(self.pipeline, request, call)
+        except Exception as error:
+            call.failed(error)
+            self.deadline.resume()  # a middleware may go on
+            raise
+        except BaseException as error:
+            cancellation = error
+            self.settle_later(lambda error: call.failed(error or cancellation))
+            raise
+        finally:
+            call_variable.reset(token)
+        call.finished(result)
+        return result
+
+    def settle_later(self, settle: Callable[[BaseException | None], None]) -> None:
+        """Call `settle` when the whole call has ended: with its error, or `None` if it did not fail."""
+        if self._outcome is None:
+            self._unsettled.append(settle)
+        else:
+            settle(self._outcome[0])
+
+    def _settle(self, error: BaseException | None) -> None:
+        self._outcome = (error,)
+        while self._unsettled:
+            self._unsettled.pop(0)(error)
+
+    # What `ObservedCall` has too, for a `Stream`.
+
+    observed = True
+
+    def first_event(self) -> None:
+        """Do nothing: the calls to the provider notify their observers."""
+
+    def at_border(self, error: BaseException) -> BaseException:
+        """Return the exception to raise for one that reading the response raised; see `Pipeline.at_border`."""
+        return self.pipeline.at_border(error)
+
+    def finished(self, response: object) -> None:
+        """The call succeeded."""
+        self._settle(None)
+
+    def abandoned(self, partial: ChatResponse) -> None:
+        """The application left the stream before its end."""
+        self._settle(None)
+
+    def failed(self, error: BaseException) -> None:
+        """The call failed, or the application was cancelled."""
+        if isinstance(error, TrunklineError):
+            self.pipeline.finalize_error(error)
+        self._settle(error)
 
 
 def _reason(error: TrunklineError) -> str:

@@ -126,8 +126,8 @@ class Pipeline:
         async def attempt(wire_request: WireRequest, answer: Answer) -> EventReader:
             reader = EventReader(
                 self._send(wire_request),
+                context=self.context,
                 parser=self.parser,
-                settings=self.settings,
                 deadline=deadline,
                 read_timeouts=self.read_timeouts,
                 warnings=translation.warnings,
@@ -324,8 +324,10 @@ class Pipeline:
 
     # Errors
 
-    def at_border(self, error: BaseException, step: Step = "transport") -> BaseException:
+    def at_border(self, error: BaseException, step: Step = "transport", *, owner: str | None = None) -> BaseException:
         """Return the exception to raise for one that a step raised, without secrets and without its traceback.
+
+        `owner` is the name of the plugin that the step belongs to, if the service has several such steps.
 
         Call it in the `except` block, and raise the result after that block; see `_calls/borders.py`.
         """
@@ -339,7 +341,7 @@ class Pipeline:
             message = "a task that it waited for was cancelled, but the call was not"
             error = RuntimeError(message).with_traceback(error.__traceback__)
         if isinstance(error, Exception) and not isinstance(error, TrunklineError):
-            error = plugin_error(self.context, STEPS[step], self.steps.owners[step], error)
+            error = plugin_error(self.context, STEPS[step], owner or self.steps.owners[step], error)
         else:
             error = without_traceback(error)
         return self.finalize_error(error) if isinstance(error, TrunklineError) else error

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pluggy
@@ -34,6 +34,7 @@ from trunkline._exception_groups import described, singles
 from trunkline._exception_text import exception_text
 from trunkline._masking import quoted
 from trunkline._suggestions import did_you_mean, nearest
+from trunkline.authoring.middleware import Middleware
 from trunkline.authoring.provider import (
     Auth,
     MediaClass,
@@ -48,6 +49,8 @@ from trunkline.authoring.provider import (
 )
 from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound, TrunklineError
 from trunkline.secrets import Secret
+
+T = TypeVar("T")
 
 PROVIDERS = "trunkline.providers"
 EXTENSIONS = "trunkline.extensions"
@@ -264,12 +267,20 @@ def _named_like_hook(plugin: object, name: str) -> bool:
 
 
 @attrs.frozen(kw_only=True)
+class OwnedMiddleware:
+    """A middleware, with the name of the extension that returned it."""
+
+    middleware: Middleware
+    owner: str
+
+
+@attrs.frozen(kw_only=True)
 class Steps:
     """The objects that the hooks of one service returned; they do the service's work.
 
     `auths` holds every `Auth` that an implementation of `trunkline_auth` returned: `auth`, and those inside it.
     `auth_owners` has the names of the plugins that returned those, in the same order, and `owners` the name of the
-    plugin that returned each object, by the name of the field.
+    plugin that returned each object, by the name of the field. The first of the `middlewares` is the outermost.
     """
 
     auth: Auth
@@ -279,6 +290,7 @@ class Steps:
     parser: ResponseParser
     transport: Transport | None
     observers: tuple[Observer, ...]
+    middlewares: tuple[OwnedMiddleware, ...] = ()
     operations: Operations
     bytes_only_media: tuple[MediaClass, ...]
     owners: Mapping[str, str]
@@ -408,7 +420,8 @@ def open_steps(
         **steps,
         auths=auths,
         auth_owners=tuple(results.owner_of(one) or owners["auth"] for one in auths),
-        observers=calls.observers(manager.hook.trunkline_observer),
+        observers=calls.every(manager.hook.trunkline_observer, Observer),
+        middlewares=calls.middlewares(manager),
         operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
         owners={"operations": provider.name, **owners},
@@ -521,11 +534,21 @@ class _HookCalls:
             )
         return result
 
-    def observers(self, hook: pluggy.HookCaller) -> tuple[Observer, ...]:
+    def every(self, hook: pluggy.HookCaller, wanted: type[T]) -> tuple[T, ...]:
         results = self.optional(hook, list) or []
         for result in results:
-            self._check(hook, result, Observer)
+            self._check(hook, result, wanted)
         return tuple(results)
+
+    def middlewares(self, manager: pluggy.PluginManager) -> tuple[OwnedMiddleware, ...]:
+        """Return the middlewares in the order of the extensions; one of the provider is the innermost."""
+        hook = manager.hook.trunkline_middleware
+        found = [
+            OwnedMiddleware(middleware=middleware, owner=self.results.owner_of(middleware) or _implementers(hook))
+            for middleware in self.every(hook, Middleware)
+        ]
+        labels = [label for label, _ in manager.list_name_plugin() if label != self.context.provider]
+        return tuple(sorted(found, key=lambda one: labels.index(one.owner) if one.owner in labels else len(labels)))
 
     def _check(self, hook: pluggy.HookCaller, result: object, wanted: type) -> None:
         if not isinstance(result, wanted):

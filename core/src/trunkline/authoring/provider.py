@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -28,6 +29,8 @@ hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
 """Decorator that marks a function as the implementation of a hook in `trunkline.hookspecs`."""
 
 T = TypeVar("T")
+V = TypeVar("V")
+R = TypeVar("R")
 S = TypeVar("S", bound=Settings)
 S_co = TypeVar("S_co", bound=Settings, covariant=True)
 F_co = TypeVar("F_co", bound="bytes | HasData", covariant=True)
@@ -65,6 +68,37 @@ class ServiceContext(Generic[S_co]):
         child has no objects and makes its own.
         """
         return self._kept.get(kind, make)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Call:
+    """One call of a service, for those who take part in it: middlewares, observers, translator, `Auth` and parser.
+
+    `number` is different for each call of the process. `operation` is `chat`, `stream`, `embed`, `list_models`,
+    `count_tokens`, `authenticate`, or the name of the `Operation` that `Service.run` was called with. `context` is the
+    service. In `state` they leave each other values, under keys that begin with the name of a distribution.
+
+    Each call is equal only to itself, so it can be the key of a mapping.
+    """
+
+    number: int
+    operation: str
+    context: ServiceContext[Settings] = attrs.field(repr=False)
+    state: dict[str, object] = attrs.field(factory=dict, repr=False)
+
+
+call_variable: ContextVar[Call | None] = ContextVar("trunkline.current_call", default=None)
+"""What `current_call` returns. Only the core sets it."""
+
+
+def current_call() -> Call | None:
+    """Return the call that is being made, or `None` outside of a call.
+
+    For the parts of a provider, whose methods have no argument for it: `Translator.translate`, `Auth.acquire` and
+    `sign`, `ResponseParser.stream`, `body` and `error`, and the functions of an `Operation`. The parser of a stream
+    asks when `ResponseParser.stream` makes it, since its events are read later.
+    """
+    return call_variable.get()
 
 
 @attrs.frozen(kw_only=True)
@@ -245,74 +279,74 @@ class Transport(Protocol):
 class Observer:
     """Observes calls, for telemetry, cost or audit. Override the methods you need; they must not block.
 
-    `call` is the same number in all methods for one call. An exception that an observer raises is logged; it affects
+    `call` is the same object in all methods for one call. An observer sees the calls that reach the provider, with what
+    the middlewares made of the request: no call if a middleware answered it, and several if one repeated it, each with
+    a number of its own and the same `state`. An exception that an observer raises is logged; it affects
     neither the call nor the other observers.
     """
 
-    def started(self, call: int, context: ServiceContext[Settings], operation: str, request: object) -> None:
-        """A call starts. `operation` is `chat`, `stream`, `embed`, `list_models`, `count_tokens` or `authenticate`.
+    def started(self, call: Call, context: ServiceContext[Settings], operation: str, request: object) -> None:
+        """A call starts. `operation` is that of the call: `chat`, `stream`, `embed`, …
 
-        `request` is a `ChatRequest` for `chat`, `stream` and `count_tokens`, an `EmbedRequest` for `embed`, and `None`
-        for `list_models` and `authenticate`.
+        `request` is a `ChatRequest` for `chat`, `stream` and `count_tokens`, an `EmbedRequest` for `embed`, `None` for
+        `list_models` and `authenticate`, and the value of a `Service.run`.
         """
 
-    def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+    def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
         """An attempt failed, and the next one is sent in `delay` seconds. Called before the wait."""
 
-    def first_event(self, call: int) -> None:
+    def first_event(self, call: Call) -> None:
         """The first event of a stream has arrived."""
 
-    def finished(self, call: int, response: object) -> None:
+    def finished(self, call: Call, response: object) -> None:
         """The call succeeded."""
 
-    def failed(self, call: int, error: BaseException) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         """The call failed, or was cancelled."""
 
-    def abandoned(self, call: int, partial: ChatResponse) -> None:
+    def abandoned(self, call: Call, partial: ChatResponse) -> None:
         """A stream was left before its end, by the application or because the client of a web server disconnected.
 
         `partial` has what the application had read, and its usage.
         """
 
 
-@attrs.frozen(kw_only=True)
-class ListModels:
-    """How to list models, as two pure functions.
+ModelPage: TypeAlias = tuple[tuple[ModelInfo, ...], str | None]
+"""A page of a list of models, and the cursor of the next page, or `None` after the last one."""
 
-    `build(context, cursor)` makes the request for a page; the cursor of the first page is `None`. `parse` returns the
-    models of a page and the cursor of the next page, or `None` after the last.
+
+@attrs.frozen(kw_only=True)
+class Operation(Generic[V, R]):
+    """A request other than chat, as two pure functions.
+
+    `build(context, value)` makes the request for a value, as a `WireRequest`, or as a `Translation` if there are
+    warnings. `parse(context, wire_response)` returns the result of a response whose status is 2xx. `name` is what
+    observers and middlewares are told.
+
+    `Service.run` sends any operation with the service's credentials, deadline and retries.
     """
 
-    build: Callable[[ServiceContext[Any], str | None], WireRequest]
-    parse: Callable[[ServiceContext[Any], WireResponse], tuple[tuple[ModelInfo, ...], str | None]]
+    build: Callable[[ServiceContext[Any], V], WireRequest | Translation]
+    parse: Callable[[ServiceContext[Any], WireResponse], R]
+    name: str = "run"
 
-
-@attrs.frozen(kw_only=True)
-class Embed:
-    """How to embed texts, as two pure functions: one that makes the request and one that parses the response.
-
-    `parse` returns the vectors in the order of the texts; the core checks that there is one for each.
-    """
-
-    build: Callable[[ServiceContext[Any], EmbedRequest], Translation]
-    parse: Callable[[ServiceContext[Any], WireResponse], EmbedResponse]
-
-
-@attrs.frozen(kw_only=True)
-class CountTokens:
-    """How to count tokens, as two pure functions: one that makes the request and one that parses the response."""
-
-    build: Callable[[ServiceContext[Any], ChatRequest], Translation]
-    parse: Callable[[ServiceContext[Any], WireResponse], int]
+    def translation(self, context: ServiceContext[Any], value: V) -> Translation:
+        """Return what `build` makes, as a `Translation`."""
+        built = self.build(context, value)
+        return built if isinstance(built, Translation) else Translation(wire_request=built)
 
 
 @attrs.frozen(kw_only=True)
 class Operations:
-    """The operations of a provider other than chat. An operation that is `None` raises `UnsupportedOperation`."""
+    """The operations of a provider other than chat. An operation that is `None` raises `UnsupportedOperation`.
 
-    list_models: ListModels | None = None
-    embed: Embed | None = None
-    count_tokens: CountTokens | None = None
+    `list_models` is built from the cursor of the page; that of the first page is `None`. `embed` parses the vectors in
+    the order of the texts; the core checks that there is one for each. Their names are those of the fields.
+    """
+
+    list_models: Operation[str | None, ModelPage] | None = None
+    embed: Operation[EmbedRequest, EmbedResponse] | None = None
+    count_tokens: Operation[ChatRequest, int] | None = None
 
 
 def _no_transport(context: ServiceContext[Any]) -> Transport | None:

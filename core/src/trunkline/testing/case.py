@@ -20,7 +20,7 @@ from trunkline._json import JSONObject
 from trunkline._plugins.registry import Steps, load_provider, open_steps
 from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.decoder import StreamDecoder
-from trunkline.authoring.provider import Observer, Provider, ResponseParser, ServiceContext, hookimpl
+from trunkline.authoring.provider import Call, Observer, Provider, ResponseParser, ServiceContext, hookimpl
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.events import Event, TextDelta
 from trunkline.fold import fold
@@ -60,16 +60,16 @@ class Watcher(Observer):
         """Observe the service."""
         return self
 
-    def retried(self, call: int, error: TrunklineError, delay: float) -> None:
+    def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
         """Record the delay."""
         self.delays.append(delay)
         self.retrying.set()
 
-    def failed(self, call: int, error: BaseException) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         """Record the error."""
         self.failures.append(error)
 
-    def abandoned(self, call: int, partial: ChatResponse) -> None:
+    def abandoned(self, call: Call, partial: ChatResponse) -> None:
         """Record what the application had read."""
         self.abandonments.append(partial)
 

@@ -14,7 +14,7 @@ from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.authoring.http_errors import retry_after
 from trunkline.authoring.json import dumps, loads
-from trunkline.authoring.provider import ListModels, Operations, Provider, SendOptions, ServiceContext, Translation
+from trunkline.authoring.provider import Operation, Operations, Provider, SendOptions, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import AuthenticationError, ConnectionFailed, RateLimited, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished
@@ -229,7 +229,7 @@ def _provider(kind: type[FakeSettings]) -> Provider:
         response_parser=lambda context: Parser(),
         transport=lambda context: Transport(),
         operations=lambda context: Operations(
-            list_models=ListModels(
+            list_models=Operation(
                 build=lambda context, cursor: WireRequest(method="GET", url="fake:/models"), parse=_models
             )
         ),

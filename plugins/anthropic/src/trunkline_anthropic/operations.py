@@ -7,7 +7,7 @@ from typing import Any
 
 from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, as_string, decode_object, encode_request
-from trunkline.authoring.provider import CountTokens, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -111,7 +111,7 @@ def _created(model: dict[str, Any]) -> int | None:
 
 
 OPERATIONS = Operations(
-    list_models=ListModels(build=build_models, parse=parse_models),
-    count_tokens=CountTokens(build=build_count_tokens, parse=parse_count_tokens),
+    list_models=Operation(build=build_models, parse=parse_models),
+    count_tokens=Operation(build=build_count_tokens, parse=parse_count_tokens),
 )
 """What the API offers besides chat. It has no embeddings."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.json import as_count, as_string, decode_object, encode_request, with_options
-from trunkline.authoring.provider import CountTokens, Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -142,8 +142,8 @@ def parse_embed(context: ServiceContext[BedrockSettings], wire_response: WireRes
 
 
 OPERATIONS = Operations(
-    list_models=ListModels(build=build_models, parse=parse_models),
-    embed=Embed(build=build_embed, parse=parse_embed),
-    count_tokens=CountTokens(build=build_count, parse=parse_count),
+    list_models=Operation(build=build_models, parse=parse_models),
+    embed=Operation(build=build_embed, parse=parse_embed),
+    count_tokens=Operation(build=build_count, parse=parse_count),
 )
 """What Bedrock offers besides chat."""

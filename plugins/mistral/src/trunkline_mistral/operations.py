@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 from trunkline.authoring.json import encode_request, with_options
-from trunkline.authoring.provider import Embed, ServiceContext, Translation
+from trunkline.authoring.provider import Operation, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import EmbedRequest
@@ -33,5 +33,7 @@ def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translat
     return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-OPERATIONS = attrs.evolve(chat_operations(PROFILE, default_url), embed=Embed(build=build_embed, parse=parse_embeddings))
+OPERATIONS = attrs.evolve(
+    chat_operations(PROFILE, default_url), embed=Operation(build=build_embed, parse=parse_embeddings)
+)
 """`GET /v1/models`, which returns a single page, and `POST /v1/embeddings`."""

@@ -7,7 +7,7 @@ from typing import Any
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, as_string, decode_object, encode_request, with_options
-from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -63,8 +63,8 @@ def parse_embeddings(context: ServiceContext[OllamaSettings], wire_response: Wir
 
 
 OPERATIONS = Operations(
-    list_models=ListModels(build=build_models, parse=parse_models),
-    embed=Embed(build=build_embed, parse=parse_embeddings),
+    list_models=Operation(build=build_models, parse=parse_models),
+    embed=Operation(build=build_embed, parse=parse_embeddings),
 )
 """Listing models and embedding."""
 

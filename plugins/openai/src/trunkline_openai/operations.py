@@ -8,7 +8,7 @@ from typing import Any
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads, with_options
-from trunkline.authoring.provider import Embed, ListModels, Operations, ServiceContext, Translation
+from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -57,8 +57,8 @@ def chat_operations(
         return Translation(wire_request=wire_request, warnings=warnings.all())
 
     return Operations(
-        list_models=ListModels(build=build_models, parse=parse_models) if list_models else None,
-        embed=Embed(build=build_embed, parse=parse_embeddings) if embed else None,
+        list_models=Operation(build=build_models, parse=parse_models) if list_models else None,
+        embed=Operation(build=build_embed, parse=parse_embeddings) if embed else None,
     )
 
 

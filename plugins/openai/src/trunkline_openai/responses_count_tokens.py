@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, decode_object, encode_request, with_options
-from trunkline.authoring.provider import CountTokens, ServiceContext, Translation
+from trunkline.authoring.provider import Operation, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -67,4 +67,4 @@ def parse_count_tokens(context: ServiceContext[OpenAISettings], wire_response: W
     raise ProtocolViolation("the body has no input_tokens", provider=context.provider)
 
 
-count_tokens = CountTokens(build=build_count_tokens, parse=parse_count_tokens)
+count_tokens = Operation(build=build_count_tokens, parse=parse_count_tokens)

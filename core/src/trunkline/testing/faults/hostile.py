@@ -59,9 +59,9 @@ class HostileFaults(ProviderCase):
         operation = self.open_steps().operations.list_models
         if operation is None:
             pytest.skip("n/a: the provider has no list_models")
-        plain = _parts(operation.build(self.context(), "x:plain"))
+        plain = _parts(operation.translation(self.context(), "x:plain").wire_request)
         for cursor in CURSORS:
-            path, query = _parts(operation.build(self.context(), f"x:{cursor}"))
+            path, query = _parts(operation.translation(self.context(), f"x:{cursor}").wire_request)
             assert path == plain[0], f"{cursor!r} changed the path"
             wanted = [(name, value.replace("plain", cursor)) for name, value in plain[1]]
             assert query == wanted, f"{cursor!r} changed the query"

@@ -1,0 +1,292 @@
+"""Calls through the middlewares of a service.
+
+The middlewares are nested: the first one is the outermost. Each is behind a border, as the steps of a provider are:
+what it raises names its extension, and what it passes on or returns has the right type. A middleware that does not
+override a method is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+import anyio
+import attrs
+
+from trunkline._calls.observed import ServiceCall
+from trunkline._calls.provider_stream import CLOSING_LIMIT, ProviderStream
+from trunkline._plugins.registry import OwnedMiddleware
+from trunkline.authoring.middleware import EventStream, Middleware
+from trunkline.errors import PluginError, RemoteError, RequestTimeout, TrunklineError
+from trunkline.events import Event, Finished, is_event
+from trunkline.request import ChatRequest, EmbedRequest
+from trunkline.response import ChatResponse, EmbedResponse
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+_VALUES: dict[str, type] = {"embed": EmbedRequest, "count_tokens": ChatRequest}
+_RESULTS: dict[str, type] = {"embed": EmbedResponse, "count_tokens": int, "list_models": tuple}
+"""The types of the values and results of the operations that a service has methods for."""
+
+
+async def chat_through(
+    call: ServiceCall, request: ChatRequest, send: Callable[[ChatRequest], Awaitable[ChatResponse]]
+) -> ChatResponse:
+    """Make a call of `Service.chat` through the middlewares; `send` makes it without them."""
+    for owned in _overriding(call, "chat"):
+        method = partial(owned.middleware.chat, call.call)
+        send = _guarded(_Border(call, owned, "chat"), method, send, ChatRequest, ChatResponse)
+    response = await send(request)
+    if response.provider is None or response.service is None:  # made by a middleware
+        context = call.call.context
+        response = attrs.evolve(
+            response, provider=response.provider or context.provider, service=response.service or context.name
+        )
+    return response
+
+
+async def run_through(call: ServiceCall, value: Any, send: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Make a call of another operation through the middlewares; `send` makes it without them."""
+    name = call.call.operation
+    for owned in _overriding(call, "run"):
+        method = partial(owned.middleware.run, call.call, name)
+        value_class, result_class = _VALUES.get(name, object), _RESULTS.get(name, object)
+        send = _guarded(_Border(call, owned, "run"), method, send, value_class, result_class)
+    return await send(value)
+
+
+def _overriding(call: ServiceCall, method: str) -> Sequence[OwnedMiddleware]:
+    """Return the middlewares that override a method, the innermost first."""
+    default = getattr(Middleware, method)
+    found = call.pipeline.steps.middlewares
+    return [owned for owned in reversed(found) if getattr(type(owned.middleware), method) is not default]
+
+
+@attrs.frozen
+class _Border:
+    """The border between the core and one method of one middleware."""
+
+    call: ServiceCall
+    owned: OwnedMiddleware
+    method: str
+
+    def crossed(self, error: BaseException) -> BaseException:
+        """Return the exception to raise for one that the middleware raised."""
+        return self.call.pipeline.at_border(error, "middlewares", owner=self.owned.owner)
+
+    def error(self, problem: str) -> TrunklineError:
+        """Return the error for a mistake of the middleware."""
+        error = self.crossed(TypeError(f"{type(self.owned.middleware).__name__}.{self.method} {problem}"))
+        return cast(PluginError, error)
+
+    def check(self, value: object, wanted: type, what: str) -> None:
+        """Raise `PluginError` if the middleware passes on or returns a value of a wrong type."""
+        if not isinstance(value, wanted):
+            raise self.error(f"{what} {_described(value)}, not a value of type {wanted.__name__}")
+
+
+def _described(value: object) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _guarded(
+    border: _Border,
+    method: Callable[[V, Callable[[V], Awaitable[T]]], Awaitable[T]],
+    inner: Callable[[V], Awaitable[T]],
+    value_class: type,
+    result_class: type,
+) -> Callable[[V], Awaitable[T]]:
+    """Return a function that calls one method of a middleware around `inner`."""
+
+    async def proceed(value: V) -> T:
+        border.check(value, value_class, "calls proceed with")
+        return await inner(value)
+
+    async def guarded(value: V) -> T:
+        try:
+            result = await method(value, proceed)
+        except BaseException as error:
+            failed = border.crossed(error)
+        else:
+            border.check(result, result_class, "returned")
+            return result
+        raise failed
+
+    return guarded
+
+
+class _GuardedStream:
+    """The stream of one middleware."""
+
+    __slots__ = ("_border", "_entered", "_inner", "_request")
+
+    def __init__(self, border: _Border, inner: Callable[[ChatRequest], EventStream], request: ChatRequest) -> None:
+        self._border = border
+        self._inner = inner
+        self._request = request
+        self._entered: EventStream | None = None
+
+    def _proceed(self, request: ChatRequest) -> EventStream:
+        self._border.check(request, ChatRequest, "calls proceed with")
+        return self._inner(request)
+
+    async def __aenter__(self) -> AsyncIterator[Event]:
+        border = self._border
+        try:
+            stream = border.owned.middleware.stream(border.call.call, self._request, self._proceed)
+            if not hasattr(stream, "__aexit__"):
+                raise border.error(
+                    f"returned {_described(stream)}, not an async context manager; "
+                    "decorate it with @contextlib.asynccontextmanager"
+                )
+            events = await stream.__aenter__()
+            self._entered = stream
+            if not hasattr(events, "__aiter__"):
+                raise border.error(f"yielded {_described(events)}, not an async iterator of events")
+            return _GuardedEvents(border, events.__aiter__())
+        except BaseException as error:
+            failed = border.crossed(error)
+        if self._entered is not None:
+            await self.__aexit__(type(failed), failed, None)
+        raise failed
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        stream, self._entered = self._entered, None
+        if stream is None:
+            return None
+        try:
+            return await stream.__aexit__(kind, error, traceback)
+        except BaseException as raised:
+            if raised is error:
+                return False
+            failed = self._border.crossed(raised)
+        raise failed
+
+
+class _GuardedEvents:
+    """The events of one middleware: events, of which the last is `Finished`."""
+
+    __slots__ = ("_border", "_events", "_finished")
+
+    def __init__(self, border: _Border, events: AsyncIterator[Event]) -> None:
+        self._border = border
+        self._events = events
+        self._finished = False
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            event = await self._events.__anext__()
+        except StopAsyncIteration:
+            if self._finished:
+                raise
+            failed: BaseException = self._border.error("ended the events without Finished")
+        except BaseException as error:
+            failed = self._border.crossed(error)
+            if isinstance(failed, RemoteError):
+                failed.partial = None  # of events that the middleware may have changed
+        else:
+            if is_event(event) and not self._finished:
+                self._finished = type(event) is Finished
+                return event
+            failed = self._border.error(
+                f"gave {_described(event)} after Finished" if self._finished else f"gave {_described(event)}, no event"
+            )
+        raise failed
+
+
+class MiddlewareReader:
+    """The events of the outermost middleware, read for a `Stream` as an `EventReader` reads those of a response.
+
+    The time limit of a read is around everything that the middlewares do in it, so `total_timeout` and `Stream.aclose`
+    end that too.
+    """
+
+    __slots__ = ("_call", "_events", "_owners", "_read_timeout", "_read_timeouts", "_stream")
+
+    def __init__(self, call: ServiceCall, request: ChatRequest) -> None:
+        self._call = call
+        stream: Callable[[ChatRequest], EventStream] = partial(ProviderStream, call)
+        overriding = _overriding(call, "stream")
+        self._owners = ", ".join(owned.owner for owned in reversed(overriding))
+        for owned in overriding:
+            stream = partial(_GuardedStream, _Border(call, owned, "stream"), stream)
+        self._stream = stream(request)
+        self._read_timeouts = call.pipeline.read_timeouts
+        self._read_timeout = self._read_timeouts.acquire()
+
+    async def open(self) -> None:
+        """Enter the stream, which normally sends the request and waits for the first content."""
+        try:
+            self._events = await self._stream.__aenter__()
+        except BaseException:
+            self._read_timeouts.release(self._read_timeout)
+            await self._close_opened()
+            raise
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a task is waiting in `next` at this moment."""
+        return self._read_timeout.active
+
+    def cancel_read(self) -> bool:
+        """End the read that another task is waiting in: its `next` returns `None`. Returns whether there was one."""
+        active = self._read_timeout.active
+        if active:
+            self._read_timeout.end()
+        return active
+
+    def timeout_error(self) -> RequestTimeout:
+        """Return the error for a read that took too long."""
+        return self._call.deadline.timeout_error()
+
+    async def next(self) -> list[Event] | None:
+        """Return the next event, in a list. Returns `None` if the read was ended; raises what a middleware raises.
+
+        Before `Finished` is returned, the events are read to their end: what a middleware does after the last event
+        belongs to the call.
+        """
+        read_timeout, deadline = self._read_timeout, self._call.deadline
+        started = read_timeout.extend(max(deadline.left, 0))
+        try:
+            with read_timeout:
+                event = await self._events.__anext__()
+                if type(event) is Finished:
+                    async for _ in self._events:  # there are no more: raises if there are
+                        pass
+        finally:
+            deadline.left -= read_timeout.time() - started
+        return None if read_timeout.ended else [event]
+
+    def complete(self, error: BaseException) -> None:
+        """Do nothing: the stream of the provider has completed its errors."""
+
+    def out_of_order(self, violation: TrunklineError) -> TrunklineError:
+        """Return the error to raise if the events have an impossible order. Those of the provider were checked."""
+        failed = self._call.pipeline.at_border(TypeError(str(violation)), "middlewares", owner=self._owners)
+        return cast(PluginError, failed)
+
+    async def aclose(self, error: BaseException | None = None) -> None:
+        """Leave the streams of the middlewares, because the application left or because of an `error`."""
+        self._read_timeouts.release(self._read_timeout)
+        self._call.is_closing = True
+        try:
+            with anyio.move_on_after(CLOSING_LIMIT):
+                await self._stream.__aexit__(type(error) if error else None, error, None)
+        except BaseException as raised:
+            if raised is not error:
+                raise
+        finally:
+            await self._close_opened()
+
+    async def _close_opened(self) -> None:
+        """Close what a middleware has left open, for example in a generator that was dropped."""
+        for opened in tuple(self._call.open_streams):
+            await opened.__aexit__(None, None, None)
