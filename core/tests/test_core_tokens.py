@@ -101,6 +101,19 @@ async def test_token_is_kept_until_the_margin_or_half_its_life(
         assert (await auth.acquire()).reveal() == value
 
 
+async def test_service_for_tokens_may_ask_for_an_earlier_renewal(clock: Clock) -> None:
+    source = Source()
+
+    async def fetch() -> Token:
+        token = await source()
+        return Token(token.value, token.expires_in, renew_in=600.0)
+
+    auth = CachedToken(fetch)
+    for passed, value in [(0.0, "token-1"), (599.0, "token-1"), (1.0, "token-2")]:
+        clock.time += passed
+        assert (await auth.acquire()).reveal() == value
+
+
 async def test_token_without_expiry_is_kept_until_it_is_refused(clock: Clock) -> None:
     auth = CachedToken(Source(None))
     await auth.acquire()

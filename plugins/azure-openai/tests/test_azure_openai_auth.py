@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import anyio
@@ -16,6 +15,7 @@ import anyio.lowlevel
 import attrs
 import pytest
 from trunkline._plugins.registry import open_steps
+from trunkline.authoring.auth import RETRY_EARLY
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError, PermissionDenied
@@ -24,9 +24,9 @@ from trunkline.secrets import Secret
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 from trunkline_azure_openai import AzureOpenAISettings, TokenProvider, azure_openai
-from trunkline_azure_openai.auth import RETRY_EARLY, TokenAuth
+from trunkline_azure_openai.auth import MARGIN, TokenAuth
 from trunkline_azure_openai.settings import SCOPE
-from trunkline_azure_openai.tokens import MARGIN, UNKNOWN_LIFETIME, Token, token_from
+from trunkline_azure_openai.tokens import UNKNOWN_LIFETIME, token_from
 
 MANY = 500
 IN_FLIGHT = 150
@@ -75,11 +75,19 @@ class Source:
         return self.give()
 
 
-def auth_for(provider: TokenProvider, clock: Clock, **fields: Any) -> TokenAuth:
+@pytest.fixture(autouse=True)
+def _clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline.authoring.auth.monotonic", lambda: CLOCKS["monotonic"]())
+    monkeypatch.setattr("trunkline_azure_openai.auth.wall_clock", lambda: CLOCKS["wall"]())
+
+
+CLOCKS = {"monotonic": Clock(), "wall": Clock()}
+
+
+def auth_for(provider: TokenProvider, clock: Clock, *, wall: Clock | None = None, **fields: Any) -> TokenAuth:
+    CLOCKS.update(monotonic=clock, wall=wall or clock)
     settings = AzureOpenAISettings(api_url="https://r.openai.azure.com", token_provider=provider, **fields)
-    return TokenAuth(
-        ServiceContext(name="mine", provider="azure-openai", settings=settings), now=clock, wall_clock=clock
-    )
+    return TokenAuth(ServiceContext(name="mine", provider="azure-openai", settings=settings))
 
 
 # What is sent
@@ -156,7 +164,7 @@ class AsyncCallable:
     ],
 )
 async def test_a_token_comes_from_any_kind_of_provider(make: Callable[[], TokenProvider]) -> None:
-    assert (await auth_for(make(), Clock()).acquire()).value == "t"
+    assert (await auth_for(make(), Clock()).acquire()).reveal() == "t"
 
 
 @pytest.mark.anyio
@@ -193,7 +201,7 @@ async def test_a_call_that_waits_for_a_sync_provider_can_be_cancelled() -> None:
                 tasks.cancel_scope.cancel()
     finally:
         released.set()
-    assert (await auth.acquire()).value == "t"
+    assert (await auth.acquire()).reveal() == "t"
 
 
 @pytest.mark.anyio
@@ -244,40 +252,33 @@ NOW = 1_000_000.0
 
 
 @pytest.mark.parametrize(
-    ("given", "expires_on", "refresh_on"),
+    ("given", "expires_in", "renew_in"),
     [
-        ("opaque", NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
-        (" opaque\n", NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
-        (jwt({"exp": NOW + HOUR}), NOW + HOUR, NOW + HOUR - MARGIN),
-        (jwt({}), NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
-        (jwt([]), NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
-        ("a.!!.c", NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
-        (AccessToken("t", NOW + HOUR), NOW + HOUR, NOW + HOUR - MARGIN),
-        (AccessToken("t", NOW + 100), NOW + 100, NOW + 50),
-        (AccessToken("t", NOW - 5), NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
-        (AccessToken("t", NOW + HOUR, NOW + 60), NOW + HOUR, NOW + 60),
-        (AccessToken("t", NOW + HOUR, NOW - 60), NOW + HOUR, NOW + HOUR - MARGIN),
-        (AccessToken("t", NOW + HOUR, NOW + HOUR), NOW + HOUR, NOW + HOUR - MARGIN),
-        (AccessToken("t", str(NOW + HOUR)), NOW + HOUR, NOW + HOUR - MARGIN),  # type: ignore[arg-type]
-        (AccessToken("t", datetime.fromtimestamp(NOW + HOUR, UTC)), NOW + HOUR, NOW + HOUR - MARGIN),  # type: ignore[arg-type]
-        (AccessToken("t", float("nan")), NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),
-        (AccessToken("t", "soon"), NOW + UNKNOWN_LIFETIME, NOW + UNKNOWN_LIFETIME),  # type: ignore[arg-type]
+        ("opaque", UNKNOWN_LIFETIME, None),
+        (" opaque\n", UNKNOWN_LIFETIME, None),
+        (jwt({"exp": NOW + HOUR}), HOUR, None),
+        (jwt({}), UNKNOWN_LIFETIME, None),
+        (jwt([]), UNKNOWN_LIFETIME, None),
+        ("a.!!.c", UNKNOWN_LIFETIME, None),
+        (AccessToken("t", NOW + HOUR), HOUR, None),
+        (AccessToken("t", NOW - 5), UNKNOWN_LIFETIME, None),
+        (AccessToken("t", NOW + HOUR, NOW + 60), HOUR, 60),
+        (AccessToken("t", NOW + HOUR, NOW - 60), HOUR, None),
+        (AccessToken("t", str(NOW + HOUR)), HOUR, None),  # type: ignore[arg-type]
+        (AccessToken("t", datetime.fromtimestamp(NOW + HOUR, UTC)), HOUR, None),  # type: ignore[arg-type]
+        (AccessToken("t", float("nan")), UNKNOWN_LIFETIME, None),
+        (AccessToken("t", "soon"), UNKNOWN_LIFETIME, None),  # type: ignore[arg-type]
     ],
 )
-def test_a_token_tells_how_long_it_is_good(given: object, expires_on: float, refresh_on: float) -> None:
+def test_a_token_tells_how_long_it_is_good(given: object, expires_in: float, renew_in: float | None) -> None:
     token = token_from(given, NOW)
-    assert (token.expires_on, token.refresh_on) == (expires_on, refresh_on)
+    assert (token.expires_in, token.renew_in) == (expires_in, renew_in)
 
 
 @pytest.mark.parametrize("given", [None, "", " ", 7, b"t", AccessToken("", 1), "two words", "ü", "a\nb"])
 def test_what_is_no_token_is_refused(given: object) -> None:
     with pytest.raises(ValueError, match="token"):
         token_from(given, NOW)
-
-
-def test_tokens_are_equal_when_their_values_are() -> None:
-    assert Token(value="t", expires_on=1, refresh_on=1) == Token(value="t", expires_on=2, refresh_on=2)
-    assert Token(value="t", expires_on=1, refresh_on=1) != Token(value="u", expires_on=1, refresh_on=1)
 
 
 @pytest.mark.anyio
@@ -287,16 +288,16 @@ async def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
     auth = auth_for(source, clock)
     for passed, value in [(0, "token-1"), (HOUR - MARGIN - 1, "token-1"), (1, "token-2"), (HOUR / 2, "token-2")]:
         clock.time += passed
-        assert (await auth.acquire()).value == value
+        assert (await auth.acquire()).reveal() == value
 
 
 @pytest.mark.anyio
 async def test_a_refused_token_is_acquired_anew() -> None:
     clock = Clock()
     auth = auth_for(Source(clock), clock)
-    assert (await auth.acquire()).value == "token-1"
-    assert (await auth.acquire(refresh=True)).value == "token-2"
-    assert (await auth.acquire()).value == "token-2"
+    assert (await auth.acquire()).reveal() == "token-1"
+    assert (await auth.acquire(refresh=True)).reveal() == "token-2"
+    assert (await auth.acquire()).reveal() == "token-2"
 
 
 class Slow(Source):
@@ -316,7 +317,7 @@ async def acquire_many(auth: TokenAuth, source: Slow, count: int, **options: boo
 
     async def one() -> None:
         try:
-            found.append((await auth.acquire(**options)).value)
+            found.append((await auth.acquire(**options)).reveal())
         except AuthenticationError as error:
             found.append(str(error))
 
@@ -352,7 +353,7 @@ async def test_all_who_wait_share_one_failure_and_the_next_call_tries_again() ->
     assert len(found) == 50
     assert all("OSError: no route to the identity endpoint" in text for text in found)
     source.failure = None
-    assert (await auth.acquire()).value == "token-1"
+    assert (await auth.acquire()).reveal() == "token-1"
 
 
 @pytest.mark.anyio
@@ -367,9 +368,9 @@ async def test_while_one_call_renews_early_the_others_go_on_with_the_token_they_
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(auth.acquire)
         await anyio.wait_all_tasks_blocked()
-        assert (await auth.acquire()).value == "token-1"
+        assert (await auth.acquire()).reveal() == "token-1"
         source.go.set()
-    assert (await auth.acquire()).value == "token-2"
+    assert (await auth.acquire()).reveal() == "token-2"
 
 
 @pytest.mark.anyio
@@ -380,7 +381,7 @@ async def test_a_renewal_that_is_cancelled_is_taken_up_by_the_next_in_line() -> 
     values: list[str] = []
 
     async def wait() -> None:
-        values.append((await auth.acquire()).value)
+        values.append((await auth.acquire()).reveal())
 
     async with anyio.create_task_group() as tasks:
         first = anyio.CancelScope()
@@ -408,15 +409,15 @@ async def test_a_failed_early_renewal_leaves_a_good_token_in_use(caplog: pytest.
     await auth.acquire()
     clock.time += HOUR - MARGIN + 1
     source.failure = OSError(f"unreachable, with {jwt({'a': 1})}")
-    with caplog.at_level(logging.WARNING, logger="trunkline.azure_openai"):
-        assert (await auth.acquire()).value == "token-1"
-        assert (await auth.acquire()).value == "token-1"
+    with caplog.at_level(logging.WARNING, logger="trunkline.auth"):
+        assert (await auth.acquire()).reveal() == "token-1"
+        assert (await auth.acquire()).reveal() == "token-1"
     assert [record.getMessage() for record in caplog.records] == [
-        "service 'mine': renewing the token failed (OSError: unreachable, with ***); the old token is valid for 299 s"
+        "renewing a token failed (AuthenticationError); the old one is valid for another 299 s"
     ]
     clock.time += RETRY_EARLY
     source.failure = None
-    assert (await auth.acquire()).value == "token-2"
+    assert (await auth.acquire()).reveal() == "token-2"
     clock.time += 2 * HOUR
     source.failure = OSError("unreachable")
     with pytest.raises(AuthenticationError, match="unreachable"):
@@ -435,10 +436,10 @@ async def test_what_a_provider_gives_that_is_no_token_is_told_without_its_value(
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock() -> Clock:
     """The clock of every service that the test opens."""
     clock = Clock()
-    monkeypatch.setattr("trunkline_azure_openai.auth.TokenAuth", partial(TokenAuth, now=clock, wall_clock=clock))
+    CLOCKS.update(monotonic=clock, wall=clock)
     return clock
 
 
@@ -560,7 +561,7 @@ async def test_a_failed_refresh_does_not_stand_in_the_way_of_a_token_that_is_sti
     with pytest.raises(AuthenticationError):
         await auth.acquire(refresh=True)
     clock.time += HOUR - MARGIN + 1
-    assert (await auth.acquire()).value == "token-1"
+    assert (await auth.acquire()).reveal() == "token-1"
 
 
 @pytest.mark.anyio
@@ -618,16 +619,13 @@ async def test_cancelled_call_does_not_wait_for_the_thread_that_makes_the_creden
 async def test_wall_clock_that_is_set_changes_nothing(jump: float) -> None:
     """Fault class 81."""
     clock, wall = Clock(), Clock()
-    provider = Source(wall)
-    settings = AzureOpenAISettings(api_url="https://r.openai.azure.com", token_provider=provider)
-    context = ServiceContext(name="mine", provider="azure-openai", settings=settings)
-    auth = TokenAuth(context, now=clock, wall_clock=wall)
+    auth = auth_for(Source(wall), clock, wall=wall)
     await auth.acquire()
     wall.time += jump
-    assert (await auth.acquire()).value == "token-1"
+    assert (await auth.acquire()).reveal() == "token-1"
     clock.time += HOUR
     wall.time += HOUR
-    assert (await auth.acquire()).value == "token-2"
+    assert (await auth.acquire()).reveal() == "token-2"
 
 
 @pytest.mark.anyio
@@ -636,11 +634,7 @@ async def test_token_is_used_although_the_wall_clock_is_wrong(wrong_by: float) -
     """Fault class 81."""
     clock, wall, server = Clock(), Clock(), Clock()
     wall.time += wrong_by
-    provider = Source(server)
-    settings = AzureOpenAISettings(api_url="https://r.openai.azure.com", token_provider=provider)
-    auth = TokenAuth(
-        ServiceContext(name="mine", provider="azure-openai", settings=settings), now=clock, wall_clock=wall
-    )
+    auth = auth_for(Source(server), clock, wall=wall)
     for _ in range(3):
-        assert (await auth.acquire()).value == "token-1"
-    assert (await auth.acquire(refresh=True)).value == "token-2"
+        assert (await auth.acquire()).reveal() == "token-1"
+    assert (await auth.acquire(refresh=True)).reveal() == "token-2"

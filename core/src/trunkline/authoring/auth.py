@@ -133,11 +133,13 @@ class Token:
     """A token that a `CachedToken` fetched. `repr` does not show the value.
 
     `expires_in` is the rest of its life, in seconds. `None` means that this is not known: the token is used until a
-    request is refused with 401. With 0 or less, only the calls that wait for this token use it.
+    request is refused with 401. With 0 or less, only the calls that wait for this token use it. `renew_in` are the
+    seconds until it should be renewed, if the service for tokens names a time before the `margin` of the `CachedToken`.
     """
 
     value: Secret = attrs.field(converter=_secret)
     expires_in: float | None
+    renew_in: float | None = None
 
 
 class CachedToken(NoAuth):
@@ -188,7 +190,7 @@ class CachedToken(NoAuth):
         self._header = header
         self._prefix = prefix
         self._own_secrets = tuple(map(_secret, secrets))
-        self._lock = Lock()
+        self._lock = Lock(fast_acquire=True)
         self._exchanges = 0
         self._failure: Exception | None = None
         self._token: Secret | None = None
@@ -213,9 +215,8 @@ class CachedToken(NoAuth):
         if self._token is not None and not refresh and now < self._expires_at:
             if now < self._renew_at:
                 return self._token
-            # This call renews the token. The others use the old one meanwhile, and go on to do so if the renewal fails
-            # or is cancelled: a service for tokens that hangs must not hold up one call after the other.
-            self._renew_at = now + max(self._timeout, RETRY_EARLY)
+            # This call renews the token. The others use the old one meanwhile.
+            self._renew_at = self._expires_at
         exchanges = self._exchanges
         async with self._lock:
             mine = exchanges == self._exchanges
@@ -240,15 +241,19 @@ class CachedToken(NoAuth):
     async def _exchange(self, *, refresh: bool) -> None:
         try:
             fetched = await self._fetch_in_time()
-            value, life = _sendable(fetched.value), fetched.expires_in
-        except Exception as error:  # `fetch` is the plugin's code, which may raise anything
+            value, life, early = _sendable(fetched.value), fetched.expires_in, fetched.renew_in
+        except BaseException as error:  # `fetch` is the plugin's code, which may raise anything
+            # A service for tokens that hangs must not hold up one call after the other while the old token is valid.
+            self._renew_at = monotonic() + RETRY_EARLY
+            if not isinstance(error, Exception):
+                raise
             self._failure = error
         else:
             now = monotonic()
             life = math.inf if life is None else life
             self._failure = None
             self._expires_at = now + life
-            self._renew_at = self._expires_at - min(self._margin, life / 2)
+            self._renew_at = now + min(life - min(self._margin, life / 2), math.inf if early is None else early)
             if value != self._token:
                 self._kept.append(value)
             elif refresh:

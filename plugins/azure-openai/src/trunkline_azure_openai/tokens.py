@@ -6,41 +6,22 @@ import binascii
 from base64 import urlsafe_b64decode
 from datetime import datetime
 
-import attrs
+from trunkline.authoring.auth import Token
 from trunkline.authoring.json import loads
 from trunkline.secrets import Secret
 
-MARGIN = 300.0
-"""Seconds before its expiry at which a token is renewed; at most half of its remaining life."""
-
-UNKNOWN_LIFETIME = 300.0
-"""Seconds for which a token of unknown expiry is used."""
+UNKNOWN_LIFETIME = 600.0
+"""Seconds for which a token of unknown expiry is used. It is renewed after half of them."""
 
 LATEST = 253_402_300_799.0
 """The end of the year 9999, in seconds since the epoch. A later expiry counts as unknown."""
 
 
-@attrs.frozen(kw_only=True)
-class Token:
-    """A bearer token. Tokens are equal when their values are.
-
-    Times are seconds of one clock: the wall clock until `on_clock` converts them.
-    """
-
-    value: str = attrs.field(repr=False)
-    expires_on: float = attrs.field(eq=False)
-    refresh_on: float = attrs.field(eq=False)
-
-    def on_clock(self, difference: float) -> Token:
-        """Return the token with the times of another clock. `difference` is the other clock minus this one."""
-        return attrs.evolve(self, expires_on=self.expires_on + difference, refresh_on=self.refresh_on + difference)
-
-
 def token_from(given: object, now: float) -> Token:
     """Read a token provider's result: a string, or an object with `token` and perhaps `expires_on` and `refresh_on`.
 
-    `now` and the times are in seconds since the epoch. The expiry of a string is read from the claim `exp`, if it is a
-    JSON Web Token. It is not verified, which is up to the service. Raises `ValueError` for anything else.
+    `now` and these times are in seconds since the epoch. The expiry of a string is read from the claim `exp`, if it is
+    a JSON Web Token. It is not verified, which is up to the service. Raises `ValueError` for anything else.
     """
     value = given if isinstance(given, (str, Secret)) else getattr(given, "token", None)
     text = value.reveal() if isinstance(value, Secret) else value
@@ -55,14 +36,10 @@ def token_from(given: object, now: float) -> Token:
     if expires_on is None or expires_on <= now:
         # A token that is new and has expired: the clock of this machine is probably wrong. If not, the token is refused
         # with 401 and then renewed.
-        expires_on = now + UNKNOWN_LIFETIME
-        return Token(value=text, expires_on=expires_on, refresh_on=expires_on)
-    latest = expires_on - min(MARGIN, max(expires_on - now, 0) / 2)
-    requested = _seconds(getattr(given, "refresh_on", None))
+        return Token(text, UNKNOWN_LIFETIME)
+    refresh_on = _seconds(getattr(given, "refresh_on", None))
     return Token(
-        value=text,
-        expires_on=expires_on,
-        refresh_on=requested if requested is not None and now < requested < latest else latest,
+        text, expires_on - now, renew_in=refresh_on - now if refresh_on is not None and refresh_on > now else None
     )
 
 
