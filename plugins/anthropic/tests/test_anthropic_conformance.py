@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 from trunkline.authoring.json import dumps
+from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import NAMED_SSE, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
+from trunkline.testing import NAMED_SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 PROMPT = {"input_tokens": 5, "cache_read_input_tokens": 4}
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
@@ -204,6 +206,48 @@ MESSAGES = WireFormat(
 )
 
 
+HISTORY = attrs.evolve(
+    MESSAGES.samples[0],
+    name="after a history of tools",
+    request=TOOL_HISTORY,
+    request_wire=WireRequest(
+        url="{url}/v1/messages",
+        headers={"content-type": "application/json", "anthropic-version": "2026-10-21"},
+        body=dumps(
+            {
+                "model": "m",
+                "system": "Be brief.",
+                "messages": [
+                    {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
+                    {
+                        "role": "assistant",
+                        "content": [
+                            {"type": "text", "text": "I will look."},
+                            {"type": "tool_use", "id": "abcdefgh1", "name": "weather", "input": {"city": "Oslo"}},
+                            {"type": "tool_use", "id": "abcdefgh2", "name": "weather", "input": {"city": "Rome"}},
+                        ],
+                    },
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "tool_result", "tool_use_id": "abcdefgh1", "content": "Sun"},
+                            {"type": "tool_result", "tool_use_id": "abcdefgh2", "is_error": True, "content": "Down"},
+                        ],
+                    },
+                    {"role": "assistant", "content": "Sun in Oslo."},
+                    {"role": "user", "content": "Thanks."},
+                ],
+                "tools": [{"name": "weather", "description": "Tells the weather.", "input_schema": WEATHER.parameters}],
+                "tool_choice": {"type": "auto"},
+                "max_tokens": 4321,
+                "stop_sequences": ["END"],
+                "stream": True,
+            }
+        ),
+    ),
+)
+
+
 class TestAnthropic(ProviderTests):
     provider = "anthropic"
     # The kit's model does not have a Claude name, so give it the facts of a Claude model.
@@ -213,3 +257,4 @@ class TestAnthropic(ProviderTests):
         "model_facts": {"*": {"signed_thinking": True}},
     }
     wire = MESSAGES
+    samples = (HISTORY,)

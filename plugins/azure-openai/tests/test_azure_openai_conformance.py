@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.authoring.json import dumps
 from trunkline.testing import SSE, ProviderTests, Sample, canary
-from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES
+from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, chat_history, responses_history
 
 SAFE = {"content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}
 PRELUDE = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0, **SAFE}]}
@@ -32,7 +32,15 @@ class TestAzureOpenAI(ProviderTests):
     provider = "azure-openai"
     settings = {"api_url": "{url}/openai/v1", "api_key": canary("api_key")}
     wire = CHAT_COMPLETIONS
-    samples = (FILTERED,)
+    samples = (
+        FILTERED,
+        chat_history(
+            "{url}/openai/v1/chat/completions",
+            max_tokens=None,
+            max_completion_tokens=4321,
+            metadata={"kit": "metadata"},
+        ),
+    )
 
 
 class TestAzureOpenAIResponses(ProviderTests):
@@ -40,3 +48,4 @@ class TestAzureOpenAIResponses(ProviderTests):
     variant = "responses"
     settings = {"api_url": "{url}/openai/v1", "api_key": canary("api_key"), "api": "responses"}
     wire = RESPONSES
+    samples = (responses_history("{url}/openai/v1/responses"),)

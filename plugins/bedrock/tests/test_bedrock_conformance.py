@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from zlib import crc32
 
+import attrs
 from trunkline.authoring.json import dumps
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RateLimited, ServerError
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import WEATHER, ProviderTests, Sample, Step, WireFormat, canary
+from trunkline.testing import TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"inputTokens": 9, "outputTokens": 5, "totalTokens": 14}
@@ -195,6 +197,62 @@ CONVERSE = WireFormat(
 )
 
 
+HISTORY = attrs.evolve(
+    CONVERSE.samples[0],
+    name="after a history of tools",
+    request=TOOL_HISTORY,
+    request_wire=WireRequest(
+        url="{url}/model/m/converse-stream",
+        headers={"content-type": "application/json"},
+        body=dumps(
+            {
+                "system": [{"text": "Be brief."}],
+                "messages": [
+                    {"role": "user", "content": [{"text": "What is the weather in Oslo and in Rome?"}]},
+                    {
+                        "role": "assistant",
+                        "content": [
+                            {"text": "I will look."},
+                            {"toolUse": {"toolUseId": "abcdefgh1", "name": "weather", "input": {"city": "Oslo"}}},
+                            {"toolUse": {"toolUseId": "abcdefgh2", "name": "weather", "input": {"city": "Rome"}}},
+                        ],
+                    },
+                    {
+                        "role": "user",
+                        "content": [
+                            {"toolResult": {"toolUseId": "abcdefgh1", "content": [{"text": "Sun"}]}},
+                            {
+                                "toolResult": {
+                                    "toolUseId": "abcdefgh2",
+                                    "content": [{"text": "Down"}],
+                                    "status": "error",
+                                }
+                            },
+                        ],
+                    },
+                    {"role": "assistant", "content": [{"text": "Sun in Oslo."}]},
+                    {"role": "user", "content": [{"text": "Thanks."}]},
+                ],
+                "toolConfig": {
+                    "tools": [
+                        {
+                            "toolSpec": {
+                                "name": "weather",
+                                "description": "Tells the weather.",
+                                "inputSchema": {"json": WEATHER.parameters},
+                            }
+                        }
+                    ],
+                    "toolChoice": {"auto": {}},
+                },
+                "inferenceConfig": {"maxTokens": 4321, "temperature": 0.25, "topP": 0.75, "stopSequences": ["END"]},
+                "requestMetadata": {"kit": "metadata"},
+            }
+        ),
+    ),
+)
+
+
 class TestBedrock(ProviderTests):
     provider = "bedrock"
     settings = {
@@ -205,6 +263,8 @@ class TestBedrock(ProviderTests):
         "aws_session_token": canary("aws_session_token"),
     }
     wire = CONVERSE
+    samples = (HISTORY,)
+    embedding_model = "cohere.embed-v4:0"
     models = (
         "anthropic.claude-sonnet-4-5-20250929-v1:0",
         "openai.gpt-oss-120b-1:0",

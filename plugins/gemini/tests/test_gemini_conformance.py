@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 from trunkline.authoring.json import dumps
+from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import SSE, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
+from trunkline.testing import SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": 2, "totalTokenCount": 14}
@@ -150,7 +152,72 @@ GENERATE_CONTENT = WireFormat(
 )
 
 
+# The signature that Google documents for a call of another model: base64 of skip_thought_signature_validator.
+UNSIGNED = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
+
+HISTORY = attrs.evolve(
+    GENERATE_CONTENT.samples[0],
+    name="after a history of tools",
+    request=TOOL_HISTORY,
+    request_wire=WireRequest(
+        url="{url}/v1beta/models/m:streamGenerateContent?alt=sse",
+        headers={"content-type": "application/json"},
+        body=dumps(
+            {
+                "systemInstruction": {"parts": [{"text": "Be brief."}]},
+                "contents": [
+                    {"role": "user", "parts": [{"text": "What is the weather in Oslo and in Rome?"}]},
+                    {
+                        "role": "model",
+                        "parts": [
+                            {"text": "I will look."},
+                            {
+                                "functionCall": {"id": "abcdefgh1", "name": "weather", "args": {"city": "Oslo"}},
+                                "thoughtSignature": UNSIGNED,
+                            },
+                            {"functionCall": {"id": "abcdefgh2", "name": "weather", "args": {"city": "Rome"}}},
+                        ],
+                    },
+                    {
+                        "role": "user",
+                        "parts": [
+                            {"functionResponse": {"id": "abcdefgh1", "name": "weather", "response": {"output": "Sun"}}},
+                            {"functionResponse": {"id": "abcdefgh2", "name": "weather", "response": {"error": "Down"}}},
+                        ],
+                    },
+                    {"role": "model", "parts": [{"text": "Sun in Oslo."}]},
+                    {"role": "user", "parts": [{"text": "Thanks."}]},
+                ],
+                "tools": [
+                    {
+                        "functionDeclarations": [
+                            {
+                                "name": "weather",
+                                "description": "Tells the weather.",
+                                "parametersJsonSchema": WEATHER.parameters,
+                            }
+                        ]
+                    }
+                ],
+                "toolConfig": {"functionCallingConfig": {"mode": "AUTO"}},
+                "generationConfig": {
+                    "maxOutputTokens": 4321,
+                    "temperature": 0.25,
+                    "topP": 0.75,
+                    "topK": 37,
+                    "seed": 8765,
+                    "frequencyPenalty": 0.5,
+                    "presencePenalty": 1.0,
+                    "stopSequences": ["END"],
+                },
+            }
+        ),
+    ),
+)
+
+
 class TestGemini(ProviderTests):
     provider = "gemini"
     settings = {"api_url": "{url}", "api_key": canary("api_key")}
     wire = GENERATE_CONTENT
+    samples = (HISTORY,)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from trunkline.testing import ProviderTests
-from trunkline_openai.testing import CHAT_COMPLETIONS
+from trunkline_openai.testing import CHAT_COMPLETIONS, chat_history
 
 
 class TestLlamaCpp(ProviderTests):
     provider = "llamacpp"
     wire = CHAT_COMPLETIONS
+    samples = (chat_history("/v1/chat/completions", top_k=37),)

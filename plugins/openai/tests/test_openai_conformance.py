@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from trunkline.testing import ProviderTests, canary
-from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, THOUGHT
-
-HI = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, THOUGHT, chat_history, responses_history
 
 
 class TestOpenAI(ProviderTests):
     provider = "openai"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
     wire = CHAT_COMPLETIONS
-    request_body = {**HI, "stream_options": {"include_usage": True, "include_obfuscation": False}}
+    samples = (
+        chat_history(
+            "{url}/v1/chat/completions",
+            max_tokens=None,
+            max_completion_tokens=4321,
+            metadata={"kit": "metadata"},
+            stream_options={"include_usage": True, "include_obfuscation": False},
+        ),
+    )
 
 
 class TestOpenAIResponses(ProviderTests):
@@ -20,11 +26,17 @@ class TestOpenAIResponses(ProviderTests):
     variant = "responses"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key"), "api": "responses"}
     wire = RESPONSES
+    samples = (
+        responses_history(
+            "{url}/v1/responses",
+            include=["reasoning.encrypted_content"],
+            stream_options={"include_obfuscation": False},
+        ),
+    )
 
 
 class TestOpenAICompatible(ProviderTests):
     provider = "openai-compatible"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
     wire = CHAT_COMPLETIONS
-    request_body = {**HI, "stream_options": {"include_usage": True}}
-    samples = (THOUGHT,)
+    samples = (THOUGHT, chat_history("{url}/v1/chat/completions"))

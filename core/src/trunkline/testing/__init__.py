@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         JSON_LINES,
         NAMED_SSE,
         SSE,
+        TOOL_HISTORY,
         WEATHER,
         Framing,
         Sample,
@@ -30,6 +31,7 @@ __all__ = [
     "JSON_LINES",
     "NAMED_SSE",
     "SSE",
+    "TOOL_HISTORY",
     "WEATHER",
     "Exchange",
     "Framing",
@@ -58,7 +60,18 @@ _HOMES = {
     "recordings": ("RecordingMismatch",),
     "server": ("Exchange", "LoopbackServer", "black_hole", "closed_port", "serve"),
     "tapes": ("Player", "Recorder", "record", "replay"),
-    "wireformat": ("JSON_LINES", "NAMED_SSE", "SSE", "WEATHER", "Framing", "Sample", "Step", "WireFormat", "canary"),
+    "wireformat": (
+        "JSON_LINES",
+        "NAMED_SSE",
+        "SSE",
+        "TOOL_HISTORY",
+        "WEATHER",
+        "Framing",
+        "Sample",
+        "Step",
+        "WireFormat",
+        "canary",
+    ),
 }
 
 

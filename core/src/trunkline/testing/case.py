@@ -16,7 +16,6 @@ import pytest
 
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
-from trunkline._json import JSONObject
 from trunkline._plugins.registry import Steps, load_provider, open_steps
 from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.decoder import StreamDecoder
@@ -97,7 +96,7 @@ class ProviderCase:
     samples: ClassVar[Sequence[Sample]] = ()
     models: ClassVar[Sequence[str]] = ("m",)
     secrets: ClassVar[Sequence[str]] = ()
-    request_body: ClassVar[JSONObject | None] = None
+    embedding_model: ClassVar[str] = "m"
     skips: ClassVar[Mapping[str, str]] = {}
 
     pytestmark: pytest.MarkDecorator = pytest.mark.anyio
@@ -125,13 +124,15 @@ class ProviderCase:
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
-        """Run tests with the argument `sample` for each sample, with `spelling` for each spelling of the framing."""
+        """Run tests with `sample` for each sample, `spelling` for each spelling, and `asked` for each model."""
         if "sample" in metafunc.fixturenames:
             samples = cls.all_samples()
             metafunc.parametrize("sample", samples, ids=[sample.name.replace(" ", "-") for sample in samples])
         if "spelling" in metafunc.fixturenames:
             names = list(cls.wire.framing.spellings(cls.wire.samples[0].frames)) or ["none"]
             metafunc.parametrize("spelling", names, ids=[name.replace(" ", "-") for name in names])
+        if "asked" in metafunc.fixturenames:
+            metafunc.parametrize("asked", cls.models)
 
     # Facts
 

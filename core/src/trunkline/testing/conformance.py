@@ -18,11 +18,20 @@ from trunkline.testing.faults.history import HistoryFaults
 from trunkline.testing.faults.hostile import HostileFaults
 from trunkline.testing.faults.lifecycle import FuzzFaults, LifecycleFaults
 from trunkline.testing.faults.wire import WireFaults
+from trunkline.testing.request_contents import RequestContentTests
 from trunkline.testing.requests import RequestTests
 
 
 class WireTests(
-    BasicTests, RequestTests, WireFaults, HistoryFaults, ErrorFaults, FuzzFaults, HostileFaults, EmbeddingFaults
+    BasicTests,
+    RequestTests,
+    RequestContentTests,
+    WireFaults,
+    HistoryFaults,
+    ErrorFaults,
+    FuzzFaults,
+    HostileFaults,
+    EmbeddingFaults,
 ):
     """The tests of the provider's own code: its settings, translator, parser, authentication and errors."""
 
@@ -46,8 +55,7 @@ class ProviderTests(WireTests, TransportTests):
     - `models`: names of models, one of each family that the translator treats differently. The first one accepts the
       `replays` of the samples.
     - `secrets`: canaries that do not come from the settings, for example a token that an extension acquires.
-    - `request_body`: the expected JSON body of the first sample's streamed request with the model `m`. If it is
-      `None`, the body is not compared.
+    - `embedding_model`: the model that embeds texts, if the provider does and not every model can.
     - `skips`: tests to leave out, by name, each with the reason that the report shows.
     """
 

@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol
 import attrs
 
 from trunkline._json import JSONObject, JSONValue
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, ServerError
+from trunkline.messages import Message, Text, ToolCall, ToolResult, assistant, system, user
 from trunkline.request import ChatRequest, Tool
 from trunkline.response import FinishReason, Usage
 
@@ -161,6 +163,40 @@ WEATHER = Tool(
 )
 """The tool that the responses of the samples call."""
 
+TOOL_HISTORY = ChatRequest(
+    messages=[
+        system("Be brief."),
+        user("What is the weather in Oslo and in Rome?"),
+        Message(
+            role="assistant",
+            parts=[
+                Text(text="I will look."),
+                ToolCall(id="abcdefgh1", name="weather", arguments={"city": "Oslo"}),
+                ToolCall(id="abcdefgh2", name="weather", arguments={"city": "Rome"}),
+            ],
+        ),
+        Message(role="tool", parts=[ToolResult(tool_call_id="abcdefgh1", name="weather", parts="Sun")]),
+        Message(role="tool", parts=[ToolResult(tool_call_id="abcdefgh2", name="weather", parts="Down", is_error=True)]),
+        assistant("Sun in Oslo."),
+        user("Thanks."),
+    ],
+    tools=[WEATHER],
+    tool_choice="auto",
+    max_output_tokens=4321,
+    temperature=0.25,
+    top_p=0.75,
+    top_k=37,
+    seed=8765,
+    frequency_penalty=0.5,
+    presence_penalty=1.0,
+    stop=["END"],
+    metadata={"kit": "metadata"},
+)
+"""A request with a history of tool calls and with options, for a sample with `request_wire`.
+
+It has system instructions, two parallel calls, a result of each, one of which is of a tool that failed, and an answer.
+"""
+
 
 @attrs.frozen(kw_only=True)
 class Sample:
@@ -170,6 +206,11 @@ class Sample:
     to the same request without streaming. The other fields are the expected content of both. `call_ids` are the ids
     of the tool calls, if the wire format has ids. `replays` are texts of the response that the next request must
     contain, for example a signature.
+
+    `request_wire` is the HTTP request that the API's documentation asks for to stream the response to `request`, with
+    the model `m` if the request has none. Its URL contains `{url}` for the address of the kit's server, its body is
+    compared as JSON, and further headers may be sent. At least one sample needs it, with a history of tools as in
+    `TOOL_HISTORY`.
     """
 
     name: str
@@ -183,6 +224,7 @@ class Sample:
     replays: tuple[str, ...] = ()
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage | None = None
+    request_wire: WireRequest | None = attrs.field(default=None, repr=False)
 
     @property
     def stream(self) -> bytes:

@@ -69,6 +69,7 @@ def history(
     system: list[dict[str, Any]] = []
     for turn in replay(messages, rules(provider, facts), warnings):
         message = turn.message
+        renderer.check_fields(message)
         if message.role == "system":
             system += ({"text": text} for text in renderer.system(message) if text)
             continue
@@ -139,6 +140,14 @@ class _Renderer:
         self._provider = provider
         self._facts = facts
         self._warnings = warnings
+
+    def check_fields(self, message: Message) -> None:
+        """Warn about fields of a message that no turn has: a turn consists of its role and its parts."""
+        if message.name is not None:
+            self._warnings.add("left_out", "message name", "not supported by Gemini; ignored", lossy=True)
+        if message.provider_options.get(self._provider):
+            why = "Gemini's turns have no options; set provider_options of the message's parts"
+            self._warnings.add("left_out", "provider_options", why, lossy=True)
 
     def system(self, message: Message) -> Iterable[str]:
         for part in message.parts:

@@ -60,6 +60,9 @@ class History:
             self._warnings.add("left_out", "message name", "not supported by Ollama; ignored", lossy=True)
         texts, images, thinking, calls = [], [], [], []
         for part in message.parts:
+            if isinstance(part, (Text, Image)) and part.provider_options.get(self._provider):
+                why = "Ollama's texts and images have no options; set provider_options of the message"
+                self._warnings.add("left_out", "provider_options", why, lossy=True)
             match part:
                 case Text():
                     texts.append(part.text)

@@ -6,17 +6,20 @@ The test of a provider that speaks Chat Completions:
         provider = "acme"
         settings = {"api_url": "{url}", "api_key": canary("api_key")}
         wire = CHAT_COMPLETIONS
+        samples = (chat_history("{url}/chat/completions"),)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trunkline.authoring.json import dumps
+import attrs
+from trunkline.authoring.json import JSONValue, dumps
+from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing.wireformat import NAMED_SSE, SSE, WEATHER, Sample, Step, WireFormat
+from trunkline.testing.wireformat import NAMED_SSE, SSE, TOOL_HISTORY, WEATHER, Sample, Step, WireFormat
 
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 _BEGUN = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
@@ -174,6 +177,64 @@ CHAT_COMPLETIONS = WireFormat(
 )
 """The Chat Completions API."""
 
+_HEADERS = {"content-type": "application/json"}
+_PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+_FUNCTION = {"name": "weather", "description": "Tells the weather.", "parameters": _PARAMETERS}
+
+
+def _asked(call_id: str, city: str) -> dict[str, Any]:
+    function = {"name": "weather", "arguments": f'{{"city":"{city}"}}'}
+    return {"id": call_id, "type": "function", "function": function}
+
+
+_CHAT_HISTORY: dict[str, Any] = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
+        {
+            "role": "assistant",
+            "content": "I will look.",
+            "tool_calls": [_asked("abcdefgh1", "Oslo"), _asked("abcdefgh2", "Rome")],
+        },
+        {"role": "tool", "tool_call_id": "abcdefgh1", "content": "Sun"},
+        {"role": "tool", "tool_call_id": "abcdefgh2", "content": "Error: Down"},
+        {"role": "assistant", "content": "Sun in Oslo."},
+        {"role": "user", "content": "Thanks."},
+    ],
+    "tools": [{"type": "function", "function": _FUNCTION}],
+    "tool_choice": "auto",
+    "max_tokens": 4321,
+    "temperature": 0.25,
+    "top_p": 0.75,
+    "frequency_penalty": 0.5,
+    "presence_penalty": 1.0,
+    "seed": 8765,
+    "stop": ["END"],
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+
+
+def chat_history(url: str, headers: Mapping[str, str] = _HEADERS, **fields: JSONValue) -> Sample:
+    """Return a sample with a history of tools, whose `request_wire` has the documented form of Chat Completions.
+
+    `url` is where the provider sends it, for example `{url}/chat/completions`. `fields` are the fields of the body in
+    which the provider differs; a field that is `None` must not be sent.
+    """
+    return _history(CHAT_COMPLETIONS, url, headers, _CHAT_HISTORY, fields)
+
+
+def _history(
+    wire: WireFormat, url: str, headers: Mapping[str, str], usual: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Sample:
+    body = {name: value for name, value in {**usual, **fields}.items() if value is not None}
+    request_wire = WireRequest(url=url, headers=headers, body=dumps(body))
+    return attrs.evolve(
+        wire.samples[0], name="after a history of tools", request=TOOL_HISTORY, request_wire=request_wire
+    )
+
+
 THOUGHT = Sample(
     name="reasoning beside the text",
     frames=(
@@ -296,3 +357,34 @@ RESPONSES = WireFormat(
     ),
 )
 """The Responses API."""
+
+_RESPONSES_HISTORY: dict[str, Any] = {
+    "model": "m",
+    "instructions": "Be brief.",
+    "input": [
+        {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
+        {"type": "message", "role": "assistant", "content": "I will look."},
+        {"type": "function_call", "call_id": "abcdefgh1", "name": "weather", "arguments": '{"city":"Oslo"}'},
+        {"type": "function_call", "call_id": "abcdefgh2", "name": "weather", "arguments": '{"city":"Rome"}'},
+        {"type": "function_call_output", "call_id": "abcdefgh1", "output": "Sun"},
+        {"type": "function_call_output", "call_id": "abcdefgh2", "output": "Error: Down"},
+        {"type": "message", "role": "assistant", "content": "Sun in Oslo."},
+        {"role": "user", "content": "Thanks."},
+    ],
+    "tools": [{"type": "function", "strict": False, **_FUNCTION}],
+    "tool_choice": "auto",
+    "max_output_tokens": 4321,
+    "temperature": 0.25,
+    "top_p": 0.75,
+    "metadata": {"kit": "metadata"},
+    "store": False,
+    "stream": True,
+}
+
+
+def responses_history(url: str, headers: Mapping[str, str] = _HEADERS, **fields: JSONValue) -> Sample:
+    """Return a sample with a history of tools, whose `request_wire` has the documented form of the Responses API.
+
+    The arguments are those of `chat_history`.
+    """
+    return _history(RESPONSES, url, headers, _RESPONSES_HISTORY, fields)

@@ -197,13 +197,6 @@ _DESCRIPTION = "Where to look."
 class HistoryFaults(ProviderCase):
     """The tests of classes 61 to 69."""
 
-    @classmethod
-    def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
-        """Run tests with the argument `asked` for each model of the test class."""
-        super().pytest_generate_tests(metafunc)
-        if "asked" in metafunc.fixturenames:
-            metafunc.parametrize("asked", cls.models)
-
     def _request(
         self, messages: Sequence[Message], model: str, called: Sequence[Message] = (), **fields: Any
     ) -> Translation:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import CallError, RemoteError, ServiceClosed, StreamInterrupted, TotalTimeout, TrunklineError
-from trunkline.events import Finished, TextDelta
+from trunkline.events import Finished, TextDelta, UsageReported
+from trunkline.response import Usage
 from trunkline.service import Service
 from trunkline.testing.case import QUICK, ProviderCase, Watcher
 from trunkline.testing.server import Exchange, serve
+from trunkline.testing.wire_values import decoded_body, json_leaves
 from trunkline.testing.wireformat import Sample
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
@@ -301,13 +305,27 @@ class FuzzFaults(ProviderCase):
     """The tests of classes 37 and 39, which test the provider's parser."""
 
     async def test_fault_37_usage_on_abort(self) -> None:
-        """The usage of an interrupted stream is unknown, not 0."""
-        async with serve(self.streams(self.opening().frames)) as server, self.service(server.url) as service:
+        """The usage of an interrupted stream is what was reported before, and otherwise unknown, not 0."""
+        frames = self.opening().frames
+        async with serve(self.streams(frames)) as server, self.service(server.url) as service:
             with pytest.raises(StreamInterrupted) as caught:
                 await self.read(service)
         assert caught.value.partial is not None
         usage = caught.value.partial.usage
-        assert usage is None or (usage.output_tokens is None and usage.total_tokens is None)
+        reports = [event.usage for event in self.decode(frames, finish=False) if isinstance(event, UsageReported)]
+        assert usage == (reports[-1] if reports else None), "the usage is not the last one that was reported"
+        zeros = [name for name, count in attrs.asdict(usage or Usage()).items() if count == 0 and name != "raw"]
+        assert not zeros or self._reports_zero(frames), f"{', '.join(zeros)} is 0, but no frame reports a count of 0"
+
+    def _reports_zero(self, frames: Iterable[bytes]) -> bool:
+        """Whether a field of these frames that looks like a count is 0."""
+        names = [
+            ".".join(map(str, leaf.path)).lower()
+            for frame in frames
+            for leaf in json_leaves(decoded_body(self.wire.framing.payload(frame)))
+            if type(leaf.value) is int and leaf.value == 0
+        ]
+        return any(word in name for name in names for word in ("usage", "token", "count"))
 
     def _survives(self, pieces: list[bytes]) -> None:
         decoder = StreamDecoder(*self.parser().stream())
