@@ -55,7 +55,12 @@ class Translator:
                     warnings.add("left_out", type(part).__name__, "not supported by Bolt", lossy=True)
         if request.tools:
             body["tools"] = [
-                {"name": tool.name, "parameters": tool_parameters(tool, warnings)} for tool in request.tools
+                {
+                    "name": tool.name,
+                    "description": tool.description or "",
+                    "parameters": tool_parameters(tool, warnings),
+                }
+                for tool in request.tools
             ]
         return Translation(wire_request=WireRequest(url=self.url, body=encode_request(body)), warnings=warnings.all())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from anyio.from_thread import start_blocking_portal
 from trunkline.testing import Exchange, ProviderTests, canary, serve
-from trunkline_openai.testing import CHAT_COMPLETIONS
+from trunkline_openai.testing import CHAT_COMPLETIONS, chat_history
 
 SECRET, TOKEN = canary("client_secret"), canary("token")
 
@@ -38,3 +38,4 @@ class TestAcme(ProviderTests):
     settings = {"api_url": "{url}/v1", "extensions": ["acme"]}
     secrets = (SECRET, TOKEN)
     wire = CHAT_COMPLETIONS
+    samples = (chat_history("{url}/v1/chat/completions"),)
