@@ -1,6 +1,7 @@
 """Test tools for plugins and applications. They need the extra `testing`: `pip install 'trunkline[testing]'`.
 
-Plugin authors subclass `ProviderTests`, the conformance kit. It runs against the scripted server that `serve` starts.
+Plugin authors subclass `ProviderTests`, the conformance kit, and `AuthTests` for an `Auth` that fetches tokens. Both
+run against the scripted server that `serve` starts.
 Applications `record` their exchanges with a provider once and `replay` them in their tests.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trunkline.testing.auth import AuthTests
     from trunkline.testing.conformance import ProviderTests
     from trunkline.testing.http2 import HTTP2Exchange, HTTP2Server, serve_http2
     from trunkline.testing.recordings import RecordingMismatch
@@ -33,6 +35,7 @@ __all__ = [
     "SSE",
     "TOOL_HISTORY",
     "WEATHER",
+    "AuthTests",
     "Exchange",
     "Framing",
     "HTTP2Exchange",
@@ -55,6 +58,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "auth": ("AuthTests",),
     "conformance": ("ProviderTests",),
     "http2": ("HTTP2Exchange", "HTTP2Server", "serve_http2"),
     "recordings": ("RecordingMismatch",),

@@ -1,0 +1,65 @@
+"""`AuthTests` passes a `CachedToken`, and catches the mistakes of those who write such an `Auth` themselves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent / "kit"
+
+BUGS = {
+    "not_shared": ("test_waiting_calls_share_one_exchange", "test_token_is_reused"),
+    "never_renewed": ("test_token_is_renewed_before_it_expires",),
+    "own": (
+        "test_burst_of_refused_calls_makes_one_more_exchange",
+        "test_failed_renewal_keeps_a_valid_token",
+        "test_waiting_calls_share_a_failure",
+        "test_exchange_has_a_time_limit",
+    ),
+    "failure_is_kept": ("test_waiting_calls_share_a_failure",),
+    "hangs_after_cancellation": ("test_cancelled_call_does_not_hold_up_the_others",),
+    "forgets_old_tokens": ("test_tokens_and_credentials_are_not_shown",),
+    "token_in_repr": ("test_tokens_and_credentials_are_not_shown",),
+    "token_not_sent": ("test_burst_of_refused_calls_makes_one_more_exchange",),
+}
+"""The bugs that can be planted, each with the tests that must fail. `own` has no bug but what it lacks."""
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
+    """Run the tests without a bug, and each bug's tests, on asyncio. Return the pairs of bug and test that failed."""
+    folder = tmp_path_factory.mktemp("kit")
+    classes = "".join(f"class Test_{bug}(TestToken):\n    bug = {bug!r}\n" for bug in BUGS)
+    # A call that hangs forever should not take 30 s here.
+    source = f"from trunkline.testing import auth\nfrom kit_auth import TestToken\n\nauth.LIMIT = 2.0\n{classes}"
+    (folder / "test_toy.py").write_text(source, encoding="utf-8")
+    chosen = [f"test_toy.py::Test_{bug}::{test}" for bug, tests in BUGS.items() for test in tests]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", "-k", "not trio"),
+            *("test_toy.py::TestToken", *chosen),
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(FOLDER)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert " passed" in done.stdout, done.stdout + done.stderr
+    lines = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return {
+        (case.removeprefix("Test_"), test.partition("[")[0]) for _, case, test in (line.split("::") for line in lines)
+    }
+
+
+def test_cached_token_passes(failed: set[tuple[str, str]]) -> None:
+    assert not [test for case, test in failed if case == "TestToken"]
+
+
+@pytest.mark.parametrize(("bug", "test"), [(bug, test) for bug, tests in BUGS.items() for test in tests])
+def test_a_planted_bug_is_caught(bug: str, test: str, failed: set[tuple[str, str]]) -> None:
+    assert (bug, test) in failed, "the kit passes an Auth with this bug"
