@@ -256,5 +256,6 @@ class TestAnthropic(ProviderTests):
         "api_key": canary("api_key"),
         "model_facts": {"*": {"signed_thinking": True}},
     }
+    credentials = {"x-api-key": canary("api_key")}
     wire = MESSAGES
     samples = (HISTORY,)

@@ -31,6 +31,7 @@ FILTERED = Sample(
 class TestAzureOpenAI(ProviderTests):
     provider = "azure-openai"
     settings = {"api_url": "{url}/openai/v1", "api_key": canary("api_key")}
+    credentials = {"api-key": canary("api_key")}
     wire = CHAT_COMPLETIONS
     samples = (
         FILTERED,
@@ -47,5 +48,6 @@ class TestAzureOpenAIResponses(ProviderTests):
     provider = "azure-openai"
     variant = "responses"
     settings = {"api_url": "{url}/openai/v1", "api_key": canary("api_key"), "api": "responses"}
+    credentials = {"api-key": canary("api_key")}
     wire = RESPONSES
     samples = (responses_history("{url}/openai/v1/responses"),)

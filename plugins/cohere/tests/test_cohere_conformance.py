@@ -216,5 +216,6 @@ HISTORY = attrs.evolve(
 class TestCohere(ProviderTests):
     provider = "cohere"
     settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT
     samples = (HISTORY,)

@@ -219,5 +219,6 @@ HISTORY = attrs.evolve(
 class TestGemini(ProviderTests):
     provider = "gemini"
     settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    credentials = {"x-goog-api-key": canary("api_key")}
     wire = GENERATE_CONTENT
     samples = (HISTORY,)

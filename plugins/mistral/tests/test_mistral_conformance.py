@@ -106,6 +106,7 @@ HISTORY = attrs.evolve(
 class TestMistral(ProviderTests):
     provider = "mistral"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
+    credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = attrs.evolve(CHAT_COMPLETIONS, call_id_pattern="[A-Za-z0-9]{9}")
     samples = (
         HISTORY,

@@ -173,5 +173,6 @@ HISTORY = attrs.evolve(
 class TestOllama(ProviderTests):
     provider = "ollama"
     settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = WIRE
     samples = (HISTORY,)

@@ -9,6 +9,7 @@ from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, THOUGHT, chat_
 class TestOpenAI(ProviderTests):
     provider = "openai"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
+    credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT_COMPLETIONS
     samples = (
         chat_history(
@@ -25,6 +26,7 @@ class TestOpenAIResponses(ProviderTests):
     provider = "openai"
     variant = "responses"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key"), "api": "responses"}
+    credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = RESPONSES
     samples = (
         responses_history(
@@ -38,5 +40,6 @@ class TestOpenAIResponses(ProviderTests):
 class TestOpenAICompatible(ProviderTests):
     provider = "openai-compatible"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
+    credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT_COMPLETIONS
     samples = (THOUGHT, chat_history("{url}/v1/chat/completions"))

@@ -15,7 +15,6 @@ from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
 from trunkline.testing.case import ProviderCase
-from trunkline.testing.server import serve
 from trunkline.testing.wireformat import Sample
 
 
@@ -45,7 +44,7 @@ class BasicTests(ProviderCase):
     async def test_chat_and_stream(self) -> None:
         """`chat` and `stream` work end to end, and a second call uses the same connection."""
         for method in ("chat", "stream"):
-            async with serve(self.responds(method)) as server, self.service(server.url) as service:
+            async with self.serve(self.responds(method)) as server, self.service(server.url) as service:
                 response: Any = await self.ask(service, method)
                 again: Any = await self.ask(service, method)
                 if method == "stream":
@@ -57,7 +56,7 @@ class BasicTests(ProviderCase):
     async def test_request_of_each_sample_is_sent(self) -> None:
         """The request of each sample is sent, and the next request can contain the response."""
         for sample in self.all_samples():
-            async with serve(self.responds("stream", sample)) as server, self.service(server.url) as service:
+            async with self.serve(self.responds("stream", sample)) as server, self.service(server.url) as service:
                 response = self.folded(await self.read(service, sample.request))
                 follow_up = ChatRequest(messages=(*sample.request.messages, response.message))
                 translator = self.open_steps().translator

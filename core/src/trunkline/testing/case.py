@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import Any, ClassVar
 
@@ -27,10 +28,11 @@ from trunkline.messages import Reasoning, Text, ToolCall
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 from trunkline.service import Service
-from trunkline.settings import Settings
+from trunkline.settings import SettingInfo, Settings, setting_infos
 from trunkline.testing.catalogue import Facts, not_applicable
 from trunkline.testing.detour import Detour
-from trunkline.testing.server import JSON, Exchange
+from trunkline.testing.http2 import Handler as HTTP2Script, HTTP2Server, serve_http2
+from trunkline.testing.server import JSON, Exchange, LoopbackServer, serve
 from trunkline.testing.wireformat import CANARY, Sample, ServerSentEvents, WireFormat, canary
 
 QUICK = 0.1
@@ -97,6 +99,8 @@ class ProviderCase:
     models: ClassVar[Sequence[str]] = ("m",)
     secrets: ClassVar[Sequence[str]] = ()
     embedding_model: ClassVar[str] = "m"
+    routes: ClassVar[Mapping[str, JSONObject | bytes]] = {}
+    credentials: ClassVar[Mapping[str, str]] = {}
     skips: ClassVar[Mapping[str, str]] = {}
 
     pytestmark: pytest.MarkDecorator = pytest.mark.anyio
@@ -148,6 +152,8 @@ class ProviderCase:
             fetches=bool(cls.plugin().bytes_only_media),
             credentials=type(cls.open_steps().auth) is not NoAuth,
             embeds=cls.open_steps().operations.embed is not None,
+            secret_settings=any(info.secret for info in cls.own_settings()) or CANARY in str(cls.settings),
+            routes=bool(cls.routes),
         )
 
     @classmethod
@@ -174,16 +180,22 @@ class ProviderCase:
             return True  # it has its own transport, which cannot be made from these settings
 
     @classmethod
-    def made_settings(cls, url: str = NOWHERE, **changes: object) -> Settings:
+    def made_settings(cls, url: str = NOWHERE, /, **changes: object) -> Settings:
         """The settings of a service whose server is at `url`."""
         values: dict[str, object] = {
             "default_model": "m",
             "max_retries": 0,
             "headers": {"x-canary": canary("headers")},
-            **{name: _with_url(value, url) for name, value in cls.settings.items()},
+            **{name: with_url(value, url) for name, value in cls.settings.items()},
             **changes,
         }
         return make_settings("tested", cls.plugin(), arguments=values, environ={})
+
+    @classmethod
+    def own_settings(cls) -> list[SettingInfo]:
+        """The settings that the provider has in addition to those of all providers."""
+        common = {info.name for info in setting_infos(Settings)}
+        return [info for info in setting_infos(cls.plugin().settings) if info.name not in common]
 
     @classmethod
     def context(cls) -> ServiceContext[Settings]:
@@ -196,9 +208,9 @@ class ProviderCase:
         return (*cls.wire.samples, *cls.samples)
 
     @classmethod
-    def extensions(cls, url: str = NOWHERE) -> list[object]:
+    def extensions(cls, url: str = NOWHERE, /, **changes: object) -> list[object]:
         """The extensions in the settings; for an in-process provider also one that sends requests to `url`."""
-        return [*cls.made_settings().extensions, *([Detour(url)] if cls.in_process() else [])]
+        return [*cls.made_settings(url, **changes).extensions, *([Detour(url)] if cls.in_process() else [])]
 
     @property
     def sample_text(self) -> Sample:
@@ -209,7 +221,7 @@ class ProviderCase:
     def canaries(cls) -> tuple[str, ...]:
         """The secrets that must not appear anywhere."""
         found = {canary("headers"), *cls.secrets}
-        for value in cls.settings.values():
+        for value in (*cls.settings.values(), *cls.route_bodies().values()):
             found |= {text for text in re.split(r"[^\w-]", str(value)) if text.startswith(CANARY)}
         return tuple(found)
 
@@ -264,17 +276,35 @@ class ProviderCase:
 
     # With I/O
 
+    def serve(
+        self, script: Script, routes: Mapping[str, Script] | None = None
+    ) -> AbstractAsyncContextManager[LoopbackServer]:
+        """Run a server with this script. `routes` replace the endpoints in the attribute `routes`."""
+        return serve(script, routes=routes or {path: _page(body) for path, body in self.route_bodies().items()})
+
+    def serve_http2(self, script: HTTP2Script) -> AbstractAsyncContextManager[HTTP2Server]:
+        """Run an HTTP/2 server with this script and the endpoints in the attribute `routes`."""
+        return serve_http2(script, routes=self.route_bodies())
+
+    @classmethod
+    def route_bodies(cls) -> dict[str, bytes]:
+        """The bodies of the responses of `routes`."""
+        return {
+            path: body if isinstance(body, bytes) else json.dumps(body).encode() for path, body in cls.routes.items()
+        }
+
+    def new_service(self, url: str, /, *, client: Any = None, watcher: object = None, **changes: object) -> Service:
+        """Return a service whose server is at `url`. `changes` are settings, and `watcher` is a further extension."""
+        extensions = self.extensions(url, **changes) + ([watcher] if watcher is not None else [])
+        made = self.made_settings(url, **{**changes, "extensions": extensions})
+        return Service("tested", self.plugin(), made, transports=HTTPTransports(client))
+
     @asynccontextmanager
     async def service(
-        self, url: str, *, client: Any = None, watcher: object = None, **changes: object
+        self, url: str, /, *, client: Any = None, watcher: object = None, **changes: object
     ) -> AsyncIterator[Service]:
-        """Open a service whose server is at `url`. `changes` are settings, and `watcher` is a further extension.
-
-        The block fails if it takes longer than `LIMIT`.
-        """
-        extensions = self.extensions(url) + ([watcher] if watcher is not None else [])
-        made = self.made_settings(url, extensions=extensions, **changes)
-        service = Service("tested", self.plugin(), made, transports=HTTPTransports(client))
+        """Open a new service, as `new_service` returns it. The block fails if it takes longer than `LIMIT`."""
+        service = self.new_service(url, client=client, watcher=watcher, **changes)
         with anyio.fail_after(LIMIT):
             async with service:
                 yield service
@@ -352,7 +382,19 @@ async def until_hung_up(exchange: Exchange) -> None:
     await exchange.hung_up()
 
 
-def _with_url(value: object, url: str) -> object:
+def _page(body: bytes) -> Script:
+    async def script(exchange: Exchange) -> None:
+        await exchange.respond(body)
+
+    return script
+
+
+def with_url(value: object, url: str) -> object:
+    """Return a setting with `{url}` replaced in it, also within tables and lists."""
     if isinstance(value, str):
         return value.replace("{url}", url)
+    if isinstance(value, Mapping):
+        return {name: with_url(item, url) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [with_url(item, url) for item in value]
     return value

@@ -19,6 +19,8 @@ class Facts:
     fetches: bool
     credentials: bool
     embeds: bool
+    secret_settings: bool
+    routes: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -145,9 +147,20 @@ def _no_bare_json(facts: Facts) -> str | None:
     )
 
 
+def _secret_settings(facts: Facts) -> str | None:
+    return None if facts.secret_settings else "the provider has no secret settings"
+
+
+def _routes(facts: Facts) -> str | None:
+    return None if facts.routes else "the test class has no `routes` for a token exchange"
+
+
 TESTS: Mapping[str, Callable[[Facts], str | None]] = {
     "test_fault_19_bare_error_mid_stream": _no_bare_json,
     "test_fault_27_early_error": _error_events,
+    "test_each_secret_setting_is_sent": _secret_settings,
+    "test_hung_token_exchange_ends": _routes,
+    "test_cancelled_token_exchange_is_repeated": _routes,
 }
 """Tests that may not apply to a provider although their class does."""
 

@@ -11,6 +11,7 @@ class TestAcme(ProviderTests):
 from __future__ import annotations
 
 from trunkline.testing.basics import BasicTests
+from trunkline.testing.credentials import CredentialTests
 from trunkline.testing.faults.calls import ErrorFaults, RetryFaults
 from trunkline.testing.faults.connection import ConnectionFaults
 from trunkline.testing.faults.embeddings import EmbeddingFaults
@@ -26,6 +27,7 @@ class WireTests(
     BasicTests,
     RequestTests,
     RequestContentTests,
+    CredentialTests,
     WireFaults,
     HistoryFaults,
     ErrorFaults,
@@ -56,6 +58,10 @@ class ProviderTests(WireTests, TransportTests):
       `replays` of the samples.
     - `secrets`: canaries that do not come from the settings, for example a token that an extension acquires.
     - `embedding_model`: the model that embeds texts, if the provider does and not every model can.
+    - `routes`: further endpoints that the kit's server answers, such as the one for tokens, each with its response: a
+      JSON object, or bytes. A key is a path, or a method and a path (`POST /token`). Use `canary(…)` for each token.
+    - `credentials`: the headers of each request that contain credentials, with their values. No other header may
+      contain a secret of the provider.
     - `skips`: tests to leave out, by name, each with the reason that the report shows.
     """
 

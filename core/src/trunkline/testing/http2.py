@@ -13,19 +13,26 @@ import h2.connection
 import h2.errors
 import h2.events
 
-from trunkline.testing.server import SSE
+from trunkline.testing.server import JSON, SSE
 
 
 class HTTP2Exchange:
     """One request, and the methods that answer it."""
 
     def __init__(
-        self, connection: h2.connection.H2Connection, stream: anyio.abc.SocketStream, stream_id: int, number: int
+        self,
+        connection: h2.connection.H2Connection,
+        stream: anyio.abc.SocketStream,
+        stream_id: int,
+        number: int,
+        route: bytes | None = None,
     ) -> None:
         self.number = number
-        """The number of the request on this server, from 1."""
+        """The number of the request on this server, from 1. Requests to `routes` are not counted."""
         self.body = b""
         """The body of the request."""
+        self.route = route
+        """The body of the response, if the request is for one of the server's `routes`."""
         self._connection = connection
         self._stream = stream
         self._id = stream_id
@@ -66,8 +73,9 @@ Handler: TypeAlias = Callable[[HTTP2Exchange], Awaitable[None]]
 class HTTP2Server:
     """A running HTTP/2 server on 127.0.0.1."""
 
-    def __init__(self, handler: Handler, port: int) -> None:
+    def __init__(self, handler: Handler, port: int, routes: Mapping[str, bytes]) -> None:
         self._handler = handler
+        self._routes = routes
         self.url: str = f"http://127.0.0.1:{port}"
         """The server's URL."""
         self.requests: int = 0
@@ -92,7 +100,12 @@ class HTTP2Server:
             pass  # the client or the script closed the connection
 
     async def _handle(self, exchange: HTTP2Exchange) -> None:
-        await self._handler(exchange)
+        if exchange.route is None:
+            await self._handler(exchange)
+            return
+        await exchange.start(headers=JSON)
+        await exchange.chunk(exchange.route)
+        await exchange.end()
 
     def _take(
         self,
@@ -116,14 +129,15 @@ class HTTP2Server:
 
 
 @asynccontextmanager
-async def serve_http2(handler: Handler) -> AsyncIterator[HTTP2Server]:
+async def serve_http2(handler: Handler, *, routes: Mapping[str, bytes] | None = None) -> AsyncIterator[HTTP2Server]:
     """Run a server on a free port of 127.0.0.1 until the block ends.
 
-    The client must be configured to use HTTP/2 only: `httpx2.AsyncClient(http1=False, http2=True)`.
+    The client must be configured to use HTTP/2 only: `httpx2.AsyncClient(http1=False, http2=True)`. `routes` are the
+    JSON responses of further endpoints, by path (`/token`) or by method and path (`POST /token`).
     """
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
-    server = HTTP2Server(handler, port)
+    server = HTTP2Server(handler, port, routes or {})
     failure: Exception | None = None
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, server._serve)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
-import time
-from contextlib import AsyncExitStack
 from typing import Any
 
 import attrs
 import pytest
 
-from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import ServiceContext, Translation, Translator
 from trunkline.authoring.warnings import merged
@@ -245,23 +240,6 @@ class RequestTests(ProviderCase):
         found: Translator = open_steps(plugin, context, self.extensions()).translator
         return found
 
-    async def test_each_request_is_signed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Every request is signed, has no secret in its URL, and signing does not block the event loop."""
-        blocking: list[str] = []
-        _watch(monkeypatch, blocking)
-        async with AsyncExitStack() as resources:
-            shared = HTTPTransports().shared(self.made_settings())  # an `Auth` may send requests, for a token
-            resources.push_async_exit(shared)
-            context = attrs.evolve(self.context(), transport=shared)
-            steps = open_steps(self.plugin(), context, self.extensions())
-            plain = self._translated(ChatRequest(messages="Hi"), steps.translator).wire_request
-            await resources.enter_async_context(steps.auth)
-            signed = [steps.auth.sign(plain, await steps.auth.acquire()) for _ in range(2)]
-        assert set(signed[0].headers) == set(signed[1].headers), "the second request has different headers"
-        for secret in self.canaries():
-            assert secret not in signed[0].url, "the URL contains a secret; servers and proxies log URLs"
-        assert not blocking, f"{blocking[0]} was called in the thread of the event loop"
-
     def test_loading_the_provider_is_light(self) -> None:
         """Importing the provider imports no HTTP library and no module used only in calls, and reads no variable."""
         if not isinstance(self.provider, str):
@@ -304,23 +282,3 @@ def _tool_conversation(turns: int) -> list[Message]:
             assistant("Sun."),
         ]
     return [*messages, user("And?")]
-
-
-def _watch(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
-    """Record calls of blocking functions that this thread makes."""
-    here = threading.get_ident()
-
-    def watched(owner: Any, name: str) -> None:
-        known = getattr(owner, name)
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            if threading.get_ident() == here:
-                found.append(name)
-            return known(*arguments, **options)
-
-        monkeypatch.setattr(owner, name, call)
-
-    watched(time, "sleep")
-    watched(socket, "getaddrinfo")
-    watched(socket, "create_connection")
-    watched(subprocess, "run")

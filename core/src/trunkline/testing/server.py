@@ -42,7 +42,7 @@ class Exchange:
         self.keep_alive: bool = True
         """Whether the connection stays open after the handler returns."""
         self.number: int = len(server.requests)
-        """The number of the request on this server, from 1."""
+        """The number of the request on this server, from 1. Requests to `routes` are not counted."""
         self._server = server
         self._stream = stream
 
@@ -98,16 +98,23 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
 class LoopbackServer:
-    """A running server on 127.0.0.1."""
+    """A running server on 127.0.0.1.
 
-    def __init__(self, handler: Handler, port: int) -> None:
+    Requests to `routes` are only in `routed`: they count neither as requests nor, if a connection has no others, as a
+    connection. So a test sees the same requests and connections whether or not a client gets a token first.
+    """
+
+    def __init__(self, handler: Handler, port: int, routes: Mapping[str, Handler]) -> None:
         self._handler = handler
+        self._routes = routes
         self.port = port
         """The server's port."""
         self.url: str = f"http://127.0.0.1:{port}"
         """The server's URL."""
         self.requests: list[ReceivedRequest] = []
         """The received requests, in order."""
+        self.routed: list[ReceivedRequest] = []
+        """The received requests to `routes`, in order."""
         self.connections: int = 0
         """The number of open connections."""
         self.accepted: int = 0
@@ -127,18 +134,30 @@ class LoopbackServer:
 
     async def _serve(self, stream: anyio.abc.SocketStream) -> None:
         self._count(1)
+        counted, direct = True, False
         try:
             async with _Connection(stream) as connection:
                 while (request := await connection.next_request()) is not None:
-                    self.requests.append(request)
+                    route = self._route(request)
+                    (self.requests if route is None else self.routed).append(request)
+                    direct = direct or route is None
+                    if direct != counted:
+                        counted = direct
+                        self._count(1 if direct else -1)
+                        self.accepted -= not direct
                     exchange = Exchange(self, stream, request)
-                    await self._handler(exchange)
+                    await (route or self._handler)(exchange)
                     if not exchange.keep_alive:
                         return
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
             return  # a client may close its connection at any time
         finally:
-            self._count(-1)
+            if counted:
+                self._count(-1)
+
+    def _route(self, request: ReceivedRequest) -> Handler | None:
+        path = request.target.partition("?")[0]
+        return self._routes.get(f"{request.method} {path}") or self._routes.get(path)
 
 
 class _Connection:
@@ -223,11 +242,15 @@ def black_hole() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def serve(handler: Handler) -> AsyncIterator[LoopbackServer]:
-    """Run a server on a free port of 127.0.0.1 until the block ends."""
+async def serve(handler: Handler, *, routes: Mapping[str, Handler] | None = None) -> AsyncIterator[LoopbackServer]:
+    """Run a server on a free port of 127.0.0.1 until the block ends.
+
+    `routes` are handlers of further endpoints, such as one for tokens, by path (`/token`) or by method and path
+    (`POST /token`).
+    """
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
-    server = LoopbackServer(handler, port)
+    server = LoopbackServer(handler, port, routes or {})
     failure: Exception | None = None
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, server._serve)

@@ -27,7 +27,7 @@ from trunkline.request import ChatRequest
 from trunkline.secrets import Headers
 from trunkline.service import Service
 from trunkline.testing.case import LIMIT, QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
-from trunkline.testing.server import JSON, Exchange, closed_port, serve
+from trunkline.testing.server import JSON, Exchange, closed_port
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
 
@@ -45,7 +45,7 @@ class RetryFaults(ProviderCase):
     async def test_fault_24_wait_above_the_limit(self, value: str) -> None:
         """If the requested wait is above the limit, the call is not retried, and its error has the wait."""
         value = _in(10 * 365 * 86400) if value == "far" else value
-        async with serve(self.fails(429, **{"retry-after": value})) as server:
+        async with self.serve(self.fails(429, **{"retry-after": value})) as server:
             async with self.service(server.url, max_retries=2) as service:
                 with pytest.raises(RemoteError) as caught:
                     await self.chat(service)
@@ -55,7 +55,7 @@ class RetryFaults(ProviderCase):
 
     async def test_fault_24_limit_is_a_setting(self) -> None:
         """The setting `retry_after_limit` is the limit."""
-        async with serve(self.fails(429, **{"retry-after": "7"})) as server:
+        async with self.serve(self.fails(429, **{"retry-after": "7"})) as server:
             async with self.service(server.url, max_retries=2, retry_after_limit=6) as service:
                 with pytest.raises(RemoteError) as caught:
                     await self.chat(service)
@@ -65,7 +65,7 @@ class RetryFaults(ProviderCase):
     async def test_fault_25_jitter(self) -> None:
         """If the provider requests no wait, the waits of different calls differ."""
         watcher = Watcher()
-        async with serve(self.fails(500)) as server, anyio.create_task_group() as tasks:
+        async with self.serve(self.fails(500)) as server, anyio.create_task_group() as tasks:
             async with self.service(server.url, watcher=watcher, max_retries=1) as service:
                 for _ in range(5):
                     tasks.start_soon(_quietly, service.chat, self.sample_text.request)
@@ -95,7 +95,7 @@ class RetryFaults(ProviderCase):
             else:
                 await self.responds("chat")(exchange)
 
-        async with serve(script) as server, self.service(server.url, watcher=watcher, max_retries=3) as service:
+        async with self.serve(script) as server, self.service(server.url, watcher=watcher, max_retries=3) as service:
             async with anyio.create_task_group() as tasks:
                 for _ in range(callers):
                     tasks.start_soon(self.chat, service)
@@ -112,7 +112,7 @@ class RetryFaults(ProviderCase):
             target = f"{other.url}/elsewhere?token={self.canaries()[0]}"
             await exchange.respond(b"", status=status, headers={"location": target})
 
-        async with serve(self.responds(method)) as other, serve(redirect) as server:
+        async with self.serve(self.responds(method)) as other, self.serve(redirect) as server:
             async with self.service(server.url, max_retries=2) as service:
                 with pytest.raises(UnexpectedRedirect) as caught:
                     await self.ask(service, method)
@@ -134,7 +134,7 @@ class RetryFaults(ProviderCase):
         async def internal(exchange: Exchange) -> None:
             await exchange.respond(b"GIF89a", headers={"content-type": "image/gif"})
 
-        async with serve(internal) as target, serve(self.responds("chat")) as server:
+        async with self.serve(internal) as target, self.serve(self.responds("chat")) as server:
             async with self.service(server.url, fetch_urls=allowed) as service:
                 for kind in self.plugin().bytes_only_media:
                     request = _media_request(kind, f"http://{host}:{target.port}/secret")
@@ -153,7 +153,7 @@ class ErrorFaults(ProviderCase):
     async def _delay(self, **headers: str) -> float:
         """Return the wait before the retry after a 429 with these headers, in seconds."""
         watcher = Watcher()
-        async with serve(self.fails(429, **headers)) as server, anyio.create_task_group() as tasks:
+        async with self.serve(self.fails(429, **headers)) as server, anyio.create_task_group() as tasks:
             async with self.service(server.url, watcher=watcher, max_retries=1) as service:
                 tasks.start_soon(_quietly, service.chat, self.sample_text.request)
                 await watcher.retrying.wait()
@@ -187,7 +187,7 @@ class ErrorFaults(ProviderCase):
         _shorten_first_delay(monkeypatch)
         script = in_turn(self.fails(status), self.responds())
         watcher = Watcher()
-        async with serve(script) as server, self.service(server.url, max_retries=1, watcher=watcher) as service:
+        async with self.serve(script) as server, self.service(server.url, max_retries=1, watcher=watcher) as service:
             self.check(self.sample_text, self.folded(await self.read(service)))
             assert len(server.requests) == 2
         assert len(watcher.delays) == 1
@@ -204,7 +204,7 @@ class ErrorFaults(ProviderCase):
             await exchange.chunk(body[: len(body) // 2])
             await exchange.hang_up()
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             with pytest.raises(error_class(status), match="incomplete") as caught:
                 await self.ask(service, method)
         error = caught.value
@@ -227,7 +227,7 @@ class ErrorFaults(ProviderCase):
         """After the last retry, the error has the status and the provider's message."""
         _shorten_first_delay(monkeypatch)
         script = self.fails(503, "no room today")
-        async with serve(script) as server, self.service(server.url, max_retries=1) as service:
+        async with self.serve(script) as server, self.service(server.url, max_retries=1) as service:
             with pytest.raises(RemoteError, match="no room today") as caught:
                 await self.ask(service, method)
             assert len(server.requests) == 2
@@ -238,10 +238,11 @@ class ErrorFaults(ProviderCase):
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
     async def test_fault_25_other_status(self, status: int, method: str) -> None:
         """Other statuses are not retried, because the same request would fail again."""
-        async with serve(self.fails(status)) as server, self.service(server.url, max_retries=2) as service:
+        async with self.serve(self.fails(status)) as server, self.service(server.url, max_retries=2) as service:
             with pytest.raises(RemoteError) as caught:
                 await self.ask(service, method)
-            assert len(server.requests) == 1
+            renewed = status == 401 and bool(self.routes)  # a 401 is sent once more if there is a new token
+            assert 1 <= len(server.requests) <= 1 + renewed
         assert caught.value.status == status
         assert not caught.value.retryable
 
@@ -251,7 +252,7 @@ class ErrorFaults(ProviderCase):
         assert self.wire.error_event is not None
         opening = self.opening().frames[:-1]
         early = self.streams([*opening, self.wire.error_event("the model fell over")])
-        async with serve(in_turn(early, self.responds())) as server:
+        async with self.serve(in_turn(early, self.responds())) as server:
             async with self.service(server.url, max_retries=1) as service:
                 self.check(self.sample_text, self.folded(await self.read(service)))
             assert len(server.requests) == 2
@@ -264,7 +265,7 @@ class ErrorFaults(ProviderCase):
         async def early(exchange: Exchange) -> None:
             await exchange.respond(self.wire.error_body("the model fell over"))
 
-        async with serve(in_turn(early, self.responds(method))) as server:
+        async with self.serve(in_turn(early, self.responds(method))) as server:
             async with self.service(server.url, max_retries=1) as service:
                 await self.ask(service, method)
             assert len(server.requests) == 2
@@ -280,7 +281,7 @@ class ErrorFaults(ProviderCase):
             except RemoteError as error:
                 errors.append(error)
 
-        async with serve(self.fails(503, "no room today")) as server:
+        async with self.serve(self.fails(503, "no room today")) as server:
             async with self.service(server.url, watcher=watcher, max_retries=2) as service:
                 with anyio.fail_after(LIMIT):
                     async with anyio.create_task_group() as tasks:
@@ -326,7 +327,7 @@ class ErrorFaults(ProviderCase):
             await current(exchange)
 
         with caplog.at_level(logging.DEBUG):
-            async with serve(respond) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
+            async with self.serve(respond) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
                 for name, script in self._paths():
                     current = script
                     with pytest.raises(TrunklineError) as caught:

@@ -28,8 +28,8 @@ from trunkline.response import FinishReason
 from trunkline.testing.case import QUICK, ProviderCase, Watcher, until_hung_up
 from trunkline.testing.faults.wire import MEBIBYTE, TOMORROW
 from trunkline.testing.heartbeats import Heartbeats
-from trunkline.testing.http2 import HTTP2Exchange, serve_http2
-from trunkline.testing.server import JSON, Exchange, black_hole, closed_port, serve
+from trunkline.testing.http2 import HTTP2Exchange
+from trunkline.testing.server import JSON, Exchange, black_hole, closed_port
 from trunkline.testing.wireformat import CANARY
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
@@ -86,7 +86,7 @@ class ConnectionFaults(ProviderCase):
     @METHODS
     async def test_fault_03_no_headers(self, method: str) -> None:
         """A server that accepts and sends nothing raises `FirstChunkTimeout`, and the connection is closed."""
-        async with serve(until_hung_up) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
+        async with self.serve(until_hung_up) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
             with pytest.raises(FirstChunkTimeout):
                 await self.ask(service, method)
             await server.wait_idle()
@@ -103,7 +103,7 @@ class ConnectionFaults(ProviderCase):
                 await exchange.raw(piece)
                 await anyio.sleep(QUICK / 5)
 
-        async with serve(script) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
+        async with self.serve(script) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
             with pytest.raises(FirstChunkTimeout):
                 await self.ask(service, method)
             await server.wait_idle()
@@ -115,7 +115,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.start(headers=self.head())
             await exchange.hung_up()
 
-        async with serve(script) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
+        async with self.serve(script) as server, self.service(server.url, first_chunk_timeout=QUICK) as service:
             with pytest.raises(FirstChunkTimeout):
                 await self.read(service)
             await server.wait_idle()
@@ -128,7 +128,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.chunk(self.opening().stream)
             await exchange.hung_up()
 
-        async with serve(script) as server, self.service(server.url, chunk_timeout=QUICK) as service:
+        async with self.serve(script) as server, self.service(server.url, chunk_timeout=QUICK) as service:
             with pytest.raises(ChunkTimeout) as caught:
                 await self.read(service)
             await server.wait_idle()
@@ -143,7 +143,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.chunk(self.sample_text.body[:20])
             await exchange.hung_up()
 
-        async with serve(script) as server, self.service(server.url, chunk_timeout=QUICK) as service:
+        async with self.serve(script) as server, self.service(server.url, chunk_timeout=QUICK) as service:
             with pytest.raises(ChunkTimeout):
                 await self.chat(service)
             await server.wait_idle()
@@ -171,7 +171,7 @@ class ConnectionFaults(ProviderCase):
                 await exchange.chunk(self.opening().stream)
             await heartbeats.send(exchange)
 
-        async with serve(script) as server, self.service(server.url, watcher=heartbeats, **limits) as service:
+        async with self.serve(script) as server, self.service(server.url, watcher=heartbeats, **limits) as service:
             with pytest.raises(RemoteError) as caught:
                 await self.read(service)
             heartbeats.look()
@@ -188,7 +188,7 @@ class ConnectionFaults(ProviderCase):
             await seen.wait()
             await exchange.reset()
 
-        async with serve(script) as server, self.service(server.url, max_retries=2) as service:
+        async with self.serve(script) as server, self.service(server.url, max_retries=2) as service:
             async with service.stream(self.sample_text.request) as stream:
                 with pytest.raises(StreamInterrupted) as caught:
                     async for event in stream:
@@ -201,7 +201,7 @@ class ConnectionFaults(ProviderCase):
     async def test_fault_08_truncated(self, end: bool) -> None:
         """A stream that ends cleanly but without its terminator raises `StreamInterrupted`."""
         sample = self.sample_text
-        async with serve(lambda exchange: scripts[exchange.number - 1](exchange)) as server:
+        async with self.serve(lambda exchange: scripts[exchange.number - 1](exchange)) as server:
             async with self.service(server.url) as service:
                 cuts = [sample.frames[:count] for count in range(len(sample.frames))]
                 cuts += [(*sample.frames[:at], frame[: len(frame) // 2]) for at, frame in enumerate(sample.frames)]
@@ -229,7 +229,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.hang_up()
 
         cuts = (0, 1, len(body) // 2, len(body.rstrip()) - 1)
-        async with serve(script) as server, self.service(server.url, max_retries=0) as service:
+        async with self.serve(script) as server, self.service(server.url, max_retries=0) as service:
             for _ in cuts:
                 with pytest.raises(StreamInterrupted) as caught:
                     await self.chat(service)
@@ -249,7 +249,7 @@ class ConnectionFaults(ProviderCase):
                 await exchange.hung_up()
 
         finished = anyio.Event()
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with service.stream(self.sample_text.request) as stream:
                 async for event in stream:
                     if isinstance(event, Finished):
@@ -267,7 +267,7 @@ class ConnectionFaults(ProviderCase):
             else:
                 await self.responds(method)(exchange)
 
-        async with serve(script) as server, self.service(server.url, max_retries=1) as service:
+        async with self.serve(script) as server, self.service(server.url, max_retries=1) as service:
             await self.ask(service, method)
             await self.ask(service, method)
             assert server.accepted == 2
@@ -280,7 +280,7 @@ class ConnectionFaults(ProviderCase):
             await self.responds(method)(exchange)
             exchange.keep_alive = False
 
-        async with serve(script) as server, self.service(server.url, max_retries=0) as service:
+        async with self.serve(script) as server, self.service(server.url, max_retries=0) as service:
             await self.ask(service, method)
             await server.wait_idle()
             await self.ask(service, method)
@@ -295,7 +295,7 @@ class ConnectionFaults(ProviderCase):
             else:
                 exchange.keep_alive = False  # close when the request has been read, without a response
 
-        async with serve(script) as server, self.service(server.url, max_retries=0) as service:
+        async with self.serve(script) as server, self.service(server.url, max_retries=0) as service:
             await self.ask(service, method)
             with pytest.raises(ConnectionFailed):
                 await self.ask(service, method)
@@ -323,7 +323,7 @@ class ConnectionFaults(ProviderCase):
             await seen.wait()
             await (exchange.go_away(processed=True) if fault == "goaway" else exchange.reset_stream())
 
-        async with serve_http2(script) as server, httpx2.AsyncClient(http1=False, http2=True) as client:
+        async with self.serve_http2(script) as server, httpx2.AsyncClient(http1=False, http2=True) as client:
             async with self.service(server.url, client=client) as service:
                 async with service.stream(self.sample_text.request) as stream:
                     with pytest.raises(StreamInterrupted) as caught:
@@ -344,7 +344,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.chunk(self.sample_text.stream)
             await exchange.end()
 
-        async with serve_http2(script) as server, httpx2.AsyncClient(http1=False, http2=True) as client:
+        async with self.serve_http2(script) as server, httpx2.AsyncClient(http1=False, http2=True) as client:
             async with self.service(server.url, client=client, max_retries=1) as service:
                 self.check(self.sample_text, self.folded(await self.read(service)))
         assert server.requests == 2
@@ -363,7 +363,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.chunk(packer.compress(rest) + packer.flush())
             await exchange.end()
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with service.stream(self.sample_text.request) as stream:
                 async for event in stream:
                     if isinstance(event, TextDelta):
@@ -379,7 +379,7 @@ class ConnectionFaults(ProviderCase):
         async def script(exchange: Exchange) -> None:
             await exchange.respond(gzip.compress(body), status=status, headers={**JSON, "content-encoding": "gzip"})
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             if status == 200:
                 self.check(self.sample_text, await self.chat(service))
             else:
@@ -395,7 +395,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.chunk(self.sample_text.stream)
             await exchange.end()
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             with pytest.raises(ProtocolViolation):
                 await self.read(service)
 
@@ -411,7 +411,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.chunk(b"\xff" * 64)
             await exchange.end()
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with service.stream(self.sample_text.request) as stream:
                 with pytest.raises(ProtocolViolation) as caught:
                     async for event in stream:
@@ -423,7 +423,7 @@ class ConnectionFaults(ProviderCase):
         """A stream that arrives byte by byte on a socket gives the same response."""
         stream = self.sample_text.stream
         script = self.streams(stream[at : at + 1] for at in range(len(stream)))
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             self.check(self.sample_text, self.folded(await self.read(service)))
 
     @pytest.mark.parametrize("method", ["chat", "stream"])
@@ -441,7 +441,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.hung_up()
 
         limits: dict[str, Any] = {"frame_limit": 65536} if method == "stream" else {"body_limit": 65536}
-        async with serve(script) as server, self.service(server.url, **limits) as service:
+        async with self.serve(script) as server, self.service(server.url, **limits) as service:
             with pytest.raises(ProtocolViolation, match="65536"):
                 await self.ask(service, method)
             await server.wait_idle()
@@ -456,7 +456,7 @@ class ConnectionFaults(ProviderCase):
             await exchange.chunk(self.opening().stream + error_event("the model fell over"))
             await exchange.hung_up()
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             with pytest.raises(self.wire.error_type):
                 await self.read(service)
             await server.wait_idle()

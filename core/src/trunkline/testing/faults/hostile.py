@@ -10,7 +10,7 @@ import pytest
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import CallError, ConfigurationError, PluginError, RemoteError, TrunklineError
 from trunkline.testing.case import ProviderCase
-from trunkline.testing.server import Exchange, serve
+from trunkline.testing.server import Exchange
 
 NAMES = ("a?b=c&d", "a#b", "a%2Fb", "a b", "a\r\nx: y", "a\x00b", "ä", "a;b", "..", "../../admin", "a/../b", "a\ud800")
 """Names of models that would change a URL if they became a part of it as they are."""
@@ -29,7 +29,7 @@ class HostileFaults(ProviderCase):
     @pytest.mark.parametrize("method", METHODS)
     async def test_fault_80_raw_names(self, method: str) -> None:
         """A model's name changes no other part of the URL. A name that no URL can hold is a `CallError`."""
-        async with serve(self.fails(400)) as server, self.service(server.url, max_retries=0) as service:
+        async with self.serve(self.fails(400)) as server, self.service(server.url, max_retries=0) as service:
             expected: tuple[list[str], str] | None = None
             for name in ("plain", *NAMES):
                 before = len(server.requests)
@@ -77,7 +77,7 @@ class HostileFaults(ProviderCase):
                 )
                 await exchange.hang_up()
 
-            async with serve(script) as server, self.service(server.url, max_retries=0) as service:
+            async with self.serve(script) as server, self.service(server.url, max_retries=0) as service:
                 for method in ("chat", "stream"):
                     with pytest.raises(TrunklineError) as caught:
                         await self.ask(service, method)

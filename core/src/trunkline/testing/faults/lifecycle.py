@@ -20,7 +20,7 @@ from trunkline.events import Finished, TextDelta, UsageReported
 from trunkline.response import Usage
 from trunkline.service import Service
 from trunkline.testing.case import QUICK, ProviderCase, Watcher
-from trunkline.testing.server import Exchange, serve
+from trunkline.testing.server import Exchange
 from trunkline.testing.wire_values import decoded_body, json_leaves
 from trunkline.testing.wireformat import Sample
 
@@ -59,7 +59,7 @@ class LifecycleFaults(ProviderCase):
     async def test_fault_31_cancelled_before_headers(self, method: str) -> None:
         """Cancelling a call that waits for its response closes the connection."""
         script = _Stalling(self, headers=False)
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.ask, service, method)
                 await script.asked.wait()
@@ -70,7 +70,7 @@ class LifecycleFaults(ProviderCase):
     async def test_fault_32_cancelled_mid_stream(self) -> None:
         """Cancelling the reader of a stream closes the connection."""
         script = _Stalling(self)
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             with anyio.CancelScope() as scope:
                 async with service.stream(self.sample_text.request) as stream:
                     async for event in stream:
@@ -83,7 +83,7 @@ class LifecycleFaults(ProviderCase):
     async def test_fault_32_exception_mid_stream(self) -> None:
         """An exception in the reader's code closes the connection and is raised unchanged."""
         script = _Stalling(self)
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             with pytest.raises(LookupError):
                 await self._break(service)
             await script.gone.wait()
@@ -98,7 +98,7 @@ class LifecycleFaults(ProviderCase):
     async def test_fault_33_early_break(self) -> None:
         """Leaving the loop and the block early closes the connection."""
         script = _Stalling(self)
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with service.stream(self.sample_text.request) as stream:
                 async for event in stream:
                     if isinstance(event, TextDelta):
@@ -116,7 +116,7 @@ class LifecycleFaults(ProviderCase):
             await exchange.reset()
 
         script = failing if self.in_process() else self.fails(429, **{"retry-after": "20"})
-        async with serve(script) as server:
+        async with self.serve(script) as server:
             async with self.service(server.url, watcher=watcher, max_retries=3) as service:
                 with anyio.fail_after(10):
                     async with anyio.create_task_group() as tasks:
@@ -144,7 +144,7 @@ class LifecycleFaults(ProviderCase):
             held_back.set()
             await exchange.hung_up()
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with service.stream(self.sample_text.request) as stream:
                 await anext(stream)
                 await held_back.wait()
@@ -183,7 +183,7 @@ class LifecycleFaults(ProviderCase):
         async def stay(service: Any) -> None:
             responses.append(self.folded(await self.read(service)))
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with anyio.create_task_group() as tasks:
                 for _ in range(whole):
                     tasks.start_soon(stay, service)
@@ -215,7 +215,7 @@ class LifecycleFaults(ProviderCase):
                 ended.append(error)
 
         streaming = anyio.Event()
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with anyio.create_task_group() as tasks:
                 for method in ("stream", "chat", "stream"):
                     tasks.start_soon(use, service, method)
@@ -230,7 +230,7 @@ class LifecycleFaults(ProviderCase):
     async def test_fault_40_cancelled_read(self) -> None:
         """After a cancelled read, the next read raises `StreamInterrupted`, so the loop never just ends."""
         script, opening = _Stalling(self), self.opening()
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             async with service.stream(self.sample_text.request) as stream:
                 async for event in stream:
                     if isinstance(event, TextDelta) and stream.partial.text == opening.text:
@@ -253,7 +253,7 @@ class LifecycleFaults(ProviderCase):
     async def test_fault_43_hanging(self, method: str) -> None:
         """A call that hangs ends after `total_timeout`, and closes its connection."""
         script = _Stalling(self, headers=False)
-        async with serve(script) as server, self.service(server.url, total_timeout=QUICK) as service:
+        async with self.serve(script) as server, self.service(server.url, total_timeout=QUICK) as service:
             with pytest.raises(TotalTimeout):
                 await self.ask(service, method)
             await server.wait_idle()
@@ -264,7 +264,7 @@ class LifecycleFaults(ProviderCase):
         async def call() -> None:
             self.check(self.sample_text, self.folded(await self.read(service)))
 
-        async with serve(self.responds()) as server, self.service(server.url) as service:
+        async with self.serve(self.responds()) as server, self.service(server.url) as service:
             await call()
             async with anyio.create_task_group() as tasks:
                 for _ in range(2):
@@ -275,7 +275,7 @@ class LifecycleFaults(ProviderCase):
         """A stream whose frames come twice gives a response or an error with the partial, which is raised again."""
         for sample in self.all_samples():
             frames = [frame for frame in sample.frames for _ in range(2)]
-            async with serve(self.streams(frames)) as server, self.service(server.url, max_retries=0) as service:
+            async with self.serve(self.streams(frames)) as server, self.service(server.url, max_retries=0) as service:
                 stream, failure = service.stream(sample.request), None
                 try:
                     async with stream:
@@ -290,7 +290,7 @@ class LifecycleFaults(ProviderCase):
     async def test_fault_51_abandoned(self) -> None:
         """Observers hear that a stream was abandoned, not that it failed, with what had been read and its usage."""
         script, watcher = _Stalling(self), Watcher()
-        async with serve(script) as server, self.service(server.url, watcher=watcher) as service:
+        async with self.serve(script) as server, self.service(server.url, watcher=watcher) as service:
             async with service.stream(self.sample_text.request) as stream:
                 async for event in stream:
                     if isinstance(event, TextDelta):
@@ -307,7 +307,7 @@ class FuzzFaults(ProviderCase):
     async def test_fault_37_usage_on_abort(self) -> None:
         """The usage of an interrupted stream is what was reported before, and otherwise unknown, not 0."""
         frames = self.opening().frames
-        async with serve(self.streams(frames)) as server, self.service(server.url) as service:
+        async with self.serve(self.streams(frames)) as server, self.service(server.url) as service:
             with pytest.raises(StreamInterrupted) as caught:
                 await self.read(service)
         assert caught.value.partial is not None

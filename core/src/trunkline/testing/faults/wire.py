@@ -20,7 +20,7 @@ from trunkline.events import Finished, UsageReported
 from trunkline.response import ChatResponse, FinishReason
 from trunkline.storage import to_json
 from trunkline.testing.case import ProviderCase
-from trunkline.testing.server import Exchange, serve
+from trunkline.testing.server import Exchange
 from trunkline.testing.wireformat import Sample
 
 TOMORROW = "of_tomorrow"
@@ -100,7 +100,7 @@ class WireFaults(ProviderCase):
         opening = self.opening()
         bad = self.wire.framing.replaced(opening.frames[-1], broken)
         script = self.streams([*opening.frames, bad, *self.sample_text.frames[len(opening.frames) :]])
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             with pytest.raises(ProtocolViolation) as caught:
                 await self.read(service)
         assert caught.value.partial is not None
@@ -159,7 +159,7 @@ class WireFaults(ProviderCase):
         async def script(exchange: Exchange) -> None:
             await exchange.respond(body, headers={"content-type": content_type})
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             return self.folded(await self.read(service))
 
     @pytest.mark.parametrize("content_type", ["application/json", "stream"])
@@ -195,7 +195,7 @@ class WireFaults(ProviderCase):
             async def script(exchange: Exchange, body: bytes = body) -> None:
                 await exchange.respond(body)
 
-            async with serve(script) as server, self.service(server.url) as service:
+            async with self.serve(script) as server, self.service(server.url) as service:
                 with pytest.raises(ProtocolViolation):
                     await self.chat(service)
 
@@ -212,7 +212,7 @@ class WireFaults(ProviderCase):
         """An error event mid-stream raises `error_type` with the partial response. It is not retried."""
         opening = self.opening()
         script = self.streams([*opening.frames, self._error("the model fell over")])
-        async with serve(script) as server, self.service(server.url, max_retries=2) as service:
+        async with self.serve(script) as server, self.service(server.url, max_retries=2) as service:
             with pytest.raises(self.wire.error_type, match="the model fell over") as caught:
                 await self.read(service)
             assert len(server.requests) == 1
@@ -248,7 +248,7 @@ class WireFaults(ProviderCase):
         async def script(exchange: Exchange) -> None:
             await exchange.respond(self.wire.error_body("the model fell over"))
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             with pytest.raises(RemoteError, match="the model fell over") as caught:
                 await self.chat(service)
         assert not isinstance(caught.value, (ProtocolViolation, StreamInterrupted))
@@ -276,7 +276,7 @@ class WireFaults(ProviderCase):
         """An error body between events, outside the framing, is not ignored."""
         opening = self.opening()
         script = self.streams([*opening.frames, self.wire.error_body("the model fell over") + ending])
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             with pytest.raises(RemoteError, match="the model fell over") as caught:
                 await self.read(service)
         assert not isinstance(caught.value, (ProtocolViolation, StreamInterrupted))

@@ -1,0 +1,64 @@
+"""The conformance kit finds providers that do not send, renew or protect their credentials."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROVIDERS = Path(__file__).with_name("kit")
+
+sys.path.insert(0, str(PROVIDERS))
+
+from kit_credentials import BUGS, GOOD  # noqa: E402
+
+TESTS = sorted({test for test, _ in BUGS.values()})
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str], str]:
+    """Return the message of each failure, and "" for each success, by class, test and backend."""
+    folder = tmp_path_factory.mktemp("kit")
+    (folder / "test_kit.py").write_text("from kit_credentials import *\n", encoding="utf-8")
+    chosen = [f"test_kit.py::Test{bug}::{test}" for bug, (test, _) in BUGS.items()]
+    chosen += [f"test_kit.py::Test{name}::{test}" for name in GOOD for test in TESTS]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rpfE", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROVIDERS), "COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert " passed" in done.stdout, done.stdout + done.stderr
+    found: dict[tuple[str, str, str], str] = {}
+    for line in done.stdout.splitlines():
+        match = re.match(r"(PASSED|FAILED|ERROR) test_kit.py::Test(\w+)::(\w+)\[([\w-]+)\](.*)", line)
+        if match:
+            outcome, case, test, parameters, message = match.groups()
+            backend = "trio" if "trio" in parameters else "asyncio"
+            found[case, test, backend] = message if outcome != "PASSED" else found.get((case, test, backend), "")
+    return found
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("case", GOOD)
+def test_credentials_that_are_sent_and_renewed_pass(
+    case: str, backend: str, results: dict[tuple[str, str, str], str]
+) -> None:
+    failures = {test: message for (name, test, on), message in results.items() if (name, on) == (case, backend)}
+    assert len(failures) >= 4
+    assert not any(failures.values()), failures
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_in_credentials_fails_with_a_clear_message(
+    bug: str, backend: str, results: dict[tuple[str, str, str], str]
+) -> None:
+    test, message = BUGS[bug]
+    assert message in results[bug, test, backend]
