@@ -106,6 +106,8 @@ class CredentialTests(ProviderCase):
                 continue
             value = _revealed(getattr(made, info.name))
             given = bool(value)
+            if not given and "extensions" in self.settings:
+                continue  # an extension may authenticate in the provider's place
             # Another way to authenticate may take its place.
             others = {} if given else dict.fromkeys(self._group(info))
             yield _SecretSetting(

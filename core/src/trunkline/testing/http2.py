@@ -117,8 +117,11 @@ class HTTP2Server:
     ) -> None:
         if isinstance(event, h2.events.RequestReceived):
             assert event.stream_id is not None
-            self.requests += 1
-            exchanges[event.stream_id] = HTTP2Exchange(connection, stream, event.stream_id, self.requests)
+            headers = {bytes(name): bytes(value).decode() for name, value in event.headers or ()}
+            path = headers[b":path"].partition("?")[0]
+            route = self._routes.get(f"{headers[b':method']} {path}", self._routes.get(path))
+            self.requests += route is None
+            exchanges[event.stream_id] = HTTP2Exchange(connection, stream, event.stream_id, self.requests, route)
         elif isinstance(event, h2.events.DataReceived):
             assert event.stream_id is not None
             exchanges[event.stream_id].body += event.data or b""

@@ -378,7 +378,11 @@ class ErrorFaults(ProviderCase):
             with_cause = AuthenticationError("no token")
             with_cause.__cause__ = ExceptionGroup("all attempts failed", [OSError(secret)])
             for error in (LookupError(secret), with_note, with_cause):
-                async with self.service("http://127.0.0.1:9", watcher=_FailingAuth(error)) as service:
+                watcher = _FailingAuth(error, acquire=True)
+                async with (
+                    self.serve(self.responds()) as server,
+                    self.service(server.url, watcher=watcher) as service,
+                ):
                     with pytest.raises(TrunklineError) as caught:
                         await self.ask(service, method)
                 self.assert_no_secret(type(error).__name__, caught.value)
@@ -392,18 +396,32 @@ class ErrorFaults(ProviderCase):
 
 
 class _FailingAuth(NoAuth):
-    """An extension that wraps the provider's `Auth`. Acquiring credentials raises the same object to each call."""
+    """An extension that wraps the provider's `Auth`. Acquiring credentials raises the same object to each call.
 
-    def __init__(self, error: Exception) -> None:
+    With `acquire`, the provider acquires its own first: the core cannot know a secret before that.
+    """
+
+    def __init__(self, error: Exception, *, acquire: bool = False) -> None:
         self._error = error
+        self._acquire = acquire
+        self._wrapped: Auth = NoAuth()
 
     @hookimpl(wrapper=True)
     def trunkline_auth(self, context: object) -> Generator[None, Auth, Auth]:
-        yield
+        self._wrapped = yield
         return self
+
+    async def __aenter__(self) -> _FailingAuth:
+        await self._wrapped.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._wrapped.__aexit__(*exc_info)
 
     async def acquire(self, *, refresh: bool = False) -> None:
         await anyio.lowlevel.checkpoint()
+        if self._acquire:
+            await self._wrapped.acquire()
         raise self._error
 
 
