@@ -17,6 +17,7 @@ import pytest
 
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
+from trunkline._json import JSONObject
 from trunkline._plugins.registry import Steps, load_provider, open_steps
 from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.decoder import StreamDecoder

@@ -21,7 +21,7 @@ from trunkline.errors import CallError
 from trunkline.messages import Audio, Document, Image, Message, Text, ToolCall, ToolResult, assistant, system, user
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.testing.case import ProviderCase
-from trunkline.testing.server import Exchange, ReceivedRequest, serve
+from trunkline.testing.server import Exchange, ReceivedRequest
 from trunkline.testing.wire_values import Leaf, Path, beside, decoded_body, is_before, leaves, places
 from trunkline.testing.wireformat import TOOL_HISTORY, WEATHER
 
@@ -393,7 +393,7 @@ class RequestContentTests(ProviderCase):
     async def _received(self, request: ChatRequest, *, stream: bool = True) -> tuple[ReceivedRequest, WireRequest]:
         """Send a request to the kit's server. Return what arrives, and what the translator makes of the request."""
         script = self.responds("stream" if stream else "chat")
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             if stream:
                 await self.read(service, request)
             else:
@@ -434,7 +434,7 @@ class RequestContentTests(ProviderCase):
         async def script(exchange: Exchange) -> None:
             await exchange.respond(body)
 
-        async with serve(script) as server, self.service(server.url) as service:
+        async with self.serve(script) as server, self.service(server.url) as service:
             await service.embed(texts, model=self.embedding_model)
         [sent] = server.requests
         found = leaves(WireRequest(url=sent.target, body=sent.body))
