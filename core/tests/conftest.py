@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -197,6 +199,30 @@ def make_toy(**changes: Any) -> Provider:
         ),
     }
     return Provider(**{**fields, **changes})
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a distribution: `install("dist", group, {"name": "module:value"}, module=source)`."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    imported = set(sys.modules)
+
+    def make(
+        distribution: str, group: str, names: dict[str, str], requires: Sequence[str] = (), **modules: str
+    ) -> None:
+        folder = tmp_path / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        folder.mkdir()
+        required = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n{required}")
+        lines = "".join(f"{name} = {value}\n" for name, value in names.items())
+        (folder / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+        for module, source in modules.items():
+            (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
+
+    yield make
+    for module in set(sys.modules) - imported:
+        if module.startswith("plugin_"):
+            del sys.modules[module]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trunkline import ConnectionFailed, RateLimited, StreamInterrupted
+from trunkline import ConnectionFailed, RateLimited, ServiceContext, StreamInterrupted
 from trunkline._plugins.registry import open_steps
 from trunkline.testing import Exchange, RecordingMismatch, record, replay, serve
 from trunkline.testing.recordings import RecordedExchange
@@ -221,6 +221,6 @@ def test_invalid_recording_raises(path: Path, text: str | None, message: str) ->
 
 def test_a_tape_leaves_the_pure_steps_alone(tmp_path: Path, toy: Any) -> None:
     service = toy("http://127.0.0.1:9")
-    context = type("Context", (), {"name": "s", "provider": "toy", "settings": service.settings})()
+    context = ServiceContext(name="s", provider="toy", settings=service.settings)
     steps = open_steps(service._provider, context, [record(tmp_path / "t.json")])
     assert steps.transport is None

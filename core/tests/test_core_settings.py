@@ -101,11 +101,10 @@ def test_environment_variables_become_the_setting_s_type() -> None:
             "TRUNKLINE_MY_DEMO_MAX_RETRIES": "4",
             "TRUNKLINE_MY_DEMO_TAGS": "a, b",
             "TRUNKLINE_MY_DEMO_HEADERS": '{"X-A": "b"}',
-            "TRUNKLINE_EXTENSIONS": "one, two",
         }
     )
     assert (made.api_key, made.strict, made.chunk_timeout, made.max_retries) == (Secret("key"), True, 1.5, 4)
-    assert (made.tags, made.headers, made.extensions) == (("a", "b"), {"X-A": "b"}, ("one", "two"))
+    assert (made.tags, made.headers) == (("a", "b"), {"X-A": "b"})
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,7 @@ def test_environment_variables_become_the_setting_s_type() -> None:
         ("headers", "canary", "a table of strings"),
         ("tags", [1], "a list of strings"),
         ("even", 3, "an even number"),
-        ("extensions", 3, "a list of extension names"),
+        ("extensions", 3, "a list of extensions: names, tables with a name, or objects"),
         ("regoin", "x", "did you mean 'region'"),
         ("nonsense_entirely", "x", "the settings are api_key, region"),
     ],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import types
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin
+
+import attrs
 
 from trunkline._headers import header_problem
 from trunkline._json import JSONObject
@@ -135,6 +138,50 @@ def headers(value: object) -> Headers:
         if problem is not None:
             raise ValueError(f"a table of HTTP headers; {problem}")
     return Headers(trimmed)
+
+
+EXTENSIONS_SCHEMA: JSONObject = {
+    "type": "array",
+    "items": {
+        "anyOf": [
+            {"type": "string"},
+            {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+        ]
+    },
+}
+
+
+@attrs.frozen
+class ExtensionTable:
+    """The name of an extension and its settings, as configured and not yet checked. They may hold secrets."""
+
+    name: str
+    settings: Mapping[str, object] = attrs.field(repr=False)
+
+
+def extensions(value: object) -> tuple[object, ...]:
+    """Return the extensions in a list, or in a text: names between commas, or a list in JSON.
+
+    A table becomes an `ExtensionTable`, whose `repr` shows no secret. Raises `ValueError`.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError("a list in JSON, or names of extensions between commas") from None
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("a list of extensions: names, tables with a name, or objects")
+    return tuple(_extension(item) for item in value)
+
+
+def _extension(item: object) -> object:
+    if not isinstance(item, Mapping):
+        return item
+    if not all(isinstance(key, str) for key in item) or not isinstance(item.get("name"), str):
+        raise ValueError('a list in which each table has the name of an extension, as in { name = "…" }')
+    return ExtensionTable(item["name"], {key: value for key, value in item.items() if key != "name"})
 
 
 def path(value: object) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 import anyio
 import attrs
 
-from trunkline._config.sources import Table, make_settings, provider_of, read_configuration
+from trunkline._config.sources import Table, make_settings, provider_of, read_configuration, with_extension_settings
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._masking import listed, quoted
-from trunkline._plugins.registry import EXTENSIONS, find_plugin, load_provider
+from trunkline._plugins.registry import load_provider
 from trunkline._suggestions import did_you_mean
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import without_traceback
@@ -88,6 +88,9 @@ def _make_named(
             raise ConfigurationError(
                 f"the provider {plugin.name!r} takes {plugin.settings.__name__}, not {type(checked).__name__}"
             )
+        extensions = with_extension_settings(name or plugin.name, checked.extensions)
+        if any(found is not given for found, given in zip(extensions, checked.extensions, strict=True)):
+            checked = attrs.evolve(checked, extensions=extensions)  # type: ignore[misc]  # see settings.py
     elif not isinstance(provider, str):
         expected = "the name of a provider or a settings object"  # type: ignore[unreachable]  # by type alone
         raise ConfigurationError(f"open_service takes {expected}, not {type(provider).__name__}", service=name)
@@ -212,9 +215,6 @@ def _make_configured(
     try:
         plugin = load_provider(provider_of(name, table))
         checked = make_settings(name, plugin, arguments={}, table=table, environ=environ, folder=folder)
-        for extension in checked.extensions:
-            if isinstance(extension, str):
-                find_plugin(EXTENSIONS, extension, kind="extension")
     except ConfigurationError as error:
         error.service = error.service or name
         raise

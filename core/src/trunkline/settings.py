@@ -1,4 +1,4 @@
-"""The settings of a service: the base class `Settings`, and the functions that declare and describe settings.
+"""Settings: the base class `Settings` of a service's settings, and the functions that declare and describe settings.
 
 A setting is an attrs field made by `setting()`. Its label, description and environment variables are metadata of that
 field. The tables in the documentation, the JSON Schema and the command line's help are generated from this metadata.
@@ -196,8 +196,9 @@ def path_setting(label: str, description: str, *, default: None = None, environm
     kw_only_default=True, frozen_default=True, field_specifiers=(setting, url_setting, path_setting)
 )
 def settings(cls: S) -> S:
-    """Decorate a subclass of `Settings`: make it a frozen attrs class with keyword-only arguments.
+    """Decorate a subclass of `Settings` or `ExtensionSettings`: make it a frozen attrs class.
 
+    Its arguments are keyword-only.
     Creating an instance checks its values and raises `ConfigurationError` if one is wrong.
     """
     settings_class = attrs.define(cls, frozen=True, kw_only=True, slots=True)
@@ -234,16 +235,96 @@ def _proxy(value: object) -> str:
     return proxy_url(value)
 
 
-def _extensions(value: object) -> tuple[object, ...]:
-    if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
-    if isinstance(value, (list, tuple)):
-        return tuple(value)
-    raise ValueError("a list of extension names or objects")
+@settings
+class BaseSettings:
+    """What the settings of services and those of extensions have in common."""
+
+    @classmethod
+    def belongs_to(cls) -> tuple[str, str]:
+        """Return the kind and the name of the plugin that has these settings, such as `("provider", "openai")`."""
+        return "", ""
+
+    def __attrs_post_init__(self) -> None:
+        errors: list[ConfigurationError] = []
+        for info in setting_infos(type(self)):
+            value = getattr(self, info.name)
+            try:
+                object.__setattr__(self, info.name, convert(info, value))
+            except ValueError as error:
+                errors.append(_owned_error(self.belongs_to(), info.name, f"must be {error}"))
+        if not errors:
+            errors.extend(self._problem_errors())
+        raise_config_errors(errors)
+
+    def _problem_errors(self) -> list[ConfigurationError]:
+        try:
+            return [_owned_error(self.belongs_to(), name, message) for name, message in self._all_problems()]
+        except TrunklineError:
+            raise
+        except Exception as error:
+            text = scrub(exception_text(error), self.secrets())
+            failed = _plugin_error(
+                type(self).__module__, f"checking the settings of {self.belongs_to()[1]!r} failed: {text}"
+            )
+        raise failed
+
+    def _all_problems(self) -> Iterator[tuple[str, str]]:
+        yield from self.problems()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield each mistake in the combination of settings, as the name of a setting and the rest of a sentence.
+
+        Override it in a plugin's settings. It is called only if each value is valid by itself. The sentence starts
+        with the setting: `("region", "is required")` becomes "setting 'region' is required".
+        """
+        yield from ()
+
+    def notes(self) -> Iterator[tuple[str, str]]:
+        """Yield warnings to log when the service opens, each as the name of a setting and a sentence.
+
+        The base class reports what `base_url` changed in a URL, and an API key that would be sent unencrypted.
+        """
+        has_key = any(
+            isinstance(getattr(self, info.name), Secret) and info.in_header for info in setting_infos(type(self))
+        )
+        for info in setting_infos(type(self)):
+            value = getattr(self, info.name)
+            if info.base_url is None or not isinstance(value, str):
+                continue
+            base, notes = info.base_url(value)
+            yield from ((info.name, note) for note in notes)
+            unencrypted = plain_http_note(base) if has_key else None
+            if unencrypted is not None:
+                yield info.name, unencrypted
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secret values in these settings, which are removed from errors, and what looks like a key."""
+        found: list[str] = []
+        for info in setting_infos(type(self)):
+            value = getattr(self, info.name)
+            if isinstance(value, Secret):
+                found.append(value.reveal())
+            elif isinstance(value, str):
+                if "//" in value or "@" in value:
+                    found.extend(url_secrets(value))
+                # A key in a wrong place. The host of a URL is sent in lower case.
+                found.extend(text for part in key_parts(value) for text in (part, part.lower(), part.upper()))
+            elif isinstance(value, Headers):
+                found += header_secrets(value)
+        return tuple(dict.fromkeys(secret for secret in found if secret))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("settings cannot be pickled, since they may hold secrets; create them where they are used")
 
 
 @settings
-class Settings:
+class Settings(BaseSettings):
     """The settings that all services have. Times are in seconds; `None` turns a limit off."""
 
     provider: ClassVar[str] = ""
@@ -385,35 +466,21 @@ class Settings:
     )
     extensions: Converted[tuple[object, ...], Sequence[object]] = setting(
         "Extensions",
-        "Extensions to load, by name or as objects.",
+        "Extensions to use: names, tables with a name and settings, or objects.",
         default=(),
         environment=("TRUNKLINE_EXTENSIONS",),
-        convert=_extensions,
-        schema={"type": "array", "items": {"type": "string"}},
+        convert=_setting_types.extensions,
+        schema=_setting_types.EXTENSIONS_SCHEMA,
     )
 
-    def __attrs_post_init__(self) -> None:
-        errors: list[ConfigurationError] = []
-        for info in setting_infos(type(self)):
-            value = getattr(self, info.name)
-            try:
-                object.__setattr__(self, info.name, convert(info, value))
-            except ValueError as error:
-                errors.append(setting_error(info.name, f"must be {error}", provider=self.provider))
-        if not errors:
-            errors.extend(self._problem_errors())
-        raise_config_errors(errors)
+    @classmethod
+    def belongs_to(cls) -> tuple[str, str]:
+        """Return `"provider"` and the provider's name."""
+        return "provider", cls.provider
 
-    def _problem_errors(self) -> list[ConfigurationError]:
-        try:
-            problems = (*self._tls_problems(), *self.problems())
-            return [setting_error(name, message, provider=self.provider) for name, message in problems]
-        except TrunklineError:
-            raise
-        except Exception as error:
-            text = scrub(exception_text(error), self.secrets())
-            failed = _plugin_error(type(self).__module__, f"checking the settings of {self.provider!r} failed: {text}")
-        raise failed
+    def _all_problems(self) -> Iterator[tuple[str, str]]:
+        yield from self._tls_problems()
+        yield from self.problems()
 
     def _tls_problems(self) -> Iterator[tuple[str, str]]:
         if self.client_certificate is None and self.client_key is not None:
@@ -421,67 +488,46 @@ class Settings:
         if self.client_certificate is None and self.client_key_passphrase is not None:
             yield "client_certificate", "is missing: client_key_passphrase is set, and the two belong together"
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield each mistake in the combination of settings, as the name of a setting and the rest of a sentence.
-
-        Override it in a provider's settings. It is called only if each value is valid by itself. The sentence starts
-        with the setting: `("region", "is required")` becomes "setting 'region' is required".
-        """
-        yield from ()
-
     def notes(self) -> Iterator[tuple[str, str]]:
         """Yield warnings to log when the service opens, each as the name of a setting and a sentence.
 
-        The base class reports what `base_url` changed in a URL, an API key that would be sent unencrypted, and
-        certificates that are not checked.
+        Reports what `BaseSettings.notes` does, also for the settings of extensions, and certificates that are not
+        checked.
         """
         if not self.verify:
             yield (
                 "verify",
                 "the certificates of servers are not checked, because it is false, so others can read the requests",
             )
-        has_key = any(
-            isinstance(getattr(self, info.name), Secret) and info.in_header for info in setting_infos(type(self))
-        )
-        for info in setting_infos(type(self)):
-            value = getattr(self, info.name)
-            if info.base_url is None or not isinstance(value, str):
-                continue
-            base, notes = info.base_url(value)
-            yield from ((info.name, note) for note in notes)
-            unencrypted = plain_http_note(base) if has_key else None
-            if unencrypted is not None:
-                yield info.name, unencrypted
+        yield from super().notes()
+        for extension in self._extension_settings():
+            yield from ((f"{extension.belongs_to()[1]}.{name}", note) for name, note in extension.notes())
 
     def secrets(self) -> tuple[str, ...]:
-        """Return the secret values in these settings, which are removed from errors, and what looks like a key."""
-        found: list[str] = []
-        for info in setting_infos(type(self)):
-            value = getattr(self, info.name)
-            if isinstance(value, Secret):
-                found.append(value.reveal())
-            elif isinstance(value, str):
-                if "//" in value or "@" in value:
-                    found.extend(url_secrets(value))
-                # A key in a wrong place. The host of a URL is sent in lower case.
-                found.extend(text for part in key_parts(value) for text in (part, part.lower(), part.upper()))
-        found += header_secrets(self.headers)
-        return tuple(dict.fromkeys(secret for secret in found if secret))
+        """Return the secret values in these settings and in those of the extensions, and what looks like a key."""
+        extensions = [secret for extension in self._extension_settings() for secret in extension.secrets()]
+        return tuple(dict.fromkeys((*super().secrets(), *extensions)))
 
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("settings cannot be pickled, since they may hold secrets; create them where they are used")
+    def _extension_settings(self) -> tuple[BaseSettings, ...]:
+        return tuple(extension for extension in self.extensions if isinstance(extension, BaseSettings))
 
 
-def setting_error(setting: str, problem: str, *, provider: str = "", service: str | None = None) -> ConfigurationError:
-    """Create an error about one setting. `problem` continues the sentence `setting 'region' …`."""
-    owner = f"service {service!r}" if service else f"provider {provider!r}" if provider else "the service"
+def setting_error(
+    setting: str, problem: str, *, provider: str = "", service: str | None = None, extension: str = ""
+) -> ConfigurationError:
+    """Create an error about one setting. `problem` continues the sentence `setting 'region' …`.
+
+    `extension` is the name of the extension that the setting belongs to, if it is not a setting of the service itself.
+    """
+    owners = [f"service {service!r}"] if service else [f"provider {provider!r}"] if provider else []
+    owners += [f"extension {extension!r}"] if extension else []
+    owner = ", ".join(owners) or "the service"
     return ConfigurationError(f"{owner}: setting {setting!r} {problem}", service=service, setting=setting)
+
+
+def _owned_error(owner: tuple[str, str], setting: str, problem: str) -> ConfigurationError:
+    kind, name = owner
+    return setting_error(setting, problem, **({kind: name} if kind in ("provider", "extension") else {}))
 
 
 MAX_ERRORS = 100
@@ -504,18 +550,19 @@ def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
         raise ConfigurationError(head + lines, service=service, errors=listed)
 
 
-_infos: dict[type[Settings], tuple[SettingInfo, ...]] = {}
+_infos: dict[type[BaseSettings], tuple[SettingInfo, ...]] = {}
 
 
-def setting_infos(cls: type[Settings]) -> tuple[SettingInfo, ...]:
-    """Return the descriptions of a class's settings: the provider's own first, then those of `Settings`."""
+def setting_infos(cls: type[BaseSettings]) -> tuple[SettingInfo, ...]:
+    """Return the descriptions of a class's settings: the plugin's own first, then those of `Settings`."""
     if cls not in _infos:
-        common = {field.name for field in _fields(Settings)} if cls is not Settings else set()
+        is_service = issubclass(cls, Settings) and cls is not Settings
+        common = {field.name for field in _fields(Settings)} if is_service else set()
         _infos[cls] = tuple(sorted(_read_infos(cls), key=lambda info: info.name in common))
     return _infos[cls]
 
 
-def _fields(cls: type[Settings]) -> tuple[attrs.Attribute[Any], ...]:
+def _fields(cls: type[BaseSettings]) -> tuple[attrs.Attribute[Any], ...]:
     return attrs.fields(cls)  # type: ignore[arg-type,no-any-return]  # made by `settings`, which mypy cannot see
 
 
@@ -524,7 +571,7 @@ def _default(default: Any) -> Any:
     return default.factory() if hasattr(default, "factory") else default
 
 
-def _read_infos(cls: type[Settings]) -> list[SettingInfo]:
+def _read_infos(cls: type[BaseSettings]) -> list[SettingInfo]:
     hints = typing.get_type_hints(cls)
     infos = []
     for field in _fields(cls):
@@ -622,8 +669,12 @@ def _plugin_error(module: str, message: str) -> PluginError:
     return PluginError(message, distribution=module.partition(".")[0].replace("_", "-"))
 
 
-def json_schema(cls: type[Settings]) -> JSONObject:
-    """Return the JSON Schema (draft 2020-12) of a service's table in a configuration file, without `provider`."""
+def json_schema(cls: type[BaseSettings]) -> JSONObject:
+    """Return the JSON Schema (draft 2020-12) of a table in a configuration file.
+
+    For the settings of a provider, it is that of a service's table without `provider`; for those of an extension, that
+    of a table in `extensions` without `name`.
+    """
     properties: dict[str, JSONObject] = {}
     for info in setting_infos(cls):
         schema = schema_of(without_none(info.type)) if info.schema is None else info.schema
@@ -637,7 +688,7 @@ def json_schema(cls: type[Settings]) -> JSONObject:
         properties[info.name] = described
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"Settings of {cls.provider}",
+        "title": f"Settings of {cls.belongs_to()[1]}",
         "type": "object",
         "properties": properties,
         "required": [info.name for info in setting_infos(cls) if info.required],

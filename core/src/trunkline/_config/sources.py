@@ -10,6 +10,9 @@ For each setting the first of these sources that sets it wins:
 
 Settings with the same `group` are looked up together: the first source that sets any of them provides all of them.
 
+The settings of an extension come from its entry in `extensions`, then from `TRUNKLINE_<SERVICE>_<EXTENSION>_<SETTING>`,
+then from the extension's own environment variables and the defaults.
+
 In the file, a secret may be a reference: `{ env = "NAME" }`, `{ file = "PATH" }` or `{ keyring = "service/user" }`.
 """
 
@@ -19,21 +22,24 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, Generic, TypeAlias, TypeVar, get_args
 
 import attrs
 
 from trunkline._files import UnreadableFile, read_file
 from trunkline._masking import masked, quoted
-from trunkline._setting_types import REFERENCE_KINDS, is_reference, without_none
+from trunkline._plugins.registry import load_extension
+from trunkline._setting_types import REFERENCE_KINDS, ExtensionTable, is_reference, without_none
 from trunkline._suggestions import did_you_mean, nearest
+from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
 from trunkline.secrets import Headers, Secret
 from trunkline.settings import (
     MAX_ERRORS,
+    BaseSettings,
     SettingInfo,
     Settings,
     convert,
@@ -43,6 +49,7 @@ from trunkline.settings import (
 )
 
 Table: TypeAlias = Mapping[str, object]
+B = TypeVar("B", bound=BaseSettings)
 
 _TOP_LEVEL = ("services", "defaults")
 
@@ -187,58 +194,163 @@ def make_settings(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Settings:
-    """Make the settings of one service from all sources.
+    """Make the settings of one service, and those of its extensions, from all sources.
 
     `arguments` and `table` map names of settings to values; the `provider` in `table` is ignored. `environ` defaults to
     the process's environment, and `folder`, which the paths in `table` are relative to, to the current one. Raises one
     `ConfigurationError` that lists every mistake.
     """
-    environ = os.environ if environ is None else environ
-    infos = setting_infos(provider.settings)
-    from_service_variables = {info.name: _service_variable(service, info, environ) for info in infos}
-    from_provider_variables = {info.name: _provider_variable(info, environ) for info in infos}
-    # Highest precedence first.
-    sources: list[Mapping[str, object]] = [
-        arguments,
-        {name: value for name, value in (table or {}).items() if name != "provider"},
-        _without_none(from_service_variables),
-        _without_none(from_provider_variables),
-    ]
-    known = {info.name for info in infos}
-    unknown = [name for source in sources[:2] for name in sorted(set(source) - known)]
-    errors = [_unknown(service, name, infos) for name in unknown[: MAX_ERRORS + 1]]
-    values: dict[str, object] = {}
-    for info in infos:
-        # The first source that sets any setting of a group is used for the whole group. Otherwise an access key from
-        # the file could be paired with the secret of another account from the environment.
-        group = [item for item in infos if item.group == info.group] if info.group else [info]
-        source = next((source for source in sources if any(_sets(source, item) for item in group)), {})
-        if not _sets(source, info):
-            if info.required:
-                errors.append(_missing(service, info))
-            continue
-        value = source[info.name]
+    table = {name: value for name, value in (table or {}).items() if name != "provider"}
+    places = _Places(environ=os.environ if environ is None else environ, folder=folder or Path.cwd())
+    made = _Maker(kind=provider.settings, service=service, name=provider.name, places=places)
+    values, errors = made.values(arguments, table)
+    if "extensions" in values:
+        extensions, more = _with_settings(service, values["extensions"], places)
+        values["extensions"] = extensions
+        errors += more
+    raise_config_errors(errors)
+    return made.settings(values)
+
+
+def with_extension_settings(service: str, extensions: Sequence[object]) -> tuple[object, ...]:
+    """Return the extensions of a settings object that was made in code, as `make_settings` makes them.
+
+    Their settings come from the tables in `extensions` and from the environment. Raises one `ConfigurationError` that
+    lists every mistake.
+    """
+    found, errors = _with_settings(service, extensions, _Places(environ=os.environ, folder=Path.cwd()))
+    raise_config_errors(errors)
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class _Places:
+    """Where references and paths lead."""
+
+    environ: Mapping[str, str] = attrs.field(repr=False)
+    folder: Path
+
+
+@attrs.frozen(kw_only=True)
+class _Maker(Generic[B]):
+    """Makes the settings of one plugin. `extension` is its name if it is an extension."""
+
+    kind: type[B]
+    service: str
+    name: str
+    places: _Places
+    extension: str = ""
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.service}_{self.extension}" if self.extension else self.service
+
+    def _error(self, setting: str, problem: str) -> ConfigurationError:
+        return setting_error(setting, problem, service=self.service, extension=self.extension)
+
+    def values(self, arguments: Table, table: Table) -> tuple[dict[str, Any], list[ConfigurationError]]:
+        """Return the converted values of all settings that a source sets, and the errors."""
+        environ, folder = self.places.environ, self.places.folder
+        infos = setting_infos(self.kind)
+        from_service_variables = {info.name: _service_variable(self._prefix, info, environ) for info in infos}
+        from_plugin_variables = {info.name: _plugin_variable(info, environ) for info in infos}
+        # Highest precedence first.
+        sources: list[Mapping[str, object]] = [
+            arguments,
+            table,
+            _without_none(from_service_variables),
+            _without_none(from_plugin_variables),
+        ]
+        known = {info.name for info in infos}
+        unknown = [name for source in sources[:2] for name in sorted(set(source) - known)]
+        errors = [self._unknown(name, infos) for name in unknown[: MAX_ERRORS + 1]]
+        values: dict[str, Any] = {}
+        for info in infos:
+            # The first source that sets any setting of a group is used for the whole group. Otherwise an access key
+            # from the file could be paired with the secret of another account from the environment.
+            group = [item for item in infos if item.group == info.group] if info.group else [info]
+            source = next((source for source in sources if any(_sets(source, item) for item in group)), {})
+            if not _sets(source, info):
+                if info.required:
+                    errors.append(self._missing(info))
+                continue
+            value = source[info.name]
+            try:
+                converted = convert(info, _dereferenced(value, info, environ, folder))
+                if info.path and source is table and isinstance(converted, str):
+                    converted = str(folder / converted)  # relative to the file that contains it
+                values[info.name] = converted
+            except ValueError as error:
+                errors.append(self._error(info.name, f"must be {error}"))
+            except PluginError:
+                raise
+            except ConfigurationError as error:
+                errors.append(self._error(info.name, str(error)))
+        return values, errors
+
+    def settings(self, values: Mapping[str, Any]) -> B:
+        """Return the settings with these values. Raises one `ConfigurationError` that lists every mistake."""
         try:
-            converted = convert(info, _dereferenced(value, info, environ, folder or Path.cwd()))
-            if info.path and source is sources[1] and isinstance(converted, str):
-                converted = str((folder or Path.cwd()) / converted)  # relative to the file that contains it
-            values[info.name] = converted
-        except ValueError as error:
-            errors.append(setting_error(info.name, f"must be {error}", service=service))
+            return self.kind(**values)
         except PluginError:
             raise
         except ConfigurationError as error:
-            errors.append(setting_error(info.name, str(error), service=service))
-    raise_config_errors(errors)
-    try:
-        return provider.settings(**values)  # type: ignore[arg-type]  # converted one by one above
-    except PluginError:
-        raise
-    except ConfigurationError as error:
-        # The settings class names only the provider in its errors; users look for the service.
-        found = error.errors or (error,)
-        raise_config_errors([_with_service(single, service, provider.name) for single in found])
-        raise
+            # The settings class names only the plugin in its errors; users look for the service.
+            raise_config_errors([self._with_service(single) for single in error.errors or (error,)])
+            raise
+
+    def _unknown(self, name: str, infos: tuple[SettingInfo, ...]) -> ConfigurationError:
+        names = [info.name for info in infos]
+        found = nearest(name, names)
+        hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names) or 'none'}"
+        return self._error(masked(name), f"does not exist{hint}")
+
+    def _missing(self, info: SettingInfo) -> ConfigurationError:
+        variables = " or ".join((variable_name(self._prefix, info.name), *info.environment))
+        where = "in its table in `extensions`" if self.extension else "as an argument, in the configuration file"
+        return self._error(info.name, f"({info.label}) is required: set it {where}, or in {variables}")
+
+    def _with_service(self, error: ConfigurationError) -> ConfigurationError:
+        kind, name = self.kind.belongs_to()
+        message = str(error).removeprefix(f"{kind} {name!r}: ")
+        owner = f"service {self.service!r}" + (f", extension {self.extension!r}" if self.extension else "")
+        return ConfigurationError(f"{owner}: {message}", service=self.service, setting=error.setting)
+
+
+def _with_settings(
+    service: str, extensions: Sequence[object], places: _Places
+) -> tuple[tuple[object, ...], list[ConfigurationError]]:
+    """Return the extensions, with settings in place of names and tables of those that have settings, and the errors."""
+    found: list[object] = []
+    errors: list[ConfigurationError] = []
+    for extension in extensions:
+        try:
+            found.append(_configured(service, extension, places))
+        except PluginError as error:
+            error.service = error.service or service
+            raise
+        except ConfigurationError as error:
+            error.service = error.service or service
+            errors.append(error)
+    return tuple(found), errors
+
+
+def _configured(service: str, extension: object, places: _Places) -> object:
+    if not isinstance(extension, (str, ExtensionTable)):
+        return extension
+    name, table = (extension, {}) if isinstance(extension, str) else (extension.name, extension.settings)
+    loaded = load_extension(name)
+    if isinstance(loaded, Extension):
+        made: _Maker[ExtensionSettings] = _Maker(
+            kind=loaded.settings, service=service, name=name, places=places, extension=name
+        )
+        values, errors = made.values({}, table)
+        raise_config_errors(errors)
+        return made.settings(values)
+    if table:
+        setting = masked(next(iter(table)))
+        raise setting_error(setting, "does not exist: the extension has no settings", service=service, extension=name)
+    return name
 
 
 def _sets(source: Mapping[str, object], info: SettingInfo) -> bool:
@@ -256,7 +368,7 @@ def _service_variable(service: str, info: SettingInfo, environ: Mapping[str, str
     return _parsed(info, environ.get(variable_name(service, info.name)))
 
 
-def _provider_variable(info: SettingInfo, environ: Mapping[str, str]) -> Any:
+def _plugin_variable(info: SettingInfo, environ: Mapping[str, str]) -> Any:
     return _parsed(info, next((text for name in info.environment if (text := environ.get(name))), None))
 
 
@@ -287,27 +399,6 @@ def json_or_text(info: SettingInfo, text: str) -> object:
             raise ValueError(str(error)) from None
         return text
     return value if takes_table or is_reference(value) else text
-
-
-def _unknown(service: str, name: str, infos: tuple[SettingInfo, ...]) -> ConfigurationError:
-    names = [info.name for info in infos]
-    found = nearest(name, names)
-    hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names)}"
-    return setting_error(masked(name), f"does not exist{hint}", service=service)
-
-
-def _missing(service: str, info: SettingInfo) -> ConfigurationError:
-    variables = " or ".join((variable_name(service, info.name), *info.environment))
-    return setting_error(
-        info.name,
-        f"({info.label}) is required: set it as an argument, in the configuration file, or in {variables}",
-        service=service,
-    )
-
-
-def _with_service(error: ConfigurationError, service: str, provider: str) -> ConfigurationError:
-    message = str(error).removeprefix(f"provider {provider!r}: ")
-    return ConfigurationError(f"service {service!r}: {message}", service=service, setting=error.setting)
 
 
 def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], folder: Path) -> object:

@@ -9,7 +9,9 @@ Opening a service goes through these steps:
 1. `find_plugin` reads the entry points and returns the one with the provider's name. Two distributions with the same
    name are an error: which one would win depends on the order of `sys.path`.
 2. `load_provider` imports it and checks that it is a `Provider` with that name and that it misspells no hook.
-3. `open_steps` creates a pluggy `PluginManager` for this service alone, registers the core, the provider and the
+3. `load_extension` imports an extension that the service names. An extension with settings is an `Extension`: the
+   settings are made from the configuration as the provider's are, and stand in its place in `Settings.extensions`.
+4. `open_steps` creates a pluggy `PluginManager` for this service alone, registers the core, the provider and the
    service's extensions, and calls each hook once. A manager for each service means that a hook implementation is
    called only for the services that it belongs to.
 """
@@ -34,6 +36,7 @@ from trunkline._exception_groups import described, singles
 from trunkline._exception_text import exception_text
 from trunkline._masking import quoted
 from trunkline._suggestions import did_you_mean, nearest
+from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.authoring.middleware import Middleware
 from trunkline.authoring.provider import (
     Auth,
@@ -49,6 +52,7 @@ from trunkline.authoring.provider import (
 )
 from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound, TrunklineError
 from trunkline.secrets import Secret
+from trunkline.settings import setting_infos
 
 T = TypeVar("T")
 
@@ -227,19 +231,55 @@ def load_provider(name: str) -> Provider:
     return value
 
 
+def load_extension(name: str) -> object:
+    """Return the extension called `name`: an `Extension`, or an object with hooks. Imports it if necessary.
+
+    Raises `ConfigurationError` if it is not installed, and `PluginError` if it is broken.
+    """
+    item = find_plugin(EXTENSIONS, name, kind="extension")
+    value = load_plugin(item, kind="extension")
+    problem = _extension_problem(name, value) if isinstance(value, Extension) else None
+    if problem is not None:
+        raise PluginError(
+            f"the extension {name!r} of the distribution {item.distribution!r} {problem}",
+            distribution=item.distribution,
+        )
+    return value
+
+
+def _extension_problem(name: str, extension: Extension[Any]) -> str | None:
+    """Return what is wrong with an extension as the end of a sentence, or `None`."""
+    kind: object = extension.settings
+    if not isinstance(kind, type) or not issubclass(kind, ExtensionSettings):
+        return "must have a subclass of trunkline.authoring.extension.ExtensionSettings as its settings"
+    names = {name, extension.name, kind.extension}
+    if len(names) > 1:
+        listed = ", ".join(map(repr, sorted(names)))
+        return f"has several names ({listed}): its entry point, its Extension and its settings must have the same one"
+    if any(info.name == "name" for info in setting_infos(kind)):
+        return "has a setting called 'name', which the configuration uses for the name of the extension"
+    return None
+
+
 @cache
 def _hook_names() -> frozenset[str]:
     return frozenset(name for name in vars(hookspecs) if name.startswith(_PREFIX))
 
 
 def check_hooks(plugin: object, distribution: str) -> None:
-    """Raise `PluginError` if `plugin` has a hook implementation that would never be called.
+    """Raise `PluginError` if `plugin` has a hook implementation that would never be called, or called wrongly.
 
     pluggy ignores an implementation of an unknown hook, and whatever is not a function with the marker. A misspelt
     override of authentication would be skipped silently. An implementation marked with `optionalhook=True` may be for a
     newer core, and is ignored by this one.
     """
     manager = pluggy.PluginManager("trunkline")
+    if isinstance(plugin, type) and any(
+        isinstance(inspect.getattr_static(plugin, name, None), FunctionType) for name in _hook_names()
+    ):  # pluggy would call the methods of the class without an instance
+        raise PluginError(
+            f"{distribution!r} is a class; pass an instance of it: {plugin.__name__}(…)", distribution=distribution
+        )
     for name in dir(plugin):
         options = manager.parse_hookimpl_opts(plugin, name)
         if options is None and not _named_like_hook(plugin, name):
@@ -370,32 +410,21 @@ def open_steps(
 ) -> Steps:
     """Call the hooks of one service.
 
-    `extensions` are names or objects. `transport` is the core's HTTP transport, used unless a plugin returns another.
-    Raises `PluginError` if a plugin fails or returns an object of the wrong type. A broken extension is never skipped,
-    since it may be the one that adds authentication.
+    `extensions` are names, objects with hooks, or settings of an extension. `transport` is the core's HTTP transport,
+    used unless a plugin returns another. Raises `PluginError` if a plugin fails or returns an object of the wrong type.
+    A broken extension is never skipped, since it may be the one that adds authentication.
     """
     manager = pluggy.PluginManager("trunkline")
     manager.add_hookspecs(hookspecs)
     if transport is not None:
         manager.register(_CoreHooks(transport), name="trunkline")
     manager.register(provider, name=provider.name)
-    for extension in (*extensions, *_extensions_of_every_service):
-        value, label = _extension(extension)
-        if isinstance(value, type) and any(
-            isinstance(inspect.getattr_static(value, name, None), FunctionType) for name in _hook_names()
-        ):  # pluggy would call the methods of the class without an instance
-            raise PluginError(
-                f"the extension {label!r} is a class; pass an instance of it: {value.__name__}(…)",
-                distribution=label,
-                service=context.name,
-            )
-        try:
-            check_hooks(value, label)
-            manager.register(value, name=label)
-        except (ValueError, pluggy.PluginValidationError) as error:
-            raise PluginError(
-                f"the extension {label!r} cannot be used: {error}", distribution=label, service=context.name
-            ) from error
+    # Those of the service are made once, for all its event loops.
+    for extension in (
+        *context.keep(_Extensions, lambda: _load_extensions(context.name, extensions)).loaded,
+        *_load_extensions(context.name, _extensions_of_every_service).loaded,
+    ):
+        _register(manager, extension, context.name)
     results = _HookResults()
     for name in _hook_names():
         for implementation in getattr(manager.hook, name).get_hookimpls():
@@ -434,24 +463,117 @@ def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
 
 
-def _extension(extension: object) -> tuple[object, str]:
-    if not isinstance(extension, str):
-        return extension, getattr(extension, "__name__", None) or type(extension).__name__
-    item = find_plugin(EXTENSIONS, extension, kind="extension")
-    return load_plugin(item, kind="extension"), item.distribution
+@attrs.frozen
+class _LoadedExtension:
+    """An object with hooks, and its label: see `_shown`."""
+
+    hooks: object
+    label: str
+
+
+@attrs.frozen
+class _Extensions:
+    """The extensions of one service, in their order."""
+
+    loaded: tuple[_LoadedExtension, ...]
+
+
+def _load_extensions(service: str, extensions: Sequence[object]) -> _Extensions:
+    loaded: list[_LoadedExtension] = []
+    for extension in extensions:
+        found = _load_hooks(service, extension)
+        if any(found.hooks is other.hooks for other in loaded):
+            raise PluginError(
+                f"service {service!r}: {_shown(found.label)} is listed twice in the extensions; remove one",
+                distribution=_distribution(found.label),
+                service=service,
+            )
+        loaded.append(found)
+    return _Extensions(tuple(loaded))
+
+
+def _load_hooks(service: str, extension: object) -> _LoadedExtension:
+    if not isinstance(extension, (str, ExtensionSettings)):
+        return _LoadedExtension(extension, getattr(extension, "__name__", None) or type(extension).__name__)
+    name = extension if isinstance(extension, str) else extension.extension
+    label = f"{find_plugin(EXTENSIONS, name, kind='extension').distribution}:{name}"
+    value = load_extension(name)
+    if isinstance(extension, str) and not isinstance(value, Extension):
+        return _LoadedExtension(value, label)
+    if not isinstance(value, Extension) or not isinstance(extension, value.settings):
+        expected = value.settings.__name__ if isinstance(value, Extension) else "no settings"
+        raise PluginError(
+            f"service {service!r}: {_shown(label)} takes {expected}, not {type(extension).__name__}",
+            distribution=_distribution(label),
+            service=service,
+        )
+    try:
+        return _LoadedExtension(value.make(extension), label)
+    except TrunklineError:
+        raise
+    except Exception as error:
+        failed = _failed(service, "making the hooks", label, error)
+    raise failed
+
+
+class _Hooks:
+    """The hook implementations of an extension. pluggy compares plugins by their value, and refuses equal ones."""
+
+    def __init__(self, manager: pluggy.PluginManager, extension: object) -> None:
+        for name in dir(extension):
+            if manager.parse_hookimpl_opts(extension, name) is not None:
+                setattr(self, name, getattr(extension, name))
+
+
+def _register(manager: pluggy.PluginManager, extension: _LoadedExtension, service: str) -> None:
+    """Register an extension. A second one with the same label, such as an instance of the same class, gets a number."""
+    label, number = extension.label, 1
+    while manager.has_plugin(label):
+        number += 1
+        label = f"{extension.label}#{number}"
+    distribution = _distribution(label)
+    try:
+        check_hooks(extension.hooks, distribution)
+        hooks = _Hooks(manager, extension.hooks)
+        if not vars(hooks):
+            raise PluginError(_no_hooks(extension.hooks))
+        manager.register(hooks, name=label)
+    except (PluginError, pluggy.PluginValidationError) as error:
+        # Those of pluggy have several lines, the first of which has the name of the plugin.
+        text = str(error) if isinstance(error, PluginError) else hook_problem(error)
+        failed = PluginError(
+            f"service {service!r}: {_shown(label)} cannot be used: {text}", distribution=distribution, service=service
+        )
+    else:
+        return
+    raise failed
+
+
+def _no_hooks(extension: object) -> str:
+    if isinstance(extension, Extension):
+        return f"it has settings; pass them in its place: {extension.settings.__name__}(…)"
+    return f"{_with_article(type(extension).__name__)} without any hook would do nothing"
+
+
+def hook_problem(error: pluggy.PluginValidationError) -> str:
+    """Return what is wrong with a hook implementation in one line, without the plugin's name."""
+    return " ".join(str(error).split("\n", 1)[-1].split())
 
 
 def plugin_error(context: ServiceContext[Any], step: str, plugin: str, error: Exception) -> PluginError:
     """Return the error for an exception that a plugin did not mean to raise.
 
-    `step` says in words what failed, and `plugin` is the name of the plugin or extension that it belongs to. The error
+    `step` says in words what failed, and `plugin` is the label of the plugin or extension that it belongs to. The error
     has the places in the source where the exception was raised in a note, since its traceback is not kept.
     """
-    distribution = _distribution(plugin)
+    return _failed(context.name, step, plugin, error)
+
+
+def _failed(service: str, step: str, plugin: str, error: Exception) -> PluginError:
     failed = PluginError(
-        f"service {context.name!r}: {step} of {distribution} failed: {described(error)}",
-        distribution=distribution,
-        service=context.name,
+        f"service {service!r}: {step} of {_shown(plugin)} failed: {described(error)}",
+        distribution=_distribution(plugin),
+        service=service,
     )
     first = next(singles(error))
     failed.add_note("".join(["Raised in:\n", *traceback.format_tb(first.__traceback__)[-STACK_LINES:]]).rstrip())
@@ -478,19 +600,38 @@ def acquired_secrets(context: ServiceContext[Any], steps: Steps) -> tuple[str, .
         except Exception as error:
             problem = f"cannot be read ({type(error).__name__})"  # its text may show what was acquired
         if problem:
-            distribution = _distribution(plugin)
             raise PluginError(
-                f"service {context.name!r}: `secrets` of the {type(auth).__name__} of {distribution} {problem}; it "
+                f"service {context.name!r}: `secrets` of the {type(auth).__name__} of {_shown(plugin)} {problem}; it "
                 "must be a tuple of `str` and `Secret`, since the secrets in it are removed from errors",
-                distribution=distribution,
+                distribution=_distribution(plugin),
                 service=context.name,
             )
     return tuple(found)
 
 
+# The label of a plugin is its name in pluggy. It is the name of the provider, `DISTRIBUTION:NAME` for an installed
+# extension, and the name of the class or module of one that is an object. A number follows if a label is taken:
+# `Watch#2`.
+
+
+_SEVERAL = ", "
+"""What separates labels if it is not known which of several plugins has made an object."""
+
+
 def _distribution(plugin: str) -> str:
-    """Return the name of the distribution that has the provider `plugin`; an extension is known by its own name."""
-    return next((item.distribution for item in installed(PROVIDERS) if item.name == plugin), plugin)
+    """Return the distribution of a plugin, given its label. An extension that is an object is known by its own name."""
+    found = {item.name: item.distribution for item in installed(PROVIDERS)}
+    owners = [label.partition(":") for label in plugin.split(_SEVERAL)]
+    return _SEVERAL.join(dict.fromkeys(owner if colon else found.get(owner, owner) for owner, colon, _ in owners))
+
+
+def _shown(plugin: str) -> str:
+    """Return how errors name a plugin, given its label."""
+    owners = [(label, label.partition(":")) for label in plugin.split(_SEVERAL)]
+    return _SEVERAL.join(
+        f"the extension {name!r} of {distribution}" if colon else _distribution(label)
+        for label, (distribution, colon, name) in owners
+    )
 
 
 def _operations(provider: Provider, context: ServiceContext[Any]) -> Operations:
@@ -552,17 +693,18 @@ class _HookCalls:
 
     def _check(self, hook: pluggy.HookCaller, result: object, wanted: type) -> None:
         if not isinstance(result, wanted):
-            distribution = _distribution(self.results.owner_of(result) or _implementers(hook))
+            plugin = self.results.owner_of(result) or _implementers(hook)
             members = [name for name in dir(wanted) if not name.startswith("_")]
             missing = [name for name in members if not hasattr(result, name)]
             lacks = f", and lacks {', '.join(missing)}" if 0 < len(missing) < len(members) else ""
             raise PluginError(
-                f"service {self.context.name!r}: the hook {hook.name} of {distribution} returned "
+                f"service {self.context.name!r}: the hook {hook.name} of {_shown(plugin)} returned "
                 f"{_with_article(type(result).__name__)}; it must return {wanted.__name__}{lacks}",
-                distribution=distribution,
+                distribution=_distribution(plugin),
                 service=self.context.name,
             )
 
 
 def _implementers(hook: pluggy.HookCaller) -> str:
-    return ", ".join(implementation.plugin_name for implementation in hook.get_hookimpls())
+    """Return the label of the plugin that implements a hook, or those of several."""
+    return _SEVERAL.join(implementation.plugin_name for implementation in hook.get_hookimpls())

@@ -1,0 +1,366 @@
+"""Extensions with settings, and several extensions in one service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from trunkline import ConfigurationError, Observer, PluginError, hookimpl, open_service
+from trunkline._config.sources import make_settings
+from trunkline._http.choice import HTTPTransports
+from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, load_extension
+from trunkline.service import Service
+from trunkline.settings import json_schema
+from trunkline.testing import Exchange, serve
+
+from .conftest import ToySettings, make_toy
+
+CORP = """
+    from collections.abc import Iterator
+    from typing import Any
+    from trunkline import Secret, hookimpl
+    from trunkline.authoring.extension import Extension, ExtensionSettings
+    from trunkline.settings import path_setting, setting, settings, url_setting
+
+    made = []
+
+    @settings
+    class CorpSettings(ExtensionSettings):
+        extension = "corp"
+        token_url: str = url_setting("Token URL", "Where the tokens come from.", environment=("CORP_TOKEN_URL",))
+        secret: Secret | None = setting("Secret", "The key.", default=None, environment=("CORP_SECRET",))
+        header: str = setting("Header", "The header to send it in.", default="x-corp")
+        level: int = setting("Level", "How much.", default=1, minimum=1)
+        key_file: str | None = path_setting("Key file", "A file.", default=None)
+
+        def problems(self):
+            if self.level == 13:
+                yield "level", "must not be 13"
+
+    class Corp:
+        def __init__(self, settings):
+            made.append(settings)
+            self.settings = settings
+
+        @hookimpl(wrapper=True)
+        def trunkline_auth(self, context):
+            auth = yield
+            if self.settings.header == "x-broken":
+                raise ZeroDivisionError(self.settings.secret.reveal())
+            sign, header = auth.sign, {self.settings.header: self.settings.secret.reveal()}
+            auth.sign = lambda wire_request, credentials: sign(wire_request.with_headers(header), credentials)
+            return auth
+
+    def make(settings):
+        if settings.header == "x-unmakeable":
+            raise ZeroDivisionError(settings.secret.reveal())
+        return Corp(settings)
+
+    extension = Extension(name="corp", settings=CorpSettings, make=make)
+    other = Extension(name="other", settings=CorpSettings, make=make)
+    unsettled = Extension(name="unsettled", settings=int, make=make)
+
+    @settings
+    class NamedSettings(ExtensionSettings):
+        extension = "named"
+        name: str = setting("Name", "It is reserved.")
+
+    named = Extension(name="named", settings=NamedSettings, make=make)
+
+    class Watch:
+        @hookimpl
+        def trunkline_observer(self, context):
+            from trunkline import Observer
+            return Observer()
+
+    watch, look = Watch(), Watch()
+
+    class Stranger:
+        @hookimpl
+        def trunkline_observer(self, context, weather):
+            return None
+
+    stranger = Stranger()
+    idle = object()
+"""
+
+SECRET = "corp-secret-0123456789"
+
+
+@pytest.fixture
+def corp(install: Callable[..., None]) -> Any:
+    """Install a distribution with several extensions; return the class of the settings of one of them."""
+    names = ("other", "unsettled", "named", "watch", "look", "stranger", "idle")
+    entry_points = {"corp": "plugin_corp:extension", **{name: f"plugin_corp:{name}" for name in names}}
+    install("dist-corp", EXTENSIONS, entry_points, plugin_corp=CORP)
+    extension: Any = load_extension("corp")
+    return extension.settings
+
+
+def table(**values: object) -> dict[str, object]:
+    return {"name": "corp", "token_url": "https://corp.example/token", "secret": SECRET, **values}
+
+
+def made(*extensions: object, environ: dict[str, str] | None = None, **values: object) -> ToySettings:
+    arguments = {"url": "http://x.example", "default_model": "m", **values, "extensions": list(extensions)}
+    found = make_settings("main", make_toy(), arguments=arguments, environ=environ or {})
+    assert isinstance(found, ToySettings)
+    return found
+
+
+def service(settings: ToySettings) -> Service:
+    return Service("main", make_toy(), settings, transports=HTTPTransports(None))
+
+
+async def well(exchange: Exchange) -> None:
+    await exchange.respond(b'{"text":"well"}')
+
+
+# Settings of extensions
+
+
+@pytest.mark.anyio
+async def test_extension_is_made_from_the_settings_in_its_table(corp: Any) -> None:
+    async with serve(well) as server, service(made(table(header="x-team"), url=server.url)) as opened:
+        assert (await opened.chat("hi")).text == "well"
+    assert server.requests[0].headers["x-team"] == SECRET
+
+
+def test_settings_come_from_the_table_then_the_environment_then_the_defaults(corp: Any) -> None:
+    environ = {
+        "TRUNKLINE_MAIN_CORP_TOKEN_URL": "https://service.example",
+        "CORP_TOKEN_URL": "https://own.example",
+        "CORP_SECRET": SECRET,
+    }
+    [found] = made("corp", environ=environ).extensions
+    assert found == corp(token_url="https://service.example", secret=SECRET)
+    [found] = made({"name": "corp", "token_url": "https://table.example"}, environ=environ).extensions
+    assert found == corp(token_url="https://table.example", secret=SECRET)
+    [found] = made("corp", environ={"CORP_TOKEN_URL": "https://own.example"}).extensions
+    assert found == corp(token_url="https://own.example")
+
+
+def test_references_and_paths_are_resolved_as_those_of_a_provider(corp: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET + "\n", encoding="utf-8")
+    for reference in ({"file": "secret"}, {"env": "VARIABLE"}):
+        given = {"url": "http://x.example", "extensions": [table(secret=reference, key_file="key.pem")]}
+        found: Any = make_settings(
+            "main", make_toy(), arguments={}, table=given, environ={"VARIABLE": SECRET}, folder=tmp_path
+        )
+        assert found.extensions[0].secret.reveal() == SECRET
+        assert found.extensions[0].key_file == str(tmp_path / "key.pem")
+
+
+@pytest.mark.parametrize("text", ['["watch", {"name": "corp", "token_url": "https://a.example"}]', " watch, corp "])
+def test_environment_variable_has_names_or_a_list_in_json(corp: Any, text: str) -> None:
+    environ = {"TRUNKLINE_EXTENSIONS": text, "CORP_TOKEN_URL": "https://a.example"}
+    found = make_settings("main", make_toy(), arguments={"url": "http://x.example"}, environ=environ)
+    assert found.extensions == ("watch", corp(token_url="https://a.example"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"token_url": "no url"}, "setting 'token_url' must be"),
+        ({"level": 0}, "setting 'level' must be a number of at least 1, not 0"),
+        ({"level": 13}, "setting 'level' must not be 13"),
+        ({"secret": {"env": "NOWHERE"}}, "setting 'secret' refers to the environment variable NOWHERE"),
+        ({"hedder": "x"}, "setting 'hedder' does not exist; did you mean 'header'"),
+        ({"token_url": None}, "TRUNKLINE_MAIN_CORP_TOKEN_URL or CORP_TOKEN_URL"),
+    ],
+)
+def test_mistake_in_the_settings_of_an_extension_is_reported_as_a_provider_s_is(
+    corp: Any, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        made(table(**changes))
+    assert str(caught.value).startswith("service 'main', extension 'corp': setting")
+    assert message in str(caught.value)
+    assert caught.value.service == "main"
+    assert SECRET not in str(caught.value)
+
+
+def test_mistakes_of_a_provider_and_of_its_extensions_are_reported_together(corp: Any) -> None:
+    with pytest.raises(ConfigurationError, match="4 settings are wrong") as caught:
+        made(table(level=0, hedder=SECRET), "ghost", max_retries=-1)
+    for word in ("'level'", "'hedder'", "'ghost'", "'max_retries'"):
+        assert word in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "extensions", [[{"token_url": "x"}], [{"name": 3}], [{"name": "corp", 3: 4}], "[1", "[" * 5000]
+)
+def test_list_of_extensions_of_another_form_is_refused(corp: Any, extensions: object) -> None:
+    with pytest.raises(ConfigurationError, match="setting 'extensions' must be a list"):
+        make_settings("main", make_toy(), arguments={"url": "http://x.example", "extensions": extensions}, environ={})
+
+
+def test_settings_for_an_extension_without_settings_are_refused(corp: Any) -> None:
+    with pytest.raises(ConfigurationError, match="extension 'watch': setting 'level' does not exist"):
+        made({"name": "watch", "level": 3})
+    assert made({"name": "watch"}).extensions == ("watch",)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("other", "has several names ('corp', 'other')"),
+        ("unsettled", "must have a subclass of trunkline.authoring.extension.ExtensionSettings as its settings"),
+        ("named", "has a setting called 'name'"),
+    ],
+)
+def test_broken_extension_is_an_error_at_once(corp: Any, name: str, message: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        made(name)
+    assert message in str(caught.value)
+    assert (caught.value.distribution, caught.value.service) == ("dist-corp", "main")
+
+
+def test_settings_object_takes_names_tables_and_settings_of_extensions(
+    corp: Any, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORP_TOKEN_URL", "https://own.example")
+    install("dist-toy", PROVIDERS, {"toy": "plugin_toy:provider"}, plugin_toy="provider = None")
+    monkeypatch.setattr("trunkline.opening.load_provider", lambda name: make_toy())
+    own = corp(token_url="https://code.example", secret=SECRET)
+    opened = open_service(ToySettings(url="http://x.example", extensions=["corp", table(level=2), own, "watch"]))
+    assert opened.settings.extensions == (
+        corp(token_url="https://own.example"),
+        corp(token_url="https://corp.example/token", secret=SECRET, level=2),
+        own,
+        "watch",
+    )
+    with pytest.raises(ConfigurationError, match="service 'main', extension 'corp': setting 'level'"):
+        open_service(ToySettings(url="http://x.example", extensions=[table(level=0)]), name="main")
+
+
+def test_secrets_of_extensions_are_known_and_never_shown(corp: Any) -> None:
+    unchecked = ToySettings(url="http://x.example", extensions=[table()])
+    checked = made(table())
+    assert SECRET in checked.secrets()
+    assert SECRET not in repr(checked)
+    assert SECRET not in repr(unchecked)
+
+
+def test_notes_on_the_settings_of_extensions_name_the_extension(corp: Any) -> None:
+    [(name, note)] = made(table(token_url="http://corp.example")).notes()
+    assert name == "corp.token_url"
+    assert "unencrypted" in note or "plain" in note
+
+
+def test_json_schema_of_an_extension_has_its_settings_alone(corp: Any) -> None:
+    schema: Any = json_schema(corp)
+    assert schema["title"] == "Settings of corp"
+    assert list(schema["properties"]) == ["token_url", "secret", "header", "level", "key_file"]
+    assert schema["required"] == ["token_url"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("header", ["x-unmakeable", "x-broken"])
+async def test_error_of_an_extension_names_it_and_hides_its_secrets(corp: Any, header: str) -> None:
+    async with service(made(table(header=header))) as opened:
+        with pytest.raises(PluginError, match="the extension 'corp' of dist-corp failed") as caught:
+            await opened.chat("hi")
+    assert SECRET not in str(caught.value)
+    assert "***" in str(caught.value)
+    assert caught.value.distribution == "dist-corp"
+
+
+@pytest.mark.anyio
+async def test_settings_of_a_class_that_the_installed_extension_does_not_have_are_refused(
+    corp: Any, install: Callable[..., None]
+) -> None:
+    install("dist-old", EXTENSIONS, {"old": "plugin_old:extension"}, plugin_old=CORP.replace('"corp"', '"old"'))
+
+    foreign = type("CorpSettings", (corp,), {"extension": "old"})(token_url="https://a.example")
+    async with service(made(foreign)) as opened:
+        with pytest.raises(PluginError, match="the extension 'old' of dist-old takes CorpSettings, not"):
+            await opened.chat("hi")
+
+
+# Several extensions in one service
+
+
+@pytest.mark.anyio
+async def test_several_extensions_of_one_distribution_and_instances_of_one_class_work_together(corp: Any) -> None:
+    seen: list[str] = []
+
+    @attrs.frozen
+    class Note(Observer):
+        """Its instances are equal, which pluggy refuses."""
+
+        @hookimpl
+        def trunkline_observer(self, context: Any) -> Observer:
+            return self
+
+        def started(self, *arguments: object) -> None:
+            seen.append("started")
+
+    extensions = (table(header="x-a"), table(header="x-b"), "watch", "look", Note(), Note())
+    async with serve(well) as server, service(made(*extensions, url=server.url)) as opened:
+        await opened.chat("hi")
+    assert {"x-a", "x-b"} <= set(server.requests[0].headers)
+    assert seen == ["started", "started"]
+
+
+def test_extension_is_made_once_for_all_event_loops_of_a_service(corp: Any) -> None:
+    import plugin_corp  # type: ignore[import-not-found]
+
+    opened = service(made(table()))
+    for backend in ("asyncio", "trio"):
+        anyio.run(opened.authenticate, backend=backend)
+    assert len(plugin_corp.made) == 1
+
+
+@pytest.mark.anyio
+async def test_extension_that_is_listed_twice_is_refused(corp: Any) -> None:
+    async with service(made("watch", "look", "watch")) as opened:
+        with pytest.raises(PluginError, match="the extension 'watch' of dist-corp is listed twice"):
+            await opened.chat("hi")
+
+
+@pytest.mark.anyio
+async def test_second_instance_of_a_class_has_a_number_in_errors(corp: Any) -> None:
+    class Fails:
+        def __init__(self, error: type[Exception] | None) -> None:
+            self._error = error
+
+        @hookimpl
+        def trunkline_observer(self, context: Any) -> None:
+            if self._error is not None:
+                raise self._error
+
+    async with service(made(Fails(None), Fails(KeyError))) as opened:
+        with pytest.raises(PluginError, match="of Fails#2 failed: KeyError"):
+            await opened.chat("hi")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("stranger", "Argument(s) {'weather'} are declared in the hookimpl but can not be found in the hookspec"),
+        ("idle", "an object without any hook would do nothing"),
+    ],
+)
+async def test_extension_that_cannot_be_used_is_reported_in_one_line(corp: Any, name: str, message: str) -> None:
+    async with service(made("watch", name)) as opened:
+        with pytest.raises(PluginError) as caught:
+            await opened.chat("hi")
+    text = str(caught.value)
+    assert text.startswith(f"service 'main': the extension {name!r} of dist-corp cannot be used: ")
+    assert message in text
+    assert "\n" not in text
+    assert "0x" not in text  # no object of pluggy's table of plugins
+
+
+@pytest.mark.anyio
+async def test_extension_object_in_place_of_its_settings_is_refused_with_advice(corp: Any) -> None:
+    async with service(made(load_extension("corp"))) as opened:
+        with pytest.raises(PluginError, match=r"it has settings; pass them in its place: CorpSettings\("):
+            await opened.chat("hi")
