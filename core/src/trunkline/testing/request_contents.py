@@ -60,25 +60,36 @@ CHOICES: Mapping[str, Sequence[dict[str, Any]]] = {
 }
 """Fields whose values providers spell differently. Different values must give different requests."""
 
+_ODD = 'ü\n"quoted" \\ 🌍 End'
+"""Characters that careless code loses: beyond ASCII, a line break, a quote, a backslash, capitals."""
+
 _IDS = ("abcdefgh1", "abcdefgh2")
 """Tool call ids that every known API accepts."""
 
 
 def _option(name: str) -> dict[str, Any]:
     value = OPTIONS[name]
-    return {name: (value,) if name == "stop" else {"kit": value} if name == "metadata" else value}
+    return {name: (value,) if name == "stop" else {"Kit": value} if name == "metadata" else value}
+
+
+_ARGUMENTS: JSONObject = {"days": 3, "deep": {"list": [True, 0.5, _ODD]}}
+
+
+def _text(kind: str) -> str:
+    """Return the text of the conversation below that has this mark. In a call, it is one of the arguments."""
+    return f"{MARK}-{kind}" if kind.startswith("call") else f"{MARK}-{kind} {_ODD}"
 
 
 def _calls(names: Sequence[str]) -> list[ToolCall]:
     return [
-        ToolCall(id=call_id, name=name, arguments={"city": f"{MARK}-call-{at}"})
+        ToolCall(id=call_id, name=name, arguments={"city": f"{MARK}-call-{at}", **_ARGUMENTS})
         for at, (call_id, name) in enumerate(zip(_IDS, names, strict=True))
     ]
 
 
 def _results(names: Sequence[str]) -> list[ToolResult]:
     return [
-        ToolResult(tool_call_id=call_id, name=name, parts=f"{MARK}-result-{at}")
+        ToolResult(tool_call_id=call_id, name=name, parts=_text(f"result-{at}"))
         for at, (call_id, name) in enumerate(zip(_IDS, names, strict=True))
     ]
 
@@ -96,13 +107,14 @@ ORDERS: Sequence[Sequence[str]] = (
 
 def _conversation() -> list[Message]:
     names = ("weather", "climate")
+    texts = [Text(text=_text(f"text-{at}")) for at in (1, 2)]
     return [
-        system(f"{MARK}-system"),
-        user(f"{MARK}-user-1"),
-        Message(role="assistant", parts=[Text(text=f"{MARK}-text-1"), Text(text=f"{MARK}-text-2"), *_calls(names)]),
+        system(_text("system")),
+        user(_text("user-1")),
+        Message(role="assistant", parts=[*texts, *_calls(names)]),
         *(Message(role="tool", parts=[result]) for result in _results(names)),
-        assistant(f"{MARK}-answer"),
-        user(f"{MARK}-user-2", f"{MARK}-user-3"),
+        assistant(_text("answer")),
+        user(_text("user-2"), _text("user-3")),
     ]
 
 
@@ -207,10 +219,22 @@ class RequestContentTests(ProviderCase):
     def test_each_text_of_a_conversation_is_sent_once(self, asked: str) -> None:
         """Each text, tool call and tool result of a conversation is sent once, in the order of the conversation."""
         request = ChatRequest(messages=_conversation(), tools=_tools("weather", "climate"))
-        marks = dict.fromkeys(f"{MARK}-{mark}" for mark in ("system", *chain.from_iterable(ORDERS)))
-        found = self._assert_sent_once(request, marks, asked)
+        texts = dict.fromkeys(map(_text, ("system", *chain.from_iterable(ORDERS))))
+        found = self._assert_sent_once(request, texts, asked)
         for order in ORDERS:
-            self._assert_in_order(found, [f"{MARK}-{mark}" for mark in order])
+            self._assert_in_order(found, map(_text, order))
+
+    def test_arguments_of_calls_are_unchanged(self, asked: str) -> None:
+        """The arguments of each tool call are sent as they are, if `steps` of the wire format tells what they are."""
+        if self.wire.steps is None:
+            return
+        request = ChatRequest(messages=_conversation(), tools=_tools("weather", "climate"))
+        sent = [
+            json.loads(step.arguments) if isinstance(step.arguments, str) else step.arguments
+            for step in self.wire.steps(json.loads(self._translation(request, asked).wire_request.body))
+            if step.kind == "call"
+        ]
+        assert sent in ([], [call.arguments for message in request.messages for call in message.tool_calls])
 
     @pytest.mark.parametrize("reverse", [False, True], ids=["in-order", "reversed"])
     @pytest.mark.parametrize("names", [("weather", "climate"), ("weather", "weather")], ids=["two-tools", "one-tool"])
@@ -283,12 +307,16 @@ class RequestContentTests(ProviderCase):
                 description=f"{MARK}-description-{at}",
                 parameters={
                     "type": "object",
-                    "properties": {"city": {"type": "string", "description": f"{MARK}-parameter-{at}"}},
+                    "properties": {
+                        "city": {"type": "string", "description": f"{MARK}-parameter-{at}"},
+                        "days": {"type": "array", "items": {"type": "string", "enum": [f"{MARK}-item-{at}"]}},
+                    },
+                    "required": ["city", "days"],
                 },
             )
             for at in (0, 1)
         ]
-        marks = [f"{MARK}-{kind}-{at}" for at in (0, 1) for kind in ("name", "description", "parameter")]
+        marks = [f"{MARK}-{kind}-{at}" for at in (0, 1) for kind in ("name", "description", "parameter", "item")]
         found = self._assert_sent_once(ChatRequest(messages="Hi", tools=tools), marks, asked)
         for kind in ("name", "description", "parameter"):
             self._assert_in_order(found, [f"{MARK}-{kind}-{at}" for at in (0, 1)])
@@ -306,7 +334,14 @@ class RequestContentTests(ProviderCase):
 
     def test_model_is_sent_once(self) -> None:
         """The name of the model is sent once, in the URL or in the body."""
-        self._assert_sent_once(ChatRequest(messages="Hi"), [f"{MARK}-model"], f"{MARK}-model")
+        for model in (f"{MARK}-model", f"{MARK}-model:1 a?b=c#d"):
+            self._assert_sent_once(ChatRequest(messages="Hi"), [model], model)
+
+    def test_user_id_is_not_sent_unless_a_setting_says_so(self) -> None:
+        """The id of the end user is sent only if the setting `send_user_id` says so."""
+        if "send_user_id" not in self.settings:
+            found = leaves(self._translation(ChatRequest(messages="Hi", user_id=f"{MARK}-user")).wire_request)
+            assert not places(found, f"{MARK}-user"), "the id of the end user is sent"
 
     @pytest.mark.parametrize("kind", MEDIA)
     def test_media_are_sent_once(self, kind: str) -> None:
@@ -423,6 +458,16 @@ class RequestContentTests(ProviderCase):
             for name, value in wanted.headers.items():
                 assert received.headers.get(name) == str(value), f"{sample.name}: the header {name}"
             assert decoded_body(received.body) == decoded_body(wanted.body), sample.name
+
+    def test_tokens_are_counted_of_the_whole_conversation(self) -> None:
+        """The request that counts tokens contains each text of the conversation once."""
+        operation = self.open_steps().operations.count_tokens
+        if operation is None:
+            return
+        request = ChatRequest(messages=_conversation(), tools=_tools("weather", "climate"), model=self.models[0])
+        found = leaves(operation.translation(self.context(), request).wire_request)
+        for text in dict.fromkeys(map(_text, ("system", *chain.from_iterable(ORDERS)))):
+            assert len(places(found, text)) == 1, f"{text!r} is sent {len(places(found, text))} times"
 
     async def test_embedded_texts_are_sent_once(self) -> None:
         """Each text of an embedding request is sent once, in order."""
