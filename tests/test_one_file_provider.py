@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
+import pytest
 from one_file_provider import bolt
 from trunkline.cli.new_plugin import plugin_files
-from trunkline.testing import ProviderTests, canary
+from trunkline.testing import Exchange, ProviderTests, canary, serve
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +29,19 @@ class TestOneFileProvider(ProviderTests):
         "test_details_are_sent_once": "cut to the scope that is compared",
         "test_requests_are_as_the_api_documents_them": "sends fewer fields than the scaffold, whose sample this is",
     }
+
+
+@pytest.mark.anyio
+async def test_file_runs_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handler(exchange: Exchange) -> None:
+        assert exchange.request.headers["authorization"] == "Bearer a-key"
+        await exchange.respond(b'{"text": "Because.", "reason": "stop"}')
+
+    monkeypatch.setenv("BOLT_API_KEY", "a-key")
+    async with serve(handler) as server:
+        monkeypatch.setenv("TRUNKLINE_BOLT_API_URL", server.url)
+        done = await anyio.run_process([sys.executable, str(ROOT / "docs/examples/one_file_provider.py")])
+    assert done.stdout.decode().strip() == "Because."
 
 
 def test_the_comparison_page_has_the_current_line_counts(tmp_path: Path) -> None:

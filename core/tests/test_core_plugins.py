@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 from trunkline import ConfigurationError, PluginError, ProviderNotFound, hookimpl, open_service, open_services
 from trunkline._plugins import registry
@@ -431,6 +433,74 @@ def test_a_settings_object_opens_its_own_provider(install: Any) -> None:
         open_service(cls(url="http://x.example"), url="http://y.example")  # type: ignore[call-arg]
 
 
+@pytest.fixture
+def loose() -> Provider:
+    """A provider that is in no installed package."""
+    namespace: dict[str, Any] = {"__name__": "loose"}
+    exec(textwrap.dedent(good("loose")), namespace)
+    provider: Provider = namespace["provider"]
+    return provider
+
+
+@pytest.mark.anyio
+async def test_provider_without_package_takes_settings_by_keyword_and_from_the_environment(
+    loose: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(b"Hello")
+
+    async with serve(handler) as server:
+        async with open_service(loose, url=server.url, default_model="m") as service:
+            assert (service.name, service.provider) == ("loose", "loose")
+            assert (await service.chat("hi")).provider == "loose"
+        monkeypatch.setenv("TRUNKLINE_MINE_URL", server.url)
+        async with open_service(loose, name="mine", default_model="m") as service:
+            assert (await service.chat("hi")).service == "mine"
+
+
+@pytest.mark.anyio
+async def test_provider_without_package_takes_a_settings_object(loose: Provider) -> None:
+    made = loose.settings(url="http://x.example")  # type: ignore[call-arg]
+    service = open_service(loose, made, name="mine")
+    assert (service.name, service.provider, service.settings) == ("mine", "loose", made)
+
+
+def test_errors_about_a_provider_without_package_name_the_provider(loose: Provider, install: Any) -> None:
+    install("dist-fine", PROVIDERS, {"fine": "plugin_fine:provider"}, plugin_fine=good("fine"))
+    with pytest.raises(ConfigurationError, match=r"service 'loose': .*'url' \(URL\) is required.*TRUNKLINE_LOOSE_URL"):
+        open_service(loose)
+    with pytest.raises(ConfigurationError, match="setting 'ulr' does not exist; did you mean 'url'"):
+        open_service(loose, ulr="http://x.example")
+    fine: Any = load_provider("fine").settings
+    with pytest.raises(ConfigurationError, match="the provider 'loose' takes LooseSettings, not FineSettings"):
+        open_service(loose, fine(url="http://x.example"))
+    made: Any = loose.settings
+    with pytest.raises(ConfigurationError, match="not both"):
+        open_service(loose, made(url="http://x.example"), url="http://y.example")
+    for first in ("fine", made(url="http://x.example")):
+        with pytest.raises(ConfigurationError, match="only after a Provider"):
+            open_service(first, made(url="http://x.example"))
+
+
+@pytest.mark.anyio
+async def test_broken_part_of_a_provider_without_package_names_the_provider(loose: Provider) -> None:
+    broken = attrs.evolve(loose, translator=lambda context: 1 / 0)
+    service = open_service(broken, url="http://x.example", default_model="m")
+    with pytest.raises(PluginError, match="the hook trunkline_translator of loose failed") as caught:
+        await service.chat("hi")
+    assert caught.value.distribution == "loose"
+
+
+def test_misspelt_hook_of_a_provider_without_package_is_an_error(loose: Provider) -> None:
+    class Misspelt(Provider):
+        @hookimpl
+        def trunkline_observr(self, context: Any) -> None: ...
+
+    parts = {field.name: getattr(loose, field.name) for field in attrs.fields(Provider)}
+    with pytest.raises(PluginError, match="'loose' has trunkline_observr, which is not a hook"):
+        open_service(Misspelt(**parts), url="http://x.example")
+
+
 def test_a_proxy_beside_a_client_of_one_s_own_is_refused(install: Any) -> None:
     class AsyncClient: ...
 
@@ -468,7 +538,9 @@ def test_error_of_opening_names_the_service(
 
 
 def test_error_for_no_provider_says_what_is_expected() -> None:
-    with pytest.raises(ConfigurationError, match="takes the name of a provider or a settings object, not NoneType"):
+    with pytest.raises(
+        ConfigurationError, match="takes the name of a provider, a settings object or a Provider, not NoneT"
+    ):
         open_service(None)  # type: ignore[arg-type]
 
 

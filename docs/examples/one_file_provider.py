@@ -2,12 +2,16 @@
 
 The API is the invented one of `trunkline new-plugin --flavour wire`. That command creates a complete package, with
 types and support for more fields of a request. Here, every field that is not sent gives a warning.
+
+The provider is in no package: `main` passes it to `open_service`.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import anyio
+import trunkline
 from trunkline import Citation, FinishReason, ProtocolViolation, Secret, StreamInterrupted, Text, ToolCall, Usage
 from trunkline.authoring.auth import key_auth
 from trunkline.authoring.event_builder import EventBuilder
@@ -131,3 +135,12 @@ bolt = Provider(
     translator=Translator,
     response_parser=lambda context: ResponseParser(),
 )
+
+
+async def main():
+    async with trunkline.open_service(bolt, default_model="bolt-1") as service:
+        print((await service.chat("Why is the sky blue?")).text)
+
+
+if __name__ == "__main__":
+    anyio.run(main)

@@ -45,7 +45,7 @@ from trunkline import (
     user,
 )
 from trunkline.authoring.auth import HeaderAuth
-from trunkline.authoring.provider import Auth
+from trunkline.authoring.provider import Auth, Provider
 from trunkline.authoring.wire import WireRequest
 from trunkline_anthropic import AnthropicSettings
 from trunkline_azure_openai import AzureOpenAISettings
@@ -65,12 +65,14 @@ weather = Tool(
 )
 
 
-def opening() -> None:
-    """By name, by settings object, with a client of the application's own; many from a file or a mapping."""
+def opening(acme: Provider) -> None:
+    """By name, settings object or provider, with a client of the application's own; many from a file or a mapping."""
     assert_type(trunkline.open_service("openai", api_key="k", default_model="m"), Service)
     assert_type(trunkline.open_service(OpenAISettings(api_key="k", api="responses")), Service)
     assert_type(trunkline.open_service(OpenAICompatibleSettings(api_url="http://127.0.0.1:8080")), Service)
     assert_type(trunkline.open_service(LlamaCppSettings(model_path="model.gguf"), name="local"), Service)
+    assert_type(trunkline.open_service(acme, api_key="k", default_model="m"), Service)
+    assert_type(trunkline.open_service(acme, OpenAISettings(api_key="k"), name="main"), Service)
     trunkline.open_service("openai", http_client=httpx2.AsyncClient())
     trunkline.open_service("openai", http_client=httpx.AsyncClient())
     assert_type(trunkline.open_services("trunkline.toml"), Services)

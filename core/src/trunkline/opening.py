@@ -13,8 +13,9 @@ from trunkline._config.sources import Table, make_settings, provider_of, read_co
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._masking import listed, quoted
-from trunkline._plugins.registry import load_provider
+from trunkline._plugins.registry import check_hooks, load_provider
 from trunkline._suggestions import did_you_mean
+from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import without_traceback
 from trunkline.service import Service
@@ -39,7 +40,8 @@ def _check_client(client: HTTPClient | None, settings: Settings, service: str) -
 
 
 def open_service(
-    provider: str | Settings,
+    provider: str | Settings | Provider,
+    settings_object: Settings | None = None,
     /,
     *,
     name: str | None = None,
@@ -48,16 +50,21 @@ def open_service(
 ) -> Service:
     """Create one service: `async with open_service("openai", api_key=…, default_model=…) as service: …`.
 
-    `provider` is the name of a provider, with its settings as keyword arguments, or a settings object. With a name,
-    settings that are not given come from the environment: from `TRUNKLINE_<NAME>_<SETTING>`, then from the provider's
-    own variables. A settings object is used as it is; type checkers find a misspelt setting in it. `name` is
-    the name of the service, by default the provider's. `http_client` is your own httpx2 (or httpx) client; it is used
-    as it is, in one event loop only, and never closed. Nothing is sent before the first call.
+    `provider` is one of:
+
+    - The name of an installed provider, with its settings as keyword arguments. Settings that are not given come from
+      the environment: from `TRUNKLINE_<NAME>_<SETTING>`, then from the provider's own variables.
+    - A settings object, which is used as it is. Type checkers find a misspelt setting in it.
+    - A `Provider`, which need not be in an installed package. Its settings are keyword arguments and variables, as for
+      a name, or a settings object as the second argument: `open_service(acme, AcmeSettings(api_key=…))`.
+
+    `name` is the name of the service, by default the provider's. `http_client` is your own httpx2 (or httpx) client; it
+    is used as it is, in one event loop only, and never closed. Nothing is sent before the first call.
 
     Raises `ProviderNotFound`, `PluginError` or `ConfigurationError`.
     """
     try:
-        return _make_service(provider, name, http_client, settings)
+        return _make_service(provider, settings_object, name, http_client, settings)
     except BaseException as error:
         failed = without_traceback(error)
     # The settings may be secret, and error trackers show the local variables of each frame.
@@ -66,37 +73,53 @@ def open_service(
 
 
 def _make_service(
-    provider: str | Settings, name: str | None, client: HTTPClient | None, settings: Mapping[str, object]
+    provider: str | Settings | Provider,
+    settings_object: Settings | None,
+    name: str | None,
+    client: HTTPClient | None,
+    settings: Mapping[str, object],
 ) -> Service:
     if not isinstance(name, (str, type(None))):
         raise ConfigurationError(f"the name of a service must be a string, not {type(name).__name__}")
     try:
-        return _make_named(provider, name, client, settings)
+        return _make_named(provider, settings_object, name, client, settings)
     except ConfigurationError as error:
         error.service = error.service or name
         raise
 
 
 def _make_named(
-    provider: str | Settings, name: str | None, client: HTTPClient | None, settings: Mapping[str, object]
+    provider: str | Settings | Provider,
+    settings_object: Settings | None,
+    name: str | None,
+    client: HTTPClient | None,
+    settings: Mapping[str, object],
 ) -> Service:
-    if isinstance(provider, Settings):
-        if settings:
-            raise ConfigurationError("open_service takes a settings object or settings by keyword, not both")
-        plugin, checked = load_provider(provider.provider), provider
-        if not isinstance(checked, plugin.settings):
-            raise ConfigurationError(
-                f"the provider {plugin.name!r} takes {plugin.settings.__name__}, not {type(checked).__name__}"
-            )
-        extensions = with_extension_settings(name or plugin.name, checked.extensions)
-        if any(found is not given for found, given in zip(extensions, checked.extensions, strict=True)):
-            checked = attrs.evolve(checked, extensions=extensions)  # type: ignore[misc]  # see settings.py
+    if isinstance(provider, Settings) and settings_object is None:
+        plugin, settings_object = load_provider(provider.provider), provider
+    elif isinstance(provider, Provider):
+        check_hooks(provider, provider.name)
+        plugin = provider
+    elif settings_object is not None:
+        raise ConfigurationError("open_service takes a second argument, a settings object, only after a Provider")
     elif not isinstance(provider, str):
-        expected = "the name of a provider or a settings object"  # type: ignore[unreachable]  # by type alone
+        expected = "the name of a provider, a settings object or a Provider"
         raise ConfigurationError(f"open_service takes {expected}, not {type(provider).__name__}", service=name)
     else:
         plugin = load_provider(provider)
-        checked = make_settings(name or provider, plugin, arguments=settings)
+    if settings_object is None:
+        checked = make_settings(name or plugin.name, plugin, arguments=settings)
+    elif settings:
+        raise ConfigurationError("open_service takes a settings object or settings by keyword, not both")
+    elif not isinstance(settings_object, plugin.settings):
+        raise ConfigurationError(
+            f"the provider {plugin.name!r} takes {plugin.settings.__name__}, not {type(settings_object).__name__}"
+        )
+    else:
+        checked = settings_object
+        extensions = with_extension_settings(name or plugin.name, checked.extensions)
+        if any(found is not given for found, given in zip(extensions, checked.extensions, strict=True)):
+            checked = attrs.evolve(checked, extensions=extensions)  # type: ignore[misc]  # see settings.py
     service_name = name or plugin.name
     _check_client(client, checked, service_name)
     return Service(service_name, plugin, checked, transports=HTTPTransports(client))
