@@ -24,12 +24,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, st
     """Return the message of each failure, and "" for each success, by class, test and backend."""
     folder = tmp_path_factory.mktemp("kit")
     (folder / "test_kit.py").write_text("from kit_credentials import *\n", encoding="utf-8")
+    installed = folder / "kit_corp-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: kit-corp\nVersion: 1.0\n", encoding="utf-8")
+    entry_point = "[trunkline.extensions]\nkit-corp = kit_credentials:CORP\n"
+    (installed / "entry_points.txt").write_text(entry_point, encoding="utf-8")
     chosen = [f"test_kit.py::Test{bug}::{test}" for bug, (test, _) in BUGS.items()]
     chosen += [f"test_kit.py::Test{name}::{test}" for name in GOOD for test in TESTS]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rpfE", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PROVIDERS), "COLUMNS": "1000"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROVIDERS), str(folder)]), "COLUMNS": "1000"},
         capture_output=True,
         text=True,
         check=False,

@@ -8,14 +8,15 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
 from kit_toy import WIRE, ToyResponses, Translator
 from trunkline.authoring.auth import HeaderAuth, NoAuth, key_auth
+from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.authoring.json import loads
-from trunkline.authoring.provider import Auth, Provider, SendOptions, ServiceContext
+from trunkline.authoring.provider import Auth, Provider, SendOptions, ServiceContext, hookimpl
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConnectionFailed
 from trunkline.secrets import Secret
@@ -176,13 +177,6 @@ class TestUnsetKeyIgnored(_Key):
     provider = provider(TwoKeySettings, with_key(HeaderAuth))
 
 
-class TestExtension(_Key):
-    """An extension may authenticate in the provider's place, so secrets that are not set are not checked."""
-
-    provider = provider(TwoKeySettings, with_key(HeaderAuth))
-    settings = {**_Key.settings, "extensions": [object()]}
-
-
 @settings
 class TableSettings(KeySettings):
     provider = "kit-table"
@@ -262,8 +256,9 @@ class TokenSettings(Settings):
 class Tokens(NoAuth):
     """Exchanges a secret for a token, once for all calls that wait."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, its_settings: Any = None) -> None:
         self._context = context
+        self._settings = its_settings or context.settings
         self._lock = anyio.Lock()
         self._token = ""
         self._exchanges = 0
@@ -274,7 +269,7 @@ class Tokens(NoAuth):
         return self._known
 
     def body(self) -> bytes:
-        secret: str = self._context.settings.client_secret.reveal()
+        secret: str = self._settings.client_secret.reveal()
         return secret.encode()
 
     async def acquire(self, *, refresh: bool = False) -> Any:
@@ -293,7 +288,7 @@ class Tokens(NoAuth):
 
     async def exchange(self) -> str:
         assert self._context.transport is not None
-        wire_request = WireRequest(url=self._context.settings.url + "/token", body=self.body())
+        wire_request = WireRequest(url=self._settings.url + "/token", body=self.body())
         async with self._context.transport.send(wire_request, SendOptions(connect=10.0)) as response:
             token: str = loads(b"".join([chunk async for chunk in response]))["token"]
             return token
@@ -370,7 +365,55 @@ class TestStaysLocked(TestNoLimit):
     provider = provider(TokenSettings, StaysLocked)
 
 
-GOOD = ("Key", "TwoKeys", "Extension", "Table", "Signature", "Tokens")
+# An extension with settings
+
+
+@settings
+class CorpSettings(ExtensionSettings):
+    extension = "kit-corp"
+
+    url: str = setting("URL", "Where tokens come from.")
+    client_secret: Converted[Secret, str] = setting("Client secret", "The secret of the client.")
+
+
+@settings
+class GatewaySettings(Settings):
+    provider = "kit-gateway"
+
+    url: str = setting("URL", "Where it is.")
+    api_key: Converted[Secret | None, str] = setting("API key", "Not needed behind a gateway.", default=None)
+
+
+class Corp:
+    auth: ClassVar[type[Tokens]] = Tokens
+
+    def __init__(self, its_settings: CorpSettings) -> None:
+        self._settings = its_settings
+
+    @hookimpl(tryfirst=True)
+    def trunkline_auth(self, context: Context) -> Auth:
+        return self.auth(context, self._settings)
+
+
+CORP = Extension(name="kit-corp", settings=CorpSettings, make=Corp)
+"""The test installs an entry point for it."""
+
+
+class TestCorp(TestTokens):
+    provider = provider(GatewaySettings, lambda context: key_auth(context.settings.api_key, "x-key", headers={}))
+    settings = {
+        "url": "{url}",
+        "extensions": [{"name": "kit-corp", "url": "{url}", "client_secret": canary("client_secret")}],
+    }
+
+
+class TestCorpSecretNotSent(TestCorp):
+    @pytest.fixture(autouse=True)
+    def _plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Corp, "auth", SecretNotSent)
+
+
+GOOD = ("Key", "TwoKeys", "Table", "Signature", "Tokens", "Corp")
 
 NOT_SENT = "is secret, but a call sends the same after it has changed"
 
@@ -384,6 +427,7 @@ BUGS: dict[str, tuple[str, str]] = {
     "TableIgnored": ("test_each_secret_setting_is_sent", f"the setting 'accounts' {NOT_SENT}"),
     "ConstantKey": ("test_each_secret_setting_is_sent", f"the setting 'signing_key' {NOT_SENT}"),
     "SecretNotSent": ("test_each_secret_setting_is_sent", f"the setting 'client_secret' {NOT_SENT}"),
+    "CorpSecretNotSent": ("test_each_secret_setting_is_sent", f"the setting 'extensions' {NOT_SENT}"),
     "WrongHeader": ("test_credentials_are_in_their_headers", "the header 'x-key' in 'credentials' is not sent"),
     "WrongPrefix": ("test_credentials_are_in_their_headers", "the header 'x-key' does not have the value"),
     "TwoHeaders": ("test_credentials_are_in_their_headers", "a secret is sent in x-trace"),
