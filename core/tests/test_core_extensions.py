@@ -192,9 +192,7 @@ def test_mistakes_of_a_provider_and_of_its_extensions_are_reported_together(corp
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "extensions", [[{"token_url": "x"}], [{"name": 3}], [{"name": "corp", 3: 4}], "[1", "[" * 5000]
-)
+@pytest.mark.parametrize("extensions", [[{"token_url": "x"}], [{"name": 3}], [{"name": "corp", 3: 4}]])
 def test_list_of_extensions_of_another_form_is_refused(corp: Any, extensions: object) -> None:
     with pytest.raises(ConfigurationError, match="setting 'extensions' must be a list"):
         make_settings("main", make_toy(), arguments={"url": "http://x.example", "extensions": extensions}, environ={})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import types
 import unicodedata
@@ -160,15 +159,10 @@ class ExtensionTable:
 
 
 def extensions(value: object) -> tuple[object, ...]:
-    """Return the extensions in a list, or in a text: names between commas, or a list in JSON.
+    """Return the extensions in a list, or in a text with names between commas.
 
     A table becomes an `ExtensionTable`, whose `repr` shows no secret. Raises `ValueError`.
     """
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError("a list in JSON, or names of extensions between commas") from None
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
     if not isinstance(value, (list, tuple)):

@@ -89,6 +89,63 @@ def test_settings_are_a_drawn_table_on_a_terminal(terminal: Any) -> None:
     assert "─" in shown
 
 
+EXTENSIONS = """\
+from trunkline import Observer, Secret, hookimpl
+from trunkline.authoring.extension import Extension, ExtensionSettings
+from trunkline.settings import setting, settings
+
+@settings
+class CorpSettings(ExtensionSettings):
+    extension = "fake"
+    token_url: str = setting("Token URL", "Where the tokens come from.", environment=("CORP_TOKEN_URL",))
+    secret: Secret | None = setting("Secret", "The secret.", default=None)
+
+corp = Extension(name="fake", settings=CorpSettings, make=print)
+
+@hookimpl
+def trunkline_observer(context):
+    return Observer()
+"""
+
+
+@pytest.fixture
+def extensions(site: Any) -> None:
+    names = {"fake": "fake_extensions:corp", "plain": "fake_extensions"}
+    site.install("dist-corp", {"trunkline.extensions": names}, {"fake_extensions": EXTENSIONS})
+
+
+def test_settings_of_an_extension_are_shown(call: Any, extensions: None) -> None:
+    status, out, _ = call("settings", "fake", "--extension")
+    rows = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert status == 0
+    assert list(rows)[1:] == ["Token URL", "Secret"]
+    assert "required" in rows["Token URL"]
+    assert "TRUNKLINE_SERVICE_FAKE_TOKEN_URL CORP_TOKEN_URL" in rows["Token URL"]
+    assert json.loads(call("settings", "fake", "--extension", "--schema")[1])["required"] == ["token_url"]
+    assert "API key" in call("settings", "fake")[1]  # the provider with the same name
+    assert call("settings", "plain")[1] == "the extension plain has no settings\n"
+
+
+def test_providers_lists_the_settings_of_plugins(call: Any, alone: None, extensions: None) -> None:
+    rows = json.loads(call("providers", "--json")[1])
+    found = {(row["kind"], row["name"]): row["settings"] for row in rows}
+    assert found["extension", "fake"] == ["token_url", "secret"]
+    assert found["extension", "plain"] == []
+    assert found["provider", "fake"] == ["api_key", "token", "region", "level"]
+    rows = json.loads(call("providers", "--json", "--no-check")[1])
+    assert {row["settings"] for row in rows} == {None}
+
+
+def test_extension_with_tables_is_set_on_the_command_line(call: Any, key: str, extensions: None) -> None:
+    wrong = '[{"name": "fake", "token_url": "x", "tokn": 1}]'
+    status, _, err = call("chat", "-p", "fake", "--set", f"extensions={wrong}", "Hi")
+    assert status == 1
+    assert "service 'fake', extension 'fake': setting 'tokn' does not exist" in err
+    status, _, err = call("chat", "-p", "fake", "--set", "extensions=[", "Hi")
+    assert status == 2
+    assert "--set extensions: the value starts with [, but is not JSON" in err
+
+
 def test_settings_as_json_schema(call: Any) -> None:
     schema = json.loads(call("settings", "fake", "--schema")[1])
     assert schema["required"] == ["api_key"]

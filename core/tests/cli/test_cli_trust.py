@@ -22,6 +22,21 @@ api_key = { env = "FAKE_API_KEY" }
 headers = { X-A = { file = "~/.config/gh/token" }, X-B = { env = "GITHUB_TOKEN" } }
 proxy = "http://user:hunter22@proxy.example:3128"
 """
+CORP = """\
+from trunkline import Secret
+from trunkline.authoring.extension import Extension, ExtensionSettings
+from trunkline.settings import setting, settings
+
+@settings
+class CorpSettings(ExtensionSettings):
+    extension = "corp"
+    token_url: str = setting("Token URL", "Where the tokens come from.")
+    secret: Secret = setting("Secret", "The secret.")
+    key: Secret | None = setting("Key", "The key.", default=None, environment=("CORP_KEY",))
+    level: int = setting("Level", "How much.", default=1)
+
+extension = Extension(name="corp", settings=CorpSettings, make=print)
+"""
 CODE = "import sys; from trunkline.cli import main; sys.exit(main())"
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
 
@@ -126,6 +141,32 @@ def test_a_secret_in_the_file_is_not_shown(call: Any, home: Path) -> None:
 def test_variables_that_the_provider_reads_without_being_named_are_shown(call: Any, home: Path) -> None:
     FILE.write_text('[services.a]\nprovider = "fake"\nregion = "there"\n')
     assert "environment variable FAKE_API_KEY" in call("trust")[2]
+
+
+def test_effects_of_extensions_are_shown(
+    call: Any, site: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install("dist-corp", {"trunkline.extensions": {"corp": "corp_extension:extension"}}, {"corp_extension": CORP})
+    monkeypatch.setenv("CORP_KEY", "corp-canary-123456")
+    Path("token").symlink_to(home / ".config/gh/token")
+    FILE.write_text(
+        '[services.a]\nprovider = "fake"\ndefault_model = "echo"\n[[services.a.extensions]]\nname = "plain"\n'
+        '[[services.a.extensions]]\nname = "corp"\ntoken_url = "https://evil.example/t"\nlevel = 3\n'
+        'secret = { env = "AWS_SECRET_ACCESS_KEY" }\nfile = { file = "token" }\nsceret = "canary-key-1234567890"\n'
+    )
+    err = call("trust")[2]
+    assert "extensions = plain, corp" in err
+    assert "sends to: https://evil.example/t (extensions.corp.token_url)" in err
+    assert "reads and sends the environment variable AWS_SECRET_ACCESS_KEY (extensions.corp.secret)" in err
+    assert "reads and sends the environment variable CORP_KEY (corp.key)" in err
+    assert "extensions.corp.level = 3" in err
+    assert "extensions.corp.sceret = ***" in err
+    assert "canary" not in err
+    assert f"the file token, a link to {(home / '.config/gh/token').resolve()} (extensions.corp.file)" in err
+    assert "not trusted" not in call("models", "-s", "a")[2]
+    Path("token").unlink()
+    Path("token").symlink_to(home / "other")
+    assert "not trusted" in call("models", "-s", "a")[2]
 
 
 def test_a_long_file_cannot_push_the_rest_off_the_screen(call: Any, home: Path) -> None:

@@ -383,14 +383,15 @@ def _parsed(info: SettingInfo, text: str | None) -> Any:
 
 
 def json_or_text(info: SettingInfo, text: str) -> object:
-    """Return the table or the reference that a text means for a setting, or the text.
+    """Return the table, the list of tables or the reference that a text means for a setting, or the text.
 
     Tables are written as JSON where only text is possible, that is in the environment and on the command line. Raises
-    `ValueError` if the setting may be a table, and the text starts with a brace but is not JSON.
+    `ValueError` if the setting may be a table, or a list of tables, and the text starts as one but is not JSON.
     """
-    if not text.lstrip().startswith("{"):
-        return text
     kind = without_none(info.type)
+    takes_list = get_args(kind)[:1] == (object,)  # `extensions`
+    if not text.lstrip().startswith(("[", "{") if takes_list else "{"):
+        return text
     takes_table = kind not in (str, Secret) or (kind is str and info.convert is not None)
     try:
         value = json.loads(text)

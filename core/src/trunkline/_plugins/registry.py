@@ -525,7 +525,16 @@ class _Hooks:
                 setattr(self, name, getattr(extension, name))
 
 
-def _register(manager: pluggy.PluginManager, extension: _LoadedExtension, service: str) -> None:
+def check_extension(name: str) -> None:
+    """Raise `PluginError` if an installed extension is broken, as far as this is seen without a service."""
+    value = load_extension(name)
+    if not isinstance(value, Extension):
+        manager = pluggy.PluginManager("trunkline")
+        manager.add_hookspecs(hookspecs)
+        _register(manager, _load_hooks("", name), None)
+
+
+def _register(manager: pluggy.PluginManager, extension: _LoadedExtension, service: str | None) -> None:
     """Register an extension. A second one with the same label, such as an instance of the same class, gets a number."""
     label, number = extension.label, 1
     while manager.has_plugin(label):
@@ -540,9 +549,10 @@ def _register(manager: pluggy.PluginManager, extension: _LoadedExtension, servic
         manager.register(hooks, name=label)
     except (PluginError, pluggy.PluginValidationError) as error:
         # Those of pluggy have several lines, the first of which has the name of the plugin.
-        text = str(error) if isinstance(error, PluginError) else hook_problem(error)
+        text = str(error) if isinstance(error, PluginError) else _hook_problem(error)
+        where = "" if service is None else f"service {service!r}: "
         failed = PluginError(
-            f"service {service!r}: {_shown(label)} cannot be used: {text}", distribution=distribution, service=service
+            f"{where}{_shown(label)} cannot be used: {text}", distribution=distribution, service=service
         )
     else:
         return
@@ -555,7 +565,7 @@ def _no_hooks(extension: object) -> str:
     return f"{_with_article(type(extension).__name__)} without any hook would do nothing"
 
 
-def hook_problem(error: pluggy.PluginValidationError) -> str:
+def _hook_problem(error: pluggy.PluginValidationError) -> str:
     """Return what is wrong with a hook implementation in one line, without the plugin's name."""
     return " ".join(str(error).split("\n", 1)[-1].split())
 

@@ -21,7 +21,7 @@ BUILT_IN = {
     "models": "List the models that a service offers.",
     "new-plugin": "Create a package for your own provider or extension.",
     "providers": "List the installed providers, extensions and commands, and report broken ones.",
-    "settings": "Show the settings of a provider.",
+    "settings": "Show the settings of a provider or an extension.",
     "trust": "Accept the configuration file of a folder, which somebody else may have written.",
 }
 

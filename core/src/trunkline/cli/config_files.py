@@ -226,6 +226,9 @@ def _fingerprint(file: ConfigurationFile) -> str:
 
 def _links(value: object, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield the name in each reference to a file that links lead elsewhere, and where they lead."""
+    if isinstance(value, list):  # the extensions
+        for item in value:
+            yield from _links(item, folder)
     if not isinstance(value, Mapping):
         return
     if is_reference(value):

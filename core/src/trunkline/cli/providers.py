@@ -16,17 +16,21 @@ _KINDS = {PROVIDERS: "provider", EXTENSIONS: "extension", COMMANDS: "command"}
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One installed plugin. `problem` is what is wrong with it, or `None`; `checked` is true if it was imported."""
+    """One installed plugin.
+
+    `problem` is what is wrong with it, or `None`. `settings` are the names of its own settings, or `None` if it was not
+    imported.
+    """
 
     kind: str
     item: InstalledPlugin
     problem: str | None
-    checked: bool
+    settings: tuple[str, ...] | None
 
     @property
     def status(self) -> str:
         """The status to show: `broken`, `ok` or `not checked`."""
-        return "broken" if self.problem else "ok" if self.checked else "not checked"
+        return "broken" if self.problem else "ok" if self.settings is not None else "not checked"
 
 
 def providers(
@@ -36,14 +40,15 @@ def providers(
 ) -> int:
     """List the installed providers, extensions and commands, with their distributions and versions.
 
-    Each is imported in a process of its own, so that a broken one cannot affect the others.
+    Each is imported in a process of its own, so that a broken one cannot affect the others. `trunkline settings NAME`
+    describes the settings of a provider or an extension.
 
     Parameters
     ----------
     check
         Import each plugin to see whether it works.
     json
-        Write a JSON array.
+        Write a JSON array, which also has the names of the settings that a plugin has in addition to the common ones.
     """
     rows = _rows(check)
     if json:
@@ -67,22 +72,16 @@ def providers(
 def _rows(check: bool) -> list[Row]:
     found = [(group, item) for group in _KINDS for item in installed(group)]
     conflicts = {(group, item): _name_conflict(group, item, found) for group, item in found}
-    results: dict[tuple[str, InstalledPlugin], str | None] = {}
+    problems = dict(conflicts)
+    settings: dict[tuple[str, InstalledPlugin], tuple[str, ...]] = {}
     if check:
         from trunkline.cli.probe import probe_all
 
         importable = [key for key, problem in conflicts.items() if problem is None]
-        problems = probe_all([item for _, item in importable], [group for group, _ in importable])
-        results = dict(zip(importable, problems, strict=True))
-    return [
-        Row(
-            kind=_KINDS[group],
-            item=item,
-            problem=conflicts[group, item] or results.get((group, item)),
-            checked=(group, item) in results,
-        )
-        for group, item in found
-    ]
+        findings = probe_all([item for _, item in importable], [group for group, _ in importable])
+        for key, finding in zip(importable, findings, strict=True):
+            problems[key], settings[key] = finding.problem, finding.settings
+    return [Row(kind=_KINDS[key[0]], item=key[1], problem=problems[key], settings=settings.get(key)) for key in found]
 
 
 def _name_conflict(group: str, item: InstalledPlugin, found: list[tuple[str, InstalledPlugin]]) -> str | None:
@@ -111,4 +110,5 @@ def _plain(row: Row) -> dict[str, object]:
         "value": row.item.value,
         "status": row.status,
         "problem": row.problem,
+        "settings": row.settings,
     }

@@ -63,7 +63,7 @@ def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, str]:
 
 
 def with_tables(values: Mapping[str, str], provider: Provider, option: str = "--set") -> dict[str, object]:
-    """Return the values, with those parsed as JSON that start with a brace and whose setting may be a table.
+    """Return the values, with those parsed as JSON that start as a table, or a list, which their setting may be.
 
     Any setting may be a reference, as in `{"env": "NAME"}`. Other texts stay exactly what they are. Raises
     `CommandError` for a table that is not JSON.
@@ -76,7 +76,9 @@ def _table(name: str, text: str, info: SettingInfo, option: str) -> object:
     try:
         return json_or_text(info, text)
     except ValueError as error:
-        raise CommandError(f"{option} {name}: the value starts with a brace, but is not JSON: {error}") from None
+        raise CommandError(
+            f"{option} {name}: the value starts with {text.lstrip()[0]}, but is not JSON: {error}"
+        ) from None
 
 
 def _configuration_file(options: ServiceOptions) -> ConfigurationFile | None:

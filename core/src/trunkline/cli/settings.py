@@ -1,4 +1,4 @@
-"""`trunkline settings PROVIDER`: shows the settings of a provider."""
+"""`trunkline settings NAME`: shows the settings of a provider or of an extension."""
 
 from __future__ import annotations
 
@@ -7,24 +7,36 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trunkline._config.sources import variable_name
-from trunkline._plugins.registry import load_provider
-from trunkline.cli.terminal import print_json, print_table
-from trunkline.settings import SettingInfo, json_schema, setting_infos
+from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, installed, load_extension, load_provider
+from trunkline.authoring.extension import Extension
+from trunkline.cli.terminal import print_json, print_result, print_table
+from trunkline.settings import BaseSettings, SettingInfo, json_schema, setting_infos
 
 
-def settings(provider: str, /, *, schema: Annotated[bool, Parameter(negative="", show_default=False)] = False) -> int:
-    """Show the settings of a provider: its own first, then those that all providers have.
+def settings(
+    name: str,
+    /,
+    *,
+    extension: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    schema: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> int:
+    """Show the settings of a provider or of an extension: its own first, then those that all providers have.
 
     Parameters
     ----------
-    provider
-        The name of a provider; `trunkline providers` lists the installed ones.
+    name
+        The name of a provider or an extension; `trunkline providers` lists the installed ones.
+    extension
+        Show the extension, if a provider has the same name.
     schema
         Write the JSON Schema of the settings instead.
     """
-    plugin = load_provider(provider)
+    kind, prefix = _settings_class(name, extension)
+    if kind is None:
+        print_result(f"the extension {name} has no settings")
+        return 0
     if schema:
-        print_json(json_schema(plugin.settings), indent=2)
+        print_json(json_schema(kind), indent=2)
         return 0
     rows = [
         (
@@ -33,13 +45,22 @@ def settings(provider: str, /, *, schema: Annotated[bool, Parameter(negative="",
             "required" if info.required else "",
             "secret" if info.secret else "",
             _default(info),
-            " ".join((variable_name(provider, info.name), *info.environment)),
+            " ".join((variable_name(prefix, info.name), *info.environment)),
             info.description,
         )
-        for info in setting_infos(plugin.settings)
+        for info in setting_infos(kind)
     ]
     print_table(("label", "setting", "required", "secret", "default", "environment", "description"), rows)
     return 0
+
+
+def _settings_class(name: str, extension: bool) -> tuple[type[BaseSettings] | None, str]:
+    """Return a class of settings, or `None`, and the part of the names of variables that says whose they are."""
+    is_extension = name in {item.name for item in installed(EXTENSIONS)}
+    if not extension and (not is_extension or name in {item.name for item in installed(PROVIDERS)}):
+        return load_provider(name).settings, name
+    loaded = load_extension(name)
+    return (loaded.settings if isinstance(loaded, Extension) else None), f"SERVICE_{name}"
 
 
 def _default(info: SettingInfo) -> str:

@@ -14,10 +14,11 @@ from cyclopts import Parameter
 
 from trunkline._config.sources import Table, variable_name
 from trunkline._masking import MASK, looks_like_key, without_keys
-from trunkline._plugins.registry import load_provider
-from trunkline._setting_types import is_reference, safe_repr, without_none
+from trunkline._plugins.registry import load_extension, load_provider
+from trunkline._setting_types import ExtensionTable, extensions, is_reference, safe_repr, without_none
 from trunkline._urls import ascii_host, redact_url
 from trunkline._visible_text import one_line
+from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.cli.config_files import (
     DEFAULT_FILE,
     ConfigurationFile,
@@ -150,8 +151,15 @@ def _effects(service: str, table: Table, folder: Path) -> tuple[list[str], list[
             sent.append(f"reads and sends the environment variable {used} ({info.name})")
     if provider.ambient_credentials and not has_credentials:
         sent.append(f"sends {provider.ambient_credentials}")
+    named = _extensions(settings.get("extensions"))
+    if named:
+        others.append(f"extensions = {_short(', '.join(extension.name for extension in named))}")
+    for extension in named:
+        more, rest = _effects_of_extension(service, extension, folder)
+        sent += more
+        others += rest
     for name, value in settings.items():
-        if name == "headers":
+        if name == "headers" or (name == "extensions" and named):
             continue
         if isinstance(value, Mapping):
             others += (f"{_short(setting)} = {literal}" for setting, literal in _literals(name, value))
@@ -159,6 +167,54 @@ def _effects(service: str, table: Table, folder: Path) -> tuple[list[str], list[
             hidden = name not in known or known[name].secret
             others.append(f"{_short(name)} = {MASK if hidden else _short(value)}")
     return sent, others
+
+
+def _extensions(value: object) -> tuple[ExtensionTable, ...]:
+    """Return the extensions that a service names, or none if the value has another form, which is an error later."""
+    try:
+        found = () if value is None else extensions(value)
+    except ValueError:
+        return ()
+    return tuple(
+        item if isinstance(item, ExtensionTable) else ExtensionTable(item, {})
+        for item in found
+        if isinstance(item, (str, ExtensionTable))
+    )
+
+
+def _effects_of_extension(service: str, extension: ExtensionTable, folder: Path) -> tuple[list[str], list[str]]:
+    """Return to whom an extension of a service sends which secrets, and its other settings, as `_effects` does."""
+    kind = _settings_of_extension(extension.name)
+    known = {info.name: info for info in setting_infos(kind)}
+    values = {name: extension.settings[name] for name in sorted(extension.settings, key=lambda name: name not in known)}
+    sent: list[str] = []
+    others: list[str] = []
+    for name, value in values.items():
+        at = f"extensions.{extension.name}.{name}"
+        sent += (
+            f"reads and sends {reference} ({_short(place)})" for place, reference in _references(value, at, folder)
+        )
+        if _is_address(name, value):
+            sent.append(f"sends to: {_address(str(value))} ({_short(at)})")
+        elif isinstance(value, Mapping):
+            others += (f"{_short(setting)} = {literal}" for setting, literal in _literals(at, value))
+        else:
+            hidden = name not in known or known[name].secret
+            others.append(f"{_short(at)} = {MASK if hidden else _short(value)}")
+    for info in known.values():
+        names = (variable_name(f"{service}_{extension.name}", info.name), *info.environment)
+        used = next((name for name in names if os.environ.get(name)), None)
+        if used and info.name not in values and without_none(info.type) in (Secret, Headers):
+            sent.append(f"reads and sends the environment variable {used} ({_short(extension.name)}.{info.name})")
+    return sent, others
+
+
+def _settings_of_extension(name: str) -> type[ExtensionSettings]:
+    try:
+        loaded = load_extension(name)
+    except TrunklineError:  # reported when the service is used
+        return ExtensionSettings
+    return loaded.settings if isinstance(loaded, Extension) else ExtensionSettings
 
 
 def _literals(setting: str, value: object) -> Iterator[tuple[str, str]]:
