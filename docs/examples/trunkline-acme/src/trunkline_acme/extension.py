@@ -9,6 +9,9 @@ from trunkline import ConfigurationError, Secret, ServiceContext, Settings, hook
 from trunkline.authoring.provider import Auth
 from trunkline.authoring.urls import is_loopback, split_url
 
+TIMEOUT = 10.0
+"""The time limit for one token request, in seconds."""
+
 
 def _secret(value: str | Secret | None) -> Secret | None:
     return Secret(value) if isinstance(value, str) else value
@@ -36,7 +39,8 @@ class Acme:
     def trunkline_auth(self, context: ServiceContext[Settings]) -> Auth:
         """Implement the hook. Raises `ConfigurationError` if a setting is missing. Sends nothing."""
         # Imported when a service opens, so that an installed extension costs nothing until it is used.
-        from trunkline_acme.auth import TokenAuth
+        from trunkline.authoring.auth import CachedToken, Token, fetch_response
+
         from trunkline_acme.tokens import ClientCredentials
 
         secret = self.client_secret.reveal() if self.client_secret else None
@@ -46,7 +50,12 @@ class Acme:
             client_secret=Secret(_required("client_secret", secret, context)),
             scope=self.scope or os.environ.get("ACME_SCOPE"),
         )
-        return TokenAuth(grant, context)
+
+        async def fetch() -> Token:
+            response = await fetch_response(context, grant.request())
+            return grant.token(response, provider=context.provider)
+
+        return CachedToken(fetch, timeout=TIMEOUT, secrets=grant.secrets)
 
 
 extension = Acme()

@@ -7,24 +7,10 @@ from urllib.parse import quote_plus, urlencode
 
 import attrs
 from trunkline import AuthenticationError, ProtocolViolation, RemoteError, Secret
+from trunkline.authoring.auth import Token
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.json import as_object, as_string, decode_object
 from trunkline.authoring.wire import WireRequest, WireResponse
-
-LIFETIME = 300.0
-"""The lifetime of a token, in seconds, if the response does not state it."""
-
-MARGIN = 60.0
-"""How long before its expiry a token is renewed, in seconds; at most a quarter of its lifetime."""
-
-
-@attrs.frozen
-class Token:
-    """An access token, and the times at which to renew it and at which it expires."""
-
-    value: str = attrs.field(repr=False)
-    renew_at: float
-    expires_at: float
 
 
 @attrs.frozen(kw_only=True)
@@ -51,20 +37,18 @@ class ClientCredentials:
         }
         return WireRequest(url=self.token_url, headers=headers, body=urlencode(fields).encode())
 
-    def token(self, response: WireResponse, *, now: float, provider: str) -> Token:
+    def token(self, response: WireResponse, *, provider: str) -> Token:
         """Return the token in a response. Raises `RemoteError` if there is none."""
         if response.status != 200:
             raise _refusal(response, provider)
         data = decode_object(response.body, "the token endpoint's response", provider=provider)
         value, token_type = as_string(data.get("access_token")), as_string(data.get("token_type"))
-        if token_type is None or token_type.lower() != "bearer":
+        if value is None or token_type is None or token_type.lower() != "bearer":
             raise ProtocolViolation("the token endpoint returned no bearer token", provider=provider)
-        if not value or not (value.isascii() and value.isprintable()):
-            raise ProtocolViolation("the token endpoint returned a token that cannot be sent", provider=provider)
         lifetime = data.get("expires_in")
         if not isinstance(lifetime, (int, float)) or isinstance(lifetime, bool) or lifetime <= 0:
-            lifetime = LIFETIME
-        return Token(value, renew_at=now + lifetime - min(MARGIN, lifetime / 4), expires_at=now + lifetime)
+            lifetime = None  # not stated, so the token is used until it is refused
+        return Token(value, expires_in=lifetime)
 
     def _basic(self) -> str:
         # RFC 6749, section 2.3.1: URL-encode both before joining them.
