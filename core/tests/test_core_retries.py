@@ -480,3 +480,25 @@ async def test_failed_refresh_is_retried_without_sending_the_stale_credential_ag
         with pytest.raises(RemoteError, match="expired"):
             await service.chat("hi")
         assert (auth.asked, len(server.requests)) == (5, 1)
+
+
+@pytest.mark.parametrize("operation", ["chat", "stream"])
+async def test_credentials_are_acquired_for_each_attempt(toy: Any, operation: str) -> None:
+    """A token may expire, and a time that is signed may pass, while a retry waits."""
+
+    class Numbered(Flaky):
+        async def acquire(self, *, refresh: bool = False) -> str:
+            self.asked += 1
+            return f"token-{self.asked}"
+
+    async def handler(exchange: Exchange) -> None:
+        if exchange.number < 3:
+            await exchange.respond(b"", status=503, headers={"retry-after-ms": "1"})
+        else:
+            await answer(exchange)
+
+    auth = Numbered(0, lambda: ConnectionFailed("never"))
+    async with serve(handler) as server, toy(server.url, {"auth": lambda context: auth}) as service:
+        assert await call(service, operation) == "hello"
+        sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == ["token-1", "token-2", "token-3"]

@@ -216,17 +216,17 @@ class Pipeline:
         # deadline and the retry budget allow it; if one of them does not, the error is raised at once.
         wire_request = wire_request.with_headers(self.settings.headers)
         failures = 0
-        credentials: Credentials | None = None
         stale: Credentials | None = None
         refused: TrunklineError | None = None
         scheduled = False  # whether a retry has been sent at the time that the provider asked for
         while True:
             answer = Answer(wire_request)
+            # For each attempt: a token may have expired while a retry waited.
+            credentials: Credentials | None = None
             try:
-                if credentials is None:
-                    credentials = await self._credentials(stale)
-                    if refused is not None and credentials == stale:
-                        raise refused
+                credentials = await self._credentials(stale)
+                if refused is not None and credentials == stale:
+                    raise refused
                 result = await attempt(self._sign(wire_request, credentials), answer)
             except BaseException as error:
                 failed = self.at_border(error)
@@ -238,7 +238,7 @@ class Pipeline:
             answer.complete(failed)
             failed = self.finalize_error(failed)
             if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
-                refused, stale, credentials = failed, credentials, None
+                refused, stale = failed, credentials
                 deadline.resume()
                 continue
             failures += 1
