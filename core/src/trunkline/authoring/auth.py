@@ -279,21 +279,25 @@ async def fetch_response(
     """Send a request of an `Auth`, such as one for a token, and return the whole response, whatever its status is.
 
     `through` is the context that the hook got, or its `transport`: the request uses the service's connections, proxy
-    and certificates. Redirects are not followed. If a connection that was kept open turns out closed, the request is
-    sent once more.
+    and certificates, and with the context also its `connect_timeout`. Redirects are not followed. If a connection that
+    was kept open turns out closed, the request is sent once more.
 
     `timeout` is the time limit for all of it, in seconds, and `limit` the largest body, in bytes. Raises
-    `ConnectionFailed` if the server cannot be reached or takes longer, `StreamInterrupted` if the body breaks off,
-    `ProtocolViolation` if it is too large, and `CallError` if the context is not that of an open service.
+    `ConnectionFailed` or `ConnectTimeout` if the server cannot be reached, `ConnectionFailed` if the response takes
+    longer, `StreamInterrupted` if it breaks off, `ProtocolViolation` if it is too large, and `CallError` if the context
+    is not that of an open service.
     """
     from anyio import move_on_after
 
-    transport = through.transport if isinstance(through, ServiceContext) else through
+    if isinstance(through, ServiceContext):
+        transport, connect = through.transport, through.settings.connect_timeout
+    else:
+        transport, connect = through, None
     if transport is None:
         raise CallError("the context has no transport, since it is not that of an open service")
     body = bytearray()
     with move_on_after(timeout):
-        async with transport.send(wire_request, SendOptions(resend=True)) as response:
+        async with transport.send(wire_request, SendOptions(connect=connect, resend=True)) as response:
             async for chunk in response:
                 body += chunk
                 if len(body) > limit:

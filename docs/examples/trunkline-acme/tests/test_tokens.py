@@ -13,10 +13,16 @@ import trunkline
 from trunkline.authoring.wire import WireResponse
 from trunkline.testing import AuthTests, Exchange, LoopbackServer, canary, closed_port, serve
 
-from trunkline_acme import Acme
+from trunkline_acme import AcmeSettings
 from trunkline_acme.tokens import ClientCredentials
 
 SECRET = canary("client_secret")
+EXTENSION = {
+    "name": "acme",
+    "token_url": "https://id.acme.example/token",
+    "client_id": "reports",
+    "client_secret": SECRET,
+}
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +57,7 @@ async def acme(
 ) -> AsyncIterator[tuple[trunkline.Service, LoopbackServer, LoopbackServer]]:
     """Open a service behind the gateway. Yield the service, the token endpoint and the gateway."""
     async with serve(endpoint) as tokens, serve(gateway) as server:
-        extension = Acme(token_url=f"{tokens.url}/token", client_id="re:ports", client_secret=SECRET, scope="chat")
+        extension = {**EXTENSION, "token_url": f"{tokens.url}/token", "client_id": "re:ports", "scope": "chat"}
         async with trunkline.open_service(
             "openai-compatible", api_url=server.url, default_model="m", extensions=[extension], **settings
         ) as service:
@@ -66,11 +72,7 @@ class TestTokens(AuthTests):
     """One exchange for all calls that wait, one for a burst of 401s, renewal before expiry, and other such tests."""
 
     provider = "openai-compatible"
-    settings = {"api_url": "{url}/v1"}
-    secrets = (SECRET,)
-
-    def extensions(self, url: str) -> list[object]:
-        return [Acme(token_url=f"{url}/token", client_id="reports", client_secret=SECRET)]
+    settings = {"api_url": "{url}/v1", "extensions": [{**EXTENSION, "token_url": "{url}/token"}]}
 
 
 # The token request
@@ -115,9 +117,8 @@ async def test_refused_client_raises_and_sends_no_chat_request(status: int) -> N
 
 
 async def test_unreachable_endpoint_raises_connection_failed() -> None:
-    extension = Acme(token_url=f"http://127.0.0.1:{closed_port()}", client_id="reports", client_secret=SECRET)
     with pytest.raises(trunkline.ConnectionFailed):
-        await ask(extension)
+        await ask({**EXTENSION, "token_url": f"http://127.0.0.1:{closed_port()}"})
 
 
 @pytest.mark.parametrize(
@@ -164,26 +165,23 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_no_environment")
 @pytest.mark.parametrize("missing", ["token_url", "client_id", "client_secret"])
 async def test_error_for_a_missing_setting_names_its_variable(missing: str) -> None:
-    given = {"token_url": "https://id.acme.example/token", "client_id": "reports", "client_secret": SECRET}
-    extension = Acme(**{name: value for name, value in given.items() if name != missing})  # type: ignore[arg-type]
-    with pytest.raises(trunkline.ConfigurationError, match=f"ACME_{missing.upper()}") as caught:
-        await ask(extension)
-    assert caught.value.setting == missing
+    with pytest.raises(trunkline.ConfigurationError, match=f"ACME_{missing.upper()}"):
+        await ask({name: value for name, value in EXTENSION.items() if name != missing})
 
 
 @pytest.mark.parametrize("url", ["http://id.acme.example/token", "ftp://id.acme.example", "two words"])
 async def test_a_token_url_that_would_expose_the_secret_is_refused(url: str) -> None:
     with pytest.raises(trunkline.ConfigurationError, match="token_url"):
-        await ask(Acme(token_url=url, client_id="reports", client_secret=SECRET))
+        await ask({**EXTENSION, "token_url": url})
 
 
-async def ask(extension: Acme) -> None:
+async def ask(extension: dict[str, str]) -> None:
     async with trunkline.open_service(
-        "openai-compatible", api_url="http://127.0.0.1:9", default_model="m", extensions=[extension]
+        "openai-compatible", api_url="http://127.0.0.1:9", default_model="m", extensions=[extension], max_retries=0
     ) as service:
         await service.chat("Hello")
 
 
 async def test_reprs_show_no_secret() -> None:
-    extension = Acme(token_url="https://id.acme.example", client_id="reports", client_secret=SECRET)
-    assert SECRET not in f"{extension} {grant()}"
+    given = AcmeSettings(token_url="https://id.acme.example", client_id="reports", client_secret=SECRET)
+    assert SECRET not in f"{given} {grant()}"

@@ -3,13 +3,13 @@
 The gateway has a Chat Completions API, so the provider `openai-compatible` does everything except authentication. This
 extension replaces the provider's authentication with Acme's:
 
-    trunkline.open_service("openai-compatible", api_url=…, extensions=["acme"])
+    trunkline.open_service("openai-compatible", api_url=…, extensions=[{"name": "acme", "token_url": …}])
 """
 
 from __future__ import annotations
 
-from trunkline_acme.extension import Acme, extension
+from trunkline_acme.extension import AcmeSettings, extension
 
 __version__ = "0.1.0"
 
-__all__ = ["Acme", "__version__", "extension"]
+__all__ = ["AcmeSettings", "__version__", "extension"]
