@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
@@ -27,7 +28,7 @@ from trunkline.secrets import Secret
 from trunkline.service import Service
 from trunkline.settings import SettingInfo, setting_infos
 from trunkline.testing.case import LIMIT, ProviderCase, Script, in_turn, with_url
-from trunkline.testing.server import Exchange, LoopbackServer, ReceivedRequest
+from trunkline.testing.server import JSON, Exchange, LoopbackServer, ReceivedRequest
 from trunkline.testing.wireformat import CANARY, canary
 
 EXCHANGE_LIMIT = 120.0
@@ -205,14 +206,15 @@ class CredentialTests(ProviderCase):
 
     # Token exchanges that hang
 
-    def test_hung_token_exchange_ends(self, anyio_backend_name: str) -> None:
-        """A token exchange without any response fails the call within two minutes, and the next call tries again."""
-        _run_with_jumps(anyio_backend_name, self._hung_exchange_ends)
+    @pytest.mark.parametrize("hangs", ["at-once", "in-the-body"])
+    def test_hung_token_exchange_ends(self, hangs: str, anyio_backend_name: str) -> None:
+        """A token exchange that hangs fails the call within two minutes, and the next call tries again."""
+        _run_with_jumps(anyio_backend_name, partial(self._hung_exchange_ends, in_body=hangs == "in-the-body"))
 
-    async def _hung_exchange_ends(self, jump: Callable[[float], None]) -> None:
+    async def _hung_exchange_ends(self, jump: Callable[[float], None], *, in_body: bool) -> None:
         if not await self._exchanges():
             pytest.skip("n/a: no call asks one of the `routes` for a token")
-        async with self._hung_exchange(first_chunk_timeout=60, chunk_timeout=60) as (service, hung):
+        async with self._hung_exchange(in_body=in_body, first_chunk_timeout=60, chunk_timeout=60) as (service, hung):
             ended = anyio.Event()
 
             async def call() -> None:
@@ -223,6 +225,7 @@ class CredentialTests(ProviderCase):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(call)
                 await hung.wait()
+                await anyio.wait_all_tasks_blocked()  # until the client has read what there is
                 jump(EXCHANGE_LIMIT)
                 with anyio.move_on_after(LIMIT):
                     await ended.wait()
@@ -249,17 +252,22 @@ class CredentialTests(ProviderCase):
         assert not limit.cancelled_caught, message.format("hangs")
 
     @asynccontextmanager
-    async def _hung_exchange(self, **changes: object) -> AsyncIterator[tuple[Service, anyio.Event]]:
-        """Open a service whose first token exchange gets no response. The event is set when it has begun."""
+    async def _hung_exchange(
+        self, *, in_body: bool = False, **changes: object
+    ) -> AsyncIterator[tuple[Service, anyio.Event]]:
+        """Open a service whose first token exchange hangs. The event is set when it has begun."""
         hung = anyio.Event()
 
         def route(body: bytes) -> Script:
             async def script(exchange: Exchange) -> None:
                 if hung.is_set():
                     await exchange.respond(body)
-                else:
-                    hung.set()
-                    await exchange.hung_up()
+                    return
+                if in_body:
+                    await exchange.start(headers=JSON)
+                    await exchange.chunk(body[:1])
+                hung.set()
+                await exchange.hung_up()
 
             return script
 
