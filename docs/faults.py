@@ -22,8 +22,8 @@ HEAD = """\
 The results of testing every provider against COUNT classes of faults: network failures, broken streams, errors in odd
 places, cancellation. The numbers without a row are classes that only the core's own tests cover. `nox -s faults` runs
 the tests of the conformance kit
-([`trunkline.testing.ProviderTests`][trunkline.testing.ProviderTests]) and writes this page. Plugin authors run the
-same tests with `pip install "trunkline[testing]"`.
+([`trunkline.testing.ProviderTests`](reference/testing.md#trunkline.testing.ProviderTests)) and writes this page.
+Plugin authors run the same tests with `pip install "trunkline[testing]"`.
 
 ✓ passed on asyncio and trio · **✗** failed · – does not apply, for the reason [below](#classes-that-do-not-apply). If
 the backends differ, the cell shows both, asyncio first.

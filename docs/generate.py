@@ -2,6 +2,9 @@
 
 A generated part is between two comments, such as `<!-- settings: PROVIDER -->` and `<!-- end settings -->`. A test
 fails if this script would change a page.
+
+To put a name into the reference, write `::: trunkline.NAME` on a line of its own, and run this script. To link to a
+name of the reference, write `[text][trunkline.NAME]`; the script adds the target at the end of the page.
 """
 
 from __future__ import annotations
@@ -22,10 +25,13 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|facts|portability|names|tree|commands|bench|down): (?P<name>[\w.-]+) -->\n)"
+    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|down): "
+    r"(?P<name>[\w.-]+(?: without __init__)?) -->\n)"
     r".*?(<!-- end (?P=kind) -->)",
     re.DOTALL,
 )
+NEW = re.compile(r"^::: ([\w.]+)\n", re.MULTILINE)
+LINKS = re.compile(r"\n*<!-- links -->\n.*?<!-- end links -->\n", re.DOTALL)
 
 
 def cell(text: str) -> str:
@@ -105,6 +111,9 @@ def script(path: Path) -> ModuleType:
     return module
 
 
+reference = script(DOCS / "reference.py")
+
+
 def portability(name: str) -> str:
     """Return the table of what each provider supports (`all`), or of the replayed conversations (`replays`)."""
     module = script(DOCS / "portability.py")
@@ -125,9 +134,16 @@ def bench(name: str) -> str:
     return "\n" + part + "\n"
 
 
+def api(name: str) -> str:
+    """Return the section of the reference about a name. `NAME without __init__` leaves out how a class is made."""
+    name, _, without = name.partition(" ")
+    section: str = reference.section(name, init=not without)
+    return f"\n{section}\n"
+
+
 def names(module: str) -> str:
-    """Return a mkdocstrings directive for each public name of a module."""
-    return "\n" + "".join(f"::: {module}.{name}\n\n" for name in sorted(importlib.import_module(module).__all__))
+    """Return the sections of the reference about all public names of a module."""
+    return "".join(api(f"{module}.{name}") for name in sorted(importlib.import_module(module).__all__))
 
 
 def tree(module: str) -> str:
@@ -157,6 +173,7 @@ def commands(name: str) -> str:
 
 
 MAKERS: dict[str, Callable[[str], str]] = {
+    "api": api,
     "bench": bench,
     "down": down,
     "settings": settings,
@@ -170,20 +187,30 @@ MAKERS: dict[str, Callable[[str], str]] = {
 
 
 def generated(text: str) -> str:
-    """Return a page with its generated parts up to date."""
+    """Return a page with its generated parts up to date, except for the targets of its links."""
+    text = NEW.sub(r"<!-- api: \1 -->\n<!-- end api -->\n", text)
     return BLOCK.sub(lambda found: found[1] + MAKERS[found["kind"]](found["name"]) + found[4], text)
+
+
+def linked(page: Path, text: str, known: dict[str, tuple[Path, str]]) -> str:
+    """Return a page with the targets of its links to the reference."""
+    text = LINKS.sub("\n", text)
+    targets = reference.links(page, text, known)
+    return f"{text.rstrip()}\n\n<!-- links -->\n\n{targets}\n<!-- end links -->\n" if targets else text
 
 
 def main(check: bool) -> int:
     """Write the pages, or report which ones would change. Returns the exit code."""
+    pages = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md"))}
+    made = {page: generated(text) for page, text in pages.items()}
+    known = reference.places(made.items())
     stale = []
-    for page in sorted(DOCS.rglob("*.md")):
-        text = page.read_text(encoding="utf-8")
-        made = generated(text)
-        if made != text:
+    for page, text in made.items():
+        final = linked(page, text, known)
+        if final != pages[page]:
             stale.append(page.relative_to(DOCS))
             if not check:
-                page.write_text(made, encoding="utf-8")
+                page.write_text(final, encoding="utf-8")
     for path in stale:
         print(f"{'stale' if check else 'written'}: {path}")  # noqa: T201
     return 1 if check and stale else 0

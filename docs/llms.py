@@ -6,8 +6,6 @@ text of all pages. Both follow the navigation in SUMMARY.md.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import re
 import sys
 import tomllib
@@ -21,7 +19,9 @@ ENTRY = re.compile(r"^(?P<indent> *)- (?:\[(?P<title>.+)\]\((?P<page>.+)\)|(?P<t
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```\n", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]]+)\](?:\([^)\s]+\)|\[[^\]]*\])")
-DIRECTIVE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
+ANCHOR = re.compile(r"<a id=[^>]*></a>\n*")
+TARGET = re.compile(r"^\[[\w.]+\]: \S+\n", re.MULTILINE)
+"""The target of a link, which stands at the end of a page."""
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +34,10 @@ class Page:
 
     @property
     def text(self) -> str:
-        return COMMENT.sub("", self.path.read_text(encoding="utf-8")).strip()
+        text = self.path.read_text(encoding="utf-8")
+        for left_out in (COMMENT, ANCHOR, TARGET):
+            text = left_out.sub("", text)
+        return text.strip()
 
     @property
     def url(self) -> str:
@@ -68,38 +71,9 @@ def navigation() -> Iterator[Page]:
 def description(page: Page) -> str:
     """The first sentence of the page's text, without links."""
     blocks = FENCE.sub("", page.text).split("\n\n")[1:]
-    prose = next((block for block in blocks if block and not block.startswith(("#", "|", "- ", "1. ", ":::"))), "")
+    prose = next((block for block in blocks if block and not block.startswith(("#", "|", "- ", "1. "))), "")
     sentence = re.split(r"(?<=\.)\s", " ".join(prose.split()), maxsplit=1)[0]
     return LINK.sub(r"\1", sentence)
-
-
-def signature(value: object) -> str:
-    """The parameters of a function or class; empty if Python does not know them."""
-    try:
-        text = str(inspect.signature(value))  # type: ignore[arg-type]  # raises TypeError for what is not callable
-    except (TypeError, ValueError):
-        return ""
-    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are strings; show them as they are written
-    return re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", text)
-
-
-def reference(name: str) -> str:
-    """A public object's signature and docstring, and those of its public methods."""
-    parts = name.split(".")
-    for length in range(len(parts), 0, -1):
-        try:
-            value: object = importlib.import_module(".".join(parts[:length]))
-        except ModuleNotFoundError:
-            continue
-        for attribute in parts[length:]:
-            value = getattr(value, attribute)
-        break
-    lines = [f"## `{name}{signature(value)}`", "", inspect.getdoc(value) or ""]
-    if inspect.isclass(value):
-        for method, function in vars(value).items():
-            if not method.startswith("_") and inspect.isfunction(function):
-                lines += ["", f"### `{method}{signature(function)}`", "", inspect.getdoc(function) or ""]
-    return "\n".join(lines)
 
 
 def index() -> str:
@@ -117,7 +91,7 @@ def index() -> str:
 
 def full() -> str:
     """The text of llms-full.txt."""
-    return "\n\n".join(DIRECTIVE.sub(lambda found: reference(found[1]), page.text) for page in navigation()) + "\n"
+    return "\n\n".join(page.text for page in navigation()) + "\n"
 
 
 if __name__ == "__main__":

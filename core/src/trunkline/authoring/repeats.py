@@ -199,7 +199,9 @@ class RepeatingParser(Protocol):
     """A parser that learns frames into `repeats`."""
 
     @property
-    def repeats(self) -> Repeats: ...
+    def repeats(self) -> Repeats:
+        """What the frames of the stream have in common, as far as the parser has learned it."""
+        ...
 
     def text_events(self, texts: list[str], /) -> list[Event]:
         """Return the events of frames that differ from the last learned one only in their texts."""
@@ -211,4 +213,6 @@ class BoundaryFramer(Protocol):
     """A framer that knows whether the next byte starts a frame. A read of complete frames can then bypass it."""
 
     @property
-    def at_boundary(self) -> bool: ...
+    def at_boundary(self) -> bool:
+        """Whether the next byte starts a frame."""
+        ...

@@ -6,7 +6,7 @@ import keyword
 import re
 import shlex
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -110,13 +110,6 @@ def _range(version: str) -> str:
     return f">={major}.{minor},<{f'0.{minor + 1}' if major == 0 else major + 1}"
 
 
-def _openai_version() -> str:
-    try:
-        return version("trunkline-openai")
-    except PackageNotFoundError:  # it is not needed to create the package
-        return __version__
-
-
 def plugin_files(name: str, flavour: Flavour) -> dict[str, str]:
     """Return the package's files: their contents by path, relative to its folder."""
     module = name.replace("-", "_")
@@ -136,8 +129,7 @@ def plugin_files(name: str, flavour: Flavour) -> dict[str, str]:
         "title": " ".join(word.capitalize() for word in words),
         "class_name": "".join(word.capitalize() for word in words),
         "environment": f"{module.upper()}_API_KEY",
-        "core": f'"trunkline{_range(__version__)}"',
-        "openai": f'"trunkline-openai{_range(_openai_version())}"',
+        "core": f"trunkline{_range(__version__)}",
         "group": "trunkline.extensions" if flavour == "extension" else "trunkline.providers",
     }
     for part in ("dependencies", "dev_dependencies"):
