@@ -57,7 +57,7 @@ class OwnAuth(NoAuth):
     def __repr__(self) -> str:
         return f"<OwnAuth {self._token if BUG == 'token_in_repr' else ''}>"
 
-    async def acquire(self, *, refresh: bool = False) -> str:  # type: ignore[override]
+    async def acquire(self, *, refresh: bool = False) -> str:
         if BUG == "failure_is_kept" and self._failure is not None:
             raise self._failure
         if BUG == "not_shared":

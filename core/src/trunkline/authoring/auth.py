@@ -49,8 +49,9 @@ class NoAuth:
         """No secrets."""
         return ()
 
-    async def acquire(self, *, refresh: bool = False) -> None:
-        """Do nothing: there are no credentials."""
+    async def acquire(self, *, refresh: bool = False) -> object:
+        """Return `None`: there are no credentials."""
+        return None
 
     def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
         """Return the request unchanged."""
@@ -108,7 +109,7 @@ class HeaderAuth(NoAuth):
         keys = dict.fromkeys(key for _, key in kept)
         return tuple(dict.fromkeys((*keys, *(prefix + key for prefix, key in kept), *self._public)))
 
-    async def acquire(self, *, refresh: bool = False) -> Headers:  # type: ignore[override]
+    async def acquire(self, *, refresh: bool = False) -> Headers:
         """Return the headers."""
         for name, key in self._values.items():
             if key.read is not None and (refresh or not key):
@@ -208,7 +209,7 @@ class CachedToken(NoAuth):
         own = (secret.reveal() for secret in self._own_secrets)
         return (*tokens, *(self._prefix + token for token in tokens), *own)
 
-    async def acquire(self, *, refresh: bool = False) -> Secret:  # type: ignore[override]
+    async def acquire(self, *, refresh: bool = False) -> Secret:
         """Return a token. Raises what `fetch` raises, and `ConnectionFailed` if it takes longer than `timeout`."""
         now = monotonic()
         refresh = refresh and now >= self._refresh_at

@@ -83,7 +83,7 @@ class StaticAuth(NoAuth):
         self._credentials = credentials
         self._region = region
 
-    async def acquire(self, *, refresh: bool = False) -> Credentials:  # type: ignore[override]
+    async def acquire(self, *, refresh: bool = False) -> Credentials:
         """Return the credentials. A refresh changes nothing, since there are no others."""
         await _import_signer(self._credentials)
         return self._server_clock.apply(self._credentials)
@@ -194,7 +194,7 @@ class ChainAuth(StaticAuth):
         acquired = (secret for credentials in leased for secret in secrets_of(credentials))
         return (*dict.fromkeys(acquired), *self._sent_tokens)
 
-    async def acquire(self, *, refresh: bool = False) -> Credentials:  # type: ignore[override]
+    async def acquire(self, *, refresh: bool = False) -> Credentials:
         """Return the credentials for the next request, refreshed before they expire.
 
         Raises `ConfigurationError` if there are none, or half a key pair, and `RemoteError` if a service that provides
