@@ -9,7 +9,17 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from trunkline import ConfigurationError, Observer, PluginError, hookimpl, open_service
+from trunkline import (
+    Call,
+    ChatRequest,
+    ChatResponse,
+    ConfigurationError,
+    Middleware,
+    Observer,
+    PluginError,
+    hookimpl,
+    open_service,
+)
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, load_extension
@@ -313,6 +323,33 @@ def test_extension_is_made_once_for_all_event_loops_of_a_service(corp: Any) -> N
     for backend in ("asyncio", "trio"):
         anyio.run(opened.authenticate, backend=backend)
     assert len(plugin_corp.made) == 1
+
+
+@pytest.mark.anyio
+async def test_middlewares_of_two_instances_are_nested_in_order_and_errors_name_the_second() -> None:
+    seen: list[str] = []
+
+    @attrs.frozen
+    class Step(Middleware):
+        """Its instances are equal if their names are."""
+
+        name: str
+
+        @hookimpl
+        def trunkline_middleware(self, context: Any) -> Middleware:
+            return self
+
+        async def chat(self, call: Call, request: ChatRequest, proceed: Any) -> ChatResponse:
+            seen.append(self.name)
+            if self.name == "b":
+                raise KeyError(self.name)
+            response: ChatResponse = await proceed(request)
+            return response
+
+    async with service(made(Step("a"), Step("b"))) as opened:
+        with pytest.raises(PluginError, match="of Step#2 failed: KeyError"):
+            await opened.chat("hi")
+    assert seen == ["a", "b"]
 
 
 @pytest.mark.anyio

@@ -124,6 +124,7 @@ def test_settings_of_an_extension_are_shown(call: Any, extensions: None) -> None
     assert json.loads(call("settings", "fake", "--extension", "--schema")[1])["required"] == ["token_url"]
     assert "API key" in call("settings", "fake")[1]  # the provider with the same name
     assert call("settings", "plain")[1] == "the extension plain has no settings\n"
+    assert "no extension 'plian' is installed; did you mean 'plain'" in call("settings", "plian")[2]
 
 
 def test_providers_lists_the_settings_of_plugins(call: Any, alone: None, extensions: None) -> None:

@@ -236,6 +236,11 @@ def load_extension(name: str) -> object:
 
     Raises `ConfigurationError` if it is not installed, and `PluginError` if it is broken.
     """
+    return _find_extension(name)[0]
+
+
+def _find_extension(name: str) -> tuple[object, str]:
+    """Return the extension called `name`, and its distribution."""
     item = find_plugin(EXTENSIONS, name, kind="extension")
     value = load_plugin(item, kind="extension")
     problem = _extension_problem(name, value) if isinstance(value, Extension) else None
@@ -244,7 +249,7 @@ def load_extension(name: str) -> object:
             f"the extension {name!r} of the distribution {item.distribution!r} {problem}",
             distribution=item.distribution,
         )
-    return value
+    return value, item.distribution
 
 
 def _extension_problem(name: str, extension: Extension[Any]) -> str | None:
@@ -496,8 +501,8 @@ def _load_hooks(service: str, extension: object) -> _LoadedExtension:
     if not isinstance(extension, (str, ExtensionSettings)):
         return _LoadedExtension(extension, getattr(extension, "__name__", None) or type(extension).__name__)
     name = extension if isinstance(extension, str) else extension.extension
-    label = f"{find_plugin(EXTENSIONS, name, kind='extension').distribution}:{name}"
-    value = load_extension(name)
+    value, distribution = _find_extension(name)
+    label = f"{distribution}:{name}"
     if isinstance(extension, str) and not isinstance(value, Extension):
         return _LoadedExtension(value, label)
     if not isinstance(value, Extension) or not isinstance(extension, value.settings):
@@ -540,7 +545,7 @@ def _register(manager: pluggy.PluginManager, extension: _LoadedExtension, servic
     while manager.has_plugin(label):
         number += 1
         label = f"{extension.label}#{number}"
-    distribution = _distribution(label)
+    distribution = label.partition(":")[0]
     try:
         check_hooks(extension.hooks, distribution)
         hooks = _Hooks(manager, extension.hooks)

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from trunkline._config.sources import variable_name
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, installed, load_extension, load_provider
+from trunkline._suggestions import nearest
 from trunkline.authoring.extension import Extension
 from trunkline.cli.terminal import print_json, print_result, print_table
 from trunkline.settings import BaseSettings, SettingInfo, json_schema, setting_infos
@@ -56,8 +57,9 @@ def settings(
 
 def _settings_class(name: str, extension: bool) -> tuple[type[BaseSettings] | None, str]:
     """Return a class of settings, or `None`, and the part of the names of variables that says whose they are."""
-    is_extension = name in {item.name for item in installed(EXTENSIONS)}
-    if not extension and (not is_extension or name in {item.name for item in installed(PROVIDERS)}):
+    providers, extensions = ({item.name for item in installed(group)} for group in (PROVIDERS, EXTENSIONS))
+    meant = name if name in providers else nearest(name, (*providers, *extensions))
+    if not extension and (meant in providers or meant not in extensions):
         return load_provider(name).settings, name
     loaded = load_extension(name)
     return (loaded.settings if isinstance(loaded, Extension) else None), f"SERVICE_{name}"
