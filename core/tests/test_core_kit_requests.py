@@ -49,7 +49,8 @@ def block(part: Part, warnings: Warnings) -> dict[str, Any] | None:
         case ToolCall():
             made = {"call": part.id, "tool": part.name, "arguments": part.arguments}
         case ToolResult():
-            made = {"result": part.tool_call_id, "text": part.text, "failed": part.is_error}
+            media = [item for one in part.parts if (item := block(one, warnings)) is not None and "text" not in item]
+            made = {"result": part.tool_call_id, "text": part.text, "media": media, "failed": part.is_error}
         case _:
             warnings.add("left_out", type(part).__name__, "left out", lossy=not isinstance(part, Reasoning))
             return None
@@ -152,6 +153,15 @@ class Leaking(Sound):
         body |= self.kept
 
 
+class KeepingModel(Sound):
+    """Sends the model of the first request in all requests."""
+
+    model: str | None = None
+
+    def edit(self, body: dict[str, Any], request: ChatRequest) -> None:
+        self.model = body["model"] = self.model or request.model
+
+
 class Sharing(Sound):
     """Keeps the fields of earlier requests for all services."""
 
@@ -239,6 +249,11 @@ def images_of_one_type(body: dict[str, Any], request: ChatRequest) -> None:
 def images_last(body: dict[str, Any], request: ChatRequest) -> None:
     for message in body["messages"]:
         message["parts"].sort(key=lambda part: "image" in part)
+
+
+def media_of_results_lost(body: dict[str, Any], request: ChatRequest) -> None:
+    for part in blocks(body, "result"):
+        del part["media"]
 
 
 def null_in_a_message(body: dict[str, Any], request: ChatRequest) -> None:
@@ -341,6 +356,7 @@ BUGS: dict[str, tuple[str, type[Sound] | Edit | str]] = {
     "images exchanged": ("test_media_are_sent_once", images_exchanged),
     "images of one type": ("test_media_are_sent_once", images_of_one_type),
     "images last": ("test_media_are_sent_once", images_last),
+    "media of results lost": ("test_media_of_tool_results_are_sent_once", media_of_results_lost),
     "failure lost": ("test_details_are_sent_once", failure_lost),
     "name lost": ("test_details_are_sent_once", name_lost),
     "options twice": ("test_details_are_sent_once", options_twice),
@@ -348,6 +364,7 @@ BUGS: dict[str, tuple[str, type[Sound] | Edit | str]] = {
     "never a stream": ("test_streaming_is_requested", Whole),
     "history lost in streams": ("test_streaming_is_requested", FirstOnly),
     "leak of a service": ("test_nothing_of_a_request_is_in_the_next", Leaking),
+    "model of the first request": ("test_nothing_of_a_request_is_in_the_next", KeepingModel),
     "leak between services": ("test_nothing_of_a_request_is_in_the_next", Sharing),
     "options taken out": ("test_translating_leaves_the_request_unchanged", Popping),
     "query lost": ("test_everything_translated_arrives", "query"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from trunkline.testing import ProviderTests, canary
 from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, THOUGHT, chat_history, responses_history
 
+BEARER = {"authorization": f"Bearer {canary('api_key')}"}
+
 
 class TestOpenAI(ProviderTests):
     provider = "openai"
@@ -14,6 +16,7 @@ class TestOpenAI(ProviderTests):
     samples = (
         chat_history(
             "{url}/v1/chat/completions",
+            headers=BEARER,
             max_tokens=None,
             max_completion_tokens=4321,
             metadata={"kit": "metadata"},
@@ -31,6 +34,7 @@ class TestOpenAIResponses(ProviderTests):
     samples = (
         responses_history(
             "{url}/v1/responses",
+            headers=BEARER,
             include=["reasoning.encrypted_content"],
             stream_options={"include_obfuscation": False},
         ),
@@ -42,4 +46,4 @@ class TestOpenAICompatible(ProviderTests):
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT_COMPLETIONS
-    samples = (THOUGHT, chat_history("{url}/v1/chat/completions"))
+    samples = (THOUGHT, chat_history("{url}/v1/chat/completions", headers=BEARER))

@@ -49,7 +49,7 @@ CHOICES: Mapping[str, Sequence[dict[str, Any]]] = {
         {"tool_choice": "required"},
         {"tool_choice": ToolChoice.tool("weather")},
     ],
-    "parallel_tool_calls": [{"parallel_tool_calls": True}, {"parallel_tool_calls": False}],
+    "parallel_tool_calls": [{"parallel_tool_calls": flag, "tool_choice": "auto"} for flag in (True, False)],
     "logprobs": [{"logprobs": True}, {"logprobs": False}],
     "response_format": [
         {"response_format": ResponseFormat(type="text")},
@@ -358,6 +358,16 @@ class RequestContentTests(ProviderCase):
             named = {name for text in texts_sent for name in re.findall(rf"\b{family}/\w+", text)}
             assert family == "application" or named <= {part.media_type}, f"{part.media_type} is sent as {named}"
 
+    @pytest.mark.parametrize("kind", MEDIA)
+    def test_media_of_tool_results_are_sent_once(self, kind: str) -> None:
+        """The data or URL of each media part of a tool result is sent once, in the result or in a message after it."""
+        parts, marks = MEDIA[kind]
+        result = ToolResult(tool_call_id=_IDS[0], name="weather", parts=[Text(text=f"{MARK}-result"), *parts])
+        call = ToolCall(id=_IDS[0], name="weather", arguments={"city": "Oslo"})
+        messages = [user("Hi"), Message(role="assistant", parts=[call]), Message(role="tool", parts=[result])]
+        found = self._assert_sent_once(ChatRequest(messages=messages, tools=[WEATHER]), [f"{MARK}-result", *marks])
+        self._assert_in_order(found, marks)
+
     @pytest.mark.parametrize("name", DETAILS)
     def test_details_are_sent_once(self, name: str) -> None:
         """A field of a message, part or tool is sent once, gives a lossy warning, or is refused."""
@@ -398,11 +408,13 @@ class RequestContentTests(ProviderCase):
         plain = ChatRequest(messages="Hi", model="m")
         steps = [self.open_steps() for _ in range(2)]
         before = [made.translator.translate(plain, stream=True) for made in steps]
-        rich = attrs.evolve(_everything(self.plugin().name), model="m")
+        rich = attrs.evolve(_everything(self.plugin().name), model="m-2")
+        alone = self.open_steps().translator.translate(rich, stream=True)
         first = steps[0].translator.translate(rich, stream=True)
         after = [made.translator.translate(plain, stream=True) for made in (*steps, self.open_steps())]
         assert all(translation == before[0] for translation in (*before, *after)), "a request depends on another one"
-        assert steps[1].translator.translate(rich, stream=True) == first, "the second translation is different"
+        assert first == alone, "a request depends on the one before"
+        assert steps[0].translator.translate(rich, stream=True) == alone, "the second translation is different"
 
     def test_translating_leaves_the_request_unchanged(self) -> None:
         """The translator changes nothing in the request: the application sends it again, and to other providers."""

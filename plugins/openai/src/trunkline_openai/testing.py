@@ -177,7 +177,6 @@ CHAT_COMPLETIONS = WireFormat(
 )
 """The Chat Completions API."""
 
-_HEADERS = {"content-type": "application/json"}
 _PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 _FUNCTION = {"name": "weather", "description": "Tells the weather.", "parameters": _PARAMETERS}
 
@@ -216,20 +215,22 @@ _CHAT_HISTORY: dict[str, Any] = {
 }
 
 
-def chat_history(url: str, headers: Mapping[str, str] = _HEADERS, **fields: JSONValue) -> Sample:
+def chat_history(url: str, *, headers: Mapping[str, str] | None = None, **fields: JSONValue) -> Sample:
     """Return a sample with a history of tools, whose `request_wire` has the documented form of Chat Completions.
 
-    `url` is where the provider sends it, for example `{url}/chat/completions`. `fields` are the fields of the body in
-    which the provider differs; a field that is `None` must not be sent.
+    `url` is where the provider sends it, for example `{url}/chat/completions`. `headers` are further
+    headers, for example with the `canary` of a key. `fields` are the fields of the body in which the provider differs;
+    a field that is `None` must not be sent.
     """
     return _history(CHAT_COMPLETIONS, url, headers, _CHAT_HISTORY, fields)
 
 
 def _history(
-    wire: WireFormat, url: str, headers: Mapping[str, str], usual: Mapping[str, Any], fields: Mapping[str, Any]
+    wire: WireFormat, url: str, headers: Mapping[str, str] | None, usual: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Sample:
     body = {name: value for name, value in {**usual, **fields}.items() if value is not None}
-    request_wire = WireRequest(url=url, headers=headers, body=dumps(body))
+    sent = {"content-type": "application/json", **(headers or {})}
+    request_wire = WireRequest(url=url, headers=sent, body=dumps(body))
     return attrs.evolve(
         wire.samples[0], name="after a history of tools", request=TOOL_HISTORY, request_wire=request_wire
     )
@@ -382,7 +383,7 @@ _RESPONSES_HISTORY: dict[str, Any] = {
 }
 
 
-def responses_history(url: str, headers: Mapping[str, str] = _HEADERS, **fields: JSONValue) -> Sample:
+def responses_history(url: str, *, headers: Mapping[str, str] | None = None, **fields: JSONValue) -> Sample:
     """Return a sample with a history of tools, whose `request_wire` has the documented form of the Responses API.
 
     The arguments are those of `chat_history`.
