@@ -16,12 +16,39 @@ HEAD = """\
 # Planted bugs
 
 Does the conformance kit ([`trunkline.testing`](reference/testing.md)) find real bugs? This page shows the kit's
-result for providers with one planted bug each. The bugs were planted by someone who had not read the kit. They are
-mistakes that a careless plugin author could make, or that users of other libraries complain about.
+result for providers with one planted bug each. Most bugs were planted by someone who had not read the kit. They are
+mistakes that a careless plugin author could make, or that users of other libraries complain about. Those in the
+contents of requests were planted by the author of the tests that find them, who mended the tests where a bug
+survived.
 
 "Plugin" is a plugin of this project, or `globex`, the package that `trunkline new-plugin globex` makes. "Class" is a
 class of the [fault catalogue](faults.md). "Caught by" is the first test that failed. `nox -s mutants` runs the kit
 and writes this page from `tests/mutants/mutants.toml`.
+"""
+
+NOT_COVERED = """\
+## What the kit does not cover
+
+A provider that passes the kit can still have these bugs:
+
+- **The expected request is wrong.** The kit compares requests with the `request_wire` that the author wrote. If that
+  differs from what the API accepts, only the API can tell. Send a few requests to the real API before you publish.
+- **A field under a wrong name that `TOOL_HISTORY` does not have**, such as `top_logprobs`, `reasoning`,
+  `response_format`, the detail of an image or the name of a document. The kit checks that such a value is sent once,
+  or that two values of the field give different requests, but not what the field is called. Add a sample with a
+  `request_wire` for each.
+- **Requests that do not ask for a stream.** They must contain the same texts and arrive unchanged, but `request_wire`
+  is compared with the streamed request only.
+- **The requests that list models**, and other operations of your own. For embeddings and for counting tokens, the kit
+  checks that the texts are sent, but not the names of fields.
+- **The value of an enumeration.** Whether `required` is sent as `any` or as `must` is compared only if a
+  `request_wire` contains it.
+- **The type of a document** and the format of audio where the API has a field of its own for it.
+- **Settings that the test class does not use**, such as another authentication or another version of the API. Add a
+  test class for each, with a `variant`.
+- **The meaning of a signature.** The kit checks that credentials change a signed request, not that the API accepts
+  it.
+- **Limits of the API**, such as the number of stop sequences, unless your translator gives a warning for them.
 """
 
 
@@ -42,6 +69,7 @@ def page(report: list[dict[str, Any]]) -> str:
             "",
             *_table("plugin", plugins),
             "",
+            NOT_COVERED,
             "## Bugs in the core",
             "",
             "The core's tests (`core/tests/`) are tested in the same way.",
