@@ -212,7 +212,7 @@ HISTORY = attrs.evolve(
     request=TOOL_HISTORY,
     request_wire=WireRequest(
         url="{url}/v1/messages",
-        headers={"content-type": "application/json", "x-api-key": canary("api_key"), "anthropic-version": "2026-10-21"},
+        headers={"content-type": "application/json", "anthropic-version": "2026-10-21"},
         body=dumps(
             {
                 "model": "m",

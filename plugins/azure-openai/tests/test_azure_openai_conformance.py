@@ -37,7 +37,6 @@ class TestAzureOpenAI(ProviderTests):
         FILTERED,
         chat_history(
             "{url}/openai/v1/chat/completions",
-            headers={"api-key": canary("api_key")},
             max_tokens=None,
             max_completion_tokens=4321,
             metadata={"kit": "metadata"},
@@ -51,4 +50,4 @@ class TestAzureOpenAIResponses(ProviderTests):
     settings = {"api_url": "{url}/openai/v1", "api_key": canary("api_key"), "api": "responses"}
     credentials = {"api-key": canary("api_key")}
     wire = RESPONSES
-    samples = (responses_history("{url}/openai/v1/responses", headers={"api-key": canary("api_key")}),)
+    samples = (responses_history("{url}/openai/v1/responses"),)

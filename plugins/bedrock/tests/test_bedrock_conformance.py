@@ -203,7 +203,7 @@ HISTORY = attrs.evolve(
     request=TOOL_HISTORY,
     request_wire=WireRequest(
         url="{url}/model/m/converse-stream",
-        headers={"content-type": "application/json", "x-amz-security-token": canary("aws_session_token")},
+        headers={"content-type": "application/json"},
         body=dumps(
             {
                 "system": [{"text": "Be brief."}],

@@ -161,7 +161,7 @@ HISTORY = attrs.evolve(
     request=TOOL_HISTORY,
     request_wire=WireRequest(
         url="{url}/v1beta/models/m:streamGenerateContent?alt=sse",
-        headers={"content-type": "application/json", "x-goog-api-key": canary("api_key")},
+        headers={"content-type": "application/json"},
         body=dumps(
             {
                 "systemInstruction": {"parts": [{"text": "Be brief."}]},

@@ -52,7 +52,7 @@ HISTORY = attrs.evolve(
     request=TOOL_HISTORY,
     request_wire=WireRequest(
         url="{url}/v1/chat/completions",
-        headers={"content-type": "application/json", "authorization": f"Bearer {canary('api_key')}"},
+        headers={"content-type": "application/json"},
         body=dumps(
             {
                 "model": "m",

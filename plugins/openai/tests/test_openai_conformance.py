@@ -5,8 +5,6 @@ from __future__ import annotations
 from trunkline.testing import ProviderTests, canary
 from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, THOUGHT, chat_history, responses_history
 
-BEARER = {"authorization": f"Bearer {canary('api_key')}"}
-
 
 class TestOpenAI(ProviderTests):
     provider = "openai"
@@ -16,7 +14,6 @@ class TestOpenAI(ProviderTests):
     samples = (
         chat_history(
             "{url}/v1/chat/completions",
-            headers=BEARER,
             max_tokens=None,
             max_completion_tokens=4321,
             metadata={"kit": "metadata"},
@@ -34,7 +31,6 @@ class TestOpenAIResponses(ProviderTests):
     samples = (
         responses_history(
             "{url}/v1/responses",
-            headers=BEARER,
             include=["reasoning.encrypted_content"],
             stream_options={"include_obfuscation": False},
         ),
@@ -46,4 +42,4 @@ class TestOpenAICompatible(ProviderTests):
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT_COMPLETIONS
-    samples = (THOUGHT, chat_history("{url}/v1/chat/completions", headers=BEARER))
+    samples = (THOUGHT, chat_history("{url}/v1/chat/completions"))

@@ -215,22 +215,19 @@ _CHAT_HISTORY: dict[str, Any] = {
 }
 
 
-def chat_history(url: str, *, headers: Mapping[str, str] | None = None, **fields: JSONValue) -> Sample:
+def chat_history(url: str, **fields: JSONValue) -> Sample:
     """Return a sample with a history of tools, whose `request_wire` has the documented form of Chat Completions.
 
-    `url` is where the provider sends it, for example `{url}/chat/completions`. `headers` are further
-    headers, for example with the `canary` of a key. `fields` are the fields of the body in which the provider differs;
-    a field that is `None` must not be sent.
+    `url` is where the provider sends it, for example `{url}/chat/completions`. `fields` are the fields of the body in
+    which the provider differs; a field that is `None` must not be sent.
     """
-    return _history(CHAT_COMPLETIONS, url, headers, _CHAT_HISTORY, fields)
+    return _history(CHAT_COMPLETIONS, url, _CHAT_HISTORY, fields)
 
 
-def _history(
-    wire: WireFormat, url: str, headers: Mapping[str, str] | None, usual: Mapping[str, Any], fields: Mapping[str, Any]
-) -> Sample:
+def _history(wire: WireFormat, url: str, usual: Mapping[str, Any], fields: Mapping[str, Any]) -> Sample:
     body = {name: value for name, value in {**usual, **fields}.items() if value is not None}
-    sent = {"content-type": "application/json", **(headers or {})}
-    request_wire = WireRequest(url=url, headers=sent, body=dumps(body))
+    headers = {"content-type": "application/json"}
+    request_wire = WireRequest(url=url, headers=headers, body=dumps(body))
     return attrs.evolve(
         wire.samples[0], name="after a history of tools", request=TOOL_HISTORY, request_wire=request_wire
     )
@@ -383,9 +380,9 @@ _RESPONSES_HISTORY: dict[str, Any] = {
 }
 
 
-def responses_history(url: str, *, headers: Mapping[str, str] | None = None, **fields: JSONValue) -> Sample:
+def responses_history(url: str, **fields: JSONValue) -> Sample:
     """Return a sample with a history of tools, whose `request_wire` has the documented form of the Responses API.
 
     The arguments are those of `chat_history`.
     """
-    return _history(RESPONSES, url, headers, _RESPONSES_HISTORY, fields)
+    return _history(RESPONSES, url, _RESPONSES_HISTORY, fields)
