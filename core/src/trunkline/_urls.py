@@ -191,6 +191,22 @@ def _host(url: SplitResult) -> str:
     return host if _HOST.match(host) and ".." not in host else ""
 
 
+def same_origin(url: str, other: str) -> bool:
+    """Return whether two URLs lead to the same server, so that the credentials for one may be sent to the other.
+
+    An invalid URL is on no server: HTTP libraries may differ in the host that they read in it.
+    """
+    try:
+        return _origin(_split(url)) == _origin(_split(other))
+    except ValueError:
+        return False
+
+
+def _origin(url: SplitResult) -> tuple[str, str, int | None]:
+    scheme = url.scheme.lower()
+    return scheme, _host(url) or url.netloc, url.port or {"http": 80, "https": 443}.get(scheme)
+
+
 def ascii_host(host: str) -> str:
     """Return the ASCII form (IDNA) of the name of a host, or an empty text if it has none."""
     try:

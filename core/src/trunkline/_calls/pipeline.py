@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from urllib.parse import urljoin
 
 import anyio
 import attrs
@@ -33,14 +35,16 @@ from trunkline._calls.response_reader import check_headers, parse_body, read_bod
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
 from trunkline._exception_groups import most_telling
+from trunkline._excerpts import single_line
 from trunkline._plugins.registry import Steps, acquired_secrets, plugin_error
-from trunkline._urls import split_login
+from trunkline._urls import redact_url, same_origin, split_login
 from trunkline.authoring.provider import ByteStream, SendOptions, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
     PluginError,
+    ProtocolViolation,
     RemoteError,
     TrunklineError,
     UnsupportedRequest,
@@ -87,15 +91,16 @@ class Pipeline:
         settings: Settings = self.context.settings
         return settings
 
-    def _send(self, wire_request: WireRequest) -> AbstractAsyncContextManager[ByteStream]:
-        """Send a request once, with the service's timeouts for the connection and for the headers."""
+    def _send(self, wire_request: WireRequest, credentials: Credentials) -> AbstractAsyncContextManager[ByteStream]:
+        """Sign a request and send it once, with the service's timeouts for the connection and for the headers."""
         settings = self.settings
         options = SendOptions(
             connect=settings.connect_timeout,
             headers=settings.first_chunk_timeout,
             resend=self.policy.max_retries > 0,
+            sign=partial(self._sign_further, wire_request, credentials),
         )
-        return self.transport.send(wire_request, options)
+        return self.transport.send(self._sign(wire_request, credentials), options)
 
     # The two kinds of calls
 
@@ -108,8 +113,8 @@ class Pipeline:
     ) -> T:
         """Send a request, read the whole body, and return the result of `read`."""
 
-        async def attempt(wire_request: WireRequest, answer: Answer) -> T:
-            async with self._send(wire_request) as byte_stream:
+        async def attempt(exchange: AbstractAsyncContextManager[ByteStream], answer: Answer) -> T:
+            async with exchange as byte_stream:
                 answer.arrived(byte_stream.status, byte_stream.headers)
                 if not 200 <= byte_stream.status < 300:
                     raise await read_error(byte_stream, self.settings, self.read_timeouts, self.parser, deadline)
@@ -123,9 +128,9 @@ class Pipeline:
     async def stream(self, translation: Translation, deadline: CallDeadline, on_retry: RetryCallback) -> EventReader:
         """Send a request and read the stream up to its first event with content."""
 
-        async def attempt(wire_request: WireRequest, answer: Answer) -> EventReader:
+        async def attempt(exchange: AbstractAsyncContextManager[ByteStream], answer: Answer) -> EventReader:
             reader = EventReader(
-                self._send(wire_request),
+                exchange,
                 context=self.context,
                 parser=self.parser,
                 deadline=deadline,
@@ -207,7 +212,7 @@ class Pipeline:
     async def _attempts(
         self,
         wire_request: WireRequest,
-        attempt: Callable[[WireRequest, Answer], Awaitable[T]],
+        attempt: Callable[[AbstractAsyncContextManager[ByteStream], Answer], Awaitable[T]],
         deadline: CallDeadline,
         on_retry: RetryCallback,
     ) -> T:
@@ -227,7 +232,7 @@ class Pipeline:
                 credentials = await self._credentials(stale)
                 if refused is not None and credentials == stale:
                     raise refused
-                result = await attempt(self._sign(wire_request, credentials), answer)
+                result = await attempt(self._send(wire_request, credentials), answer)
             except BaseException as error:
                 failed = self.at_border(error)
             else:
@@ -312,6 +317,20 @@ class Pipeline:
         if login is None:
             return signed
         return attrs.evolve(signed, url=url, headers={"authorization": login, **signed.headers})
+
+    def _sign_further(self, first: WireRequest, credentials: Credentials, further: WireRequest) -> WireRequest:
+        """Sign a request that a transport sends after the `first` one, for the same call: see `SendOptions.sign`."""
+        if not same_origin(further.url, first.url):
+            shown, server = redact_url(further.url), redact_url(urljoin(first.url, "/"))
+            raise ProtocolViolation(
+                f"a further request of the call leads to {single_line(shown, 500)}, which is not on {server}; it was "
+                "not sent, since the credentials would go along"
+            )
+        signed = self._sign(further.with_headers(self.settings.headers), credentials)
+        _, login = split_login(first.url)  # a URL from a response is without it
+        if login is None:
+            return signed
+        return attrs.evolve(signed, headers={"authorization": login, **signed.headers})
 
     def _explain_limit(self, failed: RemoteError, failures: int) -> None:
         """If the provider asks for too long a wait, and nothing else prevents a retry, add that to the message."""

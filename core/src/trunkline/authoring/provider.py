@@ -239,6 +239,10 @@ class ByteStream(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
+def _unsigned(wire_request: WireRequest) -> WireRequest:
+    return wire_request
+
+
 @attrs.frozen(kw_only=True)
 class SendOptions:
     """How `Transport.send` sends a request.
@@ -248,11 +252,17 @@ class SendOptions:
     `resend` allows the transport to send the request once more, on a new connection, if a connection that it reused
     breaks at once, before any byte of the response has arrived. The server has probably closed the idle connection, but
     it may also have read the request.
+
+    `sign` is for a transport that sends further requests to answer one, as a `PollingTransport` does. It returns the
+    request with the setting `headers` and with the same credentials as the first one, which is signed already. It
+    raises `ProtocolViolation` for a request to another server: the URL may come from a response, and must not decide
+    who gets the credentials. Without a service, it returns the request unchanged.
     """
 
     connect: float | None = None
     headers: float | None = None
     resend: bool = False
+    sign: Callable[[WireRequest], WireRequest] = attrs.field(default=_unsigned, repr=False, eq=False)
 
 
 @runtime_checkable
