@@ -1,7 +1,7 @@
 """Test tools for plugins and applications. They need the extra `testing`: `pip install 'trunkline[testing]'`.
 
-Plugin authors subclass `ProviderTests`, the conformance kit, and `AuthTests` for an `Auth` that fetches tokens. Both
-run against the scripted server that `serve` starts.
+Plugin authors subclass `ProviderTests`, the conformance kit, `AuthTests` for an `Auth` that fetches tokens, and
+`ExtensionTests` for an extension. All run against the scripted server that `serve` starts.
 Applications `record` their exchanges with a provider once and `replay` them in their tests.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trunkline.testing.auth import AuthTests
     from trunkline.testing.conformance import ProviderTests
+    from trunkline.testing.extensions import ExtensionTests
     from trunkline.testing.http2 import HTTP2Exchange, HTTP2Server, serve_http2
     from trunkline.testing.recordings import RecordingMismatch
     from trunkline.testing.server import Exchange, LoopbackServer, black_hole, closed_port, serve
@@ -37,6 +38,7 @@ __all__ = [
     "WEATHER",
     "AuthTests",
     "Exchange",
+    "ExtensionTests",
     "Framing",
     "HTTP2Exchange",
     "HTTP2Server",
@@ -60,6 +62,7 @@ __all__ = [
 _HOMES = {
     "auth": ("AuthTests",),
     "conformance": ("ProviderTests",),
+    "extensions": ("ExtensionTests",),
     "http2": ("HTTP2Exchange", "HTTP2Server", "serve_http2"),
     "recordings": ("RecordingMismatch",),
     "server": ("Exchange", "LoopbackServer", "black_hole", "closed_port", "serve"),
