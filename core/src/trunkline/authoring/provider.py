@@ -139,9 +139,10 @@ class Auth(Protocol):
     async def __aexit__(self, *exc_info: object) -> bool | None: ...
 
     async def acquire(self, *, refresh: bool = False) -> object:
-        """Return the credentials for the next request. The core only passes them to `sign`.
+        """Return the credentials for the next attempt of a call. The core only passes them to `sign`.
 
-        May do I/O. Should cache the credentials, and let all waiting calls share one refresh. `refresh` is true for the
+        May do I/O. Should cache the credentials, and let all waiting calls share one refresh, as `CachedToken` does.
+        `refresh` is true for the
         one attempt that follows a 401: cached credentials must not be used then.
         """
         ...
