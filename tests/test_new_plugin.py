@@ -10,7 +10,7 @@ from trunkline.cli import main
 from trunkline.testing.conformance import TransportTests
 
 ROOT = Path(__file__).parents[1]
-FLAVOURS = {"chat": "acme", "extension": "call-log", "wire": "bolt-two"}
+FLAVOURS = {"chat": "acme", "extension": "house-style", "wire": "bolt-two"}
 
 SLOW = ("fault_16", "fault_26", "fault_36", "fault_39")
 """The slowest tests of the kit. The providers of the workspace pass all of it."""
