@@ -142,8 +142,7 @@ class Auth(Protocol):
         """Return the credentials for the next attempt of a call. The core only passes them to `sign`.
 
         May do I/O. Should cache the credentials, and let all waiting calls share one refresh, as `CachedToken` does.
-        `refresh` is true for the
-        one attempt that follows a 401: cached credentials must not be used then.
+        `refresh` is true for the one attempt that follows a 401: cached credentials must not be used then.
         """
         ...
 
