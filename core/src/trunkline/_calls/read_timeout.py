@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _FOREVER = float("inf")
 
+_AGAIN = 0.05
+"""Seconds after which a read is looked at again that could not be ended."""
+
 
 class ReadTimeout(Protocol):
     """The time limit of one stream's reads, one at a time: `with read_timeout: await …`, any number of times.
@@ -102,8 +105,9 @@ class ReadTimeouts:
 #
 # The cancellation: `end` cancels the task, and `__exit__` takes that back with `uncancel`. Other code, such as a task
 # group, may cancel the same task. `_cancelling` is the number of cancellations that were pending when the block was
-# entered. If there are more in `end`, other code was first, and `end` leaves the read to it. If there are more after
-# `uncancel`, other code came second, and the `CancelledError` has to leave the block.
+# entered. If there are more in `end`, other code was first, and the read is looked at again later: normally it has
+# ended by then, but a scope inside the read may have taken its cancellation back. If there are more after `uncancel`,
+# other code came second, and the `CancelledError` has to leave the block.
 class TaskReadTimeout:
     """A read timeout on asyncio: one timer for all reads."""
 
@@ -138,11 +142,15 @@ class TaskReadTimeout:
         return now
 
     def end(self) -> None:
-        # If other code is cancelling the task already, that ends the read, and it must not look as if we did.
         task = self._task
-        if task is not None and not self.ended and task.cancelling() == self._cancelling:
+        if task is None or self.ended:
+            return
+        if task.cancelling() == self._cancelling:
             self.ended = True
             task.cancel()
+        else:  # other code is cancelling the task already, and it must not look as if we did
+            self._deadline = self.time()
+            self._set_timer(_AGAIN)
 
     def close(self) -> None:
         if self._timer is not None:
