@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -25,6 +27,7 @@ from trunkline import (
     Operation,
     PluginError,
     RateLimited,
+    ResponseStarted,
     ServerError,
     ServiceClosed,
     StreamClosed,
@@ -38,7 +41,7 @@ from trunkline import (
 from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.middleware import EventStream, response_events
-from trunkline.authoring.provider import current_call
+from trunkline.authoring.provider import Translation, current_call
 from trunkline.authoring.wire import WireRequest
 from trunkline.fold import fold
 from trunkline.testing import Exchange, serve
@@ -137,6 +140,22 @@ class Louder(EventMiddleware):
 
             async with contextlib.aclosing(louder()) as changed:
                 yield changed
+
+
+class PassesOn(Middleware):
+    """Passes everything on, in methods of its own."""
+
+    async def chat(self, call: Call, request: ChatRequest, proceed: Any) -> ChatResponse:
+        response: ChatResponse = await proceed(request)
+        return response
+
+    @contextlib.asynccontextmanager
+    async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+        async with proceed(request) as events:
+            yield events
+
+    async def run(self, call: Call, operation: str, value: object, proceed: Any) -> object:
+        return await proceed(value)
 
 
 class Suffix(Middleware):
@@ -359,6 +378,47 @@ async def test_error_in_an_own_operation_names_its_module(toy: Toy) -> None:
             await service.run(operation, None)
 
 
+def embed_request(context: Any, value: object) -> WireRequest:
+    return WireRequest(url=f"{context.settings.url}/embed")
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        (
+            Operation(build=lambda context, value: None, parse=loads),
+            r"build of 'run' returned a value of type NoneType",
+        ),
+        (Operation(build=lambda context, value: Translation(wire_request="x"), parse=loads), r"value of type str"),
+        (
+            Operation(
+                build=lambda context, value: Translation(wire_request=embed_request(context, value), warnings=None),
+                parse=loads,
+            ),
+            r"'NoneType' object is not iterable",
+        ),
+        (Operation(build=embed_request, parse=None), r"'NoneType' object is not callable"),
+        (
+            Operation(build=embed_request, parse=partial(lambda zero, *_: 1 / zero, 0)),
+            r"test_core_middleware failed: ZeroDivisionError",
+        ),
+    ],
+    ids=["no request", "text as request", "no warnings", "no parse", "partial"],
+)
+async def test_wrong_operation_is_a_plugin_error(toy: Toy, operation: Any, message: str) -> None:
+    for extensions in ([], [Extension(PassesOn())]):
+        async with serve(answer) as server, toy(server.url, extensions=extensions) as service:
+            with pytest.raises(PluginError, match=rf"an operation of the module .*{message}"):
+                await service.run(operation, None)
+
+
+@pytest.mark.parametrize("name", ["chat", "embed", "list_models", "count_tokens"])
+async def test_own_operation_may_have_the_name_of_another(toy: Toy, name: str) -> None:
+    operation: Operation[str, str] = Operation(build=embed_request, parse=lambda context, response: "done", name=name)
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(PassesOn())]) as service:
+        assert await service.run(operation, "value") == "done"
+
+
 # Mistakes
 
 
@@ -521,6 +581,40 @@ async def test_event_middleware_with_impossible_events_names_its_extension(toy: 
             await service.chat("Hi")
 
 
+async def test_event_middleware_that_swallows_an_error_of_its_events_names_its_extension(toy: Toy) -> None:
+    class Swallows(EventMiddleware):
+        @contextlib.asynccontextmanager
+        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            async def fails() -> AsyncIterator[Event]:
+                raise KeyError("x")
+                yield
+
+            with contextlib.suppress(KeyError):
+                yield fails()
+
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(Swallows())]) as service:
+        with pytest.raises(PluginError, match="Extension failed: ValueError: the events end without Finished"):
+            await service.chat("Hi")
+
+
+@pytest.mark.parametrize("call", ["chat", "stream", "embed"])
+async def test_no_frame_of_an_error_shows_a_middleware(toy: Toy, call: str) -> None:
+    class Signs(PassesOn):
+        def __repr__(self) -> str:
+            return "Signs(key='s3cret-of-middleware')"
+
+    async def fail(exchange: Exchange) -> None:
+        await exchange.respond(b"no", status=500)
+
+    extensions = [Extension(Signs()), Second(Signs())]
+    async with serve(fail) as server, toy(server.url, extensions=extensions, max_retries=0) as service:
+        with pytest.raises(ServerError) as caught:
+            await (service.embed("Hi") if call == "embed" else ask(service, call))
+    for frame, _ in traceback.walk_tb(caught.value.__traceback__):
+        for name, value in frame.f_locals.items():
+            assert frame.f_code.co_filename == __file__ or "s3cret" not in repr(value), (frame, name)
+
+
 async def test_hook_that_returns_no_middleware_is_a_plugin_error(toy: Toy) -> None:
     async with toy("http://localhost", extensions=[Extension("middleware")]) as service:
         with pytest.raises(PluginError, match="trunkline_middleware of Extension returned a str; it must"):
@@ -641,6 +735,113 @@ async def test_closing_from_another_task_ends_the_wait_of_a_middleware(toy: Toy)
             await stream.aclose()
     assert ended == ["cancelled"]
     assert heard.names == ["started", "abandoned"]
+
+
+async def test_stream_that_is_read_in_another_task_ends_once(toy: Toy) -> None:
+    raised: list[BaseException] = []
+
+    class ReadsInTask(Middleware):
+        @contextlib.asynccontextmanager
+        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            ended = anyio.Event()
+
+            async def read(events: AsyncIterator[Event]) -> None:
+                try:
+                    async for _ in events:
+                        pass
+                except Exception as error:
+                    raised.append(error)
+                ended.set()
+
+            async with proceed(request) as events:
+                tasks.start_soon(read, events)
+                await anyio.wait_all_tasks_blocked()
+                yield response_events([ResponseStarted()])
+            await ended.wait()
+
+    heard = Heard()
+    extensions = [Extension(ReadsInTask(), heard)]
+    async with serve(hang_after_the_first_chunk) as server, toy(server.url, extensions=extensions) as service:
+        async with anyio.create_task_group() as tasks:
+            async with service.stream("Hi") as stream:
+                await anext(stream)
+            await server.wait_idle()
+    assert [str(error) for error in raised] == ["another task left the block of this stream while it was being read"]
+    assert heard.heard[1:] == [("abandoned", "Hello")]
+
+
+async def test_total_timeout_applies_after_a_call_that_the_middleware_gave_up(toy: Toy) -> None:
+    class GivesUp(Middleware):
+        async def chat(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            with anyio.move_on_after(0.1):
+                await proceed(request)
+            await anyio.sleep_forever()
+
+    async def fail_slowly(exchange: Exchange) -> None:
+        await exchange.start(status=500)
+        await exchange.chunk(b"n")
+        await exchange.hung_up()
+
+    heard = Heard()
+    extensions = [Extension(GivesUp(), heard)]
+    async with serve(fail_slowly) as server, toy(server.url, extensions=extensions, total_timeout=0.3) as service:
+        with anyio.fail_after(3), pytest.raises(TotalTimeout):
+            await service.chat("Hi")
+    assert heard.heard[1:] == [("failed", TotalTimeout)]
+
+
+@pytest.mark.parametrize("ends", ["timeout", "aclose"])
+async def test_read_ends_though_a_scope_in_the_middleware_was_being_cancelled(toy: Toy, ends: str) -> None:
+    class Tidies(Middleware):
+        @contextlib.asynccontextmanager
+        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            async def slow() -> AsyncIterator[Event]:
+                yield ResponseStarted()
+                with anyio.move_on_after(0.01):
+                    try:
+                        await anyio.sleep_forever()
+                    finally:
+                        with anyio.CancelScope(shield=True):
+                            tidying.set()
+                            await anyio.sleep(0.4)
+                await anyio.sleep_forever()
+
+            async with contextlib.aclosing(slow()) as events:
+                yield events
+
+    tidying = anyio.Event()
+    values = {"total_timeout": 0.2} if ends == "timeout" else {}
+    async with toy("http://localhost:1", extensions=[Extension(Tidies())], **values) as service:
+        stream = service.stream("Hi")
+        started = anyio.current_time()
+        with anyio.fail_after(3):
+            async with stream, anyio.create_task_group() as tasks:
+
+                async def read() -> None:
+                    with pytest.raises(TotalTimeout if ends == "timeout" else StreamClosed):
+                        await stream.finish()
+
+                tasks.start_soon(read)
+                await tidying.wait()
+                if ends == "aclose":
+                    await stream.aclose()
+        assert anyio.current_time() - started < 2
+
+
+async def test_observers_hear_of_a_timeout_while_a_middleware_that_leaves_streams_open_waits(toy: Toy) -> None:
+    class Forgets(Middleware):
+        @contextlib.asynccontextmanager
+        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            await proceed(request).__aenter__()
+            await anyio.sleep_forever()
+            yield
+
+    heard = Heard()
+    extensions = [Extension(Forgets(), heard)]
+    async with serve(answer) as server, toy(server.url, extensions=extensions, total_timeout=0.3) as service:
+        with pytest.raises(TotalTimeout):
+            await finish(service, "Hi")
+    assert heard.heard[1:] == [("failed", TotalTimeout)]
 
 
 @BOTH
@@ -769,7 +970,8 @@ async def test_embeddings_may_come_from_a_middleware(toy: Toy) -> None:
             return EmbedResponse(embeddings=((0.5,),))
 
     async with toy("http://localhost:1", extensions=[Extension(Cache())]) as service:
-        assert (await service.embed("Hi")).embeddings == ((0.5,),)
+        response = await service.embed("Hi")
+    assert (response.embeddings, response.provider, response.service) == (((0.5,),), "toy", "toy")
 
 
 def test_events_of_a_response_fold_to_it_with_warnings_and_logprobs() -> None:

@@ -13,7 +13,7 @@ import attrs
 
 from trunkline._calls.borders import blamed_on_provider
 from trunkline._calls.deadline import CallDeadline
-from trunkline._calls.middleware import chat_through, run_through
+from trunkline._calls.middleware import chat_through, embed_through, run_through
 from trunkline._calls.model_pages import ModelPages
 from trunkline._calls.observed import ObservedCall, ServiceCall
 from trunkline._calls.pipeline import Pipeline
@@ -198,7 +198,7 @@ class Service:
                 if pages.cursor is None:
                     return pages.models
 
-        return await self._run("list_models", None, send, run_through)
+        return await self._run("list_models", None, send, partial(run_through, result_class=tuple))
 
     async def embed(self, texts: str | Sequence[str] | EmbedRequest, **params: Unpack[EmbedParams]) -> EmbedResponse:
         """Return one vector for each text. The keywords are the fields of an `EmbedRequest`.
@@ -234,7 +234,7 @@ class Service:
                 warnings=merged((*translation.warnings, *response.warnings)),
             )
 
-        return await self._run("embed", request, send, run_through)
+        return await self._run("embed", request, send, embed_through)
 
     async def count_tokens(
         self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
@@ -257,7 +257,8 @@ class Service:
             parse = partial(_parse, pipeline, operation)
             return await pipeline.call(translation, parse, call.deadline, call.retried)
 
-        return await self._run("count_tokens", request, send, run_through)
+        through = partial(run_through, value_class=ChatRequest, result_class=int)
+        return await self._run("count_tokens", request, send, through)
 
     async def run(self, operation: Operation[V, R], value: V) -> R:
         """Send a request of your own, such as for an endpoint that Trunkline has no method for; return its result.
@@ -269,9 +270,12 @@ class Service:
         Raises what `chat` raises, and `PluginError` if a function of `operation` fails.
         """
 
+        function = getattr(operation.parse, "func", operation.parse)  # of a `functools.partial`
+        module = getattr(function, "__module__", type(function).__module__)
+
         async def send(pipeline: Pipeline, value: V, call: ObservedCall) -> R:
             def at_border(error: BaseException) -> BaseException:
-                return pipeline.at_border(error, "operations", owner=f"the module {operation.parse.__module__}")
+                return pipeline.at_border(error, "operations", owner=f"the module {module}")
 
             def parse(wire_response: WireResponse) -> R:
                 try:
@@ -282,10 +286,10 @@ class Service:
 
             try:
                 translation = operation.translation(pipeline.context, value)
+                self._log_warnings(operation.name, translation)
             except BaseException as error:
                 failed = at_border(error)
             else:
-                self._log_warnings(operation.name, translation)
                 return await pipeline.call(translation, parse, call.deadline, call.retried)
             raise failed
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import anyio
 import attrs
@@ -26,10 +26,7 @@ from trunkline.response import ChatResponse, EmbedResponse
 
 T = TypeVar("T")
 V = TypeVar("V")
-
-_VALUES: dict[str, type] = {"embed": EmbedRequest, "count_tokens": ChatRequest}
-_RESULTS: dict[str, type] = {"embed": EmbedResponse, "count_tokens": int, "list_models": tuple}
-"""The types of the values and results of the operations that a service has methods for."""
+R = TypeVar("R", ChatResponse, EmbedResponse)
 
 
 async def chat_through(
@@ -37,25 +34,42 @@ async def chat_through(
 ) -> ChatResponse:
     """Make a call of `Service.chat` through the middlewares; `send` makes it without them."""
     for owned in _overriding(call, "chat"):
-        method = partial(owned.middleware.chat, call.call)
-        send = _guarded(_Border(call, owned, "chat"), method, send, ChatRequest, ChatResponse)
-    response = await send(request)
-    if response.provider is None or response.service is None:  # made by a middleware
-        context = call.call.context
-        response = attrs.evolve(
-            response, provider=response.provider or context.provider, service=response.service or context.name
-        )
-    return response
+        send = _guarded(_Border(call, owned, "chat"), (call.call,), send, ChatRequest, ChatResponse)
+    return _named(call, await send(request))
 
 
-async def run_through(call: ServiceCall, value: Any, send: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Make a call of another operation through the middlewares; `send` makes it without them."""
-    name = call.call.operation
+async def embed_through(
+    call: ServiceCall, request: EmbedRequest, send: Callable[[EmbedRequest], Awaitable[EmbedResponse]]
+) -> EmbedResponse:
+    """Make a call of `Service.embed` through the middlewares; `send` makes it without them."""
+    return _named(call, await run_through(call, request, send, EmbedRequest, EmbedResponse))
+
+
+async def run_through(
+    call: ServiceCall,
+    value: V,
+    send: Callable[[V], Awaitable[T]],
+    value_class: type = object,
+    result_class: type = object,
+) -> T:
+    """Make a call of another operation through the middlewares; `send` makes it without them.
+
+    The classes are those of the operation's value and result.
+    """
     for owned in _overriding(call, "run"):
-        method = partial(owned.middleware.run, call.call, name)
-        value_class, result_class = _VALUES.get(name, object), _RESULTS.get(name, object)
-        send = _guarded(_Border(call, owned, "run"), method, send, value_class, result_class)
+        arguments = (call.call, call.call.operation)
+        send = _guarded(_Border(call, owned, "run"), arguments, send, value_class, result_class)
     return await send(value)
+
+
+def _named(call: ServiceCall, response: R) -> R:
+    """Return a response with the names of the service and the provider, which one made by a middleware may lack."""
+    if response.provider is not None and response.service is not None:
+        return response
+    context = call.call.context
+    return attrs.evolve(
+        response, provider=response.provider or context.provider, service=response.service or context.name
+    )
 
 
 def _overriding(call: ServiceCall, method: str) -> Sequence[OwnedMiddleware]:
@@ -94,12 +108,15 @@ def _described(value: object) -> str:
 
 def _guarded(
     border: _Border,
-    method: Callable[[V, Callable[[V], Awaitable[T]]], Awaitable[T]],
+    arguments: tuple[object, ...],
     inner: Callable[[V], Awaitable[T]],
     value_class: type,
     result_class: type,
 ) -> Callable[[V], Awaitable[T]]:
-    """Return a function that calls one method of a middleware around `inner`."""
+    """Return a function that calls one method of a middleware around `inner`.
+
+    `arguments` are those before the value.
+    """
 
     async def proceed(value: V) -> T:
         border.check(value, value_class, "calls proceed with")
@@ -107,12 +124,12 @@ def _guarded(
 
     async def guarded(value: V) -> T:
         try:
-            result = await method(value, proceed)
+            result = await getattr(border.owned.middleware, border.method)(*arguments, value, proceed)
         except BaseException as error:
             failed = border.crossed(error)
         else:
             border.check(result, result_class, "returned")
-            return result
+            return cast(T, result)
         raise failed
 
     return guarded
@@ -228,6 +245,7 @@ class MiddlewareReader:
             self._events = await self._stream.__aenter__()
         except BaseException:
             self._read_timeouts.release(self._read_timeout)
+            self._call.is_closing = True
             await self._close_opened()
             raise
 

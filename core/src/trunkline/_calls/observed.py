@@ -147,6 +147,7 @@ class ServiceCall:
         except BaseException as error:
             cancellation = error
             self.settle_later(lambda error: call.failed(error or cancellation))
+            self.deadline.resume()
             raise
         finally:
             call_variable.reset(token)

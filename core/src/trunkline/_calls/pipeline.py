@@ -70,8 +70,8 @@ class Pipeline:
     """The steps of one open service, ready to run calls."""
 
     context: ServiceContext[Any]
-    steps: Steps
-    transport: Transport
+    steps: Steps = attrs.field(repr=False)  # of plugins, which may show secrets
+    transport: Transport = attrs.field(repr=False)
     policy: RetryPolicy
     retry_budget: RetryBudget
     read_timeouts: ReadTimeouts = attrs.field(factory=ReadTimeouts)

@@ -101,14 +101,18 @@ class ProviderStream:
         except BaseException as error:
             failed = self._call.at_border(error)
         else:
-            if batch is not None:
+            if self._reader is None:
+                failed = CallError("another task left the block of this stream while it was being read")
+            elif batch is not None:
                 self._batch, self._position = batch, 0
                 return
-            failed = reader.timeout_error()
-        reader.complete(failed)
-        self._fail(failed)
-        if self._reader is None:  # another task left the block meanwhile
+            else:
+                failed = reader.timeout_error()
+        if self._reader is None:  # another task left the block: it notified the observers, and left the closing to us
             await self._close(reader)
+        else:
+            reader.complete(failed)
+            self._fail(failed)
         raise failed
 
     def _fail(self, error: BaseException) -> None:

@@ -315,7 +315,7 @@ def _named_like_hook(plugin: object, name: str) -> bool:
 class OwnedMiddleware:
     """A middleware, with the name of the extension that returned it."""
 
-    middleware: Middleware
+    middleware: Middleware = attrs.field(repr=False)  # error trackers show the `repr` of variables
     owner: str
 
 

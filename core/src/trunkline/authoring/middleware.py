@@ -83,6 +83,7 @@ class EventMiddleware(Middleware):
             yield response_events(await proceed(request))
 
         folded = Fold(call.context.provider, call.context.name)
+        problem = unfinished = "the events end without Finished"
         async with self.stream(call, request, whole) as events:
             async for event in events:
                 try:
@@ -91,7 +92,7 @@ class EventMiddleware(Middleware):
                     problem = violation.message
                     break
             else:
-                problem = "" if folded.finished else "the events end without Finished"
+                problem = "" if folded.finished else unfinished
         if problem:
             raise ValueError(problem)
         return folded.response()

@@ -343,7 +343,11 @@ class Operation(Generic[V, R]):
     def translation(self, context: ServiceContext[Any], value: V) -> Translation:
         """Return what `build` makes, as a `Translation`."""
         built = self.build(context, value)
-        return built if isinstance(built, Translation) else Translation(wire_request=built)
+        translation = built if isinstance(built, Translation) else Translation(wire_request=built)
+        made: Any = translation.wire_request
+        if not isinstance(made, WireRequest):
+            raise TypeError(f"build of {self.name!r} returned a value of type {type(made).__name__}, not a WireRequest")
+        return translation
 
 
 @attrs.frozen(kw_only=True)
