@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +16,7 @@ import pytest
 import trunkline
 from doc_examples import examples
 from trunkline.storage import to_json
-from trunkline.testing import Exchange, serve
+from trunkline.testing import Exchange, ExtensionTests, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -284,3 +287,45 @@ async def test_cancelled_stream_has_one_entry(tmp_path: Path) -> None:
                 await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
     assert entries(path) == ["asked"]
+
+
+# The rules for extensions
+
+ADDRESS = trunkline.ChatRequest(messages="Write to ann@acme.example.")
+
+
+class TestCache(ExtensionTests):
+    def extension(self) -> object:
+        return MIDDLEWARES.Cache({})
+
+
+class TestRedactor(ExtensionTests):
+    request = ADDRESS
+
+    def extension(self) -> object:
+        return MIDDLEWARES.Redactor()
+
+
+class TestRouter(ExtensionTests):
+    def extension(self) -> object:
+        return MIDDLEWARES.Router({})
+
+
+class TestGuard(ExtensionTests):
+    refused = (trunkline.ChatRequest(messages="Falcon"),)
+
+    def extension(self) -> object:
+        return MIDDLEWARES.Guard(["falcon"])
+
+
+FOLDER = Path(tempfile.mkdtemp())
+"""For the log of `TestAudit`, whose tests may run in processes of their own, without fixtures."""
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+
+class TestAudit(ExtensionTests):
+    def extension(self) -> object:
+        return MIDDLEWARES.Audit(FOLDER / "log")
+
+    def failing_extension(self) -> object:
+        return MIDDLEWARES.Audit(FOLDER)

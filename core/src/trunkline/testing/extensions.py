@@ -418,9 +418,8 @@ class ExtensionTests:
 
     async def test_observers_do_not_raise(self, caplog: pytest.LogCaptureFixture) -> None:
         """No observer raises, in calls that succeed, are retried, fail, are abandoned or are cancelled."""
-        extension = self.extension()
         for answer in (Answer(), Answer(status=400), Answer(error=500), Answer(hangs_in_stream=True)):
-            async with self._opened(answer, extension=extension) as opened:
+            async with self._opened(answer) as opened:
                 for method in ("chat", "stream", "embed"):
                     if answer.hangs_in_stream and method == "stream":
                         await self._cancelled(partial(self._call, opened.service, method), opened)
