@@ -679,6 +679,35 @@ async def test_leaving_early_closes_the_connection_and_the_stream_is_abandoned(t
     assert heard.heard[1:] == [("abandoned", "Hello")]
 
 
+@pytest.mark.parametrize("inner", [[], [Second(Louder())]], ids=["innermost", "outer"])
+async def test_stream_of_proceed_can_be_entered_only_once(toy: Toy, inner: list[Extension]) -> None:
+    class Twice(Middleware):
+        @contextlib.asynccontextmanager
+        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            stream = proceed(request)
+            async with stream as events:
+                with pytest.raises(CallError, match="entered only once; call proceed for another"):
+                    await stream.__aenter__()
+                yield events
+
+    heard = Heard()
+    extensions = [Extension(Twice(), heard), *inner]
+    async with serve(answer) as server, toy(server.url, extensions=extensions) as service:
+        assert (await finish(service, "Hi")).text.lower() == "hello"
+    assert heard.names == ["started", "finished"]
+
+
+async def test_interrupt_of_the_application_keeps_its_traceback(toy: Toy) -> None:
+    async def interrupted() -> None:
+        raise SystemExit
+
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(PassesOn())]) as service:
+        with pytest.raises(SystemExit) as caught:
+            async with service.stream("Hi"):
+                await interrupted()
+    assert [frame.name for frame in caught.traceback][-1] == "interrupted"
+
+
 async def test_stream_that_a_middleware_leaves_open_is_closed(toy: Toy) -> None:
     class Forgets(Middleware):
         @contextlib.asynccontextmanager

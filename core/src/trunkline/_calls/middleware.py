@@ -16,10 +16,10 @@ import anyio
 import attrs
 
 from trunkline._calls.observed import ServiceCall
-from trunkline._calls.provider_stream import CLOSING_LIMIT, ProviderStream
+from trunkline._calls.provider_stream import CLOSING_LIMIT, ENTERED_TWICE, ProviderStream
 from trunkline._plugins.registry import OwnedMiddleware
 from trunkline.authoring.middleware import EventStream, Middleware
-from trunkline.errors import PluginError, RemoteError, RequestTimeout, TrunklineError
+from trunkline.errors import CallError, PluginError, RemoteError, RequestTimeout, TrunklineError
 from trunkline.events import Event, Finished, is_event
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse
@@ -138,19 +138,23 @@ def _guarded(
 class _GuardedStream:
     """The stream of one middleware."""
 
-    __slots__ = ("_border", "_entered", "_inner", "_request")
+    __slots__ = ("_border", "_entered", "_inner", "_request", "_was_entered")
 
     def __init__(self, border: _Border, inner: Callable[[ChatRequest], EventStream], request: ChatRequest) -> None:
         self._border = border
         self._inner = inner
         self._request = request
         self._entered: EventStream | None = None
+        self._was_entered = False
 
     def _proceed(self, request: ChatRequest) -> EventStream:
         self._border.check(request, ChatRequest, "calls proceed with")
         return self._inner(request)
 
     async def __aenter__(self) -> AsyncIterator[Event]:
+        if self._was_entered:
+            raise CallError(ENTERED_TWICE)
+        self._was_entered = True
         border = self._border
         try:
             stream = border.owned.middleware.stream(border.call.call, self._request, self._proceed)
@@ -297,7 +301,10 @@ class MiddlewareReader:
         self._call.is_closing = True
         try:
             with anyio.move_on_after(CLOSING_LIMIT):
-                await self._stream.__aexit__(type(error) if error else None, error, None)
+                if error is None:
+                    await self._stream.__aexit__(None, None, None)
+                else:  # with its traceback, which a context manager sets again
+                    await self._stream.__aexit__(type(error), error, error.__traceback__)
         except BaseException as raised:
             if raised is not error:
                 raise

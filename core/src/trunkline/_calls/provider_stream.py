@@ -17,6 +17,8 @@ from trunkline.request import ChatRequest
 CLOSING_LIMIT = 5.0
 """Seconds that closing the connection may take while the call is being cancelled."""
 
+ENTERED_TWICE = "a stream can be entered only once; call proceed for another"
+
 
 class ProviderStream:
     """The events of one streamed call to the provider, inside the block of an async context manager.
@@ -40,7 +42,7 @@ class ProviderStream:
 
     async def __aenter__(self) -> ProviderStream:
         if self._observed is not None:
-            raise CallError("a stream can be entered only once; call proceed for another")
+            raise CallError(ENTERED_TWICE)
         self._observed = observed = self._call.observed_call(self._request)
         token = call_variable.set(observed.call)
         try:
