@@ -19,6 +19,7 @@ from trunkline import (
     FinishReason,
     Message,
     ModelInfo,
+    Operation,
     PartAdded,
     ReasoningDelta,
     ReasoningEnd,
@@ -98,6 +99,12 @@ def settings() -> None:
     LlamaCppSettings()
     MistralSettings(api_key="k")
     OllamaSettings(api_key="k", keep_alive=-1)
+
+
+async def running(service: Service, length: Operation[str, int]) -> None:
+    """An operation gives the type of its result, whatever type the place of the call accepts."""
+    assert_type(await service.run(length, "text"), int)
+    print(await service.run(length, "text"))
 
 
 async def calling(service: Service, services: Services) -> None:

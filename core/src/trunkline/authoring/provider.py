@@ -29,8 +29,8 @@ hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
 """Decorator that marks a function as the implementation of a hook in `trunkline.hookspecs`."""
 
 T = TypeVar("T")
-V = TypeVar("V")
-R = TypeVar("R")
+V_contra = TypeVar("V_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S", bound=Settings)
 S_co = TypeVar("S_co", bound=Settings, covariant=True)
 F_co = TypeVar("F_co", bound="bytes | HasData", covariant=True)
@@ -326,7 +326,7 @@ ModelPage: TypeAlias = tuple[tuple[ModelInfo, ...], str | None]
 
 
 @attrs.frozen(kw_only=True)
-class Operation(Generic[V, R]):
+class Operation(Generic[V_contra, R_co]):
     """A request other than chat, as two pure functions.
 
     `build(context, value)` makes the request for a value, as a `WireRequest`, or as a `Translation` if there are
@@ -336,11 +336,11 @@ class Operation(Generic[V, R]):
     `Service.run` sends any operation with the service's credentials, deadline and retries.
     """
 
-    build: Callable[[ServiceContext[Any], V], WireRequest | Translation]
-    parse: Callable[[ServiceContext[Any], WireResponse], R]
+    build: Callable[[ServiceContext[Any], V_contra], WireRequest | Translation]
+    parse: Callable[[ServiceContext[Any], WireResponse], R_co]
     name: str = "run"
 
-    def translation(self, context: ServiceContext[Any], value: V) -> Translation:
+    def translation(self, context: ServiceContext[Any], value: V_contra) -> Translation:
         """Return what `build` makes, as a `Translation`."""
         built = self.build(context, value)
         translation = built if isinstance(built, Translation) else Translation(wire_request=built)
