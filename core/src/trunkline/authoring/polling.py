@@ -224,6 +224,7 @@ class _Exchange:
         settings = self._context.settings
         body, chunks = bytearray(), aiter(response)
         while True:
+            chunk = None
             with anyio.move_on_after(settings.chunk_timeout) as scope:
                 chunk = await anext(chunks, None)
             if scope.cancelled_caught:
