@@ -697,6 +697,22 @@ async def test_stream_of_proceed_can_be_entered_only_once(toy: Toy, inner: list[
     assert heard.names == ["started", "finished"]
 
 
+async def test_observers_hear_of_the_end_though_a_middleware_fails_when_it_is_left(toy: Toy) -> None:
+    class Fails(Middleware):
+        @contextlib.asynccontextmanager
+        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            async with proceed(request) as events:
+                yield events
+            raise ValueError("left")
+
+    heard = Heard()
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(Fails(), heard)]) as service:
+        with pytest.raises(PluginError, match="Extension failed: ValueError: left"):
+            async with service.stream("Hi") as stream:
+                await anext(stream)
+    assert heard.heard[1:] == [("abandoned", "")]
+
+
 async def test_interrupt_of_the_application_keeps_its_traceback(toy: Toy) -> None:
     async def interrupted() -> None:
         raise SystemExit

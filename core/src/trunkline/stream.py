@@ -393,6 +393,10 @@ class Stream:
             finally:
                 self._closing = None
                 closing.set()
+                self._notify_closed(cancelled)
+
+    def _notify_closed(self, cancelled: BaseException | None) -> None:
+        """Notify the observers that the stream was closed before its end."""
         call = self._call
         if call is None or self._reader is not None or self._fold.finished or self._failure is not None:
             return
