@@ -20,6 +20,15 @@ from trunkline.response import ChatResponse
 EventStream: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Event]]
 """A stream of events, which is open inside the block of the context manager."""
 
+ChatProceed: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
+"""The type of `proceed` in `Middleware.chat`."""
+
+StreamProceed: TypeAlias = Callable[[ChatRequest], EventStream]
+"""The type of `proceed` in `Middleware.stream`."""
+
+RunProceed: TypeAlias = Callable[[object], Awaitable[object]]
+"""The type of `proceed` in `Middleware.run`."""
+
 
 class Middleware:
     """Wraps the calls of a service. Override the methods you need; the others pass everything through.
@@ -36,13 +45,11 @@ class Middleware:
       refuse a call with an error of your own, raise a subclass of `CallError`.
     """
 
-    async def chat(
-        self, call: Call, request: ChatRequest, proceed: Callable[[ChatRequest], Awaitable[ChatResponse]]
-    ) -> ChatResponse:
+    async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
         """Make a call of `Service.chat`."""
         return await proceed(request)
 
-    def stream(self, call: Call, request: ChatRequest, proceed: Callable[[ChatRequest], EventStream]) -> EventStream:
+    def stream(self, call: Call, request: ChatRequest, proceed: StreamProceed) -> EventStream:
         """Make a call of `Service.stream`, as an async context manager over the events.
 
         Entering `proceed(request)` sends the request and waits for the first content. Leaving it closes the connection,
@@ -55,9 +62,7 @@ class Middleware:
         """
         return proceed(request)
 
-    async def run(
-        self, call: Call, operation: str, value: object, proceed: Callable[[object], Awaitable[object]]
-    ) -> object:
+    async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
         """Make a call of another operation, and return its result.
 
         `operation` is the name of the operation, `value` what it is called with: an `EmbedRequest` for `embed`, which
@@ -73,9 +78,7 @@ class EventMiddleware(Middleware):
     The response is that of the events, with its warnings and log probabilities.
     """
 
-    async def chat(
-        self, call: Call, request: ChatRequest, proceed: Callable[[ChatRequest], Awaitable[ChatResponse]]
-    ) -> ChatResponse:
+    async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
         """Make a call of `Service.chat` by means of `stream`."""
 
         @asynccontextmanager
