@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.provider import Provider, ProviderParts, lazy_provider
 
+from trunkline_openai.features import Feature
 from trunkline_openai.from_openai import messages_from
 from trunkline_openai.profile import PROFILES, Profile
 from trunkline_openai.provider import ChatParts, bearer_auth, chat_completions, chat_or_responses
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ChatParts",
+    "Feature",
     "OpenAICompatibleSettings",
     "OpenAISettings",
     "Profile",

@@ -30,7 +30,25 @@ Feature: TypeAlias = Literal[
     "document_data",
     "document_file_id",
 ]
-"""Features that a server may lack. All servers support messages, `model`, `stream`, an output limit, `temperature`."""
+"""Features that a server may lack: the words of `Profile.takes`, and those of `refuses` in the setting `model_facts`.
+
+All servers support messages, `model`, `stream`, an output limit and `temperature`. Only models refuse `temperature`.
+
+| feature | what the server accepts |
+|---|---|
+| `tools` | tools and tool calls |
+| `tool_choice_none`, `tool_choice_required`, `tool_choice_named` | a `ToolChoice` of this mode (`tool`) |
+| `parallel_tool_calls`, `top_p`, `top_k`, `stop`, `seed`, `logprobs`, `metadata` | the field of a `ChatRequest` |
+| `strict_tools` | `Tool.strict` |
+| `json_object`, `json_schema` | a `ResponseFormat` of this type |
+| `reasoning_effort` | `ReasoningOptions.effort` |
+| `penalties` | `frequency_penalty` and `presence_penalty` |
+| `names` | `Message.name` |
+| `refusals` | refusals of the model in the history, as such |
+| `image_url`, `image_data` | an `Image` with a URL, or with bytes |
+| `audio_data` | `Audio` with bytes |
+| `document_data`, `document_file_id` | a `Document` with bytes, or with the id of an uploaded file |
+"""
 
 FEATURES: frozenset[str] = frozenset(get_args(Feature))
 

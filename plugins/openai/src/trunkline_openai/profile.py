@@ -71,7 +71,7 @@ class Profile:
       it does not support a user's id.
     - `system_role`: the role of system messages. With `developer_role`, reasoning models get the role `developer`.
     - `models`: a table of what each of the server's models accepts. The setting `model_facts` overrides it.
-    - `takes`: the supported features. Anything else is left out, with a warning.
+    - `takes`: the supported features, in the words of `Feature`. Anything else is left out, with a warning.
     - `stream_options`: the server reports usage in streams on request.
     - `obfuscation`: the server pads its chunks unless asked not to.
     - `stop_limit`: the number of stop sequences that it accepts; `None` is no limit.

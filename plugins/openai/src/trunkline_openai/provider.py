@@ -44,7 +44,14 @@ ProfileFor: TypeAlias = Profile | Callable[[Any], Profile]
 class ChatParts:
     """What a provider of Chat Completions replaces. A part that is `None` stays OpenAI's.
 
-    `translator` and `parser` are subclasses of `ChatTranslator` and `ChatParser`. `operations` replaces listing models
+    `translator` is a subclass of `trunkline_openai.translate.ChatTranslator`. It may override `body`, `family`,
+    `takes`, `facts_about`, `for_model` and the class attribute `history`; `body` returns the JSON object to send.
+
+    `parser` is a subclass of `trunkline_openai.parse.ChatParser`. It may override `take`, which reads a chunk or a
+    whole body, `content_part`, `text`, `reasoning`, `reasoning_end`, `keep`, `keep_logprobs`, `sources` and `error`.
+    Call the method of the base class for whatever your server sends as others do. All other methods are internal.
+
+    `operations` replaces listing models
     and embedding texts. `transport` replaces HTTP, for a model that is not behind a server.
     """
 
