@@ -815,6 +815,30 @@ async def test_stream_that_is_read_in_another_task_ends_once(toy: Toy) -> None:
     assert heard.heard[1:] == [("abandoned", "Hello")]
 
 
+async def test_call_that_begins_late_in_a_read_is_not_retried_past_total_timeout(toy: Toy) -> None:
+    class Late(Middleware):
+        @contextlib.asynccontextmanager
+        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            async def late() -> AsyncIterator[Event]:
+                yield ResponseStarted()
+                await anyio.sleep(0.8)
+                async with proceed(request) as events:
+                    async for event in events:
+                        yield event
+
+            async with contextlib.aclosing(late()) as events:
+                yield events
+
+    async def fail(exchange: Exchange) -> None:
+        await exchange.respond(b"no", status=500, headers={"retry-after": "1"})
+
+    extensions = [Extension(Late())]
+    async with serve(fail) as server, toy(server.url, extensions=extensions, total_timeout=1.5) as service:
+        await service.authenticate()  # opens it
+        with pytest.raises(ServerError, match="would exceed total_timeout"):
+            await finish(service, "Hi")
+
+
 async def test_total_timeout_applies_after_a_call_that_the_middleware_gave_up(toy: Toy) -> None:
     class GivesUp(Middleware):
         async def chat(self, call: Call, request: ChatRequest, proceed: Any) -> Any:

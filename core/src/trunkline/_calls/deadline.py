@@ -17,7 +17,7 @@ class CallDeadline:
     scope that the call runs in. The code that enters it raises `timeout_error()` if the deadline cancelled it.
     """
 
-    __slots__ = ("_started", "active", "end", "left", "scope", "total")
+    __slots__ = ("_started", "active", "end", "left", "read_started", "scope", "total")
 
     def __init__(self, total: float | None) -> None:
         self.left = math.inf if total is None else total
@@ -26,6 +26,8 @@ class CallDeadline:
         self.end = math.inf
         self.active = False
         """Whether the block is entered."""
+        self.read_started: float | None = None
+        """When the read of a stream in progress began, by the clock of anyio. `left` is what was left then."""
         self._started = 0.0
 
     def __enter__(self) -> anyio.CancelScope:
@@ -49,7 +51,8 @@ class CallDeadline:
         inner = CallDeadline(None)
         inner.total = self.total
         if self.total is not None:
-            inner.end = anyio.current_time() + max(self.left, 0)
+            started = anyio.current_time() if self.read_started is None else self.read_started
+            inner.end = started + max(self.left, 0)
         return inner
 
     def suspend(self) -> float:

@@ -276,7 +276,7 @@ class MiddlewareReader:
         belongs to the call.
         """
         read_timeout, deadline = self._read_timeout, self._call.deadline
-        started = read_timeout.extend(max(deadline.left, 0))
+        deadline.read_started = started = read_timeout.extend(max(deadline.left, 0))
         try:
             with read_timeout:
                 event = await self._events.__anext__()
@@ -285,6 +285,7 @@ class MiddlewareReader:
                         pass
         finally:
             deadline.left -= read_timeout.time() - started
+            deadline.read_started = None
         return None if read_timeout.ended else [event]
 
     def complete(self, error: BaseException) -> None:
