@@ -30,6 +30,7 @@ ASYNC_IN_CORE = (
     "_http/",
     "authoring/auth.py",
     "authoring/middleware.py",
+    "authoring/polling.py",
     "opening.py",
     "service.py",
     "stream.py",

@@ -42,7 +42,7 @@ class _Clock:
     """A clock that stands until it is set."""
 
     def __init__(self) -> None:
-        self.time = 1_000_000.0
+        self.time: float = 1_000_000.0
 
     def __call__(self) -> float:
         return self.time

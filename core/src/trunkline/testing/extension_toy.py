@@ -17,7 +17,7 @@ from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.framing import JSONLinesFramer
 from trunkline.authoring.http_errors import status_error
 from trunkline.authoring.json import dumps, loads
-from trunkline.authoring.middleware import EventStream, Middleware
+from trunkline.authoring.middleware import ChatProceed, EventStream, Middleware, RunProceed, StreamProceed
 from trunkline.authoring.provider import Call, Operation, Operations, Provider, ServiceContext, Translation, hookimpl
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import RemoteError, StreamInterrupted
@@ -243,11 +243,11 @@ class Probe(Middleware):
     def __init__(self, inner: Probe | None = None) -> None:
         self.ends: list[str] = []
         """How each call and each read of a stream ended: with the name of an exception, or with `returned`."""
-        self.open = 0
+        self.open: int = 0
         """How many streams were entered and not left."""
-        self.calls = 0
+        self.calls: int = 0
         """How many calls came here."""
-        self.left_open = 0
+        self.left_open: int = 0
         """How many streams of the inner probe were open when a stream of this one had been left."""
         self._inner = inner
 
@@ -271,21 +271,17 @@ class Probe(Middleware):
         if self._inner is not None:
             self.left_open += self._inner.open
 
-    async def chat(
-        self, call: Call, request: ChatRequest, proceed: Callable[[ChatRequest], Awaitable[ChatResponse]]
-    ) -> ChatResponse:
+    async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
         """Note how the call ends."""
         self.calls += 1
         return await self.noted(proceed(request))
 
-    def stream(self, call: Call, request: ChatRequest, proceed: Callable[[ChatRequest], EventStream]) -> EventStream:
+    def stream(self, call: Call, request: ChatRequest, proceed: StreamProceed) -> EventStream:
         """Note how the stream is entered, read and left."""
         self.calls += 1
         return _ProbedStream(self, proceed(request))
 
-    async def run(
-        self, call: Call, operation: str, value: object, proceed: Callable[[object], Awaitable[object]]
-    ) -> object:
+    async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
         """Note how the call ends."""
         self.calls += 1
         return await self.noted(proceed(value))
