@@ -49,7 +49,8 @@ def setup(example: Example) -> list[str]:
     These are `import trunkline`, and the assignments in its preamble to names that it uses.
     """
     used = names_in(example.code)
-    statements = [] if re.search(r"^import trunkline$", example.code, re.MULTILINE) else ["import trunkline"]
+    code = f"{example.before}\n{example.code}"
+    statements = [] if re.search(r"^import trunkline$", code, re.MULTILINE) else ["import trunkline"]
     for statement in ast.parse(example.preamble).body:
         if isinstance(statement, ast.Assign) and not awaits(statement):
             targets = {target.id for target in statement.targets if isinstance(target, ast.Name)}
