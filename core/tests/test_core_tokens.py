@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Source:
     """Gives numbered tokens. `go` lets the exchanges end that wait."""
 
-    def __init__(self, expires_in: float | None = HOUR) -> None:
+    def __init__(self, expires_in: float | str | None = HOUR) -> None:
         self.expires_in = expires_in
         self.count = 0
         self.failure: Exception | None = None
@@ -130,6 +130,29 @@ async def test_token_that_expired_already_is_used_by_those_who_wait(expires_in: 
     auth = CachedToken(source)
     assert {token.reveal() for token in await together(5, auth.acquire, source.go)} == {"token-1"}
     assert (await auth.acquire()).reveal() == "token-2"
+
+
+async def test_life_as_text_or_of_any_size_is_accepted(clock: Clock) -> None:
+    for expires_in in ("3600", 10**400, float("inf")):
+        auth = CachedToken(Source(expires_in))
+        for passed, value in [(0.0, "token-1"), (HOUR - 61, "token-1")]:
+            clock.time += passed
+            assert (await auth.acquire()).reveal() == value
+    with pytest.raises(ValueError, match="could not convert"):
+        Token("token", "soon")
+
+
+@pytest.mark.parametrize("renew_in", [0.0, -5.0, float("nan")])
+async def test_time_of_renewal_that_is_over_does_not_renew_with_each_call(renew_in: float, clock: Clock) -> None:
+    source = Source()
+
+    async def fetch() -> Token:
+        return Token((await source()).value, HOUR, renew_in=renew_in)
+
+    auth = CachedToken(fetch)
+    for passed, value in [(0.0, "token-1"), (29.0, "token-1"), (1.0, "token-2")]:
+        clock.time += passed
+        assert (await auth.acquire()).reveal() == value
 
 
 async def test_wall_clock_that_is_set_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,6 +367,34 @@ async def test_failed_renewal_leaves_a_valid_token_in_use(clock: Clock, caplog: 
         await auth.acquire()
     source.failure = None
     assert (await auth.acquire()).reveal() == "token-4"
+
+
+async def test_failed_renewal_leaves_a_token_without_expiry_in_use(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source()
+
+    async def fetch() -> Token:
+        return Token((await source()).value, None, renew_in=600.0)
+
+    auth = CachedToken(fetch)
+    await auth.acquire()
+    clock.time += 600
+    source.failure = OSError("unreachable")
+    with caplog.at_level(logging.WARNING, logger="trunkline.auth"):
+        assert (await auth.acquire()).reveal() == "token-1"
+    message = "renewing a token failed (OSError); the old one is valid until it is refused"
+    assert [record.getMessage() for record in caplog.records] == [message]
+
+
+@pytest.mark.parametrize("expires_in", [0.0, float("nan")])
+async def test_expired_token_is_not_used_after_a_failed_renewal(expires_in: float) -> None:
+    source = Source(expires_in)
+    auth = CachedToken(source)
+    await auth.acquire()
+    source.failure = OSError("unreachable")
+    with pytest.raises(OSError, match="unreachable"):
+        await auth.acquire()
 
 
 async def test_failed_refresh_does_not_remove_a_token_that_is_still_valid() -> None:

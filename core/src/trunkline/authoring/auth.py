@@ -35,6 +35,15 @@ def _secret(value: str | Secret) -> Secret:
     return value if isinstance(value, Secret) else Secret(value)
 
 
+def _seconds(value: float | str | None) -> float | None:
+    """Return a number of seconds as a service for tokens sent it: some send text. NaN becomes 0."""
+    try:
+        seconds = None if value is None else float(value)
+    except OverflowError:  # an integer that is too large
+        return math.inf
+    return 0.0 if seconds is not None and math.isnan(seconds) else seconds
+
+
 class NoAuth:
     """An `Auth` for providers without authentication."""
 
@@ -135,12 +144,13 @@ class Token:
 
     `expires_in` is the rest of its life, in seconds. `None` means that this is not known: the token is used until a
     request is refused with 401. With 0 or less, only the calls that wait for this token use it. `renew_in` are the
-    seconds until it should be renewed, if the service for tokens names a time before the `margin` of the `CachedToken`.
+    seconds until it should be renewed, if the service for tokens names a time before the `margin` of the `CachedToken`;
+    less than 30 counts as 30. Both may be text with a number. Raises `ValueError` for other text.
     """
 
     value: Secret = attrs.field(converter=_secret)
-    expires_in: float | None
-    renew_in: float | None = None
+    expires_in: float | None = attrs.field(converter=_seconds)
+    renew_in: float | None = attrs.field(default=None, converter=_seconds)
 
 
 class CachedToken(NoAuth):
@@ -229,8 +239,9 @@ class CachedToken(NoAuth):
                 raise failure if mine else without_traceback(failure)
             if failure is not None and mine:
                 # Without the message, which may contain secrets that are not known here.
-                kind, left = type(failure).__name__, self._expires_at - monotonic()
-                _log.warning("renewing a token failed (%s); the old one is valid for another %d s", kind, left)
+                left = self._expires_at - monotonic()
+                rest = f"for another {int(left)} s" if left < math.inf else "until it is refused"
+                _log.warning("renewing a token failed (%s); the old one is valid %s", type(failure).__name__, rest)
             assert self._token is not None
             return self._token
 
@@ -254,7 +265,9 @@ class CachedToken(NoAuth):
             life = math.inf if life is None else life
             self._failure = None
             self._expires_at = now + life
-            self._renew_at = now + min(life - min(self._margin, life / 2), math.inf if early is None else early)
+            # A time that is over must not make each call renew the token.
+            early = math.inf if early is None else max(early, RETRY_EARLY)
+            self._renew_at = now + min(life - min(self._margin, life / 2), early)
             if value != self._token:
                 self._kept.append(value)
             elif refresh:
