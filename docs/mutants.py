@@ -46,6 +46,20 @@ A provider that passes the kit can still have these bugs:
 - **The type of a document** and the format of audio where the API has a field of its own for it.
 - **Settings that the test class does not use**, such as another authentication or another version of the API. Add a
   test class for each, with a `variant`.
+- **Citations, refusals and log probabilities.** A sample cannot declare them, so a parser may lose them or give a
+  citation the wrong position. Only the text of a response is compared.
+- **Content of an unknown type.** The kit adds unknown fields and unknown events to a stream, but no unknown kind of
+  content block, since it does not know what a block looks like in your format.
+- **Errors that only your API has**, such as an invalid key with status 400. Add a frame of each to `errors` of the
+  wire format. A finish reason is checked only if `finish_reasons` contains it.
+- **Model families.** The kit does not know which models accept each other's reasoning, so it cannot tell whether
+  `Translation.family` is right.
+- **How `provider_options` are merged.** The kit checks that they are sent, not whether they replace an object of the
+  body or extend it.
+- **The lifetime of tokens that do not come from an HTTP endpoint**, for example from a function in the settings.
+  For an endpoint, `AuthTests` checks it.
+- **A limit on the output that nobody asked for**, if you skip `test_output_limit_that_is_not_set_is_not_sent`
+  because the API requires a limit.
 - **The meaning of a signature.** The kit checks that credentials change a signed request, not that the API accepts
   it.
 - **Limits of the API**, such as the number of stop sequences, unless your translator gives a warning for them.

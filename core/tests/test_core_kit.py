@@ -39,6 +39,7 @@ BUGS = {
     "crash_on_odd_json": "test_fault_39_fuzzed_json",
     "key_in_repr": "test_reprs_show_no_secret",
     "body_differs": "test_streamed_equals_whole",
+    "model_lost": "test_response_has_the_model_of_the_body",
 }
 """The bugs that can be planted in the toy, each with the test that must fail."""
 

@@ -198,6 +198,18 @@ class FirstOnly(Sound):
         return super().translate(attrs.evolve(request, messages=messages), stream=stream)
 
 
+class AccountTwice(Sound):
+    """Sends the account also as the project."""
+
+    def __init__(self, context: ServiceContext[ToySettings]) -> None:
+        super().__init__(context)
+        self.account = context.settings.account
+
+    def edit(self, body: dict[str, Any], request: ChatRequest) -> None:
+        if self.account is not None:
+            body["account"] = body["project"] = self.account
+
+
 class Losing(HeaderAuth):
     """Loses a part of the request when it signs it."""
 
@@ -244,6 +256,19 @@ def images_exchanged(body: dict[str, Any], request: ChatRequest) -> None:
 def images_of_one_type(body: dict[str, Any], request: ChatRequest) -> None:
     for part in blocks(body, "image"):
         part["type"] = "image/jpeg"
+
+
+def jpegs_as_pngs(body: dict[str, Any], request: ChatRequest) -> None:
+    for part in blocks(body, "image"):
+        part["type"] = "image/png"
+
+
+def default_temperature(body: dict[str, Any], request: ChatRequest) -> None:
+    body.setdefault("temperature", 1.0)
+
+
+def default_limit(body: dict[str, Any], request: ChatRequest) -> None:
+    body.setdefault("max_output_tokens", 1024)
 
 
 def images_last(body: dict[str, Any], request: ChatRequest) -> None:
@@ -355,6 +380,10 @@ BUGS: dict[str, tuple[str, type[Sound] | Edit | str]] = {
     "model fixed": ("test_model_is_sent_once", model_fixed),
     "images exchanged": ("test_media_are_sent_once", images_exchanged),
     "images of one type": ("test_media_are_sent_once", images_of_one_type),
+    "jpegs as pngs": ("test_media_are_sent_once", jpegs_as_pngs),
+    "default temperature": ("test_options_that_are_not_set_are_not_sent", default_temperature),
+    "default limit": ("test_output_limit_that_is_not_set_is_not_sent", default_limit),
+    "account in two headers": ("test_texts_of_settings_are_sent_at_most_once", AccountTwice),
     "images last": ("test_media_are_sent_once", images_last),
     "media of results lost": ("test_media_of_tool_results_are_sent_once", media_of_results_lost),
     "failure lost": ("test_details_are_sent_once", failure_lost),

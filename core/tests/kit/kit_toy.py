@@ -60,6 +60,7 @@ class ToySettings(Settings):
 
     url: str = setting("URL", "Where it is.")
     api_key: Converted[Secret, str] = setting("API key", "Its key.")
+    account: str | None = setting("Account", "The account to bill.", default=None)
 
 
 class LeakyAuth(HeaderAuth):
@@ -140,7 +141,7 @@ class Parser:
             raise ProtocolViolation("no event")
         if frame.event == BARE and not isinstance(data.get("type"), str):
             return self.whole(data)
-        self._events = [] if self._started else [ResponseStarted(id="1", model="m")]
+        self._events = [] if self._started else [ResponseStarted(id="1", model=None if BUG == "model_lost" else "m")]
         if not self._started and BUG == "usage_zero":
             self._events.append(UsageReported(usage=self._usage or Usage()))
         self._started = True
@@ -274,8 +275,8 @@ TEXT = (event("text", text="Grüß "), event("text", text="Gott 🌍"))
 def text_sample(name: str, *end: bytes) -> Sample:
     return Sample(
         name=name,
-        frames=(event("start"), *TEXT, *end),
-        body=dumps({"text": "Grüß Gott 🌍", "usage": COUNT, "reason": "stop"}),
+        frames=(event("start", model="m"), *TEXT, *end),
+        body=dumps({"model": "m", "text": "Grüß Gott 🌍", "usage": COUNT, "reason": "stop"}),
         text="Grüß Gott 🌍",
         usage=COUNTED,
     )

@@ -85,6 +85,12 @@ CHAT = WireFormat(
     steps=steps,
     refuses_blank_text=True,
     finish="COMPLETE",
+    finish_reasons={
+        "COMPLETE": FinishReason.STOP,
+        "MAX_TOKENS": FinishReason.LENGTH,
+        "STOP_SEQUENCE": FinishReason.STOP,
+        "ERROR_TOXIC": FinishReason.CONTENT_FILTER,
+    },
     error_body=lambda text: dumps({"message": text}),
     error_event=lambda text: event("error", message=text),
     embeddings=lambda vectors, indexes: dumps({"id": "e1", "embeddings": {"float": list(vectors)}, "texts": []}),

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
+from trunkline.errors import AuthenticationError
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
 from trunkline.testing import SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
@@ -41,6 +42,18 @@ def error(message: str) -> bytes:
     return dumps({"error": {"code": 500, "message": message, "status": "INTERNAL"}})
 
 
+INVALID_KEY = dumps(
+    {
+        "error": {
+            "code": 400,
+            "message": "API key not valid. Please pass a valid API key.",
+            "status": "INVALID_ARGUMENT",
+            "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}],
+        }
+    }
+)
+
+
 def steps(body: Any) -> Iterator[Step]:
     for content in body["contents"]:
         has_calls = any("functionCall" in part for part in content["parts"])
@@ -57,9 +70,15 @@ GENERATE_CONTENT = WireFormat(
     framing=SSE,
     steps=steps,
     finish="STOP",
+    finish_reasons={
+        "STOP": FinishReason.STOP,
+        "MAX_TOKENS": FinishReason.LENGTH,
+        "SAFETY": FinishReason.CONTENT_FILTER,
+    },
     free_form_fields=frozenset({"args"}),
     error_body=error,
     error_event=lambda message: SSE.frame(error(message), ""),
+    errors=((SSE.frame(INVALID_KEY, ""), AuthenticationError),),
     embeddings=lambda vectors, indexes: dumps({"embeddings": [{"values": vector} for vector in vectors]}),
     samples=(
         Sample(

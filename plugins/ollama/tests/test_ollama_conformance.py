@@ -58,6 +58,7 @@ WIRE = WireFormat(
     framing=JSON_LINES,
     steps=steps,
     finish="stop",
+    finish_reasons={"stop": FinishReason.STOP, "length": FinishReason.LENGTH},
     error_body=lambda message: dumps({"error": message}),
     error_event=lambda message: JSON_LINES.frame(dumps({"error": message})),
     embeddings=lambda vectors, indexes: dumps({"model": "m", "embeddings": list(vectors), "prompt_eval_count": 3}),

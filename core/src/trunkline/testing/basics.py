@@ -15,7 +15,11 @@ from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
 from trunkline.testing.case import ProviderCase
+from trunkline.testing.wire_values import decoded_body
 from trunkline.testing.wireformat import Sample
+
+_MODEL_FIELDS = ("model", "modelVersion")
+"""The names that APIs use for the model of a response."""
 
 
 class BasicTests(ProviderCase):
@@ -31,6 +35,21 @@ class BasicTests(ProviderCase):
         self.check(sample, whole)
         assert [type(part) for part in streamed.parts] == [type(part) for part in whole.parts]
         assert streamed.finish_reason == whole.finish_reason
+
+    def test_response_has_the_model_of_the_body(self, sample: Sample) -> None:
+        """If a body names the model in a field at its top, streamed and non-streamed responses have this `model`."""
+        if sample.body is None:
+            return
+        body = decoded_body(sample.body)
+        fields = [body.get(name) for name in _MODEL_FIELDS] if isinstance(body, dict) else []
+        model = next((value for value in fields if isinstance(value, str) and value), None)
+        if model is None:
+            return
+        responses = [self.parser().body(WireResponse(status=200, body=sample.body))]
+        if json.dumps(model).encode() in sample.stream:
+            responses.append(self.folded(self.decode(sample.frames)))
+        for response in responses:
+            assert response.model == model, f"the model of the response is {response.model!r}, not {model!r}"
 
     def test_events_are_in_order(self, sample: Sample) -> None:
         """`ResponseStarted` is first, `Finished` is last and occurs once, and `fold` accepts the events."""

@@ -17,7 +17,7 @@ from trunkline._json import JSONObject, JSONValue
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import Translation
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import CallError
+from trunkline.errors import CallError, ConfigurationError
 from trunkline.messages import Audio, Document, Image, Message, Text, ToolCall, ToolResult, assistant, system, user
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.testing.case import ProviderCase
@@ -146,6 +146,7 @@ _URLS = [f"https://pictures.example/{MARK}-{at}.png" for at in (0, 1)]
 
 MEDIA: Mapping[str, tuple[Sequence[Any], Sequence[str]]] = {
     "images": _media(Image, "image/png", b"\x89PNG\r\n\x1a\n"),
+    "images-of-another-type": _media(Image, "image/jpeg", b"\xff\xd8\xff\xe0"),
     "images-by-url": ([Image(url=url, media_type="image/png") for url in _URLS], _URLS),
     "documents": _media(Document, "application/pdf", b"%PDF-1.7 "),
     "audio": _media(Audio, "audio/wav", b"RIFF"),
@@ -274,6 +275,34 @@ class RequestContentTests(ProviderCase):
         may_lack = any(warning.lossy for warning in translation.warnings)
         assert len(found) == 1 or (not found and may_lack), f"{value!r} is sent {len(found)} times"
         return found
+
+    @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "max_output_tokens"])
+    def test_options_that_are_not_set_are_not_sent(self, name: str) -> None:
+        """A field that the request does not set is not sent with a default of the translator."""
+        self._assert_has_no_default(name)
+
+    def test_output_limit_that_is_not_set_is_not_sent(self) -> None:
+        """Without `max_output_tokens`, the request has no limit. Skip this test if the API requires one."""
+        self._assert_has_no_default("max_output_tokens")
+
+    def _assert_has_no_default(self, name: str) -> None:
+        unset = {leaf.path: leaf.value for leaf in leaves(self._translation(ChatRequest(messages="Hi")).wire_request)}
+        for place in self._option_places(name):
+            assert place not in unset, f"{name} is not set, but sent as {unset[place]!r}"
+
+    def test_texts_of_settings_are_sent_at_most_once(self) -> None:
+        """The text of a setting, such as the id of an account, is not sent in the place of another setting too."""
+        for info in self.own_settings():
+            if info.secret or info.name in self.settings or info.base_url is not None or info.default is not None:
+                continue
+            try:
+                context = attrs.evolve(self.context(), settings=self.made_settings(**{info.name: MARK}))
+                translator = open_steps(self.plugin(), context, self.extensions()).translator
+            except ConfigurationError:
+                continue  # it is no text, or not any text
+            made = translator.translate(ChatRequest(messages="Hi", model="m"), stream=True)
+            times = len(places(leaves(made.wire_request), MARK))
+            assert times <= 1, f"the setting {info.name!r} is sent {times} times"
 
     def test_each_option_has_a_place_of_its_own(self) -> None:
         """No two fields of a request are sent under the same name."""
