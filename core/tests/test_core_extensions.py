@@ -202,10 +202,21 @@ def test_mistakes_of_a_provider_and_of_its_extensions_are_reported_together(corp
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("extensions", [[{"token_url": "x"}], [{"name": 3}], [{"name": "corp", 3: 4}]])
+@pytest.mark.parametrize(
+    "extensions", [[{"token_url": "x"}], [{"name": 3}], [{"name": "corp", 3: 4}], 5, [5], [True], [None], [["corp"]]]
+)
 def test_list_of_extensions_of_another_form_is_refused(corp: Any, extensions: object) -> None:
     with pytest.raises(ConfigurationError, match="setting 'extensions' must be a list"):
         make_settings("main", make_toy(), arguments={"url": "http://x.example", "extensions": extensions}, environ={})
+
+
+@pytest.mark.parametrize("text", ['[{"name": "corp"', '["corp",]', '{"name"'])
+def test_variable_with_broken_json_is_refused_as_such(corp: Any, text: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match="setting 'extensions' must be names between commas, or a list in JSON"
+    ):
+        made_from = {"TRUNKLINE_MAIN_EXTENSIONS": text}
+        make_settings("main", make_toy(), arguments={"url": "http://x.example"}, environ=made_from)
 
 
 def test_settings_for_an_extension_without_settings_are_refused(corp: Any) -> None:

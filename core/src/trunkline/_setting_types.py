@@ -164,13 +164,20 @@ def extensions(value: object) -> tuple[object, ...]:
     A table becomes an `ExtensionTable`, whose `repr` shows no secret. Raises `ValueError`.
     """
     if isinstance(value, str):
+        if value.lstrip().startswith(("[", "{")):
+            raise ValueError("names between commas, or a list in JSON; it starts like JSON, but is not valid")
         return tuple(name.strip() for name in value.split(",") if name.strip())
     if not isinstance(value, (list, tuple)):
-        raise ValueError("a list of extensions: names, tables with a name, or objects")
+        raise ValueError(_EXTENSIONS)
     return tuple(_extension(item) for item in value)
 
 
+_EXTENSIONS = "a list of extensions: names, tables with a name, or objects"
+
+
 def _extension(item: object) -> object:
+    if item is None or isinstance(item, (int, float, list, tuple)):
+        raise ValueError(f"{_EXTENSIONS}; it contains {safe_repr(item)}")
     if not isinstance(item, Mapping):
         return item
     if not all(isinstance(key, str) for key in item) or not isinstance(item.get("name"), str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import tomllib
 from pathlib import Path
@@ -42,6 +43,59 @@ def test_setting_that_is_no_secret_may_be_a_reference(call: Any, key: str, monke
     assert table["place"] == {"env": "PLACE"}
     assert table["headers"]["x-key"] == {"env": "FAKE_API_KEY"}
     assert list(open_services(FILE)) == ["mine"]
+
+
+CORP = """
+from trunkline import Secret
+from trunkline.authoring.extension import Extension, ExtensionSettings
+from trunkline.settings import setting, settings, url_setting
+
+@settings
+class CorpSettings(ExtensionSettings):
+    extension = "corp"
+    token_url: str = url_setting("Token URL", "Where the tokens come from.", environment=("CORP_TOKEN_URL",))
+    pin: Secret = setting("PIN", "The key.", environment=("CORP_PIN",))
+
+corp = Extension(name="corp", settings=CorpSettings, make=lambda settings: object())
+"""
+
+
+@pytest.fixture
+def corp(site: Any) -> None:
+    site.install("dist-corp", {"trunkline.extensions": {"corp": "corp_plugin:corp"}}, {"corp_plugin": CORP})
+
+
+ARGUMENTS = ("init", "--provider", "fake", "--secret", "api_key=env:FAKE_API_KEY")
+
+
+def test_extension_with_a_reference_is_written(call: Any, corp: None) -> None:
+    table = {"name": "corp", "token_url": "https://corp.example/token", "pin": {"env": "CORP_KEY"}}
+    status, _, err = call(*ARGUMENTS, "--set", f"extensions={json.dumps([table])}")
+    assert status == 0, err
+    assert tomllib.loads(FILE.read_text())["services"]["fake"]["extensions"] == [table]
+
+
+def test_extension_may_take_its_settings_from_its_variables(
+    call: Any, corp: None, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORP_TOKEN_URL", "https://corp.example/token")
+    status, _, err = call(*ARGUMENTS, "--set", "extensions=corp")
+    assert status == 1
+    assert "CORP_PIN" in err
+    monkeypatch.setenv("CORP_PIN", "canary-pin")
+    status, _, err = call(*ARGUMENTS, "--set", "extensions=corp")
+    assert status == 0, err
+    assert "canary" not in FILE.read_text()
+    assert list(open_services(FILE)) == ["fake"]
+
+
+def test_secret_of_an_extension_is_not_written(call: Any, corp: None) -> None:
+    table = {"name": "corp", "token_url": "https://corp.example/token", "pin": "plain"}
+    status, _, err = call(*ARGUMENTS, "--set", f"extensions={json.dumps([table])}")
+    assert status == 2
+    assert "'pin' in extensions looks like a secret" in err
+    assert "plain" not in err
+    assert not FILE.exists()
 
 
 def test_a_variable_that_is_not_set_yet_is_mentioned(call: Any) -> None:

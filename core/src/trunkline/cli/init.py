@@ -13,12 +13,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trunkline._config.sources import make_settings
+from trunkline._config.sources import make_settings, with_extension_settings
 from trunkline._masking import looks_like_key, masked, quoted, without_dates
 from trunkline._plugins.registry import load_provider
-from trunkline._setting_types import is_reference, without_none
+from trunkline._setting_types import extensions, is_reference, without_none
 from trunkline._urls import url_secrets
 from trunkline._visible_text import one_line
+from trunkline.authoring.extension import ExtensionSettings
 from trunkline.authoring.provider import Provider
 from trunkline.cli.config_files import DEFAULT_FILE, read_safely
 from trunkline.cli.failures import CommandError
@@ -30,7 +31,7 @@ from trunkline.cli.tomltext import toml_key, toml_value
 from trunkline.cli.trust import remember
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret, header_secrets
-from trunkline.settings import SettingInfo, convert, setting_infos
+from trunkline.settings import SettingInfo, convert, setting_error, setting_infos
 
 _HEADER = """\
 # Services of trunkline. To test them: trunkline check
@@ -136,14 +137,39 @@ def _table(
     table.update(references)
     # Check everything except the secrets: what the references name may not exist yet.
     trial = {name: _placeholder(value) for name, value in table.items()}
+    listed = trial.pop("extensions", ())
     make_settings(service, plugin, arguments={}, table=trial, environ={})
+    _check_extensions(service, listed, values.get("extensions"))
     return table
+
+
+def _check_extensions(service: str, trial: object, given: object) -> None:
+    """Raise an error for a mistake in the extensions, or for a secret in their tables."""
+    try:
+        converted = extensions(trial)
+    except ValueError as error:
+        raise setting_error("extensions", f"must be {error}", service=service) from None
+    # No option names the variables of an extension, so those that are set count.
+    made = with_extension_settings(service, converted)
+    for settings, table in zip(made, given if isinstance(given, (list, tuple)) else (), strict=False):
+        for info in setting_infos(type(settings)) if isinstance(settings, ExtensionSettings) else ():
+            if info.secret and isinstance(table, Mapping) and isinstance(table.get(info.name), str):
+                raise CommandError(_secret_in_table("extensions", info.name))
+
+
+def _secret_in_table(name: str, key: str) -> str:
+    return (
+        f"the value of {quoted(key)} in {name} looks like a secret, which is not written to the file: give "
+        f'{{"env": "NAME"}} in its place, and set the environment variable NAME'
+    )
 
 
 def _placeholder(value: object) -> object:
     """Return a value with a text in place of each reference in it."""
     if is_reference(value):
         return "set-later"
+    if isinstance(value, list):
+        return [_placeholder(item) for item in value]
     return {name: _placeholder(item) for name, item in value.items()} if isinstance(value, Mapping) else value
 
 
@@ -157,12 +183,12 @@ def _refuse_secret(name: str, value: object) -> None:
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if isinstance(item, str) and (
-                looks_like_key(key) or any(header_secrets({key: without_dates(item)})) or _holds_secret(item)
+                looks_like_key(key)
+                or _holds_secret(item)
+                # The name of an extension's setting with a URL, such as `token_url`, says nothing of the value.
+                or (any(header_secrets({key: without_dates(item)})) and not (name == "extensions" and _URL.match(item)))
             ):
-                raise CommandError(
-                    f"the value of {quoted(key)} in {name} looks like a secret, which is not written to the file: give "
-                    f'{{"env": "NAME"}} in its place, and set the environment variable NAME'
-                )
+                raise CommandError(_secret_in_table(name, key))
             _refuse_secret(f"{name}.{key}", item)
     elif isinstance(value, (list, tuple)):
         for item in value:
@@ -174,6 +200,9 @@ def _refuse_secret(name: str, value: object) -> None:
         )
 
 
+_URL = re.compile(r"https?://\S+\Z")
+
+
 def _holds_secret(text: str) -> bool:
     return looks_like_key(text) or (("//" in text or "@" in text) and any(url_secrets(text)))
 
@@ -183,7 +212,7 @@ def _typed(info: SettingInfo, value: object) -> object:
         converted = convert(info, value)
     except ValueError:
         return value  # reported together with the other mistakes
-    if isinstance(converted, tuple):
+    if isinstance(converted, tuple) and all(isinstance(item, str) for item in converted):
         return list(converted)
     return converted if isinstance(converted, (bool, int, float, str)) else value
 
