@@ -144,12 +144,13 @@ def _definition(found: Source, node: ast.stmt, name: str, comment: str, *, level
 
 
 def _class(found: Source, node: ast.ClassDef, name: str, level: int, *, init: bool) -> str:
-    own_init = next((item for item in node.body if isinstance(item, _FUNCTIONS) and item.name == "__init__"), None)
+    inits = [item for item in node.body if isinstance(item, _FUNCTIONS) and item.name == "__init__"]
+    own_init = inits[-1] if inits else None
     lines = [f"{found.head(node)}:"]
     if own_init is None:
         lines += [textwrap.indent(field, "    ") for field in _fields(found, node)]
     elif init:
-        lines.append(textwrap.indent(found.head(own_init), "    "))
+        lines.append(textwrap.indent(_heads(found, inits), "    "))
     code = "\n".join(lines).removesuffix(":")
     parts = [_code(name, code) + f"{_docstring(node, name)}\n"]
     if init and own_init is not None and (text := ast.get_docstring(own_init)):
@@ -166,10 +167,16 @@ def _class(found: Source, node: ast.ClassDef, name: str, level: int, *, init: bo
             methods.setdefault(item.name, []).append(item)
     for method, definitions in methods.items():
         path = f"{name}.{method}"
-        heads = "\n\n".join(found.head(item) for item in definitions)
+        heads = _heads(found, definitions)
         heading = _heading(path, f"{node.name}.{method}", level + 1)
         parts.append(f"{heading}```py\n{heads}\n```\n\n{_docstring(definitions[-1], path)}\n")
     return "\n".join(parts)
+
+
+def _heads(found: Source, definitions: list[Definition]) -> str:
+    """Return the head of a method. Of an overloaded one, return those of the overloads."""
+    overloads = [item for item in definitions if any(ast.unparse(name) == "overload" for name in item.decorator_list)]
+    return "\n\n".join(found.head(item) for item in overloads or definitions)
 
 
 def _fields(found: Source, node: ast.ClassDef) -> Iterator[str]:

@@ -456,6 +456,15 @@ async def test_base64_of_a_text_around_a_secret_is_scrubbed(before: str, after: 
     assert len(shown) <= len("sent ***") + len(before) * 2 + len(after) * 2 + 8
 
 
+def test_headers_are_found_in_any_case() -> None:
+    headers = Headers({"Authorization": "1"})
+    assert (headers["authorization"], headers.get("AUTHORIZATION"), "authorization" in headers) == ("1", "1", True)
+    assert list(headers) == ["Authorization"]
+    assert 1 not in headers
+    with pytest.raises(KeyError, match="other"):
+        headers["other"]
+
+
 def test_headers_are_no_mapping_but_can_be_used_like_one() -> None:
     from collections.abc import Mapping, Sequence
 

@@ -63,7 +63,7 @@ class Secret:
 
 
 class Headers:
-    """HTTP headers by name. `repr` shows only the names, and pickling raises `TypeError`.
+    """HTTP headers by name, in any case. `repr` shows only the names, and pickling raises `TypeError`.
 
     `dict(headers)` gives the values. The class is no `Mapping`, since error trackers show the values of every mapping
     among the local variables of a traceback, whatever its `repr` is.
@@ -75,10 +75,17 @@ class Headers:
         self._values = dict(values or {})
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name]
+        return self._values[self._spelling(name)]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._values
+        return isinstance(name, str) and self._spelling(name) in self._values
+
+    def _spelling(self, name: str) -> str:
+        """Return the name as the headers spell it, or unchanged if they lack it."""
+        if name in self._values:
+            return name
+        lower = name.lower()
+        return next((known for known in self._values if known.lower() == lower), name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -101,7 +108,7 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of a header, or `default` if there is none."""
-        return self._values.get(name, default)
+        return self._values.get(self._spelling(name), default)
 
     def keys(self) -> KeysView[str]:
         """Return the names."""

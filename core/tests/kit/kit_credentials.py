@@ -26,11 +26,16 @@ from trunkline.testing import ProviderTests, canary
 Context = ServiceContext[Any]
 
 
-def provider(kind: type[Settings], auth: Callable[[Context], Auth]) -> Provider:
+def provider(kind: type[Settings], auth: Callable[[Context], Auth], *, yields: bool = True) -> Provider:
+    """`yields` is whether the credentials are left out if the setting `headers` contains `Authorization`."""
+
+    def auth_unless_given(context: Context) -> Auth:
+        return NoAuth() if yields and "authorization" in context.settings.headers else auth(context)
+
     return Provider(
         name=kind.provider,
         settings=kind,
-        auth=auth,
+        auth=auth_unless_given,
         translator=Translator,
         response_parser=lambda context: ToyResponses(),
     )
@@ -115,6 +120,10 @@ class _Key(ProviderTests):
 
 class TestKey(_Key):
     provider = provider(KeySettings, with_key(HeaderAuth))
+
+
+class TestTwoWaysToAuthenticate(_Key):
+    provider = provider(KeySettings, with_key(HeaderAuth), yields=False)
 
 
 class TestNeverSent(_Key):
@@ -350,6 +359,10 @@ class TestTokens(ProviderTests):
     wire = WIRE
 
 
+class TestHeadersIgnored(TestTokens):
+    provider = provider(TokenSettings, Tokens, yields=False)
+
+
 class TestSecretNotSent(TestTokens):
     provider = provider(TokenSettings, SecretNotSent)
 
@@ -445,6 +458,14 @@ BUGS: dict[str, tuple[str, str]] = {
     "WrongPrefix": ("test_credentials_are_in_their_headers", "the header 'x-key' does not have the value"),
     "TwoHeaders": ("test_credentials_are_in_their_headers", "a secret is sent in x-trace"),
     "InTheURL": ("test_each_request_is_signed", "the URL contains a secret"),
+    "HeadersIgnored": (
+        "test_authorization_in_headers_replaces_the_key",
+        "the header Authorization of the setting 'headers' is replaced",
+    ),
+    "TwoWaysToAuthenticate": (
+        "test_authorization_in_headers_replaces_the_key",
+        "the header 'x-key' is sent although the setting 'headers' contains Authorization",
+    ),
     "Blocks": ("test_each_request_is_signed", "getaddrinfo was called in the thread of the event loop"),
     "KeyReadOnce": ("test_refused_credentials_are_renewed", "after a 401, the credentials stay the same"),
     "IgnoresRefresh": ("test_refused_credentials_are_renewed", "after a 401, the credentials stay the same"),

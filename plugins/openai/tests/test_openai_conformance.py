@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trunkline.testing import ProviderTests, canary
-from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, THOUGHT, chat_history, responses_history
+from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, chat_history, chat_reasoning, responses_history
 
 
 class TestOpenAI(ProviderTests):
@@ -42,4 +42,4 @@ class TestOpenAICompatible(ProviderTests):
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT_COMPLETIONS
-    samples = (THOUGHT, chat_history("{url}/v1/chat/completions"))
+    samples = (chat_reasoning("reasoning_content"), chat_history("{url}/v1/chat/completions"))

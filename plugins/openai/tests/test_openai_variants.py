@@ -8,17 +8,20 @@ from typing import Any, ClassVar
 from trunkline._plugins.registry import Steps, open_steps
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
-from trunkline.authoring.wire import WireResponse
+from trunkline.authoring.urls import endpoint_url, path_segment
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import Overloaded, RemoteError
 from trunkline.events import ReasoningEnd
 from trunkline.fold import fold
 from trunkline.messages import Citation, Part, Reasoning, Text, ToolCall, assistant, tool_result, user
-from trunkline.request import ChatRequest
+from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import TokenLogprob
-from trunkline.secrets import Headers, HeaderValues
+from trunkline.secrets import Headers, HeaderValues, Secret
+from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 from trunkline_openai import ChatParts, OpenAICompatibleSettings, Profile, chat_completions
 from trunkline_openai.history import AnsweredCall, History
-from trunkline_openai.parse import ChatParser
+from trunkline_openai.parse import ChatParser, ChatResponseParser
+from trunkline_openai.testing import chat_history, chat_reasoning
 from trunkline_openai.translate import ChatTranslator
 
 
@@ -129,3 +132,78 @@ def test_calls_without_ids_get_ids_that_differ() -> None:
     ids = [call["id"] for call in messages[1]["tool_calls"]]
     assert len(set(ids)) == 12
     assert {len(found) for found in ids} == {32}
+
+
+@settings
+class InitechSettings(Settings):
+    provider: ClassVar[str] = "initech"
+
+    api_key: Converted[Secret, KeySource] = setting("API key", "The key.", from_function=True)
+    account: str = setting("Account", "The id of the account.")
+    workspace: str = setting("Workspace", "The workspace.", default="main")
+    api_url: str = url_setting("API URL", "The root.", default="https://initech.example/v1")
+
+
+def initech_url(settings: InitechSettings, path: str, model: str | None) -> str:
+    return endpoint_url(settings.api_url, f"/accounts/{path_segment(settings.account, 'the account')}{path}")
+
+
+initech = chat_completions(
+    name="initech",
+    settings=InitechSettings,
+    profile=lambda settings: Profile(name=settings.workspace),
+    url=initech_url,
+    headers=lambda settings: {"X-Initech-Workspace": settings.workspace},
+)
+
+
+def initech_requests(**changes: Any) -> list[WireRequest]:
+    made = InitechSettings(api_key="k", account="a/b", **changes)
+    context = ServiceContext(name="s", provider="initech", settings=made)
+    steps = open_steps(initech, context)
+    operations = steps.operations
+    assert operations.list_models is not None
+    assert operations.embed is not None
+    return [
+        steps.translator.translate(ChatRequest(messages="Hi", model="m"), stream=True).wire_request,
+        operations.list_models.translation(context, None).wire_request,
+        operations.embed.translation(context, EmbedRequest(texts=["Hi"], model="m")).wire_request,
+    ]
+
+
+def test_headers_of_a_variant_are_in_each_request() -> None:
+    for request in initech_requests():
+        assert request.headers["x-initech-workspace"] == "main"
+
+
+def test_the_setting_headers_replaces_those_of_a_variant() -> None:
+    for request in initech_requests(headers={"X-INITECH-Workspace": "mine"}):
+        assert request.headers["x-initech-workspace"] == "mine"
+
+
+def test_the_url_of_a_variant_has_a_setting_in_it() -> None:
+    root = "https://initech.example/v1/accounts/a%2Fb"
+    found = [request.url for request in initech_requests()]
+    assert found == [f"{root}/chat/completions", f"{root}/models", f"{root}/embeddings"]
+
+
+def test_chat_reasoning_fits_a_profile_with_this_field() -> None:
+    sample = chat_reasoning("thoughts")
+    context = ServiceContext(name="s", provider="initech", settings=OpenAICompatibleSettings(api_url="https://x/v1"))
+    for fields, text in (("thoughts", "Let me see."), ("reasoning", "")):
+        profile = Profile(name="x", reasoning_fields=fields)
+        parser = ChatResponseParser(context, profile=profile, parser=ChatParser)
+        decoder = StreamDecoder(*parser.stream())
+        streamed = fold([*decoder.feed(b"".join(sample.frames)), *decoder.finish()])
+        assert sample.body is not None
+        whole = parser.body(WireResponse(status=200, body=sample.body))
+        for response in (streamed, whole):
+            assert "".join(part.text for part in response.parts if isinstance(part, Reasoning)) == text
+
+
+def test_chat_history_asks_for_headers() -> None:
+    wanted = chat_history("{url}/v1", headers={"x-initech-workspace": "main"}, top_k=3).request_wire
+    assert wanted is not None
+    assert wanted.headers["x-initech-workspace"] == "main"
+    assert wanted.headers["content-type"] == "application/json"
+    assert b"x-initech" not in wanted.body

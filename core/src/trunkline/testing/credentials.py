@@ -85,6 +85,28 @@ class CredentialTests(ProviderCase):
                     others = set(places) - {name.lower() for name in self.credentials}
                     assert not others, f"a secret is sent in {', '.join(sorted(others))}, which 'credentials' lacks"
 
+    @pytest.mark.parametrize("method", ["chat", "stream"])
+    async def test_authorization_in_headers_replaces_the_key(self, method: str) -> None:
+        """If the setting `headers` contains `Authorization`, it replaces the credentials, or the settings refuse it."""
+        own = f"Bearer {canary('headers')}"
+        headers = {"Authorization": own}
+        if "extensions" in self.settings:
+            return  # an extension may authenticate in the provider's place
+        try:
+            self.made_settings(headers=headers)
+        except ConfigurationError:
+            return
+        async with self.serve(self.responds(method)) as server, self.service(server.url, headers=headers) as service:
+            await self.ask(service, method)
+        [request] = server.requests
+        found = request.headers.get("authorization")
+        assert found == own, "the header Authorization of the setting 'headers' is replaced; use `key_auth`"
+        for name in self.credentials:
+            assert name.lower() == "authorization" or name.lower() not in request.headers, (
+                f"the header {name!r} is sent although the setting 'headers' contains Authorization: a gateway or an API "
+                "may refuse requests that authenticate twice; use `key_auth`"
+            )
+
     async def test_each_secret_setting_is_sent(self) -> None:
         """If a secret setting changes, the requests or the token exchange change."""
         unclear: list[str] = []

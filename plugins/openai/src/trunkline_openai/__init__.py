@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 from trunkline.authoring.provider import Provider, ProviderParts, lazy_provider
 
 from trunkline_openai.features import Feature
 from trunkline_openai.from_openai import messages_from
 from trunkline_openai.profile import PROFILES, Profile
-from trunkline_openai.provider import ChatParts, bearer_auth, chat_completions, chat_or_responses
+from trunkline_openai.provider import ChatParts, ProfileFor, bearer_auth, chat_completions, chat_or_responses
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
-from trunkline_openai.urls import default_url
+from trunkline_openai.urls import HeadersFor, UrlFor, default_url
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ChatParts",
     "Feature",
+    "HeadersFor",
     "OpenAICompatibleSettings",
     "OpenAISettings",
     "Profile",
+    "ProfileFor",
+    "UrlFor",
     "__version__",
     "bearer_auth",
     "chat_completions",
+    "default_url",
     "messages_from",
     "openai",
     "openai_compatible",
@@ -53,9 +55,8 @@ openai: Provider = chat_or_responses(
 """OpenAI's own API: Chat Completions, or Responses with the setting `api`."""
 
 
-def _profile(settings: Any) -> Profile:
-    profile: Profile = settings.server
-    return profile
+def _profile(settings: OpenAICompatibleSettings) -> Profile:
+    return settings.server
 
 
 def _load_compatible() -> ChatParts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
@@ -18,26 +17,32 @@ from trunkline.response import EmbedResponse, ModelInfo
 
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.profile import Profile
+from trunkline_openai.provider import ProfileFor
 from trunkline_openai.translate import request_headers, sent_user_id
-from trunkline_openai.urls import UrlFor
+from trunkline_openai.urls import HeadersFor, S, UrlFor, no_headers
 from trunkline_openai.usage import usage_from
 
 
 def chat_operations(
-    profile: Profile | Callable[[Any], Profile], url: UrlFor, *, embed: bool = True, list_models: bool = True
+    profile: ProfileFor[S],
+    url: UrlFor[S],
+    headers: HeadersFor[S] = no_headers,
+    *,
+    embed: bool = True,
+    list_models: bool = True,
 ) -> Operations:
     """The operations of a compatible server: `GET /models` and `POST /embeddings`."""
 
-    def build_models(context: ServiceContext[Any], cursor: str | None) -> WireRequest:
+    def build_models(context: ServiceContext[S], cursor: str | None) -> WireRequest:
         settings = context.settings
         address = url(settings, "/models", None)
         if cursor is not None:
             address = f"{address}{'&' if '?' in address else '?'}{query_string({'after': cursor})}"
-        return WireRequest(method="GET", url=address, headers=request_headers(settings))
+        return WireRequest(method="GET", url=address, headers=request_headers(settings, further=headers(settings)))
 
-    def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translation:
+    def build_embed(context: ServiceContext[S], request: EmbedRequest) -> Translation:
         settings = context.settings
-        chosen = profile(settings) if callable(profile) else profile
+        chosen = profile if isinstance(profile, Profile) else profile(settings)
         body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "encoding_format": "float"}
         if request.dimensions is not None:
             body["dimensions"] = request.dimensions
@@ -51,7 +56,7 @@ def chat_operations(
         body = with_options(body, request.provider_options, context.provider)
         wire_request = WireRequest(
             url=url(settings, "/embeddings", request.model),
-            headers=request_headers(settings),
+            headers=request_headers(settings, further=headers(settings)),
             body=encode_request(body),
         )
         return Translation(wire_request=wire_request, warnings=warnings.all())

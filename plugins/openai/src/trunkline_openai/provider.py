@@ -7,8 +7,8 @@
     )
 
 `AcmeSettings` is a settings class with `api_url` and `api_key`. The `profile` describes how the server differs from
-OpenAI. If a profile is not enough, pass `auth` (another header), `url` (other endpoints), or `load`, a function that
-imports subclasses of `ChatTranslator` and `ChatParser`.
+OpenAI. If a profile is not enough, pass `auth` (other credentials), `url` (other endpoints), `headers` (further
+headers), or `load`, a function that imports subclasses of `ChatTranslator` and `ChatParser`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from trunkline.authoring.provider import (
 from trunkline.settings import Settings
 
 from trunkline_openai.profile import Profile
-from trunkline_openai.urls import UrlFor, default_url
+from trunkline_openai.urls import HeadersFor, S, UrlFor, default_url, no_headers
 
 if TYPE_CHECKING:
     from trunkline_openai.parse import ChatParser
     from trunkline_openai.translate import ChatTranslator
 
-ProfileFor: TypeAlias = Profile | Callable[[Any], Profile]
+ProfileFor: TypeAlias = Profile | Callable[[S], Profile]
 """A profile, or a function that returns the profile for a service's settings."""
 
 
@@ -61,8 +61,11 @@ class ChatParts:
     transport: Callable[[ServiceContext[Any]], Transport] | None = None
 
 
-def bearer_auth(context: ServiceContext[Any]) -> Auth:
-    """Send the setting `api_key` as a bearer token; nothing without a key, or if `headers` authenticate already."""
+def bearer_auth(context: ServiceContext[Settings]) -> Auth:
+    """Return an `Auth` that sends the setting `api_key` as a bearer token.
+
+    It sends nothing if there is no key, or if the user's setting `headers` contains `Authorization`.
+    """
     settings = context.settings
     return key_auth(getattr(settings, "api_key", None), "authorization", headers=settings.headers, prefix="Bearer ")
 
@@ -70,23 +73,29 @@ def bearer_auth(context: ServiceContext[Any]) -> Auth:
 def chat_completions(
     *,
     name: str,
-    settings: type[Settings],
-    profile: ProfileFor,
-    auth: Callable[[ServiceContext[Any]], Auth] = bearer_auth,
-    url: UrlFor = default_url,
+    settings: type[S],
+    profile: ProfileFor[S],
+    auth: Callable[[ServiceContext[S]], Auth] = bearer_auth,
+    url: UrlFor[S] = default_url,
+    headers: HeadersFor[S] = no_headers,
     load: Callable[[], ChatParts] = ChatParts,
 ) -> Provider:
     """Return a provider that speaks the Chat Completions API.
 
-    `profile` describes how its server differs from OpenAI; it may be a function of the service's settings. `url`
-    returns the URL of an endpoint for the settings, the endpoint's path and the request's model. `load` returns the
-    parts that the provider replaces; it is called when the first service opens, and can import their modules then.
+    - `settings`: the class of the provider's settings. `profile`, `url` and `headers` are called with its objects.
+    - `profile`: how its server differs from OpenAI, or a function that returns this for the settings.
+    - `auth`: returns the authentication. The default sends the setting `api_key` as a bearer token.
+    - `url`: returns the URL of an endpoint for the settings, the endpoint's path and the request's model.
+    - `headers`: returns further headers of each request that are no credentials, such as the name of a workspace. The
+      user's setting `headers` takes precedence over them. Credentials belong into `auth`.
+    - `load`: returns the parts that the provider replaces. It is called when the first service opens, and can import
+      their modules then. `ChatParts.operations` sends the requests that it builds without these `headers`.
     """
 
-    def profile_of(context: ServiceContext[Any]) -> Profile:
-        return profile(context.settings) if callable(profile) else profile
+    def profile_of(context: ServiceContext[S]) -> Profile:
+        return profile if isinstance(profile, Profile) else profile(context.settings)
 
-    def load_parts() -> ProviderParts[Any]:
+    def load_parts() -> ProviderParts[S]:
         from trunkline_openai.operations import chat_operations
         from trunkline_openai.parse import ChatParser, ChatResponseParser
         from trunkline_openai.translate import ChatTranslator
@@ -95,10 +104,10 @@ def chat_completions(
         translator, parser = parts.translator or ChatTranslator, parts.parser or ChatParser
         return ProviderParts(
             auth=auth,
-            translator=lambda context: translator(context, profile=profile_of(context), url=url),
+            translator=lambda context: translator(context, profile=profile_of(context), url=url, headers=headers),
             response_parser=lambda context: ChatResponseParser(context, profile=profile_of(context), parser=parser),
             transport=parts.transport or _no_transport,
-            operations=parts.operations or (lambda context: chat_operations(profile, url)),
+            operations=parts.operations or (lambda context: chat_operations(profile, url, headers)),
         )
 
     return lazy_provider(name=name, settings=settings, load=load_parts)

@@ -51,7 +51,7 @@ class ResponsesTranslator:
     request then has the whole history. `provider_options` can change this and continue a stored response.
     """
 
-    def __init__(self, context: ServiceContext[Any], *, url: UrlFor = default_url) -> None:
+    def __init__(self, context: ServiceContext[Any], *, url: UrlFor[Any] = default_url) -> None:
         self.context = context
         self._url = url
 

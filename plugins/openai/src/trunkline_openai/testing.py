@@ -21,6 +21,7 @@ from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
 from trunkline.testing.wireformat import NAMED_SSE, SSE, TOOL_HISTORY, WEATHER, Sample, Step, WireFormat
 
+_NO_HEADERS: Mapping[str, str] = {}
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 _BEGUN = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
 _COUNTED = Usage(input_tokens=9, output_tokens=5, total_tokens=14)
@@ -215,41 +216,46 @@ _CHAT_HISTORY: dict[str, Any] = {
 }
 
 
-def chat_history(url: str, **fields: JSONValue) -> Sample:
+def chat_history(url: str, *, headers: Mapping[str, str] = _NO_HEADERS, **fields: JSONValue) -> Sample:
     """Return a sample with a history of tools, whose `request_wire` has the documented form of Chat Completions.
 
-    `url` is where the provider sends it, for example `{url}/chat/completions`. `fields` are the fields of the body in
-    which the provider differs; a field that is `None` must not be sent.
+    `url` is where the provider sends it, for example `{url}/chat/completions`. `headers` are further headers that it
+    must send and that are no credentials. `fields` are the fields of the body in which the provider differs; a field
+    that is `None` must not be sent.
     """
-    return _history(CHAT_COMPLETIONS, url, _CHAT_HISTORY, fields)
+    return _history(CHAT_COMPLETIONS, url, headers, _CHAT_HISTORY, fields)
 
 
-def _history(wire: WireFormat, url: str, usual: Mapping[str, Any], fields: Mapping[str, Any]) -> Sample:
+def _history(
+    wire: WireFormat, url: str, headers: Mapping[str, str], usual: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Sample:
     body = {name: value for name, value in {**usual, **fields}.items() if value is not None}
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", **headers}
     request_wire = WireRequest(url=url, headers=headers, body=dumps(body))
     return attrs.evolve(
         wire.samples[0], name="after a history of tools", request=TOOL_HISTORY, request_wire=request_wire
     )
 
 
-THOUGHT = Sample(
-    name="reasoning beside the text",
-    frames=(
-        _ROLE,
-        _chunk({"reasoning_content": "Let me "}),
-        _chunk({"reasoning_content": "see."}),
-        _chunk({"content": "Yes."}),
-        _chunk({}, "stop"),
-        _USED,
-        _DONE,
-    ),
-    body=_body({"reasoning_content": "Let me see.", "content": "Yes."}, "stop"),
-    reasoning="Let me see.",
-    text="Yes.",
-    usage=_COUNTED,
-)
-"""Reasoning in the field `reasoning_content`, for servers that send it."""
+def chat_reasoning(field: str) -> Sample:
+    """Return a sample with reasoning before the text, in this field of a message, such as `reasoning_content`."""
+    return Sample(
+        name=f"reasoning in {field}",
+        frames=(
+            _ROLE,
+            _chunk({field: "Let me "}),
+            _chunk({field: "see."}),
+            _chunk({"content": "Yes."}),
+            _chunk({}, "stop"),
+            _USED,
+            _DONE,
+        ),
+        body=_body({field: "Let me see.", "content": "Yes."}, "stop"),
+        reasoning="Let me see.",
+        text="Yes.",
+        usage=_COUNTED,
+    )
+
 
 # Responses
 
@@ -380,9 +386,9 @@ _RESPONSES_HISTORY: dict[str, Any] = {
 }
 
 
-def responses_history(url: str, **fields: JSONValue) -> Sample:
+def responses_history(url: str, *, headers: Mapping[str, str] = _NO_HEADERS, **fields: JSONValue) -> Sample:
     """Return a sample with a history of tools, whose `request_wire` has the documented form of the Responses API.
 
     The arguments are those of `chat_history`.
     """
-    return _history(RESPONSES, url, _RESPONSES_HISTORY, fields)
+    return _history(RESPONSES, url, headers, _RESPONSES_HISTORY, fields)

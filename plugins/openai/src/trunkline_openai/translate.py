@@ -22,17 +22,23 @@ from trunkline_openai.history import History
 from trunkline_openai.model_facts import ModelFacts, accepted_effort, facts_of
 from trunkline_openai.profile import Profile
 from trunkline_openai.schemas import accepted_schema
-from trunkline_openai.urls import UrlFor
+from trunkline_openai.urls import HeadersFor, UrlFor, no_headers
+
+_NONE: Mapping[str, str] = {}
 
 
-def request_headers(settings: Settings, *, accept: str = "application/json") -> Mapping[str, str]:
-    """The headers of a request, except for credentials. The setting `headers` takes precedence."""
+def request_headers(
+    settings: Settings, *, accept: str = "application/json", further: Mapping[str, str] = _NONE
+) -> Mapping[str, str]:
+    """The headers of a request, except for credentials. The setting `headers` takes precedence, then `further`."""
     headers = {"content-type": "application/json", "accept": accept}
     for setting, header in (("organization_id", "openai-organization"), ("project_id", "openai-project")):
         value = getattr(settings, setting, None)
         if isinstance(value, str):
             headers[header] = value
-    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
+    for added in (further, settings.headers):
+        headers |= {name.lower(): value for name, value in added.items()}
+    return headers
 
 
 _OFF: Mapping[ReasoningOff, Mapping[str, Any]] = {
@@ -48,16 +54,27 @@ _KEPT_MODELS = 64
 class ChatTranslator:
     """Translates requests for one service. A variant of the API overrides `body`, or sets its own `history`.
 
+    `profile`, `url` and `headers` are those of `chat_completions`. `context` is the service's, `profile` how the server
+    differs from OpenAI, and `facts` what the requested model accepts.
+
     `body` runs on a copy of the translator that has the `facts` and the `profile` of the requested model.
     """
 
     history: ClassVar[type[History]] = History
 
-    def __init__(self, context: ServiceContext[Any], *, profile: Profile, url: UrlFor) -> None:
+    def __init__(
+        self,
+        context: ServiceContext[Any],
+        *,
+        profile: Profile,
+        url: UrlFor[Any],
+        headers: HeadersFor[Any] = no_headers,
+    ) -> None:
         self.context = context
         self.profile = profile
         self.facts = ModelFacts()
         self._url = url
+        self._headers = headers
         self._by_model: dict[str, Self] = {}
 
     def facts_about(self, model: str) -> ModelFacts:
@@ -95,7 +112,11 @@ class ChatTranslator:
         wire_request = WireRequest(
             method="POST",
             url=self._url(settings, "/chat/completions", request.model),
-            headers=request_headers(settings, accept="text/event-stream" if stream else "application/json"),
+            headers=request_headers(
+                settings,
+                accept="text/event-stream" if stream else "application/json",
+                further=self._headers(settings),
+            ),
             body=encode_request(body),
         )
         family = self.family(request.model or "", translator.facts)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, TypeVar
 from urllib.parse import SplitResult, urlunsplit
 
 from trunkline.authoring.urls import endpoint_note, endpoint_url, split_url
 from trunkline.settings import Settings
 
-UrlFor: TypeAlias = Callable[[Settings, str, str | None], str]
-"""Returns the URL of an endpoint, for the settings, the endpoint's path (`/models`) and the request's model."""
+S = TypeVar("S", bound=Settings)
+
+UrlFor: TypeAlias = Callable[[S, str, str | None], str]
+"""Returns the URL of an endpoint, for the settings, the endpoint's path and the request's model.
+
+The path is `/chat/completions`, `/embeddings` or `/models`. The model is `None` for `/models`. Put the text of a
+setting or a model into a URL with `path_segment` of `trunkline.authoring.urls`, which encodes it.
+"""
+
+HeadersFor: TypeAlias = Callable[[S], Mapping[str, str]]
+"""Returns the headers of each request that are no credentials, for the settings."""
 
 # Longest first, so that `/chat/completions` is recognised before `/completions`.
 ENDPOINTS = (
@@ -85,6 +94,14 @@ def _with_path(url: SplitResult) -> SplitResult:
 
 
 def default_url(settings: Settings, path: str, model: str | None) -> str:
-    """The URL of an endpoint under the setting `api_url`."""
+    """Return the URL of an endpoint under the setting `api_url`, which every user of this function must have.
+
+    The path of an endpoint is removed from `api_url`, and `/v1` is added if it has no path.
+    """
     base, _ = base_url(settings.api_url)  # type: ignore[attr-defined]  # every provider of this API has the setting
     return endpoint_url(base, path)
+
+
+def no_headers(settings: Settings) -> Mapping[str, str]:
+    """Return no further headers."""
+    return {}
