@@ -127,3 +127,40 @@ def test_extensions_in_the_settings_are_tested_too() -> None:
     assert overridden.facts().credentials
     assert isinstance(overridden.open_steps().auth, HeaderAuth)
     assert canary("token") in overridden.canaries()
+
+
+BROKEN = {
+    "a required setting is missing": (
+        "TOY",
+        "setting 'api_key' (API key) is required",
+        "If a setting is missing, add it to `settings` of TestBroken.",
+    ),
+    "a module cannot be imported": (
+        "attrs.evolve(TOY, translator=lambda context: __import__('not_there'))",
+        "The provider of TestBroken cannot be used",
+        "No module named 'not_there'",
+    ),
+}
+"""Providers, and what the one error must say."""
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_provider_that_cannot_be_used_gives_one_error(case: str, tmp_path: Path) -> None:
+    provider, *messages = BROKEN[case]
+    settings = {"url": "{url}"} if "required" in case else {"url": "{url}", "api_key": canary("api_key")}
+    (tmp_path / "test_broken.py").write_text(
+        "import attrs\nfrom kit_toy import TOY, WIRE\nfrom trunkline.testing import ProviderTests\n"
+        f"class TestBroken(ProviderTests):\n    provider = {provider}\n    settings = {settings}\n    wire = WIRE\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_broken.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROVIDER.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 error" in done.stdout
+    for message in messages:
+        assert message in done.stdout
+    assert len(done.stdout.splitlines()) < 20

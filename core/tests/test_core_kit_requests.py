@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import attrs
@@ -14,11 +15,13 @@ from kit_toy import TEXT, TOY, USED, WIRE, ToySettings, event
 from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.json import dumps, loads, with_options
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
+from trunkline.authoring.urls import path_segment
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.messages import Image, Part, Reasoning, Text, ToolCall, ToolResult
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse
+from trunkline.settings import setting, settings
 from trunkline.testing import TOOL_HISTORY, ProviderTests, Step, canary
 from trunkline.testing.faults.lifecycle import LifecycleFaults
 from trunkline.testing.request_contents import RequestContentTests
@@ -496,6 +499,39 @@ def test_a_provider_needs_the_request_that_its_api_documents() -> None:
     type(case).samples = ()
     with pytest.raises(pytest.fail.Exception, match="TOOL_HISTORY"):
         run(case, "test_requests_are_as_the_api_documents_them")
+
+
+@settings
+class TeamSettings(ToySettings):
+    team: str = setting("Team", "Who pays.", default="a")
+
+
+def team_urls(encode: Callable[[str], str]) -> ProviderTests:
+    """Return the test class of a provider with a team in its URLs."""
+
+    class Teams(Sound):
+        def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+            made = super().translate(request, stream=stream)
+            url = f"{self.settings.url}/teams/{encode(self.settings.team)}/chat"
+            return attrs.evolve(made, wire_request=attrs.evolve(made.wire_request, url=url))
+
+        def __init__(self, context: ServiceContext[Any]) -> None:
+            super().__init__(context)
+            self.settings = context.settings
+
+    case = case_of(Teams)
+    type(case).provider = attrs.evolve(TOY, settings=TeamSettings, translator=Teams)
+    return case
+
+
+@pytest.mark.parametrize("encode", [str, quote, lambda text: quote(text, safe="")])
+def test_text_of_a_setting_that_changes_the_endpoint_is_caught(encode: Callable[[str], str]) -> None:
+    with pytest.raises(AssertionError, match=r"with the setting 'team' = .*: use `path_segment`"):
+        run(team_urls(encode), "test_text_settings_stay_one_path_segment")
+
+
+def test_text_of_a_setting_that_stays_one_path_segment_passes() -> None:
+    run(team_urls(path_segment), "test_text_settings_stay_one_path_segment")
 
 
 def test_usage_that_a_stream_reported_before_it_broke_off_is_kept() -> None:

@@ -6,11 +6,11 @@ import logging
 from typing import Any, ClassVar
 
 import pytest
-from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.auth import HeaderAuth, NoAuth
 from trunkline.authoring.framing import BARE, SSEFrame, SSEFramer, SSEOrJSONFramer
 from trunkline.authoring.http_errors import retry_after
 from trunkline.authoring.json import dumps, loads
-from trunkline.authoring.provider import Provider, ServiceContext, Translation
+from trunkline.authoring.provider import Auth, Provider, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -248,7 +248,9 @@ class ToyResponses:
         return toy_error(wire_response.status, data, wire_response.headers)
 
 
-def make_auth(context: ServiceContext[ToySettings]) -> HeaderAuth:
+def make_auth(context: ServiceContext[ToySettings]) -> Auth:
+    if "authorization" in context.settings.headers:
+        return NoAuth()
     kind = LeakyAuth if BUG == "key_in_repr" else HeaderAuth
     return kind("authorization", context.settings.api_key.reveal(), prefix="Bearer ")
 

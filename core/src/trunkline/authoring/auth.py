@@ -73,8 +73,8 @@ class HeaderAuth(NoAuth):
     `HeaderAuth("authorization", key, prefix="Bearer ")` sends one header, and `HeaderAuth({"x-key": key, "x-account":
     account})` sends two. `prefix` is put before the value; of several headers, before that of `authorization`.
 
-    The headers are always sent, and replace headers of the same names in the user's setting `headers`. `key_auth` leaves
-    out the key if these authenticate already.
+    The headers are always sent, and replace headers of the same names in the user's setting `headers`. `key_auth`
+    leaves out the key if these authenticate already.
 
     If a value is a `Secret` that can be read anew, it is read after a 401, and before the first request if its value is
     not known yet. That happens in a worker thread, since a file or a function may block. Raises `ConfigurationError` if

@@ -130,6 +130,7 @@ class ProviderCase:
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
         """Run tests with `sample` for each sample, `spelling` for each spelling, and `asked` for each model."""
+        cls._check_that_it_can_run()
         if "sample" in metafunc.fixturenames:
             samples = cls.all_samples()
             metafunc.parametrize("sample", samples, ids=[sample.name.replace(" ", "-") for sample in samples])
@@ -138,6 +139,22 @@ class ProviderCase:
             metafunc.parametrize("spelling", names, ids=[name.replace(" ", "-") for name in names])
         if "asked" in metafunc.fixturenames:
             metafunc.parametrize("asked", cls.models)
+
+    @classmethod
+    def _check_that_it_can_run(cls) -> None:
+        """Raise one error while tests are collected, instead of one for each test."""
+        try:
+            cls.plugin()
+            try:
+                cls.made_settings()
+            except ConfigurationError as error:
+                problem = f"{error}\nIf a setting is missing, add it to `settings` of {cls.__name__}."
+            else:
+                cls.facts()
+                return
+        except Exception as error:  # the plugin's code, which may raise anything
+            problem = f"The provider of {cls.__name__} cannot be used: {type(error).__name__}: {error}"
+        raise pytest.Collector.CollectError(problem)
 
     # Facts
 

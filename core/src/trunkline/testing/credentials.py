@@ -103,8 +103,8 @@ class CredentialTests(ProviderCase):
         assert found == own, "the header Authorization of the setting 'headers' is replaced; use `key_auth`"
         for name in self.credentials:
             assert name.lower() == "authorization" or name.lower() not in request.headers, (
-                f"the header {name!r} is sent although the setting 'headers' contains Authorization: a gateway or an API "
-                "may refuse requests that authenticate twice; use `key_auth`"
+                f"the header {name!r} is sent although the setting 'headers' contains Authorization, and APIs may "
+                "refuse requests that authenticate twice; use `key_auth`"
             )
 
     async def test_each_secret_setting_is_sent(self) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import attrs
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import ServiceContext, Translation, Translator
 from trunkline.authoring.warnings import merged
-from trunkline.errors import CallError
+from trunkline.errors import CallError, TrunklineError
 from trunkline.messages import (
     Audio,
     Document,
@@ -30,7 +31,7 @@ from trunkline.messages import (
     system,
     user,
 )
-from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat
+from trunkline.request import ChatRequest, EmbedRequest, ReasoningOptions, ResponseFormat
 from trunkline.testing.case import NOWHERE, ProviderCase
 from trunkline.testing.wireformat import WEATHER
 
@@ -113,6 +114,12 @@ _LATER = (
 _HEAVY = ("aiohttp", "boto3", "botocore", "httpx", "httpx2", "pydantic", "requests", "urllib3")
 
 
+def _segments(url: str) -> list[str]:
+    """Return the segments of a URL's path, decoded, and what follows the path."""
+    parts = urlsplit(url)
+    return [*map(unquote, parts.path.split("/")), parts.query, parts.fragment]
+
+
 class RequestTests(ProviderCase):
     """The conformance tests of requests."""
 
@@ -131,6 +138,39 @@ class RequestTests(ProviderCase):
         if translation.wire_request == plain.wire_request:
             assert warnings, "not sent, and no warning says so"
             assert any(warning.lossy for warning in warnings), "not sent, but the warning is not lossy"
+
+    def test_text_settings_stay_one_path_segment(self) -> None:
+        """Text of a setting that is in the path of a URL is encoded, or refused, so it cannot change the endpoint."""
+        made = self.made_settings()
+        for info in self.own_settings():
+            if info.secret or info.path or "://" in str(getattr(made, info.name)):
+                continue
+            plain = self._urls(info.name, MARK)
+            for text in ("a/../b?c#d", ".."):
+                for url, changed in zip(plain, self._urls(info.name, text), strict=False):
+                    if MARK not in urlsplit(url).path:
+                        continue
+                    wanted = [part.replace(MARK, text) for part in _segments(url)]
+                    found = _segments(changed)
+                    assert found == wanted and ".." not in found, (  # noqa: PT018
+                        f"with the setting {info.name!r} = {text!r}, the URL is {changed}: use `path_segment`"
+                    )
+
+    def _urls(self, name: str, value: str) -> list[str]:
+        """Return the URLs of requests with another value of a setting; none if the value is refused."""
+        try:
+            context = attrs.evolve(self.context(), settings=self.made_settings(**{name: value}))
+            steps = open_steps(self.plugin(), context, self.extensions())
+            found = [steps.translator.translate(ChatRequest(messages="Hi", model="m"), stream=True).wire_request.url]
+            operations = steps.operations
+            if operations.list_models is not None:
+                found.append(operations.list_models.translation(context, None).wire_request.url)
+            if operations.embed is not None:
+                request = EmbedRequest(texts=["Hi"], model=self.embedding_model)
+                found.append(operations.embed.translation(context, request).wire_request.url)
+        except TrunklineError:
+            return []
+        return found
 
     @pytest.mark.parametrize("fields", FIELDS, ids=lambda fields: list(fields)[-1])
     def test_each_field_is_sent_or_warned_about(self, fields: dict[str, Any]) -> None:

@@ -16,8 +16,7 @@ from trunkline.request import EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo
 
 from trunkline_openai.errors import error_from_body
-from trunkline_openai.profile import Profile
-from trunkline_openai.provider import ProfileFor
+from trunkline_openai.profile import Profile, ProfileFor
 from trunkline_openai.translate import request_headers, sent_user_id
 from trunkline_openai.urls import HeadersFor, S, UrlFor, no_headers
 from trunkline_openai.usage import usage_from

@@ -8,7 +8,7 @@ server supports. A table in the configuration changes one of them:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 from urllib.parse import urlsplit
 
 import attrs
@@ -16,6 +16,7 @@ import attrs
 from trunkline_openai import compatible_models as models
 from trunkline_openai.features import FEATURES, SchemaRules
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, check_length, check_pattern
+from trunkline_openai.urls import S
 
 _BASIC = frozenset[str](
     {
@@ -136,6 +137,9 @@ class Profile:
             **{name: value for name in _BY_MODEL if (value := getattr(facts, name)) is not None},
         )
 
+
+ProfileFor: TypeAlias = Profile | Callable[[S], Profile]
+"""A profile, or a function that returns the profile for a service's settings."""
 
 _BY_MODEL = (
     "max_tokens_field",

@@ -14,7 +14,7 @@ headers), or `load`, a function that imports subclasses of `ChatTranslator` and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from trunkline.authoring.auth import key_auth
@@ -29,15 +29,12 @@ from trunkline.authoring.provider import (
 )
 from trunkline.settings import Settings
 
-from trunkline_openai.profile import Profile
+from trunkline_openai.profile import Profile, ProfileFor
 from trunkline_openai.urls import HeadersFor, S, UrlFor, default_url, no_headers
 
 if TYPE_CHECKING:
     from trunkline_openai.parse import ChatParser
     from trunkline_openai.translate import ChatTranslator
-
-ProfileFor: TypeAlias = Profile | Callable[[S], Profile]
-"""A profile, or a function that returns the profile for a service's settings."""
 
 
 @attrs.frozen(kw_only=True)
