@@ -22,6 +22,7 @@ from trunkline import (
     EventMiddleware,
     Finished,
     FinishReason,
+    InvalidRequest,
     Middleware,
     Observer,
     Operation,
@@ -382,6 +383,17 @@ def embed_request(context: Any, value: object) -> WireRequest:
     return WireRequest(url=f"{context.settings.url}/embed")
 
 
+async def async_function(context: Any, value: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("operation", [None, embed_request], ids=["none", "function"])
+async def test_run_refuses_what_is_no_operation(toy: Toy, operation: Any) -> None:
+    async with toy("http://localhost:1") as service:
+        with pytest.raises(InvalidRequest, match="run takes an Operation, not"):
+            await service.run(operation, None)
+
+
 @pytest.mark.parametrize(
     ("operation", "message"),
     [
@@ -402,8 +414,10 @@ def embed_request(context: Any, value: object) -> WireRequest:
             Operation(build=embed_request, parse=partial(lambda zero, *_: 1 / zero, 0)),
             r"test_core_middleware failed: ZeroDivisionError",
         ),
+        (Operation(build=async_function, parse=loads), r"build of 'run' is an async function"),
+        (Operation(build=embed_request, parse=async_function), r"parse of 'run' is an async function"),
     ],
-    ids=["no request", "text as request", "no warnings", "no parse", "partial"],
+    ids=["no request", "text as request", "no warnings", "no parse", "partial", "async build", "async parse"],
 )
 async def test_wrong_operation_is_a_plugin_error(toy: Toy, operation: Any, message: str) -> None:
     for extensions in ([], [Extension(PassesOn())]):
@@ -507,6 +521,26 @@ async def test_wrong_result_of_an_operation_is_a_plugin_error(toy: Toy) -> None:
             await service.embed("Hi")
         with pytest.raises(PluginError, match=r"Bad.run returned None, not a value of type tuple"):
             await service.list_models()
+
+
+async def answers_true(request: Any, proceed: Any) -> Any:
+    return True
+
+
+async def test_true_is_no_count_of_tokens(toy: Toy) -> None:
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(Bad(answers_true))]) as service:
+        with pytest.raises(PluginError, match=r"Bad.run returned a value of type bool, not a value of type int"):
+            await service.count_tokens("Hi")
+
+
+@pytest.mark.parametrize("embeddings", [((0.5,),), ((0.5,), (0.5, 1.0)), None], ids=["too few", "lengths", "none"])
+async def test_wrong_embeddings_of_a_middleware_are_a_plugin_error(toy: Toy, embeddings: Any) -> None:
+    async def answers(request: Any, proceed: Any) -> Any:
+        return EmbedResponse(embeddings=embeddings)
+
+    async with toy("http://localhost:1", extensions=[Extension(Bad(answers))]) as service:
+        with pytest.raises(PluginError, match=r"Bad.run returned wrong embeddings: "):
+            await service.embed(["Hi", "there"])
 
 
 async def generator(request: Any, proceed: Any) -> Any:

@@ -31,6 +31,7 @@ EXPLAINED = {
     "authoring.provider.Operation.build": CONTEXT,
     "authoring.provider.Operation.parse": CONTEXT,
     "authoring.provider.Operation.translation": CONTEXT,
+    "authoring.provider.Operation.result": CONTEXT,
     "authoring.provider.Provider.auth": CONTEXT,
     "authoring.provider.Provider.operations": CONTEXT,
     "authoring.provider.Provider.response_parser": CONTEXT,

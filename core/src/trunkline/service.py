@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Unpack, cast
 import anyio
 import attrs
 
-from trunkline._calls.borders import blamed_on_provider
+from trunkline._calls.borders import AtBorder, blamed_on_provider, run_step
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.middleware import chat_through, embed_through, run_through
 from trunkline._calls.model_pages import ModelPages
@@ -23,7 +23,7 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import environment_secrets
 from trunkline._kept import KeptObjects
 from trunkline._masking import without_keys
-from trunkline._plugins.registry import Steps, open_steps, plugin_error
+from trunkline._plugins.registry import Steps, open_steps, plugin_error, provider_label
 from trunkline._suggestions import check_keywords
 from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.provider import Operation, Provider, ServiceContext, Translation, Transport
@@ -51,15 +51,17 @@ R = TypeVar("R")
 _log = logging.getLogger("trunkline")
 
 
-def _parse(pipeline: Pipeline, operation: Operation[Any, T], response: WireResponse) -> T:
+def _parse(
+    at_border: AtBorder, context: ServiceContext[Any], operation: Operation[Any, T], response: WireResponse
+) -> T:
     def parse() -> T:
         try:
-            return operation.parse(pipeline.context, response)
+            return operation.result(context, response)
         except InvalidRequest as error:
             failed = blamed_on_provider(error)
         raise failed
 
-    return pipeline.run_step("operations", parse)
+    return run_step(at_border, "operations", parse)
 
 
 class _LoopPart:
@@ -191,7 +193,7 @@ class Service:
             pages = ModelPages()
             while True:
                 translation = pipeline.run_step("operations", operation.translation, pipeline.context, pages.cursor)
-                parse = partial(_parse, pipeline, operation)
+                parse = partial(_parse, pipeline.at_border, pipeline.context, operation)
                 problem = pages.add(await pipeline.call(translation, parse, call.deadline, call.retried))
                 if problem is not None:
                     raise pipeline.finalize_error(ProtocolViolation(f"the list of models has no end: {problem}"))
@@ -222,7 +224,7 @@ class Service:
             translation = pipeline.run_step("operations", operation.translation, pipeline.context, with_model)
 
             def parse(wire_response: WireResponse) -> EmbedResponse:
-                response = _parse(pipeline, operation, wire_response)
+                response = _parse(pipeline.at_border, pipeline.context, operation, wire_response)
                 pipeline.run_step("operations", check_vectors, response.embeddings, len(request.texts))
                 return response
 
@@ -254,7 +256,7 @@ class Service:
             translation = pipeline.run_step("operations", operation.translation, pipeline.context, prepared)
             translation = attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
             self._log_warnings("count_tokens", translation)
-            parse = partial(_parse, pipeline, operation)
+            parse = partial(_parse, pipeline.at_border, pipeline.context, operation)
             return await pipeline.call(translation, parse, call.deadline, call.retried)
 
         through = partial(run_through, value_class=ChatRequest, result_class=int)
@@ -269,29 +271,17 @@ class Service:
 
         Raises what `chat` raises, and `PluginError` if a function of `operation` fails.
         """
-
+        if not isinstance(operation, Operation):
+            raise InvalidRequest(f"run takes an Operation, not a {type(operation).__name__}", service=self.name)
         function = getattr(operation.parse, "func", operation.parse)  # of a `functools.partial`
         module = getattr(function, "__module__", type(function).__module__)
 
         async def send(pipeline: Pipeline, value: V, call: ObservedCall) -> R:
-            def at_border(error: BaseException) -> BaseException:
-                return pipeline.at_border(error, "operations", owner=f"the module {module}")
-
-            def parse(wire_response: WireResponse) -> R:
-                try:
-                    return operation.parse(pipeline.context, wire_response)
-                except BaseException as error:
-                    failed = at_border(blamed_on_provider(error))
-                raise failed
-
-            try:
-                translation = operation.translation(pipeline.context, value)
-                self._log_warnings(operation.name, translation)
-            except BaseException as error:
-                failed = at_border(error)
-            else:
-                return await pipeline.call(translation, parse, call.deadline, call.retried)
-            raise failed
+            at_border = partial(pipeline.at_border, owner=f"the module {module}")
+            translation = run_step(at_border, "operations", operation.translation, pipeline.context, value)
+            run_step(at_border, "operations", self._log_warnings, operation.name, translation)
+            parse = partial(_parse, at_border, pipeline.context, operation)
+            return await pipeline.call(translation, parse, call.deadline, call.retried)
 
         return await self._run(operation.name, value, send, run_through)
 
@@ -377,7 +367,11 @@ class Service:
             steps = open_steps(self._provider, context, self.settings.extensions, own)
         except Exception as error:
             known = isinstance(error, TrunklineError)
-            opened = without_traceback(error) if known else plugin_error(context, "settings", self.provider, error)
+            opened = (
+                without_traceback(error)
+                if known
+                else plugin_error(context, "settings", provider_label(self._provider), error)
+            )
             failed = cast(TrunklineError, opened)
             failed.service = failed.service or self.name
             failed = scrub_error(failed, self._secrets())

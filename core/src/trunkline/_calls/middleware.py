@@ -18,8 +18,9 @@ import attrs
 from trunkline._calls.observed import ServiceCall
 from trunkline._calls.provider_stream import CLOSING_LIMIT, ENTERED_TWICE, ProviderStream
 from trunkline._plugins.registry import OwnedMiddleware
+from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.middleware import EventStream, Middleware
-from trunkline.errors import CallError, PluginError, RemoteError, RequestTimeout, TrunklineError
+from trunkline.errors import CallError, PluginError, ProtocolViolation, RemoteError, RequestTimeout, TrunklineError
 from trunkline.events import Event, Finished, is_event
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse
@@ -98,8 +99,16 @@ class _Border:
 
     def check(self, value: object, wanted: type, what: str) -> None:
         """Raise `PluginError` if the middleware passes on or returns a value of a wrong type."""
-        if not isinstance(value, wanted):
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             raise self.error(f"{what} {_described(value)}, not a value of type {wanted.__name__}")
+
+    def check_embeddings(self, request: EmbedRequest, response: EmbedResponse) -> None:
+        """Raise `PluginError` if the middleware does not return one vector for each text that it was given."""
+        try:
+            return check_vectors(response.embeddings, len(request.texts))
+        except (ProtocolViolation, TypeError) as error:
+            failed = self.error(f"returned wrong embeddings: {error}")
+        raise failed
 
 
 def _described(value: object) -> str:
@@ -129,6 +138,8 @@ def _guarded(
             failed = border.crossed(error)
         else:
             border.check(result, result_class, "returned")
+            if isinstance(value, EmbedRequest) and isinstance(result, EmbedResponse):
+                border.check_embeddings(value, result)
             return cast(T, result)
         raise failed
 

@@ -6,6 +6,7 @@ no I/O and read no clock, so they can be tested without a network.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
@@ -342,12 +343,22 @@ class Operation(Generic[V_contra, R_co]):
 
     def translation(self, context: ServiceContext[Any], value: V_contra) -> Translation:
         """Return what `build` makes, as a `Translation`."""
-        built = self.build(context, value)
+        built = self._not_async("build", self.build(context, value))
         translation = built if isinstance(built, Translation) else Translation(wire_request=built)
         made: Any = translation.wire_request
         if not isinstance(made, WireRequest):
             raise TypeError(f"build of {self.name!r} returned a value of type {type(made).__name__}, not a WireRequest")
         return translation
+
+    def result(self, context: ServiceContext[Any], wire_response: WireResponse) -> R_co:
+        """Return what `parse` returns."""
+        return self._not_async("parse", self.parse(context, wire_response))
+
+    def _not_async(self, function: str, value: T) -> T:
+        if inspect.iscoroutine(value):
+            value.close()
+            raise TypeError(f"{function} of {self.name!r} is an async function; it must be an ordinary function")
+        return value
 
 
 @attrs.frozen(kw_only=True)
