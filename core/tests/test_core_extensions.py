@@ -23,6 +23,7 @@ from trunkline import (
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, load_extension
+from trunkline.authoring.auth import HeaderAuth
 from trunkline.service import Service
 from trunkline.settings import json_schema
 from trunkline.testing import Exchange, serve
@@ -361,6 +362,57 @@ async def test_middlewares_of_two_instances_are_nested_in_order_and_errors_name_
         with pytest.raises(PluginError, match="of Step#2 failed: KeyError"):
             await opened.chat("hi")
     assert seen == ["a", "b"]
+
+
+@pytest.mark.anyio
+async def test_first_extension_is_asked_first_and_wraps_the_others() -> None:
+    class Step:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    class Wraps(Step):
+        @hookimpl(wrapper=True)
+        def trunkline_auth(self, context: Any) -> Any:
+            auth = yield
+            sign = auth.sign
+            auth.sign = lambda wire_request, credentials: sign(wire_request, credentials).with_headers(
+                {"x-path": self.name + sign(wire_request, credentials).headers.get("x-path", "")}
+            )
+            return auth
+
+    class Overrides(Step):
+        @hookimpl
+        def trunkline_auth(self, context: Any) -> Any:
+            return HeaderAuth("authorization", self.name, prefix="")
+
+        @hookimpl
+        def trunkline_observer(self, context: Any) -> Observer:
+            observer = Observer()
+            observer.finished = lambda *_: seen.append(self.name)  # type: ignore[method-assign]
+            return observer
+
+    seen: list[str] = []
+    extensions = (Wraps("a"), Wraps("b"), Overrides("c"), Overrides("d"))
+    async with serve(well) as server, service(made(*extensions, url=server.url)) as opened:
+        await opened.chat("hi")
+    headers = server.requests[0].headers
+    assert headers["x-path"] == "ab"
+    assert headers["authorization"] == "c"
+    assert seen == ["c", "d"]
+
+
+@pytest.mark.anyio
+async def test_uninstalled_provider_is_not_taken_for_an_installed_one_of_its_name(install: Callable[..., None]) -> None:
+    install("dist-toy", PROVIDERS, {"toy": "plugin_toy:provider"}, plugin_toy="provider = None")
+
+    def fails(context: Any) -> Any:
+        raise KeyError
+
+    settings = made()
+    async with Service("main", make_toy(auth=fails), settings, transports=HTTPTransports(None)) as opened:
+        with pytest.raises(PluginError, match="of toy failed: KeyError") as caught:
+            await opened.chat("hi")
+    assert caught.value.distribution == "toy"
 
 
 @pytest.mark.anyio

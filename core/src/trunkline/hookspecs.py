@@ -3,6 +3,9 @@
 A provider implements the first four; a `Provider` object does so with its fields. An extension may override any of them
 (`tryfirst=True`), wrap any of them (`wrapper=True`), or add an observer or a middleware.
 
+The order of the setting `extensions` is that of the hooks: the first extension is asked first, and its wrapper and its
+middleware are the outermost. An implementation with `tryfirst=True` is asked before all others.
+
 Each hook is called once, when a service opens, and only for the services that use the provider or extension. A hook
 does no I/O; it returns an object whose methods are then called for each request and each chunk.
 """

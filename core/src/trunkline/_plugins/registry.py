@@ -27,6 +27,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from types import FunctionType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import attrs
 import pluggy
@@ -66,6 +67,9 @@ STACK_LINES = 8
 """How many of the innermost functions an error for a broken plugin lists."""
 
 _extensions_of_every_service: list[object] = []
+
+_provider_distributions: WeakKeyDictionary[Provider, str] = WeakKeyDictionary()
+"""The distributions of the providers that were loaded. One that is not installed may have the name of another."""
 
 
 @contextmanager
@@ -228,7 +232,13 @@ def load_provider(name: str) -> Provider:
             distribution=item.distribution,
         )
     check_hooks(value, item.distribution)
+    _provider_distributions[value] = item.distribution
     return value
+
+
+def provider_label(provider: Provider) -> str:
+    """Return how errors name a provider: by its distribution, or by its name if it is not an installed one."""
+    return _provider_distributions.get(provider, provider.name)
 
 
 def load_extension(name: str) -> object:
@@ -423,12 +433,14 @@ def open_steps(
     manager.add_hookspecs(hookspecs)
     if transport is not None:
         manager.register(_CoreHooks(transport), name="trunkline")
-    manager.register(provider, name=provider.name)
-    # Those of the service are made once, for all its event loops.
-    for extension in (
-        *context.keep(_Extensions, lambda: _load_extensions(context.name, extensions)).loaded,
+    manager.register(provider, name=provider_label(provider))
+    # A recorder is outside all other extensions. Those of the service are made once, for all its event loops.
+    outermost_first = (
         *_load_extensions(context.name, _extensions_of_every_service).loaded,
-    ):
+        *context.keep(_Extensions, lambda: _load_extensions(context.name, extensions)).loaded,
+    )
+    # pluggy calls the plugins that were registered last first.
+    for extension in reversed(_with_distinct_labels(outermost_first, [name for name, _ in manager.list_name_plugin()])):
         _register(manager, extension, context.name)
     results = _HookResults()
     for name in _hook_names():
@@ -455,10 +467,10 @@ def open_steps(
         auths=auths,
         auth_owners=tuple(results.owner_of(one) or owners["auth"] for one in auths),
         observers=calls.every(manager.hook.trunkline_observer, Observer),
-        middlewares=calls.middlewares(manager),
+        middlewares=calls.middlewares(manager.hook.trunkline_middleware),
         operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
-        owners={"operations": provider.name, **owners},
+        owners={"operations": provider_label(provider), **owners},
     )
     acquired_secrets(context, opened)
     return opened
@@ -530,6 +542,20 @@ class _Hooks:
                 setattr(self, name, getattr(extension, name))
 
 
+def _with_distinct_labels(extensions: Iterable[_LoadedExtension], taken: Iterable[str]) -> list[_LoadedExtension]:
+    """Add a number to each label that is taken already, such as that of a second instance of a class."""
+    labels = set(taken)
+    distinct = []
+    for extension in extensions:
+        label, number = extension.label, 1
+        while label in labels:
+            number += 1
+            label = f"{extension.label}#{number}"
+        labels.add(label)
+        distinct.append(attrs.evolve(extension, label=label))
+    return distinct
+
+
 def check_extension(name: str) -> None:
     """Raise `PluginError` if an installed extension is broken, as far as this is seen without a service."""
     value = load_extension(name)
@@ -540,11 +566,7 @@ def check_extension(name: str) -> None:
 
 
 def _register(manager: pluggy.PluginManager, extension: _LoadedExtension, service: str | None) -> None:
-    """Register an extension. A second one with the same label, such as an instance of the same class, gets a number."""
-    label, number = extension.label, 1
-    while manager.has_plugin(label):
-        number += 1
-        label = f"{extension.label}#{number}"
+    label = extension.label
     distribution = label.partition(":")[0]
     try:
         check_hooks(extension.hooks, distribution)
@@ -624,9 +646,9 @@ def acquired_secrets(context: ServiceContext[Any], steps: Steps) -> tuple[str, .
     return tuple(found)
 
 
-# The label of a plugin is its name in pluggy. It is the name of the provider, `DISTRIBUTION:NAME` for an installed
-# extension, and the name of the class or module of one that is an object. A number follows if a label is taken:
-# `Watch#2`.
+# The label of a plugin is its name in pluggy. It is the distribution of the provider, or the name of a provider that is
+# not installed; `DISTRIBUTION:NAME` for an installed extension, and the name of the class or module of one that is an
+# object. A number follows if several extensions of a service have the same label: `Watch#2`.
 
 
 _SEVERAL = ", "
@@ -634,10 +656,8 @@ _SEVERAL = ", "
 
 
 def _distribution(plugin: str) -> str:
-    """Return the distribution of a plugin, given its label. An extension that is an object is known by its own name."""
-    found = {item.name: item.distribution for item in installed(PROVIDERS)}
-    owners = [label.partition(":") for label in plugin.split(_SEVERAL)]
-    return _SEVERAL.join(dict.fromkeys(owner if colon else found.get(owner, owner) for owner, colon, _ in owners))
+    """Return the distribution of a plugin, given its label. An object that is not installed has its label instead."""
+    return _SEVERAL.join(dict.fromkeys(label.partition(":")[0] for label in plugin.split(_SEVERAL)))
 
 
 def _shown(plugin: str) -> str:
@@ -655,7 +675,7 @@ def _operations(provider: Provider, context: ServiceContext[Any]) -> Operations:
     except TrunklineError:
         raise
     except Exception as error:
-        failed = plugin_error(context, "the function operations", provider.name, error)
+        failed = plugin_error(context, "the function operations", provider_label(provider), error)
     raise failed
 
 
@@ -696,15 +716,11 @@ class _HookCalls:
             self._check(hook, result, wanted)
         return tuple(results)
 
-    def middlewares(self, manager: pluggy.PluginManager) -> tuple[OwnedMiddleware, ...]:
-        """Return the middlewares in the order of the extensions; one of the provider is the innermost."""
-        hook = manager.hook.trunkline_middleware
-        found = [
+    def middlewares(self, hook: pluggy.HookCaller) -> tuple[OwnedMiddleware, ...]:
+        return tuple(
             OwnedMiddleware(middleware=middleware, owner=self.results.owner_of(middleware) or _implementers(hook))
             for middleware in self.every(hook, Middleware)
-        ]
-        labels = [label for label, _ in manager.list_name_plugin() if label != self.context.provider]
-        return tuple(sorted(found, key=lambda one: labels.index(one.owner) if one.owner in labels else len(labels)))
+        )
 
     def _check(self, hook: pluggy.HookCaller, result: object, wanted: type) -> None:
         if not isinstance(result, wanted):
