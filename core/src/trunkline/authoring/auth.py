@@ -54,7 +54,7 @@ class NoAuth:
         return None
 
     @property
-    def secrets(self) -> tuple[str, ...]:
+    def secrets(self) -> tuple[str | Secret, ...]:
         """No secrets."""
         return ()
 

@@ -7,7 +7,7 @@ from trunkline.authoring.provider import Provider, ProviderParts, lazy_provider
 
 from trunkline_openai.features import Feature
 from trunkline_openai.from_openai import messages_from
-from trunkline_openai.profile import PROFILES, Profile, ProfileFor
+from trunkline_openai.profile import BASIC_FEATURES, PROFILES, Profile, ProfileFor
 from trunkline_openai.provider import ChatParts, bearer_auth, chat_completions, chat_or_responses
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
 from trunkline_openai.urls import HeadersFor, UrlFor, default_url
@@ -15,6 +15,7 @@ from trunkline_openai.urls import HeadersFor, UrlFor, default_url
 __version__ = "0.1.0"
 
 __all__ = [
+    "BASIC_FEATURES",
     "ChatParts",
     "Feature",
     "HeadersFor",

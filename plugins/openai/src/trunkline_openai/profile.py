@@ -18,7 +18,7 @@ from trunkline_openai.features import FEATURES, SchemaRules
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, check_length, check_pattern
 from trunkline_openai.urls import S
 
-_BASIC = frozenset[str](
+BASIC_FEATURES = frozenset[str](
     {
         "tools",
         "tool_choice_none",
@@ -35,7 +35,9 @@ _BASIC = frozenset[str](
         "image_data",
     }
 )
-_COMMON = _BASIC | {"parallel_tool_calls", "strict_tools", "logprobs", "reasoning_effort"}
+"""The default of `Profile.takes`: features that almost every server has. Add others, or take some away."""
+
+_COMMON = BASIC_FEATURES | {"parallel_tool_calls", "strict_tools", "logprobs", "reasoning_effort"}
 
 
 def _names(value: str | Iterable[str]) -> tuple[str, ...]:
@@ -72,7 +74,8 @@ class Profile:
       it does not support a user's id.
     - `system_role`: the role of system messages. With `developer_role`, reasoning models get the role `developer`.
     - `models`: a table of what each of the server's models accepts. The setting `model_facts` overrides it.
-    - `takes`: the supported features, in the words of `Feature`. Anything else is left out, with a warning.
+    - `takes`: the supported features, in the words of `Feature`. Anything else is left out, with a warning. The default
+      is `BASIC_FEATURES`; for more, write `takes=BASIC_FEATURES | {"top_k"}`.
     - `stream_options`: the server reports usage in streams on request.
     - `obfuscation`: the server pads its chunks unless asked not to.
     - `stop_limit`: the number of stop sequences that it accepts; `None` is no limit.
@@ -106,7 +109,7 @@ class Profile:
     system_role: Literal["system", "developer", "user"] = "system"
     developer_role: bool = False
     models: Rows = ()
-    takes: frozenset[str] = attrs.field(converter=_features, default=_BASIC)
+    takes: frozenset[str] = attrs.field(converter=_features, default=BASIC_FEATURES)
     stream_options: bool = False
     obfuscation: bool = False
     stop_limit: int | None = 4
@@ -215,7 +218,7 @@ _ALL = (
         schemas="grammar",
         system_messages="first",
         models=models.LOCAL,
-        takes=_BASIC - {"image_url", "tool_choice_named"} | {"top_k"},
+        takes=BASIC_FEATURES - {"image_url", "tool_choice_named"} | {"top_k"},
         stream_options=True,
         user_id_field=None,
         stop_limit=None,
@@ -231,7 +234,7 @@ _ALL = (
     Profile(
         name="deepseek",
         models=models.DEEPSEEK,
-        takes=_BASIC - {"json_schema", "seed", "image_url", "image_data"} | {"logprobs", "reasoning_effort"},
+        takes=BASIC_FEATURES - {"json_schema", "seed", "image_url", "image_data"} | {"logprobs", "reasoning_effort"},
         stream_options=True,
         user_id_field=None,
         stop_limit=16,
@@ -281,7 +284,7 @@ _ALL = (
     Profile(
         name="huggingface",
         models=models.ANYWHERE,
-        takes=_BASIC | {"logprobs"},
+        takes=BASIC_FEATURES | {"logprobs"},
         stream_options=True,
         user_id_field=None,
         finish_reason_suffices=True,
@@ -300,7 +303,7 @@ _ALL = (
     Profile(
         name="gemini",
         models=models.GEMINI,
-        takes=_BASIC - {"penalties", "names", "image_url"} | {"reasoning_effort", "parallel_tool_calls"},
+        takes=BASIC_FEATURES - {"penalties", "names", "image_url"} | {"reasoning_effort", "parallel_tool_calls"},
         stream_options=True,
         user_id_field=None,
     ),
@@ -309,7 +312,8 @@ _ALL = (
         models=models.KIMI,
         schemas="moonshot",
         # https://platform.kimi.ai/docs/guide/migrating-from-openai-to-kimi, 2026-11: no `tool_choice: required`.
-        takes=_BASIC - {"tool_choice_required", "tool_choice_named", "seed", "image_url"} | {"reasoning_effort"},
+        takes=BASIC_FEATURES - {"tool_choice_required", "tool_choice_named", "seed", "image_url"}
+        | {"reasoning_effort"},
         stream_options=True,
         reasoning_fields=("reasoning_content",),
         reasoning_replay="reasoning_content",
@@ -337,7 +341,7 @@ _ALL = (
     # Mistral's API, which refuses unknown fields. The provider `mistral` supports more of this API.
     Profile(
         name="mistral",
-        takes=_BASIC - {"seed", "names"} | {"parallel_tool_calls", "strict_tools", "reasoning_effort"},
+        takes=BASIC_FEATURES - {"seed", "names"} | {"parallel_tool_calls", "strict_tools", "reasoning_effort"},
         user_id_field=None,
         stop_limit=None,
         call_id_pattern=r"[A-Za-z0-9]{9}",
