@@ -442,15 +442,25 @@ async def test_limits_of_bodies_apply_to_a_status(open_jobs: Any, body: bytes) -
                 await service.chat("hi")
 
 
-async def test_failing_function_is_a_plugin_error_and_cancels_the_job(open_jobs: Any) -> None:
-    def broken(wire_response: WireResponse) -> JobState:
+@pytest.mark.parametrize(
+    ("function", "seen"),
+    [
+        ("status", ["submit", "cancel"]),
+        ("state", ["submit", "status", "cancel"]),
+        ("result", ["submit", "status", "cancel"]),
+    ],
+)
+async def test_failing_function_is_a_plugin_error_and_cancels_the_job(
+    function: str, seen: list[str], open_jobs: Any
+) -> None:
+    def broken(*given: object) -> Any:
         raise KeyError("phase")
 
-    jobs = Jobs("running")
-    async with serve(jobs) as server, open_jobs(server, {"state": broken}) as service:
+    jobs = Jobs("done")
+    async with serve(jobs) as server, open_jobs(server, {function: broken}) as service:
         with pytest.raises(PluginError, match="the transport of toy failed: KeyError"):
             await service.chat("hi")
-    assert jobs.seen == ["submit", "status", "cancel"]
+    assert jobs.seen == seen
 
 
 # Credentials

@@ -184,10 +184,11 @@ class _Exchange:
         if not _is_success(response):
             return response
         job = Job(request=self._request, response=await self._read(response))
+        self._job, last = job, job.response
         asked = steps.status(job)
         if asked is None:
-            return _WholeResponse(job.response)
-        self._job, last = job, job.response
+            self._job = None
+            return _WholeResponse(last)
         # A request for a state may always be sent twice.
         options = attrs.evolve(self._options, resend=True)
         while True:
