@@ -21,6 +21,9 @@ BROKEN = {
     "LosesWarnings": "test_warnings_are_kept",
     "LosesLastWarnings": "test_warnings_are_kept",
     "KeepsRequest": "test_concurrent_calls_do_not_mix",
+    "CachesOne": "test_different_requests_get_their_own_responses",
+    "CachesByLastText": "test_different_requests_get_their_own_responses",
+    "CachesByMessages": "test_different_requests_get_their_own_responses",
     "OtherError": "test_error_of_the_provider_passes",
     "FallsBack": "test_error_of_the_provider_passes",
     "EndsWell": "test_error_in_a_stream_passes",
@@ -97,3 +100,9 @@ def test_skips_need_a_test_and_a_reason() -> None:
         type("Silent", (ExtensionTests,), {"skips": {"test_warnings_are_kept": " "}})
     with pytest.raises(TypeError, match="replaces a test of the kit"):
         type("Own", (ExtensionTests,), {"test_warnings_are_kept": lambda self: None})
+
+
+@pytest.mark.parametrize("made", [lambda self, tmp_path: None, pytest.fixture(lambda self: None)])
+def test_extension_cannot_use_fixtures(made: object) -> None:
+    with pytest.raises(TypeError, match=r"cannot use fixtures of pytest.* self\.folder"):
+        type("Wrong", (ExtensionTests,), {"extension": made})

@@ -107,6 +107,17 @@ def test_environment_variables_become_the_setting_s_type() -> None:
     assert (made.tags, made.headers) == (("a", "b"), {"X-A": "b"})
 
 
+@pytest.mark.parametrize("text", [' ["a", "b, c"] ', '["a","b, c"]'])
+def test_list_from_the_environment_may_be_json(text: str) -> None:
+    assert make({"TRUNKLINE_MY_DEMO_TAGS": text}, api_key="k").tags == ("a", "b, c")
+
+
+@pytest.mark.parametrize("text", ['["a", 1]', '["a"', "[a, b]"])
+def test_list_from_the_environment_is_refused_if_it_looks_like_json(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be a list of strings"):
+        make({"TRUNKLINE_MY_DEMO_TAGS": text}, api_key="k")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -125,6 +136,7 @@ def test_environment_variables_become_the_setting_s_type() -> None:
         ("headers", {"a": 1}, "a table of strings"),
         ("headers", "canary", "a table of strings"),
         ("tags", [1], "a list of strings"),
+        ("tags", '["a"', "a list of strings, as texts between commas or as JSON"),
         ("even", 3, "an even number"),
         ("extensions", 3, "a list of extensions: names, tables with a name, or objects"),
         ("regoin", "x", "did you mean 'region'"),

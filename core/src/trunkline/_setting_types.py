@@ -105,6 +105,8 @@ def convert_to(kind: object, value: object) -> object:
             raise ValueError("a table of strings")
         return Headers(value) if kind is Headers else dict(value)
     if origin is tuple:
+        if isinstance(value, str) and value.lstrip().startswith("["):  # from the environment, if it is not JSON
+            raise ValueError(f"a list of strings, as texts between commas or as JSON, not {safe_repr(value)}")
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
             raise ValueError("a list of strings")

@@ -94,6 +94,7 @@ class TestSound(ExtensionTests):
     failing: type[Sound] = Failing
 
     def extension(self) -> object:
+        assert self.folder.is_dir()
         return self.kind()
 
     def failing_extension(self) -> object:
@@ -150,6 +151,34 @@ class KeepsRequest(Sound):
         event = super().loud(request, event)
         text = self.last.messages[-1].text
         return attrs.evolve(event, text=f"{event.text} {text}") if isinstance(event, TextDelta) else event
+
+
+class CachesOne(Sound):
+    """A cache with a constant key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[object, list[Event]] = {}
+
+    async def louder(self, request: ChatRequest, events: Any) -> Any:
+        key, louder = self.key(request), super().louder(request, events)
+        if key not in self.kept:
+            self.kept[key] = [event async for event in louder]
+        for event in self.kept[key]:
+            yield event
+
+    def key(self, request: ChatRequest) -> object:
+        return "key"
+
+
+class CachesByLastText(CachesOne):
+    def key(self, request: ChatRequest) -> object:
+        return request.messages[-1].text
+
+
+class CachesByMessages(CachesOne):
+    def key(self, request: ChatRequest) -> object:
+        return str(request.messages)
 
 
 class OtherError(Sound):

@@ -24,7 +24,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
 
@@ -383,13 +383,14 @@ def _parsed(info: SettingInfo, text: str | None) -> Any:
 
 
 def json_or_text(info: SettingInfo, text: str) -> object:
-    """Return the table, the list of tables or the reference that a text means for a setting, or the text.
+    """Return the table, the list or the reference that a text means for a setting, or the text.
 
-    Tables are written as JSON where only text is possible, that is in the environment and on the command line. Raises
-    `ValueError` if the setting may be a table, or a list of tables, and the text starts as one but is not JSON.
+    Where only text is possible, that is in the environment and on the command line, tables are written as JSON, and
+    lists may be. Raises `ValueError` if the setting may be a table or a list, and the text starts as one but is not
+    JSON.
     """
     kind = without_none(info.type)
-    takes_list = get_args(kind)[:1] == (object,)  # `extensions`
+    takes_list = get_origin(kind) is tuple
     if not text.lstrip().startswith(("[", "{") if takes_list else "{"):
         return text
     takes_table = kind not in (str, Secret) or (kind is str and info.convert is not None)

@@ -182,7 +182,8 @@ RESPONSES: Mapping[str, Callable[[str], ChatResponse]] = {"echo": _echo, "odd pa
 class Answer:
     """A script of the server.
 
-    `response` is one of `RESPONSES`. `status` is the status of all responses; `error` is the status of an error that
+    `response` is one of `RESPONSES`, made from the text of the last message, or with `echoes_all` from the texts of all
+    messages and `max_output_tokens`. `status` is the status of all responses; `error` is the status of an error that
     follows the first text of a stream. With `hangs` the server sends nothing; with `hangs_in_stream`, only the first
     events of a stream. Then it waits until `released` is set, and closes the connection.
     """
@@ -192,6 +193,7 @@ class Answer:
     error: int | None = None
     hangs: bool = False
     hangs_in_stream: bool = False
+    echoes_all: bool = False
     released: anyio.Event = attrs.field(factory=anyio.Event, eq=False)
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -208,7 +210,10 @@ class Answer:
     async def _chat(self, exchange: Exchange) -> None:
         body = loads(exchange.request.body)
         request = from_json(ChatRequest, body["request"])
-        response = RESPONSES[self.response](request.messages[-1].text)
+        text = request.messages[-1].text
+        if self.echoes_all:
+            text = f"{' '.join(message.text for message in request.messages)} {request.max_output_tokens}"
+        response = RESPONSES[self.response](text)
         if not body["stream"]:
             await exchange.respond(dumps(to_json(response)))
             return

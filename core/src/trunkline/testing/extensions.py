@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any, ClassVar
 
 import anyio
@@ -81,6 +84,9 @@ class ExtensionTests:
     - `secrets`: the secrets that `extension` gives to the extension. Nothing may show them.
     - `provider`: the name of the provider, for an extension that acts only on some providers.
     - `skips`: tests to leave out, by name, each with the reason.
+
+    `folder` is an empty temporary folder, in which `extension` may keep files. Some tests run in a process of their
+    own, so `extension` and `failing_extension` cannot use fixtures of pytest.
     """
 
     request: ClassVar[ChatRequest] = ChatRequest(messages="Why is the sky blue?")
@@ -88,6 +94,7 @@ class ExtensionTests:
     secrets: ClassVar[Sequence[str]] = ()
     provider: ClassVar[str] = "toy"
     skips: ClassVar[Mapping[str, str]] = {}
+    folder: Path
 
     pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
@@ -112,6 +119,14 @@ class ExtensionTests:
                 raise TypeError(f"{cls.__name__}.skips names {name!r}, which is not a test of the kit")
             if not reason.strip():
                 raise TypeError(f"{cls.__name__}.skips has no reason for {name}")
+        for name in ("extension", "failing_extension"):
+            made = vars(cls).get(name, staticmethod(len))
+            fixture = not isinstance(made, (FunctionType, staticmethod, classmethod))
+            if fixture or (isinstance(made, FunctionType) and len(inspect.signature(made).parameters) != 1):
+                raise TypeError(
+                    f"{cls.__name__}.{name} must be a method without arguments. It cannot use fixtures of pytest, "
+                    "since it is also called in a process of its own; for files, use the temporary folder self.folder"
+                )
 
     # Fixtures and helpers
 
@@ -121,7 +136,8 @@ class ExtensionTests:
         return str(request.param)
 
     @pytest.fixture(autouse=True)
-    def _skipping(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _prepared(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.folder = tmp_path
         for name in _proxy_variables():
             monkeypatch.delenv(name, raising=False)
         name = request.node.originalname
@@ -183,7 +199,10 @@ class ExtensionTests:
                 responses.append(await self._ask(opened.service, method))
         whole, streamed = map(_content, responses)
         for field, value in whole.items():
-            assert streamed[field] == value, f"chat and stream differ in the field {field!r} of their responses"
+            assert streamed[field] == value, (
+                f"chat and stream must give the same response; they differ in its field {field!r}: "
+                f"chat gives {value!r}, and stream {streamed[field]!r}"
+            )
 
     @_METHODS
     async def test_warnings_are_kept(self, method: str) -> None:
@@ -191,7 +210,9 @@ class ExtensionTests:
         async with self._opened() as opened:
             response = await self._ask(opened.service, method)
         for warning, event in ((ASKED, "ResponseStarted"), (ANSWERED, "Finished")):
-            assert warning in response.warnings, f"the response of {method} lost a warning, in a stream that of {event}"
+            assert warning in response.warnings, (
+                f"the response of {method} must keep all warnings; it lost {warning!r}, which a stream has in {event}"
+            )
 
     @_METHODS
     async def test_concurrent_calls_do_not_mix(self, method: str) -> None:
@@ -214,7 +235,41 @@ class ExtensionTests:
             for number in range(CALLS):
                 tasks.start_soon(make, number, opened.service)
         for number in range(CALLS):
-            assert together[number] == alone[number], f"{CALLS} calls of {method} at the same time mix their contents"
+            assert together[number] == alone[number], (
+                f"{CALLS} calls of {method} at the same time must get the responses that each gets alone; keep what "
+                "belongs to a call in local variables or in call.state, not in the extension"
+            )
+
+    @_METHODS
+    async def test_different_requests_get_their_own_responses(self, method: str) -> None:
+        """A request does not get the response to an earlier one that differs in a text, the history or a parameter."""
+        messages = self.request.messages
+        start = next((place for place, message in enumerate(messages) if message.role != "system"), 0)
+        text = messages[-1].text
+        requests = {
+            "nothing": self.request,
+            "the last message": attrs.evolve(self.request, messages=(*messages[:-1], user(f"{text} And why?"))),
+            "an earlier message": attrs.evolve(
+                self.request, messages=(*messages[:start], user("Hello."), *messages[start:])
+            ),
+            "max_output_tokens": attrs.evolve(
+                self.request, max_output_tokens=(self.request.max_output_tokens or 1000) + 1
+            ),
+        }
+        alone, together = {}, {}
+        for difference, request in requests.items():
+            async with self._opened(Answer(echoes_all=True)) as opened:
+                alone[difference] = _content(await self._ask(opened.service, method, request))
+        async with self._opened(Answer(echoes_all=True)) as opened:
+            for difference, request in requests.items():
+                together[difference] = _content(await self._ask(opened.service, method, request))
+        for difference in requests:
+            # An extension may answer both alike by intention, such as one that always gives the same answer.
+            if alone[difference] != alone["nothing"]:
+                assert together[difference] != together["nothing"], (
+                    f"{method} must not give the response to an earlier request, from which this one differs in "
+                    f"{difference}; the key of a cache must contain the whole request"
+                )
 
     # Errors
 
@@ -237,9 +292,9 @@ class ExtensionTests:
                 except Exception as error:
                     errors.append(error)
                 else:
-                    raise AssertionError(f"an error of the provider did not pass: {method} returned a response")
+                    raise AssertionError(f"{method} must raise the error of the provider; it returned a response")
         plain, passed = map(_facts, errors)
-        assert passed == plain, "an error of the provider changed on its way through the extension"
+        assert passed == plain, f"{method} must raise the error of the provider unchanged"
 
     async def test_refused_calls_are_not_sent(self) -> None:
         """A refused request raises an own subclass of `CallError`, the same in `chat` and `stream`, and is not sent."""
@@ -249,11 +304,16 @@ class ExtensionTests:
             kinds = []
             for method in ("chat", "stream"):
                 async with self._opened() as opened:
-                    error = await self._error_of(opened, method, request)
-                    assert not opened.server.requests, f"{method} sent a request that is refused"
-                assert not isinstance(error, PluginError), f"no subclass of CallError, but: {error}"
+                    error = await self._error_of(opened, method, request, "refuse a request of 'refused'")
+                    assert not opened.server.requests, f"{method} must refuse a request of 'refused' before it is sent"
+                assert not isinstance(error, PluginError), (
+                    f"{method} must refuse with a subclass of CallError; it raised: {error}"
+                )
                 kinds.append(type(error))
-            assert kinds[0] is kinds[1], f"chat raises {kinds[0].__name__}, and stream {kinds[1].__name__}"
+            assert kinds[0] is kinds[1], (
+                f"chat and stream must refuse with the same error; chat raises {kinds[0].__name__}, and stream "
+                f"{kinds[1].__name__}"
+            )
 
     @_OPERATIONS
     async def test_failure_names_the_extension(self, method: str) -> None:
@@ -262,17 +322,21 @@ class ExtensionTests:
         if failing is None:
             pytest.skip("n/a: 'failing_extension' returns None")
         async with self._opened(extension=failing) as opened:
-            await self._error_of(opened, method, self.request)
+            await self._error_of(opened, method, self.request, "fail if the extension fails")
 
-    async def _error_of(self, opened: _Opened, method: str, request: ChatRequest) -> TrunklineError:
-        """Return the error of a call, which must name the extension."""
-        with pytest.raises(TrunklineError) as caught:
+    async def _error_of(self, opened: _Opened, method: str, request: ChatRequest, rule: str) -> TrunklineError:
+        """Return the error of a call, which must name the extension. `rule` says what the method must do."""
+        try:
             await self._call(opened.service, method, request)
-        error = caught.value
+        except TrunklineError as raised:
+            error = raised
+        else:
+            raise AssertionError(f"{method} must {rule}; it returned a response")
         # The text of a `PluginError` names the extension; an own class does it by its module.
         own = isinstance(error, CallError) and type(error).__module__.partition(".")[0] != "trunkline"
         assert own or isinstance(error, PluginError), (
-            f"{type(error).__name__} does not name the extension; raise a subclass of CallError of your own"
+            f"{method} must raise an error that names the extension, a subclass of CallError of your own; it raised "
+            f"{type(error).__name__}"
         )
         self._assert_no_secret("an error", error)
         return error
@@ -448,7 +512,10 @@ def run_check(module: str, path: str, name: str, check: str, backend: str) -> No
         found = getattr(found, part)
     if backend == "asyncio":
         _bind_asyncio_scopes()
-    anyio.run(getattr(found(), check), backend=backend)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        tested = found()
+        tested.folder = Path(folder)
+        anyio.run(getattr(tested, check), backend=backend)
 
 
 def _bind_asyncio_scopes() -> None:
