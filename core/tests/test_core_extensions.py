@@ -402,6 +402,23 @@ async def test_first_extension_is_asked_first_and_wraps_the_others() -> None:
 
 
 @pytest.mark.anyio
+async def test_wrapper_that_returns_nothing_is_named() -> None:
+    class Forgetful:
+        @hookimpl(wrapper=True)
+        def trunkline_auth(self, context: Any) -> Any:
+            yield
+
+    class Polite:
+        @hookimpl(wrapper=True)
+        def trunkline_auth(self, context: Any) -> Any:
+            return (yield)
+
+    async with service(made(Polite(), Forgetful())) as opened:
+        with pytest.raises(PluginError, match="wrapper of the hook trunkline_auth of Forgetful returned nothing"):
+            await opened.chat("hi")
+
+
+@pytest.mark.anyio
 async def test_uninstalled_provider_is_not_taken_for_an_installed_one_of_its_name(install: Callable[..., None]) -> None:
     install("dist-toy", PROVIDERS, {"toy": "plugin_toy:provider"}, plugin_toy="provider = None")
 

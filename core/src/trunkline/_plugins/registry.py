@@ -360,6 +360,9 @@ class _HookResults:
 
     def __init__(self) -> None:
         self.auths: list[Auth] = []
+        self.dropped: dict[str, str] = {}
+        """The labels of the wrappers that returned nothing although their hook had a result, by the hook's name."""
+        self._with_result: set[str] = set()
         self._owners: list[tuple[object, str]] = []
 
     def watch(self, implementation: pluggy.HookImpl) -> None:
@@ -385,12 +388,16 @@ class _HookResults:
             except Exception as error:
                 self._note(hook, label, error)
                 raise
+            if result is None and hook in self._with_result:
+                self.dropped.setdefault(hook, label)
             self._note(hook, label, result)
             return result
 
         implementation.function = watched  # type: ignore[misc]
 
     def _note(self, hook: str, label: str, result: object) -> None:
+        if result is not None:
+            self._with_result.add(hook)
         if self.owner_of(result) is not None:
             return
         self._owners.append((result, label))
@@ -702,6 +709,13 @@ class _HookCalls:
 
     def required(self, hook: pluggy.HookCaller, wanted: type) -> Any:
         result = self.optional(hook, wanted)
+        if result is None and (plugin := self.results.dropped.get(hook.name)) is not None:
+            raise PluginError(
+                f"service {self.context.name!r}: the wrapper of the hook {hook.name} of {_shown(plugin)} returned "
+                f"nothing; it must return {wanted.__name__}",
+                distribution=_distribution(plugin),
+                service=self.context.name,
+            )
         if result is None:
             raise PluginError(
                 f"service {self.context.name!r}: the hook {hook.name} returned nothing; "
