@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from trunkline.testing import AuthTests
 
 FOLDER = Path(__file__).parent / "kit"
 
@@ -63,3 +64,12 @@ def test_cached_token_passes(failed: set[tuple[str, str]]) -> None:
 @pytest.mark.parametrize(("bug", "test"), [(bug, test) for bug, tests in BUGS.items() for test in tests])
 def test_a_planted_bug_is_caught(bug: str, test: str, failed: set[tuple[str, str]]) -> None:
     assert (bug, test) in failed, "the kit passes an Auth with this bug"
+
+
+def test_skips_need_a_test_and_a_reason() -> None:
+    with pytest.raises(TypeError, match="is not a test of the kit"):
+        type("Wrong", (AuthTests,), {"skips": {"test_x": "why"}})
+    with pytest.raises(TypeError, match="no reason"):
+        type("Silent", (AuthTests,), {"skips": {"test_token_is_reused": " "}})
+    with pytest.raises(TypeError, match="replaces a test of the kit"):
+        type("Own", (AuthTests,), {"test_token_is_reused": lambda self: None})

@@ -22,6 +22,7 @@ from trunkline.secrets import Secret
 from trunkline.service import Service
 from trunkline.settings import Settings
 from trunkline.testing.server import Exchange, LoopbackServer, ReceivedRequest, serve
+from trunkline.testing.skips import check_subclass
 from trunkline.testing.wireformat import CANARY, canary
 
 LIMIT = 30.0
@@ -120,6 +121,10 @@ class AuthTests:
         """Return the body of the response with a token: that of OAuth 2.0 (RFC 6749, section 5.1)."""
         body = {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime}
         return json.dumps(body).encode()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        check_subclass(cls, AuthTests, cls.skips)
 
     # Fixtures and helpers
 

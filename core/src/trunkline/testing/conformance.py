@@ -21,6 +21,7 @@ from trunkline.testing.faults.lifecycle import FuzzFaults, LifecycleFaults
 from trunkline.testing.faults.wire import WireFaults
 from trunkline.testing.request_contents import RequestContentTests
 from trunkline.testing.requests import RequestTests
+from trunkline.testing.skips import check_subclass
 
 
 class WireTests(
@@ -67,11 +68,4 @@ class ProviderTests(WireTests, TransportTests):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        standard = {name for name in dir(ProviderTests) if name.startswith("test_")}
-        for name in standard & vars(cls).keys():
-            raise TypeError(f"{cls.__name__}.{name} replaces a test of the kit; to skip that test, add it to 'skips'")
-        for name, reason in cls.skips.items():
-            if name not in standard:
-                raise TypeError(f"{cls.__name__}.skips names {name!r}, which is not a test of the kit")
-            if not reason.strip():
-                raise TypeError(f"{cls.__name__}.skips has no reason for {name}")
+        check_subclass(cls, ProviderTests, cls.skips)

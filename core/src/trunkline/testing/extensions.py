@@ -38,6 +38,7 @@ from trunkline.response import ChatResponse, EmbedResponse
 from trunkline.service import Service
 from trunkline.testing.extension_toy import ANSWERED, ASKED, RESPONSES, Answer, Probe, toy_provider
 from trunkline.testing.server import LoopbackServer, serve
+from trunkline.testing.skips import check_subclass
 
 LIMIT = 30.0
 """The time after which a hanging test fails, in seconds."""
@@ -111,14 +112,7 @@ class ExtensionTests:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        standard = {name for name in dir(ExtensionTests) if name.startswith("test_")}
-        for name in standard & vars(cls).keys():
-            raise TypeError(f"{cls.__name__}.{name} replaces a test of the kit; to skip that test, add it to 'skips'")
-        for name, reason in cls.skips.items():
-            if name not in standard:
-                raise TypeError(f"{cls.__name__}.skips names {name!r}, which is not a test of the kit")
-            if not reason.strip():
-                raise TypeError(f"{cls.__name__}.skips has no reason for {name}")
+        check_subclass(cls, ExtensionTests, cls.skips)
         for name in ("extension", "failing_extension"):
             made = vars(cls).get(name, staticmethod(len))
             fixture = not isinstance(made, (FunctionType, staticmethod, classmethod))
