@@ -401,6 +401,12 @@ async def test_first_extension_is_asked_first_and_wraps_the_others() -> None:
     assert seen == ["c", "d"]
 
 
+def test_error_names_the_entry_if_several_have_the_same_name(corp: Any) -> None:
+    entries = [{"name": "corp", "token_url": "https://a.example"}, "watch", {"name": "corp", "token_url": "no url"}]
+    with pytest.raises(ConfigurationError, match=r"extension 'corp' \(extensions\[2\]\): setting 'token_url' must be"):
+        make_settings("main", make_toy(), arguments={"url": "http://x.example", "extensions": entries}, environ={})
+
+
 @pytest.mark.anyio
 async def test_wrapper_that_returns_nothing_is_named() -> None:
     class Forgetful:

@@ -233,20 +233,32 @@ class _Places:
 
 @attrs.frozen(kw_only=True)
 class _Maker(Generic[B]):
-    """Makes the settings of one plugin. `extension` is its name if it is an extension."""
+    """Makes the settings of one plugin.
+
+    `extension` is its name if it is an extension, and `entry` its place in `extensions`, such as `extensions[1]`, if
+    several entries have that name.
+    """
 
     kind: type[B]
     service: str
     name: str
     places: _Places
     extension: str = ""
+    entry: str = ""
 
     @property
     def _prefix(self) -> str:
         return f"{self.service}_{self.extension}" if self.extension else self.service
 
     def _error(self, setting: str, problem: str) -> ConfigurationError:
-        return setting_error(setting, problem, service=self.service, extension=self.extension)
+        return ConfigurationError(
+            f"{self._owner}: setting {setting!r} {problem}", service=self.service, setting=setting
+        )
+
+    @property
+    def _owner(self) -> str:
+        entry = f" ({self.entry})" if self.entry else ""
+        return f"service {self.service!r}" + (f", extension {self.extension!r}{entry}" if self.extension else "")
 
     def values(self, arguments: Table, table: Table) -> tuple[dict[str, Any], list[ConfigurationError]]:
         """Return the converted values of all settings that a source sets, and the errors."""
@@ -313,8 +325,7 @@ class _Maker(Generic[B]):
     def _with_service(self, error: ConfigurationError) -> ConfigurationError:
         kind, name = self.kind.belongs_to()
         message = str(error).removeprefix(f"{kind} {name!r}: ")
-        owner = f"service {self.service!r}" + (f", extension {self.extension!r}" if self.extension else "")
-        return ConfigurationError(f"{owner}: {message}", service=self.service, setting=error.setting)
+        return ConfigurationError(f"{self._owner}: {message}", service=self.service, setting=error.setting)
 
 
 def _with_settings(
@@ -323,9 +334,11 @@ def _with_settings(
     """Return the extensions, with settings in place of names and tables of those that have settings, and the errors."""
     found: list[object] = []
     errors: list[ConfigurationError] = []
-    for extension in extensions:
+    names = [one.name if isinstance(one, ExtensionTable) else one if isinstance(one, str) else "" for one in extensions]
+    for number, extension in enumerate(extensions):
+        entry = f"extensions[{number}]" if names.count(names[number]) > 1 else ""
         try:
-            found.append(_configured(service, extension, places))
+            found.append(_configured(service, extension, places, entry))
         except PluginError as error:
             error.service = error.service or service
             raise
@@ -335,14 +348,14 @@ def _with_settings(
     return tuple(found), errors
 
 
-def _configured(service: str, extension: object, places: _Places) -> object:
+def _configured(service: str, extension: object, places: _Places, entry: str) -> object:
     if not isinstance(extension, (str, ExtensionTable)):
         return extension
     name, table = (extension, {}) if isinstance(extension, str) else (extension.name, extension.settings)
     loaded = load_extension(name)
     if isinstance(loaded, Extension):
         made: _Maker[ExtensionSettings] = _Maker(
-            kind=loaded.settings, service=service, name=name, places=places, extension=name
+            kind=loaded.settings, service=service, name=name, places=places, extension=name, entry=entry
         )
         values, errors = made.values({}, table)
         raise_config_errors(errors)
