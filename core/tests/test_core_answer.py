@@ -30,7 +30,7 @@ from trunkline import (
     ToolCall,
     Usage,
 )
-from trunkline.authoring.auth import key_auth
+from trunkline.authoring.auth import CachedToken, NoAuth, Token, key_auth, token_auth
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.event_builder import EventBuilder
 from trunkline.authoring.http_errors import error_body, status_error
@@ -221,6 +221,18 @@ def test_api_key_is_sent_unless_the_headers_authenticate(
 ) -> None:
     auth = key_auth(key, "x-key", headers=headers)
     assert auth.sign(WireRequest(url="https://host"), None).headers == sent
+
+
+@pytest.mark.parametrize("name", ["X-Token", "Authorization"])
+def test_tokens_are_sent_unless_the_headers_authenticate(name: str) -> None:
+    async def fetch() -> Token:
+        raise AssertionError("not called")
+
+    assert type(token_auth(fetch, headers={name: "own"}, header="x-token", prefix="")) is NoAuth
+    auth = token_auth(fetch, headers={"x-other": "1"}, header="x-token", prefix="", secrets=["s"])
+    assert isinstance(auth, CachedToken)
+    assert auth.secrets == ("s",)
+    assert auth.sign(WireRequest(url="https://host"), Secret("t")).headers == {"x-token": "t"}
 
 
 def test_the_body_of_an_error_may_be_anything() -> None:

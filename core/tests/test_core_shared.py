@@ -9,6 +9,7 @@ from trunkline import Secret
 from trunkline.authoring.urls import endpoint_url, is_loopback, plain_http_note, split_url
 from trunkline.authoring.user_id import convert_send_user_id, user_identifier
 from trunkline.authoring.warnings import Warnings
+from trunkline.settings import Converted, Settings, setting, settings, url_setting
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,20 @@ def test_plain_http_to_another_machine_is_worth_a_note() -> None:
     assert plain_http_note("http://127.0.0.1:1") is None
     assert is_loopback("a.localhost")
     assert not is_loopback("localhost.example")
+
+
+@settings
+class ClientSettings(Settings):
+    provider = "acme"
+
+    token_url: str = url_setting("Token URL", "The URL of tokens.")
+    client_secret: Converted[Secret | None, str] = setting("Client secret", "A secret.", default=None, in_header=False)
+
+
+@pytest.mark.parametrize(("secret", "noted"), [("s", True), (None, False)])
+def test_any_secret_gives_a_note_of_plain_http(secret: str | None, noted: bool) -> None:
+    made = ClientSettings(default_model="m", token_url="http://host.example", client_secret=secret)
+    assert any("credentials are sent to host.example over plain HTTP" in note for _, note in made.notes()) is noted
 
 
 def test_repeated_warning_is_reported_once() -> None:

@@ -237,8 +237,8 @@ def _is_private(host: str) -> bool:
 
 
 def plain_http_note(base: str) -> str | None:
-    """Return the warning that an API key would be sent to another machine over plain HTTP, or `None`."""
+    """Return the warning that credentials would be sent to another machine over plain HTTP, or `None`."""
     url = urlsplit(base)
     if url.scheme != "http" or is_loopback(url.hostname or ""):
         return None
-    return f"the API key is sent to {url.hostname} over plain HTTP, where others can read it; use https"
+    return f"credentials are sent to {url.hostname} over plain HTTP, where others can read it; use https"

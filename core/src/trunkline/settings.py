@@ -44,7 +44,11 @@ A = TypeVar("A", contravariant=True)
 _KEY = "trunkline"
 
 BaseURL: TypeAlias = Callable[[str], tuple[str, Sequence[str]]]
-"""Takes a pasted URL; returns the base URL of all requests, and notes on what was changed. Raises `ValueError`."""
+"""The type of `base_url`: a function that takes a URL as the user pasted it.
+
+It returns the base URL of all requests, and notes on what it changed, each a sentence for the log. It raises
+`ValueError` with a noun phrase that says what is accepted.
+"""
 
 
 KeySource: TypeAlias = str | Callable[[], str]
@@ -282,18 +286,17 @@ class BaseSettings:
     def notes(self) -> Iterator[tuple[str, str]]:
         """Yield warnings to log when the service opens, each as the name of a setting and a sentence.
 
-        The base class reports what `base_url` changed in a URL, and an API key that would be sent unencrypted.
+        The base class reports what `base_url` changed in a URL. If a secret setting has a value, it also reports each
+        URL that begins with `http://` and is not of this machine. It knows the URLs declared with `url_setting`.
         """
-        has_key = any(
-            isinstance(getattr(self, info.name), Secret) and info.in_header for info in setting_infos(type(self))
-        )
+        has_secret = any(isinstance(getattr(self, info.name), Secret) for info in setting_infos(type(self)))
         for info in setting_infos(type(self)):
             value = getattr(self, info.name)
             if info.base_url is None or not isinstance(value, str):
                 continue
             base, notes = info.base_url(value)
             yield from ((info.name, note) for note in notes)
-            unencrypted = plain_http_note(base) if has_key else None
+            unencrypted = plain_http_note(base) if has_secret else None
             if unencrypted is not None:
                 yield info.name, unencrypted
 

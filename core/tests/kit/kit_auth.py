@@ -13,7 +13,7 @@ from kit_toy import TOY, ToySettings
 from trunkline.authoring import auth as core_auth
 from trunkline.authoring.auth import CachedToken, NoAuth, Token, fetch_response
 from trunkline.authoring.http_errors import status_error
-from trunkline.authoring.json import as_object, as_string, decode_object
+from trunkline.authoring.json import as_number, as_object, as_string, decode_object
 from trunkline.authoring.provider import Auth, SendOptions, ServiceContext
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import RemoteError
@@ -29,13 +29,13 @@ def exchange_of(context: ServiceContext[ToySettings]) -> WireRequest:
 
 
 def token_in(response: WireResponse) -> Token:
-    if response.status != 200:
+    if response.status != 200 and BUG != "status_ignored":
         message = response.body.decode()
         raise status_error(message, provider="toy", status=response.status, headers=response.headers)
     data = as_object(decode_object(response.body, "the token", provider="toy"))
-    lifetime = data["expires_in"]
-    assert isinstance(lifetime, int)
-    return Token(as_string(data["access_token"]) or "", lifetime)
+    if BUG == "fragile":
+        return Token(data["access_token"], data["expires_in"])
+    return Token(as_string(data.get("access_token")) or "", as_number(data.get("expires_in")))
 
 
 class OwnAuth(NoAuth):

@@ -144,6 +144,11 @@ class TestLowerCase(_Key):
     provider = provider(KeySettings, changed("x-key", str.lower))
 
 
+class TestUndeclared(_Key):
+    provider = provider(KeySettings, with_key(HeaderAuth))
+    credentials = {}
+
+
 class TestWrongHeader(_Key):
     provider = provider(KeySettings, with_key(HeaderAuth, "authorization"))
 
@@ -259,7 +264,7 @@ class TokenSettings(Settings):
     provider = "kit-token"
 
     url: str = setting("URL", "Where it is.")
-    client_secret: Converted[Secret, str] = setting("Client secret", "The secret of the client.")
+    client_secret: Converted[Secret, str] = setting("Client secret", "The secret of the client.", in_header=False)
 
 
 class Tokens(NoAuth):
@@ -363,6 +368,14 @@ class TestHeadersIgnored(TestTokens):
     provider = provider(TokenSettings, Tokens, yields=False)
 
 
+class TestOtherRoute(TestTokens):
+    routes = {"POST /tokens": {"token": canary("token")}}
+
+
+class TestNoRoute(TestTokens):
+    routes = {}
+
+
 class TestSecretNotSent(TestTokens):
     provider = provider(TokenSettings, SecretNotSent)
 
@@ -454,6 +467,9 @@ BUGS: dict[str, tuple[str, str]] = {
     "ConstantKey": ("test_each_secret_setting_is_sent", f"the setting 'signing_key' {NOT_SENT}"),
     "SecretNotSent": ("test_each_secret_setting_is_sent", f"the setting 'client_secret' {NOT_SENT}"),
     "CorpSecretNotSent": ("test_each_secret_setting_is_sent", f"the setting 'extensions' {NOT_SENT}"),
+    "Undeclared": ("test_credentials_are_in_their_headers", "a secret is sent in x-key, which 'credentials' lacks"),
+    "OtherRoute": ("test_refused_credentials_are_renewed", "request for POST /token, which is not in 'routes'"),
+    "NoRoute": ("test_each_request_is_signed", "request for POST /token, which is not in 'routes' (empty)"),
     "WrongHeader": ("test_credentials_are_in_their_headers", "the header 'x-key' in 'credentials' is not sent"),
     "WrongPrefix": ("test_credentials_are_in_their_headers", "the header 'x-key' does not have the value"),
     "TwoHeaders": ("test_credentials_are_in_their_headers", "a secret is sent in x-trace"),

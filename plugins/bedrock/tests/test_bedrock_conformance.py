@@ -262,6 +262,7 @@ class TestBedrock(ProviderTests):
         "aws_secret_access_key": canary("aws_secret_access_key"),
         "aws_session_token": canary("aws_session_token"),
     }
+    credentials = {"x-amz-security-token": canary("aws_session_token")}
     wire = CONVERSE
     samples = (HISTORY,)
     embedding_model = "cohere.embed-v4:0"

@@ -159,8 +159,9 @@ class Token:
 class CachedToken(NoAuth):
     """An `Auth` that sends a token which expires. All calls of the service share the token.
 
-    `fetch` gets a new token, for example in exchange for a client's id and secret. Send its request with
-    `fetch_response`. Each event loop that uses the service has a `CachedToken` of its own, and `fetch` runs in it.
+    Make it with `token_auth`, so that the `headers` of the settings may authenticate instead. `fetch` gets a new token,
+    for example in exchange for a client's id and secret. Send its request with `fetch_response`. Each event
+    loop that uses the service has a `CachedToken` of its own, and `fetch` runs in it.
 
     The life of a token:
 
@@ -353,6 +354,28 @@ def key_auth(key: Secret | None, header: str, *, headers: HeaderValues, prefix: 
     It adds nothing if there is no key, or if the settings' own `headers` contain that header or `Authorization`: a
     gateway may have its own way to authenticate, and APIs refuse requests that authenticate twice.
     """
-    if key is None or any(name.lower() in (header, "authorization") for name in headers):
+    return NoAuth() if key is None or _authenticate(headers, header) else HeaderAuth(header, key, prefix=prefix)
+
+
+def token_auth(
+    fetch: Callable[[], Awaitable[Token]],
+    *,
+    headers: HeaderValues,
+    margin: float = 60.0,
+    timeout: float = 30.0,
+    header: str = "authorization",
+    prefix: str = "Bearer ",
+    secrets: Iterable[str | Secret] = (),
+) -> Auth:
+    """Return the `CachedToken` with these arguments, which sends the tokens of `fetch`.
+
+    It fetches no token and adds nothing if the settings' own `headers` contain `header` (in lower case) or
+    `Authorization`, as `key_auth` does.
+    """
+    if _authenticate(headers, header):
         return NoAuth()
-    return HeaderAuth(header, key, prefix=prefix)
+    return CachedToken(fetch, margin=margin, timeout=timeout, header=header, prefix=prefix, secrets=secrets)
+
+
+def _authenticate(headers: HeaderValues, header: str) -> bool:
+    return any(name.lower() in (header, "authorization") for name in headers)

@@ -173,16 +173,22 @@ class AuthTests:
         """
         numbers = iter(range(1, 1000))
 
+        asked, misrouted = False, list[ReceivedRequest]()
+
         async def answer(received: Exchange) -> None:
+            nonlocal asked
+
             async def issue() -> None:
                 await received.respond(self.token_response(self.token(next(numbers))))
 
-            if not _is_exchange(received.request, self.token_path):
+            if _is_exchange(received.request, self.token_path):
+                asked = True
+                await (issue() if exchange is None else exchange(received, issue))
+            elif asked:
                 await (call or _refuse)(received)
-            elif exchange is None:
-                await issue()
             else:
-                await exchange(received, issue)
+                misrouted.append(received.request)
+                limit.cancel()  # the test waits for a request for a token
 
         async with serve(answer) as server:
             capture = _Capture()
@@ -192,9 +198,15 @@ class AuthTests:
                 "tested", self.plugin(), arguments={**values, "extensions": extensions}, environ={}
             )
             service = Service("tested", self.plugin(), settings, transports=HTTPTransports(None))
-            with anyio.fail_after(LIMIT):
+            with anyio.fail_after(LIMIT) as limit:
                 async with service:
                     yield _Opened(service, capture, self.token_path, server)
+        for wrong in misrouted:
+            path = wrong.target.partition("?")[0]
+            pytest.fail(
+                f"the first request is for {wrong.method} {path}, and not for 'token_path', {self.token_path!r}",
+                pytrace=False,
+            )
 
     def assert_no_secret(self, *shown: object) -> None:
         """Assert that the text, the `repr` and the attributes of these objects contain no secret."""
@@ -362,6 +374,29 @@ class AuthTests:
                 await opened.service.authenticate()
         assert not elsewhere.requests, "credentials were sent to the target of a redirect"
 
+    @pytest.mark.parametrize("body", [b"{}", b"[]", b'""', b"", b"<html>"], ids=repr)
+    async def test_response_without_a_token_is_an_error_of_the_provider(self, body: bytes) -> None:
+        """A response without a token raises a `RemoteError`, and no `PluginError`."""
+        await self._fails_with_remote_error(200, body)
+
+    @pytest.mark.parametrize("body", [b"{}", b"[]", b"", b"<html>"], ids=repr)
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+    async def test_refused_exchange_is_an_error_of_the_provider(self, status: int, body: bytes) -> None:
+        """A refused exchange raises a `RemoteError` whatever its body is, and no `PluginError`."""
+        await self._fails_with_remote_error(status, body)
+
+    async def _fails_with_remote_error(self, status: int, body: bytes) -> None:
+        async def respond(exchange: Exchange, _: object) -> None:
+            await exchange.respond(body, status=status)
+
+        async with self.opened(respond) as opened:
+            [caught] = await _together(opened.service.authenticate, calls=1) or [None]
+        wanted = AuthenticationError if status == 401 else RemoteError
+        assert isinstance(caught, wanted), (
+            f"a response with status {status} and the body {body!r} raised {caught!r}, and no {wanted.__name__}. Check "
+            "the status, and read the body with 'decode_object' and 'as_string' of trunkline.authoring.json"
+        )
+
     # Secrets
 
     async def test_tokens_and_credentials_are_not_shown(self) -> None:
@@ -410,7 +445,7 @@ async def _refuse(exchange: Exchange) -> None:
     await exchange.respond(json.dumps(body).encode(), status=401)
 
 
-async def _together(call: Callable[[], Awaitable[object]]) -> list[BaseException]:
+async def _together(call: Callable[[], Awaitable[object]], *, calls: int = CALLS) -> list[BaseException]:
     errors: list[BaseException] = []
 
     async def one() -> None:
@@ -420,7 +455,7 @@ async def _together(call: Callable[[], Awaitable[object]]) -> list[BaseException
             errors.append(error)
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(CALLS):
+        for _ in range(calls):
             tasks.start_soon(one)
     return errors
 

@@ -6,7 +6,7 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import cache
 from typing import Any, ClassVar
 
@@ -126,6 +126,10 @@ class ProviderCase:
             pytest.skip(f"n/a: {reason}")
         if name in self.skips:
             pytest.skip(f"skipped by {type(self).__name__}: {self.skips[name]}")
+        without_route = self.without_route()
+        if without_route is not None:
+            # Most tests would fail or hang, and none would say why.
+            pytest.fail(without_route, pytrace=False)
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
@@ -157,6 +161,25 @@ class ProviderCase:
         raise pytest.Collector.CollectError(problem)
 
     # Facts
+
+    @classmethod
+    @cache
+    def without_route(cls) -> str | None:
+        """The failure of a provider whose `Auth` sends a request that is not in `routes`, or `None`."""
+        return None if cls.in_process() or not cls.facts().credentials else anyio.run(cls._without_route)
+
+    @classmethod
+    async def _without_route(cls) -> str | None:
+        case = cls()
+        async with case.serve(_nothing) as server:
+            with anyio.move_on_after(LIMIT), suppress(TrunklineError):
+                async with case.new_service(server.url) as service:
+                    await service.authenticate()
+            if not server.requests:
+                return None
+            request, known = server.requests[0], ", ".join(cls.routes) or "empty"
+            path = request.target.partition("?")[0]
+            return f"the Auth sent a request for {request.method} {path}, which is not in 'routes' ({known})"
 
     @classmethod
     @cache
@@ -398,6 +421,10 @@ def in_turn(*scripts: Script) -> Script:
 async def until_hung_up(exchange: Exchange) -> None:
     """Send nothing, and wait until the client closes the connection."""
     await exchange.hung_up()
+
+
+async def _nothing(exchange: Exchange) -> None:
+    await exchange.respond(b"", status=404)
 
 
 def _page(body: bytes) -> Script:

@@ -62,7 +62,7 @@ class ProviderTests(WireTests, TransportTests):
     - `routes`: further endpoints that the kit's server answers, such as the one for tokens, each with its response: a
       JSON object, or bytes. A key is a path, or a method and a path (`POST /token`). Use `canary(…)` for each token.
     - `credentials`: the headers of each request that contain credentials, with their values. No other header may
-      contain a secret of the provider.
+      contain a secret of the provider. For requests that are only signed, leave it out.
     - `skips`: tests to leave out, by name, each with the reason that the report shows.
     """
 

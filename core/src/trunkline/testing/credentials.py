@@ -80,10 +80,14 @@ class CredentialTests(ProviderCase):
             for secret in self.canaries():
                 assert secret not in request.target, "the URL contains a secret; servers and proxies log URLs"
                 assert secret.encode() not in request.body, "the body of a chat request contains a secret"
-                places = [name for name, value in request.headers.items() if secret in value and name != "x-canary"]
-                if self.credentials:
-                    others = set(places) - {name.lower() for name in self.credentials}
-                    assert not others, f"a secret is sent in {', '.join(sorted(others))}, which 'credentials' lacks"
+                places = {name for name, value in request.headers.items() if secret in value and name != "x-canary"}
+                others = sorted(places - {name.lower() for name in self.credentials})
+                assert not others, f"a secret is sent in {', '.join(others)}, which 'credentials' lacks"
+        if not self.credentials and self.facts().credentials:
+            pytest.skip(
+                "not tested: the headers with credentials. None of them has a secret as it is in the settings, and the "
+                "test class has no 'credentials'"
+            )
 
     @pytest.mark.parametrize("method", ["chat", "stream"])
     async def test_authorization_in_headers_replaces_the_key(self, method: str) -> None:

@@ -228,7 +228,10 @@ class RequestContentTests(ProviderCase):
     def test_arguments_of_calls_are_unchanged(self, asked: str) -> None:
         """The arguments of each tool call are sent as they are, if `steps` of the wire format tells what they are."""
         if self.wire.steps is None:
-            return
+            pytest.skip(
+                "not tested: the ids, arguments and results of tool calls in requests, here and in the tests of "
+                "faults 61 to 67. They need 'steps' in the WireFormat, a function that returns them"
+            )
         request = ChatRequest(messages=_conversation(), tools=_tools("weather", "climate"))
         sent = [
             json.loads(step.arguments) if isinstance(step.arguments, str) else step.arguments
@@ -408,7 +411,10 @@ class RequestContentTests(ProviderCase):
         except CallError:
             return
         if translation.wire_request == self._translation(without).wire_request:
-            assert any(warning.lossy for warning in translation.warnings), "not sent, and no lossy warning says so"
+            assert any(warning.lossy for warning in translation.warnings), (
+                "not sent, and no lossy warning says so. The translator must warn, also of media that the API cannot "
+                "read: see 'When is a warning lossy?' in docs/reference/contracts.md"
+            )
         elif MARK in str(fields):
             times = len(places(leaves(translation.wire_request), MARK))
             assert times == 1, f"sent {times} times"

@@ -304,10 +304,13 @@ class ConnectionFaults(ProviderCase):
     @pytest.mark.parametrize("wrong", ["\n", "\u2014", " ", "\ufeff"], ids=["line break", "dash", "space", "mark"])
     def test_fault_48_wrong_key(self, wrong: str) -> None:
         """A key that no HTTP header can hold is a `ConfigurationError` that names its setting, before any request."""
+        elsewhere = {info.name for info in self.own_settings() if info.secret and not info.in_header}
         keys = {
             name: value for name, value in self.settings.items() if isinstance(value, str) and value.startswith(CANARY)
         }
         for name, value in keys.items():
+            if name in elsewhere:
+                continue
             with pytest.raises(ConfigurationError, match=repr(name)) as caught:
                 self.made_settings(**{name: value[:9] + wrong + value[9:]})
             assert value not in str(caught.value)

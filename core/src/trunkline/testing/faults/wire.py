@@ -371,7 +371,15 @@ class WireFaults(ProviderCase):
         for sample in self.all_samples():
             for new in ({"a": [1]}, "text", 7, None):
                 frames = self.wire.edited(sample, partial(_with_field, new=new, free_form=self.wire.free_form_fields))
-                self.check(sample, self.folded(self.decode(frames)))
+                try:
+                    self.check(sample, self.folded(self.decode(frames)))
+                except (AssertionError, TrunklineError) as error:
+                    known = ", ".join(sorted(self.wire.free_form_fields))
+                    raise AssertionError(
+                        f"each object of the stream got an unknown field with the value {new!r}: {error}. If the model "
+                        "writes such an object, as it does the arguments of a tool call, name its field in "
+                        f"'free_form_fields' of the WireFormat, which names: {known}"
+                    ) from error
 
     def test_fault_23_unknown_finish(self) -> None:
         """An unknown finish reason is `other`, and `raw_reason` has the provider's value."""

@@ -24,7 +24,7 @@ class AcmeSettings(ExtensionSettings):
     token_url: str = url_setting("Token URL", "URL of the token endpoint.", environment=("ACME_TOKEN_URL",))
     client_id: str = setting("Client ID", "The application's id.", environment=("ACME_CLIENT_ID",))
     client_secret: Converted[Secret, str] = setting(
-        "Client secret", "The application's secret.", environment=("ACME_CLIENT_SECRET",)
+        "Client secret", "The application's secret.", environment=("ACME_CLIENT_SECRET",), in_header=False
     )
     scope: str | None = setting("Scope", "The scope of the token.", default=None, environment=("ACME_SCOPE",))
 
@@ -46,7 +46,7 @@ class Acme:
     def trunkline_auth(self, context: ServiceContext[Settings]) -> Auth:
         """Implement the hook. Sends nothing."""
         # Imported when a service opens, so that an installed extension costs nothing until it is used.
-        from trunkline.authoring.auth import CachedToken, Token, fetch_response
+        from trunkline.authoring.auth import Token, fetch_response, token_auth
 
         from trunkline_acme.tokens import ClientCredentials
 
@@ -61,7 +61,7 @@ class Acme:
             response = await fetch_response(context, grant.request())
             return grant.token(response, provider=context.provider)
 
-        return CachedToken(fetch, timeout=TIMEOUT, secrets=grant.secrets)
+        return token_auth(fetch, headers=context.settings.headers, timeout=TIMEOUT, secrets=grant.secrets)
 
 
 extension = Extension(name="acme", settings=AcmeSettings, make=Acme)
