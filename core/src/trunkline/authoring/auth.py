@@ -160,8 +160,8 @@ class CachedToken(NoAuth):
     """An `Auth` that sends a token which expires. All calls of the service share the token.
 
     Make it with `token_auth`, so that the `headers` of the settings may authenticate instead. `fetch` gets a new token,
-    for example in exchange for a client's id and secret. Send its request with `fetch_response`. Each event
-    loop that uses the service has a `CachedToken` of its own, and `fetch` runs in it.
+    for example in exchange for a client's id and secret. Send its request with `fetch_response`. Each event loop that
+    uses the service has a `CachedToken` of its own, and `fetch` runs in it.
 
     The life of a token:
 
