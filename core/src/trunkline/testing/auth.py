@@ -390,7 +390,8 @@ class AuthTests:
             await exchange.respond(body, status=status)
 
         async with self.opened(respond) as opened:
-            [caught] = await _together(opened.service.authenticate, calls=1) or [None]
+            errors = await _together(opened.service.authenticate, calls=1)
+        caught = errors[0] if errors else None
         wanted = AuthenticationError if status == 401 else RemoteError
         assert isinstance(caught, wanted), (
             f"a response with status {status} and the body {body!r} raised {caught!r}, and no {wanted.__name__}. Check "
