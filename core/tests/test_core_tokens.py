@@ -138,7 +138,7 @@ async def test_life_as_text_or_of_any_size_is_accepted(clock: Clock) -> None:
         for passed, value in [(0.0, "token-1"), (HOUR - 61, "token-1")]:
             clock.time += passed
             assert (await auth.acquire()).reveal() == value
-    with pytest.raises(ValueError, match="could not convert"):
+    with pytest.raises(ProtocolViolation, match="the life of a token is not a number of seconds"):
         Token("token", "soon")
 
 

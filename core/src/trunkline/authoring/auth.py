@@ -41,6 +41,8 @@ def _seconds(value: float | str | None) -> float | None:
         seconds = None if value is None else float(value)
     except OverflowError:  # an integer that is too large
         return math.inf
+    except (TypeError, ValueError):
+        raise ProtocolViolation("the life of a token is not a number of seconds") from None
     return 0.0 if seconds is not None and math.isnan(seconds) else seconds
 
 
@@ -148,7 +150,8 @@ class Token:
     `expires_in` is the rest of its life, in seconds. `None` means that this is not known: the token is used until a
     request is refused with 401. With 0 or less, only the calls that wait for this token use it. `renew_in` are the
     seconds until it should be renewed, if the service for tokens names a time before the `margin` of the `CachedToken`;
-    less than 30 counts as 30. Both may be text with a number. Raises `ValueError` for other text.
+    less than 30 counts as 30. Both may be text with a number. Raises `ProtocolViolation` for any
+    other value.
     """
 
     value: Secret = attrs.field(converter=_secret)
