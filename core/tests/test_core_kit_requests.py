@@ -18,11 +18,11 @@ from trunkline.authoring.provider import Operation, Operations, ServiceContext, 
 from trunkline.authoring.urls import path_segment
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
-from trunkline.messages import Image, Part, Reasoning, Text, ToolCall, ToolResult
+from trunkline.messages import Citation, Image, Part, Reasoning, Text, ToolCall, ToolResult
 from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import EmbedResponse
+from trunkline.response import ChatResponse, EmbedResponse, FinishReason
 from trunkline.settings import setting, settings
-from trunkline.testing import TOOL_HISTORY, ProviderTests, Step, canary
+from trunkline.testing import TOOL_HISTORY, ProviderTests, Sample, Step, canary
 from trunkline.testing.faults.lifecycle import LifecycleFaults
 from trunkline.testing.request_contents import RequestContentTests
 
@@ -540,3 +540,21 @@ def test_usage_that_a_stream_reported_before_it_broke_off_is_kept() -> None:
     type(case).wire = attrs.evolve(WIRE, samples=(early, *WIRE.samples[1:]))
     assert issubclass(type(case), LifecycleFaults)
     run(case, "test_fault_37_usage_on_abort")
+
+
+@pytest.mark.parametrize(
+    ("declared", "parts"),
+    [
+        ({"refusal": "no"}, [Text(text="Yes, no")]),
+        ({"refusal": ""}, [Text(text="Yes, "), Text(text="no", refusal=True)]),
+        ({"cited": ("no",)}, [Text(text="Yes, no")]),
+        ({"cited": ("no",)}, [Text(text="Yes, no"), Citation(start=0, end=2)]),
+    ],
+    ids=["refusal lost", "refusal invented", "citation lost", "citation in another place"],
+)
+def test_wrong_refusals_and_citations_are_caught(declared: dict[str, Any], parts: list[Any]) -> None:
+    case: Any = case_of(None)
+    sample = Sample(name="declared", frames=(), text="Yes, no", **declared)
+    response = ChatResponse(provider="kit-toy", parts=parts, finish_reason=FinishReason.STOP)
+    with pytest.raises(AssertionError, match=next(iter(declared))):
+        case.check(sample, response)

@@ -55,6 +55,15 @@ def sample(name: str, *frames: bytes, whole: dict[str, Any], finish: str = "COMP
     )
 
 
+CITATION = {
+    "start": 6,
+    "end": 11,
+    "text": "sunny",
+    "content_index": 1,
+    "type": "TEXT_CONTENT",
+    "sources": [{"type": "document", "id": "d1", "document": {"id": "d1", "text": "Sun"}}],
+}
+
 CALLS: dict[str, Any] = {
     "whole": {
         "tool_calls": [
@@ -103,6 +112,23 @@ CHAT = WireFormat(
             message("content-end", 0),
             whole={"content": [{"type": "text", "text": "Grüß Gott 🌍"}]},
             text="Grüß Gott 🌍",
+        ),
+        sample(
+            "a citation of the second text",
+            content("start", 0, type="text", text=""),
+            content("delta", 0, text="Yes. "),
+            message("content-end", 0),
+            content("start", 1, type="text", text=""),
+            content("delta", 1, text="It is sunny."),
+            message("citation-start", 0, citations=CITATION),
+            event("citation-end", index=0),
+            message("content-end", 1),
+            whole={
+                "content": [{"type": "text", "text": "Yes. "}, {"type": "text", "text": "It is sunny."}],
+                "citations": [CITATION],
+            },
+            text="Yes. It is sunny.",
+            cited=("sunny",),
         ),
         sample(
             "thinking",

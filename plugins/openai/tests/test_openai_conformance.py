@@ -2,8 +2,44 @@
 
 from __future__ import annotations
 
-from trunkline.testing import ProviderTests, canary
+from typing import Any
+
+from trunkline.authoring.json import dumps
+from trunkline.testing import SSE, ProviderTests, Sample, canary
 from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, chat_history, chat_reasoning, responses_history
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return SSE.frame(dumps({"id": "c1", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}), "")
+
+
+REFUSAL = Sample(
+    name="a refusal",
+    frames=(
+        chunk({"role": "assistant", "refusal": ""}),
+        chunk({"refusal": "I cannot "}),
+        chunk({"refusal": "help."}),
+        chunk({}, "stop"),
+        SSE.frame(b"[DONE]", ""),
+    ),
+    body=dumps(
+        {
+            "id": "c1",
+            "object": "chat.completion",
+            "model": "m",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": None, "refusal": "I cannot help."},
+                    "finish_reason": "stop",
+                }
+            ],
+        }
+    ),
+    text="I cannot help.",
+    refusal="I cannot help.",
+)
 
 
 class TestOpenAI(ProviderTests):
@@ -19,6 +55,7 @@ class TestOpenAI(ProviderTests):
             metadata={"kit": "metadata"},
             stream_options={"include_usage": True, "include_obfuscation": False},
         ),
+        REFUSAL,
     )
 
 

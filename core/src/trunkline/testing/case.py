@@ -305,6 +305,10 @@ class ProviderCase:
         assert len({call.id for call in calls}) == len(calls), "two tool calls have the same id"
         found = {
             "text": "".join(part.text for part in parts if isinstance(part, Text)),
+            "refusal": "".join(part.text for part in parts if isinstance(part, Text) and part.refusal),
+            "cited": tuple(response.text[cited.start : cited.end] for cited in response.citations)
+            if sample.cited
+            else (),
             "reasoning": "".join(part.text for part in parts if isinstance(part, Reasoning)),
             "tool_calls": tuple((call.name, call.arguments) for call in calls),
             "call_ids": tuple(call.id for call in calls) if sample.call_ids else (),

@@ -204,8 +204,9 @@ class Sample:
 
     `frames` are the frames of the streamed response, byte for byte, including the terminator. `body` is the response
     to the same request without streaming. The other fields are the expected content of both. `call_ids` are the ids
-    of the tool calls, if the wire format has ids. `replays` are texts of the response that the next request must
-    contain, for example a signature.
+    of the tool calls, if the wire format has ids. `refusal` is the part of `text` that is a refusal. `cited` are the
+    parts of `text` that the citations refer to, in the order of the citations; without it, citations are not checked.
+    `replays` are texts of the response that the next request must contain, for example a signature.
 
     `request_wire` is the HTTP request that the API's documentation asks for to stream the response to `request`, with
     the model `m` if the request has none. Its URL contains `{url}` for the address of the kit's server, its body is
@@ -221,6 +222,8 @@ class Sample:
     reasoning: str = ""
     tool_calls: tuple[tuple[str, JSONObject], ...] = ()
     call_ids: tuple[str, ...] = ()
+    refusal: str = ""
+    cited: tuple[str, ...] = ()
     replays: tuple[str, ...] = ()
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage | None = None
