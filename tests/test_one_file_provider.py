@@ -23,6 +23,7 @@ exec(plugin_files("bolt", "wire")["tests/test_bolt.py"], _samples)
 class TestOneFileProvider(ProviderTests):
     provider = bolt
     settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = _samples["WIRE"]
     skips = {
         "test_provider_options_are_passed_on": "cut to the scope that is compared",

@@ -104,6 +104,7 @@ class ResponseParser:
 
     def body(self, wire_response):
         parser, data = Parser(), decode_object(wire_response.body, "the body", provider="bolt")
+        parser.builder.start(as_string(data.get("id")), as_string(data.get("model")))
         parser.builder.metadata(unknown_fields(data, KNOWN))
         parser.read({"type": "text", "text": data.get("text")} | ({"error": data["error"]} if "error" in data else {}))
         for index, call in enumerate(map(as_object, as_list(data.get("calls")))):
