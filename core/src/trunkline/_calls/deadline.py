@@ -46,7 +46,7 @@ class CallDeadline:
     def within_read(self) -> CallDeadline:
         """Return a deadline for what is sent within a read, which ends at the same time.
 
-        It has no scope of its own and counts no time: the read does both.
+        The deadline has no cancel scope and does not count time, since the surrounding read does both.
         """
         inner = CallDeadline(None)
         inner.total = self.total

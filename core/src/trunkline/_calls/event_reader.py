@@ -222,7 +222,7 @@ class EventReader:
             return self._events_before(failed)
 
     def count_no_time(self) -> None:
-        """Leave `total_timeout` to a reader around this one, which counts the time of its own reads."""
+        """Do not count the time of reads, because a surrounding `MiddlewareReader` applies `total_timeout`."""
         self._deadline = CallDeadline(None)
 
     def complete(self, error: BaseException) -> None:

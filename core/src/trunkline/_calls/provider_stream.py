@@ -38,7 +38,7 @@ class ProviderStream:
         self._fold = Fold(context.provider, context.name)
         self._batch: list[Event] = []
         self._position = 0
-        self._has_ended = False  # finished, failed, or left: its observers know, or will be told by the `ServiceCall`
+        self._has_ended = False  # finished, failed or left; the observers have been or will be notified
 
     async def __aenter__(self) -> ProviderStream:
         if self._observed is not None:

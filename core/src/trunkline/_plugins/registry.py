@@ -9,8 +9,8 @@ Opening a service goes through these steps:
 1. `find_plugin` reads the entry points and returns the one with the provider's name. Two distributions with the same
    name are an error: which one would win depends on the order of `sys.path`.
 2. `load_provider` imports it and checks that it is a `Provider` with that name and that it misspells no hook.
-3. `load_extension` imports an extension that the service names. An extension with settings is an `Extension`: the
-   settings are made from the configuration as the provider's are, and stand in its place in `Settings.extensions`.
+3. `load_extension` imports an extension that the service names. An extension with settings is an `Extension`. Its
+   settings are made from the configuration like those of the provider, and replace its name in `Settings.extensions`.
 4. `open_steps` creates a pluggy `PluginManager` for this service alone, registers the core, the provider and the
    service's extensions, and calls each hook once. A manager for each service means that a hook implementation is
    called only for the services that it belongs to.

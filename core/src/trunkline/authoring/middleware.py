@@ -65,9 +65,12 @@ class Middleware:
     async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
         """Make a call of another operation, and return its result.
 
-        `operation` is the name of the operation, `value` what it is called with: an `EmbedRequest` for `embed`, which
-        returns an `EmbedResponse`; a `ChatRequest` for `count_tokens`, which returns an `int`; `None` for
-        `list_models`, which returns a tuple of `ModelInfo`; any value for an `Operation` given to `Service.run`.
+        `operation` is the name of the operation, and `value` is its argument:
+
+        - `embed` takes an `EmbedRequest` and returns an `EmbedResponse`.
+        - `count_tokens` takes a `ChatRequest` and returns an `int`.
+        - `list_models` takes `None` and returns a tuple of `ModelInfo`.
+        - An `Operation` given to `Service.run` takes and returns any value.
         """
         return await proceed(value)
 

@@ -331,8 +331,8 @@ class Operation(Generic[V_contra, R_co]):
     """A request other than chat, as two pure functions.
 
     `build(context, value)` makes the request for a value, as a `WireRequest`, or as a `Translation` if there are
-    warnings. `parse(context, wire_response)` returns the result of a response whose status is 2xx. `name` is what
-    observers and middlewares are told.
+    warnings. `parse(context, wire_response)` returns the result of a response whose status is 2xx. Observers and
+    middlewares see `name` as `Call.operation`.
 
     `Service.run` sends any operation with the service's credentials, deadline and retries.
     """

@@ -24,7 +24,7 @@ _RUN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trunkline.
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """What is wrong with a plugin, or `None`, and the names of its own settings."""
+    """The result of importing a plugin: an error message or `None`, and the names of the plugin's own settings."""
 
     problem: str | None
     settings: tuple[str, ...] = ()

@@ -18,8 +18,8 @@ _KINDS = {PROVIDERS: "provider", EXTENSIONS: "extension", COMMANDS: "command"}
 class Row:
     """One installed plugin.
 
-    `problem` is what is wrong with it, or `None`. `settings` are the names of its own settings, or `None` if it was not
-    imported.
+    `problem` describes the error if the plugin cannot be used. `settings` are the names of its own settings, or `None`
+    if it was not imported.
     """
 
     kind: str

@@ -160,7 +160,7 @@ class CredentialTests(ProviderCase):
                 yield other.name
 
     async def _is_used(self, server: LoopbackServer, secret: _SecretSetting, other: str) -> bool | None:
-        """Whether a call sends something else if a setting has another value. `None` if that cannot be told."""
+        """Return whether a change of a setting changes what a call sends, or `None` if the two cannot be compared."""
         plain, changed = secret.settings(secret.value), secret.settings(other)
         try:
             for settings in (plain, changed):
