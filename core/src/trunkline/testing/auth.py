@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -21,12 +20,9 @@ from trunkline.errors import AuthenticationError, RemoteError, TrunklineError
 from trunkline.secrets import Secret
 from trunkline.service import Service
 from trunkline.settings import Settings
+from trunkline.testing.kit import LIMIT, KitTests, assert_no_secret, canaries_in, check_subclass, replaced
 from trunkline.testing.server import Exchange, LoopbackServer, ReceivedRequest, serve
-from trunkline.testing.skips import check_subclass
-from trunkline.testing.wireformat import CANARY, canary
-
-LIMIT = 30.0
-"""The time after which a hanging test fails, in seconds."""
+from trunkline.testing.wireformat import canary
 
 LONGEST = 600.0
 """The longest time limit of an exchange that passes, in seconds."""
@@ -85,7 +81,7 @@ class _Opened:
         return [request for request in self._server.requests if not _is_exchange(request, self._path)]
 
 
-class AuthTests:
+class AuthTests(KitTests):
     """The tests of an `Auth` that fetches tokens. Subclass it, and set these attributes:
 
     - `provider`: the provider's name, or the `Provider` itself. Its API need not be described: the kit's server refuses
@@ -109,9 +105,6 @@ class AuthTests:
     secrets: ClassVar[Sequence[str]] = ()
     lifetime: ClassVar[int] = 3600
     clock: ClassVar[str] = "trunkline.authoring.auth.monotonic"
-    skips: ClassVar[Mapping[str, str]] = {}
-
-    pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
     def extensions(self, url: str) -> list[object]:
         """Return further extensions of the service, for the kit's server at `url`."""
@@ -124,23 +117,9 @@ class AuthTests:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        check_subclass(cls, AuthTests, cls.skips)
+        check_subclass(cls, AuthTests)
 
     # Fixtures and helpers
-
-    @pytest.fixture(params=["asyncio", "trio"])
-    def anyio_backend(self, request: pytest.FixtureRequest) -> str:
-        """Run each test on both backends."""
-        return str(request.param)
-
-    @pytest.fixture(autouse=True)
-    def _skipping(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-            monkeypatch.delenv(name.lower(), raising=False)
-        name = request.node.originalname
-        if name in self.skips:
-            pytest.skip(f"skipped by {type(self).__name__}: {self.skips[name]}")
 
     @pytest.fixture
     def now(self, monkeypatch: pytest.MonkeyPatch) -> _Clock:
@@ -162,8 +141,7 @@ class AuthTests:
 
     def canaries(self) -> list[str]:
         """The secrets that must not appear anywhere: those of the settings, `secrets`, and the tokens."""
-        found = [text for text in re.split(r"[^\w-]", str(dict(self.settings))) if text.startswith(CANARY)]
-        return [*found, *self.secrets, *map(self.token, range(1, 3))]
+        return [*canaries_in(self.settings), *self.secrets, *map(self.token, range(1, 3))]
 
     @asynccontextmanager
     async def opened(self, exchange: TokenScript | None = None, call: Script | None = None) -> AsyncIterator[_Opened]:
@@ -192,11 +170,10 @@ class AuthTests:
 
         async with serve(answer) as server:
             capture = _Capture()
-            values: dict[str, object] = {"default_model": "m", "max_retries": 0, **_with_url(self.settings, server.url)}
-            extensions = [*_listed(values.get("extensions")), *self.extensions(server.url), capture]
-            settings = make_settings(
-                "tested", self.plugin(), arguments={**values, "extensions": extensions}, environ={}
-            )
+            given = replaced(self.settings, "{url}", server.url)
+            extensions = [*given.get("extensions", ()), *self.extensions(server.url), capture]
+            values = {"default_model": "m", "max_retries": 0, **given, "extensions": extensions}
+            settings = make_settings("tested", self.plugin(), arguments=values, environ={})
             service = Service("tested", self.plugin(), settings, transports=HTTPTransports(None))
             with anyio.fail_after(LIMIT) as limit:
                 async with service:
@@ -211,9 +188,7 @@ class AuthTests:
     def assert_no_secret(self, *shown: object) -> None:
         """Assert that the text, the `repr` and the attributes of these objects contain no secret."""
         for value in shown:
-            text = f"{value} {value!r} {getattr(value, '__dict__', '')!r}"
-            for secret in self.canaries():
-                assert secret not in text, f"a secret is shown: {text.replace(secret, '***')}"
+            assert_no_secret(type(value).__name__, value, self.canaries())
 
     # When a token is fetched
 
@@ -465,17 +440,3 @@ async def _without_deadline(call: Callable[[], Awaitable[object]]) -> None:
     """Make a call in a scope whose deadline does not come from the test."""
     with anyio.CancelScope(shield=True):
         await call()
-
-
-def _with_url(value: Any, url: str) -> Any:
-    if isinstance(value, str):
-        return value.replace("{url}", url)
-    if isinstance(value, Mapping):
-        return {name: _with_url(item, url) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_url(item, url) for item in value]
-    return value
-
-
-def _listed(value: object) -> list[object]:
-    return list(value) if isinstance(value, (list, tuple)) else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -33,14 +32,12 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 from trunkline.testing.catalogue import Facts, not_applicable
 from trunkline.testing.detour import Detour
 from trunkline.testing.http2 import Handler as HTTP2Script, HTTP2Server, serve_http2
+from trunkline.testing.kit import LIMIT, KitTests, canaries_in, replaced
 from trunkline.testing.server import JSON, Exchange, LoopbackServer, serve
-from trunkline.testing.wireformat import CANARY, Sample, ServerSentEvents, WireFormat, canary
+from trunkline.testing.wireformat import Sample, ServerSentEvents, WireFormat, canary
 
 QUICK = 0.1
 """The value of a timeout that a test waits for, in seconds."""
-
-LIMIT = 30.0
-"""The time after which a hanging test fails, in seconds."""
 
 NOWHERE = "http://127.0.0.1:9"
 """A URL for tests that send nothing."""
@@ -89,7 +86,7 @@ class Opening:
         return b"".join(self.frames)
 
 
-class ProviderCase:
+class ProviderCase(KitTests):
     """The provider under test. `ProviderTests` describes the attributes."""
 
     provider: ClassVar[str | Provider]
@@ -102,30 +99,16 @@ class ProviderCase:
     embedding_model: ClassVar[str] = "m"
     routes: ClassVar[Mapping[str, JSONObject | bytes]] = {}
     credentials: ClassVar[Mapping[str, str]] = {}
-    skips: ClassVar[Mapping[str, str]] = {}
-
-    pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
     # Fixtures and parameters
 
-    @pytest.fixture(params=["asyncio", "trio"])
-    def anyio_backend(self, request: pytest.FixtureRequest) -> str:
-        """Run each test on both backends."""
-        return str(request.param)
-
     @pytest.fixture(autouse=True)
-    def _skipping(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-            monkeypatch.delenv(name.lower(), raising=False)
+    def _applicable(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _skipping: None) -> None:
         # Each service opens its own client, and loading the certificate authorities would take most of a short test.
         monkeypatch.setattr(httpcore2, "default_ssl_context", _tls_context)
-        name = request.node.originalname
-        reason = not_applicable(name, self.facts())
+        reason = not_applicable(request.node.originalname, self.facts())
         if reason is not None:
             pytest.skip(f"n/a: {reason}")
-        if name in self.skips:
-            pytest.skip(f"skipped by {type(self).__name__}: {self.skips[name]}")
         without_route = self.without_route()
         if without_route is not None:
             # Most tests would fail or hang, and none would say why.
@@ -193,7 +176,7 @@ class ProviderCase:
             fetches=bool(cls.plugin().bytes_only_media),
             credentials=type(cls.open_steps().auth) is not NoAuth,
             embeds=cls.open_steps().operations.embed is not None,
-            secret_settings=any(info.secret for info in cls.own_settings()) or CANARY in str(cls.settings),
+            secret_settings=any(info.secret for info in cls.own_settings()) or bool(canaries_in(cls.settings)),
             routes=bool(cls.routes),
         )
 
@@ -227,7 +210,7 @@ class ProviderCase:
             "default_model": "m",
             "max_retries": 0,
             "headers": {"x-canary": canary("headers")},
-            **{name: with_url(value, url) for name, value in cls.settings.items()},
+            **replaced(cls.settings, "{url}", url),
             **changes,
         }
         return make_settings("tested", cls.plugin(), arguments=values, environ={})
@@ -263,7 +246,7 @@ class ProviderCase:
         """The secrets that must not appear anywhere."""
         found = {canary("headers"), *cls.secrets}
         for value in (*cls.settings.values(), *cls.route_bodies().values()):
-            found |= {text for text in re.split(r"[^\w-]", str(value)) if text.startswith(CANARY)}
+            found |= canaries_in(value)
         return tuple(found)
 
     # Without I/O
@@ -436,14 +419,3 @@ def _page(body: bytes) -> Script:
         await exchange.respond(body)
 
     return script
-
-
-def with_url(value: object, url: str) -> object:
-    """Return a setting with `{url}` replaced in it, also within tables and lists."""
-    if isinstance(value, str):
-        return value.replace("{url}", url)
-    if isinstance(value, Mapping):
-        return {name: with_url(item, url) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [with_url(item, url) for item in value]
-    return value

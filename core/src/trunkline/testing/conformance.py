@@ -19,9 +19,9 @@ from trunkline.testing.faults.history import HistoryFaults
 from trunkline.testing.faults.hostile import HostileFaults
 from trunkline.testing.faults.lifecycle import FuzzFaults, LifecycleFaults
 from trunkline.testing.faults.wire import WireFaults
+from trunkline.testing.kit import check_subclass
 from trunkline.testing.request_contents import RequestContentTests
 from trunkline.testing.requests import RequestTests
-from trunkline.testing.skips import check_subclass
 
 
 class WireTests(
@@ -68,4 +68,4 @@ class ProviderTests(WireTests, TransportTests):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        check_subclass(cls, ProviderTests, cls.skips)
+        check_subclass(cls, ProviderTests)

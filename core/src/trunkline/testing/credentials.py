@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias
@@ -27,7 +27,8 @@ from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
 from trunkline.service import Service
 from trunkline.settings import SettingInfo, setting_infos
-from trunkline.testing.case import LIMIT, ProviderCase, Script, in_turn, with_url
+from trunkline.testing.case import ProviderCase, Script, in_turn
+from trunkline.testing.kit import LIMIT, canaries_in, replaced
 from trunkline.testing.server import JSON, Exchange, LoopbackServer, ReceivedRequest
 from trunkline.testing.wireformat import CANARY, canary
 
@@ -145,12 +146,12 @@ class CredentialTests(ProviderCase):
             )
         for name, setting in self.settings.items():
             if not isinstance(setting, str):
-                for value in sorted(_nested_canaries(setting)):
+                for value in sorted(canaries_in(setting)):
                     yield _SecretSetting(
                         name=name,
                         value=value,
                         settings=lambda text, name=name, setting=setting, value=value: {  # type: ignore[misc]
-                            name: with_url(_replaced(setting, value, text), url)
+                            name: replaced(replaced(setting, value, text), "{url}", url)
                         },
                     )
 
@@ -351,22 +352,6 @@ def _variants(value: str) -> tuple[str, str]:
     """
     end = value[-1].swapcase() if value[-1].isalpha() else ("1" if value[-1] != "1" else "2")
     return ("x" if value[0] != "x" else "y") + value[1:], value[:-1] + end
-
-
-def _nested_canaries(value: object) -> set[str]:
-    if isinstance(value, str):
-        return set(re.findall(rf"{CANARY}[\w-]*", value))
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    return set().union(*map(_nested_canaries, value)) if isinstance(value, (list, tuple)) else set()
-
-
-def _replaced(value: object, old: str, new: str) -> object:
-    if isinstance(value, str):
-        return value.replace(old, new)
-    if isinstance(value, Mapping):
-        return {name: _replaced(item, old, new) for name, item in value.items()}
-    return [_replaced(item, old, new) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _text(request: ReceivedRequest) -> str:

@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -37,11 +37,8 @@ from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, EmbedResponse
 from trunkline.service import Service
 from trunkline.testing.extension_toy import ANSWERED, ASKED, RESPONSES, Answer, Probe, toy_provider
+from trunkline.testing.kit import LIMIT, PROXY_VARIABLES, KitTests, assert_no_secret, check_subclass
 from trunkline.testing.server import LoopbackServer, serve
-from trunkline.testing.skips import check_subclass
-
-LIMIT = 30.0
-"""The time after which a hanging test fails, in seconds."""
 
 CALLS = 5
 """How many calls are made at the same time."""
@@ -74,7 +71,7 @@ class _Opened:
     inner: Probe
 
 
-class ExtensionTests:
+class ExtensionTests(KitTests):
     """The tests of an extension. Subclass it and override `extension`.
 
     The tests make calls of a provider of their own, whose server returns the text of the request's last message, in
@@ -94,10 +91,7 @@ class ExtensionTests:
     refused: ClassVar[Sequence[ChatRequest]] = ()
     secrets: ClassVar[Sequence[str]] = ()
     provider: ClassVar[str] = "toy"
-    skips: ClassVar[Mapping[str, str]] = {}
     folder: Path
-
-    pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
     def extension(self) -> object:
         """Make the extension, in a form that the setting `extensions` accepts. Called once for each service."""
@@ -112,7 +106,7 @@ class ExtensionTests:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        check_subclass(cls, ExtensionTests, cls.skips)
+        check_subclass(cls, ExtensionTests)
         for name in ("extension", "failing_extension"):
             made = vars(cls).get(name, staticmethod(len))
             fixture = not isinstance(made, (FunctionType, staticmethod, classmethod))
@@ -124,19 +118,9 @@ class ExtensionTests:
 
     # Fixtures and helpers
 
-    @pytest.fixture(params=["asyncio", "trio"])
-    def anyio_backend(self, request: pytest.FixtureRequest) -> str:
-        """Run each test on both backends."""
-        return str(request.param)
-
     @pytest.fixture(autouse=True)
-    def _prepared(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def _in_folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path
-        for name in _proxy_variables():
-            monkeypatch.delenv(name, raising=False)
-        name = request.node.originalname
-        if name in self.skips:
-            pytest.skip(f"skipped by {type(self).__name__}: {self.skips[name]}")
 
     @asynccontextmanager
     async def _opened(self, answer: Answer | None = None, **changes: Any) -> AsyncIterator[_Opened]:
@@ -174,13 +158,6 @@ class ExtensionTests:
         response = await self._call(service, method, request)
         assert isinstance(response, ChatResponse)
         return response
-
-    def _assert_no_secret(self, what: str, *values: object) -> None:
-        """Assert that the text, the `repr` and the attributes of these values show no secret."""
-        for value in values:
-            text = f"{value} {value!r} {getattr(value, '__dict__', '')!r}"
-            for secret in self.secrets:
-                assert secret not in text, f"{what} shows a secret: {text.replace(secret, '***')}"
 
     # Responses
 
@@ -332,7 +309,7 @@ class ExtensionTests:
             f"{method} must raise an error that names the extension, a subclass of CallError of your own; it raised "
             f"{type(error).__name__}"
         )
-        self._assert_no_secret("an error", error)
+        assert_no_secret("an error", error, self.secrets)
         return error
 
     # Streams and cancellation
@@ -446,7 +423,7 @@ class ExtensionTests:
         module = sys.modules[cls.__module__]
         arguments = [module.__name__, str(module.__file__), cls.__qualname__, check, backend]
         command = [sys.executable, "-c", f"from {__name__} import run_check; run_check(*{arguments!r})"]
-        environ = {name: value for name, value in os.environ.items() if name not in _proxy_variables()}
+        environ = {name: value for name, value in os.environ.items() if name not in PROXY_VARIABLES}
         environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         try:
             done = subprocess.run(  # noqa: S603
@@ -472,7 +449,7 @@ class ExtensionTests:
             middlewares = [owned.middleware for owned in steps.middlewares]
             shown = [extension, *middlewares, *steps.observers, *steps.auths, steps.transport, steps.translator]
             for value in shown:
-                self._assert_no_secret(f"an object of the type {type(value).__name__}", value)
+                assert_no_secret(f"an object of the type {type(value).__name__}", value, self.secrets)
 
     async def test_observers_do_not_raise(self, caplog: pytest.LogCaptureFixture) -> None:
         """No observer raises, in calls that succeed, are retried, fail, are abandoned or are cancelled."""
@@ -533,11 +510,6 @@ def _bind_asyncio_scopes() -> None:
 
     bind(asyncio.Timeout)
     bind(asyncio.TaskGroup)
-
-
-def _proxy_variables() -> list[str]:
-    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-    return [*names, *map(str.lower, names)]
 
 
 def _content(response: ChatResponse) -> dict[str, object]:

@@ -26,7 +26,8 @@ from trunkline.messages import Audio, Document, Image, Text, user
 from trunkline.request import ChatRequest
 from trunkline.secrets import Headers
 from trunkline.service import Service
-from trunkline.testing.case import LIMIT, QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
+from trunkline.testing.case import QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
+from trunkline.testing.kit import LIMIT
 from trunkline.testing.server import JSON, Exchange, closed_port
 
 METHODS = pytest.mark.parametrize("method", ["chat", "stream"])
