@@ -48,6 +48,12 @@ def _checked(value: Any, shape: Any, where: str, problems: list[str]) -> Any:
     return value
 
 
+def botocore_form(body: Body) -> Body:
+    """Return a body in the form that botocore takes, with bytes for base64."""
+    form: Body = _checked(body, _input_shape(), "body", [])
+    return form
+
+
 def service_model(body: Body) -> Iterator[Refusal]:
     """Requests that botocore refuses to send: unknown members, and wrong types, lengths, patterns and enum values."""
     from botocore.validate import ParamValidator  # slow to import
