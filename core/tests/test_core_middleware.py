@@ -523,6 +523,16 @@ async def test_wrong_result_of_an_operation_is_a_plugin_error(toy: Toy) -> None:
             await service.list_models()
 
 
+async def names_of_models(request: Any, proceed: Any) -> Any:
+    return ("toy-1",)
+
+
+async def test_list_of_models_with_other_values_is_a_plugin_error(toy: Toy) -> None:
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(Bad(names_of_models))]) as service:
+        with pytest.raises(PluginError, match=r"Bad.run returned a tuple with a value of type str, not .* ModelInfo"):
+            await service.list_models()
+
+
 async def answers_true(request: Any, proceed: Any) -> Any:
     return True
 
@@ -560,6 +570,10 @@ async def proceeds_with_none(request: Any, proceed: Any) -> Any:
         yield events
 
 
+async def coroutine(request: Any, proceed: Any) -> Any:
+    return proceed(request)
+
+
 @contextlib.asynccontextmanager
 async def drops_finished(request: Any, proceed: Any) -> Any:
     async with proceed(request) as events:
@@ -588,6 +602,7 @@ async def goes_on_after_finished(request: Any, proceed: Any) -> Any:
     ("how", "message"),
     [
         (generator, r"Bad.stream returned a value of type async_generator, not an async context manager; decorate"),
+        (coroutine, r"Bad.stream returned a value of type coroutine, not an async context manager; decorate"),
         (yields_none, r"Bad.stream yielded None, not an async iterator"),
         (proceeds_with_none, r"Bad.stream calls proceed with None"),
         (drops_finished, r"Bad.stream ended the events without Finished"),
@@ -1090,3 +1105,66 @@ def test_events_of_a_response_fold_to_it_with_warnings_and_logprobs() -> None:
         service="one",
     )
     assert fold(unfold(response)) == response
+
+
+class Refused(CallError):
+    """A middleware refuses the call."""
+
+
+async def test_method_that_is_set_on_an_instance_is_called(toy: Toy) -> None:
+    async def refuse(call: Call, request: ChatRequest, proceed: Any) -> ChatResponse:
+        raise Refused("not allowed")
+
+    guard = Middleware()
+    guard.chat = refuse  # type: ignore[method-assign]
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(guard)]) as service:
+        with pytest.raises(Refused):
+            await service.chat("Hi")
+    assert not server.requests
+
+
+class FailsWhenCancelled(Middleware):
+    """Has a task that fails while the call is being cancelled."""
+
+    async def chat(self, call: Call, request: ChatRequest, proceed: Any) -> ChatResponse:
+        async def fail() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise ValueError("toy-secret-key")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fail)
+            response: ChatResponse = await proceed(request)
+        return response
+
+
+async def test_error_beside_a_cancellation_names_the_extension(toy: Toy) -> None:
+    extensions = [Extension(FailsWhenCancelled())]
+    async with serve(never_answer) as server, toy(server.url, extensions=extensions, total_timeout=0.05) as service:
+        with pytest.raises(PluginError, match=r"a middleware of Extension failed: ValueError") as caught:
+            await service.chat("Hi")
+    assert "toy-secret-key" not in "".join(traceback.format_exception(caught.value))
+
+
+@BOTH
+async def test_proceed_is_refused_after_the_end_of_the_call(toy: Toy, call: str) -> None:
+    kept: list[Any] = []
+
+    class Keeps(PassesOn):
+        async def chat(self, call: Call, request: ChatRequest, proceed: Any) -> ChatResponse:
+            kept.append(partial(proceed, request))
+            return await super().chat(call, request, proceed)
+
+        def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
+            kept.append(partial(proceed, request))
+            return proceed(request)
+
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(Keeps())]) as service:
+        await ask(service, call)
+        with pytest.raises(CallError, match=r"the call has ended, so its middleware cannot proceed"):
+            if call == "chat":
+                await kept[0]()
+            else:
+                await kept[0]().__aenter__()
+    assert len(server.requests) == 1

@@ -74,13 +74,16 @@ class Credentials:
     value: Any = attrs.field(repr=False)
 
 
-def single_cancellation(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Return a cancellation out of a group that has nothing else, as trio raises it while it connects, or `None`."""
+def without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the rest of a group without its cancellations, or one of them if there is nothing else.
+
+    trio raises such groups while it connects, and if a task fails while its task group is being cancelled.
+    """
     cancelled: BaseException | None
     cancelled, other = group.split(anyio.get_cancelled_exc_class())
     while isinstance(cancelled, BaseExceptionGroup):
         cancelled = cancelled.exceptions[0]
-    return cancelled if other is None else None
+    return other or cancelled or group
 
 
 def is_foreign_cancellation(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ override a method is left out.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TypeVar, cast
@@ -23,7 +23,7 @@ from trunkline.authoring.middleware import EventStream, Middleware
 from trunkline.errors import CallError, PluginError, ProtocolViolation, RemoteError, RequestTimeout, TrunklineError
 from trunkline.events import Event, Finished, is_event
 from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import ChatResponse, EmbedResponse
+from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -77,7 +77,9 @@ def _overriding(call: ServiceCall, method: str) -> Sequence[OwnedMiddleware]:
     """Return the middlewares that override a method, the innermost first."""
     default = getattr(Middleware, method)
     found = call.pipeline.steps.middlewares
-    return [owned for owned in reversed(found) if getattr(type(owned.middleware), method) is not default]
+    # A method may also be set on the instance, such as a mock in a test.
+    methods = [(owned, getattr(owned.middleware, method)) for owned in reversed(found)]
+    return [owned for owned, function in methods if getattr(function, "__func__", None) is not default]
 
 
 @attrs.frozen
@@ -138,6 +140,9 @@ def _guarded(
             failed = border.crossed(error)
         else:
             border.check(result, result_class, "returned")
+            if result_class is tuple:
+                for model in cast("tuple[object, ...]", result):
+                    border.check(model, ModelInfo, "returned a tuple with")
             if isinstance(value, EmbedRequest) and isinstance(result, EmbedResponse):
                 border.check_embeddings(value, result)
             return cast(T, result)
@@ -170,6 +175,8 @@ class _GuardedStream:
         try:
             stream = border.owned.middleware.stream(border.call.call, self._request, self._proceed)
             if not hasattr(stream, "__aexit__"):
+                if isinstance(stream, Coroutine):
+                    stream.close()  # otherwise Python warns that it was never awaited
                 raise border.error(
                     f"returned {_described(stream)}, not an async context manager; "
                     "decorate it with @contextlib.asynccontextmanager"

@@ -20,7 +20,7 @@ from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.pipeline import Pipeline
 from trunkline._masking import without_keys
 from trunkline.authoring.provider import Call, Observer, call_variable
-from trunkline.errors import PluginError, RemoteError, TrunklineError
+from trunkline.errors import CallError, PluginError, RemoteError, TrunklineError
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse
 from trunkline.secrets import scrub
@@ -129,7 +129,13 @@ class ServiceCall:
         self._outcome: tuple[BaseException | None] | None = None
 
     def observed_call(self, request: object) -> ObservedCall:
-        """Start a call to the provider. The first one has the number of the whole call."""
+        """Start a call to the provider. The first one has the number of the whole call.
+
+        Raises `CallError` if the whole call has ended: nothing would limit the time of the new one, or close it with
+        the service.
+        """
+        if self._outcome is not None:
+            raise CallError("the call has ended, so its middleware cannot proceed", service=self.call.context.name)
         call = self.call if self._is_first else attrs.evolve(self.call, number=next(_numbers))
         self._is_first = False
         return ObservedCall(self.pipeline, call, request, self.deadline)

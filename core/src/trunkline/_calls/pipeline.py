@@ -26,7 +26,7 @@ from trunkline._calls.borders import (
     is_foreign_cancellation,
     run_step,
     show_in_one_line,
-    single_cancellation,
+    without_cancellations,
 )
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
@@ -350,10 +350,10 @@ class Pipeline:
 
         Call it in the `except` block, and raise the result after that block; see `_calls/borders.py`.
         """
+        if isinstance(error, BaseExceptionGroup):
+            error = without_cancellations(error)
         if isinstance(error, ExceptionGroup):
             error = most_telling(error) or error
-        elif isinstance(error, BaseExceptionGroup):
-            error = single_cancellation(error) or error
         if step == "parser":
             error = blamed_on_provider(error)
         if is_foreign_cancellation(error):

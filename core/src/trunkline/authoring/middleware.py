@@ -35,7 +35,7 @@ class Middleware:
 
     `call` is the call; all that take part in it share `call.state`. `proceed` makes the rest of the call: what the next
     middleware does, and in the end the request to the provider with its retries. It may be called any number of times,
-    one after another or at the same time.
+    one after another or at the same time, until the call has ended.
 
     The rules for all methods:
 
