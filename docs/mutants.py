@@ -46,10 +46,8 @@ A provider that passes the kit can still have these bugs:
 - **The type of a document** and the format of audio where the API has a field of its own for it.
 - **Settings that the test class does not use**, such as another authentication or another version of the API. Add a
   test class for each, with a `variant`.
-- **Citations and refusals, if no sample has any.** Add samples with `cited` and `refusal`. Other fields of citations,
-  and log probabilities, are not compared with anything.
-- **Content of an unknown type.** The kit adds unknown fields and unknown events to a stream, but no unknown kind of
-  content block, since it does not know what a block looks like in your format.
+- **Citations, refusals, log probabilities and unknown kinds of content blocks, if no sample has any.** Add samples
+  with `cited`, `refusal`, `logprobs` and `kept`. Other fields of citations are not compared with anything.
 - **Errors that only your API has**, such as an invalid key with status 400. Add a frame of each to `errors` of the
   wire format. A finish reason is checked only if `finish_reasons` contains it.
 - **Model families.** The kit does not know which models accept each other's reasoning, so it cannot tell whether

@@ -143,14 +143,16 @@ MESSAGES = WireFormat(
         ),
         sample(
             "a block of tomorrow",
-            start(0, type="block_of_tomorrow", what="ever"),
+            start(0, type="block_of_tomorrow", what="UNHEARD-OF"),
             stop(0),
             start(1, type="text", text=""),
             delta(1, type="text_delta", text="Yes."),
             stop(1),
-            content=[{"type": "block_of_tomorrow", "what": "ever"}, {"type": "text", "text": "Yes."}],
+            content=[{"type": "block_of_tomorrow", "what": "UNHEARD-OF"}, {"type": "text", "text": "Yes."}],
             stop="end_turn",
             text="Yes.",
+            kept=("block_of_tomorrow", "UNHEARD-OF"),
+            replays=("block_of_tomorrow", "UNHEARD-OF"),
         ),
         sample(
             "thinking, a text and a tool call",

@@ -182,6 +182,16 @@ CONVERSE = WireFormat(
             replays=("Let me see.", "OPAQUE"),
         ),
         sample(
+            "a block of tomorrow",
+            start(0, blockOfTomorrow={"what": "UNHEARD-OF"}),
+            stop(0),
+            delta(1, text="Yes."),
+            stop(1),
+            content=[{"blockOfTomorrow": {"what": "UNHEARD-OF"}}, {"text": "Yes."}],
+            text="Yes.",
+            kept=("blockOfTomorrow", "UNHEARD-OF"),
+        ),
+        sample(
             "two tool calls, interleaved",
             call(0),
             call(1),

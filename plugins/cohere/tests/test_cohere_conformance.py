@@ -144,6 +144,17 @@ CHAT = WireFormat(
             text="Yes.",
         ),
         sample(
+            "a block of tomorrow",
+            content("start", 0, type="block_of_tomorrow", what="UNHEARD-OF"),
+            message("content-end", 0),
+            content("start", 1, type="text", text=""),
+            content("delta", 1, text="Yes."),
+            message("content-end", 1),
+            whole={"content": [{"type": "block_of_tomorrow", "what": "UNHEARD-OF"}, {"type": "text", "text": "Yes."}]},
+            text="Yes.",
+            kept=("block_of_tomorrow", "UNHEARD-OF"),
+        ),
+        sample(
             "a text, and a tool call that comes whole",
             content("start", 0, type="text", text=""),
             content("delta", 0, text="héllo"),

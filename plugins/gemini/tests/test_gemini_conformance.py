@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -10,13 +10,21 @@ from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError
 from trunkline.request import ChatRequest
-from trunkline.response import FinishReason, Usage
+from trunkline.response import FinishReason, TokenLogprob, Usage
 from trunkline.testing import SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": 2, "totalTokenCount": 14}
 COUNTED = Usage(input_tokens=9, output_tokens=5, total_tokens=14, reasoning_tokens=2)
 HEAD = {"responseId": "r1", "modelVersion": "m"}
+LOGPROBS = (
+    TokenLogprob(
+        token="Grüß ",
+        logprob=-0.5,
+        top=(TokenLogprob(token="Grüß ", logprob=-0.5), TokenLogprob(token="Hallo", logprob=-1.25)),
+    ),
+    TokenLogprob(token="Gott", logprob=-0.25, top=(TokenLogprob(token="Gott", logprob=-0.25),)),
+)
 
 
 def answer(*parts: dict[str, Any], finish: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -28,6 +36,21 @@ def answer(*parts: dict[str, Any], finish: str | None = None, **fields: Any) -> 
 
 def chunk(*parts: dict[str, Any], finish: str | None = None, **fields: Any) -> bytes:
     return SSE.frame(dumps(answer(*parts, finish=finish, **fields)), "")
+
+
+def with_logprobs(value: dict[str, Any], tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    def one(token: TokenLogprob) -> dict[str, Any]:
+        return {"token": token.token, "logProbability": token.logprob}
+
+    value["candidates"][0]["logprobsResult"] = {
+        "chosenCandidates": [one(token) for token in tokens],
+        "topCandidates": [{"candidates": [one(other) for other in token.top]} for token in tokens],
+    }
+    return value
+
+
+def chunk_with_logprobs(part: dict[str, Any], tokens: Sequence[TokenLogprob], **fields: Any) -> bytes:
+    return SSE.frame(dumps(with_logprobs(answer(part, **fields), tokens)), "")
 
 
 def text(words: str) -> dict[str, Any]:
@@ -76,6 +99,13 @@ GENERATE_CONTENT = WireFormat(
         "SAFETY": FinishReason.CONTENT_FILTER,
     },
     free_form_fields=frozenset({"args"}),
+    unkept_fields=dict.fromkeys(
+        (
+            f"candidates[].logprobsResult.{place}[]"
+            for place in ("chosenCandidates", "topCandidates", "topCandidates[].candidates")
+        ),
+        "a TokenLogprob has no metadata",
+    ),
     error_body=error,
     error_event=lambda message: SSE.frame(error(message), ""),
     errors=((SSE.frame(INVALID_KEY, ""), AuthenticationError),),
@@ -147,6 +177,30 @@ GENERATE_CONTENT = WireFormat(
             tool_calls=(OSLO, ROME),
             finish_reason=FinishReason.TOOL_CALLS,
             usage=COUNTED,
+        ),
+        Sample(
+            name="a part of tomorrow",
+            frames=(
+                chunk({"partOfTomorrow": {"what": "UNHEARD-OF"}}),
+                chunk(text("Yes."), finish="STOP", usageMetadata=USAGE),
+            ),
+            body=dumps(
+                answer({"partOfTomorrow": {"what": "UNHEARD-OF"}}, text("Yes."), finish="STOP", usageMetadata=USAGE)
+            ),
+            text="Yes.",
+            usage=COUNTED,
+            kept=("partOfTomorrow", "UNHEARD-OF"),
+        ),
+        Sample(
+            name="log probabilities",
+            frames=(
+                chunk_with_logprobs(text("Grüß "), LOGPROBS[:1]),
+                chunk_with_logprobs(text("Gott"), LOGPROBS[1:], finish="STOP", usageMetadata=USAGE),
+            ),
+            body=dumps(with_logprobs(answer(text("Grüß Gott"), finish="STOP", usageMetadata=USAGE), LOGPROBS)),
+            text="Grüß Gott",
+            usage=COUNTED,
+            logprobs=LOGPROBS,
         ),
         Sample(
             name="code that is run: its chunk has a finish reason too",

@@ -17,6 +17,7 @@ CALLS = [
     {"id": f"a1b2c3d4{at}", "function": {"name": "weather", "arguments": dumps({"city": city}).decode()}}
     for at, city in enumerate(("Oslo", "Rome"))
 ]
+CHUNK_OF_TOMORROW = {"type": "chunk_of_tomorrow", "what": "UNHEARD-OF"}
 TOOLS: dict[str, Any] = {
     "request": ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
     "finish_reason": FinishReason.TOOL_CALLS,
@@ -121,6 +122,16 @@ class TestMistral(ProviderTests):
             reasoning="think",
             text="Hi",
             tool_calls=(("weather", {"city": "Oslo"}),),
+        ),
+        sample(
+            "a chunk of tomorrow, and a whole tool call",
+            {"role": "assistant", "content": [CHUNK_OF_TOMORROW]},
+            {"content": "Hi"},
+            {"tool_calls": [{**CALLS[0], "index": 0}]},
+            whole={"content": [CHUNK_OF_TOMORROW, {"type": "text", "text": "Hi"}], "tool_calls": CALLS[:1]},
+            text="Hi",
+            tool_calls=(("weather", {"city": "Oslo"}),),
+            kept=("chunk_of_tomorrow", "UNHEARD-OF"),
         ),
         sample(
             "two tool calls in one chunk, without an index",

@@ -29,6 +29,7 @@ from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 from trunkline.service import Service
 from trunkline.settings import SettingInfo, Settings, setting_infos
+from trunkline.storage import to_json
 from trunkline.testing.catalogue import Facts, not_applicable
 from trunkline.testing.detour import Detour
 from trunkline.testing.http2 import Handler as HTTP2Script, HTTP2Server, serve_http2
@@ -297,6 +298,8 @@ class ProviderCase(KitTests):
             "call_ids": tuple(call.id for call in calls) if sample.call_ids else (),
             "finish_reason": response.finish_reason,
             "usage": response.usage,
+            "logprobs": response.logprobs,
+            "kept": tuple(text for text in sample.kept if text in json.dumps(to_json(response))),
         }
         for field, value in found.items():
             expected = getattr(sample, field)

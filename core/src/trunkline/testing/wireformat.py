@@ -13,7 +13,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, ServerError
 from trunkline.messages import Message, Text, ToolCall, ToolResult, assistant, system, user
 from trunkline.request import ChatRequest, Tool
-from trunkline.response import FinishReason, Usage
+from trunkline.response import FinishReason, TokenLogprob, Usage
 
 CANARY = "canary-"
 """The prefix of every canary."""
@@ -206,7 +206,9 @@ class Sample:
     to the same request without streaming. The other fields are the expected content of both. `call_ids` are the ids
     of the tool calls, if the wire format has ids. `refusal` is the part of `text` that is a refusal. `cited` are the
     parts of `text` that the citations refer to, in the order of the citations; without it, citations are not checked.
-    `replays` are texts of the response that the next request must contain, for example a signature.
+    `replays` are texts of the response that the next request must contain, for example a signature. `kept` are texts of
+    a content block of a kind that the parser does not know, which must be in the response nevertheless, for example in
+    an `Opaque` part. `logprobs` are the log probabilities of the tokens, with the alternatives of each.
 
     `request_wire` is the HTTP request that the API's documentation asks for to stream the response to `request`, with
     the model `m` if the request has none. Its URL contains `{url}` for the address of the kit's server, its body is
@@ -225,6 +227,8 @@ class Sample:
     refusal: str = ""
     cited: tuple[str, ...] = ()
     replays: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage | None = None
     request_wire: WireRequest | None = attrs.field(default=None, repr=False)

@@ -18,7 +18,7 @@ import attrs
 from trunkline.authoring.json import JSONValue, dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
-from trunkline.response import FinishReason, Usage
+from trunkline.response import FinishReason, TokenLogprob, Usage
 from trunkline.testing.wireformat import NAMED_SSE, SSE, TOOL_HISTORY, WEATHER, Sample, Step, WireFormat
 
 _NO_HEADERS: Mapping[str, str] = {}
@@ -34,13 +34,14 @@ def _data(value: dict[str, Any] | bytes) -> bytes:
     return SSE.frame(value if isinstance(value, bytes) else dumps(value), "")
 
 
-def _chunk(delta: dict[str, Any] | None, finish: str | None = None, **fields: Any) -> bytes:
-    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
+def _chunk(delta: dict[str, Any] | None, finish: str | None = None, *, logprobs: Any = None, **fields: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, **({"logprobs": logprobs} if logprobs else {})}
+    choices = [] if delta is None else [choice]
     return _data({"id": "c1", "object": "chat.completion.chunk", "model": "m", "choices": choices, **fields})
 
 
-def _body(message: dict[str, Any], finish: str) -> bytes:
-    choices = [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}]
+def _body(message: dict[str, Any], finish: str, **choice: Any) -> bytes:
+    choices = [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish, **choice}]
     return dumps({"id": "c1", "object": "chat.completion", "model": "m", "choices": choices, "usage": _USAGE})
 
 
@@ -54,6 +55,23 @@ def _call(index: int | None, call_id: str | None = None, name: str | None = None
     return call
 
 
+_LOGPROBS = (
+    TokenLogprob(
+        token="Grüß ",
+        logprob=-0.5,
+        top=(TokenLogprob(token="Grüß ", logprob=-0.5), TokenLogprob(token="Hallo", logprob=-1.25)),
+    ),
+    TokenLogprob(token="Gott", logprob=-0.25, top=(TokenLogprob(token="Gott", logprob=-0.25),)),
+)
+_TOKENS = [
+    {
+        "token": token.token,
+        "logprob": token.logprob,
+        "top_logprobs": [{"token": other.token, "logprob": other.logprob} for other in token.top],
+    }
+    for token in _LOGPROBS
+]
+_NO_METADATA = "a TokenLogprob has no metadata"
 _DONE = _data(b"[DONE]")
 _USED = _chunk(None, usage=_USAGE)
 _ROLE = _chunk({"role": "assistant", "content": ""})
@@ -124,6 +142,9 @@ def response_steps(body: Any) -> Iterator[Step]:
 CHAT_COMPLETIONS = WireFormat(
     framing=SSE,
     steps=chat_steps,
+    unkept_fields=dict.fromkeys(
+        ("choices[].logprobs.content[]", "choices[].logprobs.content[].top_logprobs[]"), _NO_METADATA
+    ),
     finish="stop",
     finish_reasons={
         "stop": FinishReason.STOP,
@@ -172,6 +193,21 @@ CHAT_COMPLETIONS = WireFormat(
             [_call(0, "call_0", "weather", '{"city":"Oslo"}')],
             [_call(1, "call_1", "weather", '{"city":"Rome"}')],
             finish="stop",
+        ),
+        Sample(
+            name="log probabilities",
+            frames=(
+                _ROLE,
+                _chunk({"content": "Grüß "}, logprobs={"content": _TOKENS[:1]}),
+                _chunk({"content": "Gott"}, logprobs={"content": _TOKENS[1:]}),
+                _chunk({}, "stop"),
+                _USED,
+                _DONE,
+            ),
+            body=_body({"content": "Grüß Gott"}, "stop", logprobs={"content": _TOKENS}),
+            text="Grüß Gott",
+            usage=_COUNTED,
+            logprobs=_LOGPROBS,
         ),
         _calls("no arguments", [_call(0, "call_0", "now")], [_call(1, "call_1", "now", "")], calls=(("now", {}),) * 2),
     ),
@@ -287,8 +323,8 @@ def _responses(
     )
 
 
-def _message(text: str) -> dict[str, Any]:
-    content = [{"type": "output_text", "text": text, "annotations": []}] if text else []
+def _message(text: str, **fields: Any) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": [], **fields}] if text else []
     status = "completed" if text else "in_progress"
     return {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": content}
 
@@ -302,16 +338,30 @@ def _piece(at: int, text: str) -> bytes:
     return _event("response.function_call_arguments.delta", output_index=at, item_id=f"fc_{at}", delta=text)
 
 
-def _text_delta(text: str) -> bytes:
+def _text_delta(text: str, **fields: Any) -> bytes:
     where = {"output_index": 0, "item_id": "msg_1", "content_index": 0}
-    return _event("response.output_text.delta", **where, delta=text)
+    return _event("response.output_text.delta", **where, delta=text, **fields)
 
 
+_ITEM_OF_TOMORROW = {"type": "item_of_tomorrow", "id": "item_1", "what": "UNHEARD-OF"}
 _FUNCTIONS = [_function(at, dumps(given).decode(), "completed") for at, (_, given) in enumerate((_OSLO, _ROME))]
 
 RESPONSES = WireFormat(
     framing=NAMED_SSE,
     steps=response_steps,
+    unkept_fields=dict.fromkeys(
+        (
+            f"{place}{inner}"
+            for place in (
+                "response.output_text.delta:logprobs[]",
+                "response.output_item.done:item.content[].logprobs[]",
+                "response.completed:response.output[].content[].logprobs[]",
+                "output[].content[].logprobs[]",
+            )
+            for inner in ("", ".top_logprobs[]")
+        ),
+        _NO_METADATA,
+    ),
     finish="max_output_tokens",
     error_body=lambda message: dumps(_error(message)),
     error_event=lambda message: _event("error", code="server_error", message=message, param=None),
@@ -350,6 +400,26 @@ RESPONSES = WireFormat(
             request=_TOOLS,
             tool_calls=(_OSLO, _ROME),
             finish_reason=FinishReason.TOOL_CALLS,
+        ),
+        _responses(
+            "log probabilities",
+            _event("response.output_item.added", output_index=0, item=_message("")),
+            _text_delta("Grüß ", logprobs=_TOKENS[:1]),
+            _text_delta("Gott", logprobs=_TOKENS[1:]),
+            _event("response.output_item.done", output_index=0, item=_message("Grüß Gott", logprobs=_TOKENS)),
+            output=[_message("Grüß Gott", logprobs=_TOKENS)],
+            text="Grüß Gott",
+            logprobs=_LOGPROBS,
+        ),
+        _responses(
+            "an item of tomorrow",
+            _event("response.output_item.added", output_index=0, item=_ITEM_OF_TOMORROW),
+            _event("response.output_item.done", output_index=0, item=_ITEM_OF_TOMORROW),
+            _event("response.output_item.added", output_index=1, item=_message("")),
+            _event("response.output_item.done", output_index=1, item=_message("Yes.")),
+            output=[_ITEM_OF_TOMORROW, _message("Yes.")],
+            text="Yes.",
+            kept=("item_of_tomorrow", "UNHEARD-OF"),
         ),
         _responses(
             "tool calls in the last event only",

@@ -381,6 +381,19 @@ class WireFaults(ProviderCase):
                         f"'free_form_fields' of the WireFormat, which names: {known}"
                     ) from error
 
+    def test_fault_23_unknown_block(self) -> None:
+        """A content block of an unknown kind is kept, and leaves the rest of the response as it is."""
+        samples = [sample for sample in self.all_samples() if sample.kept]
+        if not samples:
+            pytest.skip(
+                "not tested: content blocks of an unknown kind. If responses of the format have blocks, add a sample "
+                "with a block of a kind that does not exist, and its texts in 'kept'"
+            )
+        for sample in samples:
+            self.check(sample, self.folded(self.decode(sample.frames)))
+            if sample.body is not None:
+                self.check(sample, self.parser().body(WireResponse(status=200, body=sample.body)))
+
     def test_fault_23_unknown_finish(self) -> None:
         """An unknown finish reason is `other`, and `raw_reason` has the provider's value."""
         finished = self._finished(TOMORROW)
