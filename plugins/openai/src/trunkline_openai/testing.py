@@ -55,13 +55,13 @@ def _call(index: int | None, call_id: str | None = None, name: str | None = None
     return call
 
 
+def _token(text: str, logprob: float, *top: TokenLogprob) -> TokenLogprob:
+    return TokenLogprob(token=text, logprob=logprob, top=top)
+
+
 _LOGPROBS = (
-    TokenLogprob(
-        token="Grüß ",
-        logprob=-0.5,
-        top=(TokenLogprob(token="Grüß ", logprob=-0.5), TokenLogprob(token="Hallo", logprob=-1.25)),
-    ),
-    TokenLogprob(token="Gott", logprob=-0.25, top=(TokenLogprob(token="Gott", logprob=-0.25),)),
+    _token("Grüß ", -0.5, _token("Grüß ", -0.5), _token("Hallo", -1.25)),
+    _token("Gott", -0.25, _token("Gott", -0.25)),
 )
 _TOKENS = [
     {
