@@ -92,6 +92,28 @@ def test_a_name_that_is_a_word_of_python_still_gives_a_module(call: Any) -> None
     assert project["entry-points"]["trunkline.providers"] == {"yield": "trunkline_yield:yield_"}
 
 
+def test_name_of_a_builtin_does_not_hide_it(call: Any) -> None:
+    assert call("new-plugin", "str", "--flavour", "chat")[0] == 0
+    project = tomllib.loads(Path("trunkline-str/pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["trunkline.providers"] == {"str": "trunkline_str:str_"}
+
+
+@pytest.mark.parametrize(
+    ("name", "flavour"),
+    [
+        ("settings", "chat"),  # the function that is imported
+        ("parse", "wire"),  # the module of the package
+        ("middleware", "extension"),  # the class that is imported
+        ("true", "extension"),  # `class True`
+    ],
+)
+def test_name_that_the_package_needs_itself_is_refused(call: Any, name: str, flavour: str) -> None:
+    status, _, err = call("new-plugin", name, "--flavour", flavour)
+    assert status == 2
+    assert f"{name!r} would clash with a name that the package needs itself; choose another name" in err
+    assert not list(Path().iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "flavour", "owner"),
     [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 import shlex
+import symtable
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
@@ -76,6 +78,10 @@ def new_plugin(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CommandError(f"{folder} already exists; choose another folder with --folder, or move it away")
     contents = plugin_files(name, flavour)
+    if _has_clash(name, contents):
+        raise CommandError(
+            f"{name!r} would clash with a name that the package needs itself; choose another name, such as my-{name}"
+        )
     for path, text in contents.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +110,18 @@ def _check_is_free(name: str, flavour: Flavour) -> None:
     raise CommandError(f"{name!r} is the name of {owner}, which is installed; choose another name")
 
 
+def _has_clash(name: str, contents: Mapping[str, str]) -> bool:
+    """Return whether a plugin of this name would hide an import or a module of its own package, or be no Python."""
+    module = name.replace("-", "_")
+    folder = f"src/trunkline_{module}"
+    try:
+        table = symtable.symtable(contents[f"{folder}/__init__.py"], "__init__.py", "exec")
+    except SyntaxError:
+        return True
+    hidden = any(symbol.is_imported() and symbol.is_assigned() for symbol in table.get_symbols())
+    return hidden or f"{folder}/{module}.py" in contents
+
+
 def _range(version: str) -> str:
     """Return a requirement that excludes the next version that may break a plugin: a minor one before 1.0."""
     major, minor = (int(number) for number in version.split(".")[:2])
@@ -125,7 +143,7 @@ def plugin_files(name: str, flavour: Flavour) -> dict[str, str]:
         "distribution": f"trunkline-{name}",
         "package": f"trunkline_{module}",
         "module": module,
-        "variable": module + "_" * keyword.iskeyword(module),
+        "variable": module + "_" * (keyword.iskeyword(module) or hasattr(builtins, module)),
         "title": " ".join(word.capitalize() for word in words),
         "class_name": "".join(word.capitalize() for word in words),
         "environment": f"{module.upper()}_API_KEY",
