@@ -18,7 +18,7 @@ import official_clients as clients
 import pytest
 from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Document, Image, ToolCall, assistant, tool_result, user
-from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, ToolChoice
+from trunkline.request import ChatRequest, EmbedRequest, ReasoningOptions, ResponseFormat, ToolChoice
 from trunkline.testing import TOOL_HISTORY, WEATHER, ProviderTests
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,7 +154,43 @@ REQUESTS: dict[str, dict[str, Any]] = {
 def test_requests_are_what_the_official_client_sends(name: str, case: str, stream: bool) -> None:
     request = ChatRequest(**{"messages": "Hi", **copy.deepcopy(REQUESTS[case]), "model": "m"})
     translation = conformance_tests(name).open_steps().translator.translate(request, stream=stream)
-    sent = translation.wire_request
-    root = conformance_tests(name).made_settings().api_url  # type: ignore[attr-defined]
-    origin = "/".join(root.split("/")[:3])
-    clients.check(attrs.evolve(sent, url=sent.url.replace(origin, "{url}")), CLIENTS[name])
+    clients.check(translation.wire_request, CLIENTS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "client"),
+    [
+        ("azure-openai:TestAzureOpenAI", clients.openai_embed),
+        ("cohere:TestCohere", clients.cohere_embed),
+        ("gemini:TestGemini", clients.gemini_embed),
+        ("mistral:TestMistral", clients.mistral_embed),
+        ("ollama:TestOllama", clients.ollama_embed),
+        ("openai:TestOpenAI", clients.openai_embed),
+        ("openai:TestOpenAICompatible", clients.openai_embed),
+    ],
+)
+@pytest.mark.parametrize("dimensions", [None, 256])
+def test_requests_for_embeddings_are_what_the_official_client_sends(
+    name: str, client: Callable[..., None], dimensions: int | None
+) -> None:
+    tests = conformance_tests(name)
+    operation = tests.open_steps().operations.embed
+    assert operation is not None
+    request = EmbedRequest(texts=["a", "b"], model="m", dimensions=dimensions)
+    clients.check(operation.translation(tests.context(), request).wire_request, client)
+
+
+@pytest.mark.parametrize(
+    ("name", "client"),
+    [
+        ("anthropic:TestAnthropic", clients.anthropic_count),
+        ("bedrock:TestBedrock", clients.converse),
+        ("openai:TestOpenAIResponses", clients.openai_count),
+    ],
+)
+def test_requests_that_count_tokens_are_what_the_official_client_sends(name: str, client: Callable[..., None]) -> None:
+    tests = conformance_tests(name)
+    operation = tests.open_steps().operations.count_tokens
+    assert operation is not None
+    request = attrs.evolve(TOOL_HISTORY, model=tests.models[0])
+    clients.check(operation.translation(tests.context(), request).wire_request, client)

@@ -156,11 +156,14 @@ def ollama(path: str, body: Body, sent: list[Sent]) -> None:
 
 
 def converse(path: str, body: Body, sent: list[Sent]) -> None:
-    """Bedrock's Converse."""
+    """Bedrock's Converse, also where it counts tokens."""
     from botocore.awsrequest import AWSResponse
     from botocore.session import Session
 
-    _assert_accepted(bedrock.service_model(body))
+    _, _, model, operation = path.split("/")
+    counted = operation == "count-tokens"
+    conversation = body["input"]["converse"] if counted else body
+    _assert_accepted(bedrock.service_model(conversation))
     client = Session().create_client(
         "bedrock-runtime", region_name="us-east-1", endpoint_url=ROOT, aws_access_key_id="k", aws_secret_access_key="k"
     )
@@ -171,13 +174,87 @@ def converse(path: str, body: Body, sent: list[Sent]) -> None:
         return AWSResponse(request.url, 400, {}, None)
 
     client.meta.events.register("before-send.bedrock-runtime", catch)
-    _, _, model, operation = path.split("/")
+    form = bedrock.botocore_form(conversation)
+    if counted:
+        client.count_tokens(modelId=unquote(model), input={"converse": form})
+        return
     method = {"converse": client.converse, "converse-stream": client.converse_stream}[operation]
-    method(modelId=unquote(model), **bedrock.botocore_form(body))
+    method(modelId=unquote(model), **form)
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def openai_embed(path: str, body: Body, sent: list[Sent]) -> None:
+    """OpenAI's embeddings."""
+    from openai.types.embedding_create_params import EmbeddingCreateParams
+
+    strict_adapter(EmbeddingCreateParams).validate_python(body)
+    _openai(sent, path).embeddings.create(**body)
+
+
+def openai_count(path: str, body: Body, sent: list[Sent]) -> None:
+    """Tokens of a request of the Responses API."""
+    from openai.types.responses.input_token_count_params import InputTokenCountParams
+
+    strict_adapter(InputTokenCountParams).validate_python(body)
+    _openai(sent, path).responses.input_tokens.count(**body)
+
+
+def anthropic_count(path: str, body: Body, sent: list[Sent]) -> None:
+    """Tokens of a request of the Messages API."""
+    import httpx2
+    from anthropic import Anthropic
+    from anthropic.types.message_count_tokens_params import MessageCountTokensParams
+
+    strict_adapter(MessageCountTokensParams).validate_python(body)
+    client = httpx2.Client(transport=_catch(httpx2, sent))
+    Anthropic(base_url=ROOT, api_key="k", max_retries=0, http_client=client).messages.count_tokens(**body)
+
+
+def cohere_embed(path: str, body: Body, sent: list[Sent]) -> None:
+    """Cohere's embeddings."""
+    import httpx
+    from cohere import ClientV2
+
+    client = httpx.Client(transport=_catch(httpx, sent))
+    ClientV2(api_key="k", base_url=ROOT, max_retries=0, httpx_client=client).embed(**body)
+
+
+def mistral_embed(path: str, body: Body, sent: list[Sent]) -> None:
+    """Mistral's embeddings."""
+    import httpx2
+    from mistralai.client import Mistral
+
+    client = httpx2.Client(transport=_catch(httpx2, sent))
+    # The client has another name for `input`.
+    fields = {"inputs" if name == "input" else name: value for name, value in body.items()}
+    Mistral(api_key="k", server_url=ROOT, client=client).embeddings.create(**fields)
+
+
+def gemini_embed(path: str, body: Body, sent: list[Sent]) -> None:
+    """Gemini's embeddings. Each text has a request of its own, and the client takes the model and options once."""
+    import httpx2
+    from google.genai import Client, types
+
+    first = {name: value for name, value in body["requests"][0].items() if name not in ("model", "content")}
+    options = types.HttpOptions(
+        base_url=ROOT, api_version=path.split("/")[1], httpx_client=httpx2.Client(transport=_catch(httpx2, sent))
+    )
+    Client(api_key="k", http_options=options).models.embed_content(
+        model=body["requests"][0]["model"],
+        contents=[types.Content.model_validate(one["content"]) for one in body["requests"]],
+        config=types.EmbedContentConfig.model_validate(first),
+    )
+
+
+def ollama_embed(path: str, body: Body, sent: list[Sent]) -> None:
+    """Ollama's embeddings."""
+    import httpx
+    from ollama import Client
+
+    Client(host=ROOT, transport=_catch(httpx, sent)).embed(**body)
 
 
 def _assert_accepted(refusals: Iterator[refusal.Refusal]) -> None:
@@ -232,7 +309,8 @@ def _plain(client: Callable[..., None], value: Any) -> Any:
 def check(request: WireRequest, client: Callable[[str, Body, list[Sent]], None]) -> None:
     """Fail unless the official client accepts the body of a request, and would send the same request.
 
-    The method, path, query and body are compared. Credentials and headers about the client are not.
+    The method, path, query, body, content type and API version are compared. Credentials and headers about the
+    client are not.
     """
     body: Body = json.loads(request.body)
     wanted = urlsplit(request.url.replace("{url}", ROOT))
@@ -250,3 +328,4 @@ def check(request: WireRequest, client: Callable[[str, Body, list[Sent]], None])
     assert parse_qsl(url.query) == parse_qsl(wanted.query)
     assert _plain(client, json.loads(found.body)) == _plain(client, body)
     assert found.headers["content-type"].partition(";")[0] == request.headers["content-type"]
+    assert found.headers.get("anthropic-version") == request.headers.get("anthropic-version")
