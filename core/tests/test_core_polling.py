@@ -563,5 +563,5 @@ async def test_inner_transport_is_opened_and_used(open_jobs: Any) -> None:
 async def test_context_of_no_service_is_an_error() -> None:
     context = ServiceContext(name="toy", provider="toy", settings=ToySettings(url="http://x.example"))
     transport = PollingTransport(context, status=status, state=state)
-    with pytest.raises(CallError, match="not that of an open service"):
+    with pytest.raises(CallError, match="does not belong to an open service"):
         transport.send(WireRequest(url="http://x.example"), SendOptions())

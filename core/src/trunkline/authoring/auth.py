@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 KEPT_SECRETS = 16
-"""How many credentials an `Auth` keeps to remove them from errors. A call that began with old ones may still go on."""
+"""How many credentials an `Auth` remembers, to remove them from errors. Calls with old ones may still be running."""
 
 RETRY_EARLY = 30.0
 """Seconds until the next attempt after an early renewal that failed, or after a refresh that gave the same token."""
@@ -36,7 +36,7 @@ def _secret(value: str | Secret) -> Secret:
 
 
 def _seconds(value: float | str | None) -> float | None:
-    """Return a number of seconds as a service for tokens sent it: some send text. NaN becomes 0."""
+    """Convert a number of seconds that a token service sent, which may be a string. NaN becomes 0."""
     try:
         seconds = None if value is None else float(value)
     except OverflowError:  # an integer that is too large
@@ -73,14 +73,15 @@ class HeaderAuth(NoAuth):
     """An `Auth` that sends a key in a header, or several values in several headers.
 
     `HeaderAuth("authorization", key, prefix="Bearer ")` sends one header, and `HeaderAuth({"x-key": key, "x-account":
-    account})` sends two. `prefix` is put before the value; of several headers, before that of `authorization`.
+    account})` sends two. `prefix` is put before the value. If there are several headers, it is put before the value of
+    `authorization` only.
 
-    The headers are always sent, and replace headers of the same names in the user's setting `headers`. `key_auth`
-    leaves out the key if these authenticate already.
+    The headers are always sent, and replace headers of the same names in the user's setting `headers`. Use `key_auth`
+    to leave out the key if the user's headers authenticate already.
 
-    If a value is a `Secret` that can be read anew, it is read after a 401, and before the first request if its value is
-    not known yet. That happens in a worker thread, since a file or a function may block. Raises `ConfigurationError` if
-    the value that was read cannot be sent in a header.
+    A `Secret` that comes from a file or a function is read again after a 401, and before the first request if its value
+    is not known yet. It is read in a worker thread, since this may block. `acquire` raises `ConfigurationError` if the
+    new value cannot be sent in a header.
     """
 
     @overload
@@ -116,8 +117,8 @@ class HeaderAuth(NoAuth):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The last keys, and the whole value of a header with each. Text that is no `Secret` is only listed if it does
-        not consist of words.
+        """The last keys, and the whole header value with each of them. A value that is a `str` is listed only if it
+        looks like a secret: if it does not consist of words.
         """
         kept = dict.fromkeys((self._prefixes.get(name, ""), key.reveal()) for name, key in self._kept if key)
         keys = dict.fromkeys(key for _, key in kept)
@@ -147,11 +148,11 @@ class HeaderAuth(NoAuth):
 class Token:
     """A token that a `CachedToken` fetched. `repr` does not show the value.
 
-    `expires_in` is the rest of its life, in seconds. `None` means that this is not known: the token is used until a
-    request is refused with 401. With 0 or less, only the calls that wait for this token use it. `renew_in` are the
-    seconds until it should be renewed, if the service for tokens names a time before the `margin` of the `CachedToken`;
-    less than 30 counts as 30. Both may be text with a number. Raises `ProtocolViolation` for any
-    other value.
+    `expires_in` is the number of seconds until the token expires. `None` means that this is not known: the token is
+    used until a request is refused with 401. If it is 0 or less, only the calls that wait for this token use it.
+    `renew_in` is the number of seconds until the token should be renewed, if the token service names an earlier time
+    than the `margin` of the `CachedToken`; less than 30 counts as 30. Both may be strings that contain a number. Raises
+    `ProtocolViolation` for any other value.
     """
 
     value: Secret = attrs.field(converter=_secret)
@@ -162,33 +163,33 @@ class Token:
 class CachedToken(NoAuth):
     """An `Auth` that sends a token which expires. All calls of the service share the token.
 
-    Make it with `token_auth`, so that the `headers` of the settings may authenticate instead. `fetch` gets a new token,
-    for example in exchange for a client's id and secret. Send its request with `fetch_response`. Each event loop that
-    uses the service has a `CachedToken` of its own, and `fetch` runs in it.
+    Create it with `token_auth`, so that a user's setting `headers` may authenticate instead. `fetch` gets a new token,
+    for example in exchange for a client's id and secret. Send the request for it with `fetch_response`. Each event loop
+    that uses the service has its own `CachedToken`, and `fetch` runs in that event loop.
 
     The life of a token:
 
-    - Until `margin` seconds before it expires (or until half its life, if it lives shorter than twice that), every call
-      uses it.
-    - Then one call fetches the next one, and the others still use the old one. If that fails, the old one is used
-      until it expires, and the next attempt follows after at least 30 s. A warning is logged.
-    - If there is no token that can be used, all calls wait for one exchange, and share its token or its error.
-    - After a 401, the calls whose token was refused wait for one exchange. If it gives the same token again, the
-      service for tokens is not asked again for 30 s.
+    - Every call uses the token until `margin` seconds before it expires, or until half its life if it lives for less
+      than twice the margin.
+    - Then one call fetches the next token, and the others still use the old one. If this fails, a warning is logged,
+      the old token is used until it expires, and the next attempt follows after at least 30 s.
+    - If there is no valid token, all calls wait for one exchange, and share its token or its error.
+    - After a 401, the calls whose token was refused wait for one exchange. If it returns the same token again, a 401
+      leads to no further exchange for 30 s.
 
-    `timeout` is the longest time for one exchange, in seconds. After it, `fetch` is cancelled, and the calls that wait
-    raise `ConnectionFailed`. A `fetch` that blocks in a thread must be one that can be abandoned
-    (`anyio.to_thread.run_sync(…, abandon_on_cancel=True)`). If the call that fetches is cancelled, the next one that
-    waits fetches instead.
+    `timeout` is the time limit for one exchange, in seconds. After it, `fetch` is cancelled, and the waiting calls
+    raise `ConnectionFailed`. If `fetch` blocks in a thread, use a thread that can be abandoned
+    (`anyio.to_thread.run_sync(…, abandon_on_cancel=True)`). If the call that fetches is cancelled, the next waiting
+    call fetches instead.
 
     The token is sent in `header`, after `prefix`. `secrets` are further secrets to remove from errors, such as a
     client's secret that is not in the settings.
     """
 
-    # The lock allows one exchange at a time. `_exchanges` counts those that have ended. A call that waited for the lock
-    # and finds another number than before takes the result of that exchange, a failure included, instead of asking
-    # again. A cancelled exchange is not counted, so the next call in the queue makes it. There is no task in the
-    # background, since no task group may stay open in an `Auth`.
+    # The lock allows one exchange at a time. `_exchanges` counts the exchanges that have ended. If the count has
+    # changed while a call waited for the lock, the call takes the result of that exchange, even a failure, instead of
+    # making another. A cancelled exchange is not counted, so the next call in the queue makes one. There is no
+    # background task, since no task group may stay open in an `Auth`.
 
     def __init__(
         self,
@@ -213,7 +214,7 @@ class CachedToken(NoAuth):
         self._failure: Exception | None = None
         self._token: Secret | None = None
         self._kept: deque[Secret] = deque(maxlen=KEPT_SECRETS)
-        # Times of the monotonic clock: a wall clock that is set changes nothing.
+        # Times of the monotonic clock, so that a change of the system time has no effect.
         self._renew_at = self._expires_at = self._refresh_at = -math.inf
 
     def __repr__(self) -> str:
@@ -242,7 +243,7 @@ class CachedToken(NoAuth):
                 await self._exchange(refresh=refresh)
             failure = self._failure
             if failure is not None and (refresh or self._token is None or monotonic() >= self._expires_at):
-                # Those that waited share the exception of the exchange, which must not collect their tracebacks.
+                # The waiting calls share this exception, so it must not collect their tracebacks.
                 raise failure if mine else without_traceback(failure)
             if failure is not None and mine:
                 # Without the message, which may contain secrets that are not known here.
@@ -262,7 +263,7 @@ class CachedToken(NoAuth):
             fetched = await self._fetch_in_time()
             value, life, early = _sendable(fetched.value), fetched.expires_in, fetched.renew_in
         except BaseException as error:  # `fetch` is the plugin's code, which may raise anything
-            # A service for tokens that hangs must not hold up one call after the other while the old token is valid.
+            # If the token service hangs, it must not delay one call after another while the old token is still valid.
             self._renew_at = monotonic() + RETRY_EARLY
             if not isinstance(error, Exception):
                 raise
@@ -272,7 +273,7 @@ class CachedToken(NoAuth):
             life = math.inf if life is None else life
             self._failure = None
             self._expires_at = now + life
-            # A time that is over must not make each call renew the token.
+            # If this time has passed already, not every call may renew the token.
             early = math.inf if early is None else max(early, RETRY_EARLY)
             self._renew_at = now + min(life - min(self._margin, life / 2), early)
             if value != self._token:
@@ -299,14 +300,14 @@ async def fetch_response(
 ) -> WireResponse:
     """Send a request of an `Auth`, such as one for a token, and return the whole response, whatever its status is.
 
-    `through` is the context that the hook got, or its `transport`: the request uses the service's connections, proxy
-    and certificates, and with the context also its `connect_timeout`. Redirects are not followed. If a connection that
-    was kept open turns out closed, the request is sent once more.
+    `through` is the context that the hook got, or its `transport`. The request uses the service's connections, proxy
+    and certificates; with the context, it also uses the setting `connect_timeout`. Redirects are not followed. If the
+    server has closed an idle connection, the request is sent again on a new one.
 
-    `timeout` is the time limit for all of it, in seconds, and `limit` the largest body, in bytes. Raises
-    `ConnectionFailed` or `ConnectTimeout` if the server cannot be reached, `ConnectionFailed` if the response takes
-    longer, `StreamInterrupted` if it breaks off, `ProtocolViolation` if it is too large, and `CallError` if the context
-    is not that of an open service.
+    `timeout` is the time limit for the whole exchange, in seconds, and `limit` is the largest body to accept, in bytes.
+    Raises `ConnectionFailed` or `ConnectTimeout` if the server cannot be reached, `ConnectionFailed` if the response
+    does not arrive in time, `StreamInterrupted` if it is cut off, `ProtocolViolation` if it is too large, and
+    `CallError` if the context does not belong to an open service.
     """
     from anyio import move_on_after
 
@@ -315,7 +316,7 @@ async def fetch_response(
     else:
         transport, connect = through, None
     if transport is None:
-        raise CallError("the context has no transport, since it is not that of an open service")
+        raise CallError("the context has no transport, since it does not belong to an open service")
     body = bytearray()
     with move_on_after(timeout):
         async with transport.send(wire_request, SendOptions(connect=connect, resend=True)) as response:
@@ -352,10 +353,10 @@ def _read_anew(key: Secret) -> Secret:
 
 
 def key_auth(key: Secret | None, header: str, *, headers: HeaderValues, prefix: str = "") -> Auth:
-    """Return the `Auth` that sends an API key in `header` (in lower case), after `prefix`.
+    """Return an `Auth` that sends an API key in `header` (in lower case), after `prefix`.
 
-    It adds nothing if there is no key, or if the settings' own `headers` contain that header or `Authorization`: a
-    gateway may have its own way to authenticate, and APIs refuse requests that authenticate twice.
+    It adds nothing if there is no key, or if the setting `headers` contains that header or `Authorization`: a gateway
+    may need other credentials, and APIs refuse requests that authenticate twice.
     """
     return NoAuth() if key is None or _authenticate(headers, header) else HeaderAuth(header, key, prefix=prefix)
 
@@ -370,10 +371,10 @@ def token_auth(
     prefix: str = "Bearer ",
     secrets: Iterable[str | Secret] = (),
 ) -> Auth:
-    """Return the `CachedToken` with these arguments, which sends the tokens of `fetch`.
+    """Return a `CachedToken` with these arguments, which sends the tokens of `fetch`.
 
-    It fetches no token and adds nothing if the settings' own `headers` contain `header` (in lower case) or
-    `Authorization`, as `key_auth` does.
+    If the setting `headers` contains `header` (in lower case) or `Authorization`, it returns a `NoAuth` instead, which
+    fetches no token and adds nothing.
     """
     if _authenticate(headers, header):
         return NoAuth()

@@ -17,7 +17,7 @@ E = TypeVar("E", bound="ExtensionSettings")
 
 @settings
 class ExtensionSettings(BaseSettings):
-    """The base class of an extension's settings. Declare them as those of a provider, with `setting()`.
+    """The base class of an extension's settings. Declare them like a provider's settings, with `setting()`.
 
     Set `extension` to the extension's name. No setting may be called `name`: in a configuration file, the key `name`
     says which extension a table is for.
@@ -35,10 +35,10 @@ class ExtensionSettings(BaseSettings):
 class Extension(Generic[E]):
     """An extension with settings: the object of an entry point in the group `trunkline.extensions`.
 
-    `name` is the name of the entry point, and `settings` the class of its settings, whose `extension` is the same name.
+    `name` is the name of the entry point. `settings` is the class of its settings, whose `extension` is the same name.
     `make` takes checked settings and returns an object with hook implementations. It is called once for each entry in
-    the `extensions` of a service, when the service opens, and does no I/O. All event loops of the service share the
-    object. To keep listing and configuring fast, `make` may import the modules that the hooks need.
+    the `extensions` of a service, when the service is created, and must not do I/O. All event loops of the service
+    share the object. To keep listing and configuring fast, import the modules that the hooks need inside `make`.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """`Middleware`, which wraps the calls of a service from the request to the response or its events.
 
-A middleware may change the request and what comes back, answer without the provider, call it several times, or refuse
-the call. An extension returns one from the hook `trunkline_middleware`.
+A middleware may change the request and the response, answer without the provider, call the provider several times, or
+refuse the call. An extension returns one from the hook `trunkline_middleware`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 
 EventStream: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Event]]
-"""A stream of events, which is open inside the block of the context manager."""
+"""An async context manager over the events of a stream, which is open inside the block."""
 
 ChatProceed: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
 """The type of `proceed` in `Middleware.chat`."""
@@ -33,37 +33,37 @@ RunProceed: TypeAlias = Callable[[object], Awaitable[object]]
 class Middleware:
     """Wraps the calls of a service. Override the methods you need; the others pass everything through.
 
-    `call` is the call; all that take part in it share `call.state`. `proceed` makes the rest of the call: what the next
-    middleware does, and in the end the request to the provider with its retries. It may be called any number of times,
-    one after another or at the same time, until the call has ended.
+    The middlewares, the observers and the provider of a call share `call.state`. `proceed` continues with the rest of
+    the call: the next middleware, and in the end the request to the provider with its retries. You may call it any
+    number of times, one after another or at the same time, until the call has ended.
 
     The rules for all methods:
 
     - They may wait. The setting `total_timeout` includes that time.
-    - A cancellation passes through. After one, nothing waits without a shield and a limit.
+    - Do not suppress a cancellation. After one, wait only in a shielded cancel scope with a time limit.
     - An exception that is not a `TrunklineError` becomes a `PluginError` that names the middleware's extension. To
       refuse a call with an error of your own, raise a subclass of `CallError`.
     """
 
     async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
-        """Make a call of `Service.chat`."""
+        """Wrap a call of `Service.chat`."""
         return await proceed(request)
 
     def stream(self, call: Call, request: ChatRequest, proceed: StreamProceed) -> EventStream:
-        """Make a call of `Service.stream`, as an async context manager over the events.
+        """Wrap a call of `Service.stream`: return an async context manager over the events.
 
         Entering `proceed(request)` sends the request and waits for the first content. Leaving it closes the connection,
-        so leave it on every path: `async with proceed(request) as events`. The events are read to their end before the
-        application gets `Finished`, so code after `async for` runs in time. If the stream fails or its block is
-        cancelled, the exception is passed to the context manager.
+        so always use `async with proceed(request) as events`. Trunkline reads the events to their end before the
+        application gets `Finished`, so code after `async for` runs before that. If the stream fails or its block is
+        cancelled, your context manager gets the exception.
 
-        No task group and no cancel scope may be open at a `yield`, in the context manager or in an async generator of
-        events: the two may be resumed in different tasks.
+        No task group and no cancel scope may be open at a `yield`, neither in the context manager nor in an async
+        generator of events, because each may be resumed in another task.
         """
         return proceed(request)
 
     async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
-        """Make a call of another operation, and return its result.
+        """Wrap a call of another operation, and return its result.
 
         `operation` is the name of the operation, and `value` is its argument:
 
@@ -76,13 +76,13 @@ class Middleware:
 
 
 class EventMiddleware(Middleware):
-    """A middleware that needs only `stream`: a call of `Service.chat` passes through it as the events of its response.
+    """A middleware that overrides only `stream`. `Service.chat` passes the events of its response through `stream`.
 
-    The response is that of the events, with its warnings and log probabilities.
+    The response is made from the events that `stream` yields, and includes warnings and log probabilities.
     """
 
     async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
-        """Make a call of `Service.chat` by means of `stream`."""
+        """Wrap a call of `Service.chat` with `stream`."""
 
         @asynccontextmanager
         async def whole(request: ChatRequest) -> AsyncIterator[AsyncIterator[Event]]:
@@ -94,7 +94,7 @@ class EventMiddleware(Middleware):
             async for event in events:
                 try:
                     folded.add(event)
-                except ProtocolViolation as violation:  # not the provider's: its response was whole
+                except ProtocolViolation as violation:  # the middleware's mistake: the response was complete
                     problem = violation.message
                     break
             else:
@@ -107,12 +107,12 @@ class EventMiddleware(Middleware):
 def response_events(response: ChatResponse | Iterable[Event]) -> AsyncIterator[Event]:
     """Return the events of a response, for a middleware that has a whole response instead of a stream.
 
-    `response` may also be events that were kept. The iterator need not be closed.
+    `response` may also be a list of stored events. You need not close the iterator.
     """
     return _Events(unfold(response) if isinstance(response, ChatResponse) else response)
 
 
-class _Events:  # no generator: one that is dropped halfway would need closing
+class _Events:  # not an async generator, which would need closing if it is not read to its end
     def __init__(self, events: Iterable[Event]) -> None:
         self._events = iter(events)
 

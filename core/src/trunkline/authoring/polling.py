@@ -30,12 +30,12 @@ class JobState(Enum):
     """What the response to a status request says about a job."""
 
     RUNNING = "running"
-    """The job waits or runs. Its status is asked for again."""
+    """The job waits or runs. The transport asks for its state again."""
     DONE = "done"
-    """The result can be fetched. If there is no function `result`, the response to the status request is the result."""
+    """The result is ready. If there is no function `result`, the response to the status request is the result."""
     FAILED = "failed"
-    """The job has ended without a result. The response to the status request is passed on, and the provider's parser
-    makes the error of it. The job may also have been cancelled by somebody else."""
+    """The job has ended without a result, for example because somebody else cancelled it. The provider's parser gets
+    the response to the status request, and creates the error."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,38 +67,38 @@ class PollingTransport:
     Return one from the function `transport` of a `Provider`. The translator makes the request that submits the job, and
     the parser reads the result, as if the API had answered directly. All the functions are pure:
 
-    - `submits(wire_request)` says whether a request submits a job. By default, each request does that is not a GET.
-      Others, such as one for a list of models, are sent as usual.
+    - `submits(wire_request)` says whether a request submits a job. By default, every request does unless it is a GET.
+      Other requests, such as one for a list of models, are sent as usual.
     - `status(job)` returns the request for the job's state, or `None` if the response to the first request is already
-      the result. The body of that response is read before this, so `submits` must be false for requests whose
-      response is a stream.
-    - `state(wire_response)` reads the state from the response to that request, as a `JobState`.
+      the result. The transport reads the whole body of that response first, so `submits` must return false for a
+      request whose response is a stream.
+    - `state(wire_response)` reads the state from the response to the status request, as a `JobState`.
     - `result(job, wire_response)` returns the request for the result, given the response to the last status request.
-      Without it, that response is the result.
-    - `cancel(job)` returns the request that cancels the job. It is sent when the call ends before the result has been
-      read: after a cancellation, a timeout, an error, or when a stream is left early. The call then ends up to 3 s
-      later. If cancelling fails, a warning is logged. A job cannot be cancelled before the response to the request that
-      submitted it has arrived.
+      Without `result`, that response is the result.
+    - `cancel(job)` returns the request that cancels the job. It is sent if the call ends before the result has been
+      read: after a cancellation, a timeout or an error, or when a stream is left early. This delays the end of the call
+      by up to 3 s. If cancelling fails, a warning is logged. A job cannot be cancelled before the response to the
+      request that submitted it has arrived.
 
-    Each of the further requests is signed anew with the credentials of the first one (`SendOptions.sign`), and must go
-    to the same server. `interval` are the seconds before each request for the state; a `Retry-After` in the response
-    before it can only make the wait longer.
+    Each further request is signed with the credentials of the first one (`SendOptions.sign`), and must go to the same
+    server. `interval` is the number of seconds to wait before each status request; a `Retry-After` in the previous
+    response can only make the wait longer.
 
-    The timeouts of the service apply: the headers of the result must arrive within `first_chunk_timeout` (and
-    `connect_timeout`) from the start. A response whose status is not 2xx, whichever request it answers, is passed on,
-    so the parser makes the error. If the core then tries again, it submits a new job, and the old one is cancelled.
+    The timeouts of the service apply: the headers of the result must arrive within `first_chunk_timeout` (plus
+    `connect_timeout`) from the start. If the status of any response is not 2xx, the parser gets that response and
+    creates the error. If the core then retries, it submits a new job, and the old one is cancelled.
 
-    `context` is the service's context. `inner` sends the requests; by default it is the service's own HTTP transport.
+    `context` is the service's context. `inner` sends the requests; by default, it is the service's own HTTP transport.
     """
 
     # The life of a job, which is one `_Exchange`:
     #
     # 1. Entering sends the first request. If its status is 2xx, its body is read and gives the `Job`.
-    # 2. From then on, `_job` is set: whatever ends the exchange cancels the job.
+    # 2. From then on, `_job` is set: if the exchange ends early for any reason, the job is cancelled.
     # 3. It sleeps and asks for the state, until the job has ended. All of this happens in one cancel scope, which is
-    #    left before the block is entered: none may stay open while the caller's code runs.
-    # 4. A state in whose response the result or an error is clears `_job`, since the job has ended. While a result is
-    #    fetched and read, `_job` stays set, since an API may offer the result as a stream while the job runs.
+    #    left before the block is entered: no scope may stay open while the caller's code runs.
+    # 4. If the response to a status request contains the result or an error, the job has ended, and `_job` is cleared.
+    #    While a result is fetched and read, `_job` stays set, since an API may stream the result while the job runs.
     # 5. Leaving closes the response. If the block is left with an exception, the core has not read all of it, and the
     #    job is cancelled.
 
@@ -131,7 +131,7 @@ class PollingTransport:
         """Send a request. If it submits a job, entering waits for the result."""
         transport = self._inner or self._context.transport
         if transport is None:
-            raise CallError("the context has no transport, since it is not that of an open service")
+            raise CallError("the context has no transport, since it does not belong to an open service")
         if not self._submits(wire_request):
             return transport.send(wire_request, options)
         return _Exchange(self._steps, self._context, transport, wire_request, options)
@@ -189,7 +189,7 @@ class _Exchange:
         if asked is None:
             self._job = None
             return _WholeResponse(last)
-        # A request for a state may always be sent twice.
+        # A status request may safely be sent twice.
         options = attrs.evolve(self._options, resend=True)
         while True:
             await sleep(max(steps.interval, retry_after(last.headers) or 0))
