@@ -24,8 +24,9 @@ from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, load_extension
 from trunkline.authoring.auth import HeaderAuth
+from trunkline.authoring.extension import ExtensionSettings
 from trunkline.service import Service
-from trunkline.settings import json_schema
+from trunkline.settings import json_schema, path_setting, setting_infos, settings
 from trunkline.testing import Exchange, serve
 
 from .conftest import ToySettings, make_toy
@@ -441,7 +442,37 @@ async def test_uninstalled_provider_is_not_taken_for_an_installed_one_of_its_nam
 @pytest.mark.anyio
 async def test_extension_that_is_listed_twice_is_refused(corp: Any) -> None:
     async with service(made("watch", "look", "watch")) as opened:
-        with pytest.raises(PluginError, match="the extension 'watch' of dist-corp is listed twice"):
+        with pytest.raises(PluginError, match=r"the extension 'watch' of dist-corp .* is listed twice") as caught:
+            await opened.chat("hi")
+    assert "(the entry point plugin_corp:watch)" in str(caught.value)
+
+
+@pytest.mark.anyio
+async def test_broken_extension_is_named_with_its_class() -> None:
+    class Idle:
+        pass
+
+    async with service(made(Idle())) as opened:
+        with pytest.raises(PluginError, match=r"Idle \(the class \S+\.Idle\) cannot be used"):
+            await opened.chat("hi")
+
+
+def test_path_setting_without_default_is_required() -> None:
+    @settings
+    class NeedsFile(ExtensionSettings):
+        extension = "needs-file"
+        file: str = path_setting("File", "A file.")
+
+    assert [info.required for info in setting_infos(NeedsFile)] == [True]
+
+
+@pytest.mark.anyio
+async def test_provider_that_is_not_installed_is_named_by_its_name() -> None:
+    def fails(context: Any) -> Any:
+        raise KeyError
+
+    async with open_service(make_toy(auth=fails, name="own"), url="http://x.example", default_model="m") as opened:
+        with pytest.raises(PluginError, match="of own failed: KeyError"):
             await opened.chat("hi")
 
 
@@ -474,7 +505,8 @@ async def test_extension_that_cannot_be_used_is_reported_in_one_line(corp: Any, 
         with pytest.raises(PluginError) as caught:
             await opened.chat("hi")
     text = str(caught.value)
-    assert text.startswith(f"service 'main': the extension {name!r} of dist-corp cannot be used: ")
+    named = f"the extension {name!r} of dist-corp (the entry point plugin_corp:{name})"
+    assert text.startswith(f"service 'main': {named} cannot be used: ")
     assert message in text
     assert "\n" not in text
     assert "0x" not in text  # no object of pluggy's table of plugins

@@ -37,15 +37,18 @@ from trunkline import (
     TextDelta,
     TotalTimeout,
     hookimpl,
+    open_service,
     user,
 )
 from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.middleware import EventStream, response_events
-from trunkline.authoring.provider import Translation, current_call
+from trunkline.authoring.provider import Operations, Translation, current_call
 from trunkline.authoring.wire import WireRequest
 from trunkline.fold import fold
 from trunkline.testing import Exchange, serve
+
+from .conftest import make_toy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
 
@@ -541,6 +544,19 @@ async def test_true_is_no_count_of_tokens(toy: Toy) -> None:
     async with serve(answer) as server, toy(server.url, extensions=[Extension(Bad(answers_true))]) as service:
         with pytest.raises(PluginError, match=r"Bad.run returned a value of type bool, not a value of type int"):
             await service.count_tokens("Hi")
+
+
+@pytest.mark.parametrize("count", [True, None, "3"])
+async def test_count_of_tokens_that_is_no_int_is_an_error_of_the_plugin(count: Any) -> None:
+    operation = Operation(build=lambda context, request: _plain(context), parse=lambda context, response: count)
+    provider = make_toy(operations=lambda context: Operations(count_tokens=operation))
+    async with serve(answer) as server, open_service(provider, url=server.url, default_model="m") as service:
+        with pytest.raises(PluginError, match="count_tokens must return an int, not a value of type"):
+            await service.count_tokens("Hi")
+
+
+def _plain(context: Any) -> WireRequest:
+    return WireRequest(url=context.settings.url, body=dumps({"stream": False}))
 
 
 @pytest.mark.parametrize("embeddings", [((0.5,),), ((0.5,), (0.5, 1.0)), None], ids=["too few", "lengths", "none"])

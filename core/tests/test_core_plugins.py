@@ -19,6 +19,8 @@ from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, check_hooks, inst
 from trunkline.authoring.provider import Operations, Provider
 from trunkline.testing import Exchange, serve
 
+from .conftest import make_toy
+
 GOOD = """
     from trunkline import Settings, Text, ChatResponse, FinishReason
     from trunkline.authoring.provider import Provider, Translation
@@ -560,3 +562,8 @@ async def test_extension_that_is_a_class_is_refused_with_advice(toy: Any) -> Non
     async with toy("http://127.0.0.1:1", extensions=[Extension]) as service:
         with pytest.raises(PluginError, match=r"is a class; pass an instance of it: Extension\("):
             await service.chat("hi")
+
+
+def test_provider_without_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="name"):
+        make_toy(name="")

@@ -575,3 +575,9 @@ async def test_context_without_a_service_has_no_transport() -> None:
     context = ServiceContext(name="mine", provider="toy", settings=Settings())
     with pytest.raises(CallError, match="no transport"):
         await fetch_response(context, WireRequest(url="https://x"))
+
+
+@pytest.mark.parametrize("value", [None, b"key", 1])
+def test_value_of_a_header_that_is_no_text_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="the value of the header 'x-key' must be a str or a Secret"):
+        HeaderAuth({"x-key": value})

@@ -64,6 +64,11 @@ def _parse(
     return run_step(at_border, "operations", parse)
 
 
+def _check_count(count: object) -> None:
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"count_tokens must return an int, not a value of type {type(count).__name__}")
+
+
 class _LoopPart:
     """What a service has open in one event loop, and the calls that run in it."""
 
@@ -257,7 +262,9 @@ class Service:
             translation = attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
             self._log_warnings("count_tokens", translation)
             parse = partial(_parse, pipeline.at_border, pipeline.context, operation)
-            return await pipeline.call(translation, parse, call.deadline, call.retried)
+            count = await pipeline.call(translation, parse, call.deadline, call.retried)
+            pipeline.run_step("operations", _check_count, count)
+            return count
 
         through = partial(run_through, value_class=ChatRequest, result_class=int)
         return await self._run("count_tokens", request, send, through)

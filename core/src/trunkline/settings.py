@@ -180,8 +180,10 @@ def url_setting(
     )
 
 
-def path_setting(label: str, description: str, *, default: None = None, environment: Sequence[str] = ()) -> Any:
-    """Declare an optional setting that is the path of a file. Type checkers need `default` to see that it is optional.
+def path_setting(
+    label: str, description: str, *, default: object = attrs.NOTHING, environment: Sequence[str] = ()
+) -> Any:
+    """Declare a setting that is the path of a file. Without `default`, it is required.
 
     `~` is expanded. In a configuration file, a relative path is relative to the folder of that file.
     """

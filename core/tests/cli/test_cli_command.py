@@ -127,6 +127,13 @@ def test_settings_of_an_extension_are_shown(call: Any, extensions: None) -> None
     assert "no extension 'plian' is installed; did you mean 'plain'" in call("settings", "plian")[2]
 
 
+def test_unknown_name_is_reported_with_providers_and_extensions(call: Any, extensions: None) -> None:
+    status, _, err = call("settings", "nothing")
+    assert status == 1
+    assert err.startswith("trunkline: no provider or extension 'nothing' is installed; providers: ")
+    assert err.endswith("; extensions: fake, plain\n")
+
+
 def test_providers_lists_the_settings_of_plugins(call: Any, alone: None, extensions: None) -> None:
     rows = json.loads(call("providers", "--json")[1])
     found = {(row["kind"], row["name"]): row["settings"] for row in rows}

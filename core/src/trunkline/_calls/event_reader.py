@@ -18,7 +18,7 @@ import attrs
 from trunkline._calls.answer import Answer
 from trunkline._calls.borders import GuardedParser
 from trunkline._calls.deadline import CallDeadline
-from trunkline._calls.read_timeout import ReadTimeouts
+from trunkline._calls.read_timeout import ReadTimeouts, TimedReader
 from trunkline._calls.response_reader import check_headers, chunk_timeout, parse_body, read_error
 from trunkline.authoring.decoder import StreamDecoder, check_structure
 from trunkline.authoring.provider import ByteStream, ServiceContext
@@ -48,7 +48,7 @@ EXCERPT = 200
 #   application see them. They are delivered by the first `next`.
 # - `_error` holds an error that the same bytes brought after some events. The events are delivered first, and the next
 #   `next` raises the error. If there were no events, the error is raised at once.
-class EventReader:
+class EventReader(TimedReader):
     """The events of one response, in batches as they arrive. Call `open` first, and `aclose` if `open` succeeded."""
 
     __slots__ = (
@@ -64,8 +64,6 @@ class EventReader:
         "_first",
         "_has_content",
         "_parser",
-        "_read_timeout",
-        "_read_timeouts",
         "_response",
         "_settings",
         "_warnings",
@@ -98,8 +96,7 @@ class EventReader:
         self._first: list[Event] = []
         self._has_content = False
         self._error: TrunklineError | None = None
-        self._read_timeouts = read_timeouts
-        self._read_timeout = read_timeouts.acquire()
+        super().__init__(read_timeouts)
 
     async def open(self) -> None:
         """Send the request and read up to the first event with content, so that an error before it can be retried.
@@ -158,18 +155,6 @@ class EventReader:
             else:
                 self._first.append(event)
             self._has_content = self._has_content or type(event) not in _NO_CONTENT
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether a task is waiting in `next` at this moment."""
-        return self._read_timeout.active
-
-    def cancel_read(self) -> bool:
-        """End the read that another task is waiting in: its `next` returns `None`. Returns whether there was one."""
-        active = self._read_timeout.active
-        if active:
-            self._read_timeout.end()
-        return active
 
     def timeout_error(self) -> RequestTimeout:
         """Return the error for a read that took too long."""

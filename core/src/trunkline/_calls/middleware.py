@@ -17,6 +17,7 @@ import attrs
 
 from trunkline._calls.observed import ServiceCall
 from trunkline._calls.provider_stream import CLOSING_LIMIT, ENTERED_TWICE, ProviderStream
+from trunkline._calls.read_timeout import TimedReader
 from trunkline._plugins.registry import OwnedMiddleware
 from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.middleware import EventStream, Middleware
@@ -241,14 +242,14 @@ class _GuardedEvents:
         raise failed
 
 
-class MiddlewareReader:
+class MiddlewareReader(TimedReader):
     """The events of the outermost middleware, read for a `Stream` as an `EventReader` reads those of a response.
 
     The time limit of a read is around everything that the middlewares do in it, so `total_timeout` and `Stream.aclose`
     end that too.
     """
 
-    __slots__ = ("_call", "_events", "_owners", "_read_timeout", "_read_timeouts", "_stream")
+    __slots__ = ("_call", "_events", "_owners", "_stream")
 
     def __init__(self, call: ServiceCall, request: ChatRequest) -> None:
         self._call = call
@@ -258,8 +259,7 @@ class MiddlewareReader:
         for owned in overriding:
             stream = partial(_GuardedStream, _Border(call, owned, "stream"), stream)
         self._stream = stream(request)
-        self._read_timeouts = call.pipeline.read_timeouts
-        self._read_timeout = self._read_timeouts.acquire()
+        super().__init__(call.pipeline.read_timeouts)
 
     async def open(self) -> None:
         """Enter the stream, which normally sends the request and waits for the first content."""
@@ -270,18 +270,6 @@ class MiddlewareReader:
             self._call.is_closing = True
             await self._close_opened()
             raise
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether a task is waiting in `next` at this moment."""
-        return self._read_timeout.active
-
-    def cancel_read(self) -> bool:
-        """End the read that another task is waiting in: its `next` returns `None`. Returns whether there was one."""
-        active = self._read_timeout.active
-        if active:
-            self._read_timeout.end()
-        return active
 
     def timeout_error(self) -> RequestTimeout:
         """Return the error for a read that took too long."""

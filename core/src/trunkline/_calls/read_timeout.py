@@ -234,3 +234,25 @@ class ScopeReadTimeout:
         quiet = scope.__exit__(kind, error, traceback)
         self.ended = scope.cancelled_caught
         return quiet
+
+
+class TimedReader:
+    """What the readers of a `Stream` share: a time limit around each read, by which another task may end the read."""
+
+    __slots__ = ("_read_timeout", "_read_timeouts")
+
+    def __init__(self, read_timeouts: ReadTimeouts) -> None:
+        self._read_timeouts = read_timeouts
+        self._read_timeout = read_timeouts.acquire()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a task is waiting in `next` at this moment."""
+        return self._read_timeout.active
+
+    def cancel_read(self) -> bool:
+        """End the read that another task is waiting in: its `next` returns `None`. Returns whether there was one."""
+        active = self._read_timeout.active
+        if active:
+            self._read_timeout.end()
+        return active

@@ -249,8 +249,8 @@ def load_extension(name: str) -> object:
     return _find_extension(name)[0]
 
 
-def _find_extension(name: str) -> tuple[object, str]:
-    """Return the extension called `name`, and its distribution."""
+def _find_extension(name: str) -> tuple[object, InstalledPlugin]:
+    """Return the extension called `name`, and its entry point."""
     item = find_plugin(EXTENSIONS, name, kind="extension")
     value = load_plugin(item, kind="extension")
     problem = _extension_problem(name, value) if isinstance(value, Extension) else None
@@ -259,7 +259,7 @@ def _find_extension(name: str) -> tuple[object, str]:
             f"the extension {name!r} of the distribution {item.distribution!r} {problem}",
             distribution=item.distribution,
         )
-    return value, item.distribution
+    return value, item
 
 
 def _extension_problem(name: str, extension: Extension[Any]) -> str | None:
@@ -489,10 +489,14 @@ def _with_article(noun: str) -> str:
 
 @attrs.frozen
 class _LoadedExtension:
-    """An object with hooks, and its label: see `_shown`."""
+    """An object with hooks, its label (see `_shown`), and where its code is: an entry point, a class or a module."""
 
     hooks: object
     label: str
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{_shown(self.label)} ({self.origin})"
 
 
 @attrs.frozen
@@ -508,7 +512,7 @@ def _load_extensions(service: str, extensions: Sequence[object]) -> _Extensions:
         found = _load_hooks(service, extension)
         if any(found.hooks is other.hooks for other in loaded):
             raise PluginError(
-                f"service {service!r}: {_shown(found.label)} is listed twice in the extensions; remove one",
+                f"service {service!r}: {found} is listed twice in the extensions; remove one",
                 distribution=_distribution(found.label),
                 service=service,
             )
@@ -518,12 +522,15 @@ def _load_extensions(service: str, extensions: Sequence[object]) -> _Extensions:
 
 def _load_hooks(service: str, extension: object) -> _LoadedExtension:
     if not isinstance(extension, (str, ExtensionSettings)):
-        return _LoadedExtension(extension, getattr(extension, "__name__", None) or type(extension).__name__)
+        if inspect.ismodule(extension):
+            return _LoadedExtension(extension, extension.__name__, "a module")
+        kind = extension if isinstance(extension, type) else type(extension)
+        return _LoadedExtension(extension, kind.__name__, f"the class {kind.__module__}.{kind.__qualname__}")
     name = extension if isinstance(extension, str) else extension.extension
-    value, distribution = _find_extension(name)
-    label = f"{distribution}:{name}"
+    value, item = _find_extension(name)
+    label, origin = f"{item.distribution}:{name}", f"the entry point {item.value}"
     if isinstance(extension, str) and not isinstance(value, Extension):
-        return _LoadedExtension(value, label)
+        return _LoadedExtension(value, label, origin)
     if not isinstance(value, Extension) or not isinstance(extension, value.settings):
         expected = value.settings.__name__ if isinstance(value, Extension) else "no settings"
         raise PluginError(
@@ -532,7 +539,7 @@ def _load_hooks(service: str, extension: object) -> _LoadedExtension:
             service=service,
         )
     try:
-        return _LoadedExtension(value.make(extension), label)
+        return _LoadedExtension(value.make(extension), label, origin)
     except TrunklineError:
         raise
     except Exception as error:
@@ -585,9 +592,7 @@ def _register(manager: pluggy.PluginManager, extension: _LoadedExtension, servic
         # Those of pluggy have several lines, the first of which has the name of the plugin.
         text = str(error) if isinstance(error, PluginError) else _hook_problem(error)
         where = "" if service is None else f"service {service!r}: "
-        failed = PluginError(
-            f"{where}{_shown(label)} cannot be used: {text}", distribution=distribution, service=service
-        )
+        failed = PluginError(f"{where}{extension} cannot be used: {text}", distribution=distribution, service=service)
     else:
         return
     raise failed

@@ -104,6 +104,11 @@ class HeaderAuth(NoAuth):
             self._prefixes = {name: prefix for name in values if name.lower() == "authorization"}
             if prefix and not self._prefixes:
                 raise TypeError("the prefix is for the header authorization, which is not among the headers")
+        for name, given in values.items():
+            if not isinstance(given, (str, Secret)):
+                raise TypeError(
+                    f"the value of the header {name!r} must be a str or a Secret, not {type(given).__name__}"
+                )
         public = {name: value for name, value in values.items() if isinstance(value, str)}
         self._public = tuple(header_secrets(public))
         self._values = {name: _secret(value) for name, value in values.items()}

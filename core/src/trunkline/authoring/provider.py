@@ -394,7 +394,7 @@ class Provider:
     Use `lazy_provider` to import the modules of the parts only when a service opens.
     """
 
-    name: str
+    name: str = attrs.field(validator=attrs.validators.min_len(1))
     settings: type[Settings]
     auth: Callable[[ServiceContext[Any]], Auth]
     translator: Callable[[ServiceContext[Any]], Translator]

@@ -7,10 +7,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trunkline._config.sources import variable_name
+from trunkline._masking import quoted
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, installed, load_extension, load_provider
 from trunkline._suggestions import nearest
 from trunkline.authoring.extension import Extension
 from trunkline.cli.terminal import print_json, print_result, print_table
+from trunkline.errors import ConfigurationError
 from trunkline.settings import BaseSettings, SettingInfo, json_schema, setting_infos
 
 
@@ -59,6 +61,9 @@ def _settings_class(name: str, extension: bool) -> tuple[type[BaseSettings] | No
     """Return a class of settings, or `None`, and the part of the names of variables that says whose they are."""
     providers, extensions = ({item.name for item in installed(group)} for group in (PROVIDERS, EXTENSIONS))
     meant = name if name in providers else nearest(name, (*providers, *extensions))
+    if not extension and meant is None and extensions:
+        known = f"providers: {', '.join(sorted(providers)) or 'none'}; extensions: {', '.join(sorted(extensions))}"
+        raise ConfigurationError(f"no provider or extension {quoted(name)} is installed; {known}")
     if not extension and (meant in providers or meant not in extensions):
         return load_provider(name).settings, name
     loaded = load_extension(name)
