@@ -50,10 +50,9 @@ A provider that passes the kit can still have these bugs:
   with `cited`, `refusal`, `logprobs` and `kept`. Other fields of citations are not compared with anything.
 - **Errors that only your API has**, such as an invalid key with status 400. Add a frame of each to `errors` of the
   wire format. A finish reason is checked only if `finish_reasons` contains it.
-- **Model families.** The kit does not know which models accept each other's reasoning, so it cannot tell whether
-  `Translation.family` is right.
-- **How `provider_options` are merged.** The kit checks that they are sent, not whether they replace an object of the
-  body or extend it.
+- **Model families** that `families` of the test class does not name.
+- **How `provider_options` are merged** into objects of the body that `merged_options` of the wire format does not
+  name. The kit checks only that they are sent.
 - **The lifetime of tokens that do not come from an HTTP endpoint**, for example from a function in the settings.
   For an endpoint, `AuthTests` checks it.
 - **A limit on the output that nobody asked for**, if you skip `test_output_limit_that_is_not_set_is_not_sent`

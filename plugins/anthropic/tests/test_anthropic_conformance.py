@@ -89,6 +89,7 @@ MESSAGES = WireFormat(
     framing=NAMED_SSE,
     steps=steps,
     refuses_blank_text=True,
+    request_id_header="request-id",
     finish="end_turn",
     finish_reasons={
         "end_turn": FinishReason.STOP,
@@ -260,5 +261,6 @@ class TestAnthropic(ProviderTests):
     }
     credentials = {"x-api-key": canary("api_key")}
     wire = MESSAGES
+    families = (("claude-sonnet-4-5", "claude-opus-4-8"), ("deepseek-chat",), ("kimi-k2",))
     samples = (HISTORY,)
     skips = {"test_output_limit_that_is_not_set_is_not_sent": "the API requires max_tokens"}

@@ -152,6 +152,8 @@ CONVERSE = WireFormat(
     framing=FRAMING,
     steps=steps,
     refuses_blank_text=True,
+    merged_options=frozenset({"inferenceConfig"}),
+    request_id_header="x-amzn-requestid",
     finish="end_turn",
     error_body=lambda text: dumps({"message": text}),
     error_event=failure,
@@ -275,6 +277,12 @@ class TestBedrock(ProviderTests):
     credentials = {"x-amz-security-token": canary("aws_session_token")}
     wire = CONVERSE
     samples = (HISTORY,)
+    families = (
+        ("anthropic.claude-sonnet-4-5-20250929-v1:0", "us.anthropic.claude-opus-4-8"),
+        ("openai.gpt-oss-120b-1:0",),
+        ("deepseek.r1-v1:0",),
+        ("amazon.nova-pro-v1:0",),
+    )
     embedding_model = "cohere.embed-v4:0"
     models = (
         "anthropic.claude-sonnet-4-5-20250929-v1:0",

@@ -93,6 +93,7 @@ CHAT = WireFormat(
     framing=NAMED_SSE,
     steps=steps,
     refuses_blank_text=True,
+    request_id_header="x-debug-trace-id",
     finish="COMPLETE",
     finish_reasons={
         "COMPLETE": FinishReason.STOP,

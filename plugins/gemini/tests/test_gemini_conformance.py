@@ -92,6 +92,7 @@ def steps(body: Any) -> Iterator[Step]:
 GENERATE_CONTENT = WireFormat(
     framing=SSE,
     steps=steps,
+    merged_options=frozenset({"generationConfig"}),
     finish="STOP",
     finish_reasons={
         "STOP": FinishReason.STOP,
@@ -294,4 +295,5 @@ class TestGemini(ProviderTests):
     settings = {"api_url": "{url}", "api_key": canary("api_key")}
     credentials = {"x-goog-api-key": canary("api_key")}
     wire = GENERATE_CONTENT
+    families = (("gemini-3-flash", "gemini-3.5-flash"), ("gemini-4-pro",), ("gemini-2.5-flash",), ("gemma-3-27b-it",))
     samples = (HISTORY,)

@@ -108,7 +108,8 @@ class TestMistral(ProviderTests):
     provider = "mistral"
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key")}
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
-    wire = attrs.evolve(CHAT_COMPLETIONS, call_id_pattern="[A-Za-z0-9]{9}")
+    wire = attrs.evolve(CHAT_COMPLETIONS, call_id_pattern="[A-Za-z0-9]{9}", request_id_header="mistral-correlation-id")
+    families = (("mistral-large-latest", "magistral-medium-latest"), ("deepseek-v3",))
     samples = (
         HISTORY,
         sample(

@@ -57,6 +57,7 @@ def steps(body: Any) -> Iterator[Step]:
 WIRE = WireFormat(
     framing=JSON_LINES,
     steps=steps,
+    merged_options=frozenset({"options"}),
     finish="stop",
     finish_reasons={"stop": FinishReason.STOP, "length": FinishReason.LENGTH},
     error_body=lambda message: dumps({"error": message}),
@@ -176,4 +177,5 @@ class TestOllama(ProviderTests):
     settings = {"api_url": "{url}", "api_key": canary("api_key")}
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = WIRE
+    families = (("qwen3:8b", "qwen3:32b"), ("gpt-oss:20b",), ("deepseek-r1:8b",))
     samples = (HISTORY,)

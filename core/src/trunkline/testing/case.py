@@ -96,6 +96,7 @@ class ProviderCase(KitTests):
     wire: ClassVar[WireFormat]
     samples: ClassVar[Sequence[Sample]] = ()
     models: ClassVar[Sequence[str]] = ("m",)
+    families: ClassVar[Sequence[Sequence[str]]] = ()
     secrets: ClassVar[Sequence[str]] = ()
     embedding_model: ClassVar[str] = "m"
     routes: ClassVar[Mapping[str, JSONObject | bytes]] = {}

@@ -57,6 +57,8 @@ class ProviderTests(WireTests, TransportTests):
     - `samples`: exchanges to test in addition to those of `wire`.
     - `models`: names of models, one of each family that the translator treats differently. The first one accepts the
       `replays` of the samples.
+    - `families`: groups of models, if the translator sets `Translation.family`. Models of one group accept each other's
+      reasoning, and models of different groups do not.
     - `secrets`: canaries that do not come from the settings, for example a token that an extension acquires.
     - `embedding_model`: the model that embeds texts, if the provider does and not every model can.
     - `routes`: further endpoints that the kit's server answers, such as the one for tokens, each with its response: a

@@ -307,6 +307,20 @@ class RequestContentTests(ProviderCase):
             times = len(places(leaves(made.wire_request), MARK))
             assert times <= 1, f"the setting {info.name!r} is sent {times} times"
 
+    def test_provider_options_extend_objects_of_the_body(self) -> None:
+        """`provider_options` add to the objects of the body that `merged_options` names, and keep their other keys."""
+        provider = self.plugin().name
+        request = attrs.evolve(_everything(provider), provider_options={})
+        body: Any = decoded_body(self._translation(request).wire_request.body)
+        for field in self.wire.merged_options:
+            assert isinstance(body.get(field), dict), f"the body has no object {field!r}"
+            options = {provider: {field: {"x_kit": MARK}}}
+            with_option: Any = decoded_body(
+                self._translation(attrs.evolve(request, provider_options=options)).wire_request.body
+            )
+            wanted = {**body[field], "x_kit": MARK}
+            assert with_option.get(field) == wanted, f"provider_options replace the object {field!r} of the body"
+
     def test_each_option_has_a_place_of_its_own(self) -> None:
         """No two fields of a request are sent under the same name."""
         taken: dict[Path, str] = {}

@@ -275,6 +275,10 @@ class WireFormat:
     API accepts any id. `refuses_blank_text` is whether the API refuses texts of white space. `unkept_fields` maps
     objects of responses whose unknown fields the parser need not keep to the reason. The keys are paths such as
     `choices[].delta`. In a stream, a path begins with the type of the event, as in `message_stop:`.
+
+    `request_id_header` is the header of a response with the API's id of the request, which an error has as its
+    `request_id`. `merged_options` names the objects of a request's body that `provider_options` extend instead of
+    replacing them, such as one with all parameters of the model.
     """
 
     framing: Framing
@@ -292,6 +296,8 @@ class WireFormat:
     call_id_pattern: str | None = None
     refuses_blank_text: bool = False
     unkept_fields: Mapping[str, str] = attrs.field(factory=dict)
+    request_id_header: str = "x-request-id"
+    merged_options: frozenset[str] = frozenset()
 
     def edited(self, sample: Sample, edit: Callable[[Any], Any]) -> tuple[bytes, ...]:
         """Return the sample's frames with their JSON changed by `edit`. Frames that are not JSON stay unchanged."""

@@ -214,6 +214,16 @@ class ErrorFaults(ProviderCase):
         assert error.retry_after == 7
         assert error.retryable == (status in RETRYABLE)
 
+    @pytest.mark.parametrize("status", [400, 429, 500])
+    def test_error_has_the_id_of_its_request(self, status: int) -> None:
+        """An error has the id of the request from the header `request_id_header` of the wire format."""
+        headers = Headers({**JSON, self.wire.request_id_header: "id-of-the-request"})
+        error = self.parser().error(
+            WireResponse(status=status, headers=headers, body=self.wire.error_body("it failed"))
+        )
+        assert isinstance(error, RemoteError)
+        assert error.request_id == "id-of-the-request"
+
     def test_fault_77_error_body_cut_anywhere(self) -> None:
         """`ResponseParser.error` returns an error with the status for every part of a body, and never raises."""
         body, parser = self.wire.error_body("it failed"), self.parser()

@@ -264,6 +264,22 @@ class HistoryFaults(ProviderCase):
                 for kept in ("I will look.", "result of look_in_rome", "Sun in Oslo.", "Thanks."):
                     assert kept in text, f"{kept!r} is not sent"
 
+    def test_fault_61_families(self) -> None:
+        """Models have the same `Translation.family` if they accept each other's reasoning, as `families` declares."""
+        if not self.families:
+            pytest.skip(
+                "not tested: which models accept each other's reasoning. Set 'families' if the translator sets "
+                "Translation.family"
+            )
+        named = [
+            (model, self._request([user("Hi")], model).family, group) for group in self.families for model in group
+        ]
+        for model, family, group in named:
+            for other, another, others in named:
+                assert (family == another) == (group is others), (
+                    f"the family of {model!r} is {family!r}, and that of {other!r} is {another!r}"
+                )
+
     def test_fault_62_tools_without_reasoning(self, asked: str) -> None:
         """A model that reasons can continue after tool calls without reasoning."""
         for message in (_answer(_OSLO), _answer(Text(text="I will look."), _OSLO)):
