@@ -100,7 +100,7 @@ def body_of(request: ChatRequest, warnings: Warnings) -> dict[str, Any]:
         body["format"] = {"type": request.response_format.type}
         if request.response_format.schema is not None:
             body["format"]["schema"] = request.response_format.schema
-    return with_options(body, request.provider_options, "kit-toy")
+    return with_options(body, request.provider_options, "kit-toy", joined=("metadata",))
 
 
 class Sound:
@@ -266,6 +266,10 @@ def jpegs_as_pngs(body: dict[str, Any], request: ChatRequest) -> None:
         part["type"] = "image/png"
 
 
+def metadata_replaced_by_options(body: dict[str, Any], request: ChatRequest) -> None:
+    body |= request.provider_options.get("kit-toy", {})
+
+
 def default_temperature(body: dict[str, Any], request: ChatRequest) -> None:
     body.setdefault("temperature", 1.0)
 
@@ -385,6 +389,10 @@ BUGS: dict[str, tuple[str, type[Sound] | Edit | str]] = {
     "images of one type": ("test_media_are_sent_once", images_of_one_type),
     "jpegs as pngs": ("test_media_are_sent_once", jpegs_as_pngs),
     "default temperature": ("test_options_that_are_not_set_are_not_sent", default_temperature),
+    "provider_options replace an object": (
+        "test_provider_options_extend_objects_of_the_body",
+        metadata_replaced_by_options,
+    ),
     "default limit": ("test_output_limit_that_is_not_set_is_not_sent", default_limit),
     "account in two headers": ("test_texts_of_settings_are_sent_at_most_once", AccountTwice),
     "images last": ("test_media_are_sent_once", images_last),
@@ -450,7 +458,12 @@ def case_of(bug: type[Sound] | Edit | str | None) -> ProviderTests:
     attributes = {
         "provider": attrs.evolve(TOY, auth=auth, translator=translator, operations=lambda context: operations),
         "settings": {"url": "{url}", "api_key": canary("api_key")},
-        "wire": attrs.evolve(WIRE, steps=steps, embeddings=lambda vectors, indexes: dumps(vectors)),
+        "wire": attrs.evolve(
+            WIRE,
+            steps=steps,
+            embeddings=lambda vectors, indexes: dumps(vectors),
+            merged_options=frozenset({"metadata"}),
+        ),
         "samples": (HISTORY,),
     }
     case: ProviderTests = type("TestBug", (ProviderTests,), attributes)()
