@@ -53,8 +53,6 @@ A provider that passes the kit can still have these bugs:
 - **Model families** that `families` of the test class does not name.
 - **How `provider_options` are merged** into objects of the body that `merged_options` of the wire format does not
   name. The kit checks only that they are sent.
-- **The lifetime of tokens that do not come from an HTTP endpoint**, for example from a function in the settings.
-  For an endpoint, `AuthTests` checks it.
 - **A limit on the output that nobody asked for**, if you skip `test_output_limit_that_is_not_set_is_not_sent`
   because the API requires a limit.
 - **The meaning of a signature.** The kit checks that credentials change a signed request, not that the API accepts

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import attrs
+import httpx2
 from trunkline.authoring.json import dumps
-from trunkline.testing import SSE, ProviderTests, Sample, canary
+from trunkline.testing import SSE, AuthTests, ProviderTests, Sample, canary
 from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, chat_history, responses_history
 
 SAFE = {"content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}
@@ -51,3 +54,28 @@ class TestAzureOpenAIResponses(ProviderTests):
     credentials = {"api-key": canary("api_key")}
     wire = RESPONSES
     samples = (responses_history("{url}/openai/v1/responses"),)
+
+
+@attrs.frozen
+class AccessToken:
+    """What a credential of azure-identity returns."""
+
+    token: str
+    expires_on: float
+
+
+class TestTokenProvider(AuthTests):
+    provider = "azure-openai"
+    skips = {
+        "test_exchange_has_a_time_limit": "a token provider has its own HTTP client; the limit is that of `CachedToken`"
+    }
+
+    def settings_for(self, url: str) -> dict[str, object]:
+        async def token_provider() -> AccessToken:
+            async with httpx2.AsyncClient() as client:
+                response = await client.post(f"{url}{self.token_path}")
+            response.raise_for_status()
+            given = response.json()
+            return AccessToken(given["access_token"], time.time() + given["expires_in"])
+
+        return {"api_url": url, "token_provider": token_provider, "headers": {"x-canary": canary("headers")}}

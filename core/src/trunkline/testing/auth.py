@@ -96,7 +96,8 @@ class AuthTests(KitTests):
     - `skips`: tests to leave out, by name, each with the reason.
 
     Override `extensions` if the `Auth` is one of an extension that is made in code, and `token_response` if the
-    response with the token is not that of OAuth 2.0.
+    response with the token is not that of OAuth 2.0. If a library or a function fetches the tokens, override
+    `settings_for`, and set a function that requests each token from the kit's server.
     """
 
     provider: ClassVar[str | Provider]
@@ -109,6 +110,11 @@ class AuthTests(KitTests):
     def extensions(self, url: str) -> list[object]:
         """Return further extensions of the service, for the kit's server at `url`."""
         return []
+
+    def settings_for(self, url: str) -> dict[str, object]:
+        """Return the settings of the service, for the kit's server at `url`."""
+        settings: dict[str, object] = replaced(self.settings, "{url}", url)
+        return settings
 
     def token_response(self, token: str) -> bytes:
         """Return the body of the response with a token: that of OAuth 2.0 (RFC 6749, section 5.1)."""
@@ -170,8 +176,10 @@ class AuthTests(KitTests):
 
         async with serve(answer) as server:
             capture = _Capture()
-            given = replaced(self.settings, "{url}", server.url)
-            extensions = [*given.get("extensions", ()), *self.extensions(server.url), capture]
+            given = self.settings_for(server.url)
+            listed = given.get("extensions", ())
+            assert isinstance(listed, Sequence)
+            extensions = [*listed, *self.extensions(server.url), capture]
             values = {"default_model": "m", "max_retries": 0, **given, "extensions": extensions}
             settings = make_settings("tested", self.plugin(), arguments=values, environ={})
             service = Service("tested", self.plugin(), settings, transports=HTTPTransports(None))
