@@ -23,7 +23,8 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import environment_secrets
 from trunkline._kept import KeptObjects
 from trunkline._masking import without_keys
-from trunkline._plugins.registry import Steps, open_steps, plugin_error, provider_label
+from trunkline._plugins.plugin_errors import plugin_error
+from trunkline._plugins.registry import Steps, open_steps, provider_label
 from trunkline._suggestions import check_keywords
 from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.provider import Operation, Provider, ServiceContext, Translation, Transport
@@ -377,7 +378,7 @@ class Service:
             opened = (
                 without_traceback(error)
                 if known
-                else plugin_error(context, "settings", provider_label(self._provider), error)
+                else plugin_error(self.name, "settings", provider_label(self._provider), error)
             )
             failed = cast(TrunklineError, opened)
             failed.service = failed.service or self.name

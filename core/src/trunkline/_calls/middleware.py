@@ -18,7 +18,7 @@ import attrs
 from trunkline._calls.observed import ServiceCall
 from trunkline._calls.provider_stream import CLOSING_LIMIT, ENTERED_TWICE, ProviderStream
 from trunkline._calls.read_timeout import TimedReader
-from trunkline._plugins.registry import OwnedMiddleware
+from trunkline._plugins.hook_results import OwnedMiddleware
 from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.middleware import EventStream, Middleware
 from trunkline.errors import CallError, PluginError, ProtocolViolation, RemoteError, RequestTimeout, TrunklineError

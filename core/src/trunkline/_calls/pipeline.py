@@ -36,7 +36,8 @@ from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._calls.token_limits import apply_limits
 from trunkline._exception_groups import most_telling
 from trunkline._excerpts import single_line
-from trunkline._plugins.registry import Steps, acquired_secrets, plugin_error
+from trunkline._plugins.plugin_errors import plugin_error
+from trunkline._plugins.registry import Steps, acquired_secrets
 from trunkline._urls import redact_url, same_origin, split_login
 from trunkline.authoring.provider import ByteStream, SendOptions, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
@@ -360,7 +361,7 @@ class Pipeline:
             message = "a task that it waited for was cancelled, but the call was not"
             error = RuntimeError(message).with_traceback(error.__traceback__)
         if isinstance(error, Exception) and not isinstance(error, TrunklineError):
-            error = plugin_error(self.context, STEPS[step], owner or self.steps.owners[step], error)
+            error = plugin_error(self.context.name, STEPS[step], owner or self.steps.owners[step], error)
         else:
             error = without_traceback(error)
         return self.finalize_error(error) if isinstance(error, TrunklineError) else error

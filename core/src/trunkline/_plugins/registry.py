@@ -20,25 +20,24 @@ from __future__ import annotations
 
 import inspect
 import re
-import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import attrs
 import pluggy
 
 from trunkline import hookspecs
-from trunkline._exception_groups import described, singles
 from trunkline._exception_text import exception_text
 from trunkline._masking import quoted
+from trunkline._plugins.hook_results import HookCalls, HookResults, OwnedMiddleware
+from trunkline._plugins.plugin_errors import distribution_of, plugin_error, shown, with_article
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.extension import Extension, ExtensionSettings
-from trunkline.authoring.middleware import Middleware
 from trunkline.authoring.provider import (
     Auth,
     MediaClass,
@@ -55,16 +54,11 @@ from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound, 
 from trunkline.secrets import Secret
 from trunkline.settings import setting_infos
 
-T = TypeVar("T")
-
 PROVIDERS = "trunkline.providers"
 EXTENSIONS = "trunkline.extensions"
 COMMANDS = "trunkline.commands"
 
 _PREFIX = "trunkline_"
-
-STACK_LINES = 8
-"""How many of the innermost functions an error for a broken plugin lists."""
 
 _extensions_of_every_service: list[object] = []
 
@@ -322,14 +316,6 @@ def _named_like_hook(plugin: object, name: str) -> bool:
 
 
 @attrs.frozen(kw_only=True)
-class OwnedMiddleware:
-    """A middleware, with the name of the extension that returned it."""
-
-    middleware: Middleware = attrs.field(repr=False)  # error trackers show the `repr` of variables
-    owner: str
-
-
-@attrs.frozen(kw_only=True)
 class Steps:
     """The objects that the hooks of one service returned; they do the service's work.
 
@@ -349,68 +335,6 @@ class Steps:
     operations: Operations
     bytes_only_media: tuple[MediaClass, ...]
     owners: Mapping[str, str]
-
-
-class _HookResults:
-    """What each hook implementation of one service returned, and which plugin it belongs to.
-
-    pluggy gives only the final result of a hook. The secrets of an `Auth` that a wrapper puts into another are needed
-    too, and errors name the plugin that an object comes from.
-    """
-
-    def __init__(self) -> None:
-        self.auths: list[Auth] = []
-        self.dropped: dict[str, str] = {}
-        """The labels of the wrappers that returned nothing although their hook had a result, by the hook's name."""
-        self._with_result: set[str] = set()
-        self._owners: list[tuple[object, str]] = []
-
-    def watch(self, implementation: pluggy.HookImpl) -> None:
-        """Note what an implementation returns, or yields as the result of a wrapper, from now on."""
-        function: Callable[..., Any] = implementation.function
-        hook, label = implementation.opts["specname"] or function.__name__, implementation.plugin_name
-
-        def watched(*args: object, **kwargs: object) -> object:
-            try:
-                result = function(*args, **kwargs)
-            except Exception as error:
-                self._note(hook, label, error)
-                raise
-            if implementation.wrapper:
-                return watched_wrapper(result)
-            if not implementation.hookwrapper:
-                self._note(hook, label, result)
-            return result
-
-        def watched_wrapper(generator: Generator[None, object, object]) -> Generator[None, object, object]:
-            try:
-                result = yield from generator
-            except Exception as error:
-                self._note(hook, label, error)
-                raise
-            if result is None and hook in self._with_result:
-                self.dropped.setdefault(hook, label)
-            self._note(hook, label, result)
-            return result
-
-        implementation.function = watched  # type: ignore[misc]
-
-    def _note(self, hook: str, label: str, result: object) -> None:
-        if result is not None:
-            self._with_result.add(hook)
-        if self.owner_of(result) is not None:
-            return
-        self._owners.append((result, label))
-        if hook == "trunkline_auth" and isinstance(result, Auth):
-            self.auths.append(result)
-
-    def auths_with(self, auth: Auth) -> tuple[Auth, ...]:
-        """Return the noted `Auth`s and `auth`, which is not among them if an old-style wrapper has made it."""
-        return tuple(self.auths) if any(known is auth for known in self.auths) else (*self.auths, auth)
-
-    def owner_of(self, value: object) -> str | None:
-        """Return the name of the plugin that returned an object, or raised an exception, first."""
-        return next((label for known, label in self._owners if known is value), None)
 
 
 class _CoreHooks:
@@ -449,54 +373,50 @@ def open_steps(
     # pluggy calls the plugins that were registered last first.
     for extension in reversed(_with_distinct_labels(outermost_first, [name for name, _ in manager.list_name_plugin()])):
         _register(manager, extension, context.name)
-    results = _HookResults()
+    results = HookResults()
     for name in _hook_names():
         for implementation in getattr(manager.hook, name).get_hookimpls():
             results.watch(implementation)
-    calls = _HookCalls(context=context, results=results)
-    auth = calls.required(manager.hook.trunkline_auth, Auth)
-    hooks = {
-        "auth": manager.hook.trunkline_auth,
-        "translator": manager.hook.trunkline_translator,
-        "parser": manager.hook.trunkline_response_parser,
-        "transport": manager.hook.trunkline_transport,
-    }
+    calls = HookCalls(context=context, results=results)
+    hooks = manager.hook
+    auth = calls.required(hooks.trunkline_auth, Auth)
+    translator = calls.required(hooks.trunkline_translator, Translator)
+    parser = calls.required(hooks.trunkline_response_parser, ResponseParser)
+    returned_transport = calls.optional(hooks.trunkline_transport, Transport)
     auths = results.auths_with(auth)
-    steps: dict[str, Any] = {
-        "auth": auth,
-        "translator": calls.required(hooks["translator"], Translator),
-        "parser": calls.required(hooks["parser"], ResponseParser),
-        "transport": calls.optional(hooks["transport"], Transport),
-    }
-    owners = {name: results.owner_of(step) or _implementers(hooks[name]) for name, step in steps.items()}
     opened = Steps(
-        **steps,
+        auth=auth,
         auths=auths,
-        auth_owners=tuple(results.owner_of(one) or owners["auth"] for one in auths),
-        observers=calls.every(manager.hook.trunkline_observer, Observer),
-        middlewares=calls.middlewares(manager.hook.trunkline_middleware),
+        auth_owners=tuple(calls.owner(hooks.trunkline_auth, one) for one in auths),
+        translator=translator,
+        parser=parser,
+        transport=returned_transport,
+        observers=calls.every(hooks.trunkline_observer, Observer),
+        middlewares=calls.middlewares(hooks.trunkline_middleware),
         operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
-        owners={"operations": provider_label(provider), **owners},
+        owners={
+            "auth": calls.owner(hooks.trunkline_auth, auth),
+            "translator": calls.owner(hooks.trunkline_translator, translator),
+            "parser": calls.owner(hooks.trunkline_response_parser, parser),
+            "transport": calls.owner(hooks.trunkline_transport, returned_transport),
+            "operations": provider_label(provider),
+        },
     )
     acquired_secrets(context, opened)
     return opened
 
 
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
-
-
 @attrs.frozen
 class _LoadedExtension:
-    """An object with hooks, its label (see `_shown`), and where its code is: an entry point, a class or a module."""
+    """An object with hooks, its label (see `plugin_errors`), and its entry point, class or module."""
 
     hooks: object
     label: str
     origin: str
 
     def __str__(self) -> str:
-        return f"{_shown(self.label)} ({self.origin})"
+        return f"{shown(self.label)} ({self.origin})"
 
 
 @attrs.frozen
@@ -513,7 +433,7 @@ def _load_extensions(service: str, extensions: Sequence[object]) -> _Extensions:
         if any(found.hooks is other.hooks for other in loaded):
             raise PluginError(
                 f"service {service!r}: {found} is listed twice in the extensions; remove one",
-                distribution=_distribution(found.label),
+                distribution=distribution_of(found.label),
                 service=service,
             )
         loaded.append(found)
@@ -534,8 +454,8 @@ def _load_hooks(service: str, extension: object) -> _LoadedExtension:
     if not isinstance(value, Extension) or not isinstance(extension, value.settings):
         expected = value.settings.__name__ if isinstance(value, Extension) else "no settings"
         raise PluginError(
-            f"service {service!r}: {_shown(label)} takes {expected}, not {type(extension).__name__}",
-            distribution=_distribution(label),
+            f"service {service!r}: {shown(label)} takes {expected}, not {type(extension).__name__}",
+            distribution=distribution_of(label),
             service=service,
         )
     try:
@@ -543,7 +463,7 @@ def _load_hooks(service: str, extension: object) -> _LoadedExtension:
     except TrunklineError:
         raise
     except Exception as error:
-        failed = _failed(service, "making the hooks", label, error)
+        failed = plugin_error(service, "making the hooks", label, error)
     raise failed
 
 
@@ -601,32 +521,12 @@ def _register(manager: pluggy.PluginManager, extension: _LoadedExtension, servic
 def _no_hooks(extension: object) -> str:
     if isinstance(extension, Extension):
         return f"it has settings; pass them in its place: {extension.settings.__name__}(…)"
-    return f"{_with_article(type(extension).__name__)} without any hook would do nothing"
+    return f"{with_article(type(extension).__name__)} without any hook would do nothing"
 
 
 def _hook_problem(error: pluggy.PluginValidationError) -> str:
     """Return what is wrong with a hook implementation in one line, without the plugin's name."""
     return " ".join(str(error).split("\n", 1)[-1].split())
-
-
-def plugin_error(context: ServiceContext[Any], step: str, plugin: str, error: Exception) -> PluginError:
-    """Return the error for an exception that a plugin did not mean to raise.
-
-    `step` says in words what failed, and `plugin` is the label of the plugin or extension that it belongs to. The error
-    has the places in the source where the exception was raised in a note, since its traceback is not kept.
-    """
-    return _failed(context.name, step, plugin, error)
-
-
-def _failed(service: str, step: str, plugin: str, error: Exception) -> PluginError:
-    failed = PluginError(
-        f"service {service!r}: {step} of {_shown(plugin)} failed: {described(error)}",
-        distribution=_distribution(plugin),
-        service=service,
-    )
-    first = next(singles(error))
-    failed.add_note("".join(["Raised in:\n", *traceback.format_tb(first.__traceback__)[-STACK_LINES:]]).rstrip())
-    return failed
 
 
 def acquired_secrets(context: ServiceContext[Any], steps: Steps) -> tuple[str, ...]:
@@ -650,35 +550,12 @@ def acquired_secrets(context: ServiceContext[Any], steps: Steps) -> tuple[str, .
             problem = f"cannot be read ({type(error).__name__})"  # its text may show what was acquired
         if problem:
             raise PluginError(
-                f"service {context.name!r}: `secrets` of the {type(auth).__name__} of {_shown(plugin)} {problem}; it "
+                f"service {context.name!r}: `secrets` of the {type(auth).__name__} of {shown(plugin)} {problem}; it "
                 "must be a tuple of `str` and `Secret`, since the secrets in it are removed from errors",
-                distribution=_distribution(plugin),
+                distribution=distribution_of(plugin),
                 service=context.name,
             )
     return tuple(found)
-
-
-# The label of a plugin is its name in pluggy. It is the distribution of the provider, or the name of a provider that is
-# not installed; `DISTRIBUTION:NAME` for an installed extension, and the name of the class or module of one that is an
-# object. A number follows if several extensions of a service have the same label: `Watch#2`.
-
-
-_SEVERAL = ", "
-"""What separates labels if it is not known which of several plugins has made an object."""
-
-
-def _distribution(plugin: str) -> str:
-    """Return the distribution of a plugin, given its label. An object that is not installed has its label instead."""
-    return _SEVERAL.join(dict.fromkeys(label.partition(":")[0] for label in plugin.split(_SEVERAL)))
-
-
-def _shown(plugin: str) -> str:
-    """Return how errors name a plugin, given its label."""
-    owners = [(label, label.partition(":")) for label in plugin.split(_SEVERAL)]
-    return _SEVERAL.join(
-        f"the extension {name!r} of {distribution}" if colon else _distribution(label)
-        for label, (distribution, colon, name) in owners
-    )
 
 
 def _operations(provider: Provider, context: ServiceContext[Any]) -> Operations:
@@ -687,74 +564,5 @@ def _operations(provider: Provider, context: ServiceContext[Any]) -> Operations:
     except TrunklineError:
         raise
     except Exception as error:
-        failed = plugin_error(context, "the function operations", provider_label(provider), error)
+        failed = plugin_error(context.name, "the function operations", provider_label(provider), error)
     raise failed
-
-
-@attrs.frozen(kw_only=True)
-class _HookCalls:
-    """Calls the hooks of one service and checks their results. An error names the plugin that it belongs to."""
-
-    context: ServiceContext[Any]
-    results: _HookResults
-
-    def optional(self, hook: pluggy.HookCaller, wanted: type) -> Any:
-        try:
-            result = hook(context=self.context)
-        except TrunklineError:
-            raise
-        except Exception as error:
-            plugin = self.results.owner_of(error) or _implementers(hook)
-            failed = plugin_error(self.context, f"the hook {hook.name}", plugin, error)
-        else:
-            if result is not None:
-                self._check(hook, result, wanted)
-            return result
-        raise failed
-
-    def required(self, hook: pluggy.HookCaller, wanted: type) -> Any:
-        result = self.optional(hook, wanted)
-        if result is None and (plugin := self.results.dropped.get(hook.name)) is not None:
-            raise PluginError(
-                f"service {self.context.name!r}: the wrapper of the hook {hook.name} of {_shown(plugin)} returned "
-                f"nothing; it must return {wanted.__name__}",
-                distribution=_distribution(plugin),
-                service=self.context.name,
-            )
-        if result is None:
-            raise PluginError(
-                f"service {self.context.name!r}: the hook {hook.name} returned nothing; "
-                f"a provider must return {wanted.__name__}",
-                service=self.context.name,
-            )
-        return result
-
-    def every(self, hook: pluggy.HookCaller, wanted: type[T]) -> tuple[T, ...]:
-        results = self.optional(hook, list) or []
-        for result in results:
-            self._check(hook, result, wanted)
-        return tuple(results)
-
-    def middlewares(self, hook: pluggy.HookCaller) -> tuple[OwnedMiddleware, ...]:
-        return tuple(
-            OwnedMiddleware(middleware=middleware, owner=self.results.owner_of(middleware) or _implementers(hook))
-            for middleware in self.every(hook, Middleware)
-        )
-
-    def _check(self, hook: pluggy.HookCaller, result: object, wanted: type) -> None:
-        if not isinstance(result, wanted):
-            plugin = self.results.owner_of(result) or _implementers(hook)
-            members = [name for name in dir(wanted) if not name.startswith("_")]
-            missing = [name for name in members if not hasattr(result, name)]
-            lacks = f", and lacks {', '.join(missing)}" if 0 < len(missing) < len(members) else ""
-            raise PluginError(
-                f"service {self.context.name!r}: the hook {hook.name} of {_shown(plugin)} returned "
-                f"{_with_article(type(result).__name__)}; it must return {wanted.__name__}{lacks}",
-                distribution=_distribution(plugin),
-                service=self.context.name,
-            )
-
-
-def _implementers(hook: pluggy.HookCaller) -> str:
-    """Return the label of the plugin that implements a hook, or those of several."""
-    return _SEVERAL.join(implementation.plugin_name for implementation in hook.get_hookimpls())
