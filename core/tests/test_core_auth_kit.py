@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from trunkline.testing import AuthTests
 
-FOLDER = Path(__file__).parent / "kit"
+from .kit.kit_runs import failures
 
 BUGS = {
     "not_shared": ("test_waiting_calls_share_one_exchange", "test_token_is_reused"),
@@ -35,28 +30,11 @@ BUGS = {
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     """Run the tests without a bug, and each bug's tests, on asyncio. Return the pairs of bug and test that failed."""
-    folder = tmp_path_factory.mktemp("kit")
     classes = "".join(f"class Test_{bug}(TestToken):\n    bug = {bug!r}\n" for bug in BUGS)
     # A call that hangs forever should not take 30 s here.
     source = f"from trunkline.testing import auth\nfrom kit_auth import TestToken\n\nauth.LIMIT = 2.0\n{classes}"
-    (folder / "test_toy.py").write_text(source, encoding="utf-8")
-    chosen = [f"test_toy.py::Test_{bug}::{test}" for bug, tests in BUGS.items() for test in tests]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", "-k", "not trio"),
-            *("test_toy.py::TestToken", *chosen),
-        ],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(FOLDER)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert " passed" in done.stdout, done.stdout + done.stderr
-    lines = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    return {
-        (case.removeprefix("Test_"), test.partition("[")[0]) for _, case, test in (line.split("::") for line in lines)
-    }
+    chosen = [f"Test_{bug}::{test}" for bug, tests in BUGS.items() for test in tests]
+    return failures(source, ["TestToken", *chosen], tmp_path_factory.mktemp("kit"))
 
 
 def test_cached_token_passes(failed: set[tuple[str, str]]) -> None:

@@ -17,6 +17,8 @@ from trunkline.settings import settings
 from trunkline.testing import SSE, ProviderTests, canary
 from trunkline.testing.catalogue import FAULTS, fault_of
 
+from .kit.kit_runs import failures
+
 PROVIDER = Path(__file__).with_name("kit") / "kit_toy.py"
 
 BUGS = {
@@ -47,24 +49,10 @@ BUGS = {
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     """Run each bug's test with and without the bug, on asyncio. Return the pairs of bug and test that failed."""
-    folder = tmp_path_factory.mktemp("kit")
     classes = "".join(f"class Test_{bug}(TestToy):\n    bug = {bug!r}\n" for bug in BUGS)
-    (folder / "test_toy.py").write_text(f"from kit_toy import TestToy\n{classes}", encoding="utf-8")
-    chosen = [f"test_toy.py::Test_{bug}::{test}" for bug, test in BUGS.items()]
-    chosen += [f"test_toy.py::TestToy::{test}" for test in sorted(set(BUGS.values()))]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", "-k", "not trio", *chosen],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PROVIDER.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert " passed" in done.stdout, done.stdout + done.stderr
-    lines = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    return {
-        (case.removeprefix("Test_"), test.partition("[")[0]) for _, case, test in (line.split("::") for line in lines)
-    }
+    chosen = [f"Test_{bug}::{test}" for bug, test in BUGS.items()]
+    chosen += [f"TestToy::{test}" for test in sorted(set(BUGS.values()))]
+    return failures(f"from kit_toy import TestToy\n{classes}", chosen, tmp_path_factory.mktemp("kit"))
 
 
 def test_a_provider_without_a_bug_passes(failed: set[tuple[str, str]]) -> None:

@@ -46,6 +46,7 @@ from trunkline.authoring.middleware import EventStream, response_events
 from trunkline.authoring.provider import Operations, Translation, current_call
 from trunkline.authoring.wire import WireRequest
 from trunkline.fold import fold
+from trunkline.secrets import Headers
 from trunkline.testing import Exchange, serve
 
 from .conftest import make_toy
@@ -762,16 +763,16 @@ async def test_stream_of_proceed_can_be_entered_only_once(toy: Toy, inner: list[
     assert heard.names == ["started", "finished"]
 
 
-async def test_observers_hear_of_the_end_though_a_middleware_fails_when_it_is_left(toy: Toy) -> None:
-    class Fails(Middleware):
-        @contextlib.asynccontextmanager
-        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
-            async with proceed(request) as events:
-                yield events
-            raise ValueError("left")
+@contextlib.asynccontextmanager
+async def fails_when_left(request: Any, proceed: Any) -> Any:
+    async with proceed(request) as events:
+        yield events
+    raise ValueError("left")
 
+
+async def test_observers_hear_of_the_end_though_a_middleware_fails_when_it_is_left(toy: Toy) -> None:
     heard = Heard()
-    async with serve(answer) as server, toy(server.url, extensions=[Extension(Fails(), heard)]) as service:
+    async with serve(answer) as server, toy(server.url, extensions=[Extension(Bad(fails_when_left), heard)]) as service:
         with pytest.raises(PluginError, match="Extension failed: ValueError: left"):
             async with service.stream("Hi") as stream:
                 await anext(stream)
@@ -789,25 +790,60 @@ async def test_interrupt_of_the_application_keeps_its_traceback(toy: Toy) -> Non
     assert [frame.name for frame in caught.traceback][-1] == "interrupted"
 
 
-async def test_stream_that_a_middleware_leaves_open_is_closed(toy: Toy) -> None:
-    class Forgets(Middleware):
-        @contextlib.asynccontextmanager
-        async def stream(self, call: Call, request: ChatRequest, proceed: Any) -> Any:
-            yield await proceed(request).__aenter__()
+@contextlib.asynccontextmanager
+async def leaves_two_open(request: Any, proceed: Any) -> Any:
+    await proceed(request).__aenter__()
+    yield await proceed(request).__aenter__()
 
+
+async def test_streams_that_a_middleware_leaves_open_are_closed(toy: Toy) -> None:
     heard = Heard()
-    hung_up = anyio.Event()
+    async with serve(hang_after_the_first_chunk) as server:
+        async with toy(server.url, extensions=[Extension(Bad(leaves_two_open), heard)]) as service:
+            async with service.stream("Hi") as stream:
+                await anext(stream)
+            await server.wait_idle()
+    assert heard.names == ["started", "started", "abandoned", "abandoned"]
 
-    async def hang(exchange: Exchange) -> None:
-        await hang_after_the_first_chunk(exchange)
-        hung_up.set()
 
-    async with serve(hang) as server, toy(server.url, extensions=[Extension(Forgets(), heard)]) as service:
-        async with service.stream("Hi") as stream:
-            await anext(stream)
-        with anyio.fail_after(5):
-            await hung_up.wait()
-    assert heard.names == ["started", "abandoned"]
+class FailsToClose:
+    """A transport that fails when one of its responses is closed."""
+
+    status = 200
+    headers = Headers(LINES)
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    @contextlib.asynccontextmanager
+    async def send(self, wire_request: WireRequest, options: Any) -> Any:
+        try:
+            yield self
+        finally:
+            self.closed += 1
+            raise ValueError("closed")
+
+    def __aiter__(self) -> FailsToClose:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return CHUNK
+
+    async def __aenter__(self) -> FailsToClose:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        pass
+
+
+async def test_each_stream_that_is_left_open_is_closed_even_if_closing_another_fails(toy: Toy) -> None:
+    transport = FailsToClose()
+    provider = {"transport": lambda context: transport}
+    async with toy("http://localhost", provider=provider, extensions=[Extension(Bad(leaves_two_open))]) as service:
+        with pytest.raises(PluginError, match="the transport of toy failed: ValueError: closed"):
+            async with service.stream("Hi") as stream:
+                await anext(stream)
+    assert transport.closed == 2
 
 
 async def test_closing_from_another_task_ends_the_wait_of_a_middleware(toy: Toy) -> None:

@@ -369,9 +369,12 @@ async def test_refused_job_raises_the_error_of_the_status(open_jobs: Any) -> Non
     assert jobs.seen == ["submit"]
 
 
-async def test_redirect_of_a_status_is_not_followed(open_jobs: Any) -> None:
-    async with serve(Jobs(status=refused(303))) as server, open_jobs(server) as service:
-        with pytest.raises(UnexpectedRedirect):
+@pytest.mark.parametrize(("code", "error"), [(303, UnexpectedRedirect), (401, AuthenticationError)])
+async def test_refused_status_request_raises_the_error_of_its_status(
+    open_jobs: Any, code: int, error: type[TrunklineError]
+) -> None:
+    async with serve(Jobs(status=refused(code))) as server, open_jobs(server) as service:
+        with pytest.raises(error):
             await service.chat("hi")
 
 
@@ -398,12 +401,6 @@ async def test_status_request_on_a_closed_connection_cancels_the_job(open_jobs: 
             await service.chat("hi")
     assert jobs.seen[-1] == "cancel"
     assert jobs.seen.count("submit") == 1
-
-
-async def test_refused_credentials_of_a_status_request_are_an_authentication_error(open_jobs: Any) -> None:
-    async with serve(Jobs(status=refused(401))) as server, open_jobs(server) as service:
-        with pytest.raises(AuthenticationError):
-            await service.chat("hi")
 
 
 async def test_status_that_breaks_off_is_an_error(open_jobs: Any) -> None:

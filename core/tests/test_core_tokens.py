@@ -88,6 +88,20 @@ async def together(count: int, call: Callable[[], Awaitable[Any]], go: anyio.Eve
     return found
 
 
+async def add_token(auth: CachedToken, found: list[str]) -> None:
+    found.append((await auth.acquire()).reveal())
+
+
+async def due_token(clock: Clock) -> tuple[Source, CachedToken]:
+    """Return an `Auth` with a token that is due for renewal, and its source, which holds up the renewal."""
+    source = Source()
+    auth = CachedToken(source)
+    await auth.acquire()
+    clock.time += HOUR - 59
+    source.go = anyio.Event()
+    return source, auth
+
+
 # The life of a token
 
 
@@ -176,11 +190,7 @@ async def test_all_who_wait_share_one_exchange(refresh: bool) -> None:
 
 
 async def test_others_use_the_old_token_while_one_call_renews_it(clock: Clock) -> None:
-    source = Source()
-    auth = CachedToken(source)
-    await auth.acquire()
-    clock.time += HOUR - 59
-    source.go = anyio.Event()
+    source, auth = await due_token(clock)
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(auth.acquire)
@@ -202,15 +212,12 @@ async def test_next_call_in_the_queue_repeats_a_cancelled_exchange() -> None:
         with first:
             await auth.acquire()
 
-    async def wait() -> None:
-        found.append((await auth.acquire()).reveal())
-
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancelled)
             await anyio.wait_all_tasks_blocked()
             for _ in range(5):
-                tasks.start_soon(wait)
+                tasks.start_soon(add_token, auth, found)
             await anyio.wait_all_tasks_blocked()
             first.cancel()
             await anyio.wait_all_tasks_blocked()
@@ -224,16 +231,12 @@ async def test_cancelled_waiter_does_not_end_the_exchange_of_the_others() -> Non
     source.go = anyio.Event()
     auth = CachedToken(source)
     found: list[str] = []
-
-    async def wait() -> None:
-        found.append((await auth.acquire()).reveal())
-
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(wait)
+            tasks.start_soon(add_token, auth, found)
             await anyio.wait_all_tasks_blocked()
             async with anyio.create_task_group() as others:
-                others.start_soon(wait)
+                others.start_soon(add_token, auth, found)
                 await anyio.wait_all_tasks_blocked()
                 others.cancel_scope.cancel()
             source.go.set()
@@ -242,11 +245,7 @@ async def test_cancelled_waiter_does_not_end_the_exchange_of_the_others() -> Non
 
 
 async def test_renewal_that_is_cancelled_holds_up_no_other_call(clock: Clock) -> None:
-    source = Source()
-    auth = CachedToken(source)
-    await auth.acquire()
-    clock.time += HOUR - 59
-    source.go = anyio.Event()
+    source, auth = await due_token(clock)
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(auth.acquire)

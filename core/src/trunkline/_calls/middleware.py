@@ -8,6 +8,7 @@ override a method is left out.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
 from typing import TypeVar, cast
@@ -320,5 +321,6 @@ class MiddlewareReader(TimedReader):
 
     async def _close_opened(self) -> None:
         """Close what a middleware has left open, for example in a generator that was dropped."""
-        for opened in tuple(self._call.open_streams):
-            await opened.__aexit__(None, None, None)
+        async with AsyncExitStack() as stack:  # closes the others if closing one fails
+            for opened in self._call.open_streams:
+                stack.push_async_exit(opened)
