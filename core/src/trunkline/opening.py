@@ -118,7 +118,7 @@ def _make_named(
     else:
         checked = settings_object
         extensions = with_extension_settings(name or plugin.name, checked.extensions)
-        if any(found is not given for found, given in zip(extensions, checked.extensions, strict=True)):
+        if extensions != checked.extensions:
             checked = attrs.evolve(checked, extensions=extensions)  # type: ignore[misc]  # see settings.py
     service_name = name or plugin.name
     _check_client(client, checked, service_name)

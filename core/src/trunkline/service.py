@@ -274,8 +274,8 @@ class Service:
         """Send a request of your own, such as for an endpoint that Trunkline has no method for; return its result.
 
         The request has the service's credentials, deadline and retries, and passes through its middlewares and
-        observers. What `operation` cannot express is reported with a warning from the logger `trunkline`; a `strict`
-        service raises as for `chat`.
+        observers. The logger `trunkline` reports the warnings of `operation`; a `strict` service raises as
+        `chat` does.
 
         Raises what `chat` raises, and `PluginError` if a function of `operation` fails.
         """

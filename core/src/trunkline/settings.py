@@ -243,7 +243,7 @@ def _proxy(value: object) -> str:
 
 @settings
 class BaseSettings:
-    """What the settings of services and those of extensions have in common."""
+    """The base class of `Settings` and of `ExtensionSettings`."""
 
     @classmethod
     def belongs_to(cls) -> tuple[str, str]:
@@ -257,14 +257,20 @@ class BaseSettings:
             try:
                 object.__setattr__(self, info.name, convert(info, value))
             except ValueError as error:
-                errors.append(_owned_error(self.belongs_to(), info.name, f"must be {error}"))
+                errors.append(self._error(info.name, f"must be {error}"))
         if not errors:
             errors.extend(self._problem_errors())
         raise_config_errors(errors)
 
+    def _error(self, setting: str, problem: str) -> ConfigurationError:
+        kind, name = self.belongs_to()
+        if kind == "extension":
+            return setting_error(setting, problem, extension=name)
+        return setting_error(setting, problem, provider=name)
+
     def _problem_errors(self) -> list[ConfigurationError]:
         try:
-            return [_owned_error(self.belongs_to(), name, message) for name, message in self._all_problems()]
+            return [self._error(name, message) for name, message in self._all_problems()]
         except TrunklineError:
             raise
         except Exception as error:
@@ -528,11 +534,6 @@ def setting_error(
     owners += [f"extension {extension!r}"] if extension else []
     owner = ", ".join(owners) or "the service"
     return ConfigurationError(f"{owner}: setting {setting!r} {problem}", service=service, setting=setting)
-
-
-def _owned_error(owner: tuple[str, str], setting: str, problem: str) -> ConfigurationError:
-    kind, name = owner
-    return setting_error(setting, problem, **({kind: name} if kind in ("provider", "extension") else {}))
 
 
 MAX_ERRORS = 100

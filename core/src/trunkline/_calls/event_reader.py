@@ -270,7 +270,7 @@ class EventReader(TimedReader):
     async def aclose(self, error: BaseException | None = None) -> None:
         """Close the connection. If the response is finished, its last bytes are read first, to reuse the connection.
 
-        `error` is why the stream ends, if not because it was read; it makes no difference here.
+        `error` is the reason if the stream ends early. It is ignored here; `MiddlewareReader` passes it to middlewares.
         """
         self._read_timeouts.release(self._read_timeout)
         # An exception tells the transport not to read the rest of the response.

@@ -202,7 +202,7 @@ def make_settings(
     """
     table = {name: value for name, value in (table or {}).items() if name != "provider"}
     places = _Places(environ=os.environ if environ is None else environ, folder=folder or Path.cwd())
-    made = _Maker(kind=provider.settings, service=service, name=provider.name, places=places)
+    made = _Maker(kind=provider.settings, service=service, places=places)
     values, errors = made.values(arguments, table)
     if "extensions" in values:
         extensions, more = _with_settings(service, values["extensions"], places)
@@ -225,7 +225,7 @@ def with_extension_settings(service: str, extensions: Sequence[object]) -> tuple
 
 @attrs.frozen(kw_only=True)
 class _Places:
-    """Where references and paths lead."""
+    """The environment that references read, and the folder that relative paths start from."""
 
     environ: Mapping[str, str] = attrs.field(repr=False)
     folder: Path
@@ -235,13 +235,12 @@ class _Places:
 class _Maker(Generic[B]):
     """Makes the settings of one plugin.
 
-    `extension` is its name if it is an extension, and `entry` its place in `extensions`, such as `extensions[1]`, if
-    several entries have that name.
+    If the plugin is an extension, `extension` is its name. `entry` is its place in the setting `extensions`, such as
+    `extensions[1]`, if several entries have that name.
     """
 
     kind: type[B]
     service: str
-    name: str
     places: _Places
     extension: str = ""
     entry: str = ""
@@ -355,7 +354,7 @@ def _configured(service: str, extension: object, places: _Places, entry: str) ->
     loaded = load_extension(name)
     if isinstance(loaded, Extension):
         made: _Maker[ExtensionSettings] = _Maker(
-            kind=loaded.settings, service=service, name=name, places=places, extension=name, entry=entry
+            kind=loaded.settings, service=service, places=places, extension=name, entry=entry
         )
         values, errors = made.values({}, table)
         raise_config_errors(errors)

@@ -73,11 +73,11 @@ class ServiceContext(Generic[S_co]):
 
 @attrs.frozen(kw_only=True, eq=False)
 class Call:
-    """One call of a service, for those who take part in it: middlewares, observers, translator, `Auth` and parser.
+    """One call of a service, which its middlewares, observers, translator, `Auth` and parser share.
 
     `number` is different for each call of the process. `operation` is `chat`, `stream`, `embed`, `list_models`,
     `count_tokens`, `authenticate`, or the name of the `Operation` that `Service.run` was called with. `context` is the
-    service. In `state` they leave each other values, under keys that begin with the name of a distribution.
+    service. `state` holds values that they share; begin each key with the name of your distribution.
 
     Each call is equal only to itself, so it can be the key of a mapping.
     """
@@ -96,8 +96,8 @@ def current_call() -> Call | None:
     """Return the call that is being made, or `None` outside of a call.
 
     For the parts of a provider, whose methods have no argument for it: `Translator.translate`, `Auth.acquire` and
-    `sign`, `ResponseParser.stream`, `body` and `error`, and the functions of an `Operation`. The parser of a stream
-    asks when `ResponseParser.stream` makes it, since its events are read later.
+    `sign`, `ResponseParser.stream`, `body` and `error`, and the functions of an `Operation`. If the parser of a stream
+    needs the call, pass it in `ResponseParser.stream`: when its events are read, this function may return `None`.
     """
     return call_variable.get()
 

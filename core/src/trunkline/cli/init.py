@@ -149,11 +149,14 @@ def _check_extensions(service: str, trial: object, given: object) -> None:
         converted = extensions(trial)
     except ValueError as error:
         raise setting_error("extensions", f"must be {error}", service=service) from None
-    # No option names the variables of an extension, so those that are set count.
+    # Settings of an extension may also come from environment variables, for which `init` has no option.
     made = with_extension_settings(service, converted)
-    for settings, table in zip(made, given if isinstance(given, (list, tuple)) else (), strict=False):
-        for info in setting_infos(type(settings)) if isinstance(settings, ExtensionSettings) else ():
-            if info.secret and isinstance(table, Mapping) and isinstance(table.get(info.name), str):
+    tables = given if isinstance(given, (list, tuple)) else ()
+    for settings, table in zip(made, tables, strict=False):
+        if not isinstance(settings, ExtensionSettings) or not isinstance(table, Mapping):
+            continue
+        for info in setting_infos(type(settings)):
+            if info.secret and isinstance(table.get(info.name), str):
                 raise CommandError(_secret_in_table("extensions", info.name))
 
 
@@ -185,7 +188,7 @@ def _refuse_secret(name: str, value: object) -> None:
             if isinstance(item, str) and (
                 looks_like_key(key)
                 or _holds_secret(item)
-                # The name of an extension's setting with a URL, such as `token_url`, says nothing of the value.
+                # A setting of an extension may have a name like a secret's but contain a URL, such as `token_url`.
                 or (any(header_secrets({key: without_dates(item)})) and not (name == "extensions" and _URL.match(item)))
             ):
                 raise CommandError(_secret_in_table(name, key))

@@ -142,18 +142,13 @@ class CredentialTests(ProviderCase):
                 name=info.name,
                 value=value or canary(info.name),
                 given=given,
-                settings=lambda text, name=info.name, others=others: {**others, name: text},  # type: ignore[misc]
+                setting=value or canary(info.name),
+                others=others,
             )
         for name, setting in self.settings.items():
             if not isinstance(setting, str):
                 for value in sorted(canaries_in(setting)):
-                    yield _SecretSetting(
-                        name=name,
-                        value=value,
-                        settings=lambda text, name=name, setting=setting, value=value: {  # type: ignore[misc]
-                            name: replaced(replaced(setting, value, text), "{url}", url)
-                        },
-                    )
+                    yield _SecretSetting(name=name, value=value, setting=replaced(setting, "{url}", url))
 
     def _group(self, info: SettingInfo) -> Iterator[str]:
         for other in setting_infos(self.plugin().settings):
@@ -162,7 +157,7 @@ class CredentialTests(ProviderCase):
 
     async def _is_used(self, server: LoopbackServer, secret: _SecretSetting, other: str) -> bool | None:
         """Return whether a change of a setting changes what a call sends, or `None` if the two cannot be compared."""
-        plain, changed = secret.settings(secret.value), secret.settings(other)
+        plain, changed = secret.changed_to(secret.value), secret.changed_to(other)
         try:
             for settings in (plain, changed):
                 self.made_settings(server.url, **settings)
@@ -306,12 +301,20 @@ class CredentialTests(ProviderCase):
 
 @attrs.frozen(kw_only=True)
 class _SecretSetting:
-    """A secret setting, or a canary in a table. `settings` returns the settings in which it has another value."""
+    """A secret: the whole value of a setting, or a part of it, such as one in a table.
+
+    `setting` contains the secret `value`. `others` are further settings that change with it.
+    """
 
     name: str
     value: str
-    settings: Callable[[str], dict[str, object]]
+    setting: object
     given: bool = True
+    others: dict[str, None] = attrs.field(factory=dict)
+
+    def changed_to(self, value: str) -> dict[str, object]:
+        """Return the settings in which the secret has another value."""
+        return {**self.others, self.name: replaced(self.setting, self.value, value)}
 
 
 class _Numbered:

@@ -34,7 +34,7 @@ from trunkline.testing.server import Exchange
 T = TypeVar("T")
 
 PIECE = 3
-"""How many characters a delta has. Whatever an extension looks for in a stream is split."""
+"""The number of characters in a delta. It is small, so that a text that an extension looks for is split."""
 
 ASKED = CallWarning(kind="unsupported", subject="toys", message="about the request", lossy=False)
 """A warning of the translator, which streams have in `ResponseStarted`."""
@@ -251,9 +251,9 @@ class Probe(Middleware):
         self.open: int = 0
         """How many streams were entered and not left."""
         self.calls: int = 0
-        """How many calls came here."""
+        """How many calls reached this probe."""
         self.left_open: int = 0
-        """How many streams of the inner probe were open when a stream of this one had been left."""
+        """How many streams of the inner probe were still open after a stream of this probe had been left."""
         self._inner = inner
 
     @hookimpl

@@ -108,9 +108,11 @@ class ExtensionTests(KitTests):
         super().__init_subclass__()
         check_subclass(cls, ExtensionTests)
         for name in ("extension", "failing_extension"):
-            made = vars(cls).get(name, staticmethod(len))
-            fixture = not isinstance(made, (FunctionType, staticmethod, classmethod))
-            if fixture or (isinstance(made, FunctionType) and len(inspect.signature(made).parameters) != 1):
+            if name not in vars(cls):
+                continue
+            made = vars(cls)[name]
+            is_fixture = not isinstance(made, (FunctionType, staticmethod, classmethod))
+            if is_fixture or (isinstance(made, FunctionType) and len(inspect.signature(made).parameters) != 1):
                 raise TypeError(
                     f"{cls.__name__}.{name} must be a method without arguments. It cannot use fixtures of pytest, "
                     "since it is also called in a process of its own; for files, use the temporary folder self.folder"
