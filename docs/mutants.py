@@ -31,16 +31,14 @@ NOT_COVERED = """\
 
 A provider that passes the kit can still have these bugs:
 
-- **The expected request is wrong.** The kit compares requests with the `request_wire` that the author wrote. If that
-  differs from what the API accepts, only the API can tell. Send a few requests to the real API before you publish.
+- **The expected request is wrong.** The kit compares requests with the `request_wire`, `unstreamed_wire` and
+  `operation_requests` that the author wrote. If they differ from what the API accepts, only the API can tell. Send a
+  few requests to the real API before you publish.
 - **A field under a wrong name that `TOOL_HISTORY` does not have**, such as `top_logprobs`, `reasoning`,
   `response_format`, the detail of an image or the name of a document. The kit checks that such a value is sent once,
   or that two values of the field give different requests, but not what the field is called. Add a sample with a
   `request_wire` for each.
-- **Requests that do not ask for a stream.** They must contain the same texts and arrive unchanged, but `request_wire`
-  is compared with the streamed request only.
-- **The requests that list models**, and other operations of your own. For embeddings and for counting tokens, the kit
-  checks that the texts are sent, but not the names of fields.
+- **Operations of your own** that applications pass to `service.run`, and the second page of a list of models.
 - **The value of an enumeration.** Whether `required` is sent as `any` or as `must` is compared only if a
   `request_wire` contains it.
 - **The type of a document** and the format of audio where the API has a field of its own for it.

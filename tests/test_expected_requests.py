@@ -52,9 +52,11 @@ def conformance_tests(name: str) -> type[ProviderTests]:
     return found
 
 
-def expected(name: str) -> WireRequest:
+def expected(name: str, field: str = "request_wire") -> WireRequest:
     """Return the request that the conformance tests expect."""
-    [found] = [sample.request_wire for sample in conformance_tests(name).samples if sample.request_wire is not None]
+    wanted = [getattr(sample, field) for sample in conformance_tests(name).samples]
+    [found] = [request for request in wanted if request is not None]
+    assert isinstance(found, WireRequest)
     return found
 
 
@@ -91,9 +93,10 @@ def misspelt(request: WireRequest, path: tuple[str | int, ...]) -> WireRequest:
     return attrs.evolve(request, body=json.dumps(body).encode())
 
 
+@pytest.mark.parametrize("field", ["request_wire", "unstreamed_wire"])
 @pytest.mark.parametrize("name", CLIENTS)
-def test_expected_requests_are_what_the_official_client_sends(name: str) -> None:
-    clients.check(expected(name), CLIENTS[name])
+def test_expected_requests_are_what_the_official_client_sends(name: str, field: str) -> None:
+    clients.check(expected(name, field), CLIENTS[name])
 
 
 def test_llamacpp_expects_the_official_request_and_one_more_field() -> None:
@@ -178,6 +181,7 @@ def test_requests_for_embeddings_are_what_the_official_client_sends(
     assert operation is not None
     request = EmbedRequest(texts=["a", "b"], model="m", dimensions=dimensions)
     clients.check(operation.translation(tests.context(), request).wire_request, client)
+    clients.check(tests.operation_requests["embed"], client)
 
 
 @pytest.mark.parametrize(
@@ -194,3 +198,4 @@ def test_requests_that_count_tokens_are_what_the_official_client_sends(name: str
     assert operation is not None
     request = attrs.evolve(TOOL_HISTORY, model=tests.models[0])
     clients.check(operation.translation(tests.context(), request).wire_request, client)
+    clients.check(tests.operation_requests["count_tokens"], client)

@@ -22,7 +22,7 @@ from trunkline.messages import Citation, Image, Part, Reasoning, Text, ToolCall,
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, FinishReason
 from trunkline.settings import setting, settings
-from trunkline.testing import TOOL_HISTORY, ProviderTests, Sample, Step, canary
+from trunkline.testing import EMBED_DIMENSIONS, EMBED_TEXTS, TOOL_HISTORY, ProviderTests, Sample, Step, canary
 from trunkline.testing.faults.lifecycle import LifecycleFaults
 from trunkline.testing.request_contents import RequestContentTests
 
@@ -191,6 +191,15 @@ class Whole(Sound):
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         return super().translate(request, stream=False)
+
+
+class WholeWithoutFlag(Sound):
+    """Sends the flag of a stream under another name if the response is not streamed."""
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        made = super().translate(request, stream=stream)
+        body = made.wire_request.body.replace(b'"stream":false', b'"streamed":false')
+        return attrs.evolve(made, wire_request=attrs.evolve(made.wire_request, body=body))
 
 
 class FirstOnly(Sound):
@@ -413,15 +422,32 @@ BUGS: dict[str, tuple[str, type[Sound] | Edit | str]] = {
     "wrong name": ("test_requests_are_as_the_api_documents_them", rename("seed", "random_seed")),
     "wrong query": ("test_requests_are_as_the_api_documents_them", "query"),
     "wrong header": ("test_requests_are_as_the_api_documents_them", "header"),
+    "no flag without a stream": ("test_requests_are_as_the_api_documents_them", WholeWithoutFlag),
+    "models of another path": ("test_requests_of_operations_are_as_the_api_documents_them", "models-path"),
+    "models by POST": ("test_requests_of_operations_are_as_the_api_documents_them", "models-method"),
+    "embeddings at another path": ("test_requests_of_operations_are_as_the_api_documents_them", "embed-path"),
+    "dimensions under another name": ("test_requests_of_operations_are_as_the_api_documents_them", "dimensions"),
+    "tokens without tools": ("test_requests_of_operations_are_as_the_api_documents_them", "tools"),
 }
 """Bugs, each with the test of the kit that must fail."""
 
-BODY = {**body_of(attrs.evolve(TOOL_HISTORY, model="m"), Warnings()), "stream": True}
+BODY = body_of(attrs.evolve(TOOL_HISTORY, model="m"), Warnings())
+EMBEDDED = {"texts": EMBED_TEXTS, "dimensions": EMBED_DIMENSIONS}
+OPERATION_REQUESTS = {
+    "list_models": WireRequest(method="GET", url="{url}/models"),
+    "embed": WireRequest(url="{url}/embed", body=dumps(EMBEDDED)),
+    "count_tokens": WireRequest(url="{url}/count", body=dumps(BODY)),
+}
 HISTORY = attrs.evolve(
     WIRE.samples[0],
     name="history",
     request=TOOL_HISTORY,
-    request_wire=WireRequest(url="{url}/chat?account=7", headers={"x-version": "1"}, body=dumps(BODY)),
+    request_wire=WireRequest(
+        url="{url}/chat?account=7", headers={"x-version": "1"}, body=dumps({**BODY, "stream": True})
+    ),
+    unstreamed_wire=WireRequest(
+        url="{url}/chat?account=7", headers={"x-version": "1"}, body=dumps({**BODY, "stream": False})
+    ),
 )
 
 
@@ -441,17 +467,26 @@ def case_of(bug: type[Sound] | Edit | str | None) -> ProviderTests:
 
     def embed(context: ServiceContext[ToySettings], request: EmbedRequest) -> WireRequest:
         texts = {"order": request.texts[::-1], "twice": request.texts[:1] * 3}.get(lost, request.texts)
-        return WireRequest(url=context.settings.url + "/embed", body=dumps(texts))
+        path = "/embeddings" if lost == "embed-path" else "/embed"
+        name = "size" if lost == "dimensions" else "dimensions"
+        body = {"texts": texts} | ({} if request.dimensions is None else {name: request.dimensions})
+        return WireRequest(url=context.settings.url + path, body=dumps(body))
 
     def vectors(context: ServiceContext[ToySettings], wire_response: WireResponse) -> EmbedResponse:
         return EmbedResponse(embeddings=tuple(tuple(vector) for vector in loads(wire_response.body)))
 
     def count(context: ServiceContext[ToySettings], request: ChatRequest) -> WireRequest:
         messages = request.messages[-1:] if lost == "messages" else request.messages
-        body = body_of(attrs.evolve(request, messages=messages), Warnings())
+        tools = () if lost == "tools" else request.tools
+        body = body_of(attrs.evolve(request, messages=messages, tools=tools), Warnings())
         return WireRequest(url=context.settings.url + "/count", body=dumps(body))
 
+    def models(context: ServiceContext[ToySettings], cursor: str | None) -> WireRequest:
+        path = "/v1/models" if lost == "models-path" else "/models"
+        return WireRequest(method="POST" if lost == "models-method" else "GET", url=context.settings.url + path)
+
     operations = Operations(
+        list_models=Operation(build=models, parse=lambda context, wire_response: ((), None)),
         embed=Operation(build=embed, parse=vectors),
         count_tokens=Operation(build=count, parse=lambda context, wire_response: 1),
     )
@@ -465,6 +500,7 @@ def case_of(bug: type[Sound] | Edit | str | None) -> ProviderTests:
             merged_options=frozenset({"metadata"}),
         ),
         "samples": (HISTORY,),
+        "operation_requests": OPERATION_REQUESTS,
     }
     case: ProviderTests = type("TestBug", (ProviderTests,), attributes)()
     return case
@@ -509,9 +545,25 @@ def test_each_test_of_requests_catches_a_bug() -> None:
 
 def test_a_provider_needs_the_request_that_its_api_documents() -> None:
     case: Any = case_of(None)
-    type(case).samples = ()
-    with pytest.raises(pytest.fail.Exception, match="TOOL_HISTORY"):
-        run(case, "test_requests_are_as_the_api_documents_them")
+    for samples in ((), (attrs.evolve(HISTORY, request_wire=None),), (attrs.evolve(HISTORY, unstreamed_wire=None),)):
+        type(case).samples = samples
+        with pytest.raises(pytest.fail.Exception, match="TOOL_HISTORY"):
+            run(case, "test_requests_are_as_the_api_documents_them")
+
+
+@pytest.mark.parametrize("operation", OPERATION_REQUESTS)
+def test_a_provider_needs_the_request_of_each_of_its_operations(operation: str) -> None:
+    case: Any = case_of(None)
+    type(case).operation_requests = {name: wanted for name, wanted in OPERATION_REQUESTS.items() if name != operation}
+    with pytest.raises(pytest.fail.Exception, match=f"no '{operation}': .* It is now (GET|POST) /"):
+        run(case, "test_requests_of_operations_are_as_the_api_documents_them")
+
+
+def test_request_of_an_operation_that_the_provider_does_not_have_is_refused() -> None:
+    case: Any = case_of(None)
+    type(case).provider = attrs.evolve(case.provider, operations=lambda context: Operations())
+    with pytest.raises(AssertionError, match="'list_models', which the provider does not have"):
+        run(case, "test_requests_of_operations_are_as_the_api_documents_them")
 
 
 @settings

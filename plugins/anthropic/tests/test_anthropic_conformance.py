@@ -209,45 +209,43 @@ MESSAGES = WireFormat(
 )
 
 
+HEADERS = {"content-type": "application/json", "anthropic-version": "2026-10-21"}
+
+HISTORY_BODY: dict[str, Any] = {
+    "model": "m",
+    "system": "Be brief.",
+    "messages": [
+        {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "I will look."},
+                {"type": "tool_use", "id": "abcdefgh1", "name": "weather", "input": {"city": "Oslo"}},
+                {"type": "tool_use", "id": "abcdefgh2", "name": "weather", "input": {"city": "Rome"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "abcdefgh1", "content": "Sun"},
+                {"type": "tool_result", "tool_use_id": "abcdefgh2", "is_error": True, "content": "Down"},
+            ],
+        },
+        {"role": "assistant", "content": "Sun in Oslo."},
+        {"role": "user", "content": "Thanks."},
+    ],
+    "tools": [{"name": "weather", "description": "Tells the weather.", "input_schema": WEATHER.parameters}],
+    "tool_choice": {"type": "auto"},
+    "max_tokens": 4321,
+    "stop_sequences": ["END"],
+}
+
 HISTORY = attrs.evolve(
     MESSAGES.samples[0],
     name="after a history of tools",
     request=TOOL_HISTORY,
-    request_wire=WireRequest(
-        url="{url}/v1/messages",
-        headers={"content-type": "application/json", "anthropic-version": "2026-10-21"},
-        body=dumps(
-            {
-                "model": "m",
-                "system": "Be brief.",
-                "messages": [
-                    {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
-                    {
-                        "role": "assistant",
-                        "content": [
-                            {"type": "text", "text": "I will look."},
-                            {"type": "tool_use", "id": "abcdefgh1", "name": "weather", "input": {"city": "Oslo"}},
-                            {"type": "tool_use", "id": "abcdefgh2", "name": "weather", "input": {"city": "Rome"}},
-                        ],
-                    },
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "tool_result", "tool_use_id": "abcdefgh1", "content": "Sun"},
-                            {"type": "tool_result", "tool_use_id": "abcdefgh2", "is_error": True, "content": "Down"},
-                        ],
-                    },
-                    {"role": "assistant", "content": "Sun in Oslo."},
-                    {"role": "user", "content": "Thanks."},
-                ],
-                "tools": [{"name": "weather", "description": "Tells the weather.", "input_schema": WEATHER.parameters}],
-                "tool_choice": {"type": "auto"},
-                "max_tokens": 4321,
-                "stop_sequences": ["END"],
-                "stream": True,
-            }
-        ),
-    ),
+    request_wire=WireRequest(url="{url}/v1/messages", headers=HEADERS, body=dumps({**HISTORY_BODY, "stream": True})),
+    unstreamed_wire=WireRequest(url="{url}/v1/messages", headers=HEADERS, body=dumps(HISTORY_BODY)),
 )
 
 
@@ -263,4 +261,14 @@ class TestAnthropic(ProviderTests):
     wire = MESSAGES
     families = (("claude-sonnet-4-5", "claude-opus-4-8"), ("deepseek-chat",), ("kimi-k2",))
     samples = (HISTORY,)
+    operation_requests = {
+        "list_models": WireRequest(
+            method="GET", url="{url}/v1/models?limit=1000", headers={"anthropic-version": "2026-10-21"}
+        ),
+        "count_tokens": WireRequest(
+            url="{url}/v1/messages/count_tokens",
+            headers=HEADERS,
+            body=dumps({key: HISTORY_BODY[key] for key in ("model", "system", "messages", "tools", "tool_choice")}),
+        ),
+    }
     skips = {"test_output_limit_that_is_not_set_is_not_sent": "the API requires max_tokens"}

@@ -9,7 +9,13 @@ import attrs
 import httpx2
 from trunkline.authoring.json import dumps
 from trunkline.testing import SSE, AuthTests, ProviderTests, Sample, canary
-from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, chat_history, responses_history
+from trunkline_openai.testing import (
+    CHAT_COMPLETIONS,
+    RESPONSES,
+    chat_history,
+    chat_operation_requests,
+    responses_history,
+)
 
 SAFE = {"content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}
 PRELUDE = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0, **SAFE}]}
@@ -45,6 +51,7 @@ class TestAzureOpenAI(ProviderTests):
             metadata={"kit": "metadata"},
         ),
     )
+    operation_requests = chat_operation_requests("{url}/openai/v1")
 
 
 class TestAzureOpenAIResponses(ProviderTests):
@@ -54,6 +61,7 @@ class TestAzureOpenAIResponses(ProviderTests):
     credentials = {"api-key": canary("api_key")}
     wire = RESPONSES
     samples = (responses_history("{url}/openai/v1/responses"),)
+    operation_requests = chat_operation_requests("{url}/openai/v1")
 
 
 @attrs.frozen

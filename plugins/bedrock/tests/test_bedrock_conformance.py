@@ -13,7 +13,17 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RateLimited, ServerError
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
+from trunkline.testing import (
+    EMBED_DIMENSIONS,
+    EMBED_TEXTS,
+    TOOL_HISTORY,
+    WEATHER,
+    ProviderTests,
+    Sample,
+    Step,
+    WireFormat,
+    canary,
+)
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"inputTokens": 9, "outputTokens": 5, "totalTokens": 14}
@@ -209,59 +219,58 @@ CONVERSE = WireFormat(
 )
 
 
+JSON_TYPE = {"content-type": "application/json"}
+
+HISTORY_BODY: dict[str, Any] = {
+    "system": [{"text": "Be brief."}],
+    "messages": [
+        {"role": "user", "content": [{"text": "What is the weather in Oslo and in Rome?"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"text": "I will look."},
+                {"toolUse": {"toolUseId": "abcdefgh1", "name": "weather", "input": {"city": "Oslo"}}},
+                {"toolUse": {"toolUseId": "abcdefgh2", "name": "weather", "input": {"city": "Rome"}}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"toolResult": {"toolUseId": "abcdefgh1", "content": [{"text": "Sun"}]}},
+                {
+                    "toolResult": {
+                        "toolUseId": "abcdefgh2",
+                        "content": [{"text": "Down"}],
+                        "status": "error",
+                    }
+                },
+            ],
+        },
+        {"role": "assistant", "content": [{"text": "Sun in Oslo."}]},
+        {"role": "user", "content": [{"text": "Thanks."}]},
+    ],
+    "toolConfig": {
+        "tools": [
+            {
+                "toolSpec": {
+                    "name": "weather",
+                    "description": "Tells the weather.",
+                    "inputSchema": {"json": WEATHER.parameters},
+                }
+            }
+        ],
+        "toolChoice": {"auto": {}},
+    },
+    "inferenceConfig": {"maxTokens": 4321, "temperature": 0.25, "topP": 0.75, "stopSequences": ["END"]},
+    "requestMetadata": {"kit": "metadata"},
+}
+
 HISTORY = attrs.evolve(
     CONVERSE.samples[0],
     name="after a history of tools",
     request=TOOL_HISTORY,
-    request_wire=WireRequest(
-        url="{url}/model/m/converse-stream",
-        headers={"content-type": "application/json"},
-        body=dumps(
-            {
-                "system": [{"text": "Be brief."}],
-                "messages": [
-                    {"role": "user", "content": [{"text": "What is the weather in Oslo and in Rome?"}]},
-                    {
-                        "role": "assistant",
-                        "content": [
-                            {"text": "I will look."},
-                            {"toolUse": {"toolUseId": "abcdefgh1", "name": "weather", "input": {"city": "Oslo"}}},
-                            {"toolUse": {"toolUseId": "abcdefgh2", "name": "weather", "input": {"city": "Rome"}}},
-                        ],
-                    },
-                    {
-                        "role": "user",
-                        "content": [
-                            {"toolResult": {"toolUseId": "abcdefgh1", "content": [{"text": "Sun"}]}},
-                            {
-                                "toolResult": {
-                                    "toolUseId": "abcdefgh2",
-                                    "content": [{"text": "Down"}],
-                                    "status": "error",
-                                }
-                            },
-                        ],
-                    },
-                    {"role": "assistant", "content": [{"text": "Sun in Oslo."}]},
-                    {"role": "user", "content": [{"text": "Thanks."}]},
-                ],
-                "toolConfig": {
-                    "tools": [
-                        {
-                            "toolSpec": {
-                                "name": "weather",
-                                "description": "Tells the weather.",
-                                "inputSchema": {"json": WEATHER.parameters},
-                            }
-                        }
-                    ],
-                    "toolChoice": {"auto": {}},
-                },
-                "inferenceConfig": {"maxTokens": 4321, "temperature": 0.25, "topP": 0.75, "stopSequences": ["END"]},
-                "requestMetadata": {"kit": "metadata"},
-            }
-        ),
-    ),
+    request_wire=WireRequest(url="{url}/model/m/converse-stream", headers=JSON_TYPE, body=dumps(HISTORY_BODY)),
+    unstreamed_wire=WireRequest(url="{url}/model/m/converse", headers=JSON_TYPE, body=dumps(HISTORY_BODY)),
 )
 
 
@@ -277,6 +286,35 @@ class TestBedrock(ProviderTests):
     credentials = {"x-amz-security-token": canary("aws_session_token")}
     wire = CONVERSE
     samples = (HISTORY,)
+    operation_requests = {
+        "list_models": WireRequest(method="GET", url="{url}/foundation-models"),
+        "embed": WireRequest(
+            url="{url}/model/cohere.embed-v4%3A0/invoke",
+            headers=JSON_TYPE,
+            body=dumps(
+                {
+                    "texts": EMBED_TEXTS,
+                    "input_type": "search_document",
+                    "embedding_types": ["float"],
+                    "output_dimension": EMBED_DIMENSIONS,
+                }
+            ),
+        ),
+        "count_tokens": WireRequest(
+            url="{url}/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/count-tokens",
+            headers=JSON_TYPE,
+            body=dumps(
+                {
+                    "input": {
+                        "converse": {
+                            **{key: HISTORY_BODY[key] for key in ("messages", "system", "toolConfig")},
+                            "additionalModelRequestFields": {"top_k": 37},
+                        }
+                    }
+                }
+            ),
+        ),
+    }
     families = (
         ("anthropic.claude-sonnet-4-5-20250929-v1:0", "us.anthropic.claude-opus-4-8"),
         ("openai.gpt-oss-120b-1:0",),

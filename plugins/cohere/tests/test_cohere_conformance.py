@@ -10,7 +10,18 @@ from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import NAMED_SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
+from trunkline.testing import (
+    EMBED_DIMENSIONS,
+    EMBED_TEXTS,
+    NAMED_SSE,
+    TOOL_HISTORY,
+    WEATHER,
+    ProviderTests,
+    Sample,
+    Step,
+    WireFormat,
+    canary,
+)
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"billed_units": {"input_tokens": 3, "output_tokens": 5}, "tokens": {"input_tokens": 9, "output_tokens": 5}}
@@ -198,62 +209,60 @@ CHAT = WireFormat(
 )
 
 
+JSON_TYPE = {"content-type": "application/json"}
+
+HISTORY_BODY: dict[str, Any] = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
+        {
+            "role": "assistant",
+            "content": "I will look.",
+            "tool_calls": [
+                {
+                    "id": "abcdefgh1",
+                    "type": "function",
+                    "function": {"name": "weather", "arguments": '{"city":"Oslo"}'},
+                },
+                {
+                    "id": "abcdefgh2",
+                    "type": "function",
+                    "function": {"name": "weather", "arguments": '{"city":"Rome"}'},
+                },
+            ],
+        },
+        {"role": "tool", "tool_call_id": "abcdefgh1", "content": "Sun"},
+        {"role": "tool", "tool_call_id": "abcdefgh2", "content": "Error: Down"},
+        {"role": "assistant", "content": "Sun in Oslo."},
+        {"role": "user", "content": "Thanks."},
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "weather",
+                "description": "Tells the weather.",
+                "parameters": WEATHER.parameters,
+            },
+        }
+    ],
+    "max_tokens": 4321,
+    "temperature": 0.25,
+    "p": 0.75,
+    "k": 37,
+    "seed": 8765,
+    "frequency_penalty": 0.5,
+    "presence_penalty": 1.0,
+    "stop_sequences": ["END"],
+}
+
 HISTORY = attrs.evolve(
     CHAT.samples[0],
     name="after a history of tools",
     request=TOOL_HISTORY,
-    request_wire=WireRequest(
-        url="{url}/v2/chat",
-        headers={"content-type": "application/json"},
-        body=dumps(
-            {
-                "model": "m",
-                "messages": [
-                    {"role": "system", "content": "Be brief."},
-                    {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
-                    {
-                        "role": "assistant",
-                        "content": "I will look.",
-                        "tool_calls": [
-                            {
-                                "id": "abcdefgh1",
-                                "type": "function",
-                                "function": {"name": "weather", "arguments": '{"city":"Oslo"}'},
-                            },
-                            {
-                                "id": "abcdefgh2",
-                                "type": "function",
-                                "function": {"name": "weather", "arguments": '{"city":"Rome"}'},
-                            },
-                        ],
-                    },
-                    {"role": "tool", "tool_call_id": "abcdefgh1", "content": "Sun"},
-                    {"role": "tool", "tool_call_id": "abcdefgh2", "content": "Error: Down"},
-                    {"role": "assistant", "content": "Sun in Oslo."},
-                    {"role": "user", "content": "Thanks."},
-                ],
-                "tools": [
-                    {
-                        "type": "function",
-                        "function": {
-                            "name": "weather",
-                            "description": "Tells the weather.",
-                            "parameters": WEATHER.parameters,
-                        },
-                    }
-                ],
-                "max_tokens": 4321,
-                "temperature": 0.25,
-                "p": 0.75,
-                "k": 37,
-                "seed": 8765,
-                "frequency_penalty": 0.5,
-                "presence_penalty": 1.0,
-                "stop_sequences": ["END"],
-                "stream": True,
-            }
-        ),
-    ),
+    request_wire=WireRequest(url="{url}/v2/chat", headers=JSON_TYPE, body=dumps({**HISTORY_BODY, "stream": True})),
+    unstreamed_wire=WireRequest(url="{url}/v2/chat", headers=JSON_TYPE, body=dumps(HISTORY_BODY)),
 )
 
 
@@ -263,3 +272,19 @@ class TestCohere(ProviderTests):
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT
     samples = (HISTORY,)
+    operation_requests = {
+        "list_models": WireRequest(method="GET", url="{url}/v1/models?page_size=1000"),
+        "embed": WireRequest(
+            url="{url}/v2/embed",
+            headers=JSON_TYPE,
+            body=dumps(
+                {
+                    "model": "m",
+                    "texts": EMBED_TEXTS,
+                    "input_type": "search_document",
+                    "embedding_types": ["float"],
+                    "output_dimension": EMBED_DIMENSIONS,
+                }
+            ),
+        ),
+    }

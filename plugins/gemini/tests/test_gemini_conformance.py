@@ -11,7 +11,18 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, TokenLogprob, Usage
-from trunkline.testing import SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
+from trunkline.testing import (
+    EMBED_DIMENSIONS,
+    EMBED_TEXTS,
+    SSE,
+    TOOL_HISTORY,
+    WEATHER,
+    ProviderTests,
+    Sample,
+    Step,
+    WireFormat,
+    canary,
+)
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": 2, "totalTokenCount": 14}
@@ -229,63 +240,66 @@ GENERATE_CONTENT = WireFormat(
 # The signature that Google documents for a call of another model: base64 of skip_thought_signature_validator.
 UNSIGNED = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 
+JSON_TYPE = {"content-type": "application/json"}
+
+HISTORY_BODY: dict[str, Any] = {
+    "systemInstruction": {"parts": [{"text": "Be brief."}]},
+    "contents": [
+        {"role": "user", "parts": [{"text": "What is the weather in Oslo and in Rome?"}]},
+        {
+            "role": "model",
+            "parts": [
+                {"text": "I will look."},
+                {
+                    "functionCall": {"id": "abcdefgh1", "name": "weather", "args": {"city": "Oslo"}},
+                    "thoughtSignature": UNSIGNED,
+                },
+                {"functionCall": {"id": "abcdefgh2", "name": "weather", "args": {"city": "Rome"}}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"id": "abcdefgh1", "name": "weather", "response": {"output": "Sun"}}},
+                {"functionResponse": {"id": "abcdefgh2", "name": "weather", "response": {"error": "Down"}}},
+            ],
+        },
+        {"role": "model", "parts": [{"text": "Sun in Oslo."}]},
+        {"role": "user", "parts": [{"text": "Thanks."}]},
+    ],
+    "tools": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "weather",
+                    "description": "Tells the weather.",
+                    "parametersJsonSchema": WEATHER.parameters,
+                }
+            ]
+        }
+    ],
+    "toolConfig": {"functionCallingConfig": {"mode": "AUTO"}},
+    "generationConfig": {
+        "maxOutputTokens": 4321,
+        "temperature": 0.25,
+        "topP": 0.75,
+        "topK": 37,
+        "seed": 8765,
+        "frequencyPenalty": 0.5,
+        "presencePenalty": 1.0,
+        "stopSequences": ["END"],
+    },
+}
+
 HISTORY = attrs.evolve(
     GENERATE_CONTENT.samples[0],
     name="after a history of tools",
     request=TOOL_HISTORY,
     request_wire=WireRequest(
-        url="{url}/v1beta/models/m:streamGenerateContent?alt=sse",
-        headers={"content-type": "application/json"},
-        body=dumps(
-            {
-                "systemInstruction": {"parts": [{"text": "Be brief."}]},
-                "contents": [
-                    {"role": "user", "parts": [{"text": "What is the weather in Oslo and in Rome?"}]},
-                    {
-                        "role": "model",
-                        "parts": [
-                            {"text": "I will look."},
-                            {
-                                "functionCall": {"id": "abcdefgh1", "name": "weather", "args": {"city": "Oslo"}},
-                                "thoughtSignature": UNSIGNED,
-                            },
-                            {"functionCall": {"id": "abcdefgh2", "name": "weather", "args": {"city": "Rome"}}},
-                        ],
-                    },
-                    {
-                        "role": "user",
-                        "parts": [
-                            {"functionResponse": {"id": "abcdefgh1", "name": "weather", "response": {"output": "Sun"}}},
-                            {"functionResponse": {"id": "abcdefgh2", "name": "weather", "response": {"error": "Down"}}},
-                        ],
-                    },
-                    {"role": "model", "parts": [{"text": "Sun in Oslo."}]},
-                    {"role": "user", "parts": [{"text": "Thanks."}]},
-                ],
-                "tools": [
-                    {
-                        "functionDeclarations": [
-                            {
-                                "name": "weather",
-                                "description": "Tells the weather.",
-                                "parametersJsonSchema": WEATHER.parameters,
-                            }
-                        ]
-                    }
-                ],
-                "toolConfig": {"functionCallingConfig": {"mode": "AUTO"}},
-                "generationConfig": {
-                    "maxOutputTokens": 4321,
-                    "temperature": 0.25,
-                    "topP": 0.75,
-                    "topK": 37,
-                    "seed": 8765,
-                    "frequencyPenalty": 0.5,
-                    "presencePenalty": 1.0,
-                    "stopSequences": ["END"],
-                },
-            }
-        ),
+        url="{url}/v1beta/models/m:streamGenerateContent?alt=sse", headers=JSON_TYPE, body=dumps(HISTORY_BODY)
+    ),
+    unstreamed_wire=WireRequest(
+        url="{url}/v1beta/models/m:generateContent", headers=JSON_TYPE, body=dumps(HISTORY_BODY)
     ),
 )
 
@@ -297,3 +311,27 @@ class TestGemini(ProviderTests):
     wire = GENERATE_CONTENT
     families = (("gemini-3-flash", "gemini-3.5-flash"), ("gemini-4-pro",), ("gemini-2.5-flash",), ("gemma-3-27b-it",))
     samples = (HISTORY,)
+    operation_requests = {
+        "list_models": WireRequest(method="GET", url="{url}/v1beta/models?pageSize=1000"),
+        "embed": WireRequest(
+            url="{url}/v1beta/models/m:batchEmbedContents",
+            headers=JSON_TYPE,
+            body=dumps(
+                {
+                    "requests": [
+                        {
+                            "model": "models/m",
+                            "content": {"parts": [{"text": text}]},
+                            "outputDimensionality": EMBED_DIMENSIONS,
+                        }
+                        for text in EMBED_TEXTS
+                    ]
+                }
+            ),
+        ),
+        "count_tokens": WireRequest(
+            url="{url}/v1beta/models/m:countTokens",
+            headers=JSON_TYPE,
+            body=dumps({"generateContentRequest": {"model": "models/m", **HISTORY_BODY}}),
+        ),
+    }

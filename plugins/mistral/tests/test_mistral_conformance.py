@@ -9,7 +9,7 @@ from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
-from trunkline.testing import SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, canary
+from trunkline.testing import EMBED_DIMENSIONS, EMBED_TEXTS, SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, canary
 from trunkline_openai.testing import CHAT_COMPLETIONS
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
@@ -47,60 +47,60 @@ def sample(name: str, *deltas: dict[str, Any], whole: dict[str, Any], **meaning:
     )
 
 
+JSON_TYPE = {"content-type": "application/json"}
+
+HISTORY_BODY: dict[str, Any] = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
+        {
+            "role": "assistant",
+            "content": "I will look.",
+            "tool_calls": [
+                {
+                    "id": call_id,
+                    "type": "function",
+                    "function": {"name": "weather", "arguments": dumps({"city": city}).decode()},
+                }
+                for call_id, city in (("abcdefgh1", "Oslo"), ("abcdefgh2", "Rome"))
+            ],
+        },
+        {"role": "tool", "tool_call_id": "abcdefgh1", "name": "weather", "content": "Sun"},
+        {"role": "tool", "tool_call_id": "abcdefgh2", "name": "weather", "content": "Error: Down"},
+        {"role": "assistant", "content": "Sun in Oslo."},
+        {"role": "user", "content": "Thanks."},
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "weather",
+                "description": "Tells the weather.",
+                "parameters": WEATHER.parameters,
+            },
+        }
+    ],
+    "tool_choice": "auto",
+    "max_tokens": 4321,
+    "temperature": 0.25,
+    "top_p": 0.75,
+    "top_k": 37,
+    "random_seed": 8765,
+    "frequency_penalty": 0.5,
+    "presence_penalty": 1.0,
+    "stop": ["END"],
+    "metadata": {"kit": "metadata"},
+}
+
 HISTORY = attrs.evolve(
     CHAT_COMPLETIONS.samples[0],
     name="after a history of tools",
     request=TOOL_HISTORY,
     request_wire=WireRequest(
-        url="{url}/v1/chat/completions",
-        headers={"content-type": "application/json"},
-        body=dumps(
-            {
-                "model": "m",
-                "messages": [
-                    {"role": "system", "content": "Be brief."},
-                    {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
-                    {
-                        "role": "assistant",
-                        "content": "I will look.",
-                        "tool_calls": [
-                            {
-                                "id": call_id,
-                                "type": "function",
-                                "function": {"name": "weather", "arguments": dumps({"city": city}).decode()},
-                            }
-                            for call_id, city in (("abcdefgh1", "Oslo"), ("abcdefgh2", "Rome"))
-                        ],
-                    },
-                    {"role": "tool", "tool_call_id": "abcdefgh1", "name": "weather", "content": "Sun"},
-                    {"role": "tool", "tool_call_id": "abcdefgh2", "name": "weather", "content": "Error: Down"},
-                    {"role": "assistant", "content": "Sun in Oslo."},
-                    {"role": "user", "content": "Thanks."},
-                ],
-                "tools": [
-                    {
-                        "type": "function",
-                        "function": {
-                            "name": "weather",
-                            "description": "Tells the weather.",
-                            "parameters": WEATHER.parameters,
-                        },
-                    }
-                ],
-                "tool_choice": "auto",
-                "max_tokens": 4321,
-                "temperature": 0.25,
-                "top_p": 0.75,
-                "top_k": 37,
-                "random_seed": 8765,
-                "frequency_penalty": 0.5,
-                "presence_penalty": 1.0,
-                "stop": ["END"],
-                "metadata": {"kit": "metadata"},
-                "stream": True,
-            }
-        ),
+        url="{url}/v1/chat/completions", headers=JSON_TYPE, body=dumps({**HISTORY_BODY, "stream": True})
     ),
+    unstreamed_wire=WireRequest(url="{url}/v1/chat/completions", headers=JSON_TYPE, body=dumps(HISTORY_BODY)),
 )
 
 
@@ -110,6 +110,21 @@ class TestMistral(ProviderTests):
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = attrs.evolve(CHAT_COMPLETIONS, call_id_pattern="[A-Za-z0-9]{9}", request_id_header="mistral-correlation-id")
     families = (("mistral-large-latest", "magistral-medium-latest"), ("deepseek-v3",))
+    operation_requests = {
+        "list_models": WireRequest(method="GET", url="{url}/v1/models"),
+        "embed": WireRequest(
+            url="{url}/v1/embeddings",
+            headers=JSON_TYPE,
+            body=dumps(
+                {
+                    "model": "m",
+                    "input": EMBED_TEXTS,
+                    "encoding_format": "float",
+                    "output_dimension": EMBED_DIMENSIONS,
+                }
+            ),
+        ),
+    }
     samples = (
         HISTORY,
         sample(

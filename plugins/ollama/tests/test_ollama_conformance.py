@@ -9,7 +9,18 @@ import attrs
 from trunkline import ChatRequest, FinishReason, Reasoning, Usage, assistant, user
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
-from trunkline.testing import JSON_LINES, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
+from trunkline.testing import (
+    EMBED_DIMENSIONS,
+    EMBED_TEXTS,
+    JSON_LINES,
+    TOOL_HISTORY,
+    WEATHER,
+    ProviderTests,
+    Sample,
+    Step,
+    WireFormat,
+    canary,
+)
 
 
 def line(**message: object) -> bytes:
@@ -117,58 +128,56 @@ WIRE = WireFormat(
 )
 
 
+JSON_TYPE = {"content-type": "application/json"}
+
+HISTORY_BODY: dict[str, Any] = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
+        {
+            "role": "assistant",
+            "content": "I will look.",
+            "tool_calls": [
+                {"id": "abcdefgh1", "function": {"name": "weather", "arguments": {"city": "Oslo"}}},
+                {"id": "abcdefgh2", "function": {"name": "weather", "arguments": {"city": "Rome"}}},
+            ],
+        },
+        {"role": "tool", "tool_name": "weather", "tool_call_id": "abcdefgh1", "content": "Sun"},
+        {"role": "tool", "tool_name": "weather", "tool_call_id": "abcdefgh2", "content": "Error: Down"},
+        {"role": "assistant", "content": "Sun in Oslo."},
+        {"role": "user", "content": "Thanks."},
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "weather",
+                "description": "Tells the weather.",
+                "parameters": WEATHER.parameters,
+            },
+        }
+    ],
+    "options": {
+        "num_predict": 4321,
+        "temperature": 0.25,
+        "top_p": 0.75,
+        "top_k": 37,
+        "seed": 8765,
+        "frequency_penalty": 0.5,
+        "presence_penalty": 1.0,
+        "stop": ["END"],
+    },
+    "truncate": False,
+    "shift": False,
+}
+
 HISTORY = attrs.evolve(
     WIRE.samples[0],
     name="after a history of tools",
     request=TOOL_HISTORY,
-    request_wire=WireRequest(
-        url="{url}/api/chat",
-        headers={"content-type": "application/json"},
-        body=dumps(
-            {
-                "model": "m",
-                "messages": [
-                    {"role": "system", "content": "Be brief."},
-                    {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
-                    {
-                        "role": "assistant",
-                        "content": "I will look.",
-                        "tool_calls": [
-                            {"id": "abcdefgh1", "function": {"name": "weather", "arguments": {"city": "Oslo"}}},
-                            {"id": "abcdefgh2", "function": {"name": "weather", "arguments": {"city": "Rome"}}},
-                        ],
-                    },
-                    {"role": "tool", "tool_name": "weather", "tool_call_id": "abcdefgh1", "content": "Sun"},
-                    {"role": "tool", "tool_name": "weather", "tool_call_id": "abcdefgh2", "content": "Error: Down"},
-                    {"role": "assistant", "content": "Sun in Oslo."},
-                    {"role": "user", "content": "Thanks."},
-                ],
-                "tools": [
-                    {
-                        "type": "function",
-                        "function": {
-                            "name": "weather",
-                            "description": "Tells the weather.",
-                            "parameters": WEATHER.parameters,
-                        },
-                    }
-                ],
-                "options": {
-                    "num_predict": 4321,
-                    "temperature": 0.25,
-                    "top_p": 0.75,
-                    "top_k": 37,
-                    "seed": 8765,
-                    "frequency_penalty": 0.5,
-                    "presence_penalty": 1.0,
-                    "stop": ["END"],
-                },
-                "truncate": False,
-                "shift": False,
-                "stream": True,
-            }
-        ),
-    ),
+    request_wire=WireRequest(url="{url}/api/chat", headers=JSON_TYPE, body=dumps({**HISTORY_BODY, "stream": True})),
+    unstreamed_wire=WireRequest(url="{url}/api/chat", headers=JSON_TYPE, body=dumps({**HISTORY_BODY, "stream": False})),
 )
 
 
@@ -179,3 +188,11 @@ class TestOllama(ProviderTests):
     wire = WIRE
     families = (("qwen3:8b", "qwen3:32b"), ("gpt-oss:20b",), ("deepseek-r1:8b",))
     samples = (HISTORY,)
+    operation_requests = {
+        "list_models": WireRequest(method="GET", url="{url}/api/tags"),
+        "embed": WireRequest(
+            url="{url}/api/embed",
+            headers=JSON_TYPE,
+            body=dumps({"model": "m", "input": EMBED_TEXTS, "truncate": False, "dimensions": EMBED_DIMENSIONS}),
+        ),
+    }

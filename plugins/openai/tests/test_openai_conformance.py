@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.json import dumps
+from trunkline.authoring.json import dumps, loads
+from trunkline.authoring.wire import WireRequest
 from trunkline.testing import SSE, ProviderTests, Sample, canary
-from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, chat_history, chat_reasoning, responses_history
+from trunkline_openai.testing import (
+    CHAT_COMPLETIONS,
+    RESPONSES,
+    chat_history,
+    chat_operation_requests,
+    chat_reasoning,
+    responses_history,
+)
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -57,6 +65,21 @@ class TestOpenAI(ProviderTests):
         ),
         REFUSAL,
     )
+    operation_requests = chat_operation_requests("{url}/v1")
+
+
+RESPONSES_HISTORY = responses_history(
+    "{url}/v1/responses",
+    include=["reasoning.encrypted_content"],
+    stream_options={"include_obfuscation": False},
+)
+
+
+def counted() -> bytes:
+    """The fields of the request that change its number of input tokens."""
+    assert RESPONSES_HISTORY.unstreamed_wire is not None
+    body = loads(RESPONSES_HISTORY.unstreamed_wire.body)
+    return dumps({name: body[name] for name in ("model", "instructions", "input", "tools", "tool_choice")})
 
 
 class TestOpenAIResponses(ProviderTests):
@@ -65,13 +88,13 @@ class TestOpenAIResponses(ProviderTests):
     settings = {"api_url": "{url}/v1", "api_key": canary("api_key"), "api": "responses"}
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = RESPONSES
-    samples = (
-        responses_history(
-            "{url}/v1/responses",
-            include=["reasoning.encrypted_content"],
-            stream_options={"include_obfuscation": False},
+    samples = (RESPONSES_HISTORY,)
+    operation_requests = {
+        **chat_operation_requests("{url}/v1"),
+        "count_tokens": WireRequest(
+            url="{url}/v1/responses/input_tokens", headers={"content-type": "application/json"}, body=counted()
         ),
-    )
+    }
 
 
 class TestOpenAICompatible(ProviderTests):
@@ -80,3 +103,4 @@ class TestOpenAICompatible(ProviderTests):
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT_COMPLETIONS
     samples = (chat_reasoning("reasoning_content"), chat_history("{url}/v1/chat/completions"))
+    operation_requests = chat_operation_requests("{url}/v1")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from trunkline.testing.server import Exchange, LoopbackServer, black_hole, closed_port, serve
     from trunkline.testing.tapes import Player, Recorder, record, replay
     from trunkline.testing.wireformat import (
+        EMBED_DIMENSIONS,
+        EMBED_TEXTS,
         JSON_LINES,
         NAMED_SSE,
         SSE,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "EMBED_DIMENSIONS",
+    "EMBED_TEXTS",
     "JSON_LINES",
     "NAMED_SSE",
     "SSE",
@@ -68,6 +72,8 @@ _HOMES = {
     "server": ("Exchange", "LoopbackServer", "black_hole", "closed_port", "serve"),
     "tapes": ("Player", "Recorder", "record", "replay"),
     "wireformat": (
+        "EMBED_DIMENSIONS",
+        "EMBED_TEXTS",
         "JSON_LINES",
         "NAMED_SSE",
         "SSE",

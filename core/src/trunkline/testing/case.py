@@ -21,6 +21,7 @@ from trunkline._plugins.registry import Steps, load_provider, open_steps
 from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import Call, Observer, Provider, ResponseParser, ServiceContext, hookimpl
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.events import Event, TextDelta
 from trunkline.fold import fold
@@ -99,6 +100,7 @@ class ProviderCase(KitTests):
     families: ClassVar[Sequence[Sequence[str]]] = ()
     secrets: ClassVar[Sequence[str]] = ()
     embedding_model: ClassVar[str] = "m"
+    operation_requests: ClassVar[Mapping[str, WireRequest]] = {}
     routes: ClassVar[Mapping[str, JSONObject | bytes]] = {}
     credentials: ClassVar[Mapping[str, str]] = {}
 

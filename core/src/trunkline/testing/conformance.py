@@ -61,6 +61,10 @@ class ProviderTests(WireTests, TransportTests):
       reasoning, and models of different groups do not.
     - `secrets`: canaries that do not come from the settings, for example a token that an extension acquires.
     - `embedding_model`: the model that embeds texts, if the provider does and not every model can.
+    - `operation_requests`: the HTTP requests that the API's documentation asks for, by the name of the operation, each
+      compared like the `request_wire` of a sample. `list_models` lists the first page. `embed` asks `embedding_model`
+      for vectors of `EMBED_TEXTS` with `EMBED_DIMENSIONS` numbers each. `count_tokens` counts the tokens of
+      `TOOL_HISTORY` with the first one of `models`. Each operation that the provider has needs one.
     - `routes`: further endpoints that the kit's server answers, such as the one for tokens, each with its response: a
       JSON object, or bytes. A key is a path, or a method and a path (`POST /token`). Use `canary(…)` for each token.
     - `credentials`: the headers of each request that contain credentials, with their values. No other header may

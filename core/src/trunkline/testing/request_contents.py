@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -17,13 +18,13 @@ from trunkline._json import JSONObject, JSONValue
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import Translation
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import CallError, ConfigurationError
+from trunkline.errors import CallError, ConfigurationError, RemoteError
 from trunkline.messages import Audio, Document, Image, Message, Text, ToolCall, ToolResult, assistant, system, user
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.testing.case import ProviderCase
 from trunkline.testing.server import Exchange, ReceivedRequest
 from trunkline.testing.wire_values import Leaf, Path, beside, decoded_body, is_before, leaves, places
-from trunkline.testing.wireformat import TOOL_HISTORY, WEATHER
+from trunkline.testing.wireformat import EMBED_DIMENSIONS, EMBED_TEXTS, TOOL_HISTORY, WEATHER
 
 MARK = "mark-5e7fc0de"
 """A text that is in no request by chance."""
@@ -189,6 +190,19 @@ def _detailed(kind: str, **fields: Any) -> ChatRequest:
         ],
         tools=[attrs.evolve(WEATHER, **of("tool"))],
     )
+
+
+def _shown(method: str, url: str, body: bytes) -> str:
+    return f"{method} {url}\n{json.dumps(decoded_body(body), indent=4)}"
+
+
+def _assert_documented(received: ReceivedRequest, wanted: WireRequest, what: str) -> None:
+    """Assert that the request is the expected one. It may have further headers."""
+    assert received.method == wanted.method, what
+    assert received.target == wanted.url.replace("{url}", ""), what
+    for name, value in wanted.headers.items():
+        assert received.headers.get(name) == str(value), f"{what}: the header {name}"
+    assert decoded_body(received.body) == decoded_body(wanted.body), what
 
 
 class RequestContentTests(ProviderCase):
@@ -498,27 +512,48 @@ class RequestContentTests(ProviderCase):
             translator = open_steps(self.plugin(), context, self.extensions()).translator
             return server.requests[-1], translator.translate(request, stream=stream).wire_request
 
-    async def test_requests_are_as_the_api_documents_them(self) -> None:
-        """The URL, headers and body of the samples' requests arrive as `request_wire` says."""
-        samples = [sample for sample in self.all_samples() if sample.request_wire is not None]
+    @pytest.mark.parametrize("field", ["request_wire", "unstreamed_wire"])
+    async def test_requests_are_as_the_api_documents_them(self, field: str) -> None:
+        """The URL, headers and body of the samples' requests arrive as `request_wire` and `unstreamed_wire` say."""
+        stream = field == "request_wire"
+        samples = [sample for sample in self.all_samples() if getattr(sample, field) is not None]
         if not any(message.role == "tool" for sample in samples for message in sample.request.messages):
-            translated = self._translation(TOOL_HISTORY).wire_request
+            translated = self._translation(TOOL_HISTORY, stream=stream).wire_request
             pytest.fail(
-                "no sample has a 'request_wire' and a request with tool results. Add a sample with "
-                "request=TOOL_HISTORY, and the request that the documentation of the API asks for. It is now "
-                f"{translated.method} {translated.url}\n{json.dumps(decoded_body(translated.body), indent=4)}",
+                f"no sample has {field!r} and a request with tool results. Add a sample with request=TOOL_HISTORY, and "
+                f"the request that the documentation of the API asks for {'with' if stream else 'without'} streaming. "
+                f"It is now {_shown(translated.method, translated.url, translated.body)}",
                 pytrace=False,
             )
         for sample in samples:
-            wanted = sample.request_wire
-            assert wanted is not None
             request = attrs.evolve(sample.request, model=sample.request.model or "m")
-            received, _ = await self._received(request)
-            assert received.method == wanted.method
-            assert received.target == wanted.url.replace("{url}", ""), sample.name
-            for name, value in wanted.headers.items():
-                assert received.headers.get(name) == str(value), f"{sample.name}: the header {name}"
-            assert decoded_body(received.body) == decoded_body(wanted.body), sample.name
+            received, _ = await self._received(request, stream=stream)
+            _assert_documented(received, getattr(sample, field), sample.name)
+
+    @pytest.mark.parametrize("operation", ["list_models", "embed", "count_tokens"])
+    async def test_requests_of_operations_are_as_the_api_documents_them(self, operation: str) -> None:
+        """The URL, headers and body of the requests other than chat arrive as `operation_requests` says."""
+        wanted = self.operation_requests.get(operation)
+        if getattr(self.open_steps().operations, operation) is None:
+            assert wanted is None, f"'operation_requests' has {operation!r}, which the provider does not have"
+            return
+        async with self.serve(self.fails(404)) as server, self.service(server.url) as service:
+            with suppress(RemoteError):  # the 404: only the request matters
+                match operation:
+                    case "list_models":
+                        await service.list_models()
+                    case "embed":
+                        await service.embed(EMBED_TEXTS, model=self.embedding_model, dimensions=EMBED_DIMENSIONS)
+                    case _:
+                        await service.count_tokens(TOOL_HISTORY, model=self.models[0])
+            received = server.requests[-1]
+        if wanted is None:
+            pytest.fail(
+                f"'operation_requests' of the test class has no {operation!r}: add the request that the documentation "
+                f"of the API asks for. It is now {_shown(received.method, received.target, received.body)}",
+                pytrace=False,
+            )
+        _assert_documented(received, wanted, operation)
 
     def test_tokens_are_counted_of_the_whole_conversation(self) -> None:
         """The request that counts tokens contains each text of the conversation once."""

@@ -198,6 +198,13 @@ It has system instructions, two parallel calls, a result of each, one of which i
 """
 
 
+EMBED_TEXTS = ("Hi", "Good day")
+"""The texts of the request for embeddings in `operation_requests`."""
+
+EMBED_DIMENSIONS = 256
+"""The length of the vectors that the request for embeddings in `operation_requests` asks for."""
+
+
 @attrs.frozen(kw_only=True)
 class Sample:
     """One exchange with a provider, and the response that a correct parser makes of it.
@@ -212,8 +219,8 @@ class Sample:
 
     `request_wire` is the HTTP request that the API's documentation asks for to stream the response to `request`, with
     the model `m` if the request has none. Its URL contains `{url}` for the address of the kit's server, its body is
-    compared as JSON, and further headers may be sent. At least one sample needs it, with a history of tools as in
-    `TOOL_HISTORY`.
+    compared as JSON, and further headers may be sent. `unstreamed_wire` is the HTTP request for the same response
+    without streaming. At least one sample needs both, with a history of tools as in `TOOL_HISTORY`.
     """
 
     name: str
@@ -232,6 +239,7 @@ class Sample:
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage | None = None
     request_wire: WireRequest | None = attrs.field(default=None, repr=False)
+    unstreamed_wire: WireRequest | None = attrs.field(default=None, repr=False)
 
     @property
     def stream(self) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trunkline.testing import ProviderTests, canary
-from trunkline_openai.testing import CHAT_COMPLETIONS, chat_history
+from trunkline_openai.testing import CHAT_COMPLETIONS, chat_history, chat_operation_requests
 
 TOKEN = canary("token")
 
@@ -26,4 +26,5 @@ class TestAcme(ProviderTests):
     credentials = {"authorization": f"Bearer {TOKEN}"}
     wire = CHAT_COMPLETIONS
     samples = (chat_history("{url}/v1/chat/completions"),)
+    operation_requests = chat_operation_requests("{url}/v1")
     skips = {"test_fault_01_name_not_found": "the token URL would be an http URL of another host, which is refused"}

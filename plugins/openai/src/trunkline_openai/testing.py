@@ -7,6 +7,7 @@ The test of a provider that speaks Chat Completions:
         settings = {"api_url": "{url}", "api_key": canary("api_key")}
         wire = CHAT_COMPLETIONS
         samples = (chat_history("{url}/chat/completions"),)
+        operation_requests = chat_operation_requests("{url}")
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from trunkline.authoring.json import JSONValue, dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, TokenLogprob, Usage
-from trunkline.testing.wireformat import NAMED_SSE, SSE, TOOL_HISTORY, WEATHER, Sample, Step, WireFormat
+from trunkline.testing.wireformat import (
+    EMBED_DIMENSIONS,
+    EMBED_TEXTS,
+    NAMED_SSE,
+    SSE,
+    TOOL_HISTORY,
+    WEATHER,
+    Sample,
+    Step,
+    WireFormat,
+)
 
 _NO_HEADERS: Mapping[str, str] = {}
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
@@ -250,10 +261,12 @@ _CHAT_HISTORY: dict[str, Any] = {
     "stream": True,
     "stream_options": {"include_usage": True},
 }
+_STREAM_FIELDS = ("stream", "stream_options")
+"""The fields of a request that asks for a stream."""
 
 
 def chat_history(url: str, *, headers: Mapping[str, str] = _NO_HEADERS, **fields: JSONValue) -> Sample:
-    """Return a sample with a history of tools, whose `request_wire` has the documented form of Chat Completions.
+    """Return a sample with a history of tools, whose requests have the documented form of Chat Completions.
 
     `url` is where the provider sends it, for example `{url}/chat/completions`. `headers` are further headers that it
     must send and that are no credentials. `fields` are the fields of the body in which the provider differs; a field
@@ -267,10 +280,29 @@ def _history(
 ) -> Sample:
     body = {name: value for name, value in {**usual, **fields}.items() if value is not None}
     headers = {"content-type": "application/json", **headers}
-    request_wire = WireRequest(url=url, headers=headers, body=dumps(body))
+    unstreamed = {name: value for name, value in body.items() if name not in _STREAM_FIELDS}
     return attrs.evolve(
-        wire.samples[0], name="after a history of tools", request=TOOL_HISTORY, request_wire=request_wire
+        wire.samples[0],
+        name="after a history of tools",
+        request=TOOL_HISTORY,
+        request_wire=WireRequest(url=url, headers=headers, body=dumps(body)),
+        unstreamed_wire=WireRequest(url=url, headers=headers, body=dumps(unstreamed)),
     )
+
+
+def chat_operation_requests(api_url: str, *, headers: Mapping[str, str] = _NO_HEADERS) -> dict[str, WireRequest]:
+    """Return the requests that list models (`GET /models`) and embed texts (`POST /embeddings`), as OpenAI documents.
+
+    They are the `operation_requests` of a test class. `api_url` is the URL before these paths, for example `{url}/v1`.
+    `headers` are further headers that the provider must send and that are no credentials.
+    """
+    body = {"model": "m", "input": EMBED_TEXTS, "encoding_format": "float", "dimensions": EMBED_DIMENSIONS}
+    return {
+        "list_models": WireRequest(method="GET", url=f"{api_url}/models", headers=headers),
+        "embed": WireRequest(
+            url=f"{api_url}/embeddings", headers={"content-type": "application/json", **headers}, body=dumps(body)
+        ),
+    }
 
 
 def chat_reasoning(field: str) -> Sample:
@@ -457,7 +489,7 @@ _RESPONSES_HISTORY: dict[str, Any] = {
 
 
 def responses_history(url: str, *, headers: Mapping[str, str] = _NO_HEADERS, **fields: JSONValue) -> Sample:
-    """Return a sample with a history of tools, whose `request_wire` has the documented form of the Responses API.
+    """Return a sample with a history of tools, whose requests have the documented form of the Responses API.
 
     The arguments are those of `chat_history`.
     """
