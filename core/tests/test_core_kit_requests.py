@@ -543,6 +543,11 @@ def test_each_test_of_requests_catches_a_bug() -> None:
     assert {name for name, _ in BUGS.values()} == set(TESTS)
 
 
+def test_log_probabilities_without_a_sample_are_found() -> None:
+    with pytest.raises(AssertionError, match="no sample has 'logprobs'"):
+        run(case_of(None), "test_samples_have_log_probabilities")
+
+
 def test_a_provider_needs_the_request_that_its_api_documents() -> None:
     case: Any = case_of(None)
     for samples in ((), (attrs.evolve(HISTORY, request_wire=None),), (attrs.evolve(HISTORY, unstreamed_wire=None),)):
@@ -614,10 +619,11 @@ def test_usage_that_a_stream_reported_before_it_broke_off_is_kept() -> None:
         ({"refusal": ""}, [Text(text="Yes, "), Text(text="no", refusal=True)]),
         ({"cited": ("no",)}, [Text(text="Yes, no")]),
         ({"cited": ("no",)}, [Text(text="Yes, no"), Citation(start=0, end=2)]),
+        ({"parts": (Reasoning, Text)}, [Text(text="Yes, no"), Reasoning(text="")]),
     ],
-    ids=["refusal lost", "refusal invented", "citation lost", "citation in another place"],
+    ids=["refusal lost", "refusal invented", "citation lost", "citation in another place", "parts in another order"],
 )
-def test_wrong_refusals_and_citations_are_caught(declared: dict[str, Any], parts: list[Any]) -> None:
+def test_content_that_a_sample_declares_is_compared(declared: dict[str, Any], parts: list[Any]) -> None:
     case: Any = case_of(None)
     sample = Sample(name="declared", frames=(), text="Yes, no", **declared)
     response = ChatResponse(provider="kit-toy", parts=parts, finish_reason=FinishReason.STOP)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
-from trunkline.response import FinishReason, Usage
+from trunkline.response import FinishReason, TokenLogprob, Usage
 from trunkline.testing import (
     EMBED_DIMENSIONS,
     EMBED_TEXTS,
@@ -52,7 +52,25 @@ def begin(index: int) -> bytes:
     return call("start", index, id=f"call_{index}", type="function", function={"name": "weather", "arguments": ""})
 
 
-def sample(name: str, *frames: bytes, whole: dict[str, Any], finish: str = "COMPLETE", **meaning: Any) -> Sample:
+def words(text: str) -> dict[str, Any]:
+    return {"message": {"content": {"text": text}}}
+
+
+def tokens(text: str, *numbers: float) -> dict[str, Any]:
+    return {"text": text, "token_ids": [7], "logprobs": list(numbers)}
+
+
+def sample(
+    name: str,
+    *frames: bytes,
+    whole: dict[str, Any],
+    finish: str = "COMPLETE",
+    logprobs_of_body: Sequence[dict[str, Any]] = (),
+    **meaning: Any,
+) -> Sample:
+    body = {"id": "m1", "message": {"role": "assistant", **whole}, "finish_reason": finish, "usage": USAGE}
+    if logprobs_of_body:
+        body["logprobs"] = logprobs_of_body
     return Sample(
         name=name,
         frames=(
@@ -60,7 +78,7 @@ def sample(name: str, *frames: bytes, whole: dict[str, Any], finish: str = "COMP
             *frames,
             event("message-end", delta={"finish_reason": finish, "usage": USAGE}),
         ),
-        body=dumps({"id": "m1", "message": {"role": "assistant", **whole}, "finish_reason": finish, "usage": USAGE}),
+        body=dumps(body),
         usage=Usage(input_tokens=9, output_tokens=5, total_tokens=14),
         **meaning,
     )
@@ -141,6 +159,17 @@ CHAT = WireFormat(
             },
             text="Yes. It is sunny.",
             cited=("sunny",),
+        ),
+        sample(
+            "log probabilities",
+            content("start", 0, type="text", text=""),
+            event("content-delta", index=0, delta=words("Grüß "), logprobs=tokens("Grüß ", -0.25)),
+            event("content-delta", index=0, delta=words("Gott"), logprobs=tokens("Gott", -0.5)),
+            message("content-end", 0),
+            whole={"content": [{"type": "text", "text": "Grüß Gott"}]},
+            logprobs_of_body=[tokens("Grüß ", -0.25), tokens("Gott", -0.5)],
+            text="Grüß Gott",
+            logprobs=(TokenLogprob(token="Grüß ", logprob=-0.25), TokenLogprob(token="Gott", logprob=-0.5)),
         ),
         sample(
             "thinking",

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import AuthenticationError
+from trunkline.errors import AuthenticationError, RateLimited
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, TokenLogprob, Usage
 from trunkline.testing import (
@@ -120,7 +120,10 @@ GENERATE_CONTENT = WireFormat(
     ),
     error_body=error,
     error_event=lambda message: SSE.frame(error(message), ""),
-    errors=((SSE.frame(INVALID_KEY, ""), AuthenticationError),),
+    errors=(
+        (SSE.frame(INVALID_KEY, ""), AuthenticationError),
+        (SSE.frame(dumps({"error": {"code": 429, "message": "slow down", "status": "ANY"}}), ""), RateLimited),
+    ),
     embeddings=lambda vectors, indexes: dumps({"embeddings": [{"values": vector} for vector in vectors]}),
     samples=(
         Sample(

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
+from trunkline.messages import Reasoning, Text, ToolCall
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
 from trunkline.testing import EMBED_DIMENSIONS, EMBED_TEXTS, SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, canary
@@ -137,6 +138,21 @@ class TestMistral(ProviderTests):
             whole={"content": [thinking("think"), {"type": "text", "text": "Hi"}], "tool_calls": CALLS[:1]},
             reasoning="think",
             text="Hi",
+            tool_calls=(("weather", {"city": "Oslo"}),),
+        ),
+        sample(
+            "text, thinking and more text",
+            {"role": "assistant", "content": "Well. "},
+            {"content": [thinking("think")]},
+            {"content": "Hi"},
+            {"tool_calls": [{**CALLS[0], "index": 0}]},
+            whole={
+                "content": [{"type": "text", "text": "Well. "}, thinking("think"), {"type": "text", "text": "Hi"}],
+                "tool_calls": CALLS[:1],
+            },
+            reasoning="think",
+            text="Well. Hi",
+            parts=(Text, Reasoning, Text, ToolCall),
             tool_calls=(("weather", {"city": "Oslo"}),),
         ),
         sample(

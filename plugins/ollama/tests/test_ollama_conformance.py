@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
 from trunkline import ChatRequest, FinishReason, Reasoning, Usage, assistant, user
-from trunkline.authoring.json import dumps
+from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.wire import WireRequest
+from trunkline.response import TokenLogprob
 from trunkline.testing import (
     EMBED_DIMENSIONS,
     EMBED_TEXTS,
@@ -35,6 +36,15 @@ def body(**message: object) -> bytes:
     return dumps({**HEAD, "message": {"role": "assistant", **message}, **END})
 
 
+def with_logprobs(answer: bytes, tokens: Sequence[TokenLogprob]) -> bytes:
+    def one(token: TokenLogprob) -> dict[str, Any]:
+        return {"token": token.token, "logprob": token.logprob, "bytes": list(token.token.encode())}
+
+    found = [{**one(token), "top_logprobs": [one(other) for other in token.top]} for token in tokens]
+    value = dumps({**loads(answer), "logprobs": found})
+    return JSON_LINES.frame(value) if answer.endswith(b"\n") else value
+
+
 def call(name: str, **arguments: object) -> dict[str, object]:
     return {"function": {"name": name, "arguments": arguments}}
 
@@ -50,6 +60,14 @@ END: dict[str, Any] = {
 }
 COUNTED = Usage(input_tokens=9, output_tokens=5, total_tokens=14)
 TEXT = "Grüß Gott 🌍"
+LOGPROBS = (
+    TokenLogprob(
+        token="Grüß ",
+        logprob=-0.25,
+        top=(TokenLogprob(token="Grüß ", logprob=-0.25), TokenLogprob(token="Hallo ", logprob=-2.5)),
+    ),
+    TokenLogprob(token="Gott", logprob=-0.5, top=(TokenLogprob(token="Gott", logprob=-0.5),)),
+)
 OSLO, ROME = call("weather", city="Oslo"), call("weather", city="Rome")
 CALLS = (("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"}))
 
@@ -69,6 +87,7 @@ WIRE = WireFormat(
     framing=JSON_LINES,
     steps=steps,
     merged_options=frozenset({"options"}),
+    unkept_fields=dict.fromkeys(("logprobs[]", "logprobs[].top_logprobs[]"), "a TokenLogprob has no metadata"),
     finish="stop",
     finish_reasons={"stop": FinishReason.STOP, "length": FinishReason.LENGTH},
     error_body=lambda message: dumps({"error": message}),
@@ -81,6 +100,18 @@ WIRE = WireFormat(
             body=body(content=TEXT),
             text=TEXT,
             usage=COUNTED,
+        ),
+        Sample(
+            name="log probabilities",
+            frames=(
+                with_logprobs(line(content="Grüß "), LOGPROBS[:1]),
+                with_logprobs(line(content="Gott"), LOGPROBS[1:]),
+                last(),
+            ),
+            body=with_logprobs(body(content="Grüß Gott"), LOGPROBS),
+            text="Grüß Gott",
+            usage=COUNTED,
+            logprobs=LOGPROBS,
         ),
         Sample(
             name="two tool calls, a line each",

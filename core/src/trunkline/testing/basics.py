@@ -9,6 +9,7 @@ import attrs
 import jsonschema  # type: ignore[import-untyped]
 
 from trunkline.authoring.wire import WireResponse
+from trunkline.errors import CallError
 from trunkline.events import Finished, ResponseStarted
 from trunkline.fold import fold, unfold
 from trunkline.request import ChatRequest
@@ -59,6 +60,19 @@ class BasicTests(ProviderCase):
         assert isinstance(events[-1], Finished)
         response = fold(events)
         assert fold(unfold(response)).parts == response.parts
+
+    def test_samples_have_log_probabilities(self) -> None:
+        """If log probabilities can be requested, a sample has some, without which their parsing is not tested."""
+        request = ChatRequest(messages="Hi", model="m", logprobs=True)
+        try:
+            translation = self.open_steps().translator.translate(request, stream=False)
+        except CallError:
+            return
+        if not any(warning.lossy for warning in translation.warnings):
+            assert any(sample.logprobs for sample in self.all_samples()), (
+                "log probabilities are requested, but no sample has 'logprobs'. Add one, or a lossy warning if the API "
+                "has none"
+            )
 
     async def test_chat_and_stream(self) -> None:
         """`chat` and `stream` work end to end, and a second call uses the same connection."""

@@ -302,6 +302,7 @@ class ProviderCase(KitTests):
             "finish_reason": response.finish_reason,
             "usage": response.usage,
             "logprobs": response.logprobs,
+            "parts": tuple(type(part) for part in parts) if sample.parts else (),
             "kept": tuple(text for text in sample.kept if text in json.dumps(to_json(response))),
         }
         for field, value in found.items():

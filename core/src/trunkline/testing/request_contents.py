@@ -166,6 +166,7 @@ DETAILS: Mapping[str, Mapping[str, Any]] = {
     "result.options": {},
     "tool.options": {},
     "image.detail": {"detail": "low"},
+    "document.name": {"name": MARK},
     "result.is_error": {"is_error": True},
     "tool.strict": {"strict": True},
 }
@@ -179,11 +180,15 @@ def _detailed(kind: str, **fields: Any) -> ChatRequest:
         return fields if kind == name else {}
 
     call = ToolCall(id=_IDS[0], name="weather", arguments={"city": "Oslo"}, **of("call"))
-    picture = [Image(data=b"\x89PNG\r\n\x1a\n", media_type="image/png", **of("image"))] if kind == "image" else []
+    media: list[Image | Document] = []
+    if kind == "image":
+        media = [Image(data=b"\x89PNG\r\n\x1a\n", media_type="image/png", **fields)]
+    elif kind == "document":
+        media = [Document(data=b"%PDF-1.7\n%%EOF\n", media_type="application/pdf", **fields)]
     return ChatRequest(
         messages=[
             Message(role="system", parts="Be brief.", **of("system")),
-            Message(role="user", parts=[Text(text="Hi", **of("text")), *picture], **of("message")),
+            Message(role="user", parts=[Text(text="Hi", **of("text")), *media], **of("message")),
             Message(role="assistant", parts=[Text(text="Let me look."), call], **of("answer")),
             Message(role="tool", parts=[ToolResult(tool_call_id=_IDS[0], name="weather", parts="Sun", **of("result"))]),
             user("And?"),

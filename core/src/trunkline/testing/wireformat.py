@@ -11,7 +11,7 @@ import attrs
 from trunkline._json import JSONObject, JSONValue
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RemoteError, ServerError
-from trunkline.messages import Message, Text, ToolCall, ToolResult, assistant, system, user
+from trunkline.messages import Message, Part, Text, ToolCall, ToolResult, assistant, system, user
 from trunkline.request import ChatRequest, Tool
 from trunkline.response import FinishReason, TokenLogprob, Usage
 
@@ -215,7 +215,8 @@ class Sample:
     parts of `text` that the citations refer to, in the order of the citations; without it, citations are not checked.
     `replays` are texts of the response that the next request must contain, for example a signature. `kept` are texts of
     a content block of a kind that the parser does not know, which must be in the response nevertheless, for example in
-    an `Opaque` part. `logprobs` are the log probabilities of the tokens, with the alternatives of each.
+    an `Opaque` part. `parts` are the types of the response's parts, in order; without it, the order of parts of
+    different types is not checked. `logprobs` are the log probabilities of the tokens, with the alternatives of each.
 
     `request_wire` is the HTTP request that the API's documentation asks for to stream the response to `request`, with
     the model `m` if the request has none. Its URL contains `{url}` for the address of the kit's server, its body is
@@ -235,6 +236,7 @@ class Sample:
     cited: tuple[str, ...] = ()
     replays: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    parts: tuple[type[Part], ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage | None = None

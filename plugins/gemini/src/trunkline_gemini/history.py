@@ -206,6 +206,8 @@ class _Renderer:
             media = {"fileData": {"fileUri": part.url or part.file_id}}
             if part.media_type is not None:
                 media["fileData"]["mimeType"] = part.media_type
+        if isinstance(part, Document) and part.name is not None:
+            self._warnings.add("left_out", "document name", "not supported by Gemini; ignored", lossy=True)
         if isinstance(part, Image) and part.detail in ("low", "high"):
             media["mediaResolution"] = {"level": f"MEDIA_RESOLUTION_{part.detail.upper()}"}
         return media
