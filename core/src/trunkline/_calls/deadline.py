@@ -27,7 +27,7 @@ class CallDeadline:
         self.active = False
         """Whether the block is entered."""
         self.read_started: float | None = None
-        """When the read of a stream in progress began, by the clock of anyio. `left` is what was left then."""
+        """When the read in progress began, by the clock of anyio. `left` is not updated until the read ends."""
         self._started = 0.0
 
     def __enter__(self) -> anyio.CancelScope:

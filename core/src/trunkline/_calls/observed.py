@@ -172,7 +172,7 @@ class ServiceCall:
         while self._unsettled:
             self._unsettled.pop(0)(error)
 
-    # What `ObservedCall` has too, for a `Stream`.
+    # A `Stream` calls these members of a `ServiceCall` or an `ObservedCall`.
 
     observed = True
 

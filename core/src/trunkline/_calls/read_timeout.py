@@ -237,7 +237,7 @@ class ScopeReadTimeout:
 
 
 class TimedReader:
-    """What the readers of a `Stream` share: a time limit around each read, by which another task may end the read."""
+    """The base class of the readers of a `Stream`: each read has a time limit, and another task may end it."""
 
     __slots__ = ("_read_timeout", "_read_timeouts")
 

@@ -96,7 +96,7 @@ class HeaderAuth(NoAuth):
         if isinstance(header, str):
             if value is None:
                 raise TypeError("HeaderAuth needs the value of the header")
-            # The one header has the key, also if its name does not say so, and a key may look like a word.
+            # The value of a single header is always a key, even if it looks like a word.
             values: Mapping[str, str | Secret] = {header: _secret(value)}
             self._prefixes = {header: prefix}
         else:
@@ -122,8 +122,9 @@ class HeaderAuth(NoAuth):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The last keys, and the whole header value with each of them. A value that is a `str` is listed only if it
-        looks like a secret: if it does not consist of words.
+        """The last keys, and the whole header value with each of them.
+
+        If there are several headers, a value that is a `str` is listed only if it or its header's name looks secret.
         """
         kept = dict.fromkeys((self._prefixes.get(name, ""), key.reveal()) for name, key in self._kept if key)
         keys = dict.fromkeys(key for _, key in kept)

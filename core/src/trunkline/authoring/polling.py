@@ -52,7 +52,7 @@ def _is_not_get(wire_request: WireRequest) -> bool:
 
 @attrs.frozen(kw_only=True)
 class _Steps:
-    """The author's functions."""
+    """The functions that the author of a plugin gives to a `PollingTransport`, and the interval."""
 
     status: Callable[[Job], WireRequest | None]
     state: Callable[[WireResponse], JobState]

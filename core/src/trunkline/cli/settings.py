@@ -58,7 +58,7 @@ def settings(
 
 
 def _settings_class(name: str, extension: bool) -> tuple[type[BaseSettings] | None, str]:
-    """Return a class of settings, or `None`, and the part of the names of variables that says whose they are."""
+    """Return the class of the settings, or `None` if there are none, and the prefix of their variables."""
     providers, extensions = ({item.name for item in installed(group)} for group in (PROVIDERS, EXTENSIONS))
     meant = name if name in providers else nearest(name, (*providers, *extensions))
     if not extension and meant is None and extensions:

@@ -33,7 +33,7 @@ from trunkline.cli.failures import CommandError
 from trunkline.cli.terminal import is_terminal, print_note, write
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import Headers, Secret, header_secrets
-from trunkline.settings import Settings, setting_infos
+from trunkline.settings import SettingInfo, Settings, setting_infos
 
 MAX_LINES = 20
 """How many services, and how many other settings of one, are shown: a long file must not push the rest away."""
@@ -144,9 +144,8 @@ def _effects(service: str, table: Table, folder: Path) -> tuple[list[str], list[
     has_credentials = not credentials.isdisjoint(table)
     for info in infos:
         # The provider's variables are read without being named in the file.
-        names = (variable_name(service, info.name), *info.environment)
-        used = next((name for name in names if os.environ.get(name)), None)
-        if used and info.name not in table and without_none(info.type) in (Secret, Headers):
+        used = _variable_in_use(service, info)
+        if used is not None and info.name not in table:
             has_credentials = has_credentials or info.name in credentials
             sent.append(f"reads and sends the environment variable {used} ({info.name})")
     if provider.ambient_credentials and not has_credentials:
@@ -184,8 +183,7 @@ def _extensions(value: object) -> tuple[ExtensionTable, ...]:
 
 def _effects_of_extension(service: str, extension: ExtensionTable, folder: Path) -> tuple[list[str], list[str]]:
     """Return to whom an extension of a service sends which secrets, and its other settings, as `_effects` does."""
-    kind = _settings_of_extension(extension.name)
-    known = {info.name: info for info in setting_infos(kind)}
+    known = {info.name: info for info in setting_infos(_settings_of_extension(extension.name))}
     values = {name: extension.settings[name] for name in sorted(extension.settings, key=lambda name: name not in known)}
     sent: list[str] = []
     others: list[str] = []
@@ -202,11 +200,21 @@ def _effects_of_extension(service: str, extension: ExtensionTable, folder: Path)
             hidden = name not in known or known[name].secret
             others.append(f"{_short(at)} = {MASK if hidden else _short(value)}")
     for info in known.values():
-        names = (variable_name(f"{service}_{extension.name}", info.name), *info.environment)
-        used = next((name for name in names if os.environ.get(name)), None)
-        if used and info.name not in values and without_none(info.type) in (Secret, Headers):
+        used = _variable_in_use(f"{service}_{extension.name}", info)
+        if used is not None and info.name not in values:
             sent.append(f"reads and sends the environment variable {used} ({_short(extension.name)}.{info.name})")
     return sent, others
+
+
+def _variable_in_use(owner: str, info: SettingInfo) -> str | None:
+    """Return the environment variable that a setting with credentials comes from, if one is set.
+
+    `owner` is the service, or the service and the extension, as in the names of variables.
+    """
+    if without_none(info.type) not in (Secret, Headers):
+        return None
+    names = (variable_name(owner, info.name), *info.environment)
+    return next((name for name in names if os.environ.get(name)), None)
 
 
 def _settings_of_extension(name: str) -> type[ExtensionSettings]:
