@@ -268,7 +268,7 @@ _STREAM_FIELDS = ("stream", "stream_options")
 def chat_history(url: str, *, headers: Mapping[str, str] = _NO_HEADERS, **fields: JSONValue) -> Sample:
     """Return a sample with a history of tools, whose requests have the documented form of Chat Completions.
 
-    `url` is where the provider sends it, for example `{url}/chat/completions`. `headers` are further headers that it
+    `url` is where the provider sends them, for example `{url}/chat/completions`. `headers` are further headers that it
     must send and that are no credentials. `fields` are the fields of the body in which the provider differs; a field
     that is `None` must not be sent.
     """
