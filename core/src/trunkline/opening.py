@@ -107,8 +107,9 @@ def _make_named(
         raise ConfigurationError(f"open_service takes {expected}, not {type(provider).__name__}", service=name)
     else:
         plugin = load_provider(provider)
+    service_name = name or plugin.name
     if settings_object is None:
-        checked = make_settings(name or plugin.name, plugin, arguments=settings)
+        checked = make_settings(service_name, plugin, arguments=settings)
     elif settings:
         raise ConfigurationError("open_service takes a settings object or settings by keyword, not both")
     elif not isinstance(settings_object, plugin.settings):
@@ -117,10 +118,9 @@ def _make_named(
         )
     else:
         checked = settings_object
-        extensions = with_extension_settings(name or plugin.name, checked.extensions)
+        extensions = with_extension_settings(service_name, checked.extensions)
         if extensions != checked.extensions:
             checked = attrs.evolve(checked, extensions=extensions)  # type: ignore[misc]  # see settings.py
-    service_name = name or plugin.name
     _check_client(client, checked, service_name)
     return Service(service_name, plugin, checked, transports=HTTPTransports(client))
 

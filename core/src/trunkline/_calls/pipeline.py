@@ -315,9 +315,7 @@ class Pipeline:
             return signed
         # HTTP libraries differ in what they send if a URL has a login and the request an `Authorization`.
         url, login = split_login(signed.url)
-        if login is None:
-            return signed
-        return attrs.evolve(signed, url=url, headers={"authorization": login, **signed.headers})
+        return _with_login(attrs.evolve(signed, url=url), login)
 
     def _sign_further(self, first: WireRequest, credentials: Credentials, further: WireRequest) -> WireRequest:
         """Sign a request that a transport sends after the `first` one, for the same call: see `SendOptions.sign`."""
@@ -325,13 +323,11 @@ class Pipeline:
             shown, server = redact_url(further.url), redact_url(urljoin(first.url, "/"))
             raise ProtocolViolation(
                 f"a further request of the call leads to {single_line(shown, 500)}, which is not on {server}; it was "
-                "not sent, since the credentials would go along"
+                "not sent, since that would send the credentials there"
             )
         signed = self._sign(further.with_headers(self.settings.headers), credentials)
         _, login = split_login(first.url)  # a URL from a response is without it
-        if login is None:
-            return signed
-        return attrs.evolve(signed, headers={"authorization": login, **signed.headers})
+        return _with_login(signed, login)
 
     def _explain_limit(self, failed: RemoteError, failures: int) -> None:
         """If the provider asks for too long a wait, and nothing else prevents a retry, add that to the message."""
@@ -390,6 +386,12 @@ class Pipeline:
             if isinstance(error.__cause__, RemoteError):
                 self.finalize_error(error.__cause__)
         return error
+
+
+def _with_login(signed: WireRequest, login: str | None) -> WireRequest:
+    if login is None:
+        return signed
+    return attrs.evolve(signed, headers={"authorization": login, **signed.headers})
 
 
 def _add_reason(failed: RemoteError, reason: str) -> None:
