@@ -261,6 +261,10 @@ class TestAnthropic(ProviderTests):
     wire = MESSAGES
     families = (("claude-sonnet-4-5", "claude-opus-4-8"), ("deepseek-chat",), ("kimi-k2",))
     samples = (HISTORY,)
+    model_pages = (
+        dumps({"data": [{"id": "m1", "type": "model"}], "has_more": True, "first_id": "m1", "last_id": "m1"}),
+        dumps({"data": [{"id": "m2", "type": "model"}], "has_more": False, "first_id": "m2", "last_id": "m2"}),
+    )
     operation_requests = {
         "list_models": WireRequest(
             method="GET", url="{url}/v1/models?limit=1000", headers={"anthropic-version": "2026-10-21"}

@@ -286,6 +286,11 @@ class TestBedrock(ProviderTests):
     credentials = {"x-amz-security-token": canary("aws_session_token")}
     wire = CONVERSE
     samples = (HISTORY,)
+    model_pages = (
+        dumps({"modelSummaries": [{"modelId": "m1"}]}),
+        dumps({"inferenceProfileSummaries": [{"inferenceProfileId": "p1"}], "nextToken": "next"}),
+        dumps({"inferenceProfileSummaries": [{"inferenceProfileId": "p2"}]}),
+    )
     operation_requests = {
         "list_models": WireRequest(method="GET", url="{url}/foundation-models"),
         "embed": WireRequest(

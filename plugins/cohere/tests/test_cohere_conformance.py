@@ -301,6 +301,10 @@ class TestCohere(ProviderTests):
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = CHAT
     samples = (HISTORY,)
+    model_pages = (
+        dumps({"models": [{"name": "m1"}], "next_page_token": "next"}),
+        dumps({"models": [{"name": "m2"}]}),
+    )
     operation_requests = {
         "list_models": WireRequest(method="GET", url="{url}/v1/models?page_size=1000"),
         "embed": WireRequest(

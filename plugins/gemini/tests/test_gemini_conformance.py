@@ -314,6 +314,10 @@ class TestGemini(ProviderTests):
     wire = GENERATE_CONTENT
     families = (("gemini-3-flash", "gemini-3.5-flash"), ("gemini-4-pro",), ("gemini-2.5-flash",), ("gemma-3-27b-it",))
     samples = (HISTORY,)
+    model_pages = (
+        dumps({"models": [{"name": "models/m1"}], "nextPageToken": "next"}),
+        dumps({"models": [{"name": "models/m2"}]}),
+    )
     operation_requests = {
         "list_models": WireRequest(method="GET", url="{url}/v1beta/models?pageSize=1000"),
         "embed": WireRequest(

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import jsonschema  # type: ignore[import-untyped]
+import pytest
 
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import CallError
@@ -15,7 +16,7 @@ from trunkline.fold import fold, unfold
 from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
-from trunkline.testing.case import ProviderCase
+from trunkline.testing.case import ProviderCase, in_turn, page
 from trunkline.testing.wire_values import decoded_body
 from trunkline.testing.wireformat import Sample
 
@@ -96,6 +97,16 @@ class BasicTests(ProviderCase):
                 if not sample.tool_calls:
                     translator.translate(_with_model(follow_up), stream=True)
                 assert server.requests[0].body, "a chat request has a body"
+
+    async def test_models_are_listed_page_by_page(self) -> None:
+        """`list_models` requests each of `model_pages` once, with a request of its own."""
+        if not self.model_pages:
+            pytest.skip("not tested: lists of models with several pages. If the API has them, set 'model_pages'")
+        pages = in_turn(*map(page, self.model_pages))
+        async with self.serve(pages) as server, self.service(server.url) as service:
+            await service.list_models()
+        targets = [request.target for request in server.requests]
+        assert len(set(targets)) == len(targets) == len(self.model_pages), f"the requests are {targets}"
 
     def test_settings_are_described(self) -> None:
         """Each setting has a label and a description, and the JSON Schema of the settings is valid."""

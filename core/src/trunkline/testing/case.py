@@ -101,6 +101,7 @@ class ProviderCase(KitTests):
     secrets: ClassVar[Sequence[str]] = ()
     embedding_model: ClassVar[str] = "m"
     operation_requests: ClassVar[Mapping[str, WireRequest]] = {}
+    model_pages: ClassVar[Sequence[bytes]] = ()
     routes: ClassVar[Mapping[str, JSONObject | bytes]] = {}
     credentials: ClassVar[Mapping[str, str]] = {}
 
@@ -315,7 +316,7 @@ class ProviderCase(KitTests):
         self, script: Script, routes: Mapping[str, Script] | None = None
     ) -> AbstractAsyncContextManager[LoopbackServer]:
         """Run a server with this script. `routes` replace the endpoints in the attribute `routes`."""
-        return serve(script, routes=routes or {path: _page(body) for path, body in self.route_bodies().items()})
+        return serve(script, routes=routes or {path: page(body) for path, body in self.route_bodies().items()})
 
     def serve_http2(self, script: HTTP2Script) -> AbstractAsyncContextManager[HTTP2Server]:
         """Run an HTTP/2 server with this script and the endpoints in the attribute `routes`."""
@@ -421,7 +422,9 @@ async def _nothing(exchange: Exchange) -> None:
     await exchange.respond(b"", status=404)
 
 
-def _page(body: bytes) -> Script:
+def page(body: bytes) -> Script:
+    """Return a script that responds with this body."""
+
     async def script(exchange: Exchange) -> None:
         await exchange.respond(body)
 
