@@ -802,7 +802,8 @@ async def test_streams_that_a_middleware_leaves_open_are_closed(toy: Toy) -> Non
         async with toy(server.url, extensions=[Extension(Bad(leaves_two_open), heard)]) as service:
             async with service.stream("Hi") as stream:
                 await anext(stream)
-            await server.wait_idle()
+            with anyio.fail_after(5):
+                await server.wait_idle()
     assert heard.names == ["started", "started", "abandoned", "abandoned"]
 
 
