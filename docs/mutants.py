@@ -38,7 +38,13 @@ A provider that passes the kit can still have these bugs:
   `response_format`, the detail of an image or the name of a document. The kit checks that such a value is sent once,
   or that two values of the field give different requests, but not what the field is called. Add a sample with a
   `request_wire` for each.
-- **Operations of your own** that applications pass to `service.run`, and the second page of a list of models.
+- **Operations of your own** that applications pass to `service.run`, and the pages of a list of models, if the test
+  class has no `model_pages`.
+- **The order of parts of different types**, such as text after reasoning, if no sample has `parts`.
+- **What your own code opens or starts**, such as the credential of a library, which must be closed with the service,
+  or a computation that goes on after the application has stopped reading. The kit checks the connections of
+  Trunkline's transports.
+- **The values of your API's own headers**, such as the time at which a rate limit ends.
 - **The value of an enumeration.** Whether `required` is sent as `any` or as `must` is compared only if a
   `request_wire` contains it.
 - **The type of a document** and the format of audio where the API has a field of its own for it.
