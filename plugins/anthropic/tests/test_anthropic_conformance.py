@@ -13,6 +13,14 @@ from trunkline.response import FinishReason, Usage
 from trunkline.testing import NAMED_SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 PROMPT = {"input_tokens": 5, "cache_read_input_tokens": 4}
+CITATION = {
+    "type": "char_location",
+    "cited_text": "The grass is green.",
+    "document_index": 0,
+    "document_title": "Meadows",
+    "start_char_index": 0,
+    "end_char_index": 19,
+}
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 
 
@@ -141,6 +149,23 @@ MESSAGES = WireFormat(
             stop="end_turn",
             text="Yes.",
             replays=("HIDDEN",),
+        ),
+        sample(
+            "a plain text, and one with a citation",
+            start(0, type="text", text=""),
+            delta(0, type="text_delta", text="It is said: "),
+            stop(0),
+            start(1, type="text", text="", citations=[]),
+            delta(1, type="citations_delta", citation=CITATION),
+            delta(1, type="text_delta", text="Grass is green."),
+            stop(1),
+            content=[
+                {"type": "text", "text": "It is said: "},
+                {"type": "text", "text": "Grass is green.", "citations": [CITATION]},
+            ],
+            stop="end_turn",
+            text="It is said: Grass is green.",
+            cited=("Grass is green.",),
         ),
         sample(
             "a block of tomorrow",

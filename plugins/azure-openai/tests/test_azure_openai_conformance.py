@@ -17,7 +17,12 @@ from trunkline_openai.testing import (
     responses_history,
 )
 
-SAFE = {"content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}
+
+def rated(severity: str) -> dict[str, Any]:
+    return {"content_filter_results": {"hate": {"filtered": False, "severity": severity}}}
+
+
+SAFE = rated("safe")
 PRELUDE = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0, **SAFE}]}
 
 
@@ -29,11 +34,14 @@ FILTERED = Sample(
     name="the findings of the content filter",
     frames=(
         SSE.frame(dumps(PRELUDE), ""),
-        chunk(delta={"content": "Hi"}, **SAFE),
+        chunk(delta={"content": "You "}, **rated("high")),
+        chunk(delta={"content": "fool"}, **SAFE),
         chunk(delta={}, finish_reason="stop"),
         SSE.frame(b"[DONE]", ""),
     ),
-    text="Hi",
+    text="You fool",
+    # The most severe result is kept.
+    kept=('"severity": "high"',),
 )
 
 

@@ -11,6 +11,7 @@ import attrs
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RateLimited, ServerError
+from trunkline.messages import Document, user
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, Usage
 from trunkline.testing import (
@@ -194,6 +195,18 @@ CONVERSE = WireFormat(
             replays=("Let me see.", "OPAQUE"),
         ),
         sample(
+            "redacted reasoning in two pieces of base64, each with its padding",
+            delta(0, reasoningContent={"redactedContent": "SElE"}),
+            delta(0, reasoningContent={"redactedContent": "RA=="}),
+            delta(0, reasoningContent={"redactedContent": "RU4="}),
+            stop(0),
+            delta(1, text="Yes."),
+            stop(1),
+            content=[{"reasoningContent": {"redactedContent": "SElEREVO"}}, {"text": "Yes."}],
+            text="Yes.",
+            replays=("SElEREVO",),
+        ),
+        sample(
             "a block of tomorrow",
             start(0, blockOfTomorrow={"what": "UNHEARD-OF"}),
             stop(0),
@@ -273,6 +286,38 @@ HISTORY = attrs.evolve(
     unstreamed_wire=WireRequest(url="{url}/model/m/converse", headers=JSON_TYPE, body=dumps(HISTORY_BODY)),
 )
 
+DOCUMENTS = attrs.evolve(
+    CONVERSE.samples[0],
+    name="after two documents of the same name",
+    request=ChatRequest(
+        messages=[
+            user(
+                "Compare these.",
+                Document(data=b"one", name="report.txt", media_type="text/plain"),
+                Document(data=b"two", name="report.txt", media_type="text/plain"),
+            )
+        ]
+    ),
+    request_wire=WireRequest(
+        url="{url}/model/m/converse-stream",
+        headers=JSON_TYPE,
+        body=dumps(
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"text": "Compare these."},
+                            {"document": {"name": "report", "format": "txt", "source": {"bytes": "b25l"}}},
+                            {"document": {"name": "report (2)", "format": "txt", "source": {"bytes": "dHdv"}}},
+                        ],
+                    }
+                ]
+            }
+        ),
+    ),
+)
+
 
 class TestBedrock(ProviderTests):
     provider = "bedrock"
@@ -285,7 +330,7 @@ class TestBedrock(ProviderTests):
     }
     credentials = {"x-amz-security-token": canary("aws_session_token")}
     wire = CONVERSE
-    samples = (HISTORY,)
+    samples = (HISTORY, DOCUMENTS)
     model_pages = (
         dumps({"modelSummaries": [{"modelId": "m1"}]}),
         dumps({"inferenceProfileSummaries": [{"inferenceProfileId": "p1"}], "nextToken": "next"}),

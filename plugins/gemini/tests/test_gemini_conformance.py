@@ -306,6 +306,17 @@ HISTORY = attrs.evolve(
     ),
 )
 
+TUNED = attrs.evolve(
+    GENERATE_CONTENT.samples[0],
+    name="of a tuned model",
+    request=ChatRequest(messages="Hi", model="tunedModels/mine"),
+    request_wire=WireRequest(
+        url="{url}/v1beta/tunedModels/mine:streamGenerateContent?alt=sse",
+        headers=JSON_TYPE,
+        body=dumps({"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}),
+    ),
+)
+
 
 class TestGemini(ProviderTests):
     provider = "gemini"
@@ -313,7 +324,7 @@ class TestGemini(ProviderTests):
     credentials = {"x-goog-api-key": canary("api_key")}
     wire = GENERATE_CONTENT
     families = (("gemini-3-flash", "gemini-3.5-flash"), ("gemini-4-pro",), ("gemini-2.5-flash",), ("gemma-3-27b-it",))
-    samples = (HISTORY,)
+    samples = (HISTORY, TUNED)
     model_pages = (
         dumps({"models": [{"name": "models/m1"}], "nextPageToken": "next"}),
         dumps({"models": [{"name": "models/m2"}]}),

@@ -29,9 +29,11 @@ from trunkline._plugins.registry import open_steps
 from trunkline.authoring.json import loads
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.replay import GO_ON, OPENING
+from trunkline.request import EmbedRequest
 from trunkline.secrets import Secret
 from trunkline_gemini import GeminiSettings, gemini
 from trunkline_gemini.history import UNSIGNED
+from trunkline_gemini.operations import build_embed
 
 WEATHER = Tool(name="weather", description="d", parameters={"type": "object", "properties": {}}, strict=True)
 OSLO = ToolCall(id="c0", name="weather", arguments={"city": "Oslo"})
@@ -441,3 +443,18 @@ def test_hosted_call_is_sent_back_only_with_its_result() -> None:
         ((first, second, answers[0], "x"), ["toolCall", "toolResponse", "x"]),
     ):
         assert turns(user("a"), assistant(*parts), user("b"))[1] == ("model", expected)
+
+
+def test_dimensions_are_sent_with_each_text() -> None:
+    context = ServiceContext(name="g", provider="gemini", settings=GeminiSettings(api_key=Secret("k")))
+    request = EmbedRequest(texts=["a", "b"], model="gemini-embedding-001", dimensions=256)
+    assert loads(build_embed(context, request).wire_request.body) == {
+        "requests": [
+            {
+                "model": "models/gemini-embedding-001",
+                "content": {"parts": [{"text": text}]},
+                "outputDimensionality": 256,
+            }
+            for text in ("a", "b")
+        ]
+    }

@@ -17,7 +17,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, FirstChunkTimeout, ServiceClosed, StreamInterrupted
 from trunkline.settings import Settings
 from trunkline_llamacpp.runtime import Model
-from trunkline_llamacpp.transport import LlamaCppTransport, LoadedModels
+from trunkline_llamacpp.transport import LlamaCppTransport, LoadedModels, _Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -254,6 +254,25 @@ async def test_who_waits_for_a_turn_can_be_cancelled() -> None:
         script.go.release(2)
         assert (await answer(transport, chat()))[0] == 200
     assert len(script.bodies) == 2
+
+
+async def test_request_that_is_cancelled_just_after_it_was_given_the_turn_passes_it_on() -> None:
+    # The request must be cancelled before its event loop wakes it, which only the order of these calls ensures.
+    turn, cancelled = _Turn(), anyio.CancelScope()
+
+    async def wait() -> None:
+        with cancelled:
+            await turn.acquire()
+
+    await turn.acquire()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        turn.release()
+        cancelled.cancel()
+    assert cancelled.cancelled_caught
+    with anyio.fail_after(LIMIT):
+        await turn.acquire()
 
 
 @pytest.mark.parametrize("stream", [True, False])

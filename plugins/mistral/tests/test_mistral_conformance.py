@@ -25,8 +25,8 @@ TOOLS: dict[str, Any] = {
 }
 
 
-def thinking(text: str) -> dict[str, Any]:
-    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+def thinking(text: str, **fields: object) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}], **fields}
 
 
 def sample(name: str, *deltas: dict[str, Any], whole: dict[str, Any], **meaning: Any) -> Sample:
@@ -154,6 +154,20 @@ class TestMistral(ProviderTests):
             text="Well. Hi",
             parts=(Text, Reasoning, Text, ToolCall),
             tool_calls=(("weather", {"city": "Oslo"}),),
+        ),
+        sample(
+            "two thinking chunks, each with its signature",
+            {"role": "assistant", "content": ""},
+            {"content": [thinking("One. ", signature="SIGNED-1")]},
+            {"content": [thinking("Two.", signature="SIGNED-2")]},
+            {"tool_calls": [{**CALLS[0], "index": 0}]},
+            whole={
+                "content": [thinking("One. ", signature="SIGNED-1"), thinking("Two.", signature="SIGNED-2")],
+                "tool_calls": CALLS[:1],
+            },
+            reasoning="One. Two.",
+            tool_calls=(("weather", {"city": "Oslo"}),),
+            replays=("One. ", "SIGNED-1", "Two.", "SIGNED-2"),
         ),
         sample(
             "a chunk of tomorrow, and a whole tool call",

@@ -45,8 +45,13 @@ def with_logprobs(answer: bytes, tokens: Sequence[TokenLogprob]) -> bytes:
     return JSON_LINES.frame(value) if answer.endswith(b"\n") else value
 
 
-def call(name: str, **arguments: object) -> dict[str, object]:
+def call(name: str, **arguments: object) -> dict[str, dict[str, object]]:
     return {"function": {"name": name, "arguments": arguments}}
+
+
+def first(call: dict[str, dict[str, object]]) -> dict[str, object]:
+    """The call with the index 0, as old servers send it for every call."""
+    return {"function": {"index": 0, **call["function"]}}
 
 
 HEAD: dict[str, Any] = {"model": "m", "created_at": "2026-01-01T00:00:00.5Z"}
@@ -132,6 +137,15 @@ WIRE = WireFormat(
             usage=COUNTED,
         ),
         Sample(
+            name="every tool call with the index 0",
+            request=ChatRequest(messages="Oslo and Rome?", tools=[WEATHER]),
+            frames=(line(content="", tool_calls=[first(OSLO)]), line(content="", tool_calls=[first(ROME)]), last()),
+            body=body(content="", tool_calls=[first(OSLO), first(ROME)]),
+            tool_calls=CALLS,
+            finish_reason=FinishReason.TOOL_CALLS,
+            usage=COUNTED,
+        ),
+        Sample(
             name="thinking",
             request=ChatRequest(
                 messages=[user("q"), assistant(Reasoning(text="hm", provider="ollama"), "a"), user("q")]
@@ -199,6 +213,7 @@ HISTORY_BODY: dict[str, Any] = {
         "presence_penalty": 1.0,
         "stop": ["END"],
     },
+    "keep_alive": 300,
     "truncate": False,
     "shift": False,
 }
@@ -214,7 +229,7 @@ HISTORY = attrs.evolve(
 
 class TestOllama(ProviderTests):
     provider = "ollama"
-    settings = {"api_url": "{url}", "api_key": canary("api_key")}
+    settings = {"api_url": "{url}", "api_key": canary("api_key"), "keep_alive": "300"}
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = WIRE
     families = (("qwen3:8b", "qwen3:32b"), ("gpt-oss:20b",), ("deepseek-r1:8b",))
@@ -224,6 +239,14 @@ class TestOllama(ProviderTests):
         "embed": WireRequest(
             url="{url}/api/embed",
             headers=JSON_TYPE,
-            body=dumps({"model": "m", "input": EMBED_TEXTS, "truncate": False, "dimensions": EMBED_DIMENSIONS}),
+            body=dumps(
+                {
+                    "model": "m",
+                    "input": EMBED_TEXTS,
+                    "keep_alive": 300,
+                    "truncate": False,
+                    "dimensions": EMBED_DIMENSIONS,
+                }
+            ),
         ),
     }

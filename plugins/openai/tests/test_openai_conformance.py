@@ -70,6 +70,7 @@ class TestOpenAI(ProviderTests):
 
 RESPONSES_HISTORY = responses_history(
     "{url}/v1/responses",
+    headers={"openai-organization": "org-1", "openai-project": "proj_1"},
     include=["reasoning.encrypted_content"],
     stream_options={"include_obfuscation": False},
 )
@@ -85,7 +86,13 @@ def counted() -> bytes:
 class TestOpenAIResponses(ProviderTests):
     provider = "openai"
     variant = "responses"
-    settings = {"api_url": "{url}/v1", "api_key": canary("api_key"), "api": "responses"}
+    settings = {
+        "api_url": "{url}/v1",
+        "api_key": canary("api_key"),
+        "api": "responses",
+        "organization_id": "org-1",
+        "project_id": "proj_1",
+    }
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = RESPONSES
     samples = (RESPONSES_HISTORY,)

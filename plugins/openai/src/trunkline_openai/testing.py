@@ -366,6 +366,11 @@ def _function(at: int, arguments: str, status: str) -> dict[str, Any]:
     return {**found, "arguments": arguments, "status": status}
 
 
+def _custom(text: str, status: str) -> dict[str, Any]:
+    found = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_0", "name": "run"}
+    return {**found, "input": text, "status": status}
+
+
 def _piece(at: int, text: str) -> bytes:
     return _event("response.function_call_arguments.delta", output_index=at, item_id=f"fc_{at}", delta=text)
 
@@ -377,6 +382,10 @@ def _text_delta(text: str, **fields: Any) -> bytes:
 
 _ITEM_OF_TOMORROW = {"type": "item_of_tomorrow", "id": "item_1", "what": "UNHEARD-OF"}
 _FUNCTIONS = [_function(at, dumps(given).decode(), "completed") for at, (_, given) in enumerate((_OSLO, _ROME))]
+
+_CUT_OFF = _function(0, '{"city":"Oslo"}', "incomplete")
+_CODE = 'if a == "\\":\n\treturn'
+_REFUSED = {**_message(""), "status": "completed", "content": [{"type": "refusal", "refusal": "I cannot help."}]}
 
 RESPONSES = WireFormat(
     framing=NAMED_SSE,
@@ -416,6 +425,43 @@ RESPONSES = WireFormat(
             incomplete="max_output_tokens",
             text="Grüß ",
             finish_reason=FinishReason.LENGTH,
+        ),
+        _responses(
+            "a tool call that is cut off by the limit",
+            _event("response.output_item.added", output_index=0, item=_function(0, "", "in_progress")),
+            _piece(0, '{"city":"Oslo"}'),
+            _event("response.output_item.done", output_index=0, item=_CUT_OFF),
+            output=[_CUT_OFF],
+            incomplete="max_output_tokens",
+            request=_TOOLS,
+            tool_calls=(_OSLO,),
+            finish_reason=FinishReason.LENGTH,
+        ),
+        _responses(
+            "a call of a custom tool, whose input has several lines",
+            _event("response.output_item.added", output_index=0, item=_custom("", "in_progress")),
+            *(
+                _event("response.custom_tool_call_input.delta", output_index=0, item_id="ctc_1", delta=piece)
+                for piece in ('if a == "\\":\n', "\treturn")
+            ),
+            _event("response.custom_tool_call_input.done", output_index=0, item_id="ctc_1", input=_CODE),
+            _event("response.output_item.done", output_index=0, item=_custom(_CODE, "completed")),
+            output=[_custom(_CODE, "completed")],
+            tool_calls=(("run", {"input": _CODE}),),
+            call_ids=("call_0",),
+            finish_reason=FinishReason.TOOL_CALLS,
+        ),
+        _responses(
+            "a refusal",
+            _event("response.output_item.added", output_index=0, item=_message("")),
+            *(
+                _event("response.refusal.delta", output_index=0, item_id="msg_1", content_index=0, delta=piece)
+                for piece in ("I cannot ", "help.")
+            ),
+            _event("response.output_item.done", output_index=0, item=_REFUSED),
+            output=[_REFUSED],
+            text="I cannot help.",
+            refusal="I cannot help.",
         ),
         _responses(
             "two tool calls, interleaved",
