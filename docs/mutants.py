@@ -16,10 +16,10 @@ HEAD = """\
 # Planted bugs
 
 Does the conformance kit ([`trunkline.testing`](reference/testing.md)) find real bugs? This page shows the kit's
-result for providers with one planted bug each. Most bugs were planted by someone who had not read the kit. They are
-mistakes that a careless plugin author could make, or that users of other libraries complain about. Those in the
-contents of requests were planted by the author of the tests that find them, who mended the tests where a bug
-survived.
+result for providers with one planted bug each. The bugs are mistakes that a careless plugin author could make, or that
+users of other libraries complain about. Most were planted by someone who had not read the kit; those in the contents
+of requests were planted by the author of the tests that find them. If a bug survived, the kit or the plugin's samples
+were extended until they caught it. The result therefore does not say how many unknown bugs the kit finds.
 
 "Plugin" is a plugin of this project, or `globex`, the package that `trunkline new-plugin globex` makes. "Class" is a
 class of the [fault catalogue](faults.md). "Caught by" is the first test that failed. `nox -s mutants` runs the kit
@@ -52,6 +52,8 @@ A provider that passes the kit can still have these bugs:
   test class for each, with a `variant`.
 - **Citations, refusals, log probabilities and unknown kinds of content blocks, if no sample has any.** Add samples
   with `cited`, `refusal`, `logprobs` and `kept`. Other fields of citations are not compared with anything.
+- **Responses that no sample has**, such as redacted reasoning in several pieces, or a tool call that the output limit
+  cut off. Add a sample of each form that your API documents.
 - **Errors that only your API has**, such as an invalid key with status 400. Add a frame of each to `errors` of the
   wire format. A finish reason is checked only if `finish_reasons` contains it.
 - **Model families** that `families` of the test class does not name.
