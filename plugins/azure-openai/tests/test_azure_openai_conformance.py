@@ -86,11 +86,18 @@ class TestTokenProvider(AuthTests):
         "test_exchange_has_a_time_limit": "a token provider has its own HTTP client; the limit is that of `CachedToken`"
     }
 
+    @classmethod
+    def token(cls, number: int) -> str:
+        """Return a token that looks like those of Entra ID."""
+        return f"eyJ{super().token(number)}"
+
     def settings_for(self, url: str) -> dict[str, object]:
         async def token_provider() -> AccessToken:
             async with httpx2.AsyncClient() as client:
-                response = await client.post(f"{url}{self.token_path}")
-            response.raise_for_status()
+                # With a token, as in the exchange of a federated identity.
+                response = await client.post(f"{url}{self.token_path}", content=self.token(1))
+            if response.is_error:
+                raise RuntimeError(response.text)  # azure-identity quotes the response too
             given = response.json()
             return AccessToken(given["access_token"], time.time() + given["expires_in"])
 
