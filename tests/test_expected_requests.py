@@ -52,11 +52,11 @@ def conformance_tests(name: str) -> type[ProviderTests]:
     return found
 
 
-def expected(name: str, field: str = "request_wire") -> WireRequest:
-    """Return the request that the conformance tests expect."""
+def expected(name: str, field: str = "request_wire") -> list[WireRequest]:
+    """Return the requests that the conformance tests expect."""
     wanted = [getattr(sample, field) for sample in conformance_tests(name).samples]
-    [found] = [request for request in wanted if request is not None]
-    assert isinstance(found, WireRequest)
+    found = [request for request in wanted if isinstance(request, WireRequest)]
+    assert found
     return found
 
 
@@ -96,12 +96,13 @@ def misspelt(request: WireRequest, path: tuple[str | int, ...]) -> WireRequest:
 @pytest.mark.parametrize("field", ["request_wire", "unstreamed_wire"])
 @pytest.mark.parametrize("name", CLIENTS)
 def test_expected_requests_are_what_the_official_client_sends(name: str, field: str) -> None:
-    clients.check(expected(name, field), CLIENTS[name])
+    for request in expected(name, field):
+        clients.check(request, CLIENTS[name])
 
 
 def test_llamacpp_expects_the_official_request_and_one_more_field() -> None:
     # top_k is a field of llama.cpp's server only.
-    wanted = expected("llamacpp:TestLlamaCpp")
+    [wanted] = expected("llamacpp:TestLlamaCpp")
     body = json.loads(wanted.body)
     assert body.pop("top_k") == 37
     url = "{url}" + wanted.url
@@ -110,7 +111,7 @@ def test_llamacpp_expects_the_official_request_and_one_more_field() -> None:
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_misspelt_field_is_found(name: str) -> None:
-    request = expected(name)
+    request = max(expected(name), key=lambda request: len(request.body))
     missed = []
     for path in paths(json.loads(request.body)):
         try:
