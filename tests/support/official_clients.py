@@ -234,7 +234,7 @@ def mistral_embed(path: str, body: Body, sent: list[Sent]) -> None:
 
 
 def gemini_embed(path: str, body: Body, sent: list[Sent]) -> None:
-    """Gemini's embeddings. Each text has a request of its own, and the client takes the model and options once."""
+    """Gemini's embeddings. The API takes one request per text; the client takes the model and the options once."""
     import httpx2
     from google.genai import Client, types
 

@@ -111,7 +111,7 @@ def _check_is_free(name: str, flavour: Flavour) -> None:
 
 
 def _has_clash(name: str, contents: Mapping[str, str]) -> bool:
-    """Return whether a plugin of this name would hide an import or a module of its own package, or be no Python."""
+    """Return whether this name would hide an import or a module of the package, or is not valid in Python."""
     module = name.replace("-", "_")
     folder = f"src/trunkline_{module}"
     try:

@@ -99,7 +99,7 @@ class BasicTests(ProviderCase):
                 assert server.requests[0].body, "a chat request has a body"
 
     async def test_models_are_listed_page_by_page(self) -> None:
-        """`list_models` requests each of `model_pages` once, with a request of its own."""
+        """`list_models` requests each page of `model_pages` exactly once."""
         if not self.model_pages:
             pytest.skip("not tested: lists of models with several pages. If the API has them, set 'model_pages'")
         pages = in_turn(*map(page, self.model_pages))
