@@ -87,7 +87,7 @@ class ToySettings(Settings):
 
     url: str = setting("URL", "Where it is.")
     api_key: Converted[Secret, KeySource] = setting(
-        "API key", "Its key.", default=Secret("toy-secret-key"), environment=("TOY_KEY",), from_function=True
+        "API Key", "Its key.", default=Secret("toy-secret-key"), environment=("TOY_KEY",), from_function=True
     )
 
 

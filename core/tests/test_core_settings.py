@@ -28,16 +28,16 @@ class DemoSettings(Settings):
 
     provider = "demo"
 
-    api_key: Converted[Secret, str] = setting("API key", "The key.", environment=("DEMO_KEY", "DEMO_TOKEN"))
+    api_key: Converted[Secret, str] = setting("API Key", "The key.", environment=("DEMO_KEY", "DEMO_TOKEN"))
     region: str | None = setting("Region", "The region.", default=None, environment=("DEMO_REGION",))
     mode: Literal["fast", "slow"] = setting("Mode", "The mode.", default="fast")
     tags: Converted[tuple[str, ...], Sequence[str]] = setting("Tags", "The tags.", default=())
     even: int = setting("Even", "An even number.", default=2, convert=_even, schema={"type": "integer"})
     first: Converted[Secret | None, str] = setting(
-        "First", "One half.", default=None, group="pair", environment=("DEMO_FIRST",)
+        "First", "One half.", default=None, source_group="pair", environment=("DEMO_FIRST",)
     )
     second: Converted[Secret | None, str] = setting(
-        "Second", "The other.", default=None, group="pair", environment=("DEMO_SECOND",)
+        "Second", "The other.", default=None, source_group="pair", environment=("DEMO_SECOND",)
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:

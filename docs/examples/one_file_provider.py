@@ -35,7 +35,7 @@ RULES = ReplayRules(provider="bolt", reasoning="never", result_media=())
 @settings
 class BoltSettings(Settings):
     provider: ClassVar[str] = "bolt"
-    api_key: Converted[Secret, str] = setting("API key", "API key of your account.", environment=("BOLT_API_KEY",))
+    api_key: Converted[Secret, str] = setting("API Key", "API key of your account.", environment=("BOLT_API_KEY",))
     api_url: str = url_setting("API URL", "Root URL of the API.", default="https://api.bolt.example/v1")
 
 

@@ -10,7 +10,7 @@ class AcmeSettings(Settings):
     """How Acme's API is reached."""
 
     provider: ClassVar[str] = "acme"
-    api_key: Converted[Secret, str] = setting("API key", "The key of your account.", environment=("ACME_API_KEY",))
+    api_key: Converted[Secret, str] = setting("API Key", "The key of your account.", environment=("ACME_API_KEY",))
     api_url: str = setting("API URL", "The root of the API.", default="https://api.acme.example/v1")
 
 

@@ -74,12 +74,17 @@ class SettingInfo:
     """The description of one setting.
 
     `environment` holds the provider's own environment variables (such as `OPENAI_API_KEY`), highest precedence first.
-    Settings with the same `group` all come from the same source: a key from the environment is never combined with a
-    key id from a file. `convert` converts a configured value to the setting's type; it raises `ValueError` with a noun
-    phrase that says what is accepted. `minimum` and `maximum` are the limits of a number. `base_url` is set for URLs:
-    see `BaseURL`. `path` is set for paths of files. `in_header` is whether a secret is sent in an HTTP header,
+    Settings with the same `source_group` all come from the same source: a key from the environment is never combined
+    with a key id from a file. `convert` converts a configured value to the setting's type; it raises `ValueError` with
+    a noun phrase that says what is accepted. `minimum` and `maximum` are the limits of a number. `base_url` is set for
+    URLs: see `BaseURL`. `path` is set for paths of files. `in_header` is whether a secret is sent in an HTTP header,
     and so may contain only printable ASCII without spaces. `from_function` is set for a secret that may be given as a
     function that returns it; the provider must then use `trunkline.authoring.auth.key_auth`.
+
+    The rest is for forms. `group` is the heading that the setting belongs under, one of `GROUPS` or the plugin's own.
+    `advanced` is whether most users never need the setting, so that a form may hide it. `examples` are values to show.
+    `choices` maps the accepted values, as text, to what each means. `requires` names settings that must also be set if
+    this one is.
     """
 
     name: str
@@ -90,7 +95,7 @@ class SettingInfo:
     default: object
     type: object
     environment: tuple[str, ...]
-    group: str | None
+    source_group: str | None
     convert: Callable[[object], object] | None
     schema: JSONObject | None
     minimum: float | None
@@ -99,6 +104,29 @@ class SettingInfo:
     path: bool
     in_header: bool
     from_function: bool
+    group: str
+    advanced: bool
+    examples: tuple[object, ...]
+    choices: Mapping[str, str] | None
+    requires: tuple[str, ...]
+
+
+GROUPS = ("Connection", "Authentication", "Model", "Requests", "Limits", "Timeouts and Retries", "Network")
+"""The headings of the settings in a form, in order. A plugin may add its own, which come first."""
+
+
+@attrs.frozen(kw_only=True)
+class Alternative:
+    """One of several ways to set up a service, such as a kind of credentials.
+
+    `title` and `description` are for users. `settings` names the settings that belong to it, and `required` those of
+    them that must be set. An alternative that requires none is the default.
+    """
+
+    title: str
+    description: str
+    settings: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
 
 
 def setting(
@@ -108,7 +136,7 @@ def setting(
     default: object = attrs.NOTHING,
     factory: Callable[[], object] | None = None,
     environment: Sequence[str] = (),
-    group: str | None = None,
+    source_group: str | None = None,
     convert: Callable[[object], object] | None = None,
     schema: JSONObject | None = None,
     minimum: float | None = None,
@@ -118,6 +146,11 @@ def setting(
     in_header: bool = True,
     from_function: bool = False,
     show: Callable[[object], str] | None = None,
+    group: str = "",
+    advanced: bool = False,
+    examples: Sequence[object] = (),
+    choices: Mapping[str, str] | None = None,
+    requires: Sequence[str] = (),
 ) -> Any:
     """Declare a setting of a `Settings` class.
 
@@ -129,7 +162,7 @@ def setting(
         "label": label,
         "description": description,
         "environment": tuple(environment),
-        "group": group,
+        "source_group": source_group,
         "convert": convert,
         "schema": schema,
         "minimum": minimum,
@@ -138,6 +171,11 @@ def setting(
         "path": path,
         "in_header": in_header,
         "from_function": from_function,
+        "group": group,
+        "advanced": advanced,
+        "examples": tuple(examples),
+        "choices": choices,
+        "requires": tuple(requires),
     }
     options: dict[str, Any] = {"metadata": {_KEY: metadata}, "repr": show or True}
     if factory is not None:
@@ -152,6 +190,9 @@ def url_setting(
     default: object = attrs.NOTHING,
     environment: Sequence[str] = (),
     base_url: BaseURL | None = None,
+    group: str = "Connection",
+    advanced: bool = False,
+    examples: Sequence[object] = (),
 ) -> Any:
     """Declare a setting that is a URL. Its `repr` leaves out user information, query and fragment.
 
@@ -177,11 +218,22 @@ def url_setting(
         show=_show_url,
         schema={"type": "string", "format": "uri"},
         base_url=base_url or _normalized,
+        group=group,
+        advanced=advanced,
+        examples=examples,
     )
 
 
 def path_setting(
-    label: str, description: str, *, default: object = attrs.NOTHING, environment: Sequence[str] = ()
+    label: str,
+    description: str,
+    *,
+    default: object = attrs.NOTHING,
+    environment: Sequence[str] = (),
+    group: str = "",
+    advanced: bool = False,
+    examples: Sequence[object] = (),
+    requires: Sequence[str] = (),
 ) -> Any:
     """Declare a setting that is the path of a file. Without `default`, it is required.
 
@@ -195,6 +247,10 @@ def path_setting(
         convert=_setting_types.path,
         schema={"type": "string"},
         path=True,
+        group=group,
+        advanced=advanced,
+        examples=examples,
+        requires=requires,
     )
 
 
@@ -281,6 +337,13 @@ class BaseSettings:
         raise failed
 
     def _all_problems(self) -> Iterator[tuple[str, str]]:
+        infos = setting_infos(type(self))
+        found = {info.name for info in infos if getattr(self, info.name) is not None}
+        for info in infos:
+            for name in info.requires if info.name in found else ():
+                if name not in found:
+                    found.add(name)  # one error for it
+                    yield name, f"is missing: {info.name} is set, and the two belong together"
         yield from self.problems()
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -342,87 +405,138 @@ class Settings(BaseSettings):
     ambient_credentials: ClassVar[str] = ""
     """The credentials that the provider finds on the machine if no setting has any. `trunkline trust` shows the text
     after "sends", as in `"the credentials of AWS's configuration"`."""
+    display_name: ClassVar[str] = ""
+    """The provider's name as users write it, such as `"AWS Bedrock"`. Without it, it is `provider`."""
+    needs_model: ClassVar[bool] = True
+    """Whether a service cannot answer a request that names no model, unless `default_model` is set."""
+    model_examples: ClassVar[tuple[str, ...]] = ()
+    """Names of models, as examples of `default_model`."""
+    alternatives: ClassVar[tuple[Alternative, ...]] = ()
+    """The ways of which a user chooses one, such as kinds of credentials. The first one that is set is used."""
 
     default_model: str | None = setting(
-        "Default model", "The model for requests that do not name a model.", default=None
+        "Default Model",
+        "The model for requests that do not name a model.",
+        default=None,
+        group="Model",
     )
     input_token_limit: int | None = setting(
-        "Input token limit",
+        "Input Token Limit",
         "The longest conversation to send, in tokens (estimated). Beyond it the oldest messages are left out, with a "
         "warning.",
         default=None,
         minimum=1,
+        group="Limits",
     )
     output_token_limit: int | None = setting(
-        "Output token limit",
+        "Output Token Limit",
         "The `max_output_tokens` of requests that do not set it.",
         default=None,
         minimum=1,
+        group="Limits",
     )
     headers: Converted[Headers, Mapping[str, str]] = setting(
-        "Headers", "HTTP headers to add to each request.", factory=Headers, convert=_setting_types.headers
+        "Headers",
+        "HTTP headers to add to each request.",
+        factory=Headers,
+        convert=_setting_types.headers,
+        group="Requests",
+        advanced=True,
     )
     connect_timeout: float | None = setting(
-        "Connect timeout", "Seconds to wait for a connection to be made.", default=10.0, minimum=0
+        "Connect Timeout",
+        "Seconds to wait for a connection to be made.",
+        default=10.0,
+        minimum=0,
+        group="Timeouts and Retries",
+        advanced=True,
     )
     first_chunk_timeout: float | None = setting(
-        "First chunk timeout",
+        "First Chunk Timeout",
         "Seconds to wait, once connected, for the first content of a stream, or for the headers of a response that is "
         "not streamed. Local models load during this time.",
         default=300.0,
         minimum=0,
+        group="Timeouts and Retries",
+        advanced=True,
     )
     chunk_timeout: float | None = setting(
-        "Chunk timeout", "Seconds to wait for the next chunk of a response.", default=120.0, minimum=0
+        "Chunk Timeout",
+        "Seconds to wait for the next chunk of a response.",
+        default=120.0,
+        minimum=0,
+        group="Timeouts and Retries",
+        advanced=True,
     )
     total_timeout: float | None = setting(
-        "Total timeout",
+        "Total Timeout",
         "Seconds for the whole call, including retries but excluding the time your code spends reading.",
         default=1800.0,
         minimum=0,
+        group="Timeouts and Retries",
+        advanced=True,
     )
     max_retries: int = setting(
         "Retries",
         "How often to retry a failed call. A call is never retried after its response has started.",
         default=2,
         minimum=0,
+        group="Timeouts and Retries",
+        advanced=True,
     )
     retry_after_limit: float | None = setting(
         "Longest Retry-After",
         "The longest delay in seconds that a provider may ask for before a retry. If it asks for more, the call fails.",
         default=60.0,
         minimum=0,
+        group="Timeouts and Retries",
+        advanced=True,
     )
     frame_limit: int | None = setting(
-        "Frame limit",
+        "Frame Limit",
         "The largest event of a stream to accept, in bytes. An image in a response is one event.",
         default=64 * 1024 * 1024,
         minimum=1,
+        group="Limits",
+        advanced=True,
     )
     body_limit: int | None = setting(
-        "Body limit",
+        "Body Limit",
         "The largest response body to accept from a call that is not streamed, in bytes.",
         default=256 * 1024 * 1024,
         minimum=1,
+        group="Limits",
+        advanced=True,
     )
     header_limit: int | None = setting(
-        "Header limit",
+        "Header Limit",
         "The largest response headers to accept, in bytes in total. The HTTP client has its own limit near 100 KiB.",
         default=64 * 1024,
         minimum=1,
+        group="Limits",
+        advanced=True,
     )
     nesting_limit: int | None = setting(
-        "Nesting limit", "How deeply the JSON of a response may be nested.", default=128, minimum=1
+        "Nesting Limit",
+        "How deeply the JSON of a response may be nested.",
+        default=128,
+        minimum=1,
+        group="Limits",
+        advanced=True,
     )
     strict: bool = setting(
         "Strict",
         "Raise an error, instead of warning, if something in the request would be lost with this provider.",
         default=False,
+        group="Requests",
+        advanced=True,
     )
     fetch_urls: bool = setting(
         "Fetch URLs",
         "Fetch media given by URL if the provider accepts only bytes. Only public addresses are fetched.",
         default=False,
+        group="Requests",
+        advanced=True,
     )
     proxy: str | None = setting(
         "Proxy",
@@ -432,48 +546,71 @@ class Settings(BaseSettings):
         convert=_proxy,
         schema={"type": "string"},
         show=_show_url,
+        group="Network",
+        advanced=True,
     )
     ca_bundle: Converted[str | None, str | os.PathLike[str]] = path_setting(
-        "CA bundle",
+        "CA Bundle",
         "A file of certificate authorities (PEM) to trust instead of the system's, or a folder of them that "
         "`openssl rehash` has prepared.",
         default=None,
+        group="Network",
+        advanced=True,
     )
     verify: bool = setting(
-        "Verify certificates",
+        "Verify Certificates",
         "Check the certificate of the server. Without the check, anybody between you and the server can read the "
         "requests and their keys.",
         default=True,
+        group="Network",
+        advanced=True,
     )
     client_certificate: Converted[str | None, str | os.PathLike[str]] = path_setting(
-        "Client certificate",
+        "Client Certificate",
         "A file with the certificate (PEM) to show to a server that asks for one (mutual TLS). It may also contain the "
         "private key.",
         default=None,
+        group="Network",
+        advanced=True,
     )
     client_key: Converted[str | None, str | os.PathLike[str]] = path_setting(
-        "Client key",
+        "Client Key",
         "A file with the private key (PEM) of the client certificate. By default, it is in the certificate's file.",
         default=None,
+        group="Network",
+        advanced=True,
+        requires=("client_certificate",),
     )
     client_key_passphrase: Converted[Secret | None, str] = setting(
-        "Passphrase of the client key",
+        "Client Key Passphrase",
         "The passphrase of the private key, if the key is encrypted.",
         default=None,
         in_header=False,
+        group="Network",
+        advanced=True,
+        requires=("client_certificate",),
     )
     tcp_keepalive: float | None = setting(
-        "TCP keep-alive",
+        "TCP Keep-Alive",
         "Seconds of silence on a connection after which the operating system checks that it is alive. Routers drop "
         "connections that are silent for some minutes, for example while a model thinks.",
         default=60.0,
         minimum=1,
         maximum=32767,  # Linux accepts no more
+        group="Network",
+        advanced=True,
     )
     http_library: Literal["auto", "aiohttp", "httpx2"] = setting(
-        "HTTP library",
+        "HTTP Library",
         "The HTTP library. `auto` uses aiohttp, which is faster, if it is installed and can be used, else httpx2.",
         default="auto",
+        group="Network",
+        advanced=True,
+        choices={
+            "auto": "aiohttp, if it is installed and can be used, else httpx2.",
+            "aiohttp": "The faster one. It needs asyncio.",
+            "httpx2": "Works on asyncio and trio.",
+        },
     )
     extensions: Converted[tuple[object, ...], Sequence[object]] = setting(
         "Extensions",
@@ -482,22 +619,14 @@ class Settings(BaseSettings):
         environment=("TRUNKLINE_EXTENSIONS",),
         convert=_setting_types.extensions,
         schema=_setting_types.EXTENSIONS_SCHEMA,
+        group="Requests",
+        advanced=True,
     )
 
     @classmethod
     def belongs_to(cls) -> tuple[str, str]:
         """Return `"provider"` and the provider's name."""
         return "provider", cls.provider
-
-    def _all_problems(self) -> Iterator[tuple[str, str]]:
-        yield from self._tls_problems()
-        yield from self.problems()
-
-    def _tls_problems(self) -> Iterator[tuple[str, str]]:
-        if self.client_certificate is None and self.client_key is not None:
-            yield "client_certificate", "is missing: client_key is set, and the two belong together"
-        if self.client_certificate is None and self.client_key_passphrase is not None:
-            yield "client_certificate", "is missing: client_key_passphrase is set, and the two belong together"
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """Yield warnings to log when the service opens, each as the name of a setting and a sentence.

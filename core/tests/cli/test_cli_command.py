@@ -74,9 +74,9 @@ def test_settings_are_a_table_from_the_settings_class(call: Any) -> None:
     status, out, _ = call("settings", "fake")
     rows = {line.split("  ")[0]: line for line in out.splitlines()}
     assert status == 0
-    assert "required" in rows["API key"]
-    assert "secret" in rows["API key"]
-    assert "TRUNKLINE_FAKE_API_KEY FAKE_API_KEY" in rows["API key"]
+    assert "required" in rows["API Key"]
+    assert "secret" in rows["API Key"]
+    assert "TRUNKLINE_FAKE_API_KEY FAKE_API_KEY" in rows["API Key"]
     assert "required" not in rows["Token"]
     assert " 3 " in rows["Level"]
     assert "TRUNKLINE_FAKE_STRICT" in rows["Strict"]
@@ -85,7 +85,7 @@ def test_settings_are_a_table_from_the_settings_class(call: Any) -> None:
 def test_settings_are_a_drawn_table_on_a_terminal(terminal: Any) -> None:
     status, shown = terminal("settings", "fake").end()
     assert status == 0
-    assert "API key" in shown
+    assert "API Key" in shown
     assert "─" in shown
 
 
@@ -122,7 +122,7 @@ def test_settings_of_an_extension_are_shown(call: Any, extensions: None) -> None
     assert "required" in rows["Token URL"]
     assert "TRUNKLINE_SERVICE_FAKE_TOKEN_URL CORP_TOKEN_URL" in rows["Token URL"]
     assert json.loads(call("settings", "fake", "--extension", "--schema")[1])["required"] == ["token_url"]
-    assert "API key" in call("settings", "fake")[1]  # the provider with the same name
+    assert "API Key" in call("settings", "fake")[1]  # the provider with the same name
     assert call("settings", "plain")[1] == "the extension plain has no settings\n"
     assert "no extension 'plian' is installed; did you mean 'plain'" in call("settings", "plian")[2]
 

@@ -175,7 +175,7 @@ def test_on_a_terminal_it_asks_until_the_answers_will_do(terminal: Any, monkeypa
         (r"Where is it kept \(env, file, keyring, none\) \[none\]: ", ""),
         (r"Place: ", ""),
         (r"Please enter an answer\.\s+Place: ", 'a "place"'),
-        (r"Default model \(optional\): ", "echo"),
+        (r"Default Model \(optional\): ", "echo"),
     ):
         screen.wait_for("(?s)" + question)
         screen.enter(answer + "\n")

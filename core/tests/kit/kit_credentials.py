@@ -49,7 +49,7 @@ class KeySettings(Settings):
     provider = "kit-key"
 
     url: str = setting("URL", "Where it is.")
-    api_key: Converted[Secret, KeySource] = setting("API key", "Its key.", from_function=True)
+    api_key: Converted[Secret, KeySource] = setting("API Key", "Its key.", from_function=True)
 
 
 @settings
@@ -420,7 +420,7 @@ class GatewaySettings(Settings):
     provider = "kit-gateway"
 
     url: str = setting("URL", "Where it is.")
-    api_key: Converted[Secret | None, str] = setting("API key", "Not needed behind a gateway.", default=None)
+    api_key: Converted[Secret | None, str] = setting("API Key", "Not needed behind a gateway.", default=None)
 
 
 class Corp:

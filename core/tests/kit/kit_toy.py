@@ -59,7 +59,7 @@ class ToySettings(Settings):
     provider = "kit-toy"
 
     url: str = setting("URL", "Where it is.")
-    api_key: Converted[Secret, str] = setting("API key", "Its key.")
+    api_key: Converted[Secret, str] = setting("API Key", "Its key.")
     account: str | None = setting("Account", "The account to bill.", default=None)
 
 

@@ -34,14 +34,14 @@ def test_the_table_of_settings() -> None:
     assert list(infos)[: len(OWN)] == OWN
     assert [name for name in OWN if infos[name].required] == ["aws_region"]
     assert [name for name in OWN if infos[name].secret] == ["aws_secret_access_key", "aws_session_token", "api_key"]
-    assert {infos[name].group for name in OWN[2:]} == {"credentials"}
+    assert {infos[name].source_group for name in OWN[2:]} == {"credentials"}
     assert infos["api_url"].label == "Custom Endpoint URL"
     assert all(info.label and info.description for info in infos.values())
     assert json_schema(BedrockSettings)["required"] == ["aws_region"]
 
 
 def test_no_credential_setting_has_a_customary_variable() -> None:
-    assert all(not info.environment for info in setting_infos(BedrockSettings) if info.group == "credentials")
+    assert all(not info.environment for info in setting_infos(BedrockSettings) if info.source_group == "credentials")
 
 
 @pytest.mark.parametrize(

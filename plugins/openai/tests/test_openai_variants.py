@@ -138,7 +138,7 @@ def test_calls_without_ids_get_ids_that_differ() -> None:
 class InitechSettings(Settings):
     provider: ClassVar[str] = "initech"
 
-    api_key: Converted[Secret, KeySource] = setting("API key", "The key.", from_function=True)
+    api_key: Converted[Secret, KeySource] = setting("API Key", "The key.", from_function=True)
     account: str = setting("Account", "The id of the account.")
     workspace: str = setting("Workspace", "The workspace.", default="main")
     api_url: str = url_setting("API URL", "The root.", default="https://initech.example/v1")

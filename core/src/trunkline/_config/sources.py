@@ -8,7 +8,8 @@ For each setting the first of these sources that sets it wins:
 4. the provider's own environment variables (`SettingInfo.environment`), in their order
 5. the setting's default
 
-Settings with the same `group` are looked up together: the first source that sets any of them provides all of them.
+Settings with the same `source_group` are looked up together: the first source that sets any of them provides all of
+them.
 
 The settings of an extension come from its entry in `extensions`, then from `TRUNKLINE_<SERVICE>_<EXTENSION>_<SETTING>`,
 then from the extension's own environment variables and the defaults.
@@ -279,7 +280,7 @@ class _Maker(Generic[B]):
         for info in infos:
             # The first source that sets any setting of a group is used for the whole group. Otherwise an access key
             # from the file could be paired with the secret of another account from the environment.
-            group = [item for item in infos if item.group == info.group] if info.group else [info]
+            group = [item for item in infos if item.source_group == info.source_group] if info.source_group else [info]
             source = next((source for source in sources if any(_sets(source, item) for item in group)), {})
             if not _sets(source, info):
                 if info.required:

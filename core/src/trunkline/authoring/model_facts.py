@@ -69,12 +69,14 @@ def model_facts_setting(facts: type[attrs.AttrsInstance]) -> Any:
     """
     names = ", ".join(f"`{name}`" for name in _fields(facts))
     return setting(
-        "Model facts",
+        "Model Facts",
         "Facts about models that the built-in table does not have or gets wrong, keyed by patterns of model names: "
         f'`{{"name*" = {{fact = value}}}}`. The facts are {names}.',
         factory=dict,
         convert=_converter(facts),
         schema={"type": "object", "additionalProperties": {"type": "object"}},
+        group="Model",
+        advanced=True,
     )
 
 

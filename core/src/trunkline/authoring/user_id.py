@@ -31,12 +31,18 @@ def convert_send_user_id(value: object) -> SendUserId:
 def send_user_id_setting(field: str) -> SendUserId:
     """Declare the setting `send_user_id`. `field` is the name of the field in the request's body."""
     declared: SendUserId = setting(
-        "Send user id",
+        "Send User ID",
         f"Send a request's user id to the provider, in the field `{field}`: `false`, `true`, or `hashed` to send a "
         "keyed hash instead (HMAC-SHA256 with the API key, in hexadecimal).",
         default=False,
         convert=convert_send_user_id,
         schema={"enum": [False, True, "hashed"]},
+        group="Requests",
+        choices={
+            "false": "Do not send it.",
+            "true": "Send it unchanged.",
+            "hashed": "Send a keyed hash of it: HMAC-SHA256 with the API key, in hexadecimal.",
+        },
     )
     return declared
 

@@ -152,7 +152,11 @@ class CredentialTests(ProviderCase):
 
     def _group(self, info: SettingInfo) -> Iterator[str]:
         for other in setting_infos(self.plugin().settings):
-            if info.group is not None and other.group == info.group and other.name in self.settings:
+            if (
+                info.source_group is not None
+                and other.source_group == info.source_group
+                and other.name in self.settings
+            ):
                 yield other.name
 
     async def _is_used(self, server: LoopbackServer, secret: _SecretSetting, other: str) -> bool | None:

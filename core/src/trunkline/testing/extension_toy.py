@@ -53,7 +53,7 @@ def toy_provider(name: str) -> Provider:
     class ToySettings(Settings):
         provider = name
         api_url: str = url_setting("API URL", "URL of the kit's server.", default="http://127.0.0.1:9")
-        api_key: Converted[Secret, str] = setting("API key", "A key.", default=Secret("the-key-of-the-toy"))
+        api_key: Converted[Secret, str] = setting("API Key", "A key.", default=Secret("the-key-of-the-toy"))
 
     def embed(context: ServiceContext[ToySettings], request: EmbedRequest) -> WireRequest:
         return WireRequest(url=context.settings.api_url + "/embed", body=dumps(list(request.texts)))

@@ -32,7 +32,7 @@ class FakeSettings(Settings):
 
     provider = "fake"
 
-    api_key: Converted[Secret, str] = setting("API key", "Its key.", environment=("FAKE_API_KEY",))
+    api_key: Converted[Secret, str] = setting("API Key", "Its key.", environment=("FAKE_API_KEY",))
     token: Converted[Secret | None, str] = setting("Token", "A second secret, seldom needed.", default=None)
     region: str = setting("Region", "Where it runs.", default="here")
     level: int = setting("Level", "How high.", default=3, minimum=1)

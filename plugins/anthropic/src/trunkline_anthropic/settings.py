@@ -19,9 +19,15 @@ class AnthropicSettings(Settings):
     """How to reach Anthropic's API, or a server that speaks it."""
 
     provider: ClassVar[str] = "anthropic"
+    display_name: ClassVar[str] = "Anthropic"
+    model_examples: ClassVar[tuple[str, ...]] = ("claude-sonnet-4-5",)
 
     api_key: Converted[Secret, KeySource] = setting(
-        "API key", "The API key of your workspace.", environment=("ANTHROPIC_API_KEY",), from_function=True
+        "API Key",
+        "The API key of your workspace.",
+        environment=("ANTHROPIC_API_KEY",),
+        from_function=True,
+        group="Authentication",
     )
     api_url: str = url_setting(
         "API URL",
@@ -29,16 +35,28 @@ class AnthropicSettings(Settings):
         default="https://api.anthropic.com",
         environment=("ANTHROPIC_BASE_URL",),
         base_url=base_url,
+        advanced=True,
     )
     api_version: Literal["2026-10-21", "2023-06-01"] = setting(
-        "API version",
+        "API Version",
         "The version of the API, sent as `anthropic-version`. The newer version refuses `temperature`, `top_p` and "
         "`top_k`.",
         default="2026-10-21",
+        group="Requests",
+        advanced=True,
+        choices={
+            "2026-10-21": "The newer version, which refuses `temperature`, `top_p` and `top_k`.",
+            "2023-06-01": "The older version.",
+        },
     )
     send_user_id: SendUserId = send_user_id_setting("metadata.user_id")
     betas: Converted[tuple[str, ...], Sequence[str]] = setting(
-        "Betas", "The beta features to enable, sent as `anthropic-beta`.", default=()
+        "Betas",
+        "The beta features to enable, sent as `anthropic-beta`.",
+        default=(),
+        group="Requests",
+        advanced=True,
+        examples=(["context-1m-2025-08-07"],),
     )
 
     model_facts: ModelFactsSetting = model_facts_setting(AnthropicFacts)

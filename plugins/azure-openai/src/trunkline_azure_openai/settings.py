@@ -9,7 +9,7 @@ from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setti
 from trunkline.authoring.urls import plain_http_note
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
+from trunkline.settings import Alternative, Converted, KeySource, Settings, setting, settings, url_setting
 from trunkline_openai.model_facts import ModelFacts
 
 from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of
@@ -65,42 +65,75 @@ class AzureOpenAISettings(Settings):
     """Settings for a resource of Azure OpenAI or Azure AI Foundry."""
 
     provider: ClassVar[str] = "azure-openai"
+    display_name: ClassVar[str] = "Azure OpenAI"
+    alternatives: ClassVar[tuple[Alternative, ...]] = (
+        Alternative(
+            title="API key",
+            description="One of the two keys of the resource.",
+            settings=("api_key",),
+            required=("api_key",),
+        ),
+        Alternative(
+            title="Entra ID",
+            description="Tokens of Microsoft Entra ID, for a managed identity or a signed-in user.",
+            settings=("token_provider", "scope"),
+            required=("token_provider",),
+        ),
+    )
+    model_examples: ClassVar[tuple[str, ...]] = ("my-gpt-5",)
 
     api_url: str = url_setting(
         "API URL",
         "The endpoint of the resource, or the target URI of a deployment, as the portal shows it.",
         environment=("AZURE_OPENAI_ENDPOINT",),
         base_url=_root_url,
+        examples=("https://my-resource.openai.azure.com",),
     )
     api_key: Converted[Secret | None, KeySource] = setting(
-        "API key",
+        "API Key",
         "One of the resource's two keys. Either this or `token_provider` is required.",
         default=None,
         environment=("AZURE_OPENAI_API_KEY",),
-        group="credential",
+        source_group="credential",
+        group="Authentication",
         from_function=True,
     )
     token_provider: TokenProvider | None = setting(
-        "Token provider",
+        "Token Provider",
         "Use Entra ID instead of a key: `azure-identity` for the default credential of that package (needs the extra "
         "`azure-identity`); in code also a sync or async function that returns a token, or a credential.",
         default=None,
-        group="credential",
+        source_group="credential",
+        group="Authentication",
         convert=_convert_token_provider,
         show=_show_token_provider,
         schema={"enum": [AZURE_IDENTITY]},
+        choices={AZURE_IDENTITY: "The default credential of the package azure-identity."},
     )
-    scope: str = setting("Scope", "The scope to request from credentials of azure-identity.", default=SCOPE)
+    scope: str = setting(
+        "Scope",
+        "The scope to request from credentials of azure-identity.",
+        default=SCOPE,
+        group="Authentication",
+        advanced=True,
+    )
     api_version: str | None = setting(
-        "API version",
+        "API Version",
         f"The `api-version` to send. The classic surface requires one; the default is {CLASSIC_VERSION}. If this is a "
         "date, a resource's root means the classic surface.",
         default=None,
         convert=convert_version,
         schema={"type": "string"},
+        group="Connection",
+        advanced=True,
+        examples=(CLASSIC_VERSION, "2025-04-01-preview"),
     )
     api: Literal["chat", "responses"] = setting(
-        "API", "The API to use: `chat` (Chat Completions) or `responses` (Responses).", default="chat"
+        "API",
+        "The API to use: `chat` (Chat Completions) or `responses` (Responses).",
+        default="chat",
+        group="Requests",
+        choices={"chat": "The Chat Completions API.", "responses": "The Responses API."},
     )
     send_user_id: SendUserId = send_user_id_setting("user")
     model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)

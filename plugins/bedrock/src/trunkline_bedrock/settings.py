@@ -9,7 +9,7 @@ from typing import ClassVar
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.urls import plain_http_note
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Alternative, Converted, Settings, setting, settings, url_setting
 
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key, secrets_of
 from trunkline_bedrock.model_facts import BedrockFacts
@@ -43,8 +43,34 @@ class BedrockSettings(Settings):
     """
 
     provider: ClassVar[str] = "bedrock"
+    display_name: ClassVar[str] = "AWS Bedrock"
+    model_examples: ClassVar[tuple[str, ...]] = ("us.anthropic.claude-sonnet-4-6",)
     ambient_credentials: ClassVar[str] = (
         "the environment variable AWS_BEARER_TOKEN_BEDROCK, or signatures with the credentials of AWS's configuration"
+    )
+    alternatives: ClassVar[tuple[Alternative, ...]] = (
+        Alternative(
+            title="IAM access key",
+            description="The access key of an IAM user, or a temporary one with its session token.",
+            settings=("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+            required=("aws_access_key_id", "aws_secret_access_key"),
+        ),
+        Alternative(
+            title="Bedrock API key",
+            description="A key from the Bedrock console, short-term or long-term.",
+            settings=("api_key",),
+            required=("api_key",),
+        ),
+        Alternative(
+            title="AWS profile",
+            description="A profile in the AWS configuration files of the machine.",
+            settings=("aws_profile",),
+            required=("aws_profile",),
+        ),
+        Alternative(
+            title="Default credentials",
+            description="The credentials that the AWS SDKs find on the machine, such as the role of an EC2 instance.",
+        ),
     )
 
     aws_region: str = setting(
@@ -53,6 +79,8 @@ class BedrockSettings(Settings):
         environment=("AWS_REGION", "AWS_DEFAULT_REGION"),
         convert=_convert_region,
         schema={"type": "string", "pattern": f"^{_REGION.pattern}$"},
+        group="Connection",
+        examples=("us-east-1", "us-west-2", "eu-central-1"),
     )
     api_url: str | None = url_setting(
         "Custom Endpoint URL",
@@ -63,41 +91,50 @@ class BedrockSettings(Settings):
         base_url=base_url,
     )
     aws_access_key_id: str | None = setting(
-        "AWS Access Key ID", "The id of an IAM access key.", default=None, group=CREDENTIALS, show=_show_id
+        "AWS Access Key ID",
+        "The id of an IAM access key.",
+        default=None,
+        source_group=CREDENTIALS,
+        group="Authentication",
+        requires=("aws_secret_access_key",),
+        show=_show_id,
     )
     aws_secret_access_key: Converted[Secret | None, str] = setting(
-        "AWS Secret Access Key", "The secret of the IAM access key.", default=None, group=CREDENTIALS
+        "AWS Secret Access Key",
+        "The secret of the IAM access key.",
+        default=None,
+        source_group=CREDENTIALS,
+        group="Authentication",
+        requires=("aws_access_key_id",),
     )
     aws_session_token: Converted[Secret | None, str] = setting(
         "AWS Session Token",
         "The session token, if the access key is temporary.",
         default=None,
-        group=CREDENTIALS,
+        source_group=CREDENTIALS,
+        group="Authentication",
+        requires=("aws_access_key_id", "aws_secret_access_key"),
     )
     aws_profile: str | None = setting(
         "AWS Profile",
         "A profile in AWS's configuration files, to use instead of the `AWS_…` credentials in the environment.",
         default=None,
-        group=CREDENTIALS,
+        source_group=CREDENTIALS,
+        group="Authentication",
     )
     api_key: Converted[Secret | None, str] = setting(
-        "API key",
+        "API Key",
         "A Bedrock API key (bearer token), or `access_key_id:secret_access_key`, or "
         "`access_key_id:secret_access_key:session_token`.",
         default=None,
-        group=CREDENTIALS,
+        source_group=CREDENTIALS,
+        group="Authentication",
     )
     model_facts: ModelFactsSetting = model_facts_setting(BedrockFacts)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report half a key pair, and credentials that cannot be sent."""
-        key, secret = self.aws_access_key_id, self.aws_secret_access_key
-        if key is not None and secret is None:
-            yield "aws_secret_access_key", "is missing: aws_access_key_id is set, and the two belong together"
-        if secret is not None and key is None:
-            yield "aws_access_key_id", "is missing: aws_secret_access_key is set, and the two belong together"
-        if self.aws_session_token is not None and key is None and secret is None:
-            yield "aws_access_key_id", "is missing: aws_session_token works only with its IAM key pair"
+        """Report credentials that cannot be sent."""
+        key = self.aws_access_key_id
         if key is not None and not (key.isascii() and key.isprintable() and not set(key) & set(" /,:")):
             yield (
                 "aws_access_key_id",

@@ -19,9 +19,15 @@ class CohereSettings(Settings):
     """Settings of the provider `cohere`."""
 
     provider: ClassVar[str] = "cohere"
+    display_name: ClassVar[str] = "Cohere"
+    model_examples: ClassVar[tuple[str, ...]] = ("command-a-03-2025",)
 
     api_key: Converted[Secret, KeySource] = setting(
-        "API key", "Trial or production key.", environment=("COHERE_API_KEY", "CO_API_KEY"), from_function=True
+        "API Key",
+        "Trial or production key.",
+        environment=("COHERE_API_KEY", "CO_API_KEY"),
+        from_function=True,
+        group="Authentication",
     )
     api_url: str = url_setting(
         "API URL",
@@ -29,5 +35,6 @@ class CohereSettings(Settings):
         default=DEFAULT_URL,
         environment=("CO_API_URL",),
         base_url=base_url,
+        advanced=True,
     )
     model_facts: ModelFactsSetting = model_facts_setting(CohereFacts)

@@ -19,17 +19,24 @@ class GeminiSettings(Settings):
     """Settings of the provider `gemini`."""
 
     provider: ClassVar[str] = "gemini"
+    display_name: ClassVar[str] = "Google Gemini"
+    model_examples: ClassVar[tuple[str, ...]] = (
+        "gemini-2.5-pro",
+        "gemini-2.5-flash",
+    )
 
     api_key: Converted[Secret, KeySource] = setting(
-        "API key",
+        "API Key",
         "API key from Google AI Studio.",
         environment=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         from_function=True,
+        group="Authentication",
     )
     api_url: str = url_setting(
         "API URL",
         "Root URL of the API with its version, such as `/v1beta` or `/v1`; `/v1beta` is added if the URL has no path.",
         default=DEFAULT_URL,
         base_url=base_url,
+        advanced=True,
     )
     model_facts: ModelFactsSetting = model_facts_setting(GeminiFacts)

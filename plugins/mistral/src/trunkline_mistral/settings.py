@@ -58,14 +58,21 @@ class MistralSettings(Settings):
     """Settings of the provider `mistral`."""
 
     provider: ClassVar[str] = "mistral"
+    display_name: ClassVar[str] = "Mistral"
+    model_examples: ClassVar[tuple[str, ...]] = ("mistral-large-latest",)
 
     api_key: Converted[Secret, KeySource] = setting(
-        "API key", "API key of the workspace.", environment=("MISTRAL_API_KEY",), from_function=True
+        "API Key",
+        "API key of the workspace.",
+        environment=("MISTRAL_API_KEY",),
+        from_function=True,
+        group="Authentication",
     )
     api_url: str = url_setting(
         "API URL",
         "Root URL of the API, with or without `/v1`.",
         default="https://api.mistral.ai",
         base_url=base_url,
+        advanced=True,
     )
     model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)

@@ -29,6 +29,8 @@ class OllamaSettings(Settings):
     """Settings of the provider `ollama`: how to reach the server, and how it runs a model."""
 
     provider: ClassVar[str] = "ollama"
+    display_name: ClassVar[str] = "Ollama"
+    model_examples: ClassVar[tuple[str, ...]] = ("llama3.2",)
 
     api_url: str = url_setting(
         "API URL",
@@ -38,29 +40,36 @@ class OllamaSettings(Settings):
         base_url=base_url,
     )
     api_key: Converted[Secret | None, KeySource] = setting(
-        "API key",
+        "API Key",
         "API key of ollama.com or of a gateway. A local server needs none.",
         default=None,
         environment=("OLLAMA_API_KEY",),
         from_function=True,
+        group="Authentication",
     )
     context_length: int | None = setting(
-        "Context length",
+        "Context Length",
         "Context window in tokens, for the conversation and the answer (`num_ctx`). By default the server chooses it.",
         default=None,
         minimum=1,
+        group="Limits",
     )
     truncate: bool = setting(
         "Truncate",
         "Let the server silently drop the oldest messages of a conversation that is too long; else the call fails.",
         default=False,
+        group="Limits",
+        advanced=True,
     )
     keep_alive: Converted[str | None, int] = setting(
-        "Keep alive",
+        "Keep Alive",
         "How long the model stays loaded after a call: `5m`, a number of seconds, `0` (unload at once) or `-1` "
         "(forever). By default the server decides.",
         default=None,
         convert=_convert_keep_alive,
         schema={"type": ["string", "integer"]},
+        group="Model",
+        advanced=True,
+        examples=("5m", -1),
     )
     model_facts: ModelFactsSetting = model_facts_setting(OllamaFacts)

@@ -34,22 +34,38 @@ class OpenAISettings(Settings):
     """Settings for OpenAI's own API."""
 
     provider: ClassVar[str] = "openai"
+    display_name: ClassVar[str] = "OpenAI"
+    model_examples: ClassVar[tuple[str, ...]] = ("gpt-5.2",)
 
     api_key: Converted[Secret, KeySource] = setting(
-        "API key", "The API key of the account or project.", environment=("OPENAI_API_KEY",), from_function=True
+        "API Key",
+        "The API key of the account or project.",
+        environment=("OPENAI_API_KEY",),
+        from_function=True,
+        group="Authentication",
     )
     organization_id: str | None = setting(
-        "Organization id",
+        "Organization ID",
         "The organization to bill, if the key belongs to several.",
         default=None,
         environment=("OPENAI_ORG_ID",),
+        group="Authentication",
     )
     project_id: str | None = setting(
-        "Project id", "The project to bill.", default=None, environment=("OPENAI_PROJECT_ID",)
+        "Project ID",
+        "The project to bill.",
+        default=None,
+        environment=("OPENAI_PROJECT_ID",),
+        group="Authentication",
+        advanced=True,
     )
     send_user_id: SendUserId = send_user_id_setting("safety_identifier")
     api: Literal["chat", "responses"] = setting(
-        "API", "The API to use: `chat` (Chat Completions) or `responses` (Responses).", default="chat"
+        "API",
+        "The API to use: `chat` (Chat Completions) or `responses` (Responses).",
+        default="chat",
+        group="Requests",
+        choices={"chat": "The Chat Completions API.", "responses": "The Responses API."},
     )
     api_url: str = url_setting(
         "API URL",
@@ -57,6 +73,7 @@ class OpenAISettings(Settings):
         default="https://api.openai.com/v1",
         environment=("OPENAI_BASE_URL",),
         base_url=base_url,
+        advanced=True,
     )
     model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)
 
@@ -70,17 +87,22 @@ class OpenAICompatibleSettings(Settings):
     """Settings for a server that is compatible with OpenAI's Chat Completions API."""
 
     provider: ClassVar[str] = "openai-compatible"
+    display_name: ClassVar[str] = "OpenAI Compatible"
 
     api_url: str = url_setting(
         "API URL",
         "The root URL of the server's API, as its documentation gives it. `/v1` is added to a URL without a path.",
         base_url=base_url,
+        examples=("http://localhost:11434/v1", "https://api.groq.com/openai/v1"),
     )
     api_key: Converted[Secret | None, KeySource] = setting(
-        "API key", "The API key, if the server requires one.", default=None, from_function=True
+        "API Key", "The API key, if the server requires one.", default=None, from_function=True, group="Authentication"
     )
     organization_id: str | None = setting(
-        "Organization id", "Sent as the header `OpenAI-Organization`, for servers that support it.", default=None
+        "Organization ID",
+        "Sent as the header `OpenAI-Organization`, for servers that support it.",
+        default=None,
+        group="Authentication",
     )
     send_user_id: SendUserId = send_user_id_setting("user")
     profile: Converted[Profile | None, str | Mapping[str, object] | None] = setting(
@@ -91,6 +113,7 @@ class OpenAICompatibleSettings(Settings):
         convert=_profile,
         show=_show_profile,
         schema={"anyOf": [{"type": "string"}, {"type": "object"}]},
+        group="Connection",
     )
     model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)
 
