@@ -479,7 +479,8 @@ async def test_plain_http_to_a_tls_port_says_what_to_do(authority: Authority, ht
     async with tls_server(authority) as (_, url):
         error = await failure(url.replace("https:", "http:"), Settings(http_library=http_library))
     assert isinstance(error, ConnectionFailed)
-    assert "if it expects TLS, use https in the URL" in error.message
+    assert error.advice == "if it expects TLS, use https in the URL"
+    assert str(error).endswith(f"; {error.advice}")
 
 
 async def test_tls_alert_in_answer_to_plain_http_is_not_retried(toy: Any) -> None:
@@ -1126,7 +1127,7 @@ async def test_failures_have_the_same_text_with_each_library(http_library: Any) 
         async with serve(handler) as server:
             error = await failure(server.url, settings)
         assert type(error) is kind
-        assert error.message == text.format(server.url)  # type: ignore[attr-defined]
+        assert "; ".join(filter(None, (error.message, error.advice))) == text.format(server.url)  # type: ignore[attr-defined]
     async with nobody() as address:
         error = await failure(f"http://{address}", settings)
         assert str(error) == f"the provider: cannot reach http://{address}: connection refused"

@@ -129,7 +129,7 @@ async def test_proxy_that_fails_before_it_has_connected_is_named(
         error = await failure(url, Settings(proxy=f"{scheme}://{address}"))
     assert isinstance(error, ConnectionFailed)
     text = f"the proxy {scheme}://{address} (setting 'proxy') did not connect to {redacted(url)}: {reason}"
-    assert error.message == text
+    assert (error.problem, "; ".join(filter(None, (error.message, error.advice)))) == ("proxy", text)
     assert error.retryable is retryable
 
 

@@ -495,7 +495,8 @@ async def test_tls_is_checked_and_a_bundle_is_trusted(library: Any, transport: T
             error = await failure(transport, secure)
             assert isinstance(error, ConnectionFailed)
             assert "the server's certificate is not trusted" in error.message
-            assert "ca_bundle" in error.message
+            assert error.problem == "certificate"
+            assert "set 'ca_bundle' to a file" in str(error.advice)
             assert not error.retryable
             await refused.wait()
             async with HTTPTransports().shared(settings) as trusting:

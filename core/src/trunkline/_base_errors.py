@@ -5,26 +5,66 @@ They have a module of their own because `trunkline.errors` refers to `ChatRespon
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from trunkline._masking import without_name
+
+Problem: TypeAlias = Literal[
+    "settings",
+    "key",
+    "permission",
+    "clock",
+    "model",
+    "deployment",
+    "region",
+    "url",
+    "redirect",
+    "not-the-api",
+    "quota",
+    "rate-limit",
+    "request",
+    "server",
+    "proxy",
+    "certificate",
+    "tls",
+    "dns",
+    "refused",
+    "timeout",
+    "connection",
+    "unexpected",
+]
+"""What is wrong, in a word, as `trunkline check` reports it."""
 
 
 class TrunklineError(Exception):
     """The base class of all errors of Trunkline and its plugins."""
 
-    def __init__(self, *args: object, service: str | None = None) -> None:
+    def __init__(
+        self,
+        *args: object,
+        service: str | None = None,
+        advice: str | None = None,
+        problem: Problem | None = None,
+    ) -> None:
         super().__init__(*args)
         self.service = service
         """The name of the service that raised the error, or `None` if no service was involved."""
+        self.advice = advice
+        """What to do about it, for whoever configured the service, if that is known. The text of the error ends with
+        it."""
+        self.problem = problem
+        """What is wrong, in a word, if that is known more exactly than the class tells: `dns`, `certificate`, …"""
 
     def __str__(self) -> str:
-        text = super().__str__()
+        text = self._with_advice(super().__str__())
         if self.service is None:
             return text
         # Many messages name the service themselves.
         named = text if f"service {self.service!r}" in text else f"service {self.service!r}: {text}"
         return without_name(named, self.service)
+
+    def _with_advice(self, text: str) -> str:
+        return f"{text}; {self.advice}" if self.advice else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         # `Exception` would call the class with `args` alone, but an error of a plugin may have other parameters.

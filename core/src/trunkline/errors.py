@@ -40,7 +40,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from trunkline._base_errors import CallError, InvalidRequest, TrunklineError
+from trunkline._base_errors import CallError, InvalidRequest, Problem, TrunklineError
 from trunkline._masking import without_keys, without_name
 
 if TYPE_CHECKING:
@@ -98,9 +98,11 @@ class ConfigurationError(TrunklineError):
         service: str | None = None,
         setting: str | None = None,
         errors: Sequence[ConfigurationError] = (),
+        advice: str | None = None,
+        problem: Problem | None = None,
     ) -> None:
         # The message is made of what a user wrote, in which a key may be in a wrong place.
-        super().__init__(without_keys(str(message)), service=service)
+        super().__init__(without_keys(str(message)), service=service, advice=advice, problem=problem)
         self.setting: str | None = None if setting is None else without_keys(setting)
         """The name of the setting, if the error belongs to one."""
         self.errors: tuple[ConfigurationError, ...] = tuple(errors)
@@ -180,8 +182,10 @@ class RemoteError(TrunklineError):
         retryable: bool | None = None,
         body: JSONValue = None,
         partial: ChatResponse | None = None,
+        advice: str | None = None,
+        problem: Problem | None = None,
     ) -> None:
-        super().__init__(message, service=service)
+        super().__init__(message, service=service, advice=advice, problem=problem)
         self.message = message
         """What happened, in words."""
         self.provider = provider
@@ -217,7 +221,8 @@ class RemoteError(TrunklineError):
             f"request id {self.request_id}" if self.request_id else "",
         ]
         suffix = ", ".join(detail for detail in details if detail)
-        return without_name(f"{origin}: {self.message}" + (f" ({suffix})" if suffix else ""), self.service)
+        text = f"{origin}: {self.message}" + (f" ({suffix})" if suffix else "")
+        return without_name(self._with_advice(text), self.service)
 
     def __repr__(self) -> str:
         fields = {"service": self.service, "provider": self.provider, "status": self.status, "code": self.code}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from urllib.parse import urljoin
@@ -377,6 +377,7 @@ class Pipeline:
             secrets = self.known_secrets()
         except PluginError as broken:  # the secrets that may be in `error` are not known
             error, secrets = cast(TrunklineError, without_traceback(broken)), self.secrets
+        self._add_advice(error)
         error = scrub_error(error, secrets)
         show_in_one_line(error)
         error.service = error.service or self.context.name
@@ -386,6 +387,15 @@ class Pipeline:
             if isinstance(error.__cause__, RemoteError):
                 self.finalize_error(error.__cause__)
         return error
+
+    def _add_advice(self, error: TrunklineError) -> None:
+        """Add what the provider knows about an error. A plugin that fails to advise must not hide the error."""
+        if error.advice is not None:
+            return
+        with suppress(Exception):
+            advice = self.steps.advice(self.context, error)
+            if advice is not None:
+                error.advice, error.problem = str(advice.text), error.problem or advice.problem
 
 
 def _with_login(signed: WireRequest, login: str | None) -> WireRequest:

@@ -130,8 +130,8 @@ async def read_error(
     if 300 <= response.status < 400:
         target = single_line(redact_url(headers.get("location", "")), _TARGET_LIMIT) or "nowhere"
         return UnexpectedRedirect(
-            f"the provider redirects to {target}, which is not followed, since credentials would go along; "
-            f"if that is the right address, set it as api_url",
+            f"the provider redirects to {target}, which is not followed, since credentials would go along",
+            advice="if that is the right address, set it as api_url",
             status=response.status,
             request_id=request_id_from(headers),
         )

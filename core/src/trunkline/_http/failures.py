@@ -12,10 +12,19 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+import attrs
+
+from trunkline._base_errors import Problem
 from trunkline._http.proxies import Proxy
 from trunkline._http.socks import is_message
 from trunkline._urls import redact_url
-from trunkline.errors import ConfigurationError, ConnectionFailed, ProtocolViolation, StreamInterrupted, TrunklineError
+from trunkline.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    ProtocolViolation,
+    StreamInterrupted,
+    TrunklineError,
+)
 
 CLOSED = "the server closed the connection without a response"
 RESET = "connection reset by the server"
@@ -45,6 +54,19 @@ _WRONG_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MI
 _WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
+@attrs.frozen
+class _Failure:
+    """Why there is no connection, and what to do about it."""
+
+    reason: str
+    problem: Problem | None
+    advice: str | None = None
+
+    def error(self, what: str, *, retryable: bool | None = False) -> ConnectionFailed:
+        """Return the error. `what` could not be done."""
+        return ConnectionFailed(f"{what}: {self.reason}", retryable=retryable, problem=self.problem, advice=self.advice)
+
+
 def no_response(url: str, error: BaseException, reason: str, through: Proxy | None = None) -> TrunklineError:
     """Return the error of a request that got no response.
 
@@ -52,25 +74,27 @@ def no_response(url: str, error: BaseException, reason: str, through: Proxy | No
     the proxy that had connected to the server.
     """
     where = redact_url(url) if through is None else f"{redact_url(url)} through {through}"
-    tls = _find(error, ssl.SSLError)
-    if isinstance(tls, ssl.SSLError) and (text := _tls_reason(tls)) is not None:
-        return ConnectionFailed(f"no secure connection to {where}: {text}", retryable=False)
+    if (tls := _tls_failure(error)) is not None:
+        return tls.error(f"no secure connection to {where}")
     if reason == INVALID and _is_tls(error) and where.startswith("http:"):
-        return ConnectionFailed(
-            f"cannot reach {where}: the server expects TLS; use https instead of http in the URL", retryable=False
+        return _Failure("the server expects TLS", "tls", "use https instead of http in the URL").error(
+            f"cannot reach {where}"
         )
     text = os_reason(error) or reason
-    if text in (CLOSED, RESET) and not _has_note(error, REUSED):
+    advice = None
+    if text in (CLOSED, RESET) and not _has_note(error, REUSED) and not where.startswith("http+unix:"):
         # A server that expects TLS or a certificate does this, and so does one that has just crashed.
         plain = where.startswith("http:")
-        advice = (
+        expected = (
             "TLS, use https in the URL"
             if plain
             else "a client certificate, set 'client_certificate' to one that it accepts"
         )
-        text = text if where.startswith("http+unix:") else f"{text}; if it expects {advice}"
+        advice = f"if it expects {expected}"
     # A server that sends too large headers does so again.
-    return ConnectionFailed(f"cannot reach {where}: {text}", retryable=None if text != TOO_LARGE else False)
+    retryable = None if text != TOO_LARGE else False
+    problem = "dns" if reason == BAD_NAME else _problem(error)
+    return _Failure(text, problem, advice).error(f"cannot reach {where}", retryable=retryable)
 
 
 def interrupted(url: str, error: BaseException, reason: str) -> StreamInterrupted:
@@ -94,7 +118,8 @@ def unknown_encoding_error(url: str, encoding: str) -> ProtocolViolation:
 
 def proxy_not_reached(proxy: Proxy, error: BaseException) -> ConnectionFailed:
     """Return the error of a proxy that no connection could be made to."""
-    return ConnectionFailed(f"cannot reach {proxy}: {reason_of(error, CLOSED)}", retryable=False)
+    failure = _tls_failure(error) or _Failure(os_reason(error) or CLOSED, "proxy")
+    return failure.error(f"cannot reach {proxy}")
 
 
 def proxy_handshake(
@@ -105,18 +130,18 @@ def proxy_handshake(
     `answer` holds the first bytes of its last answer, at most five. `has_ended` says whether the connection ended after
     them.
     """
-    tls = _find(error, ssl.SSLError)
-    if isinstance(tls, ssl.SSLError) and (text := _tls_reason(tls)) is not None:
-        return ConnectionFailed(f"no secure connection to {proxy}: {text}", retryable=False)
+    if (tls := _tls_failure(error)) is not None:
+        return tls.error(f"no secure connection to {proxy}")
+    advice = None
     if answer.startswith(b"\x15\x03"):
-        reason = "it expects TLS; use https instead of http in its URL"
+        reason, advice = "it expects TLS", "use https instead of http in its URL"
     elif proxy.is_socks and answer.startswith(b"HTTP"):
-        reason = "it is an HTTP proxy; use http instead of socks5 in its URL"
+        reason, advice = "it is an HTTP proxy", "use http instead of socks5 in its URL"
     elif not answer or os_reason(error) is not None or (has_ended and _is_begun(proxy, answer)):
         return proxy_refused(proxy, url, os_reason(error) or "it closed the connection", retryable=True)
     else:
         reason = f"its answer is not valid {'SOCKS5' if proxy.is_socks else 'HTTP'}"
-    return proxy_refused(proxy, url, reason, retryable=False)
+    return proxy_refused(proxy, url, reason, retryable=False, advice=advice)
 
 
 def _is_begun(proxy: Proxy, answer: bytes) -> bool:
@@ -127,19 +152,22 @@ def _is_begun(proxy: Proxy, answer: bytes) -> bool:
 def proxy_login(proxy: Proxy) -> ConfigurationError:
     """Return the error of a proxy that asks for a login, or refuses the one that it got."""
     problem = "refuses the user name and password in its URL" if proxy.login else "requires a user name and a password"
-    advice = "" if proxy.login else "; put them in its URL: http://user:password@host"
-    return ConfigurationError(f"{proxy} {problem}{advice}", setting=proxy.setting)
+    advice = None if proxy.login else "put them in its URL: http://user:password@host"
+    return ConfigurationError(f"{proxy} {problem}", setting=proxy.setting, advice=advice, problem="proxy")
 
 
-def proxy_refused(proxy: Proxy, url: str, reason: str, *, retryable: bool) -> ConnectionFailed:
+def proxy_refused(
+    proxy: Proxy, url: str, reason: str, *, retryable: bool, advice: str | None = None
+) -> ConnectionFailed:
     """Return the error of a proxy that did not connect to the server."""
-    return ConnectionFailed(f"{proxy} did not connect to {redact_url(url)}: {reason}", retryable=retryable)
+    failure = _Failure(reason, "proxy", advice)
+    return failure.error(f"{proxy} did not connect to {redact_url(url)}", retryable=retryable)
 
 
 def reason_of(error: BaseException, otherwise: str) -> str:
     """Return the reason of TLS or of the operating system for an error, in words, or `otherwise` if there is none."""
-    tls = _find(error, ssl.SSLError)
-    return (_tls_reason(tls) if isinstance(tls, ssl.SSLError) else None) or os_reason(error) or otherwise
+    failure = _tls_failure(error)
+    return (failure.reason if failure is not None else os_reason(error)) or otherwise
 
 
 def is_name_error(error: BaseException) -> bool:
@@ -176,30 +204,42 @@ def os_reason(error: BaseException) -> str | None:
     return _WORDS.get(found.errno) or os.strerror(found.errno).lower()
 
 
-def _tls_reason(error: ssl.SSLError) -> str | None:
+def _tls_failure(error: BaseException) -> _Failure | None:
     """Return what is wrong for as long as nobody changes it, or `None` if the connection broke in the handshake."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        text = error.verify_message.rstrip(".")
-        if error.verify_code in _WRONG_HOST:
-            return f"the server's certificate belongs to another host ({text}); check the host in the URL"
-        if error.verify_code in _WRONG_TIME:
-            return f"the server's certificate is not valid now ({text}); check the clock of this machine"
-        return (
-            f"the server's certificate is not trusted ({text}); if a private certificate authority or a proxy issued "
-            "it, set 'ca_bundle' to a file that contains the certificate of that authority"
-        )
-    reason = getattr(error, "reason", None) or ""
-    if reason in _NO_TLS:
-        return "the server does not use TLS on this port; check the port, or use http instead of https in the URL"
-    if "ALERT" in reason or "HANDSHAKE_FAILURE" in reason:
-        words = reason.partition("ALERT_")[2] or reason
-        return (
-            f"the server refused the TLS handshake ({words.replace('_', ' ').lower()}); if it requires a client "
-            "certificate, set 'client_certificate' to one that it accepts"
-        )
-    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or not reason:
+    tls = _find(error, ssl.SSLError)
+    if not isinstance(tls, ssl.SSLError):
         return None
-    return f"TLS failed ({reason.replace('_', ' ').lower()})"
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        text = tls.verify_message.rstrip(".")
+        if tls.verify_code in _WRONG_HOST:
+            reason, advice = f"the server's certificate belongs to another host ({text})", "check the host in the URL"
+        elif tls.verify_code in _WRONG_TIME:
+            reason, advice = f"the server's certificate is not valid now ({text})", "check the clock of this machine"
+        else:
+            reason = f"the server's certificate is not trusted ({text})"
+            advice = (
+                "if a private certificate authority or a proxy issued it, set 'ca_bundle' to a file that contains the "
+                "certificate of that authority"
+            )
+        return _Failure(reason, "certificate", advice)
+    reason = getattr(tls, "reason", None) or ""
+    if reason in _NO_TLS:
+        advice = "check the port, or use http instead of https in the URL"
+        return _Failure("the server does not use TLS on this port", "tls", advice)
+    if "ALERT" in reason or "HANDSHAKE_FAILURE" in reason:
+        words = (reason.partition("ALERT_")[2] or reason).replace("_", " ").lower()
+        advice = "if it requires a client certificate, set 'client_certificate' to one that it accepts"
+        return _Failure(f"the server refused the TLS handshake ({words})", "tls", advice)
+    if isinstance(tls, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or not reason:
+        return None
+    return _Failure(f"TLS failed ({reason.replace('_', ' ').lower()})", "tls")
+
+
+def _problem(error: BaseException) -> Problem | None:
+    if _find(error, socket.gaierror) is not None or has_no_address(error):
+        return "dns"
+    found = _find(error, OSError)
+    return "refused" if isinstance(found, OSError) and found.errno == errno.ECONNREFUSED else None
 
 
 def _is_tls(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
@@ -37,6 +37,7 @@ from trunkline._masking import quoted
 from trunkline._plugins.hook_results import HookCalls, HookResults, OwnedMiddleware
 from trunkline._plugins.plugin_errors import distribution_of, plugin_error, shown, with_article
 from trunkline._suggestions import did_you_mean, nearest
+from trunkline.authoring.advice import Advice
 from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.authoring.provider import (
     Auth,
@@ -334,6 +335,7 @@ class Steps:
     middlewares: tuple[OwnedMiddleware, ...] = ()
     operations: Operations
     bytes_only_media: tuple[MediaClass, ...]
+    advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None]
     owners: Mapping[str, str]
 
 
@@ -395,6 +397,7 @@ def open_steps(
         middlewares=calls.middlewares(hooks.trunkline_middleware),
         operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
+        advice=provider.advice,
         owners={
             "auth": calls.owner(hooks.trunkline_auth, auth),
             "translator": calls.owner(hooks.trunkline_translator, translator),

@@ -17,6 +17,7 @@ import attrs
 import pluggy
 
 from trunkline._kept import KeptObjects
+from trunkline.authoring.advice import Advice
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import TrunklineError
 from trunkline.events import Event
@@ -382,6 +383,10 @@ def _chat_only(context: ServiceContext[Any]) -> Operations:
     return Operations()
 
 
+def _no_advice(context: ServiceContext[Any], error: TrunklineError) -> Advice | None:
+    return None
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Provider:
     """A provider, described by its parts. The entry point of a plugin names one; pluggy calls its hooks.
@@ -389,7 +394,7 @@ class Provider:
     `name` is the name that `open_service` takes, and must equal that of the entry point. `settings` is the class of its
     settings. Each other part is a function of the `ServiceContext` that is called once, when a service opens.
     `bytes_only_media` lists the types of media that the provider does not accept by URL: the core fetches them if the
-    setting `fetch_urls` allows it.
+    setting `fetch_urls` allows it. `advice` returns what to do about an error: see `trunkline.authoring.advice`.
 
     Use `lazy_provider` to import the modules of the parts only when a service opens.
     """
@@ -402,6 +407,7 @@ class Provider:
     transport: Callable[[ServiceContext[Any]], Transport | None] = _no_transport
     operations: Callable[[ServiceContext[Any]], Operations] = _chat_only
     bytes_only_media: tuple[MediaClass, ...] = ()
+    advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None] = _no_advice
 
     @hookimpl
     def trunkline_auth(self, context: ServiceContext[Any]) -> Auth:
@@ -426,13 +432,17 @@ class Provider:
 
 @attrs.frozen(kw_only=True)
 class ProviderParts(Generic[S]):
-    """The parts of a provider that `lazy_provider` loads: functions (or classes) that take a `ServiceContext`."""
+    """The parts of a provider that `lazy_provider` loads: functions (or classes) that take a `ServiceContext`.
+
+    `advice` also takes an error, and returns what to do about it: see `trunkline.authoring.advice`.
+    """
 
     auth: Callable[[ServiceContext[S]], Auth]
     translator: Callable[[ServiceContext[S]], Translator]
     response_parser: Callable[[ServiceContext[S]], ResponseParser]
     transport: Callable[[ServiceContext[S]], Transport | None] = _no_transport
     operations: Callable[[ServiceContext[S]], Operations] = _chat_only
+    advice: Callable[[ServiceContext[S], TrunklineError], Advice | None] = _no_advice
 
 
 def lazy_provider(
@@ -456,5 +466,6 @@ def lazy_provider(
         response_parser=lambda context: parts().response_parser(context),
         transport=lambda context: parts().transport(context),
         operations=lambda context: parts().operations(context),
+        advice=lambda context, error: parts().advice(context, error),
         bytes_only_media=bytes_only_media,
     )
