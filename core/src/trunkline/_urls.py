@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from base64 import b64encode
 from collections.abc import Iterator
-from ipaddress import ip_address
+from difflib import get_close_matches
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
-from trunkline._masking import may_be_secret, names_credential
+from trunkline._masking import looks_like_key, may_be_secret, names_credential
 
-_AUTHORITY = re.compile(r"^[\s'\"<]*([A-Za-z][A-Za-z0-9+.-]*:)?//")
+_AUTHORITY = re.compile(r"^\W*([A-Za-z][A-Za-z0-9+.-]*:[/\\]+|https?:|([A-Za-z]+[;.,]*)?[/\\]{2})", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile("sig|code|ticket|hmac|pass", re.IGNORECASE)  # in signed URLs and logins
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-_ONE_SLASH = re.compile(r"https?:/?(?!/)(?![0-9])", re.IGNORECASE)
+_SLASHES = re.compile(r"(https?):([/\\]*)", re.IGNORECASE)
+_SCHEME_TYPED = re.compile(r"([A-Za-z][A-Za-z0-9]*)([:;.,]*)([/\\]+)")
+"""A word, punctuation and slashes: what was perhaps meant as the scheme."""
+_LINK = re.compile(r"!?\[([^\]]*)\]\(\s*<?([^\s()<>]+)>?\s*\)")  # in Markdown
+_EMBEDDED = re.compile(r"https?://[^\s'\"`<>()]+", re.IGNORECASE)
+_BEGINS_ANOTHER = re.compile(r"[A-Za-z]+[:;.,]*[/\\]|https?:|.+://", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"<[^<>]*>|\$?\{[^{}]*\}|\$[A-Z_]+")
+_QUOTES = "'\"`´‘’‚“”„«»‹›「」"
+_OPENING, _CLOSING = _QUOTES + "<(", _QUOTES + ">,;"
+# A soft hyphen, zero-width characters, marks of the direction of text, a byte-order mark. Nobody sees them, so without
+# them a URL is what its user sees. Others change the order of the text, and are refused.
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+_LONGEST_SHOWN = 200
 _PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNIX_HOST = re.compile(r"^%2[Ff][A-Za-z0-9._~%-]+$")
@@ -78,11 +92,30 @@ def url_secrets(url: str) -> Iterator[str]:
             yield from (value, unquote_plus(value))
 
 
+def clean_url(pasted: str) -> str:
+    """Return a pasted URL without what surrounds it: spaces, quotes, `<>`, a link in Markdown, invisible characters."""
+    text = pasted.translate(_INVISIBLE).strip()
+    link = _LINK.fullmatch(text)
+    # A link may show another URL than the one that it leads to.
+    if link is not None and ("://" not in link[1] or link[1] == link[2]):
+        text = link[2]
+    cleaned = text.lstrip(_OPENING).rstrip(_CLOSING).strip()
+    return cleaned if "(" in cleaned else cleaned.rstrip(")")
+
+
 def proxy_url(pasted: str) -> str:
     """Normalise the URL of a proxy. Raises `ValueError` with a noun phrase that says what is accepted."""
-    text = pasted.strip()
-    if "://" not in text:
-        text = f"http://{text}"
+    text = clean_url(pasted)
+    try:
+        return _proxy(text)
+    except ValueError as error:
+        problem = str(error)
+    raise ValueError(_with_probable(problem, text, PROXY_SCHEMES))
+
+
+def _proxy(text: str) -> str:
+    if "://" not in text and not _is_mistyped(text, PROXY_SCHEMES) and not _SLASHES.match(text):
+        text = f"http://{_bracketed(text.removeprefix('//'))}"
     try:
         text.encode()  # a lone surrogate cannot be sent
         url = urlsplit(text)
@@ -90,6 +123,7 @@ def proxy_url(pasted: str) -> str:
             bool(_host(url._replace(netloc=_ZONE.sub("]", url.netloc))))
             and (url.port is None or url.port > 0)
             and not re.search(r"\s", text)
+            and not _is_scheme_as_host(url, PROXY_SCHEMES)
         )
         cut = (
             bool(re.search(r"[\s\\]", url.netloc.rpartition("@")[0]))
@@ -119,26 +153,153 @@ def proxy_url(pasted: str) -> str:
 def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
     """Normalise a pasted URL. Returns the URL and notes on the changes that a user should know about.
 
-    Surrounding spaces and quotes, the fragment, and duplicate and trailing slashes are removed. Path and query stay;
-    characters in them that no URL contains are percent-encoded. A missing scheme becomes `https`, or `http` for this
-    machine and for a host with a port in a private network. Raises `ValueError` with a noun phrase that says what is
-    accepted.
+    Surrounding spaces, quotes and invisible characters, the fragment, punctuation at the end, and duplicate and
+    trailing slashes are removed. Path and query stay; characters in them that no URL contains are percent-encoded. A
+    missing scheme becomes `https`, or `http` for this machine and for a host with a port in a private network. Less
+    than two slashes after `https:` are read as two, as browsers do.
+
+    Raises `ValueError` with a noun phrase that says what is accepted and, where it can be guessed, which URL was
+    probably meant. A scheme that is spelt wrong is refused, since it could be the name of a host.
     The scheme `http+unix` means a Unix socket, whose percent-encoded path is in place of the host.
     """
-    text = pasted.strip().strip("'\"<>").strip()
+    text = clean_url(pasted)
+    try:
+        return _split_clean(text)
+    except ValueError as error:
+        problem = str(error)
+    raise ValueError(_with_probable(problem, text, ("http", "https")))
+
+
+def _split_clean(text: str) -> tuple[SplitResult, list[str]]:
     if not text or any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("a URL such as https://host, without spaces inside")
-    if _ONE_SLASH.match(text):
-        raise ValueError("a URL with two slashes after its scheme, such as https://host")
-    if not _SCHEME.match(text):
-        text = f"{_scheme_for(text)}://{text.removeprefix('//')}"
+    notes = []
+    slashes = _SLASHES.match(text)
+    if slashes is not None and slashes[2] != "//":
+        rest = text[slashes.end() :]
+        if "///" in slashes[2] or not _begins_with_host(rest):  # in `http:///v1`, the host is missing
+            raise ValueError("a URL with a host, such as https://host")
+        text = f"{slashes[1]}://{rest}"
+        notes.append(f"it was read as {redact_url(text)}, with two slashes after its scheme")
+    elif not _SCHEME.match(text):
+        text = _with_scheme(text)
+    if "?" not in text and "#" not in text and text[-1] in ".!":
+        without = text.rstrip(".!")
+        # A host may end with a dot, and a path of dots is refused.
+        if without[-1:] != "/" and (text[-1] == "!" or "/" in text.partition("://")[2]):
+            text = without
+            notes.append("the punctuation at its end was removed")
     url = _split(text)
+    if _is_scheme_as_host(url, ("http", "https")):
+        raise ValueError("a URL with one scheme, such as https://host")
     path = _encoded(re.sub(r"/{2,}", "/", url.path).rstrip("/"))
     if any(segment.lower().replace("%2e", ".") in (".", "..") for segment in path.split("/")):
         # Some libraries remove them, and others send them.
         raise ValueError("a URL whose path has no segment . or ..")
-    notes = ["the fragment after '#' was removed"] if url.fragment else []
-    return url._replace(scheme=url.scheme.lower(), path=path, query=_encoded(url.query), fragment=""), notes
+    notes += ["the fragment after '#' was removed"] if url.fragment else []
+    netloc = url.netloc.removesuffix(":")  # a port that is empty
+    url = url._replace(scheme=url.scheme.lower(), netloc=netloc, path=path, query=_encoded(url.query), fragment="")
+    return url, notes
+
+
+def _begins_with_host(text: str) -> bool:
+    """Whether a text without a scheme begins with a host: with a dot or a port, or `localhost`."""
+    host = _authority(text)
+    return not host.isdigit() and ("." in host or ":" in host or is_loopback(host))
+
+
+def _authority(text: str) -> str:
+    """Return the host and the port at the beginning of a text without a scheme."""
+    return re.split(r"[/?#]", text, maxsplit=1)[0].rpartition("@")[2]
+
+
+def _with_scheme(text: str) -> str:
+    if _is_mistyped(text, ("http", "https")):
+        raise ValueError("a URL that starts with http:// or https://, such as https://host")
+    rest = _bracketed(text.removeprefix("//"))
+    if re.fullmatch(r"[A-Za-z0-9_-]+", rest) and looks_like_key(rest):
+        # Errors would show it as the name of the host.
+        raise ValueError("a URL such as https://host, not a key")
+    return f"{_scheme_for(rest)}://{rest}"
+
+
+def _bracketed(text: str) -> str:
+    """Return an IPv6 address in brackets, and any other text unchanged. The end of the address could be a port."""
+    return f"[{text}]" if _is_ipv6(text) and not _is_ipv6(text.rpartition(":")[0]) else text
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def _is_mistyped(text: str, schemes: tuple[str, ...]) -> bool:
+    """Whether a text without a valid scheme begins with what was meant as one, such as `https//` or `htps:/`."""
+    found = _SCHEME_TYPED.match(text)
+    if found is None:
+        return False
+    word, punctuation, slashes = found.groups()
+    return (
+        word.lower() in schemes
+        or ":" in punctuation
+        or ";" in punctuation
+        or ((len(slashes) > 1 or _begins_with_host(text[found.end() :])) and _scheme_meant(word, schemes) is not None)
+    )
+
+
+def _is_scheme_as_host(url: SplitResult, schemes: tuple[str, ...]) -> bool:
+    """Whether the host is a second scheme, as in `https://https://host`. A host of that name needs a port."""
+    host = url.hostname or ""
+    if url.port is not None or "." in host:
+        return False
+    before_host = host in schemes or url.path.startswith("//") or _begins_with_host(url.path[1:])
+    return before_host and _scheme_meant(host, schemes) is not None
+
+
+def _scheme_meant(word: str, schemes: tuple[str, ...]) -> str | None:
+    word = {"ws": "http", "wss": "https"}.get(word.lower(), word.lower())
+    return next(iter(get_close_matches(word, schemes, 1, 0.74)), None)
+
+
+def _with_probable(problem: str, text: str, schemes: tuple[str, ...]) -> str:
+    """Return the problem of a URL, with the URL that was probably meant."""
+    if "@" in text:
+        return problem  # a password may be anywhere in it
+    found = _PLACEHOLDER.search(_authority(text[_start(text) :]))
+    if found is not None and not may_be_secret(found[0].strip("<>${}")):
+        return f"a URL without placeholders; replace {found[0]}"
+    probable = _probable(text, schemes)
+    return problem if probable is None else f"{problem}; did you mean {probable}?"
+
+
+def _probable(text: str, schemes: tuple[str, ...]) -> str | None:
+    text = unicodedata.normalize("NFKC", text).replace("\\", "/")
+    embedded = _EMBEDDED.search(text, 1)
+    before = "" if embedded is None else text[: embedded.start()]
+    if embedded is not None and re.search(r"[\s=]", before) and "." not in before:
+        text = embedded[0]  # of a line of a shell script, for example
+    first, *others = text.split() or [""]
+    if any(map(_BEGINS_ANOTHER.match, others)):
+        return None  # several URLs
+    text = first + "".join(others)
+    scheme = None
+    while (found := _SCHEME_TYPED.match(text)) and (meant := _scheme_meant(found[1], schemes)):
+        scheme, text = meant, text[found.end() :]
+    if scheme is None and (slashes := _SLASHES.match(text)):
+        scheme, text = slashes[1], text[slashes.end() :]
+    if others and scheme is None:
+        return None
+    if not _begins_with_host(text) or (scheme is None and may_be_secret(_authority(text))):
+        return None  # the second is perhaps a key with a line break
+    try:
+        candidate = text if scheme is None else f"{scheme}://{text}"
+        found_url = _proxy(candidate) if schemes is PROXY_SCHEMES else _split_clean(candidate)[0].geturl()
+    except ValueError:
+        return None
+    shown = redact_url(found_url)
+    return shown if len(shown) <= _LONGEST_SHOWN else None
 
 
 def _encoded(text: str) -> str:
@@ -152,9 +313,11 @@ def is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _split(text: str) -> SplitResult:
@@ -162,6 +325,9 @@ def _split(text: str) -> SplitResult:
         url = urlsplit(text)
         host, _ = _host(url), url.port
     except ValueError:
+        authority = _authority(text[_start(text) :])
+        if re.fullmatch(r"[0-9A-Fa-f:.]+", authority) and authority.count(":") > 1:
+            raise ValueError("a URL with its IPv6 address in brackets, such as http://[::1]:8080") from None
         raise ValueError("a URL with a valid host and port") from None
     if url.scheme.lower() == "http+unix":
         if not _UNIX_HOST.match(url.netloc):
@@ -186,8 +352,9 @@ def _split(text: str) -> SplitResult:
 def _host(url: SplitResult) -> str:
     """Return the host of a URL in ASCII, an IPv6 address in brackets, or "" if it is not valid."""
     host = ascii_host(url.hostname or "")
-    if "[" in url.netloc.rpartition("@")[2]:
-        host = f"[{host}]"
+    authority = url.netloc.rpartition("@")[2]
+    if "[" in authority:
+        host = f"[{host}]" if re.search(r"\](:[0-9]*)?$", authority) else ""
     return host if _HOST.match(host) and ".." not in host else ""
 
 
@@ -216,7 +383,7 @@ def ascii_host(host: str) -> str:
 
 
 def _scheme_for(text: str) -> str:
-    authority = re.split(r"[/?#]", text.removeprefix("//"), maxsplit=1)[0].rpartition("@")[2]
+    authority = _authority(text)
     host, colon, port = authority.rpartition(":")
     has_port = bool(colon) and port.isdigit()
     name = (host if has_port else authority).strip("[]").lower()

@@ -33,7 +33,7 @@ from trunkline._exception_text import exception_text
 from trunkline._json import JSONObject
 from trunkline._masking import key_parts, may_be_secret
 from trunkline._setting_types import convert_to, schema_of, without_none
-from trunkline._urls import plain_http_note, proxy_url, redact_url, split_url, url_secrets
+from trunkline._urls import clean_url, plain_http_note, proxy_url, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError, PluginError, TrunklineError
 from trunkline.secrets import Headers, Secret, header_secrets, scrub, without_traceback
 
@@ -197,8 +197,8 @@ def url_setting(
     """Declare a setting that is a URL. Its `repr` leaves out user information, query and fragment.
 
     Without `base_url`, the value is normalised by `trunkline.authoring.urls.split_url`. With `base_url`, the value
-    stays as pasted: the provider calls `base_url` itself, and its notes are logged when the service opens (see
-    `Settings.notes`).
+    stays as pasted, without the quotes and the like around it: the provider calls `base_url` itself, and its notes are
+    logged when the service opens (see `Settings.notes`).
     """
 
     def convert(value: object) -> str:
@@ -207,7 +207,7 @@ def url_setting(
         if base_url is None:
             return split_url(value)[0].geturl()
         base_url(value)
-        return value.strip()
+        return clean_url(value)
 
     return setting(
         label,

@@ -10,10 +10,11 @@ import functools
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from trunkline._urls import is_loopback, plain_http_note, redact_url, split_url
+from trunkline._urls import clean_url, is_loopback, plain_http_note, redact_url, split_url
 from trunkline.errors import InvalidRequest
 
 __all__ = [
+    "clean_url",
     "endpoint_note",
     "endpoint_url",
     "is_loopback",

@@ -6,14 +6,14 @@ import re
 from ipaddress import ip_address
 from urllib.parse import urlunsplit
 
-from trunkline.authoring.urls import endpoint_note, split_url
+from trunkline.authoring.urls import clean_url, endpoint_note, split_url
 
 PORT = 11434
 """The default port for a value without scheme and port, as in Ollama's own programs."""
 
 CLOUD = "ollama.com"
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|https?:/", re.IGNORECASE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]|https?:", re.IGNORECASE)
 _ENDPOINT = re.compile(r"/api/(chat|generate|embed|embeddings|tags|show|ps)$", re.IGNORECASE)
 _ROOT = re.compile(r"/api$", re.IGNORECASE)
 _COMPATIBLE = re.compile(r"/v1(/(chat/completions|completions|responses|messages|embeddings|models))?$", re.IGNORECASE)
@@ -27,7 +27,7 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     and `/v1`, the server's OpenAI-compatible API, are removed with a note for the user. Raises `ValueError` if the text
     is not a URL.
     """
-    text = pasted.strip().strip("'\"<>").strip()
+    text = clean_url(pasted)
     bare = not _SCHEME.match(text)
     url, notes = split_url(_with_scheme(text.removeprefix("//")) if bare else text)
     host, port = str(url.hostname), url.port
